@@ -98,15 +98,22 @@ install_packages() {
 
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
-# After a crash or a reboot the number in the file may belong to anything, and
-# dockerd refuses to start as long as such a process lives.
+# Prints a process's name if it is alive, and adds "dead" where its parent has
+# only not fetched it yet (as process 1 of some containers never does).
+living() {
+    sed -n -e 's/^Name:[[:space:]]*//p' -e '/^State:[[:space:]]*[ZX]/s/.*/dead/p' \
+        "/proc/$1/status" 2>/dev/null | paste -s -d ' '
+}
+
+# After a crash or a reboot the number in the file may belong to anything or to
+# a dead process, and dockerd then refuses to start or waits for it in vain.
 remove_stale_pid_file() {
     local file="$1" program="$2" pid
     pid="$(as_root cat "$file" 2>/dev/null || true)"
     [ -n "$pid" ] || return 0
-    if [ "$(cat "/proc/$pid/comm" 2>/dev/null || true)" != "$program" ]; then
+    if [ "$(living "$pid")" != "$program" ]; then
         as_root rm -f "$file"
-        did "removed $file: process $pid is not $program"
+        did "removed $file: process $pid is not a running $program"
     fi
 }
 
