@@ -1,1 +1,34 @@
+//! The model and the engine: what Lockstep decides.
+//!
+//! Nothing here can do I/O. The crate is `no_std`, which forbids the clock, files, threads, the
+//! environment, printing and unordered maps in one line: time, ids and facts come in as values,
+//! decisions go out as values. Production, stories and the dry run all drive this same code.
+//!
+//! Modules in reading order: words ([`name`], [`id`], [`time`], [`secret`]), what an operator
+//! declares ([`spec`]), what is so ([`record`]), what should happen ([`operation`], [`plan`],
+//! [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
+//! and the rules that agents and coordinators share ([`fence`], [`health`], [`access`],
+//! [`stored`], [`redact`], [`state_file`]).
 #![no_std]
+
+extern crate alloc;
+
+pub mod access;
+pub mod drive;
+pub mod engine;
+pub mod fence;
+pub mod health;
+pub mod id;
+pub mod journal;
+pub mod name;
+pub mod operation;
+pub mod plan;
+pub mod planner;
+pub mod record;
+pub mod redact;
+pub mod release;
+pub mod secret;
+pub mod spec;
+pub mod state_file;
+pub mod stored;
+pub mod time;

@@ -1,0 +1,400 @@
+//! Who may call what: one table of role and method. What is not in it is refused.
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+use core::fmt;
+use core::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::HostId;
+use crate::name::{ApplicationName, EnvironmentKey, OperatorName};
+
+/// Whom a certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// No certificate was shown.
+    Nobody,
+    Agent(HostId),
+    Operator(OperatorName),
+    Coordinator(String),
+}
+
+/// What an operator may do, in rising order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperatorRole {
+    Read,
+    Deploy,
+    Admin,
+}
+
+/// The environments that an operator's role is for: `*`, `<app>/*` or `<app>/<env>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum EnvironmentPattern {
+    All,
+    Application(ApplicationName),
+    One(EnvironmentKey),
+}
+
+/// Who may call a method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    Anyone,
+    /// Any certificate of ours.
+    Known,
+    Agents,
+    /// Operators of at least this role.
+    Operators(OperatorRole),
+}
+
+/// Every method of every service. A test compares it with the services as generated.
+pub const METHODS: &[(&str, Callers)] = &[
+    ("/lockstep.v1.Enroll/Join", Callers::Anyone),
+    ("/lockstep.v1.Enroll/Renew", Callers::Known),
+    ("/lockstep.v1.Session/Attach", Callers::Agents),
+    (
+        "/lockstep.v1.Control/Plan",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/Claim",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Unclaim",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Start",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Watch",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/Cancel",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Resolve",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Status",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/History",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/Show",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/ExportState",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/Logs",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/Freeze",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Thaw",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/Audit",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/ImportSecrets",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/ListSecrets",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/DiffSecrets",
+        Callers::Operators(OperatorRole::Deploy),
+    ),
+    (
+        "/lockstep.v1.Control/ListEnvironments",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/ShowEnvironment",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/RemoveEnvironment",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/ListHosts",
+        Callers::Operators(OperatorRole::Read),
+    ),
+    (
+        "/lockstep.v1.Control/CreateHostToken",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/RemoveHost",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/AddOperator",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/ListOperators",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/RevokeOperator",
+        Callers::Operators(OperatorRole::Admin),
+    ),
+    (
+        "/lockstep.v1.Control/About",
+        Callers::Operators(OperatorRole::Read),
+    ),
+];
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    #[error("{method} is not a method of this service")]
+    UnknownMethod { method: String },
+    #[error("this call needs a certificate, and none was shown")]
+    NoCertificate,
+    #[error("{who} may not call {method}")]
+    WrongRole { who: String, method: String },
+    #[error("{operator} has the role {has} and this needs {needs}")]
+    RoleTooLow {
+        operator: OperatorName,
+        has: OperatorRole,
+        needs: OperatorRole,
+    },
+    #[error("{operator} has no say over {environment}")]
+    OtherEnvironment {
+        operator: OperatorName,
+        environment: EnvironmentKey,
+    },
+}
+
+/// Whether `identity` may call `method`. `role` is what the record says of an operator.
+///
+/// # Errors
+/// Whenever the table does not say yes.
+pub fn allow(identity: &Identity, role: Option<OperatorRole>, method: &str) -> Result<(), Denied> {
+    let callers = METHODS
+        .iter()
+        .find(|(name, _)| *name == method)
+        .map(|(_, callers)| *callers)
+        .ok_or_else(|| Denied::UnknownMethod {
+            method: method.to_owned(),
+        })?;
+    let wrong = || {
+        Err(Denied::WrongRole {
+            who: alloc::format!("{identity}"),
+            method: method.to_owned(),
+        })
+    };
+    match (callers, identity) {
+        (Callers::Anyone, _)
+        | (Callers::Known, Identity::Agent(_) | Identity::Operator(_) | Identity::Coordinator(_))
+        | (Callers::Agents, Identity::Agent(_)) => Ok(()),
+        (Callers::Known | Callers::Agents | Callers::Operators(_), Identity::Nobody) => {
+            Err(Denied::NoCertificate)
+        }
+        (Callers::Operators(needs), Identity::Operator(operator)) => match role {
+            Some(has) if has >= needs => Ok(()),
+            Some(has) => Err(Denied::RoleTooLow {
+                operator: operator.clone(),
+                has,
+                needs,
+            }),
+            None => wrong(),
+        },
+        (Callers::Agents, Identity::Operator(_) | Identity::Coordinator(_))
+        | (Callers::Operators(_), Identity::Agent(_) | Identity::Coordinator(_)) => wrong(),
+    }
+}
+
+impl EnvironmentPattern {
+    pub fn covers(&self, key: &EnvironmentKey) -> bool {
+        match self {
+            Self::All => true,
+            Self::Application(application) => *application == key.application,
+            Self::One(one) => one == key,
+        }
+    }
+}
+
+/// Why a text is not a pattern of environments.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} names no environments: write *, <app>/* or <app>/<env>")]
+pub struct InvalidPattern {
+    pub text: String,
+}
+
+impl FromStr for EnvironmentPattern {
+    type Err = InvalidPattern;
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let invalid = || InvalidPattern {
+            text: text.to_owned(),
+        };
+        if text == "*" {
+            return Ok(Self::All);
+        }
+        match text.strip_suffix("/*") {
+            Some(application) => application
+                .parse()
+                .map(Self::Application)
+                .map_err(|_| invalid()),
+            None => text.parse().map(Self::One).map_err(|_| invalid()),
+        }
+    }
+}
+
+impl TryFrom<String> for EnvironmentPattern {
+    type Error = InvalidPattern;
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        text.parse()
+    }
+}
+
+impl From<EnvironmentPattern> for String {
+    fn from(pattern: EnvironmentPattern) -> String {
+        alloc::format!("{pattern}")
+    }
+}
+
+impl fmt::Display for EnvironmentPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Application(application) => write!(f, "{application}/*"),
+            Self::One(key) => write!(f, "{key}"),
+        }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("somebody without a certificate"),
+            Self::Agent(host) => write!(f, "agent {host}"),
+            Self::Operator(name) => write!(f, "operator {name}"),
+            Self::Coordinator(id) => write!(f, "coordinator {id}"),
+        }
+    }
+}
+
+impl fmt::Display for OperatorRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Read => "read",
+            Self::Deploy => "deploy",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+impl FromStr for OperatorRole {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "read" => Ok(Self::Read),
+            "deploy" => Ok(Self::Deploy),
+            "admin" => Ok(Self::Admin),
+            _ => Err(alloc::format!(
+                "{text:?} is not a role: read, deploy or admin"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identities() -> [Identity; 4] {
+        [
+            Identity::Nobody,
+            Identity::Agent("host_01JBQR2KXYZ987654321012345".parse().expect("an id")),
+            Identity::Operator("anna".parse().expect("a name")),
+            Identity::Coordinator("c1".to_owned()),
+        ]
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_refused_to_everybody() {
+        for identity in identities() {
+            assert!(
+                allow(
+                    &identity,
+                    Some(OperatorRole::Admin),
+                    "/lockstep.v1.Control/Nope"
+                )
+                .is_err(),
+                "{identity}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_agent_commands_nothing_and_nobody_only_joins() {
+        let [nobody, agent, ..] = identities();
+        for (method, callers) in METHODS {
+            assert_eq!(
+                allow(&nobody, None, method).is_ok(),
+                *callers == Callers::Anyone,
+                "{method}"
+            );
+            let may = !matches!(callers, Callers::Operators(_));
+            assert_eq!(allow(&agent, None, method).is_ok(), may, "{method}");
+        }
+    }
+
+    #[test]
+    fn roles_rise() {
+        let [_, _, operator, _] = identities();
+        let start = "/lockstep.v1.Control/Start";
+        assert!(allow(&operator, Some(OperatorRole::Read), start).is_err());
+        assert!(allow(&operator, Some(OperatorRole::Deploy), start).is_ok());
+        assert!(allow(&operator, None, start).is_err());
+        assert!(
+            allow(
+                &operator,
+                Some(OperatorRole::Deploy),
+                "/lockstep.v1.Control/AddOperator"
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_pattern_covers_what_it_names() {
+        let key = "notes/production".parse().expect("a key");
+        for (pattern, covers) in [
+            ("*", true),
+            ("notes/*", true),
+            ("notes/production", true),
+            ("notes/staging", false),
+            ("other/*", false),
+        ] {
+            let pattern: EnvironmentPattern = pattern.parse().expect("a pattern");
+            assert_eq!(pattern.covers(&key), covers, "{pattern}");
+        }
+        assert!("*/production".parse::<EnvironmentPattern>().is_err());
+    }
+}

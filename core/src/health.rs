@@ -1,0 +1,169 @@
+//! The four values of health, and when a row of probes is one of them.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Millis, Timestamp};
+
+/// T10: what an instance, a slot or an environment can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Every check passes.
+    Healthy,
+    /// Some checks warn, none fails.
+    Degraded,
+    /// A check fails, or there is no answer.
+    Unhealthy,
+    /// Nobody has looked.
+    Unknown,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Unhealthy => "unhealthy",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// One look at a health endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    pub at: Timestamp,
+    pub took: Millis,
+    pub answer: Answer,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// An HTTP answer: its status, the `status` that its JSON body declares, and the body's beginning, redacted.
+    Http {
+        status: u16,
+        declared: Option<String>,
+        body: String,
+    },
+    /// No answer, and why.
+    Nothing { why: String },
+}
+
+impl Probe {
+    /// What this answer says. A 2xx answer whose JSON says something else is what the JSON says.
+    pub fn health(&self) -> Health {
+        match &self.answer {
+            Answer::Http {
+                status, declared, ..
+            } if (200..300).contains(status) => match declared.as_deref() {
+                None | Some("healthy" | "ok" | "pass" | "up") => Health::Healthy,
+                Some("degraded" | "warn") => Health::Degraded,
+                Some(_) => Health::Unhealthy,
+            },
+            Answer::Http { .. } | Answer::Nothing { .. } => Health::Unhealthy,
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = match &self.answer {
+            Answer::Http {
+                status,
+                declared: Some(declared),
+                ..
+            } => format!("{status} {declared}"),
+            Answer::Http {
+                status,
+                declared: None,
+                body,
+            } if body.is_empty() => format!("{status}"),
+            Answer::Http {
+                status,
+                declared: None,
+                body,
+            } => format!("{status} {body}"),
+            Answer::Nothing { why } => why.clone(),
+        };
+        write!(f, "{said} after {}", self.took)
+    }
+}
+
+/// What a row of probes, oldest first, amounts to: healthy only when the last `consecutive` are.
+pub fn judge(probes: &[Probe], consecutive: u16) -> Health {
+    let Some(last) = probes.last() else {
+        return Health::Unknown;
+    };
+    let row = probes
+        .iter()
+        .rev()
+        .take_while(|probe| probe.health() == Health::Healthy)
+        .count();
+    match last.health() {
+        Health::Healthy if row >= usize::from(consecutive) => Health::Healthy,
+        Health::Healthy => Health::Unknown,
+        other @ (Health::Degraded | Health::Unhealthy | Health::Unknown) => other,
+    }
+}
+
+/// The health of one instance, as reported continuously.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceHealth {
+    pub container: String,
+    pub health: Health,
+    /// Newest last; at most ten.
+    pub probes: Vec<Probe>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::borrow::ToOwned;
+
+    fn probe(status: u16, declared: Option<&str>) -> Probe {
+        let declared = declared.map(ToOwned::to_owned);
+        Probe {
+            at: Timestamp(0),
+            took: Millis(3),
+            answer: Answer::Http {
+                status,
+                declared,
+                body: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn one_good_answer_is_not_health() {
+        let good = probe(200, Some("healthy"));
+        let bad = probe(500, None);
+        assert_eq!(judge(&[], 3), Health::Unknown);
+        assert_eq!(judge(&[good.clone()], 3), Health::Unknown);
+        assert_eq!(
+            judge(&[good.clone(), bad.clone(), good.clone(), good.clone()], 3),
+            Health::Unknown
+        );
+        assert_eq!(
+            judge(&[bad.clone(), good.clone(), good.clone(), good.clone()], 3),
+            Health::Healthy
+        );
+        assert_eq!(judge(&[good.clone(), good, bad], 1), Health::Unhealthy);
+    }
+
+    #[test]
+    fn the_body_can_only_make_an_answer_worse() {
+        assert_eq!(probe(200, None).health(), Health::Healthy);
+        assert_eq!(probe(200, Some("degraded")).health(), Health::Degraded);
+        assert_eq!(probe(200, Some("on fire")).health(), Health::Unhealthy);
+        assert_eq!(probe(503, Some("healthy")).health(), Health::Unhealthy);
+    }
+}

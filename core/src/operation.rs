@@ -1,0 +1,58 @@
+//! What an operator asks for. A planner turns it into a plan; there is no second way to do anything.
+
+use alloc::string::String;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeploymentId;
+use crate::release::Release;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Operation {
+    Deploy(Deploy),
+    Rollback(Rollback),
+}
+
+/// Bring `release` into the inactive slot and give it the traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deploy {
+    pub release: Release,
+    /// The branch that the operator's checkout is on, where there is one.
+    pub branch: Option<String>,
+    pub any_branch: AnyBranch,
+}
+
+/// Whether the environment's `branch` binds this deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnyBranch {
+    Refused,
+    /// `--allow-branch`.
+    Allowed,
+}
+
+/// Give the traffic back to an earlier release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rollback {
+    /// Nothing: the newest verified-good deployment before the live one.
+    pub to: Option<DeploymentId>,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deploy(deploy) => write!(
+                f,
+                "deploy {} ({})",
+                deploy.release.image,
+                deploy.release.version()
+            ),
+            Self::Rollback(Rollback { to: Some(to) }) => write!(f, "roll back to {to}"),
+            Self::Rollback(Rollback { to: None }) => f.write_str("roll back"),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! What a step does: one variant for each kind, with its data. An agent has one executor for each.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+use crate::plan::ContainerSpec;
+use crate::record::Slot;
+use crate::release::{Migration, Release};
+use crate::spec::HealthSpec;
+use crate::time::Millis;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Refuse what cannot work before anything changes.
+    Preflight(Preflight),
+    /// The image is on the host, under its id.
+    PresentImage {
+        image: String,
+        image_id: Digest,
+    },
+    TakeSnapshot(TakeSnapshot),
+    Migrate(Migrate),
+    /// The slot's containers run, made from exactly these specifications, and no others of that slot do.
+    StartSlot {
+        slot: Slot,
+        containers: Vec<ContainerSpec>,
+    },
+    /// No container of the slot is there.
+    StopSlot {
+        slot: Slot,
+    },
+    /// Every target answers well several times in a row, asked from this host.
+    CheckHealth(CheckHealth),
+    /// nginx has this site. A site that differs costs a reload.
+    InstallSite {
+        site: Site,
+    },
+    /// nginx has no site of this environment.
+    RemoveSite,
+    /// nginx has the site that it had before [`Action::InstallSite`] of this deployment.
+    RestoreSite,
+    /// nginx sends every new request to `to`, proved by answers through nginx.
+    SwitchTraffic(SwitchTraffic),
+    /// The workers of `stop` end, then those of `start` run.
+    MoveWorkers {
+        stop: Option<Slot>,
+        start: Slot,
+        containers: Vec<ContainerSpec>,
+    },
+    /// The slot stays healthy under traffic for this long.
+    Bake {
+        duration: Millis,
+        check: CheckHealth,
+    },
+    /// No connection to the slot's ports is left, or the deadline has passed.
+    DrainSlot {
+        slot: Slot,
+        ports: Vec<Endpoint>,
+        deadline: Millis,
+    },
+    CleanUp(CleanUp),
+}
+
+/// What must be so on a host before anything starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preflight {
+    /// Docker answers, and these ports can be bound (or are ours).
+    pub app: Option<PreflightApp>,
+    /// nginx is there, its configuration is valid, the site's port is free or nginx's.
+    pub lb: Option<PreflightLb>,
+    /// PostgreSQL's tools are there and not older than the server, which answers.
+    pub db: Option<PreflightDb>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreflightApp {
+    pub image: String,
+    pub image_id: Digest,
+    pub ports: Vec<Endpoint>,
+    /// The slot whose containers may hold these ports.
+    pub slot: Slot,
+    pub networks: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreflightLb {
+    pub listen_port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreflightDb {
+    pub database: DatabaseRef,
+    /// Where a snapshot of the database must fit, if one is planned.
+    pub snapshot_directory: Option<String>,
+}
+
+/// A database by the name of its secret; the URL itself is asked for when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseRef {
+    pub url_from: String,
+    pub secrets_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeSnapshot {
+    pub database: DatabaseRef,
+    pub directory: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migrate {
+    pub database: DatabaseRef,
+    pub image_id: Digest,
+    /// The folder in the image.
+    pub path: String,
+    /// The schema that the plan was made for.
+    pub from: u64,
+    /// What is to be applied, in order; the files' digests are checked.
+    pub migrations: Vec<Migration>,
+}
+
+/// A host's address and port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    pub address: String,
+    pub port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckHealth {
+    pub slot: Slot,
+    pub targets: Vec<Endpoint>,
+    pub health: HealthSpec,
+    /// The schema that the application must see, where there is a database.
+    pub release: Release,
+}
+
+/// The environment's server in nginx, complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    pub server_name: String,
+    pub listen_port: u16,
+    pub blue: Vec<Endpoint>,
+    pub green: Vec<Endpoint>,
+    pub body_limit: String,
+    pub read_timeout: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchTraffic {
+    pub to: Slot,
+    /// Where nginx serves this environment, for the proof.
+    pub server_name: String,
+    pub listen_port: u16,
+    pub health_path: String,
+    /// The endpoints of `to`: the answers must come from them.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// What is kept; everything else of this environment goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanUp {
+    /// The environment's images that a rollback may need.
+    pub keep_images: Vec<Digest>,
+    /// Images of this environment that were deployed once; those not kept are removed unless a container uses them.
+    pub known_images: Vec<Digest>,
+    pub snapshots: Option<KeepSnapshots>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepSnapshots {
+    pub directory: String,
+    pub keep: u32,
+}
+
+impl Action {
+    /// The kind, in a few words: in tables, spans and estimates.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Preflight(_) => "preflight",
+            Self::PresentImage { .. } => "image",
+            Self::TakeSnapshot(_) => "snapshot",
+            Self::Migrate(_) => "migrate",
+            Self::StartSlot { .. } => "start",
+            Self::StopSlot { .. } => "stop",
+            Self::CheckHealth(_) => "health",
+            Self::InstallSite { .. } => "site",
+            Self::RemoveSite => "remove site",
+            Self::RestoreSite => "restore site",
+            Self::SwitchTraffic(_) => "switch",
+            Self::MoveWorkers { .. } => "workers",
+            Self::Bake { .. } => "bake",
+            Self::DrainSlot { .. } => "drain",
+            Self::CleanUp(_) => "clean up",
+        }
+    }
+
+    /// The digest of all that the action says: equal tokens with other content are refused by it.
+    pub fn digest(&self) -> Digest {
+        let json = serde_json::to_string(self).expect("an action has only text, numbers and lists");
+        Digest::of(json.as_bytes())
+    }
+
+    /// The version of the secrets that the action needs, if any.
+    pub fn secrets_version(&self) -> Option<u64> {
+        match self {
+            Self::Preflight(preflight) => {
+                preflight.db.as_ref().map(|db| db.database.secrets_version)
+            }
+            Self::TakeSnapshot(snapshot) => Some(snapshot.database.secrets_version),
+            Self::Migrate(migrate) => Some(migrate.database.secrets_version),
+            Self::StartSlot { containers, .. } | Self::MoveWorkers { containers, .. } => containers
+                .iter()
+                .find_map(|container| container.secrets_version),
+            Self::PresentImage { .. }
+            | Self::StopSlot { .. }
+            | Self::CheckHealth(_)
+            | Self::InstallSite { .. }
+            | Self::RemoveSite
+            | Self::RestoreSite
+            | Self::SwitchTraffic(_)
+            | Self::Bake { .. }
+            | Self::DrainSlot { .. }
+            | Self::CleanUp(_) => None,
+        }
+    }
+}
+
+impl core::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut text = self.address.clone();
+        text.push(':');
+        text.push_str(&self.port.to_string());
+        f.pad(&text)
+    }
+}

@@ -1,0 +1,403 @@
+//! What is so: the recorded and observed state of an environment, which is all that a planner sees.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::{Health, InstanceHealth};
+use crate::id::{DeploymentId, Digest, HostId};
+use crate::journal::StepFailure;
+use crate::name::{EnvironmentKey, HostName, OperatorName, ProcessName};
+use crate::release::{Release, Schema};
+use crate::spec::EnvironmentSpec;
+use crate::time::{Millis, Timestamp};
+
+/// Where a release runs on every app host; one of the two is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    Blue,
+    Green,
+}
+
+impl Slot {
+    pub fn other(self) -> Slot {
+        match self {
+            Slot::Blue => Slot::Green,
+            Slot::Green => Slot::Blue,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Slot::Blue => "blue",
+            Slot::Green => "green",
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What has the traffic, as recorded when the last deployment ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    pub slot: Slot,
+    pub release: Release,
+    /// The deployment that brought it here.
+    pub deployment: DeploymentId,
+    /// As declared when it was deployed; a rollback brings this back.
+    pub spec: EnvironmentSpec,
+    pub secrets_version: Option<u64>,
+    pub schema_version: Option<u64>,
+    pub since: Timestamp,
+    /// How often the environment was rolled back to it.
+    pub rollback_count: u32,
+}
+
+/// A machine with an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    pub id: HostId,
+    pub name: HostName,
+    /// The address by which load balancers reach its containers.
+    pub address: String,
+    pub roles: BTreeSet<HostRole>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostRole {
+    App,
+    Lb,
+    Db,
+}
+
+/// The ports of one environment: allocated once, for each host, slot and process with a port.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortTable {
+    pub ports: Vec<PortEntry>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortEntry {
+    pub host: HostId,
+    pub slot: Slot,
+    pub process: ProcessName,
+    pub port: u16,
+}
+
+impl PortTable {
+    pub fn get(&self, host: &HostId, slot: Slot, process: &ProcessName) -> Option<u16> {
+        self.ports
+            .iter()
+            .find(|entry| entry.host == *host && entry.slot == slot && entry.process == *process)
+            .map(|entry| entry.port)
+    }
+}
+
+/// The secrets of an environment without their values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsSummary {
+    pub version: u64,
+    pub names: BTreeSet<String>,
+}
+
+/// What an agent sees on its host when asked, without any effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observation {
+    /// `docker` → `20.10.24`, `nginx` → …, `pg_dump` → …; a tool that is not there is not here.
+    pub tools: BTreeMap<String, String>,
+    pub image: Option<ImageFound>,
+    /// `None` where there is no database, or it did not answer: then `problems` says why.
+    pub schema: Option<Schema>,
+    /// Of the nginx site's text, where there is one.
+    pub site: Option<Digest>,
+    /// The slot that nginx points at.
+    pub traffic: Option<Slot>,
+    pub containers: Vec<ContainerSeen>,
+    pub disk_free_bytes: Option<u64>,
+    /// What could not be seen, and why.
+    pub problems: Vec<String>,
+}
+
+/// An image as the host's engine has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFound {
+    pub id: Digest,
+    pub commit: Option<String>,
+    pub migrations: Vec<crate::release::Migration>,
+    pub size_bytes: u64,
+}
+
+/// A container that carries our labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSeen {
+    pub name: String,
+    pub slot: Slot,
+    pub process: ProcessName,
+    pub deployment: DeploymentId,
+    /// The digest of the specification that it was made from.
+    pub spec: Digest,
+    pub image_id: Digest,
+    pub running: Running,
+    pub health: Health,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Running {
+    Yes,
+    /// It is there and has ended, with this code.
+    Exited(i64),
+}
+
+/// Everything that a planner may look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub key: EnvironmentKey,
+    pub live: Option<Live>,
+    /// Ended deployments, newest first.
+    pub history: Vec<Summary>,
+    pub hosts: Vec<Host>,
+    pub ports: PortTable,
+    pub secrets: Option<SecretsSummary>,
+    pub observed: BTreeMap<HostId, Observation>,
+    /// How long each kind of step took of late, for estimates.
+    pub usual: BTreeMap<String, Millis>,
+}
+
+/// One deployment in the history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summary {
+    pub id: DeploymentId,
+    pub key: EnvironmentKey,
+    pub kind: OperationKind,
+    pub operator: OperatorName,
+    pub release: Release,
+    pub slot: Slot,
+    pub spec: EnvironmentSpec,
+    pub secrets_version: Option<u64>,
+    pub schema_before: Option<u64>,
+    pub schema_after: Option<u64>,
+    pub opened_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub verdict: Option<Verdict>,
+    pub failure: Option<FailedStep>,
+    pub steps: Vec<StepTime>,
+    pub receipt: Receipt,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    Deploy,
+    Rollback,
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Succeeded,
+    RolledBack,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled back",
+        })
+    }
+}
+
+/// Why a deployment was unwound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedStep {
+    /// The step's name, or what decided (`lock time-out`, `cancelled by anna`).
+    pub step: String,
+    pub host: Option<HostName>,
+    pub failure: StepFailure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepTime {
+    pub name: String,
+    pub host: HostName,
+    pub took: Millis,
+}
+
+/// The figures that a deployment ends with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipt {
+    /// Requests that nginx answered while it ran, and those lost because no application answered.
+    pub requests: Option<u64>,
+    pub requests_lost: Option<u64>,
+    pub migrations_run: u32,
+    pub snapshot: Option<SnapshotTaken>,
+    /// What the switch took, which is what a rollback will take.
+    pub switch_took: Option<Millis>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotTaken {
+    pub host: HostName,
+    pub path: String,
+    pub bytes: u64,
+    /// Of the manifest, which has the digest of every file.
+    pub manifest: Digest,
+}
+
+impl Summary {
+    /// A release that served: what a rollback may go back to.
+    pub fn is_verified_good(&self) -> bool {
+        self.verdict == Some(Verdict::Succeeded)
+    }
+}
+
+/// What owns an environment: a deployment, or a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Open {
+    pub kind: OpenKind,
+    pub by: OperatorName,
+    pub since: Timestamp,
+    /// A deployment is unwound then; a hold ends then.
+    pub until: Timestamp,
+    /// Where the operator's command line runs.
+    pub hostname: String,
+    pub pid: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OpenKind {
+    /// The command line builds the image; there is no plan yet.
+    Building { deployment: DeploymentId },
+    Running {
+        deployment: DeploymentId,
+        wish: Wish,
+    },
+    /// It cannot go on by itself.
+    Stuck { deployment: DeploymentId },
+    /// No deployments, because.
+    Hold { reason: String },
+}
+
+/// What an operator wants of an open deployment, beside that it goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Wish {
+    None,
+    Cancel { by: OperatorName },
+}
+
+impl Open {
+    pub fn deployment(&self) -> Option<&DeploymentId> {
+        match &self.kind {
+            OpenKind::Building { deployment }
+            | OpenKind::Running { deployment, .. }
+            | OpenKind::Stuck { deployment } => Some(deployment),
+            OpenKind::Hold { .. } => None,
+        }
+    }
+}
+
+/// `lockstep status` of one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentStatus {
+    pub key: EnvironmentKey,
+    pub url: String,
+    pub description: Option<String>,
+    pub branch: Option<String>,
+    pub live: Option<Live>,
+    /// The release that a rollback without an argument goes to, and whether its slot is warm.
+    pub rollback: Option<RollbackReady>,
+    pub open: Option<OpenStatus>,
+    pub last: Option<Summary>,
+    pub hosts: Vec<HostStatus>,
+    /// Where the record and the reality differ.
+    pub drift: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackReady {
+    pub deployment: DeploymentId,
+    pub release: Release,
+    /// `None` when its slot would have to be started first.
+    pub takes: Option<Millis>,
+}
+
+/// The open deployment, as far as it got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenStatus {
+    pub open: Open,
+    pub release: Option<Release>,
+    pub direction: crate::journal::Direction,
+    pub steps_done: u32,
+    pub steps_all: u32,
+    /// What runs.
+    pub running: Vec<RunningStep>,
+    pub failure: Option<FailedStep>,
+    /// Whether users' requests are touched if it is cancelled at this point.
+    pub traffic_moved: TrafficMoved,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficMoved {
+    NotYet,
+    Moved,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunningStep {
+    pub step: crate::id::StepId,
+    pub name: String,
+    pub host: HostName,
+    pub since: Timestamp,
+    pub usual: Option<Millis>,
+    pub tail: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostStatus {
+    pub host: Host,
+    pub presence: Presence,
+    pub agent_version: Option<String>,
+    /// Of this environment's containers on it.
+    pub instances: Vec<InstanceHealth>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    Connected,
+    Absent,
+}

@@ -1,0 +1,97 @@
+//! A release: what was built once and is promoted unchanged.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+
+/// An immutable version of an application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// As the operator named it: `notes:2`, for people.
+    pub image: String,
+    /// What runs: the image's id, which is the digest of its configuration.
+    pub image_id: Digest,
+    /// The commit's 40 hexadecimal digits, from the image's label or the command line.
+    pub commit: Option<String>,
+    /// In ascending order of version; empty when the image has none.
+    pub migrations: Vec<Migration>,
+}
+
+/// One migration of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    pub version: u64,
+    pub name: String,
+    /// Of the `up` file's bytes.
+    pub digest: Digest,
+    pub compatibility: Compatibility,
+}
+
+/// Whether releases from before a migration still run after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compatibility {
+    /// It only adds: the release before it runs on.
+    Expands,
+    /// It takes something away, as its line `-- lockstep:contract` says.
+    Contracts,
+}
+
+/// A database's schema as golang-migrate's table `schema_migrations` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Schema {
+    /// 0 where nothing was ever applied.
+    pub version: u64,
+    pub state: SchemaState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaState {
+    Clean,
+    /// A migration to this version began and did not end.
+    Dirty,
+}
+
+impl Release {
+    /// Seven hexadecimal digits: the commit's, else the image's (T2).
+    pub fn version(&self) -> String {
+        match &self.commit {
+            Some(commit) if commit.len() >= 7 => commit[..7].to_string(),
+            Some(_) | None => self.image_id.short().to_string(),
+        }
+    }
+
+    /// The schema version that the release brings; 0 without migrations.
+    pub fn schema_version(&self) -> u64 {
+        self.migrations
+            .last()
+            .map_or(0, |migration| migration.version)
+    }
+
+    /// The digest of all migrations together, or nothing where there are none.
+    pub fn migrations_digest(&self) -> Option<Digest> {
+        if self.migrations.is_empty() {
+            return None;
+        }
+        let mut all = String::new();
+        for migration in &self.migrations {
+            all.push_str(migration.digest.as_str());
+            all.push('\n');
+        }
+        Some(Digest::of(all.as_bytes()))
+    }
+
+    /// The migrations that a database at `version` still needs.
+    pub fn pending(&self, version: u64) -> impl Iterator<Item = &Migration> {
+        self.migrations
+            .iter()
+            .filter(move |migration| migration.version > version)
+    }
+}

@@ -1,0 +1,230 @@
+//! What an operator declares of one environment, as meant: defaults filled in, overrides merged.
+//! How it is typed (`deployment.yml`) is the command line's affair; what is wrong with it is
+//! [`check()`](check::check)'s.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{EnvironmentKey, HostName, ProcessName};
+use crate::time::Millis;
+
+pub mod check;
+
+/// One environment as declared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentSpec {
+    pub key: EnvironmentKey,
+    pub description: Option<String>,
+    /// Where users reach it: the scheme, host and port decide the server that nginx gets.
+    pub url: String,
+    /// The branch that may be deployed here; another is refused in production mode.
+    pub branch: Option<String>,
+    pub mode: Mode,
+    pub image: ImageSource,
+    pub processes: BTreeMap<ProcessName, ProcessSpec>,
+    pub database: Option<DatabaseSpec>,
+    pub traffic: TrafficSpec,
+    /// Existing Docker networks that every container joins.
+    pub networks: Vec<String>,
+    pub deploy: DeploySpec,
+    /// Plain values; a secret of the same name wins.
+    pub env: BTreeMap<String, String>,
+    /// Variables without which nothing is started.
+    pub required: Vec<String>,
+    /// Secret names whose values may be shown in logs.
+    pub public: Vec<String>,
+    pub hosts: HostRoles,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    Development,
+    Staging,
+    Production,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImageSource {
+    /// An image that exists, by repository; the tag or digest comes with the deployment.
+    Repository(String),
+    /// Built by the command line where it runs; paths are relative to `deployment.yml`.
+    Build { context: String, dockerfile: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessSpec {
+    pub role: Role,
+    /// Empty: the image's own.
+    pub command: Vec<String>,
+    /// The port inside the container; a `web` process has one.
+    pub port: Option<u16>,
+    pub health: HealthSpec,
+    pub volumes: Vec<Volume>,
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of one processor.
+    pub cpu_milli: Option<u64>,
+    /// Empty: the image's own.
+    pub user: Option<String>,
+    /// Empty: the image's own, else `SIGTERM`.
+    pub stop_signal: Option<String>,
+    /// How long a process may take to end after its stop signal.
+    pub stop_grace: Millis,
+    pub standby: Standby,
+}
+
+/// How a process behaves at a switch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Runs in both slots at once; nginx chooses.
+    Web,
+    /// The old one drains and ends, then the new one starts, after the switch.
+    Worker,
+    /// Belongs to one slot; planned for later and refused by the check.
+    Cron,
+    /// Belongs to one slot; planned for later and refused by the check.
+    Singleton,
+}
+
+/// What the old slot does until the next deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standby {
+    Run,
+    /// Planned for later and refused by the check.
+    Pause,
+    /// Planned for later and refused by the check.
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HealthSpec {
+    pub path: String,
+    /// How long a started process may take to become healthy.
+    pub timeout: Millis,
+    /// Between two probes, and the longest that one probe may take is five of these or a second, whichever is more.
+    pub interval: Millis,
+    /// Good answers in a row that make it healthy.
+    pub consecutive: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Volume {
+    /// A path on the host, or the name of a volume, which Lockstep prefixes with the environment.
+    pub source: String,
+    pub target: String,
+    pub access: VolumeAccess,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeAccess {
+    ReadWrite,
+    ReadOnly,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseSpec {
+    /// The secret whose value is the connection URL, `DATABASE_URL` as a rule.
+    pub url_from: String,
+    /// The folder of migrations *in the image*, in golang-migrate's layout.
+    pub migrations: Option<String>,
+    pub snapshot: Option<SnapshotSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotSpec {
+    /// On the host with the role `db`, else on the first app host.
+    pub directory: String,
+    /// How many are kept.
+    pub keep: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficSpec {
+    /// As nginx writes it: `10m`.
+    pub body_limit: String,
+    /// How long nginx waits for an answer of the application.
+    pub read_timeout: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeploySpec {
+    /// At most 30 minutes; then an open deployment is unwound.
+    pub lock_timeout: Millis,
+    /// How long the old slot's requests may take to end.
+    pub drain: Millis,
+    /// How long the new slot is watched under traffic before it counts.
+    pub bake: Millis,
+    /// Where logs of deployments are written, on the coordinator's machine.
+    pub log_directory: Option<String>,
+    /// Where the seed's `deployment-state.json` is kept current, on the coordinator's machine.
+    pub state_file: Option<String>,
+}
+
+/// Who does what. All three empty means: the one host that there is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRoles {
+    pub app: Vec<HostName>,
+    pub lb: Vec<HostName>,
+    pub db: Vec<HostName>,
+}
+
+/// The parts of `url` that nginx needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteAddress {
+    pub server_name: String,
+    pub listen_port: u16,
+}
+
+impl EnvironmentSpec {
+    /// The processes that nginx sends requests to.
+    pub fn web_processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessSpec)> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.role == Role::Web)
+    }
+
+    /// The processes that move at the switch.
+    pub fn worker_processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessSpec)> {
+        self.processes
+            .iter()
+            .filter(|(_, process)| process.role == Role::Worker)
+    }
+
+    /// Where nginx listens for this environment; `None` when the URL is not one that it can serve.
+    /// An `https` URL without a port means that TLS ends before nginx, so it listens on 80.
+    pub fn site_address(&self) -> Option<SiteAddress> {
+        let (scheme, rest) = self.url.split_once("://")?;
+        if !matches!(scheme, "http" | "https") {
+            return None;
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
+            None => (authority, 80),
+        };
+        let is_host = !host.is_empty()
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+        is_host.then(|| SiteAddress {
+            server_name: host.to_ascii_lowercase(),
+            listen_port: port,
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! Everything that is wrong with a declaration, at once, each with what to write instead.
+//! The command line runs it to point at lines; the coordinator runs it because it trusts nobody.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::ProcessName;
+use crate::spec::{DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby};
+use crate::time::Millis;
+
+/// A deployment owns its environment for at most this long (T3).
+pub const LOCK_TIMEOUT_MAX: Millis = Millis::from_secs(30 * 60);
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Where, as a path of keys: `processes.web.port`.
+    pub path: String,
+    pub what: String,
+    /// What to write instead.
+    pub instead: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; {}", self.path, self.what, self.instead)
+    }
+}
+
+/// A declaration that has been checked; it cannot be made otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ValidatedSpec(EnvironmentSpec);
+
+impl ValidatedSpec {
+    pub fn get(&self) -> &EnvironmentSpec {
+        &self.0
+    }
+}
+
+impl core::ops::Deref for ValidatedSpec {
+    type Target = EnvironmentSpec;
+    fn deref(&self) -> &EnvironmentSpec {
+        &self.0
+    }
+}
+
+/// Checks `spec` as a whole.
+///
+/// # Errors
+/// Every problem that there is, in the order of the file.
+pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
+    let mut found = Problems(Vec::new());
+    check_url(&spec, &mut found);
+    if spec.processes.is_empty() {
+        found.add(
+            "processes",
+            "there is none",
+            "declare at least `web: { port: 8080 }`",
+        );
+    }
+    if spec.web_processes().count() > 1 {
+        found.add(
+            "processes",
+            "there are several of the role web",
+            "keep one; the others can be `role: worker`",
+        );
+    }
+    if !spec.processes.is_empty() && spec.web_processes().count() == 0 {
+        found.add(
+            "processes",
+            "none has the role web",
+            "traffic needs one process with a port and `role: web`",
+        );
+    }
+    for (name, process) in &spec.processes {
+        check_process(name, process, &mut found);
+    }
+    if let Some(database) = &spec.database {
+        check_database(database, &mut found);
+    }
+    check_deploy(&spec, &mut found);
+    check_hosts(&spec, &mut found);
+    for name in spec.env.keys() {
+        if !is_variable(name) {
+            found.add(
+                &format!("env.{name}"),
+                "is not a variable's name",
+                "use letters, digits and underscores, no digit first",
+            );
+        }
+    }
+    if found.0.is_empty() {
+        Ok(ValidatedSpec(spec))
+    } else {
+        Err(found.0)
+    }
+}
+
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, path: &str, what: &str, instead: &str) {
+        self.0.push(Problem {
+            path: path.to_string(),
+            what: what.to_string(),
+            instead: instead.to_string(),
+        });
+    }
+}
+
+fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
+    if spec.site_address().is_none() {
+        found.add(
+            "url",
+            &format!("{:?} cannot be served", spec.url),
+            "write http://host or http://host:port, without a path",
+        );
+    }
+    let limit = spec.traffic.body_limit.as_str();
+    let digits = limit.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G']);
+    if digits.is_empty()
+        || limit.len() - digits.len() > 1
+        || !digits.bytes().all(|b| b.is_ascii_digit())
+    {
+        found.add(
+            "traffic.body_limit",
+            &format!("{limit:?} is not a size"),
+            "write it as nginx does, as in 10m",
+        );
+    }
+}
+
+fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems) {
+    let at = |key: &str| format!("processes.{name}.{key}");
+    match process.role {
+        Role::Web if process.port.is_none() => found.add(
+            &at("port"),
+            "is missing",
+            "a web process says where it listens, as in `port: 8080`",
+        ),
+        Role::Web | Role::Worker => {}
+        Role::Cron | Role::Singleton => found.add(
+            &at("role"),
+            "cron and singleton processes come with a later release of Lockstep",
+            "use web or worker, or keep this process outside for the time being",
+        ),
+    }
+    if process.port == Some(0) {
+        found.add(
+            &at("port"),
+            "is 0",
+            "write the port on which the process listens",
+        );
+    }
+    match process.standby {
+        Standby::Run => {}
+        Standby::Pause | Standby::Stop => found.add(
+            &at("standby"),
+            "pause and stop come with a later release of Lockstep",
+            "write `standby: run`",
+        ),
+    }
+    if !process.health.path.starts_with('/') || process.health.path.contains([' ', '"', '\n', '\r'])
+    {
+        found.add(
+            &at("health.path"),
+            &format!("{:?} is not a path", process.health.path),
+            "begin it with a slash, as in /health",
+        );
+    }
+    if process.health.consecutive == 0 {
+        found.add(
+            &at("health.consecutive"),
+            "is 0",
+            "ask for at least one good answer; 3 is usual",
+        );
+    }
+    if process.health.interval.0 < 10 {
+        found.add(&at("health.interval"), "is below 10ms", "100ms is usual");
+    }
+    for (index, volume) in process.volumes.iter().enumerate() {
+        if !volume.target.starts_with('/')
+            || volume.source.is_empty()
+            || volume.source.contains("..")
+        {
+            found.add(
+                &at(&format!("volumes[{index}]")),
+                "is not source:/target",
+                "write a volume's name or a path on the host, a colon, and a path in the container",
+            );
+        }
+    }
+    if process
+        .memory_bytes
+        .is_some_and(|bytes| bytes < 6 * 1024 * 1024)
+    {
+        found.add(
+            &at("memory"),
+            "is below 6Mi, the least that Docker takes",
+            "write it as in 512Mi",
+        );
+    }
+    if process.cpu_milli == Some(0) {
+        found.add(&at("cpus"), "is 0", "write it as in 0.5");
+    }
+}
+
+fn check_database(database: &DatabaseSpec, found: &mut Problems) {
+    if !is_variable(&database.url_from) {
+        found.add(
+            "database.postgres.url_from",
+            "is not a variable's name",
+            "name the variable in .env, as in DATABASE_URL",
+        );
+    }
+    if let Some(path) = &database.migrations
+        && (!path.starts_with('/') || path.split('/').any(|part| part == ".."))
+    {
+        found.add(
+            "database.migrations.path",
+            &format!("{path:?} is not a path in the image"),
+            "begin it with a slash, as in /migrations",
+        );
+    }
+    if let Some(snapshot) = &database.snapshot {
+        if !snapshot.directory.starts_with('/')
+            || snapshot.directory.split('/').any(|part| part == "..")
+        {
+            found.add(
+                "database.snapshot.directory",
+                "is not an absolute path",
+                "write it as in /var/backups/notes",
+            );
+        }
+        if snapshot.keep == 0 {
+            found.add(
+                "database.snapshot.keep",
+                "is 0",
+                "keep at least the one that was just taken",
+            );
+        }
+    }
+}
+
+fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
+    let deploy = &spec.deploy;
+    if deploy.lock_timeout > LOCK_TIMEOUT_MAX || deploy.lock_timeout.0 == 0 {
+        found.add(
+            "deploy.lock_timeout",
+            &format!("is {}", deploy.lock_timeout),
+            "at most 30m, and more than nothing",
+        );
+    }
+    if Millis(deploy.bake.0.saturating_add(deploy.drain.0)) >= deploy.lock_timeout {
+        found.add(
+            "deploy.bake",
+            "together with drain takes longer than lock_timeout",
+            "shorten bake and drain",
+        );
+    }
+    for (key, path) in [
+        ("deploy.log_directory", &deploy.log_directory),
+        ("deploy.state_file", &deploy.state_file),
+    ] {
+        if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            found.add(key, "is not an absolute path", "begin it with a slash");
+        }
+    }
+}
+
+fn check_hosts(spec: &EnvironmentSpec, found: &mut Problems) {
+    let hosts = &spec.hosts;
+    let any = !(hosts.app.is_empty() && hosts.lb.is_empty() && hosts.db.is_empty());
+    if any && hosts.app.is_empty() {
+        found.add(
+            "hosts.app",
+            "is empty",
+            "name the hosts that run containers, or leave `hosts` out where there is one host",
+        );
+    }
+    if any && hosts.lb.is_empty() {
+        found.add(
+            "hosts.lb",
+            "is empty",
+            "name the host whose nginx serves the site",
+        );
+    }
+    for (role, names) in [
+        ("hosts.app", &hosts.app),
+        ("hosts.lb", &hosts.lb),
+        ("hosts.db", &hosts.db),
+    ] {
+        if names.len() > 1 {
+            found.add(
+                role,
+                "names several hosts, which comes with a later release of Lockstep",
+                "name one",
+            );
+        }
+    }
+}
+
+/// What POSIX calls a name: letters, digits and underscores, no digit first.
+pub fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}

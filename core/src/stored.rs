@@ -1,0 +1,115 @@
+//! The envelope of everything that is kept or sent as a document: its kind, its version, its content.
+//! What is not known is refused, never guessed.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of every shape below; a shape that must change gets a module of its own and a higher one.
+pub const VERSION: u32 = 1;
+
+/// A type that is kept or sent.
+pub trait Kept: Serialize + DeserializeOwned {
+    /// The name in the envelope; never reused.
+    const KIND: &'static str;
+}
+
+macro_rules! kept {
+    ($($type:ty => $kind:literal),* $(,)?) => {
+        $(impl Kept for $type {
+            const KIND: &'static str = $kind;
+        })*
+    };
+}
+
+kept! {
+    crate::journal::Entry => "journal_entry",
+    crate::journal::Finding => "finding",
+    crate::journal::StepFailure => "step_failure",
+    crate::operation::Operation => "operation",
+    crate::plan::Action => "action",
+    crate::plan::Plan => "plan",
+    crate::plan::Wave => "wave",
+    crate::record::EnvironmentStatus => "environment_status",
+    crate::record::Host => "host",
+    crate::record::HostStatus => "host_status",
+    crate::record::Live => "live",
+    crate::record::Observation => "observation",
+    crate::record::Open => "open",
+    crate::record::PortTable => "port_table",
+    crate::record::Summary => "summary",
+    crate::spec::EnvironmentSpec => "environment_spec",
+    crate::state_file::StateFile => "state_file",
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    kind: &'a str,
+    version: u32,
+    content: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    kind: String,
+    version: u32,
+}
+
+#[derive(Deserialize)]
+struct Body<T> {
+    content: T,
+}
+
+/// Why bytes are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("this is not a document of Lockstep: {0}")]
+    NotOurs(String),
+    #[error("this is a {found}, not a {expected}")]
+    OtherKind {
+        expected: &'static str,
+        found: String,
+    },
+    #[error("this {kind} is of version {found}; this program reads up to {VERSION}")]
+    NewerVersion { kind: &'static str, found: u32 },
+    #[error("this {kind} cannot be read: {why}")]
+    Damaged { kind: &'static str, why: String },
+}
+
+/// The bytes of `content` in its envelope.
+pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
+    serde_json::to_vec(&Envelope {
+        kind: T::KIND,
+        version: VERSION,
+        content,
+    })
+    .expect("a kept type has only text, numbers, lists and maps with text keys")
+}
+
+/// Reads what [`encode`] wrote.
+///
+/// # Errors
+/// When the bytes are not an envelope, or of another kind, or of a version that is not known.
+pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
+    let head: Head =
+        serde_json::from_slice(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
+    if head.kind != T::KIND {
+        return Err(Unreadable::OtherKind {
+            expected: T::KIND,
+            found: head.kind,
+        });
+    }
+    if head.version != VERSION {
+        return Err(Unreadable::NewerVersion {
+            kind: T::KIND,
+            found: head.version,
+        });
+    }
+    let body: Body<T> = serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged {
+        kind: T::KIND,
+        why: error.to_string(),
+    })?;
+    Ok(body.content)
+}
