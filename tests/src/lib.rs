@@ -1,1 +1,4 @@
+//! What scenarios, the demonstration and the benchmarks are made of.
 
+pub mod bed;
+pub mod load;

@@ -1,0 +1,11 @@
+//! The real parts that scenarios and the demonstration stand on: a private
+//! PostgreSQL, a private nginx, and the machine's Docker. Each is started from
+//! nothing in a directory of its own, and is gone when it is dropped.
+
+pub mod directory;
+pub mod docker;
+pub mod nginx;
+pub mod ports;
+pub mod postgres;
+pub mod program;
+pub mod wait;
