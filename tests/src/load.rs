@@ -79,6 +79,10 @@ pub struct Load {
 }
 
 impl Load {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "nobody waits for the end of a load that was dropped"
+    )]
     pub fn start(settings: Settings) -> io::Result<Load> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -91,7 +95,6 @@ impl Load {
             .name("load".to_owned())
             .spawn(move || {
                 runtime.block_on(run(of_thread, stopped));
-                // Nobody waits for the end of a load that was dropped.
                 let _ = end.send(());
             })?;
         Ok(Load {
@@ -293,6 +296,10 @@ async fn ask(
     })
 }
 
+#[expect(
+    clippy::let_underscore_must_use,
+    reason = "what goes wrong with a connection is answered to its request as well"
+)]
 async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
     let refused = |error: io::Error| {
         Lost::new(
@@ -307,7 +314,6 @@ async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
         .map_err(|error| Lost::new(FailureKind::Reset, whole(&error)))?;
     let mut driver = JoinSet::new();
     driver.spawn(async move {
-        // What goes wrong here is answered to the request as well.
         let _ = connection.await;
     });
     Ok(Connection {

@@ -26,6 +26,10 @@ struct Made {
 }
 
 impl Drop for Made {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "a test that fails should say why, and not that cleaning up failed"
+    )]
     fn drop(&mut self) {
         let _ = self.docker.remove_containers(&self.label);
         let _ = self.docker.remove_image(&self.image);

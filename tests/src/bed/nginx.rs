@@ -94,8 +94,11 @@ impl Nginx {
 }
 
 impl Drop for Nginx {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "a test that fails should say why, and not that cleaning up failed"
+    )]
     fn drop(&mut self) {
-        // A test that fails should say why, and not that cleaning up failed.
         // Only the master ends its workers, so it is asked before it is killed.
         let _ = run(nginx(&self.prefix).args(["-s", "stop"]));
         let server = &mut self.server;
@@ -120,18 +123,21 @@ fn nginx(prefix: &Path) -> Command {
     command
 }
 
+#[expect(
+    clippy::let_underscore_must_use,
+    reason = "it fails where the master is dead already and left its file behind"
+)]
 fn stop_what_was_left(prefix: &Path) -> anyhow::Result<()> {
     let pid_file = prefix.join("nginx.pid");
     if pid_file.exists() {
-        // It fails where the master is dead already and left its file behind.
         let _ = run(nginx(prefix).args(["-s", "stop"]));
         let _ = until("the nginx before has ended", LIMIT, || {
             Ok(!pid_file.exists())
         });
-        fs::remove_file(&pid_file).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        })?;
+        if pid_file.exists() {
+            fs::remove_file(&pid_file)
+                .with_context(|| format!("cannot remove {}", pid_file.display()))?;
+        }
     }
     Ok(())
 }

@@ -129,8 +129,11 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "a test that fails should say why, and not that cleaning up failed"
+    )]
     fn drop(&mut self) {
-        // A test that fails should say why, and not that cleaning up failed.
         let _ = remove_cluster(&self.programs, &self.directory);
         let _ = self.server.kill();
         let _ = self.server.wait();
@@ -214,6 +217,10 @@ fn start_server(programs: &Path, directory: &Path) -> anyhow::Result<Child> {
         .context("cannot start postgres")
 }
 
+#[expect(
+    clippy::let_underscore_must_use,
+    reason = "stopping fails where the server is dead already and left its file behind"
+)]
 fn remove_cluster(programs: &Path, directory: &Path) -> anyhow::Result<()> {
     let data = directory.join("data");
     if data.join("postmaster.pid").exists() {
@@ -221,7 +228,6 @@ fn remove_cluster(programs: &Path, directory: &Path) -> anyhow::Result<()> {
         stop.current_dir("/")
             .args(["stop", "-w", "-m", "immediate", "-D"])
             .arg(&data);
-        // It fails where the server is dead already and left its file behind.
         let _ = run(&mut stop);
     }
     if directory.exists() {

@@ -11,6 +11,10 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
 }
 
 /// Input instead of arguments, for what must not be seen in the process list.
+#[expect(
+    clippy::let_underscore_must_use,
+    reason = "a program that ends without reading its input says why on its own"
+)]
 pub fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let mut child = command
@@ -20,7 +24,6 @@ pub fn run_with_input(command: &mut Command, input: &str) -> anyhow::Result<Stri
         .spawn()
         .with_context(|| format!("cannot start {name}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that ends without reading says why on its own.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child
