@@ -1,1 +1,307 @@
-//! x
+//! What comes next: a run is a fold over its journal, and one function decides from it.
+//!
+//! [`decide`] says what to append or when to wake; the shell appends, and feeds the entry back through
+//! [`Run::apply`]. Recovery is the same fold over the entries that are there: no second path.
+//!
+//! What must stay true: an effect has its intent in the journal first; the decision to unwind is an
+//! entry, so that a successor cannot change direction; a step whose outcome is unknown is undone too.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::id::{HostId, StepId};
+use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Standing, StepFailure};
+use crate::plan::{Action, OnFailure, Plan, Step, Undo};
+use crate::record::{Verdict, Wish};
+use crate::time::{Millis, Timestamp};
+
+mod backward;
+mod forward;
+
+/// How often an undo is tried before the deployment is stuck.
+pub const UNDO_ATTEMPTS_MAX: u16 = 3;
+
+/// How long after a failed undo the next attempt begins.
+pub const UNDO_RETRY_AFTER: Millis = Millis::from_secs(2);
+
+/// One deployment, as far as its journal tells.
+#[derive(Debug, Clone)]
+pub struct Run {
+    plan: Plan,
+    lock_until: Timestamp,
+    phase: Phase,
+    standings: BTreeMap<StepId, Standing>,
+    failures: BTreeMap<StepId, StepFailure>,
+    next_seq: u32,
+    epoch: u64,
+}
+
+/// Which way it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    Forward,
+    Backward { because: Because },
+    Stuck { because: Because, step: StepId },
+    Ended { verdict: Verdict },
+}
+
+/// What the shell has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Append this entry. A `Begun` goes together with its [`Assignment`], in one transaction.
+    Append(Event),
+    /// Ask again at this time, if nothing has happened by then.
+    WakeAt(Timestamp),
+}
+
+/// What an agent gets for a `Begun`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    pub host: HostId,
+    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    pub action: Option<Action>,
+    pub limit: Millis,
+}
+
+/// A step that has perhaps happened: what a successor must ask its agent about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OpenIntent {
+    pub step: StepId,
+    pub direction: Direction,
+    pub host: HostId,
+}
+
+impl Run {
+    /// A deployment of `plan` whose journal is empty and which is unwound at `lock_until`.
+    pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
+        let standings = plan
+            .steps()
+            .map(|step| (step.id, Standing::Waiting))
+            .collect();
+        Self {
+            plan,
+            lock_until,
+            phase: Phase::Forward,
+            standings,
+            failures: BTreeMap::new(),
+            next_seq: 1,
+            epoch: 0,
+        }
+    }
+
+    /// The run that `entries` amount to.
+    ///
+    /// # Errors
+    /// When they cannot have been written by this engine for this plan.
+    pub fn replay(
+        plan: Plan,
+        lock_until: Timestamp,
+        entries: &[Entry],
+    ) -> Result<Self, IllegalEntry> {
+        let mut run = Self::open(plan, lock_until);
+        for entry in entries {
+            run.apply(entry)?;
+        }
+        Ok(run)
+    }
+
+    /// Takes one more entry in.
+    ///
+    /// # Errors
+    /// When it cannot follow; the run is then as it was.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEntry> {
+        let illegal = |what| {
+            Err(IllegalEntry {
+                seq: entry.seq,
+                what,
+            })
+        };
+        if entry.seq != self.next_seq {
+            return illegal(format!("{} was to follow", self.next_seq));
+        }
+        if entry.epoch < self.epoch {
+            return illegal(format!("its epoch {} is below {}", entry.epoch, self.epoch));
+        }
+        if let Phase::Ended { .. } = self.phase {
+            return illegal(format!("{:?} follows the end", entry.event));
+        }
+        match &entry.event {
+            Event::Taken { .. } => {}
+            Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => {
+                let Some(standing) = self.standings.get_mut(step) else {
+                    return illegal(format!("the plan has no step {step}"));
+                };
+                let Some(after) = standing.after(&entry.event, entry.at) else {
+                    return illegal(format!("{:?} cannot follow {standing:?}", entry.event));
+                };
+                *standing = after;
+                if let Event::Failed { failure, .. } = &entry.event {
+                    self.failures.insert(*step, failure.clone());
+                }
+            }
+            Event::Turned { because } => match self.phase {
+                Phase::Forward => {
+                    self.phase = Phase::Backward {
+                        because: because.clone(),
+                    }
+                }
+                Phase::Backward { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
+                    return illegal(format!("it turned twice: {because:?}"));
+                }
+            },
+            Event::Stuck { step, .. } => match &self.phase {
+                Phase::Backward { because } => {
+                    self.phase = Phase::Stuck {
+                        because: because.clone(),
+                        step: *step,
+                    }
+                }
+                Phase::Forward | Phase::Stuck { .. } | Phase::Ended { .. } => {
+                    return illegal(format!("{step} is stuck, and nothing is being unwound"));
+                }
+            },
+            Event::Resumed { .. } => match &self.phase {
+                Phase::Stuck { because, .. } => {
+                    self.phase = Phase::Backward {
+                        because: because.clone(),
+                    };
+                    for standing in self.standings.values_mut() {
+                        if let Some(after) = standing.after(&entry.event, entry.at) {
+                            *standing = after;
+                        }
+                    }
+                }
+                Phase::Forward | Phase::Backward { .. } | Phase::Ended { .. } => {
+                    return illegal(format!("{:?}, and it was not stuck", entry.event));
+                }
+            },
+            Event::Ended { verdict } => self.phase = Phase::Ended { verdict: *verdict },
+        }
+        self.next_seq += 1;
+        self.epoch = entry.epoch;
+        Ok(())
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub fn phase(&self) -> &Phase {
+        &self.phase
+    }
+
+    pub fn lock_until(&self) -> Timestamp {
+        self.lock_until
+    }
+
+    /// The sequence number of the entry that comes next.
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
+    /// Where `step` stands; a step that the plan does not have waits for ever.
+    pub fn standing(&self, step: StepId) -> &Standing {
+        self.standings.get(&step).unwrap_or(&Standing::Waiting)
+    }
+
+    /// The last failure of `step`.
+    pub fn failure(&self, step: StepId) -> Option<&StepFailure> {
+        self.failures.get(&step)
+    }
+
+    /// Whether `event` may be the next entry: a report that comes late may not.
+    pub fn admits(&self, event: &Event, at: Timestamp) -> bool {
+        let entry = Entry {
+            seq: self.next_seq,
+            at,
+            epoch: self.epoch,
+            event: event.clone(),
+        };
+        self.clone().apply(&entry).is_ok()
+    }
+
+    /// What has begun and not ended.
+    pub fn open_intents(&self) -> Vec<OpenIntent> {
+        self.plan
+            .steps()
+            .filter_map(|step| {
+                let direction = match self.standing(step.id) {
+                    Standing::Begun { .. } => Direction::Do,
+                    Standing::Undoing { .. } => Direction::Undo,
+                    Standing::Waiting
+                    | Standing::Done
+                    | Standing::Failed { .. }
+                    | Standing::UndoFailed { .. }
+                    | Standing::Undone => return None,
+                };
+                Some(OpenIntent {
+                    step: step.id,
+                    direction,
+                    host: step.host.clone(),
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the release serves and only housekeeping is left: from here on nothing is unwound.
+    pub fn is_committed(&self) -> bool {
+        self.plan
+            .steps()
+            .filter(|step| step.on_failure == OnFailure::Unwind)
+            .all(|step| *self.standing(step.id) == Standing::Done)
+    }
+}
+
+/// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended or is stuck.
+pub fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
+    match &run.phase {
+        Phase::Forward => forward::decide(run, wish, now),
+        Phase::Backward { .. } => backward::decide(run, now),
+        Phase::Stuck { .. } | Phase::Ended { .. } => Vec::new(),
+    }
+}
+
+/// What the agent gets when `step` begins in `direction`; `None` when the plan has no such step.
+pub fn assignment(plan: &Plan, step: StepId, direction: Direction) -> Option<Assignment> {
+    let step = plan.step(step)?;
+    let action = match (direction, &step.undo) {
+        (Direction::Do, _) => Some(step.action.clone()),
+        (Direction::Undo, Undo::By { action, .. }) => Some(action.clone()),
+        (Direction::Undo, Undo::Nothing { .. }) => None,
+    };
+    Some(Assignment {
+        host: step.host.clone(),
+        action,
+        limit: step.limit,
+    })
+}
+
+/// A step that runs: nothing to do before its deadline, and at its deadline nobody knows.
+fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Timestamp) -> Command {
+    // The agent keeps the limit too and answers first; the grace is for its answer to arrive.
+    let deadline = begun + step.limit + ANSWER_GRACE;
+    if now < deadline {
+        return Command::WakeAt(deadline);
+    }
+    let mut failure = StepFailure::new(format!(
+        "{} on {} did not answer within {}",
+        step.action.name(),
+        step.host_name,
+        step.limit
+    ));
+    failure.certainty = crate::journal::Certainty::Unknown;
+    failure.why = Some("the agent has not reported; the step may have happened".into());
+    failure.next = Some(format!(
+        "look at the agent on {}: lockstep host list",
+        step.host_name
+    ));
+    Command::Append(Event::Failed {
+        step: step.id,
+        direction,
+        failure,
+    })
+}
+
+/// How long after a step's limit the coordinator waits for the agent's own report of it.
+pub const ANSWER_GRACE: Millis = Millis::from_secs(5);

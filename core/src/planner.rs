@@ -1,1 +1,448 @@
-//! x
+//! From an operation and what is so to a plan: pure, and the same for `plan`, `deploy` and the stories.
+//!
+//! A planner leaves nothing to choose for those who carry the plan out, and says what it did *not*
+//! plan, and why.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use serde::Serialize;
+
+use crate::id::StepId;
+use crate::name::{HostName, ProcessName};
+use crate::operation::Operation;
+use crate::plan::action::{CheckHealth, DatabaseRef, Endpoint, Site, SwitchTraffic};
+use crate::plan::{
+    Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check,
+};
+use crate::record::{Host, Record, Slot};
+use crate::release::Release;
+use crate::spec::check::ValidatedSpec;
+use crate::spec::{EnvironmentSpec, HealthSpec, ProcessSpec};
+use crate::time::Millis;
+
+mod deploy;
+mod rollback;
+
+pub use rollback::earlier_good;
+
+/// Why there is no plan: bad input is refused before anything starts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}")]
+pub struct Refused {
+    pub what: String,
+    pub why: String,
+    /// The next command, or what to change.
+    pub next: String,
+}
+
+impl Refused {
+    fn new(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            why: why.into(),
+            next: next.into(),
+        }
+    }
+}
+
+/// The plan for `operation`. `declared` is what a deployment brings, and what is recorded for all else.
+///
+/// # Errors
+/// When it cannot be carried out as things are.
+pub fn plan(
+    operation: &Operation,
+    declared: &ValidatedSpec,
+    record: &Record,
+) -> Result<Plan, Refused> {
+    let plan = match operation {
+        Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
+        Operation::Rollback(rollback) => rollback::plan(rollback, record),
+    }?;
+    match check::check(&plan).as_slice() {
+        [] => Ok(plan),
+        broken => Err(Refused::new(
+            format!("the plan for {} would break a rule", plan.key),
+            broken
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; "),
+            "this is a bug in Lockstep: please report it with the output of lockstep status",
+        )),
+    }
+}
+
+/// The hosts of an environment by role.
+struct Placement<'a> {
+    app: Vec<&'a Host>,
+    lb: &'a Host,
+    db: &'a Host,
+}
+
+impl<'a> Placement<'a> {
+    fn of(spec: &EnvironmentSpec, record: &'a Record) -> Result<Self, Refused> {
+        let roles = &spec.hosts;
+        if roles.app.is_empty() {
+            return match record.hosts.as_slice() {
+                [] => Err(Refused::new(
+                    "there is no host",
+                    "no agent has joined this coordinator",
+                    "lockstep up, or lockstep host token",
+                )),
+                [only] => Ok(Self {
+                    app: vec![only],
+                    lb: only,
+                    db: only,
+                }),
+                several => Err(Refused::new(
+                    "it is not said which host does what",
+                    format!(
+                        "there are {} hosts and deployment.yml names none",
+                        several.len()
+                    ),
+                    format!(
+                        "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                        spec.key.environment, several[0].name, several[0].name
+                    ),
+                )),
+            };
+        }
+        let find = |name: &HostName| {
+            record
+                .hosts
+                .iter()
+                .find(|host| host.name == *name)
+                .ok_or_else(|| {
+                    let known: Vec<&str> =
+                        record.hosts.iter().map(|host| host.name.as_str()).collect();
+                    Refused::new(
+                        format!("there is no host {name}"),
+                        format!(
+                            "the hosts that have joined are: {}",
+                            if known.is_empty() {
+                                "none".to_string()
+                            } else {
+                                known.join(", ")
+                            }
+                        ),
+                        "lockstep host list",
+                    )
+                })
+        };
+        let app = roles.app.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let first =
+            |names: &[HostName], otherwise: &'a Host| names.first().map_or(Ok(otherwise), find);
+        Ok(Self {
+            lb: first(&roles.lb, app[0])?,
+            db: first(&roles.db, app[0])?,
+            app,
+        })
+    }
+
+    /// Every host once.
+    fn all(&self) -> Vec<&'a Host> {
+        let mut all: Vec<&Host> = Vec::new();
+        for host in self.app.iter().copied().chain([self.lb, self.db]) {
+            if !all.iter().any(|there| there.id == host.id) {
+                all.push(host);
+            }
+        }
+        all
+    }
+}
+
+/// A release as it runs: with the declaration and the secrets that belong to it.
+struct Version<'a> {
+    release: &'a Release,
+    spec: &'a EnvironmentSpec,
+    secrets_version: Option<u64>,
+}
+
+impl Version<'_> {
+    fn database(&self) -> Option<DatabaseRef> {
+        let database = self.spec.database.as_ref()?;
+        Some(DatabaseRef {
+            url_from: database.url_from.clone(),
+            secrets_version: self.secrets_version?,
+        })
+    }
+
+    fn container(
+        &self,
+        host: &Host,
+        slot: Slot,
+        process: (&ProcessName, &ProcessSpec),
+        record: &Record,
+    ) -> Result<ContainerSpec, Refused> {
+        let (name, spec) = process;
+        let publish = match spec.port {
+            None => None,
+            Some(container_port) => Some(Publish {
+                address: host.address.clone(),
+                host_port: port_of(record, host, slot, name)?,
+                container_port,
+            }),
+        };
+        Ok(ContainerSpec {
+            process: name.clone(),
+            slot,
+            image_id: self.release.image_id.clone(),
+            command: spec.command.clone(),
+            env: self.spec.env.clone(),
+            secrets_version: self.secrets_version,
+            publish,
+            volumes: spec.volumes.clone(),
+            networks: self.spec.networks.clone(),
+            memory_bytes: spec.memory_bytes,
+            cpu_milli: spec.cpu_milli,
+            user: spec.user.clone(),
+            stop_signal: spec.stop_signal.clone(),
+            stop_grace: spec.stop_grace,
+        })
+    }
+
+    fn web_containers(
+        &self,
+        host: &Host,
+        slot: Slot,
+        record: &Record,
+    ) -> Result<Vec<ContainerSpec>, Refused> {
+        self.spec
+            .web_processes()
+            .map(|process| self.container(host, slot, process, record))
+            .collect()
+    }
+
+    fn worker_containers(
+        &self,
+        host: &Host,
+        slot: Slot,
+        record: &Record,
+    ) -> Result<Vec<ContainerSpec>, Refused> {
+        self.spec
+            .worker_processes()
+            .map(|process| self.container(host, slot, process, record))
+            .collect()
+    }
+
+    fn check_health(
+        &self,
+        placement: &Placement<'_>,
+        slot: Slot,
+        record: &Record,
+    ) -> Result<CheckHealth, Refused> {
+        Ok(CheckHealth {
+            slot,
+            targets: web_endpoints(self.spec, placement, slot, record)?,
+            health: self.health(),
+            release: self.release.clone(),
+        })
+    }
+
+    fn health(&self) -> HealthSpec {
+        let web = self
+            .spec
+            .web_processes()
+            .next()
+            .expect("a checked declaration has one web process");
+        web.1.health.clone()
+    }
+
+    fn switch_to(
+        &self,
+        placement: &Placement<'_>,
+        slot: Slot,
+        record: &Record,
+    ) -> Result<SwitchTraffic, Refused> {
+        let address = self
+            .spec
+            .site_address()
+            .expect("a checked declaration has a URL that nginx can serve");
+        Ok(SwitchTraffic {
+            to: slot,
+            server_name: address.server_name,
+            listen_port: address.listen_port,
+            health_path: self.health().path,
+            endpoints: web_endpoints(self.spec, placement, slot, record)?,
+        })
+    }
+
+    fn site(&self, placement: &Placement<'_>, record: &Record) -> Result<Site, Refused> {
+        let address = self
+            .spec
+            .site_address()
+            .expect("a checked declaration has a URL that nginx can serve");
+        Ok(Site {
+            server_name: address.server_name,
+            listen_port: address.listen_port,
+            blue: web_endpoints(self.spec, placement, Slot::Blue, record)?,
+            green: web_endpoints(self.spec, placement, Slot::Green, record)?,
+            body_limit: self.spec.traffic.body_limit.clone(),
+            read_timeout: self.spec.traffic.read_timeout,
+        })
+    }
+}
+
+fn port_of(
+    record: &Record,
+    host: &Host,
+    slot: Slot,
+    process: &ProcessName,
+) -> Result<u16, Refused> {
+    record.ports.get(&host.id, slot, process).ok_or_else(|| {
+        Refused::new(
+            format!("{process} has no port on {} in {slot}", host.name),
+            "the coordinator allocates 20000 to 29999, and none is left or none was recorded",
+            "lockstep host show, and remove environments that are not used",
+        )
+    })
+}
+
+fn web_endpoints(
+    spec: &EnvironmentSpec,
+    placement: &Placement<'_>,
+    slot: Slot,
+    record: &Record,
+) -> Result<Vec<Endpoint>, Refused> {
+    let mut endpoints = Vec::new();
+    for host in &placement.app {
+        for (name, _) in spec.web_processes() {
+            endpoints.push(Endpoint {
+                address: host.address.clone(),
+                port: port_of(record, host, slot, name)?,
+            });
+        }
+    }
+    Ok(endpoints)
+}
+
+/// Collects waves and numbers steps.
+struct Waves<'a> {
+    waves: Vec<Wave>,
+    next: u16,
+    usual: &'a BTreeMap<String, Millis>,
+}
+
+/// A step before it has a number.
+struct Draft<'a> {
+    host: &'a Host,
+    action: Action,
+    undo: Undo,
+    on_failure: OnFailure,
+    limit: Millis,
+    change: String,
+}
+
+impl<'a> Waves<'a> {
+    fn new(record: &'a Record) -> Self {
+        Self {
+            waves: Vec::new(),
+            next: 1,
+            usual: &record.usual,
+        }
+    }
+
+    fn push(&mut self, drafts: Vec<Draft<'_>>) {
+        if drafts.is_empty() {
+            return;
+        }
+        let mut steps = Vec::new();
+        for draft in drafts {
+            let usual = self.usual.get(draft.action.name()).copied();
+            steps.push(Step {
+                id: StepId(self.next),
+                host: draft.host.id.clone(),
+                host_name: draft.host.name.clone(),
+                action: draft.action,
+                undo: draft.undo,
+                on_failure: draft.on_failure,
+                limit: draft.limit,
+                usual,
+                change: draft.change,
+            });
+            self.next += 1;
+        }
+        self.waves.push(Wave { steps });
+    }
+}
+
+fn nothing(because: &str) -> Undo {
+    Undo::Nothing {
+        because: because.to_string(),
+    }
+}
+
+fn by(action: Action, change: impl Into<String>) -> Undo {
+    Undo::By {
+        action,
+        change: change.into(),
+    }
+}
+
+/// A step whose failure unwinds the deployment.
+fn step<'a>(
+    host: &'a Host,
+    action: Action,
+    undo: Undo,
+    limit: Millis,
+    change: impl Into<String>,
+) -> Draft<'a> {
+    Draft {
+        host,
+        action,
+        undo,
+        on_failure: OnFailure::Unwind,
+        limit,
+        change: change.into(),
+    }
+}
+
+/// A step whose failure is noted.
+fn housekeeping<'a>(
+    host: &'a Host,
+    action: Action,
+    limit: Millis,
+    change: impl Into<String>,
+) -> Draft<'a> {
+    let undo = nothing("the release serves already; this is housekeeping");
+    Draft {
+        host,
+        action,
+        undo,
+        on_failure: OnFailure::Note,
+        limit,
+        change: change.into(),
+    }
+}
+
+/// Hashes the four things that a plan is made from.
+fn hash(version: &Version<'_>, live_state: &impl Serialize, record: &Record) -> PlanHash {
+    let json = |content: &dyn ErasedJson| content.json();
+    PlanHash::of(
+        &json(&(version.spec, version.secrets_version)),
+        &json(version.release),
+        &json(live_state),
+        &json(&(&record.hosts, &record.ports)),
+    )
+}
+
+/// Canonical JSON: maps are ordered, so that equal content has equal text.
+trait ErasedJson {
+    fn json(&self) -> String;
+}
+
+impl<T: Serialize> ErasedJson for T {
+    fn json(&self) -> String {
+        serde_json::to_string(self).expect(
+            "what a plan is made from has only text, numbers, lists and maps with text keys",
+        )
+    }
+}
+
+fn seconds(count: u64) -> Millis {
+    Millis::from_secs(count)
+}

@@ -123,7 +123,7 @@ pub struct Observation {
     pub image: Option<ImageFound>,
     /// `None` where there is no database, or it did not answer: then `problems` says why.
     pub schema: Option<Schema>,
-    /// Of the nginx site's text, where there is one.
+    /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
     pub site: Option<Digest>,
     /// The slot that nginx points at.
     pub traffic: Option<Slot>,

@@ -190,6 +190,14 @@ pub struct KeepSnapshots {
     pub keep: u32,
 }
 
+impl Site {
+    /// The digest by which an installed site is recognised as this one.
+    pub fn digest(&self) -> Digest {
+        let json = serde_json::to_string(self).expect("a site has only text, numbers and lists");
+        Digest::of(json.as_bytes())
+    }
+}
+
 impl Action {
     /// The kind, in a few words: in tables, spans and estimates.
     pub fn name(&self) -> &'static str {

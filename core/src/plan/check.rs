@@ -1,1 +1,260 @@
-//! x
+//! What no plan may do. It runs when a plan is made, stored and loaded; a violation is a bug in a
+//! planner or damage to the store, and the plan is refused either way.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use crate::id::StepId;
+use crate::plan::{Action, OnFailure, Plan, Step, Undo};
+use crate::record::Slot;
+
+/// A rule that a plan breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The step that breaks it; nothing when it is the plan as a whole.
+    pub step: Option<StepId>,
+    pub rule: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.step {
+            Some(step) => write!(f, "{step}: {}", self.rule),
+            None => f.write_str(&self.rule),
+        }
+    }
+}
+
+/// Every rule that `plan` breaks.
+pub fn check(plan: &Plan) -> Vec<Violation> {
+    let mut broken = Broken(Vec::new());
+    shape(plan, &mut broken);
+    let mut before = Before::default();
+    for wave in &plan.waves {
+        for step in &wave.steps {
+            order(plan, step, &before, &mut broken);
+            undo(plan, step, &mut broken);
+        }
+        // Steps of one wave run side by side: none may count on another.
+        for step in &wave.steps {
+            before.note(step);
+        }
+    }
+    if before.switched != Some(plan.slot) {
+        broken.add(
+            None,
+            format!("it ends with traffic elsewhere than in {}", plan.slot),
+        );
+    }
+    broken.0
+}
+
+struct Broken(Vec<Violation>);
+
+impl Broken {
+    fn add(&mut self, step: Option<&Step>, rule: impl Into<String>) {
+        self.0.push(Violation {
+            step: step.map(|step| step.id),
+            rule: rule.into(),
+        });
+    }
+}
+
+/// What earlier waves have done.
+#[derive(Default)]
+struct Before {
+    snapshots: usize,
+    migrated: bool,
+    healthy: BTreeSet<Slot>,
+    switched: Option<Slot>,
+    housekeeping: bool,
+}
+
+impl Before {
+    fn note(&mut self, step: &Step) {
+        self.housekeeping |= step.on_failure == OnFailure::Note;
+        match &step.action {
+            Action::TakeSnapshot(_) => self.snapshots += 1,
+            Action::Migrate(_) => self.migrated = true,
+            Action::StartSlot { slot, .. } | Action::StopSlot { slot } => {
+                self.healthy.remove(slot);
+            }
+            Action::CheckHealth(check) => {
+                self.healthy.insert(check.slot);
+            }
+            Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
+            Action::Preflight(_)
+            | Action::PresentImage { .. }
+            | Action::InstallSite { .. }
+            | Action::RemoveSite
+            | Action::RestoreSite
+            | Action::MoveWorkers { .. }
+            | Action::Bake { .. }
+            | Action::DrainSlot { .. }
+            | Action::CleanUp(_) => {}
+        }
+    }
+}
+
+fn shape(plan: &Plan, broken: &mut Broken) {
+    if !plan
+        .steps()
+        .any(|step| step.on_failure == OnFailure::Unwind)
+    {
+        broken.add(None, "it has no step that decides");
+    }
+    let mut last = StepId(0);
+    for wave in &plan.waves {
+        if wave.steps.is_empty() {
+            broken.add(None, "a wave is empty");
+        }
+        let mut hosts = BTreeSet::new();
+        for step in &wave.steps {
+            if step.id <= last {
+                broken.add(Some(step), "its number does not follow");
+            }
+            last = step.id;
+            if !hosts.insert(&step.host) {
+                broken.add(
+                    Some(step),
+                    format!("{} has two steps in one wave", step.host_name),
+                );
+            }
+            if step.limit.0 == 0 {
+                broken.add(Some(step), "it has no deadline");
+            }
+        }
+    }
+}
+
+fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
+    if before.housekeeping && step.on_failure == OnFailure::Unwind {
+        broken.add(Some(step), "a step that decides follows housekeeping");
+    }
+    let wants_snapshot = plan
+        .spec
+        .database
+        .as_ref()
+        .is_some_and(|database| database.snapshot.is_some());
+    match &step.action {
+        Action::TakeSnapshot(_) if before.migrated => {
+            broken.add(Some(step), "the snapshot follows the migration")
+        }
+        Action::Migrate(_) if before.migrated => broken.add(Some(step), "it migrates twice"),
+        Action::Migrate(_) if wants_snapshot && before.snapshots == 0 => {
+            broken.add(Some(step), "it migrates before there is a snapshot");
+        }
+        Action::StartSlot { slot, .. } | Action::StopSlot { slot }
+            if Some(*slot) == plan.live_slot =>
+        {
+            broken.add(Some(step), format!("it touches {slot}, which is live"));
+        }
+        Action::SwitchTraffic(switch) => {
+            if !before.healthy.contains(&switch.to) {
+                broken.add(
+                    Some(step),
+                    format!(
+                        "it switches to {} before every instance is healthy",
+                        switch.to
+                    ),
+                );
+            }
+            if switch.endpoints.is_empty() {
+                broken.add(Some(step), "it switches to nothing");
+            }
+        }
+        Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
+            if before.switched.is_none() =>
+        {
+            broken.add(Some(step), "it comes before the switch");
+        }
+        Action::DrainSlot { slot, .. } if before.switched == Some(*slot) => {
+            broken.add(
+                Some(step),
+                format!("it drains {slot}, which has the traffic"),
+            );
+        }
+        Action::CleanUp(clean_up) if !clean_up.keep_images.contains(&plan.release.image_id) => {
+            broken.add(
+                Some(step),
+                "it removes the image of the release that it deploys",
+            );
+        }
+        Action::Preflight(_)
+        | Action::PresentImage { .. }
+        | Action::TakeSnapshot(_)
+        | Action::Migrate(_)
+        | Action::StartSlot { .. }
+        | Action::StopSlot { .. }
+        | Action::CheckHealth(_)
+        | Action::InstallSite { .. }
+        | Action::RemoveSite
+        | Action::RestoreSite
+        | Action::MoveWorkers { .. }
+        | Action::Bake { .. }
+        | Action::DrainSlot { .. }
+        | Action::CleanUp(_) => {}
+    }
+}
+
+fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
+    match (&step.action, &step.undo) {
+        (
+            Action::StartSlot { slot, .. },
+            Undo::By {
+                action: Action::StopSlot { slot: stopped },
+                ..
+            },
+        ) if slot == stopped => {}
+        (Action::StartSlot { slot, .. }, _) => {
+            broken.add(Some(step), format!("its undo leaves {slot} running"))
+        }
+        (
+            Action::SwitchTraffic(_),
+            Undo::By {
+                action: Action::SwitchTraffic(back),
+                ..
+            },
+        ) if Some(back.to) == plan.live_slot => {}
+        (Action::SwitchTraffic(_), Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
+        (Action::SwitchTraffic(_), _) => {
+            broken.add(Some(step), "its undo does not give the traffic back")
+        }
+        (
+            Action::InstallSite { .. },
+            Undo::By {
+                action: Action::RemoveSite | Action::RestoreSite,
+                ..
+            },
+        ) => {}
+        (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo leaves the site"),
+        (
+            Action::MoveWorkers { .. },
+            Undo::By {
+                action: Action::MoveWorkers { .. },
+                ..
+            },
+        ) => {}
+        (Action::MoveWorkers { .. }, Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
+        (Action::MoveWorkers { .. }, _) => {
+            broken.add(Some(step), "its undo leaves the workers where they are")
+        }
+        (
+            Action::Preflight(_)
+            | Action::PresentImage { .. }
+            | Action::TakeSnapshot(_)
+            | Action::Migrate(_)
+            | Action::StopSlot { .. }
+            | Action::CheckHealth(_)
+            | Action::RemoveSite
+            | Action::RestoreSite
+            | Action::Bake { .. }
+            | Action::DrainSlot { .. }
+            | Action::CleanUp(_),
+            _,
+        ) => {}
+    }
+}

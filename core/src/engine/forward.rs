@@ -1,0 +1,79 @@
+//! Forward: wave by wave, until all is done or something says otherwise.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::engine::{Command, Run, await_outcome};
+use crate::journal::{Because, Direction, Event, Standing};
+use crate::plan::{OnFailure, Step};
+use crate::record::{Verdict, Wish};
+use crate::time::Timestamp;
+
+pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
+    if !run.is_committed()
+        && let Some(because) = reason_to_turn(run, wish, now)
+    {
+        return vec![Command::Append(Event::Turned { because })];
+    }
+    let Some(wave) = run
+        .plan()
+        .waves
+        .iter()
+        .find(|wave| wave.steps.iter().any(|step| !is_settled(run, step)))
+    else {
+        return vec![Command::Append(Event::Ended {
+            verdict: Verdict::Succeeded,
+        })];
+    };
+    let mut commands: Vec<Command> = wave
+        .steps
+        .iter()
+        .filter_map(|step| advance(run, step, now))
+        .collect();
+    if !run.is_committed() {
+        commands.push(Command::WakeAt(run.lock_until()));
+    }
+    commands
+}
+
+fn reason_to_turn(run: &Run, wish: &Wish, now: Timestamp) -> Option<Because> {
+    let failed = run.plan().steps().find(|step| {
+        step.on_failure == OnFailure::Unwind
+            && matches!(run.standing(step.id), Standing::Failed { .. })
+    });
+    if let Some(step) = failed {
+        return Some(Because::StepFailed { step: step.id });
+    }
+    if let Wish::Cancel { by } = wish {
+        return Some(Because::Cancelled { by: by.clone() });
+    }
+    (now >= run.lock_until()).then_some(Because::LockTimeout)
+}
+
+/// Whether the next wave need not wait for this step.
+fn is_settled(run: &Run, step: &Step) -> bool {
+    match run.standing(step.id) {
+        Standing::Done => true,
+        Standing::Failed { .. } => step.on_failure == OnFailure::Note,
+        Standing::Waiting
+        | Standing::Begun { .. }
+        | Standing::Undoing { .. }
+        | Standing::UndoFailed { .. }
+        | Standing::Undone => false,
+    }
+}
+
+fn advance(run: &Run, step: &Step, now: Timestamp) -> Option<Command> {
+    match run.standing(step.id) {
+        Standing::Waiting => Some(Command::Append(Event::Begun {
+            step: step.id,
+            direction: Direction::Do,
+        })),
+        Standing::Begun { at } => Some(await_outcome(step, Direction::Do, *at, now)),
+        Standing::Done
+        | Standing::Failed { .. }
+        | Standing::Undoing { .. }
+        | Standing::UndoFailed { .. }
+        | Standing::Undone => None,
+    }
+}

@@ -1,0 +1,700 @@
+//! A deployment: bring a release into the inactive slot, give it the traffic, tidy up.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::operation::{AnyBranch, Deploy, Operation};
+use crate::plan::action::{
+    CleanUp, Endpoint, KeepSnapshots, Migrate, Preflight, PreflightApp, PreflightDb, PreflightLb,
+    TakeSnapshot,
+};
+use crate::plan::{Action, Omission, Plan, Undo};
+use crate::planner::{
+    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, step,
+    web_endpoints,
+};
+use crate::record::{Host, Live, OperationKind, Record, Slot};
+use crate::release::{Compatibility, Migration, SchemaState};
+use crate::spec::check::ValidatedSpec;
+use crate::spec::{EnvironmentSpec, Mode};
+use crate::time::Millis;
+
+/// How many releases, beside the live one and the one before it, keep their images.
+const IMAGES_KEPT: usize = 3;
+
+pub(super) fn plan(
+    deploy: &Deploy,
+    declared: &ValidatedSpec,
+    record: &Record,
+) -> Result<Plan, Refused> {
+    let spec = declared.get();
+    refuse_other_branch(deploy, spec)?;
+    refuse_missing_variables(spec, record)?;
+    let placement = Placement::of(spec, record)?;
+    let version = Version {
+        release: &deploy.release,
+        spec,
+        secrets_version: record.secrets.as_ref().map(|secrets| secrets.version),
+    };
+    let schema = current_schema(spec, &placement, record)?;
+    let planning = Planning {
+        slot: record
+            .live
+            .as_ref()
+            .map_or(Slot::Blue, |live| live.slot.other()),
+        pending: schema.map_or_else(Vec::new, |schema| {
+            deploy.release.pending(schema).cloned().collect()
+        }),
+        placement,
+        version,
+        schema,
+        record,
+    };
+    planning.plan(deploy)
+}
+
+fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
+    match (&spec.branch, &deploy.branch, deploy.any_branch) {
+        (Some(wanted), Some(found), AnyBranch::Refused)
+            if spec.mode == Mode::Production && wanted != found =>
+        {
+            Err(Refused::new(
+                format!("{} is deployed from the branch {wanted}", spec.key),
+                format!("this checkout is on {found}"),
+                format!("git switch {wanted}, or add --allow-branch"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(), Refused> {
+    let none = BTreeSet::new();
+    let secrets = record
+        .secrets
+        .as_ref()
+        .map_or(&none, |secrets| &secrets.names);
+    let database = spec.database.as_ref().map(|database| &database.url_from);
+    let missing: Vec<&str> = spec
+        .required
+        .iter()
+        .filter(|name| !secrets.contains(*name) && !spec.env.contains_key(*name))
+        .chain(database.filter(|name| !secrets.contains(*name) && !spec.required.contains(name)))
+        .map(String::as_str)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Refused::new(
+        format!("{} lacks {}", spec.key, missing.join(", ")),
+        "the application needs it, and neither `env` nor the imported secrets have it",
+        format!(
+            "add it to .env.{0}, then: lockstep secret import {0}",
+            spec.key.environment
+        ),
+    ))
+}
+
+/// The schema version that is there; nothing where there is no database.
+fn current_schema(
+    spec: &EnvironmentSpec,
+    placement: &Placement<'_>,
+    record: &Record,
+) -> Result<Option<u64>, Refused> {
+    let Some(database) = &spec.database else {
+        return Ok(None);
+    };
+    let seen = record.observed.get(&placement.db.id);
+    let Some(schema) = seen.and_then(|seen| seen.schema) else {
+        let why = seen.map_or_else(
+            || "its host was not asked".to_string(),
+            |seen| seen.problems.join("; "),
+        );
+        return Err(Refused::new(
+            format!(
+                "the database of {} cannot be read from {}",
+                spec.key, placement.db.name
+            ),
+            if why.is_empty() {
+                "it did not answer".to_string()
+            } else {
+                why
+            },
+            format!(
+                "check {} and that PostgreSQL runs and lets {} in",
+                database.url_from, placement.db.name
+            ),
+        ));
+    };
+    match schema.state {
+        SchemaState::Clean => Ok(Some(schema.version)),
+        SchemaState::Dirty => Err(Refused::new(
+            format!(
+                "the schema of {} is dirty at version {}",
+                spec.key, schema.version
+            ),
+            format!(
+                "migration {} began and did not end, so nobody knows how much of it is there",
+                schema.version
+            ),
+            format!(
+                "look at the database and mend it by hand, then say what is there: UPDATE schema_migrations SET version = N, dirty = false; \
+                 N is {} when all of it is there, and the version before it when nothing is",
+                schema.version
+            ),
+        )),
+    }
+}
+
+struct Planning<'a> {
+    placement: Placement<'a>,
+    version: Version<'a>,
+    slot: Slot,
+    schema: Option<u64>,
+    pending: Vec<Migration>,
+    record: &'a Record,
+}
+
+impl Planning<'_> {
+    fn plan(&self, deploy: &Deploy) -> Result<Plan, Refused> {
+        let mut waves = Waves::new(self.record);
+        let mut omitted = Vec::new();
+        waves.push(self.preflight()?);
+        waves.push(self.images());
+        self.database(&mut waves, &mut omitted);
+        waves.push(self.start()?);
+        waves.push(self.health()?);
+        self.traffic(&mut waves, &mut omitted)?;
+        self.workers(&mut waves, &mut omitted)?;
+        self.after_the_switch(&mut waves, &mut omitted)?;
+        waves.push(self.clean_up());
+        let live = self.record.live.as_ref();
+        let site = self
+            .record
+            .observed
+            .get(&self.placement.lb.id)
+            .and_then(|seen| seen.site.clone());
+        let live_state = (
+            live.map(|live| (live.slot, &live.deployment)),
+            self.schema,
+            site,
+        );
+        Ok(Plan {
+            key: self.version.spec.key.clone(),
+            operation: Operation::Deploy(deploy.clone()),
+            kind: OperationKind::Deploy,
+            release: deploy.release.clone(),
+            slot: self.slot,
+            live_slot: live.map(|live| live.slot),
+            spec: self.version.spec.clone(),
+            secrets_version: self.version.secrets_version,
+            schema_before: self.schema,
+            waves: waves.waves,
+            hash: hash(&self.version, &live_state, self.record),
+            omitted,
+            warnings: self.warnings(),
+        })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for migration in self
+            .pending
+            .iter()
+            .filter(|migration| migration.compatibility == Compatibility::Contracts)
+        {
+            warnings.push(format!(
+                "migration {} {} takes something away: releases from before it cannot serve after it, and a rollback past it will be refused",
+                migration.version, migration.name
+            ));
+        }
+        if let Some(live) = &self.record.live
+            && live.release.image_id == self.version.release.image_id
+        {
+            warnings.push(format!(
+                "{} is live already, in {}: this deploys it again",
+                live.release.image, live.slot
+            ));
+        }
+        if let Some(schema) = self.schema
+            && schema > self.version.release.schema_version()
+            && !self.version.release.migrations.is_empty()
+        {
+            warnings.push(format!(
+                "the schema is at {schema} and this release was built for {}",
+                self.version.release.schema_version()
+            ));
+        }
+        warnings
+    }
+
+    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let address = self
+            .version
+            .spec
+            .site_address()
+            .expect("a checked declaration has a URL that nginx can serve");
+        let mut drafts = Vec::new();
+        for host in self.placement.all() {
+            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
+            let app = match is_app {
+                false => None,
+                true => Some(PreflightApp {
+                    image: self.version.release.image.clone(),
+                    image_id: self.version.release.image_id.clone(),
+                    ports: self.ports_on(host)?,
+                    slot: self.slot,
+                    networks: self.version.spec.networks.clone(),
+                }),
+            };
+            let lb = (host.id == self.placement.lb.id).then_some(PreflightLb {
+                listen_port: address.listen_port,
+            });
+            let db = (host.id == self.placement.db.id)
+                .then(|| self.preflight_database())
+                .flatten();
+            let action = Action::Preflight(Preflight { app, lb, db });
+            drafts.push(step(
+                host,
+                action,
+                nothing("it only looks"),
+                seconds(60),
+                "nothing: looks at tools, disk, ports, image and database",
+            ));
+        }
+        Ok(drafts)
+    }
+
+    fn preflight_database(&self) -> Option<PreflightDb> {
+        let snapshot = self
+            .version
+            .spec
+            .database
+            .as_ref()
+            .and_then(|database| database.snapshot.as_ref());
+        let snapshot_directory = snapshot
+            .filter(|_| !self.pending.is_empty())
+            .map(|snapshot| snapshot.directory.clone());
+        Some(PreflightDb {
+            database: self.version.database()?,
+            snapshot_directory,
+        })
+    }
+
+    fn ports_on(&self, host: &Host) -> Result<Vec<Endpoint>, Refused> {
+        let all = web_endpoints(self.version.spec, &self.placement, self.slot, self.record)?;
+        Ok(all
+            .into_iter()
+            .filter(|endpoint| endpoint.address == host.address)
+            .collect())
+    }
+
+    fn images(&self) -> Vec<Draft<'_>> {
+        let release = self.version.release;
+        let action = Action::PresentImage {
+            image: release.image.clone(),
+            image_id: release.image_id.clone(),
+        };
+        let undo = || nothing("an image that nobody runs does no harm; clean up removes it");
+        let change = format!("{} ({}) is on the host", release.image, release.version());
+        self.placement
+            .app
+            .iter()
+            .map(|host| step(host, action.clone(), undo(), seconds(600), change.clone()))
+            .collect()
+    }
+
+    fn database(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
+        let omit = |what: &str, because: String| Omission {
+            what: what.to_string(),
+            because,
+        };
+        let (Some(database), Some(reference), Some(schema)) = (
+            &self.version.spec.database,
+            self.version.database(),
+            self.schema,
+        ) else {
+            omitted.push(omit(
+                "snapshot and migration",
+                "the application declares no database".to_string(),
+            ));
+            return;
+        };
+        let Some(path) = database
+            .migrations
+            .as_ref()
+            .filter(|_| !self.pending.is_empty())
+        else {
+            let because = match &database.migrations {
+                None => "deployment.yml names no migrations".to_string(),
+                Some(path) if self.version.release.migrations.is_empty() => {
+                    format!("the image has none in {path}")
+                }
+                Some(_) => format!("schema {schema} is already there"),
+            };
+            omitted.push(omit("migration", because));
+            omitted.push(omit("snapshot", "nothing migrates".to_string()));
+            return;
+        };
+        match &database.snapshot {
+            None => omitted.push(omit(
+                "snapshot",
+                "deployment.yml names no database.snapshot".to_string(),
+            )),
+            Some(snapshot) => {
+                let action = Action::TakeSnapshot(TakeSnapshot {
+                    database: reference.clone(),
+                    directory: snapshot.directory.clone(),
+                });
+                let change = format!(
+                    "a verified snapshot of the database in {}",
+                    snapshot.directory
+                );
+                waves.push(vec![step(
+                    self.placement.db,
+                    action,
+                    nothing("a snapshot is kept"),
+                    seconds(20 * 60),
+                    change,
+                )]);
+            }
+        }
+        let to = self.version.release.schema_version();
+        let action = Action::Migrate(Migrate {
+            database: reference,
+            image_id: self.version.release.image_id.clone(),
+            path: path.clone(),
+            from: schema,
+            migrations: self.pending.clone(),
+        });
+        let names: Vec<&str> = self
+            .pending
+            .iter()
+            .map(|migration| migration.name.as_str())
+            .collect();
+        let change = format!("schema {schema} to {to}: {}", names.join(", "));
+        let undo =
+            nothing("migrations stay: they only add, so the release before runs on with them");
+        waves.push(vec![step(
+            self.placement.db,
+            action,
+            undo,
+            seconds(20 * 60),
+            change,
+        )]);
+    }
+
+    fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let mut drafts = Vec::new();
+        for host in &self.placement.app {
+            let containers = self.version.web_containers(host, self.slot, self.record)?;
+            let grace = containers
+                .iter()
+                .map(|container| container.stop_grace)
+                .max()
+                .unwrap_or_default();
+            let names: Vec<&str> = containers
+                .iter()
+                .map(|container| container.process.as_str())
+                .collect();
+            let change = format!(
+                "{} of {} in {}; {}",
+                names.join(", "),
+                self.version.release.version(),
+                self.slot,
+                self.replaced(host)
+            );
+            let undo = by(
+                Action::StopSlot { slot: self.slot },
+                format!("{} is stopped and removed", self.slot),
+            );
+            let action = Action::StartSlot {
+                slot: self.slot,
+                containers,
+            };
+            drafts.push(step(host, action, undo, Millis(120_000 + grace.0), change));
+        }
+        Ok(drafts)
+    }
+
+    fn replaced(&self, host: &Host) -> String {
+        let seen = self.record.observed.get(&host.id);
+        let there = seen.and_then(|seen| {
+            seen.containers
+                .iter()
+                .find(|container| container.slot == self.slot)
+        });
+        match there {
+            None => "the slot is empty".to_string(),
+            Some(container) => format!("replaces {} there", container.image_id.short()),
+        }
+    }
+
+    fn health(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let check = self
+            .version
+            .check_health(&self.placement, self.slot, self.record)?;
+        let change = format!(
+            "nothing: asks {} until {} good answers in a row, for at most {}",
+            check.health.path, check.health.consecutive, check.health.timeout
+        );
+        let limit = Millis(check.health.timeout.0 + 10_000);
+        Ok(vec![step(
+            self.placement.lb,
+            Action::CheckHealth(check),
+            nothing("it only looks"),
+            limit,
+            change,
+        )])
+    }
+
+    fn traffic(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+        let lb = self.placement.lb;
+        let site = self.version.site(&self.placement, self.record)?;
+        let live = self.record.live.as_ref();
+        let installed = self
+            .record
+            .observed
+            .get(&lb.id)
+            .and_then(|seen| seen.site.as_ref());
+        if installed == Some(&site.digest()) {
+            omitted.push(Omission {
+                what: "nginx site".to_string(),
+                because: "it is as it should be; the switch is a file, nothing is reloaded"
+                    .to_string(),
+            });
+        } else {
+            let reload = if live.is_some() {
+                "one reload: clients with idle connections may have to reconnect"
+            } else {
+                "one reload, before there is any traffic"
+            };
+            let change = format!(
+                "nginx serves {} on port {} ({reload})",
+                site.server_name, site.listen_port
+            );
+            let undo = match installed {
+                Some(_) => by(Action::RestoreSite, "nginx has the site that it had"),
+                None => by(Action::RemoveSite, "nginx has no site of this environment"),
+            };
+            waves.push(vec![step(
+                lb,
+                Action::InstallSite { site },
+                undo,
+                seconds(30),
+                change,
+            )]);
+        }
+        let switch = self
+            .version
+            .switch_to(&self.placement, self.slot, self.record)?;
+        let undo: Undo = match live {
+            None => nothing("no slot had the traffic before"),
+            Some(live) => {
+                let back = version_of(live).switch_to(&self.placement, live.slot, self.record)?;
+                by(
+                    Action::SwitchTraffic(back),
+                    format!("traffic goes to {} again", live.slot),
+                )
+            }
+        };
+        let from = live.map_or("no slot".to_string(), |live| live.slot.to_string());
+        let change = format!(
+            "traffic goes from {from} to {}, proved through nginx",
+            self.slot
+        );
+        waves.push(vec![step(
+            lb,
+            Action::SwitchTraffic(switch),
+            undo,
+            seconds(30),
+            change,
+        )]);
+        Ok(())
+    }
+
+    fn workers(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+        let live = self.record.live.as_ref();
+        let mut drafts = Vec::new();
+        for host in &self.placement.app {
+            let fresh = self
+                .version
+                .worker_containers(host, self.slot, self.record)?;
+            let before = match live {
+                Some(live) => version_of(live).worker_containers(host, live.slot, self.record)?,
+                None => Vec::new(),
+            };
+            if fresh.is_empty() && before.is_empty() {
+                continue;
+            }
+            let grace: u64 = fresh
+                .iter()
+                .chain(&before)
+                .map(|container| container.stop_grace.0)
+                .sum();
+            let undo = match live {
+                None => nothing("they end with the slot"),
+                Some(live) => by(
+                    Action::MoveWorkers {
+                        stop: Some(self.slot),
+                        start: live.slot,
+                        containers: before,
+                    },
+                    format!("the workers of {} run again", live.slot),
+                ),
+            };
+            let change = format!("the old workers end, then those of {} run", self.slot);
+            let action = Action::MoveWorkers {
+                stop: live.map(|live| live.slot),
+                start: self.slot,
+                containers: fresh,
+            };
+            drafts.push(step(host, action, undo, Millis(60_000 + grace), change));
+        }
+        if drafts.is_empty() {
+            omitted.push(Omission {
+                what: "workers".to_string(),
+                because: "no process has the role worker".to_string(),
+            });
+        }
+        waves.push(drafts);
+        Ok(())
+    }
+
+    fn after_the_switch(
+        &self,
+        waves: &mut Waves<'_>,
+        omitted: &mut Vec<Omission>,
+    ) -> Result<(), Refused> {
+        let deploy = &self.version.spec.deploy;
+        let lb = self.placement.lb;
+        if deploy.bake.0 == 0 {
+            omitted.push(Omission {
+                what: "bake".to_string(),
+                because: "deploy.bake is 0s".to_string(),
+            });
+        } else {
+            let check = self
+                .version
+                .check_health(&self.placement, self.slot, self.record)?;
+            let change = format!(
+                "nothing: {} is watched under traffic for {}",
+                self.slot, deploy.bake
+            );
+            let action = Action::Bake {
+                duration: deploy.bake,
+                check,
+            };
+            waves.push(vec![step(
+                lb,
+                action,
+                nothing("it only looks"),
+                Millis(deploy.bake.0 + 30_000),
+                change,
+            )]);
+        }
+        match &self.record.live {
+            None => omitted.push(Omission {
+                what: "drain".to_string(),
+                because: "no slot had the traffic before".to_string(),
+            }),
+            Some(_) if deploy.drain.0 == 0 => {
+                omitted.push(Omission {
+                    what: "drain".to_string(),
+                    because: "deploy.drain is 0s".to_string(),
+                });
+            }
+            Some(live) => {
+                let ports = web_endpoints(&live.spec, &self.placement, live.slot, self.record)?;
+                let action = Action::DrainSlot {
+                    slot: live.slot,
+                    ports,
+                    deadline: deploy.drain,
+                };
+                let change = format!(
+                    "waits for the requests of {} to end, for at most {}; it stays warm for a rollback",
+                    live.slot, deploy.drain
+                );
+                waves.push(vec![housekeeping(
+                    lb,
+                    action,
+                    Millis(deploy.drain.0 + 15_000),
+                    change,
+                )]);
+            }
+        }
+        Ok(())
+    }
+
+    fn clean_up(&self) -> Vec<Draft<'_>> {
+        let mut keep = vec![self.version.release.image_id.clone()];
+        keep.extend(
+            self.record
+                .live
+                .as_ref()
+                .map(|live| live.release.image_id.clone()),
+        );
+        let good = self
+            .record
+            .history
+            .iter()
+            .filter(|summary| summary.is_verified_good());
+        for summary in good {
+            if keep.len() < IMAGES_KEPT + 2 && !keep.contains(&summary.release.image_id) {
+                keep.push(summary.release.image_id.clone());
+            }
+        }
+        keep.dedup();
+        let known: BTreeSet<_> = self
+            .record
+            .history
+            .iter()
+            .map(|summary| summary.release.image_id.clone())
+            .collect();
+        let snapshots = self
+            .version
+            .spec
+            .database
+            .as_ref()
+            .and_then(|database| database.snapshot.as_ref());
+        let mut drafts = Vec::new();
+        for host in self.placement.all() {
+            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
+            let is_db = host.id == self.placement.db.id && snapshots.is_some();
+            if !is_app && !is_db {
+                continue;
+            }
+            let action = Action::CleanUp(CleanUp {
+                keep_images: keep.clone(),
+                known_images: if is_app {
+                    known.iter().cloned().collect()
+                } else {
+                    Vec::new()
+                },
+                snapshots: snapshots.filter(|_| is_db).map(|snapshot| KeepSnapshots {
+                    directory: snapshot.directory.clone(),
+                    keep: snapshot.keep,
+                }),
+            });
+            drafts.push(housekeeping(
+                host,
+                action,
+                seconds(120),
+                "images and snapshots that no rollback needs are removed",
+            ));
+        }
+        drafts
+    }
+}
+
+/// What is live, as a version of its own.
+pub(super) fn version_of(live: &Live) -> Version<'_> {
+    Version {
+        release: &live.release,
+        spec: &live.spec,
+        secrets_version: live.secrets_version,
+    }
+}

@@ -1,0 +1,436 @@
+//! A rollback: give the traffic back to an earlier release. With its slot warm it is a switch.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::operation::{Operation, Rollback};
+use crate::plan::action::{Preflight, PreflightApp, PreflightLb};
+use crate::plan::{Action, Omission, Plan};
+use crate::planner::deploy::version_of;
+use crate::planner::{
+    Draft, Placement, Refused, Version, Waves, by, hash, nothing, seconds, step, web_endpoints,
+};
+use crate::record::{Live, OperationKind, Record, Running, Slot, Summary};
+use crate::release::Compatibility;
+use crate::time::Millis;
+
+/// Good answers in a row that a warm slot must give: it was proved when it was deployed, and has been watched since.
+const WARM_CONSECUTIVE: u16 = 2;
+
+/// How long a warm slot may take for them.
+const WARM_TIMEOUT: Millis = Millis::from_secs(10);
+
+pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused> {
+    let Some(live) = &record.live else {
+        return Err(Refused::new(
+            format!("{} has nothing to roll back", record.key),
+            "nothing has been deployed to it",
+            format!("lockstep deploy {}", record.key.environment),
+        ));
+    };
+    let target = target(rollback, live, record)?;
+    let schema = refuse_outside_schema_range(target, live, record)?;
+    let placement = Placement::of(&target.spec, record)?;
+    let version = Version {
+        release: &target.release,
+        spec: &target.spec,
+        secrets_version: target.secrets_version,
+    };
+    let slot = live.slot.other();
+    let planning = Planning {
+        target,
+        live,
+        placement,
+        version,
+        slot,
+        schema,
+        record,
+    };
+    planning.plan(rollback)
+}
+
+/// The deployment to go back to: the one that is named, else the newest verified-good one before the live release.
+pub(super) fn target<'a>(
+    rollback: &Rollback,
+    live: &Live,
+    record: &'a Record,
+) -> Result<&'a Summary, Refused> {
+    let list = format!("lockstep history {}", record.key.environment);
+    if let Some(id) = &rollback.to {
+        let Some(summary) = record.history.iter().find(|summary| summary.id == *id) else {
+            return Err(Refused::new(
+                format!("{id} is not in the history of {}", record.key),
+                "it was never deployed there",
+                list,
+            ));
+        };
+        if !summary.is_verified_good() {
+            let how = summary
+                .verdict
+                .map_or("not ended".to_string(), |verdict| verdict.to_string());
+            return Err(Refused::new(
+                format!("{id} never served"),
+                format!("it {how}"),
+                list,
+            ));
+        }
+        if summary.release.image_id == live.release.image_id
+            && summary.secrets_version == live.secrets_version
+            && summary.spec == live.spec
+        {
+            return Err(Refused::new(
+                format!("{} is live already", summary.release.image),
+                format!("{id} deployed what serves"),
+                list,
+            ));
+        }
+        return Ok(summary);
+    }
+    earlier_good(live, &record.history).ok_or_else(|| {
+        Refused::new(
+            format!(
+                "{} has no earlier release that was verified good",
+                record.key
+            ),
+            format!("{} is the first that served", live.release.image),
+            format!(
+                "{list}, then lockstep rollback {} --to DEP",
+                record.key.environment
+            ),
+        )
+    })
+}
+
+/// The newest verified-good deployment of another release from before the live one was first deployed.
+pub fn earlier_good<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summary> {
+    // The live release may be live because of a rollback: what counts is when it was deployed.
+    let is_origin = |summary: &Summary| {
+        summary.kind == OperationKind::Deploy
+            && summary.is_verified_good()
+            && summary.release.image_id == live.release.image_id
+    };
+    let origin = history.iter().position(is_origin)?;
+    history[origin + 1..].iter().find(|summary| {
+        summary.kind == OperationKind::Deploy
+            && summary.is_verified_good()
+            && summary.release.image_id != live.release.image_id
+    })
+}
+
+/// The schema that is there, if the target can run with it.
+fn refuse_outside_schema_range(
+    target: &Summary,
+    live: &Live,
+    record: &Record,
+) -> Result<Option<u64>, Refused> {
+    let seen = record
+        .observed
+        .values()
+        .find_map(|seen| seen.schema)
+        .map(|schema| schema.version);
+    let Some(schema) = seen.or(live.schema_version) else {
+        return Ok(None);
+    };
+    let known = record
+        .history
+        .iter()
+        .map(|summary| &summary.release)
+        .chain([&live.release]);
+    let contracting = known
+        .flat_map(|release| release.migrations.iter())
+        .find(|migration| {
+            migration.compatibility == Compatibility::Contracts
+                && migration.version > target.release.schema_version()
+                && migration.version <= schema
+        });
+    match contracting {
+        None => Ok(Some(schema)),
+        Some(migration) => Err(Refused::new(
+            format!("{} cannot run on schema {schema}", target.release.image),
+            format!(
+                "migration {} {} took something away that it needs",
+                migration.version, migration.name
+            ),
+            format!(
+                "fix forward, or go to a release from {} on: lockstep history {}",
+                migration.version, record.key.environment
+            ),
+        )),
+    }
+}
+
+struct Planning<'a> {
+    target: &'a Summary,
+    live: &'a Live,
+    placement: Placement<'a>,
+    version: Version<'a>,
+    slot: Slot,
+    schema: Option<u64>,
+    record: &'a Record,
+}
+
+impl Planning<'_> {
+    fn plan(&self, rollback: &Rollback) -> Result<Plan, Refused> {
+        let is_warm = self.is_warm()?;
+        let mut waves = Waves::new(self.record);
+        let mut omitted = Vec::new();
+        let omit = |what: &str, because: &str| Omission {
+            what: what.to_string(),
+            because: because.to_string(),
+        };
+        let mut warnings = Vec::new();
+        if is_warm {
+            omitted.push(omit(
+                "start",
+                "the slot is warm: its containers run as they were deployed",
+            ));
+        } else {
+            waves.push(self.preflight()?);
+            waves.push(self.start()?);
+            warnings.push(format!(
+                "{} is not warm any more: it is started first, which takes longer than a switch",
+                self.target.release.image
+            ));
+        }
+        waves.push(self.health(is_warm)?);
+        waves.push(self.site(&mut omitted)?);
+        waves.push(self.switch()?);
+        waves.push(self.workers()?);
+        omitted.push(omit(
+            "migration",
+            "a rollback never changes the database: what was written since would be lost",
+        ));
+        if let (Some(schema), before) = (self.schema, self.target.release.schema_version())
+            && schema > before
+        {
+            warnings.push(format!(
+                "migrations stay: the schema remains at {schema}, and {} was built for {before}",
+                self.target.release.image
+            ));
+        }
+        let live_state = (self.live.slot, &self.live.deployment, self.schema, is_warm);
+        Ok(Plan {
+            key: self.record.key.clone(),
+            operation: Operation::Rollback(rollback.clone()),
+            kind: OperationKind::Rollback,
+            release: self.target.release.clone(),
+            slot: self.slot,
+            live_slot: Some(self.live.slot),
+            spec: self.target.spec.clone(),
+            secrets_version: self.target.secrets_version,
+            schema_before: self.schema,
+            waves: waves.waves,
+            hash: hash(&self.version, &live_state, self.record),
+            omitted,
+            warnings,
+        })
+    }
+
+    /// Whether every container that the target needs runs in the other slot, made from the same specification.
+    fn is_warm(&self) -> Result<bool, Refused> {
+        for host in &self.placement.app {
+            let seen = self.record.observed.get(&host.id);
+            for wanted in self.version.web_containers(host, self.slot, self.record)? {
+                let digest = wanted.digest();
+                let runs = seen.is_some_and(|seen| {
+                    seen.containers.iter().any(|there| {
+                        there.spec == digest
+                            && there.slot == self.slot
+                            && there.running == Running::Yes
+                    })
+                });
+                if !runs {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let address = self
+            .version
+            .spec
+            .site_address()
+            .expect("a checked declaration has a URL that nginx can serve");
+        let mut drafts = Vec::new();
+        for host in self.placement.all() {
+            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
+            let is_lb = host.id == self.placement.lb.id;
+            if !is_app && !is_lb {
+                continue;
+            }
+            let ports = web_endpoints(self.version.spec, &self.placement, self.slot, self.record)?;
+            let app = is_app.then(|| PreflightApp {
+                image: self.target.release.image.clone(),
+                image_id: self.target.release.image_id.clone(),
+                ports: ports
+                    .into_iter()
+                    .filter(|endpoint| endpoint.address == host.address)
+                    .collect(),
+                slot: self.slot,
+                networks: self.version.spec.networks.clone(),
+            });
+            let lb = is_lb.then_some(PreflightLb {
+                listen_port: address.listen_port,
+            });
+            let action = Action::Preflight(Preflight { app, lb, db: None });
+            drafts.push(step(
+                host,
+                action,
+                nothing("it only looks"),
+                seconds(60),
+                "nothing: looks at tools, ports and image",
+            ));
+        }
+        Ok(drafts)
+    }
+
+    fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let mut drafts = Vec::new();
+        for host in &self.placement.app {
+            let containers = self.version.web_containers(host, self.slot, self.record)?;
+            let grace = containers
+                .iter()
+                .map(|container| container.stop_grace)
+                .max()
+                .unwrap_or_default();
+            let change = format!(
+                "{} runs in {} again",
+                self.target.release.version(),
+                self.slot
+            );
+            let undo = by(
+                Action::StopSlot { slot: self.slot },
+                format!("{} is stopped and removed", self.slot),
+            );
+            drafts.push(step(
+                host,
+                Action::StartSlot {
+                    slot: self.slot,
+                    containers,
+                },
+                undo,
+                Millis(120_000 + grace.0),
+                change,
+            ));
+        }
+        Ok(drafts)
+    }
+
+    fn health(&self, is_warm: bool) -> Result<Vec<Draft<'_>>, Refused> {
+        let mut check = self
+            .version
+            .check_health(&self.placement, self.slot, self.record)?;
+        if is_warm {
+            check.health.consecutive = check.health.consecutive.min(WARM_CONSECUTIVE);
+            check.health.timeout = check.health.timeout.min(WARM_TIMEOUT);
+        }
+        let change = format!(
+            "nothing: asks {} for {} good answers in a row",
+            check.health.path, check.health.consecutive
+        );
+        let limit = Millis(check.health.timeout.0 + 10_000);
+        Ok(vec![step(
+            self.placement.lb,
+            Action::CheckHealth(check),
+            nothing("it only looks"),
+            limit,
+            change,
+        )])
+    }
+
+    fn site(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
+        let lb = self.placement.lb;
+        let site = self.version.site(&self.placement, self.record)?;
+        let installed = self
+            .record
+            .observed
+            .get(&lb.id)
+            .and_then(|seen| seen.site.as_ref());
+        if installed == Some(&site.digest()) {
+            omitted.push(Omission {
+                what: "nginx site".to_string(),
+                because: "it is as it should be; the switch is a file, nothing is reloaded"
+                    .to_string(),
+            });
+            return Ok(Vec::new());
+        }
+        let change = format!(
+            "nginx serves {} as it was (one reload: clients with idle connections may have to reconnect)",
+            site.server_name
+        );
+        let undo = by(Action::RestoreSite, "nginx has the site that it had");
+        Ok(vec![step(
+            lb,
+            Action::InstallSite { site },
+            undo,
+            seconds(30),
+            change,
+        )])
+    }
+
+    fn switch(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let switch = self
+            .version
+            .switch_to(&self.placement, self.slot, self.record)?;
+        let back = version_of(self.live).switch_to(&self.placement, self.live.slot, self.record)?;
+        let undo = by(
+            Action::SwitchTraffic(back),
+            format!("traffic goes to {} again", self.live.slot),
+        );
+        let change = format!(
+            "traffic goes from {} to {}, proved through nginx",
+            self.live.slot, self.slot
+        );
+        Ok(vec![step(
+            self.placement.lb,
+            Action::SwitchTraffic(switch),
+            undo,
+            seconds(30),
+            change,
+        )])
+    }
+
+    fn workers(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let live = version_of(self.live);
+        let mut drafts = Vec::new();
+        for host in &self.placement.app {
+            let wanted = self
+                .version
+                .worker_containers(host, self.slot, self.record)?;
+            let before = live.worker_containers(host, self.live.slot, self.record)?;
+            if wanted.is_empty() && before.is_empty() {
+                continue;
+            }
+            let grace: u64 = wanted
+                .iter()
+                .chain(&before)
+                .map(|container| container.stop_grace.0)
+                .sum();
+            let undo = by(
+                Action::MoveWorkers {
+                    stop: Some(self.slot),
+                    start: self.live.slot,
+                    containers: before,
+                },
+                format!("the workers of {} run again", self.live.slot),
+            );
+            let action = Action::MoveWorkers {
+                stop: Some(self.live.slot),
+                start: self.slot,
+                containers: wanted,
+            };
+            drafts.push(step(
+                host,
+                action,
+                undo,
+                Millis(60_000 + grace),
+                format!("the workers of {} run again", self.slot),
+            ));
+        }
+        Ok(drafts)
+    }
+}
