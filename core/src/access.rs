@@ -54,118 +54,34 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Enroll/Join", Callers::Anyone),
     ("/lockstep.v1.Enroll/Renew", Callers::Known),
     ("/lockstep.v1.Session/Attach", Callers::Agents),
-    (
-        "/lockstep.v1.Control/Plan",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/Claim",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Unclaim",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Start",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Watch",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/Cancel",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Resolve",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Status",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/History",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/Show",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/ExportState",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/Logs",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/Freeze",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Thaw",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/Audit",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/ImportSecrets",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/ListSecrets",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/DiffSecrets",
-        Callers::Operators(OperatorRole::Deploy),
-    ),
-    (
-        "/lockstep.v1.Control/ListEnvironments",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/ShowEnvironment",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/RemoveEnvironment",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/ListHosts",
-        Callers::Operators(OperatorRole::Read),
-    ),
-    (
-        "/lockstep.v1.Control/CreateHostToken",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/RemoveHost",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/AddOperator",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/ListOperators",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/RevokeOperator",
-        Callers::Operators(OperatorRole::Admin),
-    ),
-    (
-        "/lockstep.v1.Control/About",
-        Callers::Operators(OperatorRole::Read),
-    ),
+    ("/lockstep.v1.Control/Plan", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/Claim", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Unclaim", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Start", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Watch", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/Cancel", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Resolve", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Status", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/History", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/Show", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/ExportState", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/Logs", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/Freeze", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Thaw", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/Audit", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/ImportSecrets", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/ListSecrets", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/DiffSecrets", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/ListEnvironments", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/ShowEnvironment", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/RemoveEnvironment", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/ListHosts", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/CreateHostToken", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/RemoveHost", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/AddOperator", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/ListOperators", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/RevokeOperator", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/About", Callers::Operators(OperatorRole::Read)),
 ];
 
 /// Why a call is refused.
@@ -178,16 +94,9 @@ pub enum Denied {
     #[error("{who} may not call {method}")]
     WrongRole { who: String, method: String },
     #[error("{operator} has the role {has} and this needs {needs}")]
-    RoleTooLow {
-        operator: OperatorName,
-        has: OperatorRole,
-        needs: OperatorRole,
-    },
+    RoleTooLow { operator: OperatorName, has: OperatorRole, needs: OperatorRole },
     #[error("{operator} has no say over {environment}")]
-    OtherEnvironment {
-        operator: OperatorName,
-        environment: EnvironmentKey,
-    },
+    OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
 
 /// Whether `identity` may call `method`. `role` is what the record says of an operator.
@@ -199,15 +108,8 @@ pub fn allow(identity: &Identity, role: Option<OperatorRole>, method: &str) -> R
         .iter()
         .find(|(name, _)| *name == method)
         .map(|(_, callers)| *callers)
-        .ok_or_else(|| Denied::UnknownMethod {
-            method: method.to_owned(),
-        })?;
-    let wrong = || {
-        Err(Denied::WrongRole {
-            who: alloc::format!("{identity}"),
-            method: method.to_owned(),
-        })
-    };
+        .ok_or_else(|| Denied::UnknownMethod { method: method.to_owned() })?;
+    let wrong = || Err(Denied::WrongRole { who: alloc::format!("{identity}"), method: method.to_owned() });
     match (callers, identity) {
         (Callers::Anyone, _)
         | (Callers::Known, Identity::Agent(_) | Identity::Operator(_) | Identity::Coordinator(_))
@@ -217,11 +119,7 @@ pub fn allow(identity: &Identity, role: Option<OperatorRole>, method: &str) -> R
         }
         (Callers::Operators(needs), Identity::Operator(operator)) => match role {
             Some(has) if has >= needs => Ok(()),
-            Some(has) => Err(Denied::RoleTooLow {
-                operator: operator.clone(),
-                has,
-                needs,
-            }),
+            Some(has) => Err(Denied::RoleTooLow { operator: operator.clone(), has, needs }),
             None => wrong(),
         },
         (Callers::Agents, Identity::Operator(_) | Identity::Coordinator(_))
@@ -249,17 +147,12 @@ pub struct InvalidPattern {
 impl FromStr for EnvironmentPattern {
     type Err = InvalidPattern;
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
-        let invalid = || InvalidPattern {
-            text: text.to_owned(),
-        };
+        let invalid = || InvalidPattern { text: text.to_owned() };
         if text == "*" {
             return Ok(Self::All);
         }
         match text.strip_suffix("/*") {
-            Some(application) => application
-                .parse()
-                .map(Self::Application)
-                .map_err(|_| invalid()),
+            Some(application) => application.parse().map(Self::Application).map_err(|_| invalid()),
             None => text.parse().map(Self::One).map_err(|_| invalid()),
         }
     }
@@ -316,9 +209,7 @@ impl FromStr for OperatorRole {
             "read" => Ok(Self::Read),
             "deploy" => Ok(Self::Deploy),
             "admin" => Ok(Self::Admin),
-            _ => Err(alloc::format!(
-                "{text:?} is not a role: read, deploy or admin"
-            )),
+            _ => Err(alloc::format!("{text:?} is not a role: read, deploy or admin")),
         }
     }
 }
@@ -340,12 +231,7 @@ mod tests {
     fn what_is_not_in_the_table_is_refused_to_everybody() {
         for identity in identities() {
             assert!(
-                allow(
-                    &identity,
-                    Some(OperatorRole::Admin),
-                    "/lockstep.v1.Control/Nope"
-                )
-                .is_err(),
+                allow(&identity, Some(OperatorRole::Admin), "/lockstep.v1.Control/Nope").is_err(),
                 "{identity}"
             );
         }
@@ -355,11 +241,7 @@ mod tests {
     fn an_agent_commands_nothing_and_nobody_only_joins() {
         let [nobody, agent, ..] = identities();
         for (method, callers) in METHODS {
-            assert_eq!(
-                allow(&nobody, None, method).is_ok(),
-                *callers == Callers::Anyone,
-                "{method}"
-            );
+            assert_eq!(allow(&nobody, None, method).is_ok(), *callers == Callers::Anyone, "{method}");
             let may = !matches!(callers, Callers::Operators(_));
             assert_eq!(allow(&agent, None, method).is_ok(), may, "{method}");
         }
@@ -372,14 +254,7 @@ mod tests {
         assert!(allow(&operator, Some(OperatorRole::Read), start).is_err());
         assert!(allow(&operator, Some(OperatorRole::Deploy), start).is_ok());
         assert!(allow(&operator, None, start).is_err());
-        assert!(
-            allow(
-                &operator,
-                Some(OperatorRole::Deploy),
-                "/lockstep.v1.Control/AddOperator"
-            )
-            .is_err()
-        );
+        assert!(allow(&operator, Some(OperatorRole::Deploy), "/lockstep.v1.Control/AddOperator").is_err());
     }
 
     #[test]

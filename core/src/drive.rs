@@ -144,9 +144,7 @@ impl Drive {
             (Self::Deposed, _) => (Self::Deposed, Vec::new()),
             (Self::Finished, _) => (Self::Finished, Vec::new()),
 
-            (Self::Acquiring, Input::Start | Input::Elapsed) => {
-                (Self::Acquiring, vec![Output::Acquire])
-            }
+            (Self::Acquiring, Input::Start | Input::Elapsed) => (Self::Acquiring, vec![Output::Acquire]),
             (Self::Acquiring, Input::Acquire(AcquireOutcome::Held { epoch })) => {
                 (Self::Loading { epoch }, vec![Output::Load { epoch }])
             }
@@ -174,21 +172,9 @@ impl Drive {
                     return (Self::Driving { epoch }, vec![Output::Decide]);
                 }
                 let asks = open_intents.iter().cloned().map(Output::Ask).collect();
-                (
-                    Self::Asking {
-                        epoch,
-                        unanswered: open_intents.into_iter().collect(),
-                    },
-                    asks,
-                )
+                (Self::Asking { epoch, unanswered: open_intents.into_iter().collect() }, asks)
             }
-            (
-                Self::Asking {
-                    epoch,
-                    mut unanswered,
-                },
-                Input::Answered { intent },
-            ) => {
+            (Self::Asking { epoch, mut unanswered }, Input::Answered { intent }) => {
                 unanswered.remove(&intent);
                 if unanswered.is_empty() {
                     (Self::Driving { epoch }, vec![Output::Decide])
@@ -197,15 +183,11 @@ impl Drive {
                 }
             }
 
-            (Self::Driving { epoch }, Input::WriteWanted) => {
-                (Self::Writing { epoch }, vec![Output::Send])
-            }
+            (Self::Driving { epoch }, Input::WriteWanted) => (Self::Writing { epoch }, vec![Output::Send]),
             (Self::Driving { epoch }, Input::Elapsed | Input::Answered { .. }) => {
                 (Self::Driving { epoch }, vec![Output::Decide])
             }
-            (Self::Driving { epoch }, Input::Over) => {
-                (Self::Releasing { epoch }, vec![Output::Release])
-            }
+            (Self::Driving { epoch }, Input::Over) => (Self::Releasing { epoch }, vec![Output::Release]),
 
             (Self::Writing { epoch }, Input::Wrote(WriteOutcome::Committed)) => {
                 (Self::Driving { epoch }, vec![Output::Decide])
@@ -213,9 +195,7 @@ impl Drive {
             (Self::Writing { epoch }, Input::Wrote(WriteOutcome::Unknown)) => {
                 (Self::Writing { epoch }, vec![Output::Wait(RESEND_AFTER)])
             }
-            (Self::Writing { epoch }, Input::Elapsed) => {
-                (Self::Writing { epoch }, vec![Output::Send])
-            }
+            (Self::Writing { epoch }, Input::Elapsed) => (Self::Writing { epoch }, vec![Output::Send]),
 
             (Self::Releasing { .. }, Input::Released) => (Self::Finished, Vec::new()),
 
@@ -248,9 +228,7 @@ mod tests {
         let mut drive = Drive::new();
         drive.on(Input::Start);
         drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 3 }));
-        drive.on(Input::Loaded {
-            open_intents: Vec::new(),
-        });
+        drive.on(Input::Loaded { open_intents: Vec::new() });
         drive
     }
 
@@ -258,15 +236,9 @@ mod tests {
     fn an_unknown_acquisition_is_asked_again_and_not_taken_for_a_refusal() {
         let mut drive = Drive::new();
         assert_eq!(drive.on(Input::Start), [Output::Acquire]);
-        assert_eq!(
-            drive.on(Input::Acquire(AcquireOutcome::Unknown)),
-            [Output::Wait(RESEND_AFTER)]
-        );
+        assert_eq!(drive.on(Input::Acquire(AcquireOutcome::Unknown)), [Output::Wait(RESEND_AFTER)]);
         assert_eq!(drive.on(Input::Elapsed), [Output::Acquire]);
-        assert_eq!(
-            drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 3 })),
-            [Output::Load { epoch: 3 }]
-        );
+        assert_eq!(drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 3 })), [Output::Load { epoch: 3 }]);
     }
 
     #[test]
@@ -274,42 +246,28 @@ mod tests {
         let mut drive = Drive::new();
         drive.on(Input::Start);
         drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 4 }));
-        let asked = drive.on(Input::Loaded {
-            open_intents: vec![intent(2), intent(3)],
-        });
+        let asked = drive.on(Input::Loaded { open_intents: vec![intent(2), intent(3)] });
         assert_eq!(asked, [Output::Ask(intent(2)), Output::Ask(intent(3))]);
         assert_eq!(drive.on(Input::WriteWanted), []);
         assert_eq!(drive.on(Input::Answered { intent: intent(3) }), []);
-        assert_eq!(
-            drive.on(Input::Answered { intent: intent(2) }),
-            [Output::Decide]
-        );
+        assert_eq!(drive.on(Input::Answered { intent: intent(2) }), [Output::Decide]);
     }
 
     #[test]
     fn a_write_of_unknown_outcome_is_sent_again_before_anything_else() {
         let mut drive = driving();
         assert_eq!(drive.on(Input::WriteWanted), [Output::Send]);
-        assert_eq!(
-            drive.on(Input::Wrote(WriteOutcome::Unknown)),
-            [Output::Wait(RESEND_AFTER)]
-        );
+        assert_eq!(drive.on(Input::Wrote(WriteOutcome::Unknown)), [Output::Wait(RESEND_AFTER)]);
         assert_eq!(drive.on(Input::WriteWanted), []);
         assert_eq!(drive.on(Input::Elapsed), [Output::Send]);
-        assert_eq!(
-            drive.on(Input::Wrote(WriteOutcome::Committed)),
-            [Output::Decide]
-        );
+        assert_eq!(drive.on(Input::Wrote(WriteOutcome::Committed)), [Output::Decide]);
     }
 
     #[test]
     fn a_deposed_driver_does_nothing_whatever_comes() {
         let mut drive = driving();
         drive.on(Input::WriteWanted);
-        assert_eq!(
-            drive.on(Input::Wrote(WriteOutcome::Refused)),
-            [Output::StandDown]
-        );
+        assert_eq!(drive.on(Input::Wrote(WriteOutcome::Refused)), [Output::StandDown]);
         for late in [
             Input::Start,
             Input::Elapsed,

@@ -75,10 +75,7 @@ pub struct OpenIntent {
 impl Run {
     /// A deployment of `plan` whose journal is empty and which is unwound at `lock_until`.
     pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
-        let standings = plan
-            .steps()
-            .map(|step| (step.id, Standing::Waiting))
-            .collect();
+        let standings = plan.steps().map(|step| (step.id, Standing::Waiting)).collect();
         Self {
             plan,
             lock_until,
@@ -94,11 +91,7 @@ impl Run {
     ///
     /// # Errors
     /// When they cannot have been written by this engine for this plan.
-    pub fn replay(
-        plan: Plan,
-        lock_until: Timestamp,
-        entries: &[Entry],
-    ) -> Result<Self, IllegalEntry> {
+    pub fn replay(plan: Plan, lock_until: Timestamp, entries: &[Entry]) -> Result<Self, IllegalEntry> {
         let mut run = Self::open(plan, lock_until);
         for entry in entries {
             run.apply(entry)?;
@@ -111,12 +104,7 @@ impl Run {
     /// # Errors
     /// When it cannot follow; the run is then as it was.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEntry> {
-        let illegal = |what| {
-            Err(IllegalEntry {
-                seq: entry.seq,
-                what,
-            })
-        };
+        let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
         if entry.seq != self.next_seq {
             return illegal(format!("{} was to follow", self.next_seq));
         }
@@ -141,21 +129,14 @@ impl Run {
                 }
             }
             Event::Turned { because } => match self.phase {
-                Phase::Forward => {
-                    self.phase = Phase::Backward {
-                        because: because.clone(),
-                    }
-                }
+                Phase::Forward => self.phase = Phase::Backward { because: because.clone() },
                 Phase::Backward { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
                     return illegal(format!("it turned twice: {because:?}"));
                 }
             },
             Event::Stuck { step, .. } => match &self.phase {
                 Phase::Backward { because } => {
-                    self.phase = Phase::Stuck {
-                        because: because.clone(),
-                        step: *step,
-                    }
+                    self.phase = Phase::Stuck { because: because.clone(), step: *step }
                 }
                 Phase::Forward | Phase::Stuck { .. } | Phase::Ended { .. } => {
                     return illegal(format!("{step} is stuck, and nothing is being unwound"));
@@ -163,9 +144,7 @@ impl Run {
             },
             Event::Resumed { .. } => match &self.phase {
                 Phase::Stuck { because, .. } => {
-                    self.phase = Phase::Backward {
-                        because: because.clone(),
-                    };
+                    self.phase = Phase::Backward { because: because.clone() };
                     for standing in self.standings.values_mut() {
                         if let Some(after) = standing.after(&entry.event, entry.at) {
                             *standing = after;
@@ -212,12 +191,7 @@ impl Run {
 
     /// Whether `event` may be the next entry: a report that comes late may not.
     pub fn admits(&self, event: &Event, at: Timestamp) -> bool {
-        let entry = Entry {
-            seq: self.next_seq,
-            at,
-            epoch: self.epoch,
-            event: event.clone(),
-        };
+        let entry = Entry { seq: self.next_seq, at, epoch: self.epoch, event: event.clone() };
         self.clone().apply(&entry).is_ok()
     }
 
@@ -235,11 +209,7 @@ impl Run {
                     | Standing::UndoFailed { .. }
                     | Standing::Undone => return None,
                 };
-                Some(OpenIntent {
-                    step: step.id,
-                    direction,
-                    host: step.host.clone(),
-                })
+                Some(OpenIntent { step: step.id, direction, host: step.host.clone() })
             })
             .collect()
     }
@@ -270,11 +240,7 @@ pub fn assignment(plan: &Plan, step: StepId, direction: Direction) -> Option<Ass
         (Direction::Undo, Undo::By { action, .. }) => Some(action.clone()),
         (Direction::Undo, Undo::Nothing { .. }) => None,
     };
-    Some(Assignment {
-        host: step.host.clone(),
-        action,
-        limit: step.limit,
-    })
+    Some(Assignment { host: step.host.clone(), action, limit: step.limit })
 }
 
 /// A step that runs: nothing to do before its deadline, and at its deadline nobody knows.
@@ -292,15 +258,8 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
     ));
     failure.certainty = crate::journal::Certainty::Unknown;
     failure.why = Some("the agent has not reported; the step may have happened".into());
-    failure.next = Some(format!(
-        "look at the agent on {}: lockstep host list",
-        step.host_name
-    ));
-    Command::Append(Event::Failed {
-        step: step.id,
-        direction,
-        failure,
-    })
+    failure.next = Some(format!("look at the agent on {}: lockstep host list", step.host_name));
+    Command::Append(Event::Failed { step: step.id, direction, failure })
 }
 
 /// How long after a step's limit the coordinator waits for the agent's own report of it.

@@ -36,10 +36,7 @@ pub enum Refusal {
     #[error("the token {offered} is older than {seen}: its sender has been deposed")]
     Stale { offered: Token, seen: Token },
     #[error("cluster {offered} speaks for an environment of cluster {pinned}")]
-    ForeignCluster {
-        offered: ClusterId,
-        pinned: ClusterId,
-    },
+    ForeignCluster { offered: ClusterId, pinned: ClusterId },
 }
 
 /// Compares `offered` with the highest token seen for this environment.
@@ -59,10 +56,7 @@ pub fn admit(seen: Option<&Token>, offered: &Token) -> Result<Admission, Refusal
     match (offered.epoch, offered.seq).cmp(&(seen.epoch, seen.seq)) {
         core::cmp::Ordering::Greater => Ok(Admission::Raise),
         core::cmp::Ordering::Equal => Ok(Admission::Repeat),
-        core::cmp::Ordering::Less => Err(Refusal::Stale {
-            offered: offered.clone(),
-            seen: seen.clone(),
-        }),
+        core::cmp::Ordering::Less => Err(Refusal::Stale { offered: offered.clone(), seen: seen.clone() }),
     }
 }
 
@@ -71,11 +65,7 @@ mod tests {
     use super::*;
 
     fn token(cluster: &str, epoch: u64, seq: u64) -> Token {
-        Token {
-            cluster: cluster.parse().expect("a cluster's id"),
-            epoch,
-            seq,
-        }
+        Token { cluster: cluster.parse().expect("a cluster's id"), epoch, seq }
     }
 
     #[test]
@@ -86,21 +76,9 @@ mod tests {
         assert_eq!(admit(None, &seen), Ok(Admission::Raise));
         assert_eq!(admit(Some(&seen), &token(OURS, 4, 8)), Ok(Admission::Raise));
         assert_eq!(admit(Some(&seen), &token(OURS, 5, 1)), Ok(Admission::Raise));
-        assert_eq!(
-            admit(Some(&seen), &token(OURS, 4, 7)),
-            Ok(Admission::Repeat)
-        );
-        assert!(matches!(
-            admit(Some(&seen), &token(OURS, 4, 6)),
-            Err(Refusal::Stale { .. })
-        ));
-        assert!(matches!(
-            admit(Some(&seen), &token(OURS, 3, 99)),
-            Err(Refusal::Stale { .. })
-        ));
-        assert!(matches!(
-            admit(Some(&seen), &token(OTHER, 9, 1)),
-            Err(Refusal::ForeignCluster { .. })
-        ));
+        assert_eq!(admit(Some(&seen), &token(OURS, 4, 7)), Ok(Admission::Repeat));
+        assert!(matches!(admit(Some(&seen), &token(OURS, 4, 6)), Err(Refusal::Stale { .. })));
+        assert!(matches!(admit(Some(&seen), &token(OURS, 3, 99)), Err(Refusal::Stale { .. })));
+        assert!(matches!(admit(Some(&seen), &token(OTHER, 9, 1)), Err(Refusal::ForeignCluster { .. })));
     }
 }

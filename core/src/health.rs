@@ -48,11 +48,7 @@ pub struct Probe {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Answer {
     /// An HTTP answer: its status, the `status` that its JSON body declares, and the body's beginning, redacted.
-    Http {
-        status: u16,
-        declared: Option<String>,
-        body: String,
-    },
+    Http { status: u16, declared: Option<String>, body: String },
     /// No answer, and why.
     Nothing { why: String },
 }
@@ -61,9 +57,8 @@ impl Probe {
     /// What this answer says. A 2xx answer whose JSON says something else is what the JSON says.
     pub fn health(&self) -> Health {
         match &self.answer {
-            Answer::Http {
-                status, declared, ..
-            } if (200..300).contains(status) => match declared.as_deref() {
+            Answer::Http { status, declared, .. } if (200..300).contains(status) => match declared.as_deref()
+            {
                 None | Some("healthy" | "ok" | "pass" | "up") => Health::Healthy,
                 Some("degraded" | "warn") => Health::Degraded,
                 Some(_) => Health::Unhealthy,
@@ -76,21 +71,9 @@ impl Probe {
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match &self.answer {
-            Answer::Http {
-                status,
-                declared: Some(declared),
-                ..
-            } => format!("{status} {declared}"),
-            Answer::Http {
-                status,
-                declared: None,
-                body,
-            } if body.is_empty() => format!("{status}"),
-            Answer::Http {
-                status,
-                declared: None,
-                body,
-            } => format!("{status} {body}"),
+            Answer::Http { status, declared: Some(declared), .. } => format!("{status} {declared}"),
+            Answer::Http { status, declared: None, body } if body.is_empty() => format!("{status}"),
+            Answer::Http { status, declared: None, body } => format!("{status} {body}"),
             Answer::Nothing { why } => why.clone(),
         };
         write!(f, "{said} after {}", self.took)
@@ -102,11 +85,7 @@ pub fn judge(probes: &[Probe], consecutive: u16) -> Health {
     let Some(last) = probes.last() else {
         return Health::Unknown;
     };
-    let row = probes
-        .iter()
-        .rev()
-        .take_while(|probe| probe.health() == Health::Healthy)
-        .count();
+    let row = probes.iter().rev().take_while(|probe| probe.health() == Health::Healthy).count();
     match last.health() {
         Health::Healthy if row >= usize::from(consecutive) => Health::Healthy,
         Health::Healthy => Health::Unknown,
@@ -134,11 +113,7 @@ mod tests {
         Probe {
             at: Timestamp(0),
             took: Millis(3),
-            answer: Answer::Http {
-                status,
-                declared,
-                body: String::new(),
-            },
+            answer: Answer::Http { status, declared, body: String::new() },
         }
     }
 
@@ -147,15 +122,9 @@ mod tests {
         let good = probe(200, Some("healthy"));
         let bad = probe(500, None);
         assert_eq!(judge(&[], 3), Health::Unknown);
-        assert_eq!(judge(&[good.clone()], 3), Health::Unknown);
-        assert_eq!(
-            judge(&[good.clone(), bad.clone(), good.clone(), good.clone()], 3),
-            Health::Unknown
-        );
-        assert_eq!(
-            judge(&[bad.clone(), good.clone(), good.clone(), good.clone()], 3),
-            Health::Healthy
-        );
+        assert_eq!(judge(core::slice::from_ref(&good), 3), Health::Unknown);
+        assert_eq!(judge(&[good.clone(), bad.clone(), good.clone(), good.clone()], 3), Health::Unknown);
+        assert_eq!(judge(&[bad.clone(), good.clone(), good.clone(), good.clone()], 3), Health::Healthy);
         assert_eq!(judge(&[good.clone(), good, bad], 1), Health::Unhealthy);
     }
 

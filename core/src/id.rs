@@ -20,8 +20,7 @@ pub struct InvalidId {
 fn is_ulid(text: &str) -> bool {
     text.len() == 26
         && text.bytes().all(|b| {
-            (b.is_ascii_digit() || b.is_ascii_uppercase())
-                && !matches!(b, b'I' | b'L' | b'O' | b'U')
+            (b.is_ascii_digit() || b.is_ascii_uppercase()) && !matches!(b, b'I' | b'L' | b'O' | b'U')
         })
 }
 
@@ -143,10 +142,7 @@ impl FromStr for StepId {
         text.strip_prefix('s')
             .and_then(|number| number.parse().ok())
             .map(StepId)
-            .ok_or_else(|| InvalidId {
-                what: "a step (s1, s2 …)",
-                text: text.to_owned(),
-            })
+            .ok_or_else(|| InvalidId { what: "a step (s1, s2 …)", text: text.to_owned() })
     }
 }
 
@@ -156,11 +152,7 @@ mod tests {
 
     #[test]
     fn ids_are_checked_and_not_guessed() {
-        assert!(
-            "dep_01JBQR2KXYZ987654321012345"
-                .parse::<DeploymentId>()
-                .is_ok()
-        );
+        assert!("dep_01JBQR2KXYZ987654321012345".parse::<DeploymentId>().is_ok());
         for bad in [
             "",
             "dep_",
@@ -177,10 +169,7 @@ mod tests {
     #[test]
     fn a_digest_is_sha256() {
         let empty = Digest::of(b"");
-        assert_eq!(
-            empty.as_str(),
-            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(empty.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(empty.short(), "e3b0c44");
     }
 }

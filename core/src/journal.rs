@@ -186,50 +186,21 @@ impl Standing {
         match (self, event) {
             (Self::Waiting, Event::Begun { direction: Do, .. }) => Some(Self::Begun { at }),
             (Self::Begun { .. }, Event::Done { direction: Do, .. }) => Some(Self::Done),
-            (
-                Self::Begun { .. },
-                Event::Failed {
-                    direction: Do,
-                    failure,
-                    ..
-                },
-            ) => Some(Self::Failed {
-                certainty: failure.certainty,
-            }),
-            (
-                Self::Begun { .. } | Self::Done | Self::Failed { .. },
-                Event::Begun {
-                    direction: Undo, ..
-                },
-            ) => Some(Self::Undoing { at, attempt: 1 }),
-            (
-                Self::UndoFailed { attempt, .. },
-                Event::Begun {
-                    direction: Undo, ..
-                },
-            ) => Some(Self::Undoing {
-                at,
-                attempt: attempt.saturating_add(1),
-            }),
-            (
-                Self::Undoing { .. },
-                Event::Done {
-                    direction: Undo, ..
-                },
-            ) => Some(Self::Undone),
-            (
-                Self::Undoing { attempt, .. },
-                Event::Failed {
-                    direction: Undo, ..
-                },
-            ) => Some(Self::UndoFailed {
-                at,
-                attempt: *attempt,
-            }),
-            // An operator gives the undo a fresh row of attempts.
-            (Self::UndoFailed { .. }, Event::Resumed { .. }) => {
-                Some(Self::UndoFailed { at, attempt: 0 })
+            (Self::Begun { .. }, Event::Failed { direction: Do, failure, .. }) => {
+                Some(Self::Failed { certainty: failure.certainty })
             }
+            (Self::Begun { .. } | Self::Done | Self::Failed { .. }, Event::Begun { direction: Undo, .. }) => {
+                Some(Self::Undoing { at, attempt: 1 })
+            }
+            (Self::UndoFailed { attempt, .. }, Event::Begun { direction: Undo, .. }) => {
+                Some(Self::Undoing { at, attempt: attempt.saturating_add(1) })
+            }
+            (Self::Undoing { .. }, Event::Done { direction: Undo, .. }) => Some(Self::Undone),
+            (Self::Undoing { attempt, .. }, Event::Failed { direction: Undo, .. }) => {
+                Some(Self::UndoFailed { at, attempt: *attempt })
+            }
+            // An operator gives the undo a fresh row of attempts.
+            (Self::UndoFailed { .. }, Event::Resumed { .. }) => Some(Self::UndoFailed { at, attempt: 0 }),
             (standing, Event::Resumed { .. }) => Some(standing.clone()),
             (_, _) => None,
         }

@@ -28,9 +28,7 @@ fn is_name(text: &str) -> bool {
     text.len() <= NAME_LENGTH_MAX
         && text.starts_with(|first: char| first.is_ascii_lowercase())
         && !text.ends_with('-')
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 macro_rules! name {
@@ -110,10 +108,7 @@ pub struct EnvironmentKey {
 
 impl EnvironmentKey {
     pub fn new(application: ApplicationName, environment: EnvironmentName) -> Self {
-        Self {
-            application,
-            environment,
-        }
+        Self { application, environment }
     }
 
     /// `<app>-<env>`: the key where a slash cannot stand (files, containers, nginx).
@@ -131,14 +126,10 @@ impl fmt::Display for EnvironmentKey {
 impl FromStr for EnvironmentKey {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let (application, environment) = text.split_once('/').ok_or_else(|| InvalidName {
-            what: "an environment (<app>/<env>)",
-            text: text.to_owned(),
-        })?;
-        Ok(Self {
-            application: application.parse()?,
-            environment: environment.parse()?,
-        })
+        let (application, environment) = text
+            .split_once('/')
+            .ok_or_else(|| InvalidName { what: "an environment (<app>/<env>)", text: text.to_owned() })?;
+        Ok(Self { application: application.parse()?, environment: environment.parse()? })
     }
 }
 
@@ -164,19 +155,7 @@ mod tests {
         for good in ["a", "togather", "app-1", "a2"] {
             assert!(good.parse::<ApplicationName>().is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "1a",
-            "A",
-            "a_b",
-            "a/b",
-            "a-",
-            "-a",
-            "a.b",
-            "ä",
-            "a b",
-            &"a".repeat(33),
-        ] {
+        for bad in ["", "1a", "A", "a_b", "a/b", "a-", "-a", "a.b", "ä", "a b", &"a".repeat(33)] {
             assert!(bad.parse::<ApplicationName>().is_err(), "{bad}");
         }
     }

@@ -45,12 +45,9 @@ pub struct Rollback {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Deploy(deploy) => write!(
-                f,
-                "deploy {} ({})",
-                deploy.release.image,
-                deploy.release.version()
-            ),
+            Self::Deploy(deploy) => {
+                write!(f, "deploy {} ({})", deploy.release.image, deploy.release.version())
+            }
             Self::Rollback(Rollback { to: Some(to) }) => write!(f, "roll back to {to}"),
             Self::Rollback(Rollback { to: None }) => f.write_str("roll back"),
         }

@@ -149,19 +149,13 @@ impl PlanHash {
     /// What differs between the two, in words.
     pub fn moved(&self, current: &PlanHash) -> Vec<&'static str> {
         [
-            (
-                self.configuration != current.configuration,
-                "the configuration or the secrets' version",
-            ),
+            (self.configuration != current.configuration, "the configuration or the secrets' version"),
             (self.release != current.release, "the release"),
             (
                 self.live_state != current.live_state,
                 "the live state (another deployment ended, or the schema moved)",
             ),
-            (
-                self.hosts != current.hosts,
-                "the hosts, their addresses or ports",
-            ),
+            (self.hosts != current.hosts, "the hosts, their addresses or ports"),
         ]
         .into_iter()
         .filter_map(|(moved, what)| moved.then_some(what))
@@ -171,10 +165,7 @@ impl PlanHash {
 
 impl fmt::Display for PlanHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!(
-            "{}-{}-{}-{}",
-            self.configuration, self.release, self.live_state, self.hosts
-        ))
+        f.pad(&format!("{}-{}-{}-{}", self.configuration, self.release, self.live_state, self.hosts))
     }
 }
 
@@ -182,24 +173,16 @@ impl FromStr for PlanHash {
     type Err = InvalidPlanHash;
     fn from_str(text: &str) -> Result<Self, InvalidPlanHash> {
         let groups: Vec<&str> = text.split('-').collect();
-        let is_group = |group: &&str| {
-            group.len() == 6
-                && group
-                    .bytes()
-                    .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-        };
+        let is_group =
+            |group: &&str| group.len() == 6 && group.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         match groups.as_slice() {
-            [configuration, release, live_state, hosts] if groups.iter().all(is_group) => {
-                Ok(Self {
-                    configuration: (*configuration).to_string(),
-                    release: (*release).to_string(),
-                    live_state: (*live_state).to_string(),
-                    hosts: (*hosts).to_string(),
-                })
-            }
-            _ => Err(InvalidPlanHash {
-                text: text.to_string(),
+            [configuration, release, live_state, hosts] if groups.iter().all(is_group) => Ok(Self {
+                configuration: (*configuration).to_string(),
+                release: (*release).to_string(),
+                live_state: (*live_state).to_string(),
+                hosts: (*hosts).to_string(),
             }),
+            _ => Err(InvalidPlanHash { text: text.to_string() }),
         }
     }
 }

@@ -15,9 +15,7 @@ use crate::id::StepId;
 use crate::name::{HostName, ProcessName};
 use crate::operation::Operation;
 use crate::plan::action::{CheckHealth, DatabaseRef, Endpoint, Site, SwitchTraffic};
-use crate::plan::{
-    Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check,
-};
+use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
 use crate::record::{Host, Record, Slot};
 use crate::release::Release;
 use crate::spec::check::ValidatedSpec;
@@ -41,11 +39,7 @@ pub struct Refused {
 
 impl Refused {
     fn new(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Self {
-        Self {
-            what: what.into(),
-            why: why.into(),
-            next: next.into(),
-        }
+        Self { what: what.into(), why: why.into(), next: next.into() }
     }
 }
 
@@ -53,11 +47,7 @@ impl Refused {
 ///
 /// # Errors
 /// When it cannot be carried out as things are.
-pub fn plan(
-    operation: &Operation,
-    declared: &ValidatedSpec,
-    record: &Record,
-) -> Result<Plan, Refused> {
+pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
     let plan = match operation {
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
@@ -66,11 +56,7 @@ pub fn plan(
         [] => Ok(plan),
         broken => Err(Refused::new(
             format!("the plan for {} would break a rule", plan.key),
-            broken
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; "),
+            broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             "this is a bug in Lockstep: please report it with the output of lockstep status",
         )),
     }
@@ -93,17 +79,10 @@ impl<'a> Placement<'a> {
                     "no agent has joined this coordinator",
                     "lockstep up, or lockstep host token",
                 )),
-                [only] => Ok(Self {
-                    app: vec![only],
-                    lb: only,
-                    db: only,
-                }),
+                [only] => Ok(Self { app: vec![only], lb: only, db: only }),
                 several => Err(Refused::new(
                     "it is not said which host does what",
-                    format!(
-                        "there are {} hosts and deployment.yml names none",
-                        several.len()
-                    ),
+                    format!("there are {} hosts and deployment.yml names none", several.len()),
                     format!(
                         "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
                         spec.key.environment, several[0].name, several[0].name
@@ -112,35 +91,21 @@ impl<'a> Placement<'a> {
             };
         }
         let find = |name: &HostName| {
-            record
-                .hosts
-                .iter()
-                .find(|host| host.name == *name)
-                .ok_or_else(|| {
-                    let known: Vec<&str> =
-                        record.hosts.iter().map(|host| host.name.as_str()).collect();
-                    Refused::new(
-                        format!("there is no host {name}"),
-                        format!(
-                            "the hosts that have joined are: {}",
-                            if known.is_empty() {
-                                "none".to_string()
-                            } else {
-                                known.join(", ")
-                            }
-                        ),
-                        "lockstep host list",
-                    )
-                })
+            record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
+                let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
+                Refused::new(
+                    format!("there is no host {name}"),
+                    format!(
+                        "the hosts that have joined are: {}",
+                        if known.is_empty() { "none".to_string() } else { known.join(", ") }
+                    ),
+                    "lockstep host list",
+                )
+            })
         };
         let app = roles.app.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let first =
-            |names: &[HostName], otherwise: &'a Host| names.first().map_or(Ok(otherwise), find);
-        Ok(Self {
-            lb: first(&roles.lb, app[0])?,
-            db: first(&roles.db, app[0])?,
-            app,
-        })
+        let first = |names: &[HostName], otherwise: &'a Host| names.first().map_or(Ok(otherwise), find);
+        Ok(Self { lb: first(&roles.lb, app[0])?, db: first(&roles.db, app[0])?, app })
     }
 
     /// Every host once.
@@ -165,10 +130,7 @@ struct Version<'a> {
 impl Version<'_> {
     fn database(&self) -> Option<DatabaseRef> {
         let database = self.spec.database.as_ref()?;
-        Some(DatabaseRef {
-            url_from: database.url_from.clone(),
-            secrets_version: self.secrets_version?,
-        })
+        Some(DatabaseRef { url_from: database.url_from.clone(), secrets_version: self.secrets_version? })
     }
 
     fn container(
@@ -211,10 +173,7 @@ impl Version<'_> {
         slot: Slot,
         record: &Record,
     ) -> Result<Vec<ContainerSpec>, Refused> {
-        self.spec
-            .web_processes()
-            .map(|process| self.container(host, slot, process, record))
-            .collect()
+        self.spec.web_processes().map(|process| self.container(host, slot, process, record)).collect()
     }
 
     fn worker_containers(
@@ -223,10 +182,7 @@ impl Version<'_> {
         slot: Slot,
         record: &Record,
     ) -> Result<Vec<ContainerSpec>, Refused> {
-        self.spec
-            .worker_processes()
-            .map(|process| self.container(host, slot, process, record))
-            .collect()
+        self.spec.worker_processes().map(|process| self.container(host, slot, process, record)).collect()
     }
 
     fn check_health(
@@ -244,11 +200,7 @@ impl Version<'_> {
     }
 
     fn health(&self) -> HealthSpec {
-        let web = self
-            .spec
-            .web_processes()
-            .next()
-            .expect("a checked declaration has one web process");
+        let web = self.spec.web_processes().next().expect("a checked declaration has one web process");
         web.1.health.clone()
     }
 
@@ -258,10 +210,7 @@ impl Version<'_> {
         slot: Slot,
         record: &Record,
     ) -> Result<SwitchTraffic, Refused> {
-        let address = self
-            .spec
-            .site_address()
-            .expect("a checked declaration has a URL that nginx can serve");
+        let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         Ok(SwitchTraffic {
             to: slot,
             server_name: address.server_name,
@@ -272,10 +221,7 @@ impl Version<'_> {
     }
 
     fn site(&self, placement: &Placement<'_>, record: &Record) -> Result<Site, Refused> {
-        let address = self
-            .spec
-            .site_address()
-            .expect("a checked declaration has a URL that nginx can serve");
+        let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         Ok(Site {
             server_name: address.server_name,
             listen_port: address.listen_port,
@@ -287,12 +233,7 @@ impl Version<'_> {
     }
 }
 
-fn port_of(
-    record: &Record,
-    host: &Host,
-    slot: Slot,
-    process: &ProcessName,
-) -> Result<u16, Refused> {
+fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> Result<u16, Refused> {
     record.ports.get(&host.id, slot, process).ok_or_else(|| {
         Refused::new(
             format!("{process} has no port on {} in {slot}", host.name),
@@ -311,10 +252,8 @@ fn web_endpoints(
     let mut endpoints = Vec::new();
     for host in &placement.app {
         for (name, _) in spec.web_processes() {
-            endpoints.push(Endpoint {
-                address: host.address.clone(),
-                port: port_of(record, host, slot, name)?,
-            });
+            endpoints
+                .push(Endpoint { address: host.address.clone(), port: port_of(record, host, slot, name)? });
         }
     }
     Ok(endpoints)
@@ -339,11 +278,7 @@ struct Draft<'a> {
 
 impl<'a> Waves<'a> {
     fn new(record: &'a Record) -> Self {
-        Self {
-            waves: Vec::new(),
-            next: 1,
-            usual: &record.usual,
-        }
+        Self { waves: Vec::new(), next: 1, usual: &record.usual }
     }
 
     fn push(&mut self, drafts: Vec<Draft<'_>>) {
@@ -371,16 +306,11 @@ impl<'a> Waves<'a> {
 }
 
 fn nothing(because: &str) -> Undo {
-    Undo::Nothing {
-        because: because.to_string(),
-    }
+    Undo::Nothing { because: because.to_string() }
 }
 
 fn by(action: Action, change: impl Into<String>) -> Undo {
-    Undo::By {
-        action,
-        change: change.into(),
-    }
+    Undo::By { action, change: change.into() }
 }
 
 /// A step whose failure unwinds the deployment.
@@ -391,32 +321,13 @@ fn step<'a>(
     limit: Millis,
     change: impl Into<String>,
 ) -> Draft<'a> {
-    Draft {
-        host,
-        action,
-        undo,
-        on_failure: OnFailure::Unwind,
-        limit,
-        change: change.into(),
-    }
+    Draft { host, action, undo, on_failure: OnFailure::Unwind, limit, change: change.into() }
 }
 
 /// A step whose failure is noted.
-fn housekeeping<'a>(
-    host: &'a Host,
-    action: Action,
-    limit: Millis,
-    change: impl Into<String>,
-) -> Draft<'a> {
+fn housekeeping<'a>(host: &'a Host, action: Action, limit: Millis, change: impl Into<String>) -> Draft<'a> {
     let undo = nothing("the release serves already; this is housekeeping");
-    Draft {
-        host,
-        action,
-        undo,
-        on_failure: OnFailure::Note,
-        limit,
-        change: change.into(),
-    }
+    Draft { host, action, undo, on_failure: OnFailure::Note, limit, change: change.into() }
 }
 
 /// Hashes the four things that a plan is made from.
@@ -437,9 +348,8 @@ trait ErasedJson {
 
 impl<T: Serialize> ErasedJson for T {
     fn json(&self) -> String {
-        serde_json::to_string(self).expect(
-            "what a plan is made from has only text, numbers, lists and maps with text keys",
-        )
+        serde_json::to_string(self)
+            .expect("what a plan is made from has only text, numbers, lists and maps with text keys")
     }
 }
 

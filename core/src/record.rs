@@ -294,15 +294,21 @@ pub struct Open {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OpenKind {
     /// The command line builds the image; there is no plan yet.
-    Building { deployment: DeploymentId },
+    Building {
+        deployment: DeploymentId,
+    },
     Running {
         deployment: DeploymentId,
         wish: Wish,
     },
     /// It cannot go on by itself.
-    Stuck { deployment: DeploymentId },
+    Stuck {
+        deployment: DeploymentId,
+    },
     /// No deployments, because.
-    Hold { reason: String },
+    Hold {
+        reason: String,
+    },
 }
 
 /// What an operator wants of an open deployment, beside that it goes on.

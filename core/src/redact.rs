@@ -143,10 +143,8 @@ mod tests {
     use super::*;
 
     fn redactor(variables: &[(&str, &str)]) -> Redactor {
-        let variables = variables
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), Secret::new((*v).to_owned())))
-            .collect();
+        let variables =
+            variables.iter().map(|(n, v)| ((*n).to_owned(), Secret::new((*v).to_owned()))).collect();
         Redactor::new(&variables, &BTreeSet::from(["PUBLIC_URL".to_owned()]))
     }
 
@@ -164,14 +162,8 @@ mod tests {
             (r#"{"s":"top/secret\"value"}"#, r#"{"s":"***"}"#),
             ("top%2Fsecret%22value", "***"),
             ("postgres://notes:p%40ss@db:5432/notes", "***"),
-            (
-                "password p%40ss refused, also p@ss",
-                "password *** refused, also ***",
-            ),
-            (
-                "abc production https://notes.example",
-                "abc production https://notes.example",
-            ),
+            ("password p%40ss refused, also p@ss", "password *** refused, also ***"),
+            ("abc production https://notes.example", "abc production https://notes.example"),
         ] {
             assert_eq!(redactor.redact(text), clean);
         }

@@ -70,9 +70,7 @@ impl Release {
 
     /// The schema version that the release brings; 0 without migrations.
     pub fn schema_version(&self) -> u64 {
-        self.migrations
-            .last()
-            .map_or(0, |migration| migration.version)
+        self.migrations.last().map_or(0, |migration| migration.version)
     }
 
     /// The digest of all migrations together, or nothing where there are none.
@@ -90,8 +88,6 @@ impl Release {
 
     /// The migrations that a database at `version` still needs.
     pub fn pending(&self, version: u64) -> impl Iterator<Item = &Migration> {
-        self.migrations
-            .iter()
-            .filter(move |migration| migration.version > version)
+        self.migrations.iter().filter(move |migration| migration.version > version)
     }
 }

@@ -194,16 +194,12 @@ pub struct SiteAddress {
 impl EnvironmentSpec {
     /// The processes that nginx sends requests to.
     pub fn web_processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessSpec)> {
-        self.processes
-            .iter()
-            .filter(|(_, process)| process.role == Role::Web)
+        self.processes.iter().filter(|(_, process)| process.role == Role::Web)
     }
 
     /// The processes that move at the switch.
     pub fn worker_processes(&self) -> impl Iterator<Item = (&ProcessName, &ProcessSpec)> {
-        self.processes
-            .iter()
-            .filter(|(_, process)| process.role == Role::Worker)
+        self.processes.iter().filter(|(_, process)| process.role == Role::Worker)
     }
 
     /// Where nginx listens for this environment; `None` when the URL is not one that it can serve.
@@ -218,13 +214,8 @@ impl EnvironmentSpec {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
             None => (authority, 80),
         };
-        let is_host = !host.is_empty()
-            && host
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-        is_host.then(|| SiteAddress {
-            server_name: host.to_ascii_lowercase(),
-            listen_port: port,
-        })
+        let is_host =
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+        is_host.then(|| SiteAddress { server_name: host.to_ascii_lowercase(), listen_port: port })
     }
 }

@@ -68,10 +68,7 @@ pub enum Unreadable {
     #[error("this is not a document of Lockstep: {0}")]
     NotOurs(String),
     #[error("this is a {found}, not a {expected}")]
-    OtherKind {
-        expected: &'static str,
-        found: String,
-    },
+    OtherKind { expected: &'static str, found: String },
     #[error("this {kind} is of version {found}; this program reads up to {VERSION}")]
     NewerVersion { kind: &'static str, found: u32 },
     #[error("this {kind} cannot be read: {why}")]
@@ -80,12 +77,8 @@ pub enum Unreadable {
 
 /// The bytes of `content` in its envelope.
 pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
-    serde_json::to_vec(&Envelope {
-        kind: T::KIND,
-        version: VERSION,
-        content,
-    })
-    .expect("a kept type has only text, numbers, lists and maps with text keys")
+    serde_json::to_vec(&Envelope { kind: T::KIND, version: VERSION, content })
+        .expect("a kept type has only text, numbers, lists and maps with text keys")
 }
 
 /// Reads what [`encode`] wrote.
@@ -93,23 +86,14 @@ pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not an envelope, or of another kind, or of a version that is not known.
 pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
-    let head: Head =
-        serde_json::from_slice(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
+    let head: Head = serde_json::from_slice(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     if head.kind != T::KIND {
-        return Err(Unreadable::OtherKind {
-            expected: T::KIND,
-            found: head.kind,
-        });
+        return Err(Unreadable::OtherKind { expected: T::KIND, found: head.kind });
     }
     if head.version != VERSION {
-        return Err(Unreadable::NewerVersion {
-            kind: T::KIND,
-            found: head.version,
-        });
+        return Err(Unreadable::NewerVersion { kind: T::KIND, found: head.version });
     }
-    let body: Body<T> = serde_json::from_slice(bytes).map_err(|error| Unreadable::Damaged {
-        kind: T::KIND,
-        why: error.to_string(),
-    })?;
+    let body: Body<T> = serde_json::from_slice(bytes)
+        .map_err(|error| Unreadable::Damaged { kind: T::KIND, why: error.to_string() })?;
     Ok(body.content)
 }

@@ -9,16 +9,12 @@ use core::ops::Add;
 use serde::{Deserialize, Serialize};
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
 
 /// A length of time in milliseconds.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -32,12 +28,8 @@ impl Millis {
     /// # Errors
     /// When the text is not a whole number with one of these units.
     pub fn parse(text: &str) -> Result<Self, InvalidDuration> {
-        let invalid = || InvalidDuration {
-            text: text.to_owned(),
-        };
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(invalid)?;
+        let invalid = || InvalidDuration { text: text.to_owned() };
+        let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(invalid)?;
         let count: u64 = text[..digits].parse().map_err(|_| invalid())?;
         let unit = match &text[digits..] {
             "ms" => 1,
@@ -85,16 +77,11 @@ impl Timestamp {
         let days = self.0 / 86_400_000 + 719_468;
         let era = days / 146_097;
         let day_of_era = days % 146_097;
-        let year_of_era =
-            (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * day_of_year + 2) / 153;
         let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 {
-            month_from_march + 3
-        } else {
-            month_from_march - 9
-        };
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
         (year_of_era + era * 400 + u64::from(month <= 2), month, day)
     }
 }
@@ -112,9 +99,7 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = self.date();
         let seconds = self.0 / 1000 % 86_400;
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        f.pad(&format!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
-        ))
+        f.pad(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
     }
 }
 
@@ -126,36 +111,17 @@ mod tests {
     #[test]
     fn a_moment_is_written_as_iso_8601() {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            Timestamp(951_782_400_000).to_string(),
-            "2000-02-29T00:00:00Z"
-        );
-        assert_eq!(
-            Timestamp(1_769_596_200_999).to_string(),
-            "2026-01-28T10:30:00Z"
-        );
+        assert_eq!(Timestamp(951_782_400_000).to_string(), "2000-02-29T00:00:00Z");
+        assert_eq!(Timestamp(1_769_596_200_999).to_string(), "2026-01-28T10:30:00Z");
     }
 
     #[test]
     fn lengths_are_read_and_said() {
         assert_eq!(Millis::parse("30m"), Ok(Millis(1_800_000)));
-        for bad in [
-            "",
-            "30",
-            "m",
-            "3 s",
-            "1.5s",
-            "99999999999999999999s",
-            "18446744073709551615d",
-        ] {
+        for bad in ["", "30", "m", "3 s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
             assert!(Millis::parse(bad).is_err(), "{bad}");
         }
-        for (ms, said) in [
-            (420, "420 ms"),
-            (3_440, "3.4 s"),
-            (720_000, "12 min"),
-            (7_500_000, "2 h 5 min"),
-        ] {
+        for (ms, said) in [(420, "420 ms"), (3_440, "3.4 s"), (720_000, "12 min"), (7_500_000, "2 h 5 min")] {
             assert_eq!(Millis(ms).to_string(), said);
         }
     }

@@ -15,21 +15,12 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
     {
         return vec![Command::Append(Event::Turned { because })];
     }
-    let Some(wave) = run
-        .plan()
-        .waves
-        .iter()
-        .find(|wave| wave.steps.iter().any(|step| !is_settled(run, step)))
+    let Some(wave) =
+        run.plan().waves.iter().find(|wave| wave.steps.iter().any(|step| !is_settled(run, step)))
     else {
-        return vec![Command::Append(Event::Ended {
-            verdict: Verdict::Succeeded,
-        })];
+        return vec![Command::Append(Event::Ended { verdict: Verdict::Succeeded })];
     };
-    let mut commands: Vec<Command> = wave
-        .steps
-        .iter()
-        .filter_map(|step| advance(run, step, now))
-        .collect();
+    let mut commands: Vec<Command> = wave.steps.iter().filter_map(|step| advance(run, step, now)).collect();
     if !run.is_committed() {
         commands.push(Command::WakeAt(run.lock_until()));
     }
@@ -38,8 +29,7 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
 
 fn reason_to_turn(run: &Run, wish: &Wish, now: Timestamp) -> Option<Because> {
     let failed = run.plan().steps().find(|step| {
-        step.on_failure == OnFailure::Unwind
-            && matches!(run.standing(step.id), Standing::Failed { .. })
+        step.on_failure == OnFailure::Unwind && matches!(run.standing(step.id), Standing::Failed { .. })
     });
     if let Some(step) = failed {
         return Some(Because::StepFailed { step: step.id });
@@ -65,10 +55,7 @@ fn is_settled(run: &Run, step: &Step) -> bool {
 
 fn advance(run: &Run, step: &Step, now: Timestamp) -> Option<Command> {
     match run.standing(step.id) {
-        Standing::Waiting => Some(Command::Append(Event::Begun {
-            step: step.id,
-            direction: Direction::Do,
-        })),
+        Standing::Waiting => Some(Command::Append(Event::Begun { step: step.id, direction: Direction::Do })),
         Standing::Begun { at } => Some(await_outcome(step, Direction::Do, *at, now)),
         Standing::Done
         | Standing::Failed { .. }

@@ -229,14 +229,12 @@ impl Action {
     /// The version of the secrets that the action needs, if any.
     pub fn secrets_version(&self) -> Option<u64> {
         match self {
-            Self::Preflight(preflight) => {
-                preflight.db.as_ref().map(|db| db.database.secrets_version)
-            }
+            Self::Preflight(preflight) => preflight.db.as_ref().map(|db| db.database.secrets_version),
             Self::TakeSnapshot(snapshot) => Some(snapshot.database.secrets_version),
             Self::Migrate(migrate) => Some(migrate.database.secrets_version),
-            Self::StartSlot { containers, .. } | Self::MoveWorkers { containers, .. } => containers
-                .iter()
-                .find_map(|container| container.secrets_version),
+            Self::StartSlot { containers, .. } | Self::MoveWorkers { containers, .. } => {
+                containers.iter().find_map(|container| container.secrets_version)
+            }
             Self::PresentImage { .. }
             | Self::StopSlot { .. }
             | Self::CheckHealth(_)

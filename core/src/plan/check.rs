@@ -44,10 +44,7 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
         }
     }
     if before.switched != Some(plan.slot) {
-        broken.add(
-            None,
-            format!("it ends with traffic elsewhere than in {}", plan.slot),
-        );
+        broken.add(None, format!("it ends with traffic elsewhere than in {}", plan.slot));
     }
     broken.0
 }
@@ -56,10 +53,7 @@ struct Broken(Vec<Violation>);
 
 impl Broken {
     fn add(&mut self, step: Option<&Step>, rule: impl Into<String>) {
-        self.0.push(Violation {
-            step: step.map(|step| step.id),
-            rule: rule.into(),
-        });
+        self.0.push(Violation { step: step.map(|step| step.id), rule: rule.into() });
     }
 }
 
@@ -67,7 +61,7 @@ impl Broken {
 #[derive(Default)]
 struct Before {
     snapshots: usize,
-    migrated: bool,
+    migrations: usize,
     healthy: BTreeSet<Slot>,
     switched: Option<Slot>,
     housekeeping: bool,
@@ -78,7 +72,7 @@ impl Before {
         self.housekeeping |= step.on_failure == OnFailure::Note;
         match &step.action {
             Action::TakeSnapshot(_) => self.snapshots += 1,
-            Action::Migrate(_) => self.migrated = true,
+            Action::Migrate(_) => self.migrations += 1,
             Action::StartSlot { slot, .. } | Action::StopSlot { slot } => {
                 self.healthy.remove(slot);
             }
@@ -100,10 +94,7 @@ impl Before {
 }
 
 fn shape(plan: &Plan, broken: &mut Broken) {
-    if !plan
-        .steps()
-        .any(|step| step.on_failure == OnFailure::Unwind)
-    {
+    if !plan.steps().any(|step| step.on_failure == OnFailure::Unwind) {
         broken.add(None, "it has no step that decides");
     }
     let mut last = StepId(0);
@@ -118,10 +109,7 @@ fn shape(plan: &Plan, broken: &mut Broken) {
             }
             last = step.id;
             if !hosts.insert(&step.host) {
-                broken.add(
-                    Some(step),
-                    format!("{} has two steps in one wave", step.host_name),
-                );
+                broken.add(Some(step), format!("{} has two steps in one wave", step.host_name));
             }
             if step.limit.0 == 0 {
                 broken.add(Some(step), "it has no deadline");
@@ -134,32 +122,23 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
     if before.housekeeping && step.on_failure == OnFailure::Unwind {
         broken.add(Some(step), "a step that decides follows housekeeping");
     }
-    let wants_snapshot = plan
-        .spec
-        .database
-        .as_ref()
-        .is_some_and(|database| database.snapshot.is_some());
+    let wants_snapshot = plan.spec.database.as_ref().is_some_and(|database| database.snapshot.is_some());
     match &step.action {
-        Action::TakeSnapshot(_) if before.migrated => {
+        Action::TakeSnapshot(_) if before.migrations > 0 => {
             broken.add(Some(step), "the snapshot follows the migration")
         }
-        Action::Migrate(_) if before.migrated => broken.add(Some(step), "it migrates twice"),
+        Action::Migrate(_) if before.migrations > 0 => broken.add(Some(step), "it migrates twice"),
         Action::Migrate(_) if wants_snapshot && before.snapshots == 0 => {
             broken.add(Some(step), "it migrates before there is a snapshot");
         }
-        Action::StartSlot { slot, .. } | Action::StopSlot { slot }
-            if Some(*slot) == plan.live_slot =>
-        {
+        Action::StartSlot { slot, .. } | Action::StopSlot { slot } if Some(*slot) == plan.live_slot => {
             broken.add(Some(step), format!("it touches {slot}, which is live"));
         }
         Action::SwitchTraffic(switch) => {
             if !before.healthy.contains(&switch.to) {
                 broken.add(
                     Some(step),
-                    format!(
-                        "it switches to {} before every instance is healthy",
-                        switch.to
-                    ),
+                    format!("it switches to {} before every instance is healthy", switch.to),
                 );
             }
             if switch.endpoints.is_empty() {
@@ -172,16 +151,10 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
             broken.add(Some(step), "it comes before the switch");
         }
         Action::DrainSlot { slot, .. } if before.switched == Some(*slot) => {
-            broken.add(
-                Some(step),
-                format!("it drains {slot}, which has the traffic"),
-            );
+            broken.add(Some(step), format!("it drains {slot}, which has the traffic"));
         }
         Action::CleanUp(clean_up) if !clean_up.keep_images.contains(&plan.release.image_id) => {
-            broken.add(
-                Some(step),
-                "it removes the image of the release that it deploys",
-            );
+            broken.add(Some(step), "it removes the image of the release that it deploys");
         }
         Action::Preflight(_)
         | Action::PresentImage { .. }
@@ -202,42 +175,18 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
 
 fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
     match (&step.action, &step.undo) {
-        (
-            Action::StartSlot { slot, .. },
-            Undo::By {
-                action: Action::StopSlot { slot: stopped },
-                ..
-            },
-        ) if slot == stopped => {}
+        (Action::StartSlot { slot, .. }, Undo::By { action: Action::StopSlot { slot: stopped }, .. })
+            if slot == stopped => {}
         (Action::StartSlot { slot, .. }, _) => {
             broken.add(Some(step), format!("its undo leaves {slot} running"))
         }
-        (
-            Action::SwitchTraffic(_),
-            Undo::By {
-                action: Action::SwitchTraffic(back),
-                ..
-            },
-        ) if Some(back.to) == plan.live_slot => {}
+        (Action::SwitchTraffic(_), Undo::By { action: Action::SwitchTraffic(back), .. })
+            if Some(back.to) == plan.live_slot => {}
         (Action::SwitchTraffic(_), Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
-        (Action::SwitchTraffic(_), _) => {
-            broken.add(Some(step), "its undo does not give the traffic back")
-        }
-        (
-            Action::InstallSite { .. },
-            Undo::By {
-                action: Action::RemoveSite | Action::RestoreSite,
-                ..
-            },
-        ) => {}
+        (Action::SwitchTraffic(_), _) => broken.add(Some(step), "its undo does not give the traffic back"),
+        (Action::InstallSite { .. }, Undo::By { action: Action::RemoveSite | Action::RestoreSite, .. }) => {}
         (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo leaves the site"),
-        (
-            Action::MoveWorkers { .. },
-            Undo::By {
-                action: Action::MoveWorkers { .. },
-                ..
-            },
-        ) => {}
+        (Action::MoveWorkers { .. }, Undo::By { action: Action::MoveWorkers { .. }, .. }) => {}
         (Action::MoveWorkers { .. }, Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
         (Action::MoveWorkers { .. }, _) => {
             broken.add(Some(step), "its undo leaves the workers where they are")

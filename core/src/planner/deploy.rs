@@ -13,8 +13,7 @@ use crate::plan::action::{
 };
 use crate::plan::{Action, Omission, Plan, Undo};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, step,
-    web_endpoints,
+    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, step, web_endpoints,
 };
 use crate::record::{Host, Live, OperationKind, Record, Slot};
 use crate::release::{Compatibility, Migration, SchemaState};
@@ -25,11 +24,7 @@ use crate::time::Millis;
 /// How many releases, beside the live one and the one before it, keep their images.
 const IMAGES_KEPT: usize = 3;
 
-pub(super) fn plan(
-    deploy: &Deploy,
-    declared: &ValidatedSpec,
-    record: &Record,
-) -> Result<Plan, Refused> {
+pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
@@ -41,13 +36,8 @@ pub(super) fn plan(
     };
     let schema = current_schema(spec, &placement, record)?;
     let planning = Planning {
-        slot: record
-            .live
-            .as_ref()
-            .map_or(Slot::Blue, |live| live.slot.other()),
-        pending: schema.map_or_else(Vec::new, |schema| {
-            deploy.release.pending(schema).cloned().collect()
-        }),
+        slot: record.live.as_ref().map_or(Slot::Blue, |live| live.slot.other()),
+        pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
         placement,
         version,
         schema,
@@ -73,10 +63,7 @@ fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Re
 
 fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(), Refused> {
     let none = BTreeSet::new();
-    let secrets = record
-        .secrets
-        .as_ref()
-        .map_or(&none, |secrets| &secrets.names);
+    let secrets = record.secrets.as_ref().map_or(&none, |secrets| &secrets.names);
     let database = spec.database.as_ref().map(|database| &database.url_from);
     let missing: Vec<&str> = spec
         .required
@@ -91,10 +78,7 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     Err(Refused::new(
         format!("{} lacks {}", spec.key, missing.join(", ")),
         "the application needs it, and neither `env` nor the imported secrets have it",
-        format!(
-            "add it to .env.{0}, then: lockstep secret import {0}",
-            spec.key.environment
-        ),
+        format!("add it to .env.{0}, then: lockstep secret import {0}", spec.key.environment),
     ))
 }
 
@@ -109,33 +93,17 @@ fn current_schema(
     };
     let seen = record.observed.get(&placement.db.id);
     let Some(schema) = seen.and_then(|seen| seen.schema) else {
-        let why = seen.map_or_else(
-            || "its host was not asked".to_string(),
-            |seen| seen.problems.join("; "),
-        );
+        let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));
         return Err(Refused::new(
-            format!(
-                "the database of {} cannot be read from {}",
-                spec.key, placement.db.name
-            ),
-            if why.is_empty() {
-                "it did not answer".to_string()
-            } else {
-                why
-            },
-            format!(
-                "check {} and that PostgreSQL runs and lets {} in",
-                database.url_from, placement.db.name
-            ),
+            format!("the database of {} cannot be read from {}", spec.key, placement.db.name),
+            if why.is_empty() { "it did not answer".to_string() } else { why },
+            format!("check {} and that PostgreSQL runs and lets {} in", database.url_from, placement.db.name),
         ));
     };
     match schema.state {
         SchemaState::Clean => Ok(Some(schema.version)),
         SchemaState::Dirty => Err(Refused::new(
-            format!(
-                "the schema of {} is dirty at version {}",
-                spec.key, schema.version
-            ),
+            format!("the schema of {} is dirty at version {}", spec.key, schema.version),
             format!(
                 "migration {} began and did not end, so nobody knows how much of it is there",
                 schema.version
@@ -172,16 +140,8 @@ impl Planning<'_> {
         self.after_the_switch(&mut waves, &mut omitted)?;
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
-        let site = self
-            .record
-            .observed
-            .get(&self.placement.lb.id)
-            .and_then(|seen| seen.site.clone());
-        let live_state = (
-            live.map(|live| (live.slot, &live.deployment)),
-            self.schema,
-            site,
-        );
+        let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| seen.site.clone());
+        let live_state = (live.map(|live| (live.slot, &live.deployment)), self.schema, site);
         Ok(Plan {
             key: self.version.spec.key.clone(),
             operation: Operation::Deploy(deploy.clone()),
@@ -201,10 +161,8 @@ impl Planning<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        for migration in self
-            .pending
-            .iter()
-            .filter(|migration| migration.compatibility == Compatibility::Contracts)
+        for migration in
+            self.pending.iter().filter(|migration| migration.compatibility == Compatibility::Contracts)
         {
             warnings.push(format!(
                 "migration {} {} takes something away: releases from before it cannot serve after it, and a rollback past it will be refused",
@@ -232,11 +190,8 @@ impl Planning<'_> {
     }
 
     fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let address = self
-            .version
-            .spec
-            .site_address()
-            .expect("a checked declaration has a URL that nginx can serve");
+        let address =
+            self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let is_app = self.placement.app.iter().any(|app| app.id == host.id);
@@ -250,12 +205,9 @@ impl Planning<'_> {
                     networks: self.version.spec.networks.clone(),
                 }),
             };
-            let lb = (host.id == self.placement.lb.id).then_some(PreflightLb {
-                listen_port: address.listen_port,
-            });
-            let db = (host.id == self.placement.db.id)
-                .then(|| self.preflight_database())
-                .flatten();
+            let lb =
+                (host.id == self.placement.lb.id).then_some(PreflightLb { listen_port: address.listen_port });
+            let db = (host.id == self.placement.db.id).then(|| self.preflight_database()).flatten();
             let action = Action::Preflight(Preflight { app, lb, db });
             drafts.push(step(
                 host,
@@ -269,35 +221,21 @@ impl Planning<'_> {
     }
 
     fn preflight_database(&self) -> Option<PreflightDb> {
-        let snapshot = self
-            .version
-            .spec
-            .database
-            .as_ref()
-            .and_then(|database| database.snapshot.as_ref());
-        let snapshot_directory = snapshot
-            .filter(|_| !self.pending.is_empty())
-            .map(|snapshot| snapshot.directory.clone());
-        Some(PreflightDb {
-            database: self.version.database()?,
-            snapshot_directory,
-        })
+        let snapshot = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
+        let snapshot_directory =
+            snapshot.filter(|_| !self.pending.is_empty()).map(|snapshot| snapshot.directory.clone());
+        Some(PreflightDb { database: self.version.database()?, snapshot_directory })
     }
 
     fn ports_on(&self, host: &Host) -> Result<Vec<Endpoint>, Refused> {
         let all = web_endpoints(self.version.spec, &self.placement, self.slot, self.record)?;
-        Ok(all
-            .into_iter()
-            .filter(|endpoint| endpoint.address == host.address)
-            .collect())
+        Ok(all.into_iter().filter(|endpoint| endpoint.address == host.address).collect())
     }
 
     fn images(&self) -> Vec<Draft<'_>> {
         let release = self.version.release;
-        let action = Action::PresentImage {
-            image: release.image.clone(),
-            image_id: release.image_id.clone(),
-        };
+        let action =
+            Action::PresentImage { image: release.image.clone(), image_id: release.image_id.clone() };
         let undo = || nothing("an image that nobody runs does no harm; clean up removes it");
         let change = format!("{} ({}) is on the host", release.image, release.version());
         self.placement
@@ -308,26 +246,14 @@ impl Planning<'_> {
     }
 
     fn database(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
-        let omit = |what: &str, because: String| Omission {
-            what: what.to_string(),
-            because,
-        };
-        let (Some(database), Some(reference), Some(schema)) = (
-            &self.version.spec.database,
-            self.version.database(),
-            self.schema,
-        ) else {
-            omitted.push(omit(
-                "snapshot and migration",
-                "the application declares no database".to_string(),
-            ));
+        let omit = |what: &str, because: String| Omission { what: what.to_string(), because };
+        let (Some(database), Some(reference), Some(schema)) =
+            (&self.version.spec.database, self.version.database(), self.schema)
+        else {
+            omitted.push(omit("snapshot and migration", "the application declares no database".to_string()));
             return;
         };
-        let Some(path) = database
-            .migrations
-            .as_ref()
-            .filter(|_| !self.pending.is_empty())
-        else {
+        let Some(path) = database.migrations.as_ref().filter(|_| !self.pending.is_empty()) else {
             let because = match &database.migrations {
                 None => "deployment.yml names no migrations".to_string(),
                 Some(path) if self.version.release.migrations.is_empty() => {
@@ -340,19 +266,13 @@ impl Planning<'_> {
             return;
         };
         match &database.snapshot {
-            None => omitted.push(omit(
-                "snapshot",
-                "deployment.yml names no database.snapshot".to_string(),
-            )),
+            None => omitted.push(omit("snapshot", "deployment.yml names no database.snapshot".to_string())),
             Some(snapshot) => {
                 let action = Action::TakeSnapshot(TakeSnapshot {
                     database: reference.clone(),
                     directory: snapshot.directory.clone(),
                 });
-                let change = format!(
-                    "a verified snapshot of the database in {}",
-                    snapshot.directory
-                );
+                let change = format!("a verified snapshot of the database in {}", snapshot.directory);
                 waves.push(vec![step(
                     self.placement.db,
                     action,
@@ -370,36 +290,18 @@ impl Planning<'_> {
             from: schema,
             migrations: self.pending.clone(),
         });
-        let names: Vec<&str> = self
-            .pending
-            .iter()
-            .map(|migration| migration.name.as_str())
-            .collect();
+        let names: Vec<&str> = self.pending.iter().map(|migration| migration.name.as_str()).collect();
         let change = format!("schema {schema} to {to}: {}", names.join(", "));
-        let undo =
-            nothing("migrations stay: they only add, so the release before runs on with them");
-        waves.push(vec![step(
-            self.placement.db,
-            action,
-            undo,
-            seconds(20 * 60),
-            change,
-        )]);
+        let undo = nothing("migrations stay: they only add, so the release before runs on with them");
+        waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
     }
 
     fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {
         let mut drafts = Vec::new();
         for host in &self.placement.app {
             let containers = self.version.web_containers(host, self.slot, self.record)?;
-            let grace = containers
-                .iter()
-                .map(|container| container.stop_grace)
-                .max()
-                .unwrap_or_default();
-            let names: Vec<&str> = containers
-                .iter()
-                .map(|container| container.process.as_str())
-                .collect();
+            let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
+            let names: Vec<&str> = containers.iter().map(|container| container.process.as_str()).collect();
             let change = format!(
                 "{} of {} in {}; {}",
                 names.join(", "),
@@ -407,14 +309,9 @@ impl Planning<'_> {
                 self.slot,
                 self.replaced(host)
             );
-            let undo = by(
-                Action::StopSlot { slot: self.slot },
-                format!("{} is stopped and removed", self.slot),
-            );
-            let action = Action::StartSlot {
-                slot: self.slot,
-                containers,
-            };
+            let undo =
+                by(Action::StopSlot { slot: self.slot }, format!("{} is stopped and removed", self.slot));
+            let action = Action::StartSlot { slot: self.slot, containers };
             drafts.push(step(host, action, undo, Millis(120_000 + grace.0), change));
         }
         Ok(drafts)
@@ -422,11 +319,8 @@ impl Planning<'_> {
 
     fn replaced(&self, host: &Host) -> String {
         let seen = self.record.observed.get(&host.id);
-        let there = seen.and_then(|seen| {
-            seen.containers
-                .iter()
-                .find(|container| container.slot == self.slot)
-        });
+        let there =
+            seen.and_then(|seen| seen.containers.iter().find(|container| container.slot == self.slot));
         match there {
             None => "the slot is empty".to_string(),
             Some(container) => format!("replaces {} there", container.image_id.short()),
@@ -434,37 +328,24 @@ impl Planning<'_> {
     }
 
     fn health(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let check = self
-            .version
-            .check_health(&self.placement, self.slot, self.record)?;
+        let check = self.version.check_health(&self.placement, self.slot, self.record)?;
         let change = format!(
             "nothing: asks {} until {} good answers in a row, for at most {}",
             check.health.path, check.health.consecutive, check.health.timeout
         );
         let limit = Millis(check.health.timeout.0 + 10_000);
-        Ok(vec![step(
-            self.placement.lb,
-            Action::CheckHealth(check),
-            nothing("it only looks"),
-            limit,
-            change,
-        )])
+        Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
     }
 
     fn traffic(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
         let lb = self.placement.lb;
         let site = self.version.site(&self.placement, self.record)?;
         let live = self.record.live.as_ref();
-        let installed = self
-            .record
-            .observed
-            .get(&lb.id)
-            .and_then(|seen| seen.site.as_ref());
+        let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
         if installed == Some(&site.digest()) {
             omitted.push(Omission {
                 what: "nginx site".to_string(),
-                because: "it is as it should be; the switch is a file, nothing is reloaded"
-                    .to_string(),
+                because: "it is as it should be; the switch is a file, nothing is reloaded".to_string(),
             });
         } else {
             let reload = if live.is_some() {
@@ -472,47 +353,24 @@ impl Planning<'_> {
             } else {
                 "one reload, before there is any traffic"
             };
-            let change = format!(
-                "nginx serves {} on port {} ({reload})",
-                site.server_name, site.listen_port
-            );
+            let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
             let undo = match installed {
                 Some(_) => by(Action::RestoreSite, "nginx has the site that it had"),
                 None => by(Action::RemoveSite, "nginx has no site of this environment"),
             };
-            waves.push(vec![step(
-                lb,
-                Action::InstallSite { site },
-                undo,
-                seconds(30),
-                change,
-            )]);
+            waves.push(vec![step(lb, Action::InstallSite { site }, undo, seconds(30), change)]);
         }
-        let switch = self
-            .version
-            .switch_to(&self.placement, self.slot, self.record)?;
+        let switch = self.version.switch_to(&self.placement, self.slot, self.record)?;
         let undo: Undo = match live {
             None => nothing("no slot had the traffic before"),
             Some(live) => {
                 let back = version_of(live).switch_to(&self.placement, live.slot, self.record)?;
-                by(
-                    Action::SwitchTraffic(back),
-                    format!("traffic goes to {} again", live.slot),
-                )
+                by(Action::SwitchTraffic(back), format!("traffic goes to {} again", live.slot))
             }
         };
         let from = live.map_or("no slot".to_string(), |live| live.slot.to_string());
-        let change = format!(
-            "traffic goes from {from} to {}, proved through nginx",
-            self.slot
-        );
-        waves.push(vec![step(
-            lb,
-            Action::SwitchTraffic(switch),
-            undo,
-            seconds(30),
-            change,
-        )]);
+        let change = format!("traffic goes from {from} to {}, proved through nginx", self.slot);
+        waves.push(vec![step(lb, Action::SwitchTraffic(switch), undo, seconds(30), change)]);
         Ok(())
     }
 
@@ -520,9 +378,7 @@ impl Planning<'_> {
         let live = self.record.live.as_ref();
         let mut drafts = Vec::new();
         for host in &self.placement.app {
-            let fresh = self
-                .version
-                .worker_containers(host, self.slot, self.record)?;
+            let fresh = self.version.worker_containers(host, self.slot, self.record)?;
             let before = match live {
                 Some(live) => version_of(live).worker_containers(host, live.slot, self.record)?,
                 None => Vec::new(),
@@ -530,28 +386,17 @@ impl Planning<'_> {
             if fresh.is_empty() && before.is_empty() {
                 continue;
             }
-            let grace: u64 = fresh
-                .iter()
-                .chain(&before)
-                .map(|container| container.stop_grace.0)
-                .sum();
+            let grace: u64 = fresh.iter().chain(&before).map(|container| container.stop_grace.0).sum();
             let undo = match live {
                 None => nothing("they end with the slot"),
                 Some(live) => by(
-                    Action::MoveWorkers {
-                        stop: Some(self.slot),
-                        start: live.slot,
-                        containers: before,
-                    },
+                    Action::MoveWorkers { stop: Some(self.slot), start: live.slot, containers: before },
                     format!("the workers of {} run again", live.slot),
                 ),
             };
             let change = format!("the old workers end, then those of {} run", self.slot);
-            let action = Action::MoveWorkers {
-                stop: live.map(|live| live.slot),
-                start: self.slot,
-                containers: fresh,
-            };
+            let action =
+                Action::MoveWorkers { stop: live.map(|live| live.slot), start: self.slot, containers: fresh };
             drafts.push(step(host, action, undo, Millis(60_000 + grace), change));
         }
         if drafts.is_empty() {
@@ -564,30 +409,15 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn after_the_switch(
-        &self,
-        waves: &mut Waves<'_>,
-        omitted: &mut Vec<Omission>,
-    ) -> Result<(), Refused> {
+    fn after_the_switch(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
         let deploy = &self.version.spec.deploy;
         let lb = self.placement.lb;
         if deploy.bake.0 == 0 {
-            omitted.push(Omission {
-                what: "bake".to_string(),
-                because: "deploy.bake is 0s".to_string(),
-            });
+            omitted.push(Omission { what: "bake".to_string(), because: "deploy.bake is 0s".to_string() });
         } else {
-            let check = self
-                .version
-                .check_health(&self.placement, self.slot, self.record)?;
-            let change = format!(
-                "nothing: {} is watched under traffic for {}",
-                self.slot, deploy.bake
-            );
-            let action = Action::Bake {
-                duration: deploy.bake,
-                check,
-            };
+            let check = self.version.check_health(&self.placement, self.slot, self.record)?;
+            let change = format!("nothing: {} is watched under traffic for {}", self.slot, deploy.bake);
+            let action = Action::Bake { duration: deploy.bake, check };
             waves.push(vec![step(
                 lb,
                 action,
@@ -602,28 +432,17 @@ impl Planning<'_> {
                 because: "no slot had the traffic before".to_string(),
             }),
             Some(_) if deploy.drain.0 == 0 => {
-                omitted.push(Omission {
-                    what: "drain".to_string(),
-                    because: "deploy.drain is 0s".to_string(),
-                });
+                omitted
+                    .push(Omission { what: "drain".to_string(), because: "deploy.drain is 0s".to_string() });
             }
             Some(live) => {
                 let ports = web_endpoints(&live.spec, &self.placement, live.slot, self.record)?;
-                let action = Action::DrainSlot {
-                    slot: live.slot,
-                    ports,
-                    deadline: deploy.drain,
-                };
+                let action = Action::DrainSlot { slot: live.slot, ports, deadline: deploy.drain };
                 let change = format!(
                     "waits for the requests of {} to end, for at most {}; it stays warm for a rollback",
                     live.slot, deploy.drain
                 );
-                waves.push(vec![housekeeping(
-                    lb,
-                    action,
-                    Millis(deploy.drain.0 + 15_000),
-                    change,
-                )]);
+                waves.push(vec![housekeeping(lb, action, Millis(deploy.drain.0 + 15_000), change)]);
             }
         }
         Ok(())
@@ -631,35 +450,17 @@ impl Planning<'_> {
 
     fn clean_up(&self) -> Vec<Draft<'_>> {
         let mut keep = vec![self.version.release.image_id.clone()];
-        keep.extend(
-            self.record
-                .live
-                .as_ref()
-                .map(|live| live.release.image_id.clone()),
-        );
-        let good = self
-            .record
-            .history
-            .iter()
-            .filter(|summary| summary.is_verified_good());
+        keep.extend(self.record.live.as_ref().map(|live| live.release.image_id.clone()));
+        let good = self.record.history.iter().filter(|summary| summary.is_verified_good());
         for summary in good {
             if keep.len() < IMAGES_KEPT + 2 && !keep.contains(&summary.release.image_id) {
                 keep.push(summary.release.image_id.clone());
             }
         }
         keep.dedup();
-        let known: BTreeSet<_> = self
-            .record
-            .history
-            .iter()
-            .map(|summary| summary.release.image_id.clone())
-            .collect();
-        let snapshots = self
-            .version
-            .spec
-            .database
-            .as_ref()
-            .and_then(|database| database.snapshot.as_ref());
+        let known: BTreeSet<_> =
+            self.record.history.iter().map(|summary| summary.release.image_id.clone()).collect();
+        let snapshots = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let is_app = self.placement.app.iter().any(|app| app.id == host.id);
@@ -669,11 +470,7 @@ impl Planning<'_> {
             }
             let action = Action::CleanUp(CleanUp {
                 keep_images: keep.clone(),
-                known_images: if is_app {
-                    known.iter().cloned().collect()
-                } else {
-                    Vec::new()
-                },
+                known_images: if is_app { known.iter().cloned().collect() } else { Vec::new() },
                 snapshots: snapshots.filter(|_| is_db).map(|snapshot| KeepSnapshots {
                     directory: snapshot.directory.clone(),
                     keep: snapshot.keep,
@@ -692,9 +489,5 @@ impl Planning<'_> {
 
 /// What is live, as a version of its own.
 pub(super) fn version_of(live: &Live) -> Version<'_> {
-    Version {
-        release: &live.release,
-        spec: &live.spec,
-        secrets_version: live.secrets_version,
-    }
+    Version { release: &live.release, spec: &live.spec, secrets_version: live.secrets_version }
 }

@@ -5,6 +5,8 @@ use alloc::string::ToString;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use serde::Serialize;
+
 use crate::operation::{Operation, Rollback};
 use crate::plan::action::{Preflight, PreflightApp, PreflightLb};
 use crate::plan::{Action, Omission, Plan};
@@ -33,21 +35,10 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
     let placement = Placement::of(&target.spec, record)?;
-    let version = Version {
-        release: &target.release,
-        spec: &target.spec,
-        secrets_version: target.secrets_version,
-    };
+    let version =
+        Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();
-    let planning = Planning {
-        target,
-        live,
-        placement,
-        version,
-        slot,
-        schema,
-        record,
-    };
+    let planning = Planning { target, live, placement, version, slot, schema, record };
     planning.plan(rollback)
 }
 
@@ -67,14 +58,8 @@ pub(super) fn target<'a>(
             ));
         };
         if !summary.is_verified_good() {
-            let how = summary
-                .verdict
-                .map_or("not ended".to_string(), |verdict| verdict.to_string());
-            return Err(Refused::new(
-                format!("{id} never served"),
-                format!("it {how}"),
-                list,
-            ));
+            let how = summary.verdict.map_or("not ended".to_string(), |verdict| verdict.to_string());
+            return Err(Refused::new(format!("{id} never served"), format!("it {how}"), list));
         }
         if summary.release.image_id == live.release.image_id
             && summary.secrets_version == live.secrets_version
@@ -90,15 +75,9 @@ pub(super) fn target<'a>(
     }
     earlier_good(live, &record.history).ok_or_else(|| {
         Refused::new(
-            format!(
-                "{} has no earlier release that was verified good",
-                record.key
-            ),
+            format!("{} has no earlier release that was verified good", record.key),
             format!("{} is the first that served", live.release.image),
-            format!(
-                "{list}, then lockstep rollback {} --to DEP",
-                record.key.environment
-            ),
+            format!("{list}, then lockstep rollback {} --to DEP", record.key.environment),
         )
     })
 }
@@ -125,40 +104,34 @@ fn refuse_outside_schema_range(
     live: &Live,
     record: &Record,
 ) -> Result<Option<u64>, Refused> {
-    let seen = record
-        .observed
-        .values()
-        .find_map(|seen| seen.schema)
-        .map(|schema| schema.version);
+    let seen = record.observed.values().find_map(|seen| seen.schema).map(|schema| schema.version);
     let Some(schema) = seen.or(live.schema_version) else {
         return Ok(None);
     };
-    let known = record
-        .history
-        .iter()
-        .map(|summary| &summary.release)
-        .chain([&live.release]);
-    let contracting = known
-        .flat_map(|release| release.migrations.iter())
-        .find(|migration| {
-            migration.compatibility == Compatibility::Contracts
-                && migration.version > target.release.schema_version()
-                && migration.version <= schema
-        });
+    let known = record.history.iter().map(|summary| &summary.release).chain([&live.release]);
+    let contracting = known.flat_map(|release| release.migrations.iter()).find(|migration| {
+        migration.compatibility == Compatibility::Contracts
+            && migration.version > target.release.schema_version()
+            && migration.version <= schema
+    });
     match contracting {
         None => Ok(Some(schema)),
         Some(migration) => Err(Refused::new(
             format!("{} cannot run on schema {schema}", target.release.image),
-            format!(
-                "migration {} {} took something away that it needs",
-                migration.version, migration.name
-            ),
+            format!("migration {} {} took something away that it needs", migration.version, migration.name),
             format!(
                 "fix forward, or go to a release from {} on: lockstep history {}",
                 migration.version, record.key.environment
             ),
         )),
     }
+}
+
+/// Whether every container of the target runs in its slot as it was deployed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+enum Warmth {
+    Warm,
+    Cold,
 }
 
 struct Planning<'a> {
@@ -173,19 +146,14 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     fn plan(&self, rollback: &Rollback) -> Result<Plan, Refused> {
-        let is_warm = self.is_warm()?;
+        let warmth = self.warmth()?;
         let mut waves = Waves::new(self.record);
         let mut omitted = Vec::new();
-        let omit = |what: &str, because: &str| Omission {
-            what: what.to_string(),
-            because: because.to_string(),
-        };
+        let omit =
+            |what: &str, because: &str| Omission { what: what.to_string(), because: because.to_string() };
         let mut warnings = Vec::new();
-        if is_warm {
-            omitted.push(omit(
-                "start",
-                "the slot is warm: its containers run as they were deployed",
-            ));
+        if warmth == Warmth::Warm {
+            omitted.push(omit("start", "the slot is warm: its containers run as they were deployed"));
         } else {
             waves.push(self.preflight()?);
             waves.push(self.start()?);
@@ -194,7 +162,7 @@ impl Planning<'_> {
                 self.target.release.image
             ));
         }
-        waves.push(self.health(is_warm)?);
+        waves.push(self.health(warmth)?);
         waves.push(self.site(&mut omitted)?);
         waves.push(self.switch()?);
         waves.push(self.workers()?);
@@ -210,7 +178,7 @@ impl Planning<'_> {
                 self.target.release.image
             ));
         }
-        let live_state = (self.live.slot, &self.live.deployment, self.schema, is_warm);
+        let live_state = (self.live.slot, &self.live.deployment, self.schema, warmth);
         Ok(Plan {
             key: self.record.key.clone(),
             operation: Operation::Rollback(rollback.clone()),
@@ -228,33 +196,27 @@ impl Planning<'_> {
         })
     }
 
-    /// Whether every container that the target needs runs in the other slot, made from the same specification.
-    fn is_warm(&self) -> Result<bool, Refused> {
+    fn warmth(&self) -> Result<Warmth, Refused> {
         for host in &self.placement.app {
             let seen = self.record.observed.get(&host.id);
             for wanted in self.version.web_containers(host, self.slot, self.record)? {
                 let digest = wanted.digest();
                 let runs = seen.is_some_and(|seen| {
                     seen.containers.iter().any(|there| {
-                        there.spec == digest
-                            && there.slot == self.slot
-                            && there.running == Running::Yes
+                        there.spec == digest && there.slot == self.slot && there.running == Running::Yes
                     })
                 });
                 if !runs {
-                    return Ok(false);
+                    return Ok(Warmth::Cold);
                 }
             }
         }
-        Ok(true)
+        Ok(Warmth::Warm)
     }
 
     fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let address = self
-            .version
-            .spec
-            .site_address()
-            .expect("a checked declaration has a URL that nginx can serve");
+        let address =
+            self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let is_app = self.placement.app.iter().any(|app| app.id == host.id);
@@ -266,16 +228,11 @@ impl Planning<'_> {
             let app = is_app.then(|| PreflightApp {
                 image: self.target.release.image.clone(),
                 image_id: self.target.release.image_id.clone(),
-                ports: ports
-                    .into_iter()
-                    .filter(|endpoint| endpoint.address == host.address)
-                    .collect(),
+                ports: ports.into_iter().filter(|endpoint| endpoint.address == host.address).collect(),
                 slot: self.slot,
                 networks: self.version.spec.networks.clone(),
             });
-            let lb = is_lb.then_some(PreflightLb {
-                listen_port: address.listen_port,
-            });
+            let lb = is_lb.then_some(PreflightLb { listen_port: address.listen_port });
             let action = Action::Preflight(Preflight { app, lb, db: None });
             drafts.push(step(
                 host,
@@ -292,26 +249,13 @@ impl Planning<'_> {
         let mut drafts = Vec::new();
         for host in &self.placement.app {
             let containers = self.version.web_containers(host, self.slot, self.record)?;
-            let grace = containers
-                .iter()
-                .map(|container| container.stop_grace)
-                .max()
-                .unwrap_or_default();
-            let change = format!(
-                "{} runs in {} again",
-                self.target.release.version(),
-                self.slot
-            );
-            let undo = by(
-                Action::StopSlot { slot: self.slot },
-                format!("{} is stopped and removed", self.slot),
-            );
+            let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
+            let change = format!("{} runs in {} again", self.target.release.version(), self.slot);
+            let undo =
+                by(Action::StopSlot { slot: self.slot }, format!("{} is stopped and removed", self.slot));
             drafts.push(step(
                 host,
-                Action::StartSlot {
-                    slot: self.slot,
-                    containers,
-                },
+                Action::StartSlot { slot: self.slot, containers },
                 undo,
                 Millis(120_000 + grace.0),
                 change,
@@ -320,11 +264,9 @@ impl Planning<'_> {
         Ok(drafts)
     }
 
-    fn health(&self, is_warm: bool) -> Result<Vec<Draft<'_>>, Refused> {
-        let mut check = self
-            .version
-            .check_health(&self.placement, self.slot, self.record)?;
-        if is_warm {
+    fn health(&self, warmth: Warmth) -> Result<Vec<Draft<'_>>, Refused> {
+        let mut check = self.version.check_health(&self.placement, self.slot, self.record)?;
+        if warmth == Warmth::Warm {
             check.health.consecutive = check.health.consecutive.min(WARM_CONSECUTIVE);
             check.health.timeout = check.health.timeout.min(WARM_TIMEOUT);
         }
@@ -333,28 +275,17 @@ impl Planning<'_> {
             check.health.path, check.health.consecutive
         );
         let limit = Millis(check.health.timeout.0 + 10_000);
-        Ok(vec![step(
-            self.placement.lb,
-            Action::CheckHealth(check),
-            nothing("it only looks"),
-            limit,
-            change,
-        )])
+        Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
     }
 
     fn site(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
         let lb = self.placement.lb;
         let site = self.version.site(&self.placement, self.record)?;
-        let installed = self
-            .record
-            .observed
-            .get(&lb.id)
-            .and_then(|seen| seen.site.as_ref());
+        let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
         if installed == Some(&site.digest()) {
             omitted.push(Omission {
                 what: "nginx site".to_string(),
-                because: "it is as it should be; the switch is a file, nothing is reloaded"
-                    .to_string(),
+                because: "it is as it should be; the switch is a file, nothing is reloaded".to_string(),
             });
             return Ok(Vec::new());
         }
@@ -363,66 +294,33 @@ impl Planning<'_> {
             site.server_name
         );
         let undo = by(Action::RestoreSite, "nginx has the site that it had");
-        Ok(vec![step(
-            lb,
-            Action::InstallSite { site },
-            undo,
-            seconds(30),
-            change,
-        )])
+        Ok(vec![step(lb, Action::InstallSite { site }, undo, seconds(30), change)])
     }
 
     fn switch(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let switch = self
-            .version
-            .switch_to(&self.placement, self.slot, self.record)?;
+        let switch = self.version.switch_to(&self.placement, self.slot, self.record)?;
         let back = version_of(self.live).switch_to(&self.placement, self.live.slot, self.record)?;
-        let undo = by(
-            Action::SwitchTraffic(back),
-            format!("traffic goes to {} again", self.live.slot),
-        );
-        let change = format!(
-            "traffic goes from {} to {}, proved through nginx",
-            self.live.slot, self.slot
-        );
-        Ok(vec![step(
-            self.placement.lb,
-            Action::SwitchTraffic(switch),
-            undo,
-            seconds(30),
-            change,
-        )])
+        let undo = by(Action::SwitchTraffic(back), format!("traffic goes to {} again", self.live.slot));
+        let change = format!("traffic goes from {} to {}, proved through nginx", self.live.slot, self.slot);
+        Ok(vec![step(self.placement.lb, Action::SwitchTraffic(switch), undo, seconds(30), change)])
     }
 
     fn workers(&self) -> Result<Vec<Draft<'_>>, Refused> {
         let live = version_of(self.live);
         let mut drafts = Vec::new();
         for host in &self.placement.app {
-            let wanted = self
-                .version
-                .worker_containers(host, self.slot, self.record)?;
+            let wanted = self.version.worker_containers(host, self.slot, self.record)?;
             let before = live.worker_containers(host, self.live.slot, self.record)?;
             if wanted.is_empty() && before.is_empty() {
                 continue;
             }
-            let grace: u64 = wanted
-                .iter()
-                .chain(&before)
-                .map(|container| container.stop_grace.0)
-                .sum();
+            let grace: u64 = wanted.iter().chain(&before).map(|container| container.stop_grace.0).sum();
             let undo = by(
-                Action::MoveWorkers {
-                    stop: Some(self.slot),
-                    start: self.live.slot,
-                    containers: before,
-                },
+                Action::MoveWorkers { stop: Some(self.slot), start: self.live.slot, containers: before },
                 format!("the workers of {} run again", self.live.slot),
             );
-            let action = Action::MoveWorkers {
-                stop: Some(self.live.slot),
-                start: self.slot,
-                containers: wanted,
-            };
+            let action =
+                Action::MoveWorkers { stop: Some(self.live.slot), start: self.slot, containers: wanted };
             drafts.push(step(
                 host,
                 action,

@@ -57,11 +57,7 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
     let mut found = Problems(Vec::new());
     check_url(&spec, &mut found);
     if spec.processes.is_empty() {
-        found.add(
-            "processes",
-            "there is none",
-            "declare at least `web: { port: 8080 }`",
-        );
+        found.add("processes", "there is none", "declare at least `web: { port: 8080 }`");
     }
     if spec.web_processes().count() > 1 {
         found.add(
@@ -94,22 +90,14 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
             );
         }
     }
-    if found.0.is_empty() {
-        Ok(ValidatedSpec(spec))
-    } else {
-        Err(found.0)
-    }
+    if found.0.is_empty() { Ok(ValidatedSpec(spec)) } else { Err(found.0) }
 }
 
 struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, path: &str, what: &str, instead: &str) {
-        self.0.push(Problem {
-            path: path.to_string(),
-            what: what.to_string(),
-            instead: instead.to_string(),
-        });
+        self.0.push(Problem { path: path.to_string(), what: what.to_string(), instead: instead.to_string() });
     }
 }
 
@@ -123,10 +111,7 @@ fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
     }
     let limit = spec.traffic.body_limit.as_str();
     let digits = limit.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G']);
-    if digits.is_empty()
-        || limit.len() - digits.len() > 1
-        || !digits.bytes().all(|b| b.is_ascii_digit())
-    {
+    if digits.is_empty() || limit.len() - digits.len() > 1 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         found.add(
             "traffic.body_limit",
             &format!("{limit:?} is not a size"),
@@ -138,11 +123,9 @@ fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
 fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems) {
     let at = |key: &str| format!("processes.{name}.{key}");
     match process.role {
-        Role::Web if process.port.is_none() => found.add(
-            &at("port"),
-            "is missing",
-            "a web process says where it listens, as in `port: 8080`",
-        ),
+        Role::Web if process.port.is_none() => {
+            found.add(&at("port"), "is missing", "a web process says where it listens, as in `port: 8080`")
+        }
         Role::Web | Role::Worker => {}
         Role::Cron | Role::Singleton => found.add(
             &at("role"),
@@ -151,11 +134,7 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
         ),
     }
     if process.port == Some(0) {
-        found.add(
-            &at("port"),
-            "is 0",
-            "write the port on which the process listens",
-        );
+        found.add(&at("port"), "is 0", "write the port on which the process listens");
     }
     match process.standby {
         Standby::Run => {}
@@ -165,8 +144,7 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
             "write `standby: run`",
         ),
     }
-    if !process.health.path.starts_with('/') || process.health.path.contains([' ', '"', '\n', '\r'])
-    {
+    if !process.health.path.starts_with('/') || process.health.path.contains([' ', '"', '\n', '\r']) {
         found.add(
             &at("health.path"),
             &format!("{:?} is not a path", process.health.path),
@@ -174,20 +152,13 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
         );
     }
     if process.health.consecutive == 0 {
-        found.add(
-            &at("health.consecutive"),
-            "is 0",
-            "ask for at least one good answer; 3 is usual",
-        );
+        found.add(&at("health.consecutive"), "is 0", "ask for at least one good answer; 3 is usual");
     }
     if process.health.interval.0 < 10 {
         found.add(&at("health.interval"), "is below 10ms", "100ms is usual");
     }
     for (index, volume) in process.volumes.iter().enumerate() {
-        if !volume.target.starts_with('/')
-            || volume.source.is_empty()
-            || volume.source.contains("..")
-        {
+        if !volume.target.starts_with('/') || volume.source.is_empty() || volume.source.contains("..") {
             found.add(
                 &at(&format!("volumes[{index}]")),
                 "is not source:/target",
@@ -195,15 +166,8 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
             );
         }
     }
-    if process
-        .memory_bytes
-        .is_some_and(|bytes| bytes < 6 * 1024 * 1024)
-    {
-        found.add(
-            &at("memory"),
-            "is below 6Mi, the least that Docker takes",
-            "write it as in 512Mi",
-        );
+    if process.memory_bytes.is_some_and(|bytes| bytes < 6 * 1024 * 1024) {
+        found.add(&at("memory"), "is below 6Mi, the least that Docker takes", "write it as in 512Mi");
     }
     if process.cpu_milli == Some(0) {
         found.add(&at("cpus"), "is 0", "write it as in 0.5");
@@ -228,9 +192,7 @@ fn check_database(database: &DatabaseSpec, found: &mut Problems) {
         );
     }
     if let Some(snapshot) = &database.snapshot {
-        if !snapshot.directory.starts_with('/')
-            || snapshot.directory.split('/').any(|part| part == "..")
-        {
+        if !snapshot.directory.starts_with('/') || snapshot.directory.split('/').any(|part| part == "..") {
             found.add(
                 "database.snapshot.directory",
                 "is not an absolute path",
@@ -238,11 +200,7 @@ fn check_database(database: &DatabaseSpec, found: &mut Problems) {
             );
         }
         if snapshot.keep == 0 {
-            found.add(
-                "database.snapshot.keep",
-                "is 0",
-                "keep at least the one that was just taken",
-            );
+            found.add("database.snapshot.keep", "is 0", "keep at least the one that was just taken");
         }
     }
 }
@@ -263,10 +221,9 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
             "shorten bake and drain",
         );
     }
-    for (key, path) in [
-        ("deploy.log_directory", &deploy.log_directory),
-        ("deploy.state_file", &deploy.state_file),
-    ] {
+    for (key, path) in
+        [("deploy.log_directory", &deploy.log_directory), ("deploy.state_file", &deploy.state_file)]
+    {
         if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
             found.add(key, "is not an absolute path", "begin it with a slash");
         }
@@ -284,23 +241,11 @@ fn check_hosts(spec: &EnvironmentSpec, found: &mut Problems) {
         );
     }
     if any && hosts.lb.is_empty() {
-        found.add(
-            "hosts.lb",
-            "is empty",
-            "name the host whose nginx serves the site",
-        );
+        found.add("hosts.lb", "is empty", "name the host whose nginx serves the site");
     }
-    for (role, names) in [
-        ("hosts.app", &hosts.app),
-        ("hosts.lb", &hosts.lb),
-        ("hosts.db", &hosts.db),
-    ] {
+    for (role, names) in [("hosts.app", &hosts.app), ("hosts.lb", &hosts.lb), ("hosts.db", &hosts.db)] {
         if names.len() > 1 {
-            found.add(
-                role,
-                "names several hosts, which comes with a later release of Lockstep",
-                "name one",
-            );
+            found.add(role, "names several hosts, which comes with a later release of Lockstep", "name one");
         }
     }
 }
