@@ -2,3 +2,4 @@
 
 pub mod bed;
 pub mod load;
+pub mod story;

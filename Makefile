@@ -1,0 +1,20 @@
+# Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
+.PHONY: setup demo test check bench build
+
+setup:
+	@deploy/setup.sh
+
+demo: setup
+	@cargo run --quiet --package lockstep-tests --bin demo
+
+test: setup
+	@tests/run.sh
+
+check:
+	@tests/check.sh
+
+bench: setup
+	@cargo run --quiet --release --package lockstep-tests --bin bench
+
+build:
+	@cargo build --workspace

@@ -1,0 +1,625 @@
+//! Stories: the planner and the engine told as text. A story is a list of commands, each with the
+//! answer that it got; the reasons stand between them as comments.
+//!
+//! ```text
+//! # Why this case exists.
+//! host app-1
+//! deploy notes:1 schema=1
+//! ----
+//! s1 app-1 preflight …
+//! ```
+//!
+//! The world of a story is one environment, `notes/production`, on hosts that are only names: what the
+//! engine wants done is answered by the story itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result, anyhow, bail};
+use lockstep_core::engine::{self, Command, Phase, Run};
+use lockstep_core::id::{DeploymentId, Digest, HostId, StepId};
+use lockstep_core::journal::{Certainty, Direction, Entry, Event, Finding, StepFailure};
+use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
+use lockstep_core::plan::{Action, OnFailure, Plan, Undo, check};
+use lockstep_core::planner;
+use lockstep_core::record::{
+    ContainerSeen, Host, HostRole, Live, Observation, OperationKind, PortEntry, PortTable, Receipt, Record,
+    Running, SecretsSummary, Slot, Summary, Verdict, Wish,
+};
+use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
+use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
+use lockstep_core::spec::{
+    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
+    SnapshotSpec, Standby, TrafficSpec,
+};
+use lockstep_core::time::{Millis, Timestamp};
+
+/// Where a story's clock begins.
+const START: Timestamp = Timestamp(1_769_596_200_000);
+
+/// How many commands an engine may give in a row before a story counts as one that does not end.
+const DECISIONS_MAX: usize = 500;
+
+/// Plays a story and returns it with the answers that were really given.
+///
+/// # Errors
+/// When a command is not one, or cannot be carried out.
+pub fn play(story: &str) -> Result<String> {
+    let mut world = World::new();
+    let mut told = String::new();
+    for block in story.split("\n\n") {
+        let (command, _) = block.split_once("\n----").unwrap_or((block, ""));
+        let command = command.trim_end();
+        if command.is_empty() {
+            continue;
+        }
+        let mut answer = String::new();
+        for line in command.lines().filter(|line| !line.starts_with('#')) {
+            answer.push_str(&world.obey(line).with_context(|| format!("at {line:?}"))?);
+        }
+        told.push_str(command);
+        if !answer.is_empty() {
+            write!(told, "\n----\n{}", answer.trim_end())?;
+        }
+        told.push_str("\n\n");
+    }
+    Ok(format!("{}\n", told.trim_end()))
+}
+
+struct World {
+    spec: EnvironmentSpec,
+    record: Record,
+    migrations: Vec<Migration>,
+    plan: Option<Plan>,
+    run: Option<Run>,
+    entries: Vec<Entry>,
+    wish: Wish,
+    now: Timestamp,
+    epoch: u64,
+    deployments: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        let spec = notes();
+        let record = Record {
+            key: spec.key.clone(),
+            live: None,
+            history: Vec::new(),
+            hosts: Vec::new(),
+            ports: PortTable::default(),
+            secrets: Some(SecretsSummary { version: 1, names: BTreeSet::from(["DATABASE_URL".to_owned()]) }),
+            observed: BTreeMap::new(),
+            usual: BTreeMap::new(),
+        };
+        Self {
+            spec,
+            record,
+            migrations: Vec::new(),
+            plan: None,
+            run: None,
+            entries: Vec::new(),
+            wish: Wish::None,
+            now: START,
+            epoch: 1,
+            deployments: 0,
+        }
+    }
+
+    fn obey(&mut self, line: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        let verb = words.next().unwrap_or_default();
+        let words: Vec<&str> = words.collect();
+        match verb {
+            "host" => self.host(words.first().context("host NAME")?),
+            "spec" => self.change_spec(&words),
+            "migration" => self.migration(&words),
+            "schema" => self.schema(&words),
+            "secrets" => self.secrets(&words),
+            "deploy" => self.plan_deploy(&words),
+            "rollback" => self.plan_rollback(&words),
+            "show" => self.show(words.first().copied()),
+            "open" => self.open(),
+            "decide" => self.decide(),
+            "done" | "fail" | "undone" | "undo-failed" => self.report(verb, &words),
+            "after" => self.after(words.first().context("after DURATION")?),
+            "cancel" => self.cancel(words.first().context("cancel NAME")?),
+            "crash" => self.crash(),
+            "resume" => self.resume(words.first().context("resume NAME")?),
+            "finish" => self.finish(),
+            "break" => self.broken(&words),
+            "slot" => self.slot(&words),
+            _ => Err(anyhow!("{verb:?} is not a command of a story")),
+        }
+    }
+
+    fn host(&mut self, name: &str) -> Result<String> {
+        let number = self.record.hosts.len() + 1;
+        let id: HostId = format!("host_{number:026}").parse()?;
+        self.record.hosts.push(Host {
+            id: id.clone(),
+            name: name.parse()?,
+            address: format!("10.0.0.{number}"),
+            roles: BTreeSet::from([HostRole::App, HostRole::Lb, HostRole::Db]),
+        });
+        for (index, slot) in [Slot::Blue, Slot::Green].into_iter().enumerate() {
+            let port = 20_000 + u16::try_from(index)?;
+            self.record.ports.ports.push(PortEntry { host: id.clone(), slot, process: "web".parse()?, port });
+        }
+        let schema = Some(Schema { version: 0, state: SchemaState::Clean });
+        self.record.observed.insert(id, Observation { schema, ..Observation::default() });
+        Ok(String::new())
+    }
+
+    fn change_spec(&mut self, words: &[&str]) -> Result<String> {
+        match words {
+            ["worker"] => {
+                let worker = ProcessSpec { role: Role::Worker, port: None, ..web() };
+                self.spec.processes.insert("worker".parse()?, worker);
+            }
+            ["bake", duration] => self.spec.deploy.bake = Millis::parse(duration)?,
+            ["drain", duration] => self.spec.deploy.drain = Millis::parse(duration)?,
+            ["lock_timeout", duration] => self.spec.deploy.lock_timeout = Millis::parse(duration)?,
+            ["database", "none"] => self.spec.database = None,
+            ["snapshot", "none"] => {
+                self.spec.database.as_mut().context("there is no database")?.snapshot = None;
+            }
+            ["branch", branch] => self.spec.branch = Some((*branch).to_owned()),
+            ["require", name] => self.spec.required.push((*name).to_owned()),
+            ["host", name] => {
+                self.spec.hosts =
+                    HostRoles { app: vec![name.parse()?], lb: vec![name.parse()?], db: vec![name.parse()?] };
+            }
+            ["body_limit", limit] => self.spec.traffic.body_limit = (*limit).to_owned(),
+            _ => bail!("{words:?} is not a change of the declaration"),
+        }
+        Ok(String::new())
+    }
+
+    /// `migration 1 create_notes [contracts]`: every image from here on has it.
+    fn migration(&mut self, words: &[&str]) -> Result<String> {
+        let [version, name, rest @ ..] = words else { bail!("migration VERSION NAME [contracts]") };
+        let compatibility =
+            if rest == ["contracts"] { Compatibility::Contracts } else { Compatibility::Expands };
+        let digest = Digest::of(format!("{version} {name}").as_bytes());
+        let migration = Migration { version: version.parse()?, name: (*name).to_owned(), digest, compatibility };
+        self.migrations.push(migration);
+        Ok(String::new())
+    }
+
+    fn schema(&mut self, words: &[&str]) -> Result<String> {
+        let schema = match words {
+            ["unreachable"] => None,
+            [version] => Some(Schema { version: version.parse()?, state: SchemaState::Clean }),
+            [version, "dirty"] => Some(Schema { version: version.parse()?, state: SchemaState::Dirty }),
+            _ => bail!("schema VERSION [dirty], or schema unreachable"),
+        };
+        for seen in self.record.observed.values_mut() {
+            seen.schema = schema;
+            seen.problems =
+                if schema.is_none() { vec!["connection refused".to_owned()] } else { Vec::new() };
+        }
+        Ok(String::new())
+    }
+
+    fn secrets(&mut self, words: &[&str]) -> Result<String> {
+        let version = self.record.secrets.as_ref().map_or(0, |secrets| secrets.version) + 1;
+        let names = words.iter().map(|name| (*name).to_owned()).collect();
+        self.record.secrets = Some(SecretsSummary { version, names });
+        Ok(String::new())
+    }
+
+    fn release(&self, image: &str) -> Release {
+        let image_id = Digest::of(image.as_bytes());
+        Release { image: image.to_owned(), image_id, commit: None, migrations: self.migrations.clone() }
+    }
+
+    fn validated(&self) -> Result<ValidatedSpec> {
+        check_spec(self.spec.clone()).map_err(|problems| anyhow!("{problems:?}"))
+    }
+
+    fn plan_deploy(&mut self, words: &[&str]) -> Result<String> {
+        let [image, rest @ ..] = words else { bail!("deploy IMAGE [from BRANCH] [allow-branch]") };
+        let branch = rest.iter().position(|word| *word == "from").and_then(|at| rest.get(at + 1));
+        let any_branch =
+            if rest.contains(&"allow-branch") { AnyBranch::Allowed } else { AnyBranch::Refused };
+        let release = self.release(image);
+        let deploy = Deploy { release, branch: branch.map(|name| (*name).to_owned()), any_branch };
+        self.make_plan(&Operation::Deploy(deploy))
+    }
+
+    fn plan_rollback(&mut self, words: &[&str]) -> Result<String> {
+        let to = match words {
+            [] => None,
+            ["to", id] => Some(deployment(id.parse()?)?),
+            _ => bail!("rollback [to NUMBER]"),
+        };
+        self.make_plan(&Operation::Rollback(Rollback { to }))
+    }
+
+    fn make_plan(&mut self, operation: &Operation) -> Result<String> {
+        self.run = None;
+        match planner::plan(operation, &self.validated()?, &self.record) {
+            Err(refused) => {
+                self.plan = None;
+                Ok(format!("refused: {}\n  why: {}\n  next: {}\n", refused.what, refused.why, refused.next))
+            }
+            Ok(plan) => {
+                let told = tell_plan(&plan);
+                self.plan = Some(plan);
+                Ok(told)
+            }
+        }
+    }
+
+    fn show(&self, what: Option<&str>) -> Result<String> {
+        let plan = self.plan.as_ref().context("there is no plan")?;
+        let mut told = String::new();
+        match what {
+            Some("undo") => {
+                for step in plan.steps() {
+                    let undo = match &step.undo {
+                        Undo::Nothing { because } => format!("nothing: {because}"),
+                        Undo::By { action, change } => format!("{}: {change}", action.name()),
+                    };
+                    writeln!(told, "{} {} undo: {undo}", step.id, step.action.name())?;
+                }
+            }
+            Some("omitted") => {
+                for omission in &plan.omitted {
+                    writeln!(told, "no {}: {}", omission.what, omission.because)?;
+                }
+            }
+            other => bail!("show undo, or show omitted; not {other:?}"),
+        }
+        Ok(told)
+    }
+
+    fn open(&mut self) -> Result<String> {
+        let plan = self.plan.clone().context("there is no plan")?;
+        let until = self.now + plan.spec.deploy.lock_timeout;
+        self.run = Some(Run::open(plan, until));
+        self.entries.clear();
+        self.wish = Wish::None;
+        self.deployments += 1;
+        Ok(String::new())
+    }
+
+    fn run(&self) -> Result<&Run> {
+        self.run.as_ref().context("nothing is open")
+    }
+
+    fn append(&mut self, event: Event) -> Result<String> {
+        let run = self.run.as_mut().context("nothing is open")?;
+        let entry = Entry { seq: run.next_seq(), at: self.now, epoch: self.epoch, event };
+        if let Err(illegal) = run.apply(&entry) {
+            return Ok(format!("refused: {illegal}\n"));
+        }
+        let told = format!("{}\n", tell_event(&entry.event));
+        self.entries.push(entry);
+        Ok(told)
+    }
+
+    /// Carries out what the engine wants until it waits; `finish` is the same with every step done.
+    fn decide(&mut self) -> Result<String> {
+        let mut told = String::new();
+        for _ in 0..DECISIONS_MAX {
+            let commands = engine::decide(self.run()?, &self.wish, self.now);
+            let mut appended = false;
+            let mut wake = None;
+            for command in commands {
+                match command {
+                    Command::Append(event) => {
+                        told.push_str(&self.append(event)?);
+                        appended = true;
+                    }
+                    Command::WakeAt(at) => wake = Some(wake.map_or(at, |earlier: Timestamp| earlier.min(at))),
+                }
+            }
+            if !appended {
+                told.push_str(&match (self.run()?.phase(), wake) {
+                    (_, Some(at)) => format!("wait {}\n", at.since(self.now)),
+                    (Phase::Ended { .. } | Phase::Stuck { .. }, None) => String::new(),
+                    (Phase::Forward | Phase::Backward { .. }, None) => "STANDS STILL\n".to_owned(),
+                });
+                return Ok(told);
+            }
+        }
+        bail!("the engine does not come to an end")
+    }
+
+    fn report(&mut self, verb: &str, words: &[&str]) -> Result<String> {
+        let [step, rest @ ..] = words else { bail!("{verb} STEP [why]") };
+        let step: StepId = step.parse()?;
+        let why = rest.join(" ");
+        let direction = if verb.starts_with("undo") { Direction::Undo } else { Direction::Do };
+        let event = if matches!(verb, "done" | "undone") {
+            Event::Done { step, direction, finding: Finding::default() }
+        } else {
+            Event::Failed { step, direction, failure: StepFailure::new(why) }
+        };
+        let told = self.append(event)?;
+        Ok(told + &self.decide()?)
+    }
+
+    fn after(&mut self, duration: &str) -> Result<String> {
+        self.now = self.now + Millis::parse(duration)?;
+        self.decide()
+    }
+
+    fn cancel(&mut self, by: &str) -> Result<String> {
+        self.wish = Wish::Cancel { by: by.parse()? };
+        self.decide()
+    }
+
+    /// The coordinator dies; its successor has plan and journal, and a higher epoch.
+    fn crash(&mut self) -> Result<String> {
+        let old = self.run.take().context("nothing is open")?;
+        self.epoch += 1;
+        let run = Run::replay(old.plan().clone(), old.lock_until(), &self.entries)?;
+        let mut told = String::new();
+        for intent in run.open_intents() {
+            let direction = match intent.direction {
+                Direction::Do => "do",
+                Direction::Undo => "undo",
+            };
+            writeln!(told, "ask about {} {direction}", intent.step)?;
+        }
+        if told.is_empty() {
+            told.push_str("nothing is open\n");
+        }
+        self.run = Some(run);
+        Ok(told)
+    }
+
+    fn resume(&mut self, by: &str) -> Result<String> {
+        let told = self.append(Event::Resumed { by: by.parse()? })?;
+        Ok(told + &self.decide()?)
+    }
+
+    /// Every step that begins is done, to the end; the record then says what is so.
+    fn finish(&mut self) -> Result<String> {
+        if self.run.is_none() {
+            self.open()?;
+        }
+        let mut told = String::new();
+        for _ in 0..DECISIONS_MAX {
+            self.decide()?;
+            let open = self.run()?.open_intents();
+            if open.is_empty() {
+                break;
+            }
+            for intent in open {
+                let finding = Finding::default();
+                self.append(Event::Done { step: intent.step, direction: intent.direction, finding })?;
+            }
+        }
+        let Phase::Ended { verdict } = self.run()?.phase().clone() else {
+            bail!("it has not ended: {:?}", self.run()?.phase())
+        };
+        writeln!(told, "{verdict}: {}", self.record_end(verdict)?)?;
+        Ok(told)
+    }
+
+    fn record_end(&mut self, verdict: Verdict) -> Result<String> {
+        let run = self.run.take().context("nothing is open")?;
+        let plan = run.plan().clone();
+        let id = deployment(self.deployments)?;
+        let schema = plan.schema_before.map(|before| before.max(plan.release.schema_version()));
+        self.record.history.insert(0, summary(&plan, &id, verdict, self.now, schema));
+        if verdict != Verdict::Succeeded {
+            return Ok("the record is as it was".to_owned());
+        }
+        for seen in self.record.observed.values_mut() {
+            if let Some(schema) = schema {
+                seen.schema = Some(Schema { version: schema, state: SchemaState::Clean });
+            }
+            for step in plan.steps() {
+                match &step.action {
+                    Action::InstallSite { site } => seen.site = Some(site.digest()),
+                    Action::StartSlot { slot, containers } => {
+                        seen.containers.retain(|there| there.slot != *slot);
+                        seen.containers.extend(containers.iter().map(|spec| ContainerSeen {
+                            name: format!("ls-{}-{slot}", spec.process),
+                            slot: *slot,
+                            process: spec.process.clone(),
+                            deployment: id.clone(),
+                            spec: spec.digest(),
+                            image_id: spec.image_id.clone(),
+                            running: Running::Yes,
+                            health: lockstep_core::health::Health::Healthy,
+                        }));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let rollbacks = u32::from(plan.kind == OperationKind::Rollback);
+        let told = format!("{} is live in {}", plan.release.image, plan.slot);
+        self.record.live = Some(Live {
+            slot: plan.slot,
+            release: plan.release,
+            deployment: id,
+            spec: plan.spec,
+            secrets_version: plan.secrets_version,
+            schema_version: schema,
+            since: self.now,
+            rollback_count: rollbacks,
+        });
+        Ok(told)
+    }
+
+    /// `slot blue stopped`: its containers have ended.
+    fn slot(&mut self, words: &[&str]) -> Result<String> {
+        let [slot, "stopped"] = words else { bail!("slot blue|green stopped") };
+        for container in self.record.observed.values_mut().flat_map(|seen| seen.containers.iter_mut()) {
+            if container.slot.as_str() == *slot {
+                container.running = Running::Exited(137);
+            }
+        }
+        Ok(String::new())
+    }
+
+    /// Damages the plan, and says which rules it breaks then.
+    fn broken(&mut self, words: &[&str]) -> Result<String> {
+        let mut plan = self.plan.clone().context("there is no plan")?;
+        match words {
+            ["drop", name] => {
+                for wave in &mut plan.waves {
+                    wave.steps.retain(|step| step.action.name() != *name);
+                }
+                plan.waves.retain(|wave| !wave.steps.is_empty());
+            }
+            ["swap", one, other] => {
+                let at = |name: &str| {
+                    plan.waves.iter().position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
+                };
+                let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
+                plan.waves.swap(one, other);
+                for (number, step) in (1..).zip(plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut())) {
+                    step.id = StepId(number);
+                }
+            }
+            ["merge", one, other] => {
+                let at = |name: &str| {
+                    plan.waves.iter().position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
+                };
+                let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
+                let moved = plan.waves.remove(other);
+                plan.waves[one].steps.extend(moved.steps);
+            }
+            ["forget-undo", name] => {
+                for step in plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut()) {
+                    if step.action.name() == *name {
+                        step.undo = Undo::Nothing { because: "forgotten".to_owned() };
+                    }
+                }
+            }
+            ["touch-live"] => plan.live_slot = Some(plan.slot),
+            _ => bail!("break drop|swap|merge|forget-undo|touch-live"),
+        }
+        let mut told = String::new();
+        for violation in check::check(&plan) {
+            writeln!(told, "{violation}")?;
+        }
+        Ok(if told.is_empty() { "no rule is broken\n".to_owned() } else { told })
+    }
+}
+
+fn tell_plan(plan: &Plan) -> String {
+    let mut told = String::new();
+    for (number, wave) in plan.waves.iter().enumerate() {
+        for step in &wave.steps {
+            let note = match step.on_failure {
+                OnFailure::Unwind => "",
+                OnFailure::Note => " (housekeeping)",
+            };
+            let line = format!("{} wave {} {} {}: {}{note}\n", step.id, number + 1, step.host_name, step.action.name(), step.change);
+            told.push_str(&line);
+        }
+    }
+    for warning in &plan.warnings {
+        told.push_str(&format!("warning: {warning}\n"));
+    }
+    told
+}
+
+fn tell_event(event: &Event) -> String {
+    let way = |direction: &Direction| match direction {
+        Direction::Do => "",
+        Direction::Undo => "undo ",
+    };
+    match event {
+        Event::Taken { by } => format!("append taken by {by}"),
+        Event::Begun { step, direction } => format!("append {}begun {step}", way(direction)),
+        Event::Done { step, direction, .. } => format!("append {}done {step}", way(direction)),
+        Event::Failed { step, direction, failure } => {
+            let sure = match failure.certainty {
+                Certainty::Failed => "failed",
+                Certainty::Unknown => "unknown",
+            };
+            format!("append {}{sure} {step}: {}", way(direction), failure.what)
+        }
+        Event::Turned { because } => format!("append turned: {because:?}"),
+        Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
+        Event::Resumed { by } => format!("append resumed by {by}"),
+        Event::Ended { verdict } => format!("append ended: {verdict}"),
+    }
+}
+
+fn deployment(number: u32) -> Result<DeploymentId> {
+    Ok(format!("dep_{number:026}").parse()?)
+}
+
+fn summary(plan: &Plan, id: &DeploymentId, verdict: Verdict, now: Timestamp, schema: Option<u64>) -> Summary {
+    Summary {
+        id: id.clone(),
+        key: plan.key.clone(),
+        kind: plan.kind,
+        operator: "anna".parse().expect("a name"),
+        release: plan.release.clone(),
+        slot: plan.slot,
+        spec: plan.spec.clone(),
+        secrets_version: plan.secrets_version,
+        schema_before: plan.schema_before,
+        schema_after: schema,
+        opened_at: now,
+        ended_at: Some(now),
+        verdict: Some(verdict),
+        failure: None,
+        steps: Vec::new(),
+        receipt: Receipt::default(),
+    }
+}
+
+fn web() -> ProcessSpec {
+    ProcessSpec {
+        role: Role::Web,
+        command: Vec::new(),
+        port: Some(8080),
+        health: HealthSpec {
+            path: "/health".to_owned(),
+            timeout: Millis::from_secs(60),
+            interval: Millis(100),
+            consecutive: 3,
+        },
+        volumes: Vec::new(),
+        memory_bytes: None,
+        cpu_milli: None,
+        user: None,
+        stop_signal: None,
+        stop_grace: Millis::from_secs(10),
+        standby: Standby::Run,
+    }
+}
+
+/// The declaration that a story begins with.
+fn notes() -> EnvironmentSpec {
+    EnvironmentSpec {
+        key: "notes/production".parse().expect("a key"),
+        description: None,
+        url: "http://notes.example".to_owned(),
+        branch: None,
+        mode: Mode::Production,
+        image: ImageSource::Repository("notes".to_owned()),
+        processes: BTreeMap::from([("web".parse().expect("a name"), web())]),
+        database: Some(DatabaseSpec {
+            url_from: "DATABASE_URL".to_owned(),
+            migrations: Some("/migrations".to_owned()),
+            snapshot: Some(SnapshotSpec { directory: "/var/backups/notes".to_owned(), keep: 3 }),
+        }),
+        traffic: TrafficSpec { body_limit: "10m".to_owned(), read_timeout: Millis::from_secs(60) },
+        networks: Vec::new(),
+        deploy: DeploySpec {
+            lock_timeout: Millis::from_secs(1800),
+            drain: Millis::from_secs(30),
+            bake: Millis::from_secs(20),
+            log_directory: None,
+            state_file: None,
+        },
+        env: BTreeMap::new(),
+        required: Vec::new(),
+        public: Vec::new(),
+        hosts: HostRoles::default(),
+    }
+}

@@ -1,0 +1,82 @@
+# An undo that fails is tried again, three times, with a pause. Then the deployment is stuck: it stays
+# open, so that nobody deploys over it, until an operator says that it is to be tried again.
+host app-1
+spec database none
+deploy notes:1
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 2 app-1 image: notes:1 (1b0e989) is on the host
+s3 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
+s4 wave 4 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s6 wave 6 app-1 switch: traffic goes from no slot to blue, proved through nginx
+s7 wave 7 app-1 bake: nothing: blue is watched under traffic for 20.0 s
+s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
+open
+decide
+----
+append begun s1
+wait 1 min 5 s
+
+done s1
+----
+append done s1
+append begun s2
+wait 10 min 5 s
+
+done s2
+----
+append done s2
+append begun s3
+wait 2 min 15 s
+
+fail s3 no space left
+----
+append failed s3: no space left
+append turned: StepFailed { step: StepId(3) }
+append undo begun s3
+wait 2 min 15 s
+
+undo-failed s3 docker does not answer
+----
+append undo failed s3: docker does not answer
+wait 2.0 s
+
+after 2s
+----
+append undo begun s3
+wait 2 min 15 s
+
+undo-failed s3 docker does not answer
+----
+append undo failed s3: docker does not answer
+wait 2.0 s
+
+after 2s
+----
+append undo begun s3
+wait 2 min 15 s
+
+undo-failed s3 docker does not answer
+----
+append undo failed s3: docker does not answer
+append stuck at s3: docker does not answer
+
+# A successor finds it stuck as well.
+crash
+----
+nothing is open
+
+decide
+
+resume anna
+----
+append resumed by anna
+append undo begun s3
+wait 2 min 15 s
+
+undone s3
+----
+append undo done s3
+append ended: rolled back
