@@ -79,29 +79,18 @@ pub struct Load {
 }
 
 impl Load {
-    #[expect(
-        clippy::let_underscore_must_use,
-        reason = "nobody waits for the end of a load that was dropped"
-    )]
+    #[expect(clippy::let_underscore_must_use, reason = "nobody waits for the end of a load that was dropped")]
     pub fn start(settings: Settings) -> io::Result<Load> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = watch::channel(false);
         let (end, ended) = oneshot::channel();
         let shared = Arc::new(Shared::new(settings));
         let of_thread = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("load".to_owned())
-            .spawn(move || {
-                runtime.block_on(run(of_thread, stopped));
-                let _ = end.send(());
-            })?;
-        Ok(Load {
-            shared,
-            stop,
-            ended,
-        })
+        thread::Builder::new().name("load".to_owned()).spawn(move || {
+            runtime.block_on(run(of_thread, stopped));
+            let _ = end.send(());
+        })?;
+        Ok(Load { shared, stop, ended })
     }
 
     /// What has happened so far.
@@ -112,9 +101,7 @@ impl Load {
     /// Ends it when every request has its outcome.
     pub async fn stop(self) -> Report {
         self.stop.send_replace(true);
-        self.ended
-            .await
-            .expect("the thread of a load ends by sending, or by a bug");
+        self.ended.await.expect("the thread of a load ends by sending, or by a bug");
         self.shared.tally().report()
     }
 }
@@ -129,16 +116,11 @@ struct Shared {
 
 impl Shared {
     fn new(settings: Settings) -> Shared {
-        let interval = settings
-            .rate_per_second
-            .map(|rate| Duration::from_secs(1) / rate.max(1));
+        let interval = settings.rate_per_second.map(|rate| Duration::from_secs(1) / rate.max(1));
         Shared {
             settings,
             tally: Mutex::new(Tally::new()),
-            pace: Mutex::new(Pace {
-                interval,
-                next: Instant::now(),
-            }),
+            pace: Mutex::new(Pace { interval, next: Instant::now() }),
         }
     }
 
@@ -186,17 +168,10 @@ async fn keep_sending(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         }
         let number = shared.tally().begin();
         let begun = Instant::now();
-        let outcome = match timeout(
-            REQUEST_LIMIT,
-            ask(&shared.settings, number, connection.take()),
-        )
-        .await
-        {
+        let outcome = match timeout(REQUEST_LIMIT, ask(&shared.settings, number, connection.take())).await {
             Ok(Ok(answer)) => {
                 connection = answer.connection;
-                shared
-                    .tally()
-                    .answered(begun.elapsed(), &answer.version, answer.replaced);
+                shared.tally().answered(begun.elapsed(), &answer.version, answer.replaced);
                 answer.failure
             }
             Ok(Err(lost)) => Some(lost),
@@ -255,11 +230,7 @@ impl Lost {
     }
 }
 
-async fn ask(
-    settings: &Settings,
-    number: u64,
-    connection: Option<Connection>,
-) -> Result<Answer, Lost> {
+async fn ask(settings: &Settings, number: u64, connection: Option<Connection>) -> Result<Answer, Lost> {
     let (mut connection, replaced) = match connection {
         None => (connect(settings.address).await?, Replaced::No),
         Some(mut connection) => match connection.sender.ready().await {
@@ -269,18 +240,11 @@ async fn ask(
     };
     let request = request(settings, number);
     let what = format!("{} {}", request.method(), request.uri());
-    let lost =
-        |error: hyper::Error| Lost::new(FailureKind::Reset, format!("{what}: {}", whole(&error)));
-    let response = connection
-        .sender
-        .send_request(request)
-        .await
-        .map_err(lost)?;
-    let version = header(&response, VERSION_HEADER)
-        .unwrap_or("none")
-        .to_owned();
-    let closes = header(&response, CONNECTION.as_str())
-        .is_some_and(|value| value.eq_ignore_ascii_case("close"));
+    let lost = |error: hyper::Error| Lost::new(FailureKind::Reset, format!("{what}: {}", whole(&error)));
+    let response = connection.sender.send_request(request).await.map_err(lost)?;
+    let version = header(&response, VERSION_HEADER).unwrap_or("none").to_owned();
+    let closes =
+        header(&response, CONNECTION.as_str()).is_some_and(|value| value.eq_ignore_ascii_case("close"));
     let status = response.status();
     let body = response.into_body().collect().await.map_err(lost)?;
     let failure = (!status.is_success()).then(|| {
@@ -288,12 +252,7 @@ async fn ask(
         let begin = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
         Lost::new(FailureKind::Status, format!("{what}: {status}: {begin}"))
     });
-    Ok(Answer {
-        connection: (!closes).then_some(connection),
-        version,
-        replaced,
-        failure,
-    })
+    Ok(Answer { connection: (!closes).then_some(connection), version, replaced, failure })
 }
 
 #[expect(
@@ -301,12 +260,8 @@ async fn ask(
     reason = "what goes wrong with a connection is answered to its request as well"
 )]
 async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
-    let refused = |error: io::Error| {
-        Lost::new(
-            FailureKind::Refused,
-            format!("connecting to {address}: {error}"),
-        )
-    };
+    let refused =
+        |error: io::Error| Lost::new(FailureKind::Refused, format!("connecting to {address}: {error}"));
     let stream = TcpStream::connect(address).await.map_err(refused)?;
     stream.set_nodelay(true).map_err(refused)?;
     let (sender, connection) = handshake(TokioIo::new(stream))
@@ -316,20 +271,13 @@ async fn connect(address: SocketAddr) -> Result<Connection, Lost> {
     driver.spawn(async move {
         let _ = connection.await;
     });
-    Ok(Connection {
-        sender,
-        _driver: driver,
-    })
+    Ok(Connection { sender, _driver: driver })
 }
 
 fn request(settings: &Settings, number: u64) -> Request<Full<Bytes>> {
     let is_write = settings.write_every > 0 && number.is_multiple_of(settings.write_every);
     let (method, path, body) = if is_write {
-        (
-            Method::POST,
-            &settings.write_path,
-            Bytes::from(format!("note {number}")),
-        )
+        (Method::POST, &settings.write_path, Bytes::from(format!("note {number}")))
     } else {
         (Method::GET, &settings.read_path, Bytes::new())
     };

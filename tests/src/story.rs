@@ -17,22 +17,24 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, anyhow, bail};
 use lockstep_core::engine::{self, Command, Phase, Run};
-use lockstep_core::id::{DeploymentId, Digest, HostId, StepId};
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, Finding, StepFailure};
+use lockstep_core::id::{Digest, HostId, StepId};
+use lockstep_core::journal::{Direction, Entry, Event, Finding, StepFailure};
 use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
-use lockstep_core::plan::{Action, OnFailure, Plan, Undo, check};
+use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
-    ContainerSeen, Host, HostRole, Live, Observation, OperationKind, PortEntry, PortTable, Receipt, Record,
-    Running, SecretsSummary, Slot, Summary, Verdict, Wish,
+    ContainerSeen, Host, HostRole, Live, Observation, OperationKind, PortEntry, PortTable, Record, Running,
+    SecretsSummary, Slot, Verdict, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
-use lockstep_core::spec::{
-    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, TrafficSpec,
-};
+use lockstep_core::spec::{EnvironmentSpec, HostRoles, ProcessSpec, Role};
 use lockstep_core::time::{Millis, Timestamp};
+
+mod notes;
+mod tell;
+
+use notes::{deployment, notes, summary, web};
 
 /// Where a story's clock begins.
 const START: Timestamp = Timestamp(1_769_596_200_000);
@@ -182,7 +184,8 @@ impl World {
         let compatibility =
             if rest == ["contracts"] { Compatibility::Contracts } else { Compatibility::Expands };
         let digest = Digest::of(format!("{version} {name}").as_bytes());
-        let migration = Migration { version: version.parse()?, name: (*name).to_owned(), digest, compatibility };
+        let migration =
+            Migration { version: version.parse()?, name: (*name).to_owned(), digest, compatibility };
         self.migrations.push(migration);
         Ok(String::new())
     }
@@ -196,8 +199,7 @@ impl World {
         };
         for seen in self.record.observed.values_mut() {
             seen.schema = schema;
-            seen.problems =
-                if schema.is_none() { vec!["connection refused".to_owned()] } else { Vec::new() };
+            seen.problems = if schema.is_none() { vec!["connection refused".to_owned()] } else { Vec::new() };
         }
         Ok(String::new())
     }
@@ -221,8 +223,7 @@ impl World {
     fn plan_deploy(&mut self, words: &[&str]) -> Result<String> {
         let [image, rest @ ..] = words else { bail!("deploy IMAGE [from BRANCH] [allow-branch]") };
         let branch = rest.iter().position(|word| *word == "from").and_then(|at| rest.get(at + 1));
-        let any_branch =
-            if rest.contains(&"allow-branch") { AnyBranch::Allowed } else { AnyBranch::Refused };
+        let any_branch = if rest.contains(&"allow-branch") { AnyBranch::Allowed } else { AnyBranch::Refused };
         let release = self.release(image);
         let deploy = Deploy { release, branch: branch.map(|name| (*name).to_owned()), any_branch };
         self.make_plan(&Operation::Deploy(deploy))
@@ -245,7 +246,7 @@ impl World {
                 Ok(format!("refused: {}\n  why: {}\n  next: {}\n", refused.what, refused.why, refused.next))
             }
             Ok(plan) => {
-                let told = tell_plan(&plan);
+                let told = tell::plan(&plan);
                 self.plan = Some(plan);
                 Ok(told)
             }
@@ -295,7 +296,7 @@ impl World {
         if let Err(illegal) = run.apply(&entry) {
             return Ok(format!("refused: {illegal}\n"));
         }
-        let told = format!("{}\n", tell_event(&entry.event));
+        let told = format!("{}\n", tell::event(&entry.event));
         self.entries.push(entry);
         Ok(told)
     }
@@ -415,22 +416,21 @@ impl World {
                 seen.schema = Some(Schema { version: schema, state: SchemaState::Clean });
             }
             for step in plan.steps() {
-                match &step.action {
-                    Action::InstallSite { site } => seen.site = Some(site.digest()),
-                    Action::StartSlot { slot, containers } => {
-                        seen.containers.retain(|there| there.slot != *slot);
-                        seen.containers.extend(containers.iter().map(|spec| ContainerSeen {
-                            name: format!("ls-{}-{slot}", spec.process),
-                            slot: *slot,
-                            process: spec.process.clone(),
-                            deployment: id.clone(),
-                            spec: spec.digest(),
-                            image_id: spec.image_id.clone(),
-                            running: Running::Yes,
-                            health: lockstep_core::health::Health::Healthy,
-                        }));
-                    }
-                    _ => {}
+                if let Action::InstallSite { site } = &step.action {
+                    seen.site = Some(site.digest());
+                }
+                if let Action::StartSlot { slot, containers } = &step.action {
+                    seen.containers.retain(|there| there.slot != *slot);
+                    seen.containers.extend(containers.iter().map(|spec| ContainerSeen {
+                        name: format!("ls-{}-{slot}", spec.process),
+                        slot: *slot,
+                        process: spec.process.clone(),
+                        deployment: id.clone(),
+                        spec: spec.digest(),
+                        image_id: spec.image_id.clone(),
+                        running: Running::Yes,
+                        health: lockstep_core::health::Health::Healthy,
+                    }));
                 }
             }
         }
@@ -472,17 +472,22 @@ impl World {
             }
             ["swap", one, other] => {
                 let at = |name: &str| {
-                    plan.waves.iter().position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
+                    plan.waves
+                        .iter()
+                        .position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
                 };
                 let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
                 plan.waves.swap(one, other);
-                for (number, step) in (1..).zip(plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut())) {
+                for (number, step) in (1..).zip(plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut()))
+                {
                     step.id = StepId(number);
                 }
             }
             ["merge", one, other] => {
                 let at = |name: &str| {
-                    plan.waves.iter().position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
+                    plan.waves
+                        .iter()
+                        .position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
                 };
                 let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
                 let moved = plan.waves.remove(other);
@@ -503,123 +508,5 @@ impl World {
             writeln!(told, "{violation}")?;
         }
         Ok(if told.is_empty() { "no rule is broken\n".to_owned() } else { told })
-    }
-}
-
-fn tell_plan(plan: &Plan) -> String {
-    let mut told = String::new();
-    for (number, wave) in plan.waves.iter().enumerate() {
-        for step in &wave.steps {
-            let note = match step.on_failure {
-                OnFailure::Unwind => "",
-                OnFailure::Note => " (housekeeping)",
-            };
-            let line = format!("{} wave {} {} {}: {}{note}\n", step.id, number + 1, step.host_name, step.action.name(), step.change);
-            told.push_str(&line);
-        }
-    }
-    for warning in &plan.warnings {
-        told.push_str(&format!("warning: {warning}\n"));
-    }
-    told
-}
-
-fn tell_event(event: &Event) -> String {
-    let way = |direction: &Direction| match direction {
-        Direction::Do => "",
-        Direction::Undo => "undo ",
-    };
-    match event {
-        Event::Taken { by } => format!("append taken by {by}"),
-        Event::Begun { step, direction } => format!("append {}begun {step}", way(direction)),
-        Event::Done { step, direction, .. } => format!("append {}done {step}", way(direction)),
-        Event::Failed { step, direction, failure } => {
-            let sure = match failure.certainty {
-                Certainty::Failed => "failed",
-                Certainty::Unknown => "unknown",
-            };
-            format!("append {}{sure} {step}: {}", way(direction), failure.what)
-        }
-        Event::Turned { because } => format!("append turned: {because:?}"),
-        Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
-        Event::Resumed { by } => format!("append resumed by {by}"),
-        Event::Ended { verdict } => format!("append ended: {verdict}"),
-    }
-}
-
-fn deployment(number: u32) -> Result<DeploymentId> {
-    Ok(format!("dep_{number:026}").parse()?)
-}
-
-fn summary(plan: &Plan, id: &DeploymentId, verdict: Verdict, now: Timestamp, schema: Option<u64>) -> Summary {
-    Summary {
-        id: id.clone(),
-        key: plan.key.clone(),
-        kind: plan.kind,
-        operator: "anna".parse().expect("a name"),
-        release: plan.release.clone(),
-        slot: plan.slot,
-        spec: plan.spec.clone(),
-        secrets_version: plan.secrets_version,
-        schema_before: plan.schema_before,
-        schema_after: schema,
-        opened_at: now,
-        ended_at: Some(now),
-        verdict: Some(verdict),
-        failure: None,
-        steps: Vec::new(),
-        receipt: Receipt::default(),
-    }
-}
-
-fn web() -> ProcessSpec {
-    ProcessSpec {
-        role: Role::Web,
-        command: Vec::new(),
-        port: Some(8080),
-        health: HealthSpec {
-            path: "/health".to_owned(),
-            timeout: Millis::from_secs(60),
-            interval: Millis(100),
-            consecutive: 3,
-        },
-        volumes: Vec::new(),
-        memory_bytes: None,
-        cpu_milli: None,
-        user: None,
-        stop_signal: None,
-        stop_grace: Millis::from_secs(10),
-        standby: Standby::Run,
-    }
-}
-
-/// The declaration that a story begins with.
-fn notes() -> EnvironmentSpec {
-    EnvironmentSpec {
-        key: "notes/production".parse().expect("a key"),
-        description: None,
-        url: "http://notes.example".to_owned(),
-        branch: None,
-        mode: Mode::Production,
-        image: ImageSource::Repository("notes".to_owned()),
-        processes: BTreeMap::from([("web".parse().expect("a name"), web())]),
-        database: Some(DatabaseSpec {
-            url_from: "DATABASE_URL".to_owned(),
-            migrations: Some("/migrations".to_owned()),
-            snapshot: Some(SnapshotSpec { directory: "/var/backups/notes".to_owned(), keep: 3 }),
-        }),
-        traffic: TrafficSpec { body_limit: "10m".to_owned(), read_timeout: Millis::from_secs(60) },
-        networks: Vec::new(),
-        deploy: DeploySpec {
-            lock_timeout: Millis::from_secs(1800),
-            drain: Millis::from_secs(30),
-            bake: Millis::from_secs(20),
-            log_directory: None,
-            state_file: None,
-        },
-        env: BTreeMap::new(),
-        required: Vec::new(),
-        public: Vec::new(),
-        hosts: HostRoles::default(),
     }
 }

@@ -39,8 +39,7 @@ impl Drop for Made {
 fn apply_first_migration(postgres: &Postgres) -> Result<()> {
     let file = notes_directory().join("migrations/000001_create_notes.up.sql");
     let migration = fs::read_to_string(file)?;
-    let record =
-        "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL);
+    let record = "CREATE TABLE schema_migrations (version bigint PRIMARY KEY, dirty boolean NOT NULL);
          INSERT INTO schema_migrations VALUES (1, false);";
     postgres.psql(&format!("SET ROLE notes;\n{migration}\n{record}"))?;
     Ok(())
@@ -48,9 +47,7 @@ fn apply_first_migration(postgres: &Postgres) -> Result<()> {
 
 async fn run_until(load: &Load, requests: u64) -> Result<()> {
     tokio::task::block_in_place(|| {
-        until("the load has sent its requests", LIMIT, || {
-            Ok(load.counts().requests >= requests)
-        })
+        until("the load has sent its requests", LIMIT, || Ok(load.counts().requests >= requests))
     })
 }
 
@@ -85,18 +82,11 @@ async fn the_example_serves_through_nginx_from_its_database() -> Result<()> {
         image: &made.image,
         label: &made.label,
         database_url: &postgres.url(),
-        runs: NotesProcess::Web {
-            address: slot.ip(),
-            port: slot.port(),
-        },
+        runs: NotesProcess::Web { address: slot.ip(), port: slot.port() },
     };
     docker.start_notes(&web)?;
     let worker_name = format!("{name}-worker");
-    docker.start_notes(&NotesContainer {
-        name: &worker_name,
-        runs: NotesProcess::Worker,
-        ..web
-    })?;
+    docker.start_notes(&NotesContainer { name: &worker_name, runs: NotesProcess::Worker, ..web })?;
 
     let edge = SocketAddr::new(LOOPBACK, free_port(LOOPBACK)?);
     let nginx = Nginx::start(&directory.path().join("nginx"))?;
@@ -111,20 +101,12 @@ async fn the_example_serves_through_nginx_from_its_database() -> Result<()> {
     assert_eq!(report.by_version.get(&version), Some(&report.requests));
 
     let notes: u64 = postgres.psql("SELECT count(*) FROM notes")?.parse()?;
-    assert_eq!(
-        notes,
-        report.requests / 20,
-        "every twentieth request is a note"
-    );
+    assert_eq!(notes, report.requests / 20, "every twentieth request is a note");
     until("the worker has done each job once", LIMIT, || {
-        let done =
-            postgres.psql("SELECT count(*) FROM jobs WHERE runs = 1 AND done_at IS NOT NULL")?;
+        let done = postgres.psql("SELECT count(*) FROM jobs WHERE runs = 1 AND done_at IS NOT NULL")?;
         Ok(done.parse::<u64>()? == notes)
     })?;
-    assert!(
-        !docker.logs(&name)?.contains(&postgres.url()),
-        "the password is in the log"
-    );
+    assert!(!docker.logs(&name)?.contains(&postgres.url()), "the password is in the log");
 
     assert_failures_are_seen(edge, &made).await
 }
@@ -139,12 +121,7 @@ async fn assert_failures_are_seen(edge: SocketAddr, made: &Made) -> Result<()> {
     run_until(&load, before + 100).await?;
     let report: Report = load.stop().await;
     assert!(report.failed > 0);
-    assert!(
-        report
-            .failures
-            .iter()
-            .any(|failure| failure.kind == FailureKind::Status)
-    );
+    assert!(report.failures.iter().any(|failure| failure.kind == FailureKind::Status));
     assert!(made.docker.containers(&made.label)?.is_empty());
     Ok(())
 }
@@ -169,27 +146,17 @@ async fn a_cluster_is_gone_when_it_is_dropped_and_starts_again_over_what_was_lef
     let place = directory.path().join("postgres");
     let postgres = Postgres::start(&place, LOOPBACK)?;
     let mut owner = sqlx::PgConnection::connect(&postgres.url()).await?;
-    sqlx::query("CREATE TABLE t (n int)")
-        .execute(&mut owner)
-        .await?;
+    sqlx::query("CREATE TABLE t (n int)").execute(&mut owner).await?;
     let mut admin = sqlx::PgConnection::connect(&postgres.admin_url()).await?;
-    sqlx::query("CREATE ROLE another")
-        .execute(&mut admin)
-        .await?;
+    sqlx::query("CREATE ROLE another").execute(&mut admin).await?;
     let wrong = postgres.url().replace("notes:", "notes:0");
-    assert!(
-        sqlx::PgConnection::connect(&wrong).await.is_err(),
-        "any password is good enough"
-    );
+    assert!(sqlx::PgConnection::connect(&wrong).await.is_err(), "any password is good enough");
 
     // As after an interrupt: nobody has stopped it.
     let url = postgres.url();
     std::mem::forget(postgres);
     let again = Postgres::start(&place, LOOPBACK)?;
-    assert!(
-        sqlx::PgConnection::connect(&url).await.is_err(),
-        "the one before still runs"
-    );
+    assert!(sqlx::PgConnection::connect(&url).await.is_err(), "the one before still runs");
     let tables = again.psql("SELECT count(*) FROM pg_tables WHERE tablename = 't'")?;
     assert_eq!(tables, "0");
 

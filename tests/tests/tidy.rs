@@ -26,7 +26,16 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("core/src", "std::", &[]),
     ("coordinator/src", "sqlx", &["coordinator/src/store/sqlite.rs"]),
     ("coordinator/src", "bollard", &[]),
-    ("coordinator/src", "lockstep_core::engine", &["coordinator/src/driver", "coordinator/src/lock.rs", "coordinator/src/status.rs", "coordinator/src/deployments"]),
+    (
+        "coordinator/src",
+        "lockstep_core::engine",
+        &[
+            "coordinator/src/driver",
+            "coordinator/src/lock.rs",
+            "coordinator/src/status.rs",
+            "coordinator/src/deployments",
+        ],
+    ),
     ("agent/src", "bollard", &["agent/src/docker"]),
     ("agent/src", "sqlx", &["agent/src/postgres", "agent/src/journal"]),
     ("agent/src", "lockstep_core::engine", &[]),
@@ -52,11 +61,14 @@ fn sources() -> BTreeMap<String, String> {
 }
 
 fn collect(folder: &Path, found: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path()) {
+    for entry in
+        fs::read_dir(folder).expect("a folder of sources").map(|entry| entry.expect("an entry").path())
+    {
         if entry.is_dir() {
             collect(&entry, found);
         } else if entry.extension().is_some_and(|extension| extension == "rs") {
-            let name = entry.strip_prefix(root()).expect("a file of the workspace").to_string_lossy().into_owned();
+            let name =
+                entry.strip_prefix(root()).expect("a file of the workspace").to_string_lossy().into_owned();
             found.insert(name, fs::read_to_string(&entry).expect("a source"));
         }
     }
@@ -120,7 +132,8 @@ fn only_adapters_name_what_they_adapt() {
 
 #[test]
 fn a_file_is_named_for_what_it_holds() {
-    const NO_NAMES: &[&str] = &["utils.rs", "util.rs", "helpers.rs", "common.rs", "misc.rs", "mod.rs", "manager.rs"];
+    const NO_NAMES: &[&str] =
+        &["utils.rs", "util.rs", "helpers.rs", "common.rs", "misc.rs", "mod.rs", "manager.rs"];
     let problems: Vec<String> = sources()
         .keys()
         .filter(|name| NO_NAMES.iter().any(|no| name.ends_with(&format!("/{no}"))))
@@ -154,7 +167,12 @@ fn every_module_says_what_it_is() {
 
 #[test]
 fn nothing_unfinished_stands_in_the_code() {
-    let words = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "todo!".to_owned() + "(", "unimplemented!".to_owned() + "("];
+    let words = [
+        "TO".to_owned() + "DO",
+        "FIX".to_owned() + "ME",
+        "todo!".to_owned() + "(",
+        "unimplemented!".to_owned() + "(",
+    ];
     let mut problems = Vec::new();
     for (name, source) in &sources() {
         for word in &words {

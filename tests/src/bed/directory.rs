@@ -38,38 +38,23 @@ pub fn let_enter(user: &str, directory: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let temporary = env::temp_dir();
-    let mine = directory
-        .ancestors()
-        .take_while(|above| above.starts_with(&temporary) && *above != temporary);
+    let mine = directory.ancestors().take_while(|above| above.starts_with(&temporary) && *above != temporary);
     for above in mine {
-        let mode = fs::metadata(above)
-            .with_context(|| format!("cannot look at {}", above.display()))?
-            .mode();
+        let mode = fs::metadata(above).with_context(|| format!("cannot look at {}", above.display()))?.mode();
         if mode & ENTER == 0 {
             fs::set_permissions(above, fs::Permissions::from_mode(mode | ENTER))
                 .with_context(|| format!("cannot open {}", above.display()))?;
         }
     }
-    if run(command_as(user, Path::new("/usr/bin/test"))
-        .arg("-x")
-        .arg(directory))
-    .is_err()
-    {
-        bail!(
-            "the user {user} cannot enter {}: use one under {}",
-            directory.display(),
-            temporary.display()
-        );
+    if run(command_as(user, Path::new("/usr/bin/test")).arg("-x").arg(directory)).is_err() {
+        bail!("the user {user} cannot enter {}: use one under {}", directory.display(), temporary.display());
     }
     Ok(())
 }
 
 pub fn give_to(user: &str, path: &Path) -> anyhow::Result<()> {
     if we_are_root() {
-        run(Command::new("chown")
-            .arg("-R")
-            .arg(format!("{user}:"))
-            .arg(path))?;
+        run(Command::new("chown").arg("-R").arg(format!("{user}:")).arg(path))?;
     }
     Ok(())
 }

@@ -48,22 +48,12 @@ impl Docker {
     pub fn bridge_address(self) -> anyhow::Result<IpAddr> {
         let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
         let answer = self.docker(["network", "inspect", "bridge", "--format", format])?;
-        let first = answer
-            .split_whitespace()
-            .next()
-            .context("Docker's network `bridge` has no gateway")?;
-        first
-            .parse()
-            .with_context(|| format!("Docker's bridge has no address but {first:?}"))
+        let first = answer.split_whitespace().next().context("Docker's network `bridge` has no gateway")?;
+        first.parse().with_context(|| format!("Docker's bridge has no address but {first:?}"))
     }
 
     /// Builds the example application and its image; gives the image's id.
-    pub fn build_notes(
-        self,
-        tag: &str,
-        schema: u32,
-        environment: &[(&str, &str)],
-    ) -> anyhow::Result<String> {
+    pub fn build_notes(self, tag: &str, schema: u32, environment: &[(&str, &str)]) -> anyhow::Result<String> {
         let mut command = Command::new(notes_directory().join("image.sh"));
         command.args([tag, "--schema", &schema.to_string()]);
         for (key, value) in environment {
@@ -94,15 +84,7 @@ impl Docker {
     pub fn containers(self, label: &str) -> anyhow::Result<Vec<Container>> {
         let filter = format!("label={label}");
         let format = "{{.ID}}\t{{.Names}}\t{{.Image}}\t{{.State}}";
-        let lines = self.docker([
-            "ps",
-            "--all",
-            "--no-trunc",
-            "--filter",
-            &filter,
-            "--format",
-            format,
-        ])?;
+        let lines = self.docker(["ps", "--all", "--no-trunc", "--filter", &filter, "--format", format])?;
         lines.lines().map(container).collect()
     }
 
@@ -128,10 +110,7 @@ impl Docker {
     }
 
     /// Any other command.
-    pub fn docker<'a>(
-        self,
-        arguments: impl IntoIterator<Item = &'a str>,
-    ) -> anyhow::Result<String> {
+    pub fn docker<'a>(self, arguments: impl IntoIterator<Item = &'a str>) -> anyhow::Result<String> {
         run(Command::new("docker").args(arguments))
     }
 }
@@ -144,15 +123,7 @@ pub fn notes_directory() -> PathBuf {
 
 fn container(line: &str) -> anyhow::Result<Container> {
     let mut columns = line.split('\t').map(str::to_owned);
-    let mut column = || {
-        columns
-            .next()
-            .with_context(|| format!("docker ps wrote a line that is not understood: {line:?}"))
-    };
-    Ok(Container {
-        id: column()?,
-        name: column()?,
-        image: column()?,
-        state: column()?,
-    })
+    let mut column =
+        || columns.next().with_context(|| format!("docker ps wrote a line that is not understood: {line:?}"));
+    Ok(Container { id: column()?, name: column()?, image: column()?, state: column()? })
 }

@@ -102,9 +102,7 @@ impl Drop for Nginx {
         // Only the master ends its workers, so it is asked before it is killed.
         let _ = run(nginx(&self.prefix).args(["-s", "stop"]));
         let server = &mut self.server;
-        let _ = until("nginx has ended", LIMIT, || {
-            Ok(server.try_wait()?.is_some())
-        });
+        let _ = until("nginx has ended", LIMIT, || Ok(server.try_wait()?.is_some()));
         let _ = server.kill();
         let _ = server.wait();
     }
@@ -131,12 +129,9 @@ fn stop_what_was_left(prefix: &Path) -> anyhow::Result<()> {
     let pid_file = prefix.join("nginx.pid");
     if pid_file.exists() {
         let _ = run(nginx(prefix).args(["-s", "stop"]));
-        let _ = until("the nginx before has ended", LIMIT, || {
-            Ok(!pid_file.exists())
-        });
+        let _ = until("the nginx before has ended", LIMIT, || Ok(!pid_file.exists()));
         if pid_file.exists() {
-            fs::remove_file(&pid_file)
-                .with_context(|| format!("cannot remove {}", pid_file.display()))?;
+            fs::remove_file(&pid_file).with_context(|| format!("cannot remove {}", pid_file.display()))?;
         }
     }
     Ok(())
@@ -144,11 +139,7 @@ fn stop_what_was_left(prefix: &Path) -> anyhow::Result<()> {
 
 fn configuration(prefix: &Path) -> String {
     let prefix = prefix.display();
-    let user = if we_are_root() {
-        format!("user {WORKER};\n")
-    } else {
-        String::new()
-    };
+    let user = if we_are_root() { format!("user {WORKER};\n") } else { String::new() };
     format!(
         "{user}worker_processes 2;
 pid {prefix}/nginx.pid;

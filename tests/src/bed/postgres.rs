@@ -73,18 +73,12 @@ impl Postgres {
 
     /// For the application: the owner of the database `notes`.
     pub fn url(&self) -> String {
-        format!(
-            "postgres://notes:{}@{}:{}/notes",
-            self.password, self.address, self.port
-        )
+        format!("postgres://notes:{}@{}:{}/notes", self.password, self.address, self.port)
     }
 
     /// For the superuser, in the database `postgres`.
     pub fn admin_url(&self) -> String {
-        format!(
-            "postgres://{USER}:{}@{}:{}/{USER}",
-            self.admin_password, self.address, self.port
-        )
+        format!("postgres://{USER}:{}@{}:{}/{USER}", self.admin_password, self.address, self.port)
     }
 
     pub fn port(&self) -> u16 {
@@ -142,22 +136,15 @@ impl Drop for Postgres {
 
 /// The folder of the newest version's programs.
 fn newest_programs(installed: &Path) -> anyhow::Result<PathBuf> {
-    let versions = fs::read_dir(installed).with_context(|| {
-        format!(
-            "PostgreSQL is not in {}: run `make setup`",
-            installed.display()
-        )
-    })?;
+    let versions = fs::read_dir(installed)
+        .with_context(|| format!("PostgreSQL is not in {}: run `make setup`", installed.display()))?;
     let newest = versions
         .filter_map(Result::ok)
         .filter(|version| version.path().join("bin/initdb").exists())
         .filter_map(|version| version.file_name().to_str()?.parse::<u32>().ok())
         .max();
     let Some(newest) = newest else {
-        bail!(
-            "no PostgreSQL server is in {}: run `make setup`",
-            installed.display()
-        );
+        bail!("no PostgreSQL server is in {}: run `make setup`", installed.display());
     };
     Ok(installed.join(newest.to_string()).join("bin"))
 }
@@ -167,14 +154,7 @@ fn make_cluster(programs: &Path, directory: &Path) -> anyhow::Result<()> {
     let mut initdb = command_as(USER, &programs.join("initdb"));
     initdb
         .current_dir(directory)
-        .args([
-            "--username",
-            USER,
-            "--encoding",
-            "UTF8",
-            "--locale",
-            "C.UTF-8",
-        ])
+        .args(["--username", USER, "--encoding", "UTF8", "--locale", "C.UTF-8"])
         .args(["--auth-local", "trust", "--auth-host", "scram-sha-256"])
         // Only for making it: the server itself syncs.
         .arg("--no-sync")
@@ -225,14 +205,11 @@ fn remove_cluster(programs: &Path, directory: &Path) -> anyhow::Result<()> {
     let data = directory.join("data");
     if data.join("postmaster.pid").exists() {
         let mut stop = command_as(USER, &programs.join("pg_ctl"));
-        stop.current_dir("/")
-            .args(["stop", "-w", "-m", "immediate", "-D"])
-            .arg(&data);
+        stop.current_dir("/").args(["stop", "-w", "-m", "immediate", "-D"]).arg(&data);
         let _ = run(&mut stop);
     }
     if directory.exists() {
-        fs::remove_dir_all(directory)
-            .with_context(|| format!("cannot remove {}", directory.display()))?;
+        fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     Ok(())
 }

@@ -110,20 +110,12 @@ impl Tally {
     pub(super) fn failed(&mut self, kind: FailureKind, detail: String) {
         self.failed += 1;
         if self.failures.len() < FAILURES_KEPT {
-            self.failures.push(Failure {
-                kind,
-                unix_ms: unix_ms(),
-                detail,
-            });
+            self.failures.push(Failure { kind, unix_ms: unix_ms(), detail });
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts {
-            requests: self.requests,
-            failed: self.failed,
-            by_version: self.by_version.clone(),
-        }
+        Counts { requests: self.requests, failed: self.failed, by_version: self.by_version.clone() }
     }
 
     pub(super) fn report(&self) -> Report {
@@ -161,9 +153,7 @@ impl Tally {
 
 fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -184,14 +174,7 @@ mod tests {
 
     #[test]
     fn nothing_answered_has_no_latency() {
-        assert_eq!(
-            Tally::new().report().latency_ms,
-            Latency {
-                p50: 0.0,
-                p99: 0.0,
-                max: 0.0
-            }
-        );
+        assert_eq!(Tally::new().report().latency_ms, Latency { p50: 0.0, p99: 0.0, max: 0.0 });
     }
 
     #[test]

@@ -6,8 +6,7 @@ use tokio::net::TcpListener;
 
 const GOOD: &str = "HTTP/1.1 200 OK\r\nX-Version: 7\r\nContent-Length: 2\r\n\r\nok";
 const BAD: &str = "HTTP/1.1 502 Bad Gateway\r\nX-Version: 7\r\nContent-Length: 2\r\n\r\nno";
-const LAST: &str =
-    "HTTP/1.1 200 OK\r\nX-Version: 8\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+const LAST: &str = "HTTP/1.1 200 OK\r\nX-Version: 8\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 
 #[derive(Clone, Copy)]
 enum After {
@@ -45,11 +44,7 @@ async fn load_until(settings: Settings, requests: u64) -> Report {
     let load = Load::start(settings).unwrap();
     let begun = Instant::now();
     while load.counts().requests < requests {
-        assert!(
-            begun.elapsed() < Duration::from_secs(20),
-            "{:?}",
-            load.counts()
-        );
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", load.counts());
         tokio::task::yield_now().await;
     }
     load.stop().await
@@ -57,11 +52,7 @@ async fn load_until(settings: Settings, requests: u64) -> Report {
 
 fn settings(address: SocketAddr, rate_per_second: Option<u32>) -> Settings {
     let notes = Settings::notes(address, 1);
-    Settings {
-        rate_per_second,
-        connections: 4,
-        ..notes
-    }
+    Settings { rate_per_second, connections: 4, ..notes }
 }
 
 #[tokio::test]
@@ -78,11 +69,7 @@ async fn an_answer_that_is_not_2xx_is_a_failure() {
     let report = load_until(settings(address, Some(2000)), 50).await;
     assert_eq!(report.failed, report.requests);
     assert_eq!(report.failures[0].kind, FailureKind::Status);
-    assert!(
-        report.failures[0].detail.contains("502"),
-        "{:?}",
-        report.failures[0]
-    );
+    assert!(report.failures[0].detail.contains("502"), "{:?}", report.failures[0]);
 }
 
 #[tokio::test]
@@ -125,10 +112,7 @@ async fn the_rate_is_kept() {
 #[test]
 fn what_was_missed_is_made_up_for_only_a_little() {
     let begin = Instant::now();
-    let mut pace = Pace {
-        interval: Some(Duration::from_millis(10)),
-        next: begin,
-    };
+    let mut pace = Pace { interval: Some(Duration::from_millis(10)), next: begin };
     assert_eq!(pace.next_turn(begin), Some(begin));
     let late = begin + Duration::from_secs(10);
     let at_once = std::iter::repeat_with(|| pace.next_turn(late))

@@ -1,0 +1,52 @@
+//! Plans and journal entries as a story tells them.
+
+use lockstep_core::journal::{Certainty, Direction, Event};
+use lockstep_core::plan::{OnFailure, Plan};
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let mut told = String::new();
+    for (number, wave) in plan.waves.iter().enumerate() {
+        for step in &wave.steps {
+            let note = match step.on_failure {
+                OnFailure::Unwind => "",
+                OnFailure::Note => " (housekeeping)",
+            };
+            let line = format!(
+                "{} wave {} {} {}: {}{note}\n",
+                step.id,
+                number + 1,
+                step.host_name,
+                step.action.name(),
+                step.change
+            );
+            told.push_str(&line);
+        }
+    }
+    for warning in &plan.warnings {
+        told.push_str(&format!("warning: {warning}\n"));
+    }
+    told
+}
+
+pub(super) fn event(event: &Event) -> String {
+    let way = |direction: &Direction| match direction {
+        Direction::Do => "",
+        Direction::Undo => "undo ",
+    };
+    match event {
+        Event::Taken { by } => format!("append taken by {by}"),
+        Event::Begun { step, direction } => format!("append {}begun {step}", way(direction)),
+        Event::Done { step, direction, .. } => format!("append {}done {step}", way(direction)),
+        Event::Failed { step, direction, failure } => {
+            let sure = match failure.certainty {
+                Certainty::Failed => "failed",
+                Certainty::Unknown => "unknown",
+            };
+            format!("append {}{sure} {step}: {}", way(direction), failure.what)
+        }
+        Event::Turned { because } => format!("append turned: {because:?}"),
+        Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
+        Event::Resumed { by } => format!("append resumed by {by}"),
+        Event::Ended { verdict } => format!("append ended: {verdict}"),
+    }
+}
