@@ -58,11 +58,8 @@ pub struct Job {
 
 /// Does the oldest jobs that nobody else is doing.
 pub async fn do_jobs(pool: &PgPool, done_by: &str) -> sqlx::Result<Vec<Job>> {
-    let rows: Vec<(i64, String, Option<i64>)> = sqlx::query_as(DO_JOBS)
-        .bind(done_by)
-        .bind(JOBS_AT_ONCE)
-        .fetch_all(pool)
-        .await?;
+    let rows: Vec<(i64, String, Option<i64>)> =
+        sqlx::query_as(DO_JOBS).bind(done_by).bind(JOBS_AT_ONCE).fetch_all(pool).await?;
     let job = |(id, kind, note_id)| Job { id, kind, note_id };
     Ok(rows.into_iter().map(job).collect())
 }
@@ -76,16 +73,12 @@ pub struct Schema {
 /// The schema as golang-migrate's table records it; nothing where it is empty.
 pub async fn schema(pool: &PgPool) -> sqlx::Result<Option<Schema>> {
     let row: Option<(i64, bool)> =
-        sqlx::query_as("SELECT version, dirty FROM schema_migrations LIMIT 1")
-            .fetch_optional(pool)
-            .await?;
+        sqlx::query_as("SELECT version, dirty FROM schema_migrations LIMIT 1").fetch_optional(pool).await?;
     Ok(row.map(|(version, dirty)| Schema { version, dirty }))
 }
 
 pub async fn waiting_jobs(pool: &PgPool) -> sqlx::Result<i64> {
-    sqlx::query_scalar("SELECT count(*) FROM jobs WHERE done_at IS NULL")
-        .fetch_one(pool)
-        .await
+    sqlx::query_scalar("SELECT count(*) FROM jobs WHERE done_at IS NULL").fetch_one(pool).await
 }
 
 pub async fn ping(pool: &PgPool) -> sqlx::Result<()> {

@@ -41,29 +41,21 @@ pub struct Check {
 impl Report {
     pub async fn make(pool: &PgPool, version: &str, commit: &str) -> Report {
         let (database, _) = check(async {
-            database::ping(pool)
-                .await
-                .map(|()| (Status::Healthy, "answers".to_owned(), None))
+            database::ping(pool).await.map(|()| (Status::Healthy, "answers".to_owned(), None))
         })
         .await;
         let (migrations, schema_version) = check(async {
             Ok(match database::schema(pool).await? {
-                None => (
-                    Status::Unhealthy,
-                    "no migration was applied".to_owned(),
-                    None,
-                ),
+                None => (Status::Unhealthy, "no migration was applied".to_owned(), None),
                 // The schema before it goes on working while a migration runs.
                 Some(schema) if schema.dirty => (
                     Status::Degraded,
                     format!("version {} is not complete", schema.version),
                     Some(schema.version),
                 ),
-                Some(schema) => (
-                    Status::Healthy,
-                    format!("at version {}", schema.version),
-                    Some(schema.version),
-                ),
+                Some(schema) => {
+                    (Status::Healthy, format!("at version {}", schema.version), Some(schema.version))
+                }
             })
         })
         .await;
@@ -76,17 +68,9 @@ impl Report {
             status: database.status.max(migrations.status).max(job_queue.status),
             version: version.to_owned(),
             commit: commit.to_owned(),
-            database: if database.status == Status::Healthy {
-                "connected"
-            } else {
-                "disconnected"
-            },
+            database: if database.status == Status::Healthy { "connected" } else { "disconnected" },
             schema_version,
-            job_queue: if job_queue.status == Status::Healthy {
-                "operational"
-            } else {
-                "unavailable"
-            },
+            job_queue: if job_queue.status == Status::Healthy { "operational" } else { "unavailable" },
             checks: BTreeMap::from([
                 ("database", database),
                 ("migrations", migrations),
@@ -97,11 +81,7 @@ impl Report {
 
     /// Says something worse than what was found, because a test wants it so.
     pub fn at_least(mut self, status: Status) -> Report {
-        let pretended = Check {
-            status,
-            message: "NOTES_HEALTH says so".to_owned(),
-            latency_ms: 0,
-        };
+        let pretended = Check { status, message: "NOTES_HEALTH says so".to_owned(), latency_ms: 0 };
         self.checks.insert("pretended", pretended);
         self.status = self.status.max(status);
         self
@@ -115,19 +95,8 @@ async fn check(probe: impl Future<Output = sqlx::Result<Found>>) -> (Check, Opti
     let (status, message, number) = match timeout(LIMIT, probe).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => (Status::Unhealthy, error.to_string(), None),
-        Err(_) => (
-            Status::Unhealthy,
-            format!("no answer within {} s", LIMIT.as_secs()),
-            None,
-        ),
+        Err(_) => (Status::Unhealthy, format!("no answer within {} s", LIMIT.as_secs()), None),
     };
     let latency_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    (
-        Check {
-            status,
-            message,
-            latency_ms,
-        },
-        number,
-    )
+    (Check { status, message, latency_ms }, number)
 }

@@ -32,11 +32,15 @@ impl Settings {
         // The cause is left out: it may quote the URL, and the URL has a password.
         let database = PgConnectOptions::from_str(&url)
             .map_err(|_| anyhow!("DATABASE_URL is not the URL of a PostgreSQL database"))?;
+        // The options themselves take any scheme.
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            bail!("DATABASE_URL does not begin with postgres://");
+        }
         let address = or("NOTES_ADDRESS", "0.0.0.0:8080");
         Ok(Settings {
-            address: address.parse().with_context(|| {
-                format!("NOTES_ADDRESS is not an address and a port: {address:?}")
-            })?,
+            address: address
+                .parse()
+                .with_context(|| format!("NOTES_ADDRESS is not an address and a port: {address:?}"))?,
             database: database.application_name("notes"),
             health: health(&or("NOTES_HEALTH", "ok"))?,
             version: or("NOTES_VERSION", env!("CARGO_PKG_VERSION")),
@@ -47,9 +51,7 @@ impl Settings {
 
 /// A number that is none is taken for 1: whoever sets it wants the process to end.
 pub fn exit_at_start() -> Option<u8> {
-    let code = env::var("NOTES_EXIT")
-        .ok()
-        .filter(|code| !code.is_empty())?;
+    let code = env::var("NOTES_EXIT").ok().filter(|code| !code.is_empty())?;
     Some(code.parse().unwrap_or(1))
 }
 

@@ -53,8 +53,8 @@ pub async fn serve(settings: Settings, stop: watch::Receiver<bool>) -> anyhow::R
         settings.database.get_host(),
         settings.database.get_database().unwrap_or_default(),
     );
-    let version = HeaderValue::from_str(&settings.version)
-        .context("NOTES_VERSION cannot be sent as a header")?;
+    let version =
+        HeaderValue::from_str(&settings.version).context("NOTES_VERSION cannot be sent as a header")?;
     let service = Arc::new(Service {
         pool: database::pool(settings.database.clone()),
         settings,
@@ -65,14 +65,8 @@ pub async fn serve(settings: Settings, stop: watch::Receiver<bool>) -> anyhow::R
         .with_graceful_shutdown(stopped(stop))
         .await
         .context("cannot go on serving")?;
-    if timeout(CLOSE_LIMIT, service.sockets.closed())
-        .await
-        .is_err()
-    {
-        println!(
-            "websockets were still open after {} s",
-            CLOSE_LIMIT.as_secs()
-        );
+    if timeout(CLOSE_LIMIT, service.sockets.closed()).await.is_err() {
+        println!("websockets were still open after {} s", CLOSE_LIMIT.as_secs());
     }
     service.pool.close().await;
     println!("ended");
@@ -81,9 +75,7 @@ pub async fn serve(settings: Settings, stop: watch::Receiver<bool>) -> anyhow::R
 
 fn routes(service: Arc<Service>, version: HeaderValue) -> Router {
     let stamp = move |mut response: Response| {
-        response
-            .headers_mut()
-            .insert(VERSION_HEADER, version.clone());
+        response.headers_mut().insert(VERSION_HEADER, version.clone());
         std::future::ready(response)
     };
     Router::new()
@@ -107,10 +99,7 @@ async fn latest(State(service): State<Arc<Service>>) -> Result<Response, Failure
     Ok(json(StatusCode::OK, database::latest(&service.pool).await?))
 }
 
-async fn note(
-    State(service): State<Arc<Service>>,
-    Path(id): Path<i64>,
-) -> Result<Response, Failure> {
+async fn note(State(service): State<Arc<Service>>, Path(id): Path<i64>) -> Result<Response, Failure> {
     Ok(match database::note(&service.pool, id).await? {
         Some(note) => json(StatusCode::OK, note),
         None => (StatusCode::NOT_FOUND, "there is no such note\n").into_response(),
@@ -128,16 +117,12 @@ async fn add(
     headers: HeaderMap,
     body: String,
 ) -> Result<Response, Failure> {
-    let is_json = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let new = if is_json {
         serde_json::from_str(&body).map_err(|error| Failure::Refused(error.to_string()))?
     } else {
-        NewNote {
-            text: body,
-            author: None,
-        }
+        NewNote { text: body, author: None }
     };
     if new.text.trim().is_empty() {
         return Err(Failure::Refused("a note needs a text".to_owned()));
@@ -181,9 +166,7 @@ async fn echo_until(mut socket: WebSocket, stop: watch::Receiver<bool>) -> Resul
             message = socket.recv() => message,
         };
         match message {
-            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
-                socket.send(message).await?
-            }
+            Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => socket.send(message).await?,
             // Pings are answered and closes acknowledged by the library.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
             Some(Ok(Message::Close(_))) | None => return Ok(()),
@@ -199,7 +182,10 @@ async fn health(State(service): State<Arc<Service>>) -> Response {
         Health::Real => report().await,
         Health::Degraded => report().await.at_least(Status::Degraded),
         Health::Unhealthy => report().await.at_least(Status::Unhealthy),
-        Health::Hang => std::future::pending().await,
+        Health::Hang => {
+            stopped(service.stop.clone()).await;
+            return (StatusCode::SERVICE_UNAVAILABLE, "ending\n").into_response();
+        }
         Health::Error => {
             return (StatusCode::INTERNAL_SERVER_ERROR, "NOTES_HEALTH says so\n").into_response();
         }
@@ -212,12 +198,7 @@ async fn health(State(service): State<Arc<Service>>) -> Response {
 }
 
 fn json(code: StatusCode, body: String) -> Response {
-    (
-        code,
-        [(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
-        body,
-    )
-        .into_response()
+    (code, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 enum Failure {
@@ -237,11 +218,7 @@ impl IntoResponse for Failure {
             Failure::Refused(why) => (StatusCode::UNPROCESSABLE_ENTITY, why + "\n").into_response(),
             Failure::Database(error) => {
                 println!("a request failed: {error}");
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "the database did not do it\n",
-                )
-                    .into_response()
+                (StatusCode::INTERNAL_SERVER_ERROR, "the database did not do it\n").into_response()
             }
         }
     }

@@ -33,11 +33,7 @@ pub async fn work(settings: Settings, mut stop: watch::Receiver<bool>) -> anyhow
                         job.note_id.unwrap_or_default()
                     );
                 }
-                if jobs.is_empty() {
-                    PAUSE
-                } else {
-                    Duration::ZERO
-                }
+                if jobs.is_empty() { PAUSE } else { Duration::ZERO }
             }
             Err(error) => {
                 println!("jobs could not be done: {error}");
