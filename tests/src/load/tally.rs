@@ -126,7 +126,7 @@ impl Tally {
             latency_ms: Latency {
                 p50: self.percentile_ms(50),
                 p99: self.percentile_ms(99),
-                max: self.slowest.as_secs_f64() * 1000.0,
+                max: milliseconds(self.slowest),
             },
             by_version: self.by_version.clone(),
             closed_while_idle: self.closed_while_idle,
@@ -147,8 +147,13 @@ impl Tally {
             seen += u64::from(*count);
             end += BUCKET;
         }
-        end.as_secs_f64() * 1000.0
+        milliseconds(end)
     }
+}
+
+/// With the two digits that the buckets have.
+fn milliseconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 100_000.0).round() / 100.0
 }
 
 fn unix_ms() -> u64 {
