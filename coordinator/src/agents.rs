@@ -1,0 +1,109 @@
+//! The port to the agents: who is connected, and what can be asked of a host while it is.
+//!
+//! What is to be *done* goes through the store (see [`crate::store::handover`]); here is only what needs
+//! an answer at once. A question of a driver carries its token, so it fences.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use lockstep_core::fence::Token;
+use lockstep_core::health::InstanceHealth;
+use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::record::Observation;
+use tokio::sync::broadcast;
+
+#[async_trait]
+pub trait Agents: Send + Sync + 'static {
+    /// What became of these steps. Raises the agent's fence to the token first.
+    async fn ask(
+        &self,
+        host: &HostId,
+        question: Question,
+    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError>;
+
+    /// A look without any effect.
+    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError>;
+
+    async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError>;
+
+    /// The last health report of each host for this environment.
+    fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;
+
+    /// The agent's version, while it is connected.
+    fn connected(&self, host: &HostId) -> Option<String>;
+
+    /// The last line of what runs, as agents send it.
+    fn progress(&self) -> broadcast::Receiver<ProgressLine>;
+}
+
+/// Asked by a driver that took over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub token: Token,
+    pub environment: EnvironmentKey,
+    pub keys: Vec<StepKey>,
+}
+
+/// What an agent knows of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedStanding {
+    Ended(Result<Finding, StepFailure>),
+    Running,
+    Unheard,
+}
+
+/// What to look at: tools, containers and nginx always; image, migrations and schema where named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub environment: EnvironmentKey,
+    pub image: Option<String>,
+    pub migrations_path: Option<String>,
+    pub database: Option<LookDatabase>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookDatabase {
+    /// The secret whose value is the connection URL.
+    pub url_from: String,
+    pub secrets_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogWanted {
+    pub environment: EnvironmentKey,
+    pub of: LogOf,
+    /// The last so many lines; nothing: all that there is.
+    pub tail: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOf {
+    Step {
+        deployment: DeploymentId,
+        step: StepId,
+    },
+    /// The output of the live slot's containers, of one process or of all.
+    Live {
+        process: Option<ProcessName>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgressLine {
+    pub environment: EnvironmentKey,
+    pub key: StepKey,
+    pub line: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AgentError {
+    #[error("the agent of {host} is not connected")]
+    Absent { host: HostId },
+    #[error("the agent of {host} did not answer in time")]
+    NoAnswer { host: HostId },
+    #[error("the agent of {host} refused: {why}")]
+    Refused { host: HostId, why: String },
+}

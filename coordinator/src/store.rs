@@ -1,0 +1,220 @@
+//! The port to what is kept: keys with values, changed by guarded transactions.
+//!
+//! What must stay true, whatever the adapter: a transaction happens as a whole or not at all; its
+//! guards are compared and its writes done at one moment; the result of a commit decides, a watch or a
+//! read never does; an outcome that nobody knows is [`StoreError::Unknown`] and only the same
+//! idempotent transaction may be sent again.
+//!
+//! Keys that belong to an environment are [`keys::Owned`]: nothing here writes them but [`guarded`],
+//! which wants the lock's proof or one of the few transactions that are guarded by their own key.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_core::stored::{self, Kept, Unreadable};
+use lockstep_core::time::Millis;
+
+pub mod guarded;
+pub mod handover;
+pub mod keys;
+pub mod lease;
+pub mod memory;
+pub mod sqlite;
+pub mod watch;
+
+pub use keys::{Free, Key, Owned, Prefix};
+pub use watch::Wakeups;
+
+/// The largest value: etcd's default limits stay far away, and a plan is stored by wave.
+pub const VALUE_BYTES_MAX: usize = 256 * 1024;
+
+/// The most guards and writes in one transaction: etcd refuses 129.
+pub const OPERATIONS_MAX: usize = 100;
+
+/// Rises by one with every transaction that writes.
+pub type Revision = u64;
+
+/// A lease: keys bound to it go when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LeaseId(pub u64);
+
+/// Whether a lease that was to be kept is still there. Never a proof of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseStanding {
+    Alive,
+    Gone,
+}
+
+/// A value as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub key: Key,
+    pub value: Bytes,
+    /// The revision at which the key came to be.
+    pub created: Revision,
+    /// The revision at which it was last written.
+    pub modified: Revision,
+}
+
+impl Stored {
+    /// The document in the value.
+    ///
+    /// # Errors
+    /// When it is of another kind or version, or damaged.
+    pub fn read<T: Kept>(&self) -> Result<T, StoreError> {
+        stored::decode(&self.value).map_err(|source| StoreError::Unreadable { key: self.key.clone(), source })
+    }
+}
+
+/// What must be so for a transaction to happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    Absent(Key),
+    /// The key is there, and is the one that came to be at this revision.
+    Created(Key, Revision),
+    /// The key is there, and was last written at this revision.
+    Unchanged(Key, Revision),
+    Equals(Key, Bytes),
+}
+
+impl Guard {
+    pub fn absent(key: impl Into<Key>) -> Self {
+        Self::Absent(key.into())
+    }
+
+    /// The key is as `seen`: at that revision, or not there.
+    pub fn as_seen(key: impl Into<Key>, seen: Option<&Stored>) -> Self {
+        match seen {
+            Some(seen) => Self::Unchanged(key.into(), seen.modified),
+            None => Self::Absent(key.into()),
+        }
+    }
+
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Absent(key) | Self::Created(key, _) | Self::Unchanged(key, _) | Self::Equals(key, _) => key,
+        }
+    }
+
+    /// Whether it holds, given what is there.
+    pub fn holds(&self, there: Option<&Stored>) -> bool {
+        match (self, there) {
+            (Self::Absent(_), there) => there.is_none(),
+            (Self::Created(_, revision), Some(there)) => there.created == *revision,
+            (Self::Unchanged(_, revision), Some(there)) => there.modified == *revision,
+            (Self::Equals(_, value), Some(there)) => there.value == *value,
+            (Self::Created(..) | Self::Unchanged(..) | Self::Equals(..), None) => false,
+        }
+    }
+}
+
+/// One change of a transaction. Of an owned key only [`guarded`] can make one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    key: Key,
+    change: Change,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) enum Change {
+    Put { value: Bytes, lease: Option<LeaseId> },
+    Delete,
+}
+
+impl Write {
+    pub fn put<T: Kept>(key: Free, content: &T) -> Self {
+        Self::put_bytes(key, stored::encode(content))
+    }
+
+    pub fn put_bytes(key: Free, value: impl Into<Bytes>) -> Self {
+        Self { key: key.into(), change: Change::Put { value: value.into(), lease: None } }
+    }
+
+    /// A value that goes when the lease ends.
+    pub fn put_leased(key: Free, value: impl Into<Bytes>, lease: LeaseId) -> Self {
+        Self { key: key.into(), change: Change::Put { value: value.into(), lease: Some(lease) } }
+    }
+
+    /// The key is not there afterwards, whether it was or not.
+    pub fn delete(key: Free) -> Self {
+        Self { key: key.into(), change: Change::Delete }
+    }
+
+    pub(in crate::store) fn of(key: Key, change: Change) -> Self {
+        Self { key, change }
+    }
+}
+
+/// Whether a transaction happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Committed {
+    Yes {
+        revision: Revision,
+    },
+    /// A guard did not hold; nothing was written.
+    No,
+}
+
+/// What an adapter says of its trouble.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why an operation has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The transaction may have happened.
+    #[error("nobody knows whether the store has taken the transaction")]
+    Unknown(#[source] Source),
+    /// Nothing has happened.
+    #[error("the store does not answer")]
+    Unavailable(#[source] Source),
+    #[error("{key} would have {bytes} bytes; the most is {VALUE_BYTES_MAX}")]
+    ValueTooLarge { key: Key, bytes: usize },
+    #[error("the transaction has {operations} operations; the most is {OPERATIONS_MAX}")]
+    TooManyOperations { operations: usize },
+    #[error("the lease {0:?} has ended")]
+    NoSuchLease(LeaseId),
+    #[error("{key} in the store cannot be read")]
+    Unreadable {
+        key: Key,
+        #[source]
+        source: Unreadable,
+    },
+}
+
+/// What every adapter does. One conformance suite holds them to it.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError>;
+
+    /// Everything below `prefix`, in the order of the keys.
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError>;
+
+    /// All of `writes` when all of `guards` hold, at one moment.
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError>;
+
+    /// Wakes when something below `prefix` may have changed. A hint: it says nothing about what.
+    fn watch(&self, prefix: &Prefix) -> Wakeups;
+
+    async fn grant(&self, lives: Millis) -> Result<LeaseId, StoreError>;
+
+    /// Gives the lease its full time again.
+    async fn keep(&self, lease: LeaseId) -> Result<LeaseStanding, StoreError>;
+
+    /// Ends the lease and deletes what is bound to it.
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError>;
+}
+
+/// Refuses what no adapter takes.
+pub(in crate::store) fn within_limits(guards: &[Guard], writes: &[Write]) -> Result<(), StoreError> {
+    let operations = guards.len() + writes.len();
+    if operations > OPERATIONS_MAX {
+        return Err(StoreError::TooManyOperations { operations });
+    }
+    for write in writes {
+        if let Change::Put { value, .. } = &write.change
+            && value.len() > VALUE_BYTES_MAX
+        {
+            return Err(StoreError::ValueTooLarge { key: write.key.clone(), bytes: value.len() });
+        }
+    }
+    Ok(())
+}

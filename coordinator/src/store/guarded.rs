@@ -1,0 +1,277 @@
+//! The only transactions that write what belongs to an environment.
+//!
+//! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
+//! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
+//! then. Four transactions need no lock, each guarded by its own key: claiming and changing `open`,
+//! declaring the spec, giving ports away with a claim, and a report.
+
+use bytes::Bytes;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::Open;
+use lockstep_core::spec::check::ValidatedSpec;
+use lockstep_core::stored::{self, Kept};
+use serde::{Deserialize, Serialize};
+
+use super::handover::Report;
+use super::keys::{self, Key, Owned};
+use super::{Change, Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write};
+
+/// A change of an owned key: without effect until a transaction of this module takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedWrite(Write);
+
+impl OwnedWrite {
+    pub fn put<T: Kept>(key: Owned, content: &T) -> Self {
+        Self::put_bytes(key, stored::encode(content))
+    }
+
+    pub fn put_bytes(key: Owned, value: impl Into<Bytes>) -> Self {
+        let value = value.into();
+        let change = Change::Put { value, lease: None };
+        Self(Write::of(key.into(), change))
+    }
+
+    /// The key is not there afterwards, whether it was or not.
+    pub fn delete(key: Owned) -> Self {
+        Self(Write::of(key.into(), Change::Delete))
+    }
+
+    /// The bytes that it writes; nothing when it deletes.
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.0.change {
+            Change::Put { value, .. } => Some(value),
+            Change::Delete => None,
+        }
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.0.key
+    }
+}
+
+/// What stands in an environment's lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockRecord {
+    /// Whose it is.
+    pub coordinator: String,
+    pub epoch: u64,
+    /// Of one acquisition: it says whether a transaction of unknown outcome was mine.
+    pub nonce: String,
+}
+
+impl Kept for LockRecord {
+    const KIND: &'static str = "lock";
+}
+
+/// One attempt to get a lock, repeated with the same nonce until its outcome is known.
+#[derive(Debug, Clone)]
+pub struct Acquisition {
+    pub environment: EnvironmentKey,
+    pub coordinator: String,
+    pub nonce: String,
+    pub lease: LeaseId,
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub enum Acquired {
+    Held(Held),
+    ByAnother(LockRecord),
+    /// The epoch moved or the outcome is unknown: the same attempt again.
+    Again,
+}
+
+impl Acquisition {
+    /// Takes the lock in one transaction with the next epoch.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds what cannot be read.
+    pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
+        let lock = keys::lock(&self.environment);
+        if let Some(found) = self.look(store).await? {
+            return Ok(found);
+        }
+        let epoch_key = keys::epoch(&self.environment);
+        let seen = store.get(epoch_key.key()).await?;
+        let epoch = epoch_of(seen.as_ref()) + 1;
+        let record = LockRecord { coordinator: self.coordinator.clone(), epoch, nonce: self.nonce.clone() };
+        let guards = vec![Guard::absent(&lock), Guard::as_seen(&epoch_key, seen.as_ref())];
+        let put_lock = Change::Put { value: stored::encode(&record).into(), lease: Some(self.lease) };
+        let put_epoch = Change::Put { value: epoch_bytes(epoch), lease: None };
+        let writes = vec![Write::of(lock.into(), put_lock), Write::of(epoch_key.into(), put_epoch)];
+        match store.commit(guards, writes).await {
+            Ok(Committed::Yes { revision }) => Ok(Acquired::Held(self.held(revision, epoch))),
+            Ok(Committed::No) => Ok(self.look(store).await?.unwrap_or(Acquired::Again)),
+            Err(StoreError::Unknown(_)) => Ok(Acquired::Again),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who has it: an earlier attempt of unknown outcome may have been mine.
+    async fn look(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
+        let Some(there) = store.get(keys::lock(&self.environment).key()).await? else {
+            return Ok(None);
+        };
+        let record: LockRecord = there.read()?;
+        if record.nonce == self.nonce {
+            return Ok(Some(Acquired::Held(self.held(there.created, record.epoch))));
+        }
+        Ok(Some(Acquired::ByAnother(record)))
+    }
+
+    fn held(&self, lock_created: Revision, epoch: u64) -> Held {
+        Held { environment: self.environment.clone(), lock_created, epoch, lease: self.lease }
+    }
+}
+
+/// The proof that an environment's lock was taken.
+#[derive(Debug)]
+pub struct Held {
+    environment: EnvironmentKey,
+    lock_created: Revision,
+    epoch: u64,
+    lease: LeaseId,
+}
+
+impl Held {
+    pub fn environment(&self) -> &EnvironmentKey {
+        &self.environment
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    /// All of `writes`, if the lock is still this one and `guards` hold.
+    ///
+    /// # Errors
+    /// When the outcome is unknown or the transaction is refused.
+    pub async fn commit(
+        &self,
+        store: &dyn Store,
+        guards: Vec<Guard>,
+        writes: Vec<OwnedWrite>,
+    ) -> Result<Committed, StoreError> {
+        let mut all = self.guards();
+        all.extend(guards);
+        store.commit(all, plain(writes)).await
+    }
+
+    /// Whether the lock is still this one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn is_valid(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        for guard in self.guards() {
+            let there = store.get(guard.key()).await?;
+            if !guard.holds(there.as_ref()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Gives the lock back, if it is still this one.
+    ///
+    /// # Errors
+    /// When the outcome is unknown; the lease's end gives it back then.
+    pub async fn release(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let delete = Write::of(keys::lock(&self.environment).into(), Change::Delete);
+        // Not committed means that it is another's, and then there is nothing to give back.
+        store.commit(self.guards(), vec![delete]).await?;
+        store.revoke(self.lease).await
+    }
+
+    fn guards(&self) -> Vec<Guard> {
+        vec![
+            Guard::Created(keys::lock(&self.environment).into(), self.lock_created),
+            Guard::Equals(keys::epoch(&self.environment).into(), epoch_bytes(self.epoch)),
+        ]
+    }
+}
+
+/// What is written together with a claim.
+#[derive(Debug, Default)]
+pub struct Accompanying {
+    pub guards: Vec<Guard>,
+    pub writes: Vec<OwnedWrite>,
+}
+
+/// Makes `open` what the environment is owned by, if it is owned as `seen`: nobody, or that claim.
+///
+/// # Errors
+/// When the outcome is unknown or the transaction is refused.
+pub async fn claim(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    seen: Option<&Stored>,
+    open: &Open,
+    with: Accompanying,
+) -> Result<Committed, StoreError> {
+    let key = keys::open(environment);
+    let mut guards = vec![Guard::as_seen(&key, seen)];
+    guards.extend(with.guards);
+    let mut writes = vec![OwnedWrite::put(key, open)];
+    writes.extend(with.writes);
+    store.commit(guards, plain(writes)).await
+}
+
+/// Ends a hold or a claim for a build, if it is as `seen`.
+///
+/// # Errors
+/// When the outcome is unknown.
+pub async fn disclaim(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    seen: &Stored,
+) -> Result<Committed, StoreError> {
+    let key = keys::open(environment);
+    let guards = vec![Guard::as_seen(&key, Some(seen))];
+    store.commit(guards, plain(vec![OwnedWrite::delete(key)])).await
+}
+
+/// Records the declaration of an environment, if it is as `seen`.
+///
+/// # Errors
+/// When the outcome is unknown.
+pub async fn declare(
+    store: &dyn Store,
+    spec: &ValidatedSpec,
+    seen: Option<&Stored>,
+) -> Result<Committed, StoreError> {
+    let key = keys::spec(&spec.get().key);
+    let guards = vec![Guard::as_seen(&key, seen)];
+    let writes = vec![OwnedWrite::put(key, spec.get())];
+    store.commit(guards, plain(writes)).await
+}
+
+/// Writes what an agent reports, once: [`Committed::No`] means that it is there already.
+///
+/// # Errors
+/// When the outcome is unknown; sending it again is safe.
+pub async fn report(store: &dyn Store, report: &Report) -> Result<Committed, StoreError> {
+    let key = keys::report(&report.environment, report.token.epoch, report.token.seq);
+    let guards = vec![Guard::absent(&key)];
+    store.commit(guards, plain(vec![OwnedWrite::put(key, report)])).await
+}
+
+fn plain(writes: Vec<OwnedWrite>) -> Vec<Write> {
+    writes.into_iter().map(|write| write.0).collect()
+}
+
+/// The epoch that is counted; 0 before the first.
+pub fn epoch_of(stored: Option<&Stored>) -> u64 {
+    stored
+        .and_then(|stored| std::str::from_utf8(&stored.value).ok())
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+fn epoch_bytes(epoch: u64) -> Bytes {
+    epoch.to_string().into()
+}

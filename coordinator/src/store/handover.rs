@@ -1,0 +1,57 @@
+//! What crosses the store between the driver and the coordinator that holds a host's session: a step to
+//! carry out, and what became of it.
+//!
+//! The holder of the session watches [`super::keys::assignments_to`] its host, sends what is there, and
+//! writes each answer once with [`super::guarded::report`]. Only the driver deletes either.
+
+use lockstep_core::fence::Token;
+use lockstep_core::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
+use lockstep_core::stored::Kept;
+use lockstep_core::time::Millis;
+use serde::{Deserialize, Serialize};
+
+/// A step handed to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assignment {
+    pub token: Token,
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    pub action: Option<Action>,
+    pub limit: Millis,
+    /// W3C Trace Context of the step's span; empty where there is none.
+    pub traceparent: String,
+}
+
+/// What an agent says of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// Of the assignment that it answers.
+    pub token: Token,
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    pub outcome: Reported,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reported {
+    Done(Finding),
+    Failed(StepFailure),
+    /// The agent refused the token or the content, and did nothing.
+    Refused {
+        why: String,
+    },
+}
+
+impl Kept for Assignment {
+    const KIND: &'static str = "assignment";
+}
+
+impl Kept for Report {
+    const KIND: &'static str = "report";
+}

@@ -1,0 +1,292 @@
+//! Where everything is kept. A key is [`Free`], or [`Owned`] by an environment: owned keys are written
+//! with the environment's lock, or by one of the transactions of [`super::guarded`].
+
+use std::fmt;
+
+use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+
+const ROOT: &str = "/lockstep/v1";
+
+/// The name of a value: for reading and for guards.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(String);
+
+/// A key that anybody in the coordinator may write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Free(Key);
+
+/// A key that belongs to an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owned(Key);
+
+/// What keys begin with; it ends with a slash, so that `a/b` is not below `a/bc`'s neighbour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl Key {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The part after the last slash.
+    pub fn last(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or(&self.0)
+    }
+
+    /// For adapters: what was written under this name is read under it.
+    pub(in crate::store) fn stored(name: String) -> Self {
+        Self(name)
+    }
+}
+
+impl Prefix {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn covers(&self, key: &Key) -> bool {
+        key.0.starts_with(&self.0)
+    }
+}
+
+impl Free {
+    pub fn key(&self) -> &Key {
+        &self.0
+    }
+}
+
+impl Owned {
+    pub fn key(&self) -> &Key {
+        &self.0
+    }
+
+    /// A key that was read, so that it can be deleted. Keys that are not owned stay what they are.
+    pub(crate) fn of_stored(key: &Key) -> Option<Self> {
+        const OWNED: [&str; 6] = ["env", "deployment", "assignment", "report", "history", "port"];
+        let rest = key.0.strip_prefix(ROOT)?.strip_prefix('/')?;
+        let (first, _) = rest.split_once('/')?;
+        OWNED.contains(&first).then(|| Self(key.clone()))
+    }
+}
+
+impl From<Free> for Key {
+    fn from(free: Free) -> Key {
+        free.0
+    }
+}
+
+impl From<Owned> for Key {
+    fn from(owned: Owned) -> Key {
+        owned.0
+    }
+}
+
+impl From<&Free> for Key {
+    fn from(free: &Free) -> Key {
+        free.0.clone()
+    }
+}
+
+impl From<&Owned> for Key {
+    fn from(owned: &Owned) -> Key {
+        owned.0.clone()
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+fn free(rest: String) -> Free {
+    Free(Key(format!("{ROOT}/{rest}")))
+}
+
+fn owned(rest: String) -> Owned {
+    Owned(Key(format!("{ROOT}/{rest}")))
+}
+
+fn prefix(rest: String) -> Prefix {
+    Prefix(format!("{ROOT}/{rest}/"))
+}
+
+/// The cluster's id.
+pub fn meta() -> Free {
+    free("meta".to_owned())
+}
+
+// ---- an environment
+
+/// Everything about environments; see [`environment_of`] and [`Key::last`].
+pub fn environments() -> Prefix {
+    prefix("env".to_owned())
+}
+
+pub fn environment(environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("env/{environment}"))
+}
+
+/// The environment that a key below [`environments`] is about.
+pub fn environment_of(key: &Key) -> Option<EnvironmentKey> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/env/")?;
+    let (environment, _) = rest.rsplit_once('/')?;
+    environment.parse().ok()
+}
+
+pub fn spec(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/spec"))
+}
+
+pub fn lock(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/lock"))
+}
+
+/// Never deleted: an epoch only rises.
+pub fn epoch(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/epoch"))
+}
+
+/// The last part of every key of an `open`.
+pub const OPEN: &str = "open";
+
+pub fn open(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/{OPEN}"))
+}
+
+pub fn live(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/live"))
+}
+
+pub fn ports(environment: &EnvironmentKey) -> Owned {
+    owned(format!("env/{environment}/ports"))
+}
+
+/// One key for each deployment that ever was opened: an index, so that history needs no scan of all.
+pub fn history(environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("history/{environment}"))
+}
+
+pub fn history_entry(environment: &EnvironmentKey, deployment: &DeploymentId) -> Owned {
+    owned(format!("history/{environment}/{deployment}"))
+}
+
+/// One key for each port that is given away on an address.
+pub fn port(address: &str, port: u16) -> Owned {
+    owned(format!("port/{address}/{port}"))
+}
+
+pub fn ports_of(address: &str) -> Prefix {
+    prefix(format!("port/{address}"))
+}
+
+// ---- a deployment
+
+pub fn plan(deployment: &DeploymentId) -> Owned {
+    owned(format!("deployment/{deployment}/plan"))
+}
+
+/// A plan that is larger than a value may be is kept wave by wave.
+pub fn plan_wave(deployment: &DeploymentId, wave: usize) -> Owned {
+    owned(format!("deployment/{deployment}/plan/{wave:04}"))
+}
+
+pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
+    prefix(format!("deployment/{deployment}/plan"))
+}
+
+pub fn summary(deployment: &DeploymentId) -> Owned {
+    owned(format!("deployment/{deployment}/summary"))
+}
+
+pub fn journal(deployment: &DeploymentId) -> Prefix {
+    prefix(format!("deployment/{deployment}/journal"))
+}
+
+pub fn journal_entry(deployment: &DeploymentId, seq: u32) -> Owned {
+    owned(format!("deployment/{deployment}/journal/{seq:08}"))
+}
+
+pub fn tail(deployment: &DeploymentId, step: StepId) -> Free {
+    free(format!("tail/{deployment}/{step}"))
+}
+
+// ---- between driver and session
+
+/// What `host` is to do.
+pub fn assignments_to(host: &HostId) -> Prefix {
+    prefix(format!("assignment/{host}"))
+}
+
+pub fn assignments(host: &HostId, environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("assignment/{host}/{environment}"))
+}
+
+pub fn assignment(host: &HostId, environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
+    owned(format!("assignment/{host}/{environment}/{epoch:010}/{seq:010}"))
+}
+
+pub fn reports(environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("report/{environment}"))
+}
+
+pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
+    owned(format!("report/{environment}/{epoch:010}/{seq:010}"))
+}
+
+// ---- everything else
+
+pub fn hosts() -> Prefix {
+    prefix("host".to_owned())
+}
+
+pub fn host_spec(host: &HostId) -> Free {
+    free(format!("host/{host}/spec"))
+}
+
+/// Bound to a lease: which coordinator holds the host's session.
+pub fn host_presence(host: &HostId) -> Free {
+    free(format!("host/{host}/presence"))
+}
+
+pub fn operators() -> Prefix {
+    prefix("operator".to_owned())
+}
+
+pub fn operator(name: &OperatorName) -> Free {
+    free(format!("operator/{name}"))
+}
+
+/// One-time tokens, by their public half.
+pub fn join_tokens() -> Prefix {
+    prefix("token".to_owned())
+}
+
+pub fn join_token(id: &str) -> Free {
+    free(format!("token/{id}"))
+}
+
+pub fn secrets(environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("secrets/{environment}"))
+}
+
+pub fn secrets_version(environment: &EnvironmentKey, version: u64) -> Free {
+    free(format!("secrets/{environment}/{version:010}"))
+}
+
+pub fn audit() -> Prefix {
+    prefix("audit".to_owned())
+}
+
+pub fn audit_record(seq: u64) -> Free {
+    free(format!("audit/{seq:016}"))
+}
+
+pub fn revoked() -> Prefix {
+    prefix("revoked".to_owned())
+}
+
+pub fn revoked_serial(serial: &str) -> Free {
+    free(format!("revoked/{serial}"))
+}

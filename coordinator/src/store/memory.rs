@@ -1,0 +1,198 @@
+//! The store in memory, with faults: for simulation and tests. It forgets everything with its process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_core::time::Millis;
+
+use super::lease::Leases;
+use super::watch::Watchers;
+use super::{
+    Change, Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Revision, Store, StoreError, Stored,
+    Wakeups, Write, within_limits,
+};
+use crate::clock::Clock;
+
+/// What happens to one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// It does not happen, and the caller is told.
+    Unavailable,
+    /// It happens, and the caller is told that nobody knows.
+    AnswerLost,
+    /// It does not happen, and the caller is told that nobody knows.
+    RequestLost,
+    /// It happens, and the caller never hears of it: as good as dead.
+    Silence,
+}
+
+/// Chooses a fault for a transaction, by the keys that it writes.
+pub type Faults = Box<dyn FnMut(&[&Key]) -> Fault + Send>;
+
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    // One map behind a lock that is never held across an await: it stands for a server.
+    state: Mutex<State>,
+    watchers: Watchers,
+}
+
+#[derive(Default)]
+struct State {
+    revision: Revision,
+    values: BTreeMap<Key, (Stored, Option<LeaseId>)>,
+    leases: Leases,
+    faults: Option<Faults>,
+}
+
+impl MemoryStore {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, state: Mutex::default(), watchers: Watchers::default() }
+    }
+
+    /// From here on `faults` chooses what happens to each transaction.
+    pub fn inject(&self, faults: Faults) {
+        self.lock().faults = Some(faults);
+    }
+
+    pub fn heal(&self) {
+        self.lock().faults = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A transaction changes the map only after everything that can fail.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The state without what ended leases held.
+    fn current(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        let ended = state.leases.ended(self.clock.now());
+        let mut gone = Vec::new();
+        for lease in ended {
+            gone.extend(state.drop_lease(lease));
+        }
+        self.watchers.wake(gone.iter());
+        state
+    }
+}
+
+impl State {
+    fn drop_lease(&mut self, lease: LeaseId) -> Vec<Key> {
+        self.leases.forget(lease);
+        let gone: Vec<Key> = self
+            .values
+            .iter()
+            .filter(|(_, (_, bound))| *bound == Some(lease))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &gone {
+            self.values.remove(key);
+        }
+        if !gone.is_empty() {
+            self.revision += 1;
+        }
+        gone
+    }
+
+    fn apply(&mut self, writes: Vec<Write>) -> Revision {
+        if writes.is_empty() {
+            return self.revision;
+        }
+        self.revision += 1;
+        for Write { key, change } in writes {
+            match change {
+                Change::Delete => {
+                    self.values.remove(&key);
+                }
+                Change::Put { value, lease } => self.put(key, value, lease),
+            }
+        }
+        self.revision
+    }
+
+    fn put(&mut self, key: Key, value: Bytes, lease: Option<LeaseId>) {
+        let created = self.values.get(&key).map_or(self.revision, |(there, _)| there.created);
+        let stored = Stored { key: key.clone(), value, created, modified: self.revision };
+        self.values.insert(key, (stored, lease));
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        Ok(self.current().values.get(key).map(|(stored, _)| stored.clone()))
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
+        let state = self.current();
+        let values = state.values.values().map(|(stored, _)| stored);
+        Ok(values.filter(|stored| prefix.covers(&stored.key)).cloned().collect())
+    }
+
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
+        within_limits(&guards, &writes)?;
+        let touched: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
+        let (fault, committed) = {
+            let mut state = self.current();
+            let fault = match &mut state.faults {
+                Some(faults) => faults(&touched.iter().collect::<Vec<_>>()),
+                None => Fault::None,
+            };
+            match fault {
+                Fault::Unavailable => {
+                    return Err(StoreError::Unavailable("a fault of the test".into()));
+                }
+                Fault::RequestLost => return Err(StoreError::Unknown("a fault of the test".into())),
+                Fault::None | Fault::AnswerLost | Fault::Silence => {}
+            }
+            for write in &writes {
+                if let Change::Put { lease: Some(lease), .. } = &write.change
+                    && !state.leases.is_alive(*lease, self.clock.now())
+                {
+                    return Err(StoreError::NoSuchLease(*lease));
+                }
+            }
+            let holds = guards
+                .iter()
+                .all(|guard| guard.holds(state.values.get(guard.key()).map(|(stored, _)| stored)));
+            let committed = if holds {
+                let revision = state.apply(writes);
+                Committed::Yes { revision }
+            } else {
+                Committed::No
+            };
+            (fault, committed)
+        };
+        if committed != Committed::No {
+            self.watchers.wake(touched.iter());
+        }
+        match fault {
+            Fault::AnswerLost => Err(StoreError::Unknown("a fault of the test".into())),
+            Fault::Silence => std::future::pending().await,
+            Fault::None | Fault::Unavailable | Fault::RequestLost => Ok(committed),
+        }
+    }
+
+    fn watch(&self, prefix: &Prefix) -> Wakeups {
+        self.watchers.watch(prefix)
+    }
+
+    async fn grant(&self, lives: Millis) -> Result<LeaseId, StoreError> {
+        let now = self.clock.now();
+        Ok(self.lock().leases.grant(lives, now))
+    }
+
+    async fn keep(&self, lease: LeaseId) -> Result<LeaseStanding, StoreError> {
+        let now = self.clock.now();
+        Ok(self.current().leases.keep(lease, now))
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let gone = self.lock().drop_lease(lease);
+        self.watchers.wake(gone.iter());
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+//! The store in one SQLite file, for one coordinator: the embedded default.
+//!
+//! What must stay true: one process has the file (a `flock` beside it says so), one connection writes,
+//! every transaction begins immediately, and a commit that was answered survives a power cut. Whoever
+//! opens the file knows that its predecessor is dead, so what its leases held goes at once.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lockstep_core::time::Millis;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
+use sqlx::{Row, Sqlite, Transaction};
+
+use super::lease::Leases;
+use super::watch::Watchers;
+use super::{
+    Change, Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Revision, Store, StoreError, Stored,
+    Wakeups, Write, within_limits,
+};
+use crate::clock::Clock;
+
+/// The version of the tables; a file with a higher one is refused.
+const SCHEMA_VERSION: i64 = 1;
+
+const FILE: &str = "store.sqlite";
+const LOCK_FILE: &str = "store.lock";
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS kept (
+        key TEXT PRIMARY KEY NOT NULL,
+        value BLOB NOT NULL,
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        lease INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS counter (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        revision INTEGER NOT NULL
+    ) STRICT;
+    INSERT OR IGNORE INTO counter (only, revision) VALUES (1, 0);
+    PRAGMA user_version = 1;
+";
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another coordinator is running on {}: end it, or give this one a directory of its own", .directory.display())]
+    InUse { directory: PathBuf },
+    #[error("{} is of version {found}; this program knows up to {SCHEMA_VERSION}: use the program that wrote it, or a newer one", .path.display())]
+    Newer { path: PathBuf, found: i64 },
+    #[error("cannot lock {}", .path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open {}", .path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+pub struct SqliteStore {
+    clock: Arc<dyn Clock>,
+    writer: SqlitePool,
+    readers: SqlitePool,
+    // Leases live as long as the process: behind a lock that is never held across an await.
+    leases: Mutex<Leases>,
+    watchers: Watchers,
+    /// Held for as long as the store is open; the kernel gives it back when the process ends.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the store in `directory`, which exists.
+    ///
+    /// # Errors
+    /// When another process has it, or it was written by a newer program, or it cannot be opened.
+    pub async fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = lock(directory)?;
+        let path = directory.join(FILE);
+        let failed = |source| OpenError::Open { path: path.clone(), source };
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(5));
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(failed)?;
+        let found: i64 =
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await.map_err(failed)?;
+        if found > SCHEMA_VERSION {
+            return Err(OpenError::Newer { path, found });
+        }
+        sqlx::raw_sql(TABLES).execute(&writer).await.map_err(failed)?;
+        sqlx::query("DELETE FROM kept WHERE lease IS NOT NULL").execute(&writer).await.map_err(failed)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(2)
+            .connect_with(options.read_only(true))
+            .await
+            .map_err(failed)?;
+        Ok(Self {
+            clock,
+            writer,
+            readers,
+            leases: Mutex::default(),
+            watchers: Watchers::default(),
+            _lock: lock,
+        })
+    }
+
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        // A map of numbers: whole at every moment, also when a thread died with the lock.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Deletes what ended leases held. Before it has, [`Self::is_there`] hides it.
+    async fn expire(&self) -> Result<(), StoreError> {
+        let ended = self.leases().ended(self.clock.now());
+        for lease in ended {
+            self.drop_lease(lease).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let gone: Vec<String> = sqlx::query_scalar("SELECT key FROM kept WHERE lease = ?")
+            .bind(number(lease.0))
+            .fetch_all(&mut *transaction)
+            .await
+            .map_err(unavailable)?;
+        if !gone.is_empty() {
+            sqlx::query("DELETE FROM kept WHERE lease = ?")
+                .bind(number(lease.0))
+                .execute(&mut *transaction)
+                .await
+                .map_err(unavailable)?;
+            next_revision(&mut transaction).await?;
+        }
+        transaction.commit().await.map_err(unknown)?;
+        self.leases().forget(lease);
+        let gone: Vec<Key> = gone.into_iter().map(Key::stored).collect();
+        self.watchers.wake(gone.iter());
+        Ok(())
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)
+    }
+
+    /// Whether a row counts: not when its lease has ended.
+    fn is_there(&self, row: &SqliteRow) -> Result<bool, StoreError> {
+        let lease: Option<i64> = row.try_get("lease").map_err(unavailable)?;
+        Ok(lease.is_none_or(|lease| self.leases().is_alive(LeaseId(lease.unsigned_abs()), self.clock.now())))
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK_FILE);
+    let failed = |source| OpenError::Lock { path: path.clone(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { directory: directory.to_owned() }),
+        Err(errno) => Err(failed(errno.into())),
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let row = sqlx::query("SELECT key, value, created, modified, lease FROM kept WHERE key = ?")
+            .bind(key.as_str())
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        match row {
+            Some(row) if self.is_there(&row)? => Ok(Some(stored(&row)?)),
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
+        // A prefix ends with a slash; a zero is the character after it.
+        let end = format!("{}0", prefix.as_str().trim_end_matches('/'));
+        let rows = sqlx::query(
+            "SELECT key, value, created, modified, lease FROM kept WHERE key >= ? AND key < ? ORDER BY key",
+        )
+        .bind(prefix.as_str())
+        .bind(end)
+        .fetch_all(&self.readers)
+        .await
+        .map_err(unavailable)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if self.is_there(row)? {
+                found.push(stored(row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
+        within_limits(&guards, &writes)?;
+        self.expire().await?;
+        for write in &writes {
+            if let Change::Put { lease: Some(lease), .. } = &write.change
+                && !self.leases().is_alive(*lease, self.clock.now())
+            {
+                return Err(StoreError::NoSuchLease(*lease));
+            }
+        }
+        let mut transaction = self.begin().await?;
+        for guard in &guards {
+            let there = read_in(&mut transaction, guard.key()).await?;
+            if !guard.holds(there.as_ref()) {
+                transaction.rollback().await.map_err(unavailable)?;
+                return Ok(Committed::No);
+            }
+        }
+        let revision = match writes.is_empty() {
+            true => current_revision(&mut transaction).await?,
+            false => next_revision(&mut transaction).await?,
+        };
+        for write in &writes {
+            write_in(&mut transaction, write, revision).await?;
+        }
+        transaction.commit().await.map_err(unknown)?;
+        self.watchers.wake(writes.iter().map(|write| &write.key));
+        Ok(Committed::Yes { revision })
+    }
+
+    fn watch(&self, prefix: &Prefix) -> Wakeups {
+        self.watchers.watch(prefix)
+    }
+
+    async fn grant(&self, lives: Millis) -> Result<LeaseId, StoreError> {
+        let now = self.clock.now();
+        Ok(self.leases().grant(lives, now))
+    }
+
+    async fn keep(&self, lease: LeaseId) -> Result<LeaseStanding, StoreError> {
+        self.expire().await?;
+        let now = self.clock.now();
+        Ok(self.leases().keep(lease, now))
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.drop_lease(lease).await
+    }
+}
+
+async fn read_in(
+    transaction: &mut Transaction<'static, Sqlite>,
+    key: &Key,
+) -> Result<Option<Stored>, StoreError> {
+    let row = sqlx::query("SELECT key, value, created, modified FROM kept WHERE key = ?")
+        .bind(key.as_str())
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(unavailable)?;
+    row.as_ref().map(stored).transpose()
+}
+
+async fn write_in(
+    transaction: &mut Transaction<'static, Sqlite>,
+    write: &Write,
+    revision: Revision,
+) -> Result<(), StoreError> {
+    let query = match &write.change {
+        Change::Delete => sqlx::query("DELETE FROM kept WHERE key = ?").bind(write.key.as_str().to_owned()),
+        Change::Put { value, lease } => sqlx::query(
+            "INSERT INTO kept (key, value, created, modified, lease) VALUES (?1, ?2, ?3, ?3, ?4)
+             ON CONFLICT (key) DO UPDATE SET value = ?2, modified = ?3, lease = ?4",
+        )
+        .bind(write.key.as_str().to_owned())
+        .bind(value.to_vec())
+        .bind(number(revision))
+        .bind(lease.map(|lease| number(lease.0))),
+    };
+    query.execute(&mut **transaction).await.map_err(unavailable)?;
+    Ok(())
+}
+
+async fn current_revision(transaction: &mut Transaction<'static, Sqlite>) -> Result<Revision, StoreError> {
+    let revision: i64 = sqlx::query_scalar("SELECT revision FROM counter")
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(unavailable)?;
+    Ok(revision.unsigned_abs())
+}
+
+async fn next_revision(transaction: &mut Transaction<'static, Sqlite>) -> Result<Revision, StoreError> {
+    let revision: i64 = sqlx::query_scalar("UPDATE counter SET revision = revision + 1 RETURNING revision")
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(unavailable)?;
+    Ok(revision.unsigned_abs())
+}
+
+fn stored(row: &SqliteRow) -> Result<Stored, StoreError> {
+    let key: String = row.try_get("key").map_err(unavailable)?;
+    let value: Vec<u8> = row.try_get("value").map_err(unavailable)?;
+    let created: i64 = row.try_get("created").map_err(unavailable)?;
+    let modified: i64 = row.try_get("modified").map_err(unavailable)?;
+    Ok(Stored {
+        key: Key::stored(key),
+        value: Bytes::from(value),
+        created: created.unsigned_abs(),
+        modified: modified.unsigned_abs(),
+    })
+}
+
+/// SQLite's integers are signed; a counter that rises by one never gets near the end of them.
+fn number(counter: u64) -> i64 {
+    i64::try_from(counter).unwrap_or(i64::MAX)
+}
+
+/// Nothing was committed: the transaction is rolled back when it is dropped.
+fn unavailable(error: sqlx::Error) -> StoreError {
+    StoreError::Unavailable(Box::new(error))
+}
+
+/// The commit itself failed: it may be on the disk.
+fn unknown(error: sqlx::Error) -> StoreError {
+    StoreError::Unknown(Box::new(error))
+}
