@@ -5,7 +5,7 @@ setup:
 	@deploy/setup.sh
 
 demo: setup
-	@cargo run --quiet --package lockstep-tests --bin demo
+	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin demo
 
 test: setup
 	@tests/run.sh

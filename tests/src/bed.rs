@@ -7,5 +7,7 @@ pub mod docker;
 pub mod nginx;
 pub mod ports;
 pub mod postgres;
+pub mod process;
 pub mod program;
+pub mod stage;
 pub mod wait;

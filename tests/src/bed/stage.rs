@@ -1,0 +1,352 @@
+//! The whole: PostgreSQL, nginx, Docker, a coordinator and an agent with mTLS between them, and the
+//! project of an operator, all in one directory, with names and ports of its own.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::bed::directory::let_enter;
+use crate::bed::docker::Docker;
+use crate::bed::nginx::Nginx;
+use crate::bed::ports::free_port;
+use crate::bed::postgres::Postgres;
+use crate::bed::process::{Process, built};
+use crate::bed::program::run_with_input;
+use crate::bed::wait::until;
+use crate::load::{Load, Settings};
+
+/// How long a service may take to be ready.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// What differs from stage to stage.
+pub struct Setting {
+    /// The application: part of every container's name, so that stages do not meet.
+    pub application: String,
+    pub bake: &'static str,
+    pub drain: &'static str,
+}
+
+/// What a command of the command line came to.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// The whole, running.
+pub struct Stage {
+    pub directory: PathBuf,
+    pub application: String,
+    pub docker: Docker,
+    pub postgres: Postgres,
+    pub nginx: Nginx,
+    pub coordinator: Process,
+    pub agent: Process,
+    pub site: SocketAddr,
+    bridge: IpAddr,
+    images: Vec<String>,
+}
+
+impl Stage {
+    /// Starts everything in `directory`, which is emptied first.
+    ///
+    /// # Errors
+    /// When a part does not start; what was started is gone then.
+    pub fn start(directory: &Path, setting: &Setting) -> Result<Self> {
+        let docker = Docker::check()?;
+        let bridge = docker.bridge_address()?;
+        make_directories(directory)?;
+        let postgres = Postgres::start(&directory.join("postgres"), bridge)?;
+        let nginx = Nginx::start(&directory.join("nginx"))?;
+        let site = SocketAddr::new([127, 0, 0, 1].into(), free_port([127, 0, 0, 1].into())?);
+        write_project(directory, setting, site, &postgres)?;
+        let coordinator = start_coordinator(directory, &[])?;
+        log_in(directory)?;
+        write_agent_settings(directory, &nginx)?;
+        join(directory, bridge)?;
+        let agent = start_agent(directory, &[])?;
+        let stage = Self {
+            directory: directory.to_owned(),
+            application: setting.application.clone(),
+            docker,
+            postgres,
+            nginx,
+            coordinator,
+            agent,
+            site,
+            bridge,
+            images: Vec::new(),
+        };
+        stage.wait_for_agent()?;
+        Ok(stage)
+    }
+
+    /// Runs `lockstep` in the project's directory, as its operator.
+    ///
+    /// # Errors
+    /// When it cannot be run; that it fails is no error, but what is said.
+    pub fn lockstep(&self, arguments: &[&str]) -> Result<Said> {
+        say(self.command(arguments)?)
+    }
+
+    /// The command itself, for those who run it otherwise.
+    ///
+    /// # Errors
+    /// When the command line is not built.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        command(&self.directory, arguments)
+    }
+
+    /// Runs `lockstep` and expects it to succeed.
+    ///
+    /// # Errors
+    /// When it does not, with all that it said.
+    pub fn must(&self, arguments: &[&str]) -> Result<Said> {
+        let said = self.lockstep(arguments)?;
+        if said.code != 0 {
+            bail!(
+                "lockstep {} ended with {}:\n{}{}",
+                arguments.join(" "),
+                said.code,
+                said.stdout,
+                said.stderr
+            );
+        }
+        Ok(said)
+    }
+
+    /// The one JSON document that `lockstep … --output json` answers with.
+    ///
+    /// # Errors
+    /// When it fails or answers something else.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        let mut with_output = vec!["--output", "json"];
+        with_output.extend(arguments);
+        let said = self.must(&with_output)?;
+        serde_json::from_str(&said.stdout).with_context(|| format!("not JSON: {}", said.stdout))
+    }
+
+    /// Builds an image of the example application; it is removed with the stage.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn image(&mut self, version: &str, schema: u32, environment: &[(&str, &str)]) -> Result<String> {
+        let tag = format!("{}:{version}", self.application);
+        self.docker.build_notes(&tag, schema, environment)?;
+        self.images.push(tag.clone());
+        Ok(tag)
+    }
+
+    /// The load of the demonstration, on the site.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn load(&self, rate_per_second: u32) -> Result<Load> {
+        Ok(Load::start(Settings::notes(self.site, rate_per_second))?)
+    }
+
+    /// Kills nothing and starts it again: for after a kill.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_coordinator(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.coordinator = start_coordinator(&self.directory, environment)?;
+        Ok(())
+    }
+
+    /// As [`Stage::start_coordinator`].
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_agent(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.agent = start_agent(&self.directory, environment)?;
+        Ok(())
+    }
+
+    /// Waits until the coordinator has the agent's session.
+    ///
+    /// # Errors
+    /// When it never has.
+    pub fn wait_for_agent(&self) -> Result<()> {
+        until("the agent is connected", READY_LIMIT, || {
+            let hosts = self.json(&["host", "list"])?;
+            Ok(hosts.to_string().contains("\"connected\""))
+        })
+        .with_context(|| format!("the agent said:\n{}", self.agent.tail()))
+    }
+
+    /// The project's declaration, to be changed by a test.
+    pub fn deployment_yml(&self) -> PathBuf {
+        self.directory.join("project/deployment.yml")
+    }
+
+    pub fn env_file(&self) -> PathBuf {
+        self.directory.join("project/.env.production")
+    }
+
+    /// The label that every container of this stage has.
+    pub fn label(&self) -> String {
+        format!("lockstep.environment={}/production", self.application)
+    }
+
+    pub fn bridge(&self) -> IpAddr {
+        self.bridge
+    }
+}
+
+impl Drop for Stage {
+    #[expect(
+        clippy::let_underscore_must_use,
+        reason = "a stage that falls should say why it fell, not what it left"
+    )]
+    fn drop(&mut self) {
+        let _ = self.agent.stop();
+        let _ = self.coordinator.stop();
+        let _ = self.docker.remove_containers(&self.label());
+        for image in &self.images {
+            let _ = self.docker.remove_image(image);
+        }
+    }
+}
+
+fn make_directories(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        fs::remove_dir_all(directory).with_context(|| format!("cannot empty {}", directory.display()))?;
+    }
+    fs::create_dir_all(directory.join("project"))?;
+    fs::DirBuilder::new().mode(0o700).create(directory.join("coordinator"))?;
+    // nginx's workers look for the switch file below it.
+    fs::DirBuilder::new().mode(0o711).create(directory.join("agent"))?;
+    let_enter("www-data", directory)
+}
+
+fn write_project(directory: &Path, setting: &Setting, site: SocketAddr, postgres: &Postgres) -> Result<()> {
+    let Setting { application, bake, drain } = setting;
+    let project = directory.join("project");
+    let backups = directory.join("backups");
+    let declaration = format!(
+        "app: {application}\n\
+         image: {{ repository: {application} }}\n\
+         processes:\n  \
+           web: {{ port: 8080, health: {{ path: /health, timeout: 10s }}, memory: 128Mi, stop_grace: 5s }}\n  \
+           worker: {{ command: [work], role: worker, memory: 64Mi, stop_grace: 5s }}\n\
+         database:\n  \
+           postgres: {{ url_from: DATABASE_URL }}\n  \
+           migrations: {{ path: /migrations }}\n  \
+           snapshot: {{ directory: {}, keep: 3 }}\n\
+         deploy: {{ bake: {bake}, drain: {drain} }}\n\
+         environments:\n  \
+           production:\n    \
+             url: http://{site}\n    \
+             mode: production\n    \
+             env_file: .env.production\n    \
+             required: [DATABASE_URL]\n",
+        backups.display()
+    );
+    fs::write(project.join("deployment.yml"), declaration)?;
+    let secrets = format!("ENVIRONMENT=production\nDATABASE_URL={}\n", postgres.url());
+    write_private(&project.join(".env.production"), &secrets)
+}
+
+/// A file that only its owner reads.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn start_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
+    let own = directory.join("coordinator");
+    let address = own.join("address");
+    let listen = match fs::read_to_string(directory.join("listen")) {
+        Ok(listen) => listen,
+        Err(_) => {
+            let listen = format!("127.0.0.1:{}", free_port([127, 0, 0, 1].into())?);
+            fs::write(directory.join("listen"), &listen)?;
+            listen
+        }
+    };
+    if address.exists() {
+        fs::remove_file(&address)?;
+    }
+    let mut command = Command::new(built("lockstep-coordinator")?);
+    command.arg("--directory").arg(&own).args(["--listen", &listen]).envs(environment.iter().copied());
+    let mut process = Process::start(&mut command, &directory.join("coordinator.log"))?;
+    process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(address.exists()))?;
+    Ok(process)
+}
+
+fn start_agent(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
+    let mut command = Command::new(built("lockstep-agent")?);
+    command.arg("run").arg("--directory").arg(directory.join("agent")).envs(environment.iter().copied());
+    Process::start(&mut command, &directory.join("agent.log"))
+}
+
+fn coordinator_address(directory: &Path) -> Result<String> {
+    Ok(fs::read_to_string(directory.join("coordinator/address"))?.trim().to_owned())
+}
+
+fn command(directory: &Path, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(built("lockstep")?);
+    command
+        .args(arguments)
+        .current_dir(directory.join("project"))
+        .env("LOCKSTEP_CREDENTIAL", directory.join("operator"))
+        .env_remove("LOCKSTEP_COORDINATOR")
+        .env_remove("GITHUB_STEP_SUMMARY");
+    Ok(command)
+}
+
+fn say(mut command: Command) -> Result<Said> {
+    let output = command.output().context("cannot run lockstep")?;
+    Ok(Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn log_in(directory: &Path) -> Result<()> {
+    let token = fs::read_to_string(directory.join("coordinator/operator.token"))?;
+    let address = coordinator_address(directory)?;
+    run_with_input(&mut command(directory, &["login", "--coordinator", &address])?, &token)?;
+    Ok(())
+}
+
+fn write_agent_settings(directory: &Path, nginx: &Nginx) -> Result<()> {
+    let settings = format!(
+        "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\n",
+        nginx.binary(),
+        nginx.configuration(),
+        nginx.sites_directory()
+    );
+    fs::write(directory.join("agent/agent.toml"), settings)?;
+    Ok(())
+}
+
+fn join(directory: &Path, address: IpAddr) -> Result<()> {
+    let token = say(command(directory, &["--output", "json", "host", "token", "--name", "app-1"])?)?;
+    let answer: Value = serde_json::from_str(&token.stdout)
+        .with_context(|| format!("host token said {} {}", token.stdout, token.stderr))?;
+    let token = answer["token"].as_str().context("host token gave no token")?;
+    let mut command = Command::new(built("lockstep-agent")?);
+    command
+        .arg("join")
+        .arg("--directory")
+        .arg(directory.join("agent"))
+        .args(["--coordinator", &coordinator_address(directory)?])
+        .args(["--address", &address.to_string()]);
+    run_with_input(&mut command, token)?;
+    Ok(())
+}
