@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lockstep_core::id::Digest;
+
 use anyhow::Context;
 
 use crate::bed::program::run;
@@ -55,7 +57,9 @@ impl Docker {
     /// Builds the example application and its image; gives the image's id.
     pub fn build_notes(self, tag: &str, schema: u32, environment: &[(&str, &str)]) -> anyhow::Result<String> {
         let mut command = Command::new(notes_directory().join("image.sh"));
-        command.args([tag, "--schema", &schema.to_string()]);
+        // Every release has a commit of its own, as releases do.
+        let commit = format!("org.opencontainers.image.revision={}", &Digest::of(tag.as_bytes()).hex()[..40]);
+        command.args([tag, "--schema", &schema.to_string(), "--label", &commit]);
         for (key, value) in environment {
             command.arg("--env").arg(format!("{key}={value}"));
         }
