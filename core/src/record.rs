@@ -317,6 +317,8 @@ pub enum OpenKind {
 pub enum Wish {
     None,
     Cancel { by: OperatorName },
+    /// Of a deployment that was stuck: that its undo is tried again.
+    Retry { by: OperatorName },
 }
 
 impl Open {
