@@ -1,0 +1,31 @@
+//! A step as it was handed to this host.
+
+use lockstep_core::fence::Token;
+use lockstep_core::id::Digest;
+use lockstep_core::journal::StepKey;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
+use lockstep_core::time::Millis;
+
+/// One assignment. The same key is the same work, whoever sends it and under whatever token.
+#[derive(Debug, Clone)]
+pub struct Assignment {
+    pub token: Token,
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    pub action: Option<Action>,
+    /// After this long, counted from its beginning, the step is given up.
+    pub limit: Millis,
+    /// W3C Trace Context of the step's span.
+    pub traceparent: String,
+}
+
+impl Assignment {
+    /// The digest by which the same work is recognised: whose step it is, and all that it does.
+    pub fn digest(&self) -> Digest {
+        let action = self.action.as_ref().map(Action::digest);
+        let action = action.as_ref().map_or("nothing", Digest::as_str);
+        Digest::of(format!("{}\n{}\n{action}", self.environment, self.key).as_bytes())
+    }
+}

@@ -1,0 +1,162 @@
+//! Where the agent keeps what is its own, and that only one agent process does at a time.
+//!
+//! What must stay true: keys, certificates, journal and step logs are for the agent's user alone; only
+//! the switch files' folder may be looked into by others, because nginx's workers test for the files.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// The agent's directory, held by this process.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// The lock lives as long as the open file does.
+    _lock: File,
+}
+
+/// Why the directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    #[error("cannot make {}", path.display())]
+    Make { path: PathBuf, source: std::io::Error },
+    #[error("cannot lock {}", path.display())]
+    Lock { path: PathBuf, source: std::io::Error },
+    #[error("another agent runs in {}", path.display())]
+    Taken { path: PathBuf },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+}
+
+impl Directory {
+    /// Makes what is missing and takes the directory for this process.
+    ///
+    /// # Errors
+    /// When it cannot be made, or another agent has it.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        // Nginx's workers pass through here to the switch files; they cannot list it.
+        make(path, 0o711)?;
+        let path =
+            path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
+        let lock = take(&path)?;
+        let directory = Self { path, _lock: lock };
+        make(&directory.traffic(), 0o755)?;
+        make(&directory.slots(), 0o700)?;
+        make(&directory.steps(), 0o700)?;
+        Ok(directory)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.path.join("agent.toml")
+    }
+
+    pub fn key(&self) -> PathBuf {
+        self.path.join("key.pem")
+    }
+
+    pub fn certificate(&self) -> PathBuf {
+        self.path.join("certificate.pem")
+    }
+
+    pub fn authority(&self) -> PathBuf {
+        self.path.join("authority.pem")
+    }
+
+    pub fn identity(&self) -> PathBuf {
+        self.path.join("identity.toml")
+    }
+
+    pub fn journal(&self) -> PathBuf {
+        self.path.join("journal.sqlite")
+    }
+
+    /// The complete output of steps.
+    pub fn steps(&self) -> PathBuf {
+        self.path.join("steps")
+    }
+
+    /// The switch files.
+    pub fn traffic(&self) -> PathBuf {
+        self.path.join("traffic")
+    }
+
+    /// What each slot's containers read: `live` or `standby`.
+    pub fn slots(&self) -> PathBuf {
+        self.path.join("slots")
+    }
+
+    /// Puts `content` into `path`, for the agent's user alone, whole or not at all, and on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path, content: &str) -> Result<(), DirectoryError> {
+        let failed = |source| DirectoryError::Write { path: path.to_owned(), source };
+        let beside = path.with_extension("new");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)
+            .map_err(failed)?;
+        file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        std::fs::rename(&beside, path).map_err(failed)?;
+        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(failed)
+    }
+}
+
+fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    let failed = |source| DirectoryError::Make { path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
+    // The process's mask may have taken bits that nginx needs.
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
+}
+
+fn take(directory: &Path) -> Result<File, DirectoryError> {
+    let failed = |source| DirectoryError::Lock { path: directory.to_owned(), source };
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(directory.join("agent.lock"))
+        .map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DirectoryError::Taken { path: directory.to_owned() }),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn one_process_at_a_time_and_nobody_reads_what_is_not_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent");
+        let held = Directory::open(&path).unwrap();
+        assert!(matches!(Directory::open(&path), Err(DirectoryError::Taken { .. })));
+        held.write(&held.key(), "secret").unwrap();
+        assert_eq!(mode(&path), 0o711);
+        assert_eq!(mode(&held.key()), 0o600);
+        assert_eq!(mode(&held.traffic()), 0o755);
+        assert_eq!(mode(&held.steps()), 0o700);
+        drop(held);
+        assert!(Directory::open(&path).is_ok());
+    }
+}

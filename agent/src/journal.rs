@@ -1,0 +1,371 @@
+//! What this host was asked to do and what became of it, in one SQLite file with the
+//! [marks](crate::fence) of its environments.
+//!
+//! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
+//! step is written down as running before its effect and as ended after it; an outcome that was written
+//! once is the answer from then on; a "do" whose undo was ever accepted does not begin again. The row
+//! of the undo is that tombstone.
+
+use std::path::Path;
+
+use lockstep_core::fence::Token;
+use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::stored;
+use lockstep_crashpoint::reach;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::Mutex;
+
+use crate::assignment::Assignment;
+use crate::fence::{self, Mark};
+
+mod rows;
+
+use rows::State;
+
+/// The version of the tables below.
+const SCHEMA_VERSION: i64 = 1;
+
+/// The deployments whose steps are remembered; older ones ended long ago.
+const DEPLOYMENTS_KEPT: u32 = 1000;
+
+const SCHEMA: &str = "
+CREATE TABLE mark (
+    environment TEXT PRIMARY KEY,
+    cluster TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    said TEXT
+) STRICT;
+CREATE TABLE step (
+    deployment TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    direction TEXT NOT NULL CHECK (direction IN ('do', 'undo')),
+    environment TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    said TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('accepted', 'running', 'interrupted', 'done', 'failed')),
+    outcome BLOB,
+    settled INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (deployment, step, direction)
+) STRICT;
+CREATE INDEX step_unsettled ON step (deployment) WHERE settled = 0;
+PRAGMA user_version = 1;
+";
+
+/// What became of a step.
+pub type Outcome = Result<Finding, StepFailure>;
+
+/// The journal of this host.
+#[derive(Debug)]
+pub struct Journal {
+    /// One connection, and one transaction at a time: callers wait their turn.
+    connection: Mutex<SqliteConnection>,
+}
+
+/// What to do with an assignment that was offered.
+#[derive(Debug, PartialEq)]
+pub enum Acceptance {
+    /// It is to be carried out: it never began, or it was interrupted, or it is another attempt at an undo.
+    Begin,
+    /// It runs in this process; its report goes out under the newer token.
+    Attached,
+    /// It has ended; this is the answer, once more.
+    Ended(Outcome),
+    Refused(Refusal),
+}
+
+/// Why an assignment is not carried out.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error(transparent)]
+    Fence(#[from] fence::Refusal),
+    #[error("{key} came before, with other work")]
+    OtherWork { key: StepKey },
+    #[error("{key} has been undone, so it does not begin again")]
+    Undone { key: StepKey },
+}
+
+/// Whether a step that was accepted may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beginning {
+    Begun,
+    /// A newer message came for its environment, or its undo did: it must not.
+    Withdrawn,
+}
+
+/// Where a step stands, for a driver that asks.
+#[derive(Debug, PartialEq)]
+pub enum Standing {
+    Ended(Outcome),
+    /// In this process; its report will come.
+    Running,
+    /// Nothing is done for it, and nothing will be under an older token.
+    Idle(Idle),
+}
+
+/// Why nothing is done for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Idle {
+    Unheard,
+    Accepted,
+    /// It was running when an earlier process of this agent ended. It has perhaps happened: only carrying
+    /// it out again, which converges, makes it certain.
+    Interrupted,
+}
+
+/// An outcome that the coordinator has perhaps not seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    pub token: Token,
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("cannot use the journal")]
+    Sql(#[from] sqlx::Error),
+    #[error("the journal is of version {found}; this agent reads up to {SCHEMA_VERSION}")]
+    Newer { found: i64 },
+    #[error("the journal is damaged: {what}")]
+    Damaged { what: String },
+    #[error("{key} is not in the journal")]
+    Missing { key: StepKey },
+}
+
+impl Journal {
+    /// Opens the journal at `path`, and makes it where there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or is of a newer version.
+    pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        let mut connection = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .disable_statement_logging()
+            .connect()
+            .await?;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
+        match found {
+            0 => {
+                sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+            }
+            SCHEMA_VERSION => {}
+            found => return Err(JournalError::Newer { found }),
+        }
+        transaction.commit().await?;
+        Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Writes down that nothing runs: an earlier process has ended with whatever it was doing.
+    /// Says which steps were interrupted.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn interrupt(&self) -> Result<Vec<(StepKey, EnvironmentKey)>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let interrupted = rows::interrupt(&mut transaction).await?;
+        rows::prune(&mut transaction, DEPLOYMENTS_KEPT).await?;
+        transaction.commit().await?;
+        Ok(interrupted)
+    }
+
+    /// Raises the mark to the assignment's token and takes the assignment on, in one transaction.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written: then nothing was taken on.
+    pub async fn accept(&self, assignment: &Assignment) -> Result<Acceptance, JournalError> {
+        let said = assignment.digest();
+        let offered = Mark { token: assignment.token.clone(), said: Some(said) };
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let acceptance = match raise(&mut transaction, &assignment.environment, &offered).await? {
+            Err(refusal) => Acceptance::Refused(refusal.into()),
+            Ok(()) => take_on(&mut transaction, assignment).await?,
+        };
+        transaction.commit().await?;
+        drop(connection);
+        if acceptance == Acceptance::Begin {
+            reach(|| format!("agent: accepted {}", brief(&assignment.key)));
+        }
+        Ok(acceptance)
+    }
+
+    /// Raises the mark to `token`, then says where `keys` stand. The report of one that runs will carry
+    /// `token`.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written.
+    pub async fn ask(
+        &self,
+        token: &Token,
+        environment: &EnvironmentKey,
+        keys: &[StepKey],
+    ) -> Result<Result<Vec<(StepKey, Standing)>, Refusal>, JournalError> {
+        let offered = Mark { token: token.clone(), said: None };
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        if let Err(refusal) = raise(&mut transaction, environment, &offered).await? {
+            return Ok(Err(refusal.into()));
+        }
+        let mut standings = Vec::with_capacity(keys.len());
+        for key in keys {
+            let standing = match rows::step(&mut transaction, key).await? {
+                None => Standing::Idle(Idle::Unheard),
+                Some(row) => match row.state {
+                    State::Accepted => Standing::Idle(Idle::Accepted),
+                    State::Interrupted => Standing::Idle(Idle::Interrupted),
+                    State::Running => {
+                        rows::retoken(&mut transaction, key, token).await?;
+                        Standing::Running
+                    }
+                    State::Ended(outcome) => Standing::Ended(outcome),
+                },
+            };
+            standings.push((key.clone(), standing));
+        }
+        transaction.commit().await?;
+        Ok(Ok(standings))
+    }
+
+    /// Writes down that the step runs, unless something newer has come since it was accepted.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written: then the step must not begin.
+    pub async fn begin(&self, key: &StepKey) -> Result<Beginning, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
+        let mark = rows::mark(&mut transaction, &row.environment).await?;
+        let is_newest = mark.is_some_and(|mark| mark.token == row.token);
+        if !is_newest || has_tombstone(&mut transaction, key).await? {
+            return Ok(Beginning::Withdrawn);
+        }
+        rows::set_running(&mut transaction, key).await?;
+        transaction.commit().await?;
+        drop(connection);
+        reach(|| format!("agent: running {}", brief(key)));
+        Ok(Beginning::Begun)
+    }
+
+    /// Writes down what became of the step. What is given back is what to report, under the newest token
+    /// that spoke of it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written: then the step counts as running until this process ends.
+    pub async fn finish(&self, key: &StepKey, outcome: Outcome) -> Result<Ended, JournalError> {
+        reach(|| format!("agent: effect {}", brief(key)));
+        let (state, content) = match &outcome {
+            Ok(finding) => ("done", stored::encode(finding)),
+            Err(failure) => ("failed", stored::encode(failure)),
+        };
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
+        rows::set_ended(&mut transaction, key, state, &content).await?;
+        transaction.commit().await?;
+        drop(connection);
+        reach(|| format!("agent: {state} {}", brief(key)));
+        Ok(Ended { token: row.token, key: key.clone(), environment: row.environment, outcome })
+    }
+
+    /// The outcomes that the coordinator has perhaps not seen.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn unsettled(&self) -> Result<Vec<Ended>, JournalError> {
+        rows::unsettled(&mut *self.connection.lock().await).await
+    }
+
+    /// The coordinator has this outcome.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn settle(&self, key: &StepKey) -> Result<(), JournalError> {
+        rows::settle(&mut *self.connection.lock().await, key).await
+    }
+}
+
+async fn raise(
+    transaction: &mut Transaction<'_, Sqlite>,
+    environment: &EnvironmentKey,
+    offered: &Mark,
+) -> Result<Result<(), fence::Refusal>, JournalError> {
+    let seen = rows::mark(transaction, environment).await?;
+    match fence::raise(seen.as_ref(), offered) {
+        Err(refusal) => Ok(Err(refusal)),
+        Ok(raised) => {
+            if let Some(mark) = raised {
+                rows::set_mark(transaction, environment, &mark).await?;
+            }
+            Ok(Ok(()))
+        }
+    }
+}
+
+/// What becomes of an assignment that the fence lets pass.
+async fn take_on(
+    transaction: &mut Transaction<'_, Sqlite>,
+    assignment: &Assignment,
+) -> Result<Acceptance, JournalError> {
+    let key = &assignment.key;
+    if has_tombstone(transaction, key).await? {
+        return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() }));
+    }
+    let Some(row) = rows::step(transaction, key).await? else {
+        rows::insert(transaction, assignment).await?;
+        return Ok(Acceptance::Begin);
+    };
+    if row.said != assignment.digest() {
+        return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));
+    }
+    let is_newer = row.token != assignment.token;
+    if is_newer {
+        rows::retoken(transaction, key, &assignment.token).await?;
+    }
+    match row.state {
+        State::Ended(Err(_)) if is_newer && key.direction == Direction::Undo => {
+            rows::set_accepted(transaction, key).await?;
+            Ok(Acceptance::Begin)
+        }
+        State::Ended(outcome) => Ok(Acceptance::Ended(outcome)),
+        State::Running => Ok(Acceptance::Attached),
+        State::Accepted | State::Interrupted => Ok(Acceptance::Begin),
+    }
+}
+
+/// Whether `key` is a "do" whose undo was accepted.
+async fn has_tombstone(
+    transaction: &mut Transaction<'_, Sqlite>,
+    key: &StepKey,
+) -> Result<bool, JournalError> {
+    match key.direction {
+        Direction::Undo => Ok(false),
+        Direction::Do => {
+            let undo = StepKey { direction: Direction::Undo, ..key.clone() };
+            Ok(rows::step(transaction, &undo).await?.is_some())
+        }
+    }
+}
+
+fn missing(key: &StepKey) -> JournalError {
+    JournalError::Missing { key: key.clone() }
+}
+
+/// The step without its deployment: the same from run to run.
+fn brief(key: &StepKey) -> String {
+    let direction = match key.direction {
+        Direction::Do => "do",
+        Direction::Undo => "undo",
+    };
+    format!("{} {direction}", key.step)
+}

@@ -1,0 +1,152 @@
+//! `agent.toml` as typed, then as meant: one checked value, made once at the start. Nothing else in
+//! this crate reads a setting from a file or from the environment.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// What stands in `agent.toml`, with every default filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub nginx: NginxSettings,
+    pub docker: DockerSettings,
+    pub postgres: PostgresSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NginxSettings {
+    pub binary: PathBuf,
+    /// The main file, as `nginx -c` takes it.
+    pub configuration: PathBuf,
+    /// The folder that the main file includes, where sites are put.
+    pub sites: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerSettings {
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresSettings {
+    /// Where `pg_dump` is; without it the newest that Debian has.
+    pub binaries: Option<PathBuf>,
+}
+
+/// `agent.toml` as typed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Typed {
+    nginx: NginxSettings,
+    docker: DockerSettings,
+    postgres: PostgresSettings,
+}
+
+impl Default for NginxSettings {
+    fn default() -> Self {
+        Self {
+            binary: "/usr/sbin/nginx".into(),
+            configuration: "/etc/nginx/nginx.conf".into(),
+            sites: "/etc/nginx/conf.d".into(),
+        }
+    }
+}
+
+impl Default for DockerSettings {
+    fn default() -> Self {
+        Self { socket: "/var/run/docker.sock".into() }
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot understand {}", path.display())]
+    Parse { path: PathBuf, source: toml::de::Error },
+    #[error("{} cannot be used: {}", path.display(), problems.join("; "))]
+    Wrong { path: PathBuf, problems: Vec<String> },
+}
+
+impl Settings {
+    /// Reads `path`; a file that is not there means every default.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has a key that is not known, or a path that is not absolute.
+    pub fn read(path: &Path) -> Result<Self, SettingsError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(SettingsError::Read { path: path.to_owned(), source }),
+        };
+        let typed: Typed =
+            toml::from_str(&text).map_err(|source| SettingsError::Parse { path: path.to_owned(), source })?;
+        typed.checked().map_err(|problems| SettingsError::Wrong { path: path.to_owned(), problems })
+    }
+}
+
+impl Typed {
+    fn checked(self) -> Result<Settings, Vec<String>> {
+        let Self { nginx, docker, postgres } = self;
+        let paths = [
+            ("nginx.binary", Some(&nginx.binary)),
+            ("nginx.configuration", Some(&nginx.configuration)),
+            ("nginx.sites", Some(&nginx.sites)),
+            ("docker.socket", Some(&docker.socket)),
+            ("postgres.binaries", postgres.binaries.as_ref()),
+        ];
+        let problems: Vec<String> = paths
+            .into_iter()
+            .filter_map(|(key, path)| Some((key, path?)))
+            .filter(|(_, path)| !path.is_absolute())
+            .map(|(key, path)| format!("{key} is {path:?}, and must be an absolute path"))
+            .collect();
+        if problems.is_empty() { Ok(Settings { nginx, docker, postgres }) } else { Err(problems) }
+    }
+}
+
+/// What the log shows, from `LOCKSTEP_LOG`: `info` unless it says something else.
+pub fn log_filter() -> String {
+    std::env::var("LOCKSTEP_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "info".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::read(&path).map_err(|error| match error {
+            SettingsError::Parse { source, .. } => source.to_string(),
+            other @ (SettingsError::Read { .. } | SettingsError::Wrong { .. }) => other.to_string(),
+        })
+    }
+
+    #[test]
+    fn no_file_and_an_empty_file_mean_the_defaults() {
+        let defaults = Settings::read(Path::new("/nonexistent/agent.toml")).unwrap();
+        assert_eq!(defaults.nginx.configuration, Path::new("/etc/nginx/nginx.conf"));
+        assert_eq!(read(""), Ok(defaults));
+    }
+
+    #[test]
+    fn a_part_may_be_set_alone() {
+        let settings = read("[nginx]\nsites = \"/srv/sites\"\n").unwrap();
+        assert_eq!(settings.nginx.sites, Path::new("/srv/sites"));
+        assert_eq!(settings.nginx.binary, Path::new("/usr/sbin/nginx"));
+    }
+
+    #[test]
+    fn a_key_that_is_not_known_is_refused_and_so_is_a_relative_path() {
+        assert!(read("[nginx]\nbinery = \"/x\"\n").unwrap_err().contains("binery"));
+        assert!(read("[ngnix]\n").unwrap_err().contains("ngnix"));
+        let wrong = read("[nginx]\nbinary = \"nginx\"\n[docker]\nsocket = \"s\"\n").unwrap_err();
+        assert!(wrong.contains("nginx.binary") && wrong.contains("docker.socket"), "{wrong}");
+    }
+}

@@ -1,0 +1,250 @@
+//! The journal on a real file: what was written stands after the process has gone, and what may not
+//! follow is refused.
+
+use std::path::Path;
+
+use lockstep_agent::assignment::Assignment;
+use lockstep_agent::fence;
+use lockstep_agent::journal::{Acceptance, Beginning, Idle, Journal, JournalError, Refusal, Standing};
+use lockstep_core::fence::Token;
+use lockstep_core::id::StepId;
+use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
+use lockstep_core::record::Slot;
+use lockstep_core::time::Millis;
+
+const OURS: &str = "cl_01JBQR2KXYZ987654321012345";
+const OTHER: &str = "cl_01JBQR2KXYZ987654321012346";
+
+fn token(epoch: u64, seq: u64) -> Token {
+    Token { cluster: OURS.parse().unwrap(), epoch, seq }
+}
+
+fn key(step: u16, direction: Direction) -> StepKey {
+    StepKey { deployment: "dep_01JBQR2KXYZ987654321012345".parse().unwrap(), step: StepId(step), direction }
+}
+
+fn environment() -> EnvironmentKey {
+    "notes/production".parse().unwrap()
+}
+
+fn assignment(key: StepKey, token: Token) -> Assignment {
+    Assignment {
+        token,
+        key,
+        environment: environment(),
+        action: Some(Action::StopSlot { slot: Slot::Blue }),
+        limit: Millis::from_secs(30),
+        traceparent: String::new(),
+    }
+}
+
+fn do_step(step: u16, token: Token) -> Assignment {
+    assignment(key(step, Direction::Do), token)
+}
+
+fn undo_step(step: u16, token: Token) -> Assignment {
+    assignment(key(step, Direction::Undo), token)
+}
+
+fn said(text: &str) -> Finding {
+    Finding { said: text.to_owned(), ..Finding::default() }
+}
+
+struct Bed {
+    folder: tempfile::TempDir,
+    journal: Journal,
+}
+
+impl Bed {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&path(folder.path())).await.unwrap();
+        Self { folder, journal }
+    }
+
+    /// As after `kill -9` and a new start.
+    async fn restarted(self) -> Self {
+        let Self { folder, journal } = self;
+        drop(journal);
+        let journal = Journal::open(&path(folder.path())).await.unwrap();
+        journal.interrupt().await.unwrap();
+        Self { folder, journal }
+    }
+
+    async fn accept(&self, assignment: &Assignment) -> Acceptance {
+        self.journal.accept(assignment).await.unwrap()
+    }
+
+    async fn begin(&self, key: &StepKey) -> Beginning {
+        self.journal.begin(key).await.unwrap()
+    }
+
+    async fn ask(&self, token: Token, key: &StepKey) -> Standing {
+        let answer = self.journal.ask(&token, &environment(), std::slice::from_ref(key)).await.unwrap();
+        answer.unwrap().remove(0).1
+    }
+}
+
+fn path(folder: &Path) -> std::path::PathBuf {
+    folder.join("journal.sqlite")
+}
+
+#[tokio::test]
+async fn a_step_sent_again_has_the_outcome_that_it_had_also_after_a_restart() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    assert_eq!(bed.accept(&step).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
+    assert_eq!(ended.token, token(1, 2));
+
+    assert_eq!(bed.accept(&step).await, Acceptance::Ended(Ok(said("well"))));
+    let bed = bed.restarted().await;
+    assert_eq!(bed.accept(&do_step(1, token(2, 1))).await, Acceptance::Ended(Ok(said("well"))));
+    assert_eq!(bed.ask(token(3, 1), &step.key).await, Standing::Ended(Ok(said("well"))));
+}
+
+#[tokio::test]
+async fn the_fence_holds_after_a_restart() {
+    let bed = Bed::new().await;
+    assert_eq!(bed.ask(token(4, 7), &key(1, Direction::Do)).await, Standing::Idle(Idle::Unheard));
+    let bed = bed.restarted().await;
+    for (late, refused) in [(token(3, 9), true), (token(4, 6), true), (token(4, 8), false)] {
+        let acceptance = bed.accept(&do_step(1, late.clone())).await;
+        assert_eq!(matches!(acceptance, Acceptance::Refused(Refusal::Fence(_))), refused, "{late}");
+    }
+    let foreign = Token { cluster: OTHER.parse().unwrap(), epoch: 99, seq: 1 };
+    assert!(matches!(bed.accept(&do_step(2, foreign)).await, Acceptance::Refused(Refusal::Fence(_))));
+}
+
+#[tokio::test]
+async fn each_environment_has_a_fence_of_its_own() {
+    let bed = Bed::new().await;
+    assert_eq!(bed.accept(&do_step(1, token(9, 9))).await, Acceptance::Begin);
+    let mut staging = do_step(1, token(1, 1));
+    staging.environment = "notes/staging".parse().unwrap();
+    staging.key.deployment = "dep_01JBQR2KXYZ987654321012399".parse().unwrap();
+    assert_eq!(bed.accept(&staging).await, Acceptance::Begin);
+}
+
+#[tokio::test]
+async fn the_same_token_with_other_content_is_an_error_and_not_a_repeat() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    assert_eq!(bed.accept(&step).await, Acceptance::Begin);
+    let other = Assignment { action: Some(Action::StopSlot { slot: Slot::Green }), ..step.clone() };
+    let refused = bed.accept(&other).await;
+    assert!(
+        matches!(refused, Acceptance::Refused(Refusal::Fence(fence::Refusal::OtherContent { .. }))),
+        "{refused:?}"
+    );
+    // Nor is the same step with other work, under a token of its own.
+    let other = Assignment { token: token(1, 3), ..other };
+    assert!(matches!(bed.accept(&other).await, Acceptance::Refused(Refusal::OtherWork { .. })));
+}
+
+#[tokio::test]
+async fn what_was_undone_does_not_begin_again() {
+    let bed = Bed::new().await;
+    // The undo overtakes a "do" that this host has never heard of.
+    assert_eq!(bed.accept(&undo_step(1, token(1, 4))).await, Acceptance::Begin);
+    let late = bed.accept(&do_step(1, token(1, 2))).await;
+    assert!(matches!(late, Acceptance::Refused(Refusal::Fence(_))), "{late:?}");
+    let bed = bed.restarted().await;
+    let late = bed.accept(&do_step(1, token(2, 1))).await;
+    assert!(matches!(late, Acceptance::Refused(Refusal::Undone { .. })), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_do_that_waits_is_withdrawn_when_its_undo_or_a_successor_comes() {
+    let bed = Bed::new().await;
+    let waiting = do_step(1, token(1, 2));
+    assert_eq!(bed.accept(&waiting).await, Acceptance::Begin);
+    assert_eq!(bed.accept(&undo_step(1, token(1, 4))).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&waiting.key).await, Beginning::Withdrawn);
+
+    let waiting = do_step(2, token(1, 6));
+    assert_eq!(bed.accept(&waiting).await, Acceptance::Begin);
+    assert_eq!(bed.ask(token(2, 1), &waiting.key).await, Standing::Idle(Idle::Accepted));
+    assert_eq!(bed.begin(&waiting.key).await, Beginning::Withdrawn);
+    // The successor sends it again: the same work under its own token.
+    assert_eq!(bed.accept(&do_step(2, token(2, 2))).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&waiting.key).await, Beginning::Begun);
+}
+
+#[tokio::test]
+async fn a_step_that_runs_is_joined_and_reported_under_the_newest_token() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    assert_eq!(bed.accept(&step).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.accept(&step).await, Acceptance::Attached);
+    assert_eq!(bed.ask(token(2, 1), &step.key).await, Standing::Running);
+    assert_eq!(bed.accept(&do_step(1, token(2, 2))).await, Acceptance::Attached);
+    let ended = bed.journal.finish(&step.key, Err(StepFailure::new("it broke"))).await.unwrap();
+    assert_eq!(ended.token, token(2, 2));
+    // A "do" that failed has failed, whoever asks again.
+    let again = bed.accept(&do_step(1, token(2, 3))).await;
+    assert_eq!(again, Acceptance::Ended(Err(StepFailure::new("it broke"))));
+}
+
+#[tokio::test]
+async fn what_ran_when_the_process_ended_is_interrupted_and_carried_out_again() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    assert_eq!(bed.accept(&step).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    let bed = bed.restarted().await;
+    assert_eq!(bed.ask(token(1, 2), &step.key).await, Standing::Idle(Idle::Interrupted));
+    assert_eq!(bed.accept(&step).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+}
+
+#[tokio::test]
+async fn a_failed_undo_is_tried_again_under_a_newer_token_only() {
+    let bed = Bed::new().await;
+    let undo = undo_step(1, token(1, 4));
+    let failed = StepFailure::new("nginx did not answer");
+    assert_eq!(bed.accept(&undo).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&undo.key).await, Beginning::Begun);
+    bed.journal.finish(&undo.key, Err(failed.clone())).await.unwrap();
+    assert_eq!(bed.accept(&undo).await, Acceptance::Ended(Err(failed)));
+    assert_eq!(bed.accept(&undo_step(1, token(1, 6))).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&undo.key).await, Beginning::Begun);
+    bed.journal.finish(&undo.key, Ok(said("back"))).await.unwrap();
+    assert_eq!(bed.accept(&undo_step(1, token(1, 8))).await, Acceptance::Ended(Ok(said("back"))));
+}
+
+#[tokio::test]
+async fn an_outcome_is_unsettled_until_the_coordinator_has_it() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    bed.begin(&step.key).await;
+    assert_eq!(bed.journal.unsettled().await.unwrap(), []);
+    let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
+    let bed = bed.restarted().await;
+    assert_eq!(bed.journal.unsettled().await.unwrap(), [ended]);
+    bed.journal.settle(&step.key).await.unwrap();
+    assert_eq!(bed.journal.unsettled().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_newer_journal_is_refused_and_a_commit_is_on_the_disk() {
+    use std::process::Command;
+
+    let bed = Bed::new().await;
+    let Bed { folder, journal } = bed;
+    drop(journal);
+    let sqlite = |sql: &str| {
+        let output = Command::new("sqlite3").arg(path(folder.path())).arg(sql).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(sqlite("PRAGMA journal_mode"), "wal");
+    sqlite("PRAGMA user_version = 2");
+    let refused = Journal::open(&path(folder.path())).await;
+    assert!(matches!(refused, Err(JournalError::Newer { found: 2 })), "{refused:?}");
+}
