@@ -286,12 +286,12 @@ impl Journal {
         rows::unsettled(&mut *self.connection.lock().await).await
     }
 
-    /// The coordinator has this outcome.
+    /// The coordinator has the outcome of `key` that went out under `token`.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn settle(&self, key: &StepKey) -> Result<(), JournalError> {
-        rows::settle(&mut *self.connection.lock().await, key).await
+    pub async fn settle(&self, key: &StepKey, token: &Token) -> Result<(), JournalError> {
+        rows::settle(&mut *self.connection.lock().await, key, token).await
     }
 }
 

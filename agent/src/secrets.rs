@@ -133,7 +133,7 @@ mod tests {
         let (second, mut second_answer) = oneshot::channel();
         let question = secrets.want(environment(), 3, first).unwrap();
         assert_eq!(secrets.want(environment(), 3, second), None);
-        assert_eq!(secrets.unanswered(), [question.clone()]);
+        assert_eq!(secrets.unanswered(), std::slice::from_ref(&question));
         secrets.deliver(question.request, Ok(set("top-secret-value")));
         for answer in [first_answer.try_recv(), second_answer.try_recv()] {
             assert_eq!(answer.unwrap().unwrap().variables["TOKEN"].expose(), "top-secret-value");

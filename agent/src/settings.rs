@@ -118,11 +118,19 @@ pub fn log_filter() -> String {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Settings, String> {
+    struct File {
+        folder: tempfile::TempDir,
+    }
+
+    fn file(text: &str) -> File {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("agent.toml");
-        std::fs::write(&path, text).unwrap();
-        Settings::read(&path).map_err(|error| match error {
+        std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+        File { folder }
+    }
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let file = file(text);
+        Settings::read(&file.folder.path().join("agent.toml")).map_err(|error| match error {
             SettingsError::Parse { source, .. } => source.to_string(),
             other @ (SettingsError::Read { .. } | SettingsError::Wrong { .. }) => other.to_string(),
         })

@@ -208,14 +208,24 @@ pub(super) async fn unsettled(connection: &mut SqliteConnection) -> Result<Vec<E
     Ok(all)
 }
 
-pub(super) async fn settle(connection: &mut SqliteConnection, key: &StepKey) -> Result<(), JournalError> {
+pub(super) async fn settle(
+    connection: &mut SqliteConnection,
+    key: &StepKey,
+    token: &Token,
+) -> Result<(), JournalError> {
     let (deployment, step, direction) = columns(key);
-    sqlx::query("UPDATE step SET settled = 1 WHERE deployment = ? AND step = ? AND direction = ?")
-        .bind(deployment)
-        .bind(step)
-        .bind(direction)
-        .execute(connection)
-        .await?;
+    let (epoch, seq) = numbers(token)?;
+    sqlx::query(
+        "UPDATE step SET settled = 1
+         WHERE deployment = ? AND step = ? AND direction = ? AND epoch = ? AND seq = ?",
+    )
+    .bind(deployment)
+    .bind(step)
+    .bind(direction)
+    .bind(epoch)
+    .bind(seq)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -1,0 +1,199 @@
+//! How this host comes to its key and certificate, and keeps them valid.
+//!
+//! What must stay true: the key is made here and never leaves; key and certificate on the disk belong
+//! together at every moment, which is why a renewal keeps the key; `identity.toml` is written last, so
+//! that a host has either joined or not.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lockstep_core::name::HostName;
+use lockstep_core::time::Timestamp;
+use lockstep_proto::dial::{self, Credential};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::clock;
+use crate::directory::Directory;
+use crate::identity::{Identity, IdentityError};
+
+/// How often it is asked whether the certificate is due: the clock may jump, and machines sleep.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// How long after a failed renewal the next is tried.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// What an operator says when a host joins.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// `host:port`.
+    pub coordinator: String,
+    /// Nothing: the machine's own name.
+    pub name: Option<HostName>,
+    /// Nothing: the address from which the coordinator is reached.
+    pub address: Option<String>,
+}
+
+/// Joins the cluster of `wish.coordinator` with a one-time token.
+///
+/// # Errors
+/// When this host has joined before, or the coordinator refuses, or the files cannot be written.
+pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Result<Identity> {
+    match Identity::read(directory) {
+        Err(IdentityError::None) => {}
+        Ok(Identity { name, cluster, .. }) => {
+            bail!(
+                "this host is {name} of cluster {cluster} already; to join again, remove {}",
+                directory.path().display()
+            )
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let Wish { coordinator, name, address } = wish;
+    let name = match name {
+        Some(name) => name,
+        None => machine_name()?,
+    };
+    let address = match address {
+        Some(address) => address,
+        None => own_address(&coordinator).await?,
+    };
+    let joined = dial::join(&coordinator, token.trim(), name.as_str(), &address)
+        .await
+        .with_context(|| format!("cannot join at {coordinator}"))?;
+    directory.write(&directory.key(), &joined.credential.key)?;
+    directory.write(&directory.authority(), &joined.credential.authority)?;
+    directory.write(&directory.certificate(), &joined.credential.certificate)?;
+    let identity = Identity {
+        cluster: joined.cluster.parse()?,
+        host: joined.identity.parse()?,
+        name,
+        address,
+        coordinators: vec![coordinator],
+    };
+    identity.write(directory)?;
+    Ok(identity)
+}
+
+/// Reads key, certificate and authority.
+///
+/// # Errors
+/// When one of them is missing.
+pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
+    let read = |path: std::path::PathBuf| {
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
+    };
+    Ok(Credential {
+        key: read(directory.key())?,
+        certificate: read(directory.certificate())?,
+        authority: read(directory.authority())?,
+    })
+}
+
+/// Renews the certificate at a third of its life, for ever. The session that runs keeps the old one;
+/// the next dial takes the new one.
+pub async fn keep_valid(
+    directory: std::sync::Arc<Directory>,
+    coordinators: Vec<String>,
+    current: watch::Sender<Credential>,
+) {
+    loop {
+        let credential = current.borrow().clone();
+        let due = match due_at(&credential.certificate) {
+            Ok(due) => due,
+            Err(error) => {
+                // It was good enough to be dialled with; a renewal replaces it.
+                warn!(why = format!("{error:#}"), "the certificate cannot be read");
+                clock::now()
+            }
+        };
+        if clock::now() < due {
+            let left = Duration::from_millis(due.since(clock::now()).0);
+            tokio::time::sleep(left.min(LOOK_EVERY)).await;
+            continue;
+        }
+        match renew(&directory, &coordinators, credential).await {
+            Ok(renewed) => {
+                info!("certificate renewed");
+                current.send_replace(renewed);
+            }
+            Err(error) => {
+                warn!(why = format!("{error:#}"), "the certificate cannot be renewed yet");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+}
+
+async fn renew(
+    directory: &Directory,
+    coordinators: &[String],
+    credential: Credential,
+) -> anyhow::Result<Credential> {
+    let mut failed = anyhow::anyhow!("no coordinator is known");
+    for coordinator in coordinators {
+        match dial::renew(coordinator, &credential).await {
+            Ok(renewed) => {
+                directory.write(&directory.authority(), &renewed.authority)?;
+                directory.write(&directory.certificate(), &renewed.certificate)?;
+                return Ok(renewed);
+            }
+            Err(error) => {
+                failed = anyhow::Error::new(error).context(format!("{coordinator} did not renew it"))
+            }
+        }
+    }
+    Err(failed)
+}
+
+/// When a third of the certificate's life is over.
+fn due_at(certificate: &str) -> anyhow::Result<Timestamp> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())?;
+    let validity = pem.parse_x509()?.validity().clone();
+    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    let due = from + (until - from) / 3;
+    Ok(Timestamp(u64::try_from(due)?.saturating_mul(1000)))
+}
+
+/// The machine's name, as far as it can be a name of ours.
+fn machine_name() -> anyhow::Result<HostName> {
+    let text =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this machine's name")?;
+    let first = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
+    first.parse().context("this machine's own name cannot be used: give one with --name")
+}
+
+/// The address that this machine has towards the coordinator.
+async fn own_address(coordinator: &str) -> anyhow::Result<String> {
+    let towards = tokio::net::lookup_host(coordinator)
+        .await
+        .with_context(|| format!("cannot find {coordinator}"))?
+        .next()
+        .with_context(|| format!("{coordinator} has no address"))?;
+    let any = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // Nothing is sent: a datagram socket that is connected knows its own end.
+    let socket = tokio::net::UdpSocket::bind(any).await?;
+    socket.connect(towards).await.with_context(|| format!("there is no way to {coordinator}"))?;
+    Ok(socket.local_addr()?.ip().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_due_at_a_third_of_its_life() {
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2026, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2026, 1, 31);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        assert_eq!(due_at(&certificate.pem()).unwrap().to_string(), "2026-01-11T00:00:00Z");
+        assert!(due_at("not a certificate").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_host_reaches_a_coordinator_beside_it_from_the_same_address() {
+        assert_eq!(own_address("127.0.0.1:7443").await.unwrap(), "127.0.0.1");
+    }
+}

@@ -1,0 +1,277 @@
+//! The session with a coordinator: one loop that owns everything, one event after another.
+//!
+//! What must stay true: work that runs is not touched by a session that is lost; an outcome is said
+//! again to every coordinator that this host attaches to, until a stream has held long enough after it
+//! for it to have arrived; nothing that a coordinator says can end this loop.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use lockstep_core::fence::Token;
+use lockstep_core::health::{self, InstanceHealth, Probe};
+use lockstep_core::id::ClusterId;
+use lockstep_core::journal::StepKey;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::redact::Redactor;
+use lockstep_proto::wire;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::health::HealthReport;
+use crate::journal::{Ended, Journal};
+use crate::secrets::Secrets;
+use crate::telemetry;
+use crate::worker::{Answer, Happening, Worker, probe_without};
+
+mod errand;
+mod link;
+mod message;
+
+pub use errand::Errands;
+pub use link::Dialling;
+pub use message::{LogOf, LogWanted, Look};
+
+use link::{Link, LinkEvent};
+use message::{NotUnderstood, Order};
+
+/// A report counts as arrived when its stream has held this long after it: longer than the transport
+/// takes to notice that nobody answers.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// Everything that the loop owns.
+pub struct Session {
+    cluster: ClusterId,
+    link: Link,
+    worker: Worker,
+    secrets: Secrets,
+    errands: Errands,
+    journal: Arc<Journal>,
+    happenings: mpsc::Receiver<Happening>,
+    health: mpsc::Receiver<HealthReport>,
+    /// The last report of each environment, for the next coordinator.
+    last_health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
+    /// Reports that went out over this stream, oldest first.
+    unsettled: VecDeque<(Instant, Token, StepKey)>,
+}
+
+/// What a session is made of.
+pub struct Parts {
+    pub cluster: ClusterId,
+    pub dialling: Dialling,
+    pub worker: Worker,
+    pub errands: Errands,
+    pub journal: Arc<Journal>,
+    pub happenings: mpsc::Receiver<Happening>,
+    pub health: mpsc::Receiver<HealthReport>,
+}
+
+enum Event {
+    Link(LinkEvent),
+    Happening(Happening),
+    Health(HealthReport),
+    /// An errand has something to say.
+    Errand(wire::FromAgent),
+    /// The oldest report has been out for [`SETTLED_AFTER`].
+    Settle,
+    /// The worker has looked after one of its tasks.
+    Left,
+}
+
+impl Session {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { cluster, dialling, worker, errands, journal, happenings, health } = parts;
+        Self {
+            cluster,
+            link: Link::new(dialling),
+            worker,
+            secrets: Secrets::default(),
+            errands,
+            journal,
+            happenings,
+            health,
+            last_health: BTreeMap::new(),
+            unsettled: VecDeque::new(),
+        }
+    }
+
+    /// Goes on for ever.
+    pub async fn run(mut self) -> std::convert::Infallible {
+        loop {
+            let event = self.next().await;
+            self.on(event).await;
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        // What makes more to say waits while too much is unsaid.
+        let has_room = self.link.has_room();
+        let settles = self.unsettled.front().map(|(at, ..)| *at + SETTLED_AFTER);
+        tokio::select! {
+            event = self.link.next() => Event::Link(event),
+            () = self.worker.left() => Event::Left,
+            Some(happening) = self.happenings.recv(), if has_room => Event::Happening(happening),
+            Some(report) = self.health.recv(), if has_room => Event::Health(report),
+            said = self.errands.next(), if has_room => Event::Errand(said),
+            () = until(settles) => Event::Settle,
+        }
+    }
+
+    async fn on(&mut self, event: Event) {
+        match event {
+            Event::Link(LinkEvent::Up) => self.attached().await,
+            Event::Link(LinkEvent::Down { why, again_in }) => self.lost(&why, again_in),
+            Event::Link(LinkEvent::Received(message)) => match message::read(message) {
+                Ok(order) => self.obey(order).await,
+                Err(NotUnderstood { invalid, answer }) => {
+                    warn!(%invalid, "a message of the coordinator is not understood");
+                    if let Some(answer) = answer {
+                        self.link.send(*answer);
+                    }
+                }
+            },
+            Event::Happening(happening) => self.tell(happening),
+            Event::Health(report) => self.tell_health(report),
+            Event::Errand(said) => self.link.send(said),
+            Event::Settle => self.settle().await,
+            Event::Left => {}
+        }
+    }
+
+    async fn attached(&mut self) {
+        info!("attached to the coordinator");
+        self.unsettled.clear();
+        match self.journal.unsettled().await {
+            Ok(ended) => ended.iter().for_each(|ended| self.report(ended)),
+            // They are said again when the coordinator asks for them.
+            Err(error) => error!(why = telemetry::chain(&error), "what ended before cannot be read"),
+        }
+        for question in self.secrets.unanswered() {
+            self.link.send(message::secrets_wanted(question));
+        }
+        for (environment, instances) in &self.last_health {
+            self.link.send(message::health(environment, instances));
+        }
+    }
+
+    fn lost(&mut self, why: &anyhow::Error, again_in: Duration) {
+        let again_in_ms = u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX);
+        warn!(why = format!("{why:#}"), again_in_ms, "no session with a coordinator");
+        self.unsettled.clear();
+        self.errands.drop_all();
+    }
+
+    async fn obey(&mut self, order: Order) {
+        match order {
+            Order::Welcome { cluster, coordinator } => self.welcome(&cluster, &coordinator),
+            Order::Assign(assignment) => {
+                let (token, key) = (assignment.token.clone(), assignment.key.clone());
+                let environment = assignment.environment.clone();
+                match self.worker.assign(assignment).await {
+                    Answer::Later => {}
+                    Answer::Ended(outcome) => self.report(&Ended { token, key, environment, outcome }),
+                    Answer::Refused(why) => {
+                        warn!(deployment = %key.deployment, %environment, step = %key.step, why, "assignment refused");
+                        self.link.send(message::refused(token, Some(key), &environment, why));
+                    }
+                }
+            }
+            Order::Ask { token, environment, keys } => {
+                let answer = match self.worker.ask(&token, &environment, &keys).await {
+                    Ok(standings) => message::standings(token, &environment, standings),
+                    Err(why) => {
+                        warn!(%environment, why, "question refused");
+                        message::refused(token, None, &environment, why)
+                    }
+                };
+                self.link.send(answer);
+            }
+            Order::Secrets { request, given } => self.secrets.deliver(request, given),
+            Order::Observe(look) => self.errands.observe(look),
+            Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+        }
+    }
+
+    fn welcome(&mut self, cluster: &str, coordinator: &str) {
+        if cluster == self.cluster.as_str() {
+            info!(coordinator, "welcome");
+            return;
+        }
+        let why = anyhow!("it is of cluster {cluster}, and this host belongs to {}", self.cluster);
+        if let LinkEvent::Down { why, again_in } = self.link.hang_up(why) {
+            self.lost(&why, again_in);
+        }
+    }
+
+    fn tell(&mut self, happening: Happening) {
+        match happening {
+            Happening::Progress { key, environment, line } => {
+                self.link.send(message::progress(key, &environment, line));
+            }
+            Happening::SecretsWanted { environment, version, reply } => {
+                if let Some(question) = self.secrets.want(environment, version, reply) {
+                    self.link.send(message::secrets_wanted(question));
+                }
+            }
+            Happening::Ended(ended) => self.report(&ended),
+        }
+    }
+
+    /// Reports, if anybody is there; else the journal keeps it for who comes next.
+    fn report(&mut self, ended: &Ended) {
+        if self.link.is_up() {
+            self.link.send(message::report(ended));
+            self.unsettled.push_back((Instant::now(), ended.token.clone(), ended.key.clone()));
+        }
+    }
+
+    fn tell_health(&mut self, report: HealthReport) {
+        let HealthReport { environment, instances } = report;
+        let redactor = self.secrets.redactor(&environment);
+        let instances: Vec<InstanceHealth> = instances
+            .into_iter()
+            .map(|instance| InstanceHealth {
+                probes: instance.probes.into_iter().map(|probe| shown(probe, redactor)).collect(),
+                ..instance
+            })
+            .collect();
+        self.link.send(message::health(&environment, &instances));
+        self.last_health.insert(environment, instances);
+    }
+
+    /// The oldest report has arrived, if everything was sent since.
+    async fn settle(&mut self) {
+        let Some((_, token, key)) = self.unsettled.pop_front() else { return };
+        if !self.link.is_drained() {
+            self.unsettled.push_front((Instant::now(), token, key));
+            return;
+        }
+        if let Err(error) = self.journal.settle(&key, &token).await {
+            // It is said once more to the next coordinator, which does not mind.
+            warn!(why = telemetry::chain(&error), "a report cannot be marked as arrived");
+        }
+    }
+}
+
+/// A probe as it may leave this host: what cannot be redacted is left out.
+fn shown(probe: Probe, redactor: Option<&Redactor>) -> Probe {
+    if let Some(redactor) = redactor {
+        return probe_without(probe, redactor);
+    }
+    let answer = match probe.answer {
+        health::Answer::Http { status, declared, body: _ } => {
+            health::Answer::Http { status, declared, body: String::new() }
+        }
+        nothing @ health::Answer::Nothing { .. } => nothing,
+    };
+    Probe { answer, ..probe }
+}
+
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,143 @@
+//! What is asked of this host beside steps: a look, a log. Without effect, without a token, and of no
+//! interest once the session that asked is lost.
+
+use std::sync::Arc;
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::Observation;
+use lockstep_proto::wire;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::error;
+
+use super::message::{self, LogOf, LogWanted, Look};
+use crate::executor::Executors;
+use crate::secrets::SecretSet;
+use crate::step_log::StepLogs;
+use crate::telemetry;
+use crate::worker::Happening;
+
+/// What errands have said and the session has not sent.
+const SAID_MAX: usize = 8;
+
+/// The errands that run.
+pub struct Errands {
+    tools: Tools,
+    tasks: JoinSet<()>,
+    said: mpsc::Receiver<wire::FromAgent>,
+}
+
+#[derive(Clone)]
+struct Tools {
+    executors: Arc<Executors>,
+    logs: StepLogs,
+    happenings: mpsc::Sender<Happening>,
+    say: mpsc::Sender<wire::FromAgent>,
+}
+
+impl Errands {
+    pub fn new(executors: Arc<Executors>, logs: StepLogs, happenings: mpsc::Sender<Happening>) -> Self {
+        let (say, said) = mpsc::channel(SAID_MAX);
+        Self { tools: Tools { executors, logs, happenings, say }, tasks: JoinSet::new(), said }
+    }
+
+    /// What an errand says next. May be dropped at any moment and called again.
+    pub async fn next(&mut self) -> wire::FromAgent {
+        loop {
+            tokio::select! {
+                Some(said) = self.said.recv() => return said,
+                Some(gone) = self.tasks.join_next() => {
+                    if let Err(broken) = gone
+                        && broken.is_panic()
+                    {
+                        error!("bug: an errand broke; who asked waits in vain");
+                    }
+                }
+                else => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// Nobody waits for them any more.
+    pub fn drop_all(&mut self) {
+        self.tasks.abort_all();
+        while self.said.try_recv().is_ok() {}
+    }
+
+    pub fn observe(&mut self, look: Look) {
+        let tools = self.tools.clone();
+        self.tasks.spawn(async move {
+            let request = look.request;
+            let observation = tools.observe(look).await;
+            tools.tell(message::observed(request, &observation)).await;
+        });
+    }
+
+    pub fn fetch_log(&mut self, wanted: LogWanted) {
+        let tools = self.tools.clone();
+        self.tasks.spawn(async move {
+            let request = wanted.request;
+            let lines = tools.log(wanted).await.unwrap_or_else(|why| vec![why]);
+            for part in message::log(request, lines) {
+                tools.tell(part).await;
+            }
+        });
+    }
+}
+
+impl Tools {
+    async fn observe(&self, look: Look) -> Observation {
+        let secrets = match &look.database {
+            None => Ok(Arc::new(SecretSet::none())),
+            Some(database) => self.secrets(&look.environment, database.secrets_version).await,
+        };
+        match secrets {
+            Ok(secrets) => self.executors.observe(&look, &secrets).await,
+            Err(why) => {
+                // What needs no secret can be seen all the same.
+                let look = Look { database: None, ..look };
+                let mut observation = self.executors.observe(&look, &SecretSet::none()).await;
+                observation.problems.push(format!("the database cannot be looked at: {why}"));
+                observation
+            }
+        }
+    }
+
+    /// The lines wanted, or one that says why there are none.
+    async fn log(&self, wanted: LogWanted) -> Result<Vec<String>, String> {
+        let LogWanted { request: _, environment, of, tail } = wanted;
+        match of {
+            LogOf::Step { deployment, step } => {
+                let logs = self.logs.clone();
+                let tail = tail.map_or(0, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
+                tokio::task::spawn_blocking(move || logs.read(&deployment, step, tail))
+                    .await
+                    .map_err(|error| error.to_string())?
+                    .map_err(|error| format!("the step's log cannot be read: {error}"))
+            }
+            LogOf::Live { process, secrets_version } => {
+                let secrets = match secrets_version {
+                    None => Arc::new(SecretSet::none()),
+                    // Without the values nothing of it may be shown.
+                    Some(version) => self.secrets(&environment, version).await?,
+                };
+                let lines = self.executors.logs(&environment, process.as_ref(), tail).await;
+                let lines = lines.map_err(|error| telemetry::chain(&error))?;
+                Ok(lines.iter().map(|line| secrets.redactor.redact(line)).collect())
+            }
+        }
+    }
+
+    async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> Result<Arc<SecretSet>, String> {
+        let (reply, given) = oneshot::channel();
+        let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
+        let ending = || "the agent is ending".to_owned();
+        self.happenings.send(wanted).await.map_err(|_| ending())?;
+        given.await.map_err(|_| ending())?
+    }
+
+    async fn tell(&self, said: wire::FromAgent) {
+        // When the agent is ending nobody hears it.
+        self.say.send(said).await.ok();
+    }
+}

@@ -1,0 +1,221 @@
+//! The stream to a coordinator: dialled, lost, dialled again. Whatever else happens, this goes on.
+//!
+//! What must stay true: what waits to be sent is bounded; a lost stream loses what waited, because all
+//! that matters is in the journal and is said again to the next one.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+
+use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::wire;
+use lockstep_proto::wire::session_client::SessionClient;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+/// The shortest and the longest wait before a coordinator is dialled again.
+const WAIT_MIN: Duration = Duration::from_millis(200);
+const WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// A stream that held this long was a good one: the wait begins small again.
+const GOOD_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a coordinator may take to take the stream on.
+const ATTACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// What the transport has not taken yet.
+const SENDING_MAX: usize = 16;
+
+/// What may wait before work that makes more waits too.
+const PENDING_MAX: usize = 64;
+
+/// Who is dialled, as whom.
+pub struct Dialling {
+    /// In turn.
+    pub coordinators: Vec<String>,
+    /// The certificate may be renewed between two dials.
+    pub credential: watch::Receiver<Credential>,
+    /// By which other hosts reach this one.
+    pub address: String,
+}
+
+/// What happened on the stream.
+pub(super) enum LinkEvent {
+    Up,
+    Received(wire::ToAgent),
+    /// Why there is none, and when the next is tried.
+    Down {
+        why: anyhow::Error,
+        again_in: Duration,
+    },
+}
+
+pub(super) struct Link {
+    dialling: Dialling,
+    state: State,
+    /// Dials since the last good stream.
+    failures: u32,
+}
+
+enum State {
+    Waiting(Instant),
+    Dialling(Pin<Box<dyn Future<Output = anyhow::Result<Stream>> + Send>>),
+    Up(Box<Stream>),
+}
+
+struct Stream {
+    incoming: Streaming<wire::ToAgent>,
+    outgoing: mpsc::Sender<wire::FromAgent>,
+    pending: VecDeque<wire::FromAgent>,
+    since: Instant,
+}
+
+impl Link {
+    pub(super) fn new(dialling: Dialling) -> Self {
+        Self { dialling, state: State::Waiting(Instant::now()), failures: 0 }
+    }
+
+    /// Goes on until something has happened. May be dropped at any moment and called again.
+    pub(super) async fn next(&mut self) -> LinkEvent {
+        loop {
+            match &mut self.state {
+                State::Waiting(until) => {
+                    tokio::time::sleep_until(*until).await;
+                    let dialled = self.dial();
+                    self.state = State::Dialling(Box::pin(dialled));
+                }
+                State::Dialling(stream) => match stream.as_mut().await {
+                    Ok(stream) => {
+                        self.state = State::Up(Box::new(stream));
+                        return LinkEvent::Up;
+                    }
+                    Err(why) => return self.down(why),
+                },
+                State::Up(stream) => match stream.next().await {
+                    Ok(message) => return LinkEvent::Received(message),
+                    Err(why) => {
+                        if stream.since.elapsed() >= GOOD_AFTER {
+                            self.failures = 0;
+                        }
+                        return self.down(why);
+                    }
+                },
+            }
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// Puts `message` at the end of what is sent; without a stream it is nothing.
+    pub(super) fn send(&mut self, message: wire::FromAgent) {
+        match &mut self.state {
+            State::Up(stream) => stream.pending.push_back(message),
+            State::Waiting(_) | State::Dialling(_) => {}
+        }
+    }
+
+    /// Whether work that has something to say may go on.
+    pub(super) fn has_room(&self) -> bool {
+        match &self.state {
+            State::Up(stream) => stream.pending.len() < PENDING_MAX,
+            State::Waiting(_) | State::Dialling(_) => true,
+        }
+    }
+
+    /// Whether everything that was to be sent is with the transport.
+    pub(super) fn is_drained(&self) -> bool {
+        match &self.state {
+            State::Up(stream) => {
+                stream.pending.is_empty() && stream.outgoing.capacity() == stream.outgoing.max_capacity()
+            }
+            State::Waiting(_) | State::Dialling(_) => false,
+        }
+    }
+
+    /// Gives the stream up, as if it had been lost.
+    pub(super) fn hang_up(&mut self, why: anyhow::Error) -> LinkEvent {
+        self.down(why)
+    }
+
+    fn down(&mut self, why: anyhow::Error) -> LinkEvent {
+        let again_in = wait(self.failures, chance());
+        self.failures = self.failures.saturating_add(1);
+        self.state = State::Waiting(Instant::now() + again_in);
+        LinkEvent::Down { why, again_in }
+    }
+
+    fn dial(&self) -> impl Future<Output = anyhow::Result<Stream>> + Send + use<> {
+        let Dialling { coordinators, credential, address } = &self.dialling;
+        let turn = usize::try_from(self.failures).unwrap_or(0) % coordinators.len().max(1);
+        let coordinator = coordinators.get(turn).cloned();
+        let credential = credential.borrow().clone();
+        let hello = wire::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: address.clone(),
+            clock_ms: crate::clock::now().0,
+        };
+        async move {
+            let coordinator = coordinator.ok_or_else(|| anyhow::anyhow!("no coordinator is known"))?;
+            tokio::time::timeout(ATTACH_LIMIT, attach(coordinator, credential, hello))
+                .await
+                .map_err(|_| anyhow::anyhow!("the coordinator did not answer within {ATTACH_LIMIT:?}"))?
+        }
+    }
+}
+
+impl Stream {
+    /// The next message; what is pending goes out meanwhile.
+    async fn next(&mut self) -> anyhow::Result<wire::ToAgent> {
+        loop {
+            tokio::select! {
+                message = self.incoming.message() => {
+                    return message?.ok_or_else(|| anyhow::anyhow!("the coordinator ended the session"));
+                }
+                permit = self.outgoing.reserve(), if !self.pending.is_empty() => {
+                    let permit = permit.map_err(|_| anyhow::anyhow!("the session was cut off"))?;
+                    if let Some(message) = self.pending.pop_front() {
+                        permit.send(message);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn attach(coordinator: String, credential: Credential, hello: wire::Hello) -> anyhow::Result<Stream> {
+    let channel = dial::connect(&coordinator, &credential).await?;
+    let (outgoing, sending) = mpsc::channel(SENDING_MAX);
+    outgoing.send(super::message::said(wire::from_agent::Message::Hello(hello))).await?;
+    let incoming = SessionClient::new(channel).attach(ReceiverStream::new(sending)).await?.into_inner();
+    Ok(Stream { incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
+}
+
+/// The wait after so many failures: doubled each time, and spread by `chance` of 0 to 255 over its
+/// upper half, so that a thousand agents do not come back at once.
+fn wait(failures: u32, chance: u8) -> Duration {
+    let whole = WAIT_MIN.saturating_mul(1 << failures.min(10)).min(WAIT_MAX);
+    whole / 2 + whole / 2 * u32::from(chance) / 255
+}
+
+fn chance() -> u8 {
+    // Without a source of chance the waits are merely equal.
+    getrandom::u32().map_or(u8::MAX, |number| number.to_le_bytes()[0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_are_spread() {
+        assert_eq!(wait(0, 255), WAIT_MIN);
+        assert_eq!(wait(0, 0), WAIT_MIN / 2);
+        assert_eq!(wait(3, 255), WAIT_MIN * 8);
+        assert_eq!(wait(u32::MAX, 255), WAIT_MAX);
+        assert_eq!(wait(u32::MAX, 0), WAIT_MAX / 2);
+    }
+}

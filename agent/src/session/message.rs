@@ -1,0 +1,276 @@
+//! Where wire types end: what the coordinator says becomes an [`Order`], and what this host says
+//! becomes a message. Nothing here decides anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::fence::Token;
+use lockstep_core::health::InstanceHealth;
+use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::journal::StepKey;
+use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::plan::action::DatabaseRef;
+use lockstep_core::record::Observation;
+use lockstep_core::time::Millis;
+use lockstep_proto::wire::from_agent::Message as Said;
+use lockstep_proto::wire::step_standing::Standing as WireStanding;
+use lockstep_proto::wire::to_agent::Message as Heard;
+use lockstep_proto::{Invalid, wire};
+
+use crate::assignment::Assignment;
+use crate::journal::{Ended, Idle, Standing};
+use crate::secrets::{Question, SecretSet};
+
+/// The lines of a log that go into one message: the transport takes 4 MiB.
+const LOG_BYTES_MAX: usize = 256 * 1024;
+
+/// What the coordinator wants or answers.
+#[derive(Debug)]
+pub(super) enum Order {
+    Welcome { cluster: String, coordinator: String },
+    Assign(Assignment),
+    Observe(Look),
+    Secrets { request: u64, given: Result<SecretSet, String> },
+    Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
+    FetchLog(LogWanted),
+}
+
+/// A look without any effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    pub request: u64,
+    pub environment: EnvironmentKey,
+    pub image: Option<String>,
+    pub migrations_path: Option<String>,
+    pub database: Option<DatabaseRef>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogWanted {
+    pub request: u64,
+    pub environment: EnvironmentKey,
+    pub of: LogOf,
+    /// The last so many lines; nothing: all that there is.
+    pub tail: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogOf {
+    Step {
+        deployment: DeploymentId,
+        step: StepId,
+    },
+    /// The output of the live slot's containers, without the values of this version of the secrets.
+    Live {
+        process: Option<ProcessName>,
+        secrets_version: Option<u64>,
+    },
+}
+
+/// A message that cannot be understood, and what to say to it.
+#[derive(Debug)]
+pub(super) struct NotUnderstood {
+    pub(super) invalid: Invalid,
+    /// An assignment gets an answer, or its driver would wait for its limit.
+    pub(super) answer: Option<Box<wire::FromAgent>>,
+}
+
+impl From<Invalid> for NotUnderstood {
+    fn from(invalid: Invalid) -> Self {
+        Self { invalid, answer: None }
+    }
+}
+
+/// Reads what came in.
+///
+/// # Errors
+/// When it is not one of the model.
+pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
+    match message.message.ok_or_else(|| Invalid::missing("message"))? {
+        Heard::Welcome(wire::Welcome { cluster, coordinator }) => Ok(Order::Welcome { cluster, coordinator }),
+        Heard::Assign(assign) => {
+            let refused = wire::Refused {
+                token: assign.token.clone(),
+                key: assign.key.clone(),
+                environment: assign.environment.clone(),
+                why: String::new(),
+            };
+            assignment(assign).map(Order::Assign).map_err(|invalid| {
+                let refused = wire::Refused { why: invalid.to_string(), ..refused };
+                NotUnderstood { answer: Some(Box::new(said(Said::Refused(refused)))), invalid }
+            })
+        }
+        Heard::Observe(observe) => Ok(Order::Observe(look(observe)?)),
+        Heard::Secrets(wire::Secrets { request, result }) => {
+            let given = match result.ok_or_else(|| Invalid::missing("secrets.result"))? {
+                wire::secrets::Result::Variables(wire::Variables { values, public }) => {
+                    let values: BTreeMap<String, String> = values.into_iter().collect();
+                    let public: BTreeSet<String> = public.into_iter().collect();
+                    Ok(SecretSet::new(values, public))
+                }
+                wire::secrets::Result::Refused(why) => Err(why),
+            };
+            Ok(Order::Secrets { request, given })
+        }
+        Heard::Ask(wire::AskStanding { token, environment: of, keys }) => Ok(Order::Ask {
+            token: token.ok_or_else(|| Invalid::missing("ask.token"))?.try_into()?,
+            environment: environment(&of)?,
+            keys: keys.into_iter().map(StepKey::try_from).collect::<Result<_, _>>()?,
+        }),
+        Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_wanted(fetch)?)),
+    }
+}
+
+fn assignment(assign: wire::Assign) -> Result<Assignment, Invalid> {
+    let wire::Assign { token, key, environment: of, action, limit_ms, traceparent } = assign;
+    Ok(Assignment {
+        token: token.ok_or_else(|| Invalid::missing("assign.token"))?.try_into()?,
+        key: key.ok_or_else(|| Invalid::missing("assign.key"))?.try_into()?,
+        environment: environment(&of)?,
+        action: action.map(|action| action.read("assign.action")).transpose()?,
+        limit: Millis(limit_ms),
+        traceparent,
+    })
+}
+
+fn look(observe: wire::Observe) -> Result<Look, Invalid> {
+    let wire::Observe {
+        request,
+        environment: of,
+        image,
+        migrations_path,
+        database_url_from,
+        secrets_version,
+    } = observe;
+    Ok(Look {
+        request,
+        environment: environment(&of)?,
+        image: filled(image),
+        migrations_path: filled(migrations_path),
+        database: filled(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
+    })
+}
+
+fn log_wanted(fetch: wire::FetchLog) -> Result<LogWanted, Invalid> {
+    let wire::FetchLog { request, environment: of, deployment, step, process, tail, secrets_version } = fetch;
+    let of_log = match filled(deployment) {
+        Some(deployment) => LogOf::Step {
+            deployment: deployment
+                .parse()
+                .map_err(|error| Invalid::because("fetch_log.deployment", error))?,
+            step: StepId(u16::try_from(step).map_err(|error| Invalid::because("fetch_log.step", error))?),
+        },
+        None => LogOf::Live {
+            process: filled(process)
+                .map(|process| process.parse())
+                .transpose()
+                .map_err(|error| Invalid::because("fetch_log.process", error))?,
+            secrets_version: (secrets_version != 0).then_some(secrets_version),
+        },
+    };
+    Ok(LogWanted { request, environment: environment(&of)?, of: of_log, tail: (tail != 0).then_some(tail) })
+}
+
+fn environment(text: &str) -> Result<EnvironmentKey, Invalid> {
+    text.parse().map_err(|error| Invalid::because("environment", error))
+}
+
+fn filled(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+/// A message of this host.
+pub(super) fn said(message: Said) -> wire::FromAgent {
+    wire::FromAgent { message: Some(message) }
+}
+
+pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire::FromAgent {
+    said(Said::Report(wire::Report {
+        token: Some(token.clone().into()),
+        key: Some(key.clone().into()),
+        environment: environment.to_string(),
+        outcome: Some(wire::Outcome::of(outcome)),
+    }))
+}
+
+pub(super) fn refused(
+    token: Token,
+    key: Option<StepKey>,
+    environment: &EnvironmentKey,
+    why: String,
+) -> wire::FromAgent {
+    said(Said::Refused(wire::Refused {
+        token: Some(token.into()),
+        key: key.map(Into::into),
+        environment: environment.to_string(),
+        why,
+    }))
+}
+
+pub(super) fn standings(
+    token: Token,
+    environment: &EnvironmentKey,
+    standings: Vec<(StepKey, Standing)>,
+) -> wire::FromAgent {
+    let standings = standings
+        .into_iter()
+        .map(|(key, standing)| wire::StepStanding {
+            key: Some(key.into()),
+            standing: Some(match standing {
+                Standing::Ended(outcome) => WireStanding::Ended(wire::Outcome::of(&outcome)),
+                Standing::Running => WireStanding::Running(true),
+                // All three are the same to a driver: send it again, and it is carried out from here.
+                Standing::Idle(Idle::Unheard | Idle::Accepted | Idle::Interrupted) => {
+                    WireStanding::Unheard(true)
+                }
+            }),
+        })
+        .collect();
+    said(Said::Standing(wire::StandingReply {
+        token: Some(token.into()),
+        environment: environment.to_string(),
+        standings,
+    }))
+}
+
+pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
+    let Question { request, environment, version } = question;
+    said(Said::SecretsWanted(wire::SecretsWanted { request, environment: environment.to_string(), version }))
+}
+
+pub(super) fn progress(key: StepKey, environment: &EnvironmentKey, line: String) -> wire::FromAgent {
+    said(Said::Progress(wire::Progress { key: Some(key.into()), environment: environment.to_string(), line }))
+}
+
+pub(super) fn health(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::FromAgent {
+    let instances = instances
+        .iter()
+        .map(|instance| {
+            serde_json::to_vec(instance).expect("an instance's health has only text, numbers and lists")
+        })
+        .collect();
+    said(Said::Health(wire::HealthReport { environment: environment.to_string(), instances }))
+}
+
+pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAgent {
+    said(Said::Observed(wire::Observed { request, observation: Some(wire::Document::of(observation)) }))
+}
+
+/// The lines of a log, in messages that are small enough to be sent; the last one says so.
+pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
+    let mut parts = vec![Vec::new()];
+    let mut length = 0;
+    for line in lines {
+        if length + line.len() > LOG_BYTES_MAX {
+            parts.push(Vec::new());
+            length = 0;
+        }
+        length += line.len();
+        if let Some(part) = parts.last_mut() {
+            part.push(line);
+        }
+    }
+    let last = parts.len();
+    let reply =
+        |(number, lines)| said(Said::Log(wire::LogReply { request, lines, last: number + 1 == last }));
+    parts.into_iter().enumerate().map(reply).collect()
+}

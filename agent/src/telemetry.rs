@@ -1,0 +1,66 @@
+//! The log on standard error, and the trace context that comes with a step and goes on with it.
+
+use std::error::Error;
+use std::panic::PanicHookInfo;
+
+use opentelemetry::Context;
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::{Span, debug, error};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Begins the log. `filter` is written as <https://docs.rs/tracing-subscriber> has it.
+///
+/// # Errors
+/// When `filter` cannot be understood, or a log was begun before.
+pub fn begin(filter: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let provider = SdkTracerProvider::builder().build();
+    tracing_subscriber::registry()
+        .with(EnvFilter::try_new(filter)?)
+        .with(fmt::layer().compact().with_target(false).with_writer(std::io::stderr))
+        .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("lockstep-agent")))
+        .try_init()?;
+    std::panic::set_hook(Box::new(say_where));
+    Ok(())
+}
+
+/// `error` with everything that it is because of.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let said = error.to_string();
+        // Some libraries repeat their source in what they say.
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// Makes `span` a part of the trace that `traceparent` names, where it names one.
+pub fn set_parent(span: &Span, traceparent: &str) {
+    if traceparent.is_empty() {
+        return;
+    }
+    let carrier = std::collections::HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let parent: Context = TraceContextPropagator::new().extract(&carrier);
+    if let Err(error) = span.set_parent(parent) {
+        // Without it the step is a trace of its own.
+        debug!(%error, "the trace is not continued");
+    }
+}
+
+/// What a panic says may hold a secret, so the log has only its place; a step's failure has the rest, redacted.
+fn say_where(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    error!(place, "bug: the program panicked");
+}

@@ -1,0 +1,174 @@
+//! One assignment after another: fence and journal, then the executor, then the journal again, then
+//! the report.
+//!
+//! What must stay true: on this host one step of an environment runs at a time, and steps of different
+//! environments side by side; an undo stops the "do" of its step and begins when that has ended;
+//! whatever an executor does, a panic included, the step ends in the journal with an outcome; work
+//! goes on while no coordinator is connected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_core::fence::Token;
+use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::assignment::Assignment;
+use crate::executor::Executors;
+use crate::journal::{Acceptance, Ended, Journal, JournalError, Outcome, Refusal, Standing};
+use crate::secrets;
+use crate::step_log::StepLogs;
+
+mod carry_out;
+mod output;
+
+pub use output::{Output, probe_without};
+
+use carry_out::Job;
+
+/// What steps tell while they run.
+#[derive(Debug)]
+pub enum Happening {
+    Progress { key: StepKey, environment: EnvironmentKey, line: String },
+    SecretsWanted { environment: EnvironmentKey, version: u64, reply: oneshot::Sender<secrets::Answer> },
+    Ended(Box<Ended>),
+}
+
+/// What an assignment gets at once.
+#[derive(Debug, PartialEq)]
+pub enum Answer {
+    /// Its report will come.
+    Later,
+    Ended(Outcome),
+    /// Nothing is done for it, because.
+    Refused(String),
+}
+
+/// What a question about steps gets.
+pub type Standings = Result<Vec<(StepKey, Standing)>, String>;
+
+/// What a worker works with.
+#[derive(Clone)]
+pub struct Tools {
+    pub journal: Arc<Journal>,
+    pub executors: Arc<Executors>,
+    pub logs: StepLogs,
+    /// Bounded: a step that prints faster than anybody listens waits.
+    pub happenings: mpsc::Sender<Happening>,
+}
+
+/// The steps of this host.
+pub struct Worker {
+    tools: Tools,
+    tasks: JoinSet<Left>,
+    keys: BTreeMap<Id, StepKey>,
+    active: BTreeMap<StepKey, Active>,
+    /// Whose turn it is, for each environment.
+    turns: BTreeMap<EnvironmentKey, Arc<Mutex<()>>>,
+}
+
+struct Active {
+    cancel: CancellationToken,
+    /// The same work again, accepted when this one may have been withdrawn already.
+    again: Option<Assignment>,
+}
+
+/// How the task of a step went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// With an outcome in the journal.
+    Ended,
+    /// It never began.
+    Withdrawn,
+}
+
+impl Worker {
+    pub fn new(tools: Tools) -> Self {
+        Self {
+            tools,
+            tasks: JoinSet::new(),
+            keys: BTreeMap::new(),
+            active: BTreeMap::new(),
+            turns: BTreeMap::new(),
+        }
+    }
+
+    /// Takes an assignment on, or says why not, or what became of it already.
+    pub async fn assign(&mut self, assignment: Assignment) -> Answer {
+        match self.tools.journal.accept(&assignment).await {
+            Ok(Acceptance::Begin | Acceptance::Attached) => {
+                self.start(assignment);
+                Answer::Later
+            }
+            Ok(Acceptance::Ended(outcome)) => Answer::Ended(outcome),
+            Ok(Acceptance::Refused(refusal)) => Answer::Refused(refusal.to_string()),
+            Err(error) => Answer::Refused(unusable(&error)),
+        }
+    }
+
+    /// Fences, then says where `keys` stand.
+    pub async fn ask(&self, token: &Token, environment: &EnvironmentKey, keys: &[StepKey]) -> Standings {
+        match self.tools.journal.ask(token, environment, keys).await {
+            Ok(standings) => standings.map_err(|refusal: Refusal| refusal.to_string()),
+            Err(error) => Err(unusable(&error)),
+        }
+    }
+
+    /// Waits until the task of a step has gone, and says whose it was. Does not come back while there
+    /// is none.
+    pub async fn left(&mut self) {
+        let Some(left) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let (id, left) = match left {
+            Ok((id, left)) => (id, left),
+            Err(error) => {
+                error!(%error, "bug: the task of a step broke; its step stays as the journal has it");
+                (error.id(), Left::Ended)
+            }
+        };
+        let again =
+            self.keys.remove(&id).and_then(|key| self.active.remove(&key)).and_then(|active| active.again);
+        if let (Left::Withdrawn, Some(assignment)) = (left, again) {
+            self.start(assignment);
+        }
+        let tasks = &self.active;
+        self.turns.retain(|_, turn| Arc::strong_count(turn) > 1 || !tasks.is_empty());
+    }
+
+    fn start(&mut self, assignment: Assignment) {
+        let key = assignment.key.clone();
+        if let Some(active) = self.active.get_mut(&key) {
+            active.again = Some(assignment);
+            return;
+        }
+        if key.direction == Direction::Undo {
+            let doing = StepKey { direction: Direction::Do, ..key.clone() };
+            if let Some(active) = self.active.get(&doing) {
+                active.cancel.cancel();
+            }
+        }
+        let cancel = CancellationToken::new();
+        let turn = Arc::clone(self.turns.entry(assignment.environment.clone()).or_default());
+        let job = Job { tools: self.tools.clone(), assignment, cancel: cancel.clone() };
+        let task = self.tasks.spawn(async move {
+            // A "do" that was stopped for this undo gives its turn up when it has ended.
+            let _turn = turn.lock().await;
+            job.carry_out().await
+        });
+        self.keys.insert(task.id(), key.clone());
+        self.active.insert(key, Active { cancel, again: None });
+    }
+}
+
+fn unusable(error: &JournalError) -> String {
+    warn!(error = error as &dyn std::error::Error, "an assignment cannot be taken on");
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,258 @@
+//! One step, from its turn to its outcome.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure};
+use lockstep_core::plan::Action;
+use lockstep_core::time::Millis;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, error, info, info_span, warn};
+
+use super::{Happening, Left, Output, Tools};
+use crate::assignment::Assignment;
+use crate::executor::Work;
+use crate::journal::{Beginning, Ended, Outcome};
+use crate::secrets::SecretSet;
+use crate::step_log::StepLog;
+use crate::telemetry;
+
+/// How long an executor that was told to stop may take; then it is cut off.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// At most two lines a second are shown of a step.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How long until an outcome that could not be written is written again.
+const JOURNAL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// One step that was accepted, in its own task.
+pub(super) struct Job {
+    pub(super) tools: Tools,
+    pub(super) assignment: Assignment,
+    /// Its undo has come.
+    pub(super) cancel: CancellationToken,
+}
+
+/// Why an executor is told to stop.
+#[derive(Debug, Clone, Copy)]
+enum Stop {
+    Undone,
+    Limit(Millis),
+}
+
+impl Job {
+    /// Begins the step unless it was withdrawn, and writes down and reports how it ended.
+    pub(super) async fn carry_out(self) -> Left {
+        let span = self.span();
+        async {
+            let key = &self.assignment.key;
+            let began = Instant::now();
+            let outcome = match self.tools.journal.begin(key).await {
+                Ok(Beginning::Withdrawn) => return Left::Withdrawn,
+                Ok(Beginning::Begun) => self.act().await,
+                Err(error) => {
+                    Err(StepFailure::new("this host's journal cannot be written, so nothing was done")
+                        .why(telemetry::chain(&error)))
+                }
+            };
+            let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match &outcome {
+                Ok(finding) => info!(took_ms, said = finding.said, "step done"),
+                Err(failure) => warn!(took_ms, what = failure.what, why = failure.why, "step failed"),
+            }
+            let ended = self.write_down(outcome).await;
+            if self.tools.happenings.send(Happening::Ended(Box::new(ended))).await.is_err() {
+                // The agent is ending; its successor reports what the journal has.
+                info!("the outcome is reported after the next start");
+            }
+            Left::Ended
+        }
+        .instrument(span)
+        .await
+    }
+
+    fn span(&self) -> Span {
+        let Assignment { key, environment, .. } = &self.assignment;
+        let direction = match key.direction {
+            Direction::Do => "do",
+            Direction::Undo => "undo",
+        };
+        let span =
+            info_span!("step", deployment = %key.deployment, %environment, step = %key.step, direction);
+        telemetry::set_parent(&span, &self.assignment.traceparent);
+        span
+    }
+
+    /// The effect, from the secrets that it needs to an outcome without any.
+    async fn act(&self) -> Outcome {
+        let Some(action) = &self.assignment.action else {
+            return Ok(Finding { said: "there was nothing to take back".to_owned(), ..Finding::default() });
+        };
+        info!(action = action.name(), "step begins");
+        let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
+        let secrets = tokio::select! {
+            given = self.secrets(action) => given?,
+            why = self.told_to_stop(deadline) => {
+                return Err(why.failure("it still waited for its secrets, so nothing was done"));
+            }
+        };
+        let output = Output::new(secrets.redactor.clone(), self.log());
+        let outcome = self.converge(action.clone(), secrets, &output, deadline).await;
+        output.clean(outcome)
+    }
+
+    /// The values that the action needs, from the coordinator.
+    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, StepFailure> {
+        let Some(version) = action.secrets_version() else {
+            return Ok(Arc::new(SecretSet::none()));
+        };
+        let environment = self.assignment.environment.clone();
+        let failed =
+            || StepFailure::new(format!("the secrets of {environment}, version {version}, did not come"));
+        let (reply, given) = oneshot::channel();
+        let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
+        if self.tools.happenings.send(wanted).await.is_err() {
+            return Err(failed().why("the agent is ending"));
+        }
+        match given.await {
+            Ok(Ok(set)) => Ok(set),
+            Ok(Err(refused)) => Err(failed().why(refused)),
+            Err(_) => Err(failed().why("the agent is ending")),
+        }
+    }
+
+    /// Where the step's output is kept. Without it the step can still be carried out.
+    fn log(&self) -> Option<StepLog> {
+        match self.tools.logs.open(&self.assignment.key) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                warn!(%error, "the step's log cannot be opened; its output is not kept");
+                None
+            }
+        }
+    }
+
+    /// Runs the executor in a task of its own, so that a bug in it breaks nothing else.
+    async fn converge(
+        &self,
+        action: Action,
+        secrets: Arc<SecretSet>,
+        output: &Output,
+        deadline: Instant,
+    ) -> Outcome {
+        let cancel = CancellationToken::new();
+        let work = Work {
+            key: self.assignment.key.clone(),
+            environment: self.assignment.environment.clone(),
+            action,
+            secrets,
+            output: output.clone(),
+            cancel: cancel.clone(),
+        };
+        let executors = Arc::clone(&self.tools.executors);
+        let mut task = JoinSet::new();
+        task.spawn(async move { executors.converge(work).await }.in_current_span());
+        let why = tokio::select! {
+            ended = task.join_next() => return outcome_of(ended),
+            why = self.told_to_stop(deadline) => why,
+            never = self.show_progress(output) => match never {},
+        };
+        cancel.cancel();
+        match tokio::time::timeout(STOP_GRACE, task.join_next()).await {
+            // It may have been done at the last moment.
+            Ok(ended) => outcome_of(ended).map_err(|failure| why.explained(failure)),
+            Err(_) => {
+                task.shutdown().await;
+                let failure = why.failure("it did not stop when it was told to, and was cut off");
+                Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure })
+            }
+        }
+    }
+
+    async fn told_to_stop(&self, deadline: Instant) -> Stop {
+        tokio::select! {
+            () = self.cancel.cancelled() => Stop::Undone,
+            () = tokio::time::sleep_until(deadline) => Stop::Limit(self.assignment.limit),
+        }
+    }
+
+    async fn show_progress(&self, output: &Output) -> Infallible {
+        let mut tick = tokio::time::interval(PROGRESS_EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Some(line) = output.take_last() {
+                let Assignment { key, environment, .. } = &self.assignment;
+                let progress =
+                    Happening::Progress { key: key.clone(), environment: environment.clone(), line };
+                if self.tools.happenings.send(progress).await.is_err() {
+                    // Nobody watches an agent that is ending.
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    /// Writes the outcome down, however long the disk refuses: an effect without an outcome would be
+    /// carried out again.
+    async fn write_down(&self, outcome: Outcome) -> Ended {
+        loop {
+            match self.tools.journal.finish(&self.assignment.key, outcome.clone()).await {
+                Ok(ended) => return ended,
+                Err(error) => {
+                    error!(why = telemetry::chain(&error), "the outcome cannot be written down yet")
+                }
+            }
+            tokio::time::sleep(JOURNAL_RETRY_AFTER).await;
+        }
+    }
+}
+
+impl Stop {
+    fn reason(self) -> String {
+        match self {
+            Self::Undone => "the step was stopped because it is to be undone".to_owned(),
+            Self::Limit(limit) => format!("the step was stopped after its limit of {limit}"),
+        }
+    }
+
+    fn failure(self, what: &str) -> StepFailure {
+        StepFailure::new(self.reason()).why(what)
+    }
+
+    /// What the executor said of being stopped, with why it was.
+    fn explained(self, failure: StepFailure) -> StepFailure {
+        let said = match &failure.why {
+            Some(why) => format!("{}: {why}", failure.what),
+            None => failure.what.clone(),
+        };
+        StepFailure { what: self.reason(), why: Some(said), ..failure }
+    }
+}
+
+fn outcome_of(ended: Option<Result<Outcome, JoinError>>) -> Outcome {
+    match ended {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => Err(bug(error)),
+        None => Err(StepFailure::new("bug: the executor was never started")),
+    }
+}
+
+fn bug(error: JoinError) -> StepFailure {
+    let said = match error.try_into_panic() {
+        Ok(panic) => panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "it panicked".to_owned()),
+        Err(error) => error.to_string(),
+    };
+    let failure = StepFailure::new(format!("bug: {said}"));
+    // Nobody knows how far it came.
+    StepFailure { certainty: Certainty::Unknown, ..failure }
+}
