@@ -6,6 +6,8 @@
 //! once is the answer from then on; a "do" whose undo was ever accepted does not begin again. The row
 //! of the undo is that tombstone.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use lockstep_core::fence::Token;
@@ -130,6 +132,8 @@ pub struct Ended {
 pub enum JournalError {
     #[error("cannot use the journal")]
     Sql(#[from] sqlx::Error),
+    #[error("cannot make the journal")]
+    Make(#[from] std::io::Error),
     #[error("the journal is of version {found}; this agent reads up to {SCHEMA_VERSION}")]
     Newer { found: i64 },
     #[error("the journal is damaged: {what}")]
@@ -144,9 +148,10 @@ impl Journal {
     /// # Errors
     /// When it cannot be opened, or is of a newer version.
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
+        // SQLite gives what it makes beside the file the file's own mode.
+        OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let mut connection = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .disable_statement_logging()
@@ -163,6 +168,14 @@ impl Journal {
         }
         transaction.commit().await?;
         Ok(Self { connection: Mutex::new(connection) })
+    }
+
+    /// Lets the file go, orderly. A journal that is merely dropped loses nothing either.
+    ///
+    /// # Errors
+    /// When SQLite cannot close it.
+    pub async fn close(self) -> Result<(), JournalError> {
+        Ok(self.connection.into_inner().close().await?)
     }
 
     /// Writes down that nothing runs: an earlier process has ended with whatever it was doing.

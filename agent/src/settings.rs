@@ -118,19 +118,15 @@ pub fn log_filter() -> String {
 mod tests {
     use super::*;
 
-    struct File {
-        folder: tempfile::TempDir,
-    }
-
-    fn file(text: &str) -> File {
+    fn folder(text: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("agent.toml"), text).unwrap();
-        File { folder }
+        folder
     }
 
     fn read(text: &str) -> Result<Settings, String> {
-        let file = file(text);
-        Settings::read(&file.folder.path().join("agent.toml")).map_err(|error| match error {
+        let folder = folder(text);
+        Settings::read(&folder.path().join("agent.toml")).map_err(|error| match error {
             SettingsError::Parse { source, .. } => source.to_string(),
             other @ (SettingsError::Read { .. } | SettingsError::Wrong { .. }) => other.to_string(),
         })

@@ -2,6 +2,7 @@
 //! follow is refused.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use lockstep_agent::assignment::Assignment;
@@ -192,6 +193,17 @@ async fn a_step_that_runs_is_joined_and_reported_under_the_newest_token() {
 }
 
 #[tokio::test]
+async fn a_driver_that_only_asked_gets_the_report_under_its_own_token() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    bed.begin(&step.key).await;
+    assert_eq!(bed.ask(token(2, 1), &step.key).await, Standing::Running);
+    let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
+    assert_eq!(ended.token, token(2, 1));
+}
+
+#[tokio::test]
 async fn what_ran_when_the_process_ended_is_interrupted_and_carried_out_again() {
     let bed = Bed::new().await;
     let step = do_step(1, token(1, 2));
@@ -236,12 +248,17 @@ async fn an_outcome_is_unsettled_until_the_coordinator_has_it() {
 }
 
 #[tokio::test]
-async fn a_newer_journal_is_refused_and_a_commit_is_on_the_disk() {
+async fn a_newer_journal_is_refused_and_nobody_else_reads_one() {
     use std::process::Command;
 
     let bed = Bed::new().await;
+    bed.accept(&do_step(1, token(1, 2))).await;
     let Bed { folder, journal } = bed;
-    drop(journal);
+    for file in std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()) {
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.path());
+    }
+    journal.close().await.unwrap();
     let sqlite = |sql: &str| {
         let output = Command::new("sqlite3").arg(path(folder.path())).arg(sql).output().unwrap();
         assert!(output.status.success(), "{output:?}");
