@@ -1,6 +1,7 @@
 //! The log on standard error, and the trace context that comes with a step and goes on with it.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
 use opentelemetry::Context;
@@ -20,10 +21,15 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// When `filter` cannot be understood, or a log was begun before.
 pub fn begin(filter: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let lines = fmt::layer()
+        .compact()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let provider = SdkTracerProvider::builder().build();
     tracing_subscriber::registry()
         .with(EnvFilter::try_new(filter)?)
-        .with(fmt::layer().compact().with_target(false).with_writer(std::io::stderr))
+        .with(lines)
         .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("lockstep-agent")))
         .try_init()?;
     std::panic::set_hook(Box::new(say_where));
