@@ -19,6 +19,7 @@ pub mod engine;
 pub mod fence;
 pub mod health;
 pub mod id;
+pub mod join_token;
 pub mod journal;
 pub mod name;
 pub mod operation;

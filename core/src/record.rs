@@ -316,9 +316,13 @@ pub enum OpenKind {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Wish {
     None,
-    Cancel { by: OperatorName },
+    Cancel {
+        by: OperatorName,
+    },
     /// Of a deployment that was stuck: that its undo is tried again.
-    Retry { by: OperatorName },
+    Retry {
+        by: OperatorName,
+    },
 }
 
 impl Open {

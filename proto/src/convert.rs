@@ -14,9 +14,7 @@ pub type Outcome = Result<Finding, StepFailure>;
 impl wire::Document {
     /// The document of `content`.
     pub fn of<T: Kept>(content: &T) -> Self {
-        Self {
-            json: stored::encode(content),
-        }
+        Self { json: stored::encode(content) }
     }
 
     /// Reads the content of field `field`.
@@ -32,46 +30,21 @@ impl wire::Document {
 ///
 /// # Errors
 /// When it is not there, of another kind or version, or damaged.
-pub fn required<T: Kept>(
-    document: Option<&wire::Document>,
-    field: &'static str,
-) -> Result<T, Invalid> {
+pub fn required<T: Kept>(document: Option<&wire::Document>, field: &'static str) -> Result<T, Invalid> {
     document.ok_or_else(|| Invalid::missing(field))?.read(field)
 }
 
 impl TryFrom<wire::Token> for Token {
     type Error = Invalid;
-    fn try_from(
-        wire::Token {
-            cluster,
-            epoch,
-            seq,
-        }: wire::Token,
-    ) -> Result<Self, Invalid> {
-        let cluster = cluster
-            .parse()
-            .map_err(|error| Invalid::because("token.cluster", error))?;
-        Ok(Self {
-            cluster,
-            epoch,
-            seq,
-        })
+    fn try_from(wire::Token { cluster, epoch, seq }: wire::Token) -> Result<Self, Invalid> {
+        let cluster = cluster.parse().map_err(|error| Invalid::because("token.cluster", error))?;
+        Ok(Self { cluster, epoch, seq })
     }
 }
 
 impl From<Token> for wire::Token {
-    fn from(
-        Token {
-            cluster,
-            epoch,
-            seq,
-        }: Token,
-    ) -> Self {
-        Self {
-            cluster: cluster.into(),
-            epoch,
-            seq,
-        }
+    fn from(Token { cluster, epoch, seq }: Token) -> Self {
+        Self { cluster: cluster.into(), epoch, seq }
     }
 }
 
@@ -83,15 +56,9 @@ impl TryFrom<wire::StepKey> for StepKey {
             wire::Direction::Undo => Direction::Undo,
             wire::Direction::Unspecified => return Err(Invalid::missing("key.direction")),
         };
-        let wire::StepKey {
-            deployment,
-            step,
-            direction: _,
-        } = key;
+        let wire::StepKey { deployment, step, direction: _ } = key;
         Ok(Self {
-            deployment: deployment
-                .parse()
-                .map_err(|error| Invalid::because("key.deployment", error))?,
+            deployment: deployment.parse().map_err(|error| Invalid::because("key.deployment", error))?,
             step: StepId(u16::try_from(step).map_err(|error| Invalid::because("key.step", error))?),
             direction,
         })
@@ -99,22 +66,12 @@ impl TryFrom<wire::StepKey> for StepKey {
 }
 
 impl From<StepKey> for wire::StepKey {
-    fn from(
-        StepKey {
-            deployment,
-            step,
-            direction,
-        }: StepKey,
-    ) -> Self {
+    fn from(StepKey { deployment, step, direction }: StepKey) -> Self {
         let direction = match direction {
             Direction::Do => wire::Direction::Do,
             Direction::Undo => wire::Direction::Undo,
         };
-        Self {
-            deployment: deployment.into(),
-            step: step.0.into(),
-            direction: direction.into(),
-        }
+        Self { deployment: deployment.into(), step: step.0.into(), direction: direction.into() }
     }
 }
 
@@ -122,11 +79,7 @@ impl wire::Outcome {
     /// # Errors
     /// When it is neither a finding nor a failure.
     pub fn read(&self) -> Result<Outcome, Invalid> {
-        match self
-            .outcome
-            .as_ref()
-            .ok_or_else(|| Invalid::missing("outcome"))?
-        {
+        match self.outcome.as_ref().ok_or_else(|| Invalid::missing("outcome"))? {
             wire::outcome::Outcome::Finding(finding) => Ok(Ok(finding.read("outcome.finding")?)),
             wire::outcome::Outcome::Failure(failure) => Ok(Err(failure.read("outcome.failure")?)),
         }
@@ -137,9 +90,7 @@ impl wire::Outcome {
             Ok(finding) => wire::outcome::Outcome::Finding(wire::Document::of(finding)),
             Err(failure) => wire::outcome::Outcome::Failure(wire::Document::of(failure)),
         };
-        Self {
-            outcome: Some(outcome),
-        }
+        Self { outcome: Some(outcome) }
     }
 }
 
@@ -156,23 +107,14 @@ mod tests {
         };
         let sent = wire::StepKey::from(key.clone());
         assert_eq!(StepKey::try_from(sent.clone()), Ok(key));
-        let broken = wire::StepKey {
-            direction: 0,
-            ..sent
-        };
-        assert_eq!(
-            StepKey::try_from(broken),
-            Err(Invalid::missing("key.direction"))
-        );
+        let broken = wire::StepKey { direction: 0, ..sent };
+        assert_eq!(StepKey::try_from(broken), Err(Invalid::missing("key.direction")));
     }
 
     #[test]
     fn an_outcome_is_a_finding_or_a_failure() {
         let failure: Outcome = Err(StepFailure::new("it broke"));
         assert_eq!(wire::Outcome::of(&failure).read(), Ok(failure));
-        assert_eq!(
-            wire::Outcome { outcome: None }.read(),
-            Err(Invalid::missing("outcome"))
-        );
+        assert_eq!(wire::Outcome { outcome: None }.read(), Err(Invalid::missing("outcome")));
     }
 }

@@ -10,17 +10,11 @@ pub struct Invalid {
 
 impl Invalid {
     pub fn missing(field: &'static str) -> Self {
-        Self {
-            field,
-            what: "is missing".to_owned(),
-        }
+        Self { field, what: "is missing".to_owned() }
     }
 
     pub fn because(field: &'static str, error: impl std::fmt::Display) -> Self {
-        Self {
-            field,
-            what: format!("is not right: {error}"),
-        }
+        Self { field, what: format!("is not right: {error}") }
     }
 }
 

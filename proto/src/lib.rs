@@ -5,7 +5,9 @@
 //! the model's stored form, so that what is hashed, kept, sent and shown is one thing.
 
 pub mod convert;
+pub mod dial;
 pub mod invalid;
+pub mod trace;
 
 #[allow(
     clippy::all,

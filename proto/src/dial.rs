@@ -1,0 +1,234 @@
+//! How a client reaches a coordinator: TLS 1.3, both ends known.
+//!
+//! Agents and operators dial alike, so it stands here, beside the contract that both speak, and not
+//! twice. What must stay true: a secret is said only to a server whose authority is known, by the
+//! authority's certificate or, when joining, by the pin in the token; a key is made where it is used
+//! and does not leave; no session is resumed, because a resumed one would skip the certificate.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper_util::rt::TokioIo;
+use lockstep_core::join_token::{InvalidToken, JoinToken};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::wire;
+use crate::wire::enroll_client::EnrollClient;
+
+mod pin;
+
+pub use pin::pin_of;
+
+/// The name that every coordinator's certificate has, whatever its address.
+pub const COORDINATOR_NAME: &str = "coordinator.lockstep";
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a client proves itself with, and whom it trusts. PEM.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    pub key: String,
+    pub certificate: String,
+    pub authority: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credential")
+    }
+}
+
+/// What joining gives.
+#[derive(Debug, Clone)]
+pub struct Joined {
+    pub credential: Credential,
+    pub cluster: String,
+    /// The host's id, or the operator's name.
+    pub identity: String,
+}
+
+/// Why there is no connection, or no certificate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DialError {
+    #[error("no coordinator answers at {address}: {why}")]
+    Unreachable { address: String, why: String },
+    #[error("who answers at {address} is not of the authority that this side knows")]
+    OtherAuthority { address: String },
+    #[error("the certificate of {address} is not valid at this machine's time: {why}")]
+    CertificateTime { address: String, why: String },
+    #[error("there is no secure connection to {address}: {why}")]
+    Tls { address: String, why: String },
+    #[error("the credential cannot be used: {why}")]
+    Credential { why: String },
+    #[error(transparent)]
+    Token(#[from] InvalidToken),
+    #[error("the coordinator refused: {why}")]
+    Refused { why: String },
+}
+
+/// Connects to the coordinator at `address` (`host:port`) as whom `credential` names.
+///
+/// # Errors
+/// When it does not answer, is not the one that is trusted, or the credential is damaged. That the
+/// coordinator refuses the certificate shows at the first call, because TLS 1.3 tells it late.
+pub async fn connect(address: &str, credential: &Credential) -> Result<Channel, DialError> {
+    let unusable = |why: String| DialError::Credential { why };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(credential.authority.as_bytes()) {
+        let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
+        roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
+    }
+    let chain = CertificateDer::pem_slice_iter(credential.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes())
+        .map_err(|error| unusable(error.to_string()))?;
+    let config = client_config()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| unusable(error.to_string()))?;
+    channel(address, config).await
+}
+
+/// Joins with a one-time token: makes a key, proves it, and gets a certificate.
+/// `name` is the host's label; an operator's name stands with the token.
+///
+/// # Errors
+/// When the token is damaged, or the coordinator is not the one of the token, or refuses it.
+pub async fn join(address: &str, token: &str, name: &str, host_address: &str) -> Result<Joined, DialError> {
+    let token: JoinToken = token.parse()?;
+    let key = KeyPair::generate().map_err(|error| DialError::Credential { why: error.to_string() })?;
+    let verifier: Arc<dyn ServerCertVerifier> = Arc::new(pin::PinVerifier::new(&token.pin));
+    let config = client_config().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
+    let channel = channel(address, config).await?;
+    let request = wire::JoinRequest {
+        token_id: token.id.clone(),
+        token_secret: token.secret.expose().to_owned(),
+        certificate_request: certificate_request(&key)?,
+        name: name.to_owned(),
+        address: host_address.to_owned(),
+        clock_ms: clock_ms(),
+    };
+    let reply = EnrollClient::new(channel).join(request).await.map_err(|status| refused(&status))?;
+    let wire::JoinReply { certificate, authority, cluster, identity } = reply.into_inner();
+    if !CertificateDer::pem_slice_iter(authority.as_bytes())
+        .flatten()
+        .any(|root| pin_of(&root).is_some_and(|pin| pin == token.pin))
+    {
+        return Err(DialError::OtherAuthority { address: address.to_owned() });
+    }
+    let credential = Credential { key: key.serialize_pem(), certificate, authority };
+    Ok(Joined { credential, cluster, identity })
+}
+
+/// A new certificate for the same identity and the same key.
+///
+/// # Errors
+/// As [`connect`], and when the coordinator refuses.
+pub async fn renew(address: &str, credential: &Credential) -> Result<Credential, DialError> {
+    let key = KeyPair::from_pem(&credential.key)
+        .map_err(|error| DialError::Credential { why: error.to_string() })?;
+    let channel = connect(address, credential).await?;
+    let request = wire::RenewRequest { certificate_request: certificate_request(&key)? };
+    let reply = EnrollClient::new(channel).renew(request).await.map_err(|status| refused(&status))?;
+    let wire::JoinReply { certificate, authority, .. } = reply.into_inner();
+    Ok(Credential { key: credential.key.clone(), certificate, authority })
+}
+
+fn refused(status: &tonic::Status) -> DialError {
+    DialError::Refused { why: status.message().to_owned() }
+}
+
+/// A request that proves the key; whatever name it has is ignored.
+fn certificate_request(key: &KeyPair) -> Result<String, DialError> {
+    let unusable = |error: rcgen::Error| DialError::Credential { why: error.to_string() };
+    let request = CertificateParams::default().serialize_request(key).map_err(unusable)?;
+    request.pem().map_err(unusable)
+}
+
+fn client_config() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring has the cipher suites of TLS 1.3")
+}
+
+async fn channel(address: &str, mut config: ClientConfig) -> Result<Channel, DialError> {
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let connector = TlsConnector::from(Arc::new(config));
+    let target = address.to_owned();
+    let dial = service_fn(move |_| {
+        let (connector, target) = (connector.clone(), target.clone());
+        async move { stream(&connector, &target).await.map(TokioIo::new) }
+    });
+    Endpoint::from_static("http://coordinator.lockstep")
+        .connect_timeout(CONNECT_LIMIT)
+        .http2_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_LIMIT)
+        .keep_alive_while_idle(true)
+        .connect_with_connector(dial)
+        .await
+        .map_err(|error| cause(&error).unwrap_or_else(|| unreachable_because(address, &error)))
+}
+
+async fn stream(
+    connector: &TlsConnector,
+    address: &str,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
+    let tcp = TcpStream::connect(address).await.map_err(|error| unreachable_because(address, &error))?;
+    // A call is a small message each way: it must not wait for more.
+    tcp.set_nodelay(true).map_err(|error| unreachable_because(address, &error))?;
+    let name = ServerName::try_from(COORDINATOR_NAME).expect("a constant that is a DNS name");
+    connector.connect(name, tcp).await.map_err(|error| secure_error(address, &error))
+}
+
+fn unreachable_because(address: &str, error: &dyn Error) -> DialError {
+    DialError::Unreachable { address: address.to_owned(), why: error.to_string() }
+}
+
+fn secure_error(address: &str, error: &std::io::Error) -> DialError {
+    let address = address.to_owned();
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::ApplicationVerificationFailure,
+        )) => DialError::OtherAuthority { address },
+        Some(rustls::Error::InvalidCertificate(
+            expired @ (CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. }),
+        )) => DialError::CertificateTime { address, why: expired.to_string() },
+        Some(other) => DialError::Tls { address, why: other.to_string() },
+        None => DialError::Tls { address, why: error.to_string() },
+    }
+}
+
+/// Our own error, from under the transport's.
+fn cause(error: &tonic::transport::Error) -> Option<DialError> {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(ours) = inner.downcast_ref::<DialError>() {
+            return Some(ours.clone());
+        }
+        source = inner.source();
+    }
+    None
+}
+
+fn clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
