@@ -4,13 +4,10 @@ use std::error::Error;
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 
-use opentelemetry::Context;
-use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::{Span, debug, error};
-use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing::error;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -50,19 +47,6 @@ pub fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-/// Makes `span` a part of the trace that `traceparent` names, where it names one.
-pub fn set_parent(span: &Span, traceparent: &str) {
-    if traceparent.is_empty() {
-        return;
-    }
-    let carrier = std::collections::HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
-    let parent: Context = TraceContextPropagator::new().extract(&carrier);
-    if let Err(error) = span.set_parent(parent) {
-        // Without it the step is a trace of its own.
-        debug!(%error, "the trace is not continued");
-    }
 }
 
 /// What a panic says may hold a secret, so the log has only its place; a step's failure has the rest, redacted.

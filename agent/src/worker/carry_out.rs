@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure};
 use lockstep_core::plan::Action;
 use lockstep_core::time::Millis;
+use lockstep_proto::trace;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -84,7 +85,7 @@ impl Job {
         };
         let span =
             info_span!("step", deployment = %key.deployment, %environment, step = %key.step, direction);
-        telemetry::set_parent(&span, &self.assignment.traceparent);
+        trace::follow(&span, &self.assignment.traceparent);
         span
     }
 
