@@ -1,6 +1,7 @@
 //! The machine's Docker, by its command line: not through the client library
 //! that the agent uses, so that a mistake there does not hide itself.
 
+use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -64,6 +65,34 @@ impl Docker {
             command.arg("--env").arg(format!("{key}={value}"));
         }
         run(&mut command).with_context(|| format!("cannot build {tag}"))
+    }
+
+    /// An image on top of `base`, with these files added to its migrations.
+    pub fn build_with_migrations(
+        self,
+        tag: &str,
+        base: &str,
+        migrations: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let context = tempfile::tempdir()?;
+        let folder = context.path().join("migrations");
+        fs::create_dir(&folder)?;
+        for (name, sql) in migrations {
+            fs::write(folder.join(name), sql)?;
+        }
+        let version = tag.rsplit(':').next().unwrap_or(tag);
+        let commit = &Digest::of(tag.as_bytes()).hex()[..40];
+        let dockerfile = format!(
+            "FROM {base}\nCOPY migrations /migrations\nENV NOTES_VERSION={version}\n\
+             LABEL org.opencontainers.image.revision={commit}\n"
+        );
+        fs::write(context.path().join("Dockerfile"), dockerfile)?;
+        // Files that root made with a private umask could not be read by the image's user.
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(context.path()))?;
+        let mut build = Command::new("docker");
+        // The builder that Debian's Docker has; a newer client only warns of its age.
+        build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--network", "none", "--tag", tag]);
+        run(build.arg(context.path())).with_context(|| format!("cannot build {tag}"))
     }
 
     /// Starts it and gives its id. The URL goes by the environment of the

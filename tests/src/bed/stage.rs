@@ -144,6 +144,22 @@ impl Stage {
         Ok(tag)
     }
 
+    /// An image on top of another, with these migrations added to its own; it is removed with the stage.
+    ///
+    /// # Errors
+    /// When it cannot be built.
+    pub fn image_with_migrations(
+        &mut self,
+        version: &str,
+        base: &str,
+        migrations: &[(&str, &str)],
+    ) -> Result<String> {
+        let tag = format!("{}:{version}", self.application);
+        self.docker.build_with_migrations(&tag, base, migrations)?;
+        self.images.push(tag.clone());
+        Ok(tag)
+    }
+
     /// The load of the demonstration, on the site.
     ///
     /// # Errors
