@@ -11,8 +11,7 @@ use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWri
 use lockstep_coordinator::store::memory::{Fault, MemoryStore};
 use lockstep_coordinator::store::sqlite::{OpenError, SqliteStore};
 use lockstep_coordinator::store::{
-    Committed, Free, Guard, LeaseStanding, OPERATIONS_MAX, Store, StoreError, VALUE_BYTES_MAX,
-    Write, keys,
+    Committed, Free, Guard, LeaseStanding, OPERATIONS_MAX, Store, StoreError, VALUE_BYTES_MAX, Write, keys,
 };
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::{Millis, Timestamp};
@@ -53,9 +52,7 @@ async fn on_every_adapter<F: Future<Output = ()>>(case: impl Fn(Bench) -> F) {
 }
 
 async fn open(directory: &Path, clock: Arc<HandClock>) -> SqliteStore {
-    SqliteStore::open(directory, clock)
-        .await
-        .expect("the store opens")
+    SqliteStore::open(directory, clock).await.expect("the store opens")
 }
 
 fn key(name: &str) -> Free {
@@ -64,10 +61,7 @@ fn key(name: &str) -> Free {
 
 async fn put(store: &dyn Store, name: &str, value: &str) -> u64 {
     let write = Write::put_bytes(key(name), value.as_bytes().to_vec());
-    yes(store
-        .commit(vec![], vec![write])
-        .await
-        .expect("it is written"))
+    yes(store.commit(vec![], vec![write]).await.expect("it is written"))
 }
 
 fn yes(committed: Committed) -> u64 {
@@ -88,27 +82,12 @@ async fn a_value_knows_when_it_came_to_be_and_when_it_was_last_written() {
         let first = put(&*store, "a", "1").await;
         let second = put(&*store, "a", "2").await;
         assert!(second > first);
-        let there = store
-            .get(key("a").key())
-            .await
-            .expect("read")
-            .expect("there");
+        let there = store.get(key("a").key()).await.expect("read").expect("there");
         assert_eq!((there.created, there.modified), (first, second));
-        store
-            .commit(vec![], vec![Write::delete(key("a"))])
-            .await
-            .expect("deleted");
+        store.commit(vec![], vec![Write::delete(key("a"))]).await.expect("deleted");
         let third = put(&*store, "a", "3").await;
-        let there = store
-            .get(key("a").key())
-            .await
-            .expect("read")
-            .expect("there");
-        assert_eq!(
-            (there.created, there.modified),
-            (third, third),
-            "a key made again is another"
-        );
+        let there = store.get(key("a").key()).await.expect("read").expect("there");
+        assert_eq!((there.created, there.modified), (third, third), "a key made again is another");
     })
     .await;
 }
@@ -135,10 +114,7 @@ async fn every_guard_holds_when_it_should_and_only_then() {
         ] {
             let said = format!("{guard:?}");
             let write = Write::put_bytes(key("probe"), "x");
-            let committed = store
-                .commit(vec![guard], vec![write])
-                .await
-                .expect("answered");
+            let committed = store.commit(vec![guard], vec![write]).await.expect("answered");
             assert_eq!(committed != Committed::No, holds, "{said}");
         }
     })
@@ -156,11 +132,7 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all() {
                 Write::put_bytes(key("y"), "1"),
             ]
         };
-        let guards = vec![
-            Guard::absent(key("x")),
-            Guard::absent(key("there")),
-            Guard::absent(key("y")),
-        ];
+        let guards = vec![Guard::absent(key("x")), Guard::absent(key("there")), Guard::absent(key("y"))];
         let committed = store.commit(guards, writes()).await.expect("answered");
         assert_eq!(committed, Committed::No);
         assert_eq!(value(&*store, "x").await, None);
@@ -168,15 +140,8 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all() {
 
         let revision = yes(store.commit(vec![], writes()).await.expect("answered"));
         for name in ["x", "y"] {
-            let there = store
-                .get(key(name).key())
-                .await
-                .expect("read")
-                .expect("there");
-            assert_eq!(
-                there.created, revision,
-                "all of a transaction is of one revision"
-            );
+            let there = store.get(key(name).key()).await.expect("read").expect("there");
+            assert_eq!(there.created, revision, "all of a transaction is of one revision");
         }
         assert_eq!(value(&*store, "there").await, None);
     })
@@ -191,16 +156,10 @@ async fn of_many_that_want_the_same_key_one_gets_it() {
             let store = store.clone();
             racers.spawn(async move {
                 let write = Write::put_bytes(key("prize"), format!("{racer}"));
-                store
-                    .commit(vec![Guard::absent(key("prize"))], vec![write])
-                    .await
+                store.commit(vec![Guard::absent(key("prize"))], vec![write]).await
             });
         }
-        let won = racers
-            .join_all()
-            .await
-            .into_iter()
-            .filter(|r| matches!(r, Ok(Committed::Yes { .. })));
+        let won = racers.join_all().await.into_iter().filter(|r| matches!(r, Ok(Committed::Yes { .. })));
         assert_eq!(won.count(), 1);
     })
     .await;
@@ -213,10 +172,7 @@ async fn a_list_is_ordered_and_has_nothing_of_the_neighbours() {
             put(&*store, name, name).await;
         }
         let neighbour = keys::audit_record(1);
-        store
-            .commit(vec![], vec![Write::put_bytes(neighbour, "n")])
-            .await
-            .expect("written");
+        store.commit(vec![], vec![Write::put_bytes(neighbour, "n")]).await.expect("written");
         let listed = store.list(&keys::revoked()).await.expect("listed");
         let names: Vec<&str> = listed.iter().map(|stored| stored.key.last()).collect();
         assert_eq!(names, ["a", "b", "c"]);
@@ -230,26 +186,17 @@ async fn a_watch_wakes_for_its_prefix_also_for_what_came_before_the_wait() {
         let mut mine = store.watch(&keys::revoked());
         let mut other = store.watch(&keys::audit());
         put(&*store, "a", "1").await;
-        tokio::time::timeout(WAKE_LIMIT, mine.changed())
-            .await
-            .expect("it woke");
+        tokio::time::timeout(WAKE_LIMIT, mine.changed()).await.expect("it woke");
         let silent = tokio::time::timeout(Duration::from_millis(50), other.changed()).await;
         assert!(silent.is_err(), "it woke for another prefix");
         let again = tokio::time::timeout(Duration::from_millis(50), mine.changed()).await;
         assert!(again.is_err(), "it woke twice for one change");
 
-        let refused = store
-            .commit(
-                vec![Guard::absent(key("a"))],
-                vec![Write::put_bytes(key("a"), "2")],
-            )
-            .await;
+        let refused =
+            store.commit(vec![Guard::absent(key("a"))], vec![Write::put_bytes(key("a"), "2")]).await;
         assert!(matches!(refused, Ok(Committed::No)));
         let silent = tokio::time::timeout(Duration::from_millis(50), mine.changed()).await;
-        assert!(
-            silent.is_err(),
-            "it woke for a transaction that did not happen"
-        );
+        assert!(silent.is_err(), "it woke for a transaction that did not happen");
     })
     .await;
 }
@@ -261,41 +208,18 @@ async fn what_is_bound_to_a_lease_goes_with_it() {
         let write = Write::put_leased(key("leased"), "1", lease);
         store.commit(vec![], vec![write]).await.expect("written");
         clock.advance(Millis(9_000));
-        assert_eq!(
-            store.keep(lease).await.expect("kept"),
-            LeaseStanding::Alive
-        );
+        assert_eq!(store.keep(lease).await.expect("kept"), LeaseStanding::Alive);
         clock.advance(Millis(9_999));
         assert_eq!(value(&*store, "leased").await.as_deref(), Some("1"));
         clock.advance(Millis(1));
-        assert_eq!(
-            value(&*store, "leased").await,
-            None,
-            "it outlived its lease"
-        );
-        assert!(
-            store
-                .list(&keys::revoked())
-                .await
-                .expect("listed")
-                .is_empty()
-        );
-        let absent = store
-            .commit(
-                vec![Guard::absent(key("leased"))],
-                vec![Write::put_bytes(key("x"), "1")],
-            )
-            .await;
-        assert!(
-            matches!(absent, Ok(Committed::Yes { .. })),
-            "a guard saw it after its lease"
-        );
+        assert_eq!(value(&*store, "leased").await, None, "it outlived its lease");
+        assert!(store.list(&keys::revoked()).await.expect("listed").is_empty());
+        let absent =
+            store.commit(vec![Guard::absent(key("leased"))], vec![Write::put_bytes(key("x"), "1")]).await;
+        assert!(matches!(absent, Ok(Committed::Yes { .. })), "a guard saw it after its lease");
         assert_eq!(store.keep(lease).await.expect("asked"), LeaseStanding::Gone);
         let late = Write::put_leased(key("late"), "1", lease);
-        assert!(matches!(
-            store.commit(vec![], vec![late]).await,
-            Err(StoreError::NoSuchLease(_))
-        ));
+        assert!(matches!(store.commit(vec![], vec![late]).await, Err(StoreError::NoSuchLease(_))));
     })
     .await;
 }
@@ -308,9 +232,7 @@ async fn a_revoked_lease_takes_its_keys_and_wakes_who_watches() {
         store.commit(vec![], vec![write]).await.expect("written");
         let mut wakeups = store.watch(&keys::revoked());
         store.revoke(lease).await.expect("revoked");
-        tokio::time::timeout(WAKE_LIMIT, wakeups.changed())
-            .await
-            .expect("it woke");
+        tokio::time::timeout(WAKE_LIMIT, wakeups.changed()).await.expect("it woke");
         assert_eq!(value(&*store, "leased").await, None);
     })
     .await;
@@ -322,31 +244,16 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let most = Write::put_bytes(key("most"), vec![0; VALUE_BYTES_MAX]);
         yes(store.commit(vec![], vec![most]).await.expect("it fits"));
         let more = Write::put_bytes(key("more"), vec![0; VALUE_BYTES_MAX + 1]);
-        let refused = store
-            .commit(vec![], vec![more])
-            .await
-            .expect_err("it is too large");
+        let refused = store.commit(vec![], vec![more]).await.expect_err("it is too large");
         assert_eq!(
             refused.to_string(),
             "/lockstep/v1/revoked/more would have 262145 bytes; the most is 262144"
         );
-        let many = |count: usize| {
-            (0..count)
-                .map(|at| Write::put_bytes(key(&format!("{at}")), "1"))
-                .collect()
-        };
-        yes(store
-            .commit(vec![], many(OPERATIONS_MAX))
-            .await
-            .expect("it fits"));
-        let refused = store
-            .commit(vec![Guard::absent(key("z"))], many(OPERATIONS_MAX))
-            .await
-            .expect_err("too many");
-        assert_eq!(
-            refused.to_string(),
-            "the transaction has 101 operations; the most is 100"
-        );
+        let many = |count: usize| (0..count).map(|at| Write::put_bytes(key(&format!("{at}")), "1")).collect();
+        yes(store.commit(vec![], many(OPERATIONS_MAX)).await.expect("it fits"));
+        let refused =
+            store.commit(vec![Guard::absent(key("z"))], many(OPERATIONS_MAX)).await.expect_err("too many");
+        assert_eq!(refused.to_string(), "the transaction has 101 operations; the most is 100");
     })
     .await;
 }
@@ -372,13 +279,8 @@ async fn held(store: &dyn Store, nonce: &str) -> Held {
 }
 
 fn journal_write(text: &str) -> Vec<OwnedWrite> {
-    let deployment = "dep_01JBQR2KXYZ987654321012345"
-        .parse()
-        .expect("a deployment");
-    vec![OwnedWrite::put_bytes(
-        keys::journal_entry(&deployment, 1),
-        text.to_owned(),
-    )]
+    let deployment = "dep_01JBQR2KXYZ987654321012345".parse().expect("a deployment");
+    vec![OwnedWrite::put_bytes(keys::journal_entry(&deployment, 1), text.to_owned())]
 }
 
 #[tokio::test]
@@ -387,34 +289,18 @@ async fn a_deposed_holder_writes_nothing() {
         let first = held(&*store, "first").await;
         assert_eq!(first.epoch(), 1);
         let second = acquisition(&*store, "second").await;
-        assert!(matches!(
-            second.attempt(&*store).await,
-            Ok(Acquired::ByAnother(_))
-        ));
+        assert!(matches!(second.attempt(&*store).await, Ok(Acquired::ByAnother(_))));
         clock.advance(Millis(10_000));
         let second = held(&*store, "second").await;
         assert_eq!(second.epoch(), 2);
         let stale = first.commit(&*store, vec![], journal_write("stale")).await;
-        assert!(
-            matches!(stale, Ok(Committed::No)),
-            "a deposed holder wrote: {stale:?}"
-        );
+        assert!(matches!(stale, Ok(Committed::No)), "a deposed holder wrote: {stale:?}");
         assert!(!first.is_valid(&*store).await.expect("looked"));
         first.release(&*store).await.expect("released");
-        assert!(
-            second.is_valid(&*store).await.expect("looked"),
-            "the first gave away what was not its own"
-        );
-        yes(second
-            .commit(&*store, vec![], journal_write("good"))
-            .await
-            .expect("written"));
+        assert!(second.is_valid(&*store).await.expect("looked"), "the first gave away what was not its own");
+        yes(second.commit(&*store, vec![], journal_write("good")).await.expect("written"));
         second.release(&*store).await.expect("released");
-        assert_eq!(
-            held(&*store, "third").await.epoch(),
-            3,
-            "an epoch only rises"
-        );
+        assert_eq!(held(&*store, "third").await.epoch(), 3, "an epoch only rises");
     })
     .await;
 }
@@ -424,10 +310,7 @@ async fn an_acquisition_whose_answer_was_lost_is_found_to_be_mine() {
     let store = MemoryStore::new(Arc::new(HandClock::default()));
     let acquisition = acquisition(&store, "mine").await;
     store.inject(Box::new(|_| Fault::AnswerLost));
-    assert!(matches!(
-        acquisition.attempt(&store).await,
-        Ok(Acquired::Again)
-    ));
+    assert!(matches!(acquisition.attempt(&store).await, Ok(Acquired::Again)));
     store.heal();
     match acquisition.attempt(&store).await {
         Ok(Acquired::Held(held)) => {
@@ -449,21 +332,10 @@ async fn sqlite_keeps_what_it_answered_and_drops_what_the_dead_had_leased() {
     let last = yes(store.commit(vec![], vec![write]).await.expect("written"));
     drop(store);
     let store = open(directory.path(), clock).await;
-    let there = store
-        .get(key("a").key())
-        .await
-        .expect("read")
-        .expect("it is kept");
+    let there = store.get(key("a").key()).await.expect("read").expect("it is kept");
     assert_eq!(there.created, revision);
-    assert_eq!(
-        value(&store, "leased").await,
-        None,
-        "its holder is dead: nobody waits for a lease"
-    );
-    assert!(
-        put(&store, "b", "1").await > last,
-        "the revision went backwards"
-    );
+    assert_eq!(value(&store, "leased").await, None, "its holder is dead: nobody waits for a lease");
+    assert!(put(&store, "b", "1").await > last, "the revision went backwards");
 }
 
 #[tokio::test]
@@ -473,12 +345,7 @@ async fn a_second_coordinator_on_the_same_directory_is_refused() {
     let _first = open(directory.path(), clock.clone()).await;
     match SqliteStore::open(directory.path(), clock).await {
         Err(error @ OpenError::InUse { .. }) => {
-            assert!(
-                error
-                    .to_string()
-                    .starts_with("another coordinator is running on "),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with("another coordinator is running on "), "{error}");
         }
         Err(other) => panic!("another refusal: {other}"),
         Ok(_) => panic!("two coordinators have one store"),
@@ -490,15 +357,9 @@ async fn a_store_of_a_newer_program_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let clock = Arc::new(HandClock::default());
     drop(open(directory.path(), clock.clone()).await);
-    let url = format!(
-        "sqlite://{}",
-        directory.path().join("store.sqlite").display()
-    );
+    let url = format!("sqlite://{}", directory.path().join("store.sqlite").display());
     let pool = sqlx::SqlitePool::connect(&url).await.expect("connected");
-    sqlx::raw_sql("PRAGMA user_version = 2")
-        .execute(&pool)
-        .await
-        .expect("set");
+    sqlx::raw_sql("PRAGMA user_version = 2").execute(&pool).await.expect("set");
     pool.close().await;
     let refused = SqliteStore::open(directory.path(), clock).await;
     assert!(matches!(refused, Err(OpenError::Newer { found: 2, .. })));

@@ -1,9 +1,15 @@
 //! The seed's `deployment-state.json` (T2): its shape, and how it follows from the record.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+use crate::name::EnvironmentKey;
+use crate::planner::earlier_good;
+use crate::record::{Live, Open, Slot, Summary, Verdict};
 
 /// `deployment-state.json` of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,3 +63,104 @@ pub struct LockHeld {
     pub pid: u32,
     pub hostname: String,
 }
+
+/// How the two slots are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotHealth {
+    pub live: Health,
+    pub standby: Health,
+}
+
+/// The state file of `key`. `history` has its ended deployments, newest first.
+pub fn of(
+    key: &EnvironmentKey,
+    live: Option<&Live>,
+    history: &[Summary],
+    open: Option<&Open>,
+    health: SlotHealth,
+) -> StateFile {
+    let previous = live.and_then(|live| earlier_good(live, history));
+    StateFile {
+        environment: key.environment.to_string(),
+        current_deployment: live.map(|live| current(live, history, health.live)),
+        previous_deployment: previous.map(|previous| Deployed {
+            rollback_count: 0,
+            ..deployed(previous, previous.slot, health.standby, "superseded")
+        }),
+        deployment_history: history.iter().filter_map(|summary| past(summary, live)).collect(),
+        lock: lock(open),
+    }
+}
+
+fn current(live: &Live, history: &[Summary], health: Health) -> Deployed {
+    match history.iter().find(|summary| summary.id == live.deployment) {
+        Some(summary) => {
+            Deployed { rollback_count: live.rollback_count, ..deployed(summary, live.slot, health, "active") }
+        }
+        // Its summary is older than the history that was handed in.
+        None => Deployed {
+            id: live.deployment.to_string(),
+            version: live.release.version(),
+            git_commit: live.release.commit.clone(),
+            deployed_at: live.since.to_string(),
+            deployed_by: String::new(),
+            active_slot: live.slot.to_string(),
+            health_status: health.to_string(),
+            status: "active".to_string(),
+            migrations_run: 0,
+            rollback_count: live.rollback_count,
+        },
+    }
+}
+
+fn deployed(summary: &Summary, slot: Slot, health: Health, status: &str) -> Deployed {
+    Deployed {
+        id: summary.id.to_string(),
+        version: summary.release.version(),
+        git_commit: summary.release.commit.clone(),
+        deployed_at: summary.ended_at.unwrap_or(summary.opened_at).to_string(),
+        deployed_by: summary.operator.to_string(),
+        active_slot: slot.to_string(),
+        health_status: health.to_string(),
+        status: status.to_string(),
+        migrations_run: summary.receipt.migrations_run,
+        rollback_count: 0,
+    }
+}
+
+fn past(summary: &Summary, live: Option<&Live>) -> Option<Past> {
+    let status = match summary.verdict? {
+        Verdict::Succeeded if live.is_some_and(|live| live.deployment == summary.id) => "active",
+        Verdict::Succeeded => "superseded",
+        Verdict::RolledBack => "rolled_back",
+    };
+    let ended = summary.ended_at.unwrap_or(summary.opened_at);
+    Some(Past {
+        id: summary.id.to_string(),
+        version: summary.release.version(),
+        deployed_at: ended.to_string(),
+        deployed_by: summary.operator.to_string(),
+        status: status.to_string(),
+        duration_seconds: ended.since(summary.opened_at).0 / 1000,
+    })
+}
+
+/// A hold locks too, but the seed knows locks of deployments only: it stands here without particulars.
+fn lock(open: Option<&Open>) -> Lock {
+    let held = open.and_then(|open| {
+        let deployment = open.deployment()?;
+        Some(LockHeld {
+            lock_id: format!("lock_{}", deployment.ulid()),
+            locked_by: open.by.to_string(),
+            locked_at: open.since.to_string(),
+            lock_expires_at: open.until.to_string(),
+            deployment_id: deployment.to_string(),
+            pid: open.pid,
+            hostname: open.hostname.clone(),
+        })
+    });
+    Lock { locked: open.is_some(), held }
+}
+
+#[cfg(test)]
+mod tests;

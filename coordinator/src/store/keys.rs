@@ -136,7 +136,7 @@ pub fn environment_of(key: &Key) -> Option<EnvironmentKey> {
 }
 
 pub fn spec(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/spec"))
+    owned(format!("env/{environment}/{SPEC}"))
 }
 
 pub fn lock(environment: &EnvironmentKey) -> Owned {
@@ -147,6 +147,9 @@ pub fn lock(environment: &EnvironmentKey) -> Owned {
 pub fn epoch(environment: &EnvironmentKey) -> Owned {
     owned(format!("env/{environment}/epoch"))
 }
+
+/// The last part of every key of a declaration.
+pub const SPEC: &str = "spec";
 
 /// The last part of every key of an `open`.
 pub const OPEN: &str = "open";
@@ -163,6 +166,11 @@ pub fn ports(environment: &EnvironmentKey) -> Owned {
     owned(format!("env/{environment}/ports"))
 }
 
+/// The histories of all environments.
+pub fn histories() -> Prefix {
+    prefix("history".to_owned())
+}
+
 /// One key for each deployment that ever was opened: an index, so that history needs no scan of all.
 pub fn history(environment: &EnvironmentKey) -> Prefix {
     prefix(format!("history/{environment}"))
@@ -175,6 +183,10 @@ pub fn history_entry(environment: &EnvironmentKey, deployment: &DeploymentId) ->
 /// One key for each port that is given away on an address.
 pub fn port(address: &str, port: u16) -> Owned {
     owned(format!("port/{address}/{port}"))
+}
+
+pub fn all_ports() -> Prefix {
+    prefix("port".to_owned())
 }
 
 pub fn ports_of(address: &str) -> Prefix {

@@ -1,0 +1,123 @@
+//! One file for each deployment, `<env>_<deployment>.log`: a line for each entry of its journal, and the
+//! last lines of what failed. For people and for `tail -f`; nothing reads it back but `lockstep logs`.
+//!
+//! What must stay true: no secret value gets in, and a disk that is full does not stop a deployment.
+
+use std::path::{Path, PathBuf};
+
+use lockstep_core::engine::Run;
+use lockstep_core::id::DeploymentId;
+use lockstep_core::journal::{Certainty, Direction, Entry, Event, StepFailure};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::Summary;
+use lockstep_core::redact::Redactor;
+use lockstep_core::spec::EnvironmentSpec;
+use tokio::fs::OpenOptions;
+use tokio::io::AsyncWriteExt;
+use tracing::warn;
+
+use crate::driver::Parts;
+use crate::driver::telling::because_words;
+
+/// The log of one deployment.
+#[derive(Debug)]
+pub struct DeploymentLog {
+    path: PathBuf,
+    redactor: Redactor,
+}
+
+/// Where the log of a deployment is.
+pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &DeploymentId) -> PathBuf {
+    let directory = spec.deploy.log_directory.as_ref().map_or_else(|| logs.to_owned(), PathBuf::from);
+    directory.join(format!("{}_{id}.log", key.environment))
+}
+
+impl DeploymentLog {
+    pub async fn of(parts: &Parts, opened: &Summary) -> Self {
+        let redactor = match parts.secrets.redactor(&opened.key, opened.secrets_version).await {
+            Ok(redactor) => redactor,
+            Err(error) => {
+                // The agents redact what they send; here it is done a second time.
+                warn!(error = %format!("{error:#}"), "the log is written without the second redaction");
+                Redactor::none()
+            }
+        };
+        Self { path: path(&parts.logs, &opened.spec, &opened.key, &opened.id), redactor }
+    }
+
+    /// Adds what `entry` says.
+    pub async fn write(&self, run: &Run, entry: &Entry) {
+        let text = self.redactor.redact(&lines(run, entry));
+        if let Err(error) = self.append(&text).await {
+            warn!(path = %self.path.display(), %error, "cannot write the deployment's log");
+        }
+    }
+
+    async fn append(&self, text: &str) -> std::io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            tokio::fs::create_dir_all(directory).await?;
+        }
+        let mut file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path).await?;
+        file.write_all(text.as_bytes()).await?;
+        file.flush().await
+    }
+}
+
+/// What the log has of `entry`, with a line end after each line.
+fn lines(run: &Run, entry: &Entry) -> String {
+    let mut text = String::new();
+    let mut line = |what: String| {
+        for part in what.lines() {
+            text.push_str(&format!("{} {part}\n", entry.at));
+        }
+    };
+    let step = |id, direction: &Direction| {
+        let named = run
+            .plan()
+            .step(id)
+            .map_or_else(String::new, |step| format!(" {} on {}", step.action.name(), step.host_name));
+        let undo = match direction {
+            Direction::Do => "",
+            Direction::Undo => "undo of ",
+        };
+        format!("{undo}{id}{named}")
+    };
+    match &entry.event {
+        Event::Taken { by } => line(format!("driven by {by}, epoch {}", entry.epoch)),
+        Event::Begun { step: id, direction } => line(format!("{} begins", step(*id, direction))),
+        Event::Done { step: id, direction, finding } => {
+            line(format!("{} done: {}", step(*id, direction), finding.said));
+        }
+        Event::Failed { step: id, direction, failure } => {
+            let how = match failure.certainty {
+                Certainty::Failed => "failed",
+                Certainty::Unknown => "has no known outcome",
+            };
+            line(format!("{} {how}: {}", step(*id, direction), failure.what));
+            failure_lines(failure, &mut line);
+        }
+        Event::Turned { because } => line(format!("unwinding: {}", because_words(because))),
+        Event::Stuck { step: id, failure } => {
+            line(format!("stuck at {id}: {}", failure.what));
+            failure_lines(failure, &mut line);
+        }
+        Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
+        Event::Ended { verdict } => line(format!("ended: {verdict}")),
+    }
+    text
+}
+
+fn failure_lines(failure: &StepFailure, line: &mut impl FnMut(String)) {
+    if let Some(why) = &failure.why {
+        line(format!("  why: {why}"));
+    }
+    for probe in &failure.probes {
+        line(format!("  probe: {probe}"));
+    }
+    for tail in &failure.tail {
+        line(format!("  | {tail}"));
+    }
+    if let Some(next) = &failure.next {
+        line(format!("  next: {next}"));
+    }
+}

@@ -1,0 +1,164 @@
+//! Drives open deployments: one task for each, found by environment and never by owner, so that what a
+//! dead coordinator left open is found like anything else.
+//!
+//! A driver decides nothing by itself: [`lockstep_core::drive`] says what it does about the lock and
+//! about unknown outcomes, [`lockstep_core::engine`] what comes next in the deployment. It performs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::id::{ClusterId, DeploymentId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::{Open, OpenKind};
+use lockstep_core::time::{Millis, Timestamp};
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, info_span, warn};
+
+use crate::agents::Agents;
+use crate::clock::Clock;
+use crate::secrets::Secrets;
+use crate::store::guarded::disclaim;
+use crate::store::{Store, StoreError, keys};
+use crate::{environments, state_file};
+
+mod asking;
+mod course;
+mod deployment;
+pub(crate) mod ending;
+pub(crate) mod telling;
+mod transaction;
+
+use deployment::{Driver, DriverError, Left};
+
+/// How often the record is looked through though nothing woke anybody: a watch is only a hint.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a deployment that a driver had to leave waits for the next one.
+const RETRY_AFTER: Millis = Millis::from_secs(1);
+
+/// What everything here works with.
+#[derive(Clone)]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub agents: Arc<dyn Agents>,
+    pub secrets: Arc<dyn Secrets>,
+    pub clock: Arc<dyn Clock>,
+    pub cluster: ClusterId,
+    /// The name of this coordinator.
+    pub coordinator: String,
+    /// Where logs of deployments go that name no directory.
+    pub logs: PathBuf,
+}
+
+/// Has a driver for everything that is open, until it is stopped.
+pub struct Drivers {
+    parts: Parts,
+    tasks: JoinSet<Result<Left, DriverError>>,
+    /// Whose task is whose.
+    driven: BTreeMap<Id, EnvironmentKey>,
+    /// When an environment that a driver left may have its next one.
+    not_before: BTreeMap<EnvironmentKey, Timestamp>,
+}
+
+impl Drivers {
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, tasks: JoinSet::new(), driven: BTreeMap::new(), not_before: BTreeMap::new() }
+    }
+
+    /// Comes back when `stop` says so; what is open then is gone on with by whoever comes next.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let store = self.parts.store.clone();
+        let mut wakeups = store.watch(&keys::environments());
+        self.refresh_state_files().await;
+        loop {
+            if let Err(error) = self.look().await {
+                warn!(error = &error as &dyn std::error::Error, "cannot look for open deployments");
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = wakeups.changed() => {}
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                Some(left) = self.tasks.join_next_with_id() => self.note(left),
+            }
+        }
+        self.tasks.shutdown().await;
+    }
+
+    /// Starts what is open and not driven, and ends claims whose time is over.
+    async fn look(&mut self) -> Result<(), StoreError> {
+        let now = self.parts.clock.now();
+        let driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
+        for stored in self.parts.store.list(&keys::environments()).await? {
+            if stored.key.last() != keys::OPEN {
+                continue;
+            }
+            let Some(environment) = keys::environment_of(&stored.key) else {
+                continue;
+            };
+            let open: Open = stored.read()?;
+            match &open.kind {
+                OpenKind::Running { deployment, .. } | OpenKind::Stuck { deployment } => {
+                    let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
+                    if may_start && !driven.contains(&environment) {
+                        self.start(environment, deployment.clone());
+                    }
+                }
+                OpenKind::Building { .. } | OpenKind::Hold { .. } if now >= open.until => {
+                    info!(%environment, by = %open.by, "a claim or a hold has ended by itself");
+                    // Not committed means that it changed meanwhile: the next look sees what it is.
+                    disclaim(&*self.parts.store, &environment, &stored).await?;
+                }
+                OpenKind::Building { .. } | OpenKind::Hold { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId) {
+        self.not_before.remove(&environment);
+        let span = info_span!("deployment", %deployment, %environment);
+        let driver = Driver::new(self.parts.clone(), environment.clone(), deployment);
+        let task = self.tasks.spawn(driver.run().instrument(span));
+        self.driven.insert(task.id(), environment);
+    }
+
+    fn note(&mut self, left: Result<(Id, Result<Left, DriverError>), tokio::task::JoinError>) {
+        let (id, left) = match left {
+            Ok((id, left)) => (id, Some(left)),
+            Err(broken) => {
+                error!(error = %broken, "bug: a driver broke; another goes on from the journal");
+                (broken.id(), None)
+            }
+        };
+        let Some(environment) = self.driven.remove(&id) else {
+            return;
+        };
+        match left {
+            Some(Ok(Left::Ended)) => return,
+            Some(Ok(Left::NotOpen)) => debug!(%environment, "nothing is open any more"),
+            Some(Ok(Left::Deposed)) => warn!(%environment, "this driver was deposed"),
+            Some(Err(error)) => {
+                error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot go on");
+            }
+            None => {}
+        }
+        self.not_before.insert(environment, self.parts.clock.now() + RETRY_AFTER);
+    }
+
+    /// A coordinator may have died between the end of a deployment and the file that tells of it.
+    async fn refresh_state_files(&self) {
+        match environments::declared(&*self.parts.store).await {
+            Ok(specs) => {
+                for spec in specs {
+                    state_file::keep_current(&self.parts, &spec.key).await;
+                }
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "cannot refresh the state files");
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What a driver that took over asks the hosts about steps that a predecessor left open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::engine::OpenIntent;
+use lockstep_core::journal::StepKey;
+use lockstep_core::time::Timestamp;
+use tracing::info;
+
+use crate::agents::{Agents, AskedStanding, Question};
+use crate::clock::Clock;
+
+/// How long until an agent that did not answer is asked again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
+/// One question, asked until it is answered or nobody needs the answer any more.
+pub(super) struct Asking {
+    pub(super) agents: Arc<dyn Agents>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) intent: OpenIntent,
+    pub(super) key: StepKey,
+    pub(super) question: Question,
+    /// The step's deadline: from then on its outcome is unknown, whatever its agent would say.
+    pub(super) until: Timestamp,
+}
+
+/// What came of it; no standing when the deadline passed.
+pub(super) struct Asked {
+    pub(super) intent: OpenIntent,
+    pub(super) standing: Option<AskedStanding>,
+}
+
+impl Asking {
+    pub(super) async fn ask(self) -> Asked {
+        let mut said = false;
+        while self.clock.now() < self.until {
+            match self.agents.ask(&self.intent.host, self.question.clone()).await {
+                Ok(standings) => {
+                    let found = standings.into_iter().find(|(key, _)| *key == self.key);
+                    // An answer that does not name the step knows nothing of it.
+                    let standing = found.map_or(AskedStanding::Unheard, |(_, standing)| standing);
+                    return Asked { intent: self.intent, standing: Some(standing) };
+                }
+                Err(error) => {
+                    if !said {
+                        info!(step = %self.intent.step, host = %self.intent.host, why = %error, "waiting for the agent's answer");
+                        said = true;
+                    }
+                }
+            }
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+        }
+        Asked { intent: self.intent, standing: None }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a driver knows of its deployment, from when it has loaded it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run};
+use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::journal::{Direction, Entry, Event, Standing, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::check;
+use lockstep_core::record::{Open, OpenKind, Summary};
+use lockstep_core::time::{Millis, Timestamp};
+
+use super::Parts;
+use super::deployment::DriverError;
+use super::transaction::{Assigned, Handed};
+use crate::deployment_log::DeploymentLog;
+use crate::store::guarded::OwnedWrite;
+use crate::store::handover::Assignment;
+use crate::store::{Owned, Store, StoreError, keys};
+use crate::{environments, history};
+
+pub(super) struct Course {
+    pub(super) run: Run,
+    pub(super) entries: Vec<Entry>,
+    pub(super) opened: Summary,
+    pub(super) log: DeploymentLog,
+    pub(super) handed: Handed,
+    /// The last sequence number of a token of this epoch.
+    pub(super) token_seq: u64,
+    pub(super) taken: Taken,
+    /// What hosts answered to the questions after the take-over.
+    pub(super) heard: VecDeque<Event>,
+    /// What is to be sent again under this epoch.
+    pub(super) unheard: VecDeque<OpenIntent>,
+    open: Open,
+}
+
+/// Whether the journal says that this driver has the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    ToBeSaid,
+    Said,
+}
+
+impl Course {
+    pub(super) async fn load(
+        parts: &Parts,
+        environment: &EnvironmentKey,
+        id: &DeploymentId,
+    ) -> Result<Self, DriverError> {
+        let store = &*parts.store;
+        let missing = |what| DriverError::Missing(id.clone(), what);
+        let plan = history::plan(store, id).await?.ok_or_else(|| missing("plan"))?;
+        if let Some(broken) = check::check(&plan).first() {
+            return Err(DriverError::Plan(broken.to_string()));
+        }
+        let opened = history::summary(store, id).await?.ok_or_else(|| missing("summary"))?;
+        let open = environments::open(store, environment).await?.ok_or_else(|| missing("claim"))?.content;
+        let entries = history::journal(store, id).await?;
+        let run = Run::replay(plan, open.until, &entries)?;
+        Ok(Self {
+            handed: handed(store, environment, &run).await?,
+            log: DeploymentLog::of(parts, &opened).await,
+            run,
+            entries,
+            opened,
+            token_seq: 0,
+            taken: Taken::ToBeSaid,
+            heard: VecDeque::new(),
+            unheard: VecDeque::new(),
+            open,
+        })
+    }
+
+    /// When the outcome of a step that runs is unknown.
+    pub(super) fn deadline(&self, step: StepId) -> Option<Timestamp> {
+        let limit = self.run.plan().step(step).map_or(Millis(0), |step| step.limit);
+        match self.run.standing(step) {
+            Standing::Begun { at } | Standing::Undoing { at, .. } => Some(*at + limit + ANSWER_GRACE),
+            Standing::Waiting
+            | Standing::Done
+            | Standing::Failed { .. }
+            | Standing::UndoFailed { .. }
+            | Standing::Undone => None,
+        }
+    }
+
+    /// What is still to be sent again: not what is being unwound.
+    pub(super) fn next_unheard(&mut self) -> Option<OpenIntent> {
+        while let Some(intent) = self.unheard.pop_front() {
+            let is_wanted = match (self.run.phase(), intent.direction) {
+                (Phase::Forward, Direction::Do) | (Phase::Backward { .. }, Direction::Undo) => true,
+                (Phase::Forward | Phase::Backward { .. }, Direction::Do | Direction::Undo)
+                | (Phase::Stuck { .. } | Phase::Ended { .. }, _) => false,
+            };
+            if is_wanted && self.run.open_intents().contains(&intent) {
+                return Some(intent);
+            }
+        }
+        None
+    }
+
+    /// The claim, as another kind of it.
+    pub(super) fn open_as(&self, kind: OpenKind) -> OwnedWrite {
+        let open = Open { kind, ..self.open.clone() };
+        OwnedWrite::put(keys::open(&self.opened.key), &open)
+    }
+}
+
+/// What is handed to the plan's hosts, by whatever epoch.
+async fn handed(store: &dyn Store, environment: &EnvironmentKey, run: &Run) -> Result<Handed, StoreError> {
+    let mut handed = Handed::default();
+    let hosts: BTreeSet<_> = run.plan().steps().map(|step| step.host.clone()).collect();
+    for host in hosts {
+        for stored in store.list(&keys::assignments(&host, environment)).await? {
+            let assignment: Assignment = stored.read()?;
+            if let Some(key) = Owned::of_stored(&stored.key) {
+                let StepKey { step, direction, .. } = assignment.key;
+                handed.add(step, Assigned { key, token: assignment.token, direction });
+            }
+        }
+    }
+    Ok(handed)
+}

@@ -1,0 +1,168 @@
+//! What the record says when a deployment has ended: pure, from its plan and its journal.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::engine::Run;
+use lockstep_core::id::StepId;
+use lockstep_core::journal::{Because, Direction, Entry, Event, Finding, StepFailure, TrafficCount};
+use lockstep_core::record::{FailedStep, Live, OperationKind, Receipt, StepTime, Summary, Verdict};
+use lockstep_core::time::Timestamp;
+
+/// The summary of a deployment that ends at `at` as `verdict`. `opened` is what was recorded of it when
+/// it was opened, `entries` its journal.
+pub(super) fn summary(
+    opened: &Summary,
+    run: &Run,
+    entries: &[Entry],
+    at: Timestamp,
+    verdict: Verdict,
+) -> Summary {
+    let findings = || findings(entries);
+    let migrated = findings().filter_map(|finding| finding.migrated.as_ref());
+    let schema_after = migrated.clone().next_back().map(|migrated| migrated.schema_version);
+    let applied: usize = migrated.map(|migrated| migrated.applied.len()).sum();
+    let (requests, requests_lost) = counted(findings().filter_map(|finding| finding.traffic));
+    Summary {
+        schema_after: schema_after.or(opened.schema_before),
+        ended_at: Some(at),
+        verdict: Some(verdict),
+        failure: failed_step(run, entries),
+        steps: step_times(run, entries),
+        receipt: Receipt {
+            requests,
+            requests_lost,
+            migrations_run: u32::try_from(applied).unwrap_or(u32::MAX),
+            snapshot: findings().filter_map(|finding| finding.snapshot.clone()).next_back(),
+            switch_took: findings().filter_map(|finding| finding.switch_took).next_back(),
+        },
+        ..opened.clone()
+    }
+}
+
+/// What is live after a deployment that succeeded. `history` has those that ended before.
+pub(super) fn live(summary: &Summary, history: &[Summary], at: Timestamp) -> Live {
+    let rollbacks = history
+        .iter()
+        .chain([summary])
+        .filter(|past| {
+            past.kind == OperationKind::Rollback
+                && past.verdict == Some(Verdict::Succeeded)
+                && past.release.image_id == summary.release.image_id
+        })
+        .count();
+    Live {
+        slot: summary.slot,
+        release: summary.release.clone(),
+        deployment: summary.id.clone(),
+        spec: summary.spec.clone(),
+        secrets_version: summary.secrets_version,
+        schema_version: summary.schema_after,
+        since: at,
+        rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
+    }
+}
+
+/// Why the deployment is or was unwound, as far as the journal tells.
+pub(crate) fn failed_step(run: &Run, entries: &[Entry]) -> Option<FailedStep> {
+    let because = entries.iter().find_map(|entry| match &entry.event {
+        Event::Turned { because } => Some(because),
+        Event::Taken { .. }
+        | Event::Begun { .. }
+        | Event::Done { .. }
+        | Event::Failed { .. }
+        | Event::Stuck { .. }
+        | Event::Resumed { .. }
+        | Event::Ended { .. } => None,
+    })?;
+    Some(match because {
+        Because::StepFailed { step } => FailedStep {
+            step: run
+                .plan()
+                .step(*step)
+                .map_or_else(|| step.to_string(), |step| step.action.name().to_owned()),
+            host: run.plan().step(*step).map(|step| step.host_name.clone()),
+            failure: first_failure(entries, *step)
+                .cloned()
+                .unwrap_or_else(|| StepFailure::new(format!("{step} failed"))),
+        },
+        Because::LockTimeout => FailedStep {
+            step: "lock time-out".to_owned(),
+            host: None,
+            failure: StepFailure::new("the deployment took longer than it may own its environment"),
+        },
+        Because::Cancelled { by } => FailedStep {
+            step: format!("cancelled by {by}"),
+            host: None,
+            failure: StepFailure::new(format!("{by} cancelled it")),
+        },
+    })
+}
+
+/// The failure that made it turn; an undo of the same step may have failed later.
+fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
+    entries.iter().find_map(|entry| match &entry.event {
+        Event::Failed { step, direction: Direction::Do, failure } if *step == of => Some(failure),
+        Event::Failed { .. }
+        | Event::Taken { .. }
+        | Event::Begun { .. }
+        | Event::Done { .. }
+        | Event::Turned { .. }
+        | Event::Stuck { .. }
+        | Event::Resumed { .. }
+        | Event::Ended { .. } => None,
+    })
+}
+
+fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Clone {
+    entries.iter().filter_map(|entry| match &entry.event {
+        Event::Done { direction: Direction::Do, finding, .. } => Some(finding),
+        Event::Done { .. }
+        | Event::Taken { .. }
+        | Event::Begun { .. }
+        | Event::Failed { .. }
+        | Event::Turned { .. }
+        | Event::Stuck { .. }
+        | Event::Resumed { .. }
+        | Event::Ended { .. } => None,
+    })
+}
+
+/// What nginx answered and lost between the first count and the last.
+fn counted(mut counts: impl DoubleEndedIterator<Item = TrafficCount>) -> (Option<u64>, Option<u64>) {
+    match (counts.next(), counts.next_back()) {
+        (Some(first), Some(last)) => {
+            (Some(last.requests.saturating_sub(first.requests)), Some(last.lost.saturating_sub(first.lost)))
+        }
+        (Some(_) | None, None) | (None, Some(_)) => (None, None),
+    }
+}
+
+fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
+    let mut begun: BTreeMap<StepId, Timestamp> = BTreeMap::new();
+    let mut times = Vec::new();
+    for entry in entries {
+        match &entry.event {
+            Event::Begun { step, direction: Direction::Do } => {
+                begun.insert(*step, entry.at);
+            }
+            Event::Done { step, direction: Direction::Do, .. } => {
+                if let (Some(since), Some(planned)) = (begun.get(step), run.plan().step(*step)) {
+                    times.push(StepTime {
+                        name: planned.action.name().to_owned(),
+                        host: planned.host_name.clone(),
+                        took: entry.at.since(*since),
+                    });
+                }
+            }
+            Event::Begun { .. }
+            | Event::Done { .. }
+            | Event::Taken { .. }
+            | Event::Failed { .. }
+            | Event::Turned { .. }
+            | Event::Stuck { .. }
+            | Event::Resumed { .. }
+            | Event::Ended { .. } => {}
+        }
+    }
+    times
+}

@@ -1,0 +1,82 @@
+//! What a driver says of an entry of the journal: to the log of this process, and to crash points.
+
+use lockstep_core::engine::Run;
+use lockstep_core::id::StepId;
+use lockstep_core::journal::{Because, Direction, Entry, Event, StepFailure};
+use tracing::{info, warn};
+
+/// The most lines of output that a journal keeps of one failure; the whole is in the step's log.
+const TAIL_LINES_MAX: usize = 40;
+
+/// The longest line of them, in characters.
+const TAIL_LINE_MAX: usize = 400;
+
+/// A failure that fits into the journal.
+pub(super) fn brief(mut failure: StepFailure) -> StepFailure {
+    let from = failure.tail.len().saturating_sub(TAIL_LINES_MAX);
+    failure.tail.drain(..from);
+    for line in &mut failure.tail {
+        if let Some((at, _)) = line.char_indices().nth(TAIL_LINE_MAX) {
+            line.truncate(at);
+        }
+    }
+    failure
+}
+
+/// A name for the moment after `entry` was written: the same from run to run.
+pub(super) fn moment(entry: &Entry) -> String {
+    let step = |kind: &str, step: &StepId, direction: &Direction| {
+        format!("{kind} {step} {}", direction_name(*direction))
+    };
+    let event = match &entry.event {
+        Event::Taken { .. } => "taken".to_owned(),
+        Event::Begun { step: id, direction } => step("begun", id, direction),
+        Event::Done { step: id, direction, .. } => step("done", id, direction),
+        Event::Failed { step: id, direction, .. } => step("failed", id, direction),
+        Event::Turned { .. } => "turned".to_owned(),
+        Event::Stuck { step, .. } => format!("stuck {step}"),
+        Event::Resumed { .. } => "resumed".to_owned(),
+        Event::Ended { .. } => "ended".to_owned(),
+    };
+    format!("coordinator: journal {} {event}", entry.seq)
+}
+
+/// Logs the entry.
+pub(super) fn tell(run: &Run, entry: &Entry) {
+    let seq = entry.seq;
+    let name = |id: &StepId| run.plan().step(*id).map_or("?", |step| step.action.name());
+    let host = |id: &StepId| run.plan().step(*id).map_or("?", |step| step.host_name.as_str());
+    match &entry.event {
+        Event::Taken { by } => info!(seq, epoch = entry.epoch, by, "the lock is taken"),
+        Event::Begun { step, direction } => {
+            info!(seq, %step, host = host(step), direction = direction_name(*direction), "{} begun", name(step));
+        }
+        Event::Done { step, direction, finding } => {
+            info!(seq, %step, host = host(step), direction = direction_name(*direction), said = finding.said, "{} done", name(step));
+        }
+        Event::Failed { step, direction, failure } => {
+            info!(seq, %step, host = host(step), direction = direction_name(*direction), what = failure.what, why = failure.why, "{} failed", name(step));
+        }
+        Event::Turned { because } => info!(seq, because = because_words(because), "it is unwound from here"),
+        Event::Stuck { step, failure } => {
+            warn!(seq, %step, host = host(step), what = failure.what, why = failure.why, "it is stuck: nothing more can be undone by itself");
+        }
+        Event::Resumed { by } => info!(seq, %by, "the undo is tried again"),
+        Event::Ended { verdict } => info!(seq, %verdict, "the deployment has ended"),
+    }
+}
+
+pub(crate) fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Do => "do",
+        Direction::Undo => "undo",
+    }
+}
+
+pub(crate) fn because_words(because: &Because) -> String {
+    match because {
+        Because::StepFailed { step } => format!("{step} failed"),
+        Because::LockTimeout => "lock time-out".to_owned(),
+        Because::Cancelled { by } => format!("cancelled by {by}"),
+    }
+}

@@ -1,0 +1,129 @@
+//! What is recorded of an environment: its declaration, what is live, what owns it, its ports.
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::{Live, Open, PortTable};
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::stored::Kept;
+
+use crate::lock::Lock;
+use crate::store::guarded::OwnedWrite;
+use crate::store::{Committed, Guard, Owned, Store, StoreError, Stored, keys};
+
+/// A document with the revision that a guard needs.
+#[derive(Debug, Clone)]
+pub struct Seen<T> {
+    pub stored: Stored,
+    pub content: T,
+}
+
+async fn read<T: Kept>(store: &dyn Store, key: Owned) -> Result<Option<Seen<T>>, StoreError> {
+    let Some(stored) = store.get(key.key()).await? else {
+        return Ok(None);
+    };
+    let content = stored.read()?;
+    Ok(Some(Seen { stored, content }))
+}
+
+pub async fn spec(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Seen<EnvironmentSpec>>, StoreError> {
+    read(store, keys::spec(environment)).await
+}
+
+pub async fn live(store: &dyn Store, environment: &EnvironmentKey) -> Result<Option<Live>, StoreError> {
+    let live: Option<Seen<Live>> = read(store, keys::live(environment)).await?;
+    Ok(live.map(|seen| seen.content))
+}
+
+pub async fn open(store: &dyn Store, environment: &EnvironmentKey) -> Result<Option<Seen<Open>>, StoreError> {
+    read(store, keys::open(environment)).await
+}
+
+pub async fn ports(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Seen<PortTable>>, StoreError> {
+    read(store, keys::ports(environment)).await
+}
+
+/// Every environment that is declared.
+pub async fn declared(store: &dyn Store) -> Result<Vec<EnvironmentSpec>, StoreError> {
+    let mut specs = Vec::new();
+    for stored in store.list(&keys::environments()).await? {
+        if stored.key.last() == keys::SPEC {
+            specs.push(stored.read()?);
+        }
+    }
+    Ok(specs)
+}
+
+/// Why an environment cannot be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveError {
+    #[error("there is no environment {0}")]
+    Unknown(EnvironmentKey),
+    #[error("{0} is owned by a deployment or a hold")]
+    Open(EnvironmentKey),
+    #[error("another coordinator works on {0}")]
+    Locked(EnvironmentKey),
+    #[error("cannot remove {0}")]
+    Store(EnvironmentKey, #[source] StoreError),
+}
+
+/// Forgets the declaration, the live release and the ports of an environment. Its history and its epoch
+/// stay, and what runs on the hosts goes on.
+///
+/// # Errors
+/// When it is open, or another coordinator works on it.
+pub async fn remove(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    coordinator: &str,
+) -> Result<(), RemoveError> {
+    let failed = |error| RemoveError::Store(environment.clone(), error);
+    if spec(store, environment).await.map_err(failed)?.is_none() {
+        return Err(RemoveError::Unknown(environment.clone()));
+    }
+    let mut lock = Lock::of(environment.clone(), coordinator.to_owned());
+    // The outcome is looked at through the proof: without it nothing is removed.
+    lock.acquire(store).await;
+    let Some(held) = lock.held() else {
+        return Err(RemoveError::Locked(environment.clone()));
+    };
+    let table = ports(store, environment).await.map_err(failed)?;
+    let mut writes = vec![
+        OwnedWrite::delete(keys::spec(environment)),
+        OwnedWrite::delete(keys::live(environment)),
+        OwnedWrite::delete(keys::ports(environment)),
+    ];
+    for stored in port_keys(store, environment, table.map(|seen| seen.content)).await.map_err(failed)? {
+        writes.push(OwnedWrite::delete(stored));
+    }
+    let guards = vec![Guard::absent(keys::open(environment))];
+    let committed = held.commit(store, guards, writes).await;
+    lock.release(store).await;
+    match committed.map_err(failed)? {
+        Committed::Yes { .. } => Ok(()),
+        Committed::No => Err(RemoveError::Open(environment.clone())),
+    }
+}
+
+/// The keys by which the ports of `table` are taken.
+async fn port_keys(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    table: Option<PortTable>,
+) -> Result<Vec<Owned>, StoreError> {
+    let name = environment.to_string();
+    let numbers: Vec<String> =
+        table.unwrap_or_default().ports.iter().map(|entry| entry.port.to_string()).collect();
+    let taken = store.list(&keys::all_ports()).await?;
+    Ok(taken
+        .iter()
+        .filter(|stored| {
+            stored.value == name.as_bytes() && numbers.iter().any(|port| port == stored.key.last())
+        })
+        .filter_map(|stored| Owned::of_stored(&stored.key))
+        .collect())
+}

@@ -1,0 +1,107 @@
+//! How a driver takes an environment's lock, keeps it and gives it back.
+//!
+//! The lock is bound to a lease, so that it frees itself when its holder dies; the proof of it is
+//! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
+//! decided in [`lockstep_core::drive`].
+
+use lockstep_core::drive::AcquireOutcome;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::time::Millis;
+use tracing::{debug, warn};
+use ulid::Ulid;
+
+use crate::store::guarded::{Acquired, Acquisition, Held};
+use crate::store::{LeaseStanding, Store, StoreError};
+
+/// How long a lock outlives its holder's last sign of life.
+pub const LEASE_LIVES: Millis = Millis::from_secs(10);
+
+/// How often a holder gives a sign of life.
+pub const LEASE_RENEWED_EVERY: Millis = Millis::from_secs(2);
+
+/// One driver's way to the lock of one environment.
+#[derive(Debug)]
+pub struct Lock {
+    environment: EnvironmentKey,
+    coordinator: String,
+    /// Kept until its outcome is known, with its nonce.
+    attempt: Option<Acquisition>,
+    held: Option<Held>,
+}
+
+impl Lock {
+    pub fn of(environment: EnvironmentKey, coordinator: String) -> Self {
+        Self { environment, coordinator, attempt: None, held: None }
+    }
+
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// Tries once. An attempt of unknown outcome is the same attempt the next time.
+    pub async fn acquire(&mut self, store: &dyn Store) -> AcquireOutcome {
+        match self.try_acquire(store).await {
+            Ok(Acquired::Held(held)) => {
+                let epoch = held.epoch();
+                self.attempt = None;
+                self.held = Some(held);
+                AcquireOutcome::Held { epoch }
+            }
+            Ok(Acquired::ByAnother(record)) => {
+                debug!(environment = %self.environment, by = record.coordinator, "the lock is another's");
+                AcquireOutcome::HeldByAnother
+            }
+            Ok(Acquired::Again) => AcquireOutcome::Unknown,
+            Err(StoreError::NoSuchLease(_)) => {
+                // Whatever the attempt wrote went with its lease.
+                self.attempt = None;
+                AcquireOutcome::Unknown
+            }
+            Err(error) => {
+                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot take the lock");
+                AcquireOutcome::Unknown
+            }
+        }
+    }
+
+    async fn try_acquire(&mut self, store: &dyn Store) -> Result<Acquired, StoreError> {
+        let attempt = match &self.attempt {
+            Some(attempt) => attempt,
+            None => self.attempt.insert(Acquisition {
+                environment: self.environment.clone(),
+                coordinator: self.coordinator.clone(),
+                nonce: Ulid::generate().to_string(),
+                lease: store.grant(LEASE_LIVES).await?,
+            }),
+        };
+        // Waiting for another's lock may take longer than a lease lives.
+        if store.keep(attempt.lease).await? == LeaseStanding::Gone {
+            return Err(StoreError::NoSuchLease(attempt.lease));
+        }
+        attempt.attempt(store).await
+    }
+
+    /// Gives a sign of life. `Gone` means that the lock is or will be another's.
+    pub async fn keep(&self, store: &dyn Store) -> LeaseStanding {
+        let Some(held) = &self.held else {
+            return LeaseStanding::Alive;
+        };
+        match store.keep(held.lease()).await {
+            Ok(standing) => standing,
+            Err(error) => {
+                // The guards of the next write tell; a missed sign of life alone proves nothing.
+                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot renew the lease");
+                LeaseStanding::Alive
+            }
+        }
+    }
+
+    /// Gives the lock back. Where that fails, the end of the lease does it.
+    pub async fn release(&mut self, store: &dyn Store) {
+        if let Some(held) = self.held.take()
+            && let Err(error) = held.release(store).await
+        {
+            warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "the lock ends with its lease");
+        }
+    }
+}
