@@ -87,6 +87,8 @@ pub enum LogOf {
     /// The output of the live slot's containers, of one process or of all.
     Live {
         process: Option<ProcessName>,
+        /// Of the live deployment: its values are taken out of what containers printed.
+        secrets_version: Option<u64>,
     },
 }
 
