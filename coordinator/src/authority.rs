@@ -1,0 +1,269 @@
+//! The certificate authority: its root, and the certificates that it gives.
+//!
+//! What must stay true: the root's key stays in its file; names come from here and never from a
+//! request, so that nobody can ask to be somebody else; a leaf lives short and is back-dated a little,
+//! because clocks differ.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use lockstep_core::access::Identity;
+use lockstep_core::id::ClusterId;
+use lockstep_core::time::{Millis, Timestamp};
+use lockstep_proto::dial::{COORDINATOR_NAME, pin_of};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
+
+use crate::private::{self, PrivateError};
+
+/// How far a certificate is back-dated.
+pub const BACKDATED: Millis = Millis::from_secs(300);
+
+/// Agents and coordinators renew at a third of this.
+const SERVICE_LIFE: Millis = Millis::from_secs(24 * 3600);
+
+/// Operators log in again after this.
+const OPERATOR_LIFE: Millis = Millis::from_secs(30 * 24 * 3600);
+
+const ROOT_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
+
+const SERIAL_BYTES: usize = 16;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AuthorityError {
+    #[error("the authority's files cannot be used")]
+    File(#[from] PrivateError),
+    #[error("the authority's directory cannot be made")]
+    Directory(#[source] std::io::Error),
+    #[error("the authority has a key without a certificate, or a certificate without a key")]
+    Half,
+    #[error("the request for a certificate is not one: {0}")]
+    Request(rcgen::Error),
+    #[error("a certificate cannot be made")]
+    Make(#[from] rcgen::Error),
+    #[error("{0} gets no certificate")]
+    NoSubject(Identity),
+    #[error("the system gives no random numbers")]
+    Chance,
+}
+
+/// A certificate as given.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// PEM.
+    pub certificate: String,
+    pub expires: Timestamp,
+}
+
+/// The certificate and key of this coordinator's own server.
+pub struct ServerIdentity {
+    /// Leaf first, the root last: whoever joins by a pin must see it.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    pub expires: Timestamp,
+}
+
+pub struct Authority {
+    cluster: ClusterId,
+    root: String,
+    root_der: CertificateDer<'static>,
+    pin: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Opens the authority in `directory`, or makes it when there is none.
+    ///
+    /// # Errors
+    /// When its files are damaged, or can be read by others.
+    pub fn open(directory: &Path, cluster: &ClusterId, now: Timestamp) -> Result<Self, AuthorityError> {
+        if !directory.exists() {
+            fs::DirBuilder::new().mode(0o700).create(directory).map_err(AuthorityError::Directory)?;
+        }
+        let (key_file, root_file) = (directory.join("root.key"), directory.join("root.pem"));
+        let (key, root) = match (private::read(&key_file)?, private::read(&root_file)?) {
+            (Some(key), Some(root)) => (KeyPair::from_pem(&key)?, root),
+            // The key is written first: alone it has signed nothing yet.
+            (Some(_) | None, None) => {
+                let key = KeyPair::generate()?;
+                let root = root_parameters(cluster, now)?.self_signed(&key)?.pem();
+                private::write(&key_file, &key.serialize_pem())?;
+                private::write(&root_file, &root)?;
+                (key, root)
+            }
+            (None, Some(_)) => return Err(AuthorityError::Half),
+        };
+        let root_der = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|_| AuthorityError::Half)?;
+        let pin = pin_of(&root_der).ok_or(AuthorityError::Half)?;
+        let issuer = Issuer::from_ca_cert_pem(&root, key)?;
+        Ok(Self { cluster: cluster.clone(), root, root_der, pin, issuer })
+    }
+
+    /// PEM.
+    pub fn root(&self) -> &str {
+        &self.root
+    }
+
+    pub fn root_der(&self) -> &CertificateDer<'static> {
+        &self.root_der
+    }
+
+    /// What a token carries.
+    pub fn pin(&self) -> &str {
+        &self.pin
+    }
+
+    pub fn cluster(&self) -> &ClusterId {
+        &self.cluster
+    }
+
+    /// A certificate for whoever holds the key of `request` (PEM), as `identity`.
+    ///
+    /// # Errors
+    /// When the request does not prove its key.
+    pub fn issue(
+        &self,
+        request: &str,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Issued, AuthorityError> {
+        let life = match identity {
+            Identity::Agent(_) | Identity::Coordinator(_) => SERVICE_LIFE,
+            Identity::Operator(_) => OPERATOR_LIFE,
+            Identity::Nobody => return Err(AuthorityError::NoSubject(identity.clone())),
+        };
+        let mut request =
+            CertificateSigningRequestParams::from_pem(request).map_err(AuthorityError::Request)?;
+        // Only the key is taken from the request.
+        request.params = self.leaf(identity, now, life)?;
+        let certificate = request.signed_by(&self.issuer)?.pem();
+        Ok(Issued { certificate, expires: now + life })
+    }
+
+    /// A fresh key and certificate for this coordinator's server.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn server_identity(&self, id: &str, now: Timestamp) -> Result<ServerIdentity, AuthorityError> {
+        let key = KeyPair::generate()?;
+        let mut parameters = self.leaf(&Identity::Coordinator(id.to_owned()), now, SERVICE_LIFE)?;
+        parameters.subject_alt_names.push(SanType::DnsName(COORDINATOR_NAME.try_into()?));
+        let leaf = parameters.signed_by(&key, &self.issuer)?;
+        let key_der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| AuthorityError::Half)?;
+        Ok(ServerIdentity {
+            chain: vec![leaf.der().clone(), self.root_der.clone()],
+            key: key_der,
+            expires: now + SERVICE_LIFE,
+        })
+    }
+
+    fn leaf(
+        &self,
+        identity: &Identity,
+        now: Timestamp,
+        life: Millis,
+    ) -> Result<CertificateParams, AuthorityError> {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
+        parameters.not_after = moment(now + life);
+        parameters.serial_number = Some(serial()?);
+        parameters.subject_alt_names = vec![SanType::URI(uri(&self.cluster, identity).as_str().try_into()?)];
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = match identity {
+            Identity::Coordinator(_) => {
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
+            }
+            Identity::Agent(_) | Identity::Operator(_) | Identity::Nobody => {
+                vec![ExtendedKeyUsagePurpose::ClientAuth]
+            }
+        };
+        Ok(parameters)
+    }
+}
+
+fn root_parameters(cluster: &ClusterId, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = DistinguishedName::new();
+    parameters.distinguished_name.push(DnType::CommonName, format!("Lockstep {cluster}"));
+    parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
+    parameters.not_after = moment(now + ROOT_LIFE);
+    parameters.serial_number = Some(serial()?);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(parameters)
+}
+
+/// How a certificate names its owner: <https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md>.
+pub fn uri(cluster: &ClusterId, identity: &Identity) -> String {
+    match identity {
+        Identity::Nobody => format!("spiffe://{cluster}/nobody"),
+        Identity::Agent(host) => format!("spiffe://{cluster}/agent/{host}"),
+        Identity::Operator(name) => format!("spiffe://{cluster}/operator/{name}"),
+        Identity::Coordinator(id) => format!("spiffe://{cluster}/coordinator/{id}"),
+    }
+}
+
+fn serial() -> Result<SerialNumber, AuthorityError> {
+    let mut bytes = [0; SERIAL_BYTES];
+    getrandom::fill(&mut bytes).map_err(|_| AuthorityError::Chance)?;
+    // RFC 5280: a serial number is positive.
+    bytes[0] &= 0x7f;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+fn moment(at: Timestamp) -> OffsetDateTime {
+    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity;
+
+    const NOW: Timestamp = Timestamp(1_769_596_200_000);
+
+    fn authority(directory: &Path) -> Authority {
+        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().unwrap();
+        Authority::open(directory, &cluster, NOW).unwrap()
+    }
+
+    fn names(issued: &Issued) -> (Identity, bool) {
+        let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
+        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
+        (identity::of(&der, &cluster), parsed.is_ca())
+    }
+
+    #[test]
+    fn an_authority_that_is_opened_again_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("authority");
+        assert_eq!(authority(&path).pin(), authority(&path).pin());
+    }
+
+    #[test]
+    fn a_request_that_asks_to_be_somebody_else_gets_only_its_own_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = authority(&directory.path().join("authority"));
+        let host = Identity::Agent("host_01JBQR2KXYZ987654321012345".parse().unwrap());
+        let mut hostile = CertificateParams::new(vec!["coordinator.lockstep".to_owned()]).unwrap();
+        let admin = uri(authority.cluster(), &Identity::Operator("admin".parse().unwrap()));
+        hostile.subject_alt_names.push(SanType::URI(admin.as_str().try_into().unwrap()));
+        hostile.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let request = hostile.serialize_request(&key).unwrap().pem().unwrap();
+        let issued = authority.issue(&request, &host, NOW).unwrap();
+        assert_eq!(names(&issued), (host, false));
+        assert!(!issued.certificate.contains("coordinator"));
+        assert!(authority.issue("not a request", &Identity::Nobody, NOW).is_err());
+    }
+}

@@ -1,0 +1,79 @@
+//! Files that only the coordinator's user may read.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum PrivateError {
+    #[error("cannot read {path}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write {path}")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} can be read by others: chmod 600 {path}")]
+    Open { path: PathBuf },
+}
+
+/// The content of a private file; nothing when it is not there.
+///
+/// # Errors
+/// When it cannot be read, or others can read it too.
+pub fn read(path: &Path) -> Result<Option<String>, PrivateError> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(PrivateError::Read { path: path.to_owned(), source }),
+    };
+    if metadata.mode() & 0o077 != 0 {
+        return Err(PrivateError::Open { path: path.to_owned() });
+    }
+    let text =
+        fs::read_to_string(path).map_err(|source| PrivateError::Read { path: path.to_owned(), source })?;
+    Ok(Some(text))
+}
+
+/// Writes a private file, whole or not at all, so that it survives a power cut.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, text: &str) -> Result<(), PrivateError> {
+    let failed = |source| PrivateError::Write { path: path.to_owned(), source };
+    let temporary = path.with_extension("partial");
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&temporary, path).map_err(failed)?;
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        assert!(read(&path).unwrap().is_none());
+        write(&path, "key").unwrap();
+        assert_eq!(read(&path).unwrap().as_deref(), Some("key"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(read(&path), Err(PrivateError::Open { .. })));
+    }
+}

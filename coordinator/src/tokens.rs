@@ -1,0 +1,119 @@
+//! One-time tokens: whom they admit, for how long, and that each admits once.
+//!
+//! What must stay true: the store has only the digest of a token's secret; the transaction that admits
+//! deletes the token, so that of two who use it at once one wins.
+
+use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use lockstep_core::id::Digest;
+use lockstep_core::join_token::{JoinToken, base32};
+use lockstep_core::name::{HostName, OperatorName};
+use lockstep_core::record::HostRole;
+use lockstep_core::secret::Secret;
+use lockstep_core::stored::Kept;
+use lockstep_core::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Guard, Store, StoreError, Stored, Write, keys};
+
+/// How long a token can be used.
+pub const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
+
+const ID_BYTES: usize = 10;
+const SECRET_BYTES: usize = 16;
+
+/// Whom a token admits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Admits {
+    Host { name: Option<HostName>, roles: Vec<HostRole> },
+    Operator { name: OperatorName, environments: EnvironmentPattern, role: OperatorRole },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenRecord {
+    secret: Digest,
+    admits: Admits,
+    expires: Timestamp,
+}
+
+impl Kept for TokenRecord {
+    const KIND: &'static str = "join_token";
+}
+
+/// A token that was presented and is good: what it admits, and the transaction's part that spends it.
+pub struct Presented {
+    pub admits: Admits,
+    stored: Stored,
+    id: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    #[error("this token is not known: it was used already, or another coordinator made it")]
+    Unknown,
+    #[error("this token expired at {at}; a token is good for {TOKEN_LIFE}")]
+    Expired { at: Timestamp },
+    #[error("the system gives no random numbers")]
+    Chance,
+    #[error("the store does not answer")]
+    Store(#[from] StoreError),
+}
+
+/// Makes a token that admits `admits` until `expires`.
+///
+/// # Errors
+/// When it cannot be stored.
+pub async fn make(
+    store: &dyn Store,
+    pin: &str,
+    admits: Admits,
+    expires: Timestamp,
+) -> Result<JoinToken, TokenError> {
+    let id = base32(&random::<ID_BYTES>()?);
+    let secret = base32(&random::<SECRET_BYTES>()?);
+    let record = TokenRecord { secret: Digest::of(secret.as_bytes()), admits, expires };
+    let key = keys::join_token(&id);
+    store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await?;
+    Ok(JoinToken { pin: pin.to_owned(), id, secret: Secret::new(secret) })
+}
+
+/// Looks a presented token up.
+///
+/// # Errors
+/// When it is unknown, spent or expired, or its secret is another; the first two look the same.
+pub async fn present(
+    store: &dyn Store,
+    id: &str,
+    secret: &str,
+    now: Timestamp,
+) -> Result<Presented, TokenError> {
+    // An id of another alphabet would be a key of another kind.
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(TokenError::Unknown);
+    }
+    let stored = store.get(keys::join_token(id).key()).await?.ok_or(TokenError::Unknown)?;
+    let record: TokenRecord = stored.read()?;
+    // Digests are compared, so that how long it takes says nothing about the secret.
+    if Digest::of(secret.as_bytes()) != record.secret {
+        return Err(TokenError::Unknown);
+    }
+    if now >= record.expires {
+        return Err(TokenError::Expired { at: record.expires });
+    }
+    Ok(Presented { admits: record.admits, stored, id: id.to_owned() })
+}
+
+impl Presented {
+    /// What a transaction must have with it, so that the token is spent exactly then.
+    pub fn spending(&self) -> (Guard, Write) {
+        let key = keys::join_token(&self.id);
+        (Guard::as_seen(&key, Some(&self.stored)), Write::delete(key))
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], TokenError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| TokenError::Chance)?;
+    Ok(bytes)
+}
