@@ -81,7 +81,8 @@ impl Docker {
             fs::write(folder.join(name), sql)?;
         }
         let version = tag.rsplit(':').next().unwrap_or(tag);
-        let commit = &Digest::of(tag.as_bytes()).hex()[..40];
+        let commit = Digest::of(tag.as_bytes());
+        let commit = &commit.hex()[..40];
         let dockerfile = format!(
             "FROM {base}\nCOPY migrations /migrations\nENV NOTES_VERSION={version}\n\
              LABEL org.opencontainers.image.revision={commit}\n"

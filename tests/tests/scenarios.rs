@@ -1,0 +1,21 @@
+//! Scenarios: the real programs on real parts, told through the command line as an operator uses it.
+//!
+//! Each asserts the exit code, the words that matter (what, why, next), and that nothing half-done is left.
+
+mod scenarios {
+    mod background;
+    mod cases;
+    mod concurrency;
+    mod declaration;
+    mod happy;
+    mod hosts;
+    mod identity;
+    mod lock;
+    mod neighbours;
+    mod plan;
+    mod releases;
+    mod rollback;
+    mod scene;
+    mod secrets;
+    mod world;
+}

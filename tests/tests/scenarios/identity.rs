@@ -1,0 +1,182 @@
+//! Nobody gets in: without a certificate, with one of another role or another authority, or with a token twice.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bed::process::{Process, built};
+use lockstep_tests::bed::program::run_with_input;
+use lockstep_tests::bed::stage::Said;
+
+use crate::scenarios::background::Background;
+use crate::scenarios::cases::Cases;
+use crate::scenarios::scene::{ENVIRONMENT, Expect, SOON, Scene};
+
+#[test]
+fn nobody_gets_in_who_may_not() -> Result<()> {
+    let mut scene = Scene::open("identity")?;
+    let image = scene.stage.image("1", 1, &[])?;
+    scene.deploy(&image)?.expect_said(0, &[])?;
+    let mut cases = Cases::on(&scene);
+    certificates(&mut cases);
+    tokens(&mut cases);
+    roles(&mut cases, &image);
+    cases.end()
+}
+
+fn certificates(cases: &mut Cases<'_>) {
+    cases.refused("no credential", |scene| {
+        let empty = scene.stage.directory.join("nobody");
+        with_credential(scene, &empty, &["status", ENVIRONMENT])?
+            .expect_said(3, &["lockstep login", "next"])?;
+        Ok(())
+    });
+    cases.refused("an agent's certificate", |scene| {
+        let credential = scene.stage.directory.join("as-agent");
+        copy_of_operator(scene, &credential)?;
+        for file in ["key.pem", "certificate.pem"] {
+            fs::copy(scene.stage.directory.join("agent").join(file), credential.join(file))?;
+        }
+        let said = with_credential(scene, &credential, &["status", ENVIRONMENT])?;
+        said.expect_said(3, &["agent", "may not"])?;
+        let said = with_credential(scene, &credential, &["lock", "thaw", ENVIRONMENT])?;
+        said.expect_said(3, &["agent", "may not"])?;
+        Ok(())
+    });
+    cases.refused("a certificate of another authority", |scene| {
+        let stranger = Stranger::start(scene)?;
+        let said = with_credential(scene, &stranger.credential, &["status", ENVIRONMENT])?;
+        ensure!(matches!(said.code, 3 | 5), "a stranger was answered with {}: {}", said.code, said.stdout);
+        Ok(())
+    });
+}
+
+fn tokens(cases: &mut Cases<'_>) {
+    cases.refused("an operator's token, used again", |scene| {
+        let added = scene.stage.json(&["operator", "add", "twice", "--env", "*", "--role", "read"])?;
+        let token = added["token"].as_str().context("there is no token")?;
+        log_in(scene, &scene.stage.directory.join("twice"), token)?.expect_said(0, &[])?;
+        let credential = scene.stage.directory.join("replayed");
+        log_in(scene, &credential, token)?.expect_said(3, &["token", "used"])?;
+        ensure!(!credential.join("certificate.pem").exists(), "a certificate was given out");
+        Ok(())
+    });
+    cases.refused("a host's token, used again", |scene| {
+        let token = scene.stage.json(&["host", "token", "--name", "app-2"])?;
+        let token = token["token"].as_str().context("there is no token")?;
+        join(scene, "agent-2", token)?;
+        let again = join(scene, "agent-3", token);
+        // As it was, for the cases that follow: with two hosts it would have to be said which does what.
+        scene.stage.must(&["host", "remove", "app-2"])?;
+        let error = format!("{:#}", again.err().context("the token was good twice")?);
+        ensure!(error.contains("used"), "{error}");
+        ensure!(!scene.stage.directory.join("agent-3/certificate.pem").exists());
+        Ok(())
+    });
+    cases.refused("a token that was never given out", |scene| {
+        let error = join(scene, "agent-4", "lockstep-token").err().context("any token is good")?;
+        ensure!(format!("{error:#}").contains("token"), "{error:#}");
+        Ok(())
+    });
+}
+
+fn roles(cases: &mut Cases<'_>, image: &str) {
+    cases.refused("an operator who may only read", |scene| {
+        let reader = operator(scene, "reader", "*", "read")?;
+        with_credential(scene, &reader, &["status", ENVIRONMENT])?.expect_said(0, &["blue"])?;
+        let deploy = ["deploy", ENVIRONMENT, "--image", image];
+        with_credential(scene, &reader, &deploy)?.expect_said(3, &["reader", "read", "deploy"])?;
+        Ok(())
+    });
+    cases.refused("an operator of another application", |scene| {
+        let other = operator(scene, "other", "something/*", "deploy")?;
+        let deploy = ["deploy", ENVIRONMENT, "--image", image];
+        with_credential(scene, &other, &deploy)?.expect_said(3, &["other", "no say"])?;
+        with_credential(scene, &other, &["status", ENVIRONMENT])?.expect_said(3, &["other", "no say"])?;
+        Ok(())
+    });
+    cases.refused("an operator who was revoked", |scene| {
+        let gone = operator(scene, "gone", "*", "admin")?;
+        with_credential(scene, &gone, &["status", ENVIRONMENT])?.expect_said(0, &[])?;
+        scene.stage.must(&["operator", "revoke", "gone"])?;
+        let said = with_credential(scene, &gone, &["status", ENVIRONMENT])?;
+        ensure!(said.code == 3, "{} {}{}", said.code, said.stdout, said.stderr);
+        Ok(())
+    });
+}
+
+/// A credential of another cluster, whose authority is not ours.
+struct Stranger {
+    credential: PathBuf,
+    _coordinator: Process,
+}
+
+impl Stranger {
+    fn start(scene: &Scene) -> Result<Self> {
+        let own = scene.stage.directory.join("stranger");
+        fs::DirBuilder::new().mode(0o700).create(&own)?;
+        let mut command = Command::new(built("lockstep-coordinator")?);
+        command.arg("--directory").arg(&own).args(["--listen", "127.0.0.1:0"]);
+        let mut coordinator = Process::start(&mut command, &scene.stage.directory.join("stranger.log"))?;
+        let address = own.join("address");
+        coordinator.wait_until("the stranger's coordinator is ready", SOON, || Ok(address.exists()))?;
+        let theirs = scene.stage.directory.join("stranger-operator");
+        let token = fs::read_to_string(own.join("operator.token"))?;
+        log_in_at(scene, &theirs, fs::read_to_string(&address)?.trim(), &token)?.expect_said(0, &[])?;
+        let credential = scene.stage.directory.join("as-stranger");
+        copy_of_operator(scene, &credential)?;
+        for file in ["key.pem", "certificate.pem"] {
+            fs::copy(theirs.join(file), credential.join(file))?;
+        }
+        Ok(Self { credential, _coordinator: coordinator })
+    }
+}
+
+fn log_in(scene: &Scene, credential: &Path, token: &str) -> Result<Said> {
+    log_in_at(scene, credential, &address(scene)?, token)
+}
+
+fn log_in_at(scene: &Scene, credential: &Path, address: &str, token: &str) -> Result<Said> {
+    let mut command = scene.stage.command(&["login", "--coordinator", address])?;
+    command.env("LOCKSTEP_CREDENTIAL", credential);
+    let running = Background::start_with_input(command, token)?;
+    running.wait(SOON)
+}
+
+/// Adds an operator and logs in as it; gives the folder of its credential.
+fn operator(scene: &Scene, name: &str, environments: &str, role: &str) -> Result<PathBuf> {
+    let added = scene.stage.json(&["operator", "add", name, "--env", environments, "--role", role])?;
+    let token = added["token"].as_str().context("there is no token")?;
+    let credential = scene.stage.directory.join(name);
+    log_in(scene, &credential, token)?.expect_said(0, &[])?;
+    Ok(credential)
+}
+
+fn with_credential(scene: &Scene, credential: &Path, arguments: &[&str]) -> Result<Said> {
+    let output = scene.stage.command(arguments)?.env("LOCKSTEP_CREDENTIAL", credential).output()?;
+    Ok(Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+fn copy_of_operator(scene: &Scene, credential: &Path) -> Result<()> {
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(scene.stage.directory.join("operator")).arg(credential);
+    ensure!(copy.status()?.success(), "cannot copy the credential");
+    Ok(())
+}
+
+fn address(scene: &Scene) -> Result<String> {
+    Ok(fs::read_to_string(scene.stage.directory.join("coordinator/address"))?.trim().to_owned())
+}
+
+fn join(scene: &Scene, folder: &str, token: &str) -> Result<String> {
+    let mut command = Command::new(built("lockstep-agent")?);
+    command.arg("join").arg("--directory").arg(scene.stage.directory.join(folder));
+    command.args(["--coordinator", &address(scene)?]);
+    run_with_input(&mut command, token)
+}
