@@ -2,14 +2,16 @@
 //!
 //! Modules in reading order: who is who ([`cluster`], [`authority`], [`identity`], [`tokens`],
 //! [`operators`], [`hosts`], [`audit`]); what is kept ([`store`], [`private`]); who is connected
-//! ([`agents`]).
+//! ([`agents`], [`sessions`]); what is secret ([`vault`]); and who may come in ([`server`], [`api`]).
 
 pub mod agents;
+pub mod api;
 pub mod audit;
 pub mod authority;
 pub mod clock;
 pub mod cluster;
 pub mod deployment_log;
+pub mod deployments;
 pub mod driver;
 pub mod environments;
 pub mod history;
@@ -19,6 +21,12 @@ pub mod lock;
 pub mod operators;
 pub mod private;
 pub mod secrets;
+pub mod server;
+pub mod service;
+pub mod sessions;
+pub mod settings;
 pub mod state_file;
 pub mod store;
+pub mod telemetry;
 pub mod tokens;
+pub mod vault;

@@ -1,1 +1,50 @@
-fn main() {}
+//! `lockstep-coordinator`: settings, log, service.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lockstep_coordinator::settings::Settings;
+use lockstep_coordinator::{service, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+fn main() -> ExitCode {
+    let settings = Settings::parse();
+    if let Err(error) = telemetry::begin(&settings.log) {
+        // There is no log to say it in.
+        return fail(&format!("cannot log as {:?}: {error}", settings.log));
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot begin: {error}")),
+    };
+    match runtime.block_on(serve(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let service = service::run(settings, stop.clone());
+    tokio::pin!(service);
+    tokio::select! {
+        ended = &mut service => return ended,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+    service.await
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn fail(why: &str) -> ExitCode {
+    eprintln!("error: {why}");
+    ExitCode::FAILURE
+}

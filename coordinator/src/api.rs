@@ -1,0 +1,178 @@
+//! The gate that every call passes: who calls, what the table says, and only then the method.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use http::{Request, Response};
+use lockstep_core::access::{self, EnvironmentPattern, Identity};
+use lockstep_core::id::ClusterId;
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tower::{Layer, Service};
+use tracing::{info, warn};
+
+use crate::operators::{self, OperatorStanding};
+use crate::store::{Store, StoreError};
+use crate::{hosts, identity};
+
+pub mod enroll;
+pub mod session;
+
+/// Who calls, as far as the record knows: in the extensions of every request that passed.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub identity: Identity,
+    /// Nothing for those who are no operators.
+    environments: Option<EnvironmentPattern>,
+}
+
+impl Caller {
+    /// The caller of `request`.
+    ///
+    /// # Errors
+    /// Never behind the gate.
+    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+        request
+            .extensions()
+            .get::<Self>()
+            .cloned()
+            .ok_or_else(|| Status::internal("the call did not pass the gate"))
+    }
+
+    /// The operator who calls.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn operator(&self) -> Result<&OperatorName, Status> {
+        match &self.identity {
+            Identity::Operator(name) => Ok(name),
+            Identity::Nobody | Identity::Agent(_) | Identity::Coordinator(_) => {
+                Err(Status::permission_denied(format!("{} is no operator", self.identity)))
+            }
+        }
+    }
+
+    /// Whether the caller has a say over `environment`.
+    ///
+    /// # Errors
+    /// When its certificate's owner was given others.
+    pub fn may(&self, environment: &EnvironmentKey) -> Result<(), Status> {
+        let operator = self.operator()?;
+        match &self.environments {
+            Some(pattern) if pattern.covers(environment) => Ok(()),
+            Some(_) | None => {
+                let denied = access::Denied::OtherEnvironment {
+                    operator: operator.clone(),
+                    environment: environment.clone(),
+                };
+                Err(Status::permission_denied(denied.to_string()))
+            }
+        }
+    }
+}
+
+/// Wraps every service in the gate.
+#[derive(Clone)]
+pub struct GateLayer {
+    pub store: Arc<dyn Store>,
+    pub cluster: ClusterId,
+}
+
+impl<S> Layer<S> for GateLayer {
+    type Service = Gate<S>;
+
+    fn layer(&self, inner: S) -> Gate<S> {
+        Gate { inner, gate: self.clone() }
+    }
+}
+
+#[derive(Clone)]
+pub struct Gate<S> {
+    inner: S,
+    gate: GateLayer,
+}
+
+impl<S> Service<Request<Body>> for Gate<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The service that was polled ready is the one to call; its clone waits for the next.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            let identity = gate.identify(&request);
+            let method = request.uri().path().to_owned();
+            match gate.admit(identity, &method).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    inner.call(request).await
+                }
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+impl GateLayer {
+    fn identify(&self, request: &Request<Body>) -> Identity {
+        request
+            .extensions()
+            .get::<TlsConnectInfo<TcpConnectInfo>>()
+            .and_then(TlsConnectInfo::peer_certs)
+            .and_then(|chain| chain.first().map(|leaf| identity::of(leaf, &self.cluster)))
+            .unwrap_or(Identity::Nobody)
+    }
+
+    async fn admit(&self, identity: Identity, method: &str) -> Result<Caller, Status> {
+        let unavailable = |error: StoreError| {
+            warn!(%error, "a caller cannot be looked up");
+            Status::unavailable("the store does not answer")
+        };
+        let mut role = None;
+        let mut environments = None;
+        match &identity {
+            Identity::Operator(name) => {
+                let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
+                match operator {
+                    Some(operator) if operator.standing == OperatorStanding::Active => {
+                        role = Some(operator.role);
+                        environments = Some(operator.environments);
+                    }
+                    Some(_) => return Err(Status::unauthenticated(format!("{name} has been revoked"))),
+                    None => return Err(Status::unauthenticated(format!("there is no operator {name}"))),
+                }
+            }
+            Identity::Agent(host) => {
+                if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {
+                    return Err(Status::unauthenticated(format!("{host} was removed, or never joined")));
+                }
+            }
+            Identity::Nobody | Identity::Coordinator(_) => {}
+        }
+        access::allow(&identity, role, method).map_err(|denied| {
+            info!(%identity, method, why = %denied, "call refused");
+            match denied {
+                access::Denied::NoCertificate => Status::unauthenticated(denied.to_string()),
+                access::Denied::UnknownMethod { .. } => Status::unimplemented(denied.to_string()),
+                access::Denied::WrongRole { .. }
+                | access::Denied::RoleTooLow { .. }
+                | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
+            }
+        })?;
+        Ok(Caller { identity, environments })
+    }
+}

@@ -1,0 +1,326 @@
+//! From what an operator asks for to a deployment that is open: checked, planned, and stored in the one
+//! transaction that claims the environment. The driver takes it from there.
+
+use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::operation::{AnyBranch, Deploy, Operation, Refusal, Rollback};
+use lockstep_core::plan::{Plan, PlanHash};
+use lockstep_core::planner;
+use lockstep_core::record::{ImageFound, Open, OpenKind, Receipt, Record, Summary, Wish};
+use lockstep_core::release::Release;
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::check::{ValidatedSpec, check};
+use lockstep_core::time::Timestamp;
+use tracing::info;
+use ulid::Ulid;
+
+use crate::driver::Parts;
+use crate::environments::{self, Seen};
+use crate::history::{self, Reference, Unresolved};
+use crate::store::guarded::{Accompanying, OwnedWrite};
+use crate::store::{Guard, StoreError, Stored, keys};
+
+pub mod claims;
+mod gathering;
+mod ports;
+
+use claims::Claimed;
+use gathering::{Gathered, Wanted, gather};
+
+/// How often a plan is made anew because the record moved under it.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What an operator asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub environment: EnvironmentKey,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub enum What {
+    Deploy(Box<DeployAsk>),
+    /// To the deployment that is named, else to the newest verified good.
+    Rollback {
+        to: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct DeployAsk {
+    pub spec: EnvironmentSpec,
+    pub image: String,
+    /// Where the image does not say it.
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    pub any_branch: AnyBranch,
+}
+
+/// Who asks, and where their command line runs.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    pub operator: OperatorName,
+    pub hostname: String,
+    pub pid: u32,
+}
+
+/// A deployment that is to be opened.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub ask: Ask,
+    /// What must still be the plan's hash.
+    pub hash: Option<PlanHash>,
+    /// The claim for a build that becomes this deployment.
+    pub claim: Option<DeploymentId>,
+}
+
+/// Why there is no plan or no deployment.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{environment} is locked by {}", .open.by)]
+    Locked { environment: EnvironmentKey, open: Box<Open> },
+    #[error("the deployment cannot be found")]
+    Unresolved(#[from] Unresolved),
+    #[error("cannot read or write the record")]
+    Store(#[from] StoreError),
+    #[error("cannot read the secrets")]
+    Secrets(#[source] anyhow::Error),
+}
+
+impl From<planner::Refused> for DeployError {
+    fn from(planner::Refused { what, why, next }: planner::Refused) -> Self {
+        Self::Refused(Refusal { what, why, next })
+    }
+}
+
+/// A plan with what its start must find unchanged.
+struct Planned {
+    plan: Plan,
+    gathered: Gathered,
+    spec: ValidatedSpec,
+    spec_seen: Option<Stored>,
+}
+
+/// The plan for `ask` as things are, without any effect.
+///
+/// # Errors
+/// When there is none.
+pub async fn plan(parts: &Parts, ask: &Ask) -> Result<Plan, DeployError> {
+    Ok(planned(parts, ask).await?.plan)
+}
+
+/// Opens a deployment.
+///
+/// # Errors
+/// When there is no plan, or it is another than the one asked for, or the environment is owned.
+pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(DeploymentId, Plan), DeployError> {
+    let store = &*parts.store;
+    for _ in 0..ATTEMPTS_MAX {
+        let now = parts.clock.now();
+        let before =
+            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
+        let planned = planned(parts, &start.ask).await?;
+        refuse_moved(start.hash.as_ref(), &planned.plan)?;
+        let id = start.claim.clone().unwrap_or_else(new_id);
+        let kind = OpenKind::Running { deployment: id.clone(), wish: Wish::None };
+        let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
+        let with = accompanying(&id, &planned, &open);
+        let seen = before.as_ref().map(|seen| &seen.stored);
+        match claims::settle(store, &start.ask.environment, seen, &open, with).await? {
+            Claimed::Yes => {
+                info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
+                return Ok((id, planned.plan));
+            }
+            Claimed::Moved => {}
+        }
+    }
+    Err(DeployError::Refused(Refusal {
+        what: format!("{} could not be claimed", start.ask.environment),
+        why: format!("its record changed {ATTEMPTS_MAX} times while the plan was made"),
+        next: "try it again".to_owned(),
+    }))
+}
+
+pub(crate) fn new_id() -> DeploymentId {
+    format!("dep_{}", Ulid::generate()).parse().expect("a ULID in its text form makes a deployment's id")
+}
+
+async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
+    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
+    let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
+    let (spec, wanted) = match &ask.what {
+        What::Deploy(deploy) => {
+            let spec = checked(deploy.spec.clone(), &ask.environment)?;
+            (spec, Wanted { image: Some(deploy.image.clone()) })
+        }
+        What::Rollback { .. } => (recorded_spec(recorded, &ask.environment)?, Wanted::default()),
+    };
+    let gathered = gather(parts, &spec, &wanted).await?;
+    let operation = operation(parts, ask, &spec, &gathered.record).await?;
+    let plan = planner::plan(&operation, &spec, &gathered.record)?;
+    Ok(Planned { plan, gathered, spec, spec_seen })
+}
+
+/// The declaration, if nothing is wrong with it.
+pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
+    if spec.key != *environment {
+        return Err(Refusal {
+            what: format!("the declaration is of {}", spec.key),
+            why: format!("{environment} was asked for"),
+            next: "name the environment that deployment.yml declares".to_owned(),
+        });
+    }
+    check(spec).map_err(|problems| Refusal {
+        what: format!("the declaration of {environment} is not right"),
+        why: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        next: "correct deployment.yml: lockstep env check".to_owned(),
+    })
+}
+
+fn recorded_spec(
+    recorded: Option<Seen<EnvironmentSpec>>,
+    environment: &EnvironmentKey,
+) -> Result<ValidatedSpec, Refusal> {
+    let Some(seen) = recorded else {
+        return Err(Refusal {
+            what: format!("there is no environment {environment}"),
+            why: "nothing has been deployed to it".to_owned(),
+            next: format!("lockstep deploy {}", environment.environment),
+        });
+    };
+    checked(seen.content, environment)
+}
+
+async fn operation(
+    parts: &Parts,
+    ask: &Ask,
+    spec: &EnvironmentSpec,
+    record: &Record,
+) -> Result<Operation, DeployError> {
+    Ok(match &ask.what {
+        What::Rollback { to: None } => Operation::Rollback(Rollback { to: None }),
+        What::Rollback { to: Some(text) } => {
+            let reference = Reference { text: text.clone(), environment: Some(ask.environment.clone()) };
+            let to = history::resolve(&*parts.store, &reference).await?;
+            Operation::Rollback(Rollback { to: Some(to) })
+        }
+        What::Deploy(deploy) => Operation::Deploy(Deploy {
+            release: release(deploy, spec, record)?,
+            branch: deploy.branch.clone(),
+            any_branch: deploy.any_branch,
+        }),
+    })
+}
+
+/// The release that `image` is, as the app host has it. Where the planner will refuse because it is not
+/// said which host that is, the first one will do.
+fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, Refusal> {
+    let found = record.observed.values().find_map(|seen| seen.image.as_ref());
+    if let Some(ImageFound { id, commit, migrations, .. }) = found {
+        return Ok(Release {
+            image: deploy.image.clone(),
+            image_id: id.clone(),
+            commit: commit.clone().or_else(|| deploy.commit.clone()),
+            migrations: migrations.clone(),
+        });
+    }
+    let name =
+        |id: &HostId| record.hosts.iter().find(|host| host.id == *id).map(|host| host.name.to_string());
+    let asked: Vec<String> = record.observed.keys().filter_map(name).collect();
+    let problems: Vec<&str> =
+        record.observed.values().flat_map(|seen| seen.problems.iter()).map(String::as_str).collect();
+    if asked.is_empty() {
+        // No host was asked: the planner says why, in its words.
+        return Err(no_host(spec, record));
+    }
+    Err(Refusal {
+        what: format!("the image {} is not on {}", deploy.image, asked.join(", ")),
+        why: match problems.as_slice() {
+            [] => "its Docker engine has no image of that name".to_owned(),
+            problems => problems.join("; "),
+        },
+        next: format!("docker build or docker load it there, then: docker image inspect {}", deploy.image),
+    })
+}
+
+fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
+    let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
+    match (known.as_slice(), spec.hosts.app.first()) {
+        ([], _) => Refusal {
+            what: "there is no host".to_owned(),
+            why: "no agent has joined this coordinator".to_owned(),
+            next: "lockstep up, or lockstep host token".to_owned(),
+        },
+        (known, Some(_)) => Refusal {
+            what: format!("{} names a host that has not joined", spec.key),
+            why: format!("the hosts that have joined are: {}", known.join(", ")),
+            next: "lockstep host list".to_owned(),
+        },
+        (known, None) => Refusal {
+            what: "it is not said which host does what".to_owned(),
+            why: format!("there are {} hosts and deployment.yml names none", known.len()),
+            next: format!(
+                "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                spec.key.environment, known[0], known[0]
+            ),
+        },
+    }
+}
+
+fn refuse_moved(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
+    let moved = wanted.map(|wanted| wanted.moved(&plan.hash)).unwrap_or_default();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        what: "the plan is not the one that was asked for".to_owned(),
+        why: format!("what moved since: {}", moved.join("; ")),
+        next: format!(
+            "look at it again, then deploy it: lockstep plan {} (its hash is {})",
+            plan.key.environment, plan.hash
+        ),
+    })
+}
+
+/// What is written with the claim: the plan, the deployment, the declaration and the ports.
+fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open) -> Accompanying {
+    let Planned { plan, gathered, spec, spec_seen } = planned;
+    let key = &plan.key;
+    let (mut guards, mut writes) = gathered.ports.transaction(key);
+    guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
+    guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
+    writes.extend(history::plan_writes(id, plan));
+    writes.push(OwnedWrite::put(keys::summary(id), &opened(id, plan, open)));
+    writes.push(OwnedWrite::put_bytes(keys::history_entry(key, id), open.since.to_string()));
+    writes.push(OwnedWrite::put(keys::spec(key), spec.get()));
+    Accompanying { guards, writes }
+}
+
+/// What is recorded of a deployment when it is opened.
+fn opened(id: &DeploymentId, plan: &Plan, open: &Open) -> Summary {
+    Summary {
+        id: id.clone(),
+        key: plan.key.clone(),
+        kind: plan.kind,
+        operator: open.by.clone(),
+        release: plan.release.clone(),
+        slot: plan.slot,
+        spec: plan.spec.clone(),
+        secrets_version: plan.secrets_version,
+        schema_before: plan.schema_before,
+        schema_after: None,
+        opened_at: open.since,
+        ended_at: None,
+        verdict: None,
+        failure: None,
+        steps: Vec::new(),
+        receipt: Receipt::default(),
+    }
+}
+
+/// Until when a claim that begins at `since` holds.
+pub(crate) fn until(since: Timestamp, spec: &ValidatedSpec) -> Timestamp {
+    since + spec.get().deploy.lock_timeout
+}

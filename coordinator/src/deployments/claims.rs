@@ -1,0 +1,320 @@
+//! What owns an environment: claims for a build, wishes about what is open, and holds.
+//!
+//! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
+//! sees what the other did.
+
+use lockstep_core::id::DeploymentId;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{Open, OpenKind, Wish};
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::check::ValidatedSpec;
+use lockstep_core::time::Timestamp;
+
+use super::{Asker, DeployError, checked, new_id, until};
+use crate::driver::Parts;
+use crate::environments::{self, Seen};
+use crate::store::guarded::{Accompanying, claim, disclaim};
+use crate::store::{Committed, Store, StoreError, Stored};
+
+/// How often a transaction of unknown outcome is sent again.
+const SENDINGS_MAX: usize = 5;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claimed {
+    Yes,
+    /// Something that it was made from is another by now.
+    Moved,
+}
+
+/// Claims the environment for a build by the command line.
+///
+/// # Errors
+/// When it is owned already, or the declaration is not right.
+pub async fn claim_for_build(
+    parts: &Parts,
+    spec: EnvironmentSpec,
+    asker: &Asker,
+) -> Result<DeploymentId, DeployError> {
+    let environment = spec.key.clone();
+    let spec = checked(spec, &environment)?;
+    let now = parts.clock.now();
+    let before = claimable(&*parts.store, &environment, None, asker, now).await?;
+    let id = new_id();
+    let open = open(OpenKind::Building { deployment: id.clone() }, asker, now, None, &spec);
+    own(parts, &environment, before.as_ref(), &open).await?;
+    Ok(id)
+}
+
+/// Ends a claim whose build failed.
+///
+/// # Errors
+/// When the deployment is not a claim for a build.
+pub async fn unclaim(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<(), DeployError> {
+    let seen = environments::open(&*parts.store, environment).await?;
+    match seen {
+        Some(seen) if seen.content.kind == (OpenKind::Building { deployment: deployment.clone() }) => {
+            end(parts, environment, &seen.stored).await
+        }
+        Some(_) | None => Err(DeployError::Refused(Refusal {
+            what: format!("{deployment} is not a claim for a build"),
+            why: "it is a deployment that runs, or it has ended".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        })),
+    }
+}
+
+/// Wishes that a deployment is unwound. A claim for a build ends at once.
+///
+/// # Errors
+/// When nothing of that id is open.
+pub async fn cancel(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+    asker: &Asker,
+) -> Result<String, DeployError> {
+    let seen = opened_as(parts, environment, deployment).await?;
+    let by = asker.operator.clone();
+    match &seen.content.kind {
+        OpenKind::Building { .. } => {
+            end(parts, environment, &seen.stored).await?;
+            Ok(format!("the claim of {environment} for a build is given back"))
+        }
+        OpenKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
+            what: format!("{deployment} is being unwound already, and is stuck"),
+            why: "an undo failed several times".to_owned(),
+            next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+        })),
+        OpenKind::Running { .. } | OpenKind::Hold { .. } => {
+            let wish = Wish::Cancel { by };
+            change(parts, environment, &seen, OpenKind::Running { deployment: deployment.clone(), wish })
+                .await?;
+            Ok(format!("{deployment} is being unwound"))
+        }
+    }
+}
+
+/// Wishes that a stuck deployment tries its undo again.
+///
+/// # Errors
+/// When it is not stuck.
+pub async fn retry(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+    asker: &Asker,
+) -> Result<String, DeployError> {
+    let seen = opened_as(parts, environment, deployment).await?;
+    match &seen.content.kind {
+        OpenKind::Stuck { .. } => {
+            let wish = Wish::Retry { by: asker.operator.clone() };
+            change(parts, environment, &seen, OpenKind::Running { deployment: deployment.clone(), wish })
+                .await?;
+            Ok(format!("{deployment} tries its undo again"))
+        }
+        OpenKind::Building { .. } | OpenKind::Running { .. } | OpenKind::Hold { .. } => {
+            Err(DeployError::Refused(Refusal {
+                what: format!("{deployment} is not stuck"),
+                why: "only a deployment whose undo failed waits for an operator".to_owned(),
+                next: format!("lockstep watch {deployment}"),
+            }))
+        }
+    }
+}
+
+/// Holds the environment: no deployments, because.
+///
+/// # Errors
+/// When it is owned already.
+pub async fn freeze(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    reason: String,
+    until: Timestamp,
+    asker: &Asker,
+) -> Result<(), DeployError> {
+    let now = parts.clock.now();
+    if until <= now {
+        return Err(DeployError::Refused(Refusal {
+            what: format!("a hold of {environment} must end later than it begins"),
+            why: format!("it would end at {until}, and it is {now}"),
+            next: format!("lockstep lock freeze {} --for 2h", environment.environment),
+        }));
+    }
+    let before = claimable(&*parts.store, environment, None, asker, now).await?;
+    let open = Open {
+        kind: OpenKind::Hold { reason },
+        by: asker.operator.clone(),
+        since: now,
+        until,
+        hostname: asker.hostname.clone(),
+        pid: asker.pid,
+    };
+    own(parts, environment, before.as_ref(), &open).await
+}
+
+/// Ends a hold.
+///
+/// # Errors
+/// When there is none.
+pub async fn thaw(parts: &Parts, environment: &EnvironmentKey) -> Result<(), DeployError> {
+    match environments::open(&*parts.store, environment).await? {
+        Some(Seen { stored, content: Open { kind: OpenKind::Hold { .. }, .. } }) => {
+            end(parts, environment, &stored).await
+        }
+        Some(seen) => {
+            Err(DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) })
+        }
+        None => Err(DeployError::Refused(Refusal {
+            what: format!("{environment} is not frozen"),
+            why: "nothing owns it".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        })),
+    }
+}
+
+/// What owns the environment and may be replaced: nothing, what has run out, or the asker's own claim.
+pub(super) async fn claimable(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    own_claim: Option<&DeploymentId>,
+    asker: &Asker,
+    now: Timestamp,
+) -> Result<Option<Seen<Open>>, DeployError> {
+    let seen = environments::open(store, environment).await?;
+    let Some(open) = seen.as_ref().map(|seen| &seen.content) else {
+        return match own_claim {
+            None => Ok(None),
+            Some(claim) => Err(DeployError::Refused(claim_lost(environment, claim))),
+        };
+    };
+    let may_be_replaced = match (&open.kind, own_claim) {
+        (OpenKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
+        (OpenKind::Building { .. } | OpenKind::Hold { .. }, None) => now >= open.until,
+        (OpenKind::Running { .. } | OpenKind::Stuck { .. }, _) | (OpenKind::Hold { .. }, Some(_)) => false,
+    };
+    if may_be_replaced {
+        Ok(seen)
+    } else {
+        Err(DeployError::Locked { environment: environment.clone(), open: Box::new(open.clone()) })
+    }
+}
+
+fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
+    Refusal {
+        what: format!("the claim {claim} of {environment} is gone"),
+        why: "the build took longer than lock_timeout, or somebody ended it".to_owned(),
+        next: "deploy again; the image is built already".to_owned(),
+    }
+}
+
+/// The claim that `kind` makes. One that follows a claim for a build keeps its times: a deployment never
+/// owns its environment for longer than its lock's time-out.
+pub(super) fn open(
+    kind: OpenKind,
+    asker: &Asker,
+    now: Timestamp,
+    before: Option<&Seen<Open>>,
+    spec: &ValidatedSpec,
+) -> Open {
+    let building = before
+        .filter(|seen| matches!(seen.content.kind, OpenKind::Building { .. }) && now < seen.content.until);
+    let since = building.map_or(now, |seen| seen.content.since);
+    Open {
+        kind,
+        by: asker.operator.clone(),
+        since,
+        until: building.map_or_else(|| until(since, spec), |seen| seen.content.until),
+        hostname: asker.hostname.clone(),
+        pid: asker.pid,
+    }
+}
+
+/// Sends the claim until its outcome is known.
+pub(super) async fn settle(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    seen: Option<&Stored>,
+    open: &Open,
+    with: Accompanying,
+) -> Result<Claimed, StoreError> {
+    let Accompanying { guards, writes } = with;
+    for attempt in 1.. {
+        let with = Accompanying { guards: guards.clone(), writes: writes.clone() };
+        match claim(store, environment, seen, open, with).await {
+            Ok(Committed::Yes { .. }) => return Ok(Claimed::Yes),
+            Ok(Committed::No) => {
+                // An earlier sending of unknown outcome may have been the one.
+                let there = environments::open(store, environment).await?;
+                let is_mine = there.is_some_and(|there| there.content == *open);
+                return Ok(if is_mine { Claimed::Yes } else { Claimed::Moved });
+            }
+            Err(StoreError::Unknown(_)) if attempt < SENDINGS_MAX => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Claimed::Moved)
+}
+
+async fn own(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    before: Option<&Seen<Open>>,
+    open: &Open,
+) -> Result<(), DeployError> {
+    let seen = before.map(|seen| &seen.stored);
+    match settle(&*parts.store, environment, seen, open, Accompanying::default()).await? {
+        Claimed::Yes => Ok(()),
+        Claimed::Moved => Err(moved(parts, environment).await?),
+    }
+}
+
+async fn change(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    seen: &Seen<Open>,
+    kind: OpenKind,
+) -> Result<(), DeployError> {
+    let open = Open { kind, ..seen.content.clone() };
+    own(parts, environment, Some(seen), &open).await
+}
+
+async fn end(parts: &Parts, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
+    match disclaim(&*parts.store, environment, seen).await? {
+        Committed::Yes { .. } => Ok(()),
+        Committed::No => Err(moved(parts, environment).await?),
+    }
+}
+
+/// Who was faster.
+async fn moved(parts: &Parts, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
+    Ok(match environments::open(&*parts.store, environment).await? {
+        Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
+        None => DeployError::Refused(Refusal {
+            what: format!("what owned {environment} has ended meanwhile"),
+            why: "it ended while this was asked for".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        }),
+    })
+}
+
+async fn opened_as(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<Seen<Open>, DeployError> {
+    let seen = environments::open(&*parts.store, environment).await?;
+    seen.filter(|seen| seen.content.deployment() == Some(deployment)).ok_or_else(|| {
+        DeployError::Refused(Refusal {
+            what: format!("{deployment} is not open"),
+            why: "it has ended".to_owned(),
+            next: format!("lockstep show {deployment}"),
+        })
+    })
+}

@@ -1,0 +1,168 @@
+//! Gathers all that a planner looks at: what is recorded, and what the hosts see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::try_join_all;
+use lockstep_core::id::HostId;
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{Host, Observation, PortTable, Record, SecretsSummary};
+use lockstep_core::spec::EnvironmentSpec;
+
+use super::DeployError;
+use super::ports::{Proposal, propose};
+use crate::agents::{AgentError, Look, LookDatabase};
+use crate::driver::Parts;
+use crate::store::{Stored, keys};
+use crate::{environments, history, hosts};
+
+/// A record, and what its guards need when a plan from it is started.
+pub(super) struct Gathered {
+    pub(super) record: Record,
+    pub(super) ports: Proposal,
+    pub(super) ports_seen: Option<Stored>,
+}
+
+/// What a deployment wants looked at, beside what is always looked at.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Wanted {
+    pub(super) image: Option<String>,
+}
+
+/// The record of `spec`'s environment.
+pub(super) async fn gather(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    wanted: &Wanted,
+) -> Result<Gathered, DeployError> {
+    let store = &*parts.store;
+    let key = &spec.key;
+    let live = environments::live(store, key).await?;
+    let history = history::ended(store, key, history::HISTORY_FOR_PLANS).await?;
+    let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
+    let placed = Placed::of(spec, hosts::list(store).await?);
+    let seen = environments::ports(store, key).await?;
+    let (ports_seen, table) = match seen {
+        Some(seen) => (Some(seen.stored), seen.content),
+        None => (None, PortTable::default()),
+    };
+    let mut taken = taken_ports(parts, &placed.app()).await?;
+    let ports = propose(parts.cluster.as_str(), spec, &placed.app(), table, &mut taken)?;
+    let observed = observe(parts, spec, &placed, secrets.as_ref(), wanted).await?;
+    let record = Record {
+        key: key.clone(),
+        usual: history::usual(&history),
+        live,
+        history,
+        hosts: placed.hosts,
+        ports: ports.table.clone(),
+        secrets,
+        observed,
+    };
+    Ok(Gathered { record, ports, ports_seen })
+}
+
+/// The hosts of an environment. Where it is not said which they are, the planner refuses.
+struct Placed {
+    hosts: Vec<Host>,
+    app: Vec<HostId>,
+    lb: Option<HostId>,
+    db: Option<HostId>,
+}
+
+impl Placed {
+    fn of(spec: &EnvironmentSpec, all: Vec<Host>) -> Self {
+        let roles = &spec.hosts;
+        let find = |name: &HostName| all.iter().find(|host| host.name == *name).map(|host| host.id.clone());
+        if roles.app.is_empty() {
+            return match all.as_slice() {
+                [only] => {
+                    let id = only.id.clone();
+                    Self { app: vec![id.clone()], lb: Some(id.clone()), db: Some(id), hosts: all }
+                }
+                [] | [_, _, ..] => Self { hosts: all, app: Vec::new(), lb: None, db: None },
+            };
+        }
+        let named: BTreeSet<&HostName> = roles.app.iter().chain(&roles.lb).chain(&roles.db).collect();
+        if named.iter().any(|name| find(name).is_none()) {
+            return Self { hosts: all, app: Vec::new(), lb: None, db: None };
+        }
+        let app: Vec<HostId> = roles.app.iter().filter_map(find).collect();
+        let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
+        let (lb, db) = (first(&roles.lb), first(&roles.db));
+        // Hosts that other environments use are no part of this one's plan, and not of its hash.
+        let hosts = all.iter().filter(|host| named.contains(&host.name)).cloned().collect();
+        Self { app, lb, db, hosts }
+    }
+
+    fn app(&self) -> Vec<&Host> {
+        self.hosts.iter().filter(|host| self.app.contains(&host.id)).collect()
+    }
+
+    fn in_use(&self) -> Vec<&Host> {
+        let used = |host: &&Host| {
+            self.app.contains(&host.id)
+                || self.lb.as_ref() == Some(&host.id)
+                || self.db.as_ref() == Some(&host.id)
+        };
+        self.hosts.iter().filter(used).collect()
+    }
+}
+
+async fn taken_ports(parts: &Parts, hosts: &[&Host]) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
+    let mut taken = BTreeMap::new();
+    for host in hosts {
+        let listed = parts.store.list(&keys::ports_of(&host.address)).await?;
+        let ports = listed.iter().filter_map(|stored| stored.key.last().parse().ok()).collect();
+        taken.insert(host.address.clone(), ports);
+    }
+    Ok(taken)
+}
+
+async fn observe(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    placed: &Placed,
+    secrets: Option<&SecretsSummary>,
+    wanted: &Wanted,
+) -> Result<BTreeMap<HostId, Observation>, DeployError> {
+    let looks = placed.in_use().into_iter().map(|host| async move {
+        let is_app = placed.app.contains(&host.id);
+        let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
+        let look = Look {
+            environment: spec.key.clone(),
+            image: wanted.image.clone().filter(|_| is_app),
+            migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
+            database: database.zip(secrets).map(|(database, secrets)| LookDatabase {
+                url_from: database.url_from.clone(),
+                secrets_version: secrets.version,
+            }),
+        };
+        match parts.agents.observe(&host.id, look).await {
+            Ok(observation) => Ok((host.id.clone(), observation)),
+            Err(error) => Err(not_seen(&spec.key, host, &error)),
+        }
+    });
+    Ok(try_join_all(looks).await?.into_iter().collect())
+}
+
+fn not_seen(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {
+    let next = "lockstep host list, and on that host: systemctl status lockstep-agent".to_owned();
+    match error {
+        AgentError::Absent { .. } => Refusal {
+            what: format!("the host {} of {environment} is not connected", host.name),
+            why: "its agent does not run, or cannot reach this coordinator".to_owned(),
+            next,
+        },
+        AgentError::NoAnswer { .. } => Refusal {
+            what: format!("the host {} of {environment} did not answer", host.name),
+            why: "its agent is connected, and slow or stuck".to_owned(),
+            next,
+        },
+        AgentError::Refused { why, .. } => Refusal {
+            what: format!("the host {} of {environment} would not look", host.name),
+            why: why.clone(),
+            next,
+        },
+    }
+}

@@ -1,0 +1,89 @@
+//! Which port each process of each slot has on its host: chosen once, recorded, and never given to two
+//! environments on one address.
+//!
+//! A choice is made from the record alone, so that a plan proposes what its start then takes; taking is
+//! guarded by one key for each port.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::id::Digest;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{Host, PortEntry, PortTable, Slot};
+use lockstep_core::spec::EnvironmentSpec;
+
+use crate::store::guarded::OwnedWrite;
+use crate::store::{Guard, keys};
+
+const FIRST: u16 = 20_000;
+const LAST: u16 = 29_999;
+const COUNT: u16 = LAST - FIRST + 1;
+
+/// The ports of an environment, with those that are still to be taken.
+#[derive(Debug, Clone)]
+pub(super) struct Proposal {
+    pub(super) table: PortTable,
+    pub(super) fresh: Vec<Fresh>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Fresh {
+    address: String,
+    port: u16,
+}
+
+/// Adds what `spec` needs on `hosts` to `table`. `taken` has the ports given away on each address.
+pub(super) fn propose(
+    seed: &str,
+    spec: &EnvironmentSpec,
+    hosts: &[&Host],
+    mut table: PortTable,
+    taken: &mut BTreeMap<String, BTreeSet<u16>>,
+) -> Result<Proposal, Refusal> {
+    let mut fresh = Vec::new();
+    for host in hosts {
+        for (process, declared) in &spec.processes {
+            if declared.port.is_none() {
+                continue;
+            }
+            for slot in [Slot::Blue, Slot::Green] {
+                if table.get(&host.id, slot, process).is_some() {
+                    continue;
+                }
+                let taken = taken.entry(host.address.clone()).or_default();
+                let port = free(seed, &spec.key, taken).ok_or_else(|| Refusal {
+                    what: format!("no port is free on {}", host.name),
+                    why: format!("{FIRST} to {LAST} are all given away on {}", host.address),
+                    next: "remove environments that are not used: lockstep env remove".to_owned(),
+                })?;
+                taken.insert(port);
+                fresh.push(Fresh { address: host.address.clone(), port });
+                table.ports.push(PortEntry { host: host.id.clone(), slot, process: process.clone(), port });
+            }
+        }
+    }
+    Ok(Proposal { table, fresh })
+}
+
+/// The first free port from a place that differs from environment to environment: clusters that share a
+/// machine without knowing of each other seldom choose the same.
+fn free(seed: &str, key: &EnvironmentKey, taken: &BTreeSet<u16>) -> Option<u16> {
+    let digest = Digest::of(format!("{seed} {key}").as_bytes());
+    let start = u16::from_str_radix(&digest.hex()[..4], 16).unwrap_or(0) % COUNT;
+    (0..COUNT).map(|offset| FIRST + (start + offset) % COUNT).find(|port| !taken.contains(port))
+}
+
+impl Proposal {
+    /// What takes the ports, if nobody else has.
+    pub(super) fn transaction(&self, environment: &EnvironmentKey) -> (Vec<Guard>, Vec<OwnedWrite>) {
+        let name = environment.to_string();
+        let mut guards = Vec::new();
+        let mut writes = vec![OwnedWrite::put(keys::ports(environment), &self.table)];
+        for Fresh { address, port } in &self.fresh {
+            let key = keys::port(address, *port);
+            guards.push(Guard::absent(&key));
+            writes.push(OwnedWrite::put_bytes(key, name.clone()));
+        }
+        (guards, writes)
+    }
+}

@@ -1,0 +1,161 @@
+//! The coordinator as a whole: opened, serving, ended in order.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use lockstep_core::time::Millis;
+use lockstep_proto::wire::enroll_server::EnrollServer;
+use lockstep_proto::wire::session_server::SessionServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tracing::info;
+
+use crate::agents::Agents;
+use crate::api::GateLayer;
+use crate::api::enroll::EnrollApi;
+use crate::api::session::SessionApi;
+use crate::authority::Authority;
+use crate::clock::{Clock, SystemClock};
+use crate::driver::{Drivers, Parts};
+use crate::secrets::Secrets;
+use crate::sessions::Sessions;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::tokens::{self, Admits};
+use crate::vault::Vault;
+use crate::{cluster, operators, private, server};
+
+/// The name of the one coordinator that a SQLite store has.
+const COORDINATOR: &str = "coordinator-1";
+
+/// The first operator's token lives longer than others: somebody may set a machine up today and log in tomorrow.
+const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
+
+/// A message carries a plan or a step's log, and nothing larger.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Serves until `stop` says so.
+///
+/// # Errors
+/// When it cannot begin: another coordinator has the directory, a file is damaged, the address is taken.
+pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let directory = settings.directory;
+    make_private(&directory)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory, Arc::clone(&clock)).await?);
+    let cluster = cluster::identify(&*store).await?;
+    let authority = Arc::new(Authority::open(&directory.join("authority"), &cluster, clock.now())?);
+    let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join("secrets.key"))?);
+    offer_first_token(&directory, &*store, &authority, &*clock).await?;
+    let coordinator = COORDINATOR.to_owned();
+    let sessions =
+        Sessions::new(Arc::clone(&store), Arc::clone(&vault), cluster.clone(), coordinator.clone());
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+    let address = listener.local_addr()?;
+    let (tls, certificate) = server::tls(&authority, &coordinator, &*clock)?;
+    let agents: Arc<dyn Agents> = Arc::<Sessions>::clone(&sessions);
+    let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&vault);
+    let logs = directory.join("logs");
+    let parts = Parts {
+        store: Arc::clone(&store),
+        agents,
+        secrets,
+        clock: Arc::clone(&clock),
+        cluster: cluster.clone(),
+        coordinator: coordinator.clone(),
+        logs,
+    };
+    let enroll =
+        EnrollApi { store: Arc::clone(&store), authority: Arc::clone(&authority), clock: Arc::clone(&clock) };
+    let router = Server::builder()
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
+        .layer(GateLayer { store, cluster })
+        .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(
+            SessionServer::new(SessionApi { sessions: Arc::clone(&sessions) })
+                .max_decoding_message_size(MESSAGE_BYTES_MAX),
+        );
+    let announced = Announced::write(&directory, &address.to_string())?;
+    info!(%address, directory = %directory.display(), "coordinator ready");
+    let closing = async {
+        stop.cancelled().await;
+        sessions.close().await;
+    };
+    tokio::select! {
+        served = async {
+            let serve = router.serve_with_incoming_shutdown(server::accept(listener, tls), closing);
+            let (served, ()) = tokio::join!(serve, Drivers::new(parts).run(stop.clone()));
+            served
+        } => served?,
+        () = server::keep_valid(certificate, authority, coordinator, clock) => {}
+    }
+    drop(announced);
+    info!("coordinator ended");
+    Ok(())
+}
+
+fn make_private(directory: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    let mode = fs::metadata(directory)?.mode();
+    if mode & 0o077 != 0 {
+        bail!("{0} can be entered by others: chmod 700 {0}", directory.display());
+    }
+    Ok(())
+}
+
+/// Where there is no operator yet, the first one's token waits in a private file.
+async fn offer_first_token(
+    directory: &Path,
+    store: &dyn Store,
+    authority: &Authority,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    if !operators::list(store).await?.is_empty() {
+        return Ok(());
+    }
+    let admits = Admits::Operator {
+        name: "admin".parse().expect("a constant that is a name"),
+        environments: EnvironmentPattern::All,
+        role: OperatorRole::Admin,
+    };
+    let token = tokens::make(store, authority.pin(), admits, clock.now() + FIRST_TOKEN_LIFE).await?;
+    let file = directory.join("operator.token");
+    private::write(&file, &token.expose())?;
+    info!(file = %file.display(), "there is no operator yet: lockstep login with this token");
+    Ok(())
+}
+
+/// The address stands in a file while it is served.
+struct Announced {
+    file: PathBuf,
+}
+
+impl Announced {
+    fn write(directory: &Path, address: &str) -> anyhow::Result<Self> {
+        let file = directory.join("address");
+        private::write(&file, address)?;
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.file) {
+            tracing::warn!(%error, file = %self.file.display(), "the address stays announced");
+        }
+    }
+}

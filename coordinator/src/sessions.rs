@@ -1,0 +1,283 @@
+//! The agents that are connected to this coordinator: one session a host.
+//!
+//! What must stay true: what is to be done is read from the store and sent until its report is there,
+//! so that a lost stream loses nothing; a report is written before anything else is read; a host gets
+//! secrets only of an environment that this session has spoken to it about.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::Stream;
+use lockstep_core::fence::Token;
+use lockstep_core::health::InstanceHealth;
+use lockstep_core::id::{ClusterId, HostId};
+use lockstep_core::journal::StepKey;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::Observation;
+use lockstep_proto::wire;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use crate::agents::{AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question};
+use crate::store::Store;
+use crate::vault::Vault;
+
+mod session;
+
+/// How long an agent may take for an answer that somebody waits for.
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a new stream may take to say who it is.
+const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// What waits to be sent to one agent.
+const OUTGOING_MAX: usize = 64;
+
+/// Lines of progress that a slow reader may be behind.
+const PROGRESS_MAX: usize = 256;
+
+/// Who is connected, and what was asked of whom.
+pub struct Sessions {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    cluster: ClusterId,
+    coordinator: String,
+    next_request: AtomicU64,
+    // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
+    connected: Mutex<BTreeMap<HostId, Connected>>,
+    progress: broadcast::Sender<ProgressLine>,
+    tracker: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// One host's session.
+struct Connected {
+    version: String,
+    outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
+    /// Lines of a log that has not ended.
+    logs: BTreeMap<u64, Vec<String>>,
+    health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
+}
+
+/// What an answer belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Waiting {
+    Request(u64),
+    /// A question has no number but its token.
+    Standing(EnvironmentKey, u64, u64),
+}
+
+impl Waiting {
+    fn for_token(environment: &EnvironmentKey, token: &Token) -> Self {
+        Self::Standing(environment.clone(), token.epoch, token.seq)
+    }
+}
+
+enum Answer {
+    Observed(Box<Observation>),
+    Standings(Vec<(StepKey, AskedStanding)>),
+    Log(Vec<String>),
+}
+
+impl Sessions {
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        cluster: ClusterId,
+        coordinator: String,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            vault,
+            cluster,
+            coordinator,
+            next_request: AtomicU64::new(1),
+            connected: Mutex::new(BTreeMap::new()),
+            progress: broadcast::Sender::new(PROGRESS_MAX),
+            tracker: TaskTracker::new(),
+            closing: CancellationToken::new(),
+        })
+    }
+
+    /// Takes a stream on. The second session of one identity is refused: a host that was cloned with
+    /// its key must not get half of the work.
+    ///
+    /// # Errors
+    /// When the agent does not say hello, or is connected already.
+    pub async fn attach(
+        this: &Arc<Self>,
+        host: HostId,
+        mut incoming: Streaming<wire::FromAgent>,
+    ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
+        let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the agent did not say hello"))??;
+        let Some(wire::from_agent::Message::Hello(hello)) = hello.and_then(|first| first.message) else {
+            return Err(Status::invalid_argument("a session begins with hello"));
+        };
+        let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
+        this.enter(&host, &hello, outgoing.clone())?;
+        info!(%host, version = hello.version, address = hello.address, "agent connected");
+        let session = session::Running { sessions: Arc::clone(this), host, outgoing };
+        this.tracker.spawn(session.run(incoming));
+        Ok(ReceiverStream::new(to_agent))
+    }
+
+    /// Ends every session, for a coordinator that ends.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn enter(
+        &self,
+        host: &HostId,
+        hello: &wire::Hello,
+        outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    ) -> Result<(), Status> {
+        let mut connected = self.lock();
+        if connected.get(host).is_some_and(|there| !there.outgoing.is_closed()) {
+            warn!(%host, address = hello.address, "a second session of one identity was refused");
+            return Err(Status::already_exists(format!("{host} is connected already: was its key copied?")));
+        }
+        let entry = Connected {
+            version: hello.version.clone(),
+            outgoing,
+            waiting: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            health: BTreeMap::new(),
+        };
+        connected.insert(host.clone(), entry);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Connected>> {
+        // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a question and waits for its answer.
+    async fn question(
+        &self,
+        host: &HostId,
+        waiting: Waiting,
+        message: wire::to_agent::Message,
+    ) -> Result<Answer, AgentError> {
+        let absent = || AgentError::Absent { host: host.clone() };
+        let (sender, answer) = oneshot::channel();
+        let outgoing = {
+            let mut connected = self.lock();
+            let session = connected.get_mut(host).ok_or_else(absent)?;
+            session.waiting.insert(waiting.clone(), sender);
+            session.outgoing.clone()
+        };
+        outgoing.send(Ok(wire::ToAgent { message: Some(message) })).await.map_err(|_| absent())?;
+        let answered = tokio::time::timeout(ANSWER_LIMIT, answer).await;
+        if let Some(session) = self.lock().get_mut(host) {
+            session.waiting.remove(&waiting);
+        }
+        match answered {
+            Ok(Ok(answer)) => Ok(answer),
+            // The session ended with the question open.
+            Ok(Err(_)) => Err(absent()),
+            Err(_) => Err(AgentError::NoAnswer { host: host.clone() }),
+        }
+    }
+
+    fn request(&self) -> u64 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Agents for Sessions {
+    async fn ask(
+        &self,
+        host: &HostId,
+        question: Question,
+    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        let Question { token, environment, keys } = question;
+        let waiting = Waiting::for_token(&environment, &token);
+        let message = wire::to_agent::Message::Ask(wire::AskStanding {
+            token: Some(token.into()),
+            environment: environment.to_string(),
+            keys: keys.into_iter().map(wire::StepKey::from).collect(),
+        });
+        match self.question(host, waiting, message).await? {
+            Answer::Standings(standings) => Ok(standings),
+            Answer::Observed(_) | Answer::Log(_) => Err(crossed(host)),
+        }
+    }
+
+    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+        let Look { environment, image, migrations_path, database } = look;
+        let request = self.request();
+        let (database_url_from, secrets_version) =
+            database.map_or((String::new(), 0), |database| (database.url_from, database.secrets_version));
+        let message = wire::to_agent::Message::Observe(wire::Observe {
+            request,
+            environment: environment.to_string(),
+            image: image.unwrap_or_default(),
+            migrations_path: migrations_path.unwrap_or_default(),
+            database_url_from,
+            secrets_version,
+        });
+        match self.question(host, Waiting::Request(request), message).await? {
+            Answer::Observed(observation) => Ok(*observation),
+            Answer::Standings(_) | Answer::Log(_) => Err(crossed(host)),
+        }
+    }
+
+    async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError> {
+        let request = self.request();
+        let mut fetch = wire::FetchLog {
+            request,
+            environment: wanted.environment.to_string(),
+            tail: wanted.tail.unwrap_or_default(),
+            ..wire::FetchLog::default()
+        };
+        match wanted.of {
+            LogOf::Step { deployment, step } => {
+                fetch.deployment = deployment.to_string();
+                fetch.step = step.0.into();
+            }
+            LogOf::Live { process, secrets_version } => {
+                fetch.process = process.map(|process| process.to_string()).unwrap_or_default();
+                fetch.secrets_version = secrets_version.unwrap_or_default();
+            }
+        }
+        match self.question(host, Waiting::Request(request), wire::to_agent::Message::FetchLog(fetch)).await?
+        {
+            Answer::Log(lines) => Ok(lines),
+            Answer::Observed(_) | Answer::Standings(_) => Err(crossed(host)),
+        }
+    }
+
+    fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>> {
+        self.lock()
+            .iter()
+            .filter_map(|(host, session)| Some((host.clone(), session.health.get(environment)?.clone())))
+            .collect()
+    }
+
+    fn connected(&self, host: &HostId) -> Option<String> {
+        self.lock().get(host).map(|session| session.version.clone())
+    }
+
+    fn progress(&self) -> broadcast::Receiver<ProgressLine> {
+        self.progress.subscribe()
+    }
+}
+
+fn crossed(host: &HostId) -> AgentError {
+    AgentError::Refused { host: host.clone(), why: "it answered something else than was asked".to_owned() }
+}

@@ -1,0 +1,264 @@
+//! One session: what the store has for the host goes out, what the host says comes in.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::Context;
+use lockstep_core::health::InstanceHealth;
+use lockstep_core::id::HostId;
+use lockstep_core::journal::StepKey;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_proto::wire;
+use lockstep_proto::wire::from_agent::Message as Said;
+use lockstep_proto::wire::to_agent::Message as Order;
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{Answer, Sessions, Waiting};
+use crate::agents::{AskedStanding, ProgressLine};
+use crate::store::handover::{Assignment, Report, Reported};
+use crate::store::{Key, guarded, keys};
+
+/// A session from its hello to its end.
+pub(super) struct Running {
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) host: HostId,
+    pub(super) outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+}
+
+/// What happened.
+enum Event {
+    Said(Box<wire::FromAgent>),
+    Ended(Option<Status>),
+    StoreChanged,
+    Closing,
+}
+
+impl Running {
+    pub(super) async fn run(self, mut incoming: Streaming<wire::FromAgent>) {
+        let why = match self.serve(&mut incoming).await {
+            Ok(why) => why,
+            Err(error) => {
+                // The agent dials again, and everything that matters is said again.
+                warn!(host = %self.host, error = format!("{error:#}"), "the session is given up");
+                "an error"
+            }
+        };
+        self.sessions.lock().remove(&self.host);
+        info!(host = %self.host, why, "agent disconnected");
+    }
+
+    async fn serve(&self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
+        let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
+        let mut sent = BTreeSet::new();
+        let mut spoken_of = BTreeSet::new();
+        self.send(Order::Welcome(wire::Welcome {
+            cluster: self.sessions.cluster.to_string(),
+            coordinator: self.sessions.coordinator.clone(),
+        }))
+        .await?;
+        self.hand_over(&mut sent, &mut spoken_of).await?;
+        loop {
+            let event = tokio::select! {
+                said = incoming.message() => match said {
+                    Ok(Some(said)) => Event::Said(Box::new(said)),
+                    Ok(None) => Event::Ended(None),
+                    Err(status) => Event::Ended(Some(status)),
+                },
+                () = wakeups.changed() => Event::StoreChanged,
+                () = self.sessions.closing.cancelled() => Event::Closing,
+            };
+            match event {
+                Event::Said(said) => self.hear(*said, &spoken_of).await?,
+                Event::StoreChanged => self.hand_over(&mut sent, &mut spoken_of).await?,
+                Event::Closing => return Ok("the coordinator ends"),
+                Event::Ended(None) => return Ok("the agent ended it"),
+                Event::Ended(Some(status)) => {
+                    debug!(host = %self.host, %status, "the stream broke");
+                    return Ok("the stream broke");
+                }
+            }
+        }
+    }
+
+    async fn send(&self, order: Order) -> anyhow::Result<()> {
+        let message = wire::ToAgent { message: Some(order) };
+        self.outgoing.send(Ok(message)).await.context("the agent takes nothing more")
+    }
+
+    /// Sends every assignment that is in the store and was not sent in this session.
+    async fn hand_over(
+        &self,
+        sent: &mut BTreeSet<Key>,
+        spoken_of: &mut BTreeSet<EnvironmentKey>,
+    ) -> anyhow::Result<()> {
+        let there = self.sessions.store.list(&keys::assignments_to(&self.host)).await?;
+        sent.retain(|key| there.iter().any(|stored| stored.key == *key));
+        for stored in there {
+            if sent.contains(&stored.key) {
+                continue;
+            }
+            let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
+            spoken_of.insert(environment.clone());
+            self.send(Order::Assign(wire::Assign {
+                token: Some(token.into()),
+                key: Some(key.into()),
+                environment: environment.to_string(),
+                action: action.as_ref().map(wire::Document::of),
+                limit_ms: limit.0,
+                traceparent,
+            }))
+            .await?;
+            sent.insert(stored.key);
+        }
+        Ok(())
+    }
+
+    async fn hear(&self, said: wire::FromAgent, spoken_of: &BTreeSet<EnvironmentKey>) -> anyhow::Result<()> {
+        match said.message.context("a message without content")? {
+            Said::Hello(_) => anyhow::bail!("hello comes once"),
+            Said::Report(wire::Report { token, key, environment, outcome }) => {
+                let outcome = match outcome.context("a report without an outcome")?.read()? {
+                    Ok(finding) => Reported::Done(finding),
+                    Err(failure) => Reported::Failed(failure),
+                };
+                self.report(token, key, &environment, outcome).await
+            }
+            Said::Refused(wire::Refused { token, key, environment, why }) => {
+                warn!(host = %self.host, environment, why, "the agent refused an assignment");
+                self.report(token, key, &environment, Reported::Refused { why }).await
+            }
+            Said::Progress(wire::Progress { key, environment, line }) => {
+                let key = key.context("progress without a key")?.try_into()?;
+                // Nobody may be watching: progress is for those who do.
+                self.sessions
+                    .progress
+                    .send(ProgressLine { environment: environment.parse()?, key, line })
+                    .map_or_else(|_| (), |_| ());
+                Ok(())
+            }
+            Said::Observed(wire::Observed { request, observation }) => {
+                let observation =
+                    lockstep_proto::convert::required(observation.as_ref(), "observed.observation")?;
+                self.answer(&Waiting::Request(request), Answer::Observed(Box::new(observation)));
+                Ok(())
+            }
+            Said::SecretsWanted(wanted) => self.give_secrets(wanted, spoken_of).await,
+            Said::Health(wire::HealthReport { environment, instances }) => {
+                self.health(&environment, &instances)
+            }
+            Said::Standing(reply) => self.standings(reply),
+            Said::Log(reply) => {
+                self.log(reply);
+                Ok(())
+            }
+        }
+    }
+
+    async fn report(
+        &self,
+        token: Option<wire::Token>,
+        key: Option<wire::StepKey>,
+        environment: &str,
+        outcome: Reported,
+    ) -> anyhow::Result<()> {
+        let report = Report {
+            token: token.context("a report without a token")?.try_into()?,
+            key: key.context("a report without a key")?.try_into()?,
+            environment: environment.parse()?,
+            outcome,
+        };
+        // Not committed means that it is there already: the agent says it again after every break.
+        guarded::report(&*self.sessions.store, &report).await?;
+        Ok(())
+    }
+
+    async fn give_secrets(
+        &self,
+        wanted: wire::SecretsWanted,
+        spoken_of: &BTreeSet<EnvironmentKey>,
+    ) -> anyhow::Result<()> {
+        let wire::SecretsWanted { request, environment, version } = wanted;
+        let environment: EnvironmentKey = environment.parse()?;
+        let result = if spoken_of.contains(&environment) || self.has_open_question() {
+            self.secrets(&environment, version).await
+        } else {
+            warn!(host = %self.host, %environment, "a host asked for secrets that are not its affair");
+            wire::secrets::Result::Refused(format!("{environment} is not deployed to this host"))
+        };
+        self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
+    }
+
+    /// Whether this host was asked to look at something, which may take secrets too.
+    fn has_open_question(&self) -> bool {
+        self.sessions.lock().get(&self.host).is_some_and(|session| !session.waiting.is_empty())
+    }
+
+    async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> wire::secrets::Result {
+        match self.sessions.vault.values(environment, version).await {
+            Ok(values) => {
+                let public = self.sessions.vault.public(environment).await;
+                wire::secrets::Result::Variables(wire::Variables {
+                    values: values
+                        .iter()
+                        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
+                        .collect(),
+                    public: public.into_iter().collect(),
+                })
+            }
+            Err(error) => {
+                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "no secrets");
+                wire::secrets::Result::Refused(format!("{error:#}"))
+            }
+        }
+    }
+
+    fn health(&self, environment: &str, instances: &[Vec<u8>]) -> anyhow::Result<()> {
+        let environment: EnvironmentKey = environment.parse()?;
+        let instances: Vec<InstanceHealth> =
+            instances.iter().map(|instance| serde_json::from_slice(instance)).collect::<Result<_, _>>()?;
+        if let Some(session) = self.sessions.lock().get_mut(&self.host) {
+            session.health.insert(environment, instances);
+        }
+        Ok(())
+    }
+
+    fn standings(&self, reply: wire::StandingReply) -> anyhow::Result<()> {
+        let wire::StandingReply { token, environment, standings } = reply;
+        let token = token.context("standings without a token")?.try_into()?;
+        let standings = standings.into_iter().map(standing).collect::<anyhow::Result<_>>()?;
+        self.answer(&Waiting::for_token(&environment.parse()?, &token), Answer::Standings(standings));
+        Ok(())
+    }
+
+    fn log(&self, wire::LogReply { request, lines, last }: wire::LogReply) {
+        let whole = {
+            let mut connected = self.sessions.lock();
+            let Some(session) = connected.get_mut(&self.host) else { return };
+            session.logs.entry(request).or_default().extend(lines);
+            if last { session.logs.remove(&request) } else { None }
+        };
+        if let Some(lines) = whole {
+            self.answer(&Waiting::Request(request), Answer::Log(lines));
+        }
+    }
+
+    fn answer(&self, waiting: &Waiting, answer: Answer) {
+        let waiter =
+            self.sessions.lock().get_mut(&self.host).and_then(|session| session.waiting.remove(waiting));
+        if waiter.is_none_or(|waiter| waiter.send(answer).is_err()) {
+            debug!(host = %self.host, "an answer comes when nobody waits for it any more");
+        }
+    }
+}
+
+fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, AskedStanding)> {
+    let wire::StepStanding { key, standing } = standing;
+    let standing = match standing.context("a step without a standing")? {
+        wire::step_standing::Standing::Ended(outcome) => AskedStanding::Ended(outcome.read()?),
+        wire::step_standing::Standing::Running(_) => AskedStanding::Running,
+        wire::step_standing::Standing::Unheard(_) => AskedStanding::Unheard,
+    };
+    Ok((key.context("a standing without a key")?.try_into()?, standing))
+}

@@ -1,0 +1,349 @@
+//! The secrets of every environment: encrypted, versioned, shown to nobody.
+//!
+//! What must stay true: the store has ciphertext only, and the key is a file beside it that no backup
+//! of the store has; a ciphertext is bound to its environment and version, so that it cannot be moved
+//! to another; names and keyed fingerprints are all that anybody is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
+use lockstep_core::join_token::base32;
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::record::SecretsSummary;
+use lockstep_core::redact::Redactor;
+use lockstep_core::secret::Secret;
+use lockstep_core::stored::Kept;
+use lockstep_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::environments;
+use crate::private;
+use crate::secrets::Secrets;
+use crate::store::{Committed, Guard, Store, Stored, Write, keys};
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+/// A fingerprint tells two values apart; it need not be longer for that.
+const FINGERPRINT_LENGTH: usize = 10;
+
+/// One version, as kept. Names are no secret; values are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VersionRecord {
+    version: u64,
+    at: Timestamp,
+    by: OperatorName,
+    names: BTreeSet<String>,
+    nonce: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+impl Kept for VersionRecord {
+    const KIND: &'static str = "secrets";
+}
+
+/// What anybody who may read the environment is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    pub version: u64,
+    pub at: Timestamp,
+    pub by: OperatorName,
+    /// Name to fingerprint.
+    pub fingerprints: BTreeMap<String, String>,
+}
+
+/// How the newest version and a set of values differ, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    pub version: u64,
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// What becomes of names that an import does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    Go,
+    Stay,
+}
+
+pub struct Vault {
+    store: Arc<dyn Store>,
+    key: [u8; KEY_BYTES],
+}
+
+type Values = BTreeMap<String, Secret>;
+
+impl Vault {
+    /// Opens the vault with the key in `file`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When the file is damaged, or can be read by others.
+    pub fn open(store: Arc<dyn Store>, file: &Path) -> anyhow::Result<Self> {
+        let key = match private::read(file)? {
+            Some(text) => {
+                from_hex(text.trim()).with_context(|| format!("{} is not a key", file.display()))?
+            }
+            None => {
+                let mut key = [0; KEY_BYTES];
+                getrandom::fill(&mut key).context("the system gives no random numbers")?;
+                let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+                private::write(file, &text)?;
+                key
+            }
+        };
+        Ok(Self { store, key })
+    }
+
+    /// The values of one version.
+    ///
+    /// # Errors
+    /// When it is not there, or was not encrypted with this key for this environment.
+    pub async fn values(&self, environment: &EnvironmentKey, version: u64) -> anyhow::Result<Values> {
+        let key = keys::secrets_version(environment, version);
+        let stored = self
+            .store
+            .get(key.key())
+            .await?
+            .with_context(|| format!("{environment} has no version {version} of its secrets"))?;
+        self.decrypt(environment, &stored.read()?)
+    }
+
+    /// Makes `values` the newest version, if that changes anything; says which version is the newest.
+    ///
+    /// # Errors
+    /// When the store does not answer, or another import came between.
+    pub async fn import(
+        &self,
+        environment: &EnvironmentKey,
+        values: Values,
+        others: Others,
+        by: (OperatorName, Timestamp),
+    ) -> anyhow::Result<u64> {
+        let newest = self.newest(environment).await?;
+        let before = match &newest {
+            Some(stored) => self.decrypt(environment, &stored.read()?)?,
+            None => Values::new(),
+        };
+        let mut wanted = match others {
+            Others::Go => Values::new(),
+            Others::Stay => before.clone(),
+        };
+        wanted.extend(values);
+        let version = newest.as_ref().map(version_of).transpose()?.unwrap_or(0);
+        if newest.is_some() && wanted == before {
+            return Ok(version);
+        }
+        let record = self.encrypt(environment, version + 1, &wanted, by)?;
+        let key = keys::secrets_version(environment, version + 1);
+        match self.store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await? {
+            Committed::Yes { .. } => Ok(version + 1),
+            Committed::No => bail!("another import came between: try again"),
+        }
+    }
+
+    /// Names and fingerprints of the newest version.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn list(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<Listing>> {
+        let Some(stored) = self.newest(environment).await? else { return Ok(None) };
+        let record: VersionRecord = stored.read()?;
+        let values = self.decrypt(environment, &record)?;
+        let fingerprints = values
+            .iter()
+            .map(|(name, value)| (name.clone(), self.fingerprint(environment, name, value)))
+            .collect();
+        Ok(Some(Listing { version: record.version, at: record.at, by: record.by, fingerprints }))
+    }
+
+    /// How `values` differ from the newest version.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn diff(&self, environment: &EnvironmentKey, values: &Values) -> anyhow::Result<Difference> {
+        let Some(stored) = self.newest(environment).await? else {
+            return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
+        };
+        let record: VersionRecord = stored.read()?;
+        let there = self.decrypt(environment, &record)?;
+        let mut difference = Difference { version: record.version, ..Difference::default() };
+        for (name, value) in values {
+            match there.get(name) {
+                None => difference.added.push(name.clone()),
+                Some(before) if before != value => difference.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        difference.removed = there.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
+        Ok(difference)
+    }
+
+    /// The names whose values may be shown, as declared; none when the declaration cannot be read,
+    /// because too much is hidden then, and not too little.
+    pub async fn public(&self, environment: &EnvironmentKey) -> BTreeSet<String> {
+        match environments::spec(&*self.store, environment).await {
+            Ok(Some(spec)) => spec.content.public.into_iter().collect(),
+            Ok(None) | Err(_) => BTreeSet::new(),
+        }
+    }
+
+    async fn newest(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<Stored>> {
+        Ok(self.store.list(&keys::secrets(environment)).await?.pop())
+    }
+
+    fn encrypt(
+        &self,
+        environment: &EnvironmentKey,
+        version: u64,
+        values: &Values,
+        (by, at): (OperatorName, Timestamp),
+    ) -> anyhow::Result<VersionRecord> {
+        let plain: BTreeMap<&str, &str> =
+            values.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+        let plain = serde_json::to_vec(&plain).context("the values cannot be written")?;
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).context("the system gives no random numbers")?;
+        let bound = bound_to(environment, version);
+        let ciphertext = self
+            .cipher()
+            .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: bound.as_bytes() })
+            .map_err(|_| anyhow::anyhow!("the values cannot be encrypted"))?;
+        let names = values.keys().cloned().collect();
+        Ok(VersionRecord { version, at, by, names, nonce: nonce.to_vec(), ciphertext })
+    }
+
+    fn decrypt(&self, environment: &EnvironmentKey, record: &VersionRecord) -> anyhow::Result<Values> {
+        let nonce: [u8; NONCE_BYTES] =
+            record.nonce.as_slice().try_into().context("the secrets' nonce is damaged")?;
+        let bound = bound_to(environment, record.version);
+        let plain = self
+            .cipher()
+            .decrypt(&Nonce::from(nonce), Payload { msg: &record.ciphertext, aad: bound.as_bytes() })
+            .map_err(|_| {
+                anyhow::anyhow!(
+                    "version {} of the secrets of {environment} was not encrypted with this coordinator's key",
+                    record.version
+                )
+            })?;
+        let values: BTreeMap<String, String> = serde_json::from_slice(&plain)
+            .map_err(|_| anyhow::anyhow!("the secrets of {environment} are damaged"))?;
+        Ok(values.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new(&Key::from(self.key))
+    }
+
+    /// Keyed, so that a value that one could guess cannot be tried.
+    fn fingerprint(&self, environment: &EnvironmentKey, name: &str, value: &Secret) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.key);
+        for part in [environment.to_string().as_str(), name, value.expose()] {
+            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(part);
+        }
+        let mut text = base32(&hash.finalize());
+        text.truncate(FINGERPRINT_LENGTH);
+        text
+    }
+}
+
+#[async_trait]
+impl Secrets for Vault {
+    async fn summary(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
+        let Some(stored) = self.newest(environment).await? else { return Ok(None) };
+        let record: VersionRecord = stored.read()?;
+        Ok(Some(SecretsSummary { version: record.version, names: record.names }))
+    }
+
+    async fn redactor(&self, environment: &EnvironmentKey, version: Option<u64>) -> anyhow::Result<Redactor> {
+        match version {
+            None => Ok(Redactor::none()),
+            Some(version) => {
+                let values = self.values(environment, version).await?;
+                Ok(Redactor::new(&values, &self.public(environment).await))
+            }
+        }
+    }
+}
+
+fn version_of(stored: &Stored) -> anyhow::Result<u64> {
+    Ok(stored.read::<VersionRecord>()?.version)
+}
+
+fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
+    format!("lockstep secrets {environment} {version}")
+}
+
+fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
+    let mut key = [0; KEY_BYTES];
+    if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
+        bail!("it has another length");
+    }
+    for (index, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16)?;
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::sqlite::SqliteStore;
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned()))).collect()
+    }
+
+    async fn vault(directory: &Path) -> Vault {
+        let store = SqliteStore::open(directory, Arc::new(SystemClock)).await.unwrap();
+        Vault::open(Arc::new(store), &directory.join("secrets.key")).unwrap()
+    }
+
+    fn anna() -> (OperatorName, Timestamp) {
+        ("anna".parse().unwrap(), Timestamp(1))
+    }
+
+    #[tokio::test]
+    async fn a_version_is_made_only_when_something_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let key: EnvironmentKey = "notes/production".parse().unwrap();
+        let first = values(&[("A", "canary-one"), ("B", "two")]);
+        assert_eq!(vault.import(&key, first.clone(), Others::Go, anna()).await.unwrap(), 1);
+        assert_eq!(vault.import(&key, first.clone(), Others::Go, anna()).await.unwrap(), 1);
+        assert_eq!(vault.import(&key, values(&[("B", "three")]), Others::Stay, anna()).await.unwrap(), 2);
+        assert_eq!(vault.values(&key, 1).await.unwrap(), first);
+        assert_eq!(vault.values(&key, 2).await.unwrap(), values(&[("A", "canary-one"), ("B", "three")]));
+        let difference = vault.diff(&key, &values(&[("B", "four"), ("C", "new")])).await.unwrap();
+        assert_eq!(
+            (difference.added, difference.changed, difference.removed),
+            (vec!["C".into()], vec!["B".into()], vec!["A".into()])
+        );
+    }
+
+    #[tokio::test]
+    async fn the_store_has_no_value_and_a_ciphertext_cannot_be_moved() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let production: EnvironmentKey = "notes/production".parse().unwrap();
+        let staging: EnvironmentKey = "notes/staging".parse().unwrap();
+        vault.import(&production, values(&[("A", "canary-one")]), Others::Go, anna()).await.unwrap();
+        let stored = vault.store.get(keys::secrets_version(&production, 1).key()).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&stored.value).contains("canary"));
+        let moved = keys::secrets_version(&staging, 1);
+        let write = Write::put_bytes(moved.clone(), stored.value.clone());
+        vault.store.commit(vec![Guard::absent(&moved)], vec![write]).await.unwrap();
+        assert!(vault.values(&staging, 1).await.is_err());
+    }
+}
