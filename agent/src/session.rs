@@ -174,7 +174,7 @@ impl Session {
                     Answer::Ended(outcome) => self.report(&Ended { token, key, environment, outcome }),
                     Answer::Refused(why) => {
                         warn!(deployment = %key.deployment, %environment, step = %key.step, why, "assignment refused");
-                        self.link.send(message::refused(token, Some(key), &environment, why));
+                        self.link.send(message::refused(token, key, &environment, why));
                     }
                 }
             }
@@ -183,7 +183,9 @@ impl Session {
                     Ok(standings) => message::standings(token, &environment, standings),
                     Err(why) => {
                         warn!(%environment, why, "question refused");
-                        message::refused(token, None, &environment, why)
+                        // A refusal is of a step: the first that was asked about stands for all.
+                        let Some(first) = keys.into_iter().next() else { return };
+                        message::refused(token, first, &environment, why)
                     }
                 };
                 self.link.send(answer);

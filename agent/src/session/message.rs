@@ -194,13 +194,13 @@ pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire
 
 pub(super) fn refused(
     token: Token,
-    key: Option<StepKey>,
+    key: StepKey,
     environment: &EnvironmentKey,
     why: String,
 ) -> wire::FromAgent {
     said(Said::Refused(wire::Refused {
         token: Some(token.into()),
-        key: key.map(Into::into),
+        key: Some(key.into()),
         environment: environment.to_string(),
         why,
     }))
