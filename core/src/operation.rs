@@ -42,6 +42,18 @@ pub struct Rollback {
     pub to: Option<DeploymentId>,
 }
 
+/// Why what an operator asked for was refused, with nothing started: sent as a document beside the
+/// refusal, so that a command line can show its three parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{what}: {why}")]
+pub struct Refusal {
+    pub what: String,
+    pub why: String,
+    /// The next command, or what to change.
+    pub next: String,
+}
+
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -29,6 +29,7 @@ kept! {
     crate::journal::Finding => "finding",
     crate::journal::StepFailure => "step_failure",
     crate::operation::Operation => "operation",
+    crate::operation::Refusal => "refusal",
     crate::plan::Action => "action",
     crate::plan::Plan => "plan",
     crate::plan::Wave => "wave",
