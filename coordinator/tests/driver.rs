@@ -1,0 +1,361 @@
+//! The driver over the memory store: whatever dies or gets lost, and whenever, a deployment comes to the
+//! end that it would have come to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lockstep_coordinator::deployments::{DeployError, claims};
+use lockstep_coordinator::store::guarded::epoch_of;
+use lockstep_coordinator::store::memory::Fault;
+use lockstep_coordinator::store::{Key, Store, keys};
+use lockstep_coordinator::{environments, history};
+use lockstep_core::journal::{Direction, Event};
+use lockstep_core::record::{OpenKind, Slot, Verdict};
+use tokio::sync::Notify;
+
+#[path = "driver/hosts.rs"]
+mod hosts;
+#[path = "driver/world.rs"]
+mod world;
+
+use hosts::Does;
+use world::{World, anna, environment, host_id};
+
+/// More entries than any journal here has: where an enumeration must have ended.
+const ENTRIES_MAX: usize = 100;
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_goes_step_by_step_to_its_end() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let first = world.deploy("notes:1").await;
+    world.check_ended(&first, Verdict::Succeeded).await;
+    assert_eq!(first.slot, Slot::Blue);
+    assert_eq!(
+        world.hosts.effects(),
+        [
+            "preflight do",
+            "image do",
+            "start do",
+            "health do",
+            "site do",
+            "switch do",
+            "bake do",
+            "clean up do"
+        ]
+    );
+    let second = world.deploy("notes:2").await;
+    world.check_ended(&second, Verdict::Succeeded).await;
+    assert_eq!(second.slot, Slot::Green);
+    let past = history::recent(&*world.store, &environment(), 10).await.expect("read");
+    let ids: Vec<_> = past.iter().map(|summary| summary.id.clone()).collect();
+    assert_eq!(ids, [second.id.clone(), first.id], "newest first");
+    assert!(!second.steps.is_empty(), "its steps have times");
+    let log = world.logs.path().join(format!("production_{}.log", second.id));
+    let log = std::fs::read_to_string(log).expect("it has a log");
+    assert!(log.contains("s3 start on app-1 done"), "{log}");
+    assert!(log.ends_with("ended: succeeded\n"), "{log}");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_is_undone_with_all_before_it() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let first = world.deploy("notes:1").await;
+    world.hosts.script("health", Direction::Do, Does::Fails);
+    let before = world.hosts.effects().len();
+    let second = world.deploy("notes:2").await;
+    world.check_ended(&second, Verdict::RolledBack).await;
+    assert_eq!(
+        world.hosts.effects()[before..],
+        ["preflight do", "image do", "start do", "health do", "stop undo"]
+    );
+    let failed = second.failure.expect("it says why");
+    assert_eq!((failed.step.as_str(), failed.failure.what.as_str()), ("health", "health broke"));
+    let live = environments::live(&*world.store, &environment()).await.expect("read").expect("live");
+    assert_eq!(live.deployment, first.id, "what was live is live");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_known_outcome_is_undone_too() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    world.hosts.script("start", Direction::Do, Does::Nothing);
+    let summary = world.deploy("notes:1").await;
+    world.check_ended(&summary, Verdict::RolledBack).await;
+    assert_eq!(world.hosts.effects().last().map(String::as_str), Some("stop undo"));
+    world.shut_down().await;
+}
+
+/// How a case of the enumerations below goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    Succeeds,
+    Unwinds,
+}
+
+impl Course {
+    const ALL: [Self; 2] = [Self::Succeeds, Self::Unwinds];
+
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Succeeds => Verdict::Succeeded,
+            Self::Unwinds => Verdict::RolledBack,
+        }
+    }
+
+    /// What the hosts have done at the end, whatever happened in between.
+    fn effects(self) -> Vec<&'static str> {
+        match self {
+            Self::Succeeds => {
+                vec![
+                    "preflight do",
+                    "image do",
+                    "start do",
+                    "health do",
+                    "site do",
+                    "switch do",
+                    "bake do",
+                    "clean up do",
+                ]
+            }
+            Self::Unwinds => {
+                vec![
+                    "preflight do",
+                    "image do",
+                    "start do",
+                    "health do",
+                    "site do",
+                    "switch do",
+                    "remove site undo",
+                    "stop undo",
+                ]
+            }
+        }
+    }
+
+    async fn world(self) -> World {
+        let world = World::new().await;
+        if self == Self::Unwinds {
+            world.hosts.script("switch", Direction::Do, Does::Fails);
+        }
+        world
+    }
+}
+
+fn writes_journal(written: &[&Key]) -> bool {
+    written.iter().any(|key| key.as_str().contains("/journal/"))
+}
+
+/// Lets `fault` happen to the `nth` transaction that writes to a journal; says when it has.
+fn at_journal_entry(world: &World, nth: usize, fault: Fault) -> Arc<Notify> {
+    let happened = Arc::new(Notify::new());
+    let seen = AtomicUsize::new(0);
+    let tell = happened.clone();
+    world.store.inject(Box::new(move |keys| {
+        if writes_journal(keys) && seen.fetch_add(1, Ordering::SeqCst) + 1 == nth {
+            tell.notify_one();
+            return fault;
+        }
+        Fault::None
+    }));
+    happened
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_dies_after_any_entry_is_succeeded_by_one_that_goes_on() {
+    for course in Course::ALL {
+        let mut deaths = 0;
+        for nth in 1..ENTRIES_MAX {
+            let world = course.world().await;
+            let died = at_journal_entry(&world, nth, Fault::Silence);
+            let drivers = world.drivers();
+            let (id, _) = world.start("notes:1").await.expect("it starts");
+            tokio::select! {
+                () = died.notified() => {}
+                summary = world.ended(&id) => {
+                    assert_eq!(summary.verdict, Some(course.verdict()));
+                    world.shut_down().await;
+                    break;
+                }
+            }
+            drop(drivers);
+            deaths += 1;
+            world.store.heal();
+            let _successor = world.drivers();
+            let summary = world.ended(&id).await;
+            world.check_ended(&summary, course.verdict()).await;
+            assert_eq!(world.hosts.effects(), course.effects(), "dead after entry {nth} of {course:?}");
+            world.shut_down().await;
+        }
+        assert!(deaths > 15, "{course:?} has more entries than {deaths}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_or_a_request_that_gets_lost_changes_nothing() {
+    for course in Course::ALL {
+        for fault in [Fault::AnswerLost, Fault::RequestLost, Fault::Unavailable] {
+            for nth in 1..ENTRIES_MAX {
+                let world = course.world().await;
+                let lost = at_journal_entry(&world, nth, fault);
+                let _drivers = world.drivers();
+                let summary = world.deploy("notes:1").await;
+                world.check_ended(&summary, course.verdict()).await;
+                assert_eq!(world.hosts.effects(), course.effects(), "{fault:?} at entry {nth} of {course:?}");
+                let entries = history::journal(&*world.store, &summary.id).await.expect("read");
+                assert!(entries.iter().all(|entry| entry.epoch == 1), "it was taken twice");
+                world.shut_down().await;
+                let happened = tokio::time::timeout(std::time::Duration::ZERO, lost.notified()).await;
+                if happened.is_err() {
+                    assert!(nth > 15, "{course:?} has more entries than {nth}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_that_came_while_nobody_drove_is_taken_in() {
+    let world = World::new().await;
+    let drivers = world.drivers();
+    world.hosts.script("start", Direction::Do, Does::Waits);
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    let begun = async {
+        let mut wakeups = world.store.watch(&keys::journal(&id));
+        loop {
+            let entries = history::journal(&*world.store, &id).await.expect("read");
+            if entries.iter().any(|entry| matches!(entry.event, Event::Begun { step, .. } if step.0 == 3)) {
+                return;
+            }
+            wakeups.changed().await;
+        }
+    };
+    begun.await;
+    drop(drivers);
+    world.hosts.unscript();
+    let reported = async {
+        let reports = keys::reports(&environment());
+        let mut wakeups = world.store.watch(&reports);
+        while world.store.list(&reports).await.expect("listed").is_empty() {
+            wakeups.changed().await;
+        }
+    };
+    reported.await;
+    let _successor = world.drivers();
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::Succeeded).await;
+    assert_eq!(world.hosts.effects(), Course::Succeeds.effects());
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_is_away_at_the_take_over_is_waited_for() {
+    let world = World::new().await;
+    let died = at_journal_entry(&world, 6, Fault::Silence);
+    let drivers = world.drivers();
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    died.notified().await;
+    drop(drivers);
+    world.store.heal();
+    world.hosts.absent(&host_id());
+    let _successor = world.drivers();
+    let taken = async {
+        let mut wakeups = world.store.watch(&keys::environment(&environment()));
+        let epoch = keys::epoch(&environment());
+        while epoch_of(world.store.get(epoch.key()).await.expect("read").as_ref()) < 2 {
+            wakeups.changed().await;
+        }
+    };
+    taken.await;
+    world.hosts.present(&host_id());
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::Succeeded).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_never_comes_back_leaves_a_deployment_that_is_stuck_and_names_it() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    world.hosts.script("start", Direction::Do, Does::Waits);
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    world.hosts.script("stop", Direction::Undo, Does::Waits);
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
+    // Its operator brings it back and says so.
+    world.hosts.unscript();
+    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::RolledBack).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
+    let world = World::new().await;
+    let drivers = world.drivers();
+    world.hosts.script("health", Direction::Do, Does::Fails);
+    world.hosts.script("stop", Direction::Undo, Does::Fails);
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    let is_stuck = |open: Option<&lockstep_core::record::Open>| {
+        matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))
+    };
+    world.until(is_stuck).await;
+    let tries = world.hosts.effects().iter().filter(|effect| *effect == "stop undo").count();
+    assert_eq!(tries, 3);
+    let refused = claims::cancel(&world.parts, &environment(), &id, &anna()).await;
+    assert!(matches!(refused, Err(DeployError::Refused(_))), "{refused:?}");
+    // What is stuck stays so for whoever drives it next.
+    drop(drivers);
+    let _successor = world.drivers();
+    world.hosts.unscript();
+    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::RolledBack).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deployment_that_is_cancelled_is_unwound() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    world.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    claims::cancel(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::RolledBack).await;
+    assert_eq!(summary.failure.expect("it says why").step, "cancelled by anna");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_is_owned_by_one() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    world.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    match world.start("notes:2").await {
+        Err(DeployError::Locked { open, .. }) => assert_eq!(open.deployment(), Some(&id)),
+        other => panic!("two deployments are open: {other:?}"),
+    }
+    world.hosts.unscript();
+    world.ended(&id).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_keeps_deployments_out_until_it_ends_by_itself() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let until = world.parts.clock.now() + lockstep_core::time::Millis::from_secs(60);
+    claims::freeze(&world.parts, &environment(), "audit".to_owned(), until, &anna()).await.expect("frozen");
+    assert!(matches!(world.start("notes:1").await, Err(DeployError::Locked { .. })));
+    world.until(|open| open.is_none()).await;
+    assert!(world.parts.clock.now() >= until, "it ended early");
+    let summary = world.deploy("notes:1").await;
+    world.check_ended(&summary, Verdict::Succeeded).await;
+    world.shut_down().await;
+}

@@ -1,0 +1,205 @@
+//! Hosts that are only a script: what an agent and its session do, without Docker, nginx or a network.
+//! They fence, remember each step by its key, and report through the store, as the real ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use lockstep_coordinator::agents::{
+    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question,
+};
+use lockstep_coordinator::store::guarded::report;
+use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
+use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
+use lockstep_core::fence::{Admission, Token, admit};
+use lockstep_core::health::InstanceHealth;
+use lockstep_core::id::{Digest, HostId};
+use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::{ImageFound, Observation};
+use tokio::sync::broadcast;
+
+/// What the hosts do with steps of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Does {
+    Fails,
+    /// Does it, and never says so.
+    Nothing,
+    /// Says nothing until the test says otherwise.
+    Waits,
+}
+
+pub struct Hosts {
+    store: Arc<dyn Store>,
+    // Shared between the agents' port and the sessions' task: it stands for what is out there.
+    state: Mutex<State>,
+    progress: broadcast::Sender<ProgressLine>,
+}
+
+#[derive(Default)]
+struct State {
+    scripts: BTreeMap<(&'static str, Direction), Does>,
+    fences: BTreeMap<HostId, Token>,
+    outcomes: BTreeMap<StepKey, Reported>,
+    /// Every effect in its order: `start do`.
+    effects: Vec<String>,
+    absent: BTreeSet<HostId>,
+}
+
+impl Hosts {
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { store, state: Mutex::default(), progress: broadcast::channel(16).0 }
+    }
+
+    pub fn script(&self, action: &'static str, direction: Direction, does: Does) {
+        self.state().scripts.insert((action, direction), does);
+    }
+
+    pub fn unscript(&self) {
+        self.state().scripts.clear();
+    }
+
+    pub fn absent(&self, host: &HostId) {
+        self.state().absent.insert(host.clone());
+    }
+
+    pub fn present(&self, host: &HostId) {
+        self.state().absent.remove(host);
+    }
+
+    pub fn effects(&self) -> Vec<String> {
+        self.state().effects.clone()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("a test that panicked has failed already")
+    }
+
+    /// What the holder of `host`'s session does, for ever.
+    pub async fn serve(self: Arc<Self>, host: HostId) {
+        let mut wakeups = self.store.watch(&keys::assignments_to(&host));
+        loop {
+            let assignments = self.store.list(&keys::assignments_to(&host)).await.expect("listed");
+            for stored in assignments {
+                let assignment: Assignment = stored.read().expect("an assignment");
+                if let Some(outcome) = self.carry_out(&host, &assignment) {
+                    let Assignment { token, key, environment, .. } = assignment;
+                    self.tell(&Report { token, key, environment, outcome }).await;
+                }
+            }
+            tokio::select! {
+                () = wakeups.changed() => {}
+                // A host that was absent, or a script that was taken away, wakes nobody.
+                () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {}
+            }
+        }
+    }
+
+    async fn tell(&self, said: &Report) {
+        loop {
+            match report(&*self.store, said).await {
+                Ok(Committed::Yes { .. } | Committed::No) => return,
+                Err(StoreError::Unknown(_) | StoreError::Unavailable(_)) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("a report is refused: {error}"),
+            }
+        }
+    }
+
+    fn carry_out(&self, host: &HostId, assignment: &Assignment) -> Option<Reported> {
+        let mut state = self.state();
+        if state.absent.contains(host) {
+            return None;
+        }
+        let admission = match admit(state.fences.get(host), &assignment.token) {
+            Ok(admission) => admission,
+            Err(refusal) => return Some(Reported::Refused { why: refusal.to_string() }),
+        };
+        state.fences.insert(host.clone(), assignment.token.clone());
+        let key = &assignment.key;
+        // The same message again is no other attempt.
+        let is_retry = admission == Admission::Raise
+            && key.direction == Direction::Undo
+            && matches!(state.outcomes.get(key), Some(Reported::Failed(_)));
+        if let Some(outcome) = state.outcomes.get(key).filter(|_| !is_retry) {
+            return Some(outcome.clone());
+        }
+        let undo = StepKey { direction: Direction::Undo, ..key.clone() };
+        if key.direction == Direction::Do && state.outcomes.contains_key(&undo) {
+            return Some(Reported::Refused { why: "it has been undone".to_owned() });
+        }
+        let name = assignment.action.as_ref().map_or("nothing", |action| action.name());
+        let script = state.scripts.get(&(name, key.direction)).copied();
+        if script == Some(Does::Waits) {
+            return None;
+        }
+        let direction = match key.direction {
+            Direction::Do => "do",
+            Direction::Undo => "undo",
+        };
+        state.effects.push(format!("{name} {direction}"));
+        let outcome = match script {
+            Some(Does::Fails) => Reported::Failed(StepFailure::new(format!("{name} broke"))),
+            Some(Does::Nothing | Does::Waits) | None => Reported::Done(Finding::default()),
+        };
+        if script == Some(Does::Nothing) {
+            return None;
+        }
+        state.outcomes.insert(key.clone(), outcome.clone());
+        Some(outcome)
+    }
+}
+
+#[async_trait]
+impl Agents for Hosts {
+    async fn ask(
+        &self,
+        host: &HostId,
+        question: Question,
+    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        let mut state = self.state();
+        if state.absent.contains(host) {
+            return Err(AgentError::Absent { host: host.clone() });
+        }
+        if let Err(refusal) = admit(state.fences.get(host), &question.token) {
+            return Err(AgentError::Refused { host: host.clone(), why: refusal.to_string() });
+        }
+        state.fences.insert(host.clone(), question.token);
+        let standing = |key: &StepKey| match state.outcomes.get(key) {
+            Some(Reported::Done(finding)) => AskedStanding::Ended(Ok(finding.clone())),
+            Some(Reported::Failed(failure)) => AskedStanding::Ended(Err(failure.clone())),
+            Some(Reported::Refused { .. }) | None => AskedStanding::Unheard,
+        };
+        Ok(question.keys.iter().map(|key| (key.clone(), standing(key))).collect())
+    }
+
+    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+        if self.state().absent.contains(host) {
+            return Err(AgentError::Absent { host: host.clone() });
+        }
+        let image = look.image.map(|image| ImageFound {
+            id: Digest::of(image.as_bytes()),
+            commit: None,
+            migrations: Vec::new(),
+            size_bytes: 1,
+        });
+        Ok(Observation { image, ..Observation::default() })
+    }
+
+    async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+        Err(AgentError::Absent { host: host.clone() })
+    }
+
+    fn health(&self, _: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>> {
+        BTreeMap::new()
+    }
+
+    fn connected(&self, host: &HostId) -> Option<String> {
+        (!self.state().absent.contains(host)).then(|| "0.1.0".to_owned())
+    }
+
+    fn progress(&self) -> broadcast::Receiver<ProgressLine> {
+        self.progress.subscribe()
+    }
+}

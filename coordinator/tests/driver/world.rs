@@ -1,0 +1,189 @@
+//! A coordinator's driver over the memory store, with hosts that are a script and a clock that jumps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_coordinator::clock::Clock;
+use lockstep_coordinator::deployments::{self, Ask, Asker, DeployAsk, DeployError, Start, What};
+use lockstep_coordinator::driver::{Drivers, Parts};
+use lockstep_coordinator::secrets::Secrets;
+use lockstep_coordinator::store::memory::MemoryStore;
+use lockstep_coordinator::store::{Store, Write, keys};
+use lockstep_coordinator::{environments, history};
+use lockstep_core::engine::Run;
+use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::operation::AnyBranch;
+use lockstep_core::plan::Plan;
+use lockstep_core::record::{Host, Open, SecretsSummary, Summary, Verdict};
+use lockstep_core::redact::Redactor;
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::Timestamp;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::hosts::Hosts;
+
+/// The longest that anything may take, on the clock that jumps.
+const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+
+pub struct JumpingClock(Instant);
+
+impl Clock for JumpingClock {
+    fn now(&self) -> Timestamp {
+        let passed = u64::try_from(self.0.elapsed().as_millis()).expect("a test is short");
+        Timestamp(1_769_596_200_000 + passed)
+    }
+}
+
+struct NoSecrets;
+
+#[async_trait]
+impl Secrets for NoSecrets {
+    async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
+        Ok(None)
+    }
+
+    async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {
+        Ok(Redactor::none())
+    }
+}
+
+pub struct World {
+    pub store: Arc<MemoryStore>,
+    pub hosts: Arc<Hosts>,
+    pub parts: Parts,
+    pub logs: tempfile::TempDir,
+    sessions: JoinSet<()>,
+}
+
+pub fn host_id() -> HostId {
+    "host_01JBQR2KXYZ987654321012345".parse().expect("a host's id")
+}
+
+pub fn environment() -> EnvironmentKey {
+    "notes/production".parse().expect("a key")
+}
+
+pub fn anna() -> Asker {
+    Asker { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
+}
+
+impl World {
+    pub async fn new() -> Self {
+        let clock = Arc::new(JumpingClock(Instant::now()));
+        let store = Arc::new(MemoryStore::new(clock.clone()));
+        let hosts = Arc::new(Hosts::new(store.clone()));
+        let logs = tempfile::tempdir().expect("a directory");
+        let host = Host {
+            id: host_id(),
+            name: "app-1".parse().expect("a name"),
+            address: "172.17.0.1".to_owned(),
+            roles: [].into(),
+        };
+        let write = Write::put(keys::host_spec(&host.id), &host);
+        store.commit(vec![], vec![write]).await.expect("the host joins");
+        let mut sessions = JoinSet::new();
+        sessions.spawn(hosts.clone().serve(host_id()));
+        let parts = Parts {
+            store: store.clone(),
+            agents: hosts.clone(),
+            secrets: Arc::new(NoSecrets),
+            clock,
+            cluster: "cl_01JBQR2KXYZ987654321012345".parse().expect("a cluster's id"),
+            coordinator: "c1".to_owned(),
+            logs: logs.path().to_owned(),
+        };
+        Self { store, hosts, parts, logs, sessions }
+    }
+
+    /// A coordinator's drivers; they end when what is returned is dropped.
+    pub fn drivers(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Drivers::new(self.parts.clone()).run(CancellationToken::new()));
+        tasks
+    }
+
+    pub fn ask(&self, image: &str) -> Ask {
+        let deploy = DeployAsk {
+            spec: spec(),
+            image: image.to_owned(),
+            commit: None,
+            branch: None,
+            any_branch: AnyBranch::Refused,
+        };
+        Ask { environment: environment(), what: What::Deploy(Box::new(deploy)) }
+    }
+
+    pub async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
+        let start = Start { ask: self.ask(image), hash: None, claim: None };
+        deployments::start(&self.parts, &start, &anna()).await
+    }
+
+    /// Opens a deployment and waits until it has ended.
+    pub async fn deploy(&self, image: &str) -> Summary {
+        let (id, _) = self.start(image).await.expect("it starts");
+        self.ended(&id).await
+    }
+
+    pub async fn open(&self) -> Option<Open> {
+        environments::open(&*self.store, &environment()).await.expect("read").map(|seen| seen.content)
+    }
+
+    /// Waits until nothing is open, and says how `id` ended.
+    pub async fn ended(&self, id: &DeploymentId) -> Summary {
+        self.until(|open| open.is_none()).await;
+        history::summary(&*self.store, id).await.expect("read").expect("it is in the history")
+    }
+
+    /// Waits until what is open is as wanted.
+    pub async fn until(&self, is_so: impl Fn(Option<&Open>) -> bool) {
+        let wait = async {
+            let mut wakeups = self.store.watch(&keys::environment(&environment()));
+            while !is_so(self.open().await.as_ref()) {
+                wakeups.changed().await;
+            }
+        };
+        if tokio::time::timeout(LIMIT, wait).await.is_err() {
+            panic!("it does not come to that; it is {:?}", self.open().await);
+        }
+    }
+
+    /// What must be so after every deployment, however it went.
+    pub async fn check_ended(&self, summary: &Summary, verdict: Verdict) {
+        assert_eq!(summary.verdict, Some(verdict), "{:?}", summary.failure);
+        let entries = history::journal(&*self.store, &summary.id).await.expect("the journal is read");
+        let plan = history::plan(&*self.store, &summary.id).await.expect("read").expect("it is there");
+        Run::replay(plan, Timestamp(u64::MAX), &entries).expect("the journal can be replayed");
+        let left = self.store.list(&keys::assignments_to(&host_id())).await.expect("listed");
+        assert!(left.is_empty(), "assignments are left: {left:?}");
+        // A report that came twice may still be there; the next deployment removes it.
+        let live = environments::live(&*self.store, &environment()).await.expect("read");
+        let is_live = live.is_some_and(|live| live.deployment == summary.id);
+        assert_eq!(is_live, verdict == Verdict::Succeeded, "what is live is not what the verdict says");
+    }
+
+    pub async fn shut_down(mut self) {
+        self.sessions.shutdown().await;
+    }
+}
+
+pub fn spec() -> EnvironmentSpec {
+    serde_json::from_value(serde_json::json!({
+        "key": "notes/production", "description": null, "url": "http://notes.example", "branch": null,
+        "mode": "staging", "image": { "repository": "notes" },
+        "processes": { "web": {
+            "role": "web", "command": [], "port": 8080,
+            "health": { "path": "/health", "timeout": 60_000, "interval": 500, "consecutive": 3 },
+            "volumes": [], "memory_bytes": null, "cpu_milli": null, "user": null, "stop_signal": null,
+            "stop_grace": 10_000, "standby": "run",
+        } },
+        "database": null,
+        "traffic": { "body_limit": "10m", "read_timeout": 60_000 }, "networks": [],
+        "deploy": { "lock_timeout": 1_800_000, "drain": 1_000, "bake": 1_000, "log_directory": null, "state_file": null },
+        "env": {}, "required": [], "public": [], "hosts": { "app": [], "lb": [], "db": [] },
+    }))
+    .expect("a declaration")
+}
