@@ -18,6 +18,7 @@ use crate::operators::{self, OperatorStanding};
 use crate::store::{Store, StoreError};
 use crate::{hosts, identity};
 
+pub mod control;
 pub mod enroll;
 pub mod session;
 

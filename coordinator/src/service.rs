@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::time::Millis;
+use lockstep_proto::wire::control_server::ControlServer;
 use lockstep_proto::wire::enroll_server::EnrollServer;
 use lockstep_proto::wire::session_server::SessionServer;
 use tokio::net::TcpListener;
@@ -17,6 +18,7 @@ use tracing::info;
 
 use crate::agents::Agents;
 use crate::api::GateLayer;
+use crate::api::control::ControlApi;
 use crate::api::enroll::EnrollApi;
 use crate::api::session::SessionApi;
 use crate::authority::Authority;
@@ -29,7 +31,7 @@ use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
-use crate::{cluster, operators, private, server};
+use crate::{cluster, operators, private, server, tails};
 
 /// The name of the one coordinator that a SQLite store has.
 const COORDINATOR: &str = "coordinator-1";
@@ -75,10 +77,13 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     };
     let enroll =
         EnrollApi { store: Arc::clone(&store), authority: Arc::clone(&authority), clock: Arc::clone(&clock) };
+    let control =
+        ControlApi { parts: parts.clone(), vault: Arc::clone(&vault), authority: Arc::clone(&authority) };
     let router = Server::builder()
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
         .layer(GateLayer { store, cluster })
+        .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(
             SessionServer::new(SessionApi { sessions: Arc::clone(&sessions) })
@@ -93,7 +98,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     tokio::select! {
         served = async {
             let serve = router.serve_with_incoming_shutdown(server::accept(listener, tls), closing);
-            let (served, ()) = tokio::join!(serve, Drivers::new(parts).run(stop.clone()));
+            let tails = tails::keep(parts.clone(), stop.clone());
+            let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(parts).run(stop.clone()));
             served
         } => served?,
         () = server::keep_valid(certificate, authority, coordinator, clock) => {}

@@ -13,7 +13,7 @@ use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::Parts;
 use super::asking::{Asked, Asking};
@@ -26,7 +26,7 @@ use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, LeaseStanding, Owned, StoreError, Wakeups, keys};
-use crate::{environments, history, state_file};
+use crate::{environments, history, state_file, tails};
 
 /// How a driver left its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -458,6 +458,11 @@ impl Driver {
         tell(&course.run, &entry);
         reach(|| moment(&entry));
         course.log.write(&course.run, &entry).await;
+        if let Event::Ended { .. } = entry.event
+            && let Err(error) = tails::forget(&*self.parts.store, &self.id).await
+        {
+            debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
+        }
         match entry.event {
             Event::Taken { .. } | Event::Stuck { .. } | Event::Ended { .. } => {
                 state_file::keep_current(&self.parts, &self.environment).await;

@@ -208,6 +208,11 @@ pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
     prefix(format!("deployment/{deployment}/plan"))
 }
 
+/// Everything about one deployment.
+pub fn deployment(deployment: &DeploymentId) -> Prefix {
+    prefix(format!("deployment/{deployment}"))
+}
+
 pub fn summary(deployment: &DeploymentId) -> Owned {
     owned(format!("deployment/{deployment}/summary"))
 }
@@ -218,6 +223,11 @@ pub fn journal(deployment: &DeploymentId) -> Prefix {
 
 pub fn journal_entry(deployment: &DeploymentId, seq: u32) -> Owned {
     owned(format!("deployment/{deployment}/journal/{seq:08}"))
+}
+
+/// The last line of what runs, one key for each step of a deployment.
+pub fn tails(deployment: &DeploymentId) -> Prefix {
+    prefix(format!("tail/{deployment}"))
 }
 
 pub fn tail(deployment: &DeploymentId, step: StepId) -> Free {

@@ -21,7 +21,7 @@ use tokio::sync::broadcast;
 
 /// What the hosts do with steps of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Does {
+pub(crate) enum Does {
     Fails,
     /// Does it, and never says so.
     Nothing,
@@ -29,7 +29,7 @@ pub enum Does {
     Waits,
 }
 
-pub struct Hosts {
+pub(crate) struct Hosts {
     store: Arc<dyn Store>,
     // Shared between the agents' port and the sessions' task: it stands for what is out there.
     state: Mutex<State>,
@@ -47,27 +47,27 @@ struct State {
 }
 
 impl Hosts {
-    pub fn new(store: Arc<dyn Store>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>) -> Self {
         Self { store, state: Mutex::default(), progress: broadcast::channel(16).0 }
     }
 
-    pub fn script(&self, action: &'static str, direction: Direction, does: Does) {
+    pub(crate) fn script(&self, action: &'static str, direction: Direction, does: Does) {
         self.state().scripts.insert((action, direction), does);
     }
 
-    pub fn unscript(&self) {
+    pub(crate) fn unscript(&self) {
         self.state().scripts.clear();
     }
 
-    pub fn absent(&self, host: &HostId) {
+    pub(crate) fn absent(&self, host: &HostId) {
         self.state().absent.insert(host.clone());
     }
 
-    pub fn present(&self, host: &HostId) {
+    pub(crate) fn present(&self, host: &HostId) {
         self.state().absent.remove(host);
     }
 
-    pub fn effects(&self) -> Vec<String> {
+    pub(crate) fn effects(&self) -> Vec<String> {
         self.state().effects.clone()
     }
 
@@ -76,7 +76,7 @@ impl Hosts {
     }
 
     /// What the holder of `host`'s session does, for ever.
-    pub async fn serve(self: Arc<Self>, host: HostId) {
+    pub(crate) async fn serve(self: Arc<Self>, host: HostId) {
         let mut wakeups = self.store.watch(&keys::assignments_to(&host));
         loop {
             let assignments = self.store.list(&keys::assignments_to(&host)).await.expect("listed");

@@ -29,7 +29,7 @@ use crate::hosts::Hosts;
 /// The longest that anything may take, on the clock that jumps.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
-pub struct JumpingClock(Instant);
+pub(crate) struct JumpingClock(Instant);
 
 impl Clock for JumpingClock {
     fn now(&self) -> Timestamp {
@@ -51,28 +51,28 @@ impl Secrets for NoSecrets {
     }
 }
 
-pub struct World {
-    pub store: Arc<MemoryStore>,
-    pub hosts: Arc<Hosts>,
-    pub parts: Parts,
-    pub logs: tempfile::TempDir,
+pub(crate) struct World {
+    pub(crate) store: Arc<MemoryStore>,
+    pub(crate) hosts: Arc<Hosts>,
+    pub(crate) parts: Parts,
+    pub(crate) logs: tempfile::TempDir,
     sessions: JoinSet<()>,
 }
 
-pub fn host_id() -> HostId {
+pub(crate) fn host_id() -> HostId {
     "host_01JBQR2KXYZ987654321012345".parse().expect("a host's id")
 }
 
-pub fn environment() -> EnvironmentKey {
+pub(crate) fn environment() -> EnvironmentKey {
     "notes/production".parse().expect("a key")
 }
 
-pub fn anna() -> Asker {
+pub(crate) fn anna() -> Asker {
     Asker { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
 }
 
 impl World {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let clock = Arc::new(JumpingClock(Instant::now()));
         let store = Arc::new(MemoryStore::new(clock.clone()));
         let hosts = Arc::new(Hosts::new(store.clone()));
@@ -100,13 +100,13 @@ impl World {
     }
 
     /// A coordinator's drivers; they end when what is returned is dropped.
-    pub fn drivers(&self) -> JoinSet<()> {
+    pub(crate) fn drivers(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Drivers::new(self.parts.clone()).run(CancellationToken::new()));
         tasks
     }
 
-    pub fn ask(&self, image: &str) -> Ask {
+    pub(crate) fn ask(&self, image: &str) -> Ask {
         let deploy = DeployAsk {
             spec: spec(),
             image: image.to_owned(),
@@ -117,29 +117,29 @@ impl World {
         Ask { environment: environment(), what: What::Deploy(Box::new(deploy)) }
     }
 
-    pub async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
+    pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
         let start = Start { ask: self.ask(image), hash: None, claim: None };
         deployments::start(&self.parts, &start, &anna()).await
     }
 
     /// Opens a deployment and waits until it has ended.
-    pub async fn deploy(&self, image: &str) -> Summary {
+    pub(crate) async fn deploy(&self, image: &str) -> Summary {
         let (id, _) = self.start(image).await.expect("it starts");
         self.ended(&id).await
     }
 
-    pub async fn open(&self) -> Option<Open> {
+    pub(crate) async fn open(&self) -> Option<Open> {
         environments::open(&*self.store, &environment()).await.expect("read").map(|seen| seen.content)
     }
 
     /// Waits until nothing is open, and says how `id` ended.
-    pub async fn ended(&self, id: &DeploymentId) -> Summary {
+    pub(crate) async fn ended(&self, id: &DeploymentId) -> Summary {
         self.until(|open| open.is_none()).await;
         history::summary(&*self.store, id).await.expect("read").expect("it is in the history")
     }
 
     /// Waits until what is open is as wanted.
-    pub async fn until(&self, is_so: impl Fn(Option<&Open>) -> bool) {
+    pub(crate) async fn until(&self, is_so: impl Fn(Option<&Open>) -> bool) {
         let wait = async {
             let mut wakeups = self.store.watch(&keys::environment(&environment()));
             while !is_so(self.open().await.as_ref()) {
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// What must be so after every deployment, however it went.
-    pub async fn check_ended(&self, summary: &Summary, verdict: Verdict) {
+    pub(crate) async fn check_ended(&self, summary: &Summary, verdict: Verdict) {
         assert_eq!(summary.verdict, Some(verdict), "{:?}", summary.failure);
         let entries = history::journal(&*self.store, &summary.id).await.expect("the journal is read");
         let plan = history::plan(&*self.store, &summary.id).await.expect("read").expect("it is there");
@@ -165,12 +165,12 @@ impl World {
         assert_eq!(is_live, verdict == Verdict::Succeeded, "what is live is not what the verdict says");
     }
 
-    pub async fn shut_down(mut self) {
+    pub(crate) async fn shut_down(mut self) {
         self.sessions.shutdown().await;
     }
 }
 
-pub fn spec() -> EnvironmentSpec {
+pub(crate) fn spec() -> EnvironmentSpec {
     serde_json::from_value(serde_json::json!({
         "key": "notes/production", "description": null, "url": "http://notes.example", "branch": null,
         "mode": "staging", "image": { "repository": "notes" },

@@ -1,0 +1,216 @@
+//! Operators to coordinator. Each method: convert, allow, call, convert; what they do is in the files
+//! beside this one, by noun.
+
+use std::sync::Arc;
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_proto::wire::control_server::Control;
+use lockstep_proto::wire::{self, Done};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::api::Caller;
+use crate::audit::{self, Change};
+use crate::authority::Authority;
+use crate::driver::Parts;
+use crate::vault::Vault;
+
+mod about;
+mod convert;
+mod deployments;
+mod environments;
+mod failure;
+mod hosts;
+mod logs;
+mod operators;
+mod secrets;
+mod watching;
+
+use failure::of_store;
+
+/// What the methods work with.
+#[derive(Clone)]
+pub struct ControlApi {
+    pub parts: Parts,
+    pub vault: Arc<Vault>,
+    pub authority: Arc<Authority>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl ControlApi {
+    /// Writes a change down. A change that happened is told of though the writing failed: the error says
+    /// what is missing.
+    async fn audit(
+        &self,
+        caller: &Caller,
+        verb: &'static str,
+        environment: Option<&EnvironmentKey>,
+        said: String,
+    ) -> Result<Done, Status> {
+        let change = Change {
+            operator: caller.operator()?.clone(),
+            verb,
+            environment: environment.cloned(),
+            said: said.clone(),
+        };
+        let written = audit::append(&*self.parts.store, self.parts.clock.now(), change).await;
+        written.map_err(|error| of_store(&error))?;
+        Ok(Done { said })
+    }
+}
+
+#[tonic::async_trait]
+impl Control for ControlApi {
+    type WatchStream = BoxStream<wire::WatchEvent>;
+    type LogsStream = BoxStream<wire::LogLine>;
+
+    async fn plan(&self, request: Request<wire::PlanRequest>) -> Answer<wire::PlanReply> {
+        let caller = Caller::of(&request)?;
+        deployments::plan(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn claim(&self, request: Request<wire::ClaimRequest>) -> Answer<wire::StartReply> {
+        let caller = Caller::of(&request)?;
+        deployments::claim(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn unclaim(&self, request: Request<wire::DeploymentRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        deployments::unclaim(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn start(&self, request: Request<wire::StartRequest>) -> Answer<wire::StartReply> {
+        let caller = Caller::of(&request)?;
+        deployments::start(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {
+        let caller = Caller::of(&request)?;
+        watching::watch(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn cancel(&self, request: Request<wire::CancelRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        deployments::cancel(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn resolve(&self, request: Request<wire::ResolveRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        deployments::resolve(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn status(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::StatusReply> {
+        let caller = Caller::of(&request)?;
+        environments::status(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn history(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::HistoryReply> {
+        let caller = Caller::of(&request)?;
+        deployments::history(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn show(&self, request: Request<wire::DeploymentRef>) -> Answer<wire::ShowReply> {
+        let caller = Caller::of(&request)?;
+        deployments::show(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn export_state(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::Document> {
+        let caller = Caller::of(&request)?;
+        environments::export_state(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn logs(&self, request: Request<wire::LogsRequest>) -> Answer<Self::LogsStream> {
+        let caller = Caller::of(&request)?;
+        logs::logs(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn freeze(&self, request: Request<wire::FreezeRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        environments::freeze(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn thaw(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        environments::thaw(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn audit(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::AuditReply> {
+        let caller = Caller::of(&request)?;
+        about::audit(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn import_secrets(
+        &self,
+        request: Request<wire::ImportSecretsRequest>,
+    ) -> Answer<wire::SecretsReply> {
+        let caller = Caller::of(&request)?;
+        secrets::import(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_secrets(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::SecretsReply> {
+        let caller = Caller::of(&request)?;
+        secrets::list(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn diff_secrets(
+        &self,
+        request: Request<wire::DiffSecretsRequest>,
+    ) -> Answer<wire::DiffSecretsReply> {
+        let caller = Caller::of(&request)?;
+        secrets::diff(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_environments(
+        &self,
+        request: Request<wire::ListRequest>,
+    ) -> Answer<wire::EnvironmentsReply> {
+        let caller = Caller::of(&request)?;
+        environments::list(self, &caller).await.map(Response::new)
+    }
+
+    async fn show_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::Document> {
+        let caller = Caller::of(&request)?;
+        environments::show(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        environments::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_hosts(&self, request: Request<wire::ListRequest>) -> Answer<wire::HostsReply> {
+        Caller::of(&request)?.operator()?;
+        hosts::list(self).await.map(Response::new)
+    }
+
+    async fn create_host_token(&self, request: Request<wire::HostTokenRequest>) -> Answer<wire::TokenReply> {
+        let caller = Caller::of(&request)?;
+        hosts::create_token(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_host(&self, request: Request<wire::HostRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        hosts::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn add_operator(&self, request: Request<wire::AddOperatorRequest>) -> Answer<wire::TokenReply> {
+        let caller = Caller::of(&request)?;
+        operators::add(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_operators(&self, request: Request<wire::ListRequest>) -> Answer<wire::OperatorsReply> {
+        Caller::of(&request)?.operator()?;
+        operators::list(self).await.map(Response::new)
+    }
+
+    async fn revoke_operator(&self, request: Request<wire::OperatorRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        operators::revoke(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn about(&self, request: Request<wire::ListRequest>) -> Answer<wire::AboutReply> {
+        let caller = Caller::of(&request)?;
+        about::about(self, &caller).await.map(Response::new)
+    }
+}

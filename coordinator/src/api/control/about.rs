@@ -1,0 +1,60 @@
+//! The coordinator about itself, and who changed what.
+
+use lockstep_proto::wire;
+use tonic::Status;
+
+use super::convert::environment;
+use super::failure::of_store;
+use super::{Caller, ControlApi};
+use crate::audit as log;
+use crate::operators;
+
+/// How many changes are told to somebody who does not say.
+const AUDIT_USUALLY: usize = 100;
+
+/// The most that are looked through for somebody who may see few of them.
+const AUDIT_MAX: usize = 10_000;
+
+pub(super) async fn about(api: &ControlApi, caller: &Caller) -> Result<wire::AboutReply, Status> {
+    let name = caller.operator()?;
+    let operator = operators::find(&*api.parts.store, name).await.map_err(|error| of_store(&error))?;
+    Ok(wire::AboutReply {
+        cluster: api.parts.cluster.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        clock_ms: api.parts.clock.now().0,
+        operator: name.to_string(),
+        role: operator.map_or_else(String::new, |operator| operator.role.to_string()),
+    })
+}
+
+pub(super) async fn audit(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<wire::AuditReply, Status> {
+    let wanted = match request.environment.as_str() {
+        "" => None,
+        text => Some(environment(caller, text)?),
+    };
+    let most = match usize::try_from(request.limit) {
+        Ok(limit @ 1..) => limit,
+        Ok(0) | Err(_) => AUDIT_USUALLY,
+    };
+    let entries = log::list(&*api.parts.store, wanted.as_ref(), AUDIT_MAX).await;
+    let entries = entries.map_err(|error| of_store(&error))?;
+    let records = entries
+        .into_iter()
+        // What concerns no environment, hosts and operators, is no secret to those who may read any.
+        .filter(|entry| entry.environment.as_ref().is_none_or(|of| caller.may(of).is_ok()))
+        .take(most)
+        .map(|entry| wire::AuditRecord {
+            seq: entry.seq,
+            at_ms: entry.at.0,
+            operator: entry.operator.into(),
+            verb: entry.verb,
+            environment: entry.environment.map_or_else(String::new, String::from),
+            said: entry.said,
+        })
+        .collect();
+    Ok(wire::AuditReply { records })
+}

@@ -1,0 +1,77 @@
+//! From what the wire says to what is asked for.
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::operation::AnyBranch;
+use lockstep_proto::Invalid;
+use lockstep_proto::convert::required;
+use lockstep_proto::wire;
+use tonic::Status;
+
+use super::failure::of_unresolved;
+use super::{Caller, ControlApi};
+use crate::deployments::{Ask, Asker, DeployAsk, What};
+use crate::history::{self, Reference};
+use lockstep_core::id::DeploymentId;
+
+/// The environment of a request, if the caller has a say over it.
+pub(super) fn environment(caller: &Caller, text: &str) -> Result<EnvironmentKey, Status> {
+    let environment = text.parse().map_err(|error| Invalid::because("environment", error))?;
+    caller.may(&environment)?;
+    Ok(environment)
+}
+
+/// Nothing for an empty text.
+pub(super) fn given(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+pub(super) fn asker(caller: &Caller, client: Option<wire::Client>) -> Result<Asker, Status> {
+    let wire::Client { hostname, pid } = client.unwrap_or_default();
+    Ok(Asker { operator: caller.operator()?.clone(), hostname, pid })
+}
+
+pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, Status> {
+    let wire::PlanRequest { environment: text, what } = request;
+    let environment = environment(caller, &text)?;
+    let what = match what.ok_or_else(|| Invalid::missing("what"))? {
+        wire::plan_request::What::Rollback(wire::RollbackAsk { to }) => What::Rollback { to: given(to) },
+        wire::plan_request::What::Deploy(deploy) => {
+            let wire::DeployAsk { spec, image, commit, branch, allow_any_branch } = deploy;
+            What::Deploy(Box::new(DeployAsk {
+                spec: required(spec.as_ref(), "deploy.spec")?,
+                image: given(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
+                commit: given(commit),
+                branch: given(branch),
+                any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
+            }))
+        }
+    };
+    Ok(Ask { environment, what })
+}
+
+/// A deployment that the caller may see, and its environment.
+pub(super) async fn deployment(
+    api: &ControlApi,
+    caller: &Caller,
+    reference: Option<wire::DeploymentRef>,
+) -> Result<(DeploymentId, EnvironmentKey), Status> {
+    let wire::DeploymentRef { deployment: text, environment: of } =
+        reference.ok_or_else(|| Invalid::missing("deployment"))?;
+    let named = match given(of) {
+        Some(of) => Some(environment(caller, &of)?),
+        None => None,
+    };
+    let store = &*api.parts.store;
+    let id = history::resolve(store, &Reference { text: text.clone(), environment: named.clone() })
+        .await
+        .map_err(|unresolved| of_unresolved(&unresolved))?;
+    let summary = history::summary(store, &id).await.map_err(|error| super::of_store(&error))?;
+    let environment = match (summary, named) {
+        (Some(summary), _) => summary.key,
+        // A claim for a build has no summary.
+        (None, Some(named)) => named,
+        (None, None) => return Err(Status::not_found(format!("there is no deployment {text}"))),
+    };
+    caller.may(&environment)?;
+    Ok((id, environment))
+}

@@ -1,0 +1,130 @@
+//! Plans and deployments.
+
+use lockstep_core::plan::PlanHash;
+use lockstep_proto::Invalid;
+use lockstep_proto::convert::required;
+use lockstep_proto::wire::{self, Document, Done};
+use tonic::Status;
+
+use super::convert::{ask, asker, deployment, environment, given};
+use super::failure::{of, of_store};
+use super::{Caller, ControlApi};
+use crate::deployments::{self, Start, claims};
+use crate::history as past;
+
+/// How many deployments a history has that does not say.
+const HISTORY_USUALLY: usize = 20;
+
+pub(super) async fn plan(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::PlanRequest,
+) -> Result<wire::PlanReply, Status> {
+    let ask = ask(caller, request)?;
+    let plan = deployments::plan(&api.parts, &ask).await.map_err(of)?;
+    Ok(wire::PlanReply { plan: Some(Document::of(&plan)) })
+}
+
+pub(super) async fn claim(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::ClaimRequest,
+) -> Result<wire::StartReply, Status> {
+    let wire::ClaimRequest { environment: text, spec, client } = request;
+    let environment = environment(caller, &text)?;
+    let spec: lockstep_core::spec::EnvironmentSpec = required(spec.as_ref(), "spec")?;
+    caller.may(&spec.key)?;
+    let asker = asker(caller, client)?;
+    let id = claims::claim_for_build(&api.parts, spec, &asker).await.map_err(of)?;
+    api.audit(caller, "claim", Some(&environment), format!("claimed for a build: {id}")).await?;
+    Ok(wire::StartReply { deployment: id.into(), plan: None })
+}
+
+pub(super) async fn unclaim(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::DeploymentRef,
+) -> Result<Done, Status> {
+    let environment = environment(caller, &request.environment)?;
+    let id = request.deployment.parse().map_err(|error| Invalid::because("deployment", error))?;
+    claims::unclaim(&api.parts, &environment, &id).await.map_err(of)?;
+    api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is given back")).await
+}
+
+pub(super) async fn start(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::StartRequest,
+) -> Result<wire::StartReply, Status> {
+    let wire::StartRequest { plan, hash, claim, client } = request;
+    let ask = ask(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
+    let parse_hash = |text: String| text.parse::<PlanHash>().map_err(|error| Invalid::because("hash", error));
+    let hash = given(hash).map(parse_hash).transpose()?;
+    let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
+    let claim = given(claim).map(parse_claim).transpose()?;
+    let asker = asker(caller, client)?;
+    let environment = ask.environment.clone();
+    let start = Start { ask, hash, claim };
+    let (id, plan) = deployments::start(&api.parts, &start, &asker).await.map_err(of)?;
+    api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
+    Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of(&plan)) })
+}
+
+pub(super) async fn cancel(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::CancelRequest,
+) -> Result<Done, Status> {
+    let (id, environment) = deployment(api, caller, request.deployment).await?;
+    let asker = asker(caller, None)?;
+    let said = claims::cancel(&api.parts, &environment, &id, &asker).await.map_err(of)?;
+    api.audit(caller, "cancel", Some(&environment), said).await
+}
+
+pub(super) async fn resolve(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::ResolveRequest,
+) -> Result<Done, Status> {
+    let (id, environment) = deployment(api, caller, request.deployment).await?;
+    if request.how != "retry" {
+        let what = format!("is {:?}: `retry` is the only way that there is so far", request.how);
+        return Err(Invalid { field: "how", what }.into());
+    }
+    let asker = asker(caller, None)?;
+    let said = claims::retry(&api.parts, &environment, &id, &asker).await.map_err(of)?;
+    api.audit(caller, "resolve", Some(&environment), said).await
+}
+
+pub(super) async fn history(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<wire::HistoryReply, Status> {
+    let environment = environment(caller, &request.environment)?;
+    let limit = match usize::try_from(request.limit) {
+        Ok(limit @ 1..) => limit,
+        Ok(0) | Err(_) => HISTORY_USUALLY,
+    };
+    let summaries = past::recent(&*api.parts.store, &environment, limit).await;
+    let summaries = summaries.map_err(|error| of_store(&error))?;
+    Ok(wire::HistoryReply { deployments: summaries.iter().map(Document::of).collect() })
+}
+
+pub(super) async fn show(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::DeploymentRef,
+) -> Result<wire::ShowReply, Status> {
+    let (id, _) = deployment(api, caller, Some(request)).await?;
+    let store = &*api.parts.store;
+    let failed = |error| of_store(&error);
+    let summary = past::summary(store, &id).await.map_err(failed)?;
+    let plan = past::plan(store, &id).await.map_err(failed)?;
+    let entries = past::journal(store, &id).await.map_err(failed)?;
+    Ok(wire::ShowReply {
+        summary: summary.as_ref().map(Document::of),
+        plan: plan.as_ref().map(Document::of),
+        entries: entries.iter().map(Document::of).collect(),
+    })
+}

@@ -1,0 +1,110 @@
+//! Environments: how they are, what holds them, what is declared of them.
+
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire::{self, Document, Done};
+use tonic::Status;
+
+use super::convert::{asker, environment};
+use super::failure::{of, of_removal, of_store};
+use super::{Caller, ControlApi};
+use crate::deployments::claims;
+use crate::{environments, state_file, status as state};
+
+pub(super) async fn status(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<wire::StatusReply, Status> {
+    let specs = if request.environment.is_empty() {
+        declared(api, caller).await?
+    } else {
+        vec![recorded(api, caller, &request.environment).await?]
+    };
+    let mut environments = Vec::new();
+    for spec in &specs {
+        let status = state::of(&api.parts, spec).await.map_err(|error| of_store(&error))?;
+        environments.push(Document::of(&status));
+    }
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
+    Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of).collect() })
+}
+
+pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::EnvironmentsReply, Status> {
+    let mut environments = Vec::new();
+    for spec in declared(api, caller).await? {
+        let status = state::recorded(&api.parts, &spec).await.map_err(|error| of_store(&error))?;
+        environments.push(Document::of(&status));
+    }
+    Ok(wire::EnvironmentsReply { environments })
+}
+
+pub(super) async fn show(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<Document, Status> {
+    Ok(Document::of(&recorded(api, caller, &request.environment).await?))
+}
+
+pub(super) async fn export_state(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<Document, Status> {
+    let spec = recorded(api, caller, &request.environment).await?;
+    let state = state_file::export(&api.parts, &spec.key).await.map_err(|error| of_store(&error))?;
+    Ok(Document::of(&state))
+}
+
+pub(super) async fn freeze(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::FreezeRequest,
+) -> Result<Done, Status> {
+    let wire::FreezeRequest { environment: text, reason, until_ms, client } = request;
+    let environment = environment(caller, &text)?;
+    let asker = asker(caller, client)?;
+    let until = Timestamp(until_ms);
+    claims::freeze(&api.parts, &environment, reason.clone(), until, &asker).await.map_err(of)?;
+    let said = format!("{environment} is frozen until {until}: {reason}");
+    api.audit(caller, "freeze", Some(&environment), said).await
+}
+
+pub(super) async fn thaw(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<Done, Status> {
+    let environment = environment(caller, &request.environment)?;
+    claims::thaw(&api.parts, &environment).await.map_err(of)?;
+    api.audit(caller, "thaw", Some(&environment), format!("{environment} is frozen no longer")).await
+}
+
+pub(super) async fn remove(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<Done, Status> {
+    let environment = environment(caller, &request.environment)?;
+    environments::remove(&*api.parts.store, &environment, &api.parts.coordinator)
+        .await
+        .map_err(|error| of_removal(&error))?;
+    let said = format!("{environment} is forgotten; its history stays, and what runs goes on");
+    api.audit(caller, "remove environment", Some(&environment), said).await
+}
+
+/// The declaration of an environment that the caller may see.
+async fn recorded(api: &ControlApi, caller: &Caller, text: &str) -> Result<EnvironmentSpec, Status> {
+    let environment = environment(caller, text)?;
+    let seen = environments::spec(&*api.parts.store, &environment).await.map_err(|error| of_store(&error))?;
+    seen.map(|seen| seen.content).ok_or_else(|| {
+        Status::not_found(format!("there is no environment {environment}: nothing has been deployed to it"))
+    })
+}
+
+async fn declared(api: &ControlApi, caller: &Caller) -> Result<Vec<EnvironmentSpec>, Status> {
+    let mut specs = environments::declared(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    specs.retain(|spec| caller.may(&spec.key).is_ok());
+    Ok(specs)
+}

@@ -1,0 +1,98 @@
+//! What a refusal looks like on the wire: its code, its words, and a document with its parts.
+//!
+//! `ABORTED`: the environment is locked, the details are an `open`. `FAILED_PRECONDITION`: refused before
+//! anything started, the details are a `refusal`. `NOT_FOUND`: nothing of that name.
+
+use std::error::Error;
+
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{Open, OpenKind};
+use lockstep_core::stored::encode;
+use tonic::{Code, Status};
+use tracing::{error, warn};
+
+use crate::deployments::DeployError;
+use crate::environments::RemoveError;
+use crate::history::Unresolved;
+use crate::store::StoreError;
+
+pub(super) fn of(failure: DeployError) -> Status {
+    match failure {
+        DeployError::Refused(refusal) => refused(&refusal),
+        DeployError::Locked { environment, open } => Status::with_details(
+            Code::Aborted,
+            locked(&environment.to_string(), &open),
+            encode(&*open).into(),
+        ),
+        DeployError::Unresolved(unresolved) => of_unresolved(&unresolved),
+        DeployError::Store(error) => of_store(&error),
+        DeployError::Secrets(error) => of_secrets(&error),
+    }
+}
+
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    Status::with_details(Code::FailedPrecondition, refusal.to_string(), encode(refusal).into())
+}
+
+fn locked(environment: &str, open: &Open) -> String {
+    let Open { by, since, until, .. } = open;
+    match &open.kind {
+        OpenKind::Building { deployment } => {
+            format!("{environment} is locked: {by} builds for {deployment} since {since}, until {until}")
+        }
+        OpenKind::Running { deployment, .. } => {
+            format!("{environment} is locked: {deployment} by {by} runs since {since}, until {until} at most")
+        }
+        OpenKind::Stuck { deployment } => {
+            format!("{environment} is locked: {deployment} by {by} is stuck, since {since}")
+        }
+        OpenKind::Hold { reason } => {
+            format!("{environment} is frozen by {by} since {since}, until {until}: {reason}")
+        }
+    }
+}
+
+pub(super) fn of_unresolved(unresolved: &Unresolved) -> Status {
+    match unresolved {
+        Unresolved::Store(error) => of_store(error),
+        Unresolved::NoEnvironment { .. } | Unresolved::Ambiguous { .. } => {
+            Status::invalid_argument(unresolved.to_string())
+        }
+        Unresolved::NoneOpen(_) | Unresolved::NoneEver(_) | Unresolved::Unknown { .. } => {
+            Status::not_found(unresolved.to_string())
+        }
+    }
+}
+
+pub(super) fn of_store(failure: &StoreError) -> Status {
+    match failure {
+        StoreError::Unknown(_) | StoreError::Unavailable(_) => {
+            warn!(error = failure as &dyn Error, "a call cannot be answered");
+            Status::unavailable(failure.to_string())
+        }
+        StoreError::ValueTooLarge { .. } | StoreError::TooManyOperations { .. } => {
+            Status::resource_exhausted(failure.to_string())
+        }
+        StoreError::NoSuchLease(_) | StoreError::Unreadable { .. } => {
+            error!(error = failure as &dyn Error, "a call cannot be answered");
+            Status::internal(failure.to_string())
+        }
+    }
+}
+
+pub(super) fn of_secrets(failure: &anyhow::Error) -> Status {
+    warn!(error = %format!("{failure:#}"), "a call about secrets failed");
+    Status::internal(format!("{failure:#}"))
+}
+
+pub(super) fn of_removal(failure: &RemoveError) -> Status {
+    match failure {
+        RemoveError::Unknown(_) => Status::not_found(failure.to_string()),
+        RemoveError::Open(environment) | RemoveError::Locked(environment) => refused(&Refusal {
+            what: format!("{environment} is not removed"),
+            why: failure.to_string(),
+            next: format!("lockstep status {}", environment.environment),
+        }),
+        RemoveError::Store(_, error) => of_store(error),
+    }
+}

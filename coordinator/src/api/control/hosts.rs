@@ -1,0 +1,91 @@
+//! Hosts: who has joined, and tokens for those that will.
+
+use lockstep_core::record::HostRole;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire::{self, Document, Done};
+use tonic::Status;
+
+use super::convert::given;
+use super::failure::of_store;
+use super::{Caller, ControlApi};
+use crate::status as state;
+use crate::tokens::{self, Admits, TOKEN_LIFE};
+use crate::{environments, hosts};
+use lockstep_core::name::HostName;
+use lockstep_core::operation::Refusal;
+
+pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
+    Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of).collect() })
+}
+
+pub(super) async fn create_token(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::HostTokenRequest,
+) -> Result<wire::TokenReply, Status> {
+    let parse = |text: String| text.parse::<HostName>().map_err(|error| Invalid::because("name", error));
+    let name = given(request.name).map(parse).transpose()?;
+    let roles = request.roles.iter().map(|text| role(text)).collect::<Result<Vec<_>, _>>()?;
+    let said = match &name {
+        Some(name) => format!("a token for the host {name}"),
+        None => "a token for a host".to_owned(),
+    };
+    let reply = token(api, Admits::Host { name, roles }).await?;
+    api.audit(caller, "create host token", None, said).await?;
+    Ok(reply)
+}
+
+/// A fresh token that admits whoever has it, once.
+pub(super) async fn token(api: &ControlApi, admits: Admits) -> Result<wire::TokenReply, Status> {
+    let expires = api.parts.clock.now() + TOKEN_LIFE;
+    let token = tokens::make(&*api.parts.store, api.authority.pin(), admits, expires)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })
+}
+
+pub(super) async fn remove(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::HostRef,
+) -> Result<Done, Status> {
+    let name: HostName = request.host.parse().map_err(|error| Invalid::because("host", error))?;
+    let store = &*api.parts.store;
+    let failed = |error| of_store(&error);
+    let host = hosts::named(store, &name).await.map_err(failed)?;
+    let host = host.ok_or_else(|| Status::not_found(format!("there is no host {name}")))?;
+    let specs = environments::declared(store).await.map_err(failed)?;
+    let users: Vec<String> = specs
+        .iter()
+        .filter(|spec| {
+            let roles = &spec.hosts;
+            roles.app.iter().chain(&roles.lb).chain(&roles.db).any(|named| *named == name)
+        })
+        .map(|spec| spec.key.to_string())
+        .collect();
+    if !users.is_empty() {
+        return Err(super::failure::refused(&Refusal {
+            what: format!("the host {name} is not removed"),
+            why: format!("it is declared as a host of {}", users.join(", ")),
+            next: "take it out of deployment.yml and deploy, or: lockstep env remove".to_owned(),
+        }));
+    }
+    hosts::remove(store, &host.id).await.map_err(failed)?;
+    api.audit(
+        caller,
+        "remove host",
+        None,
+        format!("the host {name} is removed; its certificate is not taken any more"),
+    )
+    .await
+}
+
+fn role(text: &str) -> Result<HostRole, Invalid> {
+    match text {
+        "app" => Ok(HostRole::App),
+        "lb" => Ok(HostRole::Lb),
+        "db" => Ok(HostRole::Db),
+        other => Err(Invalid { field: "roles", what: format!("has {other:?}: app, lb or db") }),
+    }
+}

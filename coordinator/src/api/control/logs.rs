@@ -1,0 +1,174 @@
+//! Logs: a deployment's, from this coordinator's file; a step's or the live slot's, from their host.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt};
+use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire;
+use tonic::Status;
+use tonic::codegen::BoxStream;
+use tracing::warn;
+
+use super::convert::{deployment, environment, given};
+use super::failure::of_store;
+use super::{Caller, ControlApi};
+use crate::agents::{AgentError, LogOf, LogWanted};
+use crate::driver::Parts;
+use crate::{deployment_log, environments, history, hosts};
+
+/// How often a log that is followed is looked at.
+const FOLLOW_EVERY: Duration = Duration::from_millis(300);
+
+/// How far a log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    AsItIs,
+    UntilItEnds,
+}
+
+pub(super) async fn logs(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::LogsRequest,
+) -> Result<BoxStream<wire::LogLine>, Status> {
+    let wire::LogsRequest { environment: text, deployment: reference, step, process, tail, follow } = request;
+    let tail = (tail > 0).then_some(tail);
+    let reach = if follow { Reach::UntilItEnds } else { Reach::AsItIs };
+    if reference.as_ref().is_some_and(|reference| !reference.deployment.is_empty()) {
+        let (id, environment) = deployment(api, caller, reference).await?;
+        return match u16::try_from(step) {
+            Ok(0) => of_deployment(&api.parts, id, tail, reach).await,
+            Ok(step) => lines(of_step(&api.parts, &environment, id, StepId(step), tail).await?),
+            Err(error) => Err(Invalid::because("step", error).into()),
+        };
+    }
+    let environment = environment(caller, &text)?;
+    if reach == Reach::UntilItEnds {
+        return Err(Status::unimplemented(
+            "the output of containers cannot be followed yet: ask again, or docker logs -f on the host",
+        ));
+    }
+    let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
+    let process = given(process).map(parse).transpose()?;
+    lines(of_live(&api.parts, &environment, process, tail).await?)
+}
+
+fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
+    Ok(Box::pin(stream::iter(lines).map(|line| Ok(wire::LogLine { line }))))
+}
+
+async fn of_step(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    id: DeploymentId,
+    step: StepId,
+    tail: Option<u32>,
+) -> Result<Vec<String>, Status> {
+    let plan = history::plan(&*parts.store, &id).await.map_err(|error| of_store(&error))?;
+    let host = plan.as_ref().and_then(|plan| plan.step(step)).map(|step| step.host.clone());
+    let host = host.ok_or_else(|| Status::not_found(format!("{id} has no step {step}")))?;
+    let of = LogOf::Step { deployment: id, step };
+    let wanted = LogWanted { environment: environment.clone(), of, tail };
+    parts.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
+}
+
+async fn of_live(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    process: Option<lockstep_core::name::ProcessName>,
+    tail: Option<u32>,
+) -> Result<Vec<String>, Status> {
+    let store = &*parts.store;
+    let failed = |error| of_store(&error);
+    let live = environments::live(store, environment).await.map_err(failed)?;
+    let live = live.ok_or_else(|| Status::not_found(format!("nothing is live in {environment}")))?;
+    let all = hosts::list(store).await.map_err(failed)?;
+    let named = &live.spec.hosts.app;
+    let mine = all.iter().filter(|host| named.is_empty() || named.contains(&host.name));
+    let mut lines = Vec::new();
+    for host in mine {
+        let of = LogOf::Live { process: process.clone(), secrets_version: live.secrets_version };
+        let wanted = LogWanted { environment: environment.clone(), of, tail };
+        lines.extend(parts.agents.fetch_log(&host.id, wanted).await.map_err(|error| unreachable(&error))?);
+    }
+    Ok(lines)
+}
+
+fn unreachable(error: &AgentError) -> Status {
+    match error {
+        AgentError::Absent { .. } | AgentError::NoAnswer { .. } => Status::unavailable(error.to_string()),
+        AgentError::Refused { why, .. } => Status::not_found(why.clone()),
+    }
+}
+
+async fn of_deployment(
+    parts: &Parts,
+    id: DeploymentId,
+    tail: Option<u32>,
+    reach: Reach,
+) -> Result<BoxStream<wire::LogLine>, Status> {
+    let summary = history::summary(&*parts.store, &id).await.map_err(|error| of_store(&error))?;
+    let summary = summary.ok_or_else(|| Status::not_found(format!("{id} has not begun yet")))?;
+    let path = deployment_log::path(&parts.logs, &summary.spec, &summary.key, &id);
+    let mut ready = read(&path, 0).await?;
+    let at = ready.len();
+    let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
+    ready.drain(..from);
+    let following = Following { parts: parts.clone(), id, path, at };
+    if reach == Reach::AsItIs {
+        return lines(ready);
+    }
+    let more = stream::unfold(Some(following), |following| async move {
+        let (lines, following) = following?.more().await;
+        Some((stream::iter(lines), following))
+    });
+    let first = stream::iter(ready).map(|line| Ok(wire::LogLine { line }));
+    Ok(Box::pin(first.chain(more.flatten())))
+}
+
+/// A deployment's log that is read while it is written.
+struct Following {
+    parts: Parts,
+    id: DeploymentId,
+    path: PathBuf,
+    /// How many lines were read.
+    at: usize,
+}
+
+impl Following {
+    /// What was added, and itself while more may come.
+    async fn more(mut self) -> (Vec<Result<wire::LogLine, Status>>, Option<Self>) {
+        tokio::time::sleep(FOLLOW_EVERY).await;
+        // The summary before the file: what has ended has its last line.
+        let ended = match history::summary(&*self.parts.store, &self.id).await {
+            Ok(summary) => summary.is_none_or(|summary| summary.verdict.is_some()),
+            Err(error) => return (vec![Err(of_store(&error))], None),
+        };
+        match read(&self.path, self.at).await {
+            Err(status) => (vec![Err(status)], None),
+            Ok(lines) => {
+                self.at += lines.len();
+                let lines = lines.into_iter().map(|line| Ok(wire::LogLine { line })).collect();
+                (lines, (!ended).then_some(self))
+            }
+        }
+    }
+}
+
+/// The whole lines of a log from line `from` on; none where there is no file yet.
+async fn read(path: &std::path::Path, from: usize) -> Result<Vec<String>, Status> {
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => {
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            Ok(whole.lines().skip(from).map(str::to_owned).collect())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "cannot read a deployment's log");
+            Err(Status::internal(format!("the log {} cannot be read: {error}", path.display())))
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Operators: who may command, and what.
+
+use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use lockstep_core::name::OperatorName;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire::{self, Done};
+use tonic::Status;
+
+use super::failure::of_store;
+use super::hosts::token;
+use super::{Caller, ControlApi};
+use crate::operators::{self, Operator, OperatorStanding};
+use crate::store::Committed;
+use crate::tokens::Admits;
+
+pub(super) async fn add(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::AddOperatorRequest,
+) -> Result<wire::TokenReply, Status> {
+    let wire::AddOperatorRequest { name, environments, role } = request;
+    let name: OperatorName = name.parse().map_err(|error| Invalid::because("name", error))?;
+    let environments: EnvironmentPattern =
+        environments.parse().map_err(|error| Invalid::because("environments", error))?;
+    let role: OperatorRole = role.parse().map_err(|error: String| Invalid::because("role", error))?;
+    let said = format!("{name} may log in as {role} of {environments}");
+    let reply = token(api, Admits::Operator { name, environments, role }).await?;
+    api.audit(caller, "add operator", None, said).await?;
+    Ok(reply)
+}
+
+pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
+    let operators = operators::list(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    let record = |operator: Operator| wire::OperatorRecord {
+        name: operator.name.into(),
+        environments: operator.environments.to_string(),
+        role: operator.role.to_string(),
+        certificate_expires_ms: operator.certificate_expires.0,
+        revoked: operator.standing != OperatorStanding::Active,
+    };
+    Ok(wire::OperatorsReply { operators: operators.into_iter().map(record).collect() })
+}
+
+pub(super) async fn revoke(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::OperatorRef,
+) -> Result<Done, Status> {
+    let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
+    match operators::revoke(&*api.parts.store, &name).await.map_err(|error| of_store(&error))? {
+        Some(Committed::Yes { .. }) => {
+            api.audit(caller, "revoke operator", None, format!("{name} may do nothing any more")).await
+        }
+        Some(Committed::No) => Err(Status::aborted(format!("{name} was changed meanwhile: try again"))),
+        None => Err(Status::not_found(format!("there is no operator {name}"))),
+    }
+}

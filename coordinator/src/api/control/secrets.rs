@@ -1,0 +1,84 @@
+//! Secrets: in with values, out with names and fingerprints only.
+
+use std::collections::{BTreeMap, HashMap};
+
+use lockstep_core::secret::Secret;
+use lockstep_core::spec::check::is_variable;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire;
+use tonic::Status;
+
+use super::convert::environment;
+use super::failure::of_secrets;
+use super::{Caller, ControlApi};
+use crate::vault::{Listing, Others};
+
+pub(super) async fn import(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::ImportSecretsRequest,
+) -> Result<wire::SecretsReply, Status> {
+    let wire::ImportSecretsRequest { environment: text, values: plain, replace } = request;
+    let environment = environment(caller, &text)?;
+    let values = values(plain)?;
+    let others = if replace { Others::Go } else { Others::Stay };
+    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let count = values.len();
+    let version = api.vault.import(&environment, values, others, by).await;
+    let version = version.map_err(|error| of_secrets(&error))?;
+    let said = format!("{count} secrets imported; version {version} is the newest");
+    api.audit(caller, "import secrets", Some(&environment), said).await?;
+    listed(api, &environment).await
+}
+
+pub(super) async fn list(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<wire::SecretsReply, Status> {
+    listed(api, &environment(caller, &request.environment)?).await
+}
+
+pub(super) async fn diff(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::DiffSecretsRequest,
+) -> Result<wire::DiffSecretsReply, Status> {
+    let environment = environment(caller, &request.environment)?;
+    let values = values(request.values)?;
+    let difference = api.vault.diff(&environment, &values).await.map_err(|error| of_secrets(&error))?;
+    Ok(wire::DiffSecretsReply {
+        version: difference.version,
+        added: difference.added,
+        changed: difference.changed,
+        removed: difference.removed,
+    })
+}
+
+async fn listed(
+    api: &ControlApi,
+    environment: &lockstep_core::name::EnvironmentKey,
+) -> Result<wire::SecretsReply, Status> {
+    let listing = api.vault.list(environment).await.map_err(|error| of_secrets(&error))?;
+    let Some(Listing { version, at, by, fingerprints }) = listing else {
+        return Ok(wire::SecretsReply::default());
+    };
+    let secrets =
+        fingerprints.into_iter().map(|(name, fingerprint)| wire::SecretName { name, fingerprint }).collect();
+    Ok(wire::SecretsReply { version, set_at_ms: at.0, set_by: by.into(), secrets })
+}
+
+/// From here on the values cannot get into a log.
+fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, Invalid> {
+    let mut values = BTreeMap::new();
+    for (name, value) in plain {
+        if !is_variable(&name) {
+            return Err(Invalid {
+                field: "values",
+                what: format!("has {name:?}, which is not a variable's name"),
+            });
+        }
+        values.insert(name, Secret::new(value));
+    }
+    Ok(values)
+}

@@ -1,0 +1,111 @@
+//! Watching a deployment: its plan, its journal from anywhere on, what its steps say, its end.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream;
+use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_proto::wire::{self, Document, watch_event::Event};
+use tonic::Status;
+use tonic::codegen::BoxStream;
+
+use super::convert::deployment;
+use super::failure::of_store;
+use super::{Caller, ControlApi};
+use crate::store::{Store, StoreError, Wakeups, keys};
+use crate::{history, tails};
+
+/// How often the record is looked at though nothing woke this watch: a wake-up is only a hint.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+pub(super) async fn watch(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::WatchRequest,
+) -> Result<BoxStream<wire::WatchEvent>, Status> {
+    let (id, _) = deployment(api, caller, request.deployment).await?;
+    let store = api.parts.store.clone();
+    let watching = Watching {
+        wakeups: (store.watch(&keys::deployment(&id)), store.watch(&keys::tails(&id))),
+        store,
+        id,
+        after_seq: request.after_seq,
+        tails: BTreeMap::new(),
+        ready: VecDeque::new(),
+        stage: Stage::Plan,
+    };
+    Ok(Box::pin(stream::unfold(watching, Watching::next)))
+}
+
+struct Watching {
+    store: Arc<dyn Store>,
+    wakeups: (Wakeups, Wakeups),
+    id: DeploymentId,
+    after_seq: u32,
+    tails: BTreeMap<StepId, String>,
+    ready: VecDeque<Event>,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The plan goes first.
+    Plan,
+    Journal,
+    Over,
+}
+
+impl Watching {
+    async fn next(mut self) -> Option<(Result<wire::WatchEvent, Status>, Self)> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some((Ok(wire::WatchEvent { event: Some(event) }), self));
+            }
+            if self.stage == Stage::Over {
+                return None;
+            }
+            if let Err(error) = self.look().await {
+                self.stage = Stage::Over;
+                return Some((Err(of_store(&error)), self));
+            }
+            if self.ready.is_empty() && self.stage != Stage::Over {
+                tokio::select! {
+                    () = self.wakeups.0.changed() => {}
+                    () = self.wakeups.1.changed() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), StoreError> {
+        if self.stage == Stage::Plan {
+            // A claim for a build has no plan yet.
+            let Some(plan) = history::plan(&*self.store, &self.id).await? else {
+                return Ok(());
+            };
+            self.ready.push_back(Event::Plan(Document::of(&plan)));
+            self.stage = Stage::Journal;
+        }
+        // The summary before the journal: what has ended has its last entry.
+        let summary = history::summary(&*self.store, &self.id).await?;
+        for entry in history::journal(&*self.store, &self.id).await? {
+            if entry.seq > self.after_seq {
+                self.after_seq = entry.seq;
+                self.ready.push_back(Event::Entry(Document::of(&entry)));
+            }
+        }
+        for (step, line) in tails::of(&*self.store, &self.id).await? {
+            if self.tails.get(&step) != Some(&line) {
+                self.tails.insert(step, line.clone());
+                self.ready.push_back(Event::Progress(wire::WatchProgress { step: step.0.into(), line }));
+            }
+        }
+        if let Some(summary) = summary.filter(|summary| summary.verdict.is_some()) {
+            self.ready.push_back(Event::Summary(Document::of(&summary)));
+            self.stage = Stage::Over;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! How things are, for `lockstep status`: what is recorded, what runs, what the agents see, and where
+//! these differ.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use lockstep_core::engine::{Phase, Run};
+use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::journal::{Direction, Standing};
+use lockstep_core::name::HostName;
+use lockstep_core::plan::Action;
+use lockstep_core::planner::earlier_good;
+use lockstep_core::record::{
+    EnvironmentStatus, Host, HostStatus, Live, Observation, Open, OpenStatus, Presence, RollbackReady,
+    Running, RunningStep, Summary, TrafficMoved,
+};
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::Millis;
+
+use crate::agents::Look;
+use crate::drift::{self, Placed};
+use crate::driver::Parts;
+use crate::driver::ending::failed_step;
+use crate::store::StoreError;
+use crate::{environments, history, hosts, tails};
+
+/// How long an agent may take until a status is given without it.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// What a switch takes where none was measured.
+const SWITCH_USUALLY: Millis = Millis(500);
+
+/// One environment with what its hosts see.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
+    let mut status = recorded(parts, spec).await?;
+    let all = hosts::list(&*parts.store).await?;
+    let placed = placed(spec, &all);
+    let mine: Vec<&Host> = placed.app.iter().copied().chain(placed.lb).collect();
+    let (observed, mut drift) = observe(parts, spec, &mine).await;
+    // While a deployment runs, the record and the reality differ as they should.
+    if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
+        drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
+    }
+    status.drift = drift;
+    status.hosts = with_health(parts, spec, &mine);
+    if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
+        let is_warm = placed
+            .app
+            .iter()
+            .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, spec)));
+        let took = status.last.as_ref().and_then(|last| last.receipt.switch_took);
+        rollback.takes = is_warm.then(|| took.unwrap_or(SWITCH_USUALLY));
+    }
+    Ok(status)
+}
+
+/// One environment as recorded, without asking any host.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
+    let store = &*parts.store;
+    let live = environments::live(store, &spec.key).await?;
+    let past = history::ended(store, &spec.key, history::HISTORY_FOR_PLANS).await?;
+    let rollback = live.as_ref().and_then(|live| earlier_good(live, &past)).map(|good| RollbackReady {
+        deployment: good.id.clone(),
+        release: good.release.clone(),
+        takes: None,
+    });
+    let open = match environments::open(store, &spec.key).await? {
+        Some(seen) if seen.content.deployment().is_some() || parts.clock.now() < seen.content.until => {
+            Some(open_status(parts, seen.content).await?)
+        }
+        Some(_) | None => None,
+    };
+    Ok(EnvironmentStatus {
+        key: spec.key.clone(),
+        url: spec.url.clone(),
+        description: spec.description.clone(),
+        branch: spec.branch.clone(),
+        live,
+        rollback,
+        open,
+        last: past.into_iter().next(),
+        hosts: Vec::new(),
+        drift: Vec::new(),
+    })
+}
+
+/// Every host that has joined, without the containers of any environment.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
+    let all = hosts::list(&*parts.store).await?;
+    Ok(all.iter().map(|host| host_status(parts, host)).collect())
+}
+
+fn host_status(parts: &Parts, host: &Host) -> HostStatus {
+    let agent_version = parts.agents.connected(&host.id);
+    HostStatus {
+        host: host.clone(),
+        presence: if agent_version.is_some() { Presence::Connected } else { Presence::Absent },
+        agent_version,
+        instances: Vec::new(),
+    }
+}
+
+fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<HostStatus> {
+    let mut health = parts.agents.health(&spec.key);
+    let mut statuses: Vec<HostStatus> = Vec::new();
+    for host in mine {
+        if statuses.iter().all(|status| status.host.id != host.id) {
+            let instances = health.remove(&host.id).unwrap_or_default();
+            statuses.push(HostStatus { instances, ..host_status(parts, host) });
+        }
+    }
+    statuses
+}
+
+fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
+    let find = |name: &HostName| all.iter().find(|host| host.name == *name);
+    let app: Vec<&Host> = if spec.hosts.app.is_empty() {
+        match all {
+            [only] => vec![only],
+            [] | [_, _, ..] => Vec::new(),
+        }
+    } else {
+        spec.hosts.app.iter().filter_map(find).collect()
+    };
+    let lb = spec.hosts.lb.first().and_then(find).or_else(|| app.first().copied());
+    Placed { app, lb }
+}
+
+/// What the hosts see, and which of them say nothing.
+async fn observe(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    mine: &[&Host],
+) -> (BTreeMap<HostId, Observation>, Vec<String>) {
+    let looks = mine.iter().map(|host| async move {
+        let look = Look { environment: spec.key.clone(), image: None, migrations_path: None, database: None };
+        let seen = tokio::time::timeout(LOOK_LIMIT, parts.agents.observe(&host.id, look)).await;
+        let why = match seen {
+            Ok(Ok(observation)) => return (host.id.clone(), Ok(observation)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("its agent did not answer within {} s", LOOK_LIMIT.as_secs()),
+        };
+        (host.id.clone(), Err(format!("{}: {why}", host.name)))
+    });
+    let mut observed = BTreeMap::new();
+    let mut unseen = Vec::new();
+    for (id, seen) in join_all(looks).await {
+        match seen {
+            Ok(observation) => {
+                observed.insert(id, observation);
+            }
+            Err(why) if !unseen.contains(&why) => unseen.push(why),
+            Err(_) => {}
+        }
+    }
+    (observed, unseen)
+}
+
+/// Whether the slot that is not live runs what a rollback would go to.
+fn is_warm(seen: &Observation, live: &Live, rollback: &RollbackReady, spec: &EnvironmentSpec) -> bool {
+    spec.web_processes().all(|(process, _)| {
+        seen.containers.iter().any(|container| {
+            container.slot == live.slot.other()
+                && container.process == *process
+                && container.image_id == rollback.release.image_id
+                && container.running == Running::Yes
+        })
+    })
+}
+
+async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError> {
+    let nothing_yet = |open| OpenStatus {
+        open,
+        release: None,
+        direction: Direction::Do,
+        steps_done: 0,
+        steps_all: 0,
+        running: Vec::new(),
+        failure: None,
+        traffic_moved: TrafficMoved::NotYet,
+    };
+    let Some(id) = open.deployment().cloned() else {
+        return Ok(nothing_yet(open));
+    };
+    let Some((run, summary)) = replayed(parts, &id, &open).await? else {
+        return Ok(nothing_yet(open));
+    };
+    let entries = history::journal(&*parts.store, &id).await?;
+    let tails = tails::of(&*parts.store, &id).await?;
+    let direction = direction(&run);
+    let (steps_done, steps_all) = counted(&run, direction);
+    Ok(OpenStatus {
+        release: Some(summary.release),
+        direction,
+        steps_done,
+        steps_all,
+        running: running(&run, &tails),
+        failure: failed_step(&run, &entries),
+        traffic_moved: traffic_moved(&run),
+        open,
+    })
+}
+
+/// The run as far as its journal tells; nothing for a claim that has no plan yet.
+async fn replayed(
+    parts: &Parts,
+    id: &DeploymentId,
+    open: &Open,
+) -> Result<Option<(Run, Summary)>, StoreError> {
+    let store = &*parts.store;
+    let (Some(plan), Some(summary)) = (history::plan(store, id).await?, history::summary(store, id).await?)
+    else {
+        return Ok(None);
+    };
+    let entries = history::journal(store, id).await?;
+    // A journal that cannot be replayed is the driver's affair, which says so; a status shows no progress.
+    Ok(Run::replay(plan, open.until, &entries).ok().map(|run| (run, summary)))
+}
+
+fn direction(run: &Run) -> Direction {
+    match run.phase() {
+        Phase::Forward | Phase::Ended { .. } => Direction::Do,
+        Phase::Backward { .. } | Phase::Stuck { .. } => Direction::Undo,
+    }
+}
+
+/// How many steps are done of how many; on the way back, how many of those that began are undone or need
+/// no undo.
+fn counted(run: &Run, direction: Direction) -> (u32, u32) {
+    let mut done = 0;
+    let mut all = 0;
+    for step in run.plan().steps() {
+        let standing = run.standing(step.id);
+        match direction {
+            Direction::Do => {
+                all += 1;
+                done += u32::from(*standing == Standing::Done);
+            }
+            Direction::Undo => {
+                let needs_undo = match standing {
+                    Standing::Waiting => false,
+                    Standing::Undoing { .. } | Standing::UndoFailed { .. } | Standing::Undone => true,
+                    Standing::Begun { .. } | Standing::Done | Standing::Failed { .. } => {
+                        matches!(step.undo, lockstep_core::plan::Undo::By { .. })
+                    }
+                };
+                all += u32::from(needs_undo);
+                done += u32::from(*standing == Standing::Undone);
+            }
+        }
+    }
+    (done, all)
+}
+
+fn running(run: &Run, tails: &BTreeMap<lockstep_core::id::StepId, String>) -> Vec<RunningStep> {
+    run.plan()
+        .steps()
+        .filter_map(|step| {
+            let (since, usual) = match run.standing(step.id) {
+                Standing::Begun { at } => (*at, step.usual),
+                Standing::Undoing { at, .. } => (*at, None),
+                Standing::Waiting
+                | Standing::Done
+                | Standing::Failed { .. }
+                | Standing::UndoFailed { .. }
+                | Standing::Undone => return None,
+            };
+            Some(RunningStep {
+                step: step.id,
+                name: step.action.name().to_owned(),
+                host: step.host_name.clone(),
+                since,
+                usual,
+                tail: tails.get(&step.id).cloned(),
+            })
+        })
+        .collect()
+}
+
+/// A switch that began has perhaps happened.
+fn traffic_moved(run: &Run) -> TrafficMoved {
+    let moved = run.plan().steps().any(|step| {
+        matches!(step.action, Action::SwitchTraffic(_))
+            && !matches!(run.standing(step.id), Standing::Waiting | Standing::Undone)
+    });
+    if moved { TrafficMoved::Moved } else { TrafficMoved::NotYet }
+}
