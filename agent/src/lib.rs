@@ -1,14 +1,102 @@
 //! The service on each host: it carries out the steps that it is handed, and decides nothing about
 //! what comes next.
 //!
-//! Modules in reading order: what it is given ([`settings`], [`directory`]); what it was asked and has
-//! done ([`assignment`], [`fence`], [`journal`], [`reconcile`], [`step_log`], [`secrets`]).
+//! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
+//! [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`fence`], [`journal`],
+//! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`executor`], [`health`]) and
+//! with what ([`docker`], [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to
+//! ([`session`]).
+#![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::info;
 
 pub mod assignment;
+pub mod clock;
 pub mod directory;
+pub mod disk;
+pub mod docker;
+pub mod enroll;
+pub mod executor;
 pub mod fence;
+pub mod health;
+pub mod identity;
 pub mod journal;
+pub mod nginx;
+pub mod postgres;
+pub mod probe;
 pub mod reconcile;
 pub mod secrets;
+pub mod session;
 pub mod settings;
 pub mod step_log;
+pub mod telemetry;
+pub mod worker;
+
+use directory::Directory;
+use executor::Executors;
+use identity::Identity;
+use journal::Journal;
+use session::{Dialling, Errands, Parts, Session};
+use settings::Settings;
+use step_log::StepLogs;
+use worker::{Tools, Worker};
+
+/// What steps have told and the session has not taken.
+const HAPPENINGS_MAX: usize = 32;
+
+/// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// When something that it cannot do without is missing or damaged.
+pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()> {
+    let identity = Identity::read(&directory)?;
+    let (renewed, credential) = watch::channel(enroll::credential(&directory)?);
+    let journal = Arc::new(Journal::open(&directory.journal()).await.context("cannot open the journal")?);
+    let logs = StepLogs::new(directory.steps());
+    reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
+    let directory = Arc::new(directory);
+    let executors = Arc::new(Executors::new(&directory, &settings, &identity));
+    info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent begins");
+
+    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
+    let (reports, health) = mpsc::channel(1);
+    let coordinators = identity.coordinators.clone();
+    let errands = Errands::new(Arc::clone(&executors), logs.clone(), happenings.clone());
+    let tools = Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings };
+    let session = Session::new(Parts {
+        cluster: identity.cluster,
+        dialling: Dialling { coordinators: coordinators.clone(), credential, address: identity.address },
+        worker: Worker::new(tools),
+        errands,
+        journal,
+        happenings: happened,
+        health,
+    });
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { match session.run().await {} });
+    tasks.spawn(health::Watch::new(executors, reports).run());
+    tasks.spawn(enroll::keep_valid(directory, coordinators, renewed));
+    tokio::select! {
+        ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
+        signal = told_to_stop() => {
+            info!(signal = signal?, "agent ends; steps that run are carried out again after the next start");
+            Ok(())
+        }
+    }
+}
+
+async fn told_to_stop() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+    }
+}

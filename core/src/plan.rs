@@ -212,6 +212,8 @@ pub struct ContainerSpec {
     /// The values of this version become variables too, delivered when the container is made.
     pub secrets_version: Option<u64>,
     pub publish: Option<Publish>,
+    /// Where the agent asks for its health, as long as it runs.
+    pub health_path: Option<String>,
     pub volumes: Vec<crate::spec::Volume>,
     pub networks: Vec<String>,
     pub memory_bytes: Option<u64>,

@@ -19,7 +19,7 @@ use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Ste
 use crate::record::{Host, Record, Slot};
 use crate::release::Release;
 use crate::spec::check::ValidatedSpec;
-use crate::spec::{EnvironmentSpec, HealthSpec, ProcessSpec};
+use crate::spec::{EnvironmentSpec, HealthSpec, ProcessSpec, Role};
 use crate::time::Millis;
 
 mod deploy;
@@ -157,6 +157,7 @@ impl Version<'_> {
             env: self.spec.env.clone(),
             secrets_version: self.secrets_version,
             publish,
+            health_path: (spec.role == Role::Web).then(|| spec.health.path.clone()),
             volumes: spec.volumes.clone(),
             networks: self.spec.networks.clone(),
             memory_bytes: spec.memory_bytes,

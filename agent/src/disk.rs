@@ -1,0 +1,61 @@
+//! Files that must survive a power cut, and how much room there is.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Writes a file, whole or not at all, with these permissions.
+///
+/// # Errors
+/// When it cannot be written; what was there is there still.
+pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let temporary = path.with_extension("partial");
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    sync_parent(path)
+}
+
+/// Removes a file for good; one that is not there is fine.
+///
+/// # Errors
+/// When it cannot be removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes what happened in a folder durable.
+///
+/// # Errors
+/// When the folder cannot be opened.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// The text of a file; nothing when it is not there.
+///
+/// # Errors
+/// When it is there and cannot be read.
+pub fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// How many bytes a user may still write below `path`.
+///
+/// # Errors
+/// When the system does not say.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(path)?;
+    Ok(system.f_bavail.saturating_mul(system.f_frsize))
+}

@@ -1,0 +1,232 @@
+//! One executor for each kind of action. Each looks at what is there, makes it what the step says, and
+//! can be run again after having been killed at any point.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::health::Probe;
+use lockstep_core::journal::{Finding, StepFailure, StepKey, TrafficCount};
+use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
+use lockstep_core::plan::Action;
+use lockstep_core::plan::action::DatabaseRef;
+use lockstep_core::record::Slot;
+use tokio_util::sync::CancellationToken;
+
+use crate::directory::Directory;
+use crate::docker::{Docker, DockerError};
+use crate::identity::Identity;
+use crate::nginx::Nginx;
+use crate::postgres::{Database, PostgresError};
+use crate::probe::{self, Ask};
+use crate::secrets::SecretSet;
+use crate::settings::Settings;
+use crate::worker::Output;
+
+mod clean_up;
+mod health;
+mod image;
+mod migration;
+mod observe;
+mod preflight;
+mod slot;
+mod snapshot;
+mod traffic;
+
+/// The last lines of a container that a failure shows.
+const TAIL_LINES: u32 = 20;
+
+/// How long the watch over running instances waits for an answer.
+const WATCH_LIMIT: Duration = Duration::from_secs(2);
+
+/// One step to carry out, with all that it may use.
+pub struct Work {
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    pub action: Action,
+    pub secrets: Arc<SecretSet>,
+    /// For lines of what runs; what goes through is redacted.
+    pub output: Output,
+    /// Told to stop: an executor leaves nothing half, and returns.
+    pub cancel: CancellationToken,
+}
+
+/// What this host has.
+pub struct Executors {
+    docker: Docker,
+    nginx: Nginx,
+    /// Of the server's tools, where they are not Debian's.
+    postgres_programs: Option<PathBuf>,
+    slots: PathBuf,
+    host: HostName,
+}
+
+/// An instance that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    pub container: String,
+    pub environment: EnvironmentKey,
+    address: String,
+    port: u16,
+    path: String,
+}
+
+impl Executors {
+    pub fn new(directory: &Directory, settings: &Settings, identity: &Identity) -> Self {
+        Self {
+            docker: Docker::new(&settings.docker.socket),
+            nginx: Nginx::new(&settings.nginx, directory.traffic()),
+            postgres_programs: settings.postgres.binaries.clone(),
+            slots: directory.slots(),
+            host: identity.name.clone(),
+        }
+    }
+
+    /// Makes it what the step says.
+    ///
+    /// # Errors
+    /// When it cannot be made so, with what an operator needs to know.
+    pub async fn converge(&self, work: Work) -> Result<Finding, StepFailure> {
+        match &work.action {
+            Action::Preflight(preflight) => self.preflight(&work, preflight).await,
+            Action::PresentImage { image, image_id } => self.present_image(&work, image, image_id).await,
+            Action::TakeSnapshot(snapshot) => self.take_snapshot(&work, snapshot).await,
+            Action::Migrate(migrate) => self.migrate(&work, migrate).await,
+            Action::StartSlot { slot, containers } => self.start_slot(&work, *slot, containers).await,
+            Action::StopSlot { slot } => self.stop_slot(&work, *slot).await,
+            Action::CheckHealth(check) => self.check_health(&work, check).await,
+            Action::InstallSite { site } => self.install_site(&work, site).await,
+            Action::RemoveSite => {
+                self.nginx.remove(&work.environment).await.map(|()| said("the site is gone"))
+            }
+            Action::RestoreSite => {
+                self.nginx.restore(&work.environment).await.map(|()| said("the site is what it was"))
+            }
+            Action::SwitchTraffic(switch) => self.switch_traffic(&work, switch).await,
+            Action::MoveWorkers { stop, start, containers } => {
+                self.move_workers(&work, *stop, *start, containers).await
+            }
+            Action::Bake { duration, check } => self.bake(&work, *duration, check).await,
+            Action::DrainSlot { slot, ports, deadline } => self.drain(&work, *slot, ports, *deadline).await,
+            Action::CleanUp(clean_up) => self.clean_up(&work, clean_up).await,
+        }
+    }
+
+    /// The running instances that have a health endpoint.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn targets(&self) -> Result<Vec<Target>, DockerError> {
+        let containers = self.docker.containers(None).await?;
+        Ok(containers
+            .into_iter()
+            .filter_map(|ours| {
+                let (address, port) = ours.endpoint?;
+                let (container, environment) = (ours.seen.name, ours.environment);
+                Some(Target { container, environment, address, port, path: ours.health_path? })
+            })
+            .collect())
+    }
+
+    /// Asks an instance once.
+    pub async fn probe(&self, target: &Target) -> Probe {
+        let ask = Ask {
+            address: &target.address,
+            port: target.port,
+            host: &target.address,
+            path: &target.path,
+            header: None,
+            limit: WATCH_LIMIT,
+        };
+        probe::ask(&ask).await.probe
+    }
+
+    /// What the live slot's containers printed, each line with its process.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn logs(
+        &self,
+        environment: &EnvironmentKey,
+        process: Option<&ProcessName>,
+        tail: Option<u32>,
+    ) -> Result<Vec<String>, DockerError> {
+        let live = self.nginx.slot(environment);
+        let mut lines = Vec::new();
+        for ours in self.docker.containers(Some(environment)).await? {
+            if ours.seen.slot == live && process.is_none_or(|wanted| *wanted == ours.seen.process) {
+                let said = self.docker.log(&ours.id, tail).await?;
+                lines.extend(said.into_iter().map(|line| format!("{}  {line}", ours.seen.process)));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// The file by which an application knows whether its slot is live: a folder, so that it can change.
+    fn state_directory(&self, environment: &EnvironmentKey, slot: Slot) -> PathBuf {
+        self.slots.join(environment.dashed()).join(slot.as_str())
+    }
+
+    async fn tail_of(&self, container: &str) -> Vec<String> {
+        // A log that cannot be read must not hide why it was wanted.
+        self.docker.log(container, Some(TAIL_LINES)).await.unwrap_or_default()
+    }
+}
+
+impl Work {
+    /// The database that the step names, with its URL.
+    fn database<'a>(&'a self, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
+        database(&self.secrets, reference)
+    }
+
+    fn cancelled(&self) -> Result<(), StepFailure> {
+        if self.cancel.is_cancelled() { Err(StepFailure::new("it was told to stop")) } else { Ok(()) }
+    }
+}
+
+fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
+    let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
+        StepFailure::new(format!("the secrets have no {}", reference.url_from))
+            .next("add it to the .env file, then: lockstep secret import")
+    })?;
+    Ok(Database { url, url_from: &reference.url_from })
+}
+
+fn said(said: impl Into<String>) -> Finding {
+    Finding { said: said.into(), ..Finding::default() }
+}
+
+fn with_traffic(mut finding: Finding, traffic: Option<TrafficCount>) -> Finding {
+    finding.traffic = traffic;
+    finding
+}
+
+/// A failure that Docker tells.
+fn docker_failed(error: DockerError) -> StepFailure {
+    let words = error.words();
+    let failure = StepFailure::new(error.to_string());
+    let failure = if words.is_empty() { failure } else { failure.why(words) };
+    match error {
+        DockerError::Absent { .. } => failure.next("systemctl start docker"),
+        DockerError::Refused { .. } => failure,
+        DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
+    }
+}
+
+/// A failure that PostgreSQL or the way to it tells.
+fn database_failed(what: &str, error: &PostgresError) -> StepFailure {
+    let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    StepFailure::new(what.to_owned()).why(why)
+}
+
+/// Variables of a container: plain ones, then secrets, which win.
+fn variables(spec: &lockstep_core::plan::ContainerSpec, secrets: &SecretSet) -> BTreeMap<String, String> {
+    let mut variables = spec.env.clone();
+    if spec.secrets_version.is_some() {
+        variables
+            .extend(secrets.variables.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())));
+    }
+    variables.insert("LOCKSTEP_SLOT".to_owned(), spec.slot.to_string());
+    variables
+}

@@ -1,0 +1,72 @@
+//! Mark and sweep: what a rollback may need is kept, what was left over goes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::{CleanUp, KeepSnapshots};
+
+use super::{Executors, Work, docker_failed, said};
+use crate::docker::Removed;
+
+impl Executors {
+    pub(super) async fn clean_up(&self, work: &Work, clean_up: &CleanUp) -> Result<Finding, StepFailure> {
+        self.docker.sweep_temporary().await.map_err(docker_failed)?;
+        let in_use: BTreeSet<_> = self
+            .docker
+            .containers(None)
+            .await
+            .map_err(docker_failed)?
+            .into_iter()
+            .map(|ours| ours.seen.image_id)
+            .collect();
+        let mut images = 0;
+        for image in clean_up.known_images.iter().filter(|image| !clean_up.keep_images.contains(image)) {
+            if in_use.contains(image) {
+                continue;
+            }
+            work.cancelled()?;
+            if self.docker.remove_image(image).await.map_err(docker_failed)? == Removed::Yes {
+                work.output.line(&format!("image {} is removed", image.short()));
+                images += 1;
+            }
+        }
+        let snapshots = match &clean_up.snapshots {
+            None => 0,
+            Some(keep) => sweep(work, keep).map_err(|error| {
+                StepFailure::new(format!("old snapshots in {} cannot be removed", keep.directory))
+                    .why(error.to_string())
+            })?,
+        };
+        Ok(said(format!("{images} images and {snapshots} snapshots removed")))
+    }
+}
+
+/// Removes the oldest finished snapshots beyond `keep`; names begin with the time, so that order is age.
+fn sweep(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
+    let directory = Path::new(&keep.directory).join(work.environment.dashed());
+    if !directory.exists() {
+        return Ok(0);
+    }
+    let mut finished: Vec<String> = Vec::new();
+    for entry in fs::read_dir(&directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("dep_") && !name.contains('.') {
+            finished.push(name);
+        }
+    }
+    finished.sort();
+    let keep = usize::try_from(keep.keep).unwrap_or(usize::MAX);
+    let mut removed = 0;
+    for old in &finished[..finished.len().saturating_sub(keep)] {
+        if *old == work.key.deployment.as_str() {
+            continue;
+        }
+        work.output.line(&format!("snapshot {old} is removed"));
+        fs::remove_dir_all(directory.join(old))?;
+        removed += 1;
+    }
+    Ok(removed)
+}

@@ -1,0 +1,189 @@
+//! Asks a slot until it is healthy, and watches that it stays so.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use lockstep_core::health::{Health, Probe, judge};
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::{CheckHealth, Endpoint};
+use lockstep_core::record::Running;
+use lockstep_core::time::Millis;
+use tokio::time::{Instant, sleep};
+
+use super::{Executors, Work, docker_failed, said};
+use crate::probe::{self, Answered, Ask};
+
+/// The probes of a failure.
+const PROBES_KEPT: usize = 10;
+
+/// The least that one probe may take.
+const PROBE_LIMIT_MIN: Duration = Duration::from_secs(1);
+
+struct Asked<'a> {
+    endpoint: &'a Endpoint,
+    probes: VecDeque<Probe>,
+    schema_version: Option<u64>,
+}
+
+impl Executors {
+    /// Every target answers well several times in a row.
+    pub(super) async fn check_health(
+        &self,
+        work: &Work,
+        check: &CheckHealth,
+    ) -> Result<Finding, StepFailure> {
+        let begun = Instant::now();
+        let mut targets = asked(check);
+        loop {
+            for target in &mut targets {
+                target.ask(check).await;
+                if let Some(last) = target.probes.back() {
+                    work.output.line(&format!("{}: {last}", target.endpoint));
+                }
+            }
+            if targets.iter().all(|target| target.health(check) == Health::Healthy) {
+                let mut finding = said(format!("healthy after {}", millis(begun)));
+                finding.probes = targets.iter().flat_map(|target| target.probes.iter().cloned()).collect();
+                refuse_old_schema(check, &targets)?;
+                return Ok(finding);
+            }
+            self.refuse_ended(work, check).await?;
+            if begun.elapsed() >= Duration::from_millis(check.health.timeout.0) {
+                return Err(self.unhealthy(work, check, &targets, "did not become healthy").await);
+            }
+            tokio::select! {
+                () = sleep(Duration::from_millis(check.health.interval.0)) => {}
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            }
+        }
+    }
+
+    /// The slot stays healthy under traffic: a row of bad answers is a failure, one is not.
+    pub(super) async fn bake(
+        &self,
+        work: &Work,
+        duration: Millis,
+        check: &CheckHealth,
+    ) -> Result<Finding, StepFailure> {
+        let begun = Instant::now();
+        let mut targets = asked(check);
+        while begun.elapsed() < Duration::from_millis(duration.0) {
+            for target in &mut targets {
+                target.ask(check).await;
+                if target.bad_in_a_row() >= usize::from(check.health.consecutive) {
+                    return Err(self
+                        .unhealthy(work, check, &targets, "became unhealthy under traffic")
+                        .await);
+                }
+            }
+            self.refuse_ended(work, check).await?;
+            let left = Duration::from_millis(duration.0).saturating_sub(begun.elapsed());
+            work.output.line(&format!(
+                "healthy under traffic, {} to go",
+                Millis(u64::try_from(left.as_millis()).unwrap_or(0))
+            ));
+            let pause = Duration::from_millis(check.health.interval.0.max(250)).min(left);
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            }
+        }
+        Ok(said(format!("healthy for {duration}")))
+    }
+
+    /// A container that has ended will not become healthy: there is nothing to wait for.
+    async fn refuse_ended(&self, work: &Work, check: &CheckHealth) -> Result<(), StepFailure> {
+        for ours in self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)? {
+            if ours.seen.slot != check.slot || ours.health_path.is_none() {
+                continue;
+            }
+            if let Some(Running::Exited(code)) = self.docker.running(&ours.id).await.map_err(docker_failed)? {
+                return Err(self.exited(ours.seen.process.as_str(), &ours.id, code).await);
+            }
+        }
+        Ok(())
+    }
+
+    async fn unhealthy(
+        &self,
+        work: &Work,
+        check: &CheckHealth,
+        targets: &[Asked<'_>],
+        how: &str,
+    ) -> StepFailure {
+        let worst = targets.iter().find(|target| target.health(check) != Health::Healthy).or(targets.first());
+        let mut failure = StepFailure::new(format!(
+            "{} in {} {how} within {}",
+            check.release.image, check.slot, check.health.timeout
+        ));
+        if let Some(worst) = worst {
+            let last = worst.probes.back().map(ToString::to_string).unwrap_or_default();
+            failure = failure.why(format!(
+                "{} of {} is {}: {last}",
+                check.health.path,
+                worst.endpoint,
+                worst.health(check)
+            ));
+            failure.probes = worst.probes.iter().cloned().collect();
+        }
+        if let Ok(containers) = self.docker.containers(Some(&work.environment)).await
+            && let Some(ours) =
+                containers.iter().find(|ours| ours.seen.slot == check.slot && ours.health_path.is_some())
+        {
+            failure.tail = self.tail_of(&ours.id).await;
+        }
+        failure
+    }
+}
+
+fn asked(check: &CheckHealth) -> Vec<Asked<'_>> {
+    check
+        .targets
+        .iter()
+        .map(|endpoint| Asked { endpoint, probes: VecDeque::new(), schema_version: None })
+        .collect()
+}
+
+impl Asked<'_> {
+    async fn ask(&mut self, check: &CheckHealth) {
+        let limit = Duration::from_millis(check.health.interval.0 * 5).max(PROBE_LIMIT_MIN);
+        let ask = Ask {
+            address: &self.endpoint.address,
+            port: self.endpoint.port,
+            host: &self.endpoint.address,
+            path: &check.health.path,
+            header: None,
+            limit,
+        };
+        let Answered { probe, schema_version, .. } = probe::ask(&ask).await;
+        if self.probes.len() == PROBES_KEPT.max(usize::from(check.health.consecutive)) {
+            self.probes.pop_front();
+        }
+        self.probes.push_back(probe);
+        self.schema_version = schema_version;
+    }
+
+    fn health(&self, check: &CheckHealth) -> Health {
+        let probes: Vec<Probe> = self.probes.iter().cloned().collect();
+        judge(&probes, check.health.consecutive)
+    }
+
+    fn bad_in_a_row(&self) -> usize {
+        self.probes.iter().rev().take_while(|probe| probe.health() != Health::Healthy).count()
+    }
+}
+
+/// An application that says which schema it sees must see at least its own.
+fn refuse_old_schema(check: &CheckHealth, targets: &[Asked<'_>]) -> Result<(), StepFailure> {
+    let wanted = check.release.schema_version();
+    match targets.iter().filter_map(|target| target.schema_version).find(|seen| *seen < wanted) {
+        None => Ok(()),
+        Some(seen) => Err(StepFailure::new(format!("{} sees schema {seen}", check.release.image))
+            .why(format!("it was built for {wanted}: it may be connected to another database"))
+            .next("compare the application's database with the one that was migrated")),
+    }
+}
+
+fn millis(begun: Instant) -> Millis {
+    Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
+}

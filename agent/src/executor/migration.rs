@@ -1,0 +1,166 @@
+//! Migrations in golang-migrate's layout and table, each exactly once.
+//!
+//! The SQL of a migration and the row that says so are one transaction, so that a crash leaves either
+//! both or neither. What cannot run in a transaction is marked dirty first, as golang-migrate does.
+
+use lockstep_core::id::Digest;
+use lockstep_core::journal::{Finding, Migrated, StepFailure};
+use lockstep_core::plan::action::Migrate;
+use lockstep_core::release::{Compatibility, Migration, SchemaState};
+
+use super::{Executors, Work, database_failed, docker_failed, said};
+use crate::postgres::{self, PgConnection};
+
+mod archive;
+
+pub(super) use archive::Files;
+
+/// The line by which a migration says that releases before it cannot run after it.
+const CONTRACT: &str = "-- lockstep:contract";
+
+/// The line by which a migration says that it cannot run in a transaction.
+const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
+
+/// A migration waits for others' locks no longer than this: what waits behind it would stand still.
+const SETTINGS: &str = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s'; \
+    SET client_connection_check_interval = '1s';";
+
+const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)";
+
+impl Executors {
+    pub(super) async fn migrate(&self, work: &Work, migrate: &Migrate) -> Result<Finding, StepFailure> {
+        let files = self.migration_files(&migrate.image_id, &migrate.path).await?;
+        let mut connection = work.database(&migrate.database)?.connect(&work.key.to_string()).await?;
+        let prepared = async {
+            postgres::end_predecessors(&mut connection).await?;
+            postgres::run(&mut connection, format!("{SETTINGS} {TABLE}")).await?;
+            postgres::schema(&mut connection).await
+        };
+        let schema =
+            prepared.await.map_err(|error| database_failed("the database cannot be made ready", &error))?;
+        if schema.state == SchemaState::Dirty {
+            return Err(dirty(schema.version));
+        }
+        let to = migrate.migrations.last().map_or(migrate.from, |migration| migration.version);
+        if schema.version < migrate.from || schema.version > to {
+            return Err(StepFailure::new(format!(
+                "the schema is at {}, and not between {} and {to}",
+                schema.version, migrate.from
+            ))
+            .why("somebody else migrated it since the plan was made")
+            .next("make the plan again"));
+        }
+        for migration in migrate.migrations.iter().filter(|migration| migration.version > schema.version) {
+            work.cancelled()?;
+            let sql = files.sql(migration).ok_or_else(|| {
+                StepFailure::new(format!(
+                    "migration {} {} is not what the plan was made from",
+                    migration.version, migration.name
+                ))
+                .next("make the plan again")
+            })?;
+            work.output.line(&format!("{} {}", migration.version, migration.name));
+            apply(&mut connection, migration, sql).await?;
+        }
+        let applied: Vec<u64> = migrate.migrations.iter().map(|migration| migration.version).collect();
+        let mut finding = said(format!("schema {} to {to}", migrate.from));
+        finding.migrated = Some(Migrated { applied, schema_version: to });
+        Ok(finding)
+    }
+
+    pub(super) async fn migration_files(&self, image: &Digest, path: &str) -> Result<Files, StepFailure> {
+        let archive = self.docker.folder(image, path).await.map_err(docker_failed)?;
+        Files::read(archive.as_deref().unwrap_or_default()).map_err(|why| {
+            StepFailure::new(format!("the migrations in {path} of the image cannot be read")).why(why)
+        })
+    }
+}
+
+async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) -> Result<(), StepFailure> {
+    let version = migration.version;
+    let row = |state: &str| {
+        format!("DELETE FROM schema_migrations; INSERT INTO schema_migrations VALUES ({version}, {state});")
+    };
+    if runs_in_a_transaction(sql) {
+        let whole = format!("BEGIN;\n{sql}\n;{}\nCOMMIT;", row("false"));
+        return match postgres::run(connection, whole).await {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                // The connection goes with the step; a failed transaction ends with it.
+                Err(database_failed(&format!("migration {version} {} failed", migration.name), &error)
+                    .next("nothing of it was applied: mend the migration and deploy again"))
+            }
+        };
+    }
+    let marked = postgres::run(connection, row("true")).await;
+    marked.map_err(|error| database_failed("the schema cannot be marked", &error))?;
+    postgres::run(connection, sql.to_owned()).await.map_err(|error| {
+        let mut failure = dirty(version);
+        failure.what =
+            format!("migration {version} {} failed, and it does not run in a transaction", migration.name);
+        failure.why = Some(
+            error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned()),
+        );
+        failure
+    })?;
+    postgres::run(connection, row("false"))
+        .await
+        .map_err(|error| database_failed("the schema cannot be marked", &error))
+}
+
+/// Whether the SQL can be wrapped: it says otherwise, has a transaction of its own, or builds an index
+/// beside the traffic.
+fn runs_in_a_transaction(sql: &str) -> bool {
+    let upper = sql.to_uppercase();
+    let has_own = upper.lines().any(|line| {
+        let line = line.trim().trim_end_matches(';').trim();
+        matches!(line, "BEGIN" | "COMMIT" | "BEGIN TRANSACTION" | "START TRANSACTION")
+    });
+    !sql.contains(NO_TRANSACTION) && !upper.contains("CONCURRENTLY") && !has_own
+}
+
+/// What a migration's text says about the releases before it.
+pub(super) fn compatibility(sql: &str) -> Compatibility {
+    if sql.lines().any(|line| line.trim() == CONTRACT) {
+        Compatibility::Contracts
+    } else {
+        Compatibility::Expands
+    }
+}
+
+/// A schema that nobody knows, and the way out.
+pub(super) fn dirty(version: u64) -> StepFailure {
+    StepFailure::new(format!("the schema is dirty at version {version}"))
+        .why(format!("migration {version} began and did not end, so nobody knows how much of it is there"))
+        .next(format!(
+            "look at the database and mend it by hand, then say what is there: \
+             UPDATE schema_migrations SET version = N, dirty = false; N is {version} when all of it is there, \
+             and the version before it when nothing is"
+        ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_wrapped_is_not() {
+        assert!(runs_in_a_transaction("CREATE TABLE notes (id bigint);"));
+        for sql in [
+            "CREATE INDEX CONCURRENTLY i ON notes (id);",
+            "-- lockstep:no-transaction\nVACUUM notes;",
+            "BEGIN;\nCREATE TABLE notes (id bigint);\nCOMMIT;",
+        ] {
+            assert!(!runs_in_a_transaction(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_line_makes_a_migration_one_that_takes_away() {
+        assert_eq!(
+            compatibility("-- lockstep:contract\nALTER TABLE notes DROP title;"),
+            Compatibility::Contracts
+        );
+        assert_eq!(compatibility("-- not a lockstep:contract\nSELECT 1;"), Compatibility::Expands);
+    }
+}

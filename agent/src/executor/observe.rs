@@ -1,0 +1,110 @@
+//! A look at this host, without any effect: what a planner needs to know.
+
+use std::path::Path;
+
+use lockstep_core::record::{ImageFound, Observation};
+
+use super::{Executors, database};
+use crate::nginx::Installed;
+use crate::secrets::SecretSet;
+use crate::session::Look;
+use crate::{disk, postgres};
+
+impl Executors {
+    /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
+    /// worth knowing.
+    pub async fn observe(&self, look: &Look, secrets: &SecretSet) -> Observation {
+        let mut seen = Observation::default();
+        self.observe_tools(&mut seen).await;
+        self.observe_containers(look, &mut seen).await;
+        self.observe_nginx(look, &mut seen);
+        if let Some(reference) = &look.image {
+            self.observe_image(look, reference, &mut seen).await;
+        }
+        if let Some(reference) = &look.database {
+            let looked = async {
+                let mut connection = database(secrets, reference)?.connect("observe").await?;
+                postgres::schema(&mut connection)
+                    .await
+                    .map_err(|error| super::database_failed("the schema cannot be read", &error))
+            };
+            match looked.await {
+                Ok(schema) => seen.schema = Some(schema),
+                Err(failure) => seen.problems.push(match failure.why {
+                    Some(why) => format!("{}: {why}", failure.what),
+                    None => failure.what,
+                }),
+            }
+        }
+        // What a driver or a tool says may quote what it was given.
+        seen.problems = seen.problems.iter().map(|problem| secrets.redactor.redact(problem)).collect();
+        seen
+    }
+
+    async fn observe_tools(&self, seen: &mut Observation) {
+        match self.docker.version().await {
+            Ok(version) => {
+                seen.tools.insert("docker".to_owned(), version);
+            }
+            Err(error) => seen.problems.push(format!("{error}: {}", error.words())),
+        }
+        if let Some(version) = self.nginx.version().await {
+            seen.tools.insert("nginx".to_owned(), version);
+        }
+        if let Some(programs) = postgres::programs(self.postgres_programs.as_deref())
+            && let Some(version) = postgres::tool_version(&programs.join("pg_dump")).await
+        {
+            seen.tools.insert("pg_dump".to_owned(), version);
+        }
+        seen.disk_free_bytes = disk::free_bytes(Path::new("/var/lib")).ok();
+    }
+
+    async fn observe_containers(&self, look: &Look, seen: &mut Observation) {
+        match self.docker.containers(Some(&look.environment)).await {
+            Ok(containers) => seen.containers = containers.into_iter().map(|ours| ours.seen).collect(),
+            Err(error) => seen.problems.push(format!("the containers cannot be seen: {}", error.words())),
+        }
+    }
+
+    fn observe_nginx(&self, look: &Look, seen: &mut Observation) {
+        match self.nginx.installed(&look.environment) {
+            Ok(Installed::Nothing) => {}
+            Ok(Installed::Ours(digest)) => {
+                seen.site = Some(digest);
+                seen.traffic = Some(self.nginx.slot(&look.environment));
+            }
+            Ok(Installed::Changed) => {
+                seen.traffic = Some(self.nginx.slot(&look.environment));
+                seen.problems.push(format!("the nginx site of {} was changed by hand", look.environment));
+            }
+            Err(error) => seen.problems.push(format!("the nginx site cannot be read: {error}")),
+        }
+    }
+
+    async fn observe_image(&self, look: &Look, reference: &str, seen: &mut Observation) {
+        let image = match self.docker.image(reference).await {
+            Ok(Some(image)) => image,
+            Ok(None) => {
+                seen.problems.push(format!("there is no image {reference} on this host"));
+                return;
+            }
+            Err(error) => {
+                seen.problems.push(format!("{error}: {}", error.words()));
+                return;
+            }
+        };
+        let migrations = match &look.migrations_path {
+            None => Vec::new(),
+            Some(path) => match self.migration_files(&image.id, path).await {
+                Ok(files) => files.migrations(),
+                Err(failure) => {
+                    // Without them it would look as if there were none.
+                    seen.problems.push(format!("{}: {}", failure.what, failure.why.unwrap_or_default()));
+                    return;
+                }
+            },
+        };
+        seen.image =
+            Some(ImageFound { id: image.id, commit: image.commit, migrations, size_bytes: image.size_bytes });
+    }
+}

@@ -1,0 +1,171 @@
+//! What must be so on this host before anything starts. It only looks.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb, PreflightLb};
+use lockstep_core::release::SchemaState;
+
+use super::{Executors, Work, database_failed, docker_failed, said};
+use crate::postgres;
+use crate::{disk, probe};
+
+/// A snapshot may be larger than the database's own files suggest: room for half as much again.
+const ROOM_NUMERATOR: u64 = 3;
+const ROOM_DENOMINATOR: u64 = 2;
+
+impl Executors {
+    pub(super) async fn preflight(&self, work: &Work, preflight: &Preflight) -> Result<Finding, StepFailure> {
+        let mut finding = said("everything that it needs is there");
+        if let Some(app) = &preflight.app {
+            self.preflight_app(work, app).await?;
+        }
+        if let Some(lb) = &preflight.lb {
+            self.preflight_lb(work, lb).await?;
+        }
+        if let Some(db) = &preflight.db {
+            finding.said = self.preflight_db(work, db).await?;
+        }
+        Ok(finding)
+    }
+
+    async fn preflight_app(&self, work: &Work, app: &PreflightApp) -> Result<(), StepFailure> {
+        let version = self.docker.version().await.map_err(docker_failed)?;
+        work.output.line(&format!("Docker {version}"));
+        for network in &app.networks {
+            if self.docker.has_network(network).await.map_err(docker_failed)?.is_none() {
+                return Err(StepFailure::new(format!("there is no Docker network {network}"))
+                    .next(format!("docker network create {network}, or take it out of deployment.yml")));
+            }
+        }
+        let containers = self.docker.containers(None).await.map_err(docker_failed)?;
+        for endpoint in &app.ports {
+            let holder = containers
+                .iter()
+                .find(|ours| ours.endpoint.as_ref() == Some(&(endpoint.address.clone(), endpoint.port)));
+            match holder {
+                Some(ours) if ours.environment == work.environment && ours.seen.slot == app.slot => {}
+                Some(ours) => {
+                    return Err(taken(endpoint, &format!("the container {} has it", ours.seen.name)));
+                }
+                None => {
+                    // Bound and given back: what listens there is not ours.
+                    TcpListener::bind((endpoint.address.as_str(), endpoint.port))
+                        .map_err(|error| taken(endpoint, &error.to_string()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn preflight_lb(&self, work: &Work, lb: &PreflightLb) -> Result<(), StepFailure> {
+        let version = self.nginx.version().await.ok_or_else(|| {
+            StepFailure::new("nginx is not installed")
+                .next("apt-get install nginx, or name its program in agent.toml")
+        })?;
+        work.output.line(&format!("nginx {version}"));
+        self.nginx.test().await?;
+        self.nginx.master()?;
+        let installed = self
+            .nginx
+            .installed(&work.environment)
+            .map_err(|error| StepFailure::new("the site cannot be read").why(error.to_string()))?;
+        if installed == crate::nginx::Installed::Nothing && !self.port_serves_nginx(lb.listen_port).await {
+            let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port: lb.listen_port };
+            TcpListener::bind(("0.0.0.0", lb.listen_port))
+                .map_err(|error| taken(&endpoint, &error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nginx itself has the port already, for another site.
+    async fn port_serves_nginx(&self, port: u16) -> bool {
+        let ask = probe::Ask {
+            address: "127.0.0.1",
+            port,
+            host: "localhost",
+            path: "/",
+            header: None,
+            limit: std::time::Duration::from_secs(1),
+        };
+        let answered = probe::ask(&ask).await;
+        answered
+            .headers
+            .get("server")
+            .and_then(|server| server.to_str().ok())
+            .is_some_and(|server| server.starts_with("nginx"))
+    }
+
+    async fn preflight_db(&self, work: &Work, db: &PreflightDb) -> Result<String, StepFailure> {
+        let database = work.database(&db.database)?;
+        database.refuse_loopback()?;
+        let mut connection = database.connect(&work.key.to_string()).await?;
+        let asked = "the database cannot be asked";
+        let (server, size) =
+            postgres::server(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
+        let schema =
+            postgres::schema(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
+        if schema.state == SchemaState::Dirty {
+            return Err(super::migration::dirty(schema.version));
+        }
+        let Some(directory) = &db.snapshot_directory else {
+            return Ok(format!("PostgreSQL {server}, schema {}", schema.version));
+        };
+        self.refuse_old_tools(server).await?;
+        refuse_full_disk(Path::new(directory), size)?;
+        Ok(format!("PostgreSQL {server}, schema {}, room for a snapshot", schema.version))
+    }
+
+    async fn refuse_old_tools(&self, server: u32) -> Result<(), StepFailure> {
+        let install =
+            format!("apt-get install postgresql-client-{server}, or name the programs' folder in agent.toml");
+        let programs = postgres::programs(self.postgres_programs.as_deref())
+            .ok_or_else(|| StepFailure::new("pg_dump is not installed").next(install.clone()))?;
+        for tool in ["pg_dump", "pg_restore"] {
+            let version = postgres::tool_version(&programs.join(tool)).await.ok_or_else(|| {
+                StepFailure::new(format!("{tool} is not in {}", programs.display())).next(install.clone())
+            })?;
+            let major =
+                version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default();
+            if major < server {
+                return Err(StepFailure::new(format!(
+                    "{tool} {version} is older than the server, which is {server}"
+                ))
+                .why("it refuses to dump a newer server")
+                .next(install));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
+    StepFailure::new(format!("port {} of {} is taken", endpoint.port, endpoint.address))
+        .why(why.to_owned())
+        .next(format!("ss --listening --tcp --processes sport = {}", endpoint.port))
+}
+
+fn refuse_full_disk(directory: &Path, database_bytes: u64) -> Result<(), StepFailure> {
+    let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let free = disk::free_bytes(there).map_err(|error| {
+        StepFailure::new(format!("the free space of {} cannot be read", there.display()))
+            .why(error.to_string())
+    })?;
+    let wanted = database_bytes / ROOM_DENOMINATOR * ROOM_NUMERATOR;
+    if free >= wanted {
+        return Ok(());
+    }
+    Err(StepFailure::new(format!("the disk of {} is too full for a snapshot", directory.display()))
+        .why(format!(
+            "{} MiB are free, and a database of {} MiB wants {} MiB",
+            mib(free),
+            mib(database_bytes),
+            mib(wanted)
+        ))
+        .next("free some space, or set database.snapshot.directory to a larger disk"))
+}
+
+fn mib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024 * 1024)
+}

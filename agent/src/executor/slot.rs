@@ -1,0 +1,150 @@
+//! A slot's containers: started from their specifications, stopped, and workers moved from slot to slot.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::ContainerSpec;
+use lockstep_core::record::{Running, Slot};
+use tokio::time::{Instant, sleep};
+
+use super::{Executors, Work, docker_failed, said, variables};
+use crate::disk;
+use crate::docker::{Making, Ours};
+
+/// A process that ends this soon was not started.
+const SETTLES_WITHIN: Duration = Duration::from_millis(700);
+
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+impl Executors {
+    pub(super) async fn start_slot(
+        &self,
+        work: &Work,
+        slot: Slot,
+        containers: &[ContainerSpec],
+    ) -> Result<Finding, StepFailure> {
+        let wanted = |there: &Ours| {
+            containers
+                .iter()
+                .any(|spec| there.seen.spec == spec.digest() && there.seen.deployment == work.key.deployment)
+        };
+        let there = self.of_slot(work, slot).await?;
+        for stale in there.iter().filter(|there| !wanted(there)) {
+            work.output.line(&format!("{} is stopped and removed", stale.seen.name));
+            self.end(stale).await?;
+        }
+        self.write_state(work, slot, "standby")?;
+        for spec in containers {
+            work.cancelled()?;
+            let id = self.make(work, spec).await?;
+            self.start(work, spec, &id).await?;
+        }
+        let adopted =
+            there.iter().filter(|there| wanted(there) && there.seen.running == Running::Yes).count();
+        Ok(said(match (containers.len(), adopted) {
+            (all, 0) => format!("{all} started"),
+            (all, adopted) => format!("{} started, {adopted} ran already", all - adopted.min(all)),
+        }))
+    }
+
+    pub(super) async fn stop_slot(&self, work: &Work, slot: Slot) -> Result<Finding, StepFailure> {
+        let there = self.of_slot(work, slot).await?;
+        for container in &there {
+            work.output.line(&format!("{} is stopped and removed", container.seen.name));
+            self.end(container).await?;
+        }
+        Ok(said(format!("{} removed", there.len())))
+    }
+
+    /// The workers of `stop` end, then those of `start` run. Stopped ones stay, so that they can run again.
+    pub(super) async fn move_workers(
+        &self,
+        work: &Work,
+        stop: Option<Slot>,
+        start: Slot,
+        containers: &[ContainerSpec],
+    ) -> Result<Finding, StepFailure> {
+        let mut ended = 0;
+        if let Some(stop) = stop {
+            for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
+                if worker.seen.running == Running::Yes {
+                    work.output.line(&format!("{} ends", worker.seen.name));
+                    let grace = self.docker.stop_grace(&worker.id).await.map_err(docker_failed)?;
+                    self.docker.stop(&worker.id, grace).await.map_err(docker_failed)?;
+                    ended += 1;
+                }
+            }
+        }
+        let there = self.of_slot(work, start).await?;
+        for spec in containers {
+            work.cancelled()?;
+            // A warm slot's workers were made by the deployment that brought them.
+            let id = match there.iter().find(|there| there.seen.spec == spec.digest()) {
+                Some(stopped) => stopped.id.clone(),
+                None => self.make(work, spec).await?,
+            };
+            self.start(work, spec, &id).await?;
+        }
+        Ok(said(format!("{ended} ended, {} run", containers.len())))
+    }
+
+    /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
+    pub(super) fn write_state(&self, work: &Work, slot: Slot, state: &str) -> Result<(), StepFailure> {
+        let directory = self.state_directory(&work.environment, slot);
+        let written = fs::create_dir_all(&directory)
+            .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)))
+            .and_then(|()| disk::write(&directory.join("state"), state, 0o644));
+        written.map_err(|error| {
+            StepFailure::new(format!("{} cannot be written", directory.display())).why(error.to_string())
+        })
+    }
+
+    async fn of_slot(&self, work: &Work, slot: Slot) -> Result<Vec<Ours>, StepFailure> {
+        let mut there = self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)?;
+        there.retain(|there| there.seen.slot == slot);
+        Ok(there)
+    }
+
+    async fn end(&self, container: &Ours) -> Result<(), StepFailure> {
+        let grace = self.docker.stop_grace(&container.id).await.map_err(docker_failed)?;
+        self.docker.stop(&container.id, grace).await.map_err(docker_failed)?;
+        self.docker.remove(&container.id).await.map_err(docker_failed)
+    }
+
+    async fn make(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
+        let state_directory = self.state_directory(&work.environment, spec.slot);
+        let making = Making {
+            environment: &work.environment,
+            deployment: &work.key.deployment,
+            variables: variables(spec, &work.secrets),
+            state_directory: &state_directory,
+        };
+        self.docker.make(spec, &making).await.map_err(docker_failed)
+    }
+
+    async fn start(&self, work: &Work, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
+        self.docker.start(id).await.map_err(docker_failed)?;
+        work.output.line(&format!("{} of {} is started", spec.process, spec.slot));
+        if spec.health_path.is_some() {
+            // The health check waits for it, and sees it end.
+            return Ok(());
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < SETTLES_WITHIN {
+            if let Some(Running::Exited(code)) = self.docker.running(id).await.map_err(docker_failed)? {
+                return Err(self.exited(spec.process.as_str(), id, code).await);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn exited(&self, process: &str, id: &str, code: i64) -> StepFailure {
+        let mut failure = StepFailure::new(format!("{process} ended with code {code} soon after its start"))
+            .next("docker run the image by hand, with the same variables");
+        failure.tail = self.tail_of(id).await;
+        failure
+    }
+}

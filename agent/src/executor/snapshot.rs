@@ -1,0 +1,228 @@
+//! A verified snapshot of a database: dumped under a temporary name, read back, and only then renamed.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use lockstep_core::id::Digest;
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::TakeSnapshot;
+use lockstep_core::record::SnapshotTaken;
+use sha2::Digest as _;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use super::{Executors, Work, said};
+use crate::{disk, postgres};
+
+/// Tables dumped at a time.
+const JOBS: &str = "--jobs=2";
+
+/// The fastest that every supported version has; the newer zstd is not in Debian's PostgreSQL 15.
+const COMPRESSION: &str = "--compress=1";
+
+/// The digest of every file, as `sha256sum` writes it.
+const MANIFEST: &str = "MANIFEST.sha256";
+
+impl Executors {
+    pub(super) async fn take_snapshot(
+        &self,
+        work: &Work,
+        snapshot: &TakeSnapshot,
+    ) -> Result<Finding, StepFailure> {
+        let directory = Path::new(&snapshot.directory).join(work.environment.dashed());
+        let finished = directory.join(work.key.deployment.as_str());
+        if finished.exists() {
+            // Renamed by this very step before the agent was killed.
+            let (manifest, bytes) = verify(&finished).map_err(|error| unusable(&finished, &error))?;
+            return Ok(self.taken("it was there", &finished, (manifest, bytes)));
+        }
+        let partial = directory.join(format!("{}.partial", work.key.deployment));
+        clear(&directory, &partial).map_err(|error| unusable(&partial, &error))?;
+        self.dump(work, snapshot, &partial).await?;
+        work.cancelled()?;
+        self.list(work, &partial).await?;
+        let written = tokio::task::block_in_place(|| seal(&partial, &finished));
+        let sealed = written.map_err(|error| unusable(&partial, &error))?;
+        Ok(self.taken("dumped and read back", &finished, sealed))
+    }
+
+    fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
+        let mut finding = said(format!("{words}, {} KiB", bytes / 1024));
+        finding.snapshot = Some(SnapshotTaken {
+            host: self.host.clone(),
+            path: path.display().to_string(),
+            bytes,
+            manifest,
+        });
+        finding
+    }
+
+    async fn dump(&self, work: &Work, snapshot: &TakeSnapshot, partial: &Path) -> Result<(), StepFailure> {
+        let tools = work.database(&snapshot.database)?.for_tools()?;
+        let password = PasswordFile::write(&partial.with_extension("pass"), tools.password_file.expose())
+            .map_err(|error| unusable(partial, &error))?;
+        let mut command = Command::new(self.tool("pg_dump")?);
+        command
+            .args(["--format=directory", JOBS, COMPRESSION, "--no-sync"])
+            .arg(format!("--file={}", partial.display()))
+            .args(&tools.arguments)
+            .env("PGPASSFILE", &password.0);
+        run(work, command, "pg_dump").await
+    }
+
+    /// Reads the table of contents back: a dump that was cut off has none.
+    async fn list(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
+        let mut command = Command::new(self.tool("pg_restore")?);
+        command.arg("--list").arg(partial);
+        run(work, command, "pg_restore --list").await
+    }
+
+    fn tool(&self, name: &str) -> Result<PathBuf, StepFailure> {
+        let programs = postgres::programs(self.postgres_programs.as_deref());
+        programs.map(|programs| programs.join(name)).ok_or_else(|| {
+            StepFailure::new(format!("{name} is not installed")).next("apt-get install postgresql-client")
+        })
+    }
+}
+
+/// Runs a tool to its end; it ends with the step.
+async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFailure> {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let failed = |error: io::Error| StepFailure::new(format!("{name} cannot be run")).why(error.to_string());
+    let mut child = command.spawn().map_err(failed)?;
+    let stderr = child.stderr.take().expect("it was asked for just above");
+    let mut lines = BufReader::new(stderr).lines();
+    let said = async {
+        let mut last = Vec::new();
+        while let Ok(Some(line)) = lines.next_line().await {
+            work.output.line(&line);
+            last.push(line);
+        }
+        last
+    };
+    tokio::select! {
+        said = said => {
+            let status = child.wait().await.map_err(failed)?;
+            if status.success() {
+                return Ok(());
+            }
+            let mut failure = StepFailure::new(format!("{name} failed with {status}"));
+            failure.tail = said[said.len().saturating_sub(20)..].to_vec();
+            Err(failure)
+        }
+        () = work.cancel.cancelled() => {
+            child.kill().await.map_err(failed)?;
+            Err(StepFailure::new(format!("{name} was told to stop; what it wrote is no snapshot")))
+        }
+    }
+}
+
+fn clear(directory: &Path, partial: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    match fs::remove_dir_all(partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Writes the manifest, makes everything durable, and gives the snapshot its name.
+fn seal(partial: &Path, finished: &Path) -> io::Result<(Digest, u64)> {
+    let mut manifest = String::new();
+    let mut bytes = 0;
+    for path in files(partial)? {
+        let (digest, length) = digest_of(&path)?;
+        File::open(&path)?.sync_all()?;
+        bytes += length;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        manifest.push_str(&format!("{digest}  {name}\n"));
+    }
+    disk::write(&partial.join(MANIFEST), &manifest, 0o600)?;
+    fs::rename(partial, finished)?;
+    disk::sync_parent(finished)?;
+    Ok((Digest::of(manifest.as_bytes()), bytes))
+}
+
+/// Compares every file with the manifest.
+pub(super) fn verify(finished: &Path) -> io::Result<(Digest, u64)> {
+    let manifest = fs::read_to_string(finished.join(MANIFEST))?;
+    let mut bytes = 0;
+    for line in manifest.lines() {
+        let (wanted, name) = line
+            .split_once("  ")
+            .ok_or_else(|| io::Error::other(format!("{line:?} is no line of a manifest")))?;
+        let (digest, length) = digest_of(&finished.join(name))?;
+        if digest != wanted {
+            return Err(io::Error::other(format!("{name} is not what was dumped")));
+        }
+        bytes += length;
+    }
+    Ok((Digest::of(manifest.as_bytes()), bytes))
+}
+
+fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files =
+        fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+fn digest_of(path: &Path) -> io::Result<(String, u64)> {
+    let mut file = File::open(path)?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut length: u64 = 0;
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hash.update(&buffer[..read]);
+        length += read as u64;
+    }
+    Ok((hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), length))
+}
+
+fn unusable(path: &Path, error: &io::Error) -> StepFailure {
+    StepFailure::new(format!("{} cannot be used", path.display())).why(error.to_string())
+}
+
+/// A password goes by a private file: arguments are seen by everybody. It goes when it was used.
+struct PasswordFile(PathBuf);
+
+impl PasswordFile {
+    fn write(path: &Path, line: &str) -> io::Result<Self> {
+        use std::io::Write;
+        let mut file =
+            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        file.write_all(line.as_bytes())?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+impl Drop for PasswordFile {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!(%error, file = %self.0.display(), "a password's file stays");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_touched_is_not_taken_for_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (partial, finished) = (directory.path().join("a.partial"), directory.path().join("a"));
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("toc.dat"), "contents").unwrap();
+        let sealed = seal(&partial, &finished).unwrap();
+        assert_eq!(verify(&finished).unwrap(), sealed);
+        fs::write(finished.join("toc.dat"), "contentS").unwrap();
+        assert!(verify(&finished).is_err());
+    }
+}

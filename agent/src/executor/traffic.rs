@@ -1,0 +1,180 @@
+//! Where requests go: the site, the switch with its proof, and the drain.
+
+use std::time::Duration;
+
+use lockstep_core::health::Answer;
+use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
+use lockstep_core::record::Slot;
+use lockstep_core::time::Millis;
+use tokio::time::{Instant, sleep};
+
+use super::{Executors, Work, said, with_traffic};
+use crate::nginx::Reloaded;
+use crate::nginx::site::UPSTREAM_HEADER;
+use crate::probe::Answered;
+
+/// Answers through nginx, from the new slot, in a row.
+const PROOFS: u32 = 3;
+
+/// How long they may take to come.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+impl Executors {
+    pub(super) async fn install_site(&self, work: &Work, site: &Site) -> Result<Finding, StepFailure> {
+        let reloaded = self.nginx.install(&work.environment, site).await?;
+        let traffic = self.nginx.traffic(&work.environment, site.listen_port, &site.server_name).await;
+        let words = match reloaded {
+            Reloaded::Yes => "installed, and nginx answers with it",
+            Reloaded::No => "it was there",
+        };
+        Ok(with_traffic(said(words), traffic))
+    }
+
+    pub(super) async fn switch_traffic(
+        &self,
+        work: &Work,
+        switch: &SwitchTraffic,
+    ) -> Result<Finding, StepFailure> {
+        let before = self.nginx.traffic(&work.environment, switch.listen_port, &switch.server_name).await;
+        let begun = Instant::now();
+        self.nginx
+            .switch(&work.environment, switch.to)
+            .map_err(|error| StepFailure::new("the switch file cannot be written").why(error.to_string()))?;
+        let took = self.prove(work, switch, begun).await?;
+        self.write_state(work, switch.to, "live")?;
+        self.write_state(work, switch.to.other(), "standby")?;
+        let mut finding =
+            with_traffic(said(format!("{PROOFS} answers through nginx came from {}", switch.to)), before);
+        finding.switch_took = Some(took);
+        Ok(finding)
+    }
+
+    /// Waits until answers through nginx come from the slot; says when the first did.
+    async fn prove(
+        &self,
+        work: &Work,
+        switch: &SwitchTraffic,
+        begun: Instant,
+    ) -> Result<Millis, StepFailure> {
+        let mut first = None;
+        let mut row = 0;
+        loop {
+            let answered = self.nginx.ask(switch.listen_port, &switch.server_name, &switch.health_path).await;
+            let answered =
+                answered.map_err(|error| StepFailure::new("nginx cannot be asked").why(error.to_string()))?;
+            if is_proof(&answered, &switch.endpoints) {
+                row += 1;
+                first.get_or_insert_with(|| begun.elapsed());
+            } else {
+                row = 0;
+                first = None;
+                work.output.line(&format!("through nginx: {}", answered.probe));
+            }
+            match first {
+                Some(first) if row == PROOFS => {
+                    return Ok(Millis(u64::try_from(first.as_millis()).unwrap_or(u64::MAX)));
+                }
+                Some(_) | None => {}
+            }
+            if begun.elapsed() > PROOF_LIMIT {
+                let from = upstream(&answered).unwrap_or_else(|| "nowhere".to_owned());
+                return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
+                    .why(format!("its last answer came from {from}: {}", answered.probe))
+                    .next("nginx -T shows the site; another server may have the same name and port"));
+            }
+            tokio::select! {
+                () = sleep(LOOK_EVERY) => {}
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            }
+        }
+    }
+
+    /// Waits until no connection to the slot is established. A passed deadline is no failure: the slot
+    /// stays warm, and what is left goes on there.
+    pub(super) async fn drain(
+        &self,
+        work: &Work,
+        slot: Slot,
+        ports: &[Endpoint],
+        deadline: Millis,
+    ) -> Result<Finding, StepFailure> {
+        let begun = Instant::now();
+        loop {
+            let left = established(ports).map_err(|error| {
+                StepFailure::new("the connections of this host cannot be counted").why(error.to_string())
+            })?;
+            if left == 0 {
+                return Ok(said(format!("no connection to {slot} is left")));
+            }
+            if begun.elapsed() >= Duration::from_millis(deadline.0) {
+                return Ok(said(format!("{left} connections to {slot} go on past the deadline")));
+            }
+            work.output.line(&format!("{left} connections to {slot} are left"));
+            tokio::select! {
+                () = sleep(Duration::from_millis(100)) => {}
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            }
+        }
+    }
+}
+
+fn upstream(answered: &Answered) -> Option<String> {
+    answered.headers.get(UPSTREAM_HEADER)?.to_str().ok().map(ToOwned::to_owned)
+}
+
+fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
+    let is_good = matches!(answered.probe.answer, Answer::Http { status: 200..300, .. });
+    let from = upstream(answered);
+    is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
+}
+
+/// How many connections from this host to these endpoints are established, by the kernel's tables.
+fn established(ports: &[Endpoint]) -> std::io::Result<usize> {
+    let mut count = 0;
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        if let Some(text) = crate::disk::read(std::path::Path::new(table))? {
+            count += text.lines().skip(1).filter(|line| is_to(line, ports)).count();
+        }
+    }
+    Ok(count)
+}
+
+/// Whether a line of the kernel's table is an established connection to one of `ports`:
+/// `sl local_address rem_address st …`, addresses in hexadecimal as <https://docs.kernel.org/networking/proc_net_tcp.html> says.
+fn is_to(line: &str, ports: &[Endpoint]) -> bool {
+    const ESTABLISHED: &str = "01";
+    let mut fields = line.split_whitespace().skip(2);
+    let (Some(remote), Some(state)) = (fields.next(), fields.next()) else { return false };
+    let Some((address, port)) = remote.rsplit_once(':') else { return false };
+    state == ESTABLISHED
+        && ports.iter().any(|endpoint| {
+            let ends = endpoint
+                .address
+                .parse::<std::net::Ipv4Addr>()
+                .is_ok_and(|ip| address.ends_with(&format!("{:08X}", u32::from_le_bytes(ip.octets()))));
+            ends && u16::from_str_radix(port, 16) == Ok(endpoint.port)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_counted_by_its_far_end() {
+        let ports = [Endpoint { address: "172.17.0.1".to_owned(), port: 20_001 }];
+        let line = |remote: &str, state: &str| {
+            format!("  1: 010011AC:D2B4 {remote} {state} 00000000:00000000 02:0000")
+        };
+        assert!(is_to(&line("010011AC:4E21", "01"), &ports));
+        assert!(
+            !is_to(&line("010011AC:4E21", "06"), &ports),
+            "one that waits for its end carries no request"
+        );
+        assert!(!is_to(&line("010011AC:4E20", "01"), &ports));
+        assert!(!is_to(&line("0100007F:4E21", "01"), &ports));
+    }
+}

@@ -1,0 +1,381 @@
+//! nginx: its configuration and its one running master, through files and signals.
+//!
+//! What must stay true: a switch is one rename or unlink and never a reload; a site is tried before it
+//! counts, and what did not work is taken back, because the file on the disk is what a reboot uses; a
+//! reload counts only when an answer of the new configuration was seen.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lockstep_core::id::Digest;
+use lockstep_core::journal::{StepFailure, TrafficCount};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::Site;
+use lockstep_core::record::Slot;
+use rustix::process::{Pid, Signal};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+
+use crate::disk;
+use crate::probe::{self, Ask};
+use crate::settings::NginxSettings;
+
+pub mod site;
+
+use site::{PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
+
+/// How long a reload may take until an answer of the new configuration is seen.
+const RELOAD_LIMIT: Duration = Duration::from_secs(15);
+
+/// Between two looks at a reload.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long nginx may take for an answer of its own.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+const SECRET_BYTES: usize = 12;
+
+pub struct Nginx {
+    settings: NginxSettings,
+    /// Where switch files are: one folder an environment.
+    traffic: PathBuf,
+}
+
+/// What stands where the site should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Installed {
+    Nothing,
+    /// As it was installed, from this site.
+    Ours(Digest),
+    /// Somebody changed it by hand.
+    Changed,
+}
+
+impl Nginx {
+    pub fn new(settings: &NginxSettings, traffic: PathBuf) -> Self {
+        Self { settings: settings.clone(), traffic }
+    }
+
+    /// `1.22.1`; nothing when the program is not there.
+    pub async fn version(&self) -> Option<String> {
+        let output = Command::new(&self.settings.binary).arg("-v").output().await.ok()?;
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        Some(text.trim().rsplit_once('/')?.1.split_whitespace().next()?.to_owned())
+    }
+
+    /// Whether the configuration, as it stands on the disk, is one that nginx takes.
+    pub async fn test(&self) -> Result<(), StepFailure> {
+        let configuration = &self.settings.configuration;
+        let output =
+            Command::new(&self.settings.binary).args(["-t", "-q", "-c"]).arg(configuration).output().await;
+        let output = output.map_err(|error| {
+            StepFailure::new(format!("nginx cannot be run as {}", self.settings.binary.display()))
+                .why(error.to_string())
+                .next("install nginx, or name its program in agent.toml")
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(StepFailure::new("nginx does not take its configuration")
+            .why(said.trim().to_owned())
+            .next(format!("nginx -t -c {}", configuration.display())))
+    }
+
+    /// The running master.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn master(&self) -> Result<Pid, StepFailure> {
+        let file = self.pid_file();
+        let pid = std::fs::read_to_string(&file)
+            .ok()
+            .and_then(|text| text.trim().parse().ok())
+            .and_then(Pid::from_raw)
+            .filter(|pid| rustix::process::test_kill_process(*pid).is_ok());
+        pid.ok_or_else(|| {
+            StepFailure::new("nginx does not run")
+                .why(format!("{} names no process that is there", file.display()))
+                .next("systemctl start nginx")
+        })
+    }
+
+    /// As the configuration says; else where Debian has it.
+    fn pid_file(&self) -> PathBuf {
+        let text = std::fs::read_to_string(&self.settings.configuration).unwrap_or_default();
+        let named = text.lines().find_map(|line| {
+            let rest = line.trim().strip_prefix("pid ")?;
+            Some(PathBuf::from(rest.trim().trim_end_matches(';').trim()))
+        });
+        named.unwrap_or_else(|| PathBuf::from("/run/nginx.pid"))
+    }
+
+    fn site_file(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.settings.sites.join(format!("lockstep-{}.conf", environment.dashed()))
+    }
+
+    fn additions(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.settings.sites.join(format!("lockstep-{}.d", environment.dashed()))
+    }
+
+    fn folder(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.traffic.join(environment.dashed())
+    }
+
+    fn switch_file(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.folder(environment).join("green")
+    }
+
+    fn lost_log(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.folder(environment).join("lost.log")
+    }
+
+    /// The text as it was last installed, to see changes by hand.
+    fn installed_copy(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.folder(environment).join("site.installed")
+    }
+
+    /// What was there before the last installation of a deployment.
+    fn previous_copy(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.folder(environment).join("site.previous")
+    }
+
+    /// The slot that every new request goes to.
+    pub fn slot(&self, environment: &EnvironmentKey) -> Slot {
+        if self.switch_file(environment).exists() { Slot::Green } else { Slot::Blue }
+    }
+
+    /// Sends every new request to `slot`: one rename or unlink, durable.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn switch(&self, environment: &EnvironmentKey, slot: Slot) -> io::Result<()> {
+        let file = self.switch_file(environment);
+        match slot {
+            Slot::Green => disk::write(&file, "", 0o644),
+            Slot::Blue => disk::remove(&file),
+        }
+    }
+
+    /// What stands where the site should be.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<Installed> {
+        let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(Installed::Nothing) };
+        let copy = disk::read(&self.installed_copy(environment))?;
+        match site::digest_of(&text) {
+            Some(digest) if copy.as_ref() == Some(&text) => Ok(Installed::Ours(digest)),
+            Some(_) | None => Ok(Installed::Changed),
+        }
+    }
+
+    /// Makes `site` what nginx serves. A site that somebody changed by hand is not overwritten.
+    ///
+    /// # Errors
+    /// When nginx does not take it; then what was there is there again.
+    pub async fn install(&self, environment: &EnvironmentKey, site: &Site) -> Result<Reloaded, StepFailure> {
+        let text = self.render(environment, site).map_err(|error| failed(environment, &error))?;
+        let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
+        if installed == Installed::Changed {
+            let file = self.site_file(environment);
+            return Err(StepFailure::new(format!("the site of {environment} was changed by hand"))
+                .why(format!("{} is not what was installed; it is not overwritten unasked", file.display()))
+                .next(format!(
+                    "diff {} {}; put additions into {}, and the file back",
+                    self.installed_copy(environment).display(),
+                    file.display(),
+                    self.additions(environment).display()
+                )));
+        }
+        if installed == Installed::Ours(site.digest()) {
+            // Perhaps installed by this very step before the agent was killed: see that it is served.
+            self.wait_for(environment, site).await?;
+            return Ok(Reloaded::No);
+        }
+        self.master()?;
+        let file = self.site_file(environment);
+        let before = disk::read(&file).map_err(|error| failed(environment, &error))?;
+        self.remember(environment, before.as_deref()).map_err(|error| failed(environment, &error))?;
+        self.put(environment, Some(&text)).map_err(|error| failed(environment, &error))?;
+        if let Err(failure) = self.reload(environment, site).await {
+            self.put(environment, before.as_deref()).map_err(|error| failed(environment, &error))?;
+            self.signal()?;
+            return Err(failure);
+        }
+        Ok(Reloaded::Yes)
+    }
+
+    /// Makes the site what it was before the last [`Nginx::install`]; where there was none, there is none.
+    ///
+    /// # Errors
+    /// When it cannot be written or nginx does not take it.
+    pub async fn restore(&self, environment: &EnvironmentKey) -> Result<(), StepFailure> {
+        let previous =
+            disk::read(&self.previous_copy(environment)).map_err(|error| failed(environment, &error))?;
+        self.put(environment, previous.as_deref()).map_err(|error| failed(environment, &error))?;
+        self.test().await?;
+        self.signal()
+    }
+
+    /// nginx has no site of this environment.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn remove(&self, environment: &EnvironmentKey) -> Result<(), StepFailure> {
+        self.put(environment, None).map_err(|error| failed(environment, &error))?;
+        self.test().await?;
+        self.signal()
+    }
+
+    fn render(&self, environment: &EnvironmentKey, site: &Site) -> io::Result<String> {
+        let secret = self.probe_secret()?;
+        let (switch, lost) = (self.switch_file(environment), self.lost_log(environment));
+        let additions = self.additions(environment);
+        let places =
+            Places { switch: &switch, lost_log: &lost, additions: &additions, probe_secret: &secret };
+        Ok(site::render(environment, site, &places))
+    }
+
+    fn remember(&self, environment: &EnvironmentKey, before: Option<&str>) -> io::Result<()> {
+        make_open(&self.traffic)?;
+        make_open(&self.folder(environment))?;
+        std::fs::create_dir_all(self.additions(environment))?;
+        let previous = self.previous_copy(environment);
+        match before {
+            Some(before) => disk::write(&previous, before, 0o600),
+            None => disk::remove(&previous),
+        }
+    }
+
+    fn put(&self, environment: &EnvironmentKey, text: Option<&str>) -> io::Result<()> {
+        let (file, copy) = (self.site_file(environment), self.installed_copy(environment));
+        match text {
+            Some(text) => {
+                disk::write(&copy, text, 0o600)?;
+                disk::write(&file, text, 0o600)
+            }
+            None => {
+                disk::remove(&file)?;
+                disk::remove(&copy)
+            }
+        }
+    }
+
+    async fn reload(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
+        self.test().await?;
+        self.signal()?;
+        self.wait_for(environment, site).await
+    }
+
+    fn signal(&self) -> Result<(), StepFailure> {
+        rustix::process::kill_process(self.master()?, Signal::HUP)
+            .map_err(|error| StepFailure::new("nginx cannot be told to reload").why(error.to_string()))
+    }
+
+    /// Waits until an answer of this very site is seen: a reload that is refused is silent.
+    async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
+        let wanted = site.digest();
+        let begun = Instant::now();
+        loop {
+            let answered = self
+                .ask(site.listen_port, &site.server_name, "/")
+                .await
+                .map_err(|error| failed(environment, &error))?;
+            let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
+            if served == Some(wanted.short()) {
+                return Ok(());
+            }
+            if begun.elapsed() > RELOAD_LIMIT {
+                return Err(StepFailure::new(format!("nginx does not serve the new site of {environment}"))
+                    .why(format!("port {} answered: {}", site.listen_port, answered.probe))
+                    .next("read nginx's error log: the port may be taken by something else"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Asks nginx itself, with the header that makes it say whence its answer came.
+    ///
+    /// # Errors
+    /// When the secret of that header cannot be read.
+    pub async fn ask(&self, port: u16, server_name: &str, path: &str) -> io::Result<probe::Answered> {
+        let secret = self.probe_secret()?;
+        let ask = Ask {
+            address: "127.0.0.1",
+            port,
+            host: server_name,
+            path,
+            header: Some((PROBE_HEADER, &secret)),
+            limit: ANSWER_LIMIT,
+        };
+        Ok(probe::ask(&ask).await)
+    }
+
+    /// nginx's counters; nothing where they cannot be read, because they decide nothing.
+    pub async fn traffic(
+        &self,
+        environment: &EnvironmentKey,
+        port: u16,
+        server_name: &str,
+    ) -> Option<TrafficCount> {
+        let path = format!("{STATUS_PATH}{}", self.probe_secret().ok()?);
+        let answered = self.ask(port, server_name, &path).await.ok()?;
+        let lockstep_core::health::Answer::Http { status: 200, body, .. } = answered.probe.answer else {
+            return None;
+        };
+        let lost = disk::read(&self.lost_log(environment)).ok()?.unwrap_or_default();
+        Some(TrafficCount { requests: requests_of(&body)?, lost: u64::try_from(lost.lines().count()).ok()? })
+    }
+
+    /// Made once for an installation: without it anybody could ask for the ports behind nginx.
+    fn probe_secret(&self) -> io::Result<String> {
+        let file = self.traffic.join("probe.secret");
+        if let Some(secret) = disk::read(&file)? {
+            return Ok(secret);
+        }
+        let mut bytes = [0; SECRET_BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        make_open(&self.traffic)?;
+        disk::write(&file, &secret, 0o600)?;
+        Ok(secret)
+    }
+}
+
+/// Whether a site cost a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    Yes,
+    No,
+}
+
+fn failed(environment: &EnvironmentKey, error: &io::Error) -> StepFailure {
+    StepFailure::new(format!("the site's files of {environment} cannot be used")).why(error.to_string())
+}
+
+/// A folder that nginx's workers may look into.
+fn make_open(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
+/// The third figure of stub_status: <https://nginx.org/en/docs/http/ngx_http_stub_status_module.html>.
+fn requests_of(status: &str) -> Option<u64> {
+    let figures = status.split("requests").nth(1)?;
+    figures.split_whitespace().nth(2)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_requests_are_the_third_figure() {
+        let status = "Active connections: 2 \nserver accepts handled requests\n 16 16 31070 \nReading: 0 Writing: 1 Waiting: 1";
+        assert_eq!(requests_of(status), Some(31_070));
+        assert_eq!(requests_of("404"), None);
+    }
+}

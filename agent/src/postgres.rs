@@ -1,0 +1,183 @@
+//! PostgreSQL in our words: a connection, the server's own tools, and what golang-migrate's table says.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use lockstep_core::journal::StepFailure;
+use lockstep_core::redact::{percent_decoded, url_password};
+use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::secret::Secret;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
+
+/// What the driver says of its trouble; the rest of the agent knows it by this name.
+pub use sqlx::Error as PostgresError;
+pub use sqlx::PgConnection;
+
+/// Where Debian puts each version's programs.
+const DEBIANS_PROGRAMS: &str = "/usr/lib/postgresql";
+
+/// The begin of `application_name` on every connection of ours.
+const OURS: &str = "lockstep/";
+
+/// A database, by its URL, which nobody sees.
+pub struct Database<'a> {
+    pub url: &'a Secret,
+    /// The secret's name, which everybody may see.
+    pub url_from: &'a str,
+}
+
+impl Database<'_> {
+    fn options(&self) -> Result<PgConnectOptions, StepFailure> {
+        // What the parser says may quote the URL.
+        PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
+            StepFailure::new(format!("{} is not a URL of PostgreSQL", self.url_from))
+                .why("it is written as postgres://user:password@host:5432/database")
+                .next("change it in the .env file, then: lockstep secret import")
+        })
+    }
+
+    /// A connection that names itself, so that a successor can find and end it.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or lets nobody in.
+    pub async fn connect(&self, name: &str) -> Result<PgConnection, StepFailure> {
+        let options = self.options()?.application_name(&format!("{OURS}{name}")).disable_statement_logging();
+        PgConnection::connect_with(&options).await.map_err(|error| self.unreachable(&error))
+    }
+
+    fn unreachable(&self, error: &sqlx::Error) -> StepFailure {
+        let options = self.options().ok();
+        let at = options
+            .as_ref()
+            .map_or_else(String::new, |options| format!(" at {}:{}", options.get_host(), options.get_port()));
+        let failure = StepFailure::new(format!("the database of {} cannot be reached{at}", self.url_from));
+        if let sqlx::Error::Database(error) = error {
+            return failure
+                .why(error.message().to_owned())
+                .next("check user, password and database in the URL, and pg_hba.conf on the server");
+        }
+        failure.why(error.to_string()).next("is the server running, and does it listen on that address?")
+    }
+
+    /// Refuses an address that means another machine inside a container than outside.
+    ///
+    /// # Errors
+    /// When the URL names this machine as itself.
+    pub fn refuse_loopback(&self) -> Result<(), StepFailure> {
+        let options = self.options()?;
+        let host = options.get_host();
+        if matches!(host, "localhost" | "::1" | "[::1]") || host.starts_with("127.") || host.starts_with('/')
+        {
+            return Err(StepFailure::new(format!("{} names {host}", self.url_from))
+                .why("inside a container that is the container itself, not this machine")
+                .next("use the address of the Docker bridge (ip address show docker0), and let PostgreSQL listen there"));
+        }
+        Ok(())
+    }
+
+    /// What a tool needs to connect, without the password, and the line of a `PGPASSFILE` that has it.
+    ///
+    /// # Errors
+    /// When the URL is not one.
+    pub fn for_tools(&self) -> Result<ForTools, StepFailure> {
+        let options = self.options()?;
+        let database = options.get_database().unwrap_or(options.get_username()).to_owned();
+        let password = url_password(self.url.expose()).map(percent_decoded).unwrap_or_default();
+        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+        Ok(ForTools {
+            arguments: vec![
+                format!("--host={}", options.get_host()),
+                format!("--port={}", options.get_port()),
+                format!("--username={}", options.get_username()),
+                format!("--dbname={database}"),
+                "--no-password".to_owned(),
+            ],
+            password_file: Secret::new(format!("*:*:*:*:{escaped}\n")),
+        })
+    }
+}
+
+pub struct ForTools {
+    pub arguments: Vec<String>,
+    pub password_file: Secret,
+}
+
+/// The schema as golang-migrate's table tells it; version 0 where there is no table yet.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn schema(connection: &mut PgConnection) -> Result<Schema, sqlx::Error> {
+    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass('schema_migrations')::text")
+        .fetch_one(&mut *connection)
+        .await?;
+    if there.is_none() {
+        return Ok(Schema { version: 0, state: SchemaState::Clean });
+    }
+    let row = sqlx::query("SELECT version, dirty FROM schema_migrations LIMIT 1")
+        .fetch_optional(connection)
+        .await?;
+    let Some(row) = row else { return Ok(Schema { version: 0, state: SchemaState::Clean }) };
+    let version: i64 = row.try_get("version")?;
+    let dirty: bool = row.try_get("dirty")?;
+    let state = if dirty { SchemaState::Dirty } else { SchemaState::Clean };
+    Ok(Schema { version: u64::try_from(version).unwrap_or_default(), state })
+}
+
+/// The server's major version and the database's size in bytes.
+///
+/// # Errors
+/// When the server does not say.
+pub async fn server(connection: &mut PgConnection) -> Result<(u32, u64), sqlx::Error> {
+    let row = sqlx::query("SELECT current_setting('server_version_num')::int AS version, pg_database_size(current_database()) AS size")
+        .fetch_one(connection)
+        .await?;
+    let version: i32 = row.try_get("version")?;
+    let size: i64 = row.try_get("size")?;
+    Ok((u32::try_from(version).unwrap_or_default() / 10_000, u64::try_from(size).unwrap_or_default()))
+}
+
+/// Runs statements that were written by the release's authors, as they are.
+///
+/// # Errors
+/// As PostgreSQL says.
+pub async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(|_| ())
+}
+
+/// Ends every other connection of ours to this database and waits until it is gone: what a killed
+/// predecessor began must not go on beside its successor.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn end_predecessors(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        let left: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE datname = current_database() AND usename = current_user AND application_name LIKE 'lockstep/%' \
+             AND pid <> pg_backend_pid()) AS ended",
+        )
+        .fetch_one(&mut *connection)
+        .await?;
+        if left == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+/// The folder of the server's programs: as set, else the newest that Debian has.
+pub fn programs(set: Option<&Path>) -> Option<PathBuf> {
+    if let Some(set) = set {
+        return Some(set.to_owned());
+    }
+    let versions = std::fs::read_dir(DEBIANS_PROGRAMS).ok()?;
+    let newest = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max()?;
+    Some(Path::new(DEBIANS_PROGRAMS).join(newest.to_string()).join("bin"))
+}
+
+/// The version of a tool: `pg_dump (PostgreSQL) 15.18 (Debian …)` → `15.18`.
+pub async fn tool_version(program: &Path) -> Option<String> {
+    let output = tokio::process::Command::new(program).arg("--version").output().await.ok()?;
+    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(2).map(ToOwned::to_owned)
+}
