@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 
 #[path = "driver/hosts.rs"]
 mod hosts;
+#[path = "driver/state_file.rs"]
+mod state_file;
 #[path = "driver/world.rs"]
 mod world;
 

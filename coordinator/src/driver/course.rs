@@ -9,6 +9,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
 use lockstep_core::record::{Open, OpenKind, Summary};
 use lockstep_core::time::{Millis, Timestamp};
+use tracing::Span;
 
 use super::Parts;
 use super::deployment::DriverError;
@@ -116,7 +117,7 @@ async fn handed(store: &dyn Store, environment: &EnvironmentKey, run: &Run) -> R
             let assignment: Assignment = stored.read()?;
             if let Some(key) = Owned::of_stored(&stored.key) {
                 let StepKey { step, direction, .. } = assignment.key;
-                handed.add(step, Assigned { key, token: assignment.token, direction });
+                handed.add(step, Assigned { key, token: assignment.token, direction, span: Span::none() });
             }
         }
     }

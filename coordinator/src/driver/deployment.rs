@@ -12,14 +12,15 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
+use lockstep_proto::trace::traceparent;
 use tokio::task::JoinSet;
-use tracing::{debug, info};
+use tracing::{debug, info, info_span};
 
 use super::Parts;
 use super::asking::{Asked, Asking};
 use super::course::{Course, Taken};
 use super::ending;
-use super::telling::{brief, moment, tell};
+use super::telling::{brief, direction_name, moment, tell};
 use super::transaction::{Assigned, Pending};
 use crate::agents::{AskedStanding, Question};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
@@ -330,6 +331,7 @@ impl Driver {
         let work = assignment(course.run.plan(), step, direction)
             .ok_or(DriverError::Bug("a step begins that the plan does not have"))?;
         let key = keys::assignment(&work.host, &self.environment, token.epoch, token.seq);
+        let span = info_span!("step", host = %work.host, %step, direction = direction_name(direction));
         let put = OwnedWrite::put(
             key.clone(),
             &Assignment {
@@ -338,11 +340,11 @@ impl Driver {
                 environment: self.environment.clone(),
                 action: work.action,
                 limit: work.limit,
-                traceparent: String::new(),
+                traceparent: traceparent(&span),
             },
         );
         let pending = pending.with(course.handed.withdraw(step)).with([put]);
-        Ok(Pending { assigned: Some((step, vec![Assigned { key, token, direction }])), ..pending })
+        Ok(Pending { assigned: Some((step, vec![Assigned { key, token, direction, span }])), ..pending })
     }
 
     fn heard(&mut self) -> Result<Option<Pending>, DriverError> {

@@ -6,6 +6,7 @@ use lockstep_core::fence::Token;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::{Direction, Entry};
 use lockstep_core::stored::encode;
+use tracing::Span;
 
 use crate::store::guarded::OwnedWrite;
 use crate::store::{Guard, Owned, keys};
@@ -27,6 +28,8 @@ pub(super) struct Assigned {
     pub(super) key: Owned,
     pub(super) token: Token,
     pub(super) direction: Direction,
+    /// Open for as long as the step is.
+    pub(super) span: Span,
 }
 
 /// The steps that are handed out. More than one for a step only where a predecessor left one behind.

@@ -106,9 +106,9 @@ impl World {
         tasks
     }
 
-    pub(crate) fn ask(&self, image: &str) -> Ask {
+    fn ask(spec: EnvironmentSpec, image: &str) -> Ask {
         let deploy = DeployAsk {
-            spec: spec(),
+            spec,
             image: image.to_owned(),
             commit: None,
             branch: None,
@@ -118,8 +118,15 @@ impl World {
     }
 
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
-        let start = Start { ask: self.ask(image), hash: None, claim: None };
+        let start = Start { ask: Self::ask(spec(), image), hash: None, claim: None };
         deployments::start(&self.parts, &start, &anna()).await
+    }
+
+    /// Opens a deployment of another declaration and waits until it has ended.
+    pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> Summary {
+        let start = Start { ask: Self::ask(spec, image), hash: None, claim: None };
+        let (id, _) = deployments::start(&self.parts, &start, &anna()).await.expect("it starts");
+        self.ended(&id).await
     }
 
     /// Opens a deployment and waits until it has ended.

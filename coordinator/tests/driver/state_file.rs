@@ -1,0 +1,115 @@
+//! The seed's `deployment-state.json`: written at each end, true to its schema, and the schema refuses
+//! what the seed refuses.
+
+use lockstep_coordinator::state_file::export;
+use lockstep_core::journal::Direction;
+use lockstep_core::record::Verdict;
+use lockstep_core::state_file::StateFile;
+use lockstep_core::time::Millis;
+use serde_json::{Value, json};
+
+use crate::hosts::Does;
+use crate::world::{self, World, environment};
+
+const SCHEMA: &str = include_str!("../../../deploy/schema/deployment-state.schema.json");
+
+fn validator() -> jsonschema::Validator {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
+    jsonschema::validator_for(&schema).expect("a schema")
+}
+
+fn check(state: &Value) {
+    let broken: Vec<String> = validator().iter_errors(state).map(|error| error.to_string()).collect();
+    assert!(broken.is_empty(), "{broken:#?}\n{state:#}");
+}
+
+async fn exported(world: &World) -> Value {
+    let state: StateFile = export(&world.parts, &environment()).await.expect("exported");
+    serde_json::to_value(state).expect("JSON")
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_exported_is_true_to_the_schema_at_every_moment() {
+    let world = World::new().await;
+    check(&exported(&world).await);
+    let _drivers = world.drivers();
+    world.deploy("notes:1").await;
+    world.deploy("notes:2").await;
+    world.hosts.script("health", Direction::Do, Does::Fails);
+    assert_eq!(world.deploy("notes:3").await.verdict, Some(Verdict::RolledBack));
+    let state = exported(&world).await;
+    check(&state);
+    assert_eq!(state["current_deployment"]["active_slot"], "green");
+    assert_eq!(state["previous_deployment"]["status"], "superseded");
+    let statuses: Vec<&Value> =
+        state["deployment_history"].as_array().expect("a list").iter().map(|past| &past["status"]).collect();
+    assert_eq!(statuses, ["rolled_back", "active", "superseded"]);
+    assert_eq!(state["lock"], json!({ "locked": false }));
+
+    world.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = world.start("notes:4").await.expect("it starts");
+    let state = exported(&world).await;
+    check(&state);
+    assert_eq!(state["lock"]["deployment_id"], id.as_str());
+    // What a schema cannot say: a lock is never longer than half an hour.
+    let open = world.open().await.expect("it is open");
+    assert!(open.until.since(open.since) <= Millis::from_secs(30 * 60), "{open:?}");
+    assert_eq!(state["lock"]["lock_expires_at"], open.until.to_string());
+    world.hosts.unscript();
+    world.ended(&id).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_file_is_kept_current() {
+    let world = World::new().await;
+    let path = world.logs.path().join("state/deployment-state.json");
+    let _drivers = world.drivers();
+    let mut spec = world::spec();
+    spec.deploy.state_file = Some(path.display().to_string());
+    let summary = world.deploy_as(spec, "notes:1").await;
+    // The file follows the record: it is written after the transaction that a reader of the record sees.
+    let read = || {
+        let text = std::fs::read_to_string(&path).ok()?;
+        serde_json::from_str::<Value>(&text).ok().filter(|state| state["lock"]["locked"] == false)
+    };
+    let state = loop {
+        match read() {
+            Some(state) => break state,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    check(&state);
+    assert_eq!(state["current_deployment"]["id"], summary.id.as_str());
+    world.shut_down().await;
+}
+
+#[test]
+fn what_the_seed_refuses_is_refused() {
+    let good = json!({
+        "environment": "production",
+        "current_deployment": {
+            "id": "dep_01JBQR2KXYZ987654321012345", "version": "abc1234",
+            "git_commit": "abc1234567890def1234567890abcdef12345678", "deployed_at": "2026-01-28T10:30:00Z",
+            "deployed_by": "anna", "active_slot": "blue", "health_status": "healthy", "status": "active",
+            "migrations_run": 3, "rollback_count": 0,
+        },
+        "previous_deployment": null,
+        "deployment_history": [],
+        "lock": { "locked": false },
+    });
+    check(&good);
+    for (pointer, bad) in [
+        ("/current_deployment/version", json!("xyz5678")),
+        ("/current_deployment/version", json!("abc12345")),
+        ("/current_deployment/deployed_at", json!("28.01.2026")),
+        ("/current_deployment/health_status", json!("fine")),
+        ("/current_deployment/active_slot", json!("red")),
+        ("/lock", json!({ "locked": true, "lock_id": "lock_01JBQR2KXYZ987654321012345" })),
+        ("/lock", json!({})),
+    ] {
+        let mut state = good.clone();
+        *state.pointer_mut(pointer).expect("it is there") = bad.clone();
+        assert!(!validator().is_valid(&state), "{pointer} = {bad} passes");
+    }
+}
