@@ -173,7 +173,9 @@ impl Stream {
         loop {
             tokio::select! {
                 message = self.incoming.message() => {
-                    return message?.ok_or_else(|| anyhow::anyhow!("the coordinator ended the session"));
+                    return message
+                        .map_err(|status| anyhow::anyhow!("the session broke: {}", status.message()))?
+                        .ok_or_else(|| anyhow::anyhow!("the coordinator ended the session"));
                 }
                 permit = self.outgoing.reserve(), if !self.pending.is_empty() => {
                     let permit = permit.map_err(|_| anyhow::anyhow!("the session was cut off"))?;
@@ -190,7 +192,11 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
     let channel = dial::connect(&coordinator, &credential).await?;
     let (outgoing, sending) = mpsc::channel(SENDING_MAX);
     outgoing.send(super::message::said(wire::from_agent::Message::Hello(hello))).await?;
-    let incoming = SessionClient::new(channel).attach(ReceiverStream::new(sending)).await?.into_inner();
+    let incoming = SessionClient::new(channel)
+        .attach(ReceiverStream::new(sending))
+        .await
+        .map_err(|status| anyhow::anyhow!("the coordinator does not take this host: {}", status.message()))?;
+    let incoming = incoming.into_inner();
     Ok(Stream { incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
 }
 
