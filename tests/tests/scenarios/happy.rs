@@ -75,12 +75,16 @@ fn assert_web_container(scene: &Scene, deployment: &str) -> Result<()> {
 
 /// The old slot stays warm, but its worker does not run beside the new one.
 fn assert_second(scene: &Scene) -> Result<()> {
-    assert_containers(scene, &["web-blue running", "web-green running", "worker-green running"])?;
+    assert_containers(
+        scene,
+        &["web-blue running", "web-green running", "worker-blue exited", "worker-green running"],
+    )?;
     ensure!(scene.served_version()? == "2");
     ensure!(scene.stage.postgres.psql("SELECT version, dirty FROM schema_migrations")? == "2|f");
     let twice = scene.stage.postgres.psql("SELECT count(*) FROM jobs WHERE runs > 1")?;
     ensure!(twice == "0", "{twice} jobs ran more than once");
-    let snapshots = fs::read_dir(scene.stage.directory.join("backups"))?.count();
+    let folder = format!("backups/{}-{ENVIRONMENT}", scene.stage.application);
+    let snapshots = fs::read_dir(scene.stage.directory.join(folder))?.count();
     ensure!(snapshots == 2, "there are {snapshots} snapshots, one for each migration");
     Ok(())
 }

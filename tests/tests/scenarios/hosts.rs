@@ -58,7 +58,10 @@ fn disks_and_nginx(cases: &mut Cases<'_>, second: &str) {
         let backups = scene.stage.directory.join("backups");
         let _declared = scene.declare(&backups.display().to_string(), &disk.path.display().to_string())?;
         let said = scene.deploy(second)?;
-        said.expect_said(1, &["snapshot", "free", &disk.path.display().to_string(), "next"])?;
+        said.expect_said(
+            1,
+            &["too full for a snapshot", &disk.path.display().to_string(), "free some space"],
+        )?;
         let left = fs::read_dir(&disk.path)?.count();
         ensure!(left == 0, "half a snapshot was left on the disk");
         Ok(())

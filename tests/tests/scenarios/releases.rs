@@ -61,12 +61,12 @@ fn that_do_not_start(cases: &mut Cases<'_>, bad: &Bad, good: &str) {
     cases.rolled_back("its port is in use", |scene| {
         let port = inactive_port(&scene.plan(good)?)?;
         let _taken = TcpListener::bind((scene.stage.bridge(), port))?;
-        scene.deploy(good)?.expect_said(1, &["error", &port.to_string(), "in use", "next"])?;
+        scene.deploy(good)?.expect_said(1, &["error", &format!("port {port}"), "is taken", "next"])?;
         Ok(())
     });
     cases.rolled_back("its migration is wrong", |scene| {
         let said = scene.deploy(&bad.migrates)?;
-        said.expect_said(1, &["000002", "wrong", "syntax error", "TABEL", "next"])?;
+        said.expect_said(1, &["migration 2 wrong", "syntax error", "TABEL", "nothing of it was applied"])?;
         let half = scene.stage.postgres.psql("SELECT count(*) FROM pg_tables WHERE tablename = 'half'")?;
         ensure!(half == "0", "half of the migration is there");
         Ok(())

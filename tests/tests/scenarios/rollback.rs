@@ -57,12 +57,14 @@ fn a_rollback_is_a_switch_and_leaves_the_database_alone() -> Result<()> {
     // The way forward that it names.
     scene.stage.lockstep(&["rollback", ENVIRONMENT, "--to", &second_deployment])?.expect_said(0, &[])?;
     ensure!(scene.served_version()? == "2");
-    assert_containers(&scene, &["web-blue running", "web-green running", "worker-green running"])
+    let wanted = ["web-blue running", "web-green running", "worker-blue exited", "worker-green running"];
+    assert_containers(&scene, &wanted)
 }
 
 fn assert_is_back(scene: &Scene) -> Result<()> {
     ensure!(scene.served_version()? == "1");
-    assert_containers(scene, &["web-blue running", "web-green running", "worker-blue running"])?;
+    let wanted = ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];
+    assert_containers(scene, &wanted)?;
     ensure!(scene.stage.postgres.psql("SELECT version, dirty FROM schema_migrations")? == "2|f");
     let last = assert_verdict(scene, Verdict::Succeeded)?;
     ensure!(last.kind == OperationKind::Rollback, "{last:?}");
@@ -115,5 +117,6 @@ fn a_rollback_starts_a_slot_that_is_not_warm_any_more() -> Result<()> {
     scene.stage.lockstep(&["rollback", ENVIRONMENT])?.expect_said(0, &["not warm any more"])?;
     assert_none_lost(load)?;
     ensure!(scene.served_version()? == "1");
-    assert_containers(&scene, &["web-blue running", "web-green running", "worker-blue running"])
+    let wanted = ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];
+    assert_containers(&scene, &wanted)
 }

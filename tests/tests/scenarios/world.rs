@@ -21,7 +21,8 @@ impl World {
         let agent = scene.stage.directory.join("agent");
         files("traffic", &agent.join("traffic"), &mut found)?;
         files("slot", &agent.join("slots"), &mut found)?;
-        names("snapshot", &scene.stage.directory.join("backups"), &mut found)?;
+        let backups = format!("backups/{}-{ENVIRONMENT}", scene.stage.application);
+        snapshots(&scene.stage.directory.join(backups), &mut found)?;
         found.insert("schema".to_owned(), schema(scene)?);
         record(scene, &mut found)?;
         Ok(Self(found))
@@ -118,16 +119,13 @@ fn files(kind: &str, folder: &Path, found: &mut BTreeMap<String, String>) -> Res
     Ok(())
 }
 
-fn names(kind: &str, folder: &Path, found: &mut BTreeMap<String, String>) -> Result<()> {
-    let mut all = BTreeMap::new();
+fn snapshots(folder: &Path, found: &mut BTreeMap<String, String>) -> Result<()> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(());
     };
     for entry in entries {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        all.insert(format!("{kind}/{name}"), String::new());
+        found.insert(format!("snapshot/{}", entry?.file_name().to_string_lossy()), String::new());
     }
-    found.extend(all);
     Ok(())
 }
 
