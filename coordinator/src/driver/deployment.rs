@@ -14,7 +14,7 @@ use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
 use lockstep_proto::trace::traceparent;
 use tokio::task::JoinSet;
-use tracing::{debug, info, info_span};
+use tracing::{Span, debug, info, info_span};
 
 use super::Parts;
 use super::asking::{Asked, Asking};
@@ -446,7 +446,10 @@ impl Driver {
     /// What is in the store is taken in, and told.
     async fn written(&mut self, pending: Pending) -> Result<(), DriverError> {
         let course = self.course.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
+        let mut span = Span::current();
         if let Some((step, assigned)) = pending.assigned {
+            let fresh = assigned.last().map(|assigned| assigned.span.clone());
+            span = fresh.or_else(|| course.handed.span(step)).unwrap_or(span);
             course.handed.set(step, assigned);
         }
         let Some(entry) = pending.entry else {
@@ -457,7 +460,7 @@ impl Driver {
         if let Event::Taken { .. } = entry.event {
             course.taken = Taken::Said;
         }
-        tell(&course.run, &entry);
+        span.in_scope(|| tell(&course.run, &entry));
         reach(|| moment(&entry));
         course.log.write(&course.run, &entry).await;
         if let Event::Ended { .. } = entry.event

@@ -49,6 +49,10 @@ impl Handed {
         self.0.get(&step).is_some_and(|all| all.iter().any(|assigned| assigned.token == *token))
     }
 
+    pub(super) fn span(&self, step: StepId) -> Option<Span> {
+        self.0.get(&step)?.last().map(|assigned| assigned.span.clone())
+    }
+
     /// Deletes what the step has in any direction.
     pub(super) fn withdraw(&self, step: StepId) -> Vec<OwnedWrite> {
         let all = self.0.get(&step).into_iter().flatten();

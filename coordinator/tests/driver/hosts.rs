@@ -25,6 +25,8 @@ pub(crate) enum Does {
     Fails,
     /// Does it, and never says so.
     Nothing,
+    /// Does it and knows that it did, and its report gets lost each time.
+    Unreported,
     /// Says nothing until the test says otherwise.
     Waits,
 }
@@ -44,6 +46,9 @@ struct State {
     /// Every effect in its order: `start do`.
     effects: Vec<String>,
     absent: BTreeSet<HostId>,
+    /// Hosts that answer questions and get no assignments: a session that is slow.
+    slow: BTreeSet<HostId>,
+    answered: usize,
 }
 
 impl Hosts {
@@ -65,6 +70,19 @@ impl Hosts {
 
     pub(crate) fn present(&self, host: &HostId) {
         self.state().absent.remove(host);
+    }
+
+    pub(crate) fn slow(&self, host: &HostId) {
+        self.state().slow.insert(host.clone());
+    }
+
+    pub(crate) fn quick(&self, host: &HostId) {
+        self.state().slow.remove(host);
+    }
+
+    /// How many questions were answered.
+    pub(crate) fn answered(&self) -> usize {
+        self.state().answered
     }
 
     pub(crate) fn effects(&self) -> Vec<String> {
@@ -109,7 +127,7 @@ impl Hosts {
 
     fn carry_out(&self, host: &HostId, assignment: &Assignment) -> Option<Reported> {
         let mut state = self.state();
-        if state.absent.contains(host) {
+        if state.absent.contains(host) || state.slow.contains(host) {
             return None;
         }
         let admission = match admit(state.fences.get(host), &assignment.token) {
@@ -118,6 +136,11 @@ impl Hosts {
         };
         state.fences.insert(host.clone(), assignment.token.clone());
         let key = &assignment.key;
+        let name = assignment.action.as_ref().map_or("nothing", |action| action.name());
+        let script = state.scripts.get(&(name, key.direction)).copied();
+        if script == Some(Does::Unreported) && state.outcomes.contains_key(key) {
+            return None;
+        }
         // The same message again is no other attempt.
         let is_retry = admission == Admission::Raise
             && key.direction == Direction::Undo
@@ -129,8 +152,6 @@ impl Hosts {
         if key.direction == Direction::Do && state.outcomes.contains_key(&undo) {
             return Some(Reported::Refused { why: "it has been undone".to_owned() });
         }
-        let name = assignment.action.as_ref().map_or("nothing", |action| action.name());
-        let script = state.scripts.get(&(name, key.direction)).copied();
         if script == Some(Does::Waits) {
             return None;
         }
@@ -141,13 +162,13 @@ impl Hosts {
         state.effects.push(format!("{name} {direction}"));
         let outcome = match script {
             Some(Does::Fails) => Reported::Failed(StepFailure::new(format!("{name} broke"))),
-            Some(Does::Nothing | Does::Waits) | None => Reported::Done(Finding::default()),
+            Some(Does::Nothing | Does::Unreported | Does::Waits) | None => Reported::Done(Finding::default()),
         };
         if script == Some(Does::Nothing) {
             return None;
         }
         state.outcomes.insert(key.clone(), outcome.clone());
-        Some(outcome)
+        (script != Some(Does::Unreported)).then_some(outcome)
     }
 }
 
@@ -166,6 +187,7 @@ impl Agents for Hosts {
             return Err(AgentError::Refused { host: host.clone(), why: refusal.to_string() });
         }
         state.fences.insert(host.clone(), question.token);
+        state.answered += 1;
         let standing = |key: &StepKey| match state.outcomes.get(key) {
             Some(Reported::Done(finding)) => AskedStanding::Ended(Ok(finding.clone())),
             Some(Reported::Failed(failure)) => AskedStanding::Ended(Err(failure.clone())),

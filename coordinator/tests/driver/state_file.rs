@@ -9,7 +9,7 @@ use lockstep_core::time::Millis;
 use serde_json::{Value, json};
 
 use crate::hosts::Does;
-use crate::world::{self, World, environment};
+use crate::world::{self, World, environment, found};
 
 const SCHEMA: &str = include_str!("../../../deploy/schema/deployment-state.schema.json");
 
@@ -68,17 +68,11 @@ async fn the_file_is_kept_current() {
     let mut spec = world::spec();
     spec.deploy.state_file = Some(path.display().to_string());
     let summary = world.deploy_as(spec, "notes:1").await;
-    // The file follows the record: it is written after the transaction that a reader of the record sees.
     let read = || {
         let text = std::fs::read_to_string(&path).ok()?;
         serde_json::from_str::<Value>(&text).ok().filter(|state| state["lock"]["locked"] == false)
     };
-    let state = loop {
-        match read() {
-            Some(state) => break state,
-            None => tokio::task::yield_now().await,
-        }
-    };
+    let state = found(read).await;
     check(&state);
     assert_eq!(state["current_deployment"]["id"], summary.id.as_str());
     world.shut_down().await;

@@ -59,6 +59,19 @@ pub(crate) struct World {
     sessions: JoinSet<()>,
 }
 
+/// What `look` finds, as soon as it does: files follow the record.
+pub(crate) async fn found<T>(look: impl Fn() -> Option<T>) -> T {
+    let wait = async {
+        loop {
+            match look() {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    tokio::time::timeout(LIMIT, wait).await.expect("it is there in the end")
+}
+
 pub(crate) fn host_id() -> HostId {
     "host_01JBQR2KXYZ987654321012345".parse().expect("a host's id")
 }
