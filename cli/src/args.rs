@@ -1,0 +1,255 @@
+//! What can be typed. The comments are the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
+///
+/// ENV is an environment of the deployment.yml here (production), or <app>/<env> from anywhere.
+/// DEP is a deployment's id, a unique beginning of it, @open or @last.
+#[derive(Debug, Parser)]
+#[command(name = "lockstep", version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// How answers are written.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub output: Format,
+
+    /// The directory of the operator's credential.
+    #[arg(long, global = true, env = "LOCKSTEP_CREDENTIAL", hide_env_values = true, value_name = "DIR")]
+    pub credential: Option<PathBuf>,
+
+    /// The coordinator, if not the one of the credential.
+    #[arg(long, global = true, env = "LOCKSTEP_COORDINATOR", value_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lockstep plan production --image notes:1.0.0      what would happen
+  lockstep deploy production --image notes:1.0.0    make it so
+  lockstep rollback production                      the last release that was verified good
+  lockstep status production                        how things stand
+
+Exit codes: 0 done · 1 failed and rolled back · 2 usage · 3 refused before anything started · 4 locked · 5 unreachable · 6 stuck";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show what a deployment would do; nothing happens
+    Plan(DeployArgs),
+    /// Deploy a release
+    Deploy(DeployArgs),
+    /// Give the traffic back to an earlier release
+    Rollback(RollbackArgs),
+    /// Unwind the open deployment
+    Cancel { env: String },
+    /// Try the undo of a stuck deployment again
+    Resolve {
+        dep: String,
+        #[arg(long, required = true)]
+        retry: bool,
+    },
+    /// How things stand
+    Status { env: Option<String> },
+    /// Earlier deployments, newest first
+    History {
+        env: String,
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// One deployment, whole
+    Show {
+        dep: String,
+        #[arg(long)]
+        env: Option<String>,
+    },
+    /// Follow a deployment until it ends
+    Watch {
+        dep: String,
+        #[arg(long)]
+        env: Option<String>,
+    },
+    /// What the live release prints, or what a deployment did
+    Logs(LogsArgs),
+    /// Who may deploy, and when
+    #[command(subcommand)]
+    Lock(LockCommand),
+    /// Secrets of an environment: names and fingerprints, never values
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Environments
+    #[command(subcommand)]
+    Env(EnvCommand),
+    /// Hosts
+    #[command(subcommand)]
+    Host(HostCommand),
+    /// Operators
+    #[command(subcommand)]
+    Operator(OperatorCommand),
+    /// The record in other forms
+    #[command(subcommand)]
+    State(StateCommand),
+    /// Become an operator with a one-time token, read from standard input
+    Login,
+    /// Print a completion script for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
+pub struct DeployArgs {
+    pub env: String,
+    /// The image, as the host's Docker knows it; otherwise the tag of the commit at HEAD.
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Run exactly the plan with this hash, or nothing.
+    #[arg(long, value_name = "HASH")]
+    pub plan: Option<String>,
+    /// The same as `plan`.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait for so long while somebody else deploys.
+    #[arg(long, value_name = "DURATION")]
+    pub wait_lock: Option<String>,
+    /// Do not follow the deployment.
+    #[arg(long)]
+    pub detach: bool,
+    /// Deploy from a branch that is not the environment's.
+    #[arg(long)]
+    pub allow_branch: bool,
+    /// The commit, where the image has no label that says it.
+    #[arg(long)]
+    pub commit: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    pub env: String,
+    /// The deployment to go back to; otherwise the last that was verified good.
+    #[arg(long, value_name = "DEP")]
+    pub to: Option<String>,
+    /// Show the plan; nothing happens.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogsArgs {
+    pub env: String,
+    /// A deployment's log instead of the live release's output.
+    #[arg(long, value_name = "DEP")]
+    pub deployment: Option<String>,
+    /// One step of that deployment.
+    #[arg(long, value_name = "STEP")]
+    pub step: Option<String>,
+    #[arg(long)]
+    pub process: Option<String>,
+    #[arg(long, default_value_t = 100)]
+    pub tail: u32,
+    /// Go on as lines come.
+    #[arg(long, short)]
+    pub follow: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LockCommand {
+    /// Who has it, since when, until when
+    Status { env: String },
+    /// No deployments until the time is over
+    Freeze {
+        env: String,
+        #[arg(long)]
+        reason: String,
+        /// As in 2h or 3d.
+        #[arg(long, value_name = "DURATION")]
+        r#for: String,
+    },
+    /// Deployments again
+    Thaw { env: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Make the environment's .env file the newest version
+    Import {
+        env: String,
+    },
+    /// Set one, read from standard input
+    Set {
+        env: String,
+        name: String,
+    },
+    List {
+        env: String,
+    },
+    /// What an import would change
+    Diff {
+        env: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    List,
+    /// The declaration as recorded
+    Show {
+        env: String,
+    },
+    /// Check deployment.yml and the .env file; nothing happens
+    Check {
+        env: String,
+    },
+    /// Forget an environment that is not deployed to any more
+    Remove {
+        env: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    List,
+    /// A one-time token with which a host joins
+    Token {
+        #[arg(long)]
+        name: Option<String>,
+        /// app, lb, db; otherwise all.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    Remove {
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum OperatorCommand {
+    /// A one-time token for a new operator
+    Add {
+        name: String,
+        /// `*`, `<app>/*` or `<app>/<env>`.
+        #[arg(long, default_value = "*")]
+        env: String,
+        /// read, deploy or admin.
+        #[arg(long, default_value = "deploy")]
+        role: String,
+    },
+    List,
+    Revoke {
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// The record as deployment-state.json
+    Export { env: String },
+}

@@ -1,0 +1,72 @@
+//! The commands, one file for each noun or verb.
+
+pub mod deploy;
+pub mod environments;
+pub mod people;
+pub mod status;
+pub mod watch;
+
+use lockstep_core::stored::Kept;
+use lockstep_proto::wire::Document;
+
+use crate::args::{
+    Arguments, Command, EnvCommand, HostCommand, LockCommand, OperatorCommand, SecretCommand, StateCommand,
+};
+use crate::context::Context;
+use crate::failure::{Failure, Kind, Result};
+
+/// Carries out what was typed.
+///
+/// # Errors
+/// When it does not succeed.
+pub async fn run(arguments: Arguments) -> Result<()> {
+    let context = Context::new(&arguments)?;
+    match arguments.command {
+        Command::Plan(args) => deploy::plan(&context, &args).await,
+        Command::Deploy(args) if args.dry_run => deploy::plan(&context, &args).await,
+        Command::Deploy(args) => deploy::deploy(&context, &args).await,
+        Command::Rollback(args) => deploy::rollback(&context, &args).await,
+        Command::Cancel { env } => deploy::cancel(&context, &env).await,
+        Command::Resolve { dep, retry: _ } => deploy::resolve(&context, dep).await,
+        Command::Status { env } => status::status(&context, env.as_deref()).await,
+        Command::History { env, limit } => status::history(&context, &env, limit).await,
+        Command::Show { dep, env } => status::show(&context, dep, env.as_deref()).await,
+        Command::Watch { dep, env } => watch::watch(&context, dep, env.as_deref()).await,
+        Command::Logs(args) => environments::logs(&context, &args).await,
+        Command::Lock(LockCommand::Status { env }) => environments::lock_status(&context, &env).await,
+        Command::Lock(LockCommand::Freeze { env, reason, r#for }) => {
+            environments::freeze(&context, &env, reason, &r#for).await
+        }
+        Command::Lock(LockCommand::Thaw { env }) => environments::thaw(&context, &env).await,
+        Command::Secret(SecretCommand::Import { env }) => environments::import(&context, &env).await,
+        Command::Secret(SecretCommand::Set { env, name }) => environments::set(&context, &env, name).await,
+        Command::Secret(SecretCommand::List { env }) => environments::secrets(&context, &env).await,
+        Command::Secret(SecretCommand::Diff { env }) => environments::diff(&context, &env).await,
+        Command::Env(EnvCommand::List) => environments::list(&context).await,
+        Command::Env(EnvCommand::Show { env }) => environments::show(&context, &env).await,
+        Command::Env(EnvCommand::Check { env }) => environments::check(&context, &env),
+        Command::Env(EnvCommand::Remove { env }) => environments::remove(&context, &env).await,
+        Command::Host(HostCommand::List) => people::hosts(&context).await,
+        Command::Host(HostCommand::Token { name, roles }) => people::host_token(&context, name, roles).await,
+        Command::Host(HostCommand::Remove { name }) => people::remove_host(&context, name).await,
+        Command::Operator(OperatorCommand::Add { name, env, role }) => {
+            people::add_operator(&context, name, env, role).await
+        }
+        Command::Operator(OperatorCommand::List) => people::operators(&context).await,
+        Command::Operator(OperatorCommand::Revoke { name }) => people::revoke(&context, name).await,
+        Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
+        Command::Login => people::login(&context).await,
+        Command::Completions { shell } => people::completions(shell),
+    }
+}
+
+/// Reads a document of an answer.
+fn read<T: Kept>(document: Option<&Document>) -> Result<T> {
+    lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
+        Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
+    })
+}
+
+fn read_all<T: Kept>(documents: &[Document]) -> Result<Vec<T>> {
+    documents.iter().map(|document| read(Some(document))).collect()
+}

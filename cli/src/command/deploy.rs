@@ -1,0 +1,210 @@
+//! Deployments: planned, started, followed, cancelled.
+
+use std::process::Command;
+use std::time::Duration;
+
+use lockstep_core::plan::{OnFailure, Plan, Undo};
+use lockstep_core::spec::ImageSource;
+use lockstep_core::time::Millis;
+use lockstep_proto::wire;
+use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_proto::wire::plan_request::What;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use super::environments::secrets_of;
+use super::people::said;
+use super::read;
+use super::watch::follow;
+use crate::args::{DeployArgs, RollbackArgs};
+use crate::context::{Context, client};
+use crate::deployment_yml::Declared;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{Tone, table};
+
+const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
+
+pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
+    let declared = context.declared(&args.env)?;
+    secrets_of(&declared)?;
+    let request = request(context, args, &declared)?;
+    let reply = context.control().await?.plan(request).await?.into_inner();
+    tell(context, &read(reply.plan.as_ref())?)
+}
+
+pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
+    let declared = context.declared(&args.env)?;
+    let secrets = secrets_of(&declared)?;
+    let request = request(context, args, &declared)?;
+    let mut control = context.control().await?;
+    if let Some(values) = secrets {
+        let environment = declared.spec.key.to_string();
+        let values = values.into_iter().collect();
+        control.import_secrets(wire::ImportSecretsRequest { environment, values, replace: true }).await?;
+    }
+    let hash = args.plan.clone().unwrap_or_default();
+    let start =
+        wire::StartRequest { plan: Some(request), hash, claim: String::new(), client: Some(client()) };
+    let started = start_or_wait(context, &mut control, start, args.wait_lock.as_deref()).await?;
+    context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
+    if args.detach {
+        return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
+    }
+    follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
+}
+
+pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
+    let environment = context.key(&args.env)?.to_string();
+    let to = args.to.clone().unwrap_or_default();
+    let request = wire::PlanRequest { environment, what: Some(What::Rollback(wire::RollbackAsk { to })) };
+    let mut control = context.control().await?;
+    if args.dry_run {
+        let reply = control.plan(request).await?.into_inner();
+        return tell(context, &read(reply.plan.as_ref())?);
+    }
+    let start = wire::StartRequest {
+        plan: Some(request),
+        hash: String::new(),
+        claim: String::new(),
+        client: Some(client()),
+    };
+    let started = control.start(start).await.map_err(|status| {
+        let failure = Failure::from(status);
+        if failure.kind == Kind::Locked {
+            return failure.next(format!(
+                "lockstep cancel {}: an open deployment is unwound, which gives the traffic back",
+                args.env
+            ));
+        }
+        failure
+    })?;
+    let started = started.into_inner();
+    let plan: Plan = read(started.plan.as_ref())?;
+    for warning in &plan.warnings {
+        context.output.line(warning)?;
+    }
+    follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
+}
+
+pub async fn cancel(context: &Context, env: &str) -> Result<()> {
+    let environment = context.key(env)?.to_string();
+    let deployment = wire::DeploymentRef { deployment: "@open".to_owned(), environment };
+    let request = wire::CancelRequest { deployment: Some(deployment) };
+    let done = context.control().await?.cancel(request).await?.into_inner();
+    said(context, &done)
+}
+
+pub async fn resolve(context: &Context, deployment: String) -> Result<()> {
+    let deployment = super::status::reference(context, deployment, None)?;
+    let request = wire::ResolveRequest { deployment: Some(deployment), how: "retry".to_owned() };
+    let done = context.control().await?.resolve(request).await?.into_inner();
+    said(context, &done)
+}
+
+async fn start_or_wait(
+    context: &Context,
+    control: &mut ControlClient<Channel>,
+    start: wire::StartRequest,
+    wait: Option<&str>,
+) -> Result<wire::StartReply> {
+    let wait =
+        wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let until = wait.map(|wait| Instant::now() + Duration::from_millis(wait.0));
+    let mut told = None;
+    loop {
+        let failure = match control.start(start.clone()).await {
+            Ok(started) => return Ok(started.into_inner()),
+            Err(status) => Failure::from(status),
+        };
+        let may_wait = until.is_some_and(|until| Instant::now() < until);
+        if failure.kind != Kind::Locked || !may_wait {
+            return Err(failure);
+        }
+        if told.as_ref() != Some(&failure.what) {
+            context.output.remark(&format!("waiting: {}", failure.what));
+            told = Some(failure.what);
+        }
+        tokio::time::sleep(LOCK_RETRY_EVERY).await;
+    }
+}
+
+fn request(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<wire::PlanRequest> {
+    let deploy = wire::DeployAsk {
+        spec: Some(wire::Document::of(&declared.spec)),
+        image: image(context, args, declared)?,
+        commit: args.commit.clone().unwrap_or_default(),
+        branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
+        allow_any_branch: args.allow_branch,
+    };
+    Ok(wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) })
+}
+
+/// The image that is meant: as typed, else the tag of the commit at HEAD.
+fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<String> {
+    if let Some(image) = &args.image {
+        return Ok(image.clone());
+    }
+    let repository = match &declared.spec.image {
+        ImageSource::Repository(repository) => repository,
+        ImageSource::Build { .. } => {
+            return Err(Failure::new(Kind::Refused, "`build:` comes with a later release of Lockstep")
+                .next("docker build, then lockstep deploy with --image"));
+        }
+    };
+    let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
+        Failure::new(Kind::Refused, "it is not said which image to deploy")
+            .why("this is no git checkout, so that there is no commit to take the tag from")
+            .next(format!("add --image {repository}:TAG"))
+    })?;
+    if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
+        return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
+            .why(format!("{repository}:{commit} would not have them"))
+            .next("commit them, or name the image with --image"));
+    }
+    let image = format!("{repository}:{commit}");
+    context.output.line(&format!("image {image}, by the commit at HEAD"))?;
+    Ok(image)
+}
+
+/// What git says of the current directory; nothing where there is no git or no checkout.
+fn git(context: &Context, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).current_dir(context.directory()).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The plan as an operator reads it before it runs.
+fn tell(context: &Context, plan: &Plan) -> Result<()> {
+    let output = context.output;
+    output.json(plan)?;
+    output.line(&format!("{}  {}", output.toned(Tone::Strong, &plan.operation.to_string()), plan.key))?;
+    output.line(&format!("plan {}", plan.hash))?;
+    let mut rows = Vec::new();
+    for (number, wave) in plan.waves.iter().enumerate() {
+        for step in &wave.steps {
+            let usual = step.usual.map(|usual| format!("~{usual}")).unwrap_or_default();
+            rows.push(vec![
+                format!("  {}", number + 1),
+                step.id.to_string(),
+                step.action.name().to_owned(),
+                step.host_name.to_string(),
+                usual,
+                step.change.clone(),
+            ]);
+        }
+    }
+    table(&rows).iter().try_for_each(|row| output.line(row))?;
+    output.line("on failure, newest first:")?;
+    for step in
+        plan.steps().filter(|step| step.on_failure == OnFailure::Unwind).collect::<Vec<_>>().iter().rev()
+    {
+        if let Undo::By { change, .. } = &step.undo {
+            output.line(&format!("  {}  {change}", step.id))?;
+        }
+    }
+    for omission in &plan.omitted {
+        output.line(&format!("no {}: {}", omission.what, omission.because))?;
+    }
+    plan.warnings
+        .iter()
+        .try_for_each(|warning| output.line(&format!("{} {warning}", output.toned(Tone::Bad, "note:"))))
+}

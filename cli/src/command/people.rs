@@ -1,0 +1,110 @@
+//! Hosts, operators, and oneself.
+
+use clap::CommandFactory;
+use lockstep_core::record::{HostStatus, Presence};
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire;
+use serde_json::json;
+
+use super::read_all;
+use crate::args::Arguments;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::table;
+
+pub async fn login(context: &Context) -> Result<()> {
+    let name = context.join().await?;
+    context.output.json(&json!({ "operator": name }))?;
+    context.output.line(&format!("you are the operator {name}"))
+}
+
+/// # Errors
+/// Never: a script is printed.
+pub fn completions(shell: clap_complete::Shell) -> Result<()> {
+    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut std::io::stdout());
+    Ok(())
+}
+
+pub async fn hosts(context: &Context) -> Result<()> {
+    let reply = context.control().await?.list_hosts(wire::ListRequest {}).await?.into_inner();
+    let hosts: Vec<HostStatus> = read_all(&reply.hosts)?;
+    context.output.json(&hosts)?;
+    let mut rows = vec![["host", "address", "roles", "agent", "version"].map(ToOwned::to_owned).to_vec()];
+    for status in hosts {
+        let roles: Vec<String> =
+            status.host.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        let presence = match status.presence {
+            Presence::Connected => "connected",
+            Presence::Absent => "absent",
+        };
+        rows.push(vec![
+            status.host.name.to_string(),
+            status.host.address,
+            roles.join(","),
+            presence.to_owned(),
+            status.agent_version.unwrap_or_default(),
+        ]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<String>) -> Result<()> {
+    let request = wire::HostTokenRequest { name: name.unwrap_or_default(), roles };
+    let reply = context.control().await?.create_host_token(request).await?.into_inner();
+    token(context, &reply, "lockstep-agent join --coordinator HOST:PORT")
+}
+
+fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
+    context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
+    context.output.line(&reply.token)?;
+    context.output.line(&format!(
+        "good once, until {}; give it on standard input to: {command}",
+        Timestamp(reply.expires_ms)
+    ))
+}
+
+pub async fn remove_host(context: &Context, host: String) -> Result<()> {
+    let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
+    said(context, &done)
+}
+
+pub async fn add_operator(context: &Context, name: String, environments: String, role: String) -> Result<()> {
+    let request = wire::AddOperatorRequest { name, environments, role };
+    let reply = context.control().await?.add_operator(request).await?.into_inner();
+    token(context, &reply, "lockstep login --coordinator HOST:PORT")
+}
+
+pub async fn operators(context: &Context) -> Result<()> {
+    let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
+    let records: Vec<_> = reply
+        .operators
+        .iter()
+        .map(|operator| {
+            json!({ "name": operator.name, "environments": operator.environments, "role": operator.role,
+                    "certificate_expires_ms": operator.certificate_expires_ms, "revoked": operator.revoked })
+        })
+        .collect();
+    context.output.json(&records)?;
+    let mut rows =
+        vec![["operator", "environments", "role", "certificate until"].map(ToOwned::to_owned).to_vec()];
+    for operator in reply.operators {
+        let until = if operator.revoked {
+            "revoked".to_owned()
+        } else {
+            Timestamp(operator.certificate_expires_ms).to_string()
+        };
+        rows.push(vec![operator.name, operator.environments, operator.role, until]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+pub async fn revoke(context: &Context, name: String) -> Result<()> {
+    let done = context.control().await?.revoke_operator(wire::OperatorRef { name }).await?.into_inner();
+    said(context, &done)
+}
+
+/// What the coordinator says that it did.
+pub(super) fn said(context: &Context, done: &wire::Done) -> Result<()> {
+    context.output.json(&json!({ "said": done.said }))?;
+    context.output.line(&done.said)
+}

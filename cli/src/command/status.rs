@@ -1,0 +1,167 @@
+//! How things stand, and how they stood.
+
+use lockstep_core::health::Health;
+use lockstep_core::journal::{Direction, Entry};
+use lockstep_core::plan::Plan;
+use lockstep_core::record::{EnvironmentStatus, OpenStatus, Summary, TrafficMoved};
+use lockstep_proto::wire;
+use serde_json::json;
+
+use super::{read, read_all};
+use crate::context::{Context, environment_ref};
+use crate::failure::Result;
+use crate::output::{Tone, table};
+
+pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
+    let request = match env {
+        Some(env) => environment_ref(&context.key(env)?, 0),
+        None => wire::EnvironmentRef::default(),
+    };
+    let reply = context.control().await?.status(request).await?.into_inner();
+    let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
+    context.output.json(&environments)?;
+    if environments.is_empty() {
+        context.output.line("nothing has been deployed yet: lockstep deploy ENV")?;
+    }
+    environments.iter().try_for_each(|environment| one(context, environment))
+}
+
+fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
+    let output = context.output;
+    output.line(&format!("{}  {}", output.toned(Tone::Strong, &status.key.to_string()), status.url))?;
+    match &status.live {
+        None => output.line("  live      nothing yet")?,
+        Some(live) => {
+            output.line(&format!(
+                "  live      {} ({}) in {} since {}",
+                live.release.image,
+                live.release.version(),
+                live.slot,
+                live.since
+            ))?;
+        }
+    }
+    for host in &status.hosts {
+        for instance in &host.instances {
+            let tone = if instance.health == Health::Healthy { Tone::Good } else { Tone::Bad };
+            output.line(&format!(
+                "  instance  {}  {}",
+                instance.container,
+                output.toned(tone, &instance.health.to_string())
+            ))?;
+        }
+    }
+    if let Some(open) = &status.open {
+        one_open(context, open)?;
+    } else if let Some(ready) = &status.rollback {
+        let takes = ready
+            .takes
+            .map_or_else(|| "it would be started first".to_owned(), |takes| format!("about {takes}"));
+        output.line(&format!(
+            "  rollback  to {}, {takes}: lockstep rollback {}",
+            ready.release.image, status.key
+        ))?;
+    }
+    if let Some(last) = &status.last {
+        let verdict = last.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
+        output.line(&format!("  last      {} {} {verdict}", last.id, last.release.image))?;
+    }
+    status
+        .drift
+        .iter()
+        .try_for_each(|drift| output.line(&format!("  {}     {drift}", output.toned(Tone::Bad, "drift"))))
+}
+
+fn one_open(context: &Context, status: &OpenStatus) -> Result<()> {
+    let output = context.output;
+    let open = &status.open;
+    let way = match status.direction {
+        Direction::Do => "deploys",
+        Direction::Undo => "is being unwound",
+    };
+    let what = open.deployment().map_or_else(|| "frozen".to_owned(), |id| format!("{id} {way}"));
+    output.line(&format!(
+        "  open      {what}, by {} since {}, until {} at most · {} of {} steps",
+        open.by, open.since, open.until, status.steps_done, status.steps_all
+    ))?;
+    for step in &status.running {
+        let usual = step.usual.map(|usual| format!(", usually {usual}")).unwrap_or_default();
+        output.line(&format!("  step      {} on {} since {}{usual}", step.name, step.host, step.since))?;
+        if let Some(tail) = &step.tail {
+            output.line(&format!("            {}", output.toned(Tone::Quiet, tail)))?;
+        }
+    }
+    if let Some(failure) = &status.failure {
+        output.line(&format!("  failed    {}: {}", failure.step, failure.failure.what))?;
+    }
+    if open.deployment().is_some() {
+        let cost = match status.traffic_moved {
+            TrafficMoved::NotYet => "traffic untouched",
+            TrafficMoved::Moved => "traffic goes back to the release before",
+        };
+        output.line(&format!("  now       lockstep watch @open · lockstep cancel: {cost}"))?;
+    }
+    Ok(())
+}
+
+pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
+    let request = environment_ref(&context.key(env)?, limit);
+    let reply = context.control().await?.history(request).await?.into_inner();
+    let summaries: Vec<Summary> = read_all(&reply.deployments)?;
+    context.output.json(&summaries)?;
+    let mut rows = vec![["deployment", "release", "by", "at", "took", ""].map(ToOwned::to_owned).to_vec()];
+    for summary in summaries {
+        rows.push(vec![
+            summary.id.to_string(),
+            summary.release.image.clone(),
+            summary.operator.to_string(),
+            summary.opened_at.to_string(),
+            summary.ended_at.map(|ended| ended.since(summary.opened_at).to_string()).unwrap_or_default(),
+            summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string()),
+        ]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> Result<()> {
+    let request = reference(context, deployment, env)?;
+    let reply = context.control().await?.show(request).await?.into_inner();
+    let summary: Option<Summary> = reply.summary.as_ref().map(|summary| read(Some(summary))).transpose()?;
+    let plan: Plan = read(reply.plan.as_ref())?;
+    let entries: Vec<Entry> = read_all(&reply.entries)?;
+    context.output.json(&json!({ "summary": summary, "plan": plan, "journal": entries }))?;
+    if let Some(summary) = &summary {
+        super::watch::receipt(context, summary)?;
+    }
+    entries.iter().try_for_each(|entry| {
+        context.output.line(&format!("  {} {}", entry.at, super::watch::told(&plan, entry)))
+    })
+}
+
+/// A deployment as typed, with the environment that `@open` and `@last` need.
+pub(super) fn reference(
+    context: &Context,
+    deployment: String,
+    env: Option<&str>,
+) -> Result<wire::DeploymentRef> {
+    let environment = match env {
+        Some(env) => context.key(env)?.to_string(),
+        // Where the project has one environment, there is nothing to choose.
+        None if deployment.starts_with('@') => {
+            let project = context.project()?;
+            let mut environments = project.environments();
+            match (environments.next(), environments.next()) {
+                (Some(only), None) => context.key(only.as_str())?.to_string(),
+                (Some(_) | None, _) => {
+                    return Err(crate::failure::Failure::new(
+                        crate::failure::Kind::Usage,
+                        format!("{deployment} of which environment?"),
+                    )
+                    .next("add --env ENV"));
+                }
+            }
+        }
+        None => String::new(),
+    };
+    Ok(wire::DeploymentRef { deployment, environment })
+}

@@ -1,0 +1,210 @@
+//! A deployment as it goes, and its receipt.
+
+use std::time::Duration;
+
+use lockstep_core::journal::{Direction, Entry, Event};
+use lockstep_core::plan::Plan;
+use lockstep_core::record::{Summary, Verdict};
+use lockstep_proto::wire;
+use lockstep_proto::wire::watch_event::Event as Watched;
+use tokio::time::Instant;
+
+use super::read;
+use super::status::reference;
+use crate::context::Context;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{Tone, thousands};
+
+/// How long a broken connection is dialled again before the command gives up; the deployment goes on.
+const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
+
+const RECONNECT_EVERY: Duration = Duration::from_millis(500);
+
+/// Follows a deployment that is named.
+///
+/// # Errors
+/// As [`follow`].
+pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> Result<()> {
+    let reference = reference(context, deployment, env)?;
+    follow(context, reference).await
+}
+
+/// Follows a deployment until it ends; a lost connection is taken up where it broke, and an interrupt
+/// ends the watching and not the deployment.
+///
+/// # Errors
+/// When it was rolled back or is stuck, or the coordinator stays away.
+pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result<()> {
+    let mut seen = Seen { plan: None, last_seq: 0, broken_since: None };
+    let name = reference.deployment.clone();
+    tokio::select! {
+        ended = seen.until_end(context, reference) => ended,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(|error| Failure::new(Kind::Usage, "no interrupt can be heard").why(error.to_string()))?;
+            context.output.remark(&format!("\nthe deployment goes on: lockstep watch {name}, or lockstep cancel ENV"));
+            Ok(())
+        }
+    }
+}
+
+struct Seen {
+    plan: Option<Plan>,
+    last_seq: u32,
+    broken_since: Option<Instant>,
+}
+
+impl Seen {
+    async fn until_end(&mut self, context: &Context, reference: wire::DeploymentRef) -> Result<()> {
+        loop {
+            match self.once(context, &reference).await {
+                Ok(Some(summary)) => return end(context, &summary),
+                Ok(None) => {}
+                Err(failure) if failure.kind != Kind::Unreachable => return Err(failure),
+                Err(failure) => {
+                    let since = *self.broken_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > RECONNECT_LIMIT {
+                        return Err(failure.next(format!(
+                            "the deployment goes on: lockstep watch {}",
+                            reference.deployment
+                        )));
+                    }
+                }
+            }
+            tokio::time::sleep(RECONNECT_EVERY).await;
+        }
+    }
+
+    async fn once(&mut self, context: &Context, reference: &wire::DeploymentRef) -> Result<Option<Summary>> {
+        let request = wire::WatchRequest { deployment: Some(reference.clone()), after_seq: self.last_seq };
+        let mut events = context.control().await?.watch(request).await?.into_inner();
+        while let Some(event) = events.message().await? {
+            self.broken_since = None;
+            match event.event {
+                Some(Watched::Plan(plan)) => self.plan = Some(read(Some(&plan))?),
+                Some(Watched::Entry(entry)) => {
+                    let entry: Entry = read(Some(&entry))?;
+                    self.last_seq = entry.seq;
+                    self.tell(context, &entry)?;
+                }
+                Some(Watched::Summary(summary)) => return Ok(Some(read(Some(&summary))?)),
+                Some(Watched::Progress(_)) | None => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn tell(&self, context: &Context, entry: &Entry) -> Result<()> {
+        context.output.json(entry)?;
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let line = told(plan, entry);
+        let tone = match &entry.event {
+            Event::Done { .. } | Event::Ended { verdict: Verdict::Succeeded } => Tone::Good,
+            Event::Failed { .. } | Event::Stuck { .. } | Event::Turned { .. } => Tone::Bad,
+            Event::Taken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Ended { .. } => {
+                Tone::Quiet
+            }
+        };
+        context.output.line(&format!("  {}", context.output.toned(tone, &line)))
+    }
+}
+
+/// An entry in words.
+pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
+    let step = |step: &lockstep_core::id::StepId, direction: &Direction| {
+        let found = plan.step(*step);
+        let name = found.map_or("step", |step| step.action.name());
+        let host = found.map(|step| step.host_name.to_string()).unwrap_or_default();
+        let way = match direction {
+            Direction::Do => "",
+            Direction::Undo => "undo ",
+        };
+        format!("{step:4} {way}{name:10} {host}")
+    };
+    match &entry.event {
+        Event::Taken { by } => format!("· {by} drives"),
+        Event::Begun { step: id, direction } => format!("▸ {}", step(id, direction)),
+        Event::Done { step: id, direction, finding } => {
+            format!("✓ {}  {}", step(id, direction), finding.said)
+        }
+        Event::Failed { step: id, direction, failure } => {
+            format!("✗ {}  {}", step(id, direction), failure.what)
+        }
+        Event::Turned { .. } => "· taking it back, newest first".to_owned(),
+        Event::Stuck { step: id, failure } => format!("✗ stuck at {id}: {}", failure.what),
+        Event::Resumed { by } => format!("· {by} wants it tried again"),
+        Event::Ended { verdict } => format!("· {verdict}"),
+    }
+}
+
+fn end(context: &Context, summary: &Summary) -> Result<()> {
+    receipt(context, summary)?;
+    context.output.json(summary)?;
+    match summary.verdict {
+        Some(Verdict::Succeeded) => Ok(()),
+        Some(Verdict::RolledBack) => Err(failed(summary)),
+        None => Err(Failure::new(Kind::Stuck, format!("{} is stuck", summary.id))
+            .why("an undo failed; traffic is where it was healthy, and the environment stays locked")
+            .next(format!("mend what is named above, then: lockstep resolve {} --retry", summary.id))),
+    }
+}
+
+fn failed(summary: &Summary) -> Failure {
+    let failure =
+        Failure::new(Kind::RolledBack, format!("{} failed and was rolled back", summary.release.image));
+    let Some(step) = &summary.failure else { return failure };
+    let mut why = format!("{}: {}", step.step, step.failure.what);
+    if let Some(because) = &step.failure.why {
+        why.push_str(&format!("\n       {because}"));
+    }
+    for probe in &step.failure.probes {
+        why.push_str(&format!("\n       probe: {probe}"));
+    }
+    for line in &step.failure.tail {
+        why.push_str(&format!("\n       | {line}"));
+    }
+    let next = step.failure.next.clone().unwrap_or_else(|| format!("lockstep show {}", summary.id));
+    failure.why(why).next(next)
+}
+
+/// The figures that a deployment ends with; also for the summary of a CI run.
+pub(super) fn receipt(context: &Context, summary: &Summary) -> Result<()> {
+    let mut parts = Vec::new();
+    if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
+        parts.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
+    }
+    if let (Some(before), Some(after)) = (summary.schema_before, summary.schema_after) {
+        parts.push(if before == after {
+            format!("schema {after}")
+        } else {
+            format!("schema {before} → {after}")
+        });
+    }
+    if summary.receipt.snapshot.is_some() {
+        parts.push("snapshot verified".to_owned());
+    }
+    if let Some(took) = summary.receipt.switch_took {
+        parts.push(format!("switched in {took}"));
+    }
+    let took =
+        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
+    let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
+    let text = format!("{} {verdict}{took} · {}", summary.release.image, parts.join(" · "));
+    let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
+    context.output.line(&context.output.toned(tone, &text))?;
+    write_step_summary(context, &text);
+    Ok(())
+}
+
+/// Where GitHub Actions shows it; that it cannot be written does not change how the deployment ended.
+fn write_step_summary(context: &Context, text: &str) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
+    let written = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{text}"));
+    if let Err(error) = written {
+        context.output.remark(&format!("the step summary cannot be written: {error}"));
+    }
+}

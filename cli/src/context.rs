@@ -1,0 +1,143 @@
+//! Where a command runs: the project, the credential, the coordinator.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_proto::{dial, wire};
+use tonic::transport::Channel;
+
+use crate::args::Arguments;
+use crate::credential;
+use crate::deployment_yml::{Declared, Project};
+use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
+
+/// A message carries a plan or a step's log.
+const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+pub struct Context {
+    pub output: Output,
+    directory: PathBuf,
+    credential: PathBuf,
+    coordinator: Option<String>,
+}
+
+impl Context {
+    /// # Errors
+    /// When the current directory or the home is unknown.
+    pub fn new(arguments: &Arguments) -> Result<Self> {
+        let directory = std::env::current_dir().map_err(|error| {
+            Failure::new(Kind::Usage, "the current directory is gone").why(error.to_string())
+        })?;
+        let credential = match &arguments.credential {
+            Some(directory) => directory.clone(),
+            None => std::env::home_dir()
+                .ok_or_else(|| {
+                    Failure::new(Kind::Usage, "there is no home directory").next("set LOCKSTEP_CREDENTIAL")
+                })?
+                .join(".config/lockstep"),
+        };
+        Ok(Self {
+            output: Output::new(arguments.output),
+            directory,
+            credential,
+            coordinator: arguments.coordinator.clone(),
+        })
+    }
+
+    /// The coordinator's API, as the operator.
+    ///
+    /// # Errors
+    /// When there is no credential, or the coordinator cannot be reached.
+    pub async fn control(&self) -> Result<ControlClient<Channel>> {
+        let (credential, address) = credential::load(&self.credential)?;
+        let address = self.coordinator.clone().unwrap_or(address);
+        let channel = dial::connect(&address, &credential).await?;
+        Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// Becomes an operator: the token comes from standard input, so that no history has it.
+    ///
+    /// # Errors
+    /// When the token is refused.
+    pub async fn join(&self) -> Result<String> {
+        let address = self.coordinator.clone().ok_or_else(|| {
+            Failure::new(Kind::Usage, "it is not said where the coordinator is")
+                .next("lockstep login --coordinator HOST:PORT")
+        })?;
+        let token = read_input()?;
+        let joined = dial::join(&address, token.trim(), "", "").await?;
+        credential::save(&self.credential, &joined, &address)?;
+        Ok(joined.identity)
+    }
+
+    /// The project of the current directory.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn project(&self) -> Result<Project> {
+        Ok(Project::find(&self.directory)?)
+    }
+
+    /// The project's environment of this name, which may be written as `<app>/<env>`.
+    ///
+    /// # Errors
+    /// When it is not declared here.
+    pub fn declared(&self, name: &str) -> Result<Declared> {
+        let project = self.project()?;
+        let own = match name.split_once('/') {
+            Some((application, own)) if application == project.application().as_str() => own,
+            Some((application, _)) => {
+                return Err(Failure::new(
+                    Kind::Refused,
+                    format!("this is the project of {}, not of {application}", project.application()),
+                )
+                .next(format!("go to the project of {application}")));
+            }
+            None => name,
+        };
+        Ok(project.environment(own)?)
+    }
+
+    /// The key of an environment, from its name here or from `<app>/<env>` anywhere.
+    ///
+    /// # Errors
+    /// When neither says which it is.
+    pub fn key(&self, name: &str) -> Result<EnvironmentKey> {
+        if name.contains('/') {
+            return name.parse().map_err(|error| Failure::new(Kind::Usage, format!("{error}")));
+        }
+        let project = self.project()?;
+        // An environment that the file has lost may still be looked at; a typing mistake is answered.
+        Ok(project.environment(name)?.spec.key)
+    }
+
+    /// The current directory, for what concerns the source.
+    pub fn directory(&self) -> &std::path::Path {
+        &self.directory
+    }
+}
+
+/// All of standard input.
+///
+/// # Errors
+/// When it is not text.
+pub fn read_input() -> Result<String> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
+    Ok(text)
+}
+
+/// Who asks, as the lock shows it.
+pub fn client() -> wire::Client {
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    wire::Client { hostname, pid: std::process::id() }
+}
+
+pub fn environment_ref(key: &EnvironmentKey, limit: u32) -> wire::EnvironmentRef {
+    wire::EnvironmentRef { environment: key.to_string(), limit }
+}

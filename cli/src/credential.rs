@@ -1,0 +1,86 @@
+//! The operator's credential: a directory that only the operator reads.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use lockstep_proto::dial::{Credential, Joined};
+
+const KEY: &str = "key.pem";
+const CERTIFICATE: &str = "certificate.pem";
+const AUTHORITY: &str = "authority.pem";
+const COORDINATOR: &str = "coordinator";
+
+#[derive(Debug, thiserror::Error)]
+pub enum CredentialError {
+    #[error("there is no credential in {directory}")]
+    None { directory: PathBuf },
+    #[error("{path} can be read by others")]
+    Open { path: PathBuf },
+    #[error("{path} cannot be read")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} cannot be written")]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Reads the credential and the address that goes with it.
+///
+/// # Errors
+/// When there is none, or others can read its key.
+pub fn load(directory: &Path) -> Result<(Credential, String), CredentialError> {
+    let key = directory.join(KEY);
+    let mode = match fs::metadata(&key) {
+        Ok(metadata) => metadata.mode(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(CredentialError::None { directory: directory.to_owned() });
+        }
+        Err(source) => return Err(CredentialError::Read { path: key, source }),
+    };
+    if mode & 0o077 != 0 {
+        return Err(CredentialError::Open { path: key });
+    }
+    let read = |name: &str| {
+        let path = directory.join(name);
+        fs::read_to_string(&path).map_err(|source| CredentialError::Read { path, source })
+    };
+    let credential =
+        Credential { key: read(KEY)?, certificate: read(CERTIFICATE)?, authority: read(AUTHORITY)? };
+    Ok((credential, read(COORDINATOR)?.trim().to_owned()))
+}
+
+/// Keeps what joining gave.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save(directory: &Path, joined: &Joined, coordinator: &str) -> Result<(), CredentialError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| CredentialError::Write { path: directory.to_owned(), source })?;
+    let Credential { key, certificate, authority } = &joined.credential;
+    for (name, text) in [(KEY, key), (CERTIFICATE, certificate), (AUTHORITY, authority)] {
+        write(&directory.join(name), text)?;
+    }
+    write(&directory.join(COORDINATOR), coordinator)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), CredentialError> {
+    let written = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|source| CredentialError::Write { path: path.to_owned(), source })
+}

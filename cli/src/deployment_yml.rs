@@ -1,0 +1,408 @@
+//! `deployment.yml`: as typed here, as meant in [`lockstep_core::spec`].
+//!
+//! An environment may override any top-level key; maps are merged, everything else is replaced. What a
+//! later release of Lockstep will know is refused in words, and not as an unknown key.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, ProcessName};
+use lockstep_core::spec::check::{Problem, check};
+use lockstep_core::spec::{
+    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
+    SnapshotSpec, Standby, TrafficSpec, Volume, VolumeAccess,
+};
+use lockstep_core::time::Millis;
+
+mod typed;
+
+use typed::{File, Image, Keys, Process};
+
+/// Where the file is looked for, from the directory in which the command runs.
+const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
+
+/// A project: the file as typed.
+#[derive(Debug)]
+pub struct Project {
+    path: PathBuf,
+    file: File,
+}
+
+/// One environment of it, as meant.
+#[derive(Debug)]
+pub struct Declared {
+    pub spec: EnvironmentSpec,
+    /// Where its secrets are; whether the file is there is another question.
+    pub env_file: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DeclarationError {
+    #[error("there is no deployment.yml")]
+    Missing { looked_in: PathBuf },
+    #[error("{path} cannot be read")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// What the parser says, with the line underlined.
+    #[error("{path} is not a declaration")]
+    Parse { path: PathBuf, diagnostic: String, nearest: Option<String> },
+    #[error("{path} has no environment {wanted}")]
+    NoEnvironment { path: PathBuf, wanted: String, known: Vec<String>, nearest: Option<String> },
+    #[error("{path} declares what cannot be deployed")]
+    Problems { path: PathBuf, problems: Vec<Problem> },
+}
+
+impl Project {
+    /// The project of `directory`.
+    ///
+    /// # Errors
+    /// When there is no file, or it is not one.
+    pub fn find(directory: &Path) -> Result<Self, DeclarationError> {
+        let there = PLACES.iter().map(|place| directory.join(place)).find(|path| path.is_file());
+        let path = there.ok_or_else(|| DeclarationError::Missing { looked_in: directory.to_owned() })?;
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| DeclarationError::Read { path: path.clone(), source })?;
+        Self::read(path, &text)
+    }
+
+    fn read(path: PathBuf, text: &str) -> Result<Self, DeclarationError> {
+        match serde_saphyr::from_str(text) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => {
+                let diagnostic = error.to_string();
+                let nearest = nearest_key(&diagnostic);
+                Err(DeclarationError::Parse { path, diagnostic, nearest })
+            }
+        }
+    }
+
+    pub fn application(&self) -> &ApplicationName {
+        &self.file.app
+    }
+
+    pub fn environments(&self) -> impl Iterator<Item = &EnvironmentName> {
+        self.file.environments.keys()
+    }
+
+    /// One environment, checked.
+    ///
+    /// # Errors
+    /// When it is not declared, or cannot be deployed as declared.
+    pub fn environment(&self, name: &str) -> Result<Declared, DeclarationError> {
+        let found = self.file.environments.iter().find(|(there, _)| there.as_str() == name);
+        let Some((name, own)) = found else {
+            let known: Vec<String> = self.environments().map(ToString::to_string).collect();
+            let nearest = nearest(name, known.iter().map(String::as_str));
+            return Err(DeclarationError::NoEnvironment {
+                path: self.path.clone(),
+                wanted: name.to_owned(),
+                known,
+                nearest,
+            });
+        };
+        let keys = own.clone().over(self.file.keys.clone());
+        let folder = self.path.parent().unwrap_or(Path::new(".")).to_owned();
+        let env_file = folder.join(keys.env_file.clone().unwrap_or_else(|| format!(".env.{name}")));
+        let problems = |problems| DeclarationError::Problems { path: self.path.clone(), problems };
+        let key = EnvironmentKey::new(self.file.app.clone(), name.clone());
+        let spec = meant(key, keys).map_err(problems)?;
+        check(spec.clone()).map_err(problems)?;
+        Ok(Declared { spec, env_file })
+    }
+}
+
+/// The key nearest to the one that a message of the parser calls unknown.
+fn nearest_key(message: &str) -> Option<String> {
+    let rest = message.split("unknown field `").nth(1)?;
+    let (unknown, known) = rest.split_once('`')?;
+    let (_, known) = known.lines().next()?.split_once("one of ")?;
+    nearest(unknown, known.split(", "))
+}
+
+/// The name that is nearest to `wanted`, if one is near at all.
+pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().max(wanted.len()) / 3)
+        .min()
+        .map(|(_, name)| name.to_owned())
+}
+
+fn meant(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Problem>> {
+    let mut found = Vec::new();
+    let mode = keys.mode.map_or(Mode::Production, Mode::from);
+    let processes = processes(&keys, mode, &mut found);
+    let deploy = deploy(&keys, mode, &mut found);
+    let traffic = traffic(&keys, &mut found);
+    let database = database(&keys, &mut found);
+    let image = image(&keys, &mut found);
+    if keys.cron.is_some() {
+        found.push(later("cron", "run it outside Lockstep for the time being"));
+    }
+    let hosts = keys.hosts.unwrap_or_default();
+    let spec = EnvironmentSpec {
+        key,
+        description: keys.description,
+        url: keys.url.unwrap_or_else(|| "http://localhost".to_owned()),
+        branch: keys.branch,
+        mode,
+        image,
+        processes,
+        database,
+        traffic,
+        networks: keys.networks.unwrap_or_default(),
+        deploy,
+        env: keys.env.into_iter().map(|(name, value)| (name, value.0)).collect(),
+        required: keys.required.unwrap_or_default(),
+        public: keys.public.unwrap_or_default(),
+        hosts: HostRoles { app: hosts.app, lb: hosts.lb, db: hosts.db },
+    };
+    if found.is_empty() { Ok(spec) } else { Err(found) }
+}
+
+fn later(path: &str, instead: &str) -> Problem {
+    Problem {
+        path: path.to_owned(),
+        what: "comes with a later release of Lockstep".to_owned(),
+        instead: instead.to_owned(),
+    }
+}
+
+fn wrong(path: &str, what: impl ToString, instead: &str) -> Problem {
+    Problem { path: path.to_owned(), what: what.to_string(), instead: instead.to_owned() }
+}
+
+fn image(keys: &Keys, found: &mut Vec<Problem>) -> ImageSource {
+    match (&keys.image, &keys.build) {
+        (Some(Image::Name(repository) | Image::Full { repository }), None) => {
+            ImageSource::Repository(repository.clone())
+        }
+        (None, Some(build)) => ImageSource::Build {
+            context: build.context.clone().unwrap_or_else(|| ".".to_owned()),
+            dockerfile: build.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned()),
+        },
+        (Some(_), Some(_)) => {
+            found.push(wrong("image", "stands beside build", "keep one of the two"));
+            ImageSource::Repository(String::new())
+        }
+        (None, None) => {
+            found.push(wrong("image", "is missing", "name the image's repository, as in `image: notes`"));
+            ImageSource::Repository(String::new())
+        }
+    }
+}
+
+fn processes(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> BTreeMap<ProcessName, ProcessSpec> {
+    let mut typed = keys.processes.clone();
+    if let Some(port) = keys.port {
+        let web: ProcessName = "web".parse().expect("a constant that is a name");
+        typed.entry(web).or_default().port.get_or_insert(port);
+    }
+    typed
+        .into_iter()
+        .map(|(name, process)| {
+            let meant = process_meant(&name, process, mode, found);
+            (name, meant)
+        })
+        .collect()
+}
+
+fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec<Problem>) -> ProcessSpec {
+    let at = |key: &str| format!("processes.{name}.{key}");
+    let health = typed.health.unwrap_or_default();
+    let quick = mode == Mode::Development;
+    let role = match typed.role {
+        Some(role) => role.into(),
+        None if typed.port.is_some() => Role::Web,
+        None => Role::Worker,
+    };
+    let mut duration =
+        |key: &str, text: Option<String>, otherwise: Millis| match text.as_deref().map(Millis::parse) {
+            None => otherwise,
+            Some(Ok(length)) => length,
+            Some(Err(error)) => {
+                found.push(wrong(&at(key), error, "write it as in 30s"));
+                otherwise
+            }
+        };
+    let timeout = duration("health.timeout", health.timeout, Millis::from_secs(60));
+    let interval = duration("health.interval", health.interval, Millis(100));
+    let stop_grace = duration("stop_grace", typed.stop_grace, Millis::from_secs(30));
+    let memory_bytes = typed.memory.and_then(|text| {
+        size(&text).or_else(|| {
+            found.push(wrong(&at("memory"), format!("{text:?} is not a size"), "write it as in 512Mi"));
+            None
+        })
+    });
+    let volumes = typed.volumes.unwrap_or_default();
+    ProcessSpec {
+        role,
+        command: typed.command.unwrap_or_default(),
+        port: typed.port,
+        health: HealthSpec {
+            path: health.path.unwrap_or_else(|| "/health".to_owned()),
+            timeout,
+            interval,
+            consecutive: health.consecutive.unwrap_or(if quick { 1 } else { 3 }),
+        },
+        volumes: volumes.iter().map(|text| volume(text)).collect(),
+        memory_bytes,
+        cpu_milli: typed.cpus.map(milli),
+        user: typed.user,
+        stop_signal: typed.stop_signal,
+        stop_grace,
+        standby: typed.standby.map_or(Standby::Run, Standby::from),
+    }
+}
+
+/// Thousandths of a processor; what is not one becomes none, which the check refuses.
+fn milli(cpus: f64) -> u64 {
+    let milli = (cpus * 1000.0).round();
+    // Beyond a million processors nothing is meant.
+    if (1.0..1e9).contains(&milli) { milli as u64 } else { 0 }
+}
+
+/// `uploads:/data` or `/srv/data:/data:ro`.
+fn volume(text: &str) -> Volume {
+    let (source, rest) = text.split_once(':').unwrap_or(("", text));
+    let (target, access) = match rest.strip_suffix(":ro") {
+        Some(target) => (target, VolumeAccess::ReadOnly),
+        None => (rest, VolumeAccess::ReadWrite),
+    };
+    Volume { source: source.to_owned(), target: target.to_owned(), access }
+}
+
+/// `512Mi`, `1Gi`, `512M` or a plain number of bytes.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let count: u64 = text[..digits].parse().ok()?;
+    let unit = match &text[digits..] {
+        "" => 1,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        "K" | "k" => 1_000,
+        "M" | "m" => 1_000_000,
+        "G" | "g" => 1_000_000_000,
+        _ => return None,
+    };
+    count.checked_mul(unit)
+}
+
+fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
+    let typed = keys.deploy.clone().unwrap_or_default();
+    let quick = mode == Mode::Development;
+    if typed.strategy.as_deref().is_some_and(|strategy| strategy != "blue-green") {
+        found.push(later("deploy.strategy", "write `strategy: blue-green`"));
+    }
+    if typed.rollback.as_deref().is_some_and(|rollback| rollback != "automatic") {
+        found.push(later("deploy.rollback", "write `rollback: automatic`"));
+    }
+    let mut duration =
+        |key: &str, text: &Option<String>, otherwise: u64| match text.as_deref().map(Millis::parse) {
+            None => Millis::from_secs(otherwise),
+            Some(Ok(length)) => length,
+            Some(Err(error)) => {
+                found.push(wrong(&format!("deploy.{key}"), error, "write it as in 30s"));
+                Millis::from_secs(otherwise)
+            }
+        };
+    DeploySpec {
+        lock_timeout: duration("lock_timeout", &typed.lock_timeout, 30 * 60),
+        drain: duration("drain", &typed.drain, if quick { 5 } else { 30 }),
+        bake: duration("bake", &typed.bake, if quick { 0 } else { 20 }),
+        log_directory: typed.log_directory,
+        state_file: typed.state_file,
+    }
+}
+
+fn traffic(keys: &Keys, found: &mut Vec<Problem>) -> TrafficSpec {
+    let typed = keys.traffic.clone().unwrap_or_default();
+    if typed.manage.as_deref().is_some_and(|manage| manage != "site") {
+        found.push(later("traffic.manage", "write `manage: site`"));
+    }
+    if typed.tls.as_deref().is_some_and(|tls| tls != "off") {
+        found.push(later("traffic.tls", "write `tls: off`, and end TLS before nginx"));
+    }
+    let read_timeout = match typed.read_timeout.as_deref().map(Millis::parse) {
+        None => Millis::from_secs(60),
+        Some(Ok(length)) => length,
+        Some(Err(error)) => {
+            found.push(wrong("traffic.read_timeout", error, "write it as in 60s"));
+            Millis::from_secs(60)
+        }
+    };
+    TrafficSpec { body_limit: typed.body_limit.unwrap_or_else(|| "10m".to_owned()), read_timeout }
+}
+
+fn database(keys: &Keys, found: &mut Vec<Problem>) -> Option<DatabaseSpec> {
+    let typed = keys.database.clone()?;
+    if typed.postgres.name.is_some() || typed.postgres.extensions.is_some() {
+        found.push(later(
+            "database.postgres.name",
+            "make role and database by hand, and write `postgres: { url_from: DATABASE_URL }`",
+        ));
+    }
+    if typed.migrations.as_ref().is_some_and(|migrations| migrations.command.is_some()) {
+        found.push(later("database.migrations.command", "write `migrations: { path: /migrations }`"));
+    }
+    Some(DatabaseSpec {
+        url_from: typed.postgres.url_from.unwrap_or_else(|| "DATABASE_URL".to_owned()),
+        migrations: typed.migrations.and_then(|migrations| migrations.path),
+        snapshot: typed.snapshot.map(|snapshot| SnapshotSpec {
+            directory: snapshot.directory,
+            keep: snapshot.keep.unwrap_or(14),
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Project, DeclarationError> {
+        Project::read(PathBuf::from("deployment.yml"), text)
+    }
+
+    #[test]
+    fn four_lines_are_enough() {
+        let project =
+            read("app: notes\nimage: notes\nport: 8080\nenvironments: { production: {} }\n").unwrap();
+        let spec = project.environment("production").unwrap().spec;
+        assert_eq!(spec.key.to_string(), "notes/production");
+        assert_eq!(spec.web_processes().count(), 1);
+        assert_eq!(spec.deploy.bake, Millis::from_secs(20));
+    }
+
+    #[test]
+    fn an_environment_overrides_and_merges() {
+        let project = read(
+            "app: notes\nimage: notes\nprocesses:\n  web: { port: 8080, memory: 512Mi }\nenv: { A: 1, B: two }\n\
+             environments:\n  staging:\n    mode: development\n    env: { B: three }\n    processes: { web: { memory: 1Gi } }\n",
+        )
+        .unwrap();
+        let spec = project.environment("staging").unwrap().spec;
+        let (_, web) = spec.web_processes().next().unwrap();
+        assert_eq!((web.port, web.memory_bytes, web.health.consecutive), (Some(8080), Some(1 << 30), 1));
+        assert_eq!(spec.env["A"], "1");
+        assert_eq!(spec.env["B"], "three");
+    }
+
+    #[test]
+    fn a_mistake_is_pointed_at() {
+        let error =
+            read("app: notes\nimage: notes\nprot: 8080\nenvironments: { production: {} }\n").unwrap_err();
+        let DeclarationError::Parse { diagnostic, nearest, .. } = error else { panic!("{error}") };
+        assert!(diagnostic.contains("prot") && diagnostic.contains('3'), "{diagnostic}");
+        assert_eq!(nearest.as_deref(), Some("port"), "{diagnostic}");
+        let project =
+            read("app: notes\nimage: notes\nport: 8080\nenvironments: { production: {} }\n").unwrap();
+        let error = project.environment("prodution").unwrap_err();
+        assert!(
+            matches!(error, DeclarationError::NoEnvironment { nearest: Some(near), .. } if near == "production")
+        );
+    }
+}

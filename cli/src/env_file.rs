@@ -1,0 +1,206 @@
+//! `.env.<environment>` (T5): only its owner may read it, nothing in it is a placeholder, and no message
+//! ever shows a value.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use lockstep_core::secret::Secret;
+use lockstep_core::spec::check::is_variable;
+
+/// What nobody may deploy with.
+const PLACEHOLDER: &str = "CHANGE_ME";
+
+#[derive(Debug, thiserror::Error)]
+pub enum EnvFileError {
+    #[error("{path} cannot be read")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{path} can be read by others: its mode is {mode:04o}")]
+    Mode { path: PathBuf, mode: u32 },
+    #[error("line {line} of {path} is not NAME=value")]
+    Line { path: PathBuf, line: usize },
+    #[error("line {line} of {path} begins a quoted value that does not end")]
+    Unclosed { path: PathBuf, line: usize },
+    #[error("{path} has {name} twice, the second time in line {line}")]
+    Twice { path: PathBuf, name: String, line: usize },
+    #[error("{name} in {path} is still {PLACEHOLDER}")]
+    Placeholder { path: PathBuf, name: String },
+    #[error("{path} lacks {}", names.join(", "))]
+    Missing { path: PathBuf, names: Vec<String> },
+}
+
+/// Reads the file; nothing when it is not there.
+///
+/// # Errors
+/// When others can read it, it is not one, or it has a placeholder.
+pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileError> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(EnvFileError::Read { path: path.to_owned(), source }),
+    };
+    if metadata.mode() & 0o777 != 0o600 {
+        return Err(EnvFileError::Mode { path: path.to_owned(), mode: metadata.mode() & 0o777 });
+    }
+    let text =
+        fs::read_to_string(path).map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
+    let values = parse(path, &text)?;
+    match values.iter().find(|(_, value)| value.expose().contains(PLACEHOLDER)) {
+        Some((name, _)) => Err(EnvFileError::Placeholder { path: path.to_owned(), name: name.clone() }),
+        None => Ok(Some(values)),
+    }
+}
+
+/// Whether every required variable is there and not empty.
+///
+/// # Errors
+/// When one is not, naming all of them.
+pub fn require(
+    path: &Path,
+    values: &BTreeMap<String, Secret>,
+    required: &[String],
+) -> Result<(), EnvFileError> {
+    let is_there = |name: &String| values.get(name).is_some_and(|value| !value.expose().is_empty());
+    let names: Vec<String> = required.iter().filter(|name| !is_there(name)).cloned().collect();
+    if names.is_empty() { Ok(()) } else { Err(EnvFileError::Missing { path: path.to_owned(), names }) }
+}
+
+fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Secret>, EnvFileError> {
+    let mut values = BTreeMap::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let line_number = index + 1;
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let not_one = || EnvFileError::Line { path: path.to_owned(), line: line_number };
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, rest) = line.split_once('=').ok_or_else(not_one)?;
+        let name = name.trim_end();
+        if !is_variable(name) {
+            return Err(not_one());
+        }
+        let rest = rest.trim_start();
+        let value = match rest.chars().next() {
+            Some(quote @ ('"' | '\'')) => {
+                let mut quoted = rest[1..].to_owned();
+                while !ends(&quoted, quote) {
+                    let (_, more) = lines
+                        .next()
+                        .ok_or_else(|| EnvFileError::Unclosed { path: path.to_owned(), line: line_number })?;
+                    quoted.push('\n');
+                    quoted.push_str(more);
+                }
+                unquoted(&quoted, quote).ok_or_else(not_one)?
+            }
+            Some(_) | None => rest.split(" #").next().unwrap_or_default().trim_end().to_owned(),
+        };
+        if values.insert(name.to_owned(), Secret::new(value)).is_some() {
+            return Err(EnvFileError::Twice {
+                path: path.to_owned(),
+                name: name.to_owned(),
+                line: line_number,
+            });
+        }
+    }
+    Ok(values)
+}
+
+/// Where the closing quote stands, which a backslash hides in double quotes.
+fn closing(text: &str, quote: char) -> Option<usize> {
+    let mut hidden = false;
+    for (at, character) in text.char_indices() {
+        match character {
+            _ if hidden => hidden = false,
+            '\\' if quote == '"' => hidden = true,
+            other if other == quote => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn ends(text: &str, quote: char) -> bool {
+    closing(text, quote).is_some()
+}
+
+fn unquoted(text: &str, quote: char) -> Option<String> {
+    let (inner, after) = text.split_at(closing(text, quote)?);
+    let after = after[1..].trim();
+    if !after.is_empty() && !after.starts_with('#') {
+        return None;
+    }
+    if quote == '\'' {
+        return Some(inner.to_owned());
+    }
+    let mut value = String::new();
+    let mut characters = inner.chars();
+    while let Some(character) = characters.next() {
+        value.push(match character {
+            '\\' => match characters.next()? {
+                'n' => '\n',
+                't' => '\t',
+                other => other,
+            },
+            other => other,
+        });
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(".env.production");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        (directory, path)
+    }
+
+    fn refused(text: &str, mode: u32) -> String {
+        let (_directory, path) = file(text, mode);
+        let error = read(&path).expect_err("it is wrong");
+        assert!(!error.to_string().contains("canary"), "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_file_is_read_as_shells_write_it() {
+        let text = "# secrets\nexport A=plain # said\nB=\"two\\nlines \\\"q\\\"\"\nC='as $it is'\nD=\"-----\nkey\n-----\"\nE=\n";
+        let (_directory, path) = file(text, 0o600);
+        let values = read(&path).unwrap().unwrap();
+        let value = |name: &str| values[name].expose().to_owned();
+        assert_eq!(value("A"), "plain");
+        assert_eq!(value("B"), "two\nlines \"q\"");
+        assert_eq!(value("C"), "as $it is");
+        assert_eq!(value("D"), "-----\nkey\n-----");
+        assert!(require(&path, &values, &["A".to_owned()]).is_ok());
+        let missing = require(&path, &values, &["E".to_owned(), "F".to_owned()]).unwrap_err().to_string();
+        assert!(missing.ends_with("lacks E, F"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_and_its_value_is_not() {
+        assert!(refused("A=canary\n", 0o644).contains("0644"));
+        assert!(refused("A=CHANGE_ME-canary\n", 0o600).contains("A in"));
+        assert!(refused("canary\n", 0o600).contains("line 1"));
+        assert!(refused("A=canary\nA=canary\n", 0o600).contains("twice"));
+        assert!(refused("A=\"canary\nB=1\n", 0o600).contains("does not end"));
+        assert!(refused("A=\"x\" canary\n", 0o600).contains("line 1"));
+    }
+
+    #[test]
+    fn no_file_is_no_error() {
+        assert!(read(Path::new("/nonexistent/.env.production")).unwrap().is_none());
+    }
+}

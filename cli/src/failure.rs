@@ -1,0 +1,164 @@
+//! What went wrong, why, and the next command: every hint stands here.
+
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::Open;
+use lockstep_core::stored::decode;
+use lockstep_proto::dial::DialError;
+use tonic::{Code, Status};
+
+use crate::credential::CredentialError;
+use crate::deployment_yml::DeclarationError;
+use crate::env_file::EnvFileError;
+
+/// How a command ends when it does not succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    RolledBack = 1,
+    Usage = 2,
+    Refused = 3,
+    Locked = 4,
+    Unreachable = 5,
+    Stuck = 6,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: Kind,
+    pub what: String,
+    pub why: Option<String>,
+    pub next: Option<String>,
+}
+
+pub type Result<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub fn new(kind: Kind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), why: None, next: None }
+    }
+
+    pub fn why(self, why: impl Into<String>) -> Self {
+        Self { why: Some(why.into()), ..self }
+    }
+
+    pub fn next(self, next: impl Into<String>) -> Self {
+        Self { next: Some(next.into()), ..self }
+    }
+}
+
+impl From<DialError> for Failure {
+    fn from(error: DialError) -> Self {
+        let failure = Self::new(Kind::Unreachable, error.to_string());
+        match error {
+            DialError::Unreachable { .. } => failure
+                .why("no coordinator runs there, or a firewall is between")
+                .next("start lockstep-coordinator there, or name another with --coordinator"),
+            DialError::OtherAuthority { .. } => failure
+                .why("it is another cluster, or the credential is of an earlier one")
+                .next("lockstep login"),
+            DialError::CertificateTime { .. } => failure.next("compare the clocks of both machines"),
+            DialError::Tls { .. } => {
+                failure.why("the certificate was refused: it may have expired").next("lockstep login")
+            }
+            DialError::Credential { .. } => failure.next("lockstep login"),
+            DialError::Token(_) | DialError::Refused { .. } => {
+                Self { kind: Kind::Refused, ..failure }.next("ask for a new token: lockstep operator add")
+            }
+        }
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let what = status.message().to_owned();
+        match status.code() {
+            Code::FailedPrecondition => match decode::<Refusal>(status.details()) {
+                Ok(Refusal { what, why, next }) => Self::new(Kind::Refused, what).why(why).next(next),
+                Err(_) => Self::new(Kind::Refused, what),
+            },
+            Code::Aborted => match decode::<Open>(status.details()) {
+                Ok(_) => Self::new(Kind::Locked, what)
+                    .next("lockstep watch @open, or the same command with --wait-lock 10m"),
+                Err(_) => Self::new(Kind::Refused, what),
+            },
+            Code::PermissionDenied => {
+                Self::new(Kind::Refused, what).next("ask an admin: lockstep operator add")
+            }
+            Code::Unauthenticated => Self::new(Kind::Refused, what).next("lockstep login"),
+            Code::NotFound => Self::new(Kind::Refused, what).next("lockstep env list"),
+            Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
+                Self::new(Kind::Refused, what)
+            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Self::new(
+                Kind::Unreachable,
+                if what.is_empty() { "the coordinator does not answer".to_owned() } else { what },
+            )
+            .why("the connection broke, or the certificate was refused")
+            .next("is the coordinator running? then lockstep login"),
+            Code::Ok | Code::OutOfRange | Code::Internal | Code::DataLoss => {
+                Self::new(Kind::Unreachable, what).next("the coordinator's log says why")
+            }
+        }
+    }
+}
+
+impl From<DeclarationError> for Failure {
+    fn from(error: DeclarationError) -> Self {
+        let failure = Self::new(Kind::Refused, error.to_string());
+        match error {
+            DeclarationError::Missing { looked_in } => failure
+                .why(format!(
+                    "looked for deployment.yml and deploy/deployment.yml in {}",
+                    looked_in.display()
+                ))
+                .next("go to the project's directory, or name the environment as <app>/<env>"),
+            DeclarationError::Read { source, .. } => failure.why(source.to_string()),
+            DeclarationError::Parse { diagnostic, nearest, .. } => {
+                let failure = failure.why(diagnostic);
+                match nearest {
+                    Some(nearest) => failure.next(format!("did you mean `{nearest}`?")),
+                    None => failure,
+                }
+            }
+            DeclarationError::NoEnvironment { known, nearest, .. } => {
+                let failure = failure.why(format!("it has: {}", known.join(", ")));
+                match nearest {
+                    Some(nearest) => failure.next(format!("did you mean `{nearest}`?")),
+                    None => failure,
+                }
+            }
+            DeclarationError::Problems { problems, .. } => {
+                failure.why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
+            }
+        }
+    }
+}
+
+impl From<EnvFileError> for Failure {
+    fn from(error: EnvFileError) -> Self {
+        let failure = Self::new(Kind::Refused, error.to_string());
+        match error {
+            EnvFileError::Read { source, .. } => failure.why(source.to_string()),
+            EnvFileError::Mode { path, .. } => failure.next(format!("chmod 600 {}", path.display())),
+            EnvFileError::Placeholder { .. } => failure.next("write the real value"),
+            EnvFileError::Missing { .. } => {
+                failure.why("the application needs it").next("add it to the file")
+            }
+            EnvFileError::Line { .. } | EnvFileError::Unclosed { .. } | EnvFileError::Twice { .. } => failure,
+        }
+    }
+}
+
+impl From<CredentialError> for Failure {
+    fn from(error: CredentialError) -> Self {
+        let failure = Self::new(Kind::Refused, error.to_string());
+        match error {
+            CredentialError::None { .. } => failure
+                .why("this machine has no operator's credential")
+                .next("lockstep login --coordinator HOST:PORT, with a token from `lockstep operator add`"),
+            CredentialError::Open { path } => failure.next(format!("chmod 600 {}", path.display())),
+            CredentialError::Read { source, .. } | CredentialError::Write { source, .. } => {
+                failure.why(source.to_string())
+            }
+        }
+    }
+}

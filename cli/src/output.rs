@@ -1,0 +1,130 @@
+//! The only place that prints.
+
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::args::Format;
+use crate::failure::{Failure, Kind, Result};
+
+/// Where answers go: text for people, or one JSON document.
+#[derive(Debug, Clone, Copy)]
+pub struct Output {
+    format: Format,
+    colour: Colour,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colour {
+    On,
+    Off,
+}
+
+/// How a word is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    Bad,
+    Quiet,
+    Strong,
+}
+
+impl Output {
+    pub fn new(format: Format) -> Self {
+        let wants = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { format, colour: if wants { Colour::On } else { Colour::Off } }
+    }
+
+    pub fn is_json(self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// `text` in a tone, on a terminal that shows it.
+    pub fn toned(self, tone: Tone, text: &str) -> String {
+        if self.colour == Colour::Off || self.is_json() {
+            return text.to_owned();
+        }
+        let code = match tone {
+            Tone::Good => 32,
+            Tone::Bad => 31,
+            Tone::Quiet => 2,
+            Tone::Strong => 1,
+        };
+        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+
+    /// A line for people; nothing when JSON was asked for.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn line(self, text: &str) -> Result<()> {
+        if self.is_json() { Ok(()) } else { put(text) }
+    }
+
+    /// The answer as JSON, if that was asked for.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn json(self, answer: &impl Serialize) -> Result<()> {
+        if !self.is_json() {
+            return Ok(());
+        }
+        let text = serde_json::to_string(answer).map_err(|error| {
+            Failure::new(Kind::Usage, "the answer cannot be written as JSON").why(error.to_string())
+        })?;
+        put(&text)
+    }
+
+    /// What went wrong, on standard error.
+    pub fn failure(self, failure: &Failure) {
+        let mut text = format!("error: {}", failure.what);
+        for (label, part) in [("why", &failure.why), ("next", &failure.next)] {
+            if let Some(part) = part {
+                text.push_str(&format!("\n  {label}: {part}"));
+            }
+        }
+        complain(&text);
+    }
+
+    /// A remark that is no part of the answer.
+    pub fn remark(self, text: &str) {
+        complain(text);
+    }
+}
+
+fn put(text: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}")
+        .map_err(|error| Failure::new(Kind::Usage, "nobody reads the answer").why(error.to_string()))
+}
+
+#[expect(clippy::print_stderr, reason = "this is where everything is printed")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Rows in columns, each as wide as its widest cell.
+pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// `41233` → `41,233`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
