@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# Everything that CI runs, from nothing but the Rust toolchain: checks, then every test on real parts.
+# Everything that CI runs, from nothing but the Rust toolchain: checks, then what runs on real parts.
 # The daemons were made ready by `make setup`, which `make test` calls first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo build --workspace
 tests/check.sh
-# Tests on real parts share one Docker daemon and two cores: one at a time, each with the bed to itself.
-cargo test --workspace --tests -- --test-threads=1
+# What follows shares one Docker daemon and two cores: one test at a time.
+cargo test --package lockstep-core --package lockstep-proto --package lockstep-coordinator \
+    --package lockstep-agent --package lockstep --tests -- --test-threads=1
+cargo test --package lockstep-tests --lib --test bed --test stories --test tidy -- --test-threads=1
+# The main job, as a user sees it; it fails when one request does.
+cargo run --quiet --package lockstep-tests --bin demo

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::health::Probe;
-use lockstep_core::journal::{Finding, StepFailure, StepKey, TrafficCount};
+use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
@@ -88,28 +88,37 @@ impl Executors {
     /// # Errors
     /// When it cannot be made so, with what an operator needs to know.
     pub async fn converge(&self, work: Work) -> Result<Finding, StepFailure> {
+        let mut finding = self.carry_out(&work).await?;
+        if finding.traffic.is_none() {
+            // The receipt is the difference between the first count of a deployment and its last.
+            finding.traffic = self.nginx.traffic(&work.environment).await;
+        }
+        Ok(finding)
+    }
+
+    async fn carry_out(&self, work: &Work) -> Result<Finding, StepFailure> {
         match &work.action {
-            Action::Preflight(preflight) => self.preflight(&work, preflight).await,
-            Action::PresentImage { image, image_id } => self.present_image(&work, image, image_id).await,
-            Action::TakeSnapshot(snapshot) => self.take_snapshot(&work, snapshot).await,
-            Action::Migrate(migrate) => self.migrate(&work, migrate).await,
-            Action::StartSlot { slot, containers } => self.start_slot(&work, *slot, containers).await,
-            Action::StopSlot { slot } => self.stop_slot(&work, *slot).await,
-            Action::CheckHealth(check) => self.check_health(&work, check).await,
-            Action::InstallSite { site } => self.install_site(&work, site).await,
+            Action::Preflight(preflight) => self.preflight(work, preflight).await,
+            Action::PresentImage { image, image_id } => self.present_image(work, image, image_id).await,
+            Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
+            Action::Migrate(migrate) => self.migrate(work, migrate).await,
+            Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
+            Action::StopSlot { slot } => self.stop_slot(work, *slot).await,
+            Action::CheckHealth(check) => self.check_health(work, check).await,
+            Action::InstallSite { site } => self.install_site(work, site).await,
             Action::RemoveSite => {
                 self.nginx.remove(&work.environment).await.map(|()| said("the site is gone"))
             }
             Action::RestoreSite => {
                 self.nginx.restore(&work.environment).await.map(|()| said("the site is what it was"))
             }
-            Action::SwitchTraffic(switch) => self.switch_traffic(&work, switch).await,
+            Action::SwitchTraffic(switch) => self.switch_traffic(work, switch).await,
             Action::MoveWorkers { stop, start, containers } => {
-                self.move_workers(&work, *stop, *start, containers).await
+                self.move_workers(work, *stop, *start, containers).await
             }
-            Action::Bake { duration, check } => self.bake(&work, *duration, check).await,
-            Action::DrainSlot { slot, ports, deadline } => self.drain(&work, *slot, ports, *deadline).await,
-            Action::CleanUp(clean_up) => self.clean_up(&work, clean_up).await,
+            Action::Bake { duration, check } => self.bake(work, *duration, check).await,
+            Action::DrainSlot { slot, ports, deadline } => self.drain(work, *slot, ports, *deadline).await,
+            Action::CleanUp(clean_up) => self.clean_up(work, clean_up).await,
         }
     }
 
@@ -195,11 +204,6 @@ fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Da
 
 fn said(said: impl Into<String>) -> Finding {
     Finding { said: said.into(), ..Finding::default() }
-}
-
-fn with_traffic(mut finding: Finding, traffic: Option<TrafficCount>) -> Finding {
-    finding.traffic = traffic;
-    finding
 }
 
 /// A failure that Docker tells.

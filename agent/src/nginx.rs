@@ -314,14 +314,11 @@ impl Nginx {
     }
 
     /// nginx's counters; nothing where they cannot be read, because they decide nothing.
-    pub async fn traffic(
-        &self,
-        environment: &EnvironmentKey,
-        port: u16,
-        server_name: &str,
-    ) -> Option<TrafficCount> {
+    pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
+        let text = disk::read(&self.installed_copy(environment)).ok()??;
+        let (port, server_name) = site::address_of(&text)?;
         let path = format!("{STATUS_PATH}{}", self.probe_secret().ok()?);
-        let answered = self.ask(port, server_name, &path).await.ok()?;
+        let answered = self.ask(port, &server_name, &path).await.ok()?;
         let lockstep_core::health::Answer::Http { status: 200, body, .. } = answered.probe.answer else {
             return None;
         };

@@ -34,6 +34,7 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
             "coordinator/src/lock.rs",
             "coordinator/src/status.rs",
             "coordinator/src/deployments",
+            "coordinator/src/deployment_log.rs",
         ],
     ),
     ("agent/src", "bollard", &["agent/src/docker"]),

@@ -14,7 +14,7 @@ use crate::disk;
 use crate::docker::{Making, Ours};
 
 /// A process that ends this soon was not started.
-const SETTLES_WITHIN: Duration = Duration::from_millis(700);
+const SETTLES_WITHIN: Duration = Duration::from_millis(250);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 

@@ -9,7 +9,7 @@ use lockstep_core::record::Slot;
 use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 
-use super::{Executors, Work, said, with_traffic};
+use super::{Executors, Work, said};
 use crate::nginx::Reloaded;
 use crate::nginx::site::UPSTREAM_HEADER;
 use crate::probe::Answered;
@@ -25,12 +25,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 impl Executors {
     pub(super) async fn install_site(&self, work: &Work, site: &Site) -> Result<Finding, StepFailure> {
         let reloaded = self.nginx.install(&work.environment, site).await?;
-        let traffic = self.nginx.traffic(&work.environment, site.listen_port, &site.server_name).await;
         let words = match reloaded {
             Reloaded::Yes => "installed, and nginx answers with it",
             Reloaded::No => "it was there",
         };
-        Ok(with_traffic(said(words), traffic))
+        Ok(said(words))
     }
 
     pub(super) async fn switch_traffic(
@@ -38,7 +37,7 @@ impl Executors {
         work: &Work,
         switch: &SwitchTraffic,
     ) -> Result<Finding, StepFailure> {
-        let before = self.nginx.traffic(&work.environment, switch.listen_port, &switch.server_name).await;
+        let before = self.nginx.traffic(&work.environment).await;
         let begun = Instant::now();
         self.nginx
             .switch(&work.environment, switch.to)
@@ -46,8 +45,8 @@ impl Executors {
         let took = self.prove(work, switch, begun).await?;
         self.write_state(work, switch.to, "live")?;
         self.write_state(work, switch.to.other(), "standby")?;
-        let mut finding =
-            with_traffic(said(format!("{PROOFS} answers through nginx came from {}", switch.to)), before);
+        let mut finding = said(format!("{PROOFS} answers through nginx came from {}", switch.to));
+        finding.traffic = before;
         finding.switch_took = Some(took);
         Ok(finding)
     }

@@ -121,6 +121,15 @@ pub fn digest_of(text: &str) -> Option<Digest> {
     text.lines().next()?.strip_prefix(FIRST_LINE)?.parse().ok()
 }
 
+/// Where the site of this text is served: its port and its name.
+pub fn address_of(text: &str) -> Option<(u16, String)> {
+    let value = |directive: &str| {
+        let line = text.lines().find_map(|line| line.trim().strip_prefix(directive));
+        line.map(|rest| rest.trim().trim_end_matches(';'))
+    };
+    Some((value("listen ")?.parse().ok()?, value("server_name ")?.to_owned()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +162,6 @@ mod tests {
         assert!(text.contains("server 172.17.0.1:20001 max_fails=0;"));
         assert_eq!(digest_of(&text).unwrap().as_str().len(), 71);
         assert_eq!(digest_of("server {}"), None);
+        assert_eq!(address_of(&text), Some((80, "notes.example".to_owned())));
     }
 }

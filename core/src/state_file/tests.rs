@@ -1,3 +1,5 @@
+//! The state file, from records that deployments leave.
+
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
 use alloc::vec;

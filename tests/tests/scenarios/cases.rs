@@ -43,6 +43,7 @@ impl<'a> Cases<'a> {
         });
     }
 
+    #[expect(clippy::print_stderr, reason = "a long row of cases tells how far it is")]
     pub(crate) fn case(&mut self, name: &str, check: impl FnOnce(&Scene) -> Result<()>) {
         if self.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             return;
