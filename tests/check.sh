@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
 cargo clippy --quiet --workspace --all-targets -- --deny warnings
-RUSTDOCFLAGS="--deny warnings" cargo doc --quiet --workspace --no-deps
+# A broken link is a lie; a link into the private part of a crate is read by who reads its source.
+RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
 cargo test --quiet --workspace --lib --bins
 cargo test --quiet --package lockstep-tests --test stories --test tidy

@@ -1,4 +1,5 @@
 //! What can be typed. The comments are the help.
+#![allow(rustdoc::invalid_html_tags, reason = "a placeholder of the help is no tag")]
 
 use std::path::PathBuf;
 

@@ -57,7 +57,8 @@ impl Neighbour {
 
     fn status(&self, scene: &Scene) -> Result<EnvironmentStatus> {
         let output = self.command(scene, &["--output", "json", "status", ENVIRONMENT])?.output()?;
-        Ok(serde_json::from_slice(&output.stdout)?)
+        let all: Vec<EnvironmentStatus> = serde_json::from_slice(&output.stdout)?;
+        all.into_iter().next().context("the neighbour is not there")
     }
 
     fn served_version(&self) -> Result<String> {

@@ -51,7 +51,8 @@ impl Scene {
     }
 
     pub(crate) fn status(&self) -> Result<EnvironmentStatus> {
-        Ok(serde_json::from_value(self.stage.json(&["status", ENVIRONMENT])?)?)
+        let all: Vec<EnvironmentStatus> = serde_json::from_value(self.stage.json(&["status", ENVIRONMENT])?)?;
+        all.into_iter().next().context("the environment is not there")
     }
 
     /// Newest first.
