@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check bench build
+.PHONY: setup demo test check build
 
 setup:
 	@deploy/setup.sh
@@ -12,9 +12,6 @@ test: setup
 
 check:
 	@tests/check.sh
-
-bench: setup
-	@cargo run --quiet --release --package lockstep-tests --bin bench
 
 build:
 	@cargo build --workspace
