@@ -67,7 +67,8 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
     let identity = Identity {
         cluster: joined.cluster.parse()?,
         host: joined.identity.parse()?,
-        name,
+        // The token may have named this host otherwise.
+        name: if joined.name.is_empty() { name } else { joined.name.parse()? },
         address,
         coordinators: vec![coordinator],
     };

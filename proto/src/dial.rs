@@ -57,6 +57,8 @@ pub struct Joined {
     pub cluster: String,
     /// The host's id, or the operator's name.
     pub identity: String,
+    /// What the record calls the host; empty for an operator.
+    pub name: String,
 }
 
 /// Why there is no connection, or no certificate.
@@ -122,7 +124,7 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
         clock_ms: clock_ms(),
     };
     let reply = EnrollClient::new(channel).join(request).await.map_err(|status| refused(&status))?;
-    let wire::JoinReply { certificate, authority, cluster, identity } = reply.into_inner();
+    let wire::JoinReply { certificate, authority, cluster, identity, name } = reply.into_inner();
     if !CertificateDer::pem_slice_iter(authority.as_bytes())
         .flatten()
         .any(|root| pin_of(&root).is_some_and(|pin| pin == token.pin))
@@ -130,7 +132,7 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
         return Err(DialError::OtherAuthority { address: address.to_owned() });
     }
     let credential = Credential { key: key.serialize_pem(), certificate, authority };
-    Ok(Joined { credential, cluster, identity })
+    Ok(Joined { credential, cluster, identity, name })
 }
 
 /// A new certificate for the same identity and the same key.

@@ -40,7 +40,7 @@ impl Enroll for EnrollApi {
         let presented = tokens::present(&*self.store, &request.token_id, &request.token_secret, now)
             .await
             .map_err(refused_token)?;
-        let (identity, issued) = match presented.admits.clone() {
+        let reply = match presented.admits.clone() {
             Admits::Host { name, roles } => {
                 let host = self.new_host(&request, name, roles).await?;
                 let identity = Identity::Agent(host.id.clone());
@@ -48,7 +48,7 @@ impl Enroll for EnrollApi {
                 let key = keys::host_spec(&host.id);
                 self.spend(&presented, vec![Guard::absent(&key)], Write::put(key, &host)).await?;
                 info!(host = %host.name, id = %host.id, address = host.address, "host joined");
-                (identity, issued)
+                wire::JoinReply { name: host.name.to_string(), ..self.reply(&identity, issued) }
             }
             Admits::Operator { name, environments, role } => {
                 let identity = Identity::Operator(name.clone());
@@ -62,10 +62,10 @@ impl Enroll for EnrollApi {
                 };
                 self.spend(&presented, Vec::new(), Write::put(keys::operator(&name), &operator)).await?;
                 info!(operator = %name, %role, "operator joined");
-                (identity, issued)
+                self.reply(&identity, issued)
             }
         };
-        Ok(Response::new(self.reply(&identity, issued)))
+        Ok(Response::new(reply))
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
@@ -107,6 +107,7 @@ impl EnrollApi {
             authority: self.authority.root().to_owned(),
             cluster: self.authority.cluster().to_string(),
             identity,
+            name: String::new(),
         }
     }
 
