@@ -38,7 +38,7 @@ pub struct Change {
 /// When the store does not answer.
 pub async fn append(store: &dyn Store, at: Timestamp, change: Change) -> Result<(), StoreError> {
     let Change { operator, verb, environment, said } = change;
-    let last = store.list(&keys::audit()).await?.last().and_then(|stored| stored.key.last().parse().ok());
+    let last = store.last(&keys::audit(), 1).await?.first().and_then(|stored| stored.key.last().parse().ok());
     let mut entry = AuditEntry {
         seq: last.map_or(1, |last: u64| last + 1),
         at,

@@ -292,8 +292,7 @@ fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open) -> Accompanyi
     guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
     writes.extend(history::plan_writes(id, plan));
-    writes.push(OwnedWrite::put(keys::summary(id), &opened(id, plan, open)));
-    writes.push(OwnedWrite::put_bytes(keys::history_entry(key, id), open.since.to_string()));
+    writes.extend(history::summary_writes(&opened(id, plan, open)));
     writes.push(OwnedWrite::put(keys::spec(key), spec.get()));
     Accompanying { guards, writes }
 }

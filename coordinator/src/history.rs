@@ -61,19 +61,17 @@ pub async fn recent(
     environment: &EnvironmentKey,
     limit: usize,
 ) -> Result<Vec<Summary>, StoreError> {
-    let mut summaries = Vec::new();
     // Ids are ULIDs: their order is the order of time.
-    for entry in store.list(&keys::history(environment)).await?.iter().rev() {
-        if summaries.len() == limit {
-            break;
-        }
-        if let Ok(id) = entry.key.last().parse()
-            && let Some(summary) = summary(store, &id).await?
-        {
-            summaries.push(summary);
-        }
-    }
-    Ok(summaries)
+    let newest = store.last(&keys::history(environment), limit).await?;
+    newest.iter().map(|stored| stored.read()).collect()
+}
+
+/// The writes that keep a summary: under its deployment, and in its environment's history.
+pub fn summary_writes(summary: &Summary) -> [OwnedWrite; 2] {
+    [
+        OwnedWrite::put(keys::summary(&summary.id), summary),
+        OwnedWrite::put(keys::history_entry(&summary.key, &summary.id), summary),
+    ]
 }
 
 /// The newest `limit` that have ended.

@@ -188,6 +188,9 @@ pub trait Store: Send + Sync + 'static {
     /// Everything below `prefix`, in the order of the keys.
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError>;
 
+    /// The last `most` below `prefix`, last first.
+    async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError>;
+
     /// All of `writes` when all of `guards` hold, at one moment.
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError>;
 

@@ -176,6 +176,9 @@ async fn a_list_is_ordered_and_has_nothing_of_the_neighbours() {
         let listed = store.list(&keys::revoked()).await.expect("listed");
         let names: Vec<&str> = listed.iter().map(|stored| stored.key.last()).collect();
         assert_eq!(names, ["a", "b", "c"]);
+        let last = store.last(&keys::revoked(), 2).await.expect("listed");
+        let names: Vec<&str> = last.iter().map(|stored| stored.key.last()).collect();
+        assert_eq!(names, ["c", "b"], "the last come first");
     })
     .await;
 }

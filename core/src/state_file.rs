@@ -79,7 +79,7 @@ pub fn of(
     open: Option<&Open>,
     health: SlotHealth,
 ) -> StateFile {
-    let previous = live.and_then(|live| earlier_good(live, history));
+    let previous = live.and_then(|live| previous(live, history));
     StateFile {
         environment: key.environment.to_string(),
         current_deployment: live.map(|live| current(live, history, health.live)),
@@ -90,6 +90,12 @@ pub fn of(
         deployment_history: history.iter().filter_map(|summary| past(summary, live)).collect(),
         lock: lock(open),
     }
+}
+
+/// What a rollback goes to; after a rollback to the first release, what it was taken back from.
+fn previous<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summary> {
+    let other = |summary: &&Summary| summary.is_verified_good() && summary.id != live.deployment;
+    earlier_good(live, history).or_else(|| history.iter().find(other))
 }
 
 fn current(live: &Live, history: &[Summary], health: Health) -> Deployed {

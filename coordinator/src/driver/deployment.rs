@@ -397,10 +397,8 @@ impl Driver {
         let mut entries = course.entries.clone();
         entries.push(entry.clone());
         let summary = ending::summary(&course.opened, &course.run, &entries, at, verdict);
-        let mut writes = vec![
-            OwnedWrite::put(keys::summary(&self.id), &summary),
-            OwnedWrite::delete(keys::open(&self.environment)),
-        ];
+        let mut writes = vec![OwnedWrite::delete(keys::open(&self.environment))];
+        writes.extend(history::summary_writes(&summary));
         match verdict {
             Verdict::Succeeded => {
                 let live = ending::live(&summary, &past, at);

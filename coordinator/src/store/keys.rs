@@ -171,7 +171,7 @@ pub fn histories() -> Prefix {
     prefix("history".to_owned())
 }
 
-/// One key for each deployment that ever was opened: an index, so that history needs no scan of all.
+/// The summary of each deployment that ever was opened, in the order of time.
 pub fn history(environment: &EnvironmentKey) -> Prefix {
     prefix(format!("history/{environment}"))
 }

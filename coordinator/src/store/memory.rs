@@ -132,6 +132,13 @@ impl Store for MemoryStore {
         Ok(values.filter(|stored| prefix.covers(&stored.key)).cloned().collect())
     }
 
+    async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
+        let mut found = self.list(prefix).await?;
+        found.reverse();
+        found.truncate(most);
+        Ok(found)
+    }
+
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
         within_limits(&guards, &writes)?;
         let touched: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();

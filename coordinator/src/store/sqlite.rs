@@ -96,6 +96,8 @@ impl SqliteStore {
             .busy_timeout(Duration::from_secs(5));
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            // A file does not go away as a server does.
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
@@ -108,6 +110,7 @@ impl SqliteStore {
         sqlx::query("DELETE FROM kept WHERE lease IS NOT NULL").execute(&writer).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
+            .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await
             .map_err(failed)?;
@@ -161,6 +164,16 @@ impl SqliteStore {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)
     }
 
+    fn there(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
+        let mut found = Vec::with_capacity(rows.len());
+        for row in rows {
+            if self.is_there(row)? {
+                found.push(stored(row)?);
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether a row counts: not when its lease has ended.
     fn is_there(&self, row: &SqliteRow) -> Result<bool, StoreError> {
         let lease: Option<i64> = row.try_get("lease").map_err(unavailable)?;
@@ -194,23 +207,28 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
-        // A prefix ends with a slash; a zero is the character after it.
-        let end = format!("{}0", prefix.as_str().trim_end_matches('/'));
-        let rows = sqlx::query(
-            "SELECT key, value, created, modified, lease FROM kept WHERE key >= ? AND key < ? ORDER BY key",
-        )
-        .bind(prefix.as_str())
-        .bind(end)
-        .fetch_all(&self.readers)
-        .await
-        .map_err(unavailable)?;
-        let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
-            if self.is_there(row)? {
-                found.push(stored(row)?);
-            }
-        }
-        Ok(found)
+        let query = "SELECT key, value, created, modified, lease FROM kept \
+                     WHERE key >= ? AND key < ? ORDER BY key";
+        let rows = sqlx::query(query)
+            .bind(prefix.as_str())
+            .bind(end_of(prefix))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        self.there(&rows)
+    }
+
+    async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
+        let query = "SELECT key, value, created, modified, lease FROM kept \
+                     WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
+        let rows = sqlx::query(query)
+            .bind(prefix.as_str())
+            .bind(end_of(prefix))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        self.there(&rows)
     }
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
@@ -261,6 +279,11 @@ impl Store for SqliteStore {
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         self.drop_lease(lease).await
     }
+}
+
+/// Where the keys below `prefix` end: it ends with a slash, and a zero is the character after that.
+fn end_of(prefix: &Prefix) -> String {
+    format!("{}0", prefix.as_str().trim_end_matches('/'))
 }
 
 async fn read_in(
