@@ -59,7 +59,7 @@ put_switch() {
     sync "$FOLDER/traffic"
 }
 
-# With this script's own compression and number of jobs; pg_dump makes its files durable itself.
+# pg_dump makes its files durable itself.
 take_snapshot() {
     local snapshot
     snapshot="$FOLDER/snapshots/$(date -u +%Y%m%dT%H%M%S.%NZ)"
@@ -74,7 +74,7 @@ migrate() {
     local scratch container current file version
     scratch="$(mktemp -d)"
     container="$(docker create "$image")"
-    docker cp --quiet "$container:/migrations" "$scratch/" >/dev/null
+    docker cp "$container:/migrations" "$scratch/" >/dev/null
     docker rm "$container" >/dev/null
     current="$(psql -XAtq -v ON_ERROR_STOP=1 -c 'SELECT version FROM schema_migrations')"
     for file in "$scratch"/migrations/*.up.sql; do
@@ -91,7 +91,7 @@ migrate() {
 
 start() {
     local container="$NAME-$1"
-    docker stop --time 5 "$container" >/dev/null 2>&1 || true
+    docker stop -t 5 "$container" >/dev/null 2>&1 || true
     docker rm "$container" >/dev/null 2>&1 || true
     docker run --detach --name "$container" --restart unless-stopped --memory 128m \
         --label "by-hand=$NAME" --env DATABASE_URL --publish "$(address_of "$1"):8080" "$image" >/dev/null

@@ -4,7 +4,9 @@
 
 pub mod directory;
 pub mod docker;
+pub mod interrupt;
 pub mod nginx;
+pub mod place;
 pub mod ports;
 pub mod postgres;
 pub mod process;

@@ -6,16 +6,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use lockstep_core::record::{Summary, Verdict};
-use lockstep_tests::bed::directory::let_enter;
+use lockstep_tests::bed::interrupt::unless_interrupted;
+use lockstep_tests::bed::place::Place;
 use lockstep_tests::bed::stage::{Setting, Stage};
 use lockstep_tests::load::{Load, Report};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Requests in a second, over 32 keep-alive connections.
 const RATE: u32 = 5_000;
@@ -23,34 +23,13 @@ const RATE: u32 = 5_000;
 const ENVIRONMENT: &str = "production";
 
 fn main() -> ExitCode {
-    match run() {
+    match unless_interrupted(demonstrate) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut story = tokio::task::spawn_blocking(demonstrate);
-        tokio::select! {
-            ended = &mut story => return ended?,
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        say("interrupted: cleaning up");
-        // Whatever the story waits for ends now, so that it fails, and tidies up as after any failure.
-        Command::new("pkill").args(["-TERM", "-P", &std::process::id().to_string()]).status()?;
-        match story.await? {
-            Ok(()) => Ok(()),
-            Err(_) => bail!("interrupted; everything of the demonstration is gone"),
-        }
-    })
 }
 
 /// What stands in `report.json`.
@@ -264,24 +243,4 @@ fn target_directory() -> PathBuf {
         .parent()
         .expect("the tests live in the workspace")
         .join("target/demo")
-}
-
-/// Where the stage stands: under `target/demo`, or, where PostgreSQL's and nginx's users may not enter
-/// (a clone in somebody's private home), in a directory for temporary files.
-struct Place {
-    directory: PathBuf,
-    _temporary: Option<tempfile::TempDir>,
-}
-
-impl Place {
-    fn choose(target: &Path) -> Result<Self> {
-        let directory = target.join("stage");
-        fs::create_dir_all(&directory)?;
-        if let_enter("www-data", &directory).is_ok() {
-            return Ok(Self { directory, _temporary: None });
-        }
-        fs::remove_dir(&directory)?;
-        let temporary = tempfile::tempdir()?;
-        Ok(Self { directory: temporary.path().join("stage"), _temporary: Some(temporary) })
-    }
 }

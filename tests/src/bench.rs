@@ -1,0 +1,97 @@
+//! `make bench`: what Lockstep costs, measured beside what somebody would do instead.
+//!
+//! What must stay true, so that a figure means something:
+//! - Both sides run in one run, in turn, on the same machine, nginx, PostgreSQL and Docker.
+//! - A figure is the median of at least five; only lost requests are added up, because a median hides them.
+//! - The peer does the same work: where it does less, that is said beside the figure.
+
+mod by_hand;
+mod deploy_overhead;
+mod ground;
+mod idle;
+pub mod report;
+mod rollback_seconds;
+mod statistics;
+mod switch_loss;
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::bench::ground::Ground;
+use crate::bench::report::Measured;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    DeployOverhead,
+    RollbackSeconds,
+    SwitchLoss,
+    AgentIdleRss,
+    CoordinatorIdleRss,
+    AgentIdleCpu,
+}
+
+impl Case {
+    pub const ALL: [Self; 6] = [
+        Self::DeployOverhead,
+        Self::RollbackSeconds,
+        Self::SwitchLoss,
+        Self::AgentIdleRss,
+        Self::CoordinatorIdleRss,
+        Self::AgentIdleCpu,
+    ];
+
+    const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
+
+    /// As it stands in the report and is asked for.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeployOverhead => "deploy_overhead",
+            Self::RollbackSeconds => "rollback_seconds",
+            Self::SwitchLoss => "switch_loss",
+            Self::AgentIdleRss => "agent_idle_rss_mib",
+            Self::CoordinatorIdleRss => "coordinator_idle_rss_mib",
+            Self::AgentIdleCpu => "agent_idle_cpu_percent",
+        }
+    }
+
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|case| case.name() == name)
+    }
+}
+
+/// How much of everything is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// The size of the database that is dumped.
+    pub database_mib: u64,
+}
+
+/// Measures the cases in one stage under `directory`, in the order in which they disturb each other least.
+///
+/// # Errors
+/// When something does not work; a limit that does not hold is no error.
+pub fn measure(
+    directory: &Path,
+    cases: &[Case],
+    extent: Extent,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<Measured>> {
+    let wanted = |case: &Case| cases.contains(case);
+    let mut measured = Vec::new();
+    let mut ground = Ground::start(directory, say)?;
+    if Case::IDLE.iter().any(wanted) {
+        measured.extend(idle::measure(&ground, say)?.into_iter().filter(|one| wanted(&one.case)));
+    }
+    if wanted(&Case::SwitchLoss) {
+        measured.push(switch_loss::measure(&ground, say)?);
+    }
+    if wanted(&Case::RollbackSeconds) {
+        measured.push(rollback_seconds::measure(&mut ground, say)?);
+    }
+    if wanted(&Case::DeployOverhead) {
+        measured.push(deploy_overhead::measure(&mut ground, extent, say)?);
+    }
+    Ok(measured)
+}

@@ -1,0 +1,156 @@
+//! What was measured, and whether its limit holds: a table for people, JSON for programs.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::bench::Case;
+
+/// One figure of ours beside the peer's.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub case: Case,
+    pub unit: &'static str,
+    pub ours: f64,
+    pub peer: f64,
+    pub peer_name: &'static str,
+    pub limit: Limit,
+}
+
+/// What is promised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    RatioAtMost(f64),
+    OursBelow(f64),
+    OursIsZero,
+}
+
+impl Limit {
+    fn holds(self, measured: &Measured) -> bool {
+        match self {
+            Self::RatioAtMost(most) => measured.ratio().is_some_and(|ratio| ratio <= most),
+            Self::OursBelow(limit) => measured.ours < limit,
+            Self::OursIsZero => measured.ours == 0.0,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RatioAtMost(most) => write!(f, "ratio at most {most}"),
+            Self::OursBelow(limit) => write!(f, "ours below {limit}"),
+            Self::OursIsZero => write!(f, "ours 0"),
+        }
+    }
+}
+
+impl Measured {
+    /// Nothing where the peer has nothing to compare with.
+    pub fn ratio(&self) -> Option<f64> {
+        (self.peer != 0.0).then(|| self.ours / self.peer)
+    }
+
+    pub fn limit_holds(&self) -> bool {
+        self.limit.holds(self)
+    }
+}
+
+/// As it stands in `report.json`.
+#[derive(Serialize)]
+struct Line {
+    case: &'static str,
+    unit: &'static str,
+    ours: f64,
+    peer: f64,
+    peer_name: &'static str,
+    ratio: Option<f64>,
+}
+
+/// Writes the report; cases that were not measured are not in it.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(path: &Path, measured: &[Measured]) -> Result<()> {
+    let lines: Vec<Line> = measured
+        .iter()
+        .map(|one| Line {
+            case: one.case.name(),
+            unit: one.unit,
+            ours: thousandths(one.ours),
+            peer: thousandths(one.peer),
+            peer_name: one.peer_name,
+            ratio: one.ratio().map(thousandths),
+        })
+        .collect();
+    fs::write(path, serde_json::to_string_pretty(&lines)?)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// The table for people.
+pub fn table(measured: &[Measured]) -> String {
+    let mut text = format!(
+        "{:<26} {:>10} {:>10} {:>8}  {:<26} {:<20} {}\n",
+        "case", "ours", "peer", "ratio", "peer is", "limit", "holds"
+    );
+    for one in measured {
+        let ratio = one.ratio().map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.3}"));
+        text.push_str(&format!(
+            "{:<26} {:>10.3} {:>10.3} {:>8}  {:<26} {:<20} {}\n",
+            one.case.name(),
+            one.ours,
+            one.peer,
+            ratio,
+            one.peer_name,
+            one.limit.to_string(),
+            if one.limit_holds() { "yes" } else { "NO" }
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(ours: f64, peer: f64, limit: Limit) -> Measured {
+        Measured { case: Case::DeployOverhead, unit: "s", ours, peer, peer_name: "deploy.sh", limit }
+    }
+
+    #[test]
+    fn a_limit_is_of_the_ratio_or_of_ours() {
+        assert!(measured(11.5, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
+        assert!(!measured(11.6, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
+        assert!(!measured(1.0, 10.0, Limit::OursBelow(1.0)).limit_holds());
+        assert!(!measured(1.0, 10.0, Limit::OursIsZero).limit_holds());
+    }
+
+    #[test]
+    fn a_peer_of_nothing_has_no_ratio_and_holds_none() {
+        let nothing = measured(0.0, 0.0, Limit::RatioAtMost(1.15));
+        assert_eq!(nothing.ratio(), None);
+        assert!(!nothing.limit_holds());
+    }
+
+    #[test]
+    fn the_report_has_the_fields_that_others_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.json");
+        write(&path, &[measured(11.0, 10.0, Limit::RatioAtMost(1.15))]).unwrap();
+        let read: serde_json::Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+        assert_eq!(
+            read,
+            serde_json::json!([{
+                "case": "deploy_overhead", "unit": "s", "ours": 11.0, "peer": 10.0,
+                "peer_name": "deploy.sh", "ratio": 1.1
+            }])
+        );
+    }
+}
