@@ -7,9 +7,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use lockstep_core::health::Health;
 use lockstep_core::record::{OperationKind, Slot, Verdict};
+use lockstep_tests::bed::wait::until;
 use serde_json::Value;
 
-use crate::scenarios::scene::{ENVIRONMENT, Expect, Scene, assert_none_lost, assert_verdict};
+use crate::scenarios::scene::{ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict};
 use crate::scenarios::world::assert_containers;
 
 #[test]
@@ -92,6 +93,8 @@ fn assert_what_is_told(scene: &Scene, second: &str) -> Result<()> {
     ensure!(last.kind == OperationKind::Deploy && last.release.image == second, "{last:?}");
     ensure!((last.schema_before, last.schema_after) == (Some(1), Some(2)), "{last:?}");
     ensure!(last.receipt.migrations_run == 1 && last.receipt.snapshot.is_some(), "{:?}", last.receipt);
+    let host = last.receipt.snapshot.as_ref().map(|snapshot| snapshot.host.to_string());
+    ensure!(host.as_deref() == Some("app-1"), "the snapshot is on {host:?}");
     ensure!(last.receipt.requests_lost == Some(0), "{:?}", last.receipt);
     ensure!(last.receipt.requests.is_some_and(|requests| requests > 0), "{:?}", last.receipt);
     let id = last.id.to_string();
@@ -99,9 +102,13 @@ fn assert_what_is_told(scene: &Scene, second: &str) -> Result<()> {
     let live = status.live.context("nothing is live")?;
     ensure!(live.slot == Slot::Green && live.deployment == last.id, "{live:?}");
     ensure!(status.rollback.is_some_and(|ready| ready.takes.is_some()), "the rollback is not ready");
-    let instances: Vec<Health> =
-        status.hosts.iter().flat_map(|host| &host.instances).map(|instance| instance.health).collect();
-    ensure!(instances.contains(&Health::Healthy), "{instances:?}");
+    // Reported continuously, so it is there in a moment.
+    until("every instance is reported healthy", SOON, || {
+        let hosts = scene.status()?.hosts;
+        let instances: Vec<Health> =
+            hosts.iter().flat_map(|host| &host.instances).map(|instance| instance.health).collect();
+        Ok(instances.len() >= 2 && instances.iter().all(|health| *health == Health::Healthy))
+    })?;
 
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["green", second])?;
     scene.stage.lockstep(&["history", ENVIRONMENT])?.expect_said(0, &["succeeded", second, "admin"])?;
