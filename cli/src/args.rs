@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep_core::plan::PlanHash;
 
 /// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
 ///
@@ -114,7 +115,7 @@ pub struct DeployArgs {
     pub image: Option<String>,
     /// Run exactly the plan with this hash, or nothing.
     #[arg(long, value_name = "HASH")]
-    pub plan: Option<String>,
+    pub plan: Option<PlanHash>,
     /// The same as `plan`.
     #[arg(long)]
     pub dry_run: bool,

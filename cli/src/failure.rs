@@ -116,7 +116,7 @@ impl From<DeclarationError> for Failure {
                 let failure = failure.why(diagnostic);
                 match nearest {
                     Some(nearest) => failure.next(format!("did you mean `{nearest}`?")),
-                    None => failure,
+                    None => failure.next("correct that line, then: lockstep env check ENV"),
                 }
             }
             DeclarationError::NoEnvironment { known, nearest, .. } => {

@@ -42,7 +42,7 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
         let values = values.into_iter().collect();
         control.import_secrets(wire::ImportSecretsRequest { environment, values, replace: true }).await?;
     }
-    let hash = args.plan.clone().unwrap_or_default();
+    let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
     let start =
         wire::StartRequest { plan: Some(request), hash, claim: String::new(), client: Some(client()) };
     let started = start_or_wait(context, &mut control, start, args.wait_lock.as_deref()).await?;

@@ -25,17 +25,17 @@ fn mistakes_in_the_projects_files_are_refused_with_their_place() -> Result<()> {
 fn mistakes_in_the_declaration(cases: &mut Cases<'_>, image: &str) {
     cases.refused("malformed YAML", |scene| {
         let _declared = scene.declare("processes:", "processes: [")?;
-        scene.deploy(image)?.expect_said(3, &["error", "deployment.yml", "line", "next"])?;
+        scene.deploy(image)?.expect_said(3, &["error", "deployment.yml", "line 3", "next"])?;
         Ok(())
     });
     cases.refused("an unknown key", |scene| {
         let _declared = scene.declare("stop_grace: 5s", "stop_grase: 5s")?;
-        scene.deploy(image)?.expect_said(3, &["stop_grase", "stop_grace", "deployment.yml:4"])?;
+        scene.deploy(image)?.expect_said(3, &["stop_grase", "did you mean `stop_grace`?", "line 4"])?;
         Ok(())
     });
     cases.refused("a wrong type", |scene| {
         let _declared = scene.declare("port: 8080", "port: eighty")?;
-        scene.deploy(image)?.expect_said(3, &["port", "eighty", "deployment.yml:4"])?;
+        scene.deploy(image)?.expect_said(3, &["port", "eighty", "line 4", "next"])?;
         Ok(())
     });
     cases.refused("two mistakes are told at once", |scene| {

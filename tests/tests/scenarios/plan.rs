@@ -14,6 +14,10 @@ fn planning_has_no_effect() -> Result<()> {
     let first = scene.stage.image("1", 1, &[])?;
     let second = scene.stage.image("2", 2, &[])?;
 
+    // A plan brings no secrets along: where it needs some, it says how they get there.
+    let plan = ["plan", ENVIRONMENT, "--image", &first];
+    scene.stage.lockstep(&plan)?.expect_said(3, &["lacks DATABASE_URL", "lockstep secret import"])?;
+    scene.stage.must(&["secret", "import", ENVIRONMENT])?;
     // Before anything was ever deployed.
     assert_no_effect(&scene, &first, &["blue", "preflight", "migrate", "switch", "drain"])?;
     scene.deploy(&first)?.expect_said(0, &[])?;
@@ -58,6 +62,7 @@ fn a_plan_runs_as_it_was_shown_or_not_at_all() -> Result<()> {
     let second = scene.stage.image("2", 1, &[])?;
     let third = scene.stage.image("3", 1, &[])?;
 
+    scene.stage.must(&["secret", "import", ENVIRONMENT])?;
     let hash = scene.plan(&first)?.hash.to_string();
     deploy_by(&scene, &first, &hash)?.expect_said(0, &["succeeded"])?;
 

@@ -53,15 +53,21 @@ fn locked(environment: &str, open: &Open) -> String {
 }
 
 pub(super) fn of_unresolved(unresolved: &Unresolved) -> Status {
-    match unresolved {
-        Unresolved::Store(error) => of_store(error),
-        Unresolved::NoEnvironment { .. } | Unresolved::Ambiguous { .. } => {
-            Status::invalid_argument(unresolved.to_string())
+    let (why, next) = match unresolved {
+        Unresolved::Store(error) => return of_store(error),
+        Unresolved::NoEnvironment { .. } => {
+            ("every environment has one of its own", "add --env ENV".to_owned())
         }
-        Unresolved::NoneOpen(_) | Unresolved::NoneEver(_) | Unresolved::Unknown { .. } => {
-            Status::not_found(unresolved.to_string())
+        Unresolved::Ambiguous { .. } => ("both begin so", "write more of it".to_owned()),
+        Unresolved::NoneOpen(key) => {
+            ("what was deployed last has ended", format!("lockstep status {}", key.environment))
         }
-    }
+        Unresolved::NoneEver(key) => ("its history is empty", format!("lockstep deploy {}", key.environment)),
+        Unresolved::Unknown { .. } => {
+            ("it is neither the id of one nor the beginning of an id", "lockstep history ENV".to_owned())
+        }
+    };
+    refused(&Refusal { what: unresolved.to_string(), why: why.to_owned(), next })
 }
 
 pub(super) fn of_store(failure: &StoreError) -> Status {
