@@ -1,12 +1,16 @@
 //! Requests that are lost while traffic is switched: by our agent's file, and by a rewritten upstream and
 //! `nginx -s reload`. The same nginx, the same two containers, the same clients; only the switch differs.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::bed::ports::free_port;
+use crate::bed::program::run;
 use crate::bed::wait::until;
 use crate::bench::Case;
 use crate::bench::ground::Ground;
@@ -124,9 +128,12 @@ impl ReloadSite {
         let site = SocketAddr::new(local, free_port(local)?);
         let slots = slots(ground)?;
         let reload = Self { site, slots };
+        let before = workers(ground)?;
         reload.switch(ground, 1)?;
-        until("nginx serves the site that is reloaded", Duration::from_secs(10), || {
-            Ok(std::net::TcpStream::connect(site).is_ok())
+        // Else the first round would meet workers that are about to end, whoever switches in it.
+        until("nginx has only workers that know the site", Duration::from_secs(10), || {
+            let there = workers(ground)?;
+            Ok(!there.is_empty() && there.is_disjoint(&before))
         })?;
         Ok(reload)
     }
@@ -149,6 +156,13 @@ server {{
         );
         ground.stage.nginx.install_site("by-reload", &text)
     }
+}
+
+/// The processes that serve, old and new.
+fn workers(ground: &Ground) -> Result<BTreeSet<String>> {
+    let master = fs::read_to_string(ground.stage.nginx.pid_file())?;
+    let workers = run(Command::new("pgrep").args(["-P", master.trim()]))?;
+    Ok(workers.lines().map(str::to_owned).collect())
 }
 
 /// Where the containers of the two slots answer.
