@@ -1,5 +1,8 @@
 //! What is recorded of an environment: its declaration, what is live, what owns it, its ports.
 
+use std::time::Duration;
+
+use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Live, Open, PortTable};
 use lockstep_core::spec::EnvironmentSpec;
@@ -8,6 +11,9 @@ use lockstep_core::stored::Kept;
 use crate::lock::Lock;
 use crate::store::guarded::OwnedWrite;
 use crate::store::{Committed, Guard, Owned, Store, StoreError, Stored, keys};
+
+/// How often the lock is tried for: a driver gives it back a moment after its deployment's end.
+const LOCK_ATTEMPTS_MAX: usize = 10;
 
 /// A document with the revision that a guard needs.
 #[derive(Debug, Clone)]
@@ -86,8 +92,14 @@ pub async fn remove(
         return Err(RemoveError::Unknown(environment.clone()));
     }
     let mut lock = Lock::of(environment.clone(), coordinator.to_owned());
-    // The outcome is looked at through the proof: without it nothing is removed.
-    lock.acquire(store).await;
+    for _ in 0..LOCK_ATTEMPTS_MAX {
+        // The outcome is looked at through the proof: without it nothing is removed.
+        lock.acquire(store).await;
+        if lock.held().is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(LOCK_RETRY_AFTER.0)).await;
+    }
     let Some(held) = lock.held() else {
         return Err(RemoveError::Locked(environment.clone()));
     };

@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 
 #[path = "driver/hosts.rs"]
 mod hosts;
+#[path = "driver/opening.rs"]
+mod opening;
 #[path = "driver/state_file.rs"]
 mod state_file;
 #[path = "driver/world.rs"]

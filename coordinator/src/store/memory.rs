@@ -120,13 +120,20 @@ impl State {
     }
 }
 
+/// A server answers later, and others are served in between.
+async fn answer_later() {
+    tokio::task::yield_now().await;
+}
+
 #[async_trait]
 impl Store for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        answer_later().await;
         Ok(self.current().values.get(key).map(|(stored, _)| stored.clone()))
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
+        answer_later().await;
         let state = self.current();
         let values = state.values.values().map(|(stored, _)| stored);
         Ok(values.filter(|stored| prefix.covers(&stored.key)).cloned().collect())
@@ -141,6 +148,7 @@ impl Store for MemoryStore {
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
         within_limits(&guards, &writes)?;
+        answer_later().await;
         let touched: Vec<Key> = writes.iter().map(|write| write.key.clone()).collect();
         let (fault, committed) = {
             let mut state = self.current();

@@ -119,7 +119,8 @@ impl World {
         tasks
     }
 
-    fn ask(spec: EnvironmentSpec, image: &str) -> Ask {
+    pub(crate) fn ask(spec: EnvironmentSpec, image: &str) -> Ask {
+        let environment = spec.key.clone();
         let deploy = DeployAsk {
             spec,
             image: image.to_owned(),
@@ -127,7 +128,7 @@ impl World {
             branch: None,
             any_branch: AnyBranch::Refused,
         };
-        Ask { environment: environment(), what: What::Deploy(Box::new(deploy)) }
+        Ask { environment, what: What::Deploy(Box::new(deploy)) }
     }
 
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {

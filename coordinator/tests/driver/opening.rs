@@ -1,0 +1,161 @@
+//! How a deployment comes to be open: claims for a build, plans that moved, ports that nobody else has.
+
+use std::collections::BTreeSet;
+
+use lockstep_coordinator::deployments::{self, DeployError, Start, claims};
+use lockstep_coordinator::driver::Parts;
+use lockstep_coordinator::environments;
+use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim};
+use lockstep_coordinator::store::{OPERATIONS_MAX, Store, keys};
+use lockstep_core::record::{Open, OpenKind, Verdict};
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::{Millis, Timestamp};
+
+use crate::world::{World, anna, environment, spec};
+
+fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::operation::Refusal {
+    match result {
+        Err(DeployError::Refused(refusal)) => refusal,
+        other => panic!("it is not refused: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
+    let claimed = world.open().await.expect("it is owned");
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await;
+    assert!(matches!(world.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
+    let start = Start { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
+    let (id, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    assert_eq!(id, claim);
+    let open = world.open().await.expect("it is owned");
+    assert_eq!((open.since, open.until), (claimed.since, claimed.until), "its time began with the claim");
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::Succeeded).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
+    claims::unclaim(&world.parts, &environment(), &claim).await.expect("given back");
+    assert_eq!(world.open().await, None);
+    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
+    world.until(|open| open.is_none()).await;
+    let start = Start { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
+    let refusal = refused(deployments::start(&world.parts, &start, &anna()).await);
+    assert!(refusal.what.ends_with("is gone"), "{refusal:?}");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_planned_is_started_or_it_is_said_what_moved() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let ask = World::ask(spec(), "notes:1");
+    let planned = deployments::plan(&world.parts, &ask).await.expect("a plan");
+    assert_eq!(deployments::plan(&world.parts, &ask).await.expect("a plan"), planned, "the same again");
+    let start = |hash| Start { ask: ask.clone(), hash: Some(hash), claim: None };
+    let (id, started) =
+        deployments::start(&world.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
+    assert_eq!(started, planned, "what runs is what was shown");
+    world.ended(&id).await;
+    let refusal = refused(deployments::start(&world.parts, &start(planned.hash), &anna()).await);
+    assert!(refusal.why.contains("the live state"), "{refusal:?}");
+    assert!(!refusal.why.contains("the configuration"), "{refusal:?}");
+    assert_eq!(world.open().await, None);
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
+    let world = World::new().await;
+    let broken = EnvironmentSpec { url: "gopher://notes".to_owned(), ..spec() };
+    let refusal = refused(deployments::plan(&world.parts, &World::ask(broken, "notes:1")).await);
+    assert!(refusal.why.contains("url"), "{refusal:?}");
+    let lacking = EnvironmentSpec { required: vec!["JWT_SECRET".to_owned()], ..spec() };
+    let refusal = refused(deployments::plan(&world.parts, &World::ask(lacking, "notes:1")).await);
+    assert!(refusal.what.contains("JWT_SECRET"), "{refusal:?}");
+    world.hosts.absent(&crate::world::host_id());
+    let refusal = refused(deployments::plan(&world.parts, &World::ask(spec(), "notes:1")).await);
+    assert!(refusal.what.contains("app-1"), "{refusal:?}");
+    assert_eq!(environments::declared(&*world.store).await.expect("read"), [], "a plan leaves nothing");
+    world.shut_down().await;
+}
+
+/// Ports that some other environment has.
+async fn give_away(world: &World, ports: Vec<u16>) {
+    let other = "other/production".parse().expect("a key");
+    let open = Open {
+        kind: OpenKind::Hold { reason: "it takes ports".to_owned() },
+        by: anna().operator,
+        since: Timestamp(0),
+        until: Timestamp(u64::MAX),
+        hostname: String::new(),
+        pid: 0,
+    };
+    for some in ports.chunks(OPERATIONS_MAX - 10) {
+        let seen = environments::open(&*world.store, &other).await.expect("read").map(|seen| seen.stored);
+        let take = |port: &u16| OwnedWrite::put_bytes(keys::port("172.17.0.1", *port), "other/production");
+        let with = Accompanying { guards: vec![], writes: some.iter().map(take).collect() };
+        claim(&*world.store, &other, seen.as_ref(), &open, with).await.expect("taken");
+    }
+}
+
+async fn ports(parts: &Parts, environment: &str) -> Vec<u16> {
+    let key = environment.parse().expect("a key");
+    let table = environments::ports(&*parts.store, &key).await.expect("read").expect("it has ports");
+    table.content.ports.iter().map(|entry| entry.port).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_environments_share_a_port() {
+    const ENVIRONMENTS: usize = 8;
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    // So few are left that everybody wants the same.
+    give_away(&world, (20_000..30_000).filter(|port| port % 500 != 0).collect()).await;
+    let mut starts = tokio::task::JoinSet::new();
+    for number in 0..ENVIRONMENTS {
+        let key = format!("notes/e{number}").parse().expect("a key");
+        let start =
+            Start { ask: World::ask(EnvironmentSpec { key, ..spec() }, "notes:1"), hash: None, claim: None };
+        let parts = world.parts.clone();
+        starts.spawn(async move { deployments::start(&parts, &start, &anna()).await.map(|_| ()) });
+    }
+    for started in starts.join_all().await {
+        started.expect("it starts");
+    }
+    let mut taken = BTreeSet::new();
+    for number in 0..ENVIRONMENTS {
+        let own = ports(&world.parts, &format!("notes/e{number}")).await;
+        assert_eq!(own.len(), 2, "one for each slot");
+        for port in own {
+            assert!((20_000..30_000).contains(&port), "{port}");
+            assert!(taken.insert(port), "{port} is given away twice");
+        }
+    }
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_is_removed_only_while_nothing_owns_it() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    world.deploy("notes:1").await;
+    let until = world.parts.clock.now() + Millis::from_secs(60);
+    claims::freeze(&world.parts, &environment(), "audit".to_owned(), until, &anna()).await.expect("frozen");
+    let refused = environments::remove(&*world.store, &environment(), "c1").await;
+    assert!(matches!(refused, Err(environments::RemoveError::Open(_))), "{refused:?}");
+    claims::thaw(&world.parts, &environment()).await.expect("thawed");
+    environments::remove(&*world.store, &environment(), "c1").await.expect("removed");
+    assert_eq!(environments::declared(&*world.store).await.expect("read"), []);
+    let taken = world.store.list(&keys::all_ports()).await.expect("listed");
+    assert!(taken.is_empty(), "its ports are still taken");
+    world.shut_down().await;
+}
