@@ -24,7 +24,7 @@ const SENDINGS_MAX: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claimed {
     Yes,
-    /// Something that it was made from is another by now.
+    /// Something that it was made from is another meanwhile.
     Moved,
 }
 
