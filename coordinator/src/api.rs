@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use lockstep_core::access::{self, EnvironmentPattern, Identity};
+use lockstep_core::access::{self, EnvironmentPattern, Grant, Identity};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use tonic::Status;
@@ -14,9 +14,8 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
-use crate::operators::{self, OperatorStanding};
 use crate::store::{Store, StoreError};
-use crate::{hosts, identity};
+use crate::{hosts, identity, operators};
 
 pub mod control;
 pub mod enroll;
@@ -115,9 +114,9 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let identity = gate.identify(&request);
+            let shown = gate.identify(&request);
             let method = request.uri().path().to_owned();
-            match gate.admit(identity, &method).await {
+            match gate.admit(shown, &method).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     inner.call(request).await
@@ -128,52 +127,70 @@ where
     }
 }
 
+/// What the certificate of a call says.
+struct Shown {
+    identity: Identity,
+    /// Empty without a certificate.
+    serial: String,
+}
+
 impl GateLayer {
-    fn identify(&self, request: &Request<Body>) -> Identity {
-        request
+    fn identify(&self, request: &Request<Body>) -> Shown {
+        let chain = request
             .extensions()
             .get::<TlsConnectInfo<TcpConnectInfo>>()
             .and_then(TlsConnectInfo::peer_certs)
-            .and_then(|chain| chain.first().map(|leaf| identity::of(leaf, &self.cluster)))
-            .unwrap_or(Identity::Nobody)
+            .unwrap_or_default();
+        match chain.first() {
+            Some(leaf) => Shown {
+                identity: identity::of(leaf, &self.cluster),
+                serial: identity::serial(leaf).unwrap_or_default(),
+            },
+            None => Shown { identity: Identity::Nobody, serial: String::new() },
+        }
     }
 
-    async fn admit(&self, identity: Identity, method: &str) -> Result<Caller, Status> {
-        let unavailable = |error: StoreError| {
-            warn!(%error, "a caller cannot be looked up");
-            Status::unavailable("the store does not answer")
-        };
-        let mut role = None;
-        let mut environments = None;
-        match &identity {
-            Identity::Operator(name) => {
-                let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
-                match operator {
-                    Some(operator) if operator.standing == OperatorStanding::Active => {
-                        role = Some(operator.role);
-                        environments = Some(operator.environments);
-                    }
-                    Some(_) => return Err(Status::unauthenticated(format!("{name} has been revoked"))),
-                    None => return Err(Status::unauthenticated(format!("there is no operator {name}"))),
-                }
-            }
-            Identity::Agent(host) => {
-                if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {
-                    return Err(Status::unauthenticated(format!("{host} was removed, or never joined")));
-                }
-            }
-            Identity::Nobody | Identity::Coordinator(_) => {}
-        }
-        access::allow(&identity, role, method).map_err(|denied| {
+    async fn admit(&self, shown: Shown, method: &str) -> Result<Caller, Status> {
+        let Shown { identity, serial } = shown;
+        let grant = self.grant(&identity, &serial).await?;
+        access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
             info!(%identity, method, why = %denied, "call refused");
             match denied {
                 access::Denied::NoCertificate => Status::unauthenticated(denied.to_string()),
                 access::Denied::UnknownMethod { .. } => Status::unimplemented(denied.to_string()),
                 access::Denied::WrongRole { .. }
                 | access::Denied::RoleTooLow { .. }
+                | access::Denied::NotOfAll { .. }
                 | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
             }
         })?;
-        Ok(Caller { identity, environments })
+        Ok(Caller { identity, environments: grant.map(|grant| grant.environments) })
+    }
+
+    /// What the record says of whoever calls; an error where it says that its certificate does not count.
+    async fn grant(&self, identity: &Identity, serial: &str) -> Result<Option<Grant>, Status> {
+        let unavailable = |error: StoreError| {
+            warn!(%error, "a caller cannot be looked up");
+            Status::unavailable("the store does not answer")
+        };
+        let gone = |why: String| {
+            info!(%identity, serial, why, "call refused");
+            Status::unauthenticated(why)
+        };
+        match identity {
+            Identity::Operator(name) => {
+                let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
+                let operator = operator.ok_or_else(|| gone(format!("there is no operator {name}")))?;
+                let grant = operator.grant(serial);
+                Ok(Some(grant.ok_or_else(|| gone(format!("this certificate of {name} has been revoked")))?))
+            }
+            Identity::Agent(host) => {
+                if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {
+                    return Err(gone(format!("{host} was removed, or never joined")));
+                }
+                Ok(None)
+            }
+            Identity::Nobody | Identity::Coordinator(_) => Ok(None),
+        }
     }
 }

@@ -20,6 +20,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
+use crate::identity;
 use crate::private::{self, PrivateError};
 
 /// How far a certificate is back-dated.
@@ -47,6 +48,8 @@ pub enum AuthorityError {
     Request(rcgen::Error),
     #[error("a certificate cannot be made")]
     Make(#[from] rcgen::Error),
+    #[error("a certificate that was just made cannot be read")]
+    Unreadable,
     #[error("{0} gets no certificate")]
     NoSubject(Identity),
     #[error("the system gives no random numbers")]
@@ -58,6 +61,8 @@ pub enum AuthorityError {
 pub struct Issued {
     /// PEM.
     pub certificate: String,
+    /// As [`identity::serial`] reads it.
+    pub serial: String,
     pub expires: Timestamp,
 }
 
@@ -142,8 +147,9 @@ impl Authority {
             CertificateSigningRequestParams::from_pem(request).map_err(AuthorityError::Request)?;
         // Only the key is taken from the request.
         request.params = self.leaf(identity, now, life)?;
-        let certificate = request.signed_by(&self.issuer)?.pem();
-        Ok(Issued { certificate, expires: now + life })
+        let certificate = request.signed_by(&self.issuer)?;
+        let serial = identity::serial(certificate.der()).ok_or(AuthorityError::Unreadable)?;
+        Ok(Issued { certificate: certificate.pem(), serial, expires: now + life })
     }
 
     /// A fresh key and certificate for this coordinator's server.
@@ -214,8 +220,8 @@ pub fn uri(cluster: &ClusterId, identity: &Identity) -> String {
 fn serial() -> Result<SerialNumber, AuthorityError> {
     let mut bytes = [0; SERIAL_BYTES];
     getrandom::fill(&mut bytes).map_err(|_| AuthorityError::Chance)?;
-    // RFC 5280: a serial number is positive.
-    bytes[0] &= 0x7f;
+    // RFC 5280: a serial number is positive. With this bit it is also always as long.
+    bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
 
@@ -227,7 +233,6 @@ fn moment(at: Timestamp) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity;
 
     const NOW: Timestamp = Timestamp(1_769_596_200_000);
 

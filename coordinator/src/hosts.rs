@@ -1,4 +1,5 @@
-//! The machines that have joined.
+//! The machines that have joined. A name is one host's at a time: it has a key of its own, because a
+//! transaction can guard a key and not a list.
 
 use lockstep_core::id::HostId;
 use lockstep_core::name::HostName;
@@ -38,14 +39,24 @@ pub async fn named(store: &dyn Store, name: &HostName) -> Result<Option<Host>, S
     Ok(list(store).await?.into_iter().find(|host| host.name == *name))
 }
 
-/// Forgets the host: its certificate is not taken any more.
+/// What a transaction must have so that `host` joins, and nobody else has its name.
+pub fn joining(host: &Host) -> (Vec<Guard>, Vec<Write>) {
+    let (spec, name) = (keys::host_spec(&host.id), keys::host_name(&host.name));
+    let guards = vec![Guard::absent(&spec), Guard::absent(&name)];
+    let writes = vec![Write::put(spec, host), Write::put_bytes(name, host.id.to_string())];
+    (guards, writes)
+}
+
+/// Forgets the host: its certificate is not taken any more, its session ends, and its name is free.
 ///
 /// # Errors
 /// When the store does not answer.
 pub async fn remove(store: &dyn Store, id: &HostId) -> Result<(), StoreError> {
-    let key = keys::host_spec(id);
-    if let Some(stored) = store.get(key.key()).await? {
-        store.commit(vec![Guard::as_seen(&key, Some(&stored))], vec![Write::delete(key)]).await?;
-    }
+    let Some(host) = find(store, id).await? else {
+        return Ok(());
+    };
+    let writes = vec![Write::delete(keys::host_spec(id)), Write::delete(keys::host_name(&host.name))];
+    // A host is never changed, and its id never given again: nothing can come between.
+    store.commit(Vec::new(), writes).await?;
     Ok(())
 }

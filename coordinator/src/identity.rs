@@ -25,6 +25,12 @@ pub fn of(certificate: &CertificateDer<'_>, cluster: &ClusterId) -> Identity {
     }
 }
 
+/// The serial number of `certificate`, in hexadecimal; `None` when these bytes are no certificate.
+pub fn serial(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 fn read(uri: &str, cluster: &ClusterId) -> Option<Identity> {
     let path = uri.strip_prefix("spiffe://")?.strip_prefix(cluster.as_str())?;
     let (kind, name) = path.strip_prefix('/')?.split_once('/')?;

@@ -1,12 +1,20 @@
 //! Who may command, and what.
+//!
+//! What must stay true: a certificate counts only while its serial number stands here, so that one that
+//! was revoked stays so, also when its owner is let in again; a revocation also takes back the tokens
+//! that wait for the operator.
 
-use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use std::collections::BTreeMap;
+
+use lockstep_core::access::{EnvironmentPattern, Grant, OperatorRole};
 use lockstep_core::name::OperatorName;
 use lockstep_core::stored::Kept;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Committed, Guard, Store, StoreError, Write, keys};
+use crate::authority::Issued;
+use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
+use crate::tokens;
 
 /// An operator, as recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +23,10 @@ pub struct Operator {
     pub name: OperatorName,
     pub environments: EnvironmentPattern,
     pub role: OperatorRole,
+    /// Of the certificate that was given last.
     pub certificate_expires: Timestamp,
+    /// The certificates that count, by serial number, each with its end.
+    pub certificates: BTreeMap<String, Timestamp>,
     pub standing: OperatorStanding,
 }
 
@@ -31,6 +42,31 @@ impl Kept for Operator {
     const KIND: &'static str = "operator";
 }
 
+impl Operator {
+    /// The operator with a certificate, as of `now`; those that it had go on to count until they end.
+    #[must_use]
+    pub fn with(mut self, issued: &Issued, now: Timestamp) -> Self {
+        self.certificates.retain(|_, expires| *expires > now);
+        self.certificates.insert(issued.serial.clone(), issued.expires);
+        self.certificate_expires = issued.expires;
+        self
+    }
+
+    /// What the operator may do who shows the certificate of this serial number.
+    pub fn grant(&self, serial: &str) -> Option<Grant> {
+        (self.standing == OperatorStanding::Active && self.certificates.contains_key(serial))
+            .then(|| Grant { role: self.role, environments: self.environments.clone() })
+    }
+
+    /// Whether this operator can let others in.
+    pub fn can_administer(&self, now: Timestamp) -> bool {
+        self.standing == OperatorStanding::Active
+            && self.role == OperatorRole::Admin
+            && self.environments == EnvironmentPattern::All
+            && self.certificates.values().any(|expires| *expires > now)
+    }
+}
+
 /// The operator of this name, if there is one.
 ///
 /// # Errors
@@ -44,19 +80,25 @@ pub async fn find(store: &dyn Store, name: &OperatorName) -> Result<Option<Opera
 /// # Errors
 /// When the store does not answer.
 pub async fn list(store: &dyn Store) -> Result<Vec<Operator>, StoreError> {
-    store.list(&keys::operators()).await?.iter().map(crate::store::Stored::read).collect()
+    store.list(&keys::operators()).await?.iter().map(Stored::read).collect()
 }
 
-/// Whether the operator was there and is revoked now.
+/// Takes everything back that lets `name` in: its certificates, and tokens that wait for it. Nothing
+/// when there is neither.
 ///
 /// # Errors
-/// When the store does not answer, or another change came between.
+/// When the store does not answer.
 pub async fn revoke(store: &dyn Store, name: &OperatorName) -> Result<Option<Committed>, StoreError> {
     let key = keys::operator(name);
-    let Some(stored) = store.get(key.key()).await? else {
+    let stored = store.get(key.key()).await?;
+    let mut writes = tokens::withdrawal(store, name).await?;
+    if let Some(stored) = &stored {
+        let certificates = BTreeMap::new();
+        let standing = OperatorStanding::Revoked;
+        writes.push(Write::put(key.clone(), &Operator { certificates, standing, ..stored.read()? }));
+    }
+    if writes.is_empty() {
         return Ok(None);
-    };
-    let operator = Operator { standing: OperatorStanding::Revoked, ..stored.read()? };
-    let guard = Guard::as_seen(&key, Some(&stored));
-    store.commit(vec![guard], vec![Write::put(key, &operator)]).await.map(Some)
+    }
+    store.commit(vec![Guard::as_seen(&key, stored.as_ref())], writes).await.map(Some)
 }

@@ -1,12 +1,14 @@
 //! The coordinator as a whole: opened, serving, ended in order.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use lockstep_core::name::OperatorName;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::control_server::ControlServer;
 use lockstep_proto::wire::enroll_server::EnrollServer;
@@ -36,6 +38,9 @@ use crate::{cluster, operators, private, server, tails};
 /// The name of the one coordinator that a SQLite store has.
 const COORDINATOR: &str = "coordinator-1";
 
+/// Whom the first token admits.
+const FIRST_OPERATOR: &str = "admin";
+
 /// The first operator's token lives longer than others: somebody may set a machine up today and log in tomorrow.
 const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
 
@@ -54,7 +59,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let cluster = cluster::identify(&*store).await?;
     let authority = Arc::new(Authority::open(&directory.join("authority"), &cluster, clock.now())?);
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join("secrets.key"))?);
-    offer_first_token(&directory, &*store, &authority, &*clock).await?;
+    offer_token(&directory, &*store, &authority, &*clock).await?;
     let coordinator = COORDINATOR.to_owned();
     let sessions =
         Sessions::new(Arc::clone(&store), Arc::clone(&vault), cluster.clone(), coordinator.clone());
@@ -123,25 +128,34 @@ fn make_private(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where there is no operator yet, the first one's token waits in a private file.
-async fn offer_first_token(
+/// Where nobody can let others in, a token waits in a private file: at the first start, and also when
+/// the last administrator was revoked or let its certificate end. Whoever can read the file is root here.
+async fn offer_token(
     directory: &Path,
     store: &dyn Store,
     authority: &Authority,
     clock: &dyn Clock,
 ) -> anyhow::Result<()> {
-    if !operators::list(store).await?.is_empty() {
-        return Ok(());
+    let (file, now) = (directory.join("operator.token"), clock.now());
+    tokens::forget_expired(store, now).await?;
+    if operators::list(store).await?.iter().any(|operator| operator.can_administer(now)) {
+        return match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        };
     }
-    let admits = Admits::Operator {
-        name: "admin".parse().expect("a constant that is a name"),
-        environments: EnvironmentPattern::All,
-        role: OperatorRole::Admin,
-    };
-    let token = tokens::make(store, authority.pin(), admits, clock.now() + FIRST_TOKEN_LIFE).await?;
-    let file = directory.join("operator.token");
+    let name: OperatorName = FIRST_OPERATOR.parse().expect("a constant that is a name");
+    let withdrawn = tokens::withdrawal(store, &name).await?;
+    if !withdrawn.is_empty() {
+        // One token at a time: that of an earlier start is not in the file any more.
+        store.commit(Vec::new(), withdrawn).await?;
+    }
+    let admits = Admits::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
+    let token = tokens::make(store, authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
     private::write(&file, &token.expose())?;
-    info!(file = %file.display(), "there is no operator yet: lockstep login with this token");
+    info!(file = %file.display(), "there is no administrator: lockstep login with this token");
     Ok(())
 }
 

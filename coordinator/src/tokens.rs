@@ -13,10 +13,13 @@ use lockstep_core::stored::Kept;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Guard, Store, StoreError, Stored, Write, keys};
+use crate::store::{Guard, OPERATIONS_MAX, Store, StoreError, Stored, Write, keys};
 
 /// How long a token can be used.
 pub const TOKEN_LIFE: Millis = Millis::from_secs(15 * 60);
+
+/// The most that one transaction deletes, beside what else it does. Tokens live for minutes.
+const DELETED_MAX: usize = OPERATIONS_MAX - 10;
 
 const ID_BYTES: usize = 10;
 const SECRET_BYTES: usize = 16;
@@ -102,6 +105,44 @@ pub async fn present(
         return Err(TokenError::Expired { at: record.expires });
     }
     Ok(Presented { admits: record.admits, stored, id: id.to_owned() })
+}
+
+/// What a transaction must have so that no token admits `name` any more.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn withdrawal(store: &dyn Store, name: &OperatorName) -> Result<Vec<Write>, StoreError> {
+    deletion(
+        store,
+        |record| matches!(&record.admits, Admits::Operator { name: admitted, .. } if admitted == name),
+    )
+    .await
+}
+
+/// Forgets the tokens that nobody can use any more.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn forget_expired(store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+    let writes = deletion(store, |record| record.expires <= now).await?;
+    if !writes.is_empty() {
+        // Without a guard there is nothing that could not hold.
+        store.commit(Vec::new(), writes).await?;
+    }
+    Ok(())
+}
+
+async fn deletion(
+    store: &dyn Store,
+    is_wanted: impl Fn(&TokenRecord) -> bool + Send,
+) -> Result<Vec<Write>, StoreError> {
+    let mut writes = Vec::new();
+    for stored in store.list(&keys::join_tokens()).await? {
+        if writes.len() < DELETED_MAX && is_wanted(&stored.read()?) {
+            writes.push(Write::delete(keys::join_token(stored.key.last())));
+        }
+    }
+    Ok(writes)
 }
 
 impl Presented {

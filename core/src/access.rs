@@ -45,8 +45,18 @@ pub enum Callers {
     /// Any certificate of ours.
     Known,
     Agents,
-    /// Operators of at least this role.
+    /// Operators of at least this role. Which environments it is for, the method asks.
     Operators(OperatorRole),
+    /// Administrators of every environment: hosts and operators are no single environment's, and who
+    /// may add operators may add one for anything.
+    Administrators,
+}
+
+/// What the record says that an operator may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    pub role: OperatorRole,
+    pub environments: EnvironmentPattern,
 }
 
 /// Every method of every service. A test compares it with the services as generated.
@@ -76,11 +86,11 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/ShowEnvironment", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/RemoveEnvironment", Callers::Operators(OperatorRole::Admin)),
     ("/lockstep.v1.Control/ListHosts", Callers::Operators(OperatorRole::Read)),
-    ("/lockstep.v1.Control/CreateHostToken", Callers::Operators(OperatorRole::Admin)),
-    ("/lockstep.v1.Control/RemoveHost", Callers::Operators(OperatorRole::Admin)),
-    ("/lockstep.v1.Control/AddOperator", Callers::Operators(OperatorRole::Admin)),
-    ("/lockstep.v1.Control/ListOperators", Callers::Operators(OperatorRole::Admin)),
-    ("/lockstep.v1.Control/RevokeOperator", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/CreateHostToken", Callers::Administrators),
+    ("/lockstep.v1.Control/RemoveHost", Callers::Administrators),
+    ("/lockstep.v1.Control/AddOperator", Callers::Administrators),
+    ("/lockstep.v1.Control/ListOperators", Callers::Administrators),
+    ("/lockstep.v1.Control/RevokeOperator", Callers::Administrators),
     ("/lockstep.v1.Control/About", Callers::Operators(OperatorRole::Read)),
 ];
 
@@ -95,36 +105,56 @@ pub enum Denied {
     WrongRole { who: String, method: String },
     #[error("{operator} has the role {has} and this needs {needs}")]
     RoleTooLow { operator: OperatorName, has: OperatorRole, needs: OperatorRole },
+    #[error("{operator} is an administrator of {has} only, and this concerns every environment")]
+    NotOfAll { operator: OperatorName, has: EnvironmentPattern },
     #[error("{operator} has no say over {environment}")]
     OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
 
-/// Whether `identity` may call `method`. `role` is what the record says of an operator.
+/// Whether `identity` may call `method`. `grant` is what the record says of an operator.
 ///
 /// # Errors
 /// Whenever the table does not say yes.
-pub fn allow(identity: &Identity, role: Option<OperatorRole>, method: &str) -> Result<(), Denied> {
+pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result<(), Denied> {
     let callers = METHODS
         .iter()
         .find(|(name, _)| *name == method)
         .map(|(_, callers)| *callers)
         .ok_or_else(|| Denied::UnknownMethod { method: method.to_owned() })?;
-    let wrong = || Err(Denied::WrongRole { who: alloc::format!("{identity}"), method: method.to_owned() });
+    let wrong = || Denied::WrongRole { who: alloc::format!("{identity}"), method: method.to_owned() };
     match (callers, identity) {
         (Callers::Anyone, _)
         | (Callers::Known, Identity::Agent(_) | Identity::Operator(_) | Identity::Coordinator(_))
         | (Callers::Agents, Identity::Agent(_)) => Ok(()),
-        (Callers::Known | Callers::Agents | Callers::Operators(_), Identity::Nobody) => {
-            Err(Denied::NoCertificate)
+        (
+            Callers::Known | Callers::Agents | Callers::Operators(_) | Callers::Administrators,
+            Identity::Nobody,
+        ) => Err(Denied::NoCertificate),
+        (Callers::Operators(needs), Identity::Operator(operator)) => {
+            of_role(operator, grant.ok_or_else(wrong)?, needs)
         }
-        (Callers::Operators(needs), Identity::Operator(operator)) => match role {
-            Some(has) if has >= needs => Ok(()),
-            Some(has) => Err(Denied::RoleTooLow { operator: operator.clone(), has, needs }),
-            None => wrong(),
-        },
+        (Callers::Administrators, Identity::Operator(operator)) => {
+            let grant = grant.ok_or_else(wrong)?;
+            of_role(operator, grant, OperatorRole::Admin)?;
+            match &grant.environments {
+                EnvironmentPattern::All => Ok(()),
+                has @ (EnvironmentPattern::Application(_) | EnvironmentPattern::One(_)) => {
+                    Err(Denied::NotOfAll { operator: operator.clone(), has: has.clone() })
+                }
+            }
+        }
         (Callers::Agents, Identity::Operator(_) | Identity::Coordinator(_))
-        | (Callers::Operators(_), Identity::Agent(_) | Identity::Coordinator(_)) => wrong(),
+        | (Callers::Operators(_) | Callers::Administrators, Identity::Agent(_) | Identity::Coordinator(_)) => {
+            Err(wrong())
+        }
     }
+}
+
+fn of_role(operator: &OperatorName, grant: &Grant, needs: OperatorRole) -> Result<(), Denied> {
+    if grant.role >= needs {
+        return Ok(());
+    }
+    Err(Denied::RoleTooLow { operator: operator.clone(), has: grant.role, needs })
 }
 
 impl EnvironmentPattern {
@@ -227,13 +257,15 @@ mod tests {
         ]
     }
 
+    fn grant(role: OperatorRole, environments: &str) -> Grant {
+        Grant { role, environments: environments.parse().expect("a pattern") }
+    }
+
     #[test]
     fn what_is_not_in_the_table_is_refused_to_everybody() {
+        let admin = grant(OperatorRole::Admin, "*");
         for identity in identities() {
-            assert!(
-                allow(&identity, Some(OperatorRole::Admin), "/lockstep.v1.Control/Nope").is_err(),
-                "{identity}"
-            );
+            assert!(allow(&identity, Some(&admin), "/lockstep.v1.Control/Nope").is_err(), "{identity}");
         }
     }
 
@@ -242,7 +274,7 @@ mod tests {
         let [nobody, agent, ..] = identities();
         for (method, callers) in METHODS {
             assert_eq!(allow(&nobody, None, method).is_ok(), *callers == Callers::Anyone, "{method}");
-            let may = !matches!(callers, Callers::Operators(_));
+            let may = !matches!(callers, Callers::Operators(_) | Callers::Administrators);
             assert_eq!(allow(&agent, None, method).is_ok(), may, "{method}");
         }
     }
@@ -251,10 +283,28 @@ mod tests {
     fn roles_rise() {
         let [_, _, operator, _] = identities();
         let start = "/lockstep.v1.Control/Start";
-        assert!(allow(&operator, Some(OperatorRole::Read), start).is_err());
-        assert!(allow(&operator, Some(OperatorRole::Deploy), start).is_ok());
+        assert!(allow(&operator, Some(&grant(OperatorRole::Read, "*")), start).is_err());
+        assert!(allow(&operator, Some(&grant(OperatorRole::Deploy, "*")), start).is_ok());
         assert!(allow(&operator, None, start).is_err());
-        assert!(allow(&operator, Some(OperatorRole::Deploy), "/lockstep.v1.Control/AddOperator").is_err());
+        let add = "/lockstep.v1.Control/AddOperator";
+        assert!(allow(&operator, Some(&grant(OperatorRole::Deploy, "*")), add).is_err());
+        assert!(allow(&operator, Some(&grant(OperatorRole::Admin, "*")), add).is_ok());
+    }
+
+    #[test]
+    fn an_administrator_of_one_application_cannot_become_one_of_all() {
+        let [_, _, operator, _] = identities();
+        let remove = "/lockstep.v1.Control/RemoveEnvironment";
+        for environments in ["notes/*", "notes/production"] {
+            let limited = grant(OperatorRole::Admin, environments);
+            assert!(allow(&operator, Some(&limited), remove).is_ok());
+            for (method, callers) in METHODS {
+                if *callers == Callers::Administrators {
+                    let denied = allow(&operator, Some(&limited), method);
+                    assert!(matches!(denied, Err(Denied::NotOfAll { .. })), "{method}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lockstep_core::access::Identity;
+use lockstep_core::access::{Grant, Identity};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{HostName, OperatorName};
 use lockstep_core::record::{Host, HostRole};
@@ -15,20 +15,34 @@ use tracing::{info, warn};
 use ulid::Ulid;
 
 use crate::api::Caller;
+use crate::audit::{self, Change};
 use crate::authority::{Authority, AuthorityError, Issued};
 use crate::clock::Clock;
 use crate::hosts;
 use crate::operators::{Operator, OperatorStanding};
-use crate::store::{Committed, Guard, Store, StoreError, Write, keys};
-use crate::tokens::{self, Admits, Presented, TokenError};
+use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
+use crate::tokens::{self, Admits, TokenError};
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);
+
+/// How often a transaction is made anew when another came between.
+const ATTEMPTS_MAX: usize = 5;
 
 pub struct EnrollApi {
     pub store: Arc<dyn Store>,
     pub authority: Arc<Authority>,
     pub clock: Arc<dyn Clock>,
+}
+
+/// Who joins: the transaction that lets it in, and what it is told.
+struct Joining {
+    identity: Identity,
+    guards: Vec<Guard>,
+    writes: Vec<Write>,
+    issued: Issued,
+    /// Of a host.
+    name: String,
 }
 
 #[tonic::async_trait]
@@ -37,43 +51,43 @@ impl Enroll for EnrollApi {
         let request = request.into_inner();
         let now = self.clock.now();
         refuse_skew(Timestamp(request.clock_ms), now)?;
-        let presented = tokens::present(&*self.store, &request.token_id, &request.token_secret, now)
-            .await
-            .map_err(refused_token)?;
-        let reply = match presented.admits.clone() {
-            Admits::Host { name, roles } => {
-                let host = self.new_host(&request, name, roles).await?;
-                let identity = Identity::Agent(host.id.clone());
-                let issued = self.issue(&request.certificate_request, &identity, now)?;
-                let key = keys::host_spec(&host.id);
-                self.spend(&presented, vec![Guard::absent(&key)], Write::put(key, &host)).await?;
-                info!(host = %host.name, id = %host.id, address = host.address, "host joined");
-                wire::JoinReply { name: host.name.to_string(), ..self.reply(&identity, issued) }
+        for _ in 0..ATTEMPTS_MAX {
+            let presented = tokens::present(&*self.store, &request.token_id, &request.token_secret, now)
+                .await
+                .map_err(refused_token)?;
+            let joining = match presented.admits.clone() {
+                Admits::Host { name, roles } => self.host(&request, name, roles, now).await?,
+                Admits::Operator { name, environments, role } => {
+                    self.operator(&request, name, Grant { role, environments }, now).await?
+                }
+            };
+            let Joining { identity, mut guards, mut writes, issued, name } = joining;
+            let (guard, spent) = presented.spending();
+            guards.push(guard);
+            writes.push(spent);
+            match self.store.commit(guards, writes).await.map_err(|error| unavailable(&error))? {
+                Committed::Yes { .. } => {
+                    info!(%identity, name, address = request.address, "joined");
+                    self.note_login(&identity, issued.expires, now).await;
+                    return Ok(Response::new(wire::JoinReply { name, ..self.reply(&identity, issued) }));
+                }
+                // The token was used, or the name was taken, in this moment: looked at again, it is said.
+                Committed::No => {}
             }
-            Admits::Operator { name, environments, role } => {
-                let identity = Identity::Operator(name.clone());
-                let issued = self.issue(&request.certificate_request, &identity, now)?;
-                let operator = Operator {
-                    name: name.clone(),
-                    environments,
-                    role,
-                    certificate_expires: issued.expires,
-                    standing: OperatorStanding::Active,
-                };
-                self.spend(&presented, Vec::new(), Write::put(keys::operator(&name), &operator)).await?;
-                info!(operator = %name, %role, "operator joined");
-                self.reply(&identity, issued)
-            }
-        };
-        Ok(Response::new(reply))
+        }
+        Err(Status::aborted("others join at the same time: try again"))
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
         let identity = Caller::of(&request)?.identity;
-        let issued = self.issue(&request.get_ref().certificate_request, &identity, self.clock.now())?;
-        if let Identity::Operator(name) = &identity {
-            self.note_expiry(name, issued.expires).await.map_err(|error| unavailable(&error))?;
-        }
+        let request = &request.get_ref().certificate_request;
+        let now = self.clock.now();
+        let issued = match &identity {
+            Identity::Operator(name) => self.renew_operator(request, name, now).await?,
+            Identity::Agent(_) | Identity::Coordinator(_) | Identity::Nobody => {
+                self.issue(request, &identity, now)?
+            }
+        };
         Ok(Response::new(self.reply(&identity, issued)))
     }
 }
@@ -88,6 +102,7 @@ impl EnrollApi {
             | AuthorityError::Directory(_)
             | AuthorityError::Half
             | AuthorityError::Make(_)
+            | AuthorityError::Unreadable
             | AuthorityError::Chance => {
                 warn!(%error, "no certificate can be made");
                 Status::internal("no certificate can be made: the coordinator's log says why")
@@ -111,12 +126,13 @@ impl EnrollApi {
         }
     }
 
-    async fn new_host(
+    async fn host(
         &self,
         request: &wire::JoinRequest,
         name: Option<HostName>,
         roles: Vec<HostRole>,
-    ) -> Result<Host, Status> {
+        now: Timestamp,
+    ) -> Result<Joining, Status> {
         let name: HostName = match name {
             Some(name) => name,
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
@@ -134,30 +150,82 @@ impl EnrollApi {
             format!("host_{}", Ulid::generate()).parse().expect("a prefix and a ULID are a host's id");
         let all = [HostRole::App, HostRole::Lb, HostRole::Db];
         let roles = if roles.is_empty() { BTreeSet::from(all) } else { roles.into_iter().collect() };
-        Ok(Host { id, name, address: request.address.clone(), roles })
+        let identity = Identity::Agent(id.clone());
+        let issued = self.issue(&request.certificate_request, &identity, now)?;
+        let host = Host { id, name, address: request.address.clone(), roles };
+        let (guards, writes) = hosts::joining(&host);
+        Ok(Joining { identity, guards, writes, issued, name: host.name.to_string() })
     }
 
-    /// Writes who joined and spends the token, in one transaction.
-    async fn spend(&self, presented: &Presented, mut guards: Vec<Guard>, write: Write) -> Result<(), Status> {
-        let (guard, delete) = presented.spending();
-        guards.push(guard);
-        match self.store.commit(guards, vec![write, delete]).await {
-            Ok(Committed::Yes { .. }) => Ok(()),
-            Ok(Committed::No) => Err(refused_token(TokenError::Unknown)),
-            Err(error) => Err(unavailable(&error)),
+    async fn operator(
+        &self,
+        request: &wire::JoinRequest,
+        name: OperatorName,
+        Grant { role, environments }: Grant,
+        now: Timestamp,
+    ) -> Result<Joining, Status> {
+        let identity = Identity::Operator(name.clone());
+        let issued = self.issue(&request.certificate_request, &identity, now)?;
+        let key = keys::operator(&name);
+        let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
+        let before = seen.as_ref().map(Stored::read::<Operator>).transpose();
+        let before = before.map_err(|error| unavailable(&error))?;
+        // On another machine of the same operator the certificate goes on to count.
+        let certificates = before.map(|operator| operator.certificates).unwrap_or_default();
+        let operator = Operator {
+            name,
+            environments,
+            role,
+            certificate_expires: issued.expires,
+            certificates,
+            standing: OperatorStanding::Active,
         }
+        .with(&issued, now);
+        let guards = vec![Guard::as_seen(&key, seen.as_ref())];
+        Ok(Joining {
+            identity,
+            guards,
+            writes: vec![Write::put(key, &operator)],
+            issued,
+            name: String::new(),
+        })
     }
 
-    async fn note_expiry(&self, name: &OperatorName, expires: Timestamp) -> Result<(), StoreError> {
+    /// A certificate counts when it is written down with its operator.
+    async fn renew_operator(
+        &self,
+        request: &str,
+        name: &OperatorName,
+        now: Timestamp,
+    ) -> Result<Issued, Status> {
         let key = keys::operator(name);
-        if let Some(stored) = self.store.get(key.key()).await? {
-            let operator = Operator { certificate_expires: expires, ..stored.read()? };
-            // A change that came between (a revocation) wins over the note.
-            self.store
-                .commit(vec![Guard::as_seen(&key, Some(&stored))], vec![Write::put(key, &operator)])
-                .await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
+            let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
+            let operator = operator
+                .map_err(|error| unavailable(&error))?
+                .filter(|operator| operator.standing == OperatorStanding::Active)
+                .ok_or_else(|| Status::unauthenticated(format!("{name} has been revoked")))?;
+            let issued = self.issue(request, &Identity::Operator(name.clone()), now)?;
+            let write = Write::put(key.clone(), &operator.with(&issued, now));
+            let committed = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            match committed.map_err(|error| unavailable(&error))? {
+                Committed::Yes { .. } => return Ok(issued),
+                // A revocation may have come between: looked at again, it is said.
+                Committed::No => {}
+            }
         }
-        Ok(())
+        Err(Status::aborted(format!("{name} was changed meanwhile: try again")))
+    }
+
+    /// The token is spent and the certificate made: what cannot be written down here changes neither.
+    async fn note_login(&self, identity: &Identity, expires: Timestamp, now: Timestamp) {
+        let Identity::Operator(operator) = identity else { return };
+        let said = format!("{operator} has a certificate until {expires}");
+        let change = Change { operator: operator.clone(), verb: "log in", environment: None, said };
+        if let Err(error) = audit::append(&*self.store, now, change).await {
+            warn!(%operator, %error, "a login is not in the audit record");
+        }
     }
 }
 

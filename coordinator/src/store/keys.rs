@@ -4,7 +4,7 @@
 use std::fmt;
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 
 const ROOT: &str = "/lockstep/v1";
 
@@ -265,6 +265,11 @@ pub fn hosts() -> Prefix {
 
 pub fn host_spec(host: &HostId) -> Free {
     free(format!("host/{host}/spec"))
+}
+
+/// Whose a host's name is: the id of its host.
+pub fn host_name(name: &HostName) -> Free {
+    free(format!("host-name/{name}"))
 }
 
 /// Bound to a lease: which coordinator holds the host's session.
