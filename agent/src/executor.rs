@@ -213,7 +213,8 @@ fn docker_failed(error: DockerError) -> StepFailure {
     let failure = if words.is_empty() { failure } else { failure.why(words) };
     match error {
         DockerError::Absent { .. } => failure.next("systemctl start docker"),
-        DockerError::Refused { .. } => failure,
+        DockerError::Old { .. } => failure.next("apt-get install docker.io"),
+        DockerError::Refused { .. } | DockerError::Large { .. } => failure,
         DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
     }
 }

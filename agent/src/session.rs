@@ -169,7 +169,7 @@ impl Session {
             Order::Assign(assignment) => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
                 let environment = assignment.environment.clone();
-                match self.worker.assign(assignment).await {
+                match self.worker.assign(*assignment).await {
                     Answer::Later => {}
                     Answer::Ended(outcome) => self.report(&Ended { token, key, environment, outcome }),
                     Answer::Refused(why) => {

@@ -197,6 +197,7 @@ impl Version<'_> {
             targets: web_endpoints(self.spec, placement, slot, record)?,
             health: self.health(),
             release: self.release.clone(),
+            secrets_version: self.secrets_version,
         })
     }
 
@@ -218,6 +219,7 @@ impl Version<'_> {
             listen_port: address.listen_port,
             health_path: self.health().path,
             endpoints: web_endpoints(self.spec, placement, slot, record)?,
+            secrets_version: self.secrets_version,
         })
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use lockstep_core::health::{Health, Probe, judge};
 use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{CheckHealth, Endpoint};
-use lockstep_core::record::Running;
 use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 
@@ -97,9 +96,7 @@ impl Executors {
             if ours.seen.slot != check.slot || ours.health_path.is_none() {
                 continue;
             }
-            if let Some(Running::Exited(code)) = self.docker.running(&ours.id).await.map_err(docker_failed)? {
-                return Err(self.exited(ours.seen.process.as_str(), &ours.id, code).await);
-            }
+            self.refuse_exited(ours.seen.process.as_str(), &ours.id).await?;
         }
         Ok(())
     }

@@ -71,8 +71,7 @@ impl Executors {
             for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
                 if worker.seen.running == Running::Yes {
                     work.output.line(&format!("{} ends", worker.seen.name));
-                    let grace = self.docker.stop_grace(&worker.id).await.map_err(docker_failed)?;
-                    self.docker.stop(&worker.id, grace).await.map_err(docker_failed)?;
+                    self.stop(&worker.id).await?;
                     ended += 1;
                 }
             }
@@ -108,9 +107,14 @@ impl Executors {
     }
 
     async fn end(&self, container: &Ours) -> Result<(), StepFailure> {
-        let grace = self.docker.stop_grace(&container.id).await.map_err(docker_failed)?;
-        self.docker.stop(&container.id, grace).await.map_err(docker_failed)?;
+        self.stop(&container.id).await?;
         self.docker.remove(&container.id).await.map_err(docker_failed)
+    }
+
+    /// With the stop grace that the container was made with.
+    async fn stop(&self, id: &str) -> Result<(), StepFailure> {
+        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
+        self.docker.stop(id, looked.stop_grace_seconds).await.map_err(docker_failed)
     }
 
     async fn make(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
@@ -118,6 +122,7 @@ impl Executors {
         let making = Making {
             environment: &work.environment,
             deployment: &work.key.deployment,
+            step: work.key.step,
             variables: variables(spec, &work.secrets),
             state_directory: &state_directory,
         };
@@ -133,18 +138,23 @@ impl Executors {
         }
         let begun = Instant::now();
         while begun.elapsed() < SETTLES_WITHIN {
-            if let Some(Running::Exited(code)) = self.docker.running(id).await.map_err(docker_failed)? {
-                return Err(self.exited(spec.process.as_str(), id, code).await);
-            }
+            self.refuse_exited(spec.process.as_str(), id).await?;
             sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
 
-    pub(super) async fn exited(&self, process: &str, id: &str, code: i64) -> StepFailure {
-        let mut failure = StepFailure::new(format!("{process} ended with code {code} soon after its start"))
+    /// A container that has ended, or that the engine starts again and again, will not become healthy.
+    pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
+        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
+        let how = match (looked.running, looked.restarts) {
+            (Running::Exited(code), _) => format!("ended with code {code} soon after its start"),
+            (Running::Yes, 1..) => format!("ended soon after its start, {} times", looked.restarts),
+            (Running::Yes, _) => return Ok(()),
+        };
+        let mut failure = StepFailure::new(format!("{process} {how}"))
             .next("docker run the image by hand, with the same variables");
         failure.tail = self.tail_of(id).await;
-        failure
+        Err(failure)
     }
 }

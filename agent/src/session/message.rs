@@ -27,7 +27,7 @@ const LOG_BYTES_MAX: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) enum Order {
     Welcome { cluster: String, coordinator: String },
-    Assign(Assignment),
+    Assign(Box<Assignment>),
     Observe(Look),
     Secrets { request: u64, given: Result<SecretSet, String> },
     Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
@@ -94,7 +94,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
                 environment: assign.environment.clone(),
                 why: String::new(),
             };
-            assignment(assign).map(Order::Assign).map_err(|invalid| {
+            assignment(assign).map(|assignment| Order::Assign(Box::new(assignment))).map_err(|invalid| {
                 let refused = wire::Refused { why: invalid.to_string(), ..refused };
                 NotUnderstood { answer: Some(Box::new(said(Said::Refused(refused)))), invalid }
             })

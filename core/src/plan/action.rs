@@ -146,6 +146,8 @@ pub struct CheckHealth {
     pub health: HealthSpec,
     /// The schema that the application must see, where there is a database.
     pub release: Release,
+    /// Of the values that the application may print, and that its output must not show.
+    pub secrets_version: Option<u64>,
 }
 
 /// The environment's server in nginx, complete.
@@ -170,6 +172,8 @@ pub struct SwitchTraffic {
     pub health_path: String,
     /// The endpoints of `to`: the answers must come from them.
     pub endpoints: Vec<Endpoint>,
+    /// Of the values that an answer must not show.
+    pub secrets_version: Option<u64>,
 }
 
 /// What is kept; everything else of this environment goes.
@@ -226,7 +230,8 @@ impl Action {
         Digest::of(json.as_bytes())
     }
 
-    /// The version of the secrets that the action needs, if any.
+    /// The version of the secrets that the action needs, if any: to use their values, or to take them out of
+    /// what it shows.
     pub fn secrets_version(&self) -> Option<u64> {
         match self {
             Self::Preflight(preflight) => preflight.db.as_ref().map(|db| db.database.secrets_version),
@@ -235,14 +240,13 @@ impl Action {
             Self::StartSlot { containers, .. } | Self::MoveWorkers { containers, .. } => {
                 containers.iter().find_map(|container| container.secrets_version)
             }
+            Self::CheckHealth(check) | Self::Bake { check, .. } => check.secrets_version,
+            Self::SwitchTraffic(switch) => switch.secrets_version,
             Self::PresentImage { .. }
             | Self::StopSlot { .. }
-            | Self::CheckHealth(_)
             | Self::InstallSite { .. }
             | Self::RemoveSite
             | Self::RestoreSite
-            | Self::SwitchTraffic(_)
-            | Self::Bake { .. }
             | Self::DrainSlot { .. }
             | Self::CleanUp(_) => None,
         }

@@ -1,0 +1,353 @@
+//! Containers: made from a specification, found again by their labels, stopped, read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use bollard::errors::Error as Bollard;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, HostConfig, NetworkConnectRequest,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use futures::StreamExt;
+use lockstep_core::health::Health;
+use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::plan::ContainerSpec;
+use lockstep_core::record::{ContainerSeen, Running, Slot};
+use lockstep_core::spec::VolumeAccess;
+
+use super::{Docker, DockerError, Filter, is_missing};
+
+const LABEL_ENVIRONMENT: &str = "lockstep.environment";
+const LABEL_SLOT: &str = "lockstep.slot";
+const LABEL_PROCESS: &str = "lockstep.process";
+const LABEL_DEPLOYMENT: &str = "lockstep.deployment";
+const LABEL_STEP: &str = "lockstep.step";
+const LABEL_SPEC: &str = "lockstep.spec";
+const LABEL_HEALTH_PATH: &str = "lockstep.health";
+/// Where it is published: the engine itself says so only of what runs.
+const LABEL_ENDPOINT: &str = "lockstep.endpoint";
+
+/// The engine's own, where an image or a specification says nothing.
+const ENGINES_GRACE: i32 = 10;
+
+/// What is read of a log at most.
+const LOG_LINES_MAX: u32 = 10_000;
+
+/// Where a container's file of its slot's state and its health are found.
+#[derive(Debug, Clone)]
+pub struct Making<'a> {
+    pub environment: &'a EnvironmentKey,
+    pub deployment: &'a DeploymentId,
+    pub step: StepId,
+    /// The secrets and everything else, as the process sees them.
+    pub variables: BTreeMap<String, String>,
+    /// Mounted read-only at `/run/lockstep`.
+    pub state_directory: &'a Path,
+}
+
+/// How a container is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    pub running: Running,
+    /// How often the engine started it again because it had ended by itself.
+    pub restarts: i64,
+    /// The stop grace that it was made with.
+    pub stop_grace_seconds: i32,
+}
+
+/// A container of ours, with what only this host needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ours {
+    pub id: String,
+    pub environment: EnvironmentKey,
+    pub seen: ContainerSeen,
+    pub health_path: Option<String>,
+    /// Where it is published when it runs.
+    pub endpoint: Option<(String, u16)>,
+}
+
+impl Docker {
+    /// Every container of ours, of one environment or of all.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn containers(&self, environment: Option<&EnvironmentKey>) -> Result<Vec<Ours>, DockerError> {
+        let label = environment
+            .map_or_else(|| LABEL_ENVIRONMENT.to_owned(), |key| format!("{LABEL_ENVIRONMENT}={key}"));
+        let found = self.list(Filter::Label(&label)).await?;
+        let mut ours: Vec<Ours> = found.iter().filter_map(ours).collect();
+        ours.sort_by(|one, other| one.seen.name.cmp(&other.seen.name));
+        Ok(ours)
+    }
+
+    /// Makes the container, or takes the one that is there when it was made from the same specification
+    /// for the same deployment.
+    ///
+    /// # Errors
+    /// When the name is taken by something else, or the engine refuses.
+    pub async fn make(&self, spec: &ContainerSpec, making: &Making<'_>) -> Result<String, DockerError> {
+        let name = container_name(making.environment, making.deployment, spec);
+        let client = self.client().await?;
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        match client.create_container(Some(options), body(spec, making)).await {
+            Ok(made) => {
+                for network in &spec.networks {
+                    self.join(network, &made.id).await?;
+                }
+                Ok(made.id)
+            }
+            Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
+                self.adopt(&name, spec, making.deployment).await
+            }
+            Err(error) => Err(self.refused(format!("to make {name}"))(error)),
+        }
+    }
+
+    async fn adopt(
+        &self,
+        name: &str,
+        spec: &ContainerSpec,
+        deployment: &DeploymentId,
+    ) -> Result<String, DockerError> {
+        let there = self
+            .client()
+            .await?
+            .inspect_container(name, None)
+            .await
+            .map_err(self.refused(format!("to look at {name}")))?;
+        let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
+        let is = |label: &str, wanted: &str| labels.get(label).is_some_and(|value| value == wanted);
+        let ours = is(LABEL_SPEC, spec.digest().as_str()) && is(LABEL_DEPLOYMENT, deployment.as_str());
+        let Some(id) = there.id.filter(|_| ours) else {
+            return Err(DockerError::Foreign { name: name.to_owned() });
+        };
+        // Whoever made it may have been killed before it had joined them all.
+        let joined = there.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        for network in spec.networks.iter().filter(|network| !joined.contains_key(*network)) {
+            self.join(network, &id).await?;
+        }
+        Ok(id)
+    }
+
+    async fn join(&self, network: &str, container: &str) -> Result<(), DockerError> {
+        let request =
+            NetworkConnectRequest { container: container.to_owned(), ..NetworkConnectRequest::default() };
+        self.client()
+            .await?
+            .connect_network(network, request)
+            .await
+            .map_err(self.refused(format!("to let {container} into the network {network}")))
+    }
+
+    /// # Errors
+    /// When the engine refuses: a port is taken, a program is not there.
+    pub async fn start(&self, id: &str) -> Result<(), DockerError> {
+        // A container that runs already is answered with 304, which is no error.
+        self.client().await?.start_container(id, None).await.map_err(self.refused(format!("to start {id}")))
+    }
+
+    /// Asks it to end with its own stop signal, and kills it after `grace_seconds`.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn stop(&self, id: &str, grace_seconds: i32) -> Result<(), DockerError> {
+        let options = StopContainerOptionsBuilder::default().t(grace_seconds).build();
+        match self.client().await?.stop_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(self.refused(format!("to stop {id}"))(error)),
+        }
+    }
+
+    /// Removes it with its anonymous volumes; one that is not there is fine.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn remove(&self, id: &str) -> Result<(), DockerError> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.client().await?.remove_container(id, Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if is_missing(&error) => Ok(()),
+            Err(error) => Err(self.refused(format!("to remove {id}"))(error)),
+        }
+    }
+
+    /// How it is; nothing when it is not there.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn look(&self, id: &str) -> Result<Option<Looked>, DockerError> {
+        match self.client().await?.inspect_container(id, None).await {
+            Ok(found) => Ok(Some(looked(&found))),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(self.refused(format!("to look at {id}"))(error)),
+        }
+    }
+
+    /// The last lines of what it printed.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn log(&self, id: &str, tail: Option<u32>) -> Result<Vec<String>, DockerError> {
+        let tail = tail.unwrap_or(LOG_LINES_MAX).min(LOG_LINES_MAX).to_string();
+        let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
+        let mut parts = self.client().await?.logs(id, Some(options));
+        let mut text = String::new();
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(part) => text.push_str(&String::from_utf8_lossy(&part.into_bytes())),
+                Err(error) if is_missing(&error) => break,
+                Err(error) => return Err(self.refused(format!("to show what {id} printed"))(error)),
+            }
+        }
+        Ok(text.lines().map(ToOwned::to_owned).collect())
+    }
+}
+
+/// `ls-<app>-<env>-<process>-<slot>-<the deployment's last eight>`.
+pub fn container_name(
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+    spec: &ContainerSpec,
+) -> String {
+    let ulid = deployment.ulid().to_ascii_lowercase();
+    format!("ls-{}-{}-{}-{}", environment.dashed(), spec.process, spec.slot, &ulid[ulid.len() - 8..])
+}
+
+fn body(spec: &ContainerSpec, making: &Making<'_>) -> ContainerCreateBody {
+    let mut labels = HashMap::from([
+        (LABEL_ENVIRONMENT.to_owned(), making.environment.to_string()),
+        (LABEL_SLOT.to_owned(), spec.slot.to_string()),
+        (LABEL_PROCESS.to_owned(), spec.process.to_string()),
+        (LABEL_DEPLOYMENT.to_owned(), making.deployment.to_string()),
+        (LABEL_STEP.to_owned(), making.step.to_string()),
+        (LABEL_SPEC.to_owned(), spec.digest().to_string()),
+    ]);
+    if let Some(path) = &spec.health_path {
+        labels.insert(LABEL_HEALTH_PATH.to_owned(), path.clone());
+    }
+    if let Some(publish) = &spec.publish {
+        labels.insert(LABEL_ENDPOINT.to_owned(), format!("{}:{}", publish.address, publish.host_port));
+    }
+    let container_port = spec.publish.as_ref().map(|publish| format!("{}/tcp", publish.container_port));
+    let port_bindings = spec.publish.as_ref().map(|publish| {
+        let binding = PortBinding {
+            host_ip: Some(publish.address.clone()),
+            host_port: Some(publish.host_port.to_string()),
+        };
+        HashMap::from([(format!("{}/tcp", publish.container_port), Some(vec![binding]))])
+    });
+    let mut binds: Vec<String> = spec
+        .volumes
+        .iter()
+        .map(|volume| {
+            let source = if volume.source.starts_with('/') {
+                volume.source.clone()
+            } else {
+                format!("{}-{}", making.environment.dashed(), volume.source)
+            };
+            let access = match volume.access {
+                VolumeAccess::ReadWrite => "rw",
+                VolumeAccess::ReadOnly => "ro",
+            };
+            format!("{source}:{}:{access}", volume.target)
+        })
+        .collect();
+    binds.push(format!("{}:/run/lockstep:ro", making.state_directory.display()));
+    ContainerCreateBody {
+        image: Some(spec.image_id.to_string()),
+        cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
+        env: Some(making.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        labels: Some(labels),
+        user: spec.user.clone(),
+        stop_signal: spec.stop_signal.clone(),
+        stop_timeout: i64::try_from(spec.stop_grace.0.div_ceil(1000)).ok(),
+        exposed_ports: container_port.map(|port| vec![port]),
+        host_config: Some(HostConfig {
+            binds: Some(binds),
+            port_bindings,
+            memory: spec.memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
+            nano_cpus: spec.cpu_milli.and_then(|milli| i64::try_from(milli.saturating_mul(1_000_000)).ok()),
+            restart_policy: Some(RestartPolicy {
+                name: Some(RestartPolicyNameEnum::UNLESS_STOPPED),
+                maximum_retry_count: None,
+            }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn ours(found: &ContainerSummary) -> Option<Ours> {
+    let labels = found.labels.as_ref()?;
+    let label = |name: &str| labels.get(name);
+    let state = found.state.as_ref().map(ToString::to_string).unwrap_or_default();
+    let running =
+        if state == "running" { Running::Yes } else { Running::Exited(exit_code(found.status.as_deref())) };
+    let endpoint = label(LABEL_ENDPOINT).and_then(|endpoint| {
+        let (address, port) = endpoint.rsplit_once(':')?;
+        Some((address.to_owned(), port.parse().ok()?))
+    });
+    let slot = match label(LABEL_SLOT)?.as_str() {
+        "blue" => Slot::Blue,
+        "green" => Slot::Green,
+        _ => return None,
+    };
+    let process: ProcessName = label(LABEL_PROCESS)?.parse().ok()?;
+    Some(Ours {
+        id: found.id.clone()?,
+        environment: label(LABEL_ENVIRONMENT)?.parse().ok()?,
+        seen: ContainerSeen {
+            name: found.names.as_ref()?.first()?.trim_start_matches('/').to_owned(),
+            slot,
+            process,
+            deployment: label(LABEL_DEPLOYMENT)?.parse().ok()?,
+            spec: label(LABEL_SPEC)?.parse().ok()?,
+            image_id: found.image_id.as_deref()?.parse().ok()?,
+            running,
+            health: Health::Unknown,
+        },
+        health_path: label(LABEL_HEALTH_PATH).cloned(),
+        endpoint,
+    })
+}
+
+/// `Exited (137) 2 minutes ago` → 137.
+fn exit_code(status: Option<&str>) -> i64 {
+    status
+        .and_then(|status| status.split_once('(')?.1.split_once(')'))
+        .and_then(|(code, _)| code.parse().ok())
+        .unwrap_or(-1)
+}
+
+fn looked(found: &ContainerInspectResponse) -> Looked {
+    let running = match &found.state {
+        Some(state) if state.running == Some(true) && state.restarting != Some(true) => Running::Yes,
+        Some(state) => Running::Exited(state.exit_code.unwrap_or(-1)),
+        None => Running::Exited(-1),
+    };
+    let grace = found.config.as_ref().and_then(|config| config.stop_timeout);
+    Looked {
+        running,
+        restarts: found.restart_count.unwrap_or_default(),
+        stop_grace_seconds: grace.and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(ENGINES_GRACE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_code_stands_in_brackets() {
+        assert_eq!(exit_code(Some("Exited (137) 2 minutes ago")), 137);
+        assert_eq!(exit_code(Some("Restarting (1) 5 seconds ago")), 1);
+        assert_eq!(exit_code(Some("Created")), -1);
+        assert_eq!(exit_code(None), -1);
+    }
+}

@@ -1,0 +1,163 @@
+//! Images: found, pulled, read without being run, removed.
+
+use std::collections::HashMap;
+
+use bollard::errors::Error as Bollard;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
+    RemoveImageOptions,
+};
+use futures::StreamExt;
+use lockstep_core::id::Digest;
+
+use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
+use crate::clock;
+
+/// Migrations are text; what is larger is another folder.
+const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A look at a folder takes seconds: what is older was left by a killed one.
+const LEFT_AFTER_SECONDS: u64 = 600;
+
+/// An image as the engine has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    pub id: Digest,
+    pub commit: Option<String>,
+    pub size_bytes: u64,
+}
+
+/// What became of an image that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    Yes,
+    WasNotThere,
+    InUse,
+}
+
+impl Docker {
+    /// The image of this name or id; nothing when it is not there.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn image(&self, reference: &str) -> Result<Option<Image>, DockerError> {
+        let found = match self.client().await?.inspect_image(reference).await {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) => return Err(self.refused(format!("to look at {reference}"))(error)),
+        };
+        let Some(id) = found.id.as_deref().and_then(|id| id.parse().ok()) else { return Ok(None) };
+        let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
+        let commit =
+            labels.get("org.opencontainers.image.revision").filter(|commit| is_commit(commit)).cloned();
+        let size_bytes = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        Ok(Some(Image { id, commit, size_bytes }))
+    }
+
+    /// Pulls `reference`, telling each new state.
+    ///
+    /// # Errors
+    /// When the registry or the engine refuses.
+    pub async fn pull(&self, reference: &str, mut tell: impl FnMut(&str)) -> Result<(), DockerError> {
+        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
+        let mut states = self.client().await?.create_image(Some(options), None, None);
+        while let Some(state) = states.next().await {
+            let state = state.map_err(self.refused(format!("to pull {reference}")))?;
+            if let Some(status) = state.status {
+                tell(&status);
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an image with its names; one that any container uses, stopped ones included, stays.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn remove_image(&self, id: &Digest) -> Result<Removed, DockerError> {
+        let client = self.client().await?;
+        let found = match client.inspect_image(id.as_str()).await {
+            Ok(found) => found,
+            Err(error) if is_missing(&error) => return Ok(Removed::WasNotThere),
+            Err(error) => return Err(self.refused(format!("to look at {id}"))(error)),
+        };
+        if !self.list(Filter::Ancestor(id.as_str())).await?.is_empty() {
+            return Ok(Removed::InUse);
+        }
+        // One with several names is not removed by its id, and with its last name it goes.
+        let mut names = found.repo_tags.unwrap_or_default();
+        if names.is_empty() {
+            names.push(id.to_string());
+        }
+        for name in &names {
+            match client.remove_image(name, None::<RemoveImageOptions>, None).await {
+                Ok(_) => {}
+                Err(error) if is_missing(&error) => {}
+                Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
+                    return Ok(Removed::InUse);
+                }
+                Err(error) => return Err(self.refused(format!("to remove {name}"))(error)),
+            }
+        }
+        Ok(Removed::Yes)
+    }
+
+    /// A folder of an image as a tar archive, read from a container that is made and never started.
+    /// Nothing when the image has no such folder.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn folder(&self, image: &Digest, path: &str) -> Result<Option<Vec<u8>>, DockerError> {
+        let client = self.client().await?;
+        let body = ContainerCreateBody {
+            image: Some(image.to_string()),
+            // An image without a command could not be made into a container.
+            cmd: Some(vec!["/never-started".to_owned()]),
+            labels: Some(HashMap::from([(LABEL_TEMPORARY.to_owned(), "folder".to_owned())])),
+            ..ContainerCreateBody::default()
+        };
+        let made = client
+            .create_container(None::<CreateContainerOptions>, body)
+            .await
+            .map_err(self.refused(format!("to read {path} of {image}")))?;
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let mut parts = client.download_from_container(&made.id, Some(options));
+        let mut archive = Vec::new();
+        let mut outcome = Ok(true);
+        while let Some(part) = parts.next().await {
+            match part {
+                Ok(part) if archive.len() + part.len() > FOLDER_BYTES_MAX => {
+                    outcome = Err(DockerError::Large { path: path.to_owned(), image: image.clone() });
+                    break;
+                }
+                Ok(part) => archive.extend_from_slice(&part),
+                Err(error) if is_missing(&error) => outcome = Ok(false),
+                Err(error) => outcome = Err(self.refused(format!("to read {path} of {image}"))(error)),
+            }
+        }
+        drop(parts);
+        self.remove(&made.id).await?;
+        Ok(outcome?.then_some(archive))
+    }
+
+    /// Removes what earlier, killed looks at a folder left.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn sweep_temporary(&self) -> Result<(), DockerError> {
+        let now = clock::now().0 / 1000;
+        for container in self.list(Filter::Label(LABEL_TEMPORARY)).await? {
+            let made = container.created.and_then(|made| u64::try_from(made).ok()).unwrap_or_default();
+            match &container.id {
+                Some(id) if made.saturating_add(LEFT_AFTER_SECONDS) < now => self.remove(id).await?,
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_commit(text: &str) -> bool {
+    text.len() >= 7 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
