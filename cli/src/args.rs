@@ -36,7 +36,7 @@ Examples:
   lockstep rollback production                      the last release that was verified good
   lockstep status production                        how things stand
 
-Exit codes: 0 done · 1 failed and rolled back · 2 usage · 3 refused before anything started · 4 locked · 5 unreachable · 6 stuck";
+Exit codes: 0 done · 1 failed and rolled back · 2 usage · 3 refused before anything started · 4 locked · 5 unreachable · 6 stuck · 130 interrupted";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -85,6 +85,8 @@ pub enum Command {
     /// Who may deploy, and when
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Who changed what, newest first
+    Audit { env: String },
     /// Secrets of an environment: names and fingerprints, never values
     #[command(subcommand)]
     Secret(SecretCommand),

@@ -38,6 +38,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             environments::freeze(&context, &env, reason, &r#for).await
         }
         Command::Lock(LockCommand::Thaw { env }) => environments::thaw(&context, &env).await,
+        Command::Audit { env } => environments::audit(&context, &env).await,
         Command::Secret(SecretCommand::Import { env }) => environments::import(&context, &env).await,
         Command::Secret(SecretCommand::Set { env, name }) => environments::set(&context, &env, name).await,
         Command::Secret(SecretCommand::List { env }) => environments::secrets(&context, &env).await,

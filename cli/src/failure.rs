@@ -19,6 +19,8 @@ pub enum Kind {
     Locked = 4,
     Unreachable = 5,
     Stuck = 6,
+    /// The command line was told to end; what it watched goes on.
+    Interrupted = 130,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -48,6 +48,7 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let started = start_or_wait(context, &mut control, start, args.wait_lock.as_deref()).await?;
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
     if args.detach {
+        context.output.line(&format!("it goes on by itself: lockstep watch {}", started.deployment))?;
         return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
     }
     follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await

@@ -173,6 +173,24 @@ pub async fn thaw(context: &Context, env: &str) -> Result<()> {
     said(context, &done)
 }
 
+pub async fn audit(context: &Context, env: &str) -> Result<()> {
+    let request = environment_ref(&context.key(env)?, 0);
+    let records = context.control().await?.audit(request).await?.into_inner().records;
+    let documents: Vec<_> = records
+        .iter()
+        .map(|record| {
+            json!({ "seq": record.seq, "at_ms": record.at_ms, "operator": record.operator,
+                    "verb": record.verb, "environment": record.environment, "said": record.said })
+        })
+        .collect();
+    context.output.json(&documents)?;
+    let mut rows = vec![["at", "operator", "", "what"].map(ToOwned::to_owned).to_vec()];
+    for wire::AuditRecord { at_ms, operator, verb, said, .. } in records {
+        rows.push(vec![Timestamp(at_ms).to_string(), operator, verb, said]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
 pub async fn logs(context: &Context, args: &LogsArgs) -> Result<()> {
     let environment = context.key(&args.env)?.to_string();
     let step = match args.step.as_deref().map(str::parse::<lockstep_core::id::StepId>) {

@@ -2,8 +2,9 @@
 
 use lockstep_core::health::Health;
 use lockstep_core::journal::{Direction, Entry};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, OpenStatus, Summary, TrafficMoved};
+use lockstep_core::record::{EnvironmentStatus, OpenKind, OpenStatus, Summary, TrafficMoved};
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -52,7 +53,7 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         }
     }
     if let Some(open) = &status.open {
-        one_open(context, open)?;
+        one_open(context, &status.key, open)?;
     } else if let Some(ready) = &status.rollback {
         let takes = ready
             .takes
@@ -72,18 +73,26 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         .try_for_each(|drift| output.line(&format!("  {}     {drift}", output.toned(Tone::Bad, "drift"))))
 }
 
-fn one_open(context: &Context, status: &OpenStatus) -> Result<()> {
+fn one_open(context: &Context, key: &EnvironmentKey, status: &OpenStatus) -> Result<()> {
     let output = context.output;
     let open = &status.open;
-    let way = match status.direction {
-        Direction::Do => "deploys",
-        Direction::Undo => "is being unwound",
-    };
-    let what = open.deployment().map_or_else(|| "frozen".to_owned(), |id| format!("{id} {way}"));
-    output.line(&format!(
-        "  open      {what}, by {} since {}, until {} at most · {} of {} steps",
-        open.by, open.since, open.until, status.steps_done, status.steps_all
-    ))?;
+    match (&open.kind, open.deployment()) {
+        (OpenKind::Hold { reason }, _) => output.line(&format!(
+            "  frozen    {reason} · by {} since {}, until {}: lockstep lock thaw {key}",
+            open.by, open.since, open.until
+        ))?,
+        (_, deployment) => {
+            let way = match status.direction {
+                Direction::Do => "deploys",
+                Direction::Undo => "is being unwound",
+            };
+            let what = deployment.map(ToString::to_string).unwrap_or_default();
+            output.line(&format!(
+                "  open      {what} {way}, by {} since {}, until {} at most · {} of {} steps",
+                open.by, open.since, open.until, status.steps_done, status.steps_all
+            ))?;
+        }
+    }
     for step in &status.running {
         let usual = step.usual.map(|usual| format!(", usually {usual}")).unwrap_or_default();
         output.line(&format!("  step      {} on {} since {}{usual}", step.name, step.host, step.since))?;

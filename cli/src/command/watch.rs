@@ -41,8 +41,8 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
         ended = seen.until_end(context, reference) => ended,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(|error| Failure::new(Kind::Usage, "no interrupt can be heard").why(error.to_string()))?;
-            context.output.remark(&format!("\nthe deployment goes on: lockstep watch {name}, or lockstep cancel ENV"));
-            Ok(())
+            Err(Failure::new(Kind::Interrupted, "this command was interrupted; the deployment goes on")
+                .next(format!("lockstep watch {name}, or to take it back: lockstep cancel ENV")))
         }
     }
 }
