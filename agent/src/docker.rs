@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use bollard::errors::Error as Bollard;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
-use lockstep_core::id::Digest;
+use lockstep_core::id::{Digest, HostId};
 use tokio::sync::OnceCell;
 
 mod container;
@@ -65,12 +65,14 @@ impl DockerError {
 /// The engine of this host.
 pub struct Docker {
     socket: PathBuf,
+    /// Whose containers of looks into images are whose.
+    host: HostId,
     client: OnceCell<bollard::Docker>,
 }
 
 impl Docker {
-    pub fn new(socket: &Path) -> Self {
-        Self { socket: socket.to_owned(), client: OnceCell::new() }
+    pub fn new(socket: &Path, host: HostId) -> Self {
+        Self { socket: socket.to_owned(), host, client: OnceCell::new() }
     }
 
     /// Dialled when it is first needed: an engine that is down must not keep the agent from starting.

@@ -12,7 +12,9 @@ use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::Slot;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::directory::Directory;
 use crate::docker::{Docker, DockerError};
@@ -52,6 +54,9 @@ pub struct Work {
     pub cancel: CancellationToken,
 }
 
+/// The agent does not wait longer for Docker before it is there.
+const SWEEP_LIMIT: Duration = Duration::from_secs(10);
+
 /// What this host has.
 pub struct Executors {
     docker: Docker,
@@ -75,11 +80,22 @@ pub struct Target {
 impl Executors {
     pub fn new(directory: &Directory, settings: &Settings, identity: &Identity) -> Self {
         Self {
-            docker: Docker::new(&settings.docker.socket),
+            docker: Docker::new(&settings.docker.socket, identity.host.clone()),
             nginx: Nginx::new(&settings.nginx, directory.traffic()),
             postgres_programs: settings.postgres.binaries.clone(),
             slots: directory.slots(),
             host: identity.name.clone(),
+        }
+    }
+
+    /// Removes what an agent that was killed left half done and no step will find again.
+    pub async fn sweep(&self) {
+        match timeout(SWEEP_LIMIT, self.docker.sweep_temporary()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, why = error.words(), "containers of looks into images may be left");
+            }
+            Err(_) => warn!("Docker is slow to answer: containers of looks into images may be left"),
         }
     }
 

@@ -62,6 +62,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
     let directory = Arc::new(directory);
     let executors = Arc::new(Executors::new(&directory, &settings, &identity));
+    executors.sweep().await;
     info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent begins");
 
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);

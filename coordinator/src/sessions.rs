@@ -160,6 +160,15 @@ impl Sessions {
         Ok(())
     }
 
+    /// The agent may have dialled again before the end of its last stream was noticed: what is there then is
+    /// another session, and stays.
+    fn leave(&self, host: &HostId, outgoing: &mpsc::Sender<Result<wire::ToAgent, Status>>) {
+        let mut connected = self.lock();
+        if connected.get(host).is_some_and(|there| there.outgoing.same_channel(outgoing)) {
+            connected.remove(host);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Connected>> {
         // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
         self.connected.lock().unwrap_or_else(PoisonError::into_inner)

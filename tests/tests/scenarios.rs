@@ -6,6 +6,7 @@ mod scenarios {
     mod background;
     mod cases;
     mod concurrency;
+    mod crash;
     mod declaration;
     mod happy;
     mod hosts;

@@ -12,13 +12,9 @@ use futures::StreamExt;
 use lockstep_core::id::Digest;
 
 use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
-use crate::clock;
 
 /// Migrations are text; what is larger is another folder.
 const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// A look at a folder takes seconds: what is older was left by a killed one.
-const LEFT_AFTER_SECONDS: u64 = 600;
 
 /// An image as the engine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +110,7 @@ impl Docker {
             image: Some(image.to_string()),
             // An image without a command could not be made into a container.
             cmd: Some(vec!["/never-started".to_owned()]),
-            labels: Some(HashMap::from([(LABEL_TEMPORARY.to_owned(), "folder".to_owned())])),
+            labels: Some(HashMap::from([(LABEL_TEMPORARY.to_owned(), self.host.to_string())])),
             ..ContainerCreateBody::default()
         };
         let made = client
@@ -141,17 +137,16 @@ impl Docker {
         Ok(outcome?.then_some(archive))
     }
 
-    /// Removes what earlier, killed looks at a folder left.
+    /// Removes what looks at a folder left when this host's agent was killed. For its start: later, what is
+    /// there may be in use.
     ///
     /// # Errors
     /// When the engine does not answer.
     pub async fn sweep_temporary(&self) -> Result<(), DockerError> {
-        let now = clock::now().0 / 1000;
-        for container in self.list(Filter::Label(LABEL_TEMPORARY)).await? {
-            let made = container.created.and_then(|made| u64::try_from(made).ok()).unwrap_or_default();
-            match &container.id {
-                Some(id) if made.saturating_add(LEFT_AFTER_SECONDS) < now => self.remove(id).await?,
-                Some(_) | None => {}
+        let label = format!("{LABEL_TEMPORARY}={}", self.host);
+        for container in self.list(Filter::Label(&label)).await? {
+            if let Some(id) = &container.id {
+                self.remove(id).await?;
             }
         }
         Ok(())

@@ -13,7 +13,6 @@ use crate::docker::Removed;
 
 impl Executors {
     pub(super) async fn clean_up(&self, work: &Work, clean_up: &CleanUp) -> Result<Finding, StepFailure> {
-        self.docker.sweep_temporary().await.map_err(docker_failed)?;
         let in_use: BTreeSet<_> = self
             .docker
             .containers(None)

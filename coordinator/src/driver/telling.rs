@@ -38,7 +38,7 @@ pub(super) fn moment(entry: &Entry) -> String {
         Event::Resumed { .. } => "resumed".to_owned(),
         Event::Ended { .. } => "ended".to_owned(),
     };
-    format!("coordinator: journal {} {event}", entry.seq)
+    format!("coordinator: {event}")
 }
 
 /// Logs the entry.

@@ -45,7 +45,7 @@ impl Running {
                 "an error"
             }
         };
-        self.sessions.lock().remove(&self.host);
+        self.sessions.leave(&self.host, &self.outgoing);
         info!(host = %self.host, why, "agent disconnected");
     }
 

@@ -177,6 +177,15 @@ impl Stage {
         Ok(())
     }
 
+    /// As [`Stage::start_coordinator`], for one that may be killed before it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_coordinator(&mut self, environment: &[(&str, &str)]) -> Result<()> {
+        self.coordinator = launch_coordinator(&self.directory, environment)?;
+        Ok(())
+    }
+
     /// As [`Stage::start_coordinator`].
     ///
     /// # Errors
@@ -283,8 +292,17 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
 }
 
 fn start_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
+    let address = directory.join("coordinator/address");
+    if address.exists() {
+        fs::remove_file(&address)?;
+    }
+    let mut process = launch_coordinator(directory, environment)?;
+    process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(address.exists()))?;
+    Ok(process)
+}
+
+fn launch_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
     let own = directory.join("coordinator");
-    let address = own.join("address");
     let listen = match fs::read_to_string(directory.join("listen")) {
         Ok(listen) => listen,
         Err(_) => {
@@ -293,14 +311,9 @@ fn start_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<P
             listen
         }
     };
-    if address.exists() {
-        fs::remove_file(&address)?;
-    }
     let mut command = Command::new(built("lockstep-coordinator")?);
     command.arg("--directory").arg(&own).args(["--listen", &listen]).envs(environment.iter().copied());
-    let mut process = Process::start(&mut command, &directory.join("coordinator.log"))?;
-    process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(address.exists()))?;
-    Ok(process)
+    Process::start(&mut command, &directory.join("coordinator.log"))
 }
 
 fn start_agent(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
