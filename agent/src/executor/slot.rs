@@ -40,6 +40,7 @@ impl Executors {
             work.cancelled()?;
             let id = self.make(work, spec).await?;
             self.start(work, spec, &id).await?;
+            self.settle(spec, &id).await?;
         }
         let adopted =
             there.iter().filter(|there| wanted(there) && there.seen.running == Running::Yes).count();
@@ -80,11 +81,16 @@ impl Executors {
         for spec in containers {
             work.cancelled()?;
             // A warm slot's workers were made by the deployment that brought them.
-            let id = match there.iter().find(|there| there.seen.spec == spec.digest()) {
-                Some(stopped) => stopped.id.clone(),
+            let made = there.iter().find(|there| there.seen.spec == spec.digest());
+            let id = match made {
+                Some(made) => made.id.clone(),
                 None => self.make(work, spec).await?,
             };
             self.start(work, spec, &id).await?;
+            if made.is_none_or(|made| made.seen.deployment == work.key.deployment) {
+                // That of an earlier deployment was seen to run by it.
+                self.settle(spec, &id).await?;
+            }
         }
         Ok(said(format!("{ended} ended, {} run", containers.len())))
     }
@@ -132,8 +138,12 @@ impl Executors {
     async fn start(&self, work: &Work, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
         self.docker.start(id).await.map_err(docker_failed)?;
         work.output.line(&format!("{} of {} is started", spec.process, spec.slot));
+        Ok(())
+    }
+
+    /// Sees that a process without a health check goes on running. The others' health check sees them end.
+    async fn settle(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
         if spec.health_path.is_some() {
-            // The health check waits for it, and sees it end.
             return Ok(());
         }
         let begun = Instant::now();
