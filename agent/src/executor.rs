@@ -12,6 +12,7 @@ use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::Slot;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -65,6 +66,7 @@ pub struct Executors {
     postgres_programs: Option<PathBuf>,
     slots: PathBuf,
     host: HostName,
+    containers_changed: Notify,
 }
 
 /// An instance that is watched.
@@ -85,7 +87,13 @@ impl Executors {
             postgres_programs: settings.postgres.binaries.clone(),
             slots: directory.slots(),
             host: identity.name.clone(),
+            containers_changed: Notify::new(),
         }
+    }
+
+    /// Waits until a step has started or ended containers.
+    pub async fn containers_changed(&self) {
+        self.containers_changed.notified().await;
     }
 
     /// Removes what an agent that was killed left half done and no step will find again.
@@ -104,7 +112,11 @@ impl Executors {
     /// # Errors
     /// When it cannot be made so, with what an operator needs to know.
     pub async fn converge(&self, work: Work) -> Result<Finding, StepFailure> {
-        let mut finding = self.carry_out(&work).await?;
+        let done = self.carry_out(&work).await;
+        if let Action::StartSlot { .. } | Action::StopSlot { .. } = work.action {
+            self.containers_changed.notify_one();
+        }
+        let mut finding = done?;
         if finding.traffic.is_none() {
             // The receipt is the difference between the first count of a deployment and its last.
             finding.traffic = self.nginx.traffic(&work.environment).await;

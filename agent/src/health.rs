@@ -1,9 +1,9 @@
 //! The health of every instance on this host, looked at for as long as the agent runs and not only
 //! while something is deployed.
 //!
-//! What must stay true: it costs next to nothing. The containers are listed seldom, each is asked once
-//! in [`PROBE_EVERY`], and a report goes out when something changed, and every [`REPORT_EVERY`]
-//! otherwise.
+//! What must stay true: it costs next to nothing. The containers are listed seldom, and at once after a
+//! step that changed them; each is asked once in [`PROBE_EVERY`], a new one sooner; a report goes out when
+//! something changed, and every [`REPORT_EVERY`] otherwise.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -12,19 +12,21 @@ use std::time::Duration;
 use lockstep_core::health::{Health, InstanceHealth, Probe, judge};
 use lockstep_core::name::EnvironmentKey;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info};
 
 use crate::executor::{Executors, Target};
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// While an instance is too new to be judged.
+const PROBE_NEW_EVERY: Duration = Duration::from_secs(1);
 const LIST_EVERY: Duration = Duration::from_secs(15);
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
 /// The probes of an instance that are kept and shown.
 const PROBES_KEPT: usize = 10;
 
-/// Good answers in a row that make an instance healthy: at a probe each five seconds, ten seconds.
+/// Good answers in a row that make an instance healthy.
 const CONSECUTIVE: u16 = 3;
 
 /// The instances of one environment on this host.
@@ -61,10 +63,7 @@ impl Watch {
 
     /// Goes on until nobody takes the reports.
     pub async fn run(mut self) {
-        let mut tick = tokio::time::interval(PROBE_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
             self.list().await;
             self.probe().await;
             for report in self.due(Instant::now()) {
@@ -72,13 +71,22 @@ impl Watch {
                     return;
                 }
             }
+            tokio::select! {
+                () = sleep(self.pause()) => {}
+                () = self.executors.containers_changed() => self.listed = None,
+            }
         }
+    }
+
+    fn pause(&self) -> Duration {
+        let is_new = |instance: &Instance| instance.probes.len() < usize::from(CONSECUTIVE);
+        if self.instances.values().any(is_new) { PROBE_NEW_EVERY } else { PROBE_EVERY }
     }
 
     /// Takes in which instances there are, once in a while.
     async fn list(&mut self) {
         let is_fresh = self.listed.is_some_and(|at| at.elapsed() < LIST_EVERY);
-        if is_fresh && !self.instances.is_empty() {
+        if is_fresh {
             return;
         }
         match self.executors.targets().await {
