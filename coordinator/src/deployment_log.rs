@@ -1,7 +1,9 @@
 //! One file for each deployment, `<env>_<deployment>.log`: a line for each entry of its journal, and the
 //! last lines of what failed. For people and for `tail -f`; nothing reads it back but `lockstep logs`.
 //!
-//! What must stay true: no secret value gets in, and a disk that is full does not stop a deployment.
+//! What must stay true: no secret value gets in, and a disk that is full does not stop a deployment. Who
+//! takes a deployment over writes the file anew from the journal: its predecessor may have died between an
+//! entry and its line.
 
 use std::path::{Path, PathBuf};
 
@@ -45,20 +47,33 @@ impl DeploymentLog {
         Self { path: path(&parts.logs, &opened.spec, &opened.key, &opened.id), redactor }
     }
 
+    /// Makes the file what the journal says.
+    pub async fn rewrite(&self, run: &Run, entries: &[Entry]) {
+        let text: String = entries.iter().map(|entry| lines(run, entry)).collect();
+        let begun = self.path.with_extension("log.begun");
+        let written = async {
+            self.put(&begun, OpenOptions::new().write(true).truncate(true), &text).await?;
+            tokio::fs::rename(&begun, &self.path).await
+        };
+        if let Err(error) = written.await {
+            warn!(path = %self.path.display(), %error, "cannot write the deployment's log anew");
+        }
+    }
+
     /// Adds what `entry` says.
     pub async fn write(&self, run: &Run, entry: &Entry) {
-        let text = self.redactor.redact(&lines(run, entry));
-        if let Err(error) = self.append(&text).await {
+        let written = self.put(&self.path, OpenOptions::new().append(true), &lines(run, entry)).await;
+        if let Err(error) = written {
             warn!(path = %self.path.display(), %error, "cannot write the deployment's log");
         }
     }
 
-    async fn append(&self, text: &str) -> std::io::Result<()> {
-        if let Some(directory) = self.path.parent() {
+    async fn put(&self, path: &Path, how: &mut OpenOptions, text: &str) -> std::io::Result<()> {
+        if let Some(directory) = path.parent() {
             tokio::fs::create_dir_all(directory).await?;
         }
-        let mut file = OpenOptions::new().create(true).append(true).mode(0o640).open(&self.path).await?;
-        file.write_all(text.as_bytes()).await?;
+        let mut file = how.create(true).mode(0o640).open(path).await?;
+        file.write_all(self.redactor.redact(text).as_bytes()).await?;
         file.flush().await
     }
 }

@@ -59,9 +59,13 @@ impl Course {
         let open = environments::open(store, environment).await?.ok_or_else(|| missing("claim"))?.content;
         let entries = history::journal(store, id).await?;
         let run = Run::replay(plan, open.until, &entries)?;
+        let log = DeploymentLog::of(parts, &opened).await;
+        if !entries.is_empty() {
+            log.rewrite(&run, &entries).await;
+        }
         Ok(Self {
             handed: handed(store, environment, &run).await?,
-            log: DeploymentLog::of(parts, &opened).await,
+            log,
             run,
             entries,
             opened,

@@ -12,7 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::record::{Summary, Verdict};
 use lockstep_tests::bed::process::Process;
 use lockstep_tests::bed::wait::until;
 use lockstep_tests::load::Load;
@@ -168,7 +168,8 @@ impl Bed {
             Ends::Well => Verdict::Succeeded,
             Ends::Unwound => Verdict::RolledBack,
         };
-        assert_verdict(scene, verdict)?;
+        let last = assert_verdict(scene, verdict)?;
+        self.assert_log(&last)?;
         let applied = scene
             .stage
             .postgres
@@ -180,6 +181,18 @@ impl Bed {
         let twice = scene.stage.postgres.psql("SELECT count(*) FROM jobs WHERE runs > 1")?;
         ensure!(twice == "0", "{twice} jobs ran more than once");
         self.assert_nothing_left()
+    }
+
+    /// The deployment's log has every step, and each once.
+    fn assert_log(&self, last: &Summary) -> Result<()> {
+        let name = format!("coordinator/logs/{ENVIRONMENT}_{}.log", last.id);
+        let log = fs::read_to_string(self.scene.stage.directory.join(name))?;
+        for step in &last.steps {
+            let done = format!(" {} on {} done: ", step.name, step.host);
+            let lines = log.lines().filter(|line| line.contains(&done) && !line.contains("undo of")).count();
+            ensure!(lines == 1, "{} is told as done {lines} times in:\n{log}", step.name);
+        }
+        Ok(())
     }
 
     fn assert_nothing_left(&self) -> Result<()> {
