@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check bench build
+.PHONY: setup demo test check crash bench build
 
 setup:
 	@deploy/setup.sh
@@ -12,6 +12,9 @@ test: setup
 
 check:
 	@tests/check.sh
+
+crash: setup
+	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1
 
 bench: setup
 	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(CASES)

@@ -1,7 +1,7 @@
 //! What went wrong, why, and the next command: every hint stands here.
 
 use lockstep_core::operation::Refusal;
-use lockstep_core::record::Open;
+use lockstep_core::record::{Open, OpenKind};
 use lockstep_core::stored::decode;
 use lockstep_proto::dial::DialError;
 use tonic::{Code, Status};
@@ -78,8 +78,13 @@ impl From<Status> for Failure {
                 Err(_) => Self::new(Kind::Refused, what),
             },
             Code::Aborted => match decode::<Open>(status.details()) {
-                Ok(_) => Self::new(Kind::Locked, what)
-                    .next("lockstep watch @open, or the same command with --wait-lock 10m"),
+                Ok(open) => Self::new(Kind::Locked, what).next(match open.kind {
+                    OpenKind::Hold { .. } => "wait for its end, or: lockstep lock thaw ENV",
+                    OpenKind::Stuck { .. } => "mend what it names, then: lockstep resolve @open --retry",
+                    OpenKind::Building { .. } | OpenKind::Running { .. } => {
+                        "lockstep watch @open, or the same command with --wait-lock 10m"
+                    }
+                }),
                 Err(_) => Self::new(Kind::Refused, what),
             },
             Code::PermissionDenied => {

@@ -199,13 +199,14 @@ async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError
     let tails = tails::of(&*parts.store, &id).await?;
     let direction = direction(&run);
     let (steps_done, steps_all) = counted(&run, direction);
+    let failure = failed_step(&summary, &run, &entries);
     Ok(OpenStatus {
         release: Some(summary.release),
         direction,
         steps_done,
         steps_all,
         running: running(&run, &tails),
-        failure: failed_step(&run, &entries),
+        failure,
         traffic_moved: traffic_moved(&run),
         open,
     })

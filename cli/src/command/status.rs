@@ -86,7 +86,9 @@ fn one_open(context: &Context, key: &EnvironmentKey, status: &OpenStatus) -> Res
                 Direction::Do => "deploys",
                 Direction::Undo => "is being unwound",
             };
-            let what = deployment.map(ToString::to_string).unwrap_or_default();
+            let id = deployment.map(ToString::to_string).unwrap_or_default();
+            let release = status.release.as_ref().map(|release| format!("{} · ", release.image));
+            let what = format!("{}{id}", release.unwrap_or_default());
             output.line(&format!(
                 "  open      {what} {way}, by {} since {}, until {} at most · {} of {} steps",
                 open.by, open.since, open.until, status.steps_done, status.steps_all

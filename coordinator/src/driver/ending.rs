@@ -26,7 +26,7 @@ pub(super) fn summary(
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
         verdict: Some(verdict),
-        failure: failed_step(run, entries),
+        failure: failed_step(opened, run, entries),
         steps: step_times(run, entries),
         receipt: Receipt {
             requests,
@@ -63,7 +63,7 @@ pub(super) fn live(summary: &Summary, history: &[Summary], at: Timestamp) -> Liv
 }
 
 /// Why the deployment is or was unwound, as far as the journal tells.
-pub(crate) fn failed_step(run: &Run, entries: &[Entry]) -> Option<FailedStep> {
+pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
     let because = entries.iter().find_map(|entry| match &entry.event {
         Event::Turned { because } => Some(because),
         Event::Taken { .. }
@@ -88,7 +88,10 @@ pub(crate) fn failed_step(run: &Run, entries: &[Entry]) -> Option<FailedStep> {
         Because::LockTimeout => FailedStep {
             step: "lock time-out".to_owned(),
             host: None,
-            failure: StepFailure::new("the deployment took longer than it may own its environment"),
+            failure: StepFailure::new(format!(
+                "it took longer than its lock_timeout of {}",
+                opened.spec.deploy.lock_timeout
+            )),
         },
         Because::Cancelled { by } => FailedStep {
             step: format!("cancelled by {by}"),

@@ -72,7 +72,7 @@ fn an_open_deployment_can_be_cancelled() -> Result<()> {
     let before = World::of(&scene)?;
     let load = scene.stage.load(200)?;
 
-    scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["nothing"])?;
+    scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["no deployment is open"])?;
     let running = Background::start(scene.stage.command(&["deploy", ENVIRONMENT, "--image", &hangs])?)?;
     wait_until_it_runs(&scene, "health")?;
     let status = scene.stage.lockstep(&["status", ENVIRONMENT])?;
@@ -102,7 +102,7 @@ fn a_deployment_that_takes_too_long_unwinds_by_itself() -> Result<()> {
     let _short = scene.declare("deploy: {", "deploy: { lock_timeout: 8s,")?;
     let before = World::of(&scene)?;
     let begun = Instant::now();
-    scene.deploy(&hangs)?.expect_said(1, &["lock", "8s", "rolled back"])?;
+    scene.deploy(&hangs)?.expect_said(1, &["lock_timeout of 8.0 s", "rolled back"])?;
     ensure!(begun.elapsed() < Duration::from_secs(40), "it took {:?}", begun.elapsed());
     let last = assert_verdict(&scene, Verdict::RolledBack)?;
     let failure = last.failure.context("nothing says why")?;

@@ -15,6 +15,7 @@ struct Bad {
     errs: String,
     degraded: String,
     unhealthy: String,
+    first: String,
     migrates: String,
 }
 
@@ -29,12 +30,14 @@ fn a_release_that_cannot_serve_is_taken_back() -> Result<()> {
         errs: scene.stage.image("errs", 1, &[("NOTES_HEALTH", "error")])?,
         degraded: scene.stage.image("degraded", 1, &[("NOTES_HEALTH", "degraded")])?,
         unhealthy: scene.stage.image("unhealthy", 1, &[("NOTES_HEALTH", "unhealthy")])?,
+        // What only a deployment that failed has used goes with the next that is good.
+        first: scene.stage.image("first", 1, &[("NOTES_HEALTH", "unhealthy")])?,
         migrates: scene.stage.image_with_migrations("migrates", &good, &syntax)?,
     };
     let _fast = scene.declare("timeout: 10s", "timeout: 3s")?;
 
     // The first deployment unwinds to nothing.
-    let first = scene.deploy(&bad.unhealthy)?;
+    let first = scene.deploy(&bad.first)?;
     first.expect_said(1, &["unhealthy", "rolled back"])?;
     let left = scene.stage.docker.containers(&scene.stage.label())?;
     ensure!(left.is_empty(), "the first deployment left {left:?}");

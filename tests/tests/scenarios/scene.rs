@@ -67,7 +67,12 @@ impl Scene {
     pub(crate) fn wait_until_open(&self) -> Result<Open> {
         let mut open = None;
         until("a deployment is open", SOON, || {
-            open = self.status()?.open.map(|status| status.open);
+            // The environment becomes known with its first deployment.
+            let said = self.stage.lockstep(&["--output", "json", "status", ENVIRONMENT])?;
+            if said.code == 0 {
+                let all: Vec<EnvironmentStatus> = serde_json::from_str(&said.stdout)?;
+                open = all.into_iter().next().and_then(|status| status.open).map(|status| status.open);
+            }
             Ok(open.is_some())
         })?;
         open.context("a deployment was open")

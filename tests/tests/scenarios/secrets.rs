@@ -187,8 +187,8 @@ fn secrets_have_versions_and_a_rollback_takes_its_own() -> Result<()> {
 
 /// Without a file: on standard input, one name at a time.
 fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
-    let _declared = scene.declare("    env_file: .env.production\n", "")?;
     let _file = Kept::of(&scene.stage.env_file())?;
+    fs::remove_file(scene.stage.env_file())?;
     let mut set = scene.stage.command(&["secret", "set", ENVIRONMENT, "JWT_SECRET"])?;
     lockstep_tests::bed::program::run_with_input(&mut set, "canary-set-by-hand")?;
     let unchanged = scene.stage.lockstep(&["secret", "list", ENVIRONMENT])?;
@@ -199,10 +199,12 @@ fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
 
 fn assert_worker_has(scene: &Scene, value: &str) -> Result<()> {
     let containers = scene.stage.docker.containers(&scene.stage.label())?;
-    let worker =
-        containers.iter().find(|there| there.name.contains("-worker-")).context("there is no worker")?;
+    let worker = containers
+        .iter()
+        .find(|there| there.name.contains("-worker-") && there.state == "running")
+        .context("there is no worker")?;
     let environment = scene.stage.docker.docker(["inspect", "--format", "{{.Config.Env}}", &worker.id])?;
-    ensure!(environment.contains(&format!("JWT_SECRET={value}")), "the worker has another secret");
+    ensure!(environment.contains(&format!("JWT_SECRET={value}")), "the worker has another than {value}");
     Ok(())
 }
 
