@@ -47,10 +47,19 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show what a deployment would do; nothing happens
+    #[command(
+        after_help = "Examples:\n  lockstep plan production                       the tag of the commit at HEAD\n  lockstep plan production --image notes:1.0.0   its hash goes to: lockstep deploy --plan HASH"
+    )]
     Plan(DeployArgs),
     /// Deploy a release
+    #[command(
+        after_help = "Examples:\n  lockstep deploy production --image notes:1.0.0\n  lockstep deploy production --image notes:1.0.0 --plan HASH    exactly the plan that was read, or nothing\n  lockstep deploy production --wait-lock 10m --detach           from CI; then: lockstep watch @last"
+    )]
     Deploy(DeployArgs),
     /// Give the traffic back to an earlier release
+    #[command(
+        after_help = "Examples:\n  lockstep rollback production              to the last release that was verified good\n  lockstep rollback production --dry-run    what it would do, and nothing happens"
+    )]
     Rollback(RollbackArgs),
     /// Unwind the open deployment
     Cancel { env: String },
@@ -61,6 +70,9 @@ pub enum Command {
         retry: bool,
     },
     /// How things stand
+    #[command(
+        after_help = "Examples:\n  lockstep status                     every environment\n  lockstep status notes/production    from any directory"
+    )]
     Status { env: Option<String> },
     /// Earlier deployments, newest first
     History {
@@ -81,22 +93,37 @@ pub enum Command {
         env: Option<String>,
     },
     /// What the live release prints, or what a deployment did
+    #[command(
+        after_help = "Examples:\n  lockstep logs production --process worker --tail 20\n  lockstep logs production --deployment @last\n  lockstep logs production --deployment @last --step s4"
+    )]
     Logs(LogsArgs),
     /// Who may deploy, and when
+    #[command(
+        after_help = "Examples:\n  lockstep lock freeze production --reason 'the fair opens at nine' --for 3h\n  lockstep lock thaw production"
+    )]
     #[command(subcommand)]
     Lock(LockCommand),
     /// Who changed what, newest first
     Audit { env: String },
     /// Secrets of an environment: names and fingerprints, never values
+    #[command(
+        after_help = "Examples:\n  lockstep secret diff production                  what the .env file would change: names only\n  lockstep secret set production API_KEY < key.txt"
+    )]
     #[command(subcommand)]
     Secret(SecretCommand),
     /// Environments
     #[command(subcommand)]
     Env(EnvCommand),
     /// Hosts
+    #[command(
+        after_help = "Examples:\n  lockstep host token --name app-1    then, on the host: lockstep-agent join --coordinator HOST:PORT"
+    )]
     #[command(subcommand)]
     Host(HostCommand),
     /// Operators
+    #[command(
+        after_help = "Examples:\n  lockstep operator add ci --env notes/* --role deploy    prints a token that is good once"
+    )]
     #[command(subcommand)]
     Operator(OperatorCommand),
     /// The record in other forms
@@ -104,6 +131,8 @@ pub enum Command {
     State(StateCommand),
     /// Become an operator with a one-time token, read from standard input
     Login,
+    /// Print the JSON Schema of deployment.yml, for editors
+    Schema,
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -207,6 +236,9 @@ pub enum EnvCommand {
     /// The declaration as recorded
     Show {
         env: String,
+        /// Instead: what deployment.yml here comes to, and where each value stands.
+        #[arg(long)]
+        effective: bool,
     },
     /// Check deployment.yml and the .env file; nothing happens
     Check {

@@ -44,7 +44,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Secret(SecretCommand::List { env }) => environments::secrets(&context, &env).await,
         Command::Secret(SecretCommand::Diff { env }) => environments::diff(&context, &env).await,
         Command::Env(EnvCommand::List) => environments::list(&context).await,
-        Command::Env(EnvCommand::Show { env }) => environments::show(&context, &env).await,
+        Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(&context, &env),
+        Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(&context, &env).await,
         Command::Env(EnvCommand::Check { env }) => environments::check(&context, &env),
         Command::Env(EnvCommand::Remove { env }) => environments::remove(&context, &env).await,
         Command::Host(HostCommand::List) => people::hosts(&context).await,
@@ -56,6 +57,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Operator(OperatorCommand::List) => people::operators(&context).await,
         Command::Operator(OperatorCommand::Revoke { name }) => people::revoke(&context, name).await,
         Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
+        Command::Schema => environments::schema(&context),
         Command::Login => people::login(&context).await,
         Command::Completions { shell } => people::completions(shell),
     }

@@ -10,7 +10,7 @@ use tonic::transport::Channel;
 
 use crate::args::Arguments;
 use crate::credential;
-use crate::deployment_yml::{Declared, Project};
+use crate::deployment_yml::{Declared, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
@@ -87,18 +87,16 @@ impl Context {
     /// When it is not declared here.
     pub fn declared(&self, name: &str) -> Result<Declared> {
         let project = self.project()?;
-        let own = match name.split_once('/') {
-            Some((application, own)) if application == project.application().as_str() => own,
-            Some((application, _)) => {
-                return Err(Failure::new(
-                    Kind::Refused,
-                    format!("this is the project of {}, not of {application}", project.application()),
-                )
-                .next(format!("go to the project of {application}")));
-            }
-            None => name,
-        };
-        Ok(project.environment(own)?)
+        Ok(project.environment(own_name(&project, name)?)?)
+    }
+
+    /// Every value that holds for an environment of the project, and where it stands.
+    ///
+    /// # Errors
+    /// As [`Context::declared`].
+    pub fn effective(&self, name: &str) -> Result<Vec<Effective>> {
+        let project = self.project()?;
+        Ok(project.effective(own_name(&project, name)?)?)
     }
 
     /// The key of an environment, from its name here or from `<app>/<env>` anywhere.
@@ -117,6 +115,19 @@ impl Context {
     /// The current directory, for what concerns the source.
     pub fn directory(&self) -> &std::path::Path {
         &self.directory
+    }
+}
+
+/// The name of an environment within its project; it may be written as `<app>/<env>`.
+fn own_name<'a>(project: &Project, name: &'a str) -> Result<&'a str> {
+    match name.split_once('/') {
+        Some((application, own)) if application == project.application().as_str() => Ok(own),
+        Some((application, _)) => Err(Failure::new(
+            Kind::Refused,
+            format!("this is the project of {}, not of {application}", project.application()),
+        )
+        .next(format!("go to the project of {application}"))),
+        None => Ok(name),
     }
 }
 

@@ -14,9 +14,12 @@ use lockstep_core::spec::{
 };
 use lockstep_core::time::Millis;
 
+mod effective;
 mod typed;
 
-use typed::{File, Image, Keys, Process};
+pub use effective::{Effective, Origin};
+
+use typed::{File, FileTyped, Image, Keys, Process};
 
 /// Where the file is looked for, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
@@ -26,6 +29,8 @@ const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
 pub struct Project {
     path: PathBuf,
     file: File,
+    /// The same, without its types.
+    typed: serde_json::Value,
 }
 
 /// One environment of it, as meant.
@@ -69,10 +74,17 @@ impl Project {
     }
 
     fn read(path: PathBuf, text: &str) -> Result<Self, DeclarationError> {
-        match serde_saphyr::from_str(text) {
-            Ok(file) => Ok(Self { path, file }),
+        // As in YAML 1.2: `off` is a word, and only `true` and `false` are no text.
+        let options = || serde_saphyr::options! { strict_booleans: true };
+        match serde_saphyr::from_str_with_options(text, options()) {
+            Ok(file) => {
+                // What is a file of ours is a document of any kind.
+                let typed = serde_saphyr::from_str_with_options(text, options()).unwrap_or_default();
+                Ok(Self { path, file, typed })
+            }
             Err(error) => {
                 let diagnostic = error.to_string();
+                let diagnostic = diagnostic.trim_start_matches("error: ").replace("<input>", "deployment.yml");
                 let nearest = nearest_key(&diagnostic);
                 Err(DeclarationError::Parse { path, diagnostic, nearest })
             }
@@ -112,6 +124,19 @@ impl Project {
         check(spec.clone()).map_err(problems)?;
         Ok(Declared { spec, env_file })
     }
+
+    /// Every value that holds for the environment, and where it stands.
+    ///
+    /// # Errors
+    /// As [`Project::environment`].
+    pub fn effective(&self, name: &str) -> Result<Vec<Effective>, DeclarationError> {
+        Ok(effective::effective(&self.environment(name)?.spec, &self.typed))
+    }
+}
+
+/// The JSON Schema of the file, for editors: derived from the types that it is read into.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(FileTyped).to_value()
 }
 
 /// The key nearest to the one that a message of the parser calls unknown.
@@ -389,6 +414,27 @@ mod tests {
         assert_eq!((web.port, web.memory_bytes, web.health.consecutive), (Some(8080), Some(1 << 30), 1));
         assert_eq!(spec.env["A"], "1");
         assert_eq!(spec.env["B"], "three");
+    }
+
+    #[test]
+    fn each_value_says_where_it_stands() {
+        let project = read(
+            "app: notes\nimage: notes\nport: 8080\nprocesses: { web: { memory: 512Mi } }\nenv: { A: 1 }\n\
+             environments:\n  staging: { mode: staging, processes: { web: { stop_grace: 5s } } }\n",
+        )
+        .unwrap();
+        let all = project.effective("staging").unwrap();
+        let of = |key: &str| {
+            let found = all.iter().find(|effective| effective.key == key);
+            let found = found.unwrap_or_else(|| panic!("{key} is not among {all:?}"));
+            (found.from, found.value.to_string())
+        };
+        assert_eq!(of("processes.web.port"), (Origin::File, "8080".to_owned()));
+        assert_eq!(of("image.repository"), (Origin::File, "\"notes\"".to_owned()));
+        assert_eq!(of("processes.web.memory"), (Origin::File, "\"512Mi\"".to_owned()));
+        assert_eq!(of("processes.web.stop_grace"), (Origin::Environment, "\"5s\"".to_owned()));
+        assert_eq!(of("mode"), (Origin::Environment, "\"staging\"".to_owned()));
+        assert_eq!(of("deploy.bake"), (Origin::Default, "\"20.0 s\"".to_owned()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::people::said;
 use super::{read, read_all};
 use crate::args::LogsArgs;
 use crate::context::{Context, client, environment_ref, read_input};
-use crate::deployment_yml::Declared;
+use crate::deployment_yml::{self, Declared, Effective};
 use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::table;
@@ -42,6 +42,27 @@ pub async fn show(context: &Context, env: &str) -> Result<()> {
     context.output.json(&spec)?;
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
     context.output.line(&text)
+}
+
+/// # Errors
+/// When the environment is not declared here.
+pub fn effective(context: &Context, env: &str) -> Result<()> {
+    let all = context.effective(env)?;
+    context.output.json(&all)?;
+    let mut rows = vec![["key", "value", "from"].map(ToOwned::to_owned).to_vec()];
+    for Effective { key, value, from } in all {
+        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        rows.push(vec![key, value, from.to_string()]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+/// # Errors
+/// When nobody reads it.
+pub fn schema(context: &Context) -> Result<()> {
+    let schema = deployment_yml::schema();
+    context.output.json(&schema)?;
+    context.output.line(&format!("{schema:#}"))
 }
 
 /// # Errors

@@ -1,34 +1,48 @@
 //! `deployment.yml` key by key, as it may be typed. Nothing has a default here.
+//!
+//! The comments are the descriptions of the JSON Schema that `lockstep schema` prints.
 
 use std::collections::BTreeMap;
 
 use lockstep_core::name::{ApplicationName, EnvironmentName, HostName, ProcessName};
 use lockstep_core::spec;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Keys that may stand at the top and in every environment; maps are merged, the rest is replaced.
 macro_rules! overridable {
-    ($($key:ident: $type:ty),* $(,)?) => {
-        /// The whole file.
-        #[derive(Debug, Deserialize)]
+    ($($(#[doc = $doc:literal])* $key:ident: $type:ty),* $(,)?) => {
+        /// What Lockstep deploys, and where: deployment.yml, next to the application's source.
+        #[derive(Debug, Deserialize, JsonSchema)]
+        #[schemars(rename = "deployment.yml")]
         #[serde(deny_unknown_fields)]
-        struct FileTyped {
+        pub(super) struct FileTyped {
+            /// The application's name: small letters, digits and hyphens.
+            #[schemars(with = "String")]
             app: ApplicationName,
+            /// The installations of the application. Each may override any key above it; maps are merged.
+            #[schemars(with = "BTreeMap<String, Option<Keys>>")]
             environments: BTreeMap<EnvironmentName, Option<Keys>>,
+            /// What runs, by name.
+            #[schemars(with = "BTreeMap<String, Process>")]
             #[serde(default)]
             processes: BTreeMap<ProcessName, Process>,
+            /// Plain values for every process; secrets belong into the env_file.
             #[serde(default)]
             env: BTreeMap<String, Scalar>,
-            $($key: Option<$type>,)*
+            $($(#[doc = $doc])* $key: Option<$type>,)*
         }
 
-        /// What may be overridden.
-        #[derive(Debug, Clone, Default, Deserialize)]
+        /// What an environment may say.
+        #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct Keys {
+            /// What runs, by name.
+            #[schemars(with = "BTreeMap<String, Process>")]
             pub(super) processes: BTreeMap<ProcessName, Process>,
+            /// Plain values for every process; secrets belong into the env_file.
             pub(super) env: BTreeMap<String, Scalar>,
-            $(pub(super) $key: Option<$type>,)*
+            $($(#[doc = $doc])* pub(super) $key: Option<$type>,)*
         }
 
         impl Keys {
@@ -57,21 +71,37 @@ macro_rules! overridable {
 }
 
 overridable! {
+    /// For people.
     description: String,
+    /// Where the environment answers, as in https://notes.example; nginx gets host and port from it.
     url: String,
+    /// In production mode, a commit of another branch is refused.
     branch: String,
+    /// How careful the defaults are; production where it is not said.
     mode: TypedMode,
+    /// The file of secrets, mode 0600; .env.<environment> where it is not said.
     env_file: String,
+    /// The image's repository; its tag is that of the commit, or comes with --image.
     image: Image,
+    /// The image is built where the command line runs, instead of `image`.
     build: Build,
+    /// Short for a process `web` with this port.
     port: u16,
+    /// Comes with a later release: refused in words.
     cron: Vec<Cron>,
+    /// The application's PostgreSQL database.
     database: Database,
+    /// What nginx does.
     traffic: Traffic,
+    /// Docker networks that are there, to join.
     networks: Vec<String>,
+    /// How a deployment goes.
     deploy: Deploy,
+    /// Variables that must be in the env_file or in env.
     required: Vec<String>,
+    /// Names in the env_file whose values are no secrets.
     public: Vec<String>,
+    /// Which host does what; every host does everything where it is not said.
     hosts: Hosts,
 }
 
@@ -84,7 +114,7 @@ pub(super) struct File {
     pub(super) keys: Keys,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TypedMode {
     Development,
@@ -103,11 +133,12 @@ impl From<TypedMode> for spec::Mode {
 }
 
 /// A value of `env`: what YAML takes for a number or a truth is text to a process.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(from = "ScalarTyped")]
+#[schemars(with = "ScalarTyped")]
 pub(super) struct Scalar(pub(super) String);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 enum ScalarTyped {
     Bool(bool),
@@ -127,22 +158,24 @@ impl From<ScalarTyped> for Scalar {
     }
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Image {
     Name(String),
     Full { repository: String },
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Build {
+    /// Docker's build context; `.` where it is not said.
     pub(super) context: Option<String>,
+    /// Dockerfile where it is not said.
     pub(super) dockerfile: Option<String>,
 }
 
 /// Known by its keys and refused in words.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is typed so that a mistake in it is seen, and refused as a whole")]
 pub(super) struct Cron {
@@ -150,19 +183,30 @@ pub(super) struct Cron {
     command: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Process {
+    /// web with a port, worker without, where it is not said.
     pub(super) role: Option<TypedRole>,
+    /// The image's own where it is not said.
     pub(super) command: Option<Vec<String>>,
+    /// The port in the container.
     pub(super) port: Option<u16>,
+    /// When an instance counts as healthy.
     pub(super) health: Option<Health>,
+    /// As in uploads:/data or /srv/data:/data:ro.
     pub(super) volumes: Option<Vec<String>>,
+    /// As in 512Mi.
     pub(super) memory: Option<String>,
+    /// As in 0.5.
     pub(super) cpus: Option<f64>,
+    /// As Docker takes it.
     pub(super) user: Option<String>,
+    /// SIGTERM, or the image's own, where it is not said.
     pub(super) stop_signal: Option<String>,
+    /// How long it may take to end before it is killed; 30s.
     pub(super) stop_grace: Option<String>,
+    /// What becomes of it in the slot that has no traffic; run.
     pub(super) standby: Option<TypedStandby>,
 }
 
@@ -184,7 +228,7 @@ impl Process {
     }
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TypedRole {
     Web,
@@ -204,7 +248,7 @@ impl From<TypedRole> for spec::Role {
     }
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TypedStandby {
     Run,
@@ -222,70 +266,101 @@ impl From<TypedStandby> for spec::Standby {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Health {
+    /// What is asked; /health.
     pub(super) path: Option<String>,
+    /// How long a slot may take until it is healthy; 60s.
     pub(super) timeout: Option<String>,
+    /// Between two probes; 100ms.
     pub(super) interval: Option<String>,
+    /// Good answers in a row; 3.
     pub(super) consecutive: Option<u16>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
+    /// How it is reached.
     pub(super) postgres: Postgres,
+    /// How its schema comes to be what the release needs.
     pub(super) migrations: Option<Migrations>,
+    /// Taken and verified before migrations run.
     pub(super) snapshot: Option<Snapshot>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Postgres {
+    /// The variable with its URL; DATABASE_URL.
     pub(super) url_from: Option<String>,
+    /// Comes with a later release: refused in words.
     pub(super) name: Option<String>,
+    /// Comes with a later release: refused in words.
     pub(super) extensions: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Migrations {
+    /// A folder in the image, in golang-migrate's layout.
     pub(super) path: Option<String>,
+    /// Comes with a later release: refused in words.
     pub(super) command: Option<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Snapshot {
+    /// On the host that takes them.
     pub(super) directory: String,
+    /// How many are kept; 14.
     pub(super) keep: Option<u32>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Traffic {
+    /// site, which is the only one yet.
     pub(super) manage: Option<String>,
+    /// The largest request body; 10m.
     pub(super) body_limit: Option<String>,
+    /// off, which is the only one yet.
     pub(super) tls: Option<String>,
+    /// How long nginx waits for an answer; 60s.
     pub(super) read_timeout: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Deploy {
+    /// blue-green, which is the only one yet.
     pub(super) strategy: Option<String>,
+    /// A deployment that takes longer is unwound; 30m.
     pub(super) lock_timeout: Option<String>,
+    /// How long connections of the old slot may go on; 30s.
     pub(super) drain: Option<String>,
+    /// How long the new slot is watched under traffic; 20s.
     pub(super) bake: Option<String>,
+    /// automatic, which is the only one yet.
     pub(super) rollback: Option<String>,
+    /// Where the coordinator writes a log for each deployment.
     pub(super) log_directory: Option<String>,
+    /// Where the coordinator keeps a current deployment-state.json.
     pub(super) state_file: Option<String>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Hosts {
+    /// Where the processes run.
+    #[schemars(with = "Vec<String>")]
     pub(super) app: Vec<HostName>,
+    /// Where nginx is.
+    #[schemars(with = "Vec<String>")]
     pub(super) lb: Vec<HostName>,
+    /// Where snapshots are taken.
+    #[schemars(with = "Vec<String>")]
     pub(super) db: Vec<HostName>,
 }

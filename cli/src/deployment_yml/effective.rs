@@ -1,0 +1,129 @@
+//! What holds for an environment when everything is merged, and where each value stands.
+
+use std::fmt;
+
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::Millis;
+use serde::Serialize;
+use serde_json::Value;
+
+/// A value that a deployment would use.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effective {
+    /// As it would be typed: `processes.web.health.path`.
+    pub key: String,
+    pub value: Value,
+    pub from: Origin,
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// Below `environments`, for this environment alone.
+    Environment,
+    /// At the top of the file, for every environment.
+    File,
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Environment => "this environment",
+            Self::File => "all environments",
+            Self::Default => "default",
+        })
+    }
+}
+
+/// Every value of `spec`; `file` is the whole file as it was typed.
+pub(super) fn effective(spec: &EnvironmentSpec, file: &Value) -> Vec<Effective> {
+    let meant = serde_json::to_value(spec).expect("a specification has only text, numbers and lists");
+    let mut leaves = Vec::new();
+    flatten(&mut Vec::new(), &meant, &mut leaves);
+    let own = &file["environments"][spec.key.environment.as_str()];
+    leaves
+        .into_iter()
+        .filter_map(|(path, value)| {
+            let typed = typed_path(&path)?;
+            let (from, value) = match (find(own, &typed), find(file, &typed)) {
+                (Some(typed), _) => (Origin::Environment, typed.clone()),
+                (None, Some(typed)) => (Origin::File, typed.clone()),
+                (None, None) => (Origin::Default, as_typed(&typed, value)),
+            };
+            Some(Effective { key: typed.join("."), value, from })
+        })
+        .collect()
+}
+
+/// Lists and plain values are leaves; what is not there is none.
+fn flatten(path: &mut Vec<String>, value: &Value, leaves: &mut Vec<(Vec<String>, Value)>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                path.push(key.clone());
+                flatten(path, value, leaves);
+                path.pop();
+            }
+        }
+        Value::Null => {}
+        Value::Array(list) if list.is_empty() => {}
+        Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            leaves.push((path.clone(), value.clone()));
+        }
+    }
+}
+
+/// The key under which a value of the specification is typed; none for what is not typed at all.
+fn typed_path(path: &[String]) -> Option<Vec<String>> {
+    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+    let typed: Vec<&str> = match parts.as_slice() {
+        ["key", ..] => return None,
+        ["image", "repository", ..] => vec!["image", "repository"],
+        ["image", "build", rest @ ..] => [&["build"], rest].concat(),
+        ["database", "url_from"] => vec!["database", "postgres", "url_from"],
+        ["database", "migrations"] => vec!["database", "migrations", "path"],
+        [.., "memory_bytes"] => replaced(&parts, "memory"),
+        [.., "cpu_milli"] => replaced(&parts, "cpus"),
+        all => all.to_vec(),
+    };
+    Some(typed.into_iter().map(ToOwned::to_owned).collect())
+}
+
+fn replaced<'a>(parts: &[&'a str], last: &'a str) -> Vec<&'a str> {
+    [&parts[..parts.len() - 1], &[last]].concat()
+}
+
+/// The value as it was typed, also in its short form: `image: notes`, `port: 8080`.
+fn find<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
+    let mut value = typed;
+    for key in path {
+        match value {
+            Value::Object(map) => match map.get(key) {
+                Some(found) => value = found,
+                None => return short(typed, path),
+            },
+            Value::String(_) if path[0] == "image" => return Some(value),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                return None;
+            }
+        }
+    }
+    (!value.is_null()).then_some(value)
+}
+
+fn short<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
+    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
+    if parts == ["processes", "web", "port"] { typed.get("port") } else { None }
+}
+
+/// A default in the form in which it would be typed.
+fn as_typed(path: &[String], value: Value) -> Value {
+    const LENGTHS: &[&str] =
+        &["timeout", "interval", "stop_grace", "lock_timeout", "drain", "bake", "read_timeout"];
+    match (path.last(), value.as_u64()) {
+        (Some(key), Some(ms)) if LENGTHS.contains(&key.as_str()) => Value::String(Millis(ms).to_string()),
+        (Some(_) | None, _) => value,
+    }
+}

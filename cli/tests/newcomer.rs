@@ -1,0 +1,144 @@
+//! A newcomer's mistakes: each has an answer that says what to do.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+const DECLARATION: &str =
+    "app: notes\nimage: notes\nport: 8080\nenvironments: { production: {}, staging: {} }\n";
+
+struct Said {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn lockstep(directory: &Path, arguments: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("LOCKSTEP_CREDENTIAL", directory.join("credential"))
+        .env_remove("LOCKSTEP_COORDINATOR")
+        .output()
+        .unwrap();
+    Said {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+impl Said {
+    fn expect(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in: {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+    }
+}
+
+fn project() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("deployment.yml"), DECLARATION).unwrap();
+    directory
+}
+
+/// A credential that was made for some cluster; where it is good is another question.
+fn give_credential(directory: &Path, coordinator: &str) {
+    let folder = directory.join("credential");
+    fs::create_dir(&folder).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
+    for (name, text) in [
+        ("key.pem", key.serialize_pem()),
+        ("certificate.pem", certificate.clone()),
+        ("authority.pem", certificate),
+        ("coordinator", coordinator.to_owned()),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[test]
+fn without_a_credential_it_says_how_to_get_one() {
+    let project = project();
+    lockstep(project.path(), &["status", "production"])
+        .expect(3, &["there is no credential", "lockstep login", "lockstep operator add"]);
+}
+
+#[test]
+fn a_credential_that_others_can_read_is_not_used() {
+    let project = project();
+    give_credential(project.path(), "127.0.0.1:1");
+    let key = project.path().join("credential/key.pem");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    lockstep(project.path(), &["status", "production"]).expect(3, &["can be read by others", "chmod 600"]);
+}
+
+#[test]
+fn without_a_coordinator_it_says_where_it_looked() {
+    let project = project();
+    // A port that nobody listens on: the listener that had it is gone.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    give_credential(project.path(), &address);
+    lockstep(project.path(), &["status", "production"])
+        .expect(5, &["no coordinator answers at", &address, "lockstep-coordinator"]);
+}
+
+#[test]
+fn in_the_wrong_directory_it_says_where_it_looked() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().display().to_string();
+    lockstep(directory.path(), &["plan", "production", "--image", "notes:1"])
+        .expect(3, &["there is no deployment.yml", &place, "<app>/<env>"]);
+}
+
+#[test]
+fn an_unknown_environment_is_answered_with_the_nearest() {
+    let project = project();
+    lockstep(project.path(), &["plan", "prodction", "--image", "notes:1"])
+        .expect(3, &["no environment prodction", "production, staging", "did you mean `production`?"]);
+    lockstep(project.path(), &["plan", "other/production", "--image", "notes:1"])
+        .expect(3, &["this is the project of notes, not of other"]);
+}
+
+#[test]
+fn a_token_that_is_none_is_refused_without_being_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let input = directory.path().join("token");
+    fs::write(&input, "not-a-token-canary").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_lockstep"))
+        .args(["login", "--coordinator", "127.0.0.1:1"])
+        .stdin(fs::File::open(&input).unwrap())
+        .env("LOCKSTEP_CREDENTIAL", directory.path().join("credential"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("token") && !said.contains("canary"), "{said}");
+}
+
+#[test]
+fn what_cannot_be_typed_is_a_usage_error() {
+    let project = project();
+    lockstep(project.path(), &["--output", "xml", "status"]).expect(2, &["human", "json"]);
+    lockstep(project.path(), &["deploy"]).expect(2, &["ENV"]);
+    lockstep(project.path(), &["deploi", "production"]).expect(2, &["deploy"]);
+}
+
+#[test]
+fn the_help_has_examples_and_exit_codes() {
+    let project = project();
+    let help = lockstep(project.path(), &["--help"]);
+    assert_eq!(help.code, Some(0));
+    insta::assert_snapshot!("help", help.stdout);
+    for command in ["plan", "deploy", "rollback", "status", "logs", "lock", "secret", "host", "operator"] {
+        let help = lockstep(project.path(), &[command, "--help"]);
+        assert!(help.stdout.contains("Example"), "{command} has no example:\n{}", help.stdout);
+    }
+}
