@@ -46,6 +46,13 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make this machine ready to deploy: coordinator, agent and your credential
+    #[command(
+        after_help = "Examples:\n  lockstep up                      everything on this machine, as root\n  lockstep up --address 10.0.0.5   other hosts' nginx reaches its containers there\n  lockstep down                    ends both; applications go on serving"
+    )]
+    Up(UpArgs),
+    /// End coordinator and agent on this machine; applications go on serving
+    Down(DownArgs),
     /// Show what a deployment would do; nothing happens
     #[command(
         after_help = "Examples:\n  lockstep plan production                       the tag of the commit at HEAD\n  lockstep plan production --image notes:1.0.0   its hash goes to: lockstep deploy --plan HASH"
@@ -135,6 +142,38 @@ pub enum Command {
     Schema,
     /// Print a completion script for a shell
     Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    /// What the host calls itself; otherwise this machine's name.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// app, lb, db; otherwise all.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub roles: Vec<String>,
+    /// Where nginx reaches the containers of this host; otherwise the Docker bridge's address.
+    #[arg(long)]
+    pub address: Option<String>,
+    /// Where the coordinator listens.
+    #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR:PORT")]
+    pub listen: String,
+    /// Where everything of coordinator and agent is.
+    #[arg(long, default_value = "/var/lib/lockstep", value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
+pub struct DownArgs {
+    #[arg(long, default_value = "/var/lib/lockstep", value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Forget everything: environments, secrets, history, the authority, and your credential.
+    #[arg(long)]
+    pub purge: bool,
+    /// Do not ask.
+    #[arg(long, requires = "purge")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Args)]

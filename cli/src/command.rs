@@ -4,6 +4,7 @@ pub mod deploy;
 pub mod environments;
 pub mod people;
 pub mod status;
+pub mod up;
 pub mod watch;
 
 use lockstep_core::stored::Kept;
@@ -22,6 +23,8 @@ use crate::failure::{Failure, Kind, Result};
 pub async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(&arguments)?;
     match arguments.command {
+        Command::Up(args) => up::up(&context, &args).await,
+        Command::Down(args) => up::down(&context, &args).await,
         Command::Plan(args) => deploy::plan(&context, &args).await,
         Command::Deploy(args) if args.dry_run => deploy::plan(&context, &args).await,
         Command::Deploy(args) => deploy::deploy(&context, &args).await,

@@ -1,7 +1,7 @@
 //! Where a command runs: the project, the credential, the coordinator.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -58,19 +58,30 @@ impl Context {
         Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    /// Becomes an operator: the token comes from standard input, so that no history has it.
+    /// The coordinator that was named.
+    ///
+    /// # Errors
+    /// When none was.
+    pub fn coordinator(&self) -> Result<&str> {
+        self.coordinator.as_deref().ok_or_else(|| {
+            Failure::new(Kind::Usage, "it is not said where the coordinator is")
+                .next("lockstep login --coordinator HOST:PORT")
+        })
+    }
+
+    /// Becomes an operator.
     ///
     /// # Errors
     /// When the token is refused.
-    pub async fn join(&self) -> Result<String> {
-        let address = self.coordinator.clone().ok_or_else(|| {
-            Failure::new(Kind::Usage, "it is not said where the coordinator is")
-                .next("lockstep login --coordinator HOST:PORT")
-        })?;
-        let token = read_input()?;
-        let joined = dial::join(&address, token.trim(), "", "").await?;
-        credential::save(&self.credential, &joined, &address)?;
+    pub async fn join(&self, address: &str, token: &str) -> Result<String> {
+        let joined = dial::join(address, token, "", "").await?;
+        credential::save(&self.credential, &joined, address)?;
         Ok(joined.identity)
+    }
+
+    /// The directory of the operator's credential.
+    pub fn credential(&self) -> &Path {
+        &self.credential
     }
 
     /// The project of the current directory.
@@ -113,7 +124,7 @@ impl Context {
     }
 
     /// The current directory, for what concerns the source.
-    pub fn directory(&self) -> &std::path::Path {
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 }

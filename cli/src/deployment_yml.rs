@@ -84,7 +84,8 @@ impl Project {
             }
             Err(error) => {
                 let diagnostic = error.to_string();
-                let diagnostic = diagnostic.trim_start_matches("error: ").replace("<input>", "deployment.yml");
+                let diagnostic =
+                    diagnostic.trim_start_matches("error: ").replace("<input>", "deployment.yml");
                 let nearest = nearest_key(&diagnostic);
                 Err(DeclarationError::Parse { path, diagnostic, nearest })
             }

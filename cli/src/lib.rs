@@ -13,3 +13,4 @@ pub mod deployment_yml;
 pub mod env_file;
 pub mod failure;
 pub mod output;
+pub mod progress;

@@ -12,6 +12,13 @@ use crate::failure::{Failure, Kind, Result};
 pub struct Output {
     format: Format,
     colour: Colour,
+    place: Place,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Terminal,
+    Pipe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +38,14 @@ pub enum Tone {
 
 impl Output {
     pub fn new(format: Format) -> Self {
-        let wants = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Self { format, colour: if wants { Colour::On } else { Colour::Off } }
+        let place = if std::io::stdout().is_terminal() { Place::Terminal } else { Place::Pipe };
+        let wants = place == Place::Terminal && std::env::var_os("NO_COLOR").is_none();
+        Self { format, colour: if wants { Colour::On } else { Colour::Off }, place }
+    }
+
+    /// Whether something may be drawn in place.
+    pub fn is_live(self) -> bool {
+        self.place == Place::Terminal && !self.is_json()
     }
 
     pub fn is_json(self) -> bool {

@@ -8,12 +8,14 @@ use serde_json::json;
 
 use super::read_all;
 use crate::args::Arguments;
-use crate::context::Context;
+use crate::context::{Context, read_input};
 use crate::failure::Result;
 use crate::output::table;
 
 pub async fn login(context: &Context) -> Result<()> {
-    let name = context.join().await?;
+    let address = context.coordinator()?;
+    // From standard input, so that no history has it.
+    let name = context.join(address, read_input()?.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
     context.output.line(&format!("you are the operator {name}"))
 }

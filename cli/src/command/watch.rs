@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Entry, Event};
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{Summary, Verdict};
@@ -14,6 +15,7 @@ use super::status::reference;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, thousands};
+use crate::progress::Progress;
 
 /// How long a broken connection is dialled again before the command gives up; the deployment goes on.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -35,11 +37,13 @@ pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> 
 /// # Errors
 /// When it was rolled back or is stuck, or the coordinator stays away.
 pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result<()> {
-    let mut seen = Seen { plan: None, last_seq: 0, broken_since: None };
+    let mut seen =
+        Seen { plan: None, last_seq: 0, broken_since: None, progress: Progress::new(context.output) };
     let name = reference.deployment.clone();
     tokio::select! {
         ended = seen.until_end(context, reference) => ended,
         interrupted = tokio::signal::ctrl_c() => {
+            seen.progress.clear();
             interrupted.map_err(|error| Failure::new(Kind::Usage, "no interrupt can be heard").why(error.to_string()))?;
             Err(Failure::new(Kind::Interrupted, "this command was interrupted; the deployment goes on")
                 .next(format!("lockstep watch {name}, or to take it back: lockstep cancel ENV")))
@@ -51,6 +55,7 @@ struct Seen {
     plan: Option<Plan>,
     last_seq: u32,
     broken_since: Option<Instant>,
+    progress: Progress,
 }
 
 impl Seen {
@@ -87,13 +92,18 @@ impl Seen {
                     self.tell(context, &entry)?;
                 }
                 Some(Watched::Summary(summary)) => return Ok(Some(read(Some(&summary))?)),
-                Some(Watched::Progress(_)) | None => {}
+                Some(Watched::Progress(wire::WatchProgress { step, line })) => {
+                    if let Ok(step) = u16::try_from(step) {
+                        self.progress.tail(StepId(step), &line);
+                    }
+                }
+                None => {}
             }
         }
         Ok(None)
     }
 
-    fn tell(&self, context: &Context, entry: &Entry) -> Result<()> {
+    fn tell(&mut self, context: &Context, entry: &Entry) -> Result<()> {
         context.output.json(entry)?;
         let Some(plan) = &self.plan else { return Ok(()) };
         let line = told(plan, entry);
@@ -104,13 +114,13 @@ impl Seen {
                 Tone::Quiet
             }
         };
-        context.output.line(&format!("  {}", context.output.toned(tone, &line)))
+        self.progress.entry(plan, entry, &format!("  {}", context.output.toned(tone, &line)))
     }
 }
 
 /// An entry in words.
 pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
-    let step = |step: &lockstep_core::id::StepId, direction: &Direction| {
+    let step = |step: &StepId, direction: &Direction| {
         let found = plan.step(*step);
         let name = found.map_or("step", |step| step.action.name());
         let host = found.map(|step| step.host_name.to_string()).unwrap_or_default();
