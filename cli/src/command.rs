@@ -1,5 +1,6 @@
 //! The commands, one file for each noun or verb.
 
+mod build;
 pub mod deploy;
 pub mod environments;
 pub mod people;

@@ -4,6 +4,7 @@
 
 mod scenarios {
     mod background;
+    mod build;
     mod cases;
     mod concurrency;
     mod crash;

@@ -11,7 +11,9 @@ use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::plan_request::What;
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use tonic::{Response, Status};
 
+use super::build::Build;
 use super::environments::secrets_of;
 use super::people::said;
 use super::read;
@@ -22,12 +24,25 @@ use crate::deployment_yml::Declared;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, table};
 
+/// How much of a commit is an image's tag.
+const SHORT: usize = 7;
+
 const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     secrets_of(&declared)?;
-    let request = request(context, args, &declared)?;
+    let image = image(context, args, &declared)?;
+    if let Wanted::Built(build) = &image
+        && !build.is_there().await
+    {
+        context.output.json(&serde_json::json!({ "image": build.image, "to_be_built": true }))?;
+        context.output.line(&format!("image {}: to be built from the commit at HEAD", build.image))?;
+        return context
+            .output
+            .line("lockstep deploy builds it first: migrations and steps are known when it is there");
+    }
+    let request = request(context, args, &declared, image.name());
     let reply = context.control().await?.plan(request).await?.into_inner();
     tell(context, &read(reply.plan.as_ref())?)
 }
@@ -35,7 +50,7 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
 pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let request = request(context, args, &declared)?;
+    let image = image(context, args, &declared)?;
     let mut control = context.control().await?;
     if let Some(values) = secrets {
         let environment = declared.spec.key.to_string();
@@ -43,9 +58,23 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
         control.import_secrets(wire::ImportSecretsRequest { environment, values, replace: true }).await?;
     }
     let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
-    let start =
-        wire::StartRequest { plan: Some(request), hash, claim: String::new(), client: Some(client()) };
-    let started = start_or_wait(context, &mut control, start, args.wait_lock.as_deref()).await?;
+    let claim = match &image {
+        Wanted::Built(build) if !build.is_there().await => {
+            built(context, &mut control, args, &declared, build).await?
+        }
+        Wanted::Built(_) | Wanted::Named(_) => String::new(),
+    };
+    let plan = Some(request(context, args, &declared, image.name()));
+    let start = wire::StartRequest { plan, hash, claim: claim.clone(), client: Some(client()) };
+    let started = when_free(context, args, || {
+        let (mut control, start) = (control.clone(), start.clone());
+        async move { control.start(start).await }
+    })
+    .await;
+    let started = match started {
+        Ok(started) => started,
+        Err(failure) => return Err(give_back(&mut control, &declared, claim, failure).await),
+    };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
     if args.detach {
         context.output.line(&format!("it goes on by itself: lockstep watch {}", started.deployment))?;
@@ -102,19 +131,55 @@ pub async fn resolve(context: &Context, deployment: String) -> Result<()> {
     said(context, &done)
 }
 
-async fn start_or_wait(
+/// Claims the environment and builds; gives the claim.
+async fn built(
     context: &Context,
     control: &mut ControlClient<Channel>,
-    start: wire::StartRequest,
-    wait: Option<&str>,
-) -> Result<wire::StartReply> {
-    let wait =
-        wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    args: &DeployArgs,
+    declared: &Declared,
+    build: &Build,
+) -> Result<String> {
+    let environment = declared.spec.key.to_string();
+    let spec = Some(wire::Document::of(&declared.spec));
+    let ask = wire::ClaimRequest { environment: environment.clone(), spec, client: Some(client()) };
+    let claim = when_free(context, args, || {
+        let (mut control, ask) = (control.clone(), ask.clone());
+        async move { control.claim(ask).await }
+    });
+    let claim = claim.await?.deployment;
+    build.under(context, control, wire::DeploymentRef { deployment: claim.clone(), environment }).await?;
+    Ok(claim)
+}
+
+/// A claim that became no deployment is given back. What the coordinator did not answer may have started.
+async fn give_back(
+    control: &mut ControlClient<Channel>,
+    declared: &Declared,
+    claim: String,
+    failure: Failure,
+) -> Failure {
+    if claim.is_empty() || failure.kind == Kind::Unreachable {
+        return failure;
+    }
+    let claim = wire::DeploymentRef { deployment: claim, environment: declared.spec.key.to_string() };
+    match control.unclaim(claim).await {
+        Ok(_) => failure,
+        Err(status) => failure.next(format!("lockstep cancel {}: {}", declared.spec.key, status.message())),
+    }
+}
+
+/// Asks until the environment is free, as long as `--wait-lock` says.
+async fn when_free<T, Asked>(context: &Context, args: &DeployArgs, ask: impl Fn() -> Asked) -> Result<T>
+where
+    Asked: Future<Output = std::result::Result<Response<T>, Status>>,
+{
+    let wait = args.wait_lock.as_deref().map(Millis::parse).transpose();
+    let wait = wait.map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     let until = wait.map(|wait| Instant::now() + Duration::from_millis(wait.0));
     let mut told = None;
     loop {
-        let failure = match control.start(start.clone()).await {
-            Ok(started) => return Ok(started.into_inner()),
+        let failure = match ask().await {
+            Ok(answer) => return Ok(answer.into_inner()),
             Err(status) => Failure::from(status),
         };
         let may_wait = until.is_some_and(|until| Instant::now() < until);
@@ -129,42 +194,60 @@ async fn start_or_wait(
     }
 }
 
-fn request(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<wire::PlanRequest> {
+fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &str) -> wire::PlanRequest {
     let deploy = wire::DeployAsk {
         spec: Some(wire::Document::of(&declared.spec)),
-        image: image(context, args, declared)?,
+        image: image.to_owned(),
         commit: args.commit.clone().unwrap_or_default(),
         branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
         allow_any_branch: args.allow_branch,
     };
-    Ok(wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) })
+    wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) }
 }
 
-/// The image that is meant: as typed, else the tag of the commit at HEAD.
-fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<String> {
+/// The image that is meant.
+enum Wanted {
+    Named(String),
+    Built(Build),
+}
+
+impl Wanted {
+    fn name(&self) -> &str {
+        match self {
+            Self::Named(image) => image,
+            Self::Built(build) => &build.image,
+        }
+    }
+}
+
+/// As typed, else that of the commit at HEAD.
+fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<Wanted> {
     if let Some(image) = &args.image {
-        return Ok(image.clone());
+        return Ok(Wanted::Named(image.clone()));
     }
     let repository = match &declared.spec.image {
-        ImageSource::Repository(repository) => repository,
-        ImageSource::Build { .. } => {
-            return Err(Failure::new(Kind::Refused, "`build:` comes with a later release of Lockstep")
-                .next("docker build, then lockstep deploy with --image"));
-        }
+        ImageSource::Repository(repository) => repository.clone(),
+        ImageSource::Build { .. } => declared.spec.key.application.to_string(),
     };
-    let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
-        Failure::new(Kind::Refused, "it is not said which image to deploy")
-            .why("this is no git checkout, so that there is no commit to take the tag from")
-            .next(format!("add --image {repository}:TAG"))
-    })?;
+    let commit =
+        git(context, &["rev-parse", "HEAD"]).filter(|commit| commit.len() >= SHORT).ok_or_else(|| {
+            Failure::new(Kind::Refused, "it is not said which image to deploy")
+                .why("this is no git checkout, so that there is no commit to take the tag from")
+                .next(format!("add --image {repository}:TAG"))
+        })?;
+    let image = format!("{repository}:{}", &commit[..SHORT]);
     if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
         return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
-            .why(format!("{repository}:{commit} would not have them"))
+            .why(format!("{image} would not have them"))
             .next("commit them, or name the image with --image"));
     }
-    let image = format!("{repository}:{commit}");
     context.output.line(&format!("image {image}, by the commit at HEAD"))?;
-    Ok(image)
+    Ok(match &declared.spec.image {
+        ImageSource::Repository(_) => Wanted::Named(image),
+        ImageSource::Build { context, dockerfile } => {
+            Wanted::Built(Build { image, commit, context: context.clone(), dockerfile: dockerfile.clone() })
+        }
+    })
 }
 
 /// What git says of the current directory; nothing where there is no git or no checkout.

@@ -144,6 +144,11 @@ impl Stage {
         Ok(tag)
     }
 
+    /// An image that is made by other means is removed with the stage.
+    pub fn removes(&mut self, image: &str) {
+        self.images.push(image.to_owned());
+    }
+
     /// An image on top of another, with these migrations added to its own; it is removed with the stage.
     ///
     /// # Errors
