@@ -138,6 +138,8 @@ pub enum Command {
     State(StateCommand),
     /// Become an operator with a one-time token, read from standard input
     Login,
+    /// What is wrong, and the command that mends it
+    Doctor { env: Option<String> },
     /// Print the JSON Schema of deployment.yml, for editors
     Schema,
     /// Print a completion script for a shell

@@ -2,6 +2,7 @@
 
 mod build;
 pub mod deploy;
+pub mod doctor;
 pub mod environments;
 pub mod people;
 pub mod status;
@@ -62,6 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Operator(OperatorCommand::Revoke { name }) => people::revoke(&context, name).await,
         Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
         Command::Schema => environments::schema(&context),
+        Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
         Command::Login => people::login(&context).await,
         Command::Completions { shell } => people::completions(shell),
     }

@@ -2,8 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::time::Timestamp;
+use lockstep_proto::dial::Credential;
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, wire};
 use tonic::transport::Channel;
@@ -54,8 +57,30 @@ impl Context {
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
         let (credential, address) = credential::load(&self.credential)?;
         let address = self.coordinator.clone().unwrap_or(address);
+        let credential = self.renewed(&address, credential).await;
         let channel = dial::connect(&address, &credential).await?;
         Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    /// The credential, renewed in the last third of its life, so that who works here need not log in again.
+    async fn renewed(&self, address: &str, credential: Credential) -> Credential {
+        let is_old = credential::validity(&credential.certificate)
+            .is_some_and(|(begins, ends)| ends.since(now()).0 < ends.since(begins).0 / 3);
+        if !is_old {
+            return credential;
+        }
+        let renewed = match dial::renew(address, &credential).await {
+            Ok(renewed) => renewed,
+            // It is good for some time yet; when it is not, the call itself says so.
+            Err(error) => {
+                self.output.remark(&format!("your certificate ends soon and cannot be renewed: {error}"));
+                return credential;
+            }
+        };
+        if let Err(error) = credential::renew(&self.credential, &renewed) {
+            self.output.remark(&format!("the renewed certificate cannot be kept: {error}"));
+        }
+        renewed
     }
 
     /// The coordinator that was named.
@@ -152,6 +177,12 @@ pub fn read_input() -> Result<String> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
     Ok(text)
+}
+
+/// What this machine's clock says.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Who asks, as the lock shows it.

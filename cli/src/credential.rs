@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use lockstep_core::time::Timestamp;
 use lockstep_proto::dial::{Credential, Joined};
 
 const KEY: &str = "key.pem";
@@ -55,6 +56,25 @@ pub fn load(directory: &Path) -> Result<(Credential, String), CredentialError> {
     let credential =
         Credential { key: read(KEY)?, certificate: read(CERTIFICATE)?, authority: read(AUTHORITY)? };
     Ok((credential, read(COORDINATOR)?.trim().to_owned()))
+}
+
+/// When a certificate begins and ends to be good; nothing where it is not one.
+pub fn validity(certificate: &str) -> Option<(Timestamp, Timestamp)> {
+    let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).ok()?;
+    let validity = pem.parse_x509().ok()?.validity().clone();
+    let moment = |time: x509_parser::time::ASN1Time| {
+        Some(Timestamp(u64::try_from(time.timestamp()).ok()?.checked_mul(1000)?))
+    };
+    Some((moment(validity.not_before)?, moment(validity.not_after)?))
+}
+
+/// Keeps a certificate that was renewed for the same key.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn renew(directory: &Path, renewed: &Credential) -> Result<(), CredentialError> {
+    write(&directory.join(AUTHORITY), &renewed.authority)?;
+    write(&directory.join(CERTIFICATE), &renewed.certificate)
 }
 
 /// Keeps what joining gave.

@@ -13,7 +13,7 @@ use crate::env_file::EnvFileError;
 /// How a command ends when it does not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    RolledBack = 1,
+    Failed = 1,
     Usage = 2,
     Refused = 3,
     Locked = 4,

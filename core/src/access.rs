@@ -86,6 +86,7 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/ShowEnvironment", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/RemoveEnvironment", Callers::Operators(OperatorRole::Admin)),
     ("/lockstep.v1.Control/ListHosts", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/InspectHosts", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/CreateHostToken", Callers::Administrators),
     ("/lockstep.v1.Control/RemoveHost", Callers::Administrators),
     ("/lockstep.v1.Control/AddOperator", Callers::Administrators),

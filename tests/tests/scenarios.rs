@@ -9,6 +9,7 @@ mod scenarios {
     mod concurrency;
     mod crash;
     mod declaration;
+    mod doctor;
     mod happy;
     mod hosts;
     mod identity;

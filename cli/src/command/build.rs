@@ -6,14 +6,13 @@
 use std::collections::VecDeque;
 use std::process::Stdio;
 
-use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tonic::transport::Channel;
 
-use crate::context::Context;
+use crate::context::{Context, now};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
 
@@ -120,11 +119,6 @@ impl Build {
         labels.extend(source.map(|source| ("source", source)));
         labels
     }
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Where the source is, without the password that such a URL may have.

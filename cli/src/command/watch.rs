@@ -159,8 +159,7 @@ fn end(context: &Context, summary: &Summary) -> Result<()> {
 }
 
 fn failed(summary: &Summary) -> Failure {
-    let failure =
-        Failure::new(Kind::RolledBack, format!("{} failed and was rolled back", summary.release.image));
+    let failure = Failure::new(Kind::Failed, format!("{} failed and was rolled back", summary.release.image));
     let Some(step) = &summary.failure else { return failure };
     let mut why = format!("{}: {}", step.step, step.failure.what);
     if let Some(because) = &step.failure.why {

@@ -184,6 +184,11 @@ impl Control for ControlApi {
         hosts::list(self).await.map(Response::new)
     }
 
+    async fn inspect_hosts(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::InspectReply> {
+        Caller::of(&request)?.operator()?;
+        hosts::inspect(self, &request.into_inner().environment).await.map(Response::new)
+    }
+
     async fn create_host_token(&self, request: Request<wire::HostTokenRequest>) -> Answer<wire::TokenReply> {
         let caller = Caller::of(&request)?;
         hosts::create_token(self, &caller, request.into_inner()).await.map(Response::new)

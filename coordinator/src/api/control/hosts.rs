@@ -8,15 +8,35 @@ use tonic::Status;
 use super::convert::given;
 use super::failure::of_store;
 use super::{Caller, ControlApi};
+use crate::agents::Look;
 use crate::status as state;
 use crate::tokens::{self, Admits, TOKEN_LIFE};
 use crate::{environments, hosts};
 use lockstep_core::name::HostName;
 use lockstep_core::operation::Refusal;
 
+/// A key that no environment has: names begin with a letter, and this one is nobody's application.
+const NO_ENVIRONMENT: &str = "lockstep/none";
+
 pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
     let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
     Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of).collect() })
+}
+
+/// Looks at every host, all at once. Without an environment, for what belongs to none.
+pub(super) async fn inspect(api: &ControlApi, environment: &str) -> Result<wire::InspectReply, Status> {
+    let environment = if environment.is_empty() { NO_ENVIRONMENT } else { environment };
+    let environment = environment.parse().map_err(|error| Invalid::because("environment", error))?;
+    let look = Look { environment, image: None, migrations_path: None, database: None };
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
+    let looks = hosts.iter().map(|status| async {
+        let (seen, why) = match api.parts.agents.observe(&status.host.id, look.clone()).await {
+            Ok(seen) => (Some(Document::of(&seen)), String::new()),
+            Err(error) => (None, error.to_string()),
+        };
+        wire::InspectedHost { host: Some(Document::of(status)), seen, why }
+    });
+    Ok(wire::InspectReply { hosts: futures::future::join_all(looks).await })
 }
 
 pub(super) async fn create_token(

@@ -1,0 +1,328 @@
+//! What is wrong, and the command that mends it.
+
+use std::fmt;
+
+use lockstep_core::health::Health;
+use lockstep_core::record::{EnvironmentStatus, HostRole, HostStatus, Observation, OpenKind, Presence};
+use lockstep_core::time::{Millis, Timestamp};
+use lockstep_proto::wire;
+use serde::Serialize;
+
+use super::environments::secrets_of;
+use super::{read, read_all};
+use crate::context::{Context, now};
+use crate::credential;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::{Tone, table};
+
+/// A host with less can neither take a snapshot nor pull an image.
+const DISK_LOW_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
+const SKEW_NOTED: Millis = Millis::from_secs(5);
+
+/// From there on, a reload keeps idle connections of clients open for a while:
+/// <https://nginx.org/en/docs/http/ngx_http_core_module.html#keepalive_min_timeout>.
+const NGINX_KIND: (u32, u32, u32) = (1, 27, 4);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Verdict {
+    Good,
+    /// Worth knowing; nothing has to be done.
+    Note,
+    Wrong,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Good => "ok",
+            Self::Note => "note",
+            Self::Wrong => "wrong",
+        })
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, Serialize)]
+struct Check {
+    what: String,
+    verdict: Verdict,
+    said: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+#[derive(Default)]
+struct Checks(Vec<Check>);
+
+impl Checks {
+    fn good(&mut self, what: &str, said: impl Into<String>) {
+        self.add(what, Verdict::Good, said.into(), None);
+    }
+
+    fn note(&mut self, what: &str, said: impl Into<String>) {
+        self.add(what, Verdict::Note, said.into(), None);
+    }
+
+    fn wrong(&mut self, what: &str, said: impl Into<String>, next: impl Into<String>) {
+        self.add(what, Verdict::Wrong, said.into(), Some(next.into()));
+    }
+
+    fn add(&mut self, what: &str, verdict: Verdict, said: String, next: Option<String>) {
+        self.0.push(Check { what: what.to_owned(), verdict, said, next });
+    }
+
+    fn failed(&mut self, what: &str, failure: Failure) {
+        let why = failure.why.map(|why| format!(": {why}")).unwrap_or_default();
+        self.wrong(what, format!("{}{why}", failure.what), failure.next.unwrap_or_default());
+    }
+}
+
+/// Looks at everything; of one environment, or of all.
+///
+/// # Errors
+/// When something is wrong.
+pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
+    let mut checks = Checks::default();
+    if let Some(env) = env {
+        declaration(context, env, &mut checks);
+    }
+    certificate(context, &mut checks);
+    match coordinator(context, &mut checks).await {
+        Ok(version) => {
+            hosts(context, &version, &mut checks).await?;
+            environments(context, env, &mut checks).await?;
+        }
+        Err(failure) => checks.failed("coordinator", failure),
+    }
+    tell(context, &checks.0)
+}
+
+fn declaration(context: &Context, env: &str, checks: &mut Checks) {
+    let declared = match context.declared(env) {
+        Ok(declared) => declared,
+        Err(failure) => return checks.failed("deployment.yml", failure),
+    };
+    checks.good("deployment.yml", format!("declares {}", declared.spec.key));
+    match secrets_of(&declared) {
+        Ok(Some(values)) => {
+            checks.good("secrets", format!("{} in {}", values.len(), declared.env_file.display()))
+        }
+        Ok(None) => checks.note(
+            "secrets",
+            format!("no {}: those of the coordinator are used", declared.env_file.display()),
+        ),
+        Err(failure) => checks.failed("secrets", failure),
+    }
+}
+
+fn certificate(context: &Context, checks: &mut Checks) {
+    let loaded = match credential::load(context.credential()) {
+        Ok((credential, _)) => credential,
+        Err(error) => return checks.failed("credential", error.into()),
+    };
+    match credential::validity(&loaded.certificate) {
+        Some((_, ends)) if ends > now() => {
+            checks.good(
+                "credential",
+                format!("good for {} more, and renewed by use", rough(ends.since(now()))),
+            );
+        }
+        Some((_, ends)) => checks.wrong(
+            "credential",
+            format!("has ended {ends}"),
+            "ask an admin for a token (lockstep operator add), then: lockstep login",
+        ),
+        None => checks.wrong("credential", "its certificate cannot be read", "lockstep login"),
+    }
+}
+
+/// Gives the coordinator's version.
+async fn coordinator(context: &Context, checks: &mut Checks) -> Result<String> {
+    let about = context.control().await?.about(wire::ListRequest {}).await?.into_inner();
+    let own = env!("CARGO_PKG_VERSION");
+    checks.good("coordinator", format!("{} answers {} as {}", about.version, about.operator, about.role));
+    if about.version != own {
+        checks.note("versions", format!("this command line is {own}, and the coordinator {}", about.version));
+    }
+    let (here, there) = (now(), Timestamp(about.clock_ms));
+    let skew = Millis(here.0.abs_diff(there.0));
+    if skew < SKEW_NOTED {
+        checks.good("clock", format!("{skew} from the coordinator's"));
+    } else {
+        checks.wrong(
+            "clock",
+            format!("{skew} from the coordinator's"),
+            "timedatectl set-ntp true, on the machine that is wrong",
+        );
+    }
+    Ok(about.version)
+}
+
+async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<()> {
+    let request = wire::EnvironmentRef::default();
+    let reply = context.control().await?.inspect_hosts(request).await?.into_inner();
+    if reply.hosts.is_empty() {
+        checks.wrong(
+            "hosts",
+            "none has joined",
+            "lockstep up on this machine, or lockstep host token for another",
+        );
+    }
+    for inspected in reply.hosts {
+        let status: HostStatus = read(inspected.host.as_ref())?;
+        let what = format!("host {}", status.host.name);
+        if status.presence == Presence::Absent {
+            checks.wrong(
+                &what,
+                "its agent is not connected",
+                format!("on {}: lockstep up, or read the agent's log", status.host.name),
+            );
+            continue;
+        }
+        let agent = status.agent_version.clone().unwrap_or_default();
+        if agent != version {
+            checks.note(&what, format!("its agent is {agent}, and the coordinator {version}"));
+        }
+        match &inspected.seen {
+            Some(seen) => tools(&what, &status, &read(Some(seen))?, checks),
+            None => checks.wrong(&what, inspected.why, "read the agent's log"),
+        }
+    }
+    Ok(())
+}
+
+fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Checks) {
+    let wanted = [
+        (HostRole::App, "docker", "apt-get install docker.io; systemctl start docker"),
+        (HostRole::Lb, "nginx", "apt-get install nginx"),
+        (HostRole::Db, "pg_dump", "apt-get install postgresql-client"),
+    ];
+    let mut there = Vec::new();
+    for (role, tool, next) in wanted.into_iter().filter(|(role, ..)| status.host.roles.contains(role)) {
+        match seen.tools.get(tool) {
+            Some(version) => there.push(format!("{tool} {version}")),
+            None => checks.wrong(what, format!("{tool} is not there, and its role {role:?} needs it"), next),
+        }
+    }
+    checks.good(what, there.join(", "));
+    for problem in &seen.problems {
+        checks.wrong(what, problem.clone(), "mend it on that host, then: lockstep doctor");
+    }
+    match seen.disk_free_bytes {
+        Some(free) if free < DISK_LOW_BYTES => {
+            checks.wrong(
+                what,
+                format!("{} MiB of disk are free", free >> 20),
+                "docker image prune, or fewer snapshots (keep)",
+            );
+        }
+        Some(free) => checks.good(what, format!("{} GiB of disk are free", free >> 30)),
+        None => checks.note(what, "its free disk cannot be seen"),
+    }
+    if let Some(version) = seen.tools.get("nginx").filter(|version| number(version) < Some(NGINX_KIND)) {
+        checks.note(what, format!("nginx {version}: a change of the site itself, not a deployment, costs keep-alive clients a request"));
+    }
+}
+
+/// `1.22.1` as numbers that compare.
+fn number(version: &str) -> Option<(u32, u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+async fn environments(context: &Context, env: Option<&str>, checks: &mut Checks) -> Result<()> {
+    let key = env.map(|env| context.key(env)).transpose()?.map(|key| key.to_string()).unwrap_or_default();
+    let request = wire::EnvironmentRef { environment: key.clone(), limit: 0 };
+    let reply = match context.control().await?.status(request).await {
+        Ok(reply) => reply.into_inner(),
+        Err(status) if status.code() == tonic::Code::NotFound => {
+            checks.note(&key, "nothing has been deployed to it");
+            return Ok(());
+        }
+        Err(status) => return Err(status.into()),
+    };
+    let all: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
+    for status in &all {
+        environment(status, checks);
+    }
+    Ok(())
+}
+
+fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
+    let what = status.key.to_string();
+    match &status.live {
+        Some(live) => checks.good(&what, format!("{} in {}", live.release.image, live.slot)),
+        None => checks.note(&what, "nothing is live"),
+    }
+    for drift in &status.drift {
+        checks.wrong(
+            &what,
+            drift.clone(),
+            format!("lockstep deploy {what} brings it back to what is declared"),
+        );
+    }
+    for instance in status.hosts.iter().flat_map(|host| &host.instances) {
+        if matches!(instance.health, Health::Unhealthy | Health::Degraded) {
+            let last = instance.probes.last().map(ToString::to_string).unwrap_or_default();
+            checks.wrong(
+                &what,
+                format!("{} is {}: {last}", instance.container, instance.health),
+                format!("lockstep logs {what}"),
+            );
+        }
+    }
+    let Some(open) = status.open.as_ref().map(|status| &status.open) else { return };
+    match &open.kind {
+        OpenKind::Stuck { deployment } => {
+            checks.wrong(
+                &what,
+                format!("{deployment} is stuck"),
+                format!("lockstep show {deployment}, then: lockstep resolve {deployment} --retry"),
+            );
+        }
+        OpenKind::Hold { reason } => checks.note(&what, format!("frozen until {}: {reason}", open.until)),
+        OpenKind::Building { .. } | OpenKind::Running { .. } => {
+            checks.note(&what, format!("{} deploys since {}", open.by, open.since));
+        }
+    }
+}
+
+fn rough(length: Millis) -> String {
+    const DAY: u64 = 24 * 3600 * 1000;
+    if length.0 >= 2 * DAY { format!("{} days", length.0 / DAY) } else { length.to_string() }
+}
+
+fn tell(context: &Context, checks: &[Check]) -> Result<()> {
+    context.output.json(&checks)?;
+    let rows: Vec<Vec<String>> = checks
+        .iter()
+        .map(|check| {
+            let tone = match check.verdict {
+                Verdict::Good => Tone::Good,
+                Verdict::Note => Tone::Quiet,
+                Verdict::Wrong => Tone::Bad,
+            };
+            let verdict = context.output.toned(tone, &format!("{:5}", check.verdict));
+            vec![verdict, check.what.clone(), check.said.clone()]
+        })
+        .collect();
+    for (row, check) in table(&rows).iter().zip(checks) {
+        context.output.line(row)?;
+        if let Some(next) = check.next.as_ref().filter(|next| !next.is_empty()) {
+            context.output.line(&format!("         next: {next}"))?;
+        }
+    }
+    let wrong: Vec<&Check> = checks.iter().filter(|check| check.verdict == Verdict::Wrong).collect();
+    let Some(first) = wrong.first() else { return context.output.line("nothing is wrong") };
+    let failure = Failure::new(
+        Kind::Failed,
+        format!("{} of {} checks found something wrong", wrong.len(), checks.len()),
+    );
+    Err(match &first.next {
+        Some(next) if !next.is_empty() => failure.next(next.clone()),
+        Some(_) | None => failure,
+    })
+}
