@@ -2,9 +2,11 @@
 
 use std::io::{IsTerminal, Write};
 
+use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
 
 use crate::args::Format;
+use crate::context::now;
 use crate::failure::{Failure, Kind, Result};
 
 /// Where answers go: text for people, or one JSON document.
@@ -127,6 +129,21 @@ pub fn table(rows: &[Vec<String>]) -> Vec<String> {
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()
+}
+
+/// As people say it: `3 min ago`.
+pub fn ago(at: Timestamp) -> String {
+    format!("{} ago", length(now().since(at)))
+}
+
+/// To the second, the minute or the day: nobody reads more of a time that passes.
+pub fn length(length: Millis) -> String {
+    match length.0 / 1000 {
+        seconds @ 0..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} days", seconds / 86_400),
+    }
 }
 
 /// `41233` → `41,233`.

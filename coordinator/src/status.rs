@@ -28,7 +28,10 @@ use crate::{environments, history, hosts, tails};
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
-/// What a switch takes where none was measured.
+/// What a rollback to a warm slot does.
+const ROLLBACK_STEPS: [&str; 3] = ["health", "switch", "workers"];
+
+/// What a rollback takes where none was measured.
 const SWITCH_USUALLY: Millis = Millis(500);
 
 /// One environment with what its hosts see.
@@ -52,10 +55,19 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
             .app
             .iter()
             .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, spec)));
-        let took = status.last.as_ref().and_then(|last| last.receipt.switch_took);
-        rollback.takes = is_warm.then(|| took.unwrap_or(SWITCH_USUALLY));
+        rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
     }
     Ok(status)
+}
+
+/// What the steps of a rollback took when they were last done.
+fn takes(last: Option<&Summary>) -> Millis {
+    let steps = last.map(|last| last.steps.as_slice()).unwrap_or_default();
+    let of_rollback = steps.iter().filter(|step| ROLLBACK_STEPS.contains(&step.name.as_str()));
+    match of_rollback.map(|step| step.took.0).sum() {
+        0 => SWITCH_USUALLY,
+        took => Millis(took),
+    }
 }
 
 /// One environment as recorded, without asking any host.

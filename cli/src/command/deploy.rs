@@ -1,5 +1,6 @@
 //! Deployments: planned, started, followed, cancelled.
 
+use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,9 +54,7 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let image = image(context, args, &declared)?;
     let mut control = context.control().await?;
     if let Some(values) = secrets {
-        let environment = declared.spec.key.to_string();
-        let values = values.into_iter().collect();
-        control.import_secrets(wire::ImportSecretsRequest { environment, values, replace: true }).await?;
+        import(context, &mut control, &declared, values.into_iter().collect()).await?;
     }
     let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
     let claim = match &image {
@@ -129,6 +128,33 @@ pub async fn resolve(context: &Context, deployment: String) -> Result<()> {
     let request = wire::ResolveRequest { deployment: Some(deployment), how: "retry".to_owned() };
     let done = context.control().await?.resolve(request).await?.into_inner();
     said(context, &done)
+}
+
+/// The .env file becomes the newest version of the secrets, where it says something else than that.
+async fn import(
+    context: &Context,
+    control: &mut ControlClient<Channel>,
+    declared: &Declared,
+    values: HashMap<String, String>,
+) -> Result<()> {
+    let environment = declared.spec.key.to_string();
+    let ask = wire::DiffSecretsRequest { environment: environment.clone(), values: values.clone() };
+    let differs = control.diff_secrets(ask).await?.into_inner();
+    let changes: Vec<String> = [("+", &differs.added), ("~", &differs.changed), ("-", &differs.removed)]
+        .into_iter()
+        .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
+        .collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let ask = wire::ImportSecretsRequest { environment, values, replace: true };
+    let reply = control.import_secrets(ask).await?.into_inner();
+    context.output.line(&format!(
+        "secrets version {} from {}: {}",
+        reply.version,
+        declared.env_file.display(),
+        changes.join(", ")
+    ))
 }
 
 /// Claims the environment and builds; gives the claim.

@@ -9,9 +9,9 @@ use lockstep_proto::wire;
 use serde_json::json;
 
 use super::{read, read_all};
-use crate::context::{Context, environment_ref};
+use crate::context::{Context, environment_ref, now};
 use crate::failure::Result;
-use crate::output::{Tone, table};
+use crate::output::{Tone, ago, length, table};
 
 pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
     let request = match env {
@@ -34,10 +34,11 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         None => output.line("  live      nothing yet")?,
         Some(live) => {
             output.line(&format!(
-                "  live      {} ({}) in {} since {}",
+                "  live      {} ({}) in {}, {}, since {}",
                 live.release.image,
                 live.release.version(),
                 live.slot,
+                ago(live.since),
                 live.since
             ))?;
         }
@@ -65,7 +66,11 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
     }
     if let Some(last) = &status.last {
         let verdict = last.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
-        output.line(&format!("  last      {} {} {verdict}", last.id, last.release.image))?;
+        let when = last.ended_at.map(|ended| format!(", {}", ago(ended))).unwrap_or_default();
+        output.line(&format!(
+            "  last      {} {verdict}{when}, by {}: lockstep show {}",
+            last.release.image, last.operator, last.id
+        ))?;
     }
     status
         .drift
@@ -78,41 +83,62 @@ fn one_open(context: &Context, key: &EnvironmentKey, status: &OpenStatus) -> Res
     let open = &status.open;
     match (&open.kind, open.deployment()) {
         (OpenKind::Hold { reason }, _) => output.line(&format!(
-            "  frozen    {reason} · by {} since {}, until {}: lockstep lock thaw {key}",
-            open.by, open.since, open.until
+            "  frozen    {reason} · by {} {}, until {}: lockstep lock thaw {key}",
+            open.by,
+            ago(open.since),
+            open.until
         ))?,
         (_, deployment) => {
             let way = match status.direction {
                 Direction::Do => "deploys",
                 Direction::Undo => "is being unwound",
             };
+            let what = status.release.as_ref().map_or("an image that is built", |release| &release.image);
             let id = deployment.map(ToString::to_string).unwrap_or_default();
-            let release = status.release.as_ref().map(|release| format!("{} · ", release.image));
-            let what = format!("{}{id}", release.unwrap_or_default());
             output.line(&format!(
-                "  open      {what} {way}, by {} since {}, until {} at most · {} of {} steps",
-                open.by, open.since, open.until, status.steps_done, status.steps_all
+                "  open      {what} {way}: {} of {} steps, by {} for {}, until {} at most · {id}",
+                status.steps_done,
+                status.steps_all,
+                open.by,
+                length(now().since(open.since)),
+                open.until
             ))?;
         }
     }
     for step in &status.running {
         let usual = step.usual.map(|usual| format!(", usually {usual}")).unwrap_or_default();
-        output.line(&format!("  step      {} on {} since {}{usual}", step.name, step.host, step.since))?;
+        let runs = length(now().since(step.since));
+        output.line(&format!("  step      {} on {} for {runs}{usual}", step.name, step.host))?;
         if let Some(tail) = &step.tail {
-            output.line(&format!("            {}", output.toned(Tone::Quiet, tail)))?;
+            output.line(&format!("            {}", output.toned(Tone::Quiet, &format!("| {tail}"))))?;
         }
     }
     if let Some(failure) = &status.failure {
         output.line(&format!("  failed    {}: {}", failure.step, failure.failure.what))?;
     }
-    if open.deployment().is_some() {
-        let cost = match status.traffic_moved {
-            TrafficMoved::NotYet => "traffic untouched",
-            TrafficMoved::Moved => "traffic goes back to the release before",
-        };
-        output.line(&format!("  now       lockstep watch @open · lockstep cancel: {cost}"))?;
+    ways_out(key, status).iter().try_for_each(|way| output.line(&format!("  next      {way}")))
+}
+
+/// The commands that make sense, each with what it costs.
+fn ways_out(key: &EnvironmentKey, status: &OpenStatus) -> Vec<String> {
+    let cost = match status.traffic_moved {
+        TrafficMoved::NotYet => "traffic untouched",
+        TrafficMoved::Moved => "traffic goes back to the release before",
+    };
+    match (&status.open.kind, status.direction) {
+        (OpenKind::Hold { .. }, _) => Vec::new(),
+        (OpenKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
+        (OpenKind::Stuck { deployment }, _) => vec![
+            format!("lockstep show {deployment}: what could not be taken back, and why"),
+            format!("lockstep resolve {deployment} --retry: tries that undo again"),
+        ],
+        (OpenKind::Running { deployment, .. }, Direction::Undo) => {
+            vec![format!("lockstep watch {deployment}")]
+        }
+        (OpenKind::Running { deployment, .. }, Direction::Do) => {
+            vec![format!("lockstep watch {deployment}"), format!("lockstep cancel {key}: {cost}")]
+        }
     }
-    Ok(())
 }
 
 pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
@@ -120,12 +146,14 @@ pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
     let reply = context.control().await?.history(request).await?.into_inner();
     let summaries: Vec<Summary> = read_all(&reply.deployments)?;
     context.output.json(&summaries)?;
-    let mut rows = vec![["deployment", "release", "by", "at", "took", ""].map(ToOwned::to_owned).to_vec()];
+    let mut rows =
+        vec![["deployment", "release", "by", "", "at", "took", ""].map(ToOwned::to_owned).to_vec()];
     for summary in summaries {
         rows.push(vec![
             summary.id.to_string(),
             summary.release.image.clone(),
             summary.operator.to_string(),
+            ago(summary.opened_at),
             summary.opened_at.to_string(),
             summary.ended_at.map(|ended| ended.since(summary.opened_at).to_string()).unwrap_or_default(),
             summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string()),
@@ -142,7 +170,7 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
     let entries: Vec<Entry> = read_all(&reply.entries)?;
     context.output.json(&json!({ "summary": summary, "plan": plan, "journal": entries }))?;
     if let Some(summary) = &summary {
-        super::watch::receipt(context, summary)?;
+        super::watch::receipt(context, summary, None)?;
     }
     entries.iter().try_for_each(|entry| {
         context.output.line(&format!("  {} {}", entry.at, super::watch::told(&plan, entry)))

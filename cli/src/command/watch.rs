@@ -1,18 +1,20 @@
 //! A deployment as it goes, and its receipt.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Entry, Event};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::{EnvironmentStatus, RollbackReady, Summary, Verdict};
+use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
 use tokio::time::Instant;
 
 use super::read;
 use super::status::reference;
-use crate::context::Context;
+use crate::context::{Context, environment_ref};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, thousands};
 use crate::progress::Progress;
@@ -37,8 +39,13 @@ pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> 
 /// # Errors
 /// When it was rolled back or is stuck, or the coordinator stays away.
 pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result<()> {
-    let mut seen =
-        Seen { plan: None, last_seq: 0, broken_since: None, progress: Progress::new(context.output) };
+    let mut seen = Seen {
+        plan: None,
+        begun: BTreeMap::new(),
+        last_seq: 0,
+        broken_since: None,
+        progress: Progress::new(context.output),
+    };
     let name = reference.deployment.clone();
     tokio::select! {
         ended = seen.until_end(context, reference) => ended,
@@ -53,6 +60,8 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
 
 struct Seen {
     plan: Option<Plan>,
+    /// When each step that runs began.
+    begun: BTreeMap<StepId, Timestamp>,
     last_seq: u32,
     broken_since: Option<Instant>,
     progress: Progress,
@@ -62,7 +71,10 @@ impl Seen {
     async fn until_end(&mut self, context: &Context, reference: wire::DeploymentRef) -> Result<()> {
         loop {
             match self.once(context, &reference).await {
-                Ok(Some(summary)) => return end(context, &summary),
+                Ok(Some(summary)) => {
+                    let ready = rollback_ready(context, &summary).await;
+                    return end(context, &summary, ready.as_ref());
+                }
                 Ok(None) => {}
                 Err(failure) if failure.kind != Kind::Unreachable => return Err(failure),
                 Err(failure) => {
@@ -106,7 +118,8 @@ impl Seen {
     fn tell(&mut self, context: &Context, entry: &Entry) -> Result<()> {
         context.output.json(entry)?;
         let Some(plan) = &self.plan else { return Ok(()) };
-        let line = told(plan, entry);
+        let took = took(&mut self.begun, entry).map(|took| format!(" · {took}")).unwrap_or_default();
+        let line = format!("{}{took}", told(plan, entry));
         let tone = match &entry.event {
             Event::Done { .. } | Event::Ended { verdict: Verdict::Succeeded } => Tone::Good,
             Event::Failed { .. } | Event::Stuck { .. } | Event::Turned { .. } => Tone::Bad,
@@ -115,6 +128,24 @@ impl Seen {
             }
         };
         self.progress.entry(plan, entry, &format!("  {}", context.output.toned(tone, &line)))
+    }
+}
+
+/// How long the step took that the entry ends.
+fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis> {
+    match &entry.event {
+        Event::Begun { step, .. } => {
+            begun.insert(*step, entry.at);
+            None
+        }
+        Event::Done { step, .. } | Event::Failed { step, .. } => {
+            begun.remove(step).map(|begun| entry.at.since(begun))
+        }
+        Event::Taken { .. }
+        | Event::Turned { .. }
+        | Event::Stuck { .. }
+        | Event::Resumed { .. }
+        | Event::Ended { .. } => None,
     }
 }
 
@@ -146,8 +177,19 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
     }
 }
 
-fn end(context: &Context, summary: &Summary) -> Result<()> {
-    receipt(context, summary)?;
+/// What a rollback from here would go to. That nobody says so does not change how the deployment ended.
+async fn rollback_ready(context: &Context, summary: &Summary) -> Option<RollbackReady> {
+    if summary.verdict != Some(Verdict::Succeeded) || context.output.is_json() {
+        return None;
+    }
+    let request = environment_ref(&summary.key, 0);
+    let reply = context.control().await.ok()?.status(request).await.ok()?.into_inner();
+    let status: EnvironmentStatus = read(reply.environments.first()).ok()?;
+    status.rollback
+}
+
+fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
+    receipt(context, summary, ready)?;
     context.output.json(summary)?;
     match summary.verdict {
         Some(Verdict::Succeeded) => Ok(()),
@@ -165,8 +207,10 @@ fn failed(summary: &Summary) -> Failure {
     if let Some(because) = &step.failure.why {
         why.push_str(&format!("\n       {because}"));
     }
-    for probe in &step.failure.probes {
-        why.push_str(&format!("\n       probe: {probe}"));
+    let probes: Vec<String> = step.failure.probes.iter().map(ToString::to_string).collect();
+    for alike in probes.chunk_by(|one, other| one == other) {
+        let times = if alike.len() > 1 { format!(", {} times", alike.len()) } else { String::new() };
+        why.push_str(&format!("\n       probe: {}{times}", alike[0]));
     }
     for line in &step.failure.tail {
         why.push_str(&format!("\n       | {line}"));
@@ -176,7 +220,7 @@ fn failed(summary: &Summary) -> Failure {
 }
 
 /// The figures that a deployment ends with; also for the summary of a CI run.
-pub(super) fn receipt(context: &Context, summary: &Summary) -> Result<()> {
+pub(super) fn receipt(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
     let mut parts = Vec::new();
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
         parts.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
@@ -193,6 +237,9 @@ pub(super) fn receipt(context: &Context, summary: &Summary) -> Result<()> {
     }
     if let Some(took) = summary.receipt.switch_took {
         parts.push(format!("switched in {took}"));
+    }
+    if let Some(takes) = ready.and_then(|ready| ready.takes) {
+        parts.push(format!("rollback ready, {takes}"));
     }
     let took =
         summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();

@@ -21,7 +21,7 @@ pub(super) fn summary(
     let migrated = findings().filter_map(|finding| finding.migrated.as_ref());
     let schema_after = migrated.clone().next_back().map(|migrated| migrated.schema_version);
     let applied: usize = migrated.map(|migrated| migrated.applied.len()).sum();
-    let (requests, requests_lost) = counted(findings().filter_map(|finding| finding.traffic));
+    let (requests, requests_lost) = counted(counts(entries));
     Summary {
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
@@ -121,6 +121,20 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
         Event::Done { direction: Direction::Do, finding, .. } => Some(finding),
         Event::Done { .. }
         | Event::Taken { .. }
+        | Event::Begun { .. }
+        | Event::Failed { .. }
+        | Event::Turned { .. }
+        | Event::Stuck { .. }
+        | Event::Resumed { .. }
+        | Event::Ended { .. } => None,
+    })
+}
+
+/// What nginx had counted after each step, and after each undo.
+fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
+    entries.iter().filter_map(|entry| match &entry.event {
+        Event::Done { finding, .. } => finding.traffic,
+        Event::Taken { .. }
         | Event::Begun { .. }
         | Event::Failed { .. }
         | Event::Turned { .. }
