@@ -60,9 +60,9 @@ map $http_x_lockstep_probe ${name}_site {{
     default '';
     {probe_secret} {short};
 }}
-map "$status:$upstream_bytes_received" ${name}_lost {{
+map "$status:$upstream_bytes_received:${name}_site" ${name}_lost {{
     default 0;
-    "~^50[24]:(0|-)?$" 1;
+    "~^50[24]:[-0, ]*:$" 1;
 }}
 log_format {name}_lost '$time_iso8601 $status $request_method';
 server {{
@@ -152,6 +152,11 @@ mod tests {
             probe_secret: "abc",
         };
         render(&"my-notes/production".parse().unwrap(), &site, &places)
+    }
+
+    #[test]
+    fn a_site_is_this_text() {
+        insta::assert_snapshot!(text());
     }
 
     #[test]

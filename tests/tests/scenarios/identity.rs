@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_core::access::{Callers, METHODS, OperatorRole};
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::run_with_input;
 use lockstep_tests::bed::stage::Said;
@@ -23,6 +24,7 @@ fn nobody_gets_in_who_may_not() -> Result<()> {
     certificates(&mut cases);
     tokens(&mut cases);
     roles(&mut cases, &image);
+    every_method(&mut cases);
     cases.end()
 }
 
@@ -51,6 +53,68 @@ fn certificates(cases: &mut Cases<'_>) {
         ensure!(matches!(said.code, 3 | 5), "a stranger was answered with {}: {}", said.code, said.stdout);
         Ok(())
     });
+}
+
+/// The table of roles as the network sees it: each method that is not somebody's is refused to them.
+fn every_method(cases: &mut Cases<'_>) {
+    const UNAUTHENTICATED: &str = "16";
+    const PERMISSION_DENIED: &str = "7";
+    cases.refused("every method, without a certificate", |scene| {
+        for (method, callers) in METHODS.iter().filter(|(_, callers)| *callers != Callers::Anyone) {
+            let status = call(scene, method, None)?;
+            ensure!(status == UNAUTHENTICATED, "{method} of {callers:?} is answered with {status}");
+        }
+        Ok(())
+    });
+    cases.refused("every method of others, as an agent", |scene| {
+        let agent = scene.stage.directory.join("agent");
+        for (method, callers) in METHODS {
+            if matches!(callers, Callers::Operators(_) | Callers::Administrators) {
+                let status = call(scene, method, Some(&agent))?;
+                ensure!(status == PERMISSION_DENIED, "{method} of {callers:?} is answered with {status}");
+            }
+        }
+        Ok(())
+    });
+    cases.refused("every method of others, as an operator who may only read", |scene| {
+        let reader = operator(scene, "looker", "*", "read")?;
+        for (method, callers) in METHODS {
+            let is_others = match callers {
+                Callers::Anyone | Callers::Known => false,
+                Callers::Agents | Callers::Administrators => true,
+                Callers::Operators(role) => *role != OperatorRole::Read,
+            };
+            if is_others {
+                let status = call(scene, method, Some(&reader))?;
+                ensure!(status == PERMISSION_DENIED, "{method} of {callers:?} is answered with {status}");
+            }
+        }
+        Ok(())
+    });
+    cases.refused("a method that is not in the table", |scene| {
+        let status =
+            call(scene, "/lockstep.v1.Control/Nothing", Some(&scene.stage.directory.join("operator")))?;
+        ensure!(status == "12", "it is answered with {status}");
+        Ok(())
+    });
+}
+
+/// Calls a method with an empty message; gives the status that gRPC ends with.
+fn call(scene: &Scene, method: &str, credential: Option<&Path>) -> Result<String> {
+    const EMPTY_MESSAGE: &str = "\0\0\0\0\0";
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--insecure", "--tlsv1.3", "--http2", "--max-time", "10", "--dump-header", "-"])
+        .args(["--header", "content-type: application/grpc", "--header", "te: trailers"])
+        .args(["--data-binary", "@-"]);
+    if let Some(credential) = credential {
+        curl.arg("--cert")
+            .arg(credential.join("certificate.pem"))
+            .arg("--key")
+            .arg(credential.join("key.pem"));
+    }
+    let said = run_with_input(curl.arg(format!("https://{}{method}", address(scene)?)), EMPTY_MESSAGE)?;
+    let status = said.lines().find_map(|line| line.strip_prefix("grpc-status: "));
+    Ok(status.with_context(|| format!("{method} was answered without a status: {said}"))?.trim().to_owned())
 }
 
 fn tokens(cases: &mut Cases<'_>) {
