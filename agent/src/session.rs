@@ -32,7 +32,7 @@ mod message;
 
 pub use errand::Errands;
 pub use link::Dialling;
-pub use message::{LogOf, LogWanted, Look, Thorough};
+pub use message::{LogOf, LogWanted, Look};
 
 use link::{Link, LinkEvent};
 use message::{NotUnderstood, Order};

@@ -158,3 +158,30 @@ fn random<const N: usize>() -> Result<[u8; N], TokenError> {
     getrandom::fill(&mut bytes).map_err(|_| TokenError::Chance)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::memory::MemoryStore;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn a_token_is_good_until_its_end_and_for_who_has_its_secret() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        let end = Timestamp(1_000_000);
+        let admits = Admits::Host { name: None, roles: Vec::new() };
+        let token = make(&store, "pin", admits, end).await.unwrap();
+        let (id, secret) = (token.id.as_str(), token.secret.expose());
+        let just_before = Timestamp(end.0 - 1);
+        assert!(present(&store, id, secret, just_before).await.is_ok());
+        let late = present(&store, id, secret, end).await.err().unwrap();
+        assert!(matches!(late, TokenError::Expired { at } if at == end), "{late}");
+        assert!(late.to_string().contains("15 min"), "{late}");
+        let guessed = present(&store, id, "guessed", just_before).await.err().unwrap();
+        assert!(matches!(guessed, TokenError::Unknown), "{guessed}");
+        forget_expired(&store, end).await.unwrap();
+        let gone = present(&store, id, secret, just_before).await.err().unwrap();
+        assert!(matches!(gone, TokenError::Unknown), "{gone}");
+    }
+}

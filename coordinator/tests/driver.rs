@@ -63,6 +63,37 @@ async fn a_deployment_goes_step_by_step_to_its_end() {
     world.shut_down().await;
 }
 
+/// What is written must be readable by who comes after: a change of this form is a change of its version.
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_has_this_form() {
+    let world = World::new().await;
+    let _drivers = world.drivers();
+    let first = world.deploy("notes:1").await;
+    world.check_ended(&first, Verdict::Succeeded).await;
+    world.hosts.script("health", Direction::Do, Does::Fails);
+    let second = world.deploy("notes:2").await;
+    world.check_ended(&second, Verdict::RolledBack).await;
+    let mut text = String::new();
+    let all = world.store.list(&keys::all()).await.expect("the memory store answers");
+    // A lock is there or not: it is bound to a lease.
+    for stored in all.into_iter().filter(|stored| stored.key.last() != "lock") {
+        // Few values are no documents: a number, an id.
+        let plain = String::from_utf8_lossy(&stored.value);
+        let value = serde_json::from_slice(&stored.value).unwrap_or(serde_json::Value::from(&*plain));
+        text.push_str(&format!("{}\n{value:#}\n\n", stored.key));
+    }
+    insta::with_settings!({ filters => [
+        (r"dep_[0-9A-Z]{26}", "[deployment]"),
+        (r"sha256:[0-9a-f]{64}", "[digest]"),
+        (r"[0-9a-f]{64}", "[digest]"),
+        (r"\b17[0-9]{11}\b", "[time]"),
+        (r"[0-9a-f]{6}(-[0-9a-f]{6}){3}", "[hash]"),
+    ] }, {
+        insta::assert_snapshot!(text);
+    });
+    world.shut_down().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_step_that_fails_is_undone_with_all_before_it() {
     let world = World::new().await;

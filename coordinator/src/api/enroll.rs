@@ -251,3 +251,20 @@ fn unavailable(error: &StoreError) -> Status {
     warn!(%error, "the store does not answer");
     Status::unavailable("the store does not answer")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_are_apart_are_refused_with_both_times() {
+        let ours = Timestamp(1_800_000_000_000);
+        assert!(refuse_skew(Timestamp(ours.0 + SKEW_MAX.0), ours).is_ok());
+        for theirs in [Timestamp(ours.0 + SKEW_MAX.0 + 1), Timestamp(ours.0 - SKEW_MAX.0 - 1)] {
+            let refused = refuse_skew(theirs, ours).unwrap_err();
+            let words = refused.message();
+            assert!(words.contains(&theirs.to_string()) && words.contains(&ours.to_string()), "{words}");
+            assert!(words.contains("set the clock"), "{words}");
+        }
+    }
+}

@@ -112,6 +112,11 @@ fn prefix(rest: String) -> Prefix {
     Prefix(format!("{ROOT}/{rest}/"))
 }
 
+/// Everything that there is.
+pub fn all() -> Prefix {
+    Prefix(format!("{ROOT}/"))
+}
+
 /// The cluster's id.
 pub fn meta() -> Free {
     free("meta".to_owned())
