@@ -1,6 +1,8 @@
 //! What can be typed. The comments are the help.
 #![allow(rustdoc::invalid_html_tags, reason = "a placeholder of the help is no tag")]
 
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -146,36 +148,72 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+/// Where both services of this machine keep what is theirs.
+const DIRECTORY: &str = "/var/lib/lockstep";
+
 #[derive(Debug, Args)]
 pub struct UpArgs {
-    /// What the host calls itself; otherwise this machine's name.
+    /// What this machine is for: app runs containers, lb is nginx, db makes snapshots and migrations.
+    #[arg(
+        long,
+        alias = "role",
+        value_enum,
+        value_delimiter = ',',
+        value_name = "ROLES",
+        default_value = "app,lb,db"
+    )]
+    pub roles: Vec<HostRoleName>,
+    /// The address at which load balancers reach this machine's containers.
+    ///
+    /// Containers' ports are bound to this address and to no other. Where nginx is on this machine too,
+    /// the address of Docker's bridge is right, because nothing outside reaches it; it is what is taken when
+    /// nothing is said. Where nginx is on another machine: this one's address in the private network.
+    #[arg(long, value_name = "ADDR")]
+    pub address: Option<IpAddr>,
+    /// Where the coordinator listens; otherwise 127.0.0.1:7443, or where it did before.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What this host is called; otherwise the machine's own name.
     #[arg(long)]
     pub name: Option<String>,
-    /// app, lb, db; otherwise all.
-    #[arg(long = "role", value_name = "ROLE")]
-    pub roles: Vec<String>,
-    /// Where nginx reaches the containers of this host; otherwise the Docker bridge's address.
-    #[arg(long)]
-    pub address: Option<String>,
-    /// Where the coordinator listens.
-    #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR:PORT")]
-    pub listen: String,
-    /// Where everything of coordinator and agent is.
-    #[arg(long, default_value = "/var/lib/lockstep", value_name = "DIR")]
+    /// Where both keep what is theirs.
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub directory: PathBuf,
+    /// Start both as processes of their own, also where systemd would keep them.
+    #[arg(long)]
+    pub without_systemd: bool,
 }
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
 pub struct DownArgs {
-    #[arg(long, default_value = "/var/lib/lockstep", value_name = "DIR")]
+    /// Where both keep what is theirs.
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     pub directory: PathBuf,
-    /// Forget everything: environments, secrets, history, the authority, and your credential.
+    /// Also remove their directories and the operator's credential, after showing what goes.
     #[arg(long)]
     pub purge: bool,
     /// Do not ask.
     #[arg(long, requires = "purge")]
     pub yes: bool,
+}
+
+/// What a host is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostRoleName {
+    App,
+    Lb,
+    Db,
+}
+
+impl fmt::Display for HostRoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::App => "app",
+            Self::Lb => "lb",
+            Self::Db => "db",
+        })
+    }
 }
 
 #[derive(Debug, Args)]

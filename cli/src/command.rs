@@ -26,7 +26,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(&arguments)?;
     match arguments.command {
         Command::Up(args) => up::up(&context, &args).await,
-        Command::Down(args) => up::down(&context, &args).await,
+        Command::Down(args) => up::down::down(&context, &args).await,
         Command::Plan(args) => deploy::plan(&context, &args).await,
         Command::Deploy(args) if args.dry_run => deploy::plan(&context, &args).await,
         Command::Deploy(args) => deploy::deploy(&context, &args).await,

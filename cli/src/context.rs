@@ -185,6 +185,18 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// One line of standard input, without the white space around it.
+///
+/// # Errors
+/// When it is not text.
+pub fn read_line() -> Result<String> {
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
+    Ok(line.trim().to_owned())
+}
+
 /// Who asks, as the lock shows it.
 pub fn client() -> wire::Client {
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();

@@ -10,8 +10,11 @@ use lockstep_proto::dial::{Credential, Joined};
 
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
-const AUTHORITY: &str = "authority.pem";
+pub const AUTHORITY: &str = "authority.pem";
 const COORDINATOR: &str = "coordinator";
+
+/// All that a credential is.
+pub const FILES: [&str; 4] = [KEY, CERTIFICATE, AUTHORITY, COORDINATOR];
 
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {

@@ -37,6 +37,8 @@ pub struct Project {
 #[derive(Debug)]
 pub struct Declared {
     pub spec: EnvironmentSpec,
+    /// Where the file stands: paths in it count from here.
+    pub folder: PathBuf,
     /// Where its secrets are; whether the file is there is another question.
     pub env_file: PathBuf,
 }
@@ -123,7 +125,7 @@ impl Project {
         let key = EnvironmentKey::new(self.file.app.clone(), name.clone());
         let spec = meant(key, keys).map_err(problems)?;
         check(spec.clone()).map_err(problems)?;
-        Ok(Declared { spec, env_file })
+        Ok(Declared { spec, folder, env_file })
     }
 
     /// Every value that holds for the environment, and where it stands.

@@ -1,103 +1,301 @@
-//! `lockstep up` and `lockstep down`: one machine, from nothing to ready and back.
+//! `lockstep up` and `lockstep down` for real: from an empty directory to a deployment, and back to nothing.
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::path::Path;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use lockstep_tests::bed::directory::{let_enter, we_are_root};
+use lockstep_tests::bed::docker::Docker;
+use lockstep_tests::bed::nginx::Nginx;
 use lockstep_tests::bed::ports::free_port;
+use lockstep_tests::bed::postgres::Postgres;
 use lockstep_tests::bed::process::built;
-use serde_json::Value;
+use lockstep_tests::bed::stage::{Said, write_private};
+use lockstep_tests::bed::wait::until;
 
+const SOON: Duration = Duration::from_secs(20);
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A machine that nobody has installed anything on, as far as one directory can be one.
 struct Machine {
-    directory: tempfile::TempDir,
+    root: PathBuf,
     listen: String,
+    nginx: Nginx,
+    docker: Docker,
+    application: String,
+    images: Vec<String>,
+    // Last: what stands in it ends first.
+    _directory: tempfile::TempDir,
 }
 
 impl Machine {
-    fn new() -> Result<Self> {
-        let listen = format!("127.0.0.1:{}", free_port(Ipv4Addr::LOCALHOST.into())?);
-        Ok(Self { directory: tempfile::tempdir()?, listen })
+    fn new(name: &str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let root = directory.path().canonicalize()?;
+        let_enter("www-data", &root)?;
+        fs::create_dir_all(root.join("project"))?;
+        fs::create_dir_all(root.join("place/agent"))?;
+        let nginx = Nginx::start(&root.join("nginx"))?;
+        // The system's own nginx is not for tests.
+        let settings = format!(
+            "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\n",
+            nginx.binary(),
+            nginx.configuration(),
+            nginx.sites_directory()
+        );
+        fs::write(root.join("place/agent/agent.toml"), settings)?;
+        Ok(Self {
+            listen: format!("{LOOPBACK}:{}", free_port(LOOPBACK)?),
+            nginx,
+            docker: Docker::check()?,
+            application: format!("up-{name}-{}", std::process::id()),
+            images: Vec::new(),
+            root,
+            _directory: directory,
+        })
     }
 
-    fn own(&self) -> String {
-        self.directory.path().join("machine").display().to_string()
+    fn place(&self) -> PathBuf {
+        self.root.join("place")
     }
 
-    /// The exit code, and all that was said.
-    fn lockstep(&self, arguments: &[&str]) -> Result<(i32, String)> {
-        let mut command = Command::new(built("lockstep")?);
-        command.args(arguments).env("LOCKSTEP_CREDENTIAL", self.directory.path().join("credential"));
-        let output = command.current_dir(self.directory.path()).output()?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+    fn lockstep(&self, arguments: &[&str]) -> Result<Said> {
+        let output = Command::new(built("lockstep")?)
+            .args(arguments)
+            .current_dir(self.root.join("project"))
+            .env("LOCKSTEP_CREDENTIAL", self.root.join("operator"))
+            .env_remove("LOCKSTEP_COORDINATOR")
+            .env_remove("SUDO_USER")
+            .output()?;
+        Ok(Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
     }
 
-    fn must(&self, arguments: &[&str]) -> Result<String> {
-        let (code, said) = self.lockstep(arguments)?;
-        ensure!(code == 0, "lockstep {} ended with {code}:\n{said}", arguments.join(" "));
-        Ok(said)
+    fn up(&self, more: &[&str]) -> Result<Said> {
+        let place = self.place().display().to_string();
+        let own = ["up", "--directory", &place, "--without-systemd"];
+        self.lockstep(&[&own, more].concat())
     }
 
-    fn up(&self) -> Result<String> {
-        self.must(&["up", "--name", "app-1", "--directory", &self.own(), "--listen", &self.listen])
+    fn down(&self, more: &[&str]) -> Result<Said> {
+        let place = self.place().display().to_string();
+        self.lockstep(&[&["down", "--directory", &place], more].concat())
     }
 
-    /// The two processes, as long as they run.
-    fn processes(&self) -> Result<Vec<String>> {
-        let found =
-            Command::new("pgrep").args(["--full", &format!("lockstep-.*{}/", self.own())]).output()?;
-        Ok(String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect())
+    fn process(&self, service: &str) -> Result<u32> {
+        let text = fs::read_to_string(self.place().join(format!("{service}.pid")))?;
+        Ok(text.trim().parse()?)
+    }
+
+    fn processes(&self) -> Result<[u32; 2]> {
+        Ok([self.process("coordinator")?, self.process("agent")?])
+    }
+
+    /// Every process that has this machine's place in its arguments.
+    fn there(&self) -> Result<String> {
+        let place = self.place().display().to_string();
+        let found = Command::new("pgrep").args(["--full", "--list-full", &place]).output()?;
+        Ok(String::from_utf8_lossy(&found.stdout).into_owned())
+    }
+
+    fn label(&self) -> String {
+        format!("lockstep.environment={}/production", self.application)
     }
 }
 
 impl Drop for Machine {
     #[expect(clippy::let_underscore_must_use, reason = "a test that fails should say why, and not this")]
     fn drop(&mut self) {
-        let _ = self.lockstep(&["down", "--directory", &self.own(), "--purge", "--yes"]);
+        let _ = self.down(&[]);
+        let _ = self.docker.remove_containers(&self.label());
+        for image in &self.images {
+            let _ = self.docker.remove_image(image);
+        }
     }
+}
+
+/// A process that is not ours to end.
+struct Bystander(Child);
+
+impl Bystander {
+    fn start() -> Result<Self> {
+        Ok(Self(Command::new("sleep").arg("600").spawn()?))
+    }
+}
+
+impl Drop for Bystander {
+    #[expect(clippy::let_underscore_must_use, reason = "one that has ended already cannot be killed")]
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn is_alive(process: u32) -> bool {
+    // Empty for one that is dead and not fetched by its parent.
+    fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|command| !command.is_empty())
+}
+
+fn expect(said: &Said, code: i32, words: &[&str]) -> Result<()> {
+    let all = format!("{}{}", said.stdout, said.stderr);
+    let missing: Vec<&&str> = words.iter().filter(|word| !all.contains(**word)).collect();
+    if said.code != code || !missing.is_empty() {
+        bail!("it ended with {} instead of {code}, without {missing:?}:\n{all}", said.code);
+    }
+    Ok(())
+}
+
+/// Nothing of this can be done by another user: that is said, and is all that can be tested.
+fn refuses_without_root() -> Result<bool> {
+    if we_are_root() {
+        return Ok(false);
+    }
+    let output = Command::new(built("lockstep")?).arg("up").output()?;
+    ensure!(output.status.code() == Some(3));
+    ensure!(String::from_utf8_lossy(&output.stderr).contains("lockstep up needs root"));
+    Ok(true)
 }
 
 #[test]
-fn a_machine_is_made_ready_once_and_goes_again() -> Result<()> {
-    let machine = Machine::new()?;
-    let first = machine.up()?;
-    for words in ["started the coordinator", "logged in as admin", "joined this host", "Ready: app-1"] {
-        ensure!(first.contains(words), "{words:?} is not in:\n{first}");
+fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
+    if refuses_without_root()? {
+        return Ok(());
     }
-    let hosts: Value = serde_json::from_str(&machine.must(&["--output", "json", "host", "list"])?)?;
-    ensure!(hosts[0]["presence"] == "connected" && hosts[0]["host"]["name"] == "app-1", "{hosts}");
+    let machine = Machine::new("twice")?;
+    let said = machine.up(&["--listen", &machine.listen, "--name", "app-1"])?;
+    expect(
+        &said,
+        0,
+        &["did      started lockstep-coordinator", "did      joined as the host app-1", "Ready;"],
+    )?;
+    let processes = machine.processes()?;
 
-    let before = machine.processes()?;
-    ensure!(before.len() == 2, "{before:?} run");
-    let again = machine.up()?;
-    ensure!(!again.contains("did  "), "it did something again:\n{again}");
-    ensure!(machine.processes()? == before, "others run than before");
+    let said = machine.up(&[])?;
+    expect(&said, 0, &["there    lockstep-agent", "Everything was there; nothing was changed."])?;
+    ensure!(!said.stdout.contains("did "), "{}", said.stdout);
+    ensure!(machine.processes()? == processes, "they were started anew");
+    let hosts = machine.lockstep(&["host", "list"])?;
+    expect(&hosts, 0, &["app-1", "app,lb,db", "connected"])?;
+    expect(&machine.up(&["--listen", "127.0.0.1:1"])?, 3, &["listens on", "lockstep down --purge"])?;
+    expect(&machine.up(&["--address", "192.0.2.1"])?, 3, &["app-1 is at", "192.0.2.1 is another"])?;
 
-    // A coordinator that was killed is started again, and knows its host and its operator.
-    let killed = fs::read_to_string(Path::new(&machine.own()).join("coordinator.pid"))?;
-    ensure!(Command::new("kill").args(["-9", killed.trim()]).status()?.success());
-    let restarted = machine.up()?;
-    ensure!(
-        restarted.contains("started the coordinator") && restarted.contains("Ready: app-1"),
-        "{restarted}"
-    );
+    // Killed, and not ended: the other goes on, and its address file is not believed.
+    let [coordinator, agent] = processes;
+    ensure!(Command::new("kill").args(["-9", &coordinator.to_string()]).status()?.success());
+    until("the coordinator is dead", SOON, || Ok(!is_alive(coordinator)))?;
+    expect(&machine.up(&[])?, 0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
+    ensure!(machine.process("agent")? == agent);
 
-    let down = machine.must(&["down", "--directory", &machine.own()])?;
-    ensure!(down.contains("go on serving"), "{down}");
-    ensure!(machine.processes()?.is_empty(), "{:?} run", machine.processes()?);
-    machine.up()?;
-    assert_purged(&machine)
+    expect(&machine.down(&[])?, 0, &["ended lockstep-agent", "ended lockstep-coordinator", "go on serving"])?;
+    ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
+    expect(&machine.down(&[])?, 0, &["Nothing ran"])?;
+
+    // As after a reboot: the number in the file is somebody else's.
+    let bystander = Bystander::start()?;
+    fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
+    expect(&machine.down(&[])?, 0, &["no lockstep-agent runs here"])?;
+    fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
+    expect(&machine.up(&[])?, 0, &["did      started lockstep-agent", "there    the host app-1"])?;
+    expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
+    ensure!(is_alive(bystander.0.id()), "a process that is not ours was ended");
+
+    expect(&machine.down(&["--purge"])?, 3, &["this goes", "--purge --yes", "nothing was removed"])?;
+    ensure!(is_alive(machine.process("agent")?), "it was ended although nothing was confirmed");
+    expect(&machine.down(&["--purge", "--yes"])?, 0, &["ended lockstep-agent", "removed"])?;
+    ensure!(!machine.place().exists() && !machine.root.join("operator").exists());
+    ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
+    Ok(())
 }
 
-fn assert_purged(machine: &Machine) -> Result<()> {
-    let (code, said) = machine.lockstep(&["down", "--directory", &machine.own(), "--purge"])?;
-    ensure!(code == 2 && said.contains("history") && said.contains("--yes"), "{code} {said}");
-    ensure!(machine.processes()?.len() == 2, "it ended them before it was sure");
-    machine.must(&["down", "--directory", &machine.own(), "--purge", "--yes"])?;
-    ensure!(machine.processes()?.is_empty());
-    let left = fs::read_dir(machine.directory.path())?.next().transpose().context("cannot look")?;
-    ensure!(left.is_none(), "{left:?} is left");
+#[test]
+fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
+    if refuses_without_root()? {
+        return Ok(());
+    }
+    let mut machine = Machine::new("deploys")?;
+    let bridge = machine.docker.bridge_address()?;
+    let postgres = Postgres::start(&machine.root.join("postgres"), bridge)?;
+    let site = SocketAddr::new(LOOPBACK, free_port(LOOPBACK)?);
+    write_project(&machine, site, &postgres)?;
+    let image = format!("{}:1.0.0", machine.application);
+    machine.docker.build_notes(&image, 1, &[])?;
+    machine.images.push(image.clone());
+
+    let said = machine.up(&["--listen", &machine.listen])?;
+    expect(&said, 0, &["lockstep deploy production", &format!(" at {bridge}")])?;
+    expect(&machine.lockstep(&["deploy", "production", "--image", &image])?, 0, &["succeeded"])?;
+    ensure!(get(site)?.to_ascii_lowercase().contains("x-version: 1.0.0"), "it does not serve");
+
+    // nginx finds the live slot by a file of the agent: it cannot go while the site is there.
+    let installed =
+        machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
+    let refused = machine.down(&["--purge", "--yes"])?;
+    expect(&refused, 3, &["applications are served from here", &installed.display().to_string()])?;
+    expect(&machine.down(&[])?, 0, &["go on serving"])?;
+    ensure!(get(site)?.starts_with("HTTP/1.1 200"), "the site went with the services");
+    fs::remove_file(installed)?;
+    expect(&machine.down(&["--purge", "--yes"])?, 0, &["removed"])?;
+    ensure!(!machine.place().exists());
     Ok(())
+}
+
+#[test]
+fn what_is_in_the_way_is_said() -> Result<()> {
+    if refuses_without_root()? {
+        return Ok(());
+    }
+    let machine = Machine::new("way")?;
+    let taken = TcpListener::bind((LOOPBACK, 0))?;
+    let address = taken.local_addr()?.to_string();
+    let said = machine.up(&["--listen", &address])?;
+    expect(
+        &said,
+        5,
+        &["lockstep-coordinator does not serve", &format!("cannot listen on {address}"), "less "],
+    )?;
+    drop(taken);
+    fs::write(machine.place().join("agent/agent.toml"), "[nginx]\nbinary = \"/nonexistent/nginx\"\n")?;
+    expect(&machine.up(&[])?, 3, &["nginx is not on this machine", "apt-get install nginx", "make setup"])?;
+    expect(&machine.up(&["--roles", "app,db"])?, 0, &["Ready;"])?;
+    expect(&machine.lockstep(&["host", "list"])?, 0, &["app,db", "connected"])?;
+
+    // An operator of one cluster does not lose that by setting up another.
+    let other = Machine::new("other")?;
+    let credential = machine.root.join("operator").display().to_string();
+    let said = other.up(&["--listen", &other.listen, "--credential", &credential])?;
+    expect(&said, 3, &["has the credential of another cluster", "--credential DIR"])?;
+    expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
+    Ok(())
+}
+
+fn write_project(machine: &Machine, site: SocketAddr, postgres: &Postgres) -> Result<()> {
+    let project = machine.root.join("project");
+    let declaration = format!(
+        "app: {}\nimage: {0}\nport: 8080\n\
+         database: {{ postgres: {{ url_from: DATABASE_URL }}, migrations: {{ path: /migrations }}, \
+         snapshot: {{ directory: {} }} }}\n\
+         deploy: {{ bake: 1s, drain: 1s }}\n\
+         environments: {{ production: {{ url: \"http://{site}\" }} }}\n",
+        machine.application,
+        machine.root.join("snapshots").display()
+    );
+    fs::write(project.join("deployment.yml"), declaration)?;
+    write_private(&project.join(".env.production"), &format!("DATABASE_URL={}\n", postgres.url()))
+}
+
+fn get(site: SocketAddr) -> Result<String> {
+    let mut stream = TcpStream::connect(site).with_context(|| format!("nobody listens on {site}"))?;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: {}\r\n\r\n", site.ip())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }

@@ -1,138 +1,356 @@
-//! The image of a project that says `build:`, made by this machine's Docker from the commit at HEAD.
+//! `build:` of a declaration: the image of the commit at HEAD, made by the Docker of this machine.
 //!
-//! What must stay true: the environment is claimed before anything is built, and given back when nothing comes
-//! of it; an image says by its labels which commit it is.
+//! What must stay true: the environment is claimed before anything is built, and the claim is given back
+//! whatever goes wrong until the deployment has begun; one commit is built once, so that a plan that was
+//! read stays the plan that runs.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use lockstep_core::name::EnvironmentKey;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
+use super::deploy::git;
 use crate::context::{Context, now};
+use crate::deployment_yml::Declared;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
 
-/// What is shown of a build that failed.
-const TAIL_LINES: usize = 12;
+/// How much of Docker's last output stands in the error.
+const LAST_LINES: usize = 12;
+
+/// How far the reader of Docker's output may be behind.
+const LINES_MAX: usize = 64;
 
 const REVISION: &str = "org.opencontainers.image.revision";
 
-/// What is built.
-pub(super) struct Build {
-    pub(super) image: String,
-    pub(super) commit: String,
-    pub(super) context: String,
-    pub(super) dockerfile: String,
+/// From what it was built: environments may build one commit differently.
+const BUILT_FROM: &str = "lockstep.built-from";
+
+/// An image and what it is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) tag: String,
+    commit: String,
+    /// The checkout's content, as git knows it.
+    tree: String,
+    version: String,
+    origin: Option<String>,
+    /// The folder of deployment.yml, from which the others count.
+    folder: PathBuf,
+    context: String,
+    dockerfile: String,
 }
 
-impl Build {
-    /// Whether this machine's Docker has the image already, from this very commit.
-    pub(super) async fn is_there(&self) -> bool {
-        let format = format!("{{{{index .Config.Labels \"{REVISION}\"}}}}");
-        let inspect =
-            Command::new("docker").args(["image", "inspect", "--format", &format, &self.image]).output();
-        inspect.await.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == self.commit)
-    }
-
-    /// Builds under a claim, which is given back when the build fails or is interrupted.
+impl Source {
+    /// What would be built from `folder`, by the commit at HEAD.
     ///
     /// # Errors
-    /// When it fails, with the last lines of Docker.
-    pub(super) async fn under(
-        &self,
-        context: &Context,
-        control: &mut ControlClient<Channel>,
-        claim: wire::DeploymentRef,
-    ) -> Result<()> {
-        let built = tokio::select! {
-            built = self.run(context) => built,
-            interrupted = tokio::signal::ctrl_c() => match interrupted {
-                Ok(()) => Err(Failure::new(Kind::Interrupted, "the build was interrupted; nothing was deployed")),
-                Err(error) => Err(Failure::new(Kind::Usage, "no interrupt can be heard").why(error.to_string())),
-            },
+    /// When the checkout does not say which commit it is, or has changes that no commit has.
+    pub(super) fn of(context: &Context, declared: &Declared, folder: &str, dockerfile: &str) -> Result<Self> {
+        let no_commit = || {
+            Failure::new(Kind::Refused, "it is not known which commit would be built")
+                .why("this is no git checkout, or it has no commit yet")
+                .next("git init, git add and git commit; or build it yourself and name it with --image")
         };
-        let Err(failure) = built else { return Ok(()) };
-        match control.unclaim(claim).await {
-            Ok(_) => Err(failure),
-            Err(status) => {
-                let left = Failure::from(status);
-                Err(failure
-                    .next(format!("the environment is still claimed ({}): lockstep cancel ENV", left.what)))
-            }
+        let commit = git(context, &["rev-parse", "HEAD"]).ok_or_else(no_commit)?;
+        let tree = git(context, &["rev-parse", "HEAD^{tree}"]).ok_or_else(no_commit)?;
+        let short = commit.get(..7).ok_or_else(no_commit)?;
+        if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
+            return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
+                .why(format!("the image of {short} would be another than the commit {short}"))
+                .next(
+                    "commit them, or name an image with --image; what should stay out belongs in .gitignore",
+                ));
         }
+        Ok(Self {
+            tag: format!("{}:{short}", declared.spec.key.application),
+            version: git(context, &["describe", "--tags", "--always"]).unwrap_or_else(|| short.to_owned()),
+            origin: git(context, &["remote", "get-url", "origin"]).map(|origin| without_user(&origin)),
+            commit,
+            tree,
+            folder: declared.folder.clone(),
+            context: folder.to_owned(),
+            dockerfile: dockerfile.to_owned(),
+        })
     }
 
-    async fn run(&self, context: &Context) -> Result<()> {
-        let Self { image, commit, context: folder, dockerfile } = self;
-        context.output.line(&format!("building {image} from {folder}"))?;
+    fn built_from(&self) -> String {
+        format!("{} in {}", self.dockerfile, self.context)
+    }
+
+    /// Whether the image is there, built from this very commit.
+    pub(super) async fn is_built(&self) -> bool {
+        let format =
+            format!("{{{{index .Config.Labels {REVISION:?}}}}}\n{{{{index .Config.Labels {BUILT_FROM:?}}}}}");
+        let output =
+            Command::new("docker").args(["image", "inspect", "--format", &format, &self.tag]).output().await;
+        output.is_ok_and(|output| {
+            output.status.success()
+                && String::from_utf8_lossy(&output.stdout).trim()
+                    == format!("{}\n{}", self.commit, self.built_from())
+        })
+    }
+
+    /// What a plan says of an image that is not there yet.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub(super) fn tell(&self, context: &Context, environment: &EnvironmentKey) -> Result<()> {
+        let output = context.output;
+        output.json(&json!({ "environment": environment, "image": self.tag, "image_is": "to be built",
+                             "commit": self.commit, "source": self.tree }))?;
+        output.line(&format!("{}  {environment}", output.toned(Tone::Strong, "deploy")))?;
+        output.line(&format!("image: to be built · {} from {}", self.tag, self.built_from()))?;
+        output.line(&format!("source: {} of the commit {}", self.tree, self.commit))?;
+        output.line("the steps are planned when it is there, because its migrations are part of it")?;
+        output.line(&format!("next: lockstep deploy {}, which builds it first", environment.environment))
+    }
+
+    fn command(&self) -> Command {
+        let mut labels = vec![
+            format!("{REVISION}={}", self.commit),
+            format!("org.opencontainers.image.created={}", now()),
+            format!("org.opencontainers.image.version={}", self.version),
+            format!("{BUILT_FROM}={}", self.built_from()),
+        ];
+        labels.extend(self.origin.as_ref().map(|origin| format!("org.opencontainers.image.source={origin}")));
         let mut command = Command::new("docker");
+        command.current_dir(&self.folder).args(["build", "--tag", &self.tag]);
+        command.arg("--file").arg(Path::new(&self.context).join(&self.dockerfile));
+        labels.iter().for_each(|label| {
+            command.args(["--label", label]);
+        });
+        command.arg(&self.context);
         command
-            .args(["build", "--tag", image, "--file"])
-            .arg(context.directory().join(folder).join(dockerfile));
-        for (name, value) in self.labels(commit, source(context).await) {
-            command.arg("--label").arg(format!("org.opencontainers.image.{name}={value}"));
-        }
-        command.arg(context.directory().join(folder));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let cannot = |error: std::io::Error| {
-            Failure::new(Kind::Refused, "docker cannot be run")
-                .why(error.to_string())
-                .next("apt-get install docker.io")
-        };
-        let mut child = command.spawn().map_err(cannot)?;
-        let mut tail = VecDeque::new();
-        let (Some(out), Some(err)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(Failure::new(Kind::Refused, "docker says nothing"));
-        };
-        let (mut out, mut err) = (BufReader::new(out).lines(), BufReader::new(err).lines());
-        let (mut is_out, mut is_err) = (true, true);
-        while is_out || is_err {
-            let line = tokio::select! {
-                line = out.next_line(), if is_out => { let line = line.map_err(cannot)?; is_out = line.is_some(); line }
-                line = err.next_line(), if is_err => { let line = line.map_err(cannot)?; is_err = line.is_some(); line }
-            };
-            let Some(line) = line else { continue };
-            context.output.line(&format!("  {}", context.output.toned(Tone::Quiet, &line)))?;
-            if tail.len() == TAIL_LINES {
-                tail.pop_front();
-            }
-            tail.push_back(line);
-        }
-        if child.wait().await.map_err(cannot)?.success() {
-            return Ok(());
-        }
-        let tail: Vec<String> = tail.into_iter().map(|line| format!("| {line}")).collect();
-        Err(Failure::new(Kind::Refused, format!("{image} cannot be built"))
-            .why(tail.join("\n       "))
-            .next("mend it, commit, and deploy again; nothing was deployed, and the environment is free"))
-    }
-
-    /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
-    fn labels(&self, commit: &str, source: Option<String>) -> Vec<(&'static str, String)> {
-        let version = self.image.rsplit(':').next().unwrap_or_default().to_owned();
-        let mut labels =
-            vec![("revision", commit.to_owned()), ("version", version), ("created", now().to_string())];
-        labels.extend(source.map(|source| ("source", source)));
-        labels
     }
 }
 
-/// Where the source is, without the password that such a URL may have.
-async fn source(context: &Context) -> Option<String> {
-    let output =
-        Command::new("git").args(["remote", "get-url", "origin"]).current_dir(context.directory()).output();
-    let url = output.await.ok().filter(|output| output.status.success())?.stdout;
-    let url = String::from_utf8_lossy(&url).trim().to_owned();
-    Some(match url.split_once("://") {
+/// A remote's address without the password that some have in it.
+fn without_user(origin: &str) -> String {
+    match origin.split_once("://") {
         Some((scheme, rest)) => {
-            let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-            let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+            let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
             format!("{scheme}://{host}/{path}")
         }
-        None => url,
+        // As ssh writes it, where a user is no secret and there is no password.
+        None => origin.to_owned(),
+    }
+}
+
+/// An environment that is ours until the build has become a deployment.
+pub(super) struct Claim {
+    pub(super) deployment: String,
+    pub(super) environment: EnvironmentKey,
+    pub(super) control: ControlClient<Channel>,
+}
+
+impl Claim {
+    /// Does `work` under the claim; when it fails or is interrupted, the claim is given back.
+    ///
+    /// # Errors
+    /// As `work`, and when this command is told to end.
+    pub(super) async fn hold<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let worked = tokio::select! {
+            worked = work => worked,
+            signal = told_to_end() => Err(match signal {
+                Ok(signal) => Failure::new(Kind::Interrupted, format!("the build was ended by {signal}")),
+                Err(error) => Failure::new(Kind::Refused, "no signal can be heard").why(error.to_string()),
+            }),
+        };
+        match worked {
+            Ok(value) => Ok(value),
+            Err(failure) => Err(self.give_back(failure).await),
+        }
+    }
+
+    async fn give_back(&mut self, failure: Failure) -> Failure {
+        let name = &self.environment.environment;
+        let claim = wire::DeploymentRef {
+            deployment: self.deployment.clone(),
+            environment: self.environment.to_string(),
+        };
+        match self.control.unclaim(claim).await.map_err(Failure::from) {
+            Ok(_) if failure.kind == Kind::Interrupted => failure
+                .why("nothing was deployed, and the environment is free")
+                .next(format!("lockstep deploy {name}")),
+            Ok(_) => failure,
+            // It is no claim any more: it became a deployment in the moment of the interrupt, or somebody ended it.
+            Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) if failure.kind == Kind::Interrupted => {
+                failure.why("it may have become a deployment, which goes on").next(format!(
+                    "lockstep watch {}, or to take it back: lockstep cancel {name}",
+                    self.deployment
+                ))
+            }
+            Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) => failure,
+            Err(unanswered) => failure.next(format!(
+                "the lock may be held until lock_timeout ({}): lockstep cancel {name}",
+                unanswered.what
+            )),
+        }
+    }
+}
+
+async fn told_to_end() -> std::io::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "an interrupt",
     })
+}
+
+/// Builds the image, showing what Docker says; whoever drops this ends the build.
+///
+/// # Errors
+/// When it cannot be built, with Docker's last lines.
+pub(super) async fn build(context: &Context, declared: &Declared, source: &Source) -> Result<()> {
+    warn_of_secrets(context, declared, source);
+    let output = context.output;
+    output.line(&format!("image {}: building it from {}", source.tag, source.built_from()))?;
+    let mut docker = source
+        .command()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| {
+            Failure::new(Kind::Refused, "docker cannot be run")
+                .why(error.to_string())
+                .next("install Docker here, or build the image elsewhere and name it with --image")
+        })?;
+    let (said, lines) = mpsc::channel(LINES_MAX);
+    let (stdout, stderr) = (docker.stdout.take(), docker.stderr.take());
+    let heard = async {
+        futures::future::join(listen(stdout, said.clone()), listen(stderr, said)).await;
+        Ok(())
+    };
+    let ((), last) = futures::future::try_join(heard, show(context, lines)).await?;
+    let status = docker
+        .wait()
+        .await
+        .map_err(|error| Failure::new(Kind::Refused, "docker's end was not seen").why(error.to_string()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let last: String = last.iter().map(|line| format!("\n       | {line}")).collect();
+    Err(Failure::new(Kind::Refused, format!("the image {} cannot be built", source.tag))
+        .why(format!("docker build ended with {status}; its last lines:{last}"))
+        .next("correct it and commit; nothing was deployed, and the environment is free"))
+}
+
+/// Shows each line, and gives the last ones.
+async fn show(context: &Context, mut lines: mpsc::Receiver<String>) -> Result<VecDeque<String>> {
+    let output = context.output;
+    let mut last = VecDeque::new();
+    while let Some(line) = lines.recv().await {
+        output.json(&json!({ "build": line }))?;
+        output.line(&output.toned(Tone::Quiet, &format!("  | {line}")))?;
+        if last.len() == LAST_LINES {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    Ok(last)
+}
+
+async fn listen(stream: Option<impl AsyncRead + Unpin>, said: mpsc::Sender<String>) {
+    let Some(stream) = stream else { return };
+    let mut lines = BufReader::new(stream).split(b'\n');
+    // What cannot be read is not shown; how the build ended is told by its exit code.
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        if said.send(line).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A `COPY . .` would put the file of secrets into the image.
+fn warn_of_secrets(context: &Context, declared: &Declared, source: &Source) {
+    let root = source.folder.join(&source.context);
+    let (Ok(root), Ok(file)) = (root.canonicalize(), declared.env_file.canonicalize()) else { return };
+    let ignored = std::fs::read_to_string(root.join(".dockerignore")).unwrap_or_default();
+    if file.starts_with(&root) && !ignores_env_files(&ignored) {
+        context.output.remark(&format!(
+            "note: {} is sent to Docker with the source, and `COPY . .` would put it into the image: write .env* into {}",
+            file.display(),
+            root.join(".dockerignore").display()
+        ));
+    }
+}
+
+fn ignores_env_files(dockerignore: &str) -> bool {
+    dockerignore.lines().map(str::trim).any(|line| {
+        let pattern = line.trim_start_matches("**/").trim_start_matches('/');
+        pattern == "*" || pattern.starts_with(".env") || pattern.starts_with(".*")
+    })
+}
+
+/// Says why a built image may not be where it is wanted.
+pub(super) fn explain(failure: Failure, source: &Source) -> Failure {
+    if !failure.what.starts_with(&format!("the image {} is not on ", source.tag)) {
+        return failure;
+    }
+    let tag = &source.tag;
+    Failure::new(failure.kind, failure.what)
+        .why("it was built by this machine's Docker, and that host has another: sending images to hosts comes with the fleet")
+        .next(format!("docker save {tag} | ssh HOST docker load, then: lockstep deploy ENV --image {tag}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_is_named_without_its_password() {
+        assert_eq!(
+            without_user("https://anna:canary@git.example/notes.git"),
+            "https://git.example/notes.git"
+        );
+        assert_eq!(without_user("https://git.example/a@b"), "https://git.example/a@b");
+        assert_eq!(without_user("git@git.example:notes.git"), "git@git.example:notes.git");
+    }
+
+    #[test]
+    fn secrets_stay_out_where_the_ignore_file_says_so() {
+        for (ignored, text) in [
+            (true, ".env*\n"),
+            (true, "target\n**/.env.production\n"),
+            (true, "*\n!src\n"),
+            (false, ""),
+            (false, "target\n"),
+        ] {
+            assert_eq!(ignores_env_files(text), ignored, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_another_machine_lacks_is_explained() {
+        let source = Source {
+            tag: "notes:1234567".to_owned(),
+            commit: String::new(),
+            tree: String::new(),
+            version: String::new(),
+            origin: None,
+            folder: PathBuf::new(),
+            context: ".".to_owned(),
+            dockerfile: "Dockerfile".to_owned(),
+        };
+        let refused = |what: &str| Failure::new(Kind::Refused, what).why("as it is");
+        let explained = explain(refused("the image notes:1234567 is not on app-2"), &source);
+        assert!(explained.why.is_some_and(|why| why.contains("comes with the fleet")));
+        let other = refused("notes/production is deployed from the branch main");
+        assert_eq!(explain(other.clone(), &source), other);
+    }
 }

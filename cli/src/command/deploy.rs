@@ -1,6 +1,6 @@
 //! Deployments: planned, started, followed, cancelled.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,9 +12,8 @@ use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::plan_request::What;
 use tokio::time::Instant;
 use tonic::transport::Channel;
-use tonic::{Response, Status};
 
-use super::build::Build;
+use super::build::{self, Claim, Source};
 use super::environments::secrets_of;
 use super::people::said;
 use super::read;
@@ -25,25 +24,16 @@ use crate::deployment_yml::Declared;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, table};
 
-/// How much of a commit is an image's tag.
-const SHORT: usize = 7;
-
 const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     secrets_of(&declared)?;
-    let image = image(context, args, &declared)?;
-    if let Wanted::Built(build) = &image
-        && !build.is_there().await
-    {
-        context.output.json(&serde_json::json!({ "image": build.image, "to_be_built": true }))?;
-        context.output.line(&format!("image {}: to be built from the commit at HEAD", build.image))?;
-        return context
-            .output
-            .line("lockstep deploy builds it first: migrations and steps are known when it is there");
-    }
-    let request = request(context, args, &declared, image.name());
+    let image = match image(context, args, &declared).await? {
+        Image::Named(image) => image,
+        Image::ToBuild(source) => return source.tell(context, &declared.spec.key),
+    };
+    let request = request(context, args, &declared, image);
     let reply = context.control().await?.plan(request).await?.into_inner();
     tell(context, &read(reply.plan.as_ref())?)
 }
@@ -51,28 +41,12 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
 pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let image = image(context, args, &declared)?;
-    let mut control = context.control().await?;
-    if let Some(values) = secrets {
-        import(context, &mut control, &declared, values.into_iter().collect()).await?;
-    }
-    let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
-    let claim = match &image {
-        Wanted::Built(build) if !build.is_there().await => {
-            built(context, &mut control, args, &declared, build).await?
-        }
-        Wanted::Built(_) | Wanted::Named(_) => String::new(),
-    };
-    let plan = Some(request(context, args, &declared, image.name()));
-    let start = wire::StartRequest { plan, hash, claim: claim.clone(), client: Some(client()) };
-    let started = when_free(context, args, || {
-        let (mut control, start) = (control.clone(), start.clone());
-        async move { control.start(start).await }
-    })
-    .await;
-    let started = match started {
-        Ok(started) => started,
-        Err(failure) => return Err(give_back(&mut control, &declared, claim, failure).await),
+    let image = image(context, args, &declared).await?;
+    let control = context.control().await?;
+    let deploying = Deploying { context, args, declared: &declared, secrets, control };
+    let started = match image {
+        Image::Named(image) => deploying.start(image, String::new()).await?,
+        Image::ToBuild(source) => deploying.build_and_start(&source).await?,
     };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
     if args.detach {
@@ -80,6 +54,63 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
         return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
     }
     follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
+}
+
+/// A deployment that is about to begin.
+struct Deploying<'a> {
+    context: &'a Context,
+    args: &'a DeployArgs,
+    declared: &'a Declared,
+    secrets: Option<BTreeMap<String, String>>,
+    control: ControlClient<Channel>,
+}
+
+impl Deploying<'_> {
+    async fn start(self, image: String, claim: String) -> Result<wire::StartReply> {
+        let Self { context, args, declared, secrets, mut control } = self;
+        if let Some(values) = secrets {
+            import(context, &mut control, declared, values.into_iter().collect()).await?;
+        }
+        let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
+        let plan = Some(request(context, args, declared, image));
+        let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
+        wait_for_lock(context, args.wait_lock.as_deref(), || {
+            let (mut control, start) = (control.clone(), start.clone());
+            async move { control.start(start).await }
+        })
+        .await
+    }
+
+    /// The lock comes before the build, as before everything that costs something.
+    async fn build_and_start(self, source: &Source) -> Result<wire::StartReply> {
+        let Self { context, args, declared, .. } = self;
+        if args.plan.is_some() {
+            return Err(Failure::new(Kind::Refused, format!("the plan of {} cannot be run", source.tag))
+                .why("a plan is of one image, and this one is not built yet")
+                .next(format!("lockstep deploy {} without --plan", args.env)));
+        }
+        let key = &declared.spec.key;
+        let request = wire::ClaimRequest {
+            environment: key.to_string(),
+            spec: Some(wire::Document::of(&declared.spec)),
+            client: Some(client()),
+        };
+        let claimed = wait_for_lock(context, args.wait_lock.as_deref(), || {
+            let (mut control, request) = (self.control.clone(), request.clone());
+            async move { control.claim(request).await }
+        })
+        .await?;
+        let deployment = claimed.deployment;
+        let claim =
+            Claim { deployment: deployment.clone(), environment: key.clone(), control: self.control.clone() };
+        claim
+            .hold(async {
+                build::build(context, declared, source).await?;
+                let started = self.start(source.tag.clone(), deployment).await;
+                started.map_err(|failure| build::explain(failure, source))
+            })
+            .await
+    }
 }
 
 pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
@@ -157,55 +188,22 @@ async fn import(
     ))
 }
 
-/// Claims the environment and builds; gives the claim.
-async fn built(
+/// Tries until the environment is free, for as long as the operator wants to wait.
+async fn wait_for_lock<Answer>(
     context: &Context,
-    control: &mut ControlClient<Channel>,
-    args: &DeployArgs,
-    declared: &Declared,
-    build: &Build,
-) -> Result<String> {
-    let environment = declared.spec.key.to_string();
-    let spec = Some(wire::Document::of(&declared.spec));
-    let ask = wire::ClaimRequest { environment: environment.clone(), spec, client: Some(client()) };
-    let claim = when_free(context, args, || {
-        let (mut control, ask) = (control.clone(), ask.clone());
-        async move { control.claim(ask).await }
-    });
-    let claim = claim.await?.deployment;
-    build.under(context, control, wire::DeploymentRef { deployment: claim.clone(), environment }).await?;
-    Ok(claim)
-}
-
-/// A claim that became no deployment is given back. What the coordinator did not answer may have started.
-async fn give_back(
-    control: &mut ControlClient<Channel>,
-    declared: &Declared,
-    claim: String,
-    failure: Failure,
-) -> Failure {
-    if claim.is_empty() || failure.kind == Kind::Unreachable {
-        return failure;
-    }
-    let claim = wire::DeploymentRef { deployment: claim, environment: declared.spec.key.to_string() };
-    match control.unclaim(claim).await {
-        Ok(_) => failure,
-        Err(status) => failure.next(format!("lockstep cancel {}: {}", declared.spec.key, status.message())),
-    }
-}
-
-/// Asks until the environment is free, as long as `--wait-lock` says.
-async fn when_free<T, Asked>(context: &Context, args: &DeployArgs, ask: impl Fn() -> Asked) -> Result<T>
+    wait: Option<&str>,
+    attempt: impl Fn() -> Answer,
+) -> Result<wire::StartReply>
 where
-    Asked: Future<Output = std::result::Result<Response<T>, Status>>,
+    Answer: Future<Output = std::result::Result<tonic::Response<wire::StartReply>, tonic::Status>>,
 {
-    let wait = args.wait_lock.as_deref().map(Millis::parse).transpose();
-    let wait = wait.map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let wait =
+        wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     let until = wait.map(|wait| Instant::now() + Duration::from_millis(wait.0));
     let mut told = None;
     loop {
-        let failure = match ask().await {
-            Ok(answer) => return Ok(answer.into_inner()),
+        let failure = match attempt().await {
+            Ok(started) => return Ok(started.into_inner()),
             Err(status) => Failure::from(status),
         };
         let may_wait = until.is_some_and(|until| Instant::now() < until);
@@ -220,10 +218,10 @@ where
     }
 }
 
-fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &str) -> wire::PlanRequest {
+fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: String) -> wire::PlanRequest {
     let deploy = wire::DeployAsk {
         spec: Some(wire::Document::of(&declared.spec)),
-        image: image.to_owned(),
+        image,
         commit: args.commit.clone().unwrap_or_default(),
         branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
         allow_any_branch: args.allow_branch,
@@ -232,52 +230,43 @@ fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &st
 }
 
 /// The image that is meant.
-enum Wanted {
+enum Image {
     Named(String),
-    Built(Build),
+    ToBuild(Source),
 }
 
-impl Wanted {
-    fn name(&self) -> &str {
-        match self {
-            Self::Named(image) => image,
-            Self::Built(build) => &build.image,
-        }
-    }
-}
-
-/// As typed, else that of the commit at HEAD.
-fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<Wanted> {
+/// The image that is meant: as typed, else the tag of the commit at HEAD.
+async fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<Image> {
     if let Some(image) = &args.image {
-        return Ok(Wanted::Named(image.clone()));
+        return Ok(Image::Named(image.clone()));
     }
     let repository = match &declared.spec.image {
-        ImageSource::Repository(repository) => repository.clone(),
-        ImageSource::Build { .. } => declared.spec.key.application.to_string(),
+        ImageSource::Repository(repository) => repository,
+        ImageSource::Build { context: folder, dockerfile } => {
+            let source = Source::of(context, declared, folder, dockerfile)?;
+            if !source.is_built().await {
+                return Ok(Image::ToBuild(source));
+            }
+            context.output.line(&format!("image {}, built from the commit at HEAD before", source.tag))?;
+            return Ok(Image::Named(source.tag));
+        }
     };
-    let commit =
-        git(context, &["rev-parse", "HEAD"]).filter(|commit| commit.len() >= SHORT).ok_or_else(|| {
-            Failure::new(Kind::Refused, "it is not said which image to deploy")
-                .why("this is no git checkout, so that there is no commit to take the tag from")
-                .next(format!("add --image {repository}:TAG"))
-        })?;
-    let image = format!("{repository}:{}", &commit[..SHORT]);
+    let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
+        Failure::new(Kind::Refused, "it is not said which image to deploy")
+            .why("this is no git checkout, so that there is no commit to take the tag from")
+            .next(format!("add --image {repository}:TAG"))
+    })?;
     if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
         return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
-            .why(format!("{image} would not have them"))
+            .why(format!("{repository}:{commit} would not have them"))
             .next("commit them, or name the image with --image"));
     }
+    let image = format!("{repository}:{commit}");
     context.output.line(&format!("image {image}, by the commit at HEAD"))?;
-    Ok(match &declared.spec.image {
-        ImageSource::Repository(_) => Wanted::Named(image),
-        ImageSource::Build { context, dockerfile } => {
-            Wanted::Built(Build { image, commit, context: context.clone(), dockerfile: dockerfile.clone() })
-        }
-    })
+    Ok(Image::Named(image))
 }
-
 /// What git says of the current directory; nothing where there is no git or no checkout.
-fn git(context: &Context, arguments: &[&str]) -> Option<String> {
+pub(super) fn git(context: &Context, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git").args(arguments).current_dir(context.directory()).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -1,291 +1,337 @@
-//! One machine, ready to deploy: coordinator and agent started, the operator logged in, the host joined.
+//! `lockstep up`: coordinator and agent on this machine, ready to deploy; `lockstep down` ends them.
 //!
-//! What must stay true: what is there is left as it is, so that it can be run at any time; no token is ever an
-//! argument or a file of ours; what was begun and broke off is taken up by the next run.
+//! What must stay true: run again, it finds what it did and does nothing; what it did not make it does
+//! not take over; every line says what was found (`there`) or done (`did`), as `deploy/setup.sh` does.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
-use lockstep_core::record::{HostStatus, Presence};
-use lockstep_proto::wire;
+use lockstep_proto::wire::control_client::ControlClient;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tonic::transport::Channel;
 
-use super::read_all;
-use crate::args::{DownArgs, UpArgs};
+use crate::args::{HostRoleName, UpArgs};
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
 
-mod service;
+mod detached;
+pub mod down;
+mod joining;
+mod machine;
+mod place;
+mod systemd;
 
-use service::{Ended, Service, Started};
+use joining::{Identity, Reached};
+use place::{Made, Place, SERVICES, Service};
+
+/// Where the coordinator listens that was never told.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
 /// How long a service may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Starts what is not there, and says what it did.
-///
-/// # Errors
-/// When something that it needs is missing, or a service does not become ready.
-pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
-    refuse_others_than_root()?;
-    let machine = Machine::of(args);
-    machine.make_directories()?;
-    let address = machine.start_coordinator(context).await?;
-    log_in(context, &machine, &address).await?;
-    join(context, &machine, args, &address).await?;
-    let agent = machine.agent()?;
-    tell(context, agent.start(&[])?, "agent")?;
-    let host = wait_for_host(context, &machine).await?;
-    context
-        .output
-        .json(&json!({ "coordinator": address, "host": host.host.name, "address": host.host.address }))?;
-    context.output.line(&format!(
-        "Ready: {} is connected, and its processes will be reached at {}.",
-        host.host.name, host.host.address
-    ))?;
-    context.output.line("next: in your project, lockstep plan ENV --image IMAGE")
+/// How much of a log is shown of a service that did not become ready.
+const LOG_LINES: usize = 15;
+
+/// What was found and done, told as it is.
+pub(crate) struct Told {
+    output: Output,
+    lines: Vec<String>,
+    changes: u32,
 }
 
-/// Ends what `up` started. Containers and nginx go on serving.
-///
-/// # Errors
-/// When a service does not end, or what is to be removed cannot be.
-pub async fn down(context: &Context, args: &DownArgs) -> Result<()> {
-    refuse_others_than_root()?;
-    let machine = Machine { directory: args.directory.clone(), listen: String::new() };
-    if args.purge && !args.yes {
-        return Err(Failure::new(
-            Kind::Usage,
-            "--purge forgets every environment, its secrets and its history",
-        )
-        .why(format!("it would remove {}", names(&machine.leaves(context)?)))
-        .next("lockstep down --purge --yes; containers of applications stay, and are yours to remove"));
-    }
-    for service in [machine.agent()?, machine.coordinator()?] {
-        let words = match service.stop().await? {
-            Ended::Yes => "did      ended",
-            Ended::DidNotRun => "there    does not run:",
-        };
-        context.output.line(&format!("{words} the {}", service.name()))?;
-    }
-    if args.purge {
-        for directory in machine.leaves(context)? {
-            remove(&directory)?;
-            context.output.line(&format!("did      removed {}", directory.display()))?;
-        }
-    }
-    context.output.json(&json!({ "ended": true, "purged": args.purge }))?;
-    context.output.line("Applications go on serving: their containers and nginx were not touched.")
-}
-
-/// Where everything of this machine is.
-struct Machine {
-    directory: PathBuf,
-    listen: String,
-}
-
-impl Machine {
-    fn of(args: &UpArgs) -> Self {
-        Self { directory: args.directory.clone(), listen: args.listen.clone() }
+impl Told {
+    fn new(output: Output) -> Self {
+        Self { output, lines: Vec::new(), changes: 0 }
     }
 
-    fn coordinator(&self) -> Result<Service> {
-        Service::of("coordinator", &self.directory)
+    fn there(&mut self, what: &str) -> Result<()> {
+        self.tell("there", what)
     }
 
-    fn agent(&self) -> Result<Service> {
-        Service::of("agent", &self.directory)
+    fn did(&mut self, what: &str) -> Result<()> {
+        self.changes += 1;
+        self.tell("did", what)
     }
 
-    fn make_directories(&self) -> Result<()> {
-        // nginx's workers look for the switch file below the agent's.
-        for (name, mode) in [("", 0o711), ("coordinator", 0o700), ("agent", 0o711)] {
-            let directory = self.directory.join(name);
-            let made = fs::DirBuilder::new().recursive(true).mode(mode).create(&directory);
-            made.map_err(|error| unusable(&directory, &error))?;
-        }
+    fn tell(&mut self, verb: &str, what: &str) -> Result<()> {
+        let line = format!("{verb:8} {what}");
+        self.output.line(&line)?;
+        self.lines.push(line);
         Ok(())
     }
+}
 
-    /// What there is of it: its directory, and the credential that its own authority gave.
-    fn leaves(&self, context: &Context) -> Result<Vec<PathBuf>> {
-        let mut leaves = vec![self.directory.clone()];
-        let own = read_if_there(&self.directory.join("coordinator/authority/root.pem"))?;
-        let known = read_if_there(&context.credential().join("authority.pem"))?;
-        if own.is_some() && own == known {
-            leaves.push(context.credential().to_owned());
+/// Who keeps a service running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    Systemd,
+    Nobody,
+}
+
+/// A service that was seen to, and may yet end.
+enum Kept {
+    BySystemd,
+    /// It ran already.
+    ByItself,
+    Started(Child),
+}
+
+impl Kept {
+    /// Whether it may still become ready: what systemd keeps is started again and again.
+    fn may_become_ready(&mut self, place: &Place, service: Service) -> bool {
+        match self {
+            Self::BySystemd => true,
+            Self::ByItself => detached::running(place, service).is_some(),
+            // A process that is just becoming its program has no name, so its parent is asked.
+            Self::Started(child) => matches!(child.try_wait(), Ok(None)),
         }
-        Ok(leaves)
     }
 
-    /// Gives the address at which it answers.
-    async fn start_coordinator(&self, context: &Context) -> Result<String> {
-        let file = self.directory.join("coordinator/address");
-        let service = self.coordinator()?;
-        if !service.runs()? {
-            // One that was killed could not take it away.
-            remove_file(&file)?;
-        }
-        let started = service.start(&["--listen", &self.listen])?;
-        tell(context, started, "coordinator")?;
-        let begun = Instant::now();
-        loop {
-            if let Some(address) = read_if_there(&file)? {
-                return Ok(address.trim().to_owned());
+    fn not_ready(&self, place: &Place, service: Service, what: &str) -> Failure {
+        let (log, next) = match self {
+            Self::BySystemd => {
+                (systemd::tail(service, LOG_LINES), format!("journalctl -u {}", service.name()))
             }
-            service.refuse_ended()?;
-            if begun.elapsed() > READY_LIMIT {
-                return Err(service.not_ready());
+            Self::ByItself | Self::Started(_) => {
+                let log = place.log(service);
+                (place::tail(&log, LOG_LINES), format!("less {}", log.display()))
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        };
+        let log: String = log.lines().map(|line| format!("\n       | {line}")).collect();
+        Failure::new(Kind::Unreachable, format!("{} {what}", service.name()))
+            .why(format!("the end of its log:{log}"))
+            .next(next)
     }
 }
 
-async fn log_in(context: &Context, machine: &Machine, address: &str) -> Result<()> {
-    let there = context.credential().join("certificate.pem").exists();
-    if there {
-        let about = context.control().await?.about(wire::ListRequest {}).await?.into_inner();
-        return context.output.line(&format!("there    you are the operator {}", about.operator));
+/// # Errors
+/// When something that a host needs is not there, or a service does not become ready.
+pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
+    require_root("lockstep up", "it installs services, and the agent drives Docker and nginx")?;
+    for service in SERVICES {
+        place::program(service)?;
     }
-    let file = machine.directory.join("coordinator/operator.token");
-    let Some(token) = read_if_there(&file)? else {
-        return Err(Failure::new(Kind::Refused, "this machine has no operator's credential")
-            .why("the first one was given out already")
-            .next(
-                "where it is: lockstep operator add NAME; here: lockstep login --coordinator ".to_owned()
-                    + address,
-            ));
+    let place = Place::new(&args.directory)?;
+    let mut told = Told::new(context.output);
+    let roles = roles(args);
+    machine::prepare(&place, &roles, &mut told)?;
+    let known = joining::identity(&place)?;
+    refuse_another_address(args, known.as_ref())?;
+    let host_address = match &known {
+        Some(identity) => identity.address.clone(),
+        None => machine::address(args.address)?.to_string(),
     };
-    let name = context.join(address, token.trim()).await?;
-    context
-        .output
-        .line(&format!("did      logged in as {name}, credential in {}", context.credential().display()))
-}
+    let listen = listen(&place, args.listen)?;
+    let keeper = keeper(&place, args)?;
+    make(&place, &mut told)?;
+    std::fs::write(place.listen(), format!("{listen}\n"))
+        .map_err(|error| cannot_write(&place.listen(), &error))?;
 
-async fn join(context: &Context, machine: &Machine, args: &UpArgs, coordinator: &str) -> Result<()> {
-    let directory = machine.directory.join("agent");
-    if directory.join("identity.toml").exists() {
-        return context.output.line("there    the host has joined");
-    }
-    let address = match &args.address {
-        Some(address) => address.clone(),
-        None => bridge_address()?,
+    let mut kept = keep(&place, Service::Coordinator, keeper, &mut told)?;
+    let coordinator = coordinator_address(&place, &mut kept).await?;
+    let mut control = joining::log_in(context, &place, &coordinator, &mut told).await?;
+    let identity = match known {
+        Some(identity) => {
+            told.there(&format!("the host {} at {}", identity.name, identity.address))?;
+            identity
+        }
+        None => {
+            let reached = Reached { coordinator: &coordinator, host: &host_address };
+            let identity = joining::join(&mut control, &place, args, reached).await?;
+            told.did(&format!("joined as the host {} at {}", identity.name, identity.address))?;
+            identity
+        }
     };
-    let request =
-        wire::HostTokenRequest { name: args.name.clone().unwrap_or_default(), roles: args.roles.clone() };
-    let token = context.control().await?.create_host_token(request).await?.into_inner().token;
-    let mut agent = tokio::process::Command::new(machine.agent()?.program());
-    agent
-        .args(["join", "--coordinator", coordinator, "--address", &address, "--directory"])
-        .arg(&directory)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let cannot = |error: std::io::Error| {
-        Failure::new(Kind::Refused, "lockstep-agent cannot be run").why(error.to_string())
-    };
-    let mut child = agent.spawn().map_err(cannot)?;
-    if let Some(mut input) = child.stdin.take() {
-        input.write_all(token.as_bytes()).await.map_err(cannot)?;
-    }
-    let output = child.wait_with_output().await.map_err(cannot)?;
-    if !output.status.success() {
-        return Err(Failure::new(Kind::Refused, "the host cannot join")
-            .why(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    context.output.line(&format!("did      joined this host at {address}"))
+    let mut kept = keep(&place, Service::Agent, keeper, &mut told)?;
+    wait_until_connected(&mut control, &place, &identity, &mut kept).await?;
+    ready(&told, &coordinator, &identity)
 }
 
-async fn wait_for_host(context: &Context, machine: &Machine) -> Result<HostStatus> {
-    let begun = Instant::now();
-    let agent = machine.agent()?;
-    loop {
-        let reply = context.control().await?.list_hosts(wire::ListRequest {}).await?.into_inner();
-        let hosts: Vec<HostStatus> = read_all(&reply.hosts)?;
-        if let Some(host) = hosts.into_iter().find(|host| host.presence == Presence::Connected) {
-            return Ok(host);
-        }
-        agent.refuse_ended()?;
-        if begun.elapsed() > READY_LIMIT {
-            return Err(agent.not_ready());
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-fn tell(context: &Context, started: Started, name: &str) -> Result<()> {
-    match started {
-        Started::Ran { process } => {
-            context.output.line(&format!("there    the {name} runs as process {process}"))
-        }
-        Started::Anew { process, log } => context
-            .output
-            .line(&format!("did      started the {name} as process {process}, log in {}", log.display())),
-    }
-}
-
-/// Where load balancers on this machine reach containers that are not published to the world.
-fn bridge_address() -> Result<String> {
-    let output = Command::new("docker")
-        .args(["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"])
-        .output();
-    let why = match output {
-        Ok(output) if output.status.success() => {
-            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-        }
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(Failure::new(Kind::Refused, "Docker does not say its bridge's address")
-        .why(why)
-        .next("apt-get install docker.io nginx postgresql-client, or name an address with --address"))
-}
-
-fn refuse_others_than_root() -> Result<()> {
+/// # Errors
+/// When this is not root's process.
+fn require_root(command: &str, why: &str) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err(Failure::new(Kind::Refused, "this needs root")
-        .why("the agent steers Docker and nginx")
-        .next("run the same command with sudo"))
+    Err(Failure::new(Kind::Refused, format!("{command} needs root")).why(why).next(format!("sudo {command}")))
 }
 
-fn names(paths: &[PathBuf]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" and ")
+fn roles(args: &UpArgs) -> Vec<HostRoleName> {
+    let all = [HostRoleName::App, HostRoleName::Lb, HostRoleName::Db];
+    all.into_iter().filter(|role| args.roles.contains(role)).collect()
 }
 
-fn read_if_there(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(unusable(path, &error)),
+/// A host's address is part of its certificate's record and of its containers: it is chosen once.
+fn refuse_another_address(args: &UpArgs, known: Option<&Identity>) -> Result<()> {
+    let Some((wished, identity)) = args.address.zip(known) else { return Ok(()) };
+    if identity.address == wished.to_string() {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Refused, format!("the host {} is at {}", identity.name, identity.address))
+        .why(format!("a host's address is chosen when it joins, and {wished} is another"))
+        .next("lockstep up without --address; to begin anew: lockstep down --purge"))
+}
+
+/// Where the coordinator is to listen: as wished, else as it did before.
+fn listen(place: &Place, wished: Option<SocketAddr>) -> Result<SocketAddr> {
+    let Some(before) = place::text(&place.listen())? else { return Ok(wished.unwrap_or(LISTEN)) };
+    let before: SocketAddr = before.parse().map_err(|_| {
+        Failure::new(Kind::Refused, format!("{} is not understood", place.listen().display()))
+            .why(format!("{before:?} is no address with a port"))
+    })?;
+    match wished {
+        // Port 0: whichever was free then.
+        Some(wished) if wished != before && (wished.ip() != before.ip() || wished.port() != 0) => {
+            Err(Failure::new(Kind::Refused, format!("the coordinator here listens on {before}"))
+                .why(format!("its agent and its operators know it by that, and {wished} is another"))
+                .next("lockstep up without --listen; to begin anew: lockstep down --purge"))
+        }
+        Some(_) | None => Ok(before),
     }
 }
 
-fn remove(directory: &Path) -> Result<()> {
-    gone(directory, fs::remove_dir_all(directory))
+fn keeper(place: &Place, args: &UpArgs) -> Result<Keeper> {
+    let runs_detached = SERVICES.iter().any(|service| detached::running(place, *service).is_some());
+    if args.without_systemd || runs_detached || !systemd::is_there() {
+        return Ok(Keeper::Nobody);
+    }
+    for service in SERVICES {
+        systemd::installed(place, service)?;
+    }
+    Ok(Keeper::Systemd)
 }
 
-fn remove_file(path: &Path) -> Result<()> {
-    gone(path, fs::remove_file(path))
-}
-
-/// What was not there is gone as well.
-fn gone(path: &Path, removed: std::io::Result<()>) -> Result<()> {
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(path, &error)),
-        Ok(()) | Err(_) => Ok(()),
+fn make(place: &Place, told: &mut Told) -> Result<()> {
+    let directory = place.directory().display().to_string();
+    match place.make()? {
+        Made::Yes => told.did(&format!("made {directory}")),
+        Made::WasThere => told.there(&directory),
     }
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Kind::Refused, format!("{} cannot be used", path.display())).why(error.to_string())
+/// Sees to it that the service runs.
+fn keep(place: &Place, service: Service, keeper: Keeper, told: &mut Told) -> Result<Kept> {
+    let command_line = command_line(place, service)?;
+    let name = service.name();
+    match keeper {
+        Keeper::Nobody => {
+            if let Some(number) = detached::running(place, service) {
+                told.there(&format!("{name}, process {number}"))?;
+                return Ok(Kept::ByItself);
+            }
+            forget_address(place, service)?;
+            let child = detached::start(place, service, &command_line)?;
+            let log = place.log(service);
+            told.did(&format!("started {name}, process {}, log in {}", child.id(), log.display()))?;
+            Ok(Kept::Started(child))
+        }
+        Keeper::Systemd => {
+            let made = systemd::install(place, service, &command_line)?;
+            let as_it_should_be = systemd::is_active(service) && systemd::is_enabled(service);
+            if made == Made::WasThere && as_it_should_be {
+                told.there(&format!("{name}, kept by systemd"))?;
+                return Ok(Kept::BySystemd);
+            }
+            forget_address(place, service)?;
+            systemd::start(service)?;
+            told.did(&format!("started {name}, kept by systemd, log: journalctl -u {name}"))?;
+            Ok(Kept::BySystemd)
+        }
+    }
+}
+
+/// One that was killed has left its address behind.
+fn forget_address(place: &Place, service: Service) -> Result<()> {
+    let file = place.address();
+    match service {
+        Service::Coordinator if file.exists() => {
+            std::fs::remove_file(&file).map_err(|error| cannot_write(&file, &error))
+        }
+        Service::Coordinator | Service::Agent => Ok(()),
+    }
+}
+
+fn command_line(place: &Place, service: Service) -> Result<Vec<String>> {
+    let program = place::program(service)?.display().to_string();
+    let own = place.own(service).display().to_string();
+    Ok(match service {
+        Service::Coordinator => {
+            let listen = place::text(&place.listen())?.unwrap_or_else(|| LISTEN.to_string());
+            vec![program, "--directory".to_owned(), own, "--listen".to_owned(), listen]
+        }
+        Service::Agent => vec![program, "run".to_owned(), "--directory".to_owned(), own],
+    })
+}
+
+/// The address that the coordinator has written; where the system chose its port, it keeps it from here on.
+async fn coordinator_address(place: &Place, kept: &mut Kept) -> Result<String> {
+    let begun = Instant::now();
+    loop {
+        if let Some(address) = place::text(&place.address())?.filter(|address| !address.is_empty()) {
+            std::fs::write(place.listen(), format!("{address}\n"))
+                .map_err(|error| cannot_write(&place.listen(), &error))?;
+            return Ok(address);
+        }
+        if begun.elapsed() > READY_LIMIT || !kept.may_become_ready(place, Service::Coordinator) {
+            return Err(kept.not_ready(place, Service::Coordinator, "does not serve"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+async fn wait_until_connected(
+    control: &mut ControlClient<Channel>,
+    place: &Place,
+    identity: &Identity,
+    kept: &mut Kept,
+) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        match joining::host(control, identity).await? {
+            Some(status) if joining::is_connected(&status) => return Ok(()),
+            Some(_) => {}
+            None => {
+                return Err(Failure::new(Kind::Refused, format!("the host {} was removed", identity.name))
+                    .why("this machine joined, and the coordinator does not know it any more")
+                    .next(format!("rm {}, then: lockstep up", place.identity().display())));
+            }
+        }
+        if begun.elapsed() > READY_LIMIT || !kept.may_become_ready(place, Service::Agent) {
+            return Err(kept.not_ready(place, Service::Agent, "does not connect"));
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn ready(told: &Told, coordinator: &str, identity: &Identity) -> Result<()> {
+    let output = told.output;
+    output.json(&json!({ "coordinator": coordinator, "host": identity.name, "address": identity.address,
+                         "changes": told.changes, "said": told.lines }))?;
+    match told.changes {
+        0 => output.line("Everything was there; nothing was changed.")?,
+        changes => output.line(&format!("Ready; changes made: {changes}."))?,
+    }
+    output.line("next, where your deployment.yml is:")?;
+    output
+        .line("  lockstep plan production --image IMAGE:TAG      what would happen, and nothing happens")?;
+    output.line("  lockstep deploy production --image IMAGE:TAG")?;
+    // With sudo the credential is root's.
+    if let Ok(user) = std::env::var("SUDO_USER") {
+        output.line(&format!("to deploy as {user} instead of root:"))?;
+        output.line(&format!(
+            "  sudo lockstep operator add {user} --role admin | head -1 | lockstep login --coordinator {coordinator}"
+        ))?;
+    }
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Refused, format!("{} cannot be written", path.display())).why(error.to_string())
 }

@@ -28,8 +28,13 @@ impl Background {
 
     /// As Ctrl-C does.
     pub(crate) fn interrupt(&self) -> Result<()> {
+        self.signal("-INT")
+    }
+
+    /// As `kill` takes it.
+    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
         let id = self.child.as_ref().context("it has ended")?.id();
-        Command::new("kill").args(["-INT", &id.to_string()]).status()?;
+        Command::new("kill").args([signal, &id.to_string()]).status()?;
         Ok(())
     }
 

@@ -6,9 +6,11 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use lockstep_core::record::Verdict;
 use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::wait::until;
 
+use crate::scenarios::background::Background;
 use crate::scenarios::cases::Cases;
-use crate::scenarios::scene::{All, ENVIRONMENT, Expect, Scene, assert_none_lost, assert_verdict};
+use crate::scenarios::scene::{All, ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict};
 
 #[test]
 fn an_image_is_built_from_the_commit_and_deployed() -> Result<()> {
@@ -19,7 +21,13 @@ fn an_image_is_built_from_the_commit_and_deployed() -> Result<()> {
         scene.declare(&format!("image: {{ repository: {application} }}"), "build: { context: . }")?;
     git(&scene, &["init", "--quiet"])?;
     write(&scene, ".gitignore", ".env*\n")?;
-    write(&scene, "Dockerfile", &format!("FROM {base}\nENV NOTES_VERSION=built\n"))?;
+    write(
+        &scene,
+        "Dockerfile",
+        &format!(
+            "FROM {base} AS example\nFROM scratch\nCOPY --from=example /notes /notes\nCOPY --from=example /migrations /migrations\nENV NOTES_VERSION=built\nUSER 65534\nENTRYPOINT [\"/notes\"]\n"
+        ),
+    )?;
     let commit = commit(&scene)?;
     let image = format!("{application}:{}", &commit[..7]);
     scene.stage.removes(&image);
@@ -36,7 +44,8 @@ fn an_image_is_built_from_the_commit_and_deployed() -> Result<()> {
     ensure!(scene.stage.docker.docker(["image", "inspect", "--format", format, &image])? == commit);
     let again = scene.stage.lockstep(&["deploy", ENVIRONMENT])?.expect_said(0, &["succeeded"])?;
     ensure!(!again.all().contains("building"), "it was built a second time");
-    that_cannot_be_built(&scene)
+    that_cannot_be_built(&scene)?;
+    that_is_interrupted(&scene, &base)
 }
 
 fn that_cannot_be_built(scene: &Scene) -> Result<()> {
@@ -57,6 +66,30 @@ fn that_cannot_be_built(scene: &Scene) -> Result<()> {
     cases.end()?;
     assert_none_lost(load)?;
     assert_verdict(scene, Verdict::Succeeded)?;
+    Ok(())
+}
+
+/// The build takes for ever, and the operator has enough of it.
+fn that_is_interrupted(scene: &Scene, base: &str) -> Result<()> {
+    let label = format!("lockstep.test={}", scene.stage.application);
+    let dockerfile = format!(
+        "FROM {base}\nLABEL {label}\nENV DATABASE_URL=postgres://nobody@192.0.2.1/nothing\nRUN [\"/notes\"]\n"
+    );
+    write(scene, "Dockerfile", &dockerfile)?;
+    commit(scene)?;
+    for (signal, name) in [("-INT", "an interrupt"), ("-TERM", "SIGTERM")] {
+        let building = Background::start(scene.stage.command(&["deploy", ENVIRONMENT])?)?;
+        until("the build runs", SOON, || Ok(!scene.stage.docker.containers(&label)?.is_empty()))?;
+        let locked = scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?;
+        locked.expect_said(0, &["is being built, by admin"])?;
+        let image = format!("{}:built-elsewhere", scene.stage.application);
+        scene.deploy(&image)?.expect_said(4, &["is locked", "builds for dep_"])?;
+        building.signal(signal)?;
+        building.wait(SOON)?.expect_said(130, &[name, "nothing was deployed", "the environment is free"])?;
+        scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+        until("Docker has ended the build", SOON, || Ok(scene.stage.docker.containers(&label)?.is_empty()))?;
+    }
+    ensure!(scene.served_version()? == "built");
     Ok(())
 }
 

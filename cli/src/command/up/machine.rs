@@ -1,0 +1,208 @@
+//! What a host needs beside Lockstep: Docker, nginx, PostgreSQL's tools; and the address of this one.
+
+use std::net::{IpAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::place::{self, Place};
+use super::{Told, systemd};
+use crate::args::HostRoleName;
+use crate::failure::{Failure, Kind, Result};
+
+/// Where Debian puts each version's programs of PostgreSQL.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Sees to all that hosts of these roles need.
+///
+/// # Errors
+/// When something is missing, with what to install.
+pub(super) fn prepare(place: &Place, roles: &[HostRoleName], told: &mut Told) -> Result<()> {
+    let settings = Settings::read(&place.agent_settings())?;
+    for role in roles {
+        match role {
+            HostRoleName::App => docker(told)?,
+            HostRoleName::Lb => nginx(&settings, told)?,
+            HostRoleName::Db => postgres(&settings, told)?,
+        }
+    }
+    Ok(())
+}
+
+/// What of `agent.toml` concerns this look.
+struct Settings {
+    nginx: PathBuf,
+    configuration: PathBuf,
+    sites: PathBuf,
+    postgres: Option<PathBuf>,
+}
+
+impl Settings {
+    fn read(file: &Path) -> Result<Self> {
+        let text = place::text(file)?.unwrap_or_default();
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            Failure::new(Kind::Refused, format!("{} cannot be understood", file.display()))
+                .why(error.to_string())
+        })?;
+        let path = |part: &str, key: &str| table.get(part)?.get(key)?.as_str().map(PathBuf::from);
+        Ok(Self {
+            nginx: path("nginx", "binary").unwrap_or_else(|| "/usr/sbin/nginx".into()),
+            configuration: path("nginx", "configuration").unwrap_or_else(|| "/etc/nginx/nginx.conf".into()),
+            sites: path("nginx", "sites").unwrap_or_else(|| "/etc/nginx/conf.d".into()),
+            postgres: path("postgres", "binaries"),
+        })
+    }
+}
+
+fn docker(told: &mut Told) -> Result<()> {
+    let output = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
+    let output = match output {
+        Ok(output) => output,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(missing("Docker", "docker.io", "docker is not in PATH"));
+        }
+        Err(error) => return Err(missing("Docker", "docker.io", &error.to_string())),
+    };
+    if !output.status.success() {
+        let next = if systemd::is_there() { "systemctl start docker" } else { "start dockerd" };
+        return Err(Failure::new(Kind::Refused, "Docker's daemon does not answer")
+            .why(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+            .next(format!("{next}; from Lockstep's source: make setup")));
+    }
+    told.there(&format!("Docker {}", String::from_utf8_lossy(&output.stdout).trim()))
+}
+
+fn nginx(settings: &Settings, told: &mut Told) -> Result<()> {
+    let version = Command::new(&settings.nginx)
+        .arg("-v")
+        .output()
+        .map_err(|error| missing("nginx", "nginx", &format!("{}: {error}", settings.nginx.display())))?;
+    let version = String::from_utf8_lossy(&version.stderr).trim().to_owned();
+    let version = version.rsplit_once('/').map_or(version.as_str(), |(_, version)| version);
+    if nginx_runs(&settings.configuration) {
+        return told.there(&format!("nginx {version}"));
+    }
+    let of_the_system = settings.configuration == Path::new("/etc/nginx/nginx.conf");
+    if systemd::is_there() && of_the_system {
+        systemd::systemctl(&["enable", "--quiet", "--now", "nginx"])?;
+    } else {
+        let output = Command::new(&settings.nginx).arg("-c").arg(&settings.configuration).output();
+        let output = output.map_err(|error| missing("nginx", "nginx", &error.to_string()))?;
+        if !output.status.success() {
+            return Err(Failure::new(Kind::Refused, "nginx does not start")
+                .why(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+                .next(format!("nginx -t -c {}", settings.configuration.display())));
+        }
+    }
+    told.did(&format!("started nginx {version}"))
+}
+
+/// As its pid file says, which is where the configuration says, else where Debian has it.
+fn nginx_runs(configuration: &Path) -> bool {
+    let text = std::fs::read_to_string(configuration).unwrap_or_default();
+    let file = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("pid ")?.trim().strip_suffix(';').map(PathBuf::from))
+        .unwrap_or_else(|| "/run/nginx.pid".into());
+    std::fs::read_to_string(file)
+        .ok()
+        .and_then(|number| number.trim().parse().ok())
+        .and_then(rustix::process::Pid::from_raw)
+        .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+fn postgres(settings: &Settings, told: &mut Told) -> Result<()> {
+    let folders: Vec<PathBuf> = match &settings.postgres {
+        Some(folder) => vec![folder.clone()],
+        None => std::fs::read_dir(POSTGRES)
+            .map(|versions| versions.filter_map(|entry| Some(entry.ok()?.path().join("bin"))).collect())
+            .unwrap_or_default(),
+    };
+    let output = folders
+        .iter()
+        .map(|folder| folder.join("pg_dump"))
+        .filter_map(|program| Command::new(program).arg("--version").output().ok())
+        .next_back();
+    let Some(output) = output else {
+        return Err(missing("pg_dump", "postgresql-client", &format!("it is in no folder of {POSTGRES}"))
+            .next(
+                "apt-get install postgresql-client, or --roles app,lb where no application has a database",
+            ));
+    };
+    told.there(String::from_utf8_lossy(&output.stdout).trim())
+}
+
+fn missing(what: &str, package: &str, why: &str) -> Failure {
+    Failure::new(Kind::Refused, format!("{what} is not on this machine"))
+        .why(why)
+        .next(format!("apt-get install {package}; from Lockstep's source: make setup"))
+}
+
+/// The address at which load balancers reach this machine's containers: as wished, else the Docker
+/// bridge's, which nothing outside of this machine reaches.
+///
+/// # Errors
+/// When it is not one of this machine.
+pub(super) fn address(wished: Option<IpAddr>) -> Result<IpAddr> {
+    let address = match wished {
+        Some(address) => address,
+        None => bridge()?,
+    };
+    match TcpListener::bind((address, 0)) {
+        Ok(_) => Ok(address),
+        Err(error) => Err(Failure::new(Kind::Refused, format!("{address} is no address of this machine"))
+            .why(format!("containers' ports are bound to it: {error}"))
+            .next("ip -brief address, then --address with one of them")),
+    }
+}
+
+fn bridge() -> Result<IpAddr> {
+    let unknown = |why: String| {
+        Failure::new(Kind::Refused, "the address of Docker's bridge is not known")
+            .why(why)
+            .next("give the address at which containers are reached: --address ADDR")
+    };
+    let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+    let output = Command::new("docker")
+        .args(["network", "inspect", "bridge", "--format", format])
+        .output()
+        .map_err(|error| unknown(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let addresses: Vec<IpAddr> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    first.copied().ok_or_else(|| unknown(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// The sites in nginx whose switch files are in this place: their traffic depends on it.
+pub(super) fn sites_served_from(place: &Place) -> Result<Vec<PathBuf>> {
+    let settings = Settings::read(&place.agent_settings())?;
+    let traffic = place.traffic().display().to_string();
+    let entries = std::fs::read_dir(&settings.sites).map(|entries| entries.flatten().collect::<Vec<_>>());
+    let sites = entries.unwrap_or_default().into_iter().map(|entry| entry.path());
+    Ok(sites.filter(|site| std::fs::read_to_string(site).is_ok_and(|text| text.contains(&traffic))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_another_machine_has_is_refused() {
+        assert!(address(Some("127.0.0.1".parse().unwrap())).is_ok());
+        let refused = address(Some("192.0.2.1".parse().unwrap())).unwrap_err();
+        assert!(refused.what.contains("192.0.2.1"), "{refused:?}");
+    }
+
+    #[test]
+    fn a_site_is_known_by_the_switch_file_that_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path()).unwrap();
+        place.make().unwrap();
+        let sites = folder.path().join("sites");
+        std::fs::create_dir(&sites).unwrap();
+        std::fs::write(place.agent_settings(), format!("[nginx]\nsites = {sites:?}\n")).unwrap();
+        let switch = place.traffic().join("notes-production/green");
+        std::fs::write(sites.join("ours.conf"), format!("if (-f {}) {{}}", switch.display())).unwrap();
+        std::fs::write(sites.join("other.conf"), "if (-f /srv/agent/traffic/green) {}").unwrap();
+        assert_eq!(sites_served_from(&place).unwrap(), [sites.join("ours.conf")]);
+    }
+}

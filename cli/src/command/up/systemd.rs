@@ -1,0 +1,179 @@
+//! A service as a unit, where systemd is process 1.
+//!
+//! The units are the files in `deploy/systemd`, which packages install too; only `ExecStart` is of the
+//! machine. What must stay true: a unit of another directory is not taken over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::place::{Place, Service};
+use crate::failure::{Failure, Kind, Result};
+
+const UNITS: &str = "/etc/systemd/system";
+
+const COORDINATOR: &str = include_str!("../../../../deploy/systemd/lockstep-coordinator.service");
+const AGENT: &str = include_str!("../../../../deploy/systemd/lockstep-agent.service");
+
+const EXEC_START: &str = "ExecStart=";
+
+/// Whether systemd is process 1: <https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html>.
+pub(super) fn is_there() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+fn unit_file(service: Service) -> PathBuf {
+    Path::new(UNITS).join(format!("{}.service", service.name()))
+}
+
+/// The unit as it should be.
+fn unit(service: Service, command_line: &[String]) -> String {
+    let text = match service {
+        Service::Coordinator => COORDINATOR,
+        Service::Agent => AGENT,
+    };
+    let words: Vec<String> = command_line.iter().map(|word| quoted(word)).collect();
+    text.lines().fold(String::new(), |unit, line| {
+        if line.starts_with(EXEC_START) {
+            unit + EXEC_START + &words.join(" ") + "\n"
+        } else {
+            unit + line + "\n"
+        }
+    })
+}
+
+/// A word as systemd reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let escaped = word.replace('%', "%%").replace('$', "$$").replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+/// The installed unit of this place; nothing where there is none.
+///
+/// # Errors
+/// When there is one, of another directory.
+pub(super) fn installed(place: &Place, service: Service) -> Result<Option<String>> {
+    let file = unit_file(service);
+    let Some(text) = super::place::text(&file)? else { return Ok(None) };
+    let own = quoted(&place.own(service).display().to_string());
+    let is_of_here = text
+        .lines()
+        .filter(|line| line.starts_with(EXEC_START))
+        .any(|line| line.split("--directory ").nth(1).is_some_and(|rest| is_first_word(rest, &own)));
+    if is_of_here {
+        return Ok(Some(text));
+    }
+    Err(Failure::new(Kind::Refused, format!("this machine has a {} already", service.name()))
+        .why(format!("{} is of another directory than {}", file.display(), place.directory().display()))
+        .next("name its directory with --directory; a second one can run with --without-systemd"))
+}
+
+fn is_first_word(rest: &str, word: &str) -> bool {
+    rest.strip_prefix(word).is_some_and(|after| after.is_empty() || after.starts_with(' '))
+}
+
+/// Installs the unit if it is not as it should be; gives whether it had to.
+pub(super) fn install(
+    place: &Place,
+    service: Service,
+    command_line: &[String],
+) -> Result<super::place::Made> {
+    let wanted = unit(service, command_line);
+    if installed(place, service)?.is_some_and(|there| there == wanted.trim()) {
+        return Ok(super::place::Made::WasThere);
+    }
+    let file = unit_file(service);
+    fs::write(&file, wanted).map_err(|error| {
+        Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())
+    })?;
+    systemctl(&["daemon-reload"])?;
+    Ok(super::place::Made::Yes)
+}
+
+pub(super) fn is_active(service: Service) -> bool {
+    answers(&["is-active", "--quiet", service.name()])
+}
+
+pub(super) fn is_enabled(service: Service) -> bool {
+    answers(&["is-enabled", "--quiet", service.name()])
+}
+
+/// Starts it, at this moment and at every boot. One that runs is started anew, with its unit as it is.
+pub(super) fn start(service: Service) -> Result<()> {
+    systemctl(&["enable", "--quiet", service.name()])?;
+    systemctl(&["restart", service.name()])
+}
+
+/// Ends it, at this moment and at every boot.
+pub(super) fn stop(service: Service) -> Result<()> {
+    systemctl(&["disable", "--quiet", "--now", service.name()])
+}
+
+/// Removes the unit of a service that was stopped.
+pub(super) fn remove(service: Service) -> Result<()> {
+    let file = unit_file(service);
+    fs::remove_file(&file).map_err(|error| {
+        Failure::new(Kind::Refused, format!("{} cannot be removed", file.display())).why(error.to_string())
+    })?;
+    systemctl(&["daemon-reload"])
+}
+
+/// The last lines that it said.
+pub(super) fn tail(service: Service, lines: usize) -> String {
+    let lines = lines.to_string();
+    Command::new("journalctl")
+        .args(["--unit", service.name(), "--lines", &lines, "--no-pager", "--output", "cat"])
+        .output()
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
+}
+
+pub(super) fn systemctl(arguments: &[&str]) -> Result<()> {
+    let failed = |why: String| {
+        Failure::new(Kind::Refused, format!("systemctl {} failed", arguments.join(" "))).why(why)
+    };
+    let output =
+        Command::new("systemctl").args(arguments).output().map_err(|error| failed(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+fn answers(arguments: &[&str]) -> bool {
+    Command::new("systemctl").args(arguments).status().is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_the_file_of_the_packages_with_the_command_of_this_machine() {
+        let line: Vec<String> = ["/opt/lock step/lockstep-agent", "run", "--directory", "/srv/50%/agent"]
+            .map(ToOwned::to_owned)
+            .to_vec();
+        let unit = unit(Service::Agent, &line);
+        assert!(
+            unit.contains(
+                "\nExecStart=\"/opt/lock step/lockstep-agent\" run --directory \"/srv/50%%/agent\"\n"
+            )
+        );
+        assert_eq!(unit.lines().count(), AGENT.lines().count());
+        assert_eq!(unit.matches(EXEC_START).count(), 1);
+        // A package's file is what is installed where nothing was chosen.
+        let usual = ["/usr/bin/lockstep-agent", "run", "--directory", "/var/lib/lockstep/agent"];
+        assert_eq!(super::unit(Service::Agent, &usual.map(ToOwned::to_owned)), AGENT);
+    }
+
+    #[test]
+    fn a_directory_is_compared_whole() {
+        assert!(is_first_word("/var/lib/lockstep/agent", "/var/lib/lockstep/agent"));
+        assert!(is_first_word("/srv/coordinator --listen 127.0.0.1:7443", "/srv/coordinator"));
+        assert!(!is_first_word("/srv/coordinator2 --listen 127.0.0.1:7443", "/srv/coordinator"));
+    }
+}
