@@ -185,8 +185,8 @@ impl Control for ControlApi {
     }
 
     async fn inspect_hosts(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::InspectReply> {
-        Caller::of(&request)?.operator()?;
-        hosts::inspect(self, &request.into_inner().environment).await.map(Response::new)
+        let caller = Caller::of(&request)?;
+        hosts::inspect(self, &caller, &request.into_inner().environment).await.map(Response::new)
     }
 
     async fn create_host_token(&self, request: Request<wire::HostTokenRequest>) -> Answer<wire::TokenReply> {

@@ -5,7 +5,7 @@ use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
-use super::convert::given;
+use super::convert::{environment, given};
 use super::failure::of_store;
 use super::{Caller, ControlApi};
 use crate::agents::Look;
@@ -24,9 +24,15 @@ pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
 }
 
 /// Looks at every host, all at once. Without an environment, for what belongs to none.
-pub(super) async fn inspect(api: &ControlApi, environment: &str) -> Result<wire::InspectReply, Status> {
-    let environment = if environment.is_empty() { NO_ENVIRONMENT } else { environment };
-    let environment = environment.parse().map_err(|error| Invalid::because("environment", error))?;
+pub(super) async fn inspect(
+    api: &ControlApi,
+    caller: &Caller,
+    text: &str,
+) -> Result<wire::InspectReply, Status> {
+    let environment = match text {
+        "" => NO_ENVIRONMENT.parse().map_err(|error| Invalid::because("environment", error))?,
+        text => environment(caller, text)?,
+    };
     let look = Look { environment, image: None, migrations_path: None, database: None };
     let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
     let looks = hosts.iter().map(|status| async {
