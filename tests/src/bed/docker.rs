@@ -2,7 +2,7 @@
 //! that the agent uses, so that a mistake there does not hide itself.
 
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -49,10 +49,17 @@ impl Docker {
 
     /// The address by which containers of the default network reach this host.
     pub fn bridge_address(self) -> anyhow::Result<IpAddr> {
-        let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+        let format = "{{range .IPAM.Config}}{{.Gateway}};{{.Subnet}} {{end}}";
         let answer = self.docker(["network", "inspect", "bridge", "--format", format])?;
-        let first = answer.split_whitespace().next().context("Docker's network `bridge` has no gateway")?;
-        first.parse().with_context(|| format!("Docker's bridge has no address but {first:?}"))
+        let first = answer.split_whitespace().next().context("Docker's network `bridge` has no subnet")?;
+        let (gateway, subnet) = first.split_once(';').unwrap_or((first, ""));
+        if let Ok(named) = gateway.parse() {
+            return Ok(named);
+        }
+        // An engine that has made the network in its first run does not name the gateway: it is the first address.
+        let base = subnet.split('/').next().and_then(|base| base.parse::<Ipv4Addr>().ok());
+        let base = base.with_context(|| format!("Docker's bridge has no address but {first:?}"))?;
+        Ok(Ipv4Addr::from_bits(base.to_bits() + 1).into())
     }
 
     /// Builds the example application and its image; gives the image's id.

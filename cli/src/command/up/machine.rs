@@ -1,6 +1,6 @@
 //! What a host needs beside Lockstep: Docker, nginx, PostgreSQL's tools; and the address of this one.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -161,15 +161,27 @@ fn bridge() -> Result<IpAddr> {
             .why(why)
             .next("give the address at which containers are reached: --address ADDR")
     };
-    let format = "{{range .IPAM.Config}}{{.Gateway}} {{end}}";
+    let format = "{{range .IPAM.Config}}{{.Gateway}};{{.Subnet}} {{end}}";
     let output = Command::new("docker")
         .args(["network", "inspect", "bridge", "--format", format])
         .output()
         .map_err(|error| unknown(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let addresses: Vec<IpAddr> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let addresses: Vec<IpAddr> = text.split_whitespace().filter_map(gateway).collect();
     let first = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
     first.copied().ok_or_else(|| unknown(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// `172.17.0.1;172.17.0.0/16`. An engine that has made the network in its first run does not name the gateway:
+/// then it is the subnet's first address.
+fn gateway(config: &str) -> Option<IpAddr> {
+    let (gateway, subnet) = config.split_once(';')?;
+    if let Ok(named) = gateway.parse() {
+        return Some(named);
+    }
+    let (base, _) = subnet.split_once('/')?;
+    let base: Ipv4Addr = base.parse().ok()?;
+    base.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into())
 }
 
 /// The sites in nginx whose switch files are in this place: their traffic depends on it.
@@ -190,6 +202,14 @@ mod tests {
         assert!(address(Some("127.0.0.1".parse().unwrap())).is_ok());
         let refused = address(Some("192.0.2.1".parse().unwrap())).unwrap_err();
         assert!(refused.what.contains("192.0.2.1"), "{refused:?}");
+    }
+
+    #[test]
+    fn the_bridge_is_known_also_in_the_engines_first_run() {
+        let known = |config| gateway(config).map(|address| address.to_string());
+        assert_eq!(known("172.17.0.9;172.17.0.0/16").as_deref(), Some("172.17.0.9"));
+        assert_eq!(known(";172.18.0.0/16").as_deref(), Some("172.18.0.1"));
+        assert_eq!(known(";"), None);
     }
 
     #[test]
