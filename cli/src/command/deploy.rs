@@ -28,14 +28,36 @@ const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 
 pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
-    secrets_of(&declared)?;
+    let secrets = secrets_of(&declared)?;
     let image = match image(context, args, &declared).await? {
         Image::Named(image) => image,
         Image::ToBuild(source) => return source.tell(context, &declared.spec.key),
     };
     let request = request(context, args, &declared, image);
-    let reply = context.control().await?.plan(request).await?.into_inner();
-    tell(context, &read(reply.plan.as_ref())?)
+    let mut control = context.control().await?;
+    let planned = control.plan(request).await;
+    // Who may only read may plan, and is not told what secrets there are.
+    let values = secrets.into_iter().flatten().collect();
+    let changes = changes(&mut control, &declared, values).await.unwrap_or_default();
+    let file = declared.env_file.display();
+    match planned {
+        Ok(reply) => {
+            tell(context, &read(reply.into_inner().plan.as_ref())?)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            context.output.line(&format!(
+                "note: {file} is not imported yet ({}); deploy does it first",
+                changes.join(", ")
+            ))
+        }
+        Err(status) if changes.is_empty() => Err(status.into()),
+        Err(status) => Err(Failure::from(status).next(format!(
+            "{file} is not imported yet ({}), and a plan has no effect: lockstep secret import {}",
+            changes.join(", "),
+            args.env
+        ))),
+    }
 }
 
 pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
@@ -168,16 +190,11 @@ async fn import(
     declared: &Declared,
     values: HashMap<String, String>,
 ) -> Result<()> {
-    let environment = declared.spec.key.to_string();
-    let ask = wire::DiffSecretsRequest { environment: environment.clone(), values: values.clone() };
-    let differs = control.diff_secrets(ask).await?.into_inner();
-    let changes: Vec<String> = [("+", &differs.added), ("~", &differs.changed), ("-", &differs.removed)]
-        .into_iter()
-        .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
-        .collect();
+    let changes = changes(control, declared, values.clone()).await?;
     if changes.is_empty() {
         return Ok(());
     }
+    let environment = declared.spec.key.to_string();
     let ask = wire::ImportSecretsRequest { environment, values, replace: true };
     let reply = control.import_secrets(ask).await?.into_inner();
     context.output.line(&format!(
@@ -186,6 +203,23 @@ async fn import(
         declared.env_file.display(),
         changes.join(", ")
     ))
+}
+
+/// What differs between the .env file and the newest version of the secrets: names only.
+async fn changes(
+    control: &mut ControlClient<Channel>,
+    declared: &Declared,
+    values: HashMap<String, String>,
+) -> Result<Vec<String>> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ask = wire::DiffSecretsRequest { environment: declared.spec.key.to_string(), values };
+    let differs = control.diff_secrets(ask).await?.into_inner();
+    Ok([("+", &differs.added), ("~", &differs.changed), ("-", &differs.removed)]
+        .into_iter()
+        .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
+        .collect())
 }
 
 /// Tries until the environment is free, for as long as the operator wants to wait.
