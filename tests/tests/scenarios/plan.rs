@@ -16,7 +16,10 @@ fn planning_has_no_effect() -> Result<()> {
 
     // A plan brings no secrets along: where it needs some, it says how they get there.
     let plan = ["plan", ENVIRONMENT, "--image", &first];
-    scene.stage.lockstep(&plan)?.expect_said(3, &["lacks DATABASE_URL", "is not imported yet", "lockstep secret import"])?;
+    scene
+        .stage
+        .lockstep(&plan)?
+        .expect_said(3, &["lacks DATABASE_URL", "is not imported yet", "lockstep secret import"])?;
     scene.stage.must(&["secret", "import", ENVIRONMENT])?;
     // Before anything was ever deployed.
     assert_no_effect(&scene, &first, &["blue", "preflight", "migrate", "switch", "drain"])?;
