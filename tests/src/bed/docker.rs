@@ -137,6 +137,15 @@ impl Docker {
         Ok(())
     }
 
+    /// Volumes whose names begin so.
+    pub fn remove_volumes(self, prefix: &str) -> anyhow::Result<()> {
+        let filter = format!("name=^{prefix}");
+        for volume in self.docker(["volume", "ls", "--quiet", "--filter", &filter])?.lines() {
+            self.docker(["volume", "rm", volume])?;
+        }
+        Ok(())
+    }
+
     /// One that is not there is fine.
     pub fn remove_image(self, tag: &str) -> anyhow::Result<()> {
         if self.docker(["images", "--quiet", tag])?.is_empty() {

@@ -240,6 +240,8 @@ impl Drop for Stage {
         let _ = self.agent.stop();
         let _ = self.coordinator.stop();
         let _ = self.docker.remove_containers(&self.label());
+        // Lockstep keeps them: they are an application's data.
+        let _ = self.docker.remove_volumes(&format!("{}-", self.application));
         for image in &self.images {
             let _ = self.docker.remove_image(image);
         }

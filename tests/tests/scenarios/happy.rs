@@ -18,6 +18,9 @@ fn a_release_is_deployed_and_upgraded_while_it_serves() -> Result<()> {
     let mut scene = Scene::open("happy")?;
     let first = scene.stage.image("1", 1, &[])?;
     let second = scene.stage.image("2", 2, &[])?;
+    let limits = "memory: 128Mi, cpus: 0.5, user: \"65534\", stop_signal: SIGINT";
+    let volumes = "volumes: [\"uploads:/data\", \"/srv:/srv:ro\"]";
+    let _declared = scene.declare("memory: 128Mi", &format!("{limits}, {volumes}"))?;
 
     scene.deploy(&first)?.expect_said(0, &["succeeded"])?;
     assert_first(&scene)?;
@@ -54,7 +57,16 @@ fn assert_web_container(scene: &Scene, deployment: &str) -> Result<()> {
     let inspected: Value = serde_json::from_str(&scene.stage.docker.docker(["inspect", &web.id])?)?;
     let container = &inspected[0];
     ensure!(container["HostConfig"]["Memory"] == 128 * 1024 * 1024, "{}", container["HostConfig"]["Memory"]);
+    ensure!(container["HostConfig"]["NanoCpus"] == 500_000_000, "{}", container["HostConfig"]["NanoCpus"]);
+    ensure!(container["Config"]["User"] == "65534", "{}", container["Config"]["User"]);
+    ensure!(container["Config"]["StopSignal"] == "SIGINT", "{}", container["Config"]["StopSignal"]);
     ensure!(container["Config"]["StopTimeout"] == 5, "{}", container["Config"]["StopTimeout"]);
+    let binds = container["HostConfig"]["Binds"].to_string();
+    for bind in
+        [format!("{}-{ENVIRONMENT}-uploads:/data:rw", scene.stage.application), "/srv:/srv:ro".to_owned()]
+    {
+        ensure!(binds.contains(&bind), "{bind} is not among {binds}");
+    }
     ensure!(container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped");
     let bindings = &container["HostConfig"]["PortBindings"]["8080/tcp"][0];
     ensure!(bindings["HostIp"] == scene.stage.bridge().to_string(), "{bindings}");
