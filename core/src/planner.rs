@@ -241,7 +241,7 @@ fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> R
         Refused::new(
             format!("{process} has no port on {} in {slot}", host.name),
             "the coordinator allocates 20000 to 29999, and none is left or none was recorded",
-            "lockstep host show, and remove environments that are not used",
+            "lockstep env list, and lockstep env remove for those that are not used",
         )
     })
 }
