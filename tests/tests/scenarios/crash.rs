@@ -17,7 +17,7 @@ use lockstep_tests::bed::process::Process;
 use lockstep_tests::bed::wait::until;
 use lockstep_tests::load::Load;
 
-use crate::scenarios::scene::{ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict};
+use crate::scenarios::scene::{ENVIRONMENT, Expect, Kept, SOON, Scene, assert_none_lost, assert_verdict};
 use crate::scenarios::world::assert_containers;
 
 /// A point is reached within the longest step and some patience.
@@ -84,6 +84,7 @@ struct Bed {
     base: String,
     /// Every release brings a migration more.
     schema: u32,
+    _patience: Option<Kept>,
 }
 
 impl Bed {
@@ -91,9 +92,12 @@ impl Bed {
         let mut scene = Scene::open_with_bake(name, "0s")?;
         let good = scene.stage.image("1", 2, &[])?;
         let base = scene.stage.image("base", 2, environment)?;
-        let _short = scene.declare("timeout: 10s", "timeout: 2s")?;
         scene.deploy(&good)?.expect_said(0, &[])?;
-        Ok(Self { scene, ends, base, schema: 2 })
+        let patience = match ends {
+            Ends::Well => None,
+            Ends::Unwound => Some(scene.declare("timeout: 10s", "timeout: 2s")?),
+        };
+        Ok(Self { scene, ends, base, schema: 2, _patience: patience })
     }
 
     /// The points of a deployment in which nothing is killed, in the order in which they were reached.
