@@ -26,11 +26,12 @@ use crate::private::{self, PrivateError};
 /// How far a certificate is back-dated.
 pub const BACKDATED: Millis = Millis::from_secs(300);
 
-/// Agents and coordinators renew at a third of this.
-const SERVICE_LIFE: Millis = Millis::from_secs(24 * 3600);
+/// A coordinator makes its own anew, so that it need not be good for long.
+const COORDINATOR_LIFE: Millis = Millis::from_secs(24 * 3600);
 
-/// Operators log in again after this.
-const OPERATOR_LIFE: Millis = Millis::from_secs(30 * 24 * 3600);
+/// Agents renew at a third of this, operators in its last third. Who is off for longer joins again: a host over
+/// a holiday need not. What was removed or revoked is refused by the record and not by the clock.
+const CLIENT_LIFE: Millis = Millis::from_secs(30 * 24 * 3600);
 
 const ROOT_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
 
@@ -139,8 +140,8 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Issued, AuthorityError> {
         let life = match identity {
-            Identity::Agent(_) | Identity::Coordinator(_) => SERVICE_LIFE,
-            Identity::Operator(_) => OPERATOR_LIFE,
+            Identity::Coordinator(_) => COORDINATOR_LIFE,
+            Identity::Agent(_) | Identity::Operator(_) => CLIENT_LIFE,
             Identity::Nobody => return Err(AuthorityError::NoSubject(identity.clone())),
         };
         let mut request =
@@ -158,14 +159,14 @@ impl Authority {
     /// When no key can be made.
     pub fn server_identity(&self, id: &str, now: Timestamp) -> Result<ServerIdentity, AuthorityError> {
         let key = KeyPair::generate()?;
-        let mut parameters = self.leaf(&Identity::Coordinator(id.to_owned()), now, SERVICE_LIFE)?;
+        let mut parameters = self.leaf(&Identity::Coordinator(id.to_owned()), now, COORDINATOR_LIFE)?;
         parameters.subject_alt_names.push(SanType::DnsName(COORDINATOR_NAME.try_into()?));
         let leaf = parameters.signed_by(&key, &self.issuer)?;
         let key_der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| AuthorityError::Half)?;
         Ok(ServerIdentity {
             chain: vec![leaf.der().clone(), self.root_der.clone()],
             key: key_der,
-            expires: now + SERVICE_LIFE,
+            expires: now + COORDINATOR_LIFE,
         })
     }
 

@@ -20,6 +20,10 @@ use tracing::warn;
 
 use crate::driver::Parts;
 use crate::driver::telling::because_words;
+use crate::history;
+
+/// How the last line begins, after its time.
+const ENDED: &str = "ended:";
 
 /// The log of one deployment.
 #[derive(Debug)]
@@ -32,6 +36,29 @@ pub struct DeploymentLog {
 pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &DeploymentId) -> PathBuf {
     let directory = spec.deploy.log_directory.as_ref().map_or_else(|| logs.to_owned(), PathBuf::from);
     directory.join(format!("{}_{id}.log", key.environment))
+}
+
+/// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
+/// that ended it may have died between the entry and its line.
+pub async fn catch_up(parts: &Parts, key: &EnvironmentKey) {
+    if let Err(error) = ended_anew(parts, key).await {
+        warn!(%key, error = format!("{error:#}"), "cannot catch up with the newest deployment's log");
+    }
+}
+
+async fn ended_anew(parts: &Parts, key: &EnvironmentKey) -> anyhow::Result<()> {
+    let store = &*parts.store;
+    let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
+    let path = path(&parts.logs, &newest.spec, key, &newest.id);
+    let text = tokio::fs::read_to_string(&path).await.unwrap_or_default();
+    if text.lines().last().is_some_and(|last| last.contains(ENDED)) {
+        return Ok(());
+    }
+    let Some(plan) = history::plan(store, &newest.id).await? else { return Ok(()) };
+    let entries = history::journal(store, &newest.id).await?;
+    let run = Run::replay(plan, newest.opened_at + newest.spec.deploy.lock_timeout, &entries)?;
+    DeploymentLog::of(parts, &newest).await.rewrite(&run, &entries).await;
+    Ok(())
 }
 
 impl DeploymentLog {
@@ -117,7 +144,7 @@ fn lines(run: &Run, entry: &Entry) -> String {
             failure_lines(failure, &mut line);
         }
         Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
-        Event::Ended { verdict } => line(format!("ended: {verdict}")),
+        Event::Ended { verdict } => line(format!("{ENDED} {verdict}")),
     }
     text
 }

@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::secrets::Secrets;
 use crate::store::guarded::disclaim;
 use crate::store::{Store, StoreError, keys};
-use crate::{environments, state_file};
+use crate::{deployment_log, environments, state_file};
 
 mod asking;
 mod course;
@@ -72,7 +72,7 @@ impl Drivers {
     pub async fn run(mut self, stop: CancellationToken) {
         let store = self.parts.store.clone();
         let mut wakeups = store.watch(&keys::environments());
-        self.refresh_state_files().await;
+        self.catch_up().await;
         loop {
             if let Err(error) = self.look().await {
                 warn!(error = &error as &dyn std::error::Error, "cannot look for open deployments");
@@ -149,15 +149,16 @@ impl Drivers {
     }
 
     /// A coordinator may have died between the end of a deployment and the file that tells of it.
-    async fn refresh_state_files(&self) {
+    async fn catch_up(&self) {
         match environments::declared(&*self.parts.store).await {
             Ok(specs) => {
                 for spec in specs {
                     state_file::keep_current(&self.parts, &spec.key).await;
+                    deployment_log::catch_up(&self.parts, &spec.key).await;
                 }
             }
             Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "cannot refresh the state files");
+                warn!(error = &error as &dyn std::error::Error, "cannot refresh state files and logs");
             }
         }
     }

@@ -190,7 +190,12 @@ impl Bed {
     /// The deployment's log has every step, and each once.
     fn assert_log(&self, last: &Summary) -> Result<()> {
         let name = format!("coordinator/logs/{ENVIRONMENT}_{}.log", last.id);
-        let log = fs::read_to_string(self.scene.stage.directory.join(name))?;
+        let file = self.scene.stage.directory.join(name);
+        // A coordinator that was killed after the end writes the last line when it is back.
+        until("the log has its end", SOON, || {
+            Ok(fs::read_to_string(&file)?.lines().last().is_some_and(|line| line.contains(" ended: ")))
+        })?;
+        let log = fs::read_to_string(&file)?;
         for step in &last.steps {
             let done = format!(" {} on {} done: ", step.name, step.host);
             let lines = log.lines().filter(|line| line.contains(&done) && !line.contains("undo of")).count();
