@@ -8,3 +8,5 @@ cargo clippy --quiet --workspace --all-targets -- --deny warnings
 RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
 cargo test --quiet --workspace --lib --bins
 cargo test --quiet --package lockstep-tests --test stories --test tidy
+# Lock, epoch, journal and fence in every order of everything, with each defence and without it.
+cargo test --quiet --package lockstep-model --test model

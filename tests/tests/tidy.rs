@@ -19,6 +19,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("agent", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint"]),
     ("cli", &["lockstep-core", "lockstep-proto"]),
     ("tests/crashpoint", &[]),
+    ("tests/model", &["lockstep-core"]),
 ];
 
 /// What only these files may name.
