@@ -25,6 +25,7 @@ use crate::time::Millis;
 mod deploy;
 mod rollback;
 
+pub use deploy::images_kept;
 pub use rollback::earlier_good;
 
 /// Why there is no plan: bad input is refused before anything starts.

@@ -180,6 +180,8 @@ pub struct Record {
     pub observed: BTreeMap<HostId, Observation>,
     /// How long each kind of step took of late, for estimates.
     pub usual: BTreeMap<String, Millis>,
+    /// Images that other environments run or may go back to.
+    pub kept_elsewhere: BTreeSet<Digest>,
 }
 
 /// One deployment in the history.

@@ -93,6 +93,7 @@ impl World {
             secrets: Some(SecretsSummary { version: 1, names: BTreeSet::from(["DATABASE_URL".to_owned()]) }),
             observed: BTreeMap::new(),
             usual: BTreeMap::new(),
+            kept_elsewhere: BTreeSet::new(),
         };
         Self {
             spec,
@@ -131,6 +132,11 @@ impl World {
             "finish" => self.finish(),
             "break" => self.broken(&words),
             "slot" => self.slot(&words),
+            "elsewhere" => {
+                let image = words.first().context("elsewhere IMAGE")?;
+                self.record.kept_elsewhere.insert(Digest::of(image.as_bytes()));
+                Ok(String::new())
+            }
             _ => Err(anyhow!("{verb:?} is not a command of a story")),
         }
     }
@@ -271,7 +277,17 @@ impl World {
                     writeln!(told, "no {}: {}", omission.what, omission.because)?;
                 }
             }
-            other => bail!("show undo, or show omitted; not {other:?}"),
+            Some("images") => {
+                for step in plan.steps() {
+                    let Action::CleanUp(clean_up) = &step.action else { continue };
+                    let goes = |image: &&Digest| !clean_up.keep_images.contains(image);
+                    let gone: Vec<&str> =
+                        clean_up.known_images.iter().filter(goes).map(Digest::short).collect();
+                    let kept: Vec<&str> = clean_up.keep_images.iter().map(Digest::short).collect();
+                    writeln!(told, "kept {}; removed {}", kept.join(" "), gone.join(" "))?;
+                }
+            }
+            other => bail!("show undo, show omitted or show images; not {other:?}"),
         }
         Ok(told)
     }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
-use lockstep_core::id::HostId;
+use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
+use lockstep_core::planner::images_kept;
 use lockstep_core::record::{Host, Observation, PortTable, Record, SecretsSummary};
 use lockstep_core::spec::EnvironmentSpec;
 
@@ -13,7 +14,7 @@ use super::DeployError;
 use super::ports::{Proposal, propose};
 use crate::agents::{AgentError, Look, LookDatabase};
 use crate::driver::Parts;
-use crate::store::{Stored, keys};
+use crate::store::{Store, StoreError, Stored, keys};
 use crate::{environments, history, hosts};
 
 /// A record, and what its guards need when a plan from it is started.
@@ -58,8 +59,20 @@ pub(super) async fn gather(
         ports: ports.table.clone(),
         secrets,
         observed,
+        kept_elsewhere: kept_elsewhere(store, key).await?,
     };
     Ok(Gathered { record, ports, ports_seen })
+}
+
+/// Images are of a host, and a host has many environments: what one may go back to no other removes.
+async fn kept_elsewhere(store: &dyn Store, key: &EnvironmentKey) -> Result<BTreeSet<Digest>, StoreError> {
+    let mut kept = BTreeSet::new();
+    for other in environments::declared(store).await?.into_iter().filter(|other| other.key != *key) {
+        let live = environments::live(store, &other.key).await?;
+        let history = history::ended(store, &other.key, history::HISTORY_FOR_PLANS).await?;
+        kept.extend(images_kept(live.as_ref(), &history));
+    }
+    Ok(kept)
 }
 
 /// The hosts of an environment. Where it is not said which they are, the planner refuses.

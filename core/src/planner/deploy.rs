@@ -6,6 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::id::Digest;
 use crate::operation::{AnyBranch, Deploy, Operation};
 use crate::plan::action::{
     CleanUp, Endpoint, KeepSnapshots, Migrate, Preflight, PreflightApp, PreflightDb, PreflightLb,
@@ -15,7 +16,7 @@ use crate::plan::{Action, Omission, Plan, Undo};
 use crate::planner::{
     Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, step, web_endpoints,
 };
-use crate::record::{Host, Live, OperationKind, Record, Slot};
+use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
 use crate::release::{Compatibility, Migration, SchemaState};
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, Mode};
@@ -23,6 +24,17 @@ use crate::time::Millis;
 
 /// How many releases, beside the live one and the one before it, keep their images.
 const IMAGES_KEPT: usize = 3;
+
+/// The images of an environment that a rollback may need: of what is live, and of the newest that were good.
+pub fn images_kept(live: Option<&Live>, history: &[Summary]) -> Vec<Digest> {
+    let mut keep: Vec<Digest> = live.map(|live| live.release.image_id.clone()).into_iter().collect();
+    for summary in history.iter().filter(|summary| summary.is_verified_good()) {
+        if keep.len() <= IMAGES_KEPT && !keep.contains(&summary.release.image_id) {
+            keep.push(summary.release.image_id.clone());
+        }
+    }
+    keep
+}
 
 pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
     let spec = declared.get();
@@ -449,17 +461,17 @@ impl Planning<'_> {
     }
 
     fn clean_up(&self) -> Vec<Draft<'_>> {
-        let mut keep = vec![self.version.release.image_id.clone()];
-        keep.extend(self.record.live.as_ref().map(|live| live.release.image_id.clone()));
-        let good = self.record.history.iter().filter(|summary| summary.is_verified_good());
-        for summary in good {
-            if keep.len() < IMAGES_KEPT + 2 && !keep.contains(&summary.release.image_id) {
-                keep.push(summary.release.image_id.clone());
-            }
+        let mut keep = images_kept(self.record.live.as_ref(), &self.record.history);
+        if !keep.contains(&self.version.release.image_id) {
+            keep.insert(0, self.version.release.image_id.clone());
         }
-        keep.dedup();
-        let known: BTreeSet<_> =
-            self.record.history.iter().map(|summary| summary.release.image_id.clone()).collect();
+        let known: BTreeSet<_> = self
+            .record
+            .history
+            .iter()
+            .map(|summary| summary.release.image_id.clone())
+            .filter(|image| !self.record.kept_elsewhere.contains(image))
+            .collect();
         let snapshots = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let mut drafts = Vec::new();
         for host in self.placement.all() {
