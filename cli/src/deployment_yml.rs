@@ -12,14 +12,16 @@ use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
     SnapshotSpec, Standby, TrafficSpec, Volume, VolumeAccess,
 };
-use lockstep_core::time::Millis;
+use lockstep_core::time::{InvalidDuration, Millis};
 
 mod effective;
 mod typed;
+mod words;
 
 pub use effective::{Effective, Origin};
+pub use words::Hint;
 
-use typed::{File, FileTyped, Image, Keys, Process};
+use typed::{File, FileTyped, Image, Keys, Process, Repository};
 
 /// Where the file is looked for, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
@@ -55,7 +57,7 @@ pub enum DeclarationError {
     },
     /// What the parser says, with the line underlined.
     #[error("{path} is not a declaration")]
-    Parse { path: PathBuf, diagnostic: String, nearest: Option<String> },
+    Parse { path: PathBuf, diagnostic: String, hint: Option<Hint> },
     #[error("{path} has no environment {wanted}")]
     NoEnvironment { path: PathBuf, wanted: String, known: Vec<String>, nearest: Option<String> },
     #[error("{path} declares what cannot be deployed")]
@@ -85,11 +87,8 @@ impl Project {
                 Ok(Self { path, file, typed })
             }
             Err(error) => {
-                let diagnostic = error.to_string();
-                let diagnostic =
-                    diagnostic.trim_start_matches("error: ").replace("<input>", "deployment.yml");
-                let nearest = nearest_key(&diagnostic);
-                Err(DeclarationError::Parse { path, diagnostic, nearest })
+                let words::Told { diagnostic, hint } = words::told(&error);
+                Err(DeclarationError::Parse { path, diagnostic, hint })
             }
         }
     }
@@ -142,14 +141,6 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(FileTyped).to_value()
 }
 
-/// The key nearest to the one that a message of the parser calls unknown.
-fn nearest_key(message: &str) -> Option<String> {
-    let rest = message.split("unknown field `").nth(1)?;
-    let (unknown, known) = rest.split_once('`')?;
-    let (_, known) = known.lines().next()?.split_once("one of ")?;
-    nearest(unknown, known.split(", "))
-}
-
 /// The name that is nearest to `wanted`, if one is near at all.
 pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known
@@ -199,13 +190,18 @@ fn later(path: &str, instead: &str) -> Problem {
     }
 }
 
-fn wrong(path: &str, what: impl ToString, instead: &str) -> Problem {
-    Problem { path: path.to_owned(), what: what.to_string(), instead: instead.to_owned() }
+fn wrong(path: &str, what: impl Into<String>, instead: &str) -> Problem {
+    Problem { path: path.to_owned(), what: what.into(), instead: instead.to_owned() }
+}
+
+fn no_length(path: &str, error: &InvalidDuration) -> Problem {
+    let what = format!("{:?} is not a length of time", error.text);
+    wrong(path, what, "write a whole number and ms, s, m, h or d, as in 30s")
 }
 
 fn image(keys: &Keys, found: &mut Vec<Problem>) -> ImageSource {
     match (&keys.image, &keys.build) {
-        (Some(Image::Name(repository) | Image::Full { repository }), None) => {
+        (Some(Image::Name(repository) | Image::Full(Repository { repository })), None) => {
             ImageSource::Repository(repository.clone())
         }
         (None, Some(build)) => ImageSource::Build {
@@ -252,7 +248,7 @@ fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec
             None => otherwise,
             Some(Ok(length)) => length,
             Some(Err(error)) => {
-                found.push(wrong(&at(key), error, "write it as in 30s"));
+                found.push(no_length(&at(key), &error));
                 otherwise
             }
         };
@@ -334,7 +330,7 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
             None => Millis::from_secs(otherwise),
             Some(Ok(length)) => length,
             Some(Err(error)) => {
-                found.push(wrong(&format!("deploy.{key}"), error, "write it as in 30s"));
+                found.push(no_length(&format!("deploy.{key}"), &error));
                 Millis::from_secs(otherwise)
             }
         };
@@ -359,7 +355,7 @@ fn traffic(keys: &Keys, found: &mut Vec<Problem>) -> TrafficSpec {
         None => Millis::from_secs(60),
         Some(Ok(length)) => length,
         Some(Err(error)) => {
-            found.push(wrong("traffic.read_timeout", error, "write it as in 60s"));
+            found.push(no_length("traffic.read_timeout", &error));
             Millis::from_secs(60)
         }
     };
@@ -444,9 +440,9 @@ mod tests {
     fn a_mistake_is_pointed_at() {
         let error =
             read("app: notes\nimage: notes\nprot: 8080\nenvironments: { production: {} }\n").unwrap_err();
-        let DeclarationError::Parse { diagnostic, nearest, .. } = error else { panic!("{error}") };
+        let DeclarationError::Parse { diagnostic, hint, .. } = error else { panic!("{error}") };
         assert!(diagnostic.contains("prot") && diagnostic.contains('3'), "{diagnostic}");
-        assert_eq!(nearest.as_deref(), Some("port"), "{diagnostic}");
+        assert_eq!(hint, Some(Hint::Nearest("port".to_owned())), "{diagnostic}");
         let project =
             read("app: notes\nimage: notes\nport: 8080\nenvironments: { production: {} }\n").unwrap();
         let error = project.environment("prodution").unwrap_err();

@@ -7,7 +7,7 @@ use lockstep_proto::dial::DialError;
 use tonic::{Code, Status};
 
 use crate::credential::CredentialError;
-use crate::deployment_yml::DeclarationError;
+use crate::deployment_yml::{DeclarationError, Hint};
 use crate::env_file::EnvFileError;
 
 /// How a command ends when it does not succeed.
@@ -119,10 +119,11 @@ impl From<DeclarationError> for Failure {
                 ))
                 .next("go to the project's directory, or name the environment as <app>/<env>"),
             DeclarationError::Read { source, .. } => failure.why(source.to_string()),
-            DeclarationError::Parse { diagnostic, nearest, .. } => {
+            DeclarationError::Parse { diagnostic, hint, .. } => {
                 let failure = failure.why(diagnostic);
-                match nearest {
-                    Some(nearest) => failure.next(format!("did you mean `{nearest}`?")),
+                match hint {
+                    Some(Hint::Nearest(nearest)) => failure.next(format!("did you mean `{nearest}`?")),
+                    Some(Hint::Known(known)) => failure.next(format!("write one of: {}", known.join(", "))),
                     None => failure.next("correct that line, then: lockstep env check ENV"),
                 }
             }

@@ -54,9 +54,26 @@ fn what_is_valid_is_taken_and_has_the_published_schema() {
 }
 
 #[test]
+fn the_examples_are_valid() {
+    let schema = jsonschema::validator_for(&printed_schema()).unwrap();
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("deploy/examples");
+    let mut seen = 0;
+    for example in fs::read_dir(examples).unwrap() {
+        let path = example.unwrap().path().join("deployment.yml");
+        let Ok(text) = fs::read_to_string(&path) else { continue };
+        seen += 1;
+        let document = read(&text);
+        assert!(schema.is_valid(&document), "{path:?}: {:?}", schema.iter_errors(&document).next());
+        let output = check(&text);
+        assert!(output.status.success(), "{path:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(seen > 0, "no example has a deployment.yml");
+}
+
+#[test]
 fn what_is_not_is_refused_with_its_place_and_the_way_out() {
     let files = files("invalid");
-    assert!(files.len() >= 13);
+    assert!(files.len() >= 21);
     for (name, text) in files {
         let output = check(&text);
         assert_eq!(output.status.code(), Some(3), "{name} is taken");
@@ -81,7 +98,7 @@ fn what_is_not_is_refused_with_its_place_and_the_way_out() {
 #[test]
 fn the_schema_refuses_what_the_file_does_not_know() {
     let schema = jsonschema::validator_for(&printed_schema()).unwrap();
-    for name in ["unknown_key", "unknown_nested_key", "wrong_type", "no_app"] {
+    for name in ["unknown_key", "unknown_nested_key", "unknown_image_key", "wrong_type", "no_app"] {
         let text = fs::read_to_string(folder("invalid").join(format!("{name}.yml"))).unwrap();
         let document = read(&text);
         assert!(!schema.is_valid(&document), "{name} is valid");

@@ -3,11 +3,14 @@
 //! The comments are the descriptions of the JSON Schema that `lockstep schema` prints.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use lockstep_core::name::{ApplicationName, EnvironmentName, HostName, ProcessName};
 use lockstep_core::spec;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Expected, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
 
 /// Keys that may stand at the top and in every environment; maps are merged, the rest is replaced.
 macro_rules! overridable {
@@ -133,13 +136,14 @@ impl From<TypedMode> for spec::Mode {
 }
 
 /// A value of `env`: what YAML takes for a number or a truth is text to a process.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(from = "ScalarTyped")]
+#[derive(Debug, Clone, JsonSchema)]
 #[schemars(with = "ScalarTyped")]
 pub(super) struct Scalar(pub(super) String);
 
-#[derive(Deserialize, JsonSchema)]
+/// What the schema says of it.
+#[derive(JsonSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "only the schema is made from it")]
 enum ScalarTyped {
     Bool(bool),
     Integer(i64),
@@ -147,22 +151,94 @@ enum ScalarTyped {
     Text(String),
 }
 
-impl From<ScalarTyped> for Scalar {
-    fn from(typed: ScalarTyped) -> Self {
-        Self(match typed {
-            ScalarTyped::Bool(value) => value.to_string(),
-            ScalarTyped::Integer(value) => value.to_string(),
-            ScalarTyped::Float(value) => value.to_string(),
-            ScalarTyped::Text(value) => value,
-        })
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ScalarVisitor)
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct ScalarVisitor;
+
+impl<'de> Visitor<'de> for ScalarVisitor {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value for a variable: a text, a number, true or false")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_string()))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Scalar, E> {
+        Ok(Scalar(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Scalar, A::Error> {
+        no_list(list, &self)
+    }
+}
+
+/// Read to its end, so that a bracket that is not closed is told as what it is.
+fn no_list<'de, A: SeqAccess<'de>, T>(mut list: A, wanted: &dyn Expected) -> Result<T, A::Error> {
+    while list.next_element::<IgnoredAny>()?.is_some() {}
+    Err(de::Error::invalid_type(Unexpected::Seq, wanted))
+}
+
+// It and `Scalar` are read by visitors, because serde's untagged enums say of a mistake neither what it is nor where.
+/// By its name alone, or as a map.
+#[derive(Debug, Clone, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Image {
     Name(String),
-    Full { repository: String },
+    Full(Repository),
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Repository {
+    /// As Docker names it, without a tag.
+    pub(super) repository: String,
+}
+
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ImageVisitor)
+    }
+}
+
+struct ImageVisitor;
+
+impl<'de> Visitor<'de> for ImageVisitor {
+    type Value = Image;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an image's repository, as in `notes` or { repository: notes }")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<Image, E> {
+        Ok(Image::Name(name.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Image, A::Error> {
+        no_list(list, &self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Image, A::Error> {
+        Repository::deserialize(MapAccessDeserializer::new(map)).map(Image::Full)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
