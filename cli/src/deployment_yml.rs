@@ -433,7 +433,9 @@ mod tests {
         assert_eq!(of("processes.web.memory"), (Origin::File, "\"512Mi\"".to_owned()));
         assert_eq!(of("processes.web.stop_grace"), (Origin::Environment, "\"5s\"".to_owned()));
         assert_eq!(of("mode"), (Origin::Environment, "\"staging\"".to_owned()));
-        assert_eq!(of("deploy.bake"), (Origin::Default, "\"20.0 s\"".to_owned()));
+        assert_eq!(of("deploy.bake"), (Origin::Default, "\"20s\"".to_owned()));
+        assert_eq!(of("deploy.lock_timeout"), (Origin::Default, "\"30m\"".to_owned()));
+        assert_eq!(of("processes.web.health.interval"), (Origin::Default, "\"100ms\"".to_owned()));
     }
 
     #[test]

@@ -48,11 +48,12 @@ pub async fn show(context: &Context, env: &str) -> Result<()> {
 /// When the environment is not declared here.
 pub fn effective(context: &Context, env: &str) -> Result<()> {
     let all = context.effective(env)?;
+    let key = context.key(env)?;
     context.output.json(&all)?;
     let mut rows = vec![["key", "value", "from"].map(ToOwned::to_owned).to_vec()];
-    for Effective { key, value, from } in all {
+    for Effective { key: path, value, from } in all {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        rows.push(vec![key, value, from.to_string()]);
+        rows.push(vec![path, value, from.place(&key.environment)]);
     }
     table(&rows).iter().try_for_each(|row| context.output.line(row))
 }

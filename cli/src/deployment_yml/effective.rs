@@ -1,7 +1,6 @@
 //! What holds for an environment when everything is merged, and where each value stands.
 
-use std::fmt;
-
+use lockstep_core::name::EnvironmentName;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Millis;
 use serde::Serialize;
@@ -27,13 +26,14 @@ pub enum Origin {
     Default,
 }
 
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Environment => "this environment",
-            Self::File => "all environments",
-            Self::Default => "default",
-        })
+impl Origin {
+    /// As one would look for it in the file.
+    pub fn place(self, environment: &EnvironmentName) -> String {
+        match self {
+            Self::Environment => format!("environments.{environment}"),
+            Self::File => "top level".to_owned(),
+            Self::Default => "default".to_owned(),
+        }
     }
 }
 
@@ -123,7 +123,16 @@ fn as_typed(path: &[String], value: Value) -> Value {
     const LENGTHS: &[&str] =
         &["timeout", "interval", "stop_grace", "lock_timeout", "drain", "bake", "read_timeout"];
     match (path.last(), value.as_u64()) {
-        (Some(key), Some(ms)) if LENGTHS.contains(&key.as_str()) => Value::String(Millis(ms).to_string()),
+        (Some(key), Some(ms)) if LENGTHS.contains(&key.as_str()) => Value::String(typed_length(Millis(ms))),
         (Some(_) | None, _) => value,
+    }
+}
+
+/// In the largest unit that says it exactly: `30s`, `5m`.
+fn typed_length(Millis(ms): Millis) -> String {
+    let units = [(60_000, "m"), (1_000, "s")];
+    match units.into_iter().find(|(unit, _)| ms > 0 && ms % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
     }
 }
