@@ -54,6 +54,9 @@ pub enum Command {
     )]
     Up(UpArgs),
     /// End coordinator and agent on this machine; applications go on serving
+    #[command(
+        after_help = "Examples:\n  lockstep down            both end; lockstep up starts them again as they were\n  lockstep down --purge    also what they keep, after it was shown"
+    )]
     Down(DownArgs),
     /// Show what a deployment would do; nothing happens
     #[command(
@@ -71,8 +74,14 @@ pub enum Command {
     )]
     Rollback(RollbackArgs),
     /// Unwind the open deployment
+    #[command(
+        after_help = "Examples:\n  lockstep status production    what a cancel would cost at this point\n  lockstep cancel production"
+    )]
     Cancel { env: String },
     /// Try the undo of a stuck deployment again
+    #[command(
+        after_help = "Examples:\n  lockstep show @last --env production    what could not be taken back, and why\n  lockstep resolve @open --retry          where the project has one environment\n  lockstep resolve dep_01J8 --retry       by the beginning of its id"
+    )]
     Resolve {
         dep: String,
         #[arg(long, required = true)]
@@ -84,18 +93,27 @@ pub enum Command {
     )]
     Status { env: Option<String> },
     /// Earlier deployments, newest first
+    #[command(
+        after_help = "Examples:\n  lockstep history production --limit 50\n  lockstep history production --output json"
+    )]
     History {
         env: String,
         #[arg(long, default_value_t = 20)]
         limit: u32,
     },
     /// One deployment, whole
+    #[command(
+        after_help = "Examples:\n  lockstep show @last --env production\n  lockstep show dep_01J8    by the beginning of its id, from any directory"
+    )]
     Show {
         dep: String,
         #[arg(long)]
         env: Option<String>,
     },
     /// Follow a deployment until it ends
+    #[command(
+        after_help = "Examples:\n  lockstep watch @open --env production\n  lockstep watch dep_01J8    Ctrl-C ends the watching and not the deployment"
+    )]
     Watch {
         dep: String,
         #[arg(long)]
@@ -113,6 +131,7 @@ pub enum Command {
     #[command(subcommand)]
     Lock(LockCommand),
     /// Who changed what, newest first
+    #[command(after_help = "Examples:\n  lockstep audit production")]
     Audit { env: String },
     /// Secrets of an environment: names and fingerprints, never values
     #[command(
@@ -121,6 +140,9 @@ pub enum Command {
     #[command(subcommand)]
     Secret(SecretCommand),
     /// Environments
+    #[command(
+        after_help = "Examples:\n  lockstep env check production              whether it can be deployed as declared; nothing happens\n  lockstep env show production --effective   every value, and where in the file it stands"
+    )]
     #[command(subcommand)]
     Env(EnvCommand),
     /// Hosts
@@ -136,15 +158,26 @@ pub enum Command {
     #[command(subcommand)]
     Operator(OperatorCommand),
     /// The record in other forms
+    #[command(after_help = "Examples:\n  lockstep state export production > deployment-state.json")]
     #[command(subcommand)]
     State(StateCommand),
     /// Become an operator with a one-time token, read from standard input
+    #[command(after_help = "Examples:\n  lockstep login --coordinator deploy.example:7443 < token")]
     Login,
     /// What is wrong, and the command that mends it
+    #[command(
+        after_help = "Examples:\n  lockstep doctor               this machine, the credential, the coordinator\n  lockstep doctor production    and what a deployment there would need"
+    )]
     Doctor { env: Option<String> },
     /// Print the JSON Schema of deployment.yml, for editors
+    #[command(
+        after_help = "Examples:\n  lockstep schema > deployment.schema.json\n\nAs the first line of deployment.yml, for editors:\n  # yaml-language-server: $schema=deployment.schema.json"
+    )]
     Schema,
     /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  lockstep completions bash > /etc/bash_completion.d/lockstep\n  lockstep completions zsh > ~/.zfunc/_lockstep"
+    )]
     Completions { shell: clap_complete::Shell },
 }
 
@@ -292,25 +325,18 @@ pub enum LockCommand {
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
     /// Make the environment's .env file the newest version
-    Import {
-        env: String,
-    },
+    Import { env: String },
     /// Set one, read from standard input
-    Set {
-        env: String,
-        name: String,
-    },
-    List {
-        env: String,
-    },
+    Set { env: String, name: String },
+    /// Names and fingerprints of the newest version
+    List { env: String },
     /// What an import would change
-    Diff {
-        env: String,
-    },
+    Diff { env: String },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum EnvCommand {
+    /// Every environment, and what is live there
     List,
     /// The declaration as recorded
     Show {
@@ -320,17 +346,14 @@ pub enum EnvCommand {
         effective: bool,
     },
     /// Check deployment.yml and the .env file; nothing happens
-    Check {
-        env: String,
-    },
+    Check { env: String },
     /// Forget an environment that is not deployed to any more
-    Remove {
-        env: String,
-    },
+    Remove { env: String },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
+    /// Every host, and whether its agent is connected
     List,
     /// A one-time token with which a host joins
     Token {
@@ -340,9 +363,8 @@ pub enum HostCommand {
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
     },
-    Remove {
-        name: String,
-    },
+    /// Forget a host that no environment names any more
+    Remove { name: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -357,10 +379,10 @@ pub enum OperatorCommand {
         #[arg(long, default_value = "deploy")]
         role: String,
     },
+    /// Every operator, and until when the certificate is good
     List,
-    Revoke {
-        name: String,
-    },
+    /// Withdraw an operator's certificate and tokens at once
+    Revoke { name: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use clap::CommandFactory;
+use lockstep::args::Arguments;
+
 const DECLARATION: &str =
     "app: notes\nimage: notes\nport: 8080\nenvironments: { production: {}, staging: {} }\n";
 
@@ -22,6 +25,8 @@ fn lockstep(directory: &Path, arguments: &[&str]) -> Said {
         .current_dir(directory)
         .env("LOCKSTEP_CREDENTIAL", directory.join("credential"))
         .env_remove("LOCKSTEP_COORDINATOR")
+        // Help is as wide as this says.
+        .env_remove("COLUMNS")
         .output()
         .unwrap();
     Said {
@@ -138,8 +143,17 @@ fn the_help_has_examples_and_exit_codes() {
     let help = lockstep(project.path(), &["--help"]);
     assert_eq!(help.code, Some(0));
     insta::assert_snapshot!("help", help.stdout);
-    for command in ["plan", "deploy", "rollback", "status", "logs", "lock", "secret", "host", "operator"] {
+}
+
+#[test]
+fn every_command_has_its_help_with_examples() {
+    let project = project();
+    let commands: Vec<String> =
+        Arguments::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    assert!(commands.len() > 20, "{commands:?}");
+    for command in commands.iter().filter(|command| *command != "help") {
         let help = lockstep(project.path(), &[command, "--help"]);
-        assert!(help.stdout.contains("Example"), "{command} has no example:\n{}", help.stdout);
+        assert!(help.stdout.contains("\nExamples:\n"), "{command} has no example:\n{}", help.stdout);
+        insta::assert_snapshot!(format!("help_{command}"), help.stdout);
     }
 }
