@@ -57,6 +57,7 @@ impl Context {
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
         let (credential, address) = credential::load(&self.credential)?;
         let address = self.coordinator.clone().unwrap_or(address);
+        credential::check(&credential, now())?;
         let credential = self.renewed(&address, credential).await;
         let channel = dial::connect(&address, &credential).await?;
         Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))

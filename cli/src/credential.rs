@@ -28,6 +28,10 @@ pub enum CredentialError {
         #[source]
         source: io::Error,
     },
+    #[error("your certificate ended at {ended}, and this machine's clock says {now}")]
+    Ended { ended: Timestamp, now: Timestamp },
+    #[error("your certificate begins at {begins}, and this machine's clock says {now}")]
+    NotYet { begins: Timestamp, now: Timestamp },
     #[error("{path} cannot be written")]
     Write {
         path: PathBuf,
@@ -59,6 +63,19 @@ pub fn load(directory: &Path) -> Result<(Credential, String), CredentialError> {
     let credential =
         Credential { key: read(KEY)?, certificate: read(CERTIFICATE)?, authority: read(AUTHORITY)? };
     Ok((credential, read(COORDINATOR)?.trim().to_owned()))
+}
+
+/// Whether the certificate is good at `now`. The coordinator would refuse it without saying why: in TLS 1.3 that is
+/// a connection that breaks.
+///
+/// # Errors
+/// When it has ended, or has not begun.
+pub fn check(credential: &Credential, now: Timestamp) -> Result<(), CredentialError> {
+    match validity(&credential.certificate) {
+        Some((_, ended)) if ended < now => Err(CredentialError::Ended { ended, now }),
+        Some((begins, _)) if now < begins => Err(CredentialError::NotYet { begins, now }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// When a certificate begins and ends to be good; nothing where it is not one.

@@ -57,7 +57,9 @@ impl From<DialError> for Failure {
             DialError::OtherAuthority { .. } => failure
                 .why("it is another cluster, or the credential is of an earlier one")
                 .next("lockstep login"),
-            DialError::CertificateTime { .. } => failure.next("compare the clocks of both machines"),
+            DialError::CertificateTime { .. } => failure
+                .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")
+                .next("compare the clocks of both machines: date --utc"),
             DialError::Tls { .. } => {
                 failure.why("the certificate was refused: it may have expired").next("lockstep login")
             }
@@ -163,6 +165,12 @@ impl From<CredentialError> for Failure {
             CredentialError::None { .. } => failure
                 .why("this machine has no operator's credential")
                 .next("lockstep login --coordinator HOST:PORT, with a token from `lockstep operator add`"),
+            CredentialError::Ended { .. } => failure
+                .why("a certificate that is used is renewed by itself; this one was not used for too long")
+                .next("lockstep login, with a new token from `lockstep operator add`"),
+            CredentialError::NotYet { .. } => {
+                failure.next("compare the clocks of this machine and of the coordinator's")
+            }
             CredentialError::Open { path } => failure.next(format!("chmod 600 {}", path.display())),
             CredentialError::Read { source, .. } | CredentialError::Write { source, .. } => {
                 failure.why(source.to_string())

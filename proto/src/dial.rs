@@ -11,11 +11,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
 use lockstep_core::join_token::{InvalidToken, JoinToken};
+use lockstep_core::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -68,8 +69,9 @@ pub enum DialError {
     Unreachable { address: String, why: String },
     #[error("who answers at {address} is not of the authority that this side knows")]
     OtherAuthority { address: String },
-    #[error("the certificate of {address} is not valid at this machine's time: {why}")]
-    CertificateTime { address: String, why: String },
+    /// Either its certificate is an old one, or the clocks are apart.
+    #[error("the certificate of {address} is good {good}, and this machine's clock says {now}")]
+    CertificateTime { address: String, good: String, now: Timestamp },
     #[error("there is no secure connection to {address}: {why}")]
     Tls { address: String, why: String },
     #[error("the credential cannot be used: {why}")]
@@ -203,19 +205,34 @@ fn unreachable_because(address: &str, error: &dyn Error) -> DialError {
 fn secure_error(address: &str, error: &std::io::Error) -> DialError {
     let address = address.to_owned();
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let time = |good: String| DialError::CertificateTime {
+        address: address.clone(),
+        good,
+        now: Timestamp(clock_ms()),
+    };
     match inner {
+        // Authorities may have the same name: then it is the signature that is another's.
         Some(rustls::Error::InvalidCertificate(
-            CertificateError::UnknownIssuer | CertificateError::ApplicationVerificationFailure,
+            CertificateError::UnknownIssuer
+            | CertificateError::BadSignature
+            | CertificateError::ApplicationVerificationFailure,
         )) => DialError::OtherAuthority { address },
+        Some(rustls::Error::InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+            time(format!("until {}", moment(*not_after)))
+        }
+        Some(rustls::Error::InvalidCertificate(CertificateError::NotValidYetContext {
+            not_before, ..
+        })) => time(format!("from {} on", moment(*not_before))),
         Some(rustls::Error::InvalidCertificate(
-            expired @ (CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. }),
-        )) => DialError::CertificateTime { address, why: expired.to_string() },
+            CertificateError::Expired | CertificateError::NotValidYet,
+        )) => time("at another time".to_owned()),
         Some(other) => DialError::Tls { address, why: other.to_string() },
         None => DialError::Tls { address, why: error.to_string() },
     }
+}
+
+fn moment(time: UnixTime) -> Timestamp {
+    Timestamp(time.as_secs().saturating_mul(1000))
 }
 
 /// Our own error, from under the transport's.
