@@ -2,27 +2,42 @@
 //! a line.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::time::Duration;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lockstep_core::id::StepId;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event};
+use lockstep_core::name::OperatorName;
 use lockstep_core::plan::Plan;
+use lockstep_core::time::{Millis, Timestamp};
 
+use crate::context::now;
 use crate::failure::Result;
-use crate::output::Output;
+use crate::output::{Output, length};
 
 /// How often elapsed times move.
 const TICK: Duration = Duration::from_millis(100);
 
-const STEP: &str = "  {spinner} {prefix} {elapsed:.dim} {wide_msg:.dim}";
+/// A host's name may have 63 characters; a line has 80.
+const HOST_WIDTH_MAX: usize = 20;
+
+const STEP: &str = "  {spinner} {prefix} {took:16} {wide_msg:.dim}";
 const WHOLE: &str = "    {wide_msg:.dim}";
+
+/// Whose deployment it is.
+pub struct Head {
+    pub id: DeploymentId,
+    pub by: OperatorName,
+    pub since: Timestamp,
+}
 
 pub struct Progress {
     output: Output,
     bars: MultiProgress,
     running: BTreeMap<StepId, ProgressBar>,
     whole: Option<ProgressBar>,
+    head: Option<Head>,
     done: usize,
 }
 
@@ -35,8 +50,14 @@ impl Progress {
             bars: MultiProgress::with_draw_target(target),
             running: BTreeMap::new(),
             whole: None,
+            head: None,
             done: 0,
         }
+    }
+
+    /// Says whose deployment it is, below all that runs.
+    pub fn head(&mut self, head: Head) {
+        self.head = Some(head);
     }
 
     /// Takes an entry in. `line` is what it comes to in a pipe; on a terminal a step that begins is drawn, and
@@ -47,7 +68,7 @@ impl Progress {
     pub fn entry(&mut self, plan: &Plan, entry: &Entry, line: &str) -> Result<()> {
         match &entry.event {
             Event::Begun { step, direction } if self.output.is_live() => {
-                self.begin(plan, *step, *direction);
+                self.begin(plan, *step, *direction, entry.at);
                 return Ok(());
             }
             Event::Done { step, .. } | Event::Failed { step, .. } => {
@@ -79,20 +100,23 @@ impl Progress {
         }
     }
 
-    fn begin(&mut self, plan: &Plan, id: StepId, direction: Direction) {
+    fn begin(&mut self, plan: &Plan, id: StepId, direction: Direction, at: Timestamp) {
         let Some(step) = plan.step(id) else { return };
-        let undo = match direction {
-            Direction::Do => "",
-            Direction::Undo => "undo ",
+        let (undo, usual) = match direction {
+            Direction::Do => ("", step.usual),
+            Direction::Undo => ("undo ", None),
         };
-        let usual = step.usual.map(|usual| format!("of about {usual}")).unwrap_or_default();
-        let bar = ProgressBar::new_spinner().with_style(style(STEP));
+        let style = style(STEP).with_key("took", move |_: &ProgressState, line: &mut dyn Write| {
+            // A line that cannot be drawn is drawn again in a moment.
+            let _drawn = line.write_str(&took(at, usual));
+        });
+        let bar = ProgressBar::new_spinner().with_style(style);
         let bar = match &self.whole {
             Some(whole) => self.bars.insert_before(whole, bar),
             None => self.bars.add(bar),
         };
-        bar.set_prefix(format!("{id:4} {undo}{:10} {}", step.action.name(), step.host_name));
-        bar.set_message(usual);
+        let host: String = step.host_name.as_str().chars().take(HOST_WIDTH_MAX).collect();
+        bar.set_prefix(format!("{id:4} {undo}{:10} {host}", step.action.name()));
         bar.enable_steady_tick(TICK);
         self.running.insert(id, bar);
         self.tell_whole(plan);
@@ -103,16 +127,42 @@ impl Progress {
             return;
         }
         let bars = &self.bars;
-        let whole =
-            self.whole.get_or_insert_with(|| bars.add(ProgressBar::new_spinner().with_style(style(WHOLE))));
+        let since = self.head.as_ref().map(|head| head.since);
+        let whole = self.whole.get_or_insert_with(|| {
+            let bar = bars.add(ProgressBar::new_spinner().with_style(whole_style(since)));
+            bar.enable_steady_tick(TICK);
+            bar
+        });
+        let by = self.head.as_ref().map(|Head { id, by, .. }| format!("{id} by {by} · ")).unwrap_or_default();
         whole.set_message(format!(
-            "{} of {} steps · {} · Ctrl-C leaves it running",
+            "{by}{} of {} steps · Ctrl-C leaves it running",
             self.done,
-            plan.steps().count(),
-            plan.release.image
+            plan.steps().count()
         ));
         whole.tick();
     }
+}
+
+/// `3.2 s of ~12.0 s`
+fn took(since: Timestamp, usual: Option<Millis>) -> String {
+    let took = tenths(now().since(since));
+    usual.map_or_else(|| took.clone(), |usual| format!("{took} of ~{}", tenths(usual)))
+}
+
+/// Milliseconds would be read by nobody while they run.
+fn tenths(length: Millis) -> String {
+    match length.0 {
+        ms @ 0..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000.. => length.to_string(),
+    }
+}
+
+fn whole_style(since: Option<Timestamp>) -> ProgressStyle {
+    let Some(since) = since else { return style(WHOLE) };
+    style("    {took} · {wide_msg:.dim}").with_key("took", move |_: &ProgressState, line: &mut dyn Write| {
+        // As for a step.
+        let _drawn = line.write_str(&length(now().since(since)));
+    })
 }
 
 impl Drop for Progress {

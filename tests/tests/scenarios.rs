@@ -19,6 +19,7 @@ mod scenarios {
     mod releases;
     mod rollback;
     mod scene;
+    mod screens;
     mod secrets;
     mod world;
 }

@@ -17,7 +17,7 @@ use super::status::reference;
 use crate::context::{Context, environment_ref};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, thousands};
-use crate::progress::Progress;
+use crate::progress::{Head, Progress};
 
 /// How long a broken connection is dialled again before the command gives up; the deployment goes on.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
@@ -97,7 +97,12 @@ impl Seen {
         while let Some(event) = events.message().await? {
             self.broken_since = None;
             match event.event {
-                Some(Watched::Plan(plan)) => self.plan = Some(read(Some(&plan))?),
+                Some(Watched::Plan(plan)) => {
+                    self.plan = Some(read(Some(&plan))?);
+                    if context.output.is_live() {
+                        self.head(context, reference).await;
+                    }
+                }
                 Some(Watched::Entry(entry)) => {
                     let entry: Entry = read(Some(&entry))?;
                     self.last_seq = entry.seq;
@@ -113,6 +118,14 @@ impl Seen {
             }
         }
         Ok(None)
+    }
+
+    /// Whose deployment it is; that nobody says so does not end the watching.
+    async fn head(&mut self, context: &Context, reference: &wire::DeploymentRef) {
+        let Ok(mut control) = context.control().await else { return };
+        let Ok(shown) = control.show(reference.clone()).await else { return };
+        let Ok(summary) = read::<Summary>(shown.into_inner().summary.as_ref()) else { return };
+        self.progress.head(Head { id: summary.id, by: summary.operator, since: summary.opened_at });
     }
 
     fn tell(&mut self, context: &Context, entry: &Entry) -> Result<()> {
