@@ -41,7 +41,8 @@ pub enum Tone {
 impl Output {
     pub fn new(format: Format) -> Self {
         let place = if std::io::stdout().is_terminal() { Place::Terminal } else { Place::Pipe };
-        let wants = place == Place::Terminal && std::env::var_os("NO_COLOR").is_none();
+        let wants =
+            place == Place::Terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { format, colour: if wants { Colour::On } else { Colour::Off }, place }
     }
 

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
-use lockstep_core::plan::{OnFailure, Plan, Undo};
+use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
+use lockstep_core::record::OperationKind;
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire;
@@ -310,13 +311,20 @@ fn tell(context: &Context, plan: &Plan) -> Result<()> {
     let output = context.output;
     output.json(plan)?;
     output.line(&format!("{}  {}", output.toned(Tone::Strong, &plan.operation.to_string()), plan.key))?;
-    output.line(&format!("plan {}", plan.hash))?;
-    let mut rows = Vec::new();
+    output.line(&format!("plan {}{}", plan.hash, estimate(plan)))?;
+    let PlanHash { configuration, release, live_state, hosts } = &plan.hash;
+    output.line(&output.toned(
+        Tone::Quiet,
+        &format!(
+            "     configuration {configuration} · release {release} · live state {live_state} · hosts {hosts}"
+        ),
+    ))?;
+    let mut rows = vec![["wave", "step", "", "host", "usually", "changes"].map(ToOwned::to_owned).to_vec()];
     for (number, wave) in plan.waves.iter().enumerate() {
         for step in &wave.steps {
             let usual = step.usual.map(|usual| format!("~{usual}")).unwrap_or_default();
             rows.push(vec![
-                format!("  {}", number + 1),
+                (number + 1).to_string(),
                 step.id.to_string(),
                 step.action.name().to_owned(),
                 step.host_name.to_string(),
@@ -339,5 +347,24 @@ fn tell(context: &Context, plan: &Plan) -> Result<()> {
     }
     plan.warnings
         .iter()
-        .try_for_each(|warning| output.line(&format!("{} {warning}", output.toned(Tone::Bad, "note:"))))
+        .try_for_each(|warning| output.line(&format!("{} {warning}", output.toned(Tone::Bad, "note:"))))?;
+    let run = match plan.kind {
+        OperationKind::Deploy => {
+            format!("lockstep deploy {} --image {} --plan {}", plan.key, plan.release.image, plan.hash)
+        }
+        OperationKind::Rollback => format!("lockstep rollback {}", plan.key),
+    };
+    output.line(&format!("next: {run}"))
+}
+
+/// How long it takes by what its steps took of late; nothing where that is known of none.
+fn estimate(plan: &Plan) -> String {
+    let known = plan.steps().filter(|step| step.usual.is_some()).count();
+    let wave = |steps: &[Step]| steps.iter().filter_map(|step| step.usual).max().unwrap_or_default().0;
+    let about = Millis(plan.waves.iter().map(|wave_of| wave(&wave_of.steps)).sum());
+    match known {
+        0 => String::new(),
+        known if known == plan.steps().count() => format!(" · about {about}"),
+        _ => format!(" · at least {about}"),
+    }
 }

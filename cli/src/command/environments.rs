@@ -16,7 +16,7 @@ use crate::context::{Context, client, environment_ref, read_input};
 use crate::deployment_yml::{self, Declared, Effective};
 use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
+use crate::output::{ago, table};
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_environments(wire::ListRequest {}).await?.into_inner();
@@ -132,9 +132,10 @@ fn tell(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
         reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
     context.output.line(&format!(
-        "version {}, by {} at {}",
+        "version {}, by {} {} ({})",
         reply.version,
         reply.set_by,
+        ago(Timestamp(reply.set_at_ms)),
         Timestamp(reply.set_at_ms)
     ))?;
     let rows: Vec<Vec<String>> =
@@ -171,7 +172,7 @@ pub async fn lock_status(context: &Context, env: &str) -> Result<()> {
         OpenKind::Hold { reason } => format!("frozen: {reason}"),
     };
     context.output.line(&format!("{what}, by {} on {} (pid {})", open.by, open.hostname, open.pid))?;
-    context.output.line(&format!("since {}, until {}", open.since, open.until))
+    context.output.line(&format!("since {} ({}), until {}", open.since, ago(open.since), open.until))
 }
 
 pub async fn freeze(context: &Context, env: &str, reason: String, length: &str) -> Result<()> {

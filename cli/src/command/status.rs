@@ -170,6 +170,14 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
     let entries: Vec<Entry> = read_all(&reply.entries)?;
     context.output.json(&json!({ "summary": summary, "plan": plan, "journal": entries }))?;
     if let Some(summary) = &summary {
+        context.output.line(&format!(
+            "{}  {}, by {} {} ({})",
+            context.output.toned(Tone::Strong, summary.id.as_str()),
+            summary.key,
+            summary.operator,
+            ago(summary.opened_at),
+            summary.opened_at
+        ))?;
         super::watch::receipt(context, summary, None)?;
     }
     entries.iter().try_for_each(|entry| {

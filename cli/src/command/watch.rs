@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Entry, Event};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, RollbackReady, Summary, Verdict};
+use lockstep_core::record::{EnvironmentStatus, FailedStep, RollbackReady, Summary, Verdict};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
@@ -203,6 +203,7 @@ async fn rollback_ready(context: &Context, summary: &Summary) -> Option<Rollback
 
 fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
     receipt(context, summary, ready)?;
+    write_step_summary(context, summary, ready);
     context.output.json(summary)?;
     match summary.verdict {
         Some(Verdict::Succeeded) => Ok(()),
@@ -232,47 +233,67 @@ fn failed(summary: &Summary) -> Failure {
     failure.why(why).next(next)
 }
 
-/// The figures that a deployment ends with; also for the summary of a CI run.
+/// The figures that a deployment ends with, in one line.
 pub(super) fn receipt(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
-    let mut parts = Vec::new();
+    let text: Vec<String> = [verdict(summary)].into_iter().chain(figures(summary, ready)).collect();
+    let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
+    context.output.line(&context.output.toned(tone, &text.join(" · ")))
+}
+
+/// `notes:2 succeeded in 12.0 s`
+fn verdict(summary: &Summary) -> String {
+    let took =
+        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
+    let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
+    format!("{} {verdict}{took}", summary.release.image)
+}
+
+fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {
+    let mut figures = Vec::new();
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
-        parts.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
+        figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
     }
     if let (Some(before), Some(after)) = (summary.schema_before, summary.schema_after) {
-        parts.push(if before == after {
+        figures.push(if before == after {
             format!("schema {after}")
         } else {
             format!("schema {before} → {after}")
         });
     }
     if summary.receipt.snapshot.is_some() {
-        parts.push("snapshot verified".to_owned());
+        figures.push("snapshot verified".to_owned());
     }
     if let Some(took) = summary.receipt.switch_took {
-        parts.push(format!("switched in {took}"));
+        figures.push(format!("switched in {took}"));
     }
     if let Some(takes) = ready.and_then(|ready| ready.takes) {
-        parts.push(format!("rollback ready, {takes}"));
+        figures.push(format!("rollback ready, {takes}"));
     }
-    let took =
-        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
-    let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
-    let text = format!("{} {verdict}{took} · {}", summary.release.image, parts.join(" · "));
-    let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
-    context.output.line(&context.output.toned(tone, &text))?;
-    write_step_summary(context, &text);
-    Ok(())
+    figures
+}
+
+/// The receipt as Markdown.
+fn markdown(summary: &Summary, ready: Option<&RollbackReady>) -> String {
+    let mut text = format!("### {}: {}\n\n", summary.key, verdict(summary));
+    for figure in figures(summary, ready) {
+        text.push_str(&format!("- {figure}\n"));
+    }
+    if let Some(FailedStep { step, failure, .. }) = &summary.failure {
+        text.push_str(&format!("- failed at {step}: {}\n", failure.what));
+    }
+    text.push_str(&format!("\n`{}` by {}\n", summary.id, summary.operator));
+    text
 }
 
 /// Where GitHub Actions shows it; that it cannot be written does not change how the deployment ended.
-fn write_step_summary(context: &Context, text: &str) {
+fn write_step_summary(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) {
     use std::io::Write;
     let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
     let written = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(path)
-        .and_then(|mut file| writeln!(file, "{text}"));
+        .and_then(|mut file| writeln!(file, "{}", markdown(summary, ready)));
     if let Err(error) = written {
         context.output.remark(&format!("the step summary cannot be written: {error}"));
     }
