@@ -62,6 +62,9 @@ is_there() {
         # The example application is linked statically.
         libc6-dev) [ -n "$(cc -print-file-name=libc.a 2>/dev/null | grep /)" ] ;;
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+        # The client of etcd compiles etcd's interface when it is built.
+        protobuf-compiler) command -v protoc >/dev/null ;;
+        libprotobuf-dev) [ -s /usr/include/google/protobuf/descriptor.proto ] ;;
         etcd-server) command -v etcd >/dev/null ;;
         etcd-client) command -v etcdctl >/dev/null ;;
         postgresql-client) command -v psql >/dev/null ;;
@@ -83,8 +86,8 @@ install() {
 
 install_packages() {
     local package missing=()
-    for package in build-essential libc6-dev ca-certificates curl git docker.io iptables nginx \
-        postgresql postgresql-client etcd-server etcd-client; do
+    for package in build-essential libc6-dev protobuf-compiler libprotobuf-dev ca-certificates curl git \
+        docker.io iptables nginx postgresql postgresql-client etcd-server etcd-client; do
         if is_there "$package"; then there "$package"; else missing+=("$package"); fi
     done
     [ "${#missing[@]}" -gt 0 ] || return 0

@@ -1,9 +1,13 @@
-//! What the coordinator is told: flags, checked once. Nobody else reads them or the environment.
+//! What the coordinator is told: flags, and a file with what flags are too small for; checked once. Nobody else
+//! reads them or the environment.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use serde::Deserialize;
 
 /// Keeps the lock and the plans, and drives deployments.
 #[derive(Debug, Clone, Parser)]
@@ -20,4 +24,213 @@ pub struct Settings {
     /// What is logged, as in `info` or `lockstep_coordinator=debug`.
     #[arg(long, env = "LOCKSTEP_LOG", default_value = "info")]
     pub log: String,
+}
+
+/// The name of the file in the coordinator's directory.
+const FILE: &str = "coordinator.toml";
+
+/// Where the record is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreSettings {
+    /// In the coordinator's own directory.
+    Sqlite,
+    Etcd(EtcdSettings),
+}
+
+/// Which etcd, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EtcdSettings {
+    /// Of every member, as in `https://10.0.0.1:2379`.
+    pub endpoints: Vec<String>,
+    /// The authority of etcd's certificates.
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    /// What stands before every key, where etcd has other tenants: as in `/lockstep-production`.
+    #[serde(default)]
+    pub prefix: String,
+}
+
+/// `coordinator.toml` as typed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Typed {
+    store: TypedStore,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TypedStore {
+    etcd: Option<EtcdSettings>,
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("cannot understand {}", path.display())]
+    Parse { path: PathBuf, source: toml::de::Error },
+    #[error("{} cannot be used: {}", path.display(), problems.join("; "))]
+    Wrong { path: PathBuf, problems: Vec<String> },
+}
+
+impl Settings {
+    /// What stands in `coordinator.toml`; where there is none, the record is in SQLite.
+    ///
+    /// # Errors
+    /// When the file cannot be read, has a key that is not known, or a value that cannot be.
+    pub fn store(&self) -> Result<StoreSettings, SettingsError> {
+        let path = self.directory.join(FILE);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(SettingsError::Read { path, source }),
+        };
+        let typed: Typed = match toml::from_str(&text) {
+            Ok(typed) => typed,
+            Err(source) => return Err(SettingsError::Parse { path, source }),
+        };
+        let Some(etcd) = typed.store.etcd else {
+            return Ok(StoreSettings::Sqlite);
+        };
+        let problems = problems(&etcd);
+        if problems.is_empty() {
+            Ok(StoreSettings::Etcd(etcd))
+        } else {
+            Err(SettingsError::Wrong { path, problems })
+        }
+    }
+}
+
+/// Everything that is wrong with it.
+fn problems(etcd: &EtcdSettings) -> Vec<String> {
+    let EtcdSettings { endpoints, ca, certificate, key, prefix } = etcd;
+    let mut problems = Vec::new();
+    if endpoints.is_empty() {
+        problems.push("store.etcd.endpoints is empty, and must have every member of etcd".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    for endpoint in endpoints {
+        if !is_endpoint(endpoint) {
+            problems.push(format!(
+                "store.etcd.endpoints has {endpoint:?}, and must be like \"https://10.0.0.1:2379\""
+            ));
+        } else if !seen.insert(endpoint) {
+            problems.push(format!("store.etcd.endpoints has {endpoint:?} twice"));
+        }
+    }
+    for (name, path) in [("ca", ca), ("certificate", certificate), ("key", key)] {
+        if !path.is_absolute() {
+            problems.push(format!("store.etcd.{name} is {path:?}, and must be an absolute path"));
+        }
+    }
+    if !is_prefix(prefix) {
+        problems.push(format!(
+            "store.etcd.prefix is {prefix:?}, and must be like \"/lockstep-production\": \
+             a slash, then letters, digits, dots, dashes and slashes, and no slash at the end"
+        ));
+    }
+    problems
+}
+
+/// Only over TLS: the record decides what runs on every host.
+fn is_endpoint(endpoint: &str) -> bool {
+    let Some((host, port)) = endpoint.strip_prefix("https://").and_then(|rest| rest.rsplit_once(':')) else {
+        return false;
+    };
+    let is_host = !host.is_empty() && !host.contains(|c: char| c == '/' || c == '@' || c.is_whitespace());
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+fn is_prefix(prefix: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
+    };
+    prefix.is_empty() || prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_part))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn written(text: &str) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), text).unwrap();
+        directory
+    }
+
+    fn read(text: &str) -> Result<StoreSettings, SettingsError> {
+        at(written(text).path()).store()
+    }
+
+    fn at(directory: &Path) -> Settings {
+        Settings {
+            directory: directory.to_owned(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            log: "info".to_owned(),
+        }
+    }
+
+    const GOOD: &str = r#"[store]
+etcd = { endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379"], ca = "/ca.pem", certificate = "/c.pem", key = "/k.pem", prefix = "/a/b-1" }"#;
+
+    #[test]
+    fn without_a_word_about_it_the_record_is_in_sqlite() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(at(directory.path()).store().unwrap(), StoreSettings::Sqlite);
+        assert_eq!(read("[store]").unwrap(), StoreSettings::Sqlite);
+    }
+
+    #[test]
+    fn etcd_is_where_the_file_says() {
+        let StoreSettings::Etcd(etcd) = read(GOOD).unwrap() else {
+            panic!("it is not etcd");
+        };
+        assert_eq!(etcd.endpoints.len(), 2);
+        assert_eq!(etcd.prefix, "/a/b-1");
+        let StoreSettings::Etcd(etcd) = read(&GOOD.replace(", prefix = \"/a/b-1\"", "")).unwrap() else {
+            panic!("it is not etcd");
+        };
+        assert_eq!(etcd.prefix, "");
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let wrong = GOOD
+            .replace("https://10.0.0.1:2379", "http://10.0.0.1:2379")
+            .replace("/ca.pem", "ca.pem")
+            .replace("/a/b-1", "/a/");
+        let said = read(&wrong).unwrap_err().to_string();
+        for word in
+            ["\"http://10.0.0.1:2379\"", "store.etcd.ca is \"ca.pem\"", "store.etcd.prefix is \"/a/\""]
+        {
+            assert!(said.contains(word), "{word} is not in: {said}");
+        }
+        for (from, to, word) in [
+            ("https://[::1]:2379", "https://10.0.0.1:2379", "twice"),
+            ("https://[::1]:2379", "https://u:p@h/x:1", "must be like"),
+            ("https://[::1]:2379", "https://h:0", "must be like"),
+            (":2379", "", "must be like"),
+            ("/a/b-1", "a", "store.etcd.prefix"),
+            ("/a/b-1", "/a//b", "store.etcd.prefix"),
+        ] {
+            let said = read(&GOOD.replace(from, to)).unwrap_err().to_string();
+            assert!(said.contains(word), "{from} -> {to}: {said}");
+        }
+        let empty = GOOD.replace(r#""https://10.0.0.1:2379", "https://[::1]:2379""#, "");
+        assert!(read(&empty).unwrap_err().to_string().contains("is empty"));
+    }
+
+    #[test]
+    fn a_word_that_is_not_known_is_refused() {
+        for text in ["[stor]", "[store]\nredis = 1", &GOOD.replace("prefix", "prefx")] {
+            assert!(matches!(read(text), Err(SettingsError::Parse { .. })), "{text}");
+        }
+    }
 }

@@ -8,11 +8,14 @@
 //! Keys that belong to an environment are [`keys::Owned`]: nothing here writes them but [`guarded`],
 //! which wants the lock's proof or one of the few transactions that are guarded by their own key.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_core::stored::{self, Kept, Unreadable};
 use lockstep_core::time::Millis;
 
+pub mod etcd;
 pub mod guarded;
 pub mod handover;
 pub mod keys;
@@ -30,7 +33,10 @@ pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 /// The most guards and writes in one transaction: etcd refuses 129.
 pub const OPERATIONS_MAX: usize = 100;
 
-/// Rises by one with every transaction that writes.
+/// The most bytes in the values of one transaction: etcd refuses a request of 1.5 MiB, keys and all.
+pub const TRANSACTION_BYTES_MAX: usize = 1024 * 1024;
+
+/// Rises with every transaction that writes.
 pub type Revision = u64;
 
 /// A lease: keys bound to it go when it ends.
@@ -170,6 +176,10 @@ pub enum StoreError {
     ValueTooLarge { key: Key, bytes: usize },
     #[error("the transaction has {operations} operations; the most is {OPERATIONS_MAX}")]
     TooManyOperations { operations: usize },
+    #[error("the transaction has {bytes} bytes; the most is {TRANSACTION_BYTES_MAX}")]
+    TransactionTooLarge { bytes: usize },
+    #[error("bug: {key} would be written twice in one transaction")]
+    WrittenTwice { key: Key },
     #[error("the lease {0:?} has ended")]
     NoSuchLease(LeaseId),
     #[error("{key} in the store cannot be read")]
@@ -212,12 +222,20 @@ pub(in crate::store) fn within_limits(guards: &[Guard], writes: &[Write]) -> Res
     if operations > OPERATIONS_MAX {
         return Err(StoreError::TooManyOperations { operations });
     }
-    for write in writes {
-        if let Change::Put { value, .. } = &write.change
-            && value.len() > VALUE_BYTES_MAX
-        {
-            return Err(StoreError::ValueTooLarge { key: write.key.clone(), bytes: value.len() });
+    let (mut written, mut total) = (BTreeSet::new(), 0);
+    for Write { key, change } in writes {
+        if !written.insert(key) {
+            return Err(StoreError::WrittenTwice { key: key.clone() });
         }
+        if let Change::Put { value, .. } = change {
+            if value.len() > VALUE_BYTES_MAX {
+                return Err(StoreError::ValueTooLarge { key: key.clone(), bytes: value.len() });
+            }
+            total += value.len();
+        }
+    }
+    if total > TRANSACTION_BYTES_MAX {
+        return Err(StoreError::TransactionTooLarge { bytes: total });
     }
     Ok(())
 }

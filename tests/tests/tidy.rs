@@ -26,6 +26,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("core/src", "std::", &[]),
     ("coordinator/src", "sqlx", &["coordinator/src/store/sqlite.rs"]),
+    ("coordinator/src", "etcd_client", &["coordinator/src/store/etcd"]),
     ("coordinator/src", "bollard", &[]),
     (
         "coordinator/src",

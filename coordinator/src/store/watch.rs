@@ -49,6 +49,14 @@ impl Watchers {
         });
     }
 
+    /// For when nobody knows what may have changed.
+    pub(in crate::store) fn wake_all(&self) {
+        self.lock().retain(|(_, sender)| {
+            sender.send_replace(());
+            !sender.is_closed()
+        });
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(Prefix, watch::Sender<()>)>> {
         // The list is whole at every moment, also when a thread died with the lock.
         self.watchers.lock().unwrap_or_else(PoisonError::into_inner)

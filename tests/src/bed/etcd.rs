@@ -111,7 +111,8 @@ impl Etcd {
     /// When it lives, or cannot be started.
     pub fn launch(&mut self, at: usize) -> Result<()> {
         ensure!(self.members[at].process.is_none(), "this member lives");
-        let process = Process::start(&mut self.command(at), &self.directory.join(format!("m{}.log", at + 1)))?;
+        let process =
+            Process::start(&mut self.command(at), &self.directory.join(format!("m{}.log", at + 1)))?;
         self.members[at].process = Some(process);
         Ok(())
     }

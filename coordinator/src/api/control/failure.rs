@@ -76,10 +76,10 @@ pub(super) fn of_store(failure: &StoreError) -> Status {
             warn!(error = failure as &dyn Error, "a call cannot be answered");
             Status::unavailable(failure.to_string())
         }
-        StoreError::ValueTooLarge { .. } | StoreError::TooManyOperations { .. } => {
-            Status::resource_exhausted(failure.to_string())
-        }
-        StoreError::NoSuchLease(_) | StoreError::Unreadable { .. } => {
+        StoreError::ValueTooLarge { .. }
+        | StoreError::TooManyOperations { .. }
+        | StoreError::TransactionTooLarge { .. } => Status::resource_exhausted(failure.to_string()),
+        StoreError::NoSuchLease(_) | StoreError::Unreadable { .. } | StoreError::WrittenTwice { .. } => {
             error!(error = failure as &dyn Error, "a call cannot be answered");
             Status::internal(failure.to_string())
         }

@@ -1,59 +1,30 @@
 //! One suite for every adapter of the store: what holds for one holds for all.
 
-use std::future::Future;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_coordinator::clock::Clock;
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWrite};
 use lockstep_coordinator::store::memory::{Fault, MemoryStore};
 use lockstep_coordinator::store::sqlite::{OpenError, SqliteStore};
 use lockstep_coordinator::store::{
-    Committed, Free, Guard, LeaseStanding, OPERATIONS_MAX, Store, StoreError, VALUE_BYTES_MAX, Write, keys,
+    Committed, Free, Guard, LeaseStanding, OPERATIONS_MAX, Store, StoreError, Stored, TRANSACTION_BYTES_MAX,
+    VALUE_BYTES_MAX, Write, keys,
 };
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::record::Open;
+use lockstep_core::time::Millis;
+
+mod store_conformance {
+    pub(crate) mod bench;
+}
+
+use store_conformance::bench::{Bench, HandClock, on_every_adapter, open_sqlite as open};
+
+/// Long enough for a case, and not too long to wait for its end where time is real.
+const LEASE: Millis = Millis(4_000);
 
 /// How long a wake-up may take before it counts as lost.
 const WAKE_LIMIT: Duration = Duration::from_secs(10);
-
-#[derive(Default)]
-struct HandClock(AtomicU64);
-
-impl Clock for HandClock {
-    fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-}
-
-impl HandClock {
-    fn advance(&self, by: Millis) {
-        self.0.fetch_add(by.0, Ordering::SeqCst);
-    }
-}
-
-struct Bench {
-    store: Arc<dyn Store>,
-    clock: Arc<HandClock>,
-}
-
-/// Runs one case on every adapter.
-async fn on_every_adapter<F: Future<Output = ()>>(case: impl Fn(Bench) -> F) {
-    let clock = Arc::new(HandClock::default());
-    let store = Arc::new(MemoryStore::new(clock.clone()));
-    case(Bench { store, clock }).await;
-
-    let directory = tempfile::tempdir().expect("a directory");
-    let clock = Arc::new(HandClock::default());
-    let store = Arc::new(open(directory.path(), clock.clone()).await);
-    case(Bench { store, clock }).await;
-}
-
-async fn open(directory: &Path, clock: Arc<HandClock>) -> SqliteStore {
-    SqliteStore::open(directory, clock).await.expect("the store opens")
-}
 
 fn key(name: &str) -> Free {
     keys::revoked_serial(name)
@@ -149,6 +120,29 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn a_key_is_written_once_in_a_transaction() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        let twice = vec![Write::put_bytes(key("a"), "1"), Write::delete(key("a"))];
+        let refused = store.commit(vec![], twice).await.expect_err("which of the two is meant");
+        assert!(matches!(refused, StoreError::WrittenTwice { .. }), "{refused}");
+        assert_eq!(value(&*store, "a").await, None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_transaction_without_writes_says_whether_its_guards_hold() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        let revision = put(&*store, "a", "1").await;
+        let said = store.commit(vec![Guard::Created(key("a").into(), revision)], vec![]).await;
+        assert_eq!(said.expect("answered"), Committed::Yes { revision }, "nothing was written since");
+        let said = store.commit(vec![Guard::absent(key("a"))], vec![]).await;
+        assert_eq!(said.expect("answered"), Committed::No);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_many_that_want_the_same_key_one_gets_it() {
     on_every_adapter(|Bench { store, .. }| async move {
         let mut racers = tokio::task::JoinSet::new();
@@ -179,6 +173,49 @@ async fn a_list_is_ordered_and_has_nothing_of_the_neighbours() {
         let last = store.last(&keys::revoked(), 2).await.expect("listed");
         let names: Vec<&str> = last.iter().map(|stored| stored.key.last()).collect();
         assert_eq!(names, ["c", "b"], "the last come first");
+        assert!(store.last(&keys::revoked(), 0).await.expect("listed").is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_long_list_has_everything_once() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        let names: Vec<String> = (0..400).map(|number| format!("{number:04}")).collect();
+        for some in names.chunks(OPERATIONS_MAX) {
+            let writes = some.iter().map(|name| Write::put_bytes(key(name), name.clone())).collect();
+            yes(store.commit(vec![], writes).await.expect("written"));
+        }
+        let read = |listed: Vec<Stored>| {
+            listed.iter().map(|stored| stored.key.last().to_owned()).collect::<Vec<String>>()
+        };
+        assert_eq!(read(store.list(&keys::revoked()).await.expect("listed")), names);
+        let last: Vec<String> = names.iter().rev().take(300).cloned().collect();
+        assert_eq!(read(store.last(&keys::revoked(), 300).await.expect("listed")), last);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        let open = |kind: &str, version: u32, content: &str| {
+            format!(r#"{{"kind":"{kind}","version":{version},"content":{content}}}"#)
+        };
+        for (value, why) in [
+            ("damaged".to_owned(), "this is not a document of Lockstep"),
+            (open("open", 1, "{"), "this is not a document of Lockstep"),
+            (open("open", 1, "{}"), "this open cannot be read"),
+            (open("summary", 1, "{}"), "this is a summary, not a open"),
+            (open("open", 2, "{}"), "this open is of version 2; this program reads up to 1"),
+        ] {
+            put(&*store, "a", &value).await;
+            let there = store.get(key("a").key()).await.expect("it is got").expect("it is there");
+            let refused = there.read::<Open>().expect_err("it was read");
+            assert_eq!(refused.to_string(), "/lockstep/v1/revoked/a in the store cannot be read", "{value}");
+            let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+            assert!(said.starts_with(why), "{value}: {said}");
+        }
     })
     .await;
 }
@@ -206,16 +243,18 @@ async fn a_watch_wakes_for_its_prefix_also_for_what_came_before_the_wait() {
 
 #[tokio::test]
 async fn what_is_bound_to_a_lease_goes_with_it() {
-    on_every_adapter(|Bench { store, clock }| async move {
-        let lease = store.grant(Millis(10_000)).await.expect("granted");
+    on_every_adapter(|Bench { store, time }| async move {
+        let lease = store.grant(LEASE).await.expect("granted");
         let write = Write::put_leased(key("leased"), "1", lease);
         store.commit(vec![], vec![write]).await.expect("written");
-        clock.advance(Millis(9_000));
-        assert_eq!(store.keep(lease).await.expect("kept"), LeaseStanding::Alive);
-        clock.advance(Millis(9_999));
-        assert_eq!(value(&*store, "leased").await.as_deref(), Some("1"));
-        clock.advance(Millis(1));
-        assert_eq!(value(&*store, "leased").await, None, "it outlived its lease");
+        for _ in 0..2 {
+            time.almost_a_lease().await;
+            assert_eq!(store.keep(lease).await.expect("kept"), LeaseStanding::Alive);
+        }
+        time.almost_a_lease().await;
+        assert_eq!(value(&*store, "leased").await.as_deref(), Some("1"), "keeping it changed nothing");
+        time.rest_of_a_lease().await;
+        time.until("it went with its lease", async || value(&*store, "leased").await.is_none()).await;
         assert!(store.list(&keys::revoked()).await.expect("listed").is_empty());
         let absent =
             store.commit(vec![Guard::absent(key("leased"))], vec![Write::put_bytes(key("x"), "1")]).await;
@@ -230,7 +269,7 @@ async fn what_is_bound_to_a_lease_goes_with_it() {
 #[tokio::test]
 async fn a_revoked_lease_takes_its_keys_and_wakes_who_watches() {
     on_every_adapter(|Bench { store, .. }| async move {
-        let lease = store.grant(Millis(10_000)).await.expect("granted");
+        let lease = store.grant(LEASE).await.expect("granted");
         let write = Write::put_leased(key("leased"), "1", lease);
         store.commit(vec![], vec![write]).await.expect("written");
         let mut wakeups = store.watch(&keys::revoked());
@@ -257,6 +296,19 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let refused =
             store.commit(vec![Guard::absent(key("z"))], many(OPERATIONS_MAX)).await.expect_err("too many");
         assert_eq!(refused.to_string(), "the transaction has 101 operations; the most is 100");
+
+        let large = |count: usize| {
+            let values =
+                (0..count).map(|at| Write::put_bytes(key(&format!("{at}")), vec![0; VALUE_BYTES_MAX]));
+            values.collect::<Vec<_>>()
+        };
+        let fits = TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX;
+        yes(store.commit(vec![], large(fits)).await.expect("it fits"));
+        let mut more = large(fits);
+        more.push(Write::put_bytes(key("more"), "1"));
+        let refused = store.commit(vec![], more).await.expect_err("all of it is too large");
+        assert_eq!(refused.to_string(), "the transaction has 1048577 bytes; the most is 1048576");
+        assert_eq!(value(&*store, "more").await, None);
     })
     .await;
 }
@@ -270,7 +322,7 @@ async fn acquisition(store: &dyn Store, nonce: &str) -> Acquisition {
         environment: environment(),
         coordinator: "c1".to_owned(),
         nonce: nonce.to_owned(),
-        lease: store.grant(Millis(10_000)).await.expect("granted"),
+        lease: store.grant(LEASE).await.expect("granted"),
     }
 }
 
@@ -288,12 +340,14 @@ fn journal_write(text: &str) -> Vec<OwnedWrite> {
 
 #[tokio::test]
 async fn a_deposed_holder_writes_nothing() {
-    on_every_adapter(|Bench { store, clock }| async move {
+    on_every_adapter(|Bench { store, time }| async move {
         let first = held(&*store, "first").await;
         assert_eq!(first.epoch(), 1);
         let second = acquisition(&*store, "second").await;
         assert!(matches!(second.attempt(&*store).await, Ok(Acquired::ByAnother(_))));
-        clock.advance(Millis(10_000));
+        time.almost_a_lease().await;
+        time.rest_of_a_lease().await;
+        time.until("the lock is free", async || !first.is_valid(&*store).await.expect("looked")).await;
         let second = held(&*store, "second").await;
         assert_eq!(second.epoch(), 2);
         let stale = first.commit(&*store, vec![], journal_write("stale")).await;
@@ -330,7 +384,7 @@ async fn sqlite_keeps_what_it_answered_and_drops_what_the_dead_had_leased() {
     let clock = Arc::new(HandClock::default());
     let store = open(directory.path(), clock.clone()).await;
     let revision = put(&store, "a", "1").await;
-    let lease = store.grant(Millis(10_000)).await.expect("granted");
+    let lease = store.grant(LEASE).await.expect("granted");
     let write = Write::put_leased(key("leased"), "1", lease);
     let last = yes(store.commit(vec![], vec![write]).await.expect("written"));
     drop(store);

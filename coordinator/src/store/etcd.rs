@@ -1,0 +1,246 @@
+//! The store in etcd, for several coordinators.
+//!
+//! What must stay true: what decides is the result of a transaction, never a read, a watch or a lease that
+//! could be renewed (each can be stale in some version of etcd); etcd's own lock call is not used, because it
+//! can give one lock to two; a transaction whose answer does not come is unknown and is not sent again from
+//! here; a key is never read at a past revision within a transaction.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use etcd_client::{GetOptions, GetResponse, SortOrder, SortTarget};
+use lockstep_core::time::Millis;
+use tokio::sync::oneshot;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::Code;
+use tracing::warn;
+
+use super::watch::Watchers;
+use super::{
+    Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write,
+    within_limits,
+};
+use crate::settings::EtcdSettings;
+
+mod failure;
+mod members;
+mod opening;
+mod transaction;
+mod version;
+mod watching;
+
+pub use opening::OpenError;
+
+use failure::Unanswered;
+use members::{Members, Repeat};
+use transaction::{Place, etcd_lease, lease_of, own_lease, revision};
+use watching::{MESSAGE_BYTES_MAX, Watching};
+
+/// How long a member may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// A lease lives on only if it is renewed in time, so that a member that is slow is left sooner.
+const KEEP_LIMIT: Duration = Duration::from_secs(1);
+
+/// How many values come at once: with the largest of values a page fits into a message.
+const PAGE: usize = 128;
+
+/// How often a list begins anew because its moment was compacted away.
+const LIST_TRIES: usize = 3;
+
+pub struct EtcdStore {
+    members: Arc<Members>,
+    place: Place,
+    watchers: Arc<Watchers>,
+    /// Ends with the store.
+    _watching: AbortOnDropHandle<()>,
+}
+
+impl EtcdStore {
+    /// Opens the store, if a member of etcd answers.
+    ///
+    /// # Errors
+    /// When none does, or when one of them is not what the settings say.
+    pub async fn open(settings: &EtcdSettings) -> Result<Self, OpenError> {
+        let members = Arc::new(opening::members(settings).await?);
+        let place = Place::new(&settings.prefix);
+        let watchers = Arc::new(Watchers::default());
+        let (begun, has_begun) = oneshot::channel();
+        let watching =
+            Watching { members: Arc::clone(&members), place: place.clone(), watchers: Arc::clone(&watchers) };
+        let watching = AbortOnDropHandle::new(tokio::spawn(watching.run(begun)));
+        // Else what is written in the first moments would wake nobody.
+        if tokio::time::timeout(ANSWER_LIMIT, has_begun).await.is_err() {
+            warn!("etcd does not let us watch yet: what changes is found by looking");
+        }
+        Ok(Self { members, place, watchers, _watching: watching })
+    }
+
+    async fn range(&self, key: &str, options: GetOptions) -> Result<GetResponse, Unanswered> {
+        self.members
+            .call(Repeat::Always, ANSWER_LIMIT, |client| {
+                let (key, options) = (key.to_owned(), options.clone());
+                let mut client = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+                async move { client.get(key, Some(options)).await }
+            })
+            .await
+    }
+
+    /// Everything below `prefix` at one moment, page by page.
+    async fn pages(&self, prefix: &Prefix) -> Result<Vec<Stored>, Unanswered> {
+        let (mut from, end) = bounds(&self.place.prefix(prefix));
+        let mut found = Vec::new();
+        let mut moment = 0;
+        loop {
+            let options =
+                GetOptions::new().with_range(end.clone()).with_limit(count(PAGE)).with_revision(moment);
+            let mut page = self.range(&from, options).await?;
+            if moment == 0 {
+                moment = page.header().map_or(0, |header| header.revision());
+            }
+            let more = page.more();
+            found.extend(page.take_kvs().into_iter().map(|kv| self.place.stored(kv)));
+            match found.last() {
+                // The next key in order is the last one with a zero after it.
+                Some(last) if more => from = format!("{}\0", self.place.key(&last.key)),
+                Some(_) | None => return Ok(found),
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
+        let mut found =
+            self.range(&self.place.key(key), GetOptions::new()).await.map_err(Unanswered::of_repeatable)?;
+        Ok(found.take_kvs().pop().map(|kv| self.place.stored(kv)))
+    }
+
+    async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.pages(prefix).await {
+                Err(Unanswered::Refused(status)) if is_compacted(&status) && tries < LIST_TRIES => {}
+                pages => return pages.map_err(Unanswered::of_repeatable),
+            }
+        }
+    }
+
+    async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
+        if most > PAGE {
+            let mut found = self.list(prefix).await?;
+            found.reverse();
+            found.truncate(most);
+            return Ok(found);
+        }
+        if most == 0 {
+            // To etcd it means no limit.
+            return Ok(Vec::new());
+        }
+        let (from, end) = bounds(&self.place.prefix(prefix));
+        let options = GetOptions::new()
+            .with_range(end)
+            .with_sort(SortTarget::Key, SortOrder::Descend)
+            .with_limit(count(most));
+        let mut found = self.range(&from, options).await.map_err(Unanswered::of_repeatable)?;
+        Ok(found.take_kvs().into_iter().map(|kv| self.place.stored(kv)).collect())
+    }
+
+    async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
+        within_limits(&guards, &writes)?;
+        let transaction = self.place.transaction(&guards, &writes);
+        let answered = self
+            .members
+            .call(Repeat::IfUnsent, ANSWER_LIMIT, |client| {
+                let transaction = transaction.clone();
+                async move { client.kv_client().txn(transaction).await }
+            })
+            .await;
+        match answered {
+            Ok(answer) if answer.succeeded() => {
+                let at = answer.header().map_or(0, |header| header.revision());
+                Ok(Committed::Yes { revision: revision(at) })
+            }
+            Ok(_) => Ok(Committed::No),
+            Err(Unanswered::Refused(status)) if status.code() == Code::NotFound => match lease_of(&writes) {
+                Some(lease) => Err(StoreError::NoSuchLease(lease)),
+                None => Err(Unanswered::Refused(status).of_transaction()),
+            },
+            Err(unanswered) => Err(unanswered.of_transaction()),
+        }
+    }
+
+    fn watch(&self, prefix: &Prefix) -> Wakeups {
+        self.watchers.watch(prefix)
+    }
+
+    async fn grant(&self, lives: Millis) -> Result<LeaseId, StoreError> {
+        let seconds = i64::try_from(lives.0.div_ceil(1000)).unwrap_or(i64::MAX);
+        // One whose answer is lost ends by itself.
+        let granted = self
+            .members
+            .call(Repeat::Always, ANSWER_LIMIT, |client| async move {
+                client.lease_client().grant(seconds, None).await
+            })
+            .await
+            .map_err(Unanswered::of_repeatable)?;
+        Ok(own_lease(granted.id()))
+    }
+
+    /// One sign of life on a stream of its own: a stream that is kept for later ones hangs without a word
+    /// when its member is frozen.
+    async fn keep(&self, lease: LeaseId) -> Result<LeaseStanding, StoreError> {
+        let id = etcd_lease(lease);
+        let standing = self
+            .members
+            .call(Repeat::Always, KEEP_LIMIT, |client| async move {
+                let mut leases = client.lease_client();
+                match leases.keep_alive(id).await {
+                    Ok(_) => Ok(LeaseStanding::Alive),
+                    // The crate says this for other reasons too.
+                    Err(etcd_client::Error::LeaseKeepAliveError(_)) => {
+                        let left = leases.time_to_live(id, None).await?;
+                        Ok(if left.ttl() > 0 { LeaseStanding::Alive } else { LeaseStanding::Gone })
+                    }
+                    Err(error) => Err(error),
+                }
+            })
+            .await;
+        standing.map_err(Unanswered::of_repeatable)
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        let id = etcd_lease(lease);
+        let revoked = self
+            .members
+            .call(
+                Repeat::Always,
+                ANSWER_LIMIT,
+                |client| async move { client.lease_client().revoke(id).await },
+            )
+            .await;
+        match revoked {
+            Ok(_) => Ok(()),
+            // It has ended already.
+            Err(Unanswered::Refused(status)) if status.code() == Code::NotFound => Ok(()),
+            Err(unanswered) => Err(unanswered.of_repeatable()),
+        }
+    }
+}
+
+fn is_compacted(status: &tonic::Status) -> bool {
+    status.code() == Code::OutOfRange
+}
+
+/// The first key below a prefix, and the first after all of them: it ends with a slash, and a zero is the
+/// character after that.
+fn bounds(prefix: &str) -> (String, String) {
+    (prefix.to_owned(), format!("{}0", prefix.trim_end_matches('/')))
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

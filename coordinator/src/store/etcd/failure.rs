@@ -1,0 +1,191 @@
+//! What an error of etcd or of the way to it says about the call: that nothing was sent, that etcd refused
+//! it, or nothing at all. Only the first two mean that nothing has happened.
+
+use std::error::Error;
+use std::fmt;
+
+use tonic::{Code, ConnectError, Status};
+
+use crate::store::{Source, StoreError};
+
+/// Why a call to one member has no result.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The member did not get it.
+    NotSent(Trouble),
+    /// The member answered that it does not do this, and has done nothing.
+    Refused(Status),
+    /// The member may have done it.
+    Lost(Trouble),
+}
+
+/// What was wrong, with whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    pub(super) endpoint: String,
+    pub(super) why: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.endpoint, self.why)
+    }
+}
+
+/// The troubles with each member that was tried, newest last.
+#[derive(Debug, Default)]
+pub(super) struct Troubles(Vec<Trouble>);
+
+impl Troubles {
+    pub(super) fn add(&mut self, trouble: Trouble) {
+        if !self.0.contains(&trouble) {
+            self.0.push(trouble);
+        }
+    }
+
+    pub(super) fn add_all(&mut self, others: Self) {
+        others.0.into_iter().for_each(|trouble| self.add(trouble));
+    }
+}
+
+impl fmt::Display for Troubles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&all.join("; "))
+    }
+}
+
+impl Error for Troubles {}
+
+/// Why a call to whichever member answers has no result.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// No member got it.
+    NotSent(Troubles),
+    Refused(Status),
+    /// A member may have done it.
+    Lost(Troubles),
+}
+
+impl Unanswered {
+    /// For a call that changes nothing, or the same thing however often it is sent.
+    pub(super) fn of_repeatable(self) -> StoreError {
+        StoreError::Unavailable(self.into_source())
+    }
+
+    /// For a transaction.
+    pub(super) fn of_transaction(self) -> StoreError {
+        match self {
+            Self::NotSent(_) | Self::Refused(_) => StoreError::Unavailable(self.into_source()),
+            Self::Lost(_) => StoreError::Unknown(self.into_source()),
+        }
+    }
+
+    fn into_source(self) -> Source {
+        match self {
+            Self::NotSent(troubles) | Self::Lost(troubles) => Box::new(troubles),
+            Self::Refused(status) => status.message().to_owned().into(),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn of(endpoint: &str, error: etcd_client::Error) -> Self {
+        let trouble = Trouble { endpoint: endpoint.to_owned(), why: chain(&error) };
+        let etcd_client::Error::GRpcStatus(status) = error else {
+            return Self::Lost(trouble);
+        };
+        if never_sent(&status) {
+            Self::NotSent(trouble)
+        } else if is_an_answer(&status) {
+            Self::Refused(status)
+        } else {
+            Self::Lost(trouble)
+        }
+    }
+}
+
+/// Whether the connection that the call was for could not be made.
+fn never_sent(status: &Status) -> bool {
+    let first: &(dyn Error + 'static) = status;
+    std::iter::successors(Some(first), |error| (*error).source()).any(|cause| cause.is::<ConnectError>())
+}
+
+/// Whether a status is etcd's own word on the call. The other codes may be about the way to it, or come while
+/// the call is on its way through the cluster.
+fn is_an_answer(status: &Status) -> bool {
+    // One that was made on this side has the cause with it: a connection that ends can look like a refusal.
+    if status.source().is_some() {
+        return false;
+    }
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+/// What was wrong with a handshake: nothing, or one of two things that do not mend themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Handshake {
+    Unsuspicious,
+    /// The other end is not of the authority that is trusted.
+    OtherAuthority,
+    /// The other end does not want our certificate.
+    WeAreRefused(String),
+}
+
+pub(super) fn handshake(error: &etcd_client::Error) -> Handshake {
+    use rustls::CertificateError::{BadSignature, UnknownIssuer};
+    let tls = causes(error).find_map(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        let inside = io.and_then(|io| io.get_ref()).and_then(|inside| inside.downcast_ref::<rustls::Error>());
+        cause.downcast_ref::<rustls::Error>().or(inside)
+    });
+    match tls {
+        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => Handshake::OtherAuthority,
+        Some(rustls::Error::AlertReceived(alert)) => Handshake::WeAreRefused(format!("{alert:?}")),
+        Some(_) | None => Handshake::Unsuspicious,
+    }
+}
+
+/// The error and what is under it; the crate's own type does not say.
+fn causes(error: &etcd_client::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let first: &(dyn Error + 'static) = if let etcd_client::Error::GRpcStatus(status) = error {
+        status
+    } else if let etcd_client::Error::TransportError(transport) = error {
+        transport
+    } else {
+        error
+    };
+    std::iter::successors(Some(first), |error| (*error).source())
+}
+
+/// All that an error says, each thing once.
+fn chain(error: &etcd_client::Error) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes(error) {
+        // A status in words repeats what is under it; its message does not.
+        let text = cause
+            .downcast_ref::<Status>()
+            .map_or_else(|| cause.to_string(), |status| status.message().to_owned());
+        if !text.is_empty() && !said.iter().any(|before| before.contains(&text)) {
+            said.push(text);
+        }
+    }
+    said.join(": ")
+}
