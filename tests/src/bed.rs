@@ -13,5 +13,6 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod proxy;
 pub mod stage;
 pub mod wait;

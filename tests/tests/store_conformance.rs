@@ -16,6 +16,7 @@ use lockstep_core::time::Millis;
 
 mod store_conformance {
     pub(crate) mod bench;
+    mod etcd_faults;
 }
 
 use store_conformance::bench::{Bench, HandClock, on_every_adapter, open_sqlite as open};

@@ -35,7 +35,7 @@ pub use opening::OpenError;
 use failure::Unanswered;
 use members::{Members, Repeat};
 use transaction::{Place, etcd_lease, lease_of, own_lease, revision};
-use watching::{MESSAGE_BYTES_MAX, Watching};
+use watching::Watching;
 
 /// How long a member may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
@@ -43,11 +43,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// A lease lives on only if it is renewed in time, so that a member that is slow is left sooner.
 const KEEP_LIMIT: Duration = Duration::from_secs(1);
 
-/// How many values come at once: with the largest of values a page fits into a message.
+/// How many values come at once: a list holds nobody up for long.
 const PAGE: usize = 128;
-
-/// How often a list begins anew because its moment was compacted away.
-const LIST_TRIES: usize = 3;
 
 pub struct EtcdStore {
     members: Arc<Members>,
@@ -81,7 +78,8 @@ impl EtcdStore {
         self.members
             .call(Repeat::Always, ANSWER_LIMIT, |client| {
                 let (key, options) = (key.to_owned(), options.clone());
-                let mut client = client.kv_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
+                // What we wrote is ours to read, however much it is.
+                let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
                 async move { client.get(key, Some(options)).await }
             })
             .await
@@ -108,6 +106,13 @@ impl EtcdStore {
             }
         }
     }
+
+    /// As [`Self::pages`], in one piece, which no compaction can come into.
+    async fn at_once(&self, prefix: &Prefix) -> Result<Vec<Stored>, Unanswered> {
+        let (from, end) = bounds(&self.place.prefix(prefix));
+        let mut all = self.range(&from, GetOptions::new().with_range(end)).await?;
+        Ok(all.take_kvs().into_iter().map(|kv| self.place.stored(kv)).collect())
+    }
 }
 
 #[async_trait]
@@ -119,14 +124,11 @@ impl Store for EtcdStore {
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match self.pages(prefix).await {
-                Err(Unanswered::Refused(status)) if is_compacted(&status) && tries < LIST_TRIES => {}
-                pages => return pages.map_err(Unanswered::of_repeatable),
-            }
-        }
+        let listed = match self.pages(prefix).await {
+            Err(Unanswered::Refused(status)) if is_compacted(&status) => self.at_once(prefix).await,
+            pages => pages,
+        };
+        listed.map_err(Unanswered::of_repeatable)
     }
 
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {

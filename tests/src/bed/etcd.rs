@@ -59,6 +59,15 @@ impl Etcd {
             fs::remove_dir_all(directory).with_context(|| format!("cannot empty {}", directory.display()))?;
         }
         let certificates = Certificates::make(&directory.join("certificates"), "etcd")?;
+        Self::start_with(directory, members, &certificates)
+    }
+
+    /// As [`Etcd::start`], in a directory that is empty or not there, with certificates of somebody's.
+    ///
+    /// # Errors
+    /// When a member does not start.
+    pub fn start_with(directory: &Path, members: Members, certificates: &Certificates) -> Result<Self> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let count = match members {
             Members::One => 1,
             Members::Three => 3,
@@ -68,7 +77,8 @@ impl Etcd {
             let (client_port, peer_port) = (free_port(LOOPBACK)?, free_port(LOOPBACK)?);
             found.push(Member { name: format!("m{number}"), client_port, peer_port, process: None });
         }
-        let mut etcd = Self { directory: directory.to_owned(), certificates, members: found };
+        let mut etcd =
+            Self { directory: directory.to_owned(), certificates: certificates.clone(), members: found };
         for at in 0..count {
             etcd.launch(at)?;
         }

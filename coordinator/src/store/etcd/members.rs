@@ -21,9 +21,12 @@ use super::version::{Judgement, judge};
 /// How long a member may take to be connected to and to say how it is.
 const GREETING_LIMIT: Duration = Duration::from_millis(1500);
 
-/// etcd ends connections on which it is asked for a sign of life more often than every five seconds.
+/// Where etcd serves nothing but gRPC on a port, it ends connections on which it is asked for a sign of life more
+/// often than every five seconds.
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(6);
 const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(2);
+
+const NO_LEADER: &str = "it has no leader: most members are away";
 
 /// Whether a call may be sent again when a member may have done it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,6 +235,7 @@ impl Members {
         let failed = |error: etcd_client::Error| match handshake(&error) {
             Handshake::OtherAuthority => wrong(WhatIsWrong::OtherAuthority),
             Handshake::WeAreRefused(alert) => wrong(WhatIsWrong::WeAreRefused(alert)),
+            Handshake::Unsuspicious if says_no_leader(&error) => down(NO_LEADER.to_owned()),
             Handshake::Unsuspicious => match Failure::of(endpoint, error) {
                 Failure::Refused(status) => down(status.message().to_owned()),
                 Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),
@@ -259,7 +263,7 @@ impl Members {
             }
         }
         if status.leader() == 0 {
-            return Err(down("it has no leader: most members are away".to_owned()));
+            return Err(down(NO_LEADER.to_owned()));
         }
         if status.is_learner() {
             return Err(down("it is learning and serves nobody yet".to_owned()));
@@ -270,4 +274,9 @@ impl Members {
         info!(endpoint, version = status.version(), "etcd is connected");
         Ok(client)
     }
+}
+
+/// How etcd refuses whoever requires a leader.
+fn says_no_leader(error: &etcd_client::Error) -> bool {
+    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message() == "etcdserver: no leader")
 }

@@ -21,7 +21,7 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What comes in one message; etcd packs what happened at the same time together.
-pub(super) const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(super) struct Watching {
     pub(super) members: Arc<Members>,
