@@ -37,6 +37,11 @@ const ROOT_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
 
 const SERIAL_BYTES: usize = 16;
 
+const ROOT_FILE: &str = "root.pem";
+
+/// What stands before the cluster in the root's name.
+const ROOT_NAME: &str = "Lockstep ";
+
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
     #[error("the authority's files cannot be used")]
@@ -45,6 +50,8 @@ pub enum AuthorityError {
     Directory(#[source] std::io::Error),
     #[error("the authority has a key without a certificate, or a certificate without a key")]
     Half,
+    #[error("the authority's certificate names no cluster: it is damaged, or not of Lockstep")]
+    Nameless,
     #[error("the request for a certificate is not one: {0}")]
     Request(rcgen::Error),
     #[error("a certificate cannot be made")]
@@ -92,7 +99,7 @@ impl Authority {
         if !directory.exists() {
             fs::DirBuilder::new().mode(0o700).create(directory).map_err(AuthorityError::Directory)?;
         }
-        let (key_file, root_file) = (directory.join("root.key"), directory.join("root.pem"));
+        let (key_file, root_file) = (directory.join("root.key"), directory.join(ROOT_FILE));
         let (key, root) = match (private::read(&key_file)?, private::read(&root_file)?) {
             (Some(key), Some(root)) => (KeyPair::from_pem(&key)?, root),
             // The key is written first: alone it has signed nothing yet.
@@ -109,6 +116,18 @@ impl Authority {
         let pin = pin_of(&root_der).ok_or(AuthorityError::Half)?;
         let issuer = Issuer::from_ca_cert_pem(&root, key)?;
         Ok(Self { cluster: cluster.clone(), root, root_der, pin, issuer })
+    }
+
+    /// The cluster that the authority in `directory` is of; nothing when there is none.
+    ///
+    /// # Errors
+    /// When its certificate is damaged.
+    pub fn cluster_of(directory: &Path) -> Result<Option<ClusterId>, AuthorityError> {
+        let Some(root) = private::read(&directory.join(ROOT_FILE))? else {
+            return Ok(None);
+        };
+        let root = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|_| AuthorityError::Nameless)?;
+        identity::cluster(&root, ROOT_NAME).ok_or(AuthorityError::Nameless).map(Some)
     }
 
     /// PEM.
@@ -199,7 +218,7 @@ impl Authority {
 fn root_parameters(cluster: &ClusterId, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, format!("Lockstep {cluster}"));
+    parameters.distinguished_name.push(DnType::CommonName, format!("{ROOT_NAME}{cluster}"));
     parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
     parameters.not_after = moment(now + ROOT_LIFE);
     parameters.serial_number = Some(serial()?);

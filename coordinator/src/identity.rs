@@ -31,6 +31,13 @@ pub fn serial(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// The cluster in the name of an authority, after `before`.
+pub fn cluster(certificate: &CertificateDer<'_>, before: &str) -> Option<ClusterId> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let name = certificate.subject().iter_common_name().next()?;
+    name.as_str().ok()?.strip_prefix(before)?.parse().ok()
+}
+
 fn read(uri: &str, cluster: &ClusterId) -> Option<Identity> {
     let path = uri.strip_prefix("spiffe://")?.strip_prefix(cluster.as_str())?;
     let (kind, name) = path.strip_prefix('/')?.split_once('/')?;

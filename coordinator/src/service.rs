@@ -28,8 +28,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::driver::{Drivers, Parts};
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
-use crate::settings::Settings;
+use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
+use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
@@ -52,11 +53,14 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// # Errors
 /// When it cannot begin: another coordinator has the directory, a file is damaged, the address is taken.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
-    let directory = settings.directory;
-    make_private(&directory)?;
+    make_private(&settings.directory)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&directory, Arc::clone(&clock)).await?);
-    let cluster = cluster::identify(&*store).await?;
+    let Some(store) = open_store(&settings, &clock, &stop).await? else {
+        return Ok(());
+    };
+    let directory = settings.directory;
+    let known = Authority::cluster_of(&directory.join("authority"))?;
+    let cluster = cluster::identify(&*store, known.as_ref()).await?;
     let authority = Arc::new(Authority::open(&directory.join("authority"), &cluster, clock.now())?);
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join("secrets.key"))?);
     offer_token(&directory, &*store, &authority, &*clock).await?;
@@ -112,6 +116,23 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     drop(announced);
     info!("coordinator ended");
     Ok(())
+}
+
+/// Nothing, when `stop` says so before the store answers.
+async fn open_store(
+    settings: &Settings,
+    clock: &Arc<dyn Clock>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Arc<dyn Store>>> {
+    Ok(match settings.store()? {
+        StoreSettings::Sqlite => {
+            Some(Arc::new(SqliteStore::open(&settings.directory, Arc::clone(clock)).await?))
+        }
+        StoreSettings::Etcd(etcd) => match EtcdStore::open_when_it_answers(&etcd, stop).await? {
+            Some(store) => Some(Arc::new(store)),
+            None => None,
+        },
+    })
 }
 
 fn make_private(directory: &Path) -> anyhow::Result<()> {

@@ -2,4 +2,5 @@
 
 mod etcd {
     mod bed;
+    mod start;
 }

@@ -101,6 +101,7 @@ impl EnrollApi {
             AuthorityError::File(_)
             | AuthorityError::Directory(_)
             | AuthorityError::Half
+            | AuthorityError::Nameless
             | AuthorityError::Make(_)
             | AuthorityError::Unreadable
             | AuthorityError::Chance => {

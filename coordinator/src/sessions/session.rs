@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use lockstep_core::health::InstanceHealth;
@@ -19,6 +20,9 @@ use super::{Answer, Sessions, Waiting};
 use crate::agents::{AskedStanding, ProgressLine};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
+
+/// How often assignments are looked for though nothing woke anybody: a watch is only a hint.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A session from its hello to its end.
 pub(super) struct Running {
@@ -51,6 +55,7 @@ impl Running {
 
     async fn serve(&self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
         let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut sent = BTreeSet::new();
         let mut spoken_of = BTreeSet::new();
         self.send(Order::Welcome(wire::Welcome {
@@ -67,6 +72,7 @@ impl Running {
                     Err(status) => Event::Ended(Some(status)),
                 },
                 () = wakeups.changed() => Event::StoreChanged,
+                _ = looks.tick() => Event::StoreChanged,
                 () = self.sessions.closing.cancelled() => Event::Closing,
             };
             match event {

@@ -18,12 +18,13 @@ use tracing::warn;
 
 use super::watch::Watchers;
 use super::{
-    Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write,
+    Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write, keys,
     within_limits,
 };
 use crate::settings::EtcdSettings;
 
 mod failure;
+mod handshake;
 mod members;
 mod opening;
 mod transaction;
@@ -62,6 +63,10 @@ impl EtcdStore {
     pub async fn open(settings: &EtcdSettings) -> Result<Self, OpenError> {
         let members = Arc::new(opening::members(settings).await?);
         let place = Place::new(&settings.prefix);
+        // A member that lost the others a moment ago still says that it is well; only an answer is one.
+        range(&members, place.key(keys::meta().key()), GetOptions::new()).await.map_err(|unanswered| {
+            OpenError::Unreachable { troubles: unanswered.into_source().to_string() }
+        })?;
         let watchers = Arc::new(Watchers::default());
         let (begun, has_begun) = oneshot::channel();
         let watching =
@@ -74,17 +79,6 @@ impl EtcdStore {
         Ok(Self { members, place, watchers, _watching: watching })
     }
 
-    async fn range(&self, key: &str, options: GetOptions) -> Result<GetResponse, Unanswered> {
-        self.members
-            .call(Repeat::Always, ANSWER_LIMIT, |client| {
-                let (key, options) = (key.to_owned(), options.clone());
-                // What we wrote is ours to read, however much it is.
-                let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
-                async move { client.get(key, Some(options)).await }
-            })
-            .await
-    }
-
     /// Everything below `prefix` at one moment, page by page.
     async fn pages(&self, prefix: &Prefix) -> Result<Vec<Stored>, Unanswered> {
         let (mut from, end) = bounds(&self.place.prefix(prefix));
@@ -93,7 +87,7 @@ impl EtcdStore {
         loop {
             let options =
                 GetOptions::new().with_range(end.clone()).with_limit(count(PAGE)).with_revision(moment);
-            let mut page = self.range(&from, options).await?;
+            let mut page = range(&self.members, from.clone(), options).await?;
             if moment == 0 {
                 moment = page.header().map_or(0, |header| header.revision());
             }
@@ -110,7 +104,7 @@ impl EtcdStore {
     /// As [`Self::pages`], in one piece, which no compaction can come into.
     async fn at_once(&self, prefix: &Prefix) -> Result<Vec<Stored>, Unanswered> {
         let (from, end) = bounds(&self.place.prefix(prefix));
-        let mut all = self.range(&from, GetOptions::new().with_range(end)).await?;
+        let mut all = range(&self.members, from, GetOptions::new().with_range(end)).await?;
         Ok(all.take_kvs().into_iter().map(|kv| self.place.stored(kv)).collect())
     }
 }
@@ -118,8 +112,9 @@ impl EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &Key) -> Result<Option<Stored>, StoreError> {
-        let mut found =
-            self.range(&self.place.key(key), GetOptions::new()).await.map_err(Unanswered::of_repeatable)?;
+        let mut found = range(&self.members, self.place.key(key), GetOptions::new())
+            .await
+            .map_err(Unanswered::of_repeatable)?;
         Ok(found.take_kvs().pop().map(|kv| self.place.stored(kv)))
     }
 
@@ -147,7 +142,7 @@ impl Store for EtcdStore {
             .with_range(end)
             .with_sort(SortTarget::Key, SortOrder::Descend)
             .with_limit(count(most));
-        let mut found = self.range(&from, options).await.map_err(Unanswered::of_repeatable)?;
+        let mut found = range(&self.members, from, options).await.map_err(Unanswered::of_repeatable)?;
         Ok(found.take_kvs().into_iter().map(|kv| self.place.stored(kv)).collect())
     }
 
@@ -231,6 +226,17 @@ impl Store for EtcdStore {
             Err(unanswered) => Err(unanswered.of_repeatable()),
         }
     }
+}
+
+async fn range(members: &Members, key: String, options: GetOptions) -> Result<GetResponse, Unanswered> {
+    members
+        .call(Repeat::Always, ANSWER_LIMIT, |client| {
+            let (key, options) = (key.clone(), options.clone());
+            // What we wrote is ours to read, however much it is.
+            let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
+            async move { client.get(key, Some(options)).await }
+        })
+        .await
 }
 
 fn is_compacted(status: &tonic::Status) -> bool {

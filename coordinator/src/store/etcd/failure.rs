@@ -43,6 +43,10 @@ impl Troubles {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn add_all(&mut self, others: Self) {
         others.0.into_iter().for_each(|trouble| self.add(trouble));
     }
@@ -81,7 +85,7 @@ impl Unanswered {
         }
     }
 
-    fn into_source(self) -> Source {
+    pub(super) fn into_source(self) -> Source {
         match self {
             Self::NotSent(troubles) | Self::Lost(troubles) => Box::new(troubles),
             Self::Refused(status) => status.message().to_owned().into(),
@@ -136,30 +140,6 @@ fn is_an_answer(status: &Status) -> bool {
         | Code::Internal
         | Code::Unavailable
         | Code::DataLoss => false,
-    }
-}
-
-/// What was wrong with a handshake: nothing, or one of two things that do not mend themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Handshake {
-    Unsuspicious,
-    /// The other end is not of the authority that is trusted.
-    OtherAuthority,
-    /// The other end does not want our certificate.
-    WeAreRefused(String),
-}
-
-pub(super) fn handshake(error: &etcd_client::Error) -> Handshake {
-    use rustls::CertificateError::{BadSignature, UnknownIssuer};
-    let tls = causes(error).find_map(|cause| {
-        let io = cause.downcast_ref::<std::io::Error>();
-        let inside = io.and_then(|io| io.get_ref()).and_then(|inside| inside.downcast_ref::<rustls::Error>());
-        cause.downcast_ref::<rustls::Error>().or(inside)
-    });
-    match tls {
-        Some(rustls::Error::InvalidCertificate(UnknownIssuer | BadSignature)) => Handshake::OtherAuthority,
-        Some(rustls::Error::AlertReceived(alert)) => Handshake::WeAreRefused(format!("{alert:?}")),
-        Some(_) | None => Handshake::Unsuspicious,
     }
 }
 

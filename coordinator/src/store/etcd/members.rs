@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::failure::{Failure, Handshake, Trouble, Troubles, Unanswered, handshake};
+use super::failure::{Failure, Trouble, Troubles, Unanswered};
 use super::version::{Judgement, judge};
 
 /// How long a member may take to be connected to and to say how it is.
@@ -68,8 +68,6 @@ pub(super) struct Wrong {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WhatIsWrong {
-    OtherAuthority,
-    WeAreRefused(String),
     Version { version: String, why: &'static str },
     OtherCluster { known: u64, found: u64 },
 }
@@ -80,8 +78,6 @@ impl Unusable {
             Self::Down(trouble) => trouble,
             Self::Wrong(Wrong { endpoint, what }) => {
                 let why = match what {
-                    WhatIsWrong::OtherAuthority => "it is not of the authority that is trusted".to_owned(),
-                    WhatIsWrong::WeAreRefused(alert) => format!("it refuses our certificate: {alert}"),
                     WhatIsWrong::Version { version, why } => format!("it is etcd {version}: {why}"),
                     WhatIsWrong::OtherCluster { known, found } => {
                         format!("it is of the etcd cluster {found:x}, and the others are of {known:x}")
@@ -232,14 +228,10 @@ impl Members {
     async fn greet(&self, endpoint: &str) -> Result<Client, Unusable> {
         let down = |why: String| Unusable::Down(Trouble { endpoint: endpoint.to_owned(), why });
         let wrong = |what| Unusable::Wrong(Wrong { endpoint: endpoint.to_owned(), what });
-        let failed = |error: etcd_client::Error| match handshake(&error) {
-            Handshake::OtherAuthority => wrong(WhatIsWrong::OtherAuthority),
-            Handshake::WeAreRefused(alert) => wrong(WhatIsWrong::WeAreRefused(alert)),
-            Handshake::Unsuspicious if says_no_leader(&error) => down(NO_LEADER.to_owned()),
-            Handshake::Unsuspicious => match Failure::of(endpoint, error) {
-                Failure::Refused(status) => down(status.message().to_owned()),
-                Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),
-            },
+        let failed = |error: etcd_client::Error| match Failure::of(endpoint, error) {
+            Failure::Refused(status) => down(status.message().to_owned()),
+            Failure::Lost(trouble) if trouble.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
+            Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),
         };
         let options = ConnectOptions::new()
             .with_tls(self.tls.clone())
@@ -274,9 +266,4 @@ impl Members {
         info!(endpoint, version = status.version(), "etcd is connected");
         Ok(client)
     }
-}
-
-/// How etcd refuses whoever requires a leader.
-fn says_no_leader(error: &etcd_client::Error) -> bool {
-    matches!(error, etcd_client::Error::GRpcStatus(status) if status.message() == "etcdserver: no leader")
 }

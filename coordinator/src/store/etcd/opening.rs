@@ -3,16 +3,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use etcd_client::{Certificate, Identity, TlsOptions};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::EtcdStore;
 use super::failure::Troubles;
+use super::handshake::{Handshake, Pem, handshake};
 use super::members::{Members, Unusable, WhatIsWrong, Wrong};
 use crate::private::{self, PrivateError};
 use crate::settings::EtcdSettings;
+
+/// How long nobody is asked after nobody answered, at first and at most.
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_secs(5);
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +43,10 @@ pub enum OpenError {
          correct store.etcd.ca or store.etcd.endpoints", .ca.display()
     )]
     OtherAuthority { endpoint: String, ca: PathBuf },
+    #[error("the certificate of {endpoint} is not good: {why}")]
+    BadCertificate { endpoint: String, why: String },
+    #[error("the files of store.etcd cannot be used for TLS")]
+    Tls(#[source] rustls::Error),
     #[error(
         "{endpoint} refuses the certificate in {} ({alert}): have one made by etcd's authority, and put it in \
          store.etcd.certificate", .certificate.display()
@@ -49,62 +61,97 @@ pub enum OpenError {
     OtherCluster { endpoint: String, known: u64, found: u64 },
 }
 
+impl EtcdStore {
+    /// Opens the store as soon as a member answers; nothing, when `stop` says so before.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what may be better in a moment.
+    pub async fn open_when_it_answers(
+        settings: &EtcdSettings,
+        stop: &CancellationToken,
+    ) -> Result<Option<Self>, OpenError> {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            let troubles = match Self::open(settings).await {
+                Ok(store) => return Ok(Some(store)),
+                Err(OpenError::Unreachable { troubles }) => troubles,
+                Err(error) => return Err(error),
+            };
+            warn!(again_in_s = pause.as_secs(), "nothing is served yet: waiting for etcd ({troubles})");
+            tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(PAUSE_MOST);
+        }
+    }
+}
+
 /// The members, at least one of them connected.
 pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenError> {
-    let members = Members::new(&settings.endpoints, tls(settings)?);
+    let pem = pem(settings)?;
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(&pem.ca))
+        .identity(Identity::from_pem(&pem.certificate, &pem.key));
+    let members = Members::new(&settings.endpoints, tls);
     let mut troubles = Troubles::default();
     let mut answers = 0;
     for connected in members.connect_all().await {
         match connected {
             Ok(_) => answers += 1,
             Err(Unusable::Down(trouble)) => {
-                warn!(endpoint = trouble.endpoint, why = trouble.why, "this member of etcd does not answer");
+                examine(&trouble.endpoint, settings, &pem).await?;
                 troubles.add(trouble);
             }
-            Err(Unusable::Wrong(wrong)) => return Err(refusal(wrong, settings)),
+            Err(Unusable::Wrong(Wrong { endpoint, what })) => {
+                return Err(match what {
+                    WhatIsWrong::Version { version, why } => OpenError::Version { endpoint, version, why },
+                    WhatIsWrong::OtherCluster { known, found } => {
+                        OpenError::OtherCluster { endpoint, known, found }
+                    }
+                });
+            }
         }
     }
     if answers == 0 {
         return Err(OpenError::Unreachable { troubles: troubles.to_string() });
     }
+    if !troubles.is_empty() {
+        warn!("not every member of etcd answers: {troubles}");
+    }
     Ok(members)
 }
 
-fn refusal(wrong: Wrong, settings: &EtcdSettings) -> OpenError {
-    let Wrong { endpoint, what } = wrong;
-    match what {
-        WhatIsWrong::OtherAuthority => OpenError::OtherAuthority { endpoint, ca: settings.ca.clone() },
-        WhatIsWrong::WeAreRefused(alert) => {
-            OpenError::CertificateRefused { endpoint, certificate: settings.certificate.clone(), alert }
+/// Whether there is no connection because the two ends do not trust each other.
+async fn examine(endpoint: &str, settings: &EtcdSettings, pem: &Pem) -> Result<(), OpenError> {
+    let endpoint = endpoint.to_owned();
+    match handshake(&endpoint, pem).await.map_err(OpenError::Tls)? {
+        Handshake::Unsuspicious => Ok(()),
+        Handshake::OtherAuthority => Err(OpenError::OtherAuthority { endpoint, ca: settings.ca.clone() }),
+        Handshake::BadCertificate(why) => Err(OpenError::BadCertificate { endpoint, why }),
+        Handshake::WeAreRefused(alert) => {
+            Err(OpenError::CertificateRefused { endpoint, certificate: settings.certificate.clone(), alert })
         }
-        WhatIsWrong::Version { version, why } => OpenError::Version { endpoint, version, why },
-        WhatIsWrong::OtherCluster { known, found } => OpenError::OtherCluster { endpoint, known, found },
     }
 }
 
-fn tls(settings: &EtcdSettings) -> Result<TlsOptions, OpenError> {
-    let EtcdSettings { ca, certificate, key, .. } = settings;
-    let key_text = match private::read(key).map_err(OpenError::Key)? {
-        Some(text) => text,
-        None => return Err(OpenError::Read { path: key.clone(), source: io::ErrorKind::NotFound.into() }),
+fn pem(settings: &EtcdSettings) -> Result<Pem, OpenError> {
+    let EtcdSettings { ca, certificate, key: path, .. } = settings;
+    let Some(key) = private::read(path).map_err(OpenError::Key)? else {
+        return Err(OpenError::Read { path: path.clone(), source: io::ErrorKind::NotFound.into() });
     };
-    PrivateKeyDer::from_pem_slice(key_text.as_bytes()).map_err(|_| OpenError::NotPem {
-        path: key.clone(),
-        what: "private key",
-        setting: "key",
-    })?;
-    let (ca, certificate) = (certificates(ca, "ca")?, certificates(certificate, "certificate")?);
-    Ok(TlsOptions::new()
-        .ca_certificate(Certificate::from_pem(ca))
-        .identity(Identity::from_pem(certificate, key_text)))
+    if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {
+        return Err(OpenError::NotPem { path: path.clone(), what: "private key", setting: "key" });
+    }
+    Ok(Pem { ca: certificates(ca, "ca")?, certificate: certificates(certificate, "certificate")?, key })
 }
 
 fn certificates(path: &Path, setting: &'static str) -> Result<String, OpenError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| OpenError::Read { path: path.to_owned(), source })?;
-    let some = CertificateDer::pem_slice_iter(text.as_bytes()).next().is_some_and(|first| first.is_ok());
-    match some {
-        true => Ok(text),
-        false => Err(OpenError::NotPem { path: path.to_owned(), what: "certificate", setting }),
+    let mut found = CertificateDer::pem_slice_iter(text.as_bytes());
+    match found.next() {
+        Some(Ok(_)) => Ok(text),
+        Some(Err(_)) | None => Err(OpenError::NotPem { path: path.to_owned(), what: "certificate", setting }),
     }
 }

@@ -1,0 +1,236 @@
+//! A coordinator that is told of an etcd: it serves when that answers and is the right one, and says what is
+//! wrong when it is not. Nothing is half started.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bed::certificates::Certificates;
+use lockstep_tests::bed::etcd::{Etcd, Members};
+use lockstep_tests::bed::process::{Process, built};
+use lockstep_tests::bed::wait::until;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(40);
+
+/// A coordinator's directory, with a file of settings.
+struct Told {
+    directory: PathBuf,
+    _temporary: TempDir,
+}
+
+impl Told {
+    fn new(settings: &str) -> Result<Self> {
+        let temporary = tempfile::tempdir()?;
+        let directory = temporary.path().join("coordinator");
+        fs::DirBuilder::new().mode(0o700).create(&directory)?;
+        let told = Self { directory, _temporary: temporary };
+        told.tell(settings)?;
+        Ok(told)
+    }
+
+    fn tell(&self, settings: &str) -> Result<()> {
+        Ok(fs::write(self.directory.join("coordinator.toml"), settings)?)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    fn launch(&self) -> Result<Process> {
+        if self.log().exists() {
+            fs::remove_file(self.log())?;
+        }
+        let mut command = Command::new(built("lockstep-coordinator")?);
+        command.arg("--directory").arg(&self.directory).args(["--listen", "127.0.0.1:0"]);
+        Process::start(&mut command, &self.log())
+    }
+
+    fn serves(&self) -> bool {
+        self.directory.join("address").exists()
+    }
+
+    fn start(&self) -> Result<Process> {
+        let mut process = self.launch()?;
+        process.wait_until("the coordinator serves", LIMIT, || Ok(self.serves()))?;
+        Ok(process)
+    }
+
+    /// It ends by itself, in failure, having served nobody and made nothing, and says all of `words`.
+    fn expect_refusal(&self, words: &[&str]) -> Result<()> {
+        let before = self.contents()?;
+        let mut process = self.launch()?;
+        let mut status = None;
+        until("the coordinator has ended", LIMIT, || {
+            status = process.ended()?;
+            ensure!(!self.serves(), "it serves: {}", self.said());
+            Ok(status.is_some())
+        })
+        .with_context(|| self.said())?;
+        let said = self.said();
+        ensure!(status.is_some_and(|status| !status.success()), "it ended as if all were well: {said}");
+        for word in words {
+            ensure!(said.contains(word), "{word:?} is not in: {said}");
+        }
+        ensure!(!said.contains("BEGIN"), "a certificate or a key is in the log: {said}");
+        ensure!(self.contents()? == before, "it made something: {:?}", self.contents()?);
+        Ok(())
+    }
+
+    fn contents(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| name != "log");
+        names.sort();
+        Ok(names)
+    }
+}
+
+fn settings(etcd: &Etcd, certificates: &Certificates, prefix: &str) -> String {
+    format!(
+        "[store]\netcd = {{ endpoints = {:?}, ca = {:?}, certificate = {:?}, key = {:?}, prefix = {prefix:?} }}\n",
+        etcd.endpoints(),
+        etcd.certificates.authority,
+        certificates.certificate,
+        certificates.key
+    )
+}
+
+fn one(directory: &Path) -> Result<Etcd> {
+    Etcd::start(&directory.join("etcd"), Members::One)
+}
+
+#[test]
+fn an_etcd_that_does_not_answer_is_waited_for() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut etcd = Etcd::start(&directory.path().join("etcd"), Members::Three)?;
+    // The one that is left answers, and cannot decide anything.
+    etcd.kill(1)?;
+    etcd.kill(2)?;
+    let told = Told::new(&settings(&etcd, &etcd.certificates, ""))?;
+    let mut process = told.launch()?;
+    process.wait_until("it says what it waits for", LIMIT, || {
+        let said = told.said();
+        let all = etcd.endpoints().iter().all(|endpoint| said.contains(endpoint.as_str()));
+        let words =
+            ["nothing is served yet: waiting for etcd", "Connection refused", "has no leader: most members"];
+        Ok(all && words.iter().all(|word| said.contains(word)))
+    })?;
+    ensure!(told.contents()? == ["coordinator.toml"], "half of it is there: {:?}", told.contents()?);
+    etcd.restart(1)?;
+    process.wait_until("it serves", LIMIT, || Ok(told.serves()))?;
+    ensure!(told.said().contains("not every member of etcd answers"), "{}", told.said());
+    process.stop()
+}
+
+#[test]
+fn one_that_waits_for_etcd_ends_when_it_is_asked_to() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let mut etcd = one(directory.path())?;
+    etcd.kill(0)?;
+    let told = Told::new(&settings(&etcd, &etcd.certificates, ""))?;
+    let mut process = told.launch()?;
+    process.wait_until("it waits", LIMIT, || Ok(told.said().contains("waiting for etcd")))?;
+    process.stop()?;
+    let ended = process.ended()?.context("it was waited for")?;
+    ensure!(ended.success(), "it ended with {ended}: {}", told.said());
+    Ok(())
+}
+
+#[test]
+fn who_is_not_the_one_that_is_meant_is_refused() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let etcd = one(directory.path())?;
+    let good = settings(&etcd, &etcd.certificates, "");
+    let stranger = Certificates::make(&directory.path().join("stranger"), "stranger")?;
+    let told = Told::new(&good.replace(
+        &etcd.certificates.authority.display().to_string(),
+        &stranger.authority.display().to_string(),
+    ))?;
+    told.expect_refusal(&["is not the etcd that is meant", "stranger/authority.pem", "store.etcd.ca"])?;
+
+    told.tell(&settings(&etcd, &stranger, ""))?;
+    told.expect_refusal(&["refuses the certificate in", "stranger/certificate.pem", "etcd's authority"])?;
+
+    fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o644))?;
+    told.expect_refusal(&["etcd's key cannot be used", "can be read by others: chmod 600"])?;
+
+    fs::write(&stranger.certificate, "not a certificate")?;
+    fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o600))?;
+    told.expect_refusal(&["stranger/certificate.pem has no certificate in PEM", "store.etcd.certificate"])?;
+
+    fs::remove_file(&stranger.key)?;
+    told.expect_refusal(&["cannot read", "stranger/key.pem"])
+}
+
+#[test]
+fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let etcd = one(directory.path())?;
+    let told = |prefix: &str| settings(&etcd, &etcd.certificates, prefix);
+    let (first, second) = (Told::new(&told("/first"))?, Told::new(&told("/second"))?);
+    first.start()?.stop()?;
+    second.start()?.stop()?;
+
+    first.tell(&told("/second"))?;
+    first.expect_refusal(&[
+        "the record is of the cluster cl_",
+        ", and this coordinator is of cl_",
+        "store.etcd.prefix",
+    ])?;
+    first.tell(&told("/third"))?;
+    first.expect_refusal(&["there is no record where this coordinator looks", "store.etcd.prefix"])?;
+    let third = etcd.control(&["get", "--prefix", "--keys-only", "/third"])?;
+    ensure!(third.is_empty(), "it began another cluster: {third}");
+    first.tell("")?;
+    let said = first.expect_refusal(&["there is no record where this coordinator looks"]);
+    // SQLite's file is made by opening it.
+    ensure!(said.is_err_and(|error| error.to_string().contains("store.sqlite")));
+
+    first.tell(&told("/first"))?;
+    first.start()?.stop()
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_and_not_guessed() -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let etcd = one(directory.path())?;
+    let told = Told::new(&settings(&etcd, &etcd.certificates, "/a"))?;
+    told.start()?.stop()?;
+    let meta = "/a/lockstep/v1/meta";
+    let kept = etcd.control(&["get", "--print-value-only", meta])?;
+    for (value, why) in [
+        ("damaged".to_owned(), "this is not a document of Lockstep"),
+        (
+            kept.replace("\"version\":1", "\"version\":2"),
+            "this meta is of version 2; this program reads up to 1",
+        ),
+        (kept.replace("\"kind\":\"meta\"", "\"kind\":\"mete\""), "this is a mete, not a meta"),
+        (kept.replace("\"cluster\"", "\"clyster\""), "this meta cannot be read"),
+    ] {
+        ensure!(value != kept, "nothing was changed: {kept}");
+        etcd.put(meta, &value)?;
+        told.expect_refusal(&["/lockstep/v1/meta in the store cannot be read", why])?;
+    }
+    etcd.put(meta, &kept)?;
+    told.start()?.stop()
+}
+
+#[test]
+fn everything_that_is_wrong_with_the_settings_is_said() -> Result<()> {
+    let told = Told::new(
+        "[store]\netcd = { endpoints = [\"http://10.0.0.1:2379\"], ca = \"ca.pem\", certificate = \"/c\", key = \"/k\" }",
+    )?;
+    told.expect_refusal(&["coordinator.toml cannot be used", "must be like", "store.etcd.ca is \"ca.pem\""])?;
+    told.tell("[store]\nredis = {}")?;
+    told.expect_refusal(&["cannot understand", "coordinator.toml", "redis"])
+}
