@@ -2,5 +2,6 @@
 
 mod etcd {
     mod bed;
+    mod stage;
     mod start;
 }

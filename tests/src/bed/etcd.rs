@@ -93,6 +93,17 @@ impl Etcd {
         self.members.iter().map(Member::endpoint).collect()
     }
 
+    /// What stands in `coordinator.toml` for a coordinator that comes with these certificates.
+    pub fn coordinator_settings(&self, certificates: &Certificates, prefix: &str) -> String {
+        format!(
+            "[store]\netcd = {{ endpoints = {:?}, ca = {:?}, certificate = {:?}, key = {:?}, prefix = {prefix:?} }}\n",
+            self.endpoints(),
+            self.certificates.authority,
+            certificates.certificate,
+            certificates.key
+        )
+    }
+
     /// The last lines of a member's log.
     pub fn log(&self, at: usize) -> String {
         self.members[at].process.as_ref().map(Process::tail).unwrap_or_default()

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::bed::directory::let_enter;
 use crate::bed::docker::Docker;
+use crate::bed::etcd::Etcd;
 use crate::bed::nginx::Nginx;
 use crate::bed::ports::free_port;
 use crate::bed::postgres::Postgres;
@@ -30,6 +31,14 @@ pub struct Setting {
     pub application: String,
     pub bake: &'static str,
     pub drain: &'static str,
+}
+
+/// Where a stage's coordinator keeps its record.
+#[derive(Clone, Copy)]
+pub enum Record<'a> {
+    /// In its own directory.
+    Sqlite,
+    Etcd(&'a Etcd),
 }
 
 /// What a command of the command line came to.
@@ -60,6 +69,14 @@ impl Stage {
     /// # Errors
     /// When a part does not start; what was started is gone then.
     pub fn start(directory: &Path, setting: &Setting) -> Result<Self> {
+        Self::start_on(directory, setting, Record::Sqlite)
+    }
+
+    /// As [`Stage::start`], with the record where it is to be.
+    ///
+    /// # Errors
+    /// When a part does not start; what was started is gone then.
+    pub fn start_on(directory: &Path, setting: &Setting, record: Record<'_>) -> Result<Self> {
         let docker = Docker::check()?;
         let bridge = docker.bridge_address()?;
         make_directories(directory)?;
@@ -67,6 +84,10 @@ impl Stage {
         let nginx = Nginx::start(&directory.join("nginx"))?;
         let site = SocketAddr::new([127, 0, 0, 1].into(), free_port([127, 0, 0, 1].into())?);
         write_project(directory, setting, site, &postgres)?;
+        if let Record::Etcd(etcd) = record {
+            let told = etcd.coordinator_settings(&etcd.certificates, &format!("/{}", setting.application));
+            fs::write(directory.join("coordinator/coordinator.toml"), told)?;
+        }
         let coordinator = start_coordinator(directory, &[])?;
         log_in(directory)?;
         write_agent_settings(directory, &nginx)?;

@@ -95,16 +95,6 @@ impl Told {
     }
 }
 
-fn settings(etcd: &Etcd, certificates: &Certificates, prefix: &str) -> String {
-    format!(
-        "[store]\netcd = {{ endpoints = {:?}, ca = {:?}, certificate = {:?}, key = {:?}, prefix = {prefix:?} }}\n",
-        etcd.endpoints(),
-        etcd.certificates.authority,
-        certificates.certificate,
-        certificates.key
-    )
-}
-
 fn one(directory: &Path) -> Result<Etcd> {
     Etcd::start(&directory.join("etcd"), Members::One)
 }
@@ -116,7 +106,7 @@ fn an_etcd_that_does_not_answer_is_waited_for() -> Result<()> {
     // The one that is left answers, and cannot decide anything.
     etcd.kill(1)?;
     etcd.kill(2)?;
-    let told = Told::new(&settings(&etcd, &etcd.certificates, ""))?;
+    let told = Told::new(&etcd.coordinator_settings(&etcd.certificates, ""))?;
     let mut process = told.launch()?;
     process.wait_until("it says what it waits for", LIMIT, || {
         let said = told.said();
@@ -137,7 +127,7 @@ fn one_that_waits_for_etcd_ends_when_it_is_asked_to() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let mut etcd = one(directory.path())?;
     etcd.kill(0)?;
-    let told = Told::new(&settings(&etcd, &etcd.certificates, ""))?;
+    let told = Told::new(&etcd.coordinator_settings(&etcd.certificates, ""))?;
     let mut process = told.launch()?;
     process.wait_until("it waits", LIMIT, || Ok(told.said().contains("waiting for etcd")))?;
     process.stop()?;
@@ -150,7 +140,7 @@ fn one_that_waits_for_etcd_ends_when_it_is_asked_to() -> Result<()> {
 fn who_is_not_the_one_that_is_meant_is_refused() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let etcd = one(directory.path())?;
-    let good = settings(&etcd, &etcd.certificates, "");
+    let good = etcd.coordinator_settings(&etcd.certificates, "");
     let stranger = Certificates::make(&directory.path().join("stranger"), "stranger")?;
     let told = Told::new(&good.replace(
         &etcd.certificates.authority.display().to_string(),
@@ -158,7 +148,7 @@ fn who_is_not_the_one_that_is_meant_is_refused() -> Result<()> {
     ))?;
     told.expect_refusal(&["is not the etcd that is meant", "stranger/authority.pem", "store.etcd.ca"])?;
 
-    told.tell(&settings(&etcd, &stranger, ""))?;
+    told.tell(&etcd.coordinator_settings(&stranger, ""))?;
     told.expect_refusal(&["refuses the certificate in", "stranger/certificate.pem", "etcd's authority"])?;
 
     fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o644))?;
@@ -176,7 +166,7 @@ fn who_is_not_the_one_that_is_meant_is_refused() -> Result<()> {
 fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let etcd = one(directory.path())?;
-    let told = |prefix: &str| settings(&etcd, &etcd.certificates, prefix);
+    let told = |prefix: &str| etcd.coordinator_settings(&etcd.certificates, prefix);
     let (first, second) = (Told::new(&told("/first"))?, Told::new(&told("/second"))?);
     first.start()?.stop()?;
     second.start()?.stop()?;
@@ -204,7 +194,7 @@ fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
 fn what_cannot_be_read_is_refused_and_not_guessed() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let etcd = one(directory.path())?;
-    let told = Told::new(&settings(&etcd, &etcd.certificates, "/a"))?;
+    let told = Told::new(&etcd.coordinator_settings(&etcd.certificates, "/a"))?;
     told.start()?.stop()?;
     let meta = "/a/lockstep/v1/meta";
     let kept = etcd.control(&["get", "--print-value-only", meta])?;
