@@ -5,6 +5,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "lockstep/v1/model.proto",
         "lockstep/v1/session.proto",
         "lockstep/v1/enroll.proto",
+        "lockstep/v1/relay.proto",
         "lockstep/v1/control.proto",
     ];
     for file in files {

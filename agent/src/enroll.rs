@@ -95,7 +95,7 @@ pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
 /// the next dial takes the new one.
 pub async fn keep_valid(
     directory: std::sync::Arc<Directory>,
-    coordinators: Vec<String>,
+    coordinators: watch::Receiver<Vec<String>>,
     current: watch::Sender<Credential>,
 ) {
     loop {
@@ -113,7 +113,8 @@ pub async fn keep_valid(
             tokio::time::sleep(left.min(LOOK_EVERY)).await;
             continue;
         }
-        match renew(&directory, &coordinators, credential).await {
+        let known = coordinators.borrow().clone();
+        match renew(&directory, &known, credential).await {
             Ok(renewed) => {
                 info!("certificate renewed");
                 current.send_replace(renewed);

@@ -5,7 +5,7 @@
 //! [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`fence`], [`journal`],
 //! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`executor`], [`health`]) and
 //! with what ([`docker`], [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to
-//! ([`session`]).
+//! ([`session`], [`coordinators`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use tracing::info;
 
 pub mod assignment;
 pub mod clock;
+pub mod coordinators;
 pub mod directory;
 pub mod disk;
 pub mod docker;
@@ -38,6 +39,7 @@ pub mod step_log;
 pub mod telemetry;
 pub mod worker;
 
+use coordinators::Coordinators;
 use directory::Directory;
 use executor::Executors;
 use identity::Identity;
@@ -67,12 +69,20 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
 
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
     let (reports, health) = mpsc::channel(1);
-    let coordinators = identity.coordinators.clone();
+    let coordinators = Coordinators::new(Arc::clone(&directory), identity.clone());
+    let known = coordinators.known();
+    let instance = session::instance().context("the system gives no random numbers")?;
     let errands = Errands::new(Arc::clone(&executors), logs.clone(), happenings.clone());
     let tools = Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings };
     let session = Session::new(Parts {
         cluster: identity.cluster,
-        dialling: Dialling { coordinators: coordinators.clone(), credential, address: identity.address },
+        dialling: Dialling {
+            coordinators: known.clone(),
+            credential,
+            address: identity.address,
+            instance,
+        },
+        coordinators,
         worker: Worker::new(tools),
         errands,
         journal,
@@ -83,7 +93,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
-    tasks.spawn(enroll::keep_valid(directory, coordinators, renewed));
+    tasks.spawn(enroll::keep_valid(directory, known, renewed));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = told_to_stop() => {

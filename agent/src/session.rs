@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::coordinators::Coordinators;
 use crate::health::HealthReport;
 use crate::journal::{Ended, Journal};
 use crate::secrets::Secrets;
@@ -31,7 +32,7 @@ mod link;
 mod message;
 
 pub use errand::Errands;
-pub use link::Dialling;
+pub use link::{Dialling, instance};
 pub use message::{LogOf, LogWanted, Look};
 
 use link::{Link, LinkEvent};
@@ -45,6 +46,7 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 pub struct Session {
     cluster: ClusterId,
     link: Link,
+    coordinators: Coordinators,
     worker: Worker,
     secrets: Secrets,
     errands: Errands,
@@ -61,6 +63,7 @@ pub struct Session {
 pub struct Parts {
     pub cluster: ClusterId,
     pub dialling: Dialling,
+    pub coordinators: Coordinators,
     pub worker: Worker,
     pub errands: Errands,
     pub journal: Arc<Journal>,
@@ -82,10 +85,11 @@ enum Event {
 
 impl Session {
     pub fn new(parts: Parts) -> Self {
-        let Parts { cluster, dialling, worker, errands, journal, happenings, health } = parts;
+        let Parts { cluster, dialling, coordinators, worker, errands, journal, happenings, health } = parts;
         Self {
             cluster,
             link: Link::new(dialling),
+            coordinators,
             worker,
             secrets: Secrets::default(),
             errands,
@@ -165,7 +169,9 @@ impl Session {
 
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Welcome { cluster, coordinator } => self.welcome(&cluster, &coordinator),
+            Order::Welcome { cluster, coordinator, coordinators } => {
+                self.welcome(&cluster, &coordinator, coordinators);
+            }
             Order::Assign(assignment) => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
                 let environment = assignment.environment.clone();
@@ -196,9 +202,10 @@ impl Session {
         }
     }
 
-    fn welcome(&mut self, cluster: &str, coordinator: &str) {
+    fn welcome(&mut self, cluster: &str, coordinator: &str, coordinators: Vec<String>) {
         if cluster == self.cluster.as_str() {
             info!(coordinator, "welcome");
+            self.coordinators.learn(coordinators);
             return;
         }
         let why = anyhow!("it is of cluster {cluster}, and this host belongs to {}", self.cluster);

@@ -23,7 +23,7 @@ pub struct Arguments {
     #[arg(long, global = true, env = "LOCKSTEP_CREDENTIAL", hide_env_values = true, value_name = "DIR")]
     pub credential: Option<PathBuf>,
 
-    /// The coordinator, if not the one of the credential.
+    /// The coordinator, if not those of the credential; several with commas between them.
     #[arg(long, global = true, env = "LOCKSTEP_COORDINATOR", value_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
@@ -151,6 +151,12 @@ pub enum Command {
     )]
     #[command(subcommand)]
     Host(HostCommand),
+    /// Coordinators: who is alive and drives what, and tokens for more of them
+    #[command(
+        after_help = "Examples:\n  lockstep coordinator list\n  lockstep coordinator token --name c2    then, on its machine: lockstep-coordinator join"
+    )]
+    #[command(subcommand)]
+    Coordinator(CoordinatorCommand),
     /// Operators
     #[command(
         after_help = "Examples:\n  lockstep operator add ci --env notes/* --role deploy    prints a token that is good once"
@@ -364,6 +370,19 @@ pub enum HostCommand {
         roles: Vec<String>,
     },
     /// Forget a host that no environment names any more
+    Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CoordinatorCommand {
+    /// Every coordinator: whether it is alive, the hosts that are connected to it, what it drives
+    List,
+    /// A one-time token with which a coordinator joins; the record must be in etcd
+    Token {
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Take a coordinator's authority from it
     Remove { name: String },
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file for each noun or verb.
 
 mod build;
+pub mod coordinators;
 pub mod deploy;
 pub mod doctor;
 pub mod environments;
@@ -13,7 +14,7 @@ use lockstep_core::stored::Kept;
 use lockstep_proto::wire::Document;
 
 use crate::args::{
-    Arguments, Command, EnvCommand, HostCommand, LockCommand, OperatorCommand, SecretCommand, StateCommand,
+    Arguments, Command, CoordinatorCommand, EnvCommand, HostCommand, LockCommand, OperatorCommand, SecretCommand, StateCommand,
 };
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
@@ -53,6 +54,13 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(&context, &env).await,
         Command::Env(EnvCommand::Check { env }) => environments::check(&context, &env),
         Command::Env(EnvCommand::Remove { env }) => environments::remove(&context, &env).await,
+        Command::Coordinator(CoordinatorCommand::List) => coordinators::list(&context).await,
+        Command::Coordinator(CoordinatorCommand::Token { name }) => {
+            coordinators::create_token(&context, name).await
+        }
+        Command::Coordinator(CoordinatorCommand::Remove { name }) => {
+            coordinators::remove(&context, name).await
+        }
         Command::Host(HostCommand::List) => people::hosts(&context).await,
         Command::Host(HostCommand::Token { name, roles }) => people::host_token(&context, name, roles).await,
         Command::Host(HostCommand::Remove { name }) => people::remove_host(&context, name).await,

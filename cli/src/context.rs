@@ -55,33 +55,48 @@ impl Context {
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
-        let (credential, address) = credential::load(&self.credential)?;
-        let address = self.coordinator.clone().unwrap_or(address);
+        let (credential, addresses) = credential::load(&self.credential)?;
+        let addresses = self.coordinator.clone().unwrap_or(addresses);
         credential::check(&credential, now())?;
-        let credential = self.renewed(&address, credential).await;
-        let channel = dial::connect(&address, &credential).await?;
-        Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        let mut failed = None;
+        for address in addresses.split(',').map(str::trim) {
+            match dial::connect(address, &credential).await {
+                Ok(channel) => {
+                    let channel = match self.renewed(address, &credential).await {
+                        Some(renewed) => dial::connect(address, &renewed).await?,
+                        None => channel,
+                    };
+                    return Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX));
+                }
+                // Another may answer. The first that is known tells most about what is wrong.
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.map_or_else(
+            || Failure::new(Kind::Usage, "it is not said where the coordinator is"),
+            Failure::from,
+        ))
     }
 
-    /// The credential, renewed in the last third of its life, so that who works here need not log in again.
-    async fn renewed(&self, address: &str, credential: Credential) -> Credential {
+    /// Another credential, when this one is in the last third of its life: who works here need not log in again.
+    async fn renewed(&self, address: &str, credential: &Credential) -> Option<Credential> {
         let is_old = credential::validity(&credential.certificate)
             .is_some_and(|(begins, ends)| ends.since(now()).0 < ends.since(begins).0 / 3);
         if !is_old {
-            return credential;
+            return None;
         }
-        let renewed = match dial::renew(address, &credential).await {
+        let renewed = match dial::renew(address, credential).await {
             Ok(renewed) => renewed,
             // It is good for some time yet; when it is not, the call itself says so.
             Err(error) => {
                 self.output.remark(&format!("your certificate ends soon and cannot be renewed: {error}"));
-                return credential;
+                return None;
             }
         };
         if let Err(error) = credential::renew(&self.credential, &renewed) {
             self.output.remark(&format!("the renewed certificate cannot be kept: {error}"));
         }
-        renewed
+        Some(renewed)
     }
 
     /// The coordinator that was named.

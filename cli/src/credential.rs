@@ -40,7 +40,7 @@ pub enum CredentialError {
     },
 }
 
-/// Reads the credential and the address that goes with it.
+/// Reads the credential and the addresses that go with it, separated by commas.
 ///
 /// # Errors
 /// When there is none, or others can read its key.
@@ -111,7 +111,18 @@ pub fn save(directory: &Path, joined: &Joined, coordinator: &str) -> Result<(), 
     for (name, text) in [(KEY, key), (CERTIFICATE, certificate), (AUTHORITY, authority)] {
         write(&directory.join(name), text)?;
     }
-    write(&directory.join(COORDINATOR), coordinator)
+    write(&directory.join(COORDINATOR), &addresses(coordinator, &joined.coordinators).join(","))
+}
+
+/// The address that was dialled, then the others that the cluster has.
+fn addresses(dialled: &str, told: &[String]) -> Vec<String> {
+    let mut all = vec![dialled.to_owned()];
+    for address in told {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CredentialError> {

@@ -12,6 +12,8 @@ use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::record::Observation;
+use lockstep_core::stored::Kept;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 #[async_trait]
@@ -39,7 +41,8 @@ pub trait Agents: Send + Sync + 'static {
 }
 
 /// Asked by a driver that took over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Question {
     pub token: Token,
     pub environment: EnvironmentKey,
@@ -47,7 +50,8 @@ pub struct Question {
 }
 
 /// What an agent knows of a step.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum AskedStanding {
     Ended(Result<Finding, StepFailure>),
     Running,
@@ -55,7 +59,8 @@ pub enum AskedStanding {
 }
 
 /// What to look at: tools, containers and nginx always; image, migrations and schema where named.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Look {
     pub environment: EnvironmentKey,
     pub image: Option<String>,
@@ -63,14 +68,16 @@ pub struct Look {
     pub database: Option<LookDatabase>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LookDatabase {
     /// The secret whose value is the connection URL.
     pub url_from: String,
     pub secrets_version: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogWanted {
     pub environment: EnvironmentKey,
     pub of: LogOf,
@@ -78,7 +85,8 @@ pub struct LogWanted {
     pub tail: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub enum LogOf {
     Step {
         deployment: DeploymentId,
@@ -90,6 +98,27 @@ pub enum LogOf {
         /// Of the live deployment: its values are taken out of what containers printed.
         secrets_version: Option<u64>,
     },
+}
+
+/// The answer to a [`Question`], as one coordinator gives it to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Standings(pub Vec<(StepKey, AskedStanding)>);
+
+impl Kept for Question {
+    const KIND: &'static str = "question";
+}
+
+impl Kept for Standings {
+    const KIND: &'static str = "standings";
+}
+
+impl Kept for Look {
+    const KIND: &'static str = "look";
+}
+
+impl Kept for LogWanted {
+    const KIND: &'static str = "log_wanted";
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

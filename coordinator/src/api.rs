@@ -15,10 +15,12 @@ use tower::{Layer, Service};
 use tracing::{info, warn};
 
 use crate::store::{Store, StoreError};
-use crate::{hosts, identity, operators};
+use crate::identity::IssuingName;
+use crate::{coordinators, hosts, identity, operators};
 
 pub mod control;
 pub mod enroll;
+pub mod relay;
 pub mod session;
 
 /// Who calls, as far as the record knows: in the extensions of every request that passed.
@@ -130,6 +132,8 @@ where
 /// What the certificate of a call says.
 struct Shown {
     identity: Identity,
+    /// Whose authority signed it; nothing without a certificate, or with one that no issuing authority signed.
+    signed_by: Option<IssuingName>,
     /// Empty without a certificate.
     serial: String,
 }
@@ -144,14 +148,16 @@ impl GateLayer {
         match chain.first() {
             Some(leaf) => Shown {
                 identity: identity::of(leaf, &self.cluster),
+                signed_by: IssuingName::of_issuer(leaf),
                 serial: identity::serial(leaf).unwrap_or_default(),
             },
-            None => Shown { identity: Identity::Nobody, serial: String::new() },
+            None => Shown { identity: Identity::Nobody, signed_by: None, serial: String::new() },
         }
     }
 
     async fn admit(&self, shown: Shown, method: &str) -> Result<Caller, Status> {
-        let Shown { identity, serial } = shown;
+        let Shown { identity, signed_by, serial } = shown;
+        self.check_authority(&identity, signed_by).await?;
         let grant = self.grant(&identity, &serial).await?;
         access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
             info!(%identity, method, why = %denied, "call refused");
@@ -165,6 +171,31 @@ impl GateLayer {
             }
         })?;
         Ok(Caller { identity, environments: grant.map(|grant| grant.environments) })
+    }
+
+    /// The root's word that a coordinator may sign is good for ever; the record's is not.
+    async fn check_authority(
+        &self,
+        identity: &Identity,
+        signed_by: Option<IssuingName>,
+    ) -> Result<(), Status> {
+        if *identity == Identity::Nobody {
+            return Ok(());
+        }
+        let counts = match &signed_by {
+            Some(authority) => coordinators::counts(&*self.store, authority).await.map_err(|error| {
+                warn!(%error, "a caller's authority cannot be looked up");
+                Status::unavailable("the store does not answer")
+            })?,
+            None => false,
+        };
+        if counts {
+            return Ok(());
+        }
+        info!(%identity, "call refused: its certificate is of an authority that does not count");
+        Err(Status::unauthenticated(format!(
+            "the certificate of {identity} is of a coordinator that was removed: join again"
+        )))
     }
 
     /// What the record says of whoever calls; an error where it says that its certificate does not count.
@@ -190,6 +221,7 @@ impl GateLayer {
                 }
                 Ok(None)
             }
+            // Its authority was looked at already.
             Identity::Nobody | Identity::Coordinator(_) => Ok(None),
         }
     }

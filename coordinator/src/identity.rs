@@ -2,6 +2,7 @@
 
 use lockstep_core::access::Identity;
 use lockstep_core::id::ClusterId;
+use lockstep_core::name::CoordinatorName;
 use rustls::pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
@@ -31,11 +32,55 @@ pub fn serial(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The cluster in the name of an authority, after `before`.
-pub fn cluster(certificate: &CertificateDer<'_>, before: &str) -> Option<ClusterId> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+/// What stands before the cluster in the root's name.
+const ROOT_NAME: &str = "Lockstep ";
+
+/// What stands before the coordinator in the name of an issuing authority.
+const ISSUING_NAME: &str = "Lockstep coordinator ";
+
+/// How the root of `cluster` is named.
+pub fn root_name(cluster: &ClusterId) -> String {
+    format!("{ROOT_NAME}{cluster}")
+}
+
+/// The cluster in the name of a root.
+pub fn cluster(root: &CertificateDer<'_>) -> Option<ClusterId> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(root).ok()?;
     let name = certificate.subject().iter_common_name().next()?;
-    name.as_str().ok()?.strip_prefix(before)?.parse().ok()
+    name.as_str().ok()?.strip_prefix(ROOT_NAME)?.parse().ok()
+}
+
+/// A coordinator's own authority: one for each time that a coordinator joined, so that a name can be given again
+/// and what was signed before does not count again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuingName {
+    pub coordinator: CoordinatorName,
+    pub id: String,
+}
+
+impl IssuingName {
+    /// Of the authority that `certificate` is of.
+    pub fn of_subject(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Self::read(certificate.subject().iter_common_name().next()?.as_str().ok()?)
+    }
+
+    /// Of the authority that signed `certificate`.
+    pub fn of_issuer(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Self::read(certificate.issuer().iter_common_name().next()?.as_str().ok()?)
+    }
+
+    fn read(name: &str) -> Option<Self> {
+        let (coordinator, id) = name.strip_prefix(ISSUING_NAME)?.split_once(' ')?;
+        Some(Self { coordinator: coordinator.parse().ok()?, id: id.to_owned() })
+    }
+}
+
+impl std::fmt::Display for IssuingName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{ISSUING_NAME}{} {}", self.coordinator, self.id)
+    }
 }
 
 fn read(uri: &str, cluster: &ClusterId) -> Option<Identity> {
@@ -44,7 +89,7 @@ fn read(uri: &str, cluster: &ClusterId) -> Option<Identity> {
     match kind {
         "agent" => Some(Identity::Agent(name.parse().ok()?)),
         "operator" => Some(Identity::Operator(name.parse().ok()?)),
-        "coordinator" => Some(Identity::Coordinator(name.to_owned())),
+        "coordinator" => Some(Identity::Coordinator(name.parse().ok()?)),
         _ => None,
     }
 }

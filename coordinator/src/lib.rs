@@ -1,8 +1,8 @@
 //! The service: keeps the record, drives deployments, and lets nobody in who has no business here.
 //!
 //! Modules in reading order: who is who ([`cluster`], [`authority`], [`identity`], [`tokens`],
-//! [`operators`], [`hosts`], [`audit`]); what is kept ([`store`], [`private`]); who is connected
-//! ([`agents`], [`sessions`]); what is secret ([`vault`]); and who may come in ([`server`], [`api`]).
+//! [`operators`], [`hosts`], [`coordinators`], [`audit`]); what is kept ([`store`], [`private`]); who is
+//! connected ([`agents`], [`sessions`], [`peers`], [`presence`]); what is secret ([`vault`]); and who may come in ([`server`], [`api`]).
 
 pub mod agents;
 pub mod api;
@@ -10,6 +10,7 @@ pub mod audit;
 pub mod authority;
 pub mod clock;
 pub mod cluster;
+pub mod coordinators;
 pub mod deployment_log;
 pub mod deployments;
 pub mod drift;
@@ -18,8 +19,11 @@ pub mod environments;
 pub mod history;
 pub mod hosts;
 pub mod identity;
+pub mod joining;
 pub mod lock;
 pub mod operators;
+pub mod peers;
+pub mod presence;
 pub mod private;
 pub mod secrets;
 pub mod server;

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockstep_coordinator::settings::Settings;
-use lockstep_coordinator::{service, telemetry};
+use lockstep_coordinator::settings::{Arguments, Command, Settings};
+use lockstep_coordinator::{joining, service, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 fn main() -> ExitCode {
-    let settings = Settings::parse();
+    let Arguments { settings, command } = Arguments::parse();
     if let Err(error) = telemetry::begin(&settings.log) {
         // There is no log to say it in.
         return fail(&format!("cannot log as {:?}: {error}", settings.log));
@@ -19,7 +19,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot begin: {error}")),
     };
-    match runtime.block_on(serve(settings)) {
+    let ended = runtime.block_on(async {
+        match command {
+            None => serve(settings).await,
+            Some(Command::Join { coordinator, name }) => joining::join(&settings, &coordinator, name).await,
+        }
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");

@@ -69,7 +69,6 @@ fn certified(identity: ServerIdentity) -> Result<CertifiedKey, ServerError> {
 /// When its certificate cannot be made.
 pub fn tls(
     authority: &Authority,
-    coordinator: &str,
     clock: &dyn Clock,
 ) -> Result<(ServerConfig, Arc<ServerCertificate>), ServerError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,7 +77,7 @@ pub fn tls(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()?;
-    let identity = authority.server_identity(coordinator, clock.now())?;
+    let identity = authority.server_identity(clock.now())?;
     let certificate = Arc::new(ServerCertificate { current: ArcSwap::from_pointee(certified(identity)?) });
     let resolver: Arc<dyn ResolvesServerCert> = Arc::<ServerCertificate>::clone(&certificate);
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -95,13 +94,12 @@ pub fn tls(
 pub async fn keep_valid(
     certificate: Arc<ServerCertificate>,
     authority: Arc<Authority>,
-    coordinator: String,
     clock: Arc<dyn Clock>,
 ) {
     let mut expires = clock.now();
     loop {
         if expires.since(clock.now()) < RENEW_BEFORE {
-            let made = authority.server_identity(&coordinator, clock.now()).map_err(ServerError::from);
+            let made = authority.server_identity(clock.now()).map_err(ServerError::from);
             match made.and_then(|identity| Ok((identity.expires, certified(identity)?))) {
                 Ok((until, fresh)) => {
                     certificate.current.store(Arc::new(fresh));

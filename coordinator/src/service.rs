@@ -8,24 +8,31 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
-use lockstep_core::name::OperatorName;
+use lockstep_core::id::ClusterId;
+use lockstep_core::name::{CoordinatorName, OperatorName};
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::control_server::ControlServer;
 use lockstep_proto::wire::enroll_server::EnrollServer;
+use lockstep_proto::wire::relay_server::RelayServer;
 use lockstep_proto::wire::session_server::SessionServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 use tracing::info;
 
 use crate::agents::Agents;
 use crate::api::GateLayer;
-use crate::api::control::ControlApi;
+use crate::api::control::{ControlApi, RecordIn};
 use crate::api::enroll::EnrollApi;
+use crate::api::relay::RelayApi;
 use crate::api::session::SessionApi;
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Drivers, Parts};
+use crate::peers::Peers;
+use crate::presence::Keeper;
 use crate::secrets::Secrets;
 use crate::sessions::Sessions;
 use crate::settings::{Settings, StoreSettings};
@@ -34,10 +41,13 @@ use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
-use crate::{cluster, operators, private, server, tails};
+use crate::{cluster, coordinators, operators, private, server, tails};
 
-/// The name of the one coordinator that a SQLite store has.
-const COORDINATOR: &str = "coordinator-1";
+/// Where a coordinator's authority is, in its directory.
+pub(crate) const AUTHORITY: &str = "authority";
+
+/// Where the key to the secrets is, in a coordinator's directory.
+pub(crate) const SECRETS_KEY: &str = "secrets.key";
 
 /// Whom the first token admits.
 const FIRST_OPERATOR: &str = "admin";
@@ -55,51 +65,87 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     make_private(&settings.directory)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Some(store) = open_store(&settings, &clock, &stop).await? else {
+    let Some((store, record_in)) = open_store(&settings, &clock, &stop).await? else {
         return Ok(());
     };
-    let directory = settings.directory;
-    let known = Authority::cluster_of(&directory.join("authority"))?;
+    let directory = &settings.directory;
+    let known = Authority::cluster_of(&directory.join(AUTHORITY))?;
     let cluster = cluster::identify(&*store, known.as_ref()).await?;
-    let authority = Arc::new(Authority::open(&directory.join("authority"), &cluster, clock.now())?);
-    let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join("secrets.key"))?);
-    offer_token(&directory, &*store, &authority, &*clock).await?;
-    let coordinator = COORDINATOR.to_owned();
-    let sessions =
-        Sessions::new(Arc::clone(&store), Arc::clone(&vault), cluster.clone(), coordinator.clone());
+    let authority = Arc::new(Authority::open(&directory.join(AUTHORITY), &cluster, clock.now())?);
     let listener = TcpListener::bind(settings.listen)
         .await
         .with_context(|| format!("cannot listen on {}", settings.listen))?;
     let address = listener.local_addr()?;
-    let (tls, certificate) = server::tls(&authority, &coordinator, &*clock)?;
-    let agents: Arc<dyn Agents> = Arc::<Sessions>::clone(&sessions);
-    let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&vault);
-    let logs = directory.join("logs");
+    let advertised = settings.advertised(address);
+    if advertised.is_none() && record_in == RecordIn::Etcd {
+        bail!("other coordinators cannot find this one at {address}: give --address ADDR:PORT");
+    }
+    let advertised = advertised.map(|address| address.to_string()).unwrap_or_default();
+    coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
+    let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join(SECRETS_KEY))?);
+    offer_token(directory, &*store, &authority, &*clock).await?;
+    let own = Own { store, clock, authority, vault, record_in };
+    let announced = Announced::write(directory, &address.to_string())?;
+    info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
+    serve(own, directory.join("logs"), listener, stop).await?;
+    drop(announced);
+    info!("coordinator ended");
+    Ok(())
+}
+
+/// What a coordinator has before anybody is let in.
+struct Own {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    authority: Arc<Authority>,
+    vault: Arc<Vault>,
+    record_in: RecordIn,
+}
+
+impl Own {
+    fn name(&self) -> &CoordinatorName {
+        &self.authority.name().coordinator
+    }
+
+    fn cluster(&self) -> &ClusterId {
+        self.authority.cluster()
+    }
+}
+
+/// Lets agents, operators and other coordinators in, and drives.
+async fn serve(
+    own: Own,
+    logs: PathBuf,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let keeper = Keeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
+    let sessions = Sessions::new(
+        Arc::clone(&own.store),
+        Arc::clone(&own.vault),
+        own.cluster().clone(),
+        keeper.presence(),
+        own.name().clone(),
+    );
+    let peers = Peers::new(
+        Arc::clone(&own.store),
+        Arc::clone(&own.clock),
+        Arc::clone(&own.authority),
+        Arc::clone(&sessions),
+    );
+    let agents: Arc<dyn Agents> = Arc::<Peers>::clone(&peers);
+    let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&own.vault);
     let parts = Parts {
-        store: Arc::clone(&store),
+        store: Arc::clone(&own.store),
         agents,
         secrets,
-        clock: Arc::clone(&clock),
-        cluster: cluster.clone(),
-        coordinator: coordinator.clone(),
+        clock: Arc::clone(&own.clock),
+        cluster: own.cluster().clone(),
+        coordinator: own.name().to_string(),
         logs,
     };
-    let enroll =
-        EnrollApi { store: Arc::clone(&store), authority: Arc::clone(&authority), clock: Arc::clone(&clock) };
-    let control =
-        ControlApi { parts: parts.clone(), vault: Arc::clone(&vault), authority: Arc::clone(&authority) };
-    let router = Server::builder()
-        .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
-        .layer(GateLayer { store, cluster })
-        .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
-        .add_service(
-            SessionServer::new(SessionApi { sessions: Arc::clone(&sessions) })
-                .max_decoding_message_size(MESSAGE_BYTES_MAX),
-        );
-    let announced = Announced::write(&directory, &address.to_string())?;
-    info!(%address, directory = %directory.display(), "coordinator ready");
+    let (tls, certificate) = server::tls(&own.authority, &*own.clock)?;
+    let router = router(&own, &parts, &sessions);
     let closing = async {
         stop.cancelled().await;
         sessions.close().await;
@@ -107,15 +153,42 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     tokio::select! {
         served = async {
             let serve = router.serve_with_incoming_shutdown(server::accept(listener, tls), closing);
-            let tails = tails::keep(parts.clone(), stop.clone());
+            let tails = tails::keep(Arc::clone(&own.store), sessions.progress(), stop.clone());
             let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(parts).run(stop.clone()));
             served
         } => served?,
-        () = server::keep_valid(certificate, authority, coordinator, clock) => {}
+        () = server::keep_valid(certificate, Arc::clone(&own.authority), Arc::clone(&own.clock)) => {}
+        never = peers.run() => match never {},
+        never = keeper.run() => match never {},
     }
-    drop(announced);
-    info!("coordinator ended");
+    keeper.end().await;
     Ok(())
+}
+
+fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<GateLayer, Identity>> {
+    let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
+    let enroll = EnrollApi {
+        store: Arc::clone(store),
+        authority: Arc::clone(authority),
+        clock: Arc::clone(&own.clock),
+        vault: Arc::clone(vault),
+    };
+    let control = ControlApi {
+        parts: parts.clone(),
+        vault: Arc::clone(vault),
+        authority: Arc::clone(authority),
+        record_in: own.record_in,
+    };
+    let session = SessionApi { sessions: Arc::clone(sessions) };
+    let relay = RelayApi { sessions: Arc::clone(sessions) };
+    Server::builder()
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
+        .layer(GateLayer { store: Arc::clone(store), cluster: own.cluster().clone() })
+        .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(SessionServer::new(session).max_decoding_message_size(MESSAGE_BYTES_MAX))
+        .add_service(RelayServer::new(relay).max_decoding_message_size(MESSAGE_BYTES_MAX))
 }
 
 /// Nothing, when `stop` says so before the store answers.
@@ -123,19 +196,20 @@ async fn open_store(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
-) -> anyhow::Result<Option<Arc<dyn Store>>> {
-    Ok(match settings.store()? {
+) -> anyhow::Result<Option<(Arc<dyn Store>, RecordIn)>> {
+    match settings.store()? {
         StoreSettings::Sqlite => {
-            Some(Arc::new(SqliteStore::open(&settings.directory, Arc::clone(clock)).await?))
+            let store = SqliteStore::open(&settings.directory, Arc::clone(clock)).await?;
+            Ok(Some((Arc::new(store), RecordIn::OneMachine)))
         }
-        StoreSettings::Etcd(etcd) => match EtcdStore::open_when_it_answers(&etcd, stop).await? {
-            Some(store) => Some(Arc::new(store)),
-            None => None,
-        },
-    })
+        StoreSettings::Etcd(etcd) => {
+            let store = EtcdStore::open_when_it_answers(&etcd, stop).await?;
+            Ok(store.map(|store| (Arc::new(store) as Arc<dyn Store>, RecordIn::Etcd)))
+        }
+    }
 }
 
-fn make_private(directory: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private(directory: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt;
     fs::DirBuilder::new()
         .recursive(true)

@@ -15,46 +15,61 @@ use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::journal::StepKey;
-use lockstep_core::name::EnvironmentKey;
+use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::record::Observation;
+use lockstep_core::stored;
 use lockstep_proto::wire;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::agents::{AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question};
-use crate::store::Store;
+use crate::coordinators::SessionOf;
+use crate::presence::Presence;
+use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
 use crate::vault::Vault;
 
 mod session;
 
 /// How long an agent may take for an answer that somebody waits for.
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often a transaction is made anew when another came between.
+const ATTEMPTS_MAX: usize = 5;
 
 /// What waits to be sent to one agent.
 const OUTGOING_MAX: usize = 64;
 
 /// Lines of progress that a slow reader may be behind.
-const PROGRESS_MAX: usize = 256;
+pub(crate) const PROGRESS_MAX: usize = 256;
 
 /// Who is connected, and what was asked of whom.
 pub struct Sessions {
     store: Arc<dyn Store>,
     vault: Arc<Vault>,
     cluster: ClusterId,
-    coordinator: String,
+    coordinator: CoordinatorName,
+    presence: Presence,
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
     progress: broadcast::Sender<ProgressLine>,
+    /// Counts what [`Self::connections`] has had of changes.
+    changes: watch::Sender<u64>,
     tracker: TaskTracker,
     closing: CancellationToken,
+}
+
+/// That a host's session is here, as the record has it.
+struct Place {
+    lease: LeaseId,
+    revision: Revision,
 }
 
 /// One host's session.
@@ -92,16 +107,19 @@ impl Sessions {
         store: Arc<dyn Store>,
         vault: Arc<Vault>,
         cluster: ClusterId,
-        coordinator: String,
+        presence: Presence,
+        coordinator: CoordinatorName,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
             vault,
             cluster,
             coordinator,
+            presence,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
             progress: broadcast::Sender::new(PROGRESS_MAX),
+            changes: watch::Sender::new(0),
             tracker: TaskTracker::new(),
             closing: CancellationToken::new(),
         })
@@ -124,9 +142,10 @@ impl Sessions {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
-        this.enter(&host, &hello, outgoing.clone())?;
+        let place = this.take_place(&host, &hello).await?;
+        this.enter(&host, &hello, outgoing.clone());
         info!(%host, version = hello.version, address = hello.address, "agent connected");
-        let session = session::Running { sessions: Arc::clone(this), host, outgoing };
+        let session = session::Running { sessions: Arc::clone(this), host, outgoing, place };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent))
     }
@@ -138,17 +157,58 @@ impl Sessions {
         self.tracker.wait().await;
     }
 
+    /// Makes it known that the session of `host` is here. An agent that moves takes its place along; another with
+    /// the same identity gets none.
+    async fn take_place(&self, host: &HostId, hello: &wire::Hello) -> Result<Place, Status> {
+        let key = keys::host_presence(host);
+        let own = SessionOf { coordinator: self.coordinator.clone(), instance: hello.instance.clone() };
+        for _ in 0..ATTEMPTS_MAX {
+            let lease = self.presence.lease().ok_or_else(out_of_reach)?;
+            let seen = self.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
+            let there = seen.as_ref().map(Stored::read::<SessionOf>).transpose();
+            if let Some(there) = there.map_err(|error| unreadable(&error))?
+                && (hello.instance.is_empty() || there.instance != hello.instance)
+                && self.is_held(&there, host)
+            {
+                warn!(%host, address = hello.address, at = %there.coordinator, "a second session of one identity was refused");
+                return Err(Status::already_exists(format!(
+                    "{host} is connected already, to {}: was its key copied?",
+                    there.coordinator
+                )));
+            }
+            let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
+            let taken = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            match taken.map_err(|error| unreadable(&error))? {
+                Committed::Yes { revision } => return Ok(Place { lease, revision }),
+                // It attached to another coordinator in this moment: looked at again, it is said.
+                Committed::No => {}
+            }
+        }
+        Err(Status::aborted("its sessions follow each other too fast"))
+    }
+
+    /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
+    fn is_held(&self, there: &SessionOf, host: &HostId) -> bool {
+        there.coordinator != self.coordinator
+            || self.lock().get(host).is_some_and(|session| !session.outgoing.is_closed())
+    }
+
+    async fn leave_place(&self, host: &HostId, place: &Place) {
+        let key = keys::host_presence(host);
+        let guard = Guard::Unchanged((&key).into(), place.revision);
+        // Not committed means that the host has its place elsewhere.
+        if let Err(error) = self.store.commit(vec![guard], vec![Write::delete(key)]).await {
+            debug!(%host, %error, "its place ends with the lease, or when it comes back");
+        }
+    }
+
     fn enter(
         &self,
         host: &HostId,
         hello: &wire::Hello,
         outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
-    ) -> Result<(), Status> {
+    ) {
         let mut connected = self.lock();
-        if connected.get(host).is_some_and(|there| !there.outgoing.is_closed()) {
-            warn!(%host, address = hello.address, "a second session of one identity was refused");
-            return Err(Status::already_exists(format!("{host} is connected already: was its key copied?")));
-        }
         let entry = Connected {
             version: hello.version.clone(),
             outgoing,
@@ -157,7 +217,12 @@ impl Sessions {
             health: BTreeMap::new(),
         };
         connected.insert(host.clone(), entry);
-        Ok(())
+        drop(connected);
+        self.changed();
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|count| *count += 1);
     }
 
     /// The agent may have dialled again before the end of its last stream was noticed: what is there then is
@@ -167,6 +232,33 @@ impl Sessions {
         if connected.get(host).is_some_and(|there| there.outgoing.same_channel(outgoing)) {
             connected.remove(host);
         }
+        drop(connected);
+        self.changed();
+    }
+
+    /// Who is connected, for the other coordinators.
+    pub fn connections(&self) -> wire::Connections {
+        let connection = |(host, session): (&HostId, &Connected)| wire::Connection {
+            host: host.to_string(),
+            version: session.version.clone(),
+            health: session.health.iter().map(|(environment, instances)| report(environment, instances)).collect(),
+        };
+        wire::Connections { connections: self.lock().iter().map(connection).collect() }
+    }
+
+    /// Changes whenever [`Self::connections`] may.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Runs `task` until it ends by itself; [`Self::close`] waits for it.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+
+    /// Waits until this coordinator ends.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<HostId, Connected>> {
@@ -285,6 +377,23 @@ impl Agents for Sessions {
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {
         self.progress.subscribe()
     }
+}
+
+fn report(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::HealthReport {
+    let instances = instances
+        .iter()
+        .map(|instance| serde_json::to_vec(instance).expect("a health report is numbers and text"))
+        .collect();
+    wire::HealthReport { environment: environment.to_string(), instances }
+}
+
+fn out_of_reach() -> Status {
+    Status::unavailable("this coordinator cannot reach the record: try another one")
+}
+
+fn unreadable(error: &StoreError) -> Status {
+    warn!(%error, "a session cannot be written down");
+    Status::unavailable("the store does not answer")
 }
 
 fn crossed(host: &HostId) -> AgentError {

@@ -6,23 +6,51 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
+use lockstep_core::name::CoordinatorName;
 use serde::Deserialize;
 
 /// Keeps the lock and the plans, and drives deployments.
-#[derive(Debug, Clone, Parser)]
+#[derive(Debug, Parser)]
 #[command(name = "lockstep-coordinator", version)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Without one it serves.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make this a coordinator of a cluster whose record is in etcd; the token is read from standard input
+    Join {
+        /// The coordinator that has the root's key; `lockstep coordinator list` names it
+        #[arg(long, value_name = "HOST:PORT")]
+        coordinator: String,
+        /// What it is called, unless the token says so [default: the machine's name]
+        #[arg(long)]
+        name: Option<CoordinatorName>,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// Where everything that it knows is kept: store, authority, keys and logs. Only its user may enter.
-    #[arg(long, default_value = "/var/lib/lockstep/coordinator")]
+    #[arg(long, global = true, default_value = "/var/lib/lockstep/coordinator")]
     pub directory: PathBuf,
 
     /// Where operators and agents reach it. With port 0 the system chooses; the address stands in DIRECTORY/address.
-    #[arg(long, default_value = "127.0.0.1:7443")]
+    #[arg(long, global = true, default_value = "127.0.0.1:7443")]
     pub listen: SocketAddr,
 
+    /// Where others reach it, when that is not where it listens: behind 0.0.0.0, or a translated address.
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub address: Option<SocketAddr>,
+
     /// What is logged, as in `info` or `lockstep_coordinator=debug`.
-    #[arg(long, env = "LOCKSTEP_LOG", default_value = "info")]
+    #[arg(long, global = true, env = "LOCKSTEP_LOG", default_value = "info")]
     pub log: String,
 }
 
@@ -77,6 +105,11 @@ pub enum SettingsError {
 }
 
 impl Settings {
+    /// Where others reach a coordinator that listens at `listening`; nothing when nobody has said so.
+    pub fn advertised(&self, listening: SocketAddr) -> Option<SocketAddr> {
+        self.address.or((!listening.ip().is_unspecified()).then_some(listening))
+    }
+
     /// What stands in `coordinator.toml`; where there is none, the record is in SQLite.
     ///
     /// # Errors
@@ -173,6 +206,7 @@ mod tests {
         Settings {
             directory: directory.to_owned(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            address: None,
             log: "info".to_owned(),
         }
     }

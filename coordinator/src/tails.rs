@@ -2,22 +2,26 @@
 //! can show any deployment. It is for people; nothing is decided from it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lockstep_core::id::{DeploymentId, StepId};
+use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::agents::ProgressLine;
-use crate::driver::Parts;
 use crate::store::{OPERATIONS_MAX, Store, StoreError, Write, keys};
 
 /// The longest line that is kept, in characters.
 const LINE_MAX: usize = 500;
 
-/// Keeps what agents send, until `stop` says so.
-pub async fn keep(parts: Parts, stop: CancellationToken) {
-    let mut progress = parts.agents.progress();
+/// Keeps what the agents of this coordinator send, until `stop` says so.
+pub async fn keep(
+    store: Arc<dyn Store>,
+    mut progress: broadcast::Receiver<ProgressLine>,
+    stop: CancellationToken,
+) {
     loop {
         let received = tokio::select! {
             () = stop.cancelled() => return,
@@ -27,7 +31,7 @@ pub async fn keep(parts: Parts, stop: CancellationToken) {
             Ok(ProgressLine { key, line, .. }) => {
                 let short: String = line.chars().take(LINE_MAX).collect();
                 let write = Write::put_bytes(keys::tail(&key.deployment, key.step), short);
-                if let Err(error) = parts.store.commit(vec![], vec![write]).await {
+                if let Err(error) = store.commit(vec![], vec![write]).await {
                     debug!(error = &error as &dyn std::error::Error, "a line of progress is not kept");
                 }
             }

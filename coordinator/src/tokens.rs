@@ -6,7 +6,7 @@
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::id::Digest;
 use lockstep_core::join_token::{JoinToken, base32};
-use lockstep_core::name::{HostName, OperatorName};
+use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
 use lockstep_core::record::HostRole;
 use lockstep_core::secret::Secret;
 use lockstep_core::stored::Kept;
@@ -29,6 +29,7 @@ const SECRET_BYTES: usize = 16;
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Admits {
     Host { name: Option<HostName>, roles: Vec<HostRole> },
+    Coordinator { name: Option<CoordinatorName> },
     Operator { name: OperatorName, environments: EnvironmentPattern, role: OperatorRole },
 }
 

@@ -95,12 +95,16 @@ impl Vault {
             None => {
                 let mut key = [0; KEY_BYTES];
                 getrandom::fill(&mut key).context("the system gives no random numbers")?;
-                let text: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-                private::write(file, &text)?;
+                private::write(file, &hex(&key))?;
                 key
             }
         };
         Ok(Self { store, key })
+    }
+
+    /// The key as in its file, for a coordinator that joins.
+    pub fn key(&self) -> Secret {
+        Secret::new(hex(&self.key))
     }
 
     /// The values of one version.
@@ -282,6 +286,10 @@ fn version_of(stored: &Stored) -> anyhow::Result<u64> {
 
 fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
     format!("lockstep secrets {environment} {version}")
+}
+
+fn hex(key: &[u8; KEY_BYTES]) -> String {
+    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {

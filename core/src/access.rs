@@ -8,7 +8,7 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::HostId;
-use crate::name::{ApplicationName, EnvironmentKey, OperatorName};
+use crate::name::{ApplicationName, CoordinatorName, EnvironmentKey, OperatorName};
 
 /// Whom a certificate names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum Identity {
     Nobody,
     Agent(HostId),
     Operator(OperatorName),
-    Coordinator(String),
+    Coordinator(CoordinatorName),
 }
 
 /// What an operator may do, in rising order.
@@ -45,6 +45,7 @@ pub enum Callers {
     /// Any certificate of ours.
     Known,
     Agents,
+    Coordinators,
     /// Operators of at least this role. Which environments it is for, the method asks.
     Operators(OperatorRole),
     /// Administrators of every environment: hosts and operators are no single environment's, and who
@@ -64,6 +65,10 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Enroll/Join", Callers::Anyone),
     ("/lockstep.v1.Enroll/Renew", Callers::Known),
     ("/lockstep.v1.Session/Attach", Callers::Agents),
+    ("/lockstep.v1.Relay/Follow", Callers::Coordinators),
+    ("/lockstep.v1.Relay/Ask", Callers::Coordinators),
+    ("/lockstep.v1.Relay/Observe", Callers::Coordinators),
+    ("/lockstep.v1.Relay/FetchLog", Callers::Coordinators),
     ("/lockstep.v1.Control/Plan", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/Claim", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/Unclaim", Callers::Operators(OperatorRole::Deploy)),
@@ -89,6 +94,9 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/InspectHosts", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/CreateHostToken", Callers::Administrators),
     ("/lockstep.v1.Control/RemoveHost", Callers::Administrators),
+    ("/lockstep.v1.Control/ListCoordinators", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/CreateCoordinatorToken", Callers::Administrators),
+    ("/lockstep.v1.Control/RemoveCoordinator", Callers::Administrators),
     ("/lockstep.v1.Control/AddOperator", Callers::Administrators),
     ("/lockstep.v1.Control/ListOperators", Callers::Administrators),
     ("/lockstep.v1.Control/RevokeOperator", Callers::Administrators),
@@ -126,9 +134,14 @@ pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result
     match (callers, identity) {
         (Callers::Anyone, _)
         | (Callers::Known, Identity::Agent(_) | Identity::Operator(_) | Identity::Coordinator(_))
-        | (Callers::Agents, Identity::Agent(_)) => Ok(()),
+        | (Callers::Agents, Identity::Agent(_))
+        | (Callers::Coordinators, Identity::Coordinator(_)) => Ok(()),
         (
-            Callers::Known | Callers::Agents | Callers::Operators(_) | Callers::Administrators,
+            Callers::Known
+            | Callers::Agents
+            | Callers::Coordinators
+            | Callers::Operators(_)
+            | Callers::Administrators,
             Identity::Nobody,
         ) => Err(Denied::NoCertificate),
         (Callers::Operators(needs), Identity::Operator(operator)) => {
@@ -145,6 +158,7 @@ pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result
             }
         }
         (Callers::Agents, Identity::Operator(_) | Identity::Coordinator(_))
+        | (Callers::Coordinators, Identity::Operator(_) | Identity::Agent(_))
         | (Callers::Operators(_) | Callers::Administrators, Identity::Agent(_) | Identity::Coordinator(_)) => {
             Err(wrong())
         }
@@ -254,7 +268,7 @@ mod tests {
             Identity::Nobody,
             Identity::Agent("host_01JBQR2KXYZ987654321012345".parse().expect("an id")),
             Identity::Operator("anna".parse().expect("a name")),
-            Identity::Coordinator("c1".to_owned()),
+            Identity::Coordinator("c1".parse().expect("a name")),
         ]
     }
 
@@ -275,8 +289,23 @@ mod tests {
         let [nobody, agent, ..] = identities();
         for (method, callers) in METHODS {
             assert_eq!(allow(&nobody, None, method).is_ok(), *callers == Callers::Anyone, "{method}");
-            let may = !matches!(callers, Callers::Operators(_) | Callers::Administrators);
+            let may = matches!(callers, Callers::Anyone | Callers::Known | Callers::Agents);
             assert_eq!(allow(&agent, None, method).is_ok(), may, "{method}");
+        }
+    }
+
+    #[test]
+    fn only_coordinators_relay_and_they_command_nothing() {
+        let [_, agent, operator, coordinator] = identities();
+        let admin = grant(OperatorRole::Admin, "*");
+        for (method, callers) in METHODS {
+            let relays = *callers == Callers::Coordinators;
+            let may = relays || matches!(callers, Callers::Anyone | Callers::Known);
+            assert_eq!(allow(&coordinator, None, method).is_ok(), may, "{method}");
+            if relays {
+                assert!(allow(&agent, None, method).is_err(), "{method}");
+                assert!(allow(&operator, Some(&admin), method).is_err(), "{method}");
+            }
         }
     }
 

@@ -93,6 +93,11 @@ name!(
     "a process"
 );
 name!(
+    /// One of the coordinators of a cluster.
+    CoordinatorName,
+    "a coordinator"
+);
+name!(
     /// A person or a machine that commands Lockstep.
     OperatorName,
     "an operator"

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::{Health, InstanceHealth};
 use crate::id::{DeploymentId, Digest, HostId};
 use crate::journal::StepFailure;
-use crate::name::{EnvironmentKey, HostName, OperatorName, ProcessName};
+use crate::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName, ProcessName};
 use crate::release::{Release, Schema};
 use crate::spec::EnvironmentSpec;
 use crate::time::{Millis, Timestamp};
@@ -407,6 +407,37 @@ pub struct HostStatus {
     pub agent_version: Option<String>,
     /// Of this environment's containers on it.
     pub instances: Vec<InstanceHealth>,
+}
+
+/// A coordinator, as its cluster sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorStatus {
+    pub name: CoordinatorName,
+    /// `host:port`
+    pub address: String,
+    /// Nothing: it gives no sign of life.
+    pub presence: Option<CoordinatorsPresence>,
+    pub root_key: RootKey,
+    /// Whose deployments it drives.
+    pub drives: Vec<EnvironmentKey>,
+    /// How many hosts it has the sessions of.
+    pub sessions: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorsPresence {
+    pub version: String,
+    pub since: Timestamp,
+}
+
+/// Which coordinator has the key of the root, at which others join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootKey {
+    Here,
+    Elsewhere,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

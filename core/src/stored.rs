@@ -33,6 +33,7 @@ kept! {
     crate::plan::Action => "action",
     crate::plan::Plan => "plan",
     crate::plan::Wave => "wave",
+    crate::record::CoordinatorStatus => "coordinator_status",
     crate::record::EnvironmentStatus => "environment_status",
     crate::record::Host => "host",
     crate::record::HostStatus => "host_status",

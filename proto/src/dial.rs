@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
 use lockstep_core::join_token::{InvalidToken, JoinToken};
+use lockstep_core::secret::Secret;
 use lockstep_core::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::Resumption;
@@ -52,7 +53,7 @@ impl std::fmt::Debug for Credential {
 }
 
 /// What joining gives.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Joined {
     pub credential: Credential,
     pub cluster: String,
@@ -60,6 +61,10 @@ pub struct Joined {
     pub identity: String,
     /// What the record calls the host; empty for an operator.
     pub name: String,
+    /// `host:port` of every coordinator of the cluster.
+    pub coordinators: Vec<String>,
+    /// For a coordinator: the key to the secrets. Empty for others.
+    pub secrets_key: Secret,
 }
 
 /// Why there is no connection, or no certificate.
@@ -126,7 +131,8 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
         clock_ms: clock_ms(),
     };
     let reply = EnrollClient::new(channel).join(request).await.map_err(|status| refused(&status))?;
-    let wire::JoinReply { certificate, authority, cluster, identity, name } = reply.into_inner();
+    let wire::JoinReply { certificate, authority, cluster, identity, name, coordinators, secrets_key } =
+        reply.into_inner();
     if !CertificateDer::pem_slice_iter(authority.as_bytes())
         .flatten()
         .any(|root| pin_of(&root).is_some_and(|pin| pin == token.pin))
@@ -134,7 +140,8 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
         return Err(DialError::OtherAuthority { address: address.to_owned() });
     }
     let credential = Credential { key: key.serialize_pem(), certificate, authority };
-    Ok(Joined { credential, cluster, identity, name })
+    let secrets_key = Secret::new(secrets_key);
+    Ok(Joined { credential, cluster, identity, name, coordinators, secrets_key })
 }
 
 /// A new certificate for the same identity and the same key.

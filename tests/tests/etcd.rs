@@ -1,7 +1,10 @@
-//! etcd for real: the bed's own, a coordinator that is pointed at it wrongly, and a stage that runs on it.
+//! etcd for real: the bed's own, a coordinator that is pointed at it wrongly, a stage that runs on it, and a
+//! cluster of coordinators.
 
 mod etcd {
     mod bed;
+    mod cluster;
+    mod on_etcd;
     mod stage;
     mod start;
 }

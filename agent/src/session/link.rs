@@ -33,12 +33,14 @@ const PENDING_MAX: usize = 64;
 
 /// Who is dialled, as whom.
 pub struct Dialling {
-    /// In turn.
-    pub coordinators: Vec<String>,
+    /// In turn; what is learned of others counts from the next dial on.
+    pub coordinators: watch::Receiver<Vec<String>>,
     /// The certificate may be renewed between two dials.
     pub credential: watch::Receiver<Credential>,
     /// By which other hosts reach this one.
     pub address: String,
+    /// Of this process.
+    pub instance: String,
 }
 
 /// What happened on the stream.
@@ -57,6 +59,8 @@ pub(super) struct Link {
     state: State,
     /// Dials since the last good stream.
     failures: u32,
+    /// Whose turn it is: after each stream or dial that ended, the next one's.
+    turn: usize,
 }
 
 enum State {
@@ -74,7 +78,7 @@ struct Stream {
 
 impl Link {
     pub(super) fn new(dialling: Dialling) -> Self {
-        Self { dialling, state: State::Waiting(Instant::now()), failures: 0 }
+        Self { dialling, state: State::Waiting(Instant::now()), failures: 0, turn: 0 }
     }
 
     /// Goes on until something has happened. May be dropped at any moment and called again.
@@ -144,19 +148,23 @@ impl Link {
     fn down(&mut self, why: anyhow::Error) -> LinkEvent {
         let again_in = wait(self.failures, chance());
         self.failures = self.failures.saturating_add(1);
+        self.turn = self.turn.wrapping_add(1);
         self.state = State::Waiting(Instant::now() + again_in);
         LinkEvent::Down { why, again_in }
     }
 
     fn dial(&self) -> impl Future<Output = anyhow::Result<Stream>> + Send + use<> {
-        let Dialling { coordinators, credential, address } = &self.dialling;
-        let turn = usize::try_from(self.failures).unwrap_or(0) % coordinators.len().max(1);
-        let coordinator = coordinators.get(turn).cloned();
+        let Dialling { coordinators, credential, address, instance } = &self.dialling;
+        let coordinator = {
+            let known = coordinators.borrow();
+            known.get(self.turn % known.len().max(1)).cloned()
+        };
         let credential = credential.borrow().clone();
         let hello = wire::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: address.clone(),
             clock_ms: crate::clock::now().0,
+            instance: instance.clone(),
         };
         async move {
             let coordinator = coordinator.ok_or_else(|| anyhow::anyhow!("no coordinator is known"))?;
@@ -205,6 +213,14 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
 fn wait(failures: u32, chance: u8) -> Duration {
     let whole = WAIT_MIN.saturating_mul(1 << failures.min(10)).min(WAIT_MAX);
     whole / 2 + whole / 2 * u32::from(chance) / 255
+}
+
+/// What tells this process from another with the same identity.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn instance() -> Result<String, getrandom::Error> {
+    Ok(format!("{:016x}", getrandom::u64()?))
 }
 
 fn chance() -> u8 {

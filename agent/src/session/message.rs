@@ -26,7 +26,7 @@ const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What the coordinator wants or answers.
 #[derive(Debug)]
 pub(super) enum Order {
-    Welcome { cluster: String, coordinator: String },
+    Welcome { cluster: String, coordinator: String, coordinators: Vec<String> },
     Assign(Box<Assignment>),
     Observe(Look),
     Secrets { request: u64, given: Result<SecretSet, String> },
@@ -86,7 +86,9 @@ impl From<Invalid> for NotUnderstood {
 /// When it is not one of the model.
 pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
     match message.message.ok_or_else(|| Invalid::missing("message"))? {
-        Heard::Welcome(wire::Welcome { cluster, coordinator }) => Ok(Order::Welcome { cluster, coordinator }),
+        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators }) => {
+            Ok(Order::Welcome { cluster, coordinator, coordinators })
+        }
         Heard::Assign(assign) => {
             let refused = wire::Refused {
                 token: assign.token.clone(),

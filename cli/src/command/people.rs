@@ -56,7 +56,7 @@ pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<Stri
     token(context, &reply, "lockstep-agent join --coordinator HOST:PORT")
 }
 
-fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
+pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
     context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
     context.output.line(&reply.token)?;
     context.output.line(&format!(

@@ -17,6 +17,7 @@ use crate::vault::Vault;
 
 mod about;
 mod convert;
+mod coordinators;
 mod deployments;
 mod environments;
 mod failure;
@@ -34,6 +35,16 @@ pub struct ControlApi {
     pub parts: Parts,
     pub vault: Arc<Vault>,
     pub authority: Arc<Authority>,
+    pub record_in: RecordIn,
+}
+
+/// Who can reach the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordIn {
+    /// This coordinator and no other.
+    OneMachine,
+    /// Every coordinator of the cluster.
+    Etcd,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -197,6 +208,23 @@ impl Control for ControlApi {
     async fn remove_host(&self, request: Request<wire::HostRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         hosts::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_coordinators(&self, _: Request<wire::ListRequest>) -> Answer<wire::CoordinatorsReply> {
+        coordinators::list(self).await.map(Response::new)
+    }
+
+    async fn create_coordinator_token(
+        &self,
+        request: Request<wire::CoordinatorRef>,
+    ) -> Answer<wire::TokenReply> {
+        let caller = Caller::of(&request)?;
+        coordinators::create_token(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn remove_coordinator(&self, request: Request<wire::CoordinatorRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        coordinators::remove(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn add_operator(&self, request: Request<wire::AddOperatorRequest>) -> Answer<wire::TokenReply> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use lockstep_core::access::{Grant, Identity};
 use lockstep_core::id::HostId;
-use lockstep_core::name::{HostName, OperatorName};
-use lockstep_core::record::{Host, HostRole};
+use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
+use lockstep_core::record::{Host, HostRole, RootKey};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use lockstep_proto::wire::enroll_server::Enroll;
@@ -18,10 +18,12 @@ use crate::api::Caller;
 use crate::audit::{self, Change};
 use crate::authority::{Authority, AuthorityError, Issued};
 use crate::clock::Clock;
+use crate::coordinators::{self, Coordinator};
 use crate::hosts;
 use crate::operators::{Operator, OperatorStanding};
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 use crate::tokens::{self, Admits, TokenError};
+use crate::vault::Vault;
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);
@@ -33,6 +35,7 @@ pub struct EnrollApi {
     pub store: Arc<dyn Store>,
     pub authority: Arc<Authority>,
     pub clock: Arc<dyn Clock>,
+    pub vault: Arc<Vault>,
 }
 
 /// Who joins: the transaction that lets it in, and what it is told.
@@ -60,6 +63,7 @@ impl Enroll for EnrollApi {
                 Admits::Operator { name, environments, role } => {
                     self.operator(&request, name, Grant { role, environments }, now).await?
                 }
+                Admits::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
             let Joining { identity, mut guards, mut writes, issued, name } = joining;
             let (guard, spent) = presented.spending();
@@ -69,7 +73,12 @@ impl Enroll for EnrollApi {
                 Committed::Yes { .. } => {
                     info!(%identity, name, address = request.address, "joined");
                     self.note_login(&identity, issued.expires, now).await;
-                    return Ok(Response::new(wire::JoinReply { name, ..self.reply(&identity, issued) }));
+                    let secrets_key = match &identity {
+                        Identity::Coordinator(_) => self.vault.key().expose().to_owned(),
+                        Identity::Nobody | Identity::Agent(_) | Identity::Operator(_) => String::new(),
+                    };
+                    let reply = self.reply(&identity, issued).await?;
+                    return Ok(Response::new(wire::JoinReply { name, secrets_key, ..reply }));
                 }
                 // The token was used, or the name was taken, in this moment: looked at again, it is said.
                 Committed::No => {}
@@ -88,43 +97,33 @@ impl Enroll for EnrollApi {
                 self.issue(request, &identity, now)?
             }
         };
-        Ok(Response::new(self.reply(&identity, issued)))
+        Ok(Response::new(self.reply(&identity, issued).await?))
     }
 }
 
 impl EnrollApi {
     fn issue(&self, request: &str, identity: &Identity, now: Timestamp) -> Result<Issued, Status> {
-        self.authority.issue(request, identity, now).map_err(|error| match error {
-            AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
-                Status::invalid_argument(error.to_string())
-            }
-            AuthorityError::File(_)
-            | AuthorityError::Directory(_)
-            | AuthorityError::Half
-            | AuthorityError::Nameless
-            | AuthorityError::Make(_)
-            | AuthorityError::Unreadable
-            | AuthorityError::Chance => {
-                warn!(%error, "no certificate can be made");
-                Status::internal("no certificate can be made: the coordinator's log says why")
-            }
-        })
+        self.authority.issue(request, identity, now).map_err(not_made)
     }
 
-    fn reply(&self, identity: &Identity, issued: Issued) -> wire::JoinReply {
+    async fn reply(&self, identity: &Identity, issued: Issued) -> Result<wire::JoinReply, Status> {
         let identity = match identity {
             Identity::Agent(host) => host.to_string(),
             Identity::Operator(name) => name.to_string(),
-            Identity::Coordinator(id) => id.clone(),
+            Identity::Coordinator(name) => name.to_string(),
             Identity::Nobody => String::new(),
         };
-        wire::JoinReply {
+        let coordinators =
+            coordinators::addresses(&*self.store).await.map_err(|error| unavailable(&error))?;
+        Ok(wire::JoinReply {
             certificate: issued.certificate,
             authority: self.authority.root().to_owned(),
             cluster: self.authority.cluster().to_string(),
             identity,
             name: String::new(),
-        }
+            coordinators,
+            secrets_key: String::new(),
+        })
     }
 
     async fn host(
@@ -156,6 +155,44 @@ impl EnrollApi {
         let host = Host { id, name, address: request.address.clone(), roles };
         let (guards, writes) = hosts::joining(&host);
         Ok(Joining { identity, guards, writes, issued, name: host.name.to_string() })
+    }
+
+    async fn coordinator(
+        &self,
+        request: &wire::JoinRequest,
+        name: Option<CoordinatorName>,
+        now: Timestamp,
+    ) -> Result<Joining, Status> {
+        let name: CoordinatorName = match name {
+            Some(name) => name,
+            None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
+        };
+        if request.address.parse::<std::net::SocketAddr>().is_err() {
+            return Err(Status::invalid_argument(format!("{:?} is not an address with a port", request.address)));
+        }
+        if coordinators::find(&*self.store, &name).await.map_err(|error| unavailable(&error))?.is_some() {
+            return Err(Status::already_exists(format!(
+                "there is a coordinator {name} already: choose another name, or lockstep coordinator remove {name}"
+            )));
+        }
+        let request_of_key = &request.certificate_request;
+        let (authority, issued) =
+            self.authority.issue_authority(request_of_key, &name, now).map_err(not_made)?;
+        let coordinator = Coordinator {
+            name: name.clone(),
+            address: request.address.clone(),
+            authority: authority.id,
+            root_key: RootKey::Elsewhere,
+            joined: now,
+        };
+        let (guard, write) = coordinators::joining(&coordinator);
+        Ok(Joining {
+            identity: Identity::Coordinator(name.clone()),
+            guards: vec![guard],
+            writes: vec![write],
+            issued,
+            name: name.to_string(),
+        })
     }
 
     async fn operator(
@@ -238,6 +275,25 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
     Err(Status::failed_precondition(format!(
         "clocks differ by {apart}: it is {theirs} there and {ours} here; set the clock, then join again"
     )))
+}
+
+fn not_made(error: AuthorityError) -> Status {
+    match error {
+            AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
+                Status::invalid_argument(error.to_string())
+            }
+            AuthorityError::NoRootKey => Status::failed_precondition(error.to_string()),
+            AuthorityError::File(_)
+            | AuthorityError::Directory(_)
+            | AuthorityError::Half
+            | AuthorityError::Nameless
+            | AuthorityError::Make(_)
+            | AuthorityError::Unreadable
+            | AuthorityError::Chance => {
+                warn!(%error, "no certificate can be made");
+                Status::internal("no certificate can be made: the coordinator's log says why")
+            }
+    }
 }
 
 fn refused_token(error: TokenError) -> Status {

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Answer, Sessions, Waiting};
+use super::{Answer, Place, Sessions, Waiting};
 use crate::agents::{AskedStanding, ProgressLine};
+use crate::coordinators;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
@@ -29,6 +30,7 @@ pub(super) struct Running {
     pub(super) sessions: Arc<Sessions>,
     pub(super) host: HostId,
     pub(super) outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    pub(super) place: Place,
 }
 
 /// What happened.
@@ -37,6 +39,8 @@ enum Event {
     Ended(Option<Status>),
     StoreChanged,
     Closing,
+    /// This coordinator counts as dead to the others.
+    OutOfReach,
 }
 
 impl Running {
@@ -50,17 +54,20 @@ impl Running {
             }
         };
         self.sessions.leave(&self.host, &self.outgoing);
+        self.sessions.leave_place(&self.host, &self.place).await;
         info!(host = %self.host, why, "agent disconnected");
     }
 
     async fn serve(&self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
         let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
         let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut presence = self.sessions.presence.clone();
         let mut sent = BTreeSet::new();
         let mut spoken_of = BTreeSet::new();
         self.send(Order::Welcome(wire::Welcome {
             cluster: self.sessions.cluster.to_string(),
-            coordinator: self.sessions.coordinator.clone(),
+            coordinator: self.sessions.coordinator.to_string(),
+            coordinators: coordinators::addresses(&*self.sessions.store).await?,
         }))
         .await?;
         self.hand_over(&mut sent, &mut spoken_of).await?;
@@ -74,11 +81,13 @@ impl Running {
                 () = wakeups.changed() => Event::StoreChanged,
                 _ = looks.tick() => Event::StoreChanged,
                 () = self.sessions.closing.cancelled() => Event::Closing,
+                () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
             match event {
                 Event::Said(said) => self.hear(*said, &spoken_of).await?,
                 Event::StoreChanged => self.hand_over(&mut sent, &mut spoken_of).await?,
                 Event::Closing => return Ok("the coordinator ends"),
+                Event::OutOfReach => return Ok("the record was out of reach"),
                 Event::Ended(None) => return Ok("the agent ended it"),
                 Event::Ended(Some(status)) => {
                     debug!(host = %self.host, %status, "the stream broke");
@@ -227,6 +236,7 @@ impl Running {
         if let Some(session) = self.sessions.lock().get_mut(&self.host) {
             session.health.insert(environment, instances);
         }
+        self.sessions.changed();
         Ok(())
     }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
+use lockstep_core::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName};
 
 const ROOT: &str = "/lockstep/v1";
 
@@ -145,7 +145,7 @@ pub fn spec(environment: &EnvironmentKey) -> Owned {
 }
 
 pub fn lock(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/lock"))
+    owned(format!("env/{environment}/{LOCK}"))
 }
 
 /// Never deleted: an epoch only rises.
@@ -155,6 +155,12 @@ pub fn epoch(environment: &EnvironmentKey) -> Owned {
 
 /// The last part of every key of a declaration.
 pub const SPEC: &str = "spec";
+
+/// The last part of every key of a lock.
+pub const LOCK: &str = "lock";
+
+/// The last part of every key that says who is there.
+pub const PRESENCE: &str = "presence";
 
 /// The last part of every key of an `open`.
 pub const OPEN: &str = "open";
@@ -279,7 +285,20 @@ pub fn host_name(name: &HostName) -> Free {
 
 /// Bound to a lease: which coordinator holds the host's session.
 pub fn host_presence(host: &HostId) -> Free {
-    free(format!("host/{host}/presence"))
+    free(format!("host/{host}/{PRESENCE}"))
+}
+
+pub fn coordinators() -> Prefix {
+    prefix("coordinator".to_owned())
+}
+
+pub fn coordinator_spec(name: &CoordinatorName) -> Free {
+    free(format!("coordinator/{name}/{SPEC}"))
+}
+
+/// Bound to a lease: the coordinator is alive.
+pub fn coordinator_presence(name: &CoordinatorName) -> Free {
+    free(format!("coordinator/{name}/{PRESENCE}"))
 }
 
 pub fn operators() -> Prefix {

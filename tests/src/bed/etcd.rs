@@ -143,7 +143,7 @@ impl Etcd {
     /// # Errors
     /// When it is dead.
     pub fn freeze(&self, at: usize) -> Result<()> {
-        self.signal(at, "-STOP")
+        self.process(at)?.freeze()
     }
 
     /// `SIGCONT`.
@@ -151,7 +151,7 @@ impl Etcd {
     /// # Errors
     /// When it is dead.
     pub fn thaw(&self, at: usize) -> Result<()> {
-        self.signal(at, "-CONT")
+        self.process(at)?.thaw()
     }
 
     /// The member that leads, of those that answer.
@@ -211,10 +211,8 @@ impl Etcd {
         Ok(status["leader"].is_u64() && status["leader"] == status["header"]["member_id"])
     }
 
-    fn signal(&self, at: usize, signal: &str) -> Result<()> {
-        let process = self.members[at].process.as_ref().context("this member is dead")?;
-        run(Command::new("kill").arg(signal).arg(process.id().to_string()))?;
-        Ok(())
+    fn process(&self, at: usize) -> Result<&Process> {
+        self.members[at].process.as_ref().context("this member is dead")
     }
 
     fn wait_for(&mut self, at: usize) -> Result<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::bed::program::run;
 use crate::bed::wait::until;
 
 /// How long a program may take to end after it is asked to.
@@ -71,6 +72,25 @@ impl Process {
         Ok(())
     }
 
+    /// Stands still until [`Process::thaw`], as a machine does that is paused.
+    ///
+    /// # Errors
+    /// When the system does not let it be.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// # Errors
+    /// When the system does not let it be.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        run(Command::new("kill").arg(signal).arg(self.child.id().to_string()))?;
+        Ok(())
+    }
+
     /// Asks it to end, and waits.
     ///
     /// # Errors
@@ -79,7 +99,9 @@ impl Process {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        self.signal("-TERM")?;
+        // One that stands still would not hear it.
+        self.thaw()?;
         until(&format!("{} has ended", self.name), END_LIMIT, || Ok(self.child.try_wait()?.is_some()))
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bed::directory::let_enter;
@@ -24,6 +24,9 @@ use crate::load::{Load, Settings};
 
 /// How long a service may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// The directory of the coordinator that makes the cluster.
+const FIRST: &str = "coordinator";
 
 /// What differs from stage to stage.
 pub struct Setting {
@@ -57,6 +60,8 @@ pub struct Stage {
     pub postgres: Postgres,
     pub nginx: Nginx,
     pub coordinator: Process,
+    /// Those that joined the first one.
+    pub others: Vec<Process>,
     pub agent: Process,
     pub site: SocketAddr,
     bridge: IpAddr,
@@ -88,7 +93,7 @@ impl Stage {
             let told = etcd.coordinator_settings(&etcd.certificates, &format!("/{}", setting.application));
             fs::write(directory.join("coordinator/coordinator.toml"), told)?;
         }
-        let coordinator = start_coordinator(directory, &[])?;
+        let coordinator = start_coordinator(directory, FIRST, &[])?;
         log_in(directory)?;
         write_agent_settings(directory, &nginx)?;
         join(directory, bridge)?;
@@ -100,6 +105,7 @@ impl Stage {
             postgres,
             nginx,
             coordinator,
+            others: Vec::new(),
             agent,
             site,
             bridge,
@@ -194,12 +200,63 @@ impl Stage {
         Ok(Load::start(Settings::notes(self.site, rate_per_second))?)
     }
 
+    /// Another coordinator joins the cluster, and is called `name`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn add_coordinator(&mut self, name: &str, etcd: &Etcd) -> Result<()> {
+        let own = self.directory.join(name);
+        fs::DirBuilder::new().mode(0o700).create(&own)?;
+        let prefix = format!("/{}", self.application);
+        let told = etcd.coordinator_settings(&etcd.certificates, &prefix);
+        fs::write(own.join("coordinator.toml"), told)?;
+        let answer = self.json(&["coordinator", "token", "--name", name])?;
+        let token = answer["token"].as_str().context("coordinator token gave no token")?;
+        let mut command = coordinator_command(&self.directory, name)?;
+        command.args(["join", "--coordinator", &coordinator_address(&self.directory)?]);
+        run_with_input(&mut command, token)?;
+        self.others.push(start_coordinator(&self.directory, name, &[])?);
+        Ok(())
+    }
+
+    /// The one that joined as the `at`-th, started again after a kill.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_other(&mut self, at: usize, name: &str, environment: &[(&str, &str)]) -> Result<()> {
+        self.others[at] = start_coordinator(&self.directory, name, environment)?;
+        Ok(())
+    }
+
+    /// What the coordinator of this name says when it does not begin.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn refused_coordinator(&self, name: &str) -> Result<String> {
+        let mut process = launch_coordinator(&self.directory, name, &[])?;
+        let mut ended = None;
+        until("the coordinator has ended", READY_LIMIT, || {
+            ended = process.ended()?;
+            Ok(ended.is_some())
+        })?;
+        ensure!(ended.is_some_and(|status| !status.success()), "it ended well");
+        Ok(process.tail())
+    }
+
+    /// Where the coordinator of this name listens.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn address_of(&self, name: &str) -> Result<String> {
+        address_of(&self.directory, name)
+    }
+
     /// Kills nothing and starts it again: for after a kill.
     ///
     /// # Errors
     /// When it does not come up.
     pub fn start_coordinator(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        self.coordinator = start_coordinator(&self.directory, environment)?;
+        self.coordinator = start_coordinator(&self.directory, FIRST, environment)?;
         Ok(())
     }
 
@@ -208,7 +265,7 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub fn launch_coordinator(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        self.coordinator = launch_coordinator(&self.directory, environment)?;
+        self.coordinator = launch_coordinator(&self.directory, FIRST, environment)?;
         Ok(())
     }
 
@@ -259,7 +316,9 @@ impl Drop for Stage {
     )]
     fn drop(&mut self) {
         let _ = self.agent.stop();
-        let _ = self.coordinator.stop();
+        for coordinator in [&mut self.coordinator].into_iter().chain(&mut self.others) {
+            let _ = coordinator.stop();
+        }
         let _ = self.docker.remove_containers(&self.label());
         // Lockstep keeps them: they are an application's data.
         let _ = self.docker.remove_volumes(&format!("{}-", self.application));
@@ -319,29 +378,36 @@ pub fn write_private(path: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-fn start_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
-    let address = directory.join("coordinator/address");
+fn start_coordinator(directory: &Path, name: &str, environment: &[(&str, &str)]) -> Result<Process> {
+    let address = directory.join(name).join("address");
     if address.exists() {
         fs::remove_file(&address)?;
     }
-    let mut process = launch_coordinator(directory, environment)?;
+    let mut process = launch_coordinator(directory, name, environment)?;
     process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(address.exists()))?;
     Ok(process)
 }
 
-fn launch_coordinator(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
-    let own = directory.join("coordinator");
-    let listen = match fs::read_to_string(directory.join("listen")) {
+fn launch_coordinator(directory: &Path, name: &str, environment: &[(&str, &str)]) -> Result<Process> {
+    let mut command = coordinator_command(directory, name)?;
+    command.envs(environment.iter().copied());
+    Process::start(&mut command, &directory.join(format!("{name}.log")))
+}
+
+/// The coordinator with a directory and an address of its own, the same each time.
+fn coordinator_command(directory: &Path, name: &str) -> Result<Command> {
+    let file = directory.join(format!("{name}.listen"));
+    let listen = match fs::read_to_string(&file) {
         Ok(listen) => listen,
         Err(_) => {
             let listen = format!("127.0.0.1:{}", free_port([127, 0, 0, 1].into())?);
-            fs::write(directory.join("listen"), &listen)?;
+            fs::write(&file, &listen)?;
             listen
         }
     };
     let mut command = Command::new(built("lockstep-coordinator")?);
-    command.arg("--directory").arg(&own).args(["--listen", &listen]).envs(environment.iter().copied());
-    Process::start(&mut command, &directory.join("coordinator.log"))
+    command.arg("--directory").arg(directory.join(name)).args(["--listen", &listen]);
+    Ok(command)
 }
 
 fn start_agent(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
@@ -351,7 +417,11 @@ fn start_agent(directory: &Path, environment: &[(&str, &str)]) -> Result<Process
 }
 
 fn coordinator_address(directory: &Path) -> Result<String> {
-    Ok(fs::read_to_string(directory.join("coordinator/address"))?.trim().to_owned())
+    address_of(directory, FIRST)
+}
+
+fn address_of(directory: &Path, coordinator: &str) -> Result<String> {
+    Ok(fs::read_to_string(directory.join(coordinator).join("address"))?.trim().to_owned())
 }
 
 fn command(directory: &Path, arguments: &[&str]) -> Result<Command> {

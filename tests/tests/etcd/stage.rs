@@ -1,86 +1,11 @@
 //! The main job with the record in etcd: deployed, upgraded and rolled back while users are served, also while
 //! members of etcd die, stand still, or are too few.
 
-use std::path::Path;
-use std::process::{Child, Stdio};
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Summary, Verdict};
-use lockstep_tests::bed::etcd::{Etcd, Members};
-use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
+use lockstep_core::record::Verdict;
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::load::Load;
-use tempfile::TempDir;
 
-const ENVIRONMENT: &str = "production";
-
-const LIMIT: Duration = Duration::from_secs(120);
-
-/// Requests in a second: enough to notice, not so many that two cores do nothing else.
-const RATE: u32 = 200;
-
-struct OnEtcd {
-    stage: Stage,
-    etcd: Etcd,
-    _directory: TempDir,
-}
-
-impl OnEtcd {
-    fn start(name: &str, bake: &'static str) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let etcd = Etcd::start(&directory.path().join("etcd"), Members::Three)?;
-        let application = format!("e-{name}-{}", std::process::id());
-        let setting = Setting { application, bake, drain: "1s" };
-        let stage = Stage::start_on(&directory.path().join("stage"), &setting, Record::Etcd(&etcd))?;
-        ensure!(!is_in_sqlite(&stage.directory), "its record is in SQLite");
-        Ok(Self { stage, etcd, _directory: directory })
-    }
-
-    fn deploy(&self, image: &str) -> Result<Said> {
-        self.stage.must(&["deploy", ENVIRONMENT, "--image", image])
-    }
-
-    /// A deployment that goes on while the test does something else.
-    fn begin(&self, image: &str) -> Result<Child> {
-        let mut command = self.stage.command(&["deploy", ENVIRONMENT, "--image", image])?;
-        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
-    }
-
-    fn history(&self) -> Result<Vec<Summary>> {
-        Ok(serde_json::from_value(self.stage.json(&["history", ENVIRONMENT])?)?)
-    }
-
-    fn wait_for_verdict(&self, deployments: usize, verdict: Verdict) -> Result<()> {
-        until("the deployment has ended", LIMIT, || {
-            // It may be asked at a moment at which etcd does not answer.
-            let said = self.stage.lockstep(&["--output", "json", "history", ENVIRONMENT])?;
-            let history: Vec<Summary> = serde_json::from_str(&said.stdout).unwrap_or_default();
-            let ended = history.len() == deployments && history[0].verdict.is_some();
-            ensure!(!ended || history[0].verdict == Some(verdict), "{:?}", history[0]);
-            Ok(ended)
-        })
-    }
-
-    fn wait_for_step(&self, step: &str) -> Result<()> {
-        until(&format!("{step} runs or has run"), LIMIT, || {
-            let said = self.stage.lockstep(&["status", ENVIRONMENT])?;
-            Ok(said.stdout.contains(step))
-        })
-    }
-}
-
-fn is_in_sqlite(stage: &Path) -> bool {
-    stage.join("coordinator/store.sqlite").exists()
-}
-
-fn assert_none_lost(load: Load) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(load.stop());
-    ensure!(report.requests > 0, "the load sent nothing");
-    ensure!(report.failed == 0, "{} of {} failed: {:?}", report.failed, report.requests, report.failures);
-    Ok(())
-}
+use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
 
 #[test]
 fn a_release_is_deployed_and_rolled_back_with_the_record_in_etcd() -> Result<()> {

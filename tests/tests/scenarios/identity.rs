@@ -69,7 +69,7 @@ fn every_method(cases: &mut Cases<'_>) {
     cases.refused("every method of others, as an agent", |scene| {
         let agent = scene.stage.directory.join("agent");
         for (method, callers) in METHODS {
-            if matches!(callers, Callers::Operators(_) | Callers::Administrators) {
+            if matches!(callers, Callers::Coordinators | Callers::Operators(_) | Callers::Administrators) {
                 let status = call(scene, method, Some(&agent))?;
                 ensure!(status == PERMISSION_DENIED, "{method} of {callers:?} is answered with {status}");
             }
@@ -81,7 +81,7 @@ fn every_method(cases: &mut Cases<'_>) {
         for (method, callers) in METHODS {
             let is_others = match callers {
                 Callers::Anyone | Callers::Known => false,
-                Callers::Agents | Callers::Administrators => true,
+                Callers::Agents | Callers::Coordinators | Callers::Administrators => true,
                 Callers::Operators(role) => *role != OperatorRole::Read,
             };
             if is_others {

@@ -1,0 +1,67 @@
+//! Coordinators: who there is, tokens for those that will join, and their removal.
+
+use lockstep_core::name::CoordinatorName;
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::RootKey;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire::{self, Document, Done};
+use tonic::Status;
+
+use super::convert::given;
+use super::failure::{of_store, refused};
+use super::hosts::token;
+use super::{Caller, ControlApi, RecordIn};
+use crate::coordinators;
+use crate::tokens::Admits;
+
+pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
+    let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    Ok(wire::CoordinatorsReply { coordinators: statuses.iter().map(Document::of).collect() })
+}
+
+pub(super) async fn create_token(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::CoordinatorRef,
+) -> Result<wire::TokenReply, Status> {
+    let parse = |text: String| text.parse::<CoordinatorName>().map_err(|error| Invalid::because("name", error));
+    let name = given(request.name).map(parse).transpose()?;
+    if api.record_in == RecordIn::OneMachine {
+        return Err(refused(&Refusal {
+            what: "no coordinator can join".to_owned(),
+            why: "the record is in a file of this one coordinator, which no other can reach".to_owned(),
+            next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore".to_owned(),
+        }));
+    }
+    let said = match &name {
+        Some(name) => format!("a token for the coordinator {name}"),
+        None => "a token for a coordinator".to_owned(),
+    };
+    let reply = token(api, Admits::Coordinator { name }).await?;
+    api.audit(caller, "create coordinator token", None, said).await?;
+    Ok(reply)
+}
+
+pub(super) async fn remove(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::CoordinatorRef,
+) -> Result<Done, Status> {
+    let name: CoordinatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
+    let store = &*api.parts.store;
+    let there = coordinators::find(store, &name).await.map_err(|error| of_store(&error))?;
+    let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
+    if there.root_key == RootKey::Here {
+        return Err(refused(&Refusal {
+            what: format!("the coordinator {name} is not removed"),
+            why: "it has the key of the cluster's root: without it no other coordinator could ever join".to_owned(),
+            next: "it may be switched off for as long as no coordinator joins".to_owned(),
+        }));
+    }
+    coordinators::remove(store, &name).await.map_err(|error| of_store(&error))?;
+    let said = format!(
+        "the coordinator {name} is removed; what it signed is not taken any more: hosts and operators that joined \
+         or renewed there join again"
+    );
+    api.audit(caller, "remove coordinator", None, said).await
+}

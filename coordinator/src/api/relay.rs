@@ -1,0 +1,96 @@
+//! What other coordinators ask of the agents that are connected to this one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_core::id::HostId;
+use lockstep_core::stored::Kept;
+use lockstep_proto::wire::relay_server::Relay;
+use lockstep_proto::wire::{self, Document, followed};
+use lockstep_proto::{Invalid, convert};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status};
+
+use crate::agents::{Agents, LogWanted, Look, ProgressLine, Question, Standings};
+use crate::peers::{next_line, refusal};
+use crate::sessions::Sessions;
+
+/// Changes that come this close after another go out together.
+const TOGETHER: Duration = Duration::from_millis(200);
+
+/// What waits to be sent to one coordinator.
+const WAITING_MAX: usize = 16;
+
+pub struct RelayApi {
+    pub sessions: Arc<Sessions>,
+}
+
+#[tonic::async_trait]
+impl Relay for RelayApi {
+    type FollowStream = BoxStream<wire::Followed>;
+
+    async fn follow(
+        &self,
+        _: Request<wire::FollowRequest>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        let (sender, stream) = mpsc::channel(WAITING_MAX);
+        let sessions = Arc::clone(&self.sessions);
+        // Ends when the other coordinator does not listen any more, or this one ends.
+        self.sessions.spawn(tell(sessions, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+
+    async fn ask(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
+        let (host, question): (_, Question) = read(request)?;
+        let standings = self.sessions.ask(&host, question).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(Document::of(&Standings(standings))))
+    }
+
+    async fn observe(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
+        let (host, look): (_, Look) = read(request)?;
+        let observation = self.sessions.observe(&host, look).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(Document::of(&observation)))
+    }
+
+    async fn fetch_log(&self, request: Request<wire::Relayed>) -> Result<Response<wire::LogReply>, Status> {
+        let (host, wanted): (_, LogWanted) = read(request)?;
+        let lines = self.sessions.fetch_log(&host, wanted).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(wire::LogReply { request: 0, lines, last: true }))
+    }
+}
+
+fn read<T: Kept>(request: Request<wire::Relayed>) -> Result<(HostId, T), Status> {
+    let wire::Relayed { host, question } = request.into_inner();
+    let host = host.parse().map_err(|error| Invalid::because("host", error))?;
+    Ok((host, convert::required(question.as_ref(), "question")?))
+}
+
+async fn tell(sessions: Arc<Sessions>, to: mpsc::Sender<Result<wire::Followed, Status>>) {
+    let mut changes = sessions.changes();
+    let mut lines = sessions.progress();
+    changes.mark_changed();
+    loop {
+        let followed = tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                tokio::time::sleep(TOGETHER).await;
+                changes.mark_unchanged();
+                followed::Followed::Connections(sessions.connections())
+            }
+            line = next_line(&mut lines) => {
+                let Some(ProgressLine { environment, key, line }) = line else { return };
+                let environment = environment.to_string();
+                followed::Followed::Progress(wire::Progress { key: Some(key.into()), environment, line })
+            }
+            () = to.closed() => return,
+            () = sessions.closing() => return,
+        };
+        if to.send(Ok(wire::Followed { followed: Some(followed) })).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Several coordinators over one record: any answers, any drives, and one that dies, stands still or is removed
+//! costs time and nothing else.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lockstep_core::journal::{Entry, Event};
+use lockstep_core::record::{CoordinatorStatus, Verdict};
+use lockstep_tests::bed::stage::Said;
+use lockstep_tests::bed::wait::until;
+
+use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
+
+/// What the first coordinator of a cluster is called.
+const FIRST: &str = "coordinator-1";
+const SECOND: &str = "c2";
+
+/// How long a driver's lock outlives its last sign of life, and how long a successor may take beyond that.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(11);
+
+struct Cluster {
+    bed: OnEtcd,
+}
+
+impl Cluster {
+    fn start(name: &str, bake: &'static str) -> Result<Self> {
+        let mut bed = OnEtcd::start(name, bake)?;
+        bed.stage.add_coordinator(SECOND, &bed.etcd)?;
+        Ok(Self { bed })
+    }
+
+    /// Asks one coordinator and no other.
+    fn ask(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
+        let directory = if coordinator == FIRST { "coordinator" } else { coordinator };
+        let address = self.bed.stage.address_of(directory)?;
+        let mut all = vec!["--coordinator", address.as_str()];
+        all.extend(arguments);
+        self.bed.stage.lockstep(&all)
+    }
+
+    fn must(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
+        let said = self.ask(coordinator, arguments)?;
+        ensure!(said.code == 0, "{coordinator} answers {arguments:?} with {said:?}");
+        Ok(said)
+    }
+
+    fn coordinators(&self, asked: &str) -> Result<Vec<CoordinatorStatus>> {
+        let said = self.must(asked, &["--output", "json", "coordinator", "list"])?;
+        serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())
+    }
+
+    /// Who drives, once somebody does.
+    fn driver(&self, asked: &str) -> Result<String> {
+        let mut driver = None;
+        until("somebody drives", LIMIT, || {
+            let all = self.coordinators(asked)?;
+            driver = all.into_iter().find(|one| !one.drives.is_empty()).map(|one| one.name.to_string());
+            Ok(driver.is_some())
+        })?;
+        driver.context("nobody drives")
+    }
+
+    /// The coordinators that drove the last deployment, in turn.
+    fn drivers(&self) -> Result<Vec<String>> {
+        let shown = self.bed.stage.json(&["show", "@last", "--env", ENVIRONMENT])?;
+        let entries: Vec<Entry> = serde_json::from_value(shown["journal"].clone())?;
+        let taken = |entry: Entry| match entry.event {
+            Event::Taken { by } => Some(by),
+            _ => None,
+        };
+        Ok(entries.into_iter().filter_map(taken).collect())
+    }
+
+    fn process(&mut self, name: &str) -> &mut lockstep_tests::bed::process::Process {
+        if name == FIRST { &mut self.bed.stage.coordinator } else { &mut self.bed.stage.others[0] }
+    }
+
+    fn start_again(&mut self, name: &str) -> Result<()> {
+        if name == FIRST {
+            self.bed.stage.start_coordinator(&[])
+        } else {
+            self.bed.stage.start_other(0, SECOND, &[])
+        }
+    }
+}
+
+fn other_than(name: &str) -> &'static str {
+    if name == FIRST { SECOND } else { FIRST }
+}
+
+#[test]
+fn any_coordinator_answers_whichever_has_the_host() -> Result<()> {
+    let mut cluster = Cluster::start("any", "1s")?;
+    let images = [cluster.bed.stage.image("1", 1, &[])?, cluster.bed.stage.image("2", 2, &[])?];
+    for asked in [FIRST, SECOND] {
+        let all = cluster.coordinators(asked)?;
+        let alive: Vec<String> =
+            all.iter().filter(|one| one.presence.is_some()).map(|one| one.name.to_string()).collect();
+        ensure!(alive == [SECOND, FIRST], "{asked} knows of {alive:?}");
+        let sessions: Vec<u32> = all.iter().map(|one| one.sessions).collect();
+        ensure!(sessions == [0, 1], "{asked} says that they have {sessions:?} hosts");
+        until("the host is known to be connected", LIMIT, || {
+            Ok(cluster.must(asked, &["host", "list"])?.stdout.contains("connected"))
+        })?;
+    }
+    // The second one has no host's session: it asks through the first.
+    cluster.must(SECOND, &["deploy", ENVIRONMENT, "--image", &images[0]])?;
+    until("the second one knows of the containers' health", LIMIT, || {
+        Ok(cluster.must(SECOND, &["status", ENVIRONMENT])?.stdout.contains("healthy"))
+    })?;
+    cluster.must(SECOND, &["logs", ENVIRONMENT, "--deployment", "@last", "--step", "s1"])?;
+    cluster.must(FIRST, &["deploy", ENVIRONMENT, "--image", &images[1]])?;
+    cluster.must(SECOND, &["rollback", ENVIRONMENT])?;
+    let listed = cluster.must(SECOND, &["coordinator", "list"])?.stdout;
+    ensure!(listed.contains("has the root's key"), "{listed}");
+    Ok(())
+}
+
+#[test]
+fn when_the_driver_dies_another_goes_on_in_time() -> Result<()> {
+    let mut cluster = Cluster::start("dies", "20s")?;
+    let images = [cluster.bed.stage.image("1", 1, &[])?, cluster.bed.stage.image("2", 2, &[])?];
+    cluster.bed.deploy(&images[0])?;
+    let load = cluster.bed.stage.load(RATE)?;
+    let mut deploying = cluster.bed.begin(&images[1])?;
+    cluster.bed.wait_for_step("bake")?;
+    let driver = cluster.driver(SECOND)?;
+    let killed = Instant::now();
+    cluster.process(&driver).kill()?;
+    let successor = other_than(&driver);
+    until("another drives", LIMIT, || {
+        Ok(cluster.coordinators(successor)?.iter().any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
+    })?;
+    let took = killed.elapsed();
+    ensure!(took < TAKEN_OVER_WITHIN, "it took {took:?}");
+    cluster.bed.wait_for_verdict(2, Verdict::Succeeded)?;
+    // The command that began it has moved on too.
+    ensure!(deploying.wait()?.success(), "the command that began it failed");
+    assert_none_lost(load)?;
+    ensure!(cluster.drivers()? == [driver.as_str(), successor], "{:?}", cluster.drivers()?);
+
+    // The agent is where it can be reached, and the dead one comes back as one of two.
+    cluster.start_again(&driver)?;
+    cluster.must(&driver, &["rollback", ENVIRONMENT])?;
+    Ok(())
+}
+
+#[test]
+fn a_driver_that_stood_still_past_its_lease_is_refused_when_it_wakes() -> Result<()> {
+    let mut cluster = Cluster::start("still", "25s")?;
+    let images = [cluster.bed.stage.image("1", 1, &[])?, cluster.bed.stage.image("2", 2, &[])?];
+    cluster.bed.deploy(&images[0])?;
+    let load = cluster.bed.stage.load(RATE)?;
+    let mut deploying = cluster.bed.begin(&images[1])?;
+    cluster.bed.wait_for_step("bake")?;
+    let driver = cluster.driver(SECOND)?;
+    let successor = other_than(&driver);
+    cluster.process(&driver).freeze()?;
+    until("another drives", LIMIT, || {
+        Ok(cluster.coordinators(successor)?.iter().any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
+    })?;
+    cluster.process(&driver).thaw()?;
+    cluster.bed.wait_for_verdict(2, Verdict::Succeeded)?;
+    deploying.wait()?;
+    assert_none_lost(load)?;
+    ensure!(cluster.drivers()? == [driver.as_str(), successor], "{:?}", cluster.drivers()?);
+    until("the one that stood still has noticed", LIMIT, || {
+        Ok(cluster.process(&driver).tail().contains("deposed"))
+    })?;
+    // Both are good for the next.
+    cluster.must(&driver, &["rollback", ENVIRONMENT])?;
+    Ok(())
+}
+
+#[test]
+fn who_is_no_coordinator_of_this_cluster_is_told_so() -> Result<()> {
+    let mut cluster = Cluster::start("joins", "1s")?;
+    let taken = cluster.ask(FIRST, &["coordinator", "token", "--name", SECOND])?;
+    ensure!(taken.code == 0, "{taken:?}");
+    let own = cluster.ask(FIRST, &["coordinator", "remove", FIRST])?;
+    ensure!(own.code == 3 && own.stderr.contains("the key of the cluster's root"), "{own:?}");
+
+    cluster.must(FIRST, &["coordinator", "remove", SECOND])?;
+    let mut refused = None;
+    until("the removed one is refused", LIMIT, || {
+        let said = cluster.must(FIRST, &["coordinator", "list"])?.stdout;
+        let gone = !said.contains(SECOND);
+        refused = Some(said);
+        Ok(gone)
+    })
+    .with_context(|| format!("{refused:?}"))?;
+    cluster.process(SECOND).stop()?;
+    let failed = cluster.bed.stage.refused_coordinator(SECOND)?;
+    ensure!(failed.contains("c2 was removed from this cluster"), "{failed}");
+    Ok(())
+}
