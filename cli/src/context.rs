@@ -2,9 +2,11 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::CoordinatorStatus;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::dial::Credential;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -17,6 +19,9 @@ use crate::deployment_yml::{Declared, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
+/// How long a coordinator may take to say where the others are.
+const LEARN_LIMIT: Duration = Duration::from_secs(2);
+
 /// A message carries a plan or a step's log.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -25,6 +30,8 @@ pub struct Context {
     directory: PathBuf,
     credential: PathBuf,
     coordinator: Option<String>,
+    // Replaced as a whole: it is whole also when a thread died with the lock.
+    learned: Mutex<Vec<String>>,
 }
 
 impl Context {
@@ -47,6 +54,7 @@ impl Context {
             directory,
             credential,
             coordinator: arguments.coordinator.clone(),
+            learned: Mutex::default(),
         })
     }
 
@@ -55,18 +63,20 @@ impl Context {
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
-        let (credential, addresses) = credential::load(&self.credential)?;
-        let addresses = self.coordinator.clone().unwrap_or(addresses);
+        let (credential, kept) = credential::load(&self.credential)?;
         credential::check(&credential, now())?;
+        let named = self.coordinator.as_deref().unwrap_or(&kept);
         let mut failed = None;
-        for address in addresses.split(',').map(str::trim) {
-            match dial::connect(address, &credential).await {
+        for address in self.addresses(named) {
+            match dial::connect(&address, &credential).await {
                 Ok(channel) => {
-                    let channel = match self.renewed(address, &credential).await {
-                        Some(renewed) => dial::connect(address, &renewed).await?,
+                    let channel = match self.renewed(&address, &credential).await {
+                        Some(renewed) => dial::connect(&address, &renewed).await?,
                         None => channel,
                     };
-                    return Ok(ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX));
+                    let control = ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+                    self.learn(control.clone(), &kept).await;
+                    return Ok(control);
                 }
                 // Another may answer. The first that is known tells most about what is wrong.
                 Err(error) => failed = failed.or(Some(error)),
@@ -76,6 +86,31 @@ impl Context {
             || Failure::new(Kind::Usage, "it is not said where the coordinator is"),
             Failure::from,
         ))
+    }
+
+    /// Where to dial: what was named, then what was learned.
+    fn addresses(&self, named: &str) -> Vec<String> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        credential::all_addresses(named, &learned)
+    }
+
+    /// Takes in where all the coordinators are, for when this one does not answer. What is wrong is said by the
+    /// call that this is for.
+    async fn learn(&self, mut control: ControlClient<Channel>, kept: &str) {
+        let asked = tokio::time::timeout(LEARN_LIMIT, control.list_coordinators(wire::ListRequest {})).await;
+        let Ok(Ok(reply)) = asked else { return };
+        let told: Vec<String> = reply
+            .into_inner()
+            .coordinators
+            .iter()
+            .filter_map(|document| document.read::<CoordinatorStatus>("coordinators").ok())
+            .map(|coordinator| coordinator.address)
+            .filter(|address| !address.is_empty())
+            .collect();
+        if let Err(error) = credential::learn(&self.credential, kept, &told) {
+            self.output.remark(&format!("the coordinators' addresses cannot be kept: {error}"));
+        }
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = told;
     }
 
     /// Another credential, when this one is in the last third of its life: who works here need not log in again.

@@ -111,18 +111,24 @@ pub fn save(directory: &Path, joined: &Joined, coordinator: &str) -> Result<(), 
     for (name, text) in [(KEY, key), (CERTIFICATE, certificate), (AUTHORITY, authority)] {
         write(&directory.join(name), text)?;
     }
-    write(&directory.join(COORDINATOR), &addresses(coordinator, &joined.coordinators).join(","))
+    write(&directory.join(COORDINATOR), &all_addresses(coordinator, &joined.coordinators).join(","))
 }
 
-/// The address that was dialled, then the others that the cluster has.
-fn addresses(dialled: &str, told: &[String]) -> Vec<String> {
-    let mut all = vec![dialled.to_owned()];
-    for address in told {
-        if !all.contains(address) {
-            all.push(address.clone());
-        }
-    }
+/// The addresses in `named`, separated by commas, then those of `told` that it has not.
+pub fn all_addresses(named: &str, told: &[String]) -> Vec<String> {
+    let mut all: Vec<String> = named.split(',').map(|address| address.trim().to_owned()).collect();
+    all.extend(told.iter().filter(|address| !named.split(',').any(|own| own.trim() == *address)).cloned());
     all
+}
+
+/// Keeps where the coordinators are, beside the address at which the operator logged in. `kept` is what there is.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn learn(directory: &Path, kept: &str, told: &[String]) -> Result<(), CredentialError> {
+    let first = kept.split(',').next().unwrap_or(kept);
+    let all = all_addresses(first, told).join(",");
+    if all == kept { Ok(()) } else { write(&directory.join(COORDINATOR), &all) }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CredentialError> {

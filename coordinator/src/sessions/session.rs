@@ -38,6 +38,8 @@ enum Event {
     Said(Box<wire::FromAgent>),
     Ended(Option<Status>),
     StoreChanged,
+    /// A coordinator may have joined, moved or gone.
+    ClusterChanged,
     Closing,
     /// This coordinator counts as dead to the others.
     OutOfReach,
@@ -64,12 +66,8 @@ impl Running {
         let mut presence = self.sessions.presence.clone();
         let mut sent = BTreeSet::new();
         let mut spoken_of = BTreeSet::new();
-        self.send(Order::Welcome(wire::Welcome {
-            cluster: self.sessions.cluster.to_string(),
-            coordinator: self.sessions.coordinator.to_string(),
-            coordinators: coordinators::addresses(&*self.sessions.store).await?,
-        }))
-        .await?;
+        let mut cluster = self.sessions.store.watch(&keys::coordinators());
+        let mut told = self.welcome(None).await?;
         self.hand_over(&mut sent, &mut spoken_of).await?;
         loop {
             let event = tokio::select! {
@@ -79,12 +77,14 @@ impl Running {
                     Err(status) => Event::Ended(Some(status)),
                 },
                 () = wakeups.changed() => Event::StoreChanged,
+                () = cluster.changed() => Event::ClusterChanged,
                 _ = looks.tick() => Event::StoreChanged,
                 () = self.sessions.closing.cancelled() => Event::Closing,
                 () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
             match event {
                 Event::Said(said) => self.hear(*said, &spoken_of).await?,
+                Event::ClusterChanged => told = self.welcome(Some(told)).await?,
                 Event::StoreChanged => self.hand_over(&mut sent, &mut spoken_of).await?,
                 Event::Closing => return Ok("the coordinator ends"),
                 Event::OutOfReach => return Ok("the record was out of reach"),
@@ -95,6 +95,20 @@ impl Running {
                 }
             }
         }
+    }
+
+    /// Tells the agent where the coordinators are, unless it was told the same before. Gives what it knows then.
+    async fn welcome(&self, told: Option<Vec<String>>) -> anyhow::Result<Vec<String>> {
+        let coordinators = coordinators::addresses(&*self.sessions.store).await?;
+        if told.as_ref() != Some(&coordinators) {
+            self.send(Order::Welcome(wire::Welcome {
+                cluster: self.sessions.cluster.to_string(),
+                coordinator: self.sessions.coordinator.to_string(),
+                coordinators: coordinators.clone(),
+            }))
+            .await?;
+        }
+        Ok(coordinators)
     }
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {

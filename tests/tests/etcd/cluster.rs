@@ -122,12 +122,15 @@ fn when_the_driver_dies_another_goes_on_in_time() -> Result<()> {
     let images = [cluster.bed.stage.image("1", 1, &[])?, cluster.bed.stage.image("2", 2, &[])?];
     cluster.bed.deploy(&images[0])?;
     let load = cluster.bed.stage.load(RATE)?;
+    // The one that has the host's session too: both have to find another.
+    cluster.process(SECOND).freeze()?;
     let mut deploying = cluster.bed.begin(&images[1])?;
+    let driver = cluster.driver(FIRST)?;
+    cluster.process(SECOND).thaw()?;
+    let successor = other_than(&driver);
     cluster.bed.wait_for_step("bake")?;
-    let driver = cluster.driver(SECOND)?;
     let killed = Instant::now();
     cluster.process(&driver).kill()?;
-    let successor = other_than(&driver);
     until("another drives", LIMIT, || {
         Ok(cluster.coordinators(successor)?.iter().any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
     })?;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use lockstep_core::record::{Summary, Verdict};
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
@@ -59,6 +59,19 @@ impl OnEtcd {
             ensure!(!ended || history[0].verdict == Some(verdict), "{:?}", history[0]);
             Ok(ended)
         })
+        .with_context(|| self.told())
+    }
+
+    /// What everybody said last, for when something is not as it should be.
+    fn told(&self) -> String {
+        let others: Vec<String> = self.stage.others.iter().map(|other| other.tail()).collect();
+        let status = self.stage.lockstep(&["status", ENVIRONMENT]);
+        format!(
+            "{status:?}\nthe first coordinator:\n{}\nthe others:\n{}\nthe agent:\n{}",
+            self.stage.coordinator.tail(),
+            others.join("\n"),
+            self.stage.agent.tail()
+        )
     }
 
     pub(super) fn wait_for_step(&self, step: &str) -> Result<()> {
