@@ -8,6 +8,8 @@ mod scenarios {
     mod cases;
     mod concurrency;
     mod crash;
+    mod crash_bed;
+    mod crash_matrix;
     mod declaration;
     mod doctor;
     mod happy;

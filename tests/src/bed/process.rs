@@ -86,6 +86,17 @@ impl Process {
         self.signal("-CONT")
     }
 
+    /// Whether it stands still.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn is_still(&self) -> Result<bool> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // After the name in brackets, which may have spaces: proc(5).
+        let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+        Ok(state == Some("T"))
+    }
+
     fn signal(&self, signal: &str) -> Result<()> {
         run(Command::new("kill").arg(signal).arg(self.child.id().to_string()))?;
         Ok(())

@@ -228,6 +228,15 @@ impl Stage {
         Ok(())
     }
 
+    /// As [`Stage::start_other`], for one that may be killed before it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch_other(&mut self, at: usize, name: &str, environment: &[(&str, &str)]) -> Result<()> {
+        self.others[at] = launch_coordinator(&self.directory, name, environment)?;
+        Ok(())
+    }
+
     /// What the coordinator of this name says when it does not begin.
     ///
     /// # Errors

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{EnvironmentStatus, Open, Summary, Verdict};
-use lockstep_tests::bed::stage::{Said, Setting, Stage};
+use lockstep_tests::bed::etcd::{Etcd, Members};
+use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
 use lockstep_tests::bed::wait::until;
 use lockstep_tests::load::{Load, Report};
 use tempfile::TempDir;
@@ -23,8 +24,13 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// A deployment on this bed takes some seconds.
 pub(crate) const DEPLOYMENT_LIMIT: Duration = Duration::from_secs(90);
 
+/// What the one that joins is called.
+pub(crate) const SECOND_COORDINATOR: &str = "c2";
+
 pub(crate) struct Scene {
     pub(crate) stage: Stage,
+    /// Where the record is, unless it is in SQLite.
+    _etcd: Option<Etcd>,
     _directory: TempDir,
 }
 
@@ -39,7 +45,18 @@ impl Scene {
         let application = format!("s-{name}-{}", std::process::id());
         let setting = Setting { application, bake, drain: "1s" };
         let stage = Stage::start(&directory.path().join("stage"), &setting)?;
-        Ok(Self { stage, _directory: directory })
+        Ok(Self { stage, _etcd: None, _directory: directory })
+    }
+
+    /// With the record in an etcd of three members, and two coordinators.
+    pub(crate) fn open_in_cluster(name: &str, bake: &'static str) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let etcd = Etcd::start(&directory.path().join("etcd"), Members::Three)?;
+        let application = format!("s-{name}-{}", std::process::id());
+        let setting = Setting { application, bake, drain: "1s" };
+        let mut stage = Stage::start_on(&directory.path().join("stage"), &setting, Record::Etcd(&etcd))?;
+        stage.add_coordinator(SECOND_COORDINATOR, &etcd)?;
+        Ok(Self { stage, _etcd: Some(etcd), _directory: directory })
     }
 
     pub(crate) fn deploy(&self, image: &str) -> Result<Said> {
