@@ -76,12 +76,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let tools = Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings };
     let session = Session::new(Parts {
         cluster: identity.cluster,
-        dialling: Dialling {
-            coordinators: known.clone(),
-            credential,
-            address: identity.address,
-            instance,
-        },
+        dialling: Dialling { coordinators: known.clone(), credential, address: identity.address, instance },
         coordinators,
         worker: Worker::new(tools),
         errands,

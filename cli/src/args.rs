@@ -167,6 +167,31 @@ pub enum Command {
     #[command(after_help = "Examples:\n  lockstep state export production > deployment-state.json")]
     #[command(subcommand)]
     State(StateCommand),
+    /// Write everything that the coordinator knows into one sealed file; the passphrase is read from standard input
+    #[command(
+        after_help = "Examples:\n  lockstep backup --to lockstep.backup < passphrase    restore puts it back, also into etcd"
+    )]
+    Backup {
+        /// The file, which must not be there yet.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Put a backup back on this machine, where no coordinator runs; the passphrase is read from standard input
+    #[command(
+        after_help = "Examples:\n  lockstep restore lockstep.backup < passphrase                        into SQLite, in a directory without a record\n  lockstep restore lockstep.backup --directory DIR < passphrase    DIR has a coordinator.toml: where it says"
+    )]
+    Restore {
+        file: PathBuf,
+        /// The coordinator's directory.
+        #[arg(long, value_name = "DIR", default_value = COORDINATOR_DIRECTORY)]
+        directory: PathBuf,
+    },
+    /// What tells a driver from one that was deposed
+    #[command(
+        after_help = "Examples:\n  lockstep fence bump production    after etcd was put back from a snapshot of its own"
+    )]
+    #[command(subcommand)]
+    Fence(FenceCommand),
     /// Become an operator with a one-time token, read from standard input
     #[command(after_help = "Examples:\n  lockstep login --coordinator deploy.example:7443 < token")]
     Login,
@@ -186,6 +211,9 @@ pub enum Command {
     )]
     Completions { shell: clap_complete::Shell },
 }
+
+/// Where `up` has the coordinator.
+const COORDINATOR_DIRECTORY: &str = "/var/lib/lockstep/coordinator";
 
 /// Where both services of this machine keep what is theirs.
 const DIRECTORY: &str = "/var/lib/lockstep";
@@ -371,6 +399,12 @@ pub enum HostCommand {
     },
     /// Forget a host that no environment names any more
     Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum FenceCommand {
+    /// Raise the epoch above what any host has seen; whoever drives stands down, and another goes on
+    Bump { env: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! The commands, one file for each noun or verb.
 
+pub mod backups;
 mod build;
 pub mod coordinators;
 pub mod deploy;
@@ -14,7 +15,8 @@ use lockstep_core::stored::Kept;
 use lockstep_proto::wire::Document;
 
 use crate::args::{
-    Arguments, Command, CoordinatorCommand, EnvCommand, HostCommand, LockCommand, OperatorCommand, SecretCommand, StateCommand,
+    Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
+    OperatorCommand, SecretCommand, StateCommand,
 };
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
@@ -69,6 +71,9 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Operator(OperatorCommand::List) => people::operators(&context).await,
         Command::Operator(OperatorCommand::Revoke { name }) => people::revoke(&context, name).await,
+        Command::Backup { to } => backups::backup(&context, &to).await,
+        Command::Restore { file, directory } => backups::restore(&file, &directory),
+        Command::Fence(FenceCommand::Bump { env }) => backups::bump_fence(&context, &env).await,
         Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
         Command::Schema => environments::schema(&context),
         Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,

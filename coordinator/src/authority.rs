@@ -49,6 +49,10 @@ const ROOT_KEY_FILE: &str = "root.key";
 const ISSUING_FILE: &str = "issuing.pem";
 const ISSUING_KEY_FILE: &str = "issuing.key";
 
+/// Its files, and whether every coordinator has them.
+pub(crate) const FILES: [(&str, bool); 4] =
+    [(ROOT_FILE, true), (ROOT_KEY_FILE, false), (ISSUING_FILE, true), (ISSUING_KEY_FILE, true)];
+
 /// The name of the coordinator that makes a cluster.
 const FIRST_COORDINATOR: &str = "coordinator-1";
 
@@ -70,7 +74,9 @@ pub enum AuthorityError {
     Unreadable,
     #[error("{0} gets no certificate")]
     NoSubject(Identity),
-    #[error("this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)")]
+    #[error(
+        "this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)"
+    )]
     NoRootKey,
     #[error("the system gives no random numbers")]
     Chance,

@@ -28,6 +28,10 @@ pub enum ClusterError {
     )]
     Another { known: ClusterId, found: ClusterId },
     #[error(
+        "there is a record without a cluster: a restore did not end. Run it again: lockstep-coordinator restore FILE"
+    )]
+    Half,
+    #[error(
         "there is no record where this coordinator looks, and it is of the cluster {known}: point it at its own \
          record (in coordinator.toml, store.etcd.endpoints and store.etcd.prefix), or give a new cluster a \
          directory of its own"
@@ -43,6 +47,9 @@ pub enum ClusterError {
 pub async fn identify(store: &dyn Store, known: Option<&ClusterId>) -> Result<ClusterId, ClusterError> {
     let key = keys::meta();
     if store.get(key.key()).await?.is_none() {
+        if !store.last(&keys::all(), 1).await?.is_empty() {
+            return Err(ClusterError::Half);
+        }
         if let Some(known) = known {
             return Err(ClusterError::NoRecord { known: known.clone() });
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lockstep_coordinator::settings::{Arguments, Command, Settings};
-use lockstep_coordinator::{joining, service, telemetry};
+use lockstep_coordinator::{joining, restore, service, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(async {
         match command {
             None => serve(settings).await,
+            Some(Command::Restore { file }) => restore::restore(&settings, &file).await,
             Some(Command::Join { coordinator, name }) => joining::join(&settings, &coordinator, name).await,
         }
     });

@@ -84,10 +84,10 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join(SECRETS_KEY))?);
     offer_token(directory, &*store, &authority, &*clock).await?;
-    let own = Own { store, clock, authority, vault, record_in };
+    let own = Own { store, clock, authority, vault, record_in, directory: directory.clone() };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
-    serve(own, directory.join("logs"), listener, stop).await?;
+    serve(own, listener, stop).await?;
     drop(announced);
     info!("coordinator ended");
     Ok(())
@@ -100,6 +100,7 @@ struct Own {
     authority: Arc<Authority>,
     vault: Arc<Vault>,
     record_in: RecordIn,
+    directory: PathBuf,
 }
 
 impl Own {
@@ -113,12 +114,7 @@ impl Own {
 }
 
 /// Lets agents, operators and other coordinators in, and drives.
-async fn serve(
-    own: Own,
-    logs: PathBuf,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let keeper = Keeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
     let sessions = Sessions::new(
         Arc::clone(&own.store),
@@ -142,7 +138,7 @@ async fn serve(
         clock: Arc::clone(&own.clock),
         cluster: own.cluster().clone(),
         coordinator: own.name().to_string(),
-        logs,
+        logs: own.directory.join("logs"),
     };
     let (tls, certificate) = server::tls(&own.authority, &*own.clock)?;
     let router = router(&own, &parts, &sessions);
@@ -178,6 +174,7 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         vault: Arc::clone(vault),
         authority: Arc::clone(authority),
         record_in: own.record_in,
+        directory: own.directory.clone(),
     };
     let session = SessionApi { sessions: Arc::clone(sessions) };
     let relay = RelayApi { sessions: Arc::clone(sessions) };
@@ -192,7 +189,7 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
 }
 
 /// Nothing, when `stop` says so before the store answers.
-async fn open_store(
+pub(crate) async fn open_store(
     settings: &Settings,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,

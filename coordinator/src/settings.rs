@@ -33,6 +33,11 @@ pub enum Command {
         #[arg(long)]
         name: Option<CoordinatorName>,
     },
+    /// Put a backup back, into an empty store; the passphrase is read from standard input
+    Restore {
+        /// What `lockstep backup` wrote
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

@@ -145,6 +145,14 @@ impl Write {
         Self { key: key.into(), change: Change::Delete }
     }
 
+    /// How many bytes it brings.
+    pub fn size(&self) -> usize {
+        match &self.change {
+            Change::Put { value, .. } => value.len(),
+            Change::Delete => 0,
+        }
+    }
+
     pub(in crate::store) fn of(key: Key, change: Change) -> Self {
         Self { key, change }
     }
@@ -180,6 +188,8 @@ pub enum StoreError {
     TransactionTooLarge { bytes: usize },
     #[error("bug: {key} would be written twice in one transaction")]
     WrittenTwice { key: Key },
+    #[error("{key} in the store is not a number: put the store back from a backup")]
+    NoEpoch { key: Key },
     #[error("the lease {0:?} has ended")]
     NoSuchLease(LeaseId),
     #[error("{key} in the store cannot be read")]

@@ -321,7 +321,7 @@ async fn a_host_that_is_away_at_the_take_over_is_waited_for() {
     let _successor = world.drivers();
     let mut wakeups = world.store.watch(&keys::environment(&environment()));
     let epoch = keys::epoch(&environment());
-    while epoch_of(world.store.get(epoch.key()).await.expect("read").as_ref()) < 2 {
+    while epoch_of(world.store.get(epoch.key()).await.expect("read").as_ref()).expect("a number") < 2 {
         wakeups.changed().await;
     }
     world.hosts.present(&host_id());

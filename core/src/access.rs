@@ -97,6 +97,8 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/ListCoordinators", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/CreateCoordinatorToken", Callers::Administrators),
     ("/lockstep.v1.Control/RemoveCoordinator", Callers::Administrators),
+    ("/lockstep.v1.Control/Backup", Callers::Administrators),
+    ("/lockstep.v1.Control/BumpFence", Callers::Administrators),
     ("/lockstep.v1.Control/AddOperator", Callers::Administrators),
     ("/lockstep.v1.Control/ListOperators", Callers::Administrators),
     ("/lockstep.v1.Control/RevokeOperator", Callers::Administrators),

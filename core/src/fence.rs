@@ -33,7 +33,10 @@ pub enum Admission {
 /// Why a message is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("the token {offered} is older than {seen}: its sender has been deposed")]
+    #[error(
+        "the token {offered} is older than {seen}: its sender has been deposed, or its record was put back from a \
+         backup, and then: lockstep fence bump ENV"
+    )]
     Stale { offered: Token, seen: Token },
     #[error("cluster {offered} speaks for an environment of cluster {pinned}")]
     ForeignCluster { offered: ClusterId, pinned: ClusterId },

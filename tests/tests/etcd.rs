@@ -2,6 +2,7 @@
 //! cluster of coordinators.
 
 mod etcd {
+    mod backup;
     mod bed;
     mod cluster;
     mod on_etcd;

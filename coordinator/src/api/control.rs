@@ -1,6 +1,7 @@
 //! Operators to coordinator. Each method: convert, allow, call, convert; what they do is in the files
 //! beside this one, by noun.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep_core::name::EnvironmentKey;
@@ -16,6 +17,7 @@ use crate::driver::Parts;
 use crate::vault::Vault;
 
 mod about;
+mod backups;
 mod convert;
 mod coordinators;
 mod deployments;
@@ -36,6 +38,8 @@ pub struct ControlApi {
     pub vault: Arc<Vault>,
     pub authority: Arc<Authority>,
     pub record_in: RecordIn,
+    /// Where the coordinator's private files are.
+    pub directory: PathBuf,
 }
 
 /// Who can reach the record.
@@ -75,6 +79,7 @@ impl ControlApi {
 impl Control for ControlApi {
     type WatchStream = BoxStream<wire::WatchEvent>;
     type LogsStream = BoxStream<wire::LogLine>;
+    type BackupStream = BoxStream<wire::BackupPart>;
 
     async fn plan(&self, request: Request<wire::PlanRequest>) -> Answer<wire::PlanReply> {
         let caller = Caller::of(&request)?;
@@ -225,6 +230,16 @@ impl Control for ControlApi {
     async fn remove_coordinator(&self, request: Request<wire::CoordinatorRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         coordinators::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn backup(&self, request: Request<wire::BackupRequest>) -> Answer<Self::BackupStream> {
+        let caller = Caller::of(&request)?;
+        backups::backup(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn bump_fence(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        backups::bump_fence(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn add_operator(&self, request: Request<wire::AddOperatorRequest>) -> Answer<wire::TokenReply> {

@@ -94,7 +94,7 @@ impl Acquisition {
         }
         let epoch_key = keys::epoch(&self.environment);
         let seen = store.get(epoch_key.key()).await?;
-        let epoch = epoch_of(seen.as_ref()) + 1;
+        let epoch = epoch_of(seen.as_ref())? + 1;
         let record = LockRecord { coordinator: self.coordinator.clone(), epoch, nonce: self.nonce.clone() };
         let guards = vec![Guard::absent(&lock), Guard::as_seen(&epoch_key, seen.as_ref())];
         let put_lock = Change::Put { value: stored::encode(&record).into(), lease: Some(self.lease) };
@@ -195,6 +195,47 @@ impl Held {
     }
 }
 
+/// How far an epoch is raised where nobody knows what the hosts have seen: further than drivers follow each other
+/// between a backup and its use.
+const EPOCHS_SKIPPED: u64 = 1_000_000;
+
+/// Raises the epoch above whatever a host may have seen, so that a store that was put back from a backup is obeyed
+/// again. Whoever holds the lock is deposed. Gives the new epoch; nothing when it was raised meanwhile.
+///
+/// # Errors
+/// When the outcome is unknown.
+pub async fn bump_epoch(store: &dyn Store, environment: &EnvironmentKey) -> Result<Option<u64>, StoreError> {
+    let key = keys::epoch(environment);
+    let seen = store.get(key.key()).await?;
+    let epoch = epoch_of(seen.as_ref())? + EPOCHS_SKIPPED;
+    let write = OwnedWrite::put_bytes(key.clone(), epoch_bytes(epoch));
+    let committed = store.commit(vec![Guard::as_seen(&key, seen.as_ref())], plain(vec![write])).await?;
+    Ok((committed != Committed::No).then_some(epoch))
+}
+
+/// An epoch as it is restored; nothing when the value is none.
+pub fn raised_epoch(value: &[u8]) -> Option<Bytes> {
+    let epoch: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
+    Some(epoch_bytes(epoch + EPOCHS_SKIPPED))
+}
+
+/// A key of a store that is being filled from a backup, which no coordinator uses yet.
+pub struct Restored(Key);
+
+impl Restored {
+    pub fn key(key: Key) -> Self {
+        Self(key)
+    }
+
+    pub fn put(self, value: Bytes) -> Write {
+        Write::of(self.0, Change::Put { value, lease: None })
+    }
+
+    pub fn deletion(self) -> Write {
+        Write::of(self.0, Change::Delete)
+    }
+}
+
 /// What is written together with a claim.
 #[derive(Debug, Default)]
 pub struct Accompanying {
@@ -265,11 +306,10 @@ fn plain(writes: Vec<OwnedWrite>) -> Vec<Write> {
 }
 
 /// The epoch that is counted; 0 before the first.
-pub fn epoch_of(stored: Option<&Stored>) -> u64 {
-    stored
-        .and_then(|stored| std::str::from_utf8(&stored.value).ok())
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0)
+pub fn epoch_of(stored: Option<&Stored>) -> Result<u64, StoreError> {
+    let Some(stored) = stored else { return Ok(0) };
+    let text = std::str::from_utf8(&stored.value).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| StoreError::NoEpoch { key: stored.key.clone() })
 }
 
 fn epoch_bytes(epoch: u64) -> Bytes {

@@ -100,6 +100,23 @@ impl fmt::Display for Key {
     }
 }
 
+/// The key of this name; nothing when it is none of ours.
+pub fn read(name: &str) -> Option<Key> {
+    name.strip_prefix(ROOT)?.starts_with('/').then(|| Key(name.to_owned()))
+}
+
+/// Whether what stands under `key` means anything when whoever wrote it is gone: what is bound to a lease does not,
+/// and tokens, and lines of progress.
+pub fn outlives_its_writer(key: &Key) -> bool {
+    let kind = key.0.strip_prefix(ROOT).and_then(|rest| rest.split('/').nth(1)).unwrap_or_default();
+    let is_leased = match kind {
+        "env" => key.last() == LOCK,
+        "host" | "coordinator" => key.last() == PRESENCE,
+        _ => false,
+    };
+    !is_leased && !matches!(kind, "token" | "tail")
+}
+
 fn free(rest: String) -> Free {
     Free(Key(format!("{ROOT}/{rest}")))
 }
@@ -150,7 +167,7 @@ pub fn lock(environment: &EnvironmentKey) -> Owned {
 
 /// Never deleted: an epoch only rises.
 pub fn epoch(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/epoch"))
+    owned(format!("env/{environment}/{EPOCH}"))
 }
 
 /// The last part of every key of a declaration.
@@ -158,6 +175,9 @@ pub const SPEC: &str = "spec";
 
 /// The last part of every key of a lock.
 pub const LOCK: &str = "lock";
+
+/// The last part of every key of an epoch.
+pub const EPOCH: &str = "epoch";
 
 /// The last part of every key that says who is there.
 pub const PRESENCE: &str = "presence";

@@ -79,7 +79,10 @@ pub(super) fn of_store(failure: &StoreError) -> Status {
         StoreError::ValueTooLarge { .. }
         | StoreError::TooManyOperations { .. }
         | StoreError::TransactionTooLarge { .. } => Status::resource_exhausted(failure.to_string()),
-        StoreError::NoSuchLease(_) | StoreError::Unreadable { .. } | StoreError::WrittenTwice { .. } => {
+        StoreError::NoSuchLease(_)
+        | StoreError::NoEpoch { .. }
+        | StoreError::Unreadable { .. }
+        | StoreError::WrittenTwice { .. } => {
             error!(error = failure as &dyn Error, "a call cannot be answered");
             Status::internal(failure.to_string())
         }

@@ -1,0 +1,66 @@
+//! Backups, and what is needed after one was put back.
+
+use lockstep_core::secret::Secret;
+use lockstep_proto::wire::{self, Done};
+use tonic::Status;
+use tonic::codegen::BoxStream;
+use tracing::warn;
+
+use super::convert::environment;
+use super::failure::of_store;
+use super::{Caller, ControlApi};
+use crate::backup::{Backup, BackupError};
+use crate::store::guarded::bump_epoch;
+
+/// What one message carries.
+const PART_BYTES: usize = 256 * 1024;
+
+pub(super) async fn backup(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::BackupRequest,
+) -> Result<BoxStream<wire::BackupPart>, Status> {
+    let passphrase = Secret::new(request.passphrase);
+    let now = api.parts.clock.now();
+    let backup = Backup::take(&*api.parts.store, &api.directory, &api.parts.cluster, now)
+        .await
+        .map_err(|error| refused(&error))?;
+    let said = format!("a backup of {} keys", backup.entries.len());
+    let sealed = tokio::task::spawn_blocking(move || backup.seal(&passphrase))
+        .await
+        .map_err(|_| Status::internal("the backup was not sealed"))?
+        .map_err(|error| refused(&error))?;
+    api.audit(caller, "backup", None, said).await?;
+    let parts: Vec<Result<wire::BackupPart, Status>> =
+        sealed.chunks(PART_BYTES).map(|part| Ok(wire::BackupPart { bytes: part.to_vec() })).collect();
+    Ok(Box::pin(futures::stream::iter(parts)))
+}
+
+pub(super) async fn bump_fence(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<Done, Status> {
+    let environment = environment(caller, &request.environment)?;
+    let raised = bump_epoch(&*api.parts.store, &environment).await.map_err(|error| of_store(&error))?;
+    let epoch =
+        raised.ok_or_else(|| Status::aborted("another has the environment in this moment: try again"))?;
+    let said = format!("the epoch of {environment} is {epoch}: its hosts obey this record again");
+    api.audit(caller, "bump fence", Some(&environment), said).await
+}
+
+fn refused(error: &BackupError) -> Status {
+    match error {
+        BackupError::Store(error) => of_store(error),
+        BackupError::ShortPassphrase => Status::invalid_argument(error.to_string()),
+        BackupError::File(_)
+        | BackupError::Missing(_)
+        | BackupError::Seal(_)
+        | BackupError::Open(_)
+        | BackupError::Damaged(_)
+        | BackupError::Newer { .. } => {
+            warn!(%error, "no backup can be made");
+            Status::internal(error.to_string())
+        }
+    }
+}
