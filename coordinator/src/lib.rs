@@ -11,6 +11,7 @@ pub mod authority;
 pub mod clock;
 pub mod cluster;
 pub mod coordinators;
+pub mod debts;
 pub mod deployment_log;
 pub mod deployments;
 pub mod drift;

@@ -11,9 +11,11 @@ use lockstep_coordinator::store::{Key, Store, keys};
 use lockstep_coordinator::{environments, history};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::{Direction, Entry, Event};
-use lockstep_core::record::{OpenKind, Slot, Verdict};
+use lockstep_core::record::{OpenKind, Slot, Verdict, Way};
 use tokio::sync::Notify;
 
+#[path = "driver/debts.rs"]
+mod debts;
 #[path = "driver/hosts.rs"]
 mod hosts;
 #[path = "driver/opening.rs"]
@@ -340,7 +342,9 @@ async fn a_host_that_never_comes_back_leaves_a_deployment_that_is_stuck_and_name
     world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
     // Its operator brings it back and says so.
     world.hosts.unscript();
-    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+        .await
+        .expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     world.shut_down().await;
@@ -365,7 +369,9 @@ async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
     drop(drivers);
     let _successor = world.drivers();
     world.hosts.unscript();
-    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+        .await
+        .expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     world.shut_down().await;

@@ -34,6 +34,7 @@ kept! {
     crate::plan::Plan => "plan",
     crate::plan::Wave => "wave",
     crate::record::CoordinatorStatus => "coordinator_status",
+    crate::record::Debts => "debts",
     crate::record::EnvironmentStatus => "environment_status",
     crate::record::Host => "host",
     crate::record::HostStatus => "host_status",

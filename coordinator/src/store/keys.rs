@@ -63,7 +63,7 @@ impl Owned {
 
     /// A key that was read, so that it can be deleted. Keys that are not owned stay what they are.
     pub(crate) fn of_stored(key: &Key) -> Option<Self> {
-        const OWNED: [&str; 6] = ["env", "deployment", "assignment", "report", "history", "port"];
+        const OWNED: [&str; 7] = ["env", "deployment", "assignment", "report", "debt", "history", "port"];
         let rest = key.0.strip_prefix(ROOT)?.strip_prefix('/')?;
         let (first, _) = rest.split_once('/')?;
         OWNED.contains(&first).then(|| Self(key.clone()))
@@ -266,6 +266,16 @@ pub fn reports(environment: &EnvironmentKey) -> Prefix {
 
 pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
     owned(format!("report/{environment}/{epoch:010}/{seq:010}"))
+}
+
+/// What hosts have not taken back yet.
+pub fn all_debts() -> Prefix {
+    prefix("debt".to_owned())
+}
+
+/// One value for each host and environment, so that a transaction can be guarded by there being none.
+pub fn debts(host: &HostId, environment: &EnvironmentKey) -> Owned {
+    owned(format!("debt/{host}/{environment}"))
 }
 
 // ---- everything else
