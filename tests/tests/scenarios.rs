@@ -23,5 +23,6 @@ mod scenarios {
     mod scene;
     mod screens;
     mod secrets;
+    mod stuck;
     mod world;
 }

@@ -4,7 +4,7 @@ use lockstep_core::health::Health;
 use lockstep_core::journal::{Direction, Entry};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, OpenKind, OpenStatus, Summary, TrafficMoved};
+use lockstep_core::record::{EnvironmentStatus, OpenKind, OpenStatus, Summary, TrafficMoved, Way};
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -62,6 +62,24 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         output.line(&format!(
             "  rollback  to {}, {takes}: lockstep rollback {}",
             ready.release.image, status.key
+        ))?;
+    }
+    for debt in &status.debts {
+        let failed = debt
+            .failure
+            .as_ref()
+            .map(|failure| format!(" · it failed: {}", failure.what))
+            .unwrap_or_default();
+        output.line(&format!(
+            "  {}      {}, {}: {}{failed}",
+            output.toned(Tone::Bad, "owes"),
+            debt.host_name,
+            ago(debt.since),
+            debt.change
+        ))?;
+        output.line(&format!(
+            "  next      done by itself as soon as {} can; to answer for it: lockstep resolve {} --skip {}",
+            debt.host_name, debt.key.deployment, debt.key.step
         ))?;
     }
     if let Some(last) = &status.last {
@@ -128,10 +146,19 @@ fn ways_out(key: &EnvironmentKey, status: &OpenStatus) -> Vec<String> {
     match (&status.open.kind, status.direction) {
         (OpenKind::Hold { .. }, _) => Vec::new(),
         (OpenKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
-        (OpenKind::Stuck { deployment }, _) => vec![
-            format!("lockstep show {deployment}: what could not be taken back, and why"),
-            format!("lockstep resolve {deployment} --retry: tries that undo again"),
-        ],
+        (OpenKind::Stuck { deployment }, _) => {
+            let show = format!("lockstep show {deployment}: what could not be taken back, and why");
+            let possible = status.ways_out.iter().filter(|out| out.refused.is_none());
+            let resolve = possible.map(|out| {
+                let way = match out.way {
+                    Way::Retry => "--retry".to_owned(),
+                    Way::Unwind => "--unwind".to_owned(),
+                    Way::Skip { step } => format!("--skip {step}"),
+                };
+                format!("lockstep resolve {deployment} {way}: {}", out.costs)
+            });
+            [show].into_iter().chain(resolve).collect()
+        }
         (OpenKind::Running { deployment, .. }, Direction::Undo) => {
             vec![format!("lockstep watch {deployment}")]
         }
