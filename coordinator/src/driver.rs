@@ -22,18 +22,20 @@ use crate::clock::Clock;
 use crate::secrets::Secrets;
 use crate::store::guarded::disclaim;
 use crate::store::{Store, StoreError, keys};
-use crate::{debts, deployment_log, environments, hosts, state_file};
+use crate::{debts, deployment_log, environments, hosts, local_changes, state_file};
 
 mod asking;
 mod course;
 mod deployment;
 pub(crate) mod ending;
 mod paying;
+mod taking_in;
 pub(crate) mod telling;
 mod transaction;
 
 use deployment::{Driver, DriverError, Left};
 use paying::Payer;
+use taking_in::TakingIn;
 
 /// How often the record is looked through though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -131,7 +133,27 @@ impl Drivers {
                 OpenKind::Hold { .. } => {}
             }
         }
+        self.take_in(&mut driven, now).await?;
         self.collect_debts(driven, now).await
+    }
+
+    /// Takes in what was done without a coordinator, where nobody works.
+    async fn take_in(
+        &mut self,
+        busy: &mut BTreeSet<EnvironmentKey>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (stored, change) in local_changes::waiting(&*self.parts.store).await? {
+            let environment = change.rollback.environment.clone();
+            let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
+            if may_start && busy.insert(environment.clone()) {
+                let span = info_span!("local change", %environment, host = %change.host_name);
+                let taking_in = TakingIn { parts: self.parts.clone(), stored, change };
+                let task = self.tasks.spawn(taking_in.run().instrument(span));
+                self.driven.insert(task.id(), environment);
+            }
+        }
+        Ok(())
     }
 
     /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.

@@ -21,6 +21,7 @@ pub mod history;
 pub mod hosts;
 pub mod identity;
 pub mod joining;
+pub mod local_changes;
 pub mod lock;
 pub mod operators;
 pub mod peers;

@@ -23,7 +23,7 @@ use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
 use crate::store::StoreError;
-use crate::{debts, environments, history, hosts, tails};
+use crate::{debts, environments, history, hosts, local_changes, tails};
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -90,6 +90,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         Some(_) | None => None,
     };
     let debts = debts::list(store).await?.into_iter().filter(|debt| debt.environment == spec.key).collect();
+    let local = local_changes::of(store, &spec.key, live.as_ref()).await?;
     Ok(EnvironmentStatus {
         key: spec.key.clone(),
         url: spec.url.clone(),
@@ -102,6 +103,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         hosts: Vec::new(),
         drift: Vec::new(),
         debts,
+        local,
     })
 }
 
@@ -139,7 +141,7 @@ fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<Hos
     statuses
 }
 
-fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
+pub(crate) fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
     let find = |name: &HostName| all.iter().find(|host| host.name == *name);
     let app: Vec<&Host> = if spec.hosts.app.is_empty() {
         match all {

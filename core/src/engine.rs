@@ -160,30 +160,33 @@ impl Run {
                     return illegal(format!("{:?}, and it was not stuck", entry.event));
                 }
             },
-            Event::Left { step, how } => {
-                let phase = match (&self.phase, how) {
-                    (Phase::Backward { .. }, Leaving::Owed { .. }) => self.phase.clone(),
-                    (
-                        Phase::Stuck { because, .. },
-                        Leaving::Owed { by: Some(_), .. } | Leaving::Skipped { .. },
-                    ) => Phase::Backward { because: because.clone() },
-                    (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
-                };
-                if let Some(rule) = ways::rule_against_leaving(&self.plan, *step) {
-                    return illegal(format!("{step} is left: {rule}"));
-                }
-                let standing = self.standings.get_mut(step);
-                let after = standing.as_ref().and_then(|there| there.after(&entry.event, entry.at));
-                let (Some(standing), Some(after)) = (standing, after) else {
-                    return illegal(format!("{step} is left, and has nothing to take back"));
-                };
-                *standing = after;
-                self.phase = phase;
-            }
+            Event::Left { step, how } => self.leave(*step, how, entry)?,
             Event::Ended { verdict } => self.phase = Phase::Ended { verdict: *verdict },
         }
         self.next_seq += 1;
         self.epoch = entry.epoch;
+        Ok(())
+    }
+
+    fn leave(&mut self, step: StepId, how: &Leaving, entry: &Entry) -> Result<(), IllegalEntry> {
+        let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
+        let phase = match (&self.phase, how) {
+            (Phase::Backward { .. }, Leaving::Owed { .. }) => self.phase.clone(),
+            (Phase::Stuck { because, .. }, Leaving::Owed { by: Some(_), .. } | Leaving::Skipped { .. }) => {
+                Phase::Backward { because: because.clone() }
+            }
+            (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
+        };
+        if let Some(rule) = ways::rule_against_leaving(&self.plan, step) {
+            return illegal(format!("{step} is left: {rule}"));
+        }
+        let standing = self.standings.get_mut(&step);
+        let after = standing.as_ref().and_then(|there| there.after(&entry.event, entry.at));
+        let (Some(standing), Some(after)) = (standing, after) else {
+            return illegal(format!("{step} is left, and has nothing to take back"));
+        };
+        *standing = after;
+        self.phase = phase;
         Ok(())
     }
 

@@ -406,6 +406,42 @@ impl Open {
     }
 }
 
+/// A switch that somebody made on the load balancer's host, without a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalRollback {
+    /// Its number on that host.
+    pub seq: u64,
+    pub environment: EnvironmentKey,
+    pub at: Timestamp,
+    /// As that host calls them.
+    pub by: String,
+    pub from: Slot,
+    pub to: Slot,
+    /// The deployment that gave its traffic to `to` before: its release serves again.
+    pub deployment: DeploymentId,
+}
+
+/// A local rollback, as the coordinators know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalChange {
+    pub host: HostId,
+    pub host_name: HostName,
+    pub rollback: LocalRollback,
+    /// Until then its host keeps the traffic where it is, whatever a deployment wants.
+    pub taken_in: Option<TakenIn>,
+}
+
+/// That the record says what a local rollback has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenIn {
+    pub at: Timestamp,
+    /// As what it stands in the history; nothing where the record said so already, or cannot.
+    pub deployment: Option<DeploymentId>,
+}
+
 /// `lockstep status` of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -425,6 +461,9 @@ pub struct EnvironmentStatus {
     /// What its hosts have not taken back yet.
     #[serde(default)]
     pub debts: Vec<Debt>,
+    /// Made without a coordinator: not taken in yet, or what is live.
+    #[serde(default)]
+    pub local: Vec<LocalChange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,8 @@ kept! {
     crate::record::Host => "host",
     crate::record::HostStatus => "host_status",
     crate::record::Live => "live",
+    crate::record::LocalChange => "local_change",
+    crate::record::LocalRollback => "local_rollback",
     crate::record::Observation => "observation",
     crate::record::Open => "open",
     crate::record::PortTable => "port_table",

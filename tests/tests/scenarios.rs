@@ -15,6 +15,7 @@ mod scenarios {
     mod happy;
     mod hosts;
     mod identity;
+    mod local;
     mod lock;
     mod neighbours;
     mod plan;

@@ -4,7 +4,9 @@ use lockstep_core::health::Health;
 use lockstep_core::journal::{Direction, Entry};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, OpenKind, OpenStatus, Summary, TrafficMoved, Way};
+use lockstep_core::record::{
+    EnvironmentStatus, LocalRollback, OpenKind, OpenStatus, Summary, TakenIn, TrafficMoved, Way,
+};
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -62,6 +64,19 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         output.line(&format!(
             "  rollback  to {}, {takes}: lockstep rollback {}",
             ready.release.image, status.key
+        ))?;
+    }
+    for change in &status.local {
+        let LocalRollback { by, from, to, at, .. } = &change.rollback;
+        let recorded = match &change.taken_in {
+            Some(TakenIn { deployment: Some(id), .. }) => format!("recorded as {id}"),
+            Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
+        };
+        output.line(&format!(
+            "  {}     {by} on {} gave the traffic from {from} to {to} without a coordinator, {} ({at}); {recorded}",
+            output.toned(Tone::Bad, "local"),
+            change.host_name,
+            ago(*at)
         ))?;
     }
     for debt in &status.debts {
@@ -193,7 +208,8 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
     let request = reference(context, deployment, env)?;
     let reply = context.control().await?.show(request).await?.into_inner();
     let summary: Option<Summary> = reply.summary.as_ref().map(|summary| read(Some(summary))).transpose()?;
-    let plan: Plan = read(reply.plan.as_ref())?;
+    // What was done without a coordinator was never planned.
+    let plan: Option<Plan> = reply.plan.as_ref().map(|plan| read(Some(plan))).transpose()?;
     let entries: Vec<Entry> = read_all(&reply.entries)?;
     context.output.json(&json!({ "summary": summary, "plan": plan, "journal": entries }))?;
     if let Some(summary) = &summary {
@@ -207,6 +223,9 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
         ))?;
         super::watch::receipt(context, summary, None)?;
     }
+    let Some(plan) = plan else {
+        return context.output.line("  it was not planned: it was done on the host, without a coordinator");
+    };
     entries.iter().try_for_each(|entry| {
         context.output.line(&format!("  {} {}", entry.at, super::watch::told(&plan, entry)))
     })

@@ -84,11 +84,20 @@ impl Watching {
         }
     }
 
+    /// What was done without a coordinator was never planned, and has ended.
+    async fn end_without_plan(&mut self) -> Result<(), StoreError> {
+        if let Some(summary) = history::summary(&*self.store, &self.id).await? {
+            self.ready.push_back(Event::Summary(Document::of(&summary)));
+            self.stage = Stage::Over;
+        }
+        Ok(())
+    }
+
     async fn look(&mut self) -> Result<(), StoreError> {
         if self.stage == Stage::Plan {
             // A claim for a build has no plan yet.
             let Some(plan) = history::plan(&*self.store, &self.id).await? else {
-                return Ok(());
+                return self.end_without_plan().await;
             };
             self.ready.push_back(Event::Plan(Document::of(&plan)));
             self.stage = Stage::Journal;
