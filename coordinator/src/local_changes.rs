@@ -63,6 +63,25 @@ pub async fn of(
     Ok(changes)
 }
 
+/// The numbers of those that `host` has made and the record knows of.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn taken_in(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    host: &HostId,
+) -> Result<Vec<u64>, StoreError> {
+    let mut known = Vec::new();
+    for stored in store.list(&keys::local_changes_on(environment, host)).await? {
+        let change: LocalChange = stored.read()?;
+        if change.taken_in.is_some() {
+            known.push(change.rollback.seq);
+        }
+    }
+    Ok(known)
+}
+
 /// The oldest that the record does not know of, of each environment.
 ///
 /// # Errors

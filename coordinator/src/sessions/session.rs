@@ -132,6 +132,10 @@ impl Running {
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
             spoken_of.insert(environment.clone());
+            // What is handed out after something was taken in must find that its host knows.
+            for seq in local_changes::taken_in(&*self.sessions.store, &environment, &self.host).await? {
+                self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
+            }
             self.send(Order::Assign(wire::Assign {
                 token: Some(token.into()),
                 key: Some(key.into()),

@@ -288,6 +288,10 @@ pub fn local_changes(environment: &EnvironmentKey) -> Prefix {
     prefix(format!("local/{environment}"))
 }
 
+pub fn local_changes_on(environment: &EnvironmentKey, host: &HostId) -> Prefix {
+    prefix(format!("local/{environment}/{host}"))
+}
+
 pub fn local_change(environment: &EnvironmentKey, host: &HostId, seq: u64) -> Owned {
     owned(format!("local/{environment}/{host}/{seq:010}"))
 }

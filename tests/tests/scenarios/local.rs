@@ -149,9 +149,9 @@ fn a_slot_that_is_not_what_served_from_there_is_refused() -> Result<()> {
     scene.deploy(&first)?.expect_said(0, &[])?;
     let containers = scene.stage.docker.containers(&scene.stage.label())?;
     let warm = containers.iter().find(|there| there.name.contains("-web-green-")).context("no warm slot")?;
-    scene.stage.docker.docker(["pause", &warm.id])?;
+    scene.stage.docker.docker(["kill", "--signal", "STOP", &warm.id])?;
     let refused = roll_back_locally(&scene, ENVIRONMENT)?;
-    scene.stage.docker.docker(["unpause", &warm.id])?;
+    scene.stage.docker.docker(["kill", "--signal", "CONT", &warm.id])?;
     refused.expect_said(1, &["is not healthy", "no answer", "stays in blue"])?;
     ensure!(scene.served_version()? == "1");
     ensure!(scene.status()?.local.is_empty(), "what was refused is recorded");
