@@ -35,12 +35,13 @@ pub struct Told {
 /// # Errors
 /// When it is refused, with why, or fails; then the traffic is where it was.
 pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<Told> {
-    let directory = Directory::visit(directory).map_err(|error| match error {
-        DirectoryError::Taken { path } => {
-            anyhow::anyhow!("another local command works in {}", path.display())
+    let directory = match Directory::visit(directory) {
+        Ok(directory) => directory,
+        Err(DirectoryError::Taken { path }) => {
+            anyhow::bail!("another local command works in {}", path.display())
         }
-        error => error.into(),
-    })?;
+        Err(error) => return Err(error.into()),
+    };
     // An agent that starts in the middle waits for its supervisor to start it again.
     let agent = match directory.keep_agent_out() {
         Ok(kept_out) => Some(kept_out),

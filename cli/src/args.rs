@@ -305,6 +305,7 @@ pub struct ResolveArgs {
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
 pub struct WayArgs {
     /// Try the undo that failed again.
     #[arg(long)]

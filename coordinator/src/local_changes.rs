@@ -17,6 +17,10 @@ use crate::store::{Store, StoreError, Stored, keys};
 /// Who stands in the history for what was done as root on a host; its change says who that was.
 const ROOT: &str = "root";
 
+pub(crate) fn root() -> OperatorName {
+    ROOT.parse().expect("a constant that is a name")
+}
+
 /// Keeps what `host` says, and says whether the record knows of it.
 ///
 /// # Errors
@@ -123,12 +127,11 @@ pub fn recorded(
     if !served.is_verified_good() || served.slot != rollback.to {
         return Err(format!("{} did not serve from {}", rollback.deployment, rollback.to));
     }
-    let operator: OperatorName = ROOT.parse().expect("a constant that is a name");
     Ok(Some(Summary {
         id,
         key: rollback.environment.clone(),
         kind: OperationKind::Rollback,
-        operator,
+        operator: root(),
         release: served.release.clone(),
         slot: rollback.to,
         spec: served.spec.clone(),

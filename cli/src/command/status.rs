@@ -5,7 +5,8 @@ use lockstep_core::journal::{Direction, Entry};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{
-    EnvironmentStatus, LocalRollback, OpenKind, OpenStatus, Summary, TakenIn, TrafficMoved, Way,
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, Summary, TakenIn,
+    TrafficMoved, Way,
 };
 use lockstep_proto::wire;
 use serde_json::json;
@@ -66,37 +67,8 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
             ready.release.image, status.key
         ))?;
     }
-    for change in &status.local {
-        let LocalRollback { by, from, to, at, .. } = &change.rollback;
-        let recorded = match &change.taken_in {
-            Some(TakenIn { deployment: Some(id), .. }) => format!("recorded as {id}"),
-            Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
-        };
-        output.line(&format!(
-            "  {}     {by} on {} gave the traffic from {from} to {to} without a coordinator, {} ({at}); {recorded}",
-            output.toned(Tone::Bad, "local"),
-            change.host_name,
-            ago(*at)
-        ))?;
-    }
-    for debt in &status.debts {
-        let failed = debt
-            .failure
-            .as_ref()
-            .map(|failure| format!(" · it failed: {}", failure.what))
-            .unwrap_or_default();
-        output.line(&format!(
-            "  {}      {}, {}: {}{failed}",
-            output.toned(Tone::Bad, "owes"),
-            debt.host_name,
-            ago(debt.since),
-            debt.change
-        ))?;
-        output.line(&format!(
-            "  next      done by itself as soon as {} can; to answer for it: lockstep resolve {} --skip {}",
-            debt.host_name, debt.key.deployment, debt.key.step
-        ))?;
-    }
+    status.local.iter().try_for_each(|change| one_local(context, change))?;
+    status.debts.iter().try_for_each(|debt| one_debt(context, debt))?;
     if let Some(last) = &status.last {
         let verdict = last.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
         let when = last.ended_at.map(|ended| format!(", {}", ago(ended))).unwrap_or_default();
@@ -109,6 +81,33 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         .drift
         .iter()
         .try_for_each(|drift| output.line(&format!("  {}     {drift}", output.toned(Tone::Bad, "drift"))))
+}
+
+fn one_local(context: &Context, change: &LocalChange) -> Result<()> {
+    let LocalRollback { by, from, to, at, .. } = &change.rollback;
+    let recorded = match &change.taken_in {
+        Some(TakenIn { deployment: Some(id), .. }) => format!("recorded as {id}"),
+        Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
+    };
+    context.output.line(&format!(
+        "  {}     {by} on {} gave the traffic from {from} to {to} without a coordinator, {} ({at}); {recorded}",
+        context.output.toned(Tone::Bad, "local"),
+        change.host_name,
+        ago(*at)
+    ))
+}
+
+fn one_debt(context: &Context, debt: &Debt) -> Result<()> {
+    let output = context.output;
+    let failed =
+        debt.failure.as_ref().map(|failure| format!(" · it failed: {}", failure.what)).unwrap_or_default();
+    let Debt { host_name, change, key, .. } = debt;
+    let owes = output.toned(Tone::Bad, "owes");
+    output.line(&format!("  {owes}      {host_name}, {}: {change}{failed}", ago(debt.since)))?;
+    output.line(&format!(
+        "  next      done by itself as soon as {host_name} can; to answer for it: lockstep resolve {} --skip {}",
+        key.deployment, key.step
+    ))
 }
 
 fn one_open(context: &Context, key: &EnvironmentKey, status: &OpenStatus) -> Result<()> {

@@ -28,6 +28,10 @@ use crate::{debts, environments, hosts};
 /// Who is named for what the coordinator does of its own.
 const BY: &str = "lockstep";
 
+fn lockstep() -> OperatorName {
+    BY.parse().expect("a constant that is a name")
+}
+
 /// The debts of one host to one environment, one after another.
 pub(super) struct Payer {
     pub(super) parts: Parts,
@@ -196,7 +200,7 @@ impl Attempt<'_> {
     async fn write_down(&self) -> Result<(), DriverError> {
         let Payer { parts, environment, .. } = self.payer;
         let Debt { host_name, key, change, .. } = &self.debt;
-        let operator: OperatorName = BY.parse().expect("a constant that is a name");
+        let operator = lockstep();
         let said = format!("{host_name} does not owe {} any more: {change}", key.deployment);
         let change = Change { operator, verb: "pay debt", environment: Some(environment.clone()), said };
         Ok(audit::append(&*parts.store, parts.clock.now(), change).await?)

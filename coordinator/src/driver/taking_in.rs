@@ -1,7 +1,7 @@
 //! Takes what was done on a host without a coordinator into the record: under the environment's lock, while no
 //! deployment is open, in one transaction with its place in the history.
 
-use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{LocalChange, LocalRollback, Summary, TakenIn};
 use lockstep_crashpoint::reach;
 use tracing::{info, warn};
@@ -14,9 +14,6 @@ use crate::lock::Lock;
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::{Committed, Guard, Owned, Stored, keys};
 use crate::{deployments, environments, history, hosts, local_changes, state_file, status};
-
-/// Who stands in the audit for what root has done on a host.
-const ROOT: &str = "root";
 
 /// One local rollback that the record does not know of.
 pub(super) struct TakingIn {
@@ -75,7 +72,7 @@ impl TakingIn {
         }
         reach(|| "coordinator: local change taken in".to_owned());
         info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
-        let operator: OperatorName = ROOT.parse().expect("a constant that is a name");
+        let operator = local_changes::root();
         let change =
             Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
         audit::append(store, self.parts.clock.now(), change).await?;
