@@ -13,6 +13,7 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_crashpoint::reach;
 use tracing::warn;
 
 use crate::clock;
@@ -122,6 +123,7 @@ impl Rolling<'_> {
             }
             return Err(failure);
         }
+        reach(|| "local: switched".to_owned());
         self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
         let workers = self.executors.workers_follow(&environment, rollback.to).await;
         Ok(Told { rollback, workers })
@@ -285,38 +287,50 @@ mod tests {
         }
     }
 
-    fn target(given: &[Given], newest: &str, here: &[&str]) -> Result<DeploymentId, String> {
+    fn known<'a>(
+        environment: &'a EnvironmentKey,
+        given: &'a [Given],
+        newest: &str,
+        here: &[&str],
+    ) -> Known<'a> {
         let instance = |name: &&str| Instance {
             name: (*name).to_owned(),
             endpoint: Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 },
         };
-        let environment = "notes/production".parse().unwrap();
-        let known = Known {
-            environment: &environment,
+        Known {
+            environment,
             from: Slot::Green,
             given,
             newest: Some(newest.parse().unwrap()),
             instances: Ok(here.iter().map(instance).collect()),
-        };
-        known.target().map(|given| given.deployment.clone()).map_err(|failure| failure.why.unwrap())
+        }
+    }
+
+    /// The deployment that the traffic goes back to, or why it does not.
+    fn target(given: &[Given], newest: &str, here: &[&str]) -> String {
+        let environment = "notes/production".parse().unwrap();
+        match known(&environment, given, newest, here).target() {
+            Ok(given) => given.deployment.to_string(),
+            Err(failure) => failure.why.unwrap(),
+        }
     }
 
     #[test]
     fn the_traffic_goes_back_only_to_what_had_it() {
         let both = [given(Slot::Blue, OLD, &["web-old"]), given(Slot::Green, NEW, &["web-new"])];
-        assert_eq!(target(&both, NEW, &["web-old"]), Ok(OLD.parse().unwrap()));
+        assert_eq!(target(&both, NEW, &["web-old"]), OLD);
         // A later deployment that did not touch the slot is no reason against it.
-        assert_eq!(target(&both, LATER, &["web-old"]), Ok(OLD.parse().unwrap()));
-        assert!(target(&both, LATER, &["web-later"]).unwrap_err().contains("does not run any more"));
-        assert!(target(&both, LATER, &["web-old", "web-later"]).unwrap_err().contains("was started since"));
-        assert!(target(&both[1..], NEW, &["web-old"]).unwrap_err().contains("no release had the traffic"));
+        assert_eq!(target(&both, LATER, &["web-old"]), OLD);
+        assert!(target(&both, LATER, &["web-later"]).contains("does not run any more"));
+        assert!(target(&both, LATER, &["web-old", "web-later"]).contains("was started since"));
+        assert!(target(&both[1..], NEW, &["web-old"]).contains("no release had the traffic"));
     }
 
     #[test]
     fn of_other_hosts_it_must_be_known_that_nothing_has_begun_since() {
         let both = [given(Slot::Blue, OLD, &[]), given(Slot::Green, NEW, &[])];
-        assert_eq!(target(&both, NEW, &[]), Ok(OLD.parse().unwrap()));
-        assert!(target(&both, LATER, &[]).unwrap_err().contains("has begun since"));
+        assert_eq!(target(&both, NEW, &[]), OLD);
+        assert!(target(&both, LATER, &[]).contains("has begun since"));
     }
 
     #[test]

@@ -19,10 +19,15 @@ const BACK_IN_BLUE: [&str; 4] =
     ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];
 
 fn roll_back_locally(scene: &Scene, environment: &str) -> Result<Said> {
+    roll_back_with(scene, environment, &[])
+}
+
+fn roll_back_with(scene: &Scene, environment: &str, variables: &[(&str, &str)]) -> Result<Said> {
     let output = Command::new(built("lockstep-agent")?)
         .args(["local", "rollback", environment, "--directory"])
         .arg(scene.stage.directory.join("agent"))
         .env_remove("SUDO_USER")
+        .envs(variables.iter().copied())
         .output()?;
     Ok(Said {
         code: output.status.code().unwrap_or(-1),
@@ -156,4 +161,36 @@ fn a_slot_that_is_not_what_served_from_there_is_refused() -> Result<()> {
     ensure!(scene.served_version()? == "1");
     ensure!(scene.status()?.local.is_empty(), "what was refused is recorded");
     Ok(())
+}
+
+#[test]
+fn a_command_that_is_killed_counts_by_what_nginx_does() -> Result<()> {
+    let mut scene = Scene::open("local-killed")?;
+    let first = scene.stage.image("1", 1, &[])?;
+    let second = scene.stage.image("2", 1, &[])?;
+    scene.deploy(&first)?.expect_said(0, &[])?;
+    scene.deploy(&second)?.expect_said(0, &[])?;
+    let load = scene.stage.load(200)?;
+
+    // Written down and not done: it comes to nothing.
+    let killed = roll_back_with(&scene, ENVIRONMENT, &[("LOCKSTEP_CRASH_AT", "local: begun")])?;
+    ensure!(killed.code == -1, "it was not killed: {}", killed.all());
+    ensure!(scene.served_version()? == "2");
+    until("a deployment is not held any more", DEPLOYMENT_LIMIT, || Ok(scene.deploy(&second)?.code == 0))?;
+    ensure!(scene.status()?.local.is_empty(), "what was not done is recorded");
+
+    // Done and not written down as done: it is found and recorded.
+    let killed = roll_back_with(&scene, ENVIRONMENT, &[("LOCKSTEP_CRASH_AT", "local: switched")])?;
+    ensure!(killed.code == -1, "it was not killed: {}", killed.all());
+    let status = wait_until_told(&scene)?;
+    ensure!(status.live.context("nothing is live")?.release.image == second);
+    assert_none_lost(load)?;
+    Ok(())
+}
+
+fn wait_until_told(scene: &Scene) -> Result<EnvironmentStatus> {
+    until("the local rollback is recorded", SOON, || {
+        Ok(scene.status()?.local.iter().any(|change| change.taken_in.is_some()))
+    })?;
+    scene.status()
 }
