@@ -80,12 +80,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let locals = Locals::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
     let session = Session::new(Parts {
         cluster: identity.cluster,
-        dialling: Dialling {
-            coordinators: known.clone(),
-            credential,
-            address: identity.address,
-            instance,
-        },
+        dialling: Dialling { coordinators: known.clone(), credential, address: identity.address, instance },
         coordinators,
         worker: Worker::new(tools),
         errands,

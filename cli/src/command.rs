@@ -15,7 +15,8 @@ use lockstep_core::stored::Kept;
 use lockstep_proto::wire::Document;
 
 use crate::args::{
-    Arguments, Command, CoordinatorCommand, EnvCommand, HostCommand, LockCommand, OperatorCommand, SecretCommand, StateCommand,
+    Arguments, Command, CoordinatorCommand, EnvCommand, HostCommand, LockCommand, OperatorCommand,
+    SecretCommand, StateCommand,
 };
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};

@@ -14,8 +14,8 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
-use crate::store::{Store, StoreError};
 use crate::identity::IssuingName;
+use crate::store::{Store, StoreError};
 use crate::{coordinators, hosts, identity, operators};
 
 pub mod control;

@@ -70,7 +70,9 @@ pub enum AuthorityError {
     Unreadable,
     #[error("{0} gets no certificate")]
     NoSubject(Identity),
-    #[error("this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)")]
+    #[error(
+        "this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)"
+    )]
     NoRootKey,
     #[error("the system gives no random numbers")]
     Chance,

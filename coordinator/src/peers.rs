@@ -14,9 +14,9 @@ use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::record::Observation;
+use lockstep_proto::dial;
 use lockstep_proto::wire::relay_client::RelayClient;
 use lockstep_proto::wire::{self, followed};
-use lockstep_proto::dial;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
@@ -24,9 +24,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tracing::{debug, info};
 
-use crate::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Standings,
-};
+use crate::agents::{AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Standings};
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::coordinators;
@@ -136,15 +134,16 @@ impl Peers {
     async fn listen(&self, name: &CoordinatorName, address: &str) -> anyhow::Result<()> {
         let credential = self.authority.client_credential(self.clock.now())?;
         let channel = dial::connect(address, &credential).await?;
-        let mut stream =
-            RelayClient::new(channel.clone()).follow(wire::FollowRequest {}).await?.into_inner();
+        let mut stream = RelayClient::new(channel.clone()).follow(wire::FollowRequest {}).await?.into_inner();
         self.lock().insert(name.clone(), Followed { channel, hosts: BTreeMap::new() });
         info!(coordinator = %name, address, "another coordinator is heard");
         while let Some(message) = stream.message().await? {
             match message.followed {
                 Some(followed::Followed::Connections(wire::Connections { connections })) => {
-                    let hosts =
-                        connections.into_iter().map(connection).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+                    let hosts = connections
+                        .into_iter()
+                        .map(connection)
+                        .collect::<anyhow::Result<BTreeMap<_, _>>>()?;
                     if let Some(followed) = self.lock().get_mut(name) {
                         followed.hosts = hosts;
                     }
@@ -201,7 +200,8 @@ impl Agents for Peers {
             Place::There(mut relay) => {
                 let reply = relay.ask(relayed(host, wire::Document::of(&question))).await;
                 let document = answered(host, reply)?;
-                let Standings(standings) = document.read("standings").map_err(|error| unread(host, &error))?;
+                let Standings(standings) =
+                    document.read("standings").map_err(|error| unread(host, &error))?;
                 Ok(standings)
             }
         }

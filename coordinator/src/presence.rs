@@ -60,10 +60,16 @@ impl Keeper {
                 Ok(()) => kept = asked,
                 Err(error) if kept.elapsed() >= lives => {
                     if self.lease.send_replace(None).is_some() {
-                        warn!(error = &error as &dyn std::error::Error, "the record is out of reach: agents are sent away");
+                        warn!(
+                            error = &error as &dyn std::error::Error,
+                            "the record is out of reach: agents are sent away"
+                        );
                     }
                 }
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "cannot say that this coordinator is alive"),
+                Err(error) => warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot say that this coordinator is alive"
+                ),
             }
             tokio::time::sleep(every).await;
         }
@@ -91,7 +97,10 @@ impl Keeper {
     pub async fn end(&self) {
         let Some(lease) = self.lease.send_replace(None) else { return };
         if let Err(error) = self.store.revoke(lease).await {
-            warn!(error = &error as &dyn std::error::Error, "the others wait until this coordinator's lease ends");
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the others wait until this coordinator's lease ends"
+            );
         }
     }
 }

@@ -241,7 +241,11 @@ impl Sessions {
         let connection = |(host, session): (&HostId, &Connected)| wire::Connection {
             host: host.to_string(),
             version: session.version.clone(),
-            health: session.health.iter().map(|(environment, instances)| report(environment, instances)).collect(),
+            health: session
+                .health
+                .iter()
+                .map(|(environment, instances)| report(environment, instances))
+                .collect(),
         };
         wire::Connections { connections: self.lock().iter().map(connection).collect() }
     }

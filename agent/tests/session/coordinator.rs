@@ -224,7 +224,11 @@ impl Attached {
     }
 
     pub(crate) async fn welcome(&self, cluster: &str) {
-        let welcome = wire::Welcome { cluster: cluster.to_owned(), coordinator: "c1".to_owned(), coordinators: Vec::new() };
+        let welcome = wire::Welcome {
+            cluster: cluster.to_owned(),
+            coordinator: "c1".to_owned(),
+            coordinators: Vec::new(),
+        };
         self.send(Order::Welcome(welcome)).await;
     }
 

@@ -13,8 +13,9 @@ pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_coordinators(wire::ListRequest {}).await?.into_inner();
     let statuses: Vec<CoordinatorStatus> = read_all(&reply.coordinators)?;
     context.output.json(&statuses)?;
-    let mut rows =
-        vec![["coordinator", "address", "alive", "version", "hosts", "drives"].map(ToOwned::to_owned).to_vec()];
+    let mut rows = vec![
+        ["coordinator", "address", "alive", "version", "hosts", "drives"].map(ToOwned::to_owned).to_vec(),
+    ];
     for status in &statuses {
         let drives: Vec<String> = status.drives.iter().map(ToString::to_string).collect();
         let (alive, version) = match &status.presence {

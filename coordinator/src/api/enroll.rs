@@ -168,7 +168,10 @@ impl EnrollApi {
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
         };
         if request.address.parse::<std::net::SocketAddr>().is_err() {
-            return Err(Status::invalid_argument(format!("{:?} is not an address with a port", request.address)));
+            return Err(Status::invalid_argument(format!(
+                "{:?} is not an address with a port",
+                request.address
+            )));
         }
         if coordinators::find(&*self.store, &name).await.map_err(|error| unavailable(&error))?.is_some() {
             return Err(Status::already_exists(format!(
@@ -279,20 +282,20 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
 
 fn not_made(error: AuthorityError) -> Status {
     match error {
-            AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
-                Status::invalid_argument(error.to_string())
-            }
-            AuthorityError::NoRootKey => Status::failed_precondition(error.to_string()),
-            AuthorityError::File(_)
-            | AuthorityError::Directory(_)
-            | AuthorityError::Half
-            | AuthorityError::Nameless
-            | AuthorityError::Make(_)
-            | AuthorityError::Unreadable
-            | AuthorityError::Chance => {
-                warn!(%error, "no certificate can be made");
-                Status::internal("no certificate can be made: the coordinator's log says why")
-            }
+        AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
+            Status::invalid_argument(error.to_string())
+        }
+        AuthorityError::NoRootKey => Status::failed_precondition(error.to_string()),
+        AuthorityError::File(_)
+        | AuthorityError::Directory(_)
+        | AuthorityError::Half
+        | AuthorityError::Nameless
+        | AuthorityError::Make(_)
+        | AuthorityError::Unreadable
+        | AuthorityError::Chance => {
+            warn!(%error, "no certificate can be made");
+            Status::internal("no certificate can be made: the coordinator's log says why")
+        }
     }
 }
 

@@ -31,10 +31,7 @@ pub struct RelayApi {
 impl Relay for RelayApi {
     type FollowStream = BoxStream<wire::Followed>;
 
-    async fn follow(
-        &self,
-        _: Request<wire::FollowRequest>,
-    ) -> Result<Response<Self::FollowStream>, Status> {
+    async fn follow(&self, _: Request<wire::FollowRequest>) -> Result<Response<Self::FollowStream>, Status> {
         let (sender, stream) = mpsc::channel(WAITING_MAX);
         let sessions = Arc::clone(&self.sessions);
         // Ends when the other coordinator does not listen any more, or this one ends.

@@ -269,21 +269,21 @@ impl Driver {
             OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => Wish::None,
         };
         let now = self.parts.clock.now();
-        self.note_presence(now)?;
+        self.note_presence(now).await?;
         let commands = decide_knowing(&self.course()?.run, &wish, &self.gone, now);
         self.perform_commands(commands).await
     }
 
     /// A host is gone from when it was first seen without a session.
-    fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
+    async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
         for host in self.course()?.hosts() {
-            match self.parts.agents.connected(&host) {
-                Some(_) => {
-                    self.gone.remove(&host);
-                }
-                None => {
-                    self.gone.entry(host).or_insert(now);
-                }
+            // Another coordinator may have its session and be out of this one's reach.
+            let is_here = self.parts.agents.connected(&host).is_some()
+                || self.parts.store.get(keys::host_presence(&host).key()).await?.is_some();
+            if is_here {
+                self.gone.remove(&host);
+            } else {
+                self.gone.entry(host).or_insert(now);
             }
         }
         Ok(())

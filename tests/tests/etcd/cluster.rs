@@ -132,7 +132,10 @@ fn when_the_driver_dies_another_goes_on_in_time() -> Result<()> {
     let killed = Instant::now();
     cluster.process(&driver).kill()?;
     until("another drives", LIMIT, || {
-        Ok(cluster.coordinators(successor)?.iter().any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
+        Ok(cluster
+            .coordinators(successor)?
+            .iter()
+            .any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
     })?;
     let took = killed.elapsed();
     ensure!(took < TAKEN_OVER_WITHIN, "it took {took:?}");
@@ -160,7 +163,10 @@ fn a_driver_that_stood_still_past_its_lease_is_refused_when_it_wakes() -> Result
     let successor = other_than(&driver);
     cluster.process(&driver).freeze()?;
     until("another drives", LIMIT, || {
-        Ok(cluster.coordinators(successor)?.iter().any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
+        Ok(cluster
+            .coordinators(successor)?
+            .iter()
+            .any(|one| one.name.as_str() == successor && !one.drives.is_empty()))
     })?;
     cluster.process(&driver).thaw()?;
     cluster.bed.wait_for_verdict(2, Verdict::Succeeded)?;

@@ -231,6 +231,9 @@ impl Bed {
         let said = fs::read_to_string(stage.directory.join("deploy.log")).unwrap_or_default();
         let others: Vec<String> = stage.others.iter().map(Process::tail).collect();
         let (coordinator, agent) = (stage.coordinator.tail(), stage.agent.tail());
-        format!("the command said:\n{said}\ncoordinator:\n{coordinator}\n{}\nagent:\n{agent}", others.join("\n"))
+        format!(
+            "the command said:\n{said}\ncoordinator:\n{coordinator}\n{}\nagent:\n{agent}",
+            others.join("\n")
+        )
     }
 }

@@ -109,7 +109,8 @@ impl Cluster {
         cluster.bed.scene.stage.coordinator.stop()?;
         cluster.bed.scene.stage.others[0].stop()?;
         cluster.bed.scene.stage.agent.stop()?;
-        let all: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let all: Vec<(&str, &str)> =
+            environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
         cluster.bed.scene.stage.start_coordinator(&all)?;
         cluster.bed.scene.stage.start_other(0, SECOND_COORDINATOR, &all)?;
         cluster.bed.scene.stage.start_agent(&all)?;
@@ -129,7 +130,8 @@ impl Cluster {
 
     fn points(&self, who: Who) -> Result<Vec<String>> {
         let of = format!("{who}: ");
-        let points: Vec<String> = self.points.iter().filter(|point| point.starts_with(&of)).cloned().collect();
+        let points: Vec<String> =
+            self.points.iter().filter(|point| point.starts_with(&of)).cloned().collect();
         ensure!(points.len() > 5, "the {who} yields only {points:?}");
         Ok(points)
     }

@@ -24,13 +24,15 @@ pub(super) async fn create_token(
     caller: &Caller,
     request: wire::CoordinatorRef,
 ) -> Result<wire::TokenReply, Status> {
-    let parse = |text: String| text.parse::<CoordinatorName>().map_err(|error| Invalid::because("name", error));
+    let parse =
+        |text: String| text.parse::<CoordinatorName>().map_err(|error| Invalid::because("name", error));
     let name = given(request.name).map(parse).transpose()?;
     if api.record_in == RecordIn::OneMachine {
         return Err(refused(&Refusal {
             what: "no coordinator can join".to_owned(),
             why: "the record is in a file of this one coordinator, which no other can reach".to_owned(),
-            next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore".to_owned(),
+            next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore"
+                .to_owned(),
         }));
     }
     let said = match &name {
@@ -54,7 +56,8 @@ pub(super) async fn remove(
     if there.root_key == RootKey::Here {
         return Err(refused(&Refusal {
             what: format!("the coordinator {name} is not removed"),
-            why: "it has the key of the cluster's root: without it no other coordinator could ever join".to_owned(),
+            why: "it has the key of the cluster's root: without it no other coordinator could ever join"
+                .to_owned(),
             next: "it may be switched off for as long as no coordinator joins".to_owned(),
         }));
     }
