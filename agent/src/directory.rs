@@ -10,6 +10,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+/// The files by which one agent, and one command beside it, has the directory.
+const AGENT: &str = "agent.lock";
+const VISITOR: &str = "local.lock";
+
 /// The agent's directory, held by this process.
 #[derive(Debug)]
 pub struct Directory {
@@ -43,12 +47,39 @@ impl Directory {
         make(path, 0o711)?;
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
-        let lock = take(&path)?;
+        let lock = take(&path, AGENT)?;
         let directory = Self { path, _lock: lock };
         make(&directory.traffic(), 0o755)?;
         make(&directory.slots(), 0o700)?;
         make(&directory.steps(), 0o700)?;
         Ok(directory)
+    }
+
+    /// The directory of an agent that may be running, for a command beside it: one command at a time.
+    ///
+    /// # Errors
+    /// When there is none, or another command has it.
+    pub fn visit(path: &Path) -> Result<Self, DirectoryError> {
+        let path =
+            path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
+        let lock = take(&path, VISITOR)?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Whether no command works beside this agent; none begins while the answer is kept.
+    ///
+    /// # Errors
+    /// When one does.
+    pub fn keep_visitors_out(&self) -> Result<File, DirectoryError> {
+        take(&self.path, VISITOR)
+    }
+
+    /// Keeps an agent from starting while the answer is kept.
+    ///
+    /// # Errors
+    /// When one runs.
+    pub fn keep_agent_out(&self) -> Result<File, DirectoryError> {
+        take(&self.path, AGENT)
     }
 
     pub fn path(&self) -> &Path {
@@ -121,14 +152,14 @@ fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
 }
 
-fn take(directory: &Path) -> Result<File, DirectoryError> {
+fn take(directory: &Path, who: &str) -> Result<File, DirectoryError> {
     let failed = |source| DirectoryError::Lock { path: directory.to_owned(), source };
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(directory.join("agent.lock"))
+        .open(directory.join(who))
         .map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

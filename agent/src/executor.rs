@@ -30,12 +30,15 @@ use crate::worker::Output;
 mod clean_up;
 mod health;
 mod image;
+mod local;
 mod migration;
 mod observe;
 mod preflight;
 mod slot;
 mod snapshot;
 mod traffic;
+
+pub use local::Instance;
 
 /// The last lines of a container that a failure shows.
 const TAIL_LINES: u32 = 20;

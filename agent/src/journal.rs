@@ -4,7 +4,8 @@
 //! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
 //! step is written down as running before its effect and as ended after it; an outcome that was written
 //! once is the answer from then on; a "do" whose undo was ever accepted does not begin again. The row
-//! of the undo is that tombstone.
+//! of the undo is that tombstone. While something was done here without a coordinator that the record does
+//! not know of, a step begins only under its [hold](Beginning::Held).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +14,7 @@ use std::path::Path;
 use lockstep_core::fence::Token;
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::LocalRollback;
 use lockstep_core::stored;
 use lockstep_crashpoint::reach;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -22,12 +24,14 @@ use tokio::sync::Mutex;
 use crate::assignment::Assignment;
 use crate::fence::{self, Mark};
 
+mod local;
 mod rows;
 
+pub use local::{Given, Withheld};
 use rows::State;
 
 /// The version of the tables below.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// The deployments whose steps are remembered; older ones ended long ago.
 const DEPLOYMENTS_KEPT: u32 = 1000;
@@ -55,7 +59,25 @@ CREATE TABLE step (
     PRIMARY KEY (deployment, step, direction)
 ) STRICT;
 CREATE INDEX step_unsettled ON step (deployment) WHERE settled = 0;
-PRAGMA user_version = 1;
+";
+
+/// What version 2 added: what each step does, which deployment gave each slot its traffic, and what was
+/// done here without a coordinator.
+const SINCE_2: &str = "
+ALTER TABLE step ADD COLUMN work TEXT NOT NULL DEFAULT '';
+CREATE TABLE given (
+    environment TEXT NOT NULL,
+    slot TEXT NOT NULL CHECK (slot IN ('blue', 'green')),
+    content BLOB NOT NULL,
+    PRIMARY KEY (environment, slot)
+) STRICT;
+CREATE TABLE local_rollback (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    environment TEXT NOT NULL,
+    content BLOB NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('begun', 'done', 'taken in'))
+) STRICT;
+PRAGMA user_version = 2;
 ";
 
 /// What became of a step.
@@ -92,9 +114,11 @@ pub enum Refusal {
 }
 
 /// Whether a step that was accepted may begin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beginning {
     Begun,
+    /// It may do only what leaves the traffic where this put it.
+    Held(LocalRollback),
     /// A newer message came for its environment, or its undo did: it must not.
     Withdrawn,
 }
@@ -162,6 +186,10 @@ impl Journal {
         match found {
             0 => {
                 sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
+                sqlx::raw_sql(SINCE_2).execute(&mut *transaction).await?;
+            }
+            1 => {
+                sqlx::raw_sql(SINCE_2).execute(&mut *transaction).await?;
             }
             SCHEMA_VERSION => {}
             found => return Err(JournalError::Newer { found }),
@@ -264,10 +292,11 @@ impl Journal {
             return Ok(Beginning::Withdrawn);
         }
         rows::set_running(&mut transaction, key).await?;
+        let held = local::hold(&mut transaction, &row.environment).await?;
         transaction.commit().await?;
         drop(connection);
         reach(|| format!("agent: running {}", brief(key)));
-        Ok(Beginning::Begun)
+        Ok(held.map_or(Beginning::Begun, Beginning::Held))
     }
 
     /// Writes down what became of the step. What is given back is what to report, under the newest token

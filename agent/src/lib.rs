@@ -3,9 +3,9 @@
 //!
 //! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
 //! [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`fence`], [`journal`],
-//! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`executor`], [`health`]) and
-//! with what ([`docker`], [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to
-//! ([`session`], [`coordinators`]).
+//! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`hold`], [`executor`],
+//! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
+//! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -26,8 +26,10 @@ pub mod enroll;
 pub mod executor;
 pub mod fence;
 pub mod health;
+pub mod hold;
 pub mod identity;
 pub mod journal;
+pub mod local;
 pub mod nginx;
 pub mod postgres;
 pub mod probe;
@@ -44,6 +46,7 @@ use directory::Directory;
 use executor::Executors;
 use identity::Identity;
 use journal::Journal;
+use local::Locals;
 use session::{Dialling, Errands, Parts, Session};
 use settings::Settings;
 use step_log::StepLogs;
@@ -74,6 +77,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let instance = session::instance().context("the system gives no random numbers")?;
     let errands = Errands::new(Arc::clone(&executors), logs.clone(), happenings.clone());
     let tools = Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings };
+    let locals = Locals::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
     let session = Session::new(Parts {
         cluster: identity.cluster,
         dialling: Dialling { coordinators: known.clone(), credential, address: identity.address, instance },
@@ -81,6 +85,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
         worker: Worker::new(tools),
         errands,
         journal,
+        locals,
         happenings: happened,
         health,
     });

@@ -1,16 +1,18 @@
 //! `lockstep-agent`: settings, then telemetry, then the agent.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use lockstep_agent::directory::Directory;
 use lockstep_agent::enroll::{self, Wish};
+use lockstep_agent::local::{self, Told};
 use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
 use lockstep_core::name::HostName;
+use lockstep_core::record::LocalRollback;
 use tracing::info;
 
 /// Carries out the steps of Lockstep's deployments on this host.
@@ -39,6 +41,25 @@ enum Command {
     },
     /// Carry out what the coordinator hands to this host
     Run {
+        /// Where the agent keeps its key, its journal and its logs
+        #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstep-agent")]
+        directory: PathBuf,
+    },
+    /// What can be done on this host without a coordinator
+    #[command(subcommand)]
+    Local(LocalCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum LocalCommand {
+    /// Give the traffic back to the other slot, on the load balancer's host; only root may
+    ///
+    /// For when no coordinator can be reached. The slot must be one that had the traffic before, and every instance
+    /// of it must answer well. It is recorded here; while a coordinator does not know of it, nothing that a
+    /// deployment wants moves the traffic away again.
+    Rollback {
+        /// <app>/<env>, or the part after the slash
+        env: String,
         /// Where the agent keeps its key, its journal and its logs
         #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstep-agent")]
         directory: PathBuf,
@@ -80,6 +101,26 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
                 let settings = Settings::read(&directory.settings())?;
                 lockstep_agent::run(directory, settings).await
             }
+            Command::Local(LocalCommand::Rollback { env, directory }) => rollback(&env, &directory).await,
         }
     })
+}
+
+async fn rollback(env: &str, directory: &Path) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        anyhow::bail!("only root gives traffic back on this host: sudo lockstep-agent local rollback {env}");
+    }
+    let Told { rollback, workers } = local::rollback(directory, env, settings::who()).await?;
+    let workers = match workers {
+        Ok((0, 0)) => "no worker is on this host".to_owned(),
+        Ok((ended, run)) => format!("of the workers on this host {ended} ended, {run} run"),
+        Err(failure) => format!("the workers stay where they are: {}", failure.what),
+    };
+    let LocalRollback { environment, from, to, deployment, .. } = rollback;
+    writeln!(
+        std::io::stdout(),
+        "{environment} is served from {to} again, and not from {from}: what {deployment} deployed; {workers}\n\
+         it is recorded here, and by a coordinator as soon as one is back: lockstep status {environment}"
+    )?;
+    Ok(())
 }

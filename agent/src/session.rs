@@ -17,12 +17,13 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::redact::Redactor;
 use lockstep_proto::wire;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
 use crate::coordinators::Coordinators;
 use crate::health::HealthReport;
 use crate::journal::{Ended, Journal};
+use crate::local::Locals;
 use crate::secrets::Secrets;
 use crate::telemetry;
 use crate::worker::{Answer, Happening, Worker, probe_without};
@@ -42,6 +43,9 @@ use message::{NotUnderstood, Order};
 /// takes to notice that nobody answers.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
+/// How often it is looked whether somebody did something here without a coordinator.
+const LOCAL_LOOK_EVERY: Duration = Duration::from_secs(2);
+
 /// Everything that the loop owns.
 pub struct Session {
     cluster: ClusterId,
@@ -51,6 +55,9 @@ pub struct Session {
     secrets: Secrets,
     errands: Errands,
     journal: Arc<Journal>,
+    locals: Locals,
+    /// When what was done here without a coordinator is looked for again.
+    local_look: Interval,
     happenings: mpsc::Receiver<Happening>,
     health: mpsc::Receiver<HealthReport>,
     /// The last report of each environment, for the next coordinator.
@@ -67,6 +74,7 @@ pub struct Parts {
     pub worker: Worker,
     pub errands: Errands,
     pub journal: Arc<Journal>,
+    pub locals: Locals,
     pub happenings: mpsc::Receiver<Happening>,
     pub health: mpsc::Receiver<HealthReport>,
 }
@@ -81,11 +89,16 @@ enum Event {
     Settle,
     /// The worker has looked after one of its tasks.
     Left,
+    /// Perhaps somebody did something here without a coordinator.
+    LookLocally,
 }
 
 impl Session {
     pub fn new(parts: Parts) -> Self {
-        let Parts { cluster, dialling, coordinators, worker, errands, journal, happenings, health } = parts;
+        let Parts { cluster, dialling, coordinators, worker, errands, journal, locals, happenings, health } =
+            parts;
+        let mut local_look = interval(LOCAL_LOOK_EVERY);
+        local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             cluster,
             link: Link::new(dialling),
@@ -94,6 +107,8 @@ impl Session {
             secrets: Secrets::default(),
             errands,
             journal,
+            locals,
+            local_look,
             happenings,
             health,
             last_health: BTreeMap::new(),
@@ -120,6 +135,7 @@ impl Session {
             Some(report) = self.health.recv(), if has_room => Event::Health(report),
             said = self.errands.next(), if has_room => Event::Errand(said),
             () = until(settles) => Event::Settle,
+            _ = self.local_look.tick() => Event::LookLocally,
         }
     }
 
@@ -141,6 +157,7 @@ impl Session {
             Event::Errand(said) => self.link.send(said),
             Event::Settle => self.settle().await,
             Event::Left => {}
+            Event::LookLocally => self.tell_locals().await,
         }
     }
 
@@ -157,6 +174,17 @@ impl Session {
         }
         for (environment, instances) in &self.last_health {
             self.link.send(message::health(environment, instances));
+        }
+    }
+
+    /// What was done here without a coordinator is said again until the record knows of it.
+    async fn tell_locals(&mut self) {
+        if !self.link.is_up() {
+            return;
+        }
+        match self.locals.to_tell().await {
+            Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local(rollback))),
+            Err(error) => error!(why = telemetry::chain(&error), "what was done locally cannot be read"),
         }
     }
 
@@ -199,6 +227,7 @@ impl Session {
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
             Order::Observe(look) => self.errands.observe(look),
             Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+            Order::LocalTakenIn { seq } => self.locals.taken_in(seq).await,
         }
     }
 

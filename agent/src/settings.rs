@@ -114,6 +114,14 @@ pub fn log_filter() -> String {
     std::env::var("LOCKSTEP_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
+/// Who acts on this host: who became root, where that is known.
+pub fn who() -> String {
+    match std::env::var("SUDO_USER") {
+        Ok(user) if !user.is_empty() => format!("{user}, as root"),
+        Ok(_) | Err(_) => "root".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,14 +7,17 @@ use std::path::Path;
 
 use lockstep_agent::assignment::Assignment;
 use lockstep_agent::fence;
-use lockstep_agent::journal::{Acceptance, Beginning, Idle, Journal, JournalError, Refusal, Standing};
+use lockstep_agent::journal::{
+    Acceptance, Beginning, Given, Idle, Journal, JournalError, Refusal, Standing, Withheld,
+};
 use lockstep_core::fence::Token;
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
-use lockstep_core::record::Slot;
-use lockstep_core::time::Millis;
+use lockstep_core::plan::action::SwitchTraffic;
+use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::time::{Millis, Timestamp};
 
 const OURS: &str = "cl_01JBQR2KXYZ987654321012345";
 const OTHER: &str = "cl_01JBQR2KXYZ987654321012346";
@@ -265,7 +268,93 @@ async fn a_newer_journal_is_refused_and_nobody_else_reads_one() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(sqlite("PRAGMA journal_mode"), "wal");
-    sqlite("PRAGMA user_version = 2");
+    sqlite("PRAGMA user_version = 3");
     let refused = Journal::open(&path(folder.path())).await;
-    assert!(matches!(refused, Err(JournalError::Newer { found: 2 })), "{refused:?}");
+    assert!(matches!(refused, Err(JournalError::Newer { found: 3 })), "{refused:?}");
+}
+
+fn local_rollback() -> LocalRollback {
+    LocalRollback {
+        seq: 0,
+        environment: environment(),
+        at: Timestamp(1_769_596_200_000),
+        by: "root".to_owned(),
+        from: Slot::Green,
+        to: Slot::Blue,
+        deployment: "dep_01JBQR2KXYZ987654321012345".parse().unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_local_rollback_waits_for_what_moves_traffic_and_then_holds_every_step_until_it_is_taken_in() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    bed.begin(&step.key).await;
+    // The command is another process on the same file.
+    let command = Journal::open(&path(bed.folder.path())).await.unwrap();
+    let withheld = command.begin_local(local_rollback()).await.unwrap();
+    assert_eq!(withheld, Err(Withheld::StepRuns { work: "stop".to_owned() }));
+    bed.journal.finish(&step.key, Ok(said("done"))).await.unwrap();
+    let begun = command.begin_local(local_rollback()).await.unwrap().unwrap();
+
+    // From its first line on: what it has not done yet is perhaps done.
+    let next = do_step(2, token(1, 3));
+    assert_eq!(bed.accept(&next).await, Acceptance::Begin);
+    assert_eq!(bed.begin(&next.key).await, Beginning::Held(begun.clone()));
+    assert_eq!(bed.journal.local_done().await.unwrap(), []);
+    command.end_local(begun.seq).await.unwrap();
+    let bed = bed.restarted().await;
+    assert_eq!(bed.journal.local_done().await.unwrap(), std::slice::from_ref(&begun));
+    let again = bed.journal.begin(&next.key).await.unwrap();
+    assert_eq!(again, Beginning::Held(begun.clone()), "a restart has lifted the hold");
+
+    bed.journal.take_in_local(begun.seq).await.unwrap();
+    assert_eq!(bed.journal.local_done().await.unwrap(), []);
+    let last = do_step(3, token(1, 4));
+    bed.accept(&last).await;
+    assert_eq!(bed.begin(&last.key).await, Beginning::Begun);
+}
+
+#[tokio::test]
+async fn another_environment_is_not_held() {
+    let bed = Bed::new().await;
+    let elsewhere = LocalRollback { environment: "shop/production".parse().unwrap(), ..local_rollback() };
+    bed.journal.begin_local(elsewhere).await.unwrap().unwrap();
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+}
+
+#[tokio::test]
+async fn a_journal_of_version_1_is_read_on() {
+    use std::process::Command;
+
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    let Bed { folder, journal } = bed;
+    journal.close().await.unwrap();
+    let before = "DROP TABLE given; DROP TABLE local_rollback; ALTER TABLE step DROP COLUMN work; PRAGMA user_version = 1";
+    let output = Command::new("sqlite3").arg(path(folder.path())).arg(before).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let journal = Journal::open(&path(folder.path())).await.unwrap();
+    let bed = Bed { folder, journal };
+    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    let switch = SwitchTraffic {
+        to: Slot::Blue,
+        server_name: "notes.example".to_owned(),
+        listen_port: 80,
+        health_path: "/health".to_owned(),
+        endpoints: Vec::new(),
+        secrets_version: None,
+    };
+    let deployment = step.key.deployment.clone();
+    let given = Given { environment: environment(), deployment, switch, containers: vec!["web".to_owned()] };
+    bed.journal.give(&given).await.unwrap();
+    assert_eq!(bed.journal.given().await.unwrap(), std::slice::from_ref(&given));
+    let newest = bed.journal.newest_deployment(&environment()).await.unwrap();
+    assert_eq!(newest, Some(given.deployment.clone()));
+    bed.journal.take_back(&environment(), Slot::Blue).await.unwrap();
+    assert_eq!(bed.journal.given().await.unwrap(), []);
 }

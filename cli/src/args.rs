@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
 
 /// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
@@ -78,15 +79,11 @@ pub enum Command {
         after_help = "Examples:\n  lockstep status production    what a cancel would cost at this point\n  lockstep cancel production"
     )]
     Cancel { env: String },
-    /// Try the undo of a stuck deployment again
+    /// Get a stuck deployment to its end: says what that costs, and asks
     #[command(
-        after_help = "Examples:\n  lockstep show @last --env production    what could not be taken back, and why\n  lockstep resolve @open --retry          where the project has one environment\n  lockstep resolve dep_01J8 --retry       by the beginning of its id"
+        after_help = "Examples:\n  lockstep status production              what could not be taken back, and what each way out costs\n  lockstep resolve @open --retry          where the project has one environment\n  lockstep resolve dep_01J8 --unwind      by the beginning of its id: the rest is taken back, this stays owed\n  lockstep resolve dep_01J8 --skip s3     this is never taken back, and you answer for it"
     )]
-    Resolve {
-        dep: String,
-        #[arg(long, required = true)]
-        retry: bool,
-    },
+    Resolve(ResolveArgs),
     /// How things stand
     #[command(
         after_help = "Examples:\n  lockstep status                     every environment\n  lockstep status notes/production    from any directory"
@@ -319,6 +316,34 @@ pub struct RollbackArgs {
     /// Show the plan; nothing happens.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ResolveArgs {
+    pub dep: String,
+    #[command(flatten)]
+    pub way: WayArgs,
+    /// The environment that @open and @last are of.
+    #[arg(long)]
+    pub env: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
+pub struct WayArgs {
+    /// Try the undo that failed again.
+    #[arg(long)]
+    pub retry: bool,
+    /// Take the rest back; what failed is owed by its host, and done before that is deployed to again.
+    #[arg(long)]
+    pub unwind: bool,
+    /// Never take this step back; refused where the plan would break a rule without it.
+    #[arg(long, value_name = "STEP")]
+    pub skip: Option<StepId>,
 }
 
 #[derive(Debug, Args)]

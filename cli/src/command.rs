@@ -7,6 +7,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod environments;
 pub mod people;
+pub mod resolve;
 pub mod status;
 pub mod up;
 pub mod watch;
@@ -35,7 +36,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Deploy(args) => deploy::deploy(&context, &args).await,
         Command::Rollback(args) => deploy::rollback(&context, &args).await,
         Command::Cancel { env } => deploy::cancel(&context, &env).await,
-        Command::Resolve { dep, retry: _ } => deploy::resolve(&context, dep).await,
+        Command::Resolve(args) => resolve::resolve(&context, args).await,
         Command::Status { env } => status::status(&context, env.as_deref()).await,
         Command::History { env, limit } => status::history(&context, &env, limit).await,
         Command::Show { dep, env } => status::show(&context, dep, env.as_deref()).await,

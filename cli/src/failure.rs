@@ -82,7 +82,9 @@ impl From<Status> for Failure {
             Code::Aborted => match decode::<Open>(status.details()) {
                 Ok(open) => Self::new(Kind::Locked, what).next(match open.kind {
                     OpenKind::Hold { .. } => "wait for its end, or: lockstep lock thaw ENV",
-                    OpenKind::Stuck { .. } => "mend what it names, then: lockstep resolve @open --retry",
+                    OpenKind::Stuck { .. } => {
+                        "lockstep status ENV: what could not be taken back, and what each way out costs"
+                    }
                     OpenKind::Building { .. } | OpenKind::Running { .. } => {
                         "lockstep watch @open, or the same command with --wait-lock 10m"
                     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use lockstep_core::engine::Run;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, StepFailure};
+use lockstep_core::journal::{Certainty, Direction, Entry, Event, Leaving, StepFailure};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::Summary;
 use lockstep_core::redact::Redactor;
@@ -144,6 +144,13 @@ fn lines(run: &Run, entry: &Entry) -> String {
             failure_lines(failure, &mut line);
         }
         Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
+        Event::Left { step: id, how: Leaving::Owed { because, by } } => {
+            let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
+            line(format!("{} is owed{by}: {because}", step(*id, &Direction::Undo)));
+        }
+        Event::Left { step: id, how: Leaving::Skipped { by } } => {
+            line(format!("{} is skipped: {by} answers for what is left", step(*id, &Direction::Undo)));
+        }
         Event::Ended { verdict } => line(format!("{ENDED} {verdict}")),
     }
     text

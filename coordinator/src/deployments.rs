@@ -14,6 +14,7 @@ use lockstep_core::time::Timestamp;
 use tracing::info;
 use ulid::Ulid;
 
+use crate::debts;
 use crate::driver::Parts;
 use crate::environments::{self, Seen};
 use crate::history::{self, Reference, Unresolved};
@@ -160,6 +161,9 @@ async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
     let gathered = gather(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;
     let plan = planner::plan(&operation, &spec, &gathered.record)?;
+    if let Some(refusal) = debts::refuse(&*parts.store, &plan).await? {
+        return Err(refusal.into());
+    }
     Ok(Planned { plan, gathered, spec, spec_seen })
 }
 
@@ -291,6 +295,7 @@ fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open) -> Accompanyi
     let (mut guards, mut writes) = gathered.ports.transaction(key);
     guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
+    guards.extend(debts::none(plan));
     writes.extend(history::plan_writes(id, plan));
     writes.extend(history::summary_writes(&opened(id, plan, open)));
     writes.push(OwnedWrite::put(keys::spec(key), spec.get()));

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_core::id::{ClusterId, DeploymentId};
+use lockstep_core::id::{ClusterId, DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind};
 use lockstep_core::time::{Millis, Timestamp};
@@ -22,22 +22,29 @@ use crate::clock::Clock;
 use crate::secrets::Secrets;
 use crate::store::guarded::disclaim;
 use crate::store::{Store, StoreError, keys};
-use crate::{deployment_log, environments, state_file};
+use crate::{debts, deployment_log, environments, hosts, local_changes, state_file};
 
 mod asking;
 mod course;
 mod deployment;
 pub(crate) mod ending;
+mod paying;
+mod taking_in;
 pub(crate) mod telling;
 mod transaction;
 
 use deployment::{Driver, DriverError, Left};
+use paying::Payer;
+use taking_in::TakingIn;
 
 /// How often the record is looked through though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a deployment that a driver had to leave waits for the next one.
 const RETRY_AFTER: Millis = Millis::from_secs(1);
+
+/// How long a debt that was handed out waits until it is handed out again.
+const PAY_AGAIN_AFTER: Millis = Millis::from_secs(10);
 
 /// What everything here works with.
 #[derive(Clone)]
@@ -61,11 +68,19 @@ pub struct Drivers {
     driven: BTreeMap<Id, EnvironmentKey>,
     /// When an environment that a driver left may have its next one.
     not_before: BTreeMap<EnvironmentKey, Timestamp>,
+    /// When what a host owes may be asked for again.
+    pay_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
 }
 
 impl Drivers {
     pub fn new(parts: Parts) -> Self {
-        Self { parts, tasks: JoinSet::new(), driven: BTreeMap::new(), not_before: BTreeMap::new() }
+        Self {
+            parts,
+            tasks: JoinSet::new(),
+            driven: BTreeMap::new(),
+            not_before: BTreeMap::new(),
+            pay_not_before: BTreeMap::new(),
+        }
     }
 
     /// Comes back when `stop` says so; what is open then is gone on with by whoever comes next.
@@ -90,7 +105,7 @@ impl Drivers {
     /// Starts what is open and not driven, and ends claims whose time is over.
     async fn look(&mut self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
-        let driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
+        let mut driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
         for stored in self.parts.store.list(&keys::environments()).await? {
             if stored.key.last() != keys::OPEN {
                 continue;
@@ -103,18 +118,71 @@ impl Drivers {
                 OpenKind::Running { deployment, .. } | OpenKind::Stuck { deployment } => {
                     let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
                     if may_start && !driven.contains(&environment) {
-                        self.start(environment, deployment.clone());
+                        self.start(environment.clone(), deployment.clone());
                     }
+                    driven.insert(environment);
                 }
                 OpenKind::Building { .. } | OpenKind::Hold { .. } if now >= open.until => {
                     info!(%environment, by = %open.by, "a claim or a hold has ended by itself");
                     // Not committed means that it changed meanwhile: the next look sees what it is.
                     disclaim(&*self.parts.store, &environment, &stored).await?;
                 }
-                OpenKind::Building { .. } | OpenKind::Hold { .. } => {}
+                OpenKind::Building { .. } => {
+                    driven.insert(environment);
+                }
+                OpenKind::Hold { .. } => {}
+            }
+        }
+        self.take_in(&mut driven, now).await?;
+        self.collect_debts(driven, now).await
+    }
+
+    /// Takes in what was done without a coordinator, where nobody works.
+    async fn take_in(
+        &mut self,
+        busy: &mut BTreeSet<EnvironmentKey>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for (stored, change) in local_changes::waiting(&*self.parts.store).await? {
+            let environment = change.rollback.environment.clone();
+            let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
+            if may_start && busy.insert(environment.clone()) {
+                let span = info_span!("local change", %environment, host = %change.host_name);
+                let taking_in = TakingIn { parts: self.parts.clone(), stored, change };
+                let task = self.tasks.spawn(taking_in.run().instrument(span));
+                self.driven.insert(task.id(), environment);
             }
         }
         Ok(())
+    }
+
+    /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.
+    async fn collect_debts(
+        &mut self,
+        mut busy: BTreeSet<EnvironmentKey>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        for debt in debts::list(&*self.parts.store).await? {
+            let whose = (debt.host.clone(), debt.environment.clone());
+            let is_due = self.pay_not_before.get(&whose).is_none_or(|at| now >= *at);
+            if !is_due || busy.contains(&debt.environment) {
+                continue;
+            }
+            let is_back = self.parts.agents.connected(&debt.host).is_some();
+            if is_back || hosts::find(&*self.parts.store, &debt.host).await?.is_none() {
+                busy.insert(debt.environment.clone());
+                self.pay_not_before.insert(whose, now + PAY_AGAIN_AFTER);
+                self.pay(debt.host, debt.environment);
+            }
+        }
+        Ok(())
+    }
+
+    fn pay(&mut self, host: HostId, environment: EnvironmentKey) {
+        let span = info_span!("debt", %host, %environment);
+        let payer = Payer { parts: self.parts.clone(), environment: environment.clone(), host };
+        let task = self.tasks.spawn(payer.run().instrument(span));
+        self.driven.insert(task.id(), environment);
     }
 
     fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId) {

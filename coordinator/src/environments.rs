@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Live, Open, PortTable};
+use lockstep_core::record::{Debts, Live, Open, PortTable};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::Kept;
 
@@ -91,15 +91,9 @@ pub async fn remove(
     if spec(store, environment).await.map_err(failed)?.is_none() {
         return Err(RemoveError::Unknown(environment.clone()));
     }
-    let mut lock = Lock::of(environment.clone(), coordinator.to_owned());
-    for _ in 0..LOCK_ATTEMPTS_MAX {
-        // The outcome is looked at through the proof: without it nothing is removed.
-        lock.acquire(store).await;
-        if lock.held().is_some() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(LOCK_RETRY_AFTER.0)).await;
-    }
+    let Some(mut lock) = locked(store, environment, coordinator).await else {
+        return Err(RemoveError::Locked(environment.clone()));
+    };
     let Some(held) = lock.held() else {
         return Err(RemoveError::Locked(environment.clone()));
     };
@@ -112,6 +106,13 @@ pub async fn remove(
     for stored in port_keys(store, environment, table.map(|seen| seen.content)).await.map_err(failed)? {
         writes.push(OwnedWrite::delete(stored));
     }
+    // What its hosts owe was owed to what is forgotten.
+    for stored in store.list(&keys::all_debts()).await.map_err(failed)? {
+        let debts: Debts = stored.read().map_err(failed)?;
+        if debts.owed.iter().any(|debt| debt.environment == *environment) {
+            writes.extend(Owned::of_stored(&stored.key).map(OwnedWrite::delete));
+        }
+    }
     let guards = vec![Guard::absent(keys::open(environment))];
     let committed = held.commit(store, guards, writes).await;
     lock.release(store).await;
@@ -119,6 +120,24 @@ pub async fn remove(
         Committed::Yes { .. } => Ok(()),
         Committed::No => Err(RemoveError::Open(environment.clone())),
     }
+}
+
+/// The environment's lock, for what takes a moment; nothing where another has it.
+pub(crate) async fn locked(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    coordinator: &str,
+) -> Option<Lock> {
+    let mut lock = Lock::of(environment.clone(), coordinator.to_owned());
+    for _ in 0..LOCK_ATTEMPTS_MAX {
+        // The outcome is looked at through the proof: without it nothing is written.
+        lock.acquire(store).await;
+        if lock.held().is_some() {
+            return Some(lock);
+        }
+        tokio::time::sleep(Duration::from_millis(LOCK_RETRY_AFTER.0)).await;
+    }
+    None
 }
 
 /// The keys by which the ports of `table` are taken.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use lockstep_core::engine::{Phase, Run};
+use lockstep_core::engine::{Phase, Run, ways_out};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Direction, Standing};
 use lockstep_core::name::HostName;
@@ -23,7 +23,7 @@ use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
 use crate::store::StoreError;
-use crate::{environments, history, hosts, tails};
+use crate::{debts, environments, history, hosts, local_changes, tails};
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -89,6 +89,8 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         }
         Some(_) | None => None,
     };
+    let debts = debts::list(store).await?.into_iter().filter(|debt| debt.environment == spec.key).collect();
+    let local = local_changes::of(store, &spec.key, live.as_ref()).await?;
     Ok(EnvironmentStatus {
         key: spec.key.clone(),
         url: spec.url.clone(),
@@ -100,6 +102,8 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         last: past.into_iter().next(),
         hosts: Vec::new(),
         drift: Vec::new(),
+        debts,
+        local,
     })
 }
 
@@ -109,7 +113,9 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
 /// When the record cannot be read.
 pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
-    Ok(all.iter().map(|host| host_status(parts, host)).collect())
+    let owed = debts::list(&*parts.store).await?;
+    let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
+    Ok(all.iter().map(|host| HostStatus { debts: of(host), ..host_status(parts, host) }).collect())
 }
 
 fn host_status(parts: &Parts, host: &Host) -> HostStatus {
@@ -119,6 +125,7 @@ fn host_status(parts: &Parts, host: &Host) -> HostStatus {
         presence: if agent_version.is_some() { Presence::Connected } else { Presence::Absent },
         agent_version,
         instances: Vec::new(),
+        debts: Vec::new(),
     }
 }
 
@@ -134,7 +141,7 @@ fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<Hos
     statuses
 }
 
-fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
+pub(crate) fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
     let find = |name: &HostName| all.iter().find(|host| host.name == *name);
     let app: Vec<&Host> = if spec.hosts.app.is_empty() {
         match all {
@@ -200,6 +207,7 @@ async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError
         running: Vec::new(),
         failure: None,
         traffic_moved: TrafficMoved::NotYet,
+        ways_out: Vec::new(),
     };
     let Some(id) = open.deployment().cloned() else {
         return Ok(nothing_yet(open));
@@ -220,6 +228,7 @@ async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError
         running: running(&run, &tails),
         failure,
         traffic_moved: traffic_moved(&run),
+        ways_out: ways_out(&run),
         open,
     })
 }
@@ -262,13 +271,14 @@ fn counted(run: &Run, direction: Direction) -> (u32, u32) {
             Direction::Undo => {
                 let needs_undo = match standing {
                     Standing::Waiting => false,
+                    Standing::Left => true,
                     Standing::Undoing { .. } | Standing::UndoFailed { .. } | Standing::Undone => true,
                     Standing::Begun { .. } | Standing::Done | Standing::Failed { .. } => {
                         matches!(step.undo, lockstep_core::plan::Undo::By { .. })
                     }
                 };
                 all += u32::from(needs_undo);
-                done += u32::from(*standing == Standing::Undone);
+                done += u32::from(matches!(standing, Standing::Undone | Standing::Left));
             }
         }
     }
@@ -286,7 +296,8 @@ fn running(run: &Run, tails: &BTreeMap<lockstep_core::id::StepId, String>) -> Ve
                 | Standing::Done
                 | Standing::Failed { .. }
                 | Standing::UndoFailed { .. }
-                | Standing::Undone => return None,
+                | Standing::Undone
+                | Standing::Left => return None,
             };
             Some(RunningStep {
                 step: step.id,

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockstep_coordinator::deployments::{DeployError, claims};
-use lockstep_coordinator::store::guarded::epoch_of;
+use lockstep_coordinator::store::guarded::{self, epoch_of};
 use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
 use lockstep_coordinator::{environments, history};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::{Direction, Entry, Event};
-use lockstep_core::record::{OpenKind, Slot, Verdict};
+use lockstep_core::record::{LocalChange, LocalRollback, OpenKind, Slot, Verdict, Way};
 use tokio::sync::Notify;
 
+#[path = "driver/debts.rs"]
+mod debts;
 #[path = "driver/hosts.rs"]
 mod hosts;
+#[path = "driver/local_changes.rs"]
+mod local_changes;
 #[path = "driver/opening.rs"]
 mod opening;
 #[path = "driver/state_file.rs"]
@@ -67,12 +71,32 @@ async fn a_deployment_goes_step_by_step_to_its_end() {
 #[tokio::test(start_paused = true)]
 async fn what_is_kept_has_this_form() {
     let world = World::new().await;
-    let _drivers = world.drivers();
+    let drivers = world.drivers();
     let first = world.deploy("notes:1").await;
     world.check_ended(&first, Verdict::Succeeded).await;
     world.hosts.script("health", Direction::Do, Does::Fails);
     let second = world.deploy("notes:2").await;
     world.check_ended(&second, Verdict::RolledBack).await;
+    world.hosts.script("stop", Direction::Undo, Does::Fails);
+    let (third, _) = world.start("notes:3").await.expect("it starts");
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
+    // What it owes is kept as it is while it is away.
+    world.hosts.absent(&host_id());
+    claims::resolve(&world.parts, (&environment(), &third), Way::Unwind, &anna()).await.expect("wished for");
+    world.ended(&third).await;
+    drop(drivers);
+    let rollback = LocalRollback {
+        seq: 1,
+        environment: environment(),
+        at: world.parts.clock.now(),
+        by: "root".to_owned(),
+        from: Slot::Green,
+        to: Slot::Blue,
+        deployment: first.id.clone(),
+    };
+    let host_name = "app-1".parse().expect("a name");
+    let change = LocalChange { host: host_id(), host_name, rollback, taken_in: None };
+    guarded::local_change(&*world.store, &change).await.expect("the memory store answers");
     let mut text = String::new();
     let all = world.store.list(&keys::all()).await.expect("the memory store answers");
     // A lock is there or not: it is bound to a lease.
@@ -340,7 +364,9 @@ async fn a_host_that_never_comes_back_leaves_a_deployment_that_is_stuck_and_name
     world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
     // Its operator brings it back and says so.
     world.hosts.unscript();
-    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+        .await
+        .expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     world.shut_down().await;
@@ -365,7 +391,9 @@ async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
     drop(drivers);
     let _successor = world.drivers();
     world.hosts.unscript();
-    claims::retry(&world.parts, &environment(), &id, &anna()).await.expect("it is wished for");
+    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+        .await
+        .expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     world.shut_down().await;

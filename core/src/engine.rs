@@ -11,13 +11,18 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use crate::id::{HostId, StepId};
-use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Standing, StepFailure};
+use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Leaving, Standing, StepFailure};
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::{Verdict, Wish};
 use crate::time::{Millis, Timestamp};
 
 mod backward;
+mod debt;
 mod forward;
+mod ways;
+
+pub use debt::{GONE_AFTER, debt, decide_knowing};
+pub use ways::{refusal, ways_out};
 
 /// How often an undo is tried before the deployment is stuck.
 pub const UNDO_ATTEMPTS_MAX: u16 = 3;
@@ -155,10 +160,33 @@ impl Run {
                     return illegal(format!("{:?}, and it was not stuck", entry.event));
                 }
             },
+            Event::Left { step, how } => self.leave(*step, how, entry)?,
             Event::Ended { verdict } => self.phase = Phase::Ended { verdict: *verdict },
         }
         self.next_seq += 1;
         self.epoch = entry.epoch;
+        Ok(())
+    }
+
+    fn leave(&mut self, step: StepId, how: &Leaving, entry: &Entry) -> Result<(), IllegalEntry> {
+        let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
+        let phase = match (&self.phase, how) {
+            (Phase::Backward { .. }, Leaving::Owed { .. }) => self.phase.clone(),
+            (Phase::Stuck { because, .. }, Leaving::Owed { by: Some(_), .. } | Leaving::Skipped { .. }) => {
+                Phase::Backward { because: because.clone() }
+            }
+            (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
+        };
+        if let Some(rule) = ways::rule_against_leaving(&self.plan, step) {
+            return illegal(format!("{step} is left: {rule}"));
+        }
+        let standing = self.standings.get_mut(&step);
+        let after = standing.as_ref().and_then(|there| there.after(&entry.event, entry.at));
+        let (Some(standing), Some(after)) = (standing, after) else {
+            return illegal(format!("{step} is left, and has nothing to take back"));
+        };
+        *standing = after;
+        self.phase = phase;
         Ok(())
     }
 
@@ -207,7 +235,8 @@ impl Run {
                     | Standing::Done
                     | Standing::Failed { .. }
                     | Standing::UndoFailed { .. }
-                    | Standing::Undone => return None,
+                    | Standing::Undone
+                    | Standing::Left => return None,
                 };
                 Some(OpenIntent { step: step.id, direction, host: step.host.clone() })
             })
@@ -223,12 +252,14 @@ impl Run {
     }
 }
 
-/// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended or is stuck.
+/// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
+/// and nobody has chosen a way out.
 pub fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
     match &run.phase {
         Phase::Forward => forward::decide(run, wish, now),
-        Phase::Backward { .. } => backward::decide(run, now),
-        Phase::Stuck { .. } | Phase::Ended { .. } => Vec::new(),
+        Phase::Backward { .. } => backward::decide(run, wish, now),
+        Phase::Stuck { step, .. } => ways::take(run, *step, wish).into_iter().map(Command::Append).collect(),
+        Phase::Ended { .. } => Vec::new(),
     }
 }
 

@@ -59,9 +59,28 @@ pub enum Event {
     Resumed {
         by: OperatorName,
     },
+    /// The undo of the step is not waited for: its effect stays for the time being, or for good.
+    Left {
+        step: StepId,
+        how: Leaving,
+    },
     Ended {
         verdict: Verdict,
     },
+}
+
+/// What becomes of an undo that is not waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Leaving {
+    /// A debt of the step's host: it is done before that host serves the environment again.
+    Owed {
+        because: String,
+        /// Who decided it; nobody where the host is gone.
+        by: Option<OperatorName>,
+    },
+    /// It is never done, and an operator answers for what is left.
+    Skipped { by: OperatorName },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -163,12 +182,24 @@ impl StepFailure {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     Waiting,
-    Begun { at: Timestamp },
+    Begun {
+        at: Timestamp,
+    },
     Done,
-    Failed { certainty: Certainty },
-    Undoing { at: Timestamp, attempt: u16 },
-    UndoFailed { at: Timestamp, attempt: u16 },
+    Failed {
+        certainty: Certainty,
+    },
+    Undoing {
+        at: Timestamp,
+        attempt: u16,
+    },
+    UndoFailed {
+        at: Timestamp,
+        attempt: u16,
+    },
     Undone,
+    /// Its undo is owed, or was skipped.
+    Left,
 }
 
 /// An entry that cannot follow what came before it: the journal is damaged, or the code is.
@@ -199,6 +230,14 @@ impl Standing {
             (Self::Undoing { attempt, .. }, Event::Failed { direction: Undo, .. }) => {
                 Some(Self::UndoFailed { at, attempt: *attempt })
             }
+            (
+                Self::Begun { .. }
+                | Self::Done
+                | Self::Failed { .. }
+                | Self::Undoing { .. }
+                | Self::UndoFailed { .. },
+                Event::Left { .. },
+            ) => Some(Self::Left),
             // An operator gives the undo a fresh row of attempts.
             (Self::UndoFailed { .. }, Event::Resumed { .. }) => Some(Self::UndoFailed { at, attempt: 0 }),
             (standing, Event::Resumed { .. }) => Some(standing.clone()),

@@ -49,6 +49,7 @@ impl Refused {
 /// # Errors
 /// When it cannot be carried out as things are.
 pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
+    refuse_traffic_elsewhere(record)?;
     let plan = match operation {
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
@@ -61,6 +62,28 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
             "this is a bug in Lockstep: please report it with the output of lockstep status",
         )),
     }
+}
+
+/// A plan that began with the wrong slot as live would stop what serves.
+fn refuse_traffic_elsewhere(record: &Record) -> Result<(), Refused> {
+    let Some(live) = &record.live else {
+        return Ok(());
+    };
+    let elsewhere = record.hosts.iter().find_map(|host| {
+        let slot = record.observed.get(&host.id)?.traffic?;
+        (slot != live.slot).then_some((host, slot))
+    });
+    let Some((host, slot)) = elsewhere else {
+        return Ok(());
+    };
+    let (key, name) = (&record.key, &host.name);
+    Err(Refused::new(
+        format!("nginx on {name} sends {key} to {slot}, and {} is recorded as live", live.slot),
+        "somebody moved the traffic there without a coordinator",
+        format!(
+            "lockstep status {key}: a local rollback is recorded by itself; else give it back, on {name}: lockstep-agent local rollback {key}"
+        ),
+    ))
 }
 
 /// The hosts of an environment by role.

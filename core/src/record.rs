@@ -8,9 +8,10 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::health::{Health, InstanceHealth};
-use crate::id::{DeploymentId, Digest, HostId};
-use crate::journal::StepFailure;
+use crate::id::{DeploymentId, Digest, HostId, StepId};
+use crate::journal::{StepFailure, StepKey};
 use crate::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName, ProcessName};
+use crate::plan::Action;
 use crate::release::{Release, Schema};
 use crate::spec::EnvironmentSpec;
 use crate::time::{Millis, Timestamp};
@@ -325,6 +326,73 @@ pub enum Wish {
     Retry {
         by: OperatorName,
     },
+    /// Of a deployment that was stuck: that the rest is taken back, and what cannot be is owed.
+    Unwind {
+        by: OperatorName,
+    },
+    /// Of a deployment that was stuck: that the undo of this step is never done.
+    Skip {
+        by: OperatorName,
+        step: StepId,
+    },
+}
+
+/// How an operator gets a stuck deployment to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Way {
+    Retry,
+    Unwind,
+    Skip { step: StepId },
+}
+
+impl Way {
+    /// That `by` wishes it.
+    pub fn wished(self, by: OperatorName) -> Wish {
+        match self {
+            Self::Retry => Wish::Retry { by },
+            Self::Unwind => Wish::Unwind { by },
+            Self::Skip { step } => Wish::Skip { by, step },
+        }
+    }
+}
+
+/// A way out of a stuck deployment, as an operator reads it before taking it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WayOut {
+    pub way: Way,
+    pub costs: String,
+    /// The rule that it would break: then it cannot be taken.
+    pub refused: Option<String>,
+}
+
+/// An undo that a host owes to an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debt {
+    pub key: StepKey,
+    pub environment: EnvironmentKey,
+    pub host: HostId,
+    pub host_name: HostName,
+    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    pub action: Option<Action>,
+    pub limit: Millis,
+    /// What it changes, in one line.
+    pub change: String,
+    pub because: String,
+    /// Who decided that it is owed; nobody where the host was gone.
+    pub by: Option<OperatorName>,
+    pub since: Timestamp,
+    /// How the last attempt to have it paid failed.
+    pub failure: Option<StepFailure>,
+}
+
+/// What one host owes to one environment, to be paid in this order.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Debts {
+    pub owed: Vec<Debt>,
 }
 
 impl Open {
@@ -336,6 +404,42 @@ impl Open {
             OpenKind::Hold { .. } => None,
         }
     }
+}
+
+/// A switch that somebody made on the load balancer's host, without a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalRollback {
+    /// Its number on that host.
+    pub seq: u64,
+    pub environment: EnvironmentKey,
+    pub at: Timestamp,
+    /// As that host calls them.
+    pub by: String,
+    pub from: Slot,
+    pub to: Slot,
+    /// The deployment that gave its traffic to `to` before: its release serves again.
+    pub deployment: DeploymentId,
+}
+
+/// A local rollback, as the coordinators know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalChange {
+    pub host: HostId,
+    pub host_name: HostName,
+    pub rollback: LocalRollback,
+    /// Until then its host keeps the traffic where it is, whatever a deployment wants.
+    pub taken_in: Option<TakenIn>,
+}
+
+/// That the record says what a local rollback has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakenIn {
+    pub at: Timestamp,
+    /// As what it stands in the history; nothing where the record said so already, or cannot.
+    pub deployment: Option<DeploymentId>,
 }
 
 /// `lockstep status` of one environment.
@@ -354,6 +458,12 @@ pub struct EnvironmentStatus {
     pub hosts: Vec<HostStatus>,
     /// Where the record and the reality differ.
     pub drift: Vec<String>,
+    /// What its hosts have not taken back yet.
+    #[serde(default)]
+    pub debts: Vec<Debt>,
+    /// Made without a coordinator: not taken in yet, or what is live.
+    #[serde(default)]
+    pub local: Vec<LocalChange>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -379,6 +489,9 @@ pub struct OpenStatus {
     pub failure: Option<FailedStep>,
     /// Whether users' requests are touched if it is cancelled at this point.
     pub traffic_moved: TrafficMoved,
+    /// Of a stuck deployment.
+    #[serde(default)]
+    pub ways_out: Vec<WayOut>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -407,6 +520,9 @@ pub struct HostStatus {
     pub agent_version: Option<String>,
     /// Of this environment's containers on it.
     pub instances: Vec<InstanceHealth>,
+    /// To whatever environment.
+    #[serde(default)]
+    pub debts: Vec<Debt>,
 }
 
 /// A coordinator, as its cluster sees it.

@@ -18,13 +18,14 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, anyhow, bail};
 use lockstep_core::engine::{self, Command, Phase, Run};
 use lockstep_core::id::{Digest, HostId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, Finding, StepFailure};
+use lockstep_core::journal::{Direction, Entry, Event, Finding, Leaving, StepFailure};
+use lockstep_core::name::HostName;
 use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
     ContainerSeen, Host, HostRole, Live, Observation, OperationKind, PortEntry, PortTable, Record, Running,
-    SecretsSummary, Slot, Verdict, Wish,
+    SecretsSummary, Slot, Verdict, Way, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
@@ -76,6 +77,8 @@ struct World {
     run: Option<Run>,
     entries: Vec<Entry>,
     wish: Wish,
+    /// Hosts without a session, each since when.
+    gone: BTreeMap<HostId, Timestamp>,
     now: Timestamp,
     epoch: u64,
     deployments: u32,
@@ -103,6 +106,7 @@ impl World {
             run: None,
             entries: Vec::new(),
             wish: Wish::None,
+            gone: BTreeMap::new(),
             now: START,
             epoch: 1,
             deployments: 0,
@@ -128,7 +132,9 @@ impl World {
             "after" => self.after(words.first().context("after DURATION")?),
             "cancel" => self.cancel(words.first().context("cancel NAME")?),
             "crash" => self.crash(),
-            "resume" => self.resume(words.first().context("resume NAME")?),
+            "away" | "back" => self.presence(verb, words.first().context("away HOST, or back HOST")?),
+            "ways" => Ok(tell::ways(self.run()?)),
+            "resolve" => self.resolve(&words),
             "finish" => self.finish(),
             "break" => self.broken(&words),
             "slot" => self.slot(&words),
@@ -177,6 +183,10 @@ impl World {
             ["host", name] => {
                 self.spec.hosts =
                     HostRoles { app: vec![name.parse()?], lb: vec![name.parse()?], db: vec![name.parse()?] };
+            }
+            ["hosts", app, lb] => {
+                let app: Vec<HostName> = app.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                self.spec.hosts = HostRoles { db: vec![app[0].clone()], app, lb: vec![lb.parse()?] };
             }
             ["body_limit", limit] => self.spec.traffic.body_limit = (*limit).to_owned(),
             _ => bail!("{words:?} is not a change of the declaration"),
@@ -312,7 +322,10 @@ impl World {
         if let Err(illegal) = run.apply(&entry) {
             return Ok(format!("refused: {illegal}\n"));
         }
-        let told = format!("{}\n", tell::event(&entry.event));
+        let mut told = format!("{}\n", tell::event(&entry.event));
+        if let Some(debt) = engine::debt(run, &deployment(self.deployments)?, &entry) {
+            writeln!(told, "{} owes: {}", debt.host_name, debt.change)?;
+        }
         self.entries.push(entry);
         Ok(told)
     }
@@ -321,12 +334,19 @@ impl World {
     fn decide(&mut self) -> Result<String> {
         let mut told = String::new();
         for _ in 0..DECISIONS_MAX {
-            let commands = engine::decide(self.run()?, &self.wish, self.now);
+            let commands = engine::decide_knowing(self.run()?, &self.wish, &self.gone, self.now);
             let mut appended = false;
             let mut wake = None;
             for command in commands {
                 match command {
                     Command::Append(event) => {
+                        // As the driver does when it has written what was wished for.
+                        if matches!(
+                            event,
+                            Event::Resumed { .. } | Event::Left { how: Leaving::Skipped { .. }, .. }
+                        ) {
+                            self.wish = Wish::None;
+                        }
                         told.push_str(&self.append(event)?);
                         appended = true;
                     }
@@ -389,9 +409,29 @@ impl World {
         Ok(told)
     }
 
-    fn resume(&mut self, by: &str) -> Result<String> {
-        let told = self.append(Event::Resumed { by: by.parse()? })?;
-        Ok(told + &self.decide()?)
+    fn presence(&mut self, verb: &str, name: &str) -> Result<String> {
+        let host = self.record.hosts.iter().find(|host| host.name.as_str() == name);
+        let id = host.context("no such host")?.id.clone();
+        match verb {
+            "away" => self.gone.insert(id, self.now),
+            _ => self.gone.remove(&id),
+        };
+        Ok(String::new())
+    }
+
+    /// `resolve anna --retry`, `--unwind` or `--skip s3`.
+    fn resolve(&mut self, words: &[&str]) -> Result<String> {
+        let (by, way) = match words {
+            [by, "--retry"] => (by, Way::Retry),
+            [by, "--unwind"] => (by, Way::Unwind),
+            [by, "--skip", step] => (by, Way::Skip { step: step.parse()? }),
+            _ => bail!("resolve NAME --retry|--unwind|--skip STEP"),
+        };
+        if let Some(why) = engine::refusal(self.run()?, way) {
+            return Ok(format!("refused: {why}\n"));
+        }
+        self.wish = way.wished(by.parse()?);
+        self.decide()
     }
 
     /// Every step that begins is done, to the end; the record then says what is so.

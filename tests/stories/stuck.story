@@ -70,7 +70,7 @@ nothing is open
 
 decide
 
-resume anna
+resolve anna --retry
 ----
 append resumed by anna
 append undo begun s3

@@ -15,6 +15,7 @@ mod scenarios {
     mod happy;
     mod hosts;
     mod identity;
+    mod local;
     mod lock;
     mod neighbours;
     mod plan;
@@ -23,5 +24,6 @@ mod scenarios {
     mod scene;
     mod screens;
     mod secrets;
+    mod stuck;
     mod world;
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::record::{Running, Slot};
 use tokio::time::{Instant, sleep};
@@ -35,7 +36,7 @@ impl Executors {
             work.output.line(&format!("{} is stopped and removed", stale.seen.name));
             self.end(stale).await?;
         }
-        self.write_state(work, slot, "standby")?;
+        self.write_state(&work.environment, slot, "standby")?;
         for spec in containers {
             work.cancelled()?;
             let id = self.make(work, spec).await?;
@@ -96,8 +97,13 @@ impl Executors {
     }
 
     /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
-    pub(super) fn write_state(&self, work: &Work, slot: Slot, state: &str) -> Result<(), StepFailure> {
-        let directory = self.state_directory(&work.environment, slot);
+    pub(super) fn write_state(
+        &self,
+        environment: &EnvironmentKey,
+        slot: Slot,
+        state: &str,
+    ) -> Result<(), StepFailure> {
+        let directory = self.state_directory(environment, slot);
         let written = fs::create_dir_all(&directory)
             .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)))
             .and_then(|()| disk::write(&directory.join("state"), state, 0o644));
@@ -118,7 +124,7 @@ impl Executors {
     }
 
     /// With the stop grace that the container was made with.
-    async fn stop(&self, id: &str) -> Result<(), StepFailure> {
+    pub(super) async fn stop(&self, id: &str) -> Result<(), StepFailure> {
         let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
         self.docker.stop(id, looked.stop_grace_seconds).await.map_err(docker_failed)
     }

@@ -15,12 +15,12 @@ use crate::nginx::site::UPSTREAM_HEADER;
 use crate::probe::Answered;
 
 /// Answers through nginx, from the new slot, in a row.
-const PROOFS: u32 = 3;
+pub(super) const PROOFS: u32 = 3;
 
 /// How long they may take to come.
-const PROOF_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const PROOF_LIMIT: Duration = Duration::from_secs(10);
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Executors {
     pub(super) async fn install_site(&self, work: &Work, site: &Site) -> Result<Finding, StepFailure> {
@@ -43,8 +43,8 @@ impl Executors {
             .switch(&work.environment, switch.to)
             .map_err(|error| StepFailure::new("the switch file cannot be written").why(error.to_string()))?;
         let took = self.prove(work, switch, begun).await?;
-        self.write_state(work, switch.to, "live")?;
-        self.write_state(work, switch.to.other(), "standby")?;
+        self.write_state(&work.environment, switch.to, "live")?;
+        self.write_state(&work.environment, switch.to.other(), "standby")?;
         let mut finding = said(format!("{PROOFS} answers through nginx came from {}", switch.to));
         finding.traffic = before;
         finding.switch_took = Some(took);
@@ -124,7 +124,7 @@ fn upstream(answered: &Answered) -> Option<String> {
     answered.headers.get(UPSTREAM_HEADER)?.to_str().ok().map(ToOwned::to_owned)
 }
 
-fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
+pub(super) fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
     let is_good = matches!(answered.probe.answer, Answer::Http { status: 200..300, .. });
     let from = upstream(answered);
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))

@@ -4,6 +4,7 @@ use lockstep_core::fence::Token;
 use lockstep_core::id::{Digest, StepId};
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
 use lockstep_core::stored;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -90,8 +91,8 @@ pub(super) async fn insert(
     let (deployment, step, direction) = columns(&assignment.key);
     let (epoch, seq) = numbers(&assignment.token)?;
     sqlx::query(
-        "INSERT INTO step (deployment, step, direction, environment, cluster, epoch, seq, said, state)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted')",
+        "INSERT INTO step (deployment, step, direction, environment, cluster, epoch, seq, said, state, work)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'accepted', ?)",
     )
     .bind(deployment)
     .bind(step)
@@ -101,6 +102,7 @@ pub(super) async fn insert(
     .bind(epoch)
     .bind(seq)
     .bind(assignment.digest().as_str())
+    .bind(assignment.action.as_ref().map_or("nothing", Action::name))
     .execute(connection)
     .await?;
     Ok(())
@@ -288,6 +290,6 @@ fn numbers(token: &Token) -> Result<(i64, i64), JournalError> {
     Ok((number(token.epoch)?, number(token.seq)?))
 }
 
-fn damaged(what: impl std::fmt::Display) -> JournalError {
+pub(super) fn damaged(what: impl std::fmt::Display) -> JournalError {
     JournalError::Damaged { what: what.to_string() }
 }

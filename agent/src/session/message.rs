@@ -9,7 +9,7 @@ use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::Observation;
+use lockstep_core::record::{LocalRollback, Observation};
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::step_standing::Standing as WireStanding;
@@ -32,6 +32,7 @@ pub(super) enum Order {
     Secrets { request: u64, given: Result<SecretSet, String> },
     Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
     FetchLog(LogWanted),
+    LocalTakenIn { seq: u64 },
 }
 
 /// A look without any effect.
@@ -118,6 +119,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             environment: environment(&of)?,
             keys: keys.into_iter().map(StepKey::try_from).collect::<Result<_, _>>()?,
         }),
+        Heard::LocalTakenIn(wire::LocalTakenIn { seq }) => Ok(Order::LocalTakenIn { seq }),
         Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_wanted(fetch)?)),
     }
 }
@@ -251,6 +253,10 @@ pub(super) fn health(environment: &EnvironmentKey, instances: &[InstanceHealth])
         })
         .collect();
     said(Said::Health(wire::HealthReport { environment: environment.to_string(), instances }))
+}
+
+pub(super) fn local(rollback: &LocalRollback) -> wire::FromAgent {
+    said(Said::Local(wire::LocalChanged { rollback: Some(wire::Document::of(rollback)) }))
 }
 
 pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAgent {

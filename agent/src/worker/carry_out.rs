@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure};
 use lockstep_core::plan::Action;
+use lockstep_core::plan::action::SwitchTraffic;
+use lockstep_core::record::LocalRollback;
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
 use tokio::sync::oneshot;
@@ -17,7 +19,8 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 use super::{Happening, Left, Output, Tools};
 use crate::assignment::Assignment;
 use crate::executor::Work;
-use crate::journal::{Beginning, Ended, Outcome};
+use crate::hold::{self, Under, under};
+use crate::journal::{Beginning, Ended, Given, Outcome};
 use crate::secrets::SecretSet;
 use crate::step_log::StepLog;
 use crate::telemetry;
@@ -56,6 +59,7 @@ impl Job {
             let outcome = match self.tools.journal.begin(key).await {
                 Ok(Beginning::Withdrawn) => return Left::Withdrawn,
                 Ok(Beginning::Begun) => self.act().await,
+                Ok(Beginning::Held(by)) => self.act_held(&by).await,
                 Err(error) => {
                     Err(StepFailure::new("this host's journal cannot be written, so nothing was done")
                         .why(telemetry::chain(&error)))
@@ -89,6 +93,41 @@ impl Job {
         span
     }
 
+    /// The effect, if it leaves the traffic where somebody put it by hand.
+    async fn act_held(&self, held: &LocalRollback) -> Outcome {
+        let Some(action) = &self.assignment.action else { return self.act().await };
+        let traffic = self.tools.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
+        match under(action, traffic) {
+            Under::Goes => self.act().await,
+            Under::IsNothing => {
+                let said = format!("nothing was done: {traffic} has the traffic by a local rollback");
+                Ok(Finding { said, ..Finding::default() })
+            }
+            Under::Refused => Err(hold::refusal(held, traffic)),
+        }
+    }
+
+    /// Writes down which deployment gave its slot the traffic, for those who act here without a coordinator.
+    async fn note_given(&self, switch: &SwitchTraffic) {
+        let Assignment { key, environment, .. } = &self.assignment;
+        let written = match key.direction {
+            Direction::Do => {
+                let given = Given {
+                    environment: environment.clone(),
+                    deployment: key.deployment.clone(),
+                    switch: switch.clone(),
+                    containers: self.tools.executors.instances_of(environment, switch.to).await,
+                };
+                self.tools.journal.give(&given).await
+            }
+            Direction::Undo => self.tools.journal.take_back(environment, switch.to.other()).await,
+        };
+        if let Err(error) = written {
+            // A local rollback is refused where this is not known; the switch itself is done.
+            warn!(why = telemetry::chain(&error), "who gave the traffic cannot be written down");
+        }
+    }
+
     /// The effect, from the secrets that it needs to an outcome without any.
     async fn act(&self) -> Outcome {
         let Some(action) = &self.assignment.action else {
@@ -104,6 +143,9 @@ impl Job {
         };
         let output = Output::new(secrets.redactor.clone(), self.log());
         let outcome = self.converge(action.clone(), secrets, &output, deadline).await;
+        if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
+            self.note_given(switch).await;
+        }
         output.clean(outcome)
     }
 

@@ -177,13 +177,6 @@ pub async fn cancel(context: &Context, env: &str) -> Result<()> {
     said(context, &done)
 }
 
-pub async fn resolve(context: &Context, deployment: String) -> Result<()> {
-    let deployment = super::status::reference(context, deployment, None)?;
-    let request = wire::ResolveRequest { deployment: Some(deployment), how: "retry".to_owned() };
-    let done = context.control().await?.resolve(request).await?.into_inner();
-    said(context, &done)
-}
-
 /// The .env file becomes the newest version of the secrets, where it says something else than that.
 async fn import(
     context: &Context,

@@ -280,7 +280,7 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
             checks.wrong(
                 &what,
                 format!("{deployment} is stuck"),
-                format!("lockstep show {deployment}, then: lockstep resolve {deployment} --retry"),
+                format!("lockstep show {deployment}, then: lockstep resolve {deployment} --retry; lockstep status has every way out"),
             );
         }
         OpenKind::Hold { reason } => checks.note(&what, format!("frozen until {}: {reason}", open.until)),

@@ -31,10 +31,13 @@ pub async fn hosts(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_hosts(wire::ListRequest {}).await?.into_inner();
     let hosts: Vec<HostStatus> = read_all(&reply.hosts)?;
     context.output.json(&hosts)?;
-    let mut rows = vec![["host", "address", "roles", "agent", "version"].map(ToOwned::to_owned).to_vec()];
+    let mut rows =
+        vec![["host", "address", "roles", "agent", "version", "owes"].map(ToOwned::to_owned).to_vec()];
     for status in hosts {
         let roles: Vec<String> =
             status.host.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        let owes: Vec<String> =
+            status.debts.iter().map(|debt| format!("{}: {}", debt.environment, debt.change)).collect();
         let presence = match status.presence {
             Presence::Connected => "connected",
             Presence::Absent => "absent",
@@ -45,6 +48,7 @@ pub async fn hosts(context: &Context) -> Result<()> {
             roles.join(","),
             presence.to_owned(),
             status.agent_version.unwrap_or_default(),
+            owes.join("; "),
         ]);
     }
     table(&rows).iter().try_for_each(|row| context.output.line(row))

@@ -4,7 +4,10 @@ use lockstep_core::health::Health;
 use lockstep_core::journal::{Direction, Entry};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, OpenKind, OpenStatus, Summary, TrafficMoved};
+use lockstep_core::record::{
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, Summary, TakenIn,
+    TrafficMoved, Way,
+};
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -64,6 +67,8 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
             ready.release.image, status.key
         ))?;
     }
+    status.local.iter().try_for_each(|change| one_local(context, change))?;
+    status.debts.iter().try_for_each(|debt| one_debt(context, debt))?;
     if let Some(last) = &status.last {
         let verdict = last.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
         let when = last.ended_at.map(|ended| format!(", {}", ago(ended))).unwrap_or_default();
@@ -76,6 +81,33 @@ fn one(context: &Context, status: &EnvironmentStatus) -> Result<()> {
         .drift
         .iter()
         .try_for_each(|drift| output.line(&format!("  {}     {drift}", output.toned(Tone::Bad, "drift"))))
+}
+
+fn one_local(context: &Context, change: &LocalChange) -> Result<()> {
+    let LocalRollback { by, from, to, at, .. } = &change.rollback;
+    let recorded = match &change.taken_in {
+        Some(TakenIn { deployment: Some(id), .. }) => format!("recorded as {id}"),
+        Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
+    };
+    context.output.line(&format!(
+        "  {}     {by} on {} gave the traffic from {from} to {to} without a coordinator, {} ({at}); {recorded}",
+        context.output.toned(Tone::Bad, "local"),
+        change.host_name,
+        ago(*at)
+    ))
+}
+
+fn one_debt(context: &Context, debt: &Debt) -> Result<()> {
+    let output = context.output;
+    let failed =
+        debt.failure.as_ref().map(|failure| format!(" · it failed: {}", failure.what)).unwrap_or_default();
+    let Debt { host_name, change, key, .. } = debt;
+    let owes = output.toned(Tone::Bad, "owes");
+    output.line(&format!("  {owes}      {host_name}, {}: {change}{failed}", ago(debt.since)))?;
+    output.line(&format!(
+        "  next      done by itself as soon as {host_name} can; to answer for it: lockstep resolve {} --skip {}",
+        key.deployment, key.step
+    ))
 }
 
 fn one_open(context: &Context, key: &EnvironmentKey, status: &OpenStatus) -> Result<()> {
@@ -128,10 +160,19 @@ fn ways_out(key: &EnvironmentKey, status: &OpenStatus) -> Vec<String> {
     match (&status.open.kind, status.direction) {
         (OpenKind::Hold { .. }, _) => Vec::new(),
         (OpenKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
-        (OpenKind::Stuck { deployment }, _) => vec![
-            format!("lockstep show {deployment}: what could not be taken back, and why"),
-            format!("lockstep resolve {deployment} --retry: tries that undo again"),
-        ],
+        (OpenKind::Stuck { deployment }, _) => {
+            let show = format!("lockstep show {deployment}: what could not be taken back, and why");
+            let possible = status.ways_out.iter().filter(|out| out.refused.is_none());
+            let resolve = possible.map(|out| {
+                let way = match out.way {
+                    Way::Retry => "--retry".to_owned(),
+                    Way::Unwind => "--unwind".to_owned(),
+                    Way::Skip { step } => format!("--skip {step}"),
+                };
+                format!("lockstep resolve {deployment} {way}: {}", out.costs)
+            });
+            [show].into_iter().chain(resolve).collect()
+        }
         (OpenKind::Running { deployment, .. }, Direction::Undo) => {
             vec![format!("lockstep watch {deployment}")]
         }
@@ -166,7 +207,8 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
     let request = reference(context, deployment, env)?;
     let reply = context.control().await?.show(request).await?.into_inner();
     let summary: Option<Summary> = reply.summary.as_ref().map(|summary| read(Some(summary))).transpose()?;
-    let plan: Plan = read(reply.plan.as_ref())?;
+    // What was done without a coordinator was never planned.
+    let plan: Option<Plan> = reply.plan.as_ref().map(|plan| read(Some(plan))).transpose()?;
     let entries: Vec<Entry> = read_all(&reply.entries)?;
     context.output.json(&json!({ "summary": summary, "plan": plan, "journal": entries }))?;
     if let Some(summary) = &summary {
@@ -180,6 +222,9 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
         ))?;
         super::watch::receipt(context, summary, None)?;
     }
+    let Some(plan) = plan else {
+        return context.output.line("  it was not planned: it was done on the host, without a coordinator");
+    };
     entries.iter().try_for_each(|entry| {
         context.output.line(&format!("  {} {}", entry.at, super::watch::told(&plan, entry)))
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Entry, Event};
+use lockstep_core::journal::{Direction, Entry, Event, Leaving};
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{EnvironmentStatus, FailedStep, RollbackReady, Summary, Verdict};
 use lockstep_core::time::{Millis, Timestamp};
@@ -135,7 +135,9 @@ impl Seen {
         let line = format!("{}{took}", told(plan, entry));
         let tone = match &entry.event {
             Event::Done { .. } | Event::Ended { verdict: Verdict::Succeeded } => Tone::Good,
-            Event::Failed { .. } | Event::Stuck { .. } | Event::Turned { .. } => Tone::Bad,
+            Event::Failed { .. } | Event::Stuck { .. } | Event::Turned { .. } | Event::Left { .. } => {
+                Tone::Bad
+            }
             Event::Taken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Ended { .. } => {
                 Tone::Quiet
             }
@@ -158,6 +160,7 @@ fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis
         | Event::Turned { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
+        | Event::Left { .. }
         | Event::Ended { .. } => None,
     }
 }
@@ -186,6 +189,13 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
         Event::Turned { .. } => "· taking it back, newest first".to_owned(),
         Event::Stuck { step: id, failure } => format!("✗ stuck at {id}: {}", failure.what),
         Event::Resumed { by } => format!("· {by} wants it tried again"),
+        Event::Left { step: id, how: Leaving::Owed { because, by } } => {
+            let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
+            format!("· {}  is owed{by}: {because}", step(id, &Direction::Undo))
+        }
+        Event::Left { step: id, how: Leaving::Skipped { by } } => {
+            format!("· {}  is skipped: {by} answers for what is left", step(id, &Direction::Undo))
+        }
         Event::Ended { verdict } => format!("· {verdict}"),
     }
 }
@@ -210,7 +220,7 @@ fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> R
         Some(Verdict::RolledBack) => Err(failed(summary)),
         None => Err(Failure::new(Kind::Stuck, format!("{} is stuck", summary.id))
             .why("an undo failed; traffic is where it was healthy, and the environment stays locked")
-            .next(format!("mend what is named above, then: lockstep resolve {} --retry", summary.id))),
+            .next(format!("mend what is named above, then: lockstep resolve {} --retry; lockstep status {} has every way out", summary.id, summary.key))),
     }
 }
 

@@ -3,10 +3,11 @@
 //! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
 //! sees what the other did.
 
+use lockstep_core::engine::{Run, refusal};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Open, OpenKind, Wish};
+use lockstep_core::record::{Open, OpenKind, Way, Wish};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::time::Timestamp;
@@ -14,6 +15,7 @@ use lockstep_core::time::Timestamp;
 use super::{Asker, DeployError, checked, new_id, until};
 use crate::driver::Parts;
 use crate::environments::{self, Seen};
+use crate::history;
 use crate::store::guarded::{Accompanying, claim, disclaim};
 use crate::store::{Committed, Store, StoreError, Stored};
 
@@ -89,7 +91,7 @@ pub async fn cancel(
         OpenKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
             what: format!("{deployment} is being unwound already, and is stuck"),
             why: "an undo failed several times".to_owned(),
-            next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+            next: format!("lockstep status {} names the ways out", environment.environment),
         })),
         OpenKind::Running { .. } | OpenKind::Hold { .. } => {
             let wish = Wish::Cancel { by };
@@ -100,23 +102,29 @@ pub async fn cancel(
     }
 }
 
-/// Wishes that a stuck deployment tries its undo again.
+/// Wishes for a way out of a stuck deployment.
 ///
 /// # Errors
-/// When it is not stuck.
-pub async fn retry(
+/// When it is not stuck, or the way would break a rule.
+pub async fn resolve(
     parts: &Parts,
-    environment: &EnvironmentKey,
-    deployment: &DeploymentId,
+    stuck: (&EnvironmentKey, &DeploymentId),
+    way: Way,
     asker: &Asker,
 ) -> Result<String, DeployError> {
+    let (environment, deployment) = stuck;
     let seen = opened_as(parts, environment, deployment).await?;
     match &seen.content.kind {
         OpenKind::Stuck { .. } => {
-            let wish = Wish::Retry { by: asker.operator.clone() };
+            refuse_breaking(parts, &seen.content, deployment, way).await?;
+            let wish = way.wished(asker.operator.clone());
             change(parts, environment, &seen, OpenKind::Running { deployment: deployment.clone(), wish })
                 .await?;
-            Ok(format!("{deployment} tries its undo again"))
+            Ok(match way {
+                Way::Retry => format!("{deployment} tries its undo again"),
+                Way::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
+                Way::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
+            })
         }
         OpenKind::Building { .. } | OpenKind::Running { .. } | OpenKind::Hold { .. } => {
             Err(DeployError::Refused(Refusal {
@@ -126,6 +134,31 @@ pub async fn retry(
             }))
         }
     }
+}
+
+/// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
+async fn refuse_breaking(
+    parts: &Parts,
+    open: &Open,
+    deployment: &DeploymentId,
+    way: Way,
+) -> Result<(), DeployError> {
+    let store = &*parts.store;
+    let plan = history::plan(store, deployment).await?;
+    let entries = history::journal(store, deployment).await?;
+    let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
+    let refused = run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refusal(&run, way));
+    let Some(rule) = refused else { return Ok(()) };
+    let what = match way {
+        Way::Retry => format!("{deployment} cannot try its undo again"),
+        Way::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
+        Way::Skip { step } => format!("the undo of {step} cannot be skipped"),
+    };
+    Err(DeployError::Refused(Refusal {
+        what,
+        why: format!("without it: {rule}"),
+        next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+    }))
 }
 
 /// Holds the environment: no deployments, because.

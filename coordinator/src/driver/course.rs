@@ -1,13 +1,13 @@
 //! What a driver knows of its deployment, from when it has loaded it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run};
-use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
+use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, Standing, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
-use lockstep_core::record::{Open, OpenKind, Summary};
+use lockstep_core::record::{Debts, Open, OpenKind, Summary};
 use lockstep_core::time::{Millis, Timestamp};
 use tracing::Span;
 
@@ -18,7 +18,7 @@ use crate::deployment_log::DeploymentLog;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
 use crate::store::{Owned, Store, StoreError, keys};
-use crate::{environments, history};
+use crate::{debts, environments, history};
 
 pub(super) struct Course {
     pub(super) run: Run,
@@ -33,6 +33,8 @@ pub(super) struct Course {
     pub(super) heard: VecDeque<Event>,
     /// What is to be sent again under this epoch.
     pub(super) unheard: VecDeque<OpenIntent>,
+    /// What its hosts owe to the environment.
+    debts: BTreeMap<HostId, Debts>,
     open: Open,
 }
 
@@ -60,6 +62,10 @@ impl Course {
         let entries = history::journal(store, id).await?;
         let run = Run::replay(plan, open.until, &entries)?;
         let log = DeploymentLog::of(parts, &opened).await;
+        let mut debts = BTreeMap::new();
+        for step in run.plan().steps() {
+            debts.insert(step.host.clone(), debts::of(store, &step.host, environment).await?);
+        }
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
         }
@@ -73,6 +79,7 @@ impl Course {
             taken: Taken::ToBeSaid,
             heard: VecDeque::new(),
             unheard: VecDeque::new(),
+            debts,
             open,
         })
     }
@@ -86,7 +93,8 @@ impl Course {
             | Standing::Done
             | Standing::Failed { .. }
             | Standing::UndoFailed { .. }
-            | Standing::Undone => None,
+            | Standing::Undone
+            | Standing::Left => None,
         }
     }
 
@@ -103,6 +111,27 @@ impl Course {
             }
         }
         None
+    }
+
+    /// The hosts of the plan.
+    pub(super) fn hosts(&self) -> BTreeSet<HostId> {
+        self.run.plan().steps().map(|step| step.host.clone()).collect()
+    }
+
+    /// What `entry` makes a host owe, with what it owes already.
+    pub(super) fn owed(&self, entry: &Entry) -> Option<(HostId, Debts)> {
+        let debt = debt(&self.run, &self.opened.id, entry)?;
+        let host = debt.host.clone();
+        let mut debts = self.debts.get(&host).cloned().unwrap_or_default();
+        debts.owed.push(debt);
+        Some((host, debts))
+    }
+
+    /// What was written of it.
+    pub(super) fn note_debts(&mut self, entry: &Entry) {
+        if let Some((host, debts)) = self.owed(entry) {
+            self.debts.insert(host, debts);
+        }
     }
 
     /// The claim, as another kind of it.

@@ -1,13 +1,13 @@
 //! One open deployment: event, apply, decide, perform.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
-use lockstep_core::engine::{Command, OpenIntent, Phase, assignment, decide};
+use lockstep_core::engine::{Command, OpenIntent, Phase, assignment, decide_knowing};
 use lockstep_core::fence::Token;
-use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, IllegalEntry, StepFailure, StepKey};
+use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::journal::{Direction, Entry, Event, IllegalEntry, Leaving, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
 use lockstep_core::time::Timestamp;
@@ -27,7 +27,7 @@ use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, LeaseStanding, Owned, StoreError, Wakeups, keys};
-use crate::{environments, history, state_file, tails};
+use crate::{debts, environments, history, state_file, tails};
 
 /// How a driver left its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,8 @@ pub(super) struct Driver {
     wait_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
     renew_at: Timestamp,
+    /// Hosts without a session, each since when.
+    gone: BTreeMap<HostId, Timestamp>,
 }
 
 impl Driver {
@@ -84,6 +86,7 @@ impl Driver {
             asks: JoinSet::new(),
             wait_until: None,
             wake_at: None,
+            gone: BTreeMap::new(),
         }
     }
 
@@ -265,16 +268,30 @@ impl Driver {
             OpenKind::Running { wish, .. } => wish,
             OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => Wish::None,
         };
-        if let (Phase::Stuck { .. }, Wish::Retry { by }) = (self.course()?.run.phase(), &wish) {
-            return self.record(Event::Resumed { by: by.clone() }).map(Some);
-        }
-        let commands = decide(&self.course()?.run, &wish, self.parts.clock.now());
+        let now = self.parts.clock.now();
+        self.note_presence(now).await?;
+        let commands = decide_knowing(&self.course()?.run, &wish, &self.gone, now);
         self.perform_commands(commands).await
     }
 
+    /// A host is gone from when it was first seen without a session.
+    async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
+        for host in self.course()?.hosts() {
+            // Another coordinator may have its session and be out of this one's reach.
+            let is_here = self.parts.agents.connected(&host).is_some()
+                || self.parts.store.get(keys::host_presence(&host).key()).await?.is_some();
+            if is_here {
+                self.gone.remove(&host);
+            } else {
+                self.gone.entry(host).or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
     async fn perform_commands(&mut self, commands: Vec<Command>) -> Result<Option<Pending>, DriverError> {
-        // What is to be unwound is not begun again first.
-        if !matches!(commands.first(), Some(Command::Append(Event::Turned { .. })))
+        // What is to be unwound is not begun again first, nor what is not waited for.
+        if !matches!(commands.first(), Some(Command::Append(Event::Turned { .. } | Event::Left { .. })))
             && let Some(intent) = self.course_mut()?.next_unheard()
         {
             return self.hand_out(Pending::aside(Vec::new()), intent.step, intent.direction).map(Some);
@@ -309,6 +326,20 @@ impl Driver {
             Event::Resumed { .. } => {
                 let kind = OpenKind::Running { deployment: self.id.clone(), wish: Wish::None };
                 pending.with([course.open_as(kind)])
+            }
+            Event::Left { step, how } => {
+                let entry = pending.entry.clone();
+                let owed = entry.and_then(|entry| course.owed(&entry));
+                let resumed = matches!(how, Leaving::Skipped { .. }).then(|| {
+                    course.open_as(OpenKind::Running { deployment: self.id.clone(), wish: Wish::None })
+                });
+                Pending {
+                    assigned: Some((*step, Vec::new())),
+                    ..pending
+                        .with(course.handed.withdraw(*step))
+                        .with(owed.map(|(host, debts)| debts::write(&host, &self.environment, &debts)))
+                        .with(resumed)
+                }
             }
             Event::Taken { .. } | Event::Turned { .. } | Event::Ended { .. } => pending,
         })
@@ -454,6 +485,7 @@ impl Driver {
             return Ok(());
         };
         course.run.apply(&entry)?;
+        course.note_debts(&entry);
         course.entries.push(entry.clone());
         if let Event::Taken { .. } = entry.event {
             course.taken = Taken::Said;
@@ -474,7 +506,8 @@ impl Driver {
             | Event::Done { .. }
             | Event::Failed { .. }
             | Event::Turned { .. }
-            | Event::Resumed { .. } => {}
+            | Event::Resumed { .. }
+            | Event::Left { .. } => {}
         }
         Ok(())
     }

@@ -72,6 +72,7 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
         | Event::Failed { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
+        | Event::Left { .. }
         | Event::Ended { .. } => None,
     })?;
     Some(match because {
@@ -112,6 +113,7 @@ fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
         | Event::Turned { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
+        | Event::Left { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -126,6 +128,7 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
         | Event::Turned { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
+        | Event::Left { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -140,6 +143,7 @@ fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
         | Event::Turned { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
+        | Event::Left { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -178,6 +182,7 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
             | Event::Turned { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
+            | Event::Left { .. }
             | Event::Ended { .. } => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Because, Direction, Entry, Event, StepFailure};
+use lockstep_core::journal::{Because, Direction, Entry, Event, Leaving, StepFailure};
 use tracing::{info, warn};
 
 /// The most lines of output that a journal keeps of one failure; the whole is in the step's log.
@@ -36,6 +36,7 @@ pub(super) fn moment(entry: &Entry) -> String {
         Event::Turned { .. } => "turned".to_owned(),
         Event::Stuck { step, .. } => format!("stuck {step}"),
         Event::Resumed { .. } => "resumed".to_owned(),
+        Event::Left { step, .. } => format!("left {step}"),
         Event::Ended { .. } => "ended".to_owned(),
     };
     format!("coordinator: {event}")
@@ -62,6 +63,13 @@ pub(super) fn tell(run: &Run, entry: &Entry) {
             warn!(seq, %step, host = host(step), what = failure.what, why = failure.why, "it is stuck: nothing more can be undone by itself");
         }
         Event::Resumed { by } => info!(seq, %by, "the undo is tried again"),
+        Event::Left { step, how: Leaving::Owed { because, by } } => {
+            let by = by.as_ref().map(ToString::to_string);
+            warn!(seq, %step, host = host(step), because, by, "its undo is owed");
+        }
+        Event::Left { step, how: Leaving::Skipped { by } } => {
+            warn!(seq, %step, host = host(step), %by, "its undo is skipped");
+        }
         Event::Ended { verdict } => info!(seq, %verdict, "the deployment has ended"),
     }
 }

@@ -9,6 +9,7 @@ use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::LocalRollback;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
@@ -19,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::{Answer, Place, Sessions, Waiting};
 use crate::agents::{AskedStanding, ProgressLine};
 use crate::coordinators;
+use crate::local_changes;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
@@ -130,6 +132,10 @@ impl Running {
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
             spoken_of.insert(environment.clone());
+            // What is handed out after something was taken in must find that its host knows.
+            for seq in local_changes::taken_in(&*self.sessions.store, &environment, &self.host).await? {
+                self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
+            }
             self.send(Order::Assign(wire::Assign {
                 token: Some(token.into()),
                 key: Some(key.into()),
@@ -174,6 +180,7 @@ impl Running {
                 Ok(())
             }
             Said::SecretsWanted(wanted) => self.give_secrets(wanted, spoken_of).await,
+            Said::Local(wire::LocalChanged { rollback }) => self.local(rollback.as_ref()).await,
             Said::Health(wire::HealthReport { environment, instances }) => {
                 self.health(&environment, &instances)
             }
@@ -200,6 +207,16 @@ impl Running {
         };
         // Not committed means that it is there already: the agent says it again after every break.
         guarded::report(&*self.sessions.store, &report).await?;
+        Ok(())
+    }
+
+    /// What was done on the host without a coordinator: it is said again until the record knows of it.
+    async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
+        let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
+        let seq = rollback.seq;
+        if local_changes::tell(&*self.sessions.store, &self.host, rollback).await?.is_some() {
+            self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
+        }
         Ok(())
     }
 

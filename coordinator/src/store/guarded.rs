@@ -2,12 +2,13 @@
 //!
 //! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
 //! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
-//! then. Four transactions need no lock, each guarded by its own key: claiming and changing `open`,
-//! declaring the spec, giving ports away with a claim, and a report.
+//! then. Five transactions need no lock, each guarded by its own key: claiming and changing `open`,
+//! declaring the spec, giving ports away with a claim, a report, and what a host says was done on it
+//! without a coordinator.
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Open;
+use lockstep_core::record::{LocalChange, Open};
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::stored::{self, Kept};
 use serde::{Deserialize, Serialize};
@@ -299,6 +300,17 @@ pub async fn report(store: &dyn Store, report: &Report) -> Result<Committed, Sto
     let key = keys::report(&report.environment, report.token.epoch, report.token.seq);
     let guards = vec![Guard::absent(&key)];
     store.commit(guards, plain(vec![OwnedWrite::put(key, report)])).await
+}
+
+/// Writes what a host says was done on it without a coordinator, once.
+///
+/// # Errors
+/// When the outcome is unknown; sending it again is safe.
+pub async fn local_change(store: &dyn Store, change: &LocalChange) -> Result<Committed, StoreError> {
+    let LocalChange { host, rollback, .. } = change;
+    let key = keys::local_change(&rollback.environment, host, rollback.seq);
+    let guards = vec![Guard::absent(&key)];
+    store.commit(guards, plain(vec![OwnedWrite::put(key, change)])).await
 }
 
 fn plain(writes: Vec<OwnedWrite>) -> Vec<Write> {

@@ -63,7 +63,8 @@ impl Owned {
 
     /// A key that was read, so that it can be deleted. Keys that are not owned stay what they are.
     pub(crate) fn of_stored(key: &Key) -> Option<Self> {
-        const OWNED: [&str; 6] = ["env", "deployment", "assignment", "report", "history", "port"];
+        const OWNED: [&str; 8] =
+            ["env", "deployment", "assignment", "report", "debt", "local", "history", "port"];
         let rest = key.0.strip_prefix(ROOT)?.strip_prefix('/')?;
         let (first, _) = rest.split_once('/')?;
         OWNED.contains(&first).then(|| Self(key.clone()))
@@ -286,6 +287,33 @@ pub fn reports(environment: &EnvironmentKey) -> Prefix {
 
 pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
     owned(format!("report/{environment}/{epoch:010}/{seq:010}"))
+}
+
+/// What hosts have not taken back yet.
+pub fn all_debts() -> Prefix {
+    prefix("debt".to_owned())
+}
+
+/// One value for each host and environment, so that a transaction can be guarded by there being none.
+pub fn debts(host: &HostId, environment: &EnvironmentKey) -> Owned {
+    owned(format!("debt/{host}/{environment}"))
+}
+
+/// What was done on hosts without a coordinator.
+pub fn all_local_changes() -> Prefix {
+    prefix("local".to_owned())
+}
+
+pub fn local_changes(environment: &EnvironmentKey) -> Prefix {
+    prefix(format!("local/{environment}"))
+}
+
+pub fn local_changes_on(environment: &EnvironmentKey, host: &HostId) -> Prefix {
+    prefix(format!("local/{environment}/{host}"))
+}
+
+pub fn local_change(environment: &EnvironmentKey, host: &HostId, seq: u64) -> Owned {
+    owned(format!("local/{environment}/{host}/{seq:010}"))
 }
 
 // ---- everything else

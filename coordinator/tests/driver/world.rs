@@ -13,6 +13,7 @@ use lockstep_coordinator::store::{Store, Write, keys};
 use lockstep_coordinator::{environments, history};
 use lockstep_core::engine::Run;
 use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::journal::{Entry, Event};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::AnyBranch;
 use lockstep_core::plan::Plan;
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hosts::Hosts;
 
 /// The longest that anything may take, on the clock that jumps.
-const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 pub(crate) struct JumpingClock(Instant);
 
@@ -169,6 +170,15 @@ impl World {
         };
         if tokio::time::timeout(LIMIT, wait).await.is_err() {
             panic!("it does not come to that; it is {:?}", self.open().await);
+        }
+    }
+
+    /// Waits until the step of this number has begun.
+    pub(crate) async fn until_begun(&self, id: &DeploymentId, number: u16) {
+        let mut wakeups = self.store.watch(&keys::journal(id));
+        let is_it = |entry: &Entry| matches!(entry.event, Event::Begun { step, .. } if step.0 == number);
+        while !history::journal(&*self.store, id).await.expect("read").iter().any(is_it) {
+            wakeups.changed().await;
         }
     }
 

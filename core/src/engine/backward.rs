@@ -3,24 +3,27 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome};
+use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, ways};
 use crate::journal::{Certainty, Direction, Event, Standing, StepFailure};
-use crate::plan::{Step, Undo};
-use crate::record::Verdict;
+use crate::plan::{Step, Undo, Wave};
+use crate::record::{Verdict, Wish};
 use crate::time::Timestamp;
 
-pub(super) fn decide(run: &Run, now: Timestamp) -> Vec<Command> {
-    let newest =
-        run.plan().waves.iter().rev().find(|wave| wave.steps.iter().any(|step| is_to_be_undone(run, step)));
-    match newest {
+pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
+    match newest(run) {
         None => vec![Command::Append(Event::Ended { verdict: Verdict::RolledBack })],
-        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, now)).collect(),
+        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, wish, now)).collect(),
     }
 }
 
-fn is_to_be_undone(run: &Run, step: &Step) -> bool {
+/// The wave that is taken back before any other.
+pub(super) fn newest(run: &Run) -> Option<&Wave> {
+    run.plan().waves.iter().rev().find(|wave| wave.steps.iter().any(|step| is_to_be_undone(run, step)))
+}
+
+pub(super) fn is_to_be_undone(run: &Run, step: &Step) -> bool {
     match run.standing(step.id) {
-        Standing::Waiting | Standing::Undone => false,
+        Standing::Waiting | Standing::Undone | Standing::Left => false,
         // Begun and nothing more is "perhaps done", and perhaps still running: its host is told to end it.
         Standing::Begun { .. } | Standing::Failed { certainty: Certainty::Unknown } => true,
         Standing::Done | Standing::Failed { certainty: Certainty::Failed } => match step.undo {
@@ -31,7 +34,7 @@ fn is_to_be_undone(run: &Run, step: &Step) -> bool {
     }
 }
 
-fn undo(run: &Run, step: &Step, now: Timestamp) -> Option<Command> {
+fn undo(run: &Run, step: &Step, wish: &Wish, now: Timestamp) -> Option<Command> {
     if !is_to_be_undone(run, step) {
         return None;
     }
@@ -42,13 +45,14 @@ fn undo(run: &Run, step: &Step, now: Timestamp) -> Option<Command> {
         Standing::UndoFailed { attempt, .. } if *attempt >= UNDO_ATTEMPTS_MAX => {
             let failure =
                 run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("its undo failed"));
-            Some(Command::Append(Event::Stuck { step: step.id, failure }))
+            let owed = ways::take(run, step.id, wish).filter(|_| matches!(wish, Wish::Unwind { .. }));
+            Some(Command::Append(owed.unwrap_or(Event::Stuck { step: step.id, failure })))
         }
         Standing::UndoFailed { attempt: 0, .. } => Some(begin),
         Standing::UndoFailed { at, .. } => {
             let due = *at + UNDO_RETRY_AFTER;
             Some(if now < due { Command::WakeAt(due) } else { begin })
         }
-        Standing::Waiting | Standing::Undone => None,
+        Standing::Waiting | Standing::Undone | Standing::Left => None,
     }
 }

@@ -49,7 +49,8 @@ fn is_settled(run: &Run, step: &Step) -> bool {
         | Standing::Begun { .. }
         | Standing::Undoing { .. }
         | Standing::UndoFailed { .. }
-        | Standing::Undone => false,
+        | Standing::Undone
+        | Standing::Left => false,
     }
 }
 
@@ -61,6 +62,7 @@ fn advance(run: &Run, step: &Step, now: Timestamp) -> Option<Command> {
         | Standing::Failed { .. }
         | Standing::Undoing { .. }
         | Standing::UndoFailed { .. }
-        | Standing::Undone => None,
+        | Standing::Undone
+        | Standing::Left => None,
     }
 }

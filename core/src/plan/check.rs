@@ -49,6 +49,16 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
     broken.0
 }
 
+/// Every rule that `plan` would break without what `step` does.
+pub fn without(plan: &Plan, step: StepId) -> Vec<Violation> {
+    let mut rest = plan.clone();
+    for wave in &mut rest.waves {
+        wave.steps.retain(|there| there.id != step);
+    }
+    rest.waves.retain(|wave| !wave.steps.is_empty());
+    check(&rest)
+}
+
 struct Broken(Vec<Violation>);
 
 impl Broken {

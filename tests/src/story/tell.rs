@@ -1,7 +1,9 @@
 //! Plans and journal entries as a story tells them.
 
-use lockstep_core::journal::{Certainty, Direction, Event};
+use lockstep_core::engine::{self, Run};
+use lockstep_core::journal::{Certainty, Direction, Event, Leaving};
 use lockstep_core::plan::{OnFailure, Plan};
+use lockstep_core::record::Way;
 
 pub(super) fn plan(plan: &Plan) -> String {
     let mut told = String::new();
@@ -47,6 +49,26 @@ pub(super) fn event(event: &Event) -> String {
         Event::Turned { because } => format!("append turned: {because:?}"),
         Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
         Event::Resumed { by } => format!("append resumed by {by}"),
+        Event::Left { step, how: Leaving::Owed { because, by } } => {
+            let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            format!("append owed {step}{by}: {because}")
+        }
+        Event::Left { step, how: Leaving::Skipped { by } } => format!("append skipped {step} by {by}"),
         Event::Ended { verdict } => format!("append ended: {verdict}"),
     }
+}
+
+/// The ways out, each with what it costs or the rule that it would break.
+pub(super) fn ways(run: &Run) -> String {
+    let mut told = String::new();
+    for out in engine::ways_out(run) {
+        let way = match out.way {
+            Way::Retry => "--retry".to_owned(),
+            Way::Unwind => "--unwind".to_owned(),
+            Way::Skip { step } => format!("--skip {step}"),
+        };
+        let refused = out.refused.map(|rule| format!(" (refused: {rule})")).unwrap_or_default();
+        told.push_str(&format!("{way}: {}{refused}\n", out.costs));
+    }
+    told
 }

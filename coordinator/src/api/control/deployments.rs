@@ -1,16 +1,19 @@
 //! Plans and deployments.
 
+use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
+use lockstep_core::record::Way;
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
 use super::convert::{ask, asker, deployment, environment, given};
-use super::failure::{of, of_store};
+use super::failure::{of, of_store, refused};
 use super::{Caller, ControlApi};
 use crate::deployments::{self, Start, claims};
 use crate::history as past;
+use crate::{debts, environments};
 
 /// How many deployments a history has that does not say.
 const HISTORY_USUALLY: usize = 20;
@@ -86,14 +89,42 @@ pub(super) async fn resolve(
     caller: &Caller,
     request: wire::ResolveRequest,
 ) -> Result<Done, Status> {
-    let (id, environment) = deployment(api, caller, request.deployment).await?;
-    if request.how != "retry" {
-        let what = format!("is {:?}: `retry` is the only way that there is so far", request.how);
-        return Err(Invalid { field: "how", what }.into());
-    }
-    let asker = asker(caller, None)?;
-    let said = claims::retry(&api.parts, &environment, &id, &asker).await.map_err(of)?;
+    let wire::ResolveRequest { deployment: reference, how, step } = request;
+    let (id, environment) = deployment(api, caller, reference).await?;
+    let way = way(&how, step)?;
+    let store = &*api.parts.store;
+    let open = environments::open(store, &environment).await.map_err(|error| of_store(&error))?;
+    let is_open = open.is_some_and(|open| open.content.deployment() == Some(&id));
+    let said = match way {
+        // Of a deployment that has ended something may still be owed.
+        Way::Skip { step } if !is_open => {
+            let coordinator = &api.parts.coordinator;
+            let forgiven = debts::forgive(store, &environment, &id, step, coordinator).await;
+            let forgiven = forgiven.map_err(|error| of_store(&error))?;
+            let debt = forgiven.map_err(|refusal| refused(&refusal))?;
+            format!("{} does not owe this any more: {}", debt.host_name, debt.change)
+        }
+        Way::Retry | Way::Unwind | Way::Skip { .. } => {
+            let asker = asker(caller, None)?;
+            claims::resolve(&api.parts, (&environment, &id), way, &asker).await.map_err(of)?
+        }
+    };
     api.audit(caller, "resolve", Some(&environment), said).await
+}
+
+fn way(how: &str, step: u32) -> Result<Way, Invalid> {
+    match how {
+        "retry" => Ok(Way::Retry),
+        "unwind" => Ok(Way::Unwind),
+        "skip" => match u16::try_from(step) {
+            Ok(step @ 1..) => Ok(Way::Skip { step: StepId(step) }),
+            Ok(0) | Err(_) => Err(Invalid { field: "step", what: "is not the number of a step".to_owned() }),
+        },
+        other => {
+            let what = format!("is {other:?}: retry, unwind or skip");
+            Err(Invalid { field: "how", what })
+        }
+    }
 }
 
 pub(super) async fn history(

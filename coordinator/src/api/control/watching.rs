@@ -1,4 +1,5 @@
-//! Watching a deployment: its plan, its journal from anywhere on, what its steps say, its end.
+//! Watching a deployment: its plan, its journal from anywhere on, what its steps say, its end or where it is
+//! stuck.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::time::Duration;
 
 use futures::stream;
 use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::OpenKind;
 use lockstep_proto::wire::{self, Document, watch_event::Event};
 use tonic::Status;
 use tonic::codegen::BoxStream;
@@ -14,7 +17,7 @@ use super::convert::deployment;
 use super::failure::of_store;
 use super::{Caller, ControlApi};
 use crate::store::{Store, StoreError, Wakeups, keys};
-use crate::{history, tails};
+use crate::{environments, history, tails};
 
 /// How often the record is looked at though nothing woke this watch: a wake-up is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -24,12 +27,13 @@ pub(super) async fn watch(
     caller: &Caller,
     request: wire::WatchRequest,
 ) -> Result<BoxStream<wire::WatchEvent>, Status> {
-    let (id, _) = deployment(api, caller, request.deployment).await?;
+    let (id, environment) = deployment(api, caller, request.deployment).await?;
     let store = api.parts.store.clone();
     let watching = Watching {
         wakeups: (store.watch(&keys::deployment(&id)), store.watch(&keys::tails(&id))),
         store,
         id,
+        environment,
         after_seq: request.after_seq,
         tails: BTreeMap::new(),
         ready: VecDeque::new(),
@@ -42,6 +46,7 @@ struct Watching {
     store: Arc<dyn Store>,
     wakeups: (Wakeups, Wakeups),
     id: DeploymentId,
+    environment: EnvironmentKey,
     after_seq: u32,
     tails: BTreeMap<StepId, String>,
     ready: VecDeque<Event>,
@@ -79,16 +84,28 @@ impl Watching {
         }
     }
 
+    /// What was done without a coordinator was never planned, and has ended.
+    async fn end_without_plan(&mut self) -> Result<(), StoreError> {
+        if let Some(summary) = history::summary(&*self.store, &self.id).await? {
+            self.ready.push_back(Event::Summary(Document::of(&summary)));
+            self.stage = Stage::Over;
+        }
+        Ok(())
+    }
+
     async fn look(&mut self) -> Result<(), StoreError> {
         if self.stage == Stage::Plan {
             // A claim for a build has no plan yet.
             let Some(plan) = history::plan(&*self.store, &self.id).await? else {
-                return Ok(());
+                return self.end_without_plan().await;
             };
             self.ready.push_back(Event::Plan(Document::of(&plan)));
             self.stage = Stage::Journal;
         }
-        // The summary before the journal: what has ended has its last entry.
+        // Both before the journal: what has ended, or waits for an operator, has its last entry.
+        let open = environments::open(&*self.store, &self.environment).await?;
+        let is_stuck =
+            open.is_some_and(|open| open.content.kind == OpenKind::Stuck { deployment: self.id.clone() });
         let summary = history::summary(&*self.store, &self.id).await?;
         for entry in history::journal(&*self.store, &self.id).await? {
             if entry.seq > self.after_seq {
@@ -102,7 +119,7 @@ impl Watching {
                 self.ready.push_back(Event::Progress(wire::WatchProgress { step: step.0.into(), line }));
             }
         }
-        if let Some(summary) = summary.filter(|summary| summary.verdict.is_some()) {
+        if let Some(summary) = summary.filter(|summary| is_stuck || summary.verdict.is_some()) {
             self.ready.push_back(Event::Summary(Document::of(&summary)));
             self.stage = Stage::Over;
         }

@@ -1,0 +1,166 @@
+//! What the command on this host uses of the executors: the same switch with the same proof, without a
+//! deployment around it.
+
+use std::time::Duration;
+
+use lockstep_core::health::{Health, judge};
+use lockstep_core::journal::StepFailure;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
+use lockstep_core::record::{Running, Slot};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+use super::traffic::{LOOK_EVERY, PROOF_LIMIT, PROOFS, is_proof};
+use super::{Executors, docker_failed};
+use crate::nginx::Installed;
+use crate::probe::{self, Ask};
+
+/// Good answers in a row, from each instance, that a slot must give.
+const CONSECUTIVE: u16 = 3;
+
+/// How long it may take for them.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
+
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// A running container that is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    pub name: String,
+    pub endpoint: Endpoint,
+}
+
+impl Executors {
+    /// The slot that nginx here sends the environment's requests to; nothing where it has no site.
+    pub fn traffic_of(&self, environment: &EnvironmentKey) -> Option<Slot> {
+        match self.nginx.installed(environment) {
+            Ok(Installed::Nothing) | Err(_) => None,
+            Ok(Installed::Ours(_) | Installed::Changed) => Some(self.nginx.slot(environment)),
+        }
+    }
+
+    /// The names of the slot's running containers here; none where Docker does not say.
+    pub async fn instances_of(&self, environment: &EnvironmentKey, slot: Slot) -> Vec<String> {
+        match self.instances(environment, slot).await {
+            Ok(there) => there.into_iter().map(|instance| instance.name).collect(),
+            Err(failure) => {
+                warn!(what = failure.what, "the containers of the slot cannot be seen");
+                Vec::new()
+            }
+        }
+    }
+
+    /// The slot's running containers here that are published.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn instances(
+        &self,
+        environment: &EnvironmentKey,
+        slot: Slot,
+    ) -> Result<Vec<Instance>, StepFailure> {
+        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let running =
+            there.into_iter().filter(|ours| ours.seen.slot == slot && ours.seen.running == Running::Yes);
+        Ok(running
+            .filter_map(|ours| {
+                let (address, port) = ours.endpoint?;
+                Some(Instance { name: ours.seen.name, endpoint: Endpoint { address, port } })
+            })
+            .collect())
+    }
+
+    /// Asks every endpoint until each has answered well several times in a row.
+    ///
+    /// # Errors
+    /// When one does not within the limit.
+    pub async fn ask_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
+        let begun = Instant::now();
+        for endpoint in &switch.endpoints {
+            let mut probes = Vec::new();
+            while judge(&probes, CONSECUTIVE) != Health::Healthy {
+                if begun.elapsed() > HEALTHY_WITHIN {
+                    let last = probes.last().map(ToString::to_string).unwrap_or_default();
+                    let failure = StepFailure::new(format!("{} of {} is not healthy", endpoint, switch.to))
+                        .why(format!("{} answered: {last}", switch.health_path));
+                    return Err(StepFailure { probes, ..failure });
+                }
+                if !probes.is_empty() {
+                    sleep(ASK_EVERY).await;
+                }
+                let ask = Ask {
+                    address: &endpoint.address,
+                    port: endpoint.port,
+                    host: &endpoint.address,
+                    path: &switch.health_path,
+                    header: None,
+                    limit: ANSWER_LIMIT,
+                };
+                probes.push(probe::ask(&ask).await.probe);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends every new request to the switch's slot and sees that answers come from there; where they do
+    /// not, it is taken back.
+    ///
+    /// # Errors
+    /// When it cannot be done, or is not proved.
+    pub async fn switch_by_hand(
+        &self,
+        environment: &EnvironmentKey,
+        switch: &SwitchTraffic,
+    ) -> Result<(), StepFailure> {
+        let unwritten = |error: std::io::Error| {
+            StepFailure::new("the switch file cannot be written").why(error.to_string())
+        };
+        self.nginx.switch(environment, switch.to).map_err(unwritten)?;
+        let begun = Instant::now();
+        let mut row = 0;
+        while row < PROOFS {
+            let asked = self.nginx.ask(switch.listen_port, &switch.server_name, &switch.health_path).await;
+            let (proved, last) = match asked {
+                Ok(answered) => (is_proof(&answered, &switch.endpoints), answered.probe.to_string()),
+                Err(error) => (false, error.to_string()),
+            };
+            row = if proved { row + 1 } else { 0 };
+            if begun.elapsed() > PROOF_LIMIT {
+                self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
+                return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
+                    .why(format!("its last answer: {last}; the traffic is where it was"))
+                    .next("nginx -T shows the site; is nginx running?"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        self.write_state(environment, switch.to, "live")?;
+        self.write_state(environment, switch.to.other(), "standby")
+    }
+
+    /// The workers on this host follow the traffic: those of the other slot end, then those of `to` run.
+    /// Says how many ended and how many run.
+    ///
+    /// # Errors
+    /// When Docker does not answer.
+    pub async fn workers_follow(
+        &self,
+        environment: &EnvironmentKey,
+        to: Slot,
+    ) -> Result<(usize, usize), StepFailure> {
+        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let workers = || there.iter().filter(|ours| ours.health_path.is_none());
+        let (mut ended, mut run) = (0, 0);
+        for worker in workers().filter(|ours| ours.seen.slot != to && ours.seen.running == Running::Yes) {
+            self.stop(&worker.id).await?;
+            ended += 1;
+        }
+        for worker in workers().filter(|ours| ours.seen.slot == to) {
+            self.docker.start(&worker.id).await.map_err(docker_failed)?;
+            run += 1;
+        }
+        Ok((ended, run))
+    }
+}

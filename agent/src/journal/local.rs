@@ -1,0 +1,215 @@
+//! What the journal knows for those who act on this host without a coordinator: which deployment gave each
+//! slot its traffic, and what was done here by hand. The agent and the command share the file, and every
+//! decision is one transaction of it.
+//!
+//! What must stay true: a local rollback is written down before its effect; it begins only while no step
+//! that moves traffic runs, and from then on no such step begins until the record knows of it.
+
+use lockstep_core::id::DeploymentId;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::SwitchTraffic;
+use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::stored::{self, Kept};
+use lockstep_crashpoint::reach;
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, Row, SqliteConnection};
+
+use super::rows::damaged;
+use super::{Journal, JournalError};
+
+/// A step that moves containers or traffic: while one runs, nobody else does.
+const MOVES: &str = "SELECT work FROM step WHERE environment = ? AND state = 'running'
+    AND work IN ('start', 'stop', 'site', 'remove site', 'restore site', 'switch', 'workers') LIMIT 1";
+
+/// Which deployment gave a slot its traffic, and how: what it takes to give it that again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    pub environment: EnvironmentKey,
+    pub deployment: DeploymentId,
+    pub switch: SwitchTraffic,
+    /// The slot's containers on this host at that time; none where they are on other hosts.
+    pub containers: Vec<String>,
+}
+
+impl Kept for Given {
+    const KIND: &'static str = "given";
+}
+
+/// Why a local rollback does not begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Withheld {
+    /// A step of this kind runs here.
+    StepRuns { work: String },
+}
+
+impl Journal {
+    /// Writes down that a deployment gave a slot its traffic.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn give(&self, given: &Given) -> Result<(), JournalError> {
+        sqlx::query("INSERT OR REPLACE INTO given (environment, slot, content) VALUES (?, ?, ?)")
+            .bind(given.environment.to_string())
+            .bind(given.switch.to.as_str())
+            .bind(stored::encode(given))
+            .execute(&mut *self.connection.lock().await)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets what is known of a slot: what got its traffic there was taken back.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn take_back(&self, environment: &EnvironmentKey, slot: Slot) -> Result<(), JournalError> {
+        sqlx::query("DELETE FROM given WHERE environment = ? AND slot = ?")
+            .bind(environment.to_string())
+            .bind(slot.as_str())
+            .execute(&mut *self.connection.lock().await)
+            .await?;
+        Ok(())
+    }
+
+    /// What is known of every slot that had the traffic.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn given(&self) -> Result<Vec<Given>, JournalError> {
+        let rows = sqlx::query("SELECT content FROM given ORDER BY environment, slot")
+            .fetch_all(&mut *self.connection.lock().await)
+            .await?;
+        rows.iter().map(|row| stored::decode(row.try_get("content")?).map_err(damaged)).collect()
+    }
+
+    /// The newest deployment that this host was handed a step of: ids are in the order of their making.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn newest_deployment(
+        &self,
+        environment: &EnvironmentKey,
+    ) -> Result<Option<DeploymentId>, JournalError> {
+        let newest: Option<String> =
+            sqlx::query_scalar("SELECT max(deployment) FROM step WHERE environment = ?")
+                .bind(environment.to_string())
+                .fetch_one(&mut *self.connection.lock().await)
+                .await?;
+        newest.map(|id| id.parse().map_err(damaged)).transpose()
+    }
+
+    /// Writes down that `wanted` begins, unless a step that moves traffic runs; its number is given here.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or written: then it must not begin.
+    pub async fn begin_local(
+        &self,
+        wanted: LocalRollback,
+    ) -> Result<Result<LocalRollback, Withheld>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+        let running: Option<String> = sqlx::query_scalar(MOVES)
+            .bind(wanted.environment.to_string())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        if let Some(work) = running {
+            return Ok(Err(Withheld::StepRuns { work }));
+        }
+        let seq: i64 = sqlx::query_scalar(
+            "INSERT INTO local_rollback (environment, content, state) VALUES (?, ?, 'begun') RETURNING seq",
+        )
+        .bind(wanted.environment.to_string())
+        .bind(stored::encode(&wanted))
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        drop(connection);
+        reach(|| "local: begun".to_owned());
+        Ok(Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..wanted }))
+    }
+
+    /// Writes down that a local rollback is done.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn end_local(&self, seq: u64) -> Result<(), JournalError> {
+        self.set_local(seq, "done", "begun").await?;
+        reach(|| "local: done".to_owned());
+        Ok(())
+    }
+
+    /// Forgets a local rollback that has come to nothing.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn forget_local(&self, seq: u64) -> Result<(), JournalError> {
+        sqlx::query("DELETE FROM local_rollback WHERE seq = ? AND state = 'begun'")
+            .bind(i64::try_from(seq).map_err(damaged)?)
+            .execute(&mut *self.connection.lock().await)
+            .await?;
+        Ok(())
+    }
+
+    /// The record knows of it: steps begin as ever.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn take_in_local(&self, seq: u64) -> Result<(), JournalError> {
+        self.set_local(seq, "taken in", "done").await
+    }
+
+    async fn set_local(&self, seq: u64, state: &str, before: &str) -> Result<(), JournalError> {
+        sqlx::query("UPDATE local_rollback SET state = ? WHERE seq = ? AND state = ?")
+            .bind(state)
+            .bind(i64::try_from(seq).map_err(damaged)?)
+            .bind(before)
+            .execute(&mut *self.connection.lock().await)
+            .await?;
+        Ok(())
+    }
+
+    /// Local rollbacks whose command perhaps ended in the middle.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn local_begun(&self) -> Result<Vec<LocalRollback>, JournalError> {
+        locals(&mut *self.connection.lock().await, "begun").await
+    }
+
+    /// Local rollbacks that the record does not know of, oldest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn local_done(&self) -> Result<Vec<LocalRollback>, JournalError> {
+        locals(&mut *self.connection.lock().await, "done").await
+    }
+}
+
+/// The newest local rollback of an environment that the record does not know of.
+pub(super) async fn hold(
+    connection: &mut SqliteConnection,
+    environment: &EnvironmentKey,
+) -> Result<Option<LocalRollback>, JournalError> {
+    let row = sqlx::query(
+        "SELECT seq, content FROM local_rollback WHERE environment = ? AND state <> 'taken in'
+         ORDER BY seq DESC LIMIT 1",
+    )
+    .bind(environment.to_string())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(local_of).transpose()
+}
+
+async fn locals(connection: &mut SqliteConnection, state: &str) -> Result<Vec<LocalRollback>, JournalError> {
+    let rows = sqlx::query("SELECT seq, content FROM local_rollback WHERE state = ? ORDER BY seq")
+        .bind(state)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(local_of).collect()
+}
+
+fn local_of(row: &sqlx::sqlite::SqliteRow) -> Result<LocalRollback, JournalError> {
+    let seq: i64 = row.try_get("seq")?;
+    let kept: LocalRollback = stored::decode(row.try_get("content")?).map_err(damaged)?;
+    Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..kept })
+}

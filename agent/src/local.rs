@@ -1,0 +1,346 @@
+//! `lockstep-agent local rollback ENV`: gives the traffic back to the other slot with no coordinator.
+//!
+//! What must stay true: the traffic goes only to a slot that had it before, whose containers are those that it
+//! had it with, and whose every instance answers well as asked from here; it is written down before it is
+//! done; and from then on nothing that a driver wants moves it until the record says the same
+//! (see [`hold`](crate::hold)).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use lockstep_core::id::DeploymentId;
+use lockstep_core::journal::StepFailure;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_crashpoint::reach;
+use tracing::warn;
+
+use crate::clock;
+use crate::directory::{Directory, DirectoryError};
+use crate::executor::{Executors, Instance};
+use crate::identity::Identity;
+use crate::journal::{Given, Journal, JournalError, Withheld};
+use crate::settings::Settings;
+
+/// What a local rollback came to.
+#[derive(Debug)]
+pub struct Told {
+    pub rollback: LocalRollback,
+    /// Of the workers on this host.
+    pub workers: Result<(usize, usize), StepFailure>,
+}
+
+/// Gives the traffic of `environment`, which is `<app>/<env>` or the part after the slash, to its other slot.
+///
+/// # Errors
+/// When it is refused, with why, or fails; then the traffic is where it was.
+pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<Told> {
+    let directory = match Directory::visit(directory) {
+        Ok(directory) => directory,
+        Err(DirectoryError::Taken { path }) => {
+            anyhow::bail!("another local command works in {}", path.display())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    // An agent that starts in the middle waits for its supervisor to start it again.
+    let agent = match directory.keep_agent_out() {
+        Ok(kept_out) => Some(kept_out),
+        Err(DirectoryError::Taken { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let settings = Settings::read(&directory.settings())?;
+    let identity = Identity::read(&directory)?;
+    let journal = Journal::open(&directory.journal()).await.context("cannot open the journal")?;
+    if agent.is_some() {
+        journal.interrupt().await?;
+    }
+    let executors = Executors::new(&directory, &settings, &identity);
+    settle(&journal, &executors).await?;
+    let told = Rolling { journal: &journal, executors: &executors, by }.roll(environment).await;
+    journal.close().await?;
+    told.map_err(refused)
+}
+
+/// As it is shown where there is no command line: what, why, next.
+fn refused(failure: StepFailure) -> anyhow::Error {
+    let mut words = failure.what;
+    for (name, said) in [("why", failure.why), ("next", failure.next)] {
+        if let Some(said) = said {
+            words.push_str(&format!("\n  {name}: {said}"));
+        }
+    }
+    anyhow::anyhow!(words)
+}
+
+struct Rolling<'a> {
+    journal: &'a Journal,
+    executors: &'a Executors,
+    by: String,
+}
+
+impl Rolling<'_> {
+    async fn roll(self, environment: &str) -> Result<Told, StepFailure> {
+        let given = self.journal.given().await.map_err(unreadable)?;
+        let environment = named(environment, &given)?;
+        let from = self.executors.traffic_of(&environment).ok_or_else(|| {
+            StepFailure::new(format!("nginx on this host has no site of {environment}"))
+                .why("a local rollback is made on the host of the load balancer")
+        })?;
+        let known = Known {
+            newest: self.journal.newest_deployment(&environment).await.map_err(unreadable)?,
+            instances: self.executors.instances(&environment, from.other()).await,
+            environment: &environment,
+            from,
+            given: &given,
+        };
+        let target = known.target()?;
+        self.executors.ask_until_healthy(&target.switch).await.map_err(|failure| {
+            failure.next(format!("the traffic stays in {from}; what runs: docker ps --all"))
+        })?;
+        let wanted = LocalRollback {
+            seq: 0,
+            environment: environment.clone(),
+            at: clock::now(),
+            by: self.by.clone(),
+            from,
+            to: from.other(),
+            deployment: target.deployment.clone(),
+        };
+        let rollback = match self.journal.begin_local(wanted).await.map_err(unreadable)? {
+            Ok(begun) => begun,
+            Err(Withheld::StepRuns { work }) => {
+                return Err(StepFailure::new(format!("a deployment's step runs on this host: {work}"))
+                    .why("it moves containers or traffic, and two hands must not")
+                    .next(
+                        "try it again in a moment; or end the agent first: systemctl stop lockstep-agent",
+                    ));
+            }
+        };
+        if let Err(failure) = self.executors.switch_by_hand(&environment, &target.switch).await {
+            if self.executors.traffic_of(&environment) == Some(from) {
+                self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+            }
+            return Err(failure);
+        }
+        reach(|| "local: switched".to_owned());
+        self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
+        let workers = self.executors.workers_follow(&environment, rollback.to).await;
+        Ok(Told { rollback, workers })
+    }
+}
+
+fn unreadable(error: JournalError) -> StepFailure {
+    StepFailure::new("this host's journal cannot be used").why(crate::telemetry::chain(&error))
+}
+
+/// The environment that is meant, of those that had traffic here.
+fn named(text: &str, given: &[Given]) -> Result<EnvironmentKey, StepFailure> {
+    let mut known: Vec<&EnvironmentKey> = given.iter().map(|given| &given.environment).collect();
+    known.dedup();
+    let mut found = known
+        .iter()
+        .filter(|key| key.to_string() == text || key.environment.as_str() == text)
+        .map(|key| (*key).clone());
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only),
+        (one, _) => {
+            let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+            let what = match one {
+                Some(_) => format!("{text} could be several environments"),
+                None => format!("no deployment has switched traffic of {text} on this host"),
+            };
+            Err(StepFailure::new(what).why(match known.as_slice() {
+                [] => "no environment has had traffic here".to_owned(),
+                known => format!("there are {}", known.join(", ")),
+            }))
+        }
+    }
+}
+
+/// What is known of an environment before its traffic is moved.
+struct Known<'a> {
+    environment: &'a EnvironmentKey,
+    from: Slot,
+    given: &'a [Given],
+    newest: Option<DeploymentId>,
+    /// What runs here of the other slot.
+    instances: Result<Vec<Instance>, StepFailure>,
+}
+
+impl Known<'_> {
+    /// What gave the other slot its traffic before, if that is what runs there.
+    fn target(&self) -> Result<&Given, StepFailure> {
+        let (from, to) = (self.from, self.from.other());
+        let of = |slot: Slot| {
+            self.given.iter().find(|given| given.environment == *self.environment && given.switch.to == slot)
+        };
+        let Some(target) = of(to) else {
+            return Err(StepFailure::new(format!("{to} of {} has nothing to go back to", self.environment))
+                .why(format!(
+                    "no release had the traffic there, or what had it was taken back; it stays in {from}"
+                )));
+        };
+        let runs_here = !target.containers.is_empty();
+        match &self.instances {
+            Ok(there) if runs_here => {
+                let other = there.iter().find(|instance| !target.containers.contains(&instance.name));
+                let is_there = |name: &String| there.iter().any(|instance| instance.name == *name);
+                let gone = target.containers.iter().find(|name| !is_there(name));
+                match (gone, other) {
+                    (None, None) => Ok(target),
+                    (Some(gone), _) => Err(self.touched(&format!("{gone} does not run any more"))),
+                    (None, Some(other)) => Err(self.touched(&format!("{} was started since", other.name))),
+                }
+            }
+            // On other hosts it is only known that no newer deployment has begun here.
+            Ok(_) | Err(_) => match (&self.newest, of(from)) {
+                (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
+                (Some(newest), _) => Err(self.touched(&format!("{newest} has begun since"))),
+                (None, _) => Err(self.touched("nothing is known of later deployments")),
+            },
+        }
+    }
+
+    fn touched(&self, how: &str) -> StepFailure {
+        let (from, to) = (self.from, self.from.other());
+        StepFailure::new(format!("what runs in {to} of {} is not what served from there", self.environment))
+            .why(format!(
+                "{how}: what runs there was perhaps never healthy under traffic; it stays in {from}"
+            ))
+            .next("docker ps --all; with a coordinator: lockstep rollback")
+    }
+}
+
+/// Ends local rollbacks whose command was killed in the middle: by what nginx says.
+async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalError> {
+    for begun in journal.local_begun().await? {
+        if executors.traffic_of(&begun.environment) == Some(begun.to) {
+            journal.end_local(begun.seq).await?;
+        } else {
+            journal.forget_local(begun.seq).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What an agent tells coordinators of what was done here without them.
+pub struct Locals {
+    journal: Arc<Journal>,
+    executors: Arc<Executors>,
+    directory: Arc<Directory>,
+}
+
+impl Locals {
+    pub fn new(journal: Arc<Journal>, executors: Arc<Executors>, directory: Arc<Directory>) -> Self {
+        Self { journal, executors, directory }
+    }
+
+    /// What the record does not know of, oldest first.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub async fn to_tell(&self) -> Result<Vec<LocalRollback>, JournalError> {
+        // What a command has begun is its own until it has ended.
+        if !self.journal.local_begun().await?.is_empty()
+            && let Ok(_kept_out) = self.directory.keep_visitors_out()
+        {
+            settle(&self.journal, &self.executors).await?;
+        }
+        self.journal.local_done().await
+    }
+
+    /// The record knows of it.
+    pub async fn taken_in(&self, seq: u64) {
+        if let Err(error) = self.journal.take_in_local(seq).await {
+            // It is told once more, and taken in once more without effect.
+            warn!(why = crate::telemetry::chain(&error), "a local rollback cannot be marked as taken in");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
+
+    use super::*;
+
+    const OLD: &str = "dep_01JBQR2KXYZ987654321012345";
+    const NEW: &str = "dep_01JBQR2KXYZ987654321012346";
+    const LATER: &str = "dep_01JBQR2KXYZ987654321012347";
+
+    fn given(slot: Slot, deployment: &str, containers: &[&str]) -> Given {
+        let endpoints = vec![Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 }];
+        let switch = SwitchTraffic {
+            to: slot,
+            server_name: "notes.example".to_owned(),
+            listen_port: 80,
+            health_path: "/health".to_owned(),
+            endpoints,
+            secrets_version: None,
+        };
+        Given {
+            environment: "notes/production".parse().unwrap(),
+            deployment: deployment.parse().unwrap(),
+            switch,
+            containers: containers.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    fn known<'a>(
+        environment: &'a EnvironmentKey,
+        given: &'a [Given],
+        newest: &str,
+        here: &[&str],
+    ) -> Known<'a> {
+        let instance = |name: &&str| Instance {
+            name: (*name).to_owned(),
+            endpoint: Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 },
+        };
+        Known {
+            environment,
+            from: Slot::Green,
+            given,
+            newest: Some(newest.parse().unwrap()),
+            instances: Ok(here.iter().map(instance).collect()),
+        }
+    }
+
+    /// The deployment that the traffic goes back to, or why it does not.
+    fn target(given: &[Given], newest: &str, here: &[&str]) -> String {
+        let environment = "notes/production".parse().unwrap();
+        match known(&environment, given, newest, here).target() {
+            Ok(given) => given.deployment.to_string(),
+            Err(failure) => failure.why.unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_traffic_goes_back_only_to_what_had_it() {
+        let both = [given(Slot::Blue, OLD, &["web-old"]), given(Slot::Green, NEW, &["web-new"])];
+        assert_eq!(target(&both, NEW, &["web-old"]), OLD);
+        // A later deployment that did not touch the slot is no reason against it.
+        assert_eq!(target(&both, LATER, &["web-old"]), OLD);
+        assert!(target(&both, LATER, &["web-later"]).contains("does not run any more"));
+        assert!(target(&both, LATER, &["web-old", "web-later"]).contains("was started since"));
+        assert!(target(&both[1..], NEW, &["web-old"]).contains("no release had the traffic"));
+    }
+
+    #[test]
+    fn of_other_hosts_it_must_be_known_that_nothing_has_begun_since() {
+        let both = [given(Slot::Blue, OLD, &[]), given(Slot::Green, NEW, &[])];
+        assert_eq!(target(&both, NEW, &[]), OLD);
+        assert!(target(&both, LATER, &[]).contains("has begun since"));
+    }
+
+    #[test]
+    fn an_environment_may_be_named_by_its_last_part_where_that_is_one() {
+        let one = given(Slot::Blue, OLD, &[]);
+        let other = Given { environment: "shop/production".parse().unwrap(), ..one.clone() };
+        let name = |text: &str, given: &[Given]| named(text, given).map(|key| key.to_string()).ok();
+        assert_eq!(name("production", std::slice::from_ref(&one)).as_deref(), Some("notes/production"));
+        assert_eq!(name("production", &[one.clone(), other.clone()]), None);
+        assert_eq!(name("shop/production", &[one.clone(), other]).as_deref(), Some("shop/production"));
+        assert_eq!(name("staging", &[one]), None);
+    }
+}

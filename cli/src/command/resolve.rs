@@ -1,0 +1,63 @@
+//! A way out of a deployment that is stuck: what it costs is said before it is taken.
+
+use std::io::{self, IsTerminal};
+
+use lockstep_core::record::{EnvironmentStatus, OpenKind, Summary, Way};
+use lockstep_proto::wire;
+
+use super::people::said;
+use super::read;
+use crate::args::{ResolveArgs, WayArgs};
+use crate::context::{Context, environment_ref, read_line};
+use crate::failure::{Failure, Kind, Result};
+
+pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
+    let ResolveArgs { dep, way: WayArgs { unwind, skip, retry: _ }, env, yes } = args;
+    let way = match (unwind, skip) {
+        (_, Some(step)) => Way::Skip { step },
+        (true, None) => Way::Unwind,
+        (false, None) => Way::Retry,
+    };
+    let reference = super::status::reference(context, dep, env.as_deref())?;
+    let mut control = context.control().await?;
+    let shown = control.show(reference.clone()).await?.into_inner();
+    let summary: Summary = read(shown.summary.as_ref())?;
+    let reply = control.status(environment_ref(&summary.key, 0)).await?.into_inner();
+    let status: EnvironmentStatus = read(reply.environments.first())?;
+    if let Some(costs) = costs(&status, &summary, way) {
+        context.output.remark(&format!("{}: {costs}", summary.id));
+        if !yes && io::stdin().is_terminal() {
+            ask(context)?;
+        }
+    }
+    let (how, step) = match way {
+        Way::Retry => ("retry", 0),
+        Way::Unwind => ("unwind", 0),
+        Way::Skip { step } => ("skip", step.0.into()),
+    };
+    let request = wire::ResolveRequest { deployment: Some(reference), how: how.to_owned(), step };
+    let done = control.resolve(request).await?.into_inner();
+    said(context, &done)
+}
+
+/// What `way` costs; nothing where it will be refused, because then there is nothing to ask.
+fn costs(status: &EnvironmentStatus, summary: &Summary, way: Way) -> Option<String> {
+    let stuck = status.open.as_ref().filter(
+        |open| matches!(&open.open.kind, OpenKind::Stuck { deployment } if *deployment == summary.id),
+    );
+    if let Some(stuck) = stuck {
+        let out = stuck.ways_out.iter().find(|out| out.way == way)?;
+        return out.refused.is_none().then(|| out.costs.clone());
+    }
+    let Way::Skip { step } = way else { return None };
+    let debt = status.debts.iter().find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
+    Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
+}
+
+fn ask(context: &Context) -> Result<()> {
+    context.output.remark("go on? Write yes:");
+    match read_line()?.as_str() {
+        "yes" => Ok(()),
+        _ => Err(Failure::new(Kind::Refused, "nothing was changed").why("the answer was not yes")),
+    }
+}

@@ -1,0 +1,113 @@
+//! Takes what was done on a host without a coordinator into the record: under the environment's lock, while no
+//! deployment is open, in one transaction with its place in the history.
+
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::{LocalChange, LocalRollback, Summary, TakenIn};
+use lockstep_crashpoint::reach;
+use tracing::{info, warn};
+
+use super::Parts;
+use super::deployment::{DriverError, Left};
+use super::ending;
+use crate::audit::{self, Change};
+use crate::lock::Lock;
+use crate::store::guarded::{Held, OwnedWrite};
+use crate::store::{Committed, Guard, Owned, Stored, keys};
+use crate::{deployments, environments, history, hosts, local_changes, state_file, status};
+
+/// One local rollback that the record does not know of.
+pub(super) struct TakingIn {
+    pub(super) parts: Parts,
+    pub(super) stored: Stored,
+    pub(super) change: LocalChange,
+}
+
+impl TakingIn {
+    pub(super) async fn run(self) -> Result<Left, DriverError> {
+        let store = &*self.parts.store;
+        let mut lock = Lock::of(self.environment().clone(), self.parts.coordinator.clone());
+        lock.acquire(store).await;
+        let taken = match lock.held() {
+            Some(held) => self.take_in(held).await,
+            // Somebody works on the environment: the next look tries again.
+            None => return Ok(Left::NotOpen),
+        };
+        lock.release(store).await;
+        taken
+    }
+
+    fn environment(&self) -> &EnvironmentKey {
+        &self.change.rollback.environment
+    }
+
+    async fn take_in(&self, held: &Held) -> Result<Left, DriverError> {
+        let store = &*self.parts.store;
+        let environment = self.environment();
+        let open = environments::open(store, environment).await?;
+        // A deployment that is open comes to its end first: its steps on that host unwind to what is there.
+        if open.as_ref().is_some_and(|open| open.content.deployment().is_some()) {
+            return Ok(Left::NotOpen);
+        }
+        let (summary, said) = self.what_to_record().await?;
+        let key =
+            Owned::of_stored(&self.stored.key).ok_or(DriverError::Bug("a local change is not owned"))?;
+        let guards = vec![
+            Guard::as_seen(keys::open(environment), open.as_ref().map(|open| &open.stored)),
+            Guard::as_seen(&key, Some(&self.stored)),
+        ];
+        let taken_in = TakenIn {
+            at: self.parts.clock.now(),
+            deployment: summary.as_ref().map(|summary| summary.id.clone()),
+        };
+        let change = LocalChange { taken_in: Some(taken_in), ..self.change.clone() };
+        let mut writes = vec![OwnedWrite::put(key, &change)];
+        if let Some(summary) = &summary {
+            let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
+            let live = ending::live(summary, &past, self.change.rollback.at);
+            writes.push(OwnedWrite::put(keys::live(environment), &live));
+            writes.extend(history::summary_writes(summary));
+        }
+        if held.commit(store, guards, writes).await? == Committed::No {
+            return Ok(Left::NotOpen);
+        }
+        reach(|| "coordinator: local change taken in".to_owned());
+        info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
+        let operator = local_changes::root();
+        let change =
+            Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
+        audit::append(store, self.parts.clock.now(), change).await?;
+        state_file::keep_current(&self.parts, environment).await;
+        Ok(Left::Ended)
+    }
+
+    /// What the history gets, and what is said of it.
+    async fn what_to_record(&self) -> Result<(Option<Summary>, String), DriverError> {
+        let store = &*self.parts.store;
+        let LocalChange { host, host_name, rollback, .. } = &self.change;
+        let LocalRollback { environment, by, from, to, at, .. } = rollback;
+        let told = format!("{by} on {host_name} gave the traffic from {from} to {to} at {at}");
+        let not_recorded = |why: &str| {
+            warn!(%environment, %host, why, "a local rollback is told and not recorded as live");
+            Ok((None, format!("{told}; what is recorded as live stays: {why}")))
+        };
+        let (Some(live), Some(spec)) =
+            (environments::live(store, environment).await?, environments::spec(store, environment).await?)
+        else {
+            return not_recorded("nothing is recorded as live");
+        };
+        let all = hosts::list(store).await?;
+        let balancer = status::placed(&spec.content, &all).lb.map(|lb| lb.id.clone());
+        if balancer.as_ref() != Some(host) {
+            return not_recorded("it is not the host of the load balancer");
+        }
+        let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
+        match local_changes::recorded(rollback, &live, &past, deployments::new_id()) {
+            Ok(Some(summary)) => {
+                let said = format!("{told}: {} is live, recorded as {}", summary.release.image, summary.id);
+                Ok((Some(summary), said))
+            }
+            Ok(None) => Ok((None, format!("{told}: {} is recorded as live there", live.release.image))),
+            Err(why) => not_recorded(&why),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The ways out of a run that is stuck: what each costs, when it is refused, and what it comes to.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::engine::{Phase, Run, UNDO_ATTEMPTS_MAX, backward};
+use crate::id::StepId;
+use crate::journal::{Event, Leaving, Standing};
+use crate::plan::{Action, Plan, Step, Undo, check};
+use crate::record::{Way, WayOut, Wish};
+
+/// Each way out of a run that is stuck, with what it costs; none of one that is not.
+pub fn ways_out(run: &Run) -> Vec<WayOut> {
+    let Phase::Stuck { step, .. } = run.phase() else {
+        return Vec::new();
+    };
+    [Way::Retry, Way::Unwind, Way::Skip { step: *step }]
+        .into_iter()
+        .map(|way| WayOut { way, costs: costs(run, *step, way), refused: refusal(run, way) })
+        .collect()
+}
+
+/// Why `way` cannot be taken, if it cannot.
+pub fn refusal(run: &Run, way: Way) -> Option<String> {
+    let Phase::Stuck { step: stuck, .. } = run.phase() else {
+        return Some("it is not stuck".to_string());
+    };
+    match way {
+        Way::Retry => None,
+        Way::Unwind => rule_against_leaving(run.plan(), *stuck),
+        Way::Skip { step } if !matches!(run.standing(step), Standing::UndoFailed { .. }) => {
+            Some(format!("the undo of {step} has not failed; it is stuck at {stuck}"))
+        }
+        Way::Skip { step } => rule_against_leaving(run.plan(), step),
+    }
+}
+
+/// What `wish` comes to for `stuck`, whose undo has failed for good.
+pub(super) fn take(run: &Run, stuck: StepId, wish: &Wish) -> Option<Event> {
+    match wish {
+        Wish::None | Wish::Cancel { .. } => None,
+        Wish::Retry { by } => Some(Event::Resumed { by: by.clone() }),
+        Wish::Unwind { by } => {
+            let because = run
+                .failure(stuck)
+                .map_or_else(|| "its undo failed".to_string(), |failure| failure.what.clone());
+            let how = Leaving::Owed { because, by: Some(by.clone()) };
+            rule_against_leaving(run.plan(), stuck).is_none().then_some(Event::Left { step: stuck, how })
+        }
+        Wish::Skip { by, step } => refusal(run, Way::Skip { step: *step })
+            .is_none()
+            .then(|| Event::Left { step: *step, how: Leaving::Skipped { by: by.clone() } }),
+    }
+}
+
+/// The rule by which the effect of `step` cannot be left as it is: that of the plan without it. What has
+/// nothing to take back can be left.
+pub(super) fn rule_against_leaving(plan: &Plan, step: StepId) -> Option<String> {
+    match &plan.step(step)?.undo {
+        Undo::Nothing { .. } => None,
+        Undo::By { .. } => {
+            let broken = check::without(plan, step);
+            // What the plan as a whole comes to says more than which other step counted on this one.
+            let worst = broken.iter().find(|violation| violation.step.is_none()).or(broken.first());
+            worst.map(ToString::to_string)
+        }
+    }
+}
+
+fn costs(run: &Run, stuck: StepId, way: Way) -> String {
+    let Some(step) = run.plan().step(stuck) else {
+        return String::new();
+    };
+    let undo = match &step.undo {
+        Undo::By { change, .. } => change.clone(),
+        Undo::Nothing { .. } => format!("{} has ended on {}", step.action.name(), step.host_name),
+    };
+    match way {
+        Way::Retry => {
+            format!(
+                "up to {UNDO_ATTEMPTS_MAX} more attempts at this on {}: {undo}; then {}",
+                step.host_name,
+                rest(run, stuck)
+            )
+        }
+        Way::Unwind => format!(
+            "{}; {} owes this, and nothing is deployed there before it is done: {undo}",
+            rest(run, stuck),
+            step.host_name
+        ),
+        Way::Skip { .. } => {
+            format!(
+                "{}; this is never done on {}, and you answer for it: {undo}",
+                rest(run, stuck),
+                step.host_name
+            )
+        }
+    }
+}
+
+/// What is taken back beside `stuck`.
+fn rest(run: &Run, stuck: StepId) -> String {
+    let left: Vec<&Step> =
+        run.plan().steps().filter(|step| step.id != stuck && backward::is_to_be_undone(run, step)).collect();
+    let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
+    let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
+    let mut words = vec![match left.len() {
+        0 => "nothing else is left to take back".to_string(),
+        1 => "one more step is taken back".to_string(),
+        more => format!("{more} more steps are taken back"),
+    }];
+    words.push(traffic.to_string());
+    words.concat()
+}

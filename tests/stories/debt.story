@@ -1,0 +1,265 @@
+# A host that goes away while a deployment is taken back is not waited for: after a minute without a session its
+# undo is owed, and the unwinding goes on. The load balancer is another host.
+host edge-1
+
+host app-1
+
+spec database none
+
+spec hosts app-1 edge-1
+
+deploy notes:1
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:1 (1b0e989) is on the host
+s4 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s7 wave 6 edge-1 switch: traffic goes from no slot to blue, proved through nginx
+s8 wave 7 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
+s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
+finish
+----
+succeeded: notes:1 is live in blue
+
+deploy notes:2
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
+s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
+s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
+s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
+open
+
+decide
+----
+append begun s1
+append begun s2
+wait 1 min 5 s
+
+done s1
+----
+append done s1
+wait 1 min 5 s
+
+done s2
+----
+append done s2
+append begun s3
+wait 10 min 5 s
+
+done s3
+----
+append done s3
+append begun s4
+wait 2 min 15 s
+
+done s4
+----
+append done s4
+append begun s5
+wait 1 min 15 s
+
+away app-1
+
+# The health check is asked from the load balancer's host; the app host is to stop what it has started.
+fail s5 no answer
+----
+append failed s5: no answer
+append turned: StepFailed { step: StepId(5) }
+append undo begun s4
+wait 1 min
+
+after 30s
+----
+wait 30.0 s
+
+after 30s
+----
+append owed s4: app-1 has been away for 1 min
+app-1 owes: green is stopped and removed
+append ended: rolled back
+
+# What comes late from it changes nothing: it is a debt.
+undone s4
+----
+refused: entry 15 of the journal cannot be: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None } } follows the end
+
+# It goes away in the middle of a step: nobody knows what became of that, and it is owed too.
+back app-1
+
+deploy notes:2
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
+s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
+s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
+s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
+open
+
+decide
+----
+append begun s1
+append begun s2
+wait 1 min 5 s
+
+done s1
+----
+append done s1
+wait 1 min 5 s
+
+done s2
+----
+append done s2
+append begun s3
+wait 10 min 5 s
+
+done s3
+----
+append done s3
+append begun s4
+wait 2 min 15 s
+
+away app-1
+
+after 5m
+----
+append unknown s4: start on app-1 did not answer within 2 min 10 s
+append turned: StepFailed { step: StepId(4) }
+append owed s4: app-1 has been away for 5 min
+app-1 owes: green is stopped and removed
+append ended: rolled back
+
+# A load balancer that is gone may be serving: what decides where the traffic goes is never owed.
+back app-1
+
+deploy notes:2
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
+s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
+s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
+s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
+open
+
+decide
+----
+append begun s1
+append begun s2
+wait 1 min 5 s
+
+done s1
+----
+append done s1
+wait 1 min 5 s
+
+done s2
+----
+append done s2
+append begun s3
+wait 10 min 5 s
+
+done s3
+----
+append done s3
+append begun s4
+wait 2 min 15 s
+
+done s4
+----
+append done s4
+append begun s5
+wait 1 min 15 s
+
+done s5
+----
+append done s5
+append begun s6
+wait 35.0 s
+
+done s6
+----
+append done s6
+append begun s7
+wait 55.0 s
+
+fail s7 it became unhealthy
+----
+append failed s7: it became unhealthy
+append turned: StepFailed { step: StepId(7) }
+append undo begun s6
+wait 35.0 s
+
+away edge-1
+
+after 5m
+----
+append undo unknown s6: switch on edge-1 did not answer within 30.0 s
+wait 2.0 s
+
+undo-failed s6 it is not there
+----
+refused: entry 18 of the journal cannot be: Failed { step: StepId(6), direction: Undo, failure: StepFailure { certainty: Failed, what: "it is not there", why: None, tail: [], probes: [], next: None } } cannot follow UndoFailed { at: Timestamp(1769596860000), attempt: 1 }
+wait 2.0 s
+
+after 2s
+----
+append undo begun s6
+wait 35.0 s
+
+undo-failed s6 it is not there
+----
+append undo failed s6: it is not there
+wait 2.0 s
+
+after 2s
+----
+append undo begun s6
+wait 35.0 s
+
+undo-failed s6 it is not there
+----
+append undo failed s6: it is not there
+append stuck at s6: it is not there
+
+ways
+----
+--retry: up to 3 more attempts at this on edge-1: traffic goes to blue again; then one more step is taken back
+--unwind: one more step is taken back; edge-1 owes this, and nothing is deployed there before it is done: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
+--skip s6: one more step is taken back; this is never done on edge-1, and you answer for it: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
+
+back edge-1
+
+resolve anna --retry
+----
+append resumed by anna
+append undo begun s6
+wait 35.0 s
+
+undone s6
+----
+append undo done s6
+append undo begun s4
+wait 2 min 15 s
+
+undone s4
+----
+append undo done s4
+append ended: rolled back
