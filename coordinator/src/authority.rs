@@ -351,6 +351,10 @@ fn issuing_parameters(name: &IssuingName, now: Timestamp) -> Result<CertificateP
     Ok(parameters)
 }
 
+fn first_coordinator() -> CoordinatorName {
+    FIRST_COORDINATOR.parse().expect("a constant that is a name")
+}
+
 fn issuing_name(coordinator: CoordinatorName) -> IssuingName {
     IssuingName { coordinator, id: Ulid::generate().to_string() }
 }
@@ -368,8 +372,8 @@ fn issuing(
         (None, Some(_) | None) => {
             let root = root.ok_or(AuthorityError::Half)?;
             let key = KeyPair::generate()?;
-            let first = FIRST_COORDINATOR.parse().expect("a constant that is a name");
-            let pem = issuing_parameters(&issuing_name(first), now)?.signed_by(&key, root)?.pem();
+            let pem =
+                issuing_parameters(&issuing_name(first_coordinator()), now)?.signed_by(&key, root)?.pem();
             private::write(&directory.join(ISSUING_KEY_FILE), &key.serialize_pem())?;
             private::write(&directory.join(ISSUING_FILE), &pem)?;
             Ok((Read::new(pem)?, key))

@@ -267,13 +267,13 @@ fn answered<T>(host: &HostId, reply: Result<Response<T>, Status>) -> Result<T, A
         Ok(reply) => return Ok(reply.into_inner()),
         Err(status) => status,
     };
-    Err(match status.code() {
-        Code::NotFound => absent(host),
-        Code::FailedPrecondition => {
-            AgentError::Refused { host: host.clone(), why: status.message().to_owned() }
-        }
+    Err(if status.code() == Code::NotFound {
+        absent(host)
+    } else if status.code() == Code::FailedPrecondition {
+        AgentError::Refused { host: host.clone(), why: status.message().to_owned() }
+    } else {
         // It may have been asked and may even have answered.
-        _ => AgentError::NoAnswer { host: host.clone() },
+        AgentError::NoAnswer { host: host.clone() }
     })
 }
 

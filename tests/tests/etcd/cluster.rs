@@ -64,10 +64,7 @@ impl Cluster {
     fn drivers(&self) -> Result<Vec<String>> {
         let shown = self.bed.stage.json(&["show", "@last", "--env", ENVIRONMENT])?;
         let entries: Vec<Entry> = serde_json::from_value(shown["journal"].clone())?;
-        let taken = |entry: Entry| match entry.event {
-            Event::Taken { by } => Some(by),
-            _ => None,
-        };
+        let taken = |entry: Entry| if let Event::Taken { by } = entry.event { Some(by) } else { None };
         Ok(entries.into_iter().filter_map(taken).collect())
     }
 
