@@ -6,13 +6,17 @@
 //! - The peer does the same work: where it does less, that is said beside the figure.
 
 mod by_hand;
+mod cluster;
 mod deploy_overhead;
+mod etcd_overhead;
 mod ground;
 mod idle;
 pub mod report;
 mod rollback_seconds;
 mod statistics;
 mod switch_loss;
+mod takeover_seconds;
+mod transition_cost;
 
 use std::path::Path;
 
@@ -30,17 +34,26 @@ pub enum Case {
     AgentIdleRss,
     CoordinatorIdleRss,
     AgentIdleCpu,
+    EtcdOverhead,
+    TransitionCost,
+    TakeoverSeconds,
 }
 
 impl Case {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::DeployOverhead,
         Self::RollbackSeconds,
         Self::SwitchLoss,
         Self::AgentIdleRss,
         Self::CoordinatorIdleRss,
         Self::AgentIdleCpu,
+        Self::EtcdOverhead,
+        Self::TransitionCost,
+        Self::TakeoverSeconds,
     ];
+
+    /// Those that have a cluster of their own.
+    const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
 
     const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
 
@@ -53,6 +66,9 @@ impl Case {
             Self::AgentIdleRss => "agent_idle_rss_mib",
             Self::CoordinatorIdleRss => "coordinator_idle_rss_mib",
             Self::AgentIdleCpu => "agent_idle_cpu_percent",
+            Self::EtcdOverhead => "etcd_overhead",
+            Self::TransitionCost => "transition_cost",
+            Self::TakeoverSeconds => "takeover_seconds",
         }
     }
 
@@ -79,8 +95,11 @@ pub fn measure(
     say: &mut dyn FnMut(&str),
 ) -> Result<Vec<Measured>> {
     let wanted = |case: &Case| cases.contains(case);
-    let mut measured = Vec::new();
-    let mut ground = Ground::start(directory, say)?;
+    let mut measured = cluster::measure(&directory.join("cluster"), cases, say)?;
+    if cases.iter().all(|case| Case::CLUSTER.contains(case)) {
+        return Ok(measured);
+    }
+    let mut ground = Ground::start(&directory.join("one"), say)?;
     if Case::IDLE.iter().any(wanted) {
         measured.extend(idle::measure(&ground, say)?.into_iter().filter(|one| wanted(&one.case)));
     }
