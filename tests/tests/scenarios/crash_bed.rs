@@ -72,7 +72,7 @@ impl Course {
         }
     }
 
-    fn verdict(self) -> Verdict {
+    pub(crate) fn verdict(self) -> Verdict {
         match self {
             Self::Deploys | Self::RollsBack => Verdict::Succeeded,
             Self::Unwinds => Verdict::RolledBack,
@@ -148,8 +148,13 @@ impl Bed {
 
     /// Ended as it should, everything once, nothing left.
     pub(crate) fn assert_whole(&self) -> Result<()> {
+        self.assert_ended(self.course.verdict())
+    }
+
+    /// Ended with `verdict`, everything once, nothing left.
+    pub(crate) fn assert_ended(&self, verdict: Verdict) -> Result<()> {
         let scene = &self.scene;
-        let last = assert_verdict(scene, self.course.verdict())?;
+        let last = assert_verdict(scene, verdict)?;
         self.assert_log(&last)?;
         let applied = scene
             .stage
@@ -161,7 +166,7 @@ impl Bed {
         ensure!(recorded == format!("{}|f", self.schema), "the schema is {recorded}");
         let twice = scene.stage.postgres.psql("SELECT count(*) FROM jobs WHERE runs > 1")?;
         ensure!(twice == "0", "{twice} jobs ran more than once");
-        self.assert_nothing_left()
+        self.assert_nothing_left(verdict)
     }
 
     /// The deployment's log has every step, and each once.
@@ -185,13 +190,14 @@ impl Bed {
         Ok(())
     }
 
-    fn assert_nothing_left(&self) -> Result<()> {
+    fn assert_nothing_left(&self, verdict: Verdict) -> Result<()> {
         let scene = &self.scene;
         let status = scene.status()?;
         let live = status.live.context("nothing is live")?.slot;
         let idle = live.other();
         let mut wanted = vec![format!("web-{live} running"), format!("worker-{live} running")];
-        if self.course != Course::Unwinds {
+        // A release that was taken back is gone; one that a rollback left stands by.
+        if self.course == Course::RollsBack || verdict == Verdict::Succeeded {
             wanted.extend([format!("web-{idle} running"), format!("worker-{idle} exited")]);
         }
         wanted.sort();
