@@ -87,14 +87,7 @@ impl Rolling<'_> {
             StepFailure::new(format!("nginx on this host has no site of {environment}"))
                 .why("a local rollback is made on the host of the load balancer")
         })?;
-        let known = Known {
-            newest: self.journal.newest_deployment(&environment).await.map_err(unreadable)?,
-            instances: self.executors.instances(&environment, from.other()).await,
-            environment: &environment,
-            from,
-            given: &given,
-        };
-        let target = known.target()?;
+        let target = self.target(&environment, from).await?;
         self.executors.ask_until_healthy(&target.switch).await.map_err(|failure| {
             failure.next(format!("the traffic stays in {from}; what runs: docker ps --all"))
         })?;
@@ -117,6 +110,16 @@ impl Rolling<'_> {
                     ));
             }
         };
+        // A step may have ended in between; from here on none begins that moves anything.
+        let there = self.target(&environment, from).await.and_then(|there| {
+            let changed =
+                || StepFailure::new("a deployment's step came in between; the traffic is where it was");
+            if there == target { Ok(()) } else { Err(changed()) }
+        });
+        if let Err(failure) = there {
+            self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+            return Err(failure);
+        }
         if let Err(failure) = self.executors.switch_by_hand(&environment, &target.switch).await {
             if self.executors.traffic_of(&environment) == Some(from) {
                 self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
@@ -127,6 +130,20 @@ impl Rolling<'_> {
         self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
         let workers = self.executors.workers_follow(&environment, rollback.to).await;
         Ok(Told { rollback, workers })
+    }
+}
+
+impl Rolling<'_> {
+    /// What the traffic may go back to, as things are.
+    async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<Given, StepFailure> {
+        let known = Known {
+            newest: self.journal.newest_deployment(environment).await.map_err(unreadable)?,
+            instances: self.executors.instances(environment, from.other()).await,
+            given: &self.journal.given().await.map_err(unreadable)?,
+            environment,
+            from,
+        };
+        known.target().cloned()
     }
 }
 
@@ -195,6 +212,7 @@ impl Known<'_> {
             }
             // On other hosts it is only known that no newer deployment has begun here.
             Ok(_) | Err(_) => match (&self.newest, of(from)) {
+                (Some(newest), _) if *newest == target.deployment => Ok(target),
                 (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
                 (Some(newest), _) => Err(self.touched(&format!("{newest} has begun since"))),
                 (None, _) => Err(self.touched("nothing is known of later deployments")),
@@ -330,6 +348,8 @@ mod tests {
     fn of_other_hosts_it_must_be_known_that_nothing_has_begun_since() {
         let both = [given(Slot::Blue, OLD, &[]), given(Slot::Green, NEW, &[])];
         assert_eq!(target(&both, NEW, &[]), OLD);
+        // And there again, where nothing has begun since the traffic came from there.
+        assert_eq!(target(&both, OLD, &[]), OLD);
         assert!(target(&both, LATER, &[]).contains("has begun since"));
     }
 

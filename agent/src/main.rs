@@ -1,7 +1,7 @@
 //! `lockstep-agent`: settings, then telemetry, then the agent.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -60,9 +60,9 @@ enum LocalCommand {
     Rollback {
         /// <app>/<env>, or the part after the slash
         env: String,
-        /// Where the agent keeps its key, its journal and its logs
-        #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstep-agent")]
-        directory: PathBuf,
+        /// Where the agent keeps its key, its journal and its logs [default: where one has joined]
+        #[arg(long, value_name = "DIR")]
+        directory: Option<PathBuf>,
     },
 }
 
@@ -101,16 +101,24 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
                 let settings = Settings::read(&directory.settings())?;
                 lockstep_agent::run(directory, settings).await
             }
-            Command::Local(LocalCommand::Rollback { env, directory }) => rollback(&env, &directory).await,
+            Command::Local(LocalCommand::Rollback { env, directory }) => rollback(&env, directory).await,
         }
     })
 }
 
-async fn rollback(env: &str, directory: &Path) -> anyhow::Result<()> {
+/// Where an agent is that joined by itself, and one that `lockstep up` has set up.
+const DIRECTORIES: [&str; 2] = ["/var/lib/lockstep-agent", "/var/lib/lockstep/agent"];
+
+async fn rollback(env: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!("only root gives traffic back on this host: sudo lockstep-agent local rollback {env}");
     }
-    let Told { rollback, workers } = local::rollback(directory, env, settings::who()).await?;
+    let joined =
+        || DIRECTORIES.map(PathBuf::from).into_iter().find(|path| path.join("identity.toml").exists());
+    let directory = directory.or_else(joined).with_context(|| {
+        format!("no agent has joined in {}: name its directory with --directory", DIRECTORIES.join(" or "))
+    })?;
+    let Told { rollback, workers } = local::rollback(&directory, env, settings::who()).await?;
     let workers = match workers {
         Ok((0, 0)) => "no worker is on this host".to_owned(),
         Ok((ended, run)) => format!("of the workers on this host {ended} ended, {run} run"),

@@ -105,20 +105,21 @@ pub async fn waiting(store: &dyn Store) -> Result<Vec<(Stored, LocalChange)>, St
     Ok(waiting)
 }
 
-/// What the history gets for a local rollback; nothing where what serves is recorded as live already.
+/// What the history gets for a local rollback, given what is recorded of the deployment that it names; nothing
+/// where what serves is recorded as live already.
 ///
 /// # Errors
 /// In words, when the record cannot say what serves.
 pub fn recorded(
     rollback: &LocalRollback,
     live: &Live,
-    history: &[Summary],
+    served: Option<&Summary>,
     id: DeploymentId,
 ) -> Result<Option<Summary>, String> {
     if live.slot == rollback.to {
         return Ok(None);
     }
-    let served = history.iter().find(|past| past.id == rollback.deployment).ok_or_else(|| {
+    let served = served.filter(|served| served.key == rollback.environment).ok_or_else(|| {
         format!(
             "{} is not in the history, so it is not known what serves from {}",
             rollback.deployment, rollback.to

@@ -100,8 +100,8 @@ impl TakingIn {
         if balancer.as_ref() != Some(host) {
             return not_recorded("it is not the host of the load balancer");
         }
-        let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
-        match local_changes::recorded(rollback, &live, &past, deployments::new_id()) {
+        let served = history::summary(store, &rollback.deployment).await?;
+        match local_changes::recorded(rollback, &live, served.as_ref(), deployments::new_id()) {
             Ok(Some(summary)) => {
                 let said = format!("{told}: {} is live, recorded as {}", summary.release.image, summary.id);
                 Ok((Some(summary), said))

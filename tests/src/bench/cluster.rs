@@ -7,11 +7,7 @@ use anyhow::Result;
 use crate::bench::report::Measured;
 use crate::bench::{Case, etcd_overhead, takeover_seconds, transition_cost};
 
-pub(super) fn measure(
-    directory: &Path,
-    cases: &[Case],
-    say: &mut dyn FnMut(&str),
-) -> Result<Vec<Measured>> {
+pub(super) fn measure(directory: &Path, cases: &[Case], say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     if cases.contains(&Case::TransitionCost) {
         measured.push(transition_cost::measure(&directory.join("transition"), say)?);

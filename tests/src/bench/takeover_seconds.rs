@@ -78,8 +78,7 @@ fn driver(stage: &Stage, dead: Option<&str>) -> Result<String> {
     // The one that is certainly alive is asked.
     let asked = stage.address_of(if dead == Some(FIRST) { SECOND } else { "coordinator" })?;
     until("somebody drives", LIMIT, || {
-        let said =
-            stage.lockstep(&["--coordinator", &asked, "--output", "json", "coordinator", "list"])?;
+        let said = stage.lockstep(&["--coordinator", &asked, "--output", "json", "coordinator", "list"])?;
         let all: Vec<CoordinatorStatus> = serde_json::from_str(&said.stdout).unwrap_or_default();
         driver = all
             .into_iter()

@@ -61,7 +61,10 @@ async fn in_turn(etcd: &Etcd) -> Result<(Vec<f64>, Vec<f64>)> {
     for round in 0..ROUNDS + ROUNDS / 10 {
         let writes = vec![
             OwnedWrite::put_bytes(keys::journal_entry(&deployment, round), half.clone()),
-            OwnedWrite::put_bytes(keys::assignment(&host, &environment, held.epoch(), round.into()), half.clone()),
+            OwnedWrite::put_bytes(
+                keys::assignment(&host, &environment, held.epoch(), round.into()),
+                half.clone(),
+            ),
         ];
         let begun = Instant::now();
         let committed = held.commit(&store, Vec::new(), writes).await?;

@@ -1,6 +1,7 @@
 //! Without a coordinator: the application does not notice, root gives the traffic back on the host, and the
 //! record becomes what was done there.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -19,15 +20,18 @@ const BACK_IN_BLUE: [&str; 4] =
     ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];
 
 fn roll_back_locally(scene: &Scene, environment: &str) -> Result<Said> {
-    roll_back_with(scene, environment, &[])
+    roll_back(scene, environment, "no such point")
 }
 
-fn roll_back_with(scene: &Scene, environment: &str, variables: &[(&str, &str)]) -> Result<Said> {
+/// As [`roll_back_locally`], and the command dies when it reaches `point`.
+fn roll_back(scene: &Scene, environment: &str, point: &str) -> Result<Said> {
+    let order = scene.stage.directory.join("local-order");
+    fs::write(&order, format!("{point}\ndie\n"))?;
     let output = Command::new(built("lockstep-agent")?)
         .args(["local", "rollback", environment, "--directory"])
         .arg(scene.stage.directory.join("agent"))
         .env_remove("SUDO_USER")
-        .envs(variables.iter().copied())
+        .env("LOCKSTEP_CRASH_ORDER", &order)
         .output()?;
     Ok(Said {
         code: output.status.code().unwrap_or(-1),
@@ -173,14 +177,14 @@ fn a_command_that_is_killed_counts_by_what_nginx_does() -> Result<()> {
     let load = scene.stage.load(200)?;
 
     // Written down and not done: it comes to nothing.
-    let killed = roll_back_with(&scene, ENVIRONMENT, &[("LOCKSTEP_CRASH_AT", "local: begun")])?;
+    let killed = roll_back(&scene, ENVIRONMENT, "local: begun")?;
     ensure!(killed.code == -1, "it was not killed: {}", killed.all());
     ensure!(scene.served_version()? == "2");
     until("a deployment is not held any more", DEPLOYMENT_LIMIT, || Ok(scene.deploy(&second)?.code == 0))?;
     ensure!(scene.status()?.local.is_empty(), "what was not done is recorded");
 
     // Done and not written down as done: it is found and recorded.
-    let killed = roll_back_with(&scene, ENVIRONMENT, &[("LOCKSTEP_CRASH_AT", "local: switched")])?;
+    let killed = roll_back(&scene, ENVIRONMENT, "local: switched")?;
     ensure!(killed.code == -1, "it was not killed: {}", killed.all());
     let status = wait_until_told(&scene)?;
     ensure!(status.live.context("nothing is live")?.release.image == second);
