@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::record::{Open, OpenKind, Verdict};
@@ -15,6 +16,10 @@ use crate::scenarios::background::Background;
 use crate::scenarios::scene::{
     All, DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict,
 };
+use crate::scenarios::world::assert_containers;
+
+/// A step's limit, a minute without a session, and some room.
+const GONE_LIMIT: Duration = Duration::from_secs(180);
 
 /// Where the agent looks for Docker, so that it can be taken away from it.
 struct DockerLink(PathBuf);
@@ -206,4 +211,29 @@ fn wait_until(scene: &Scene, what: &str, is_so: impl Fn(Option<&Open>) -> bool) 
         let open = scene.status()?.open.map(|open| open.open);
         Ok(is_so(open.as_ref()))
     })
+}
+
+#[test]
+fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() -> Result<()> {
+    let mut scene = Scene::open("gone")?;
+    let good = scene.stage.image("1", 1, &[])?;
+    let hangs = scene.stage.image("hangs", 1, &[("NOTES_HEALTH", "hang")])?;
+    scene.deploy(&good)?.expect_said(0, &[])?;
+    let load = scene.stage.load(100)?;
+    let running = Background::start(scene.stage.command(&["deploy", ENVIRONMENT, "--image", &hangs])?)?;
+    wait_until_it_runs(&scene, "health")?;
+    scene.stage.agent.kill()?;
+    // A minute without a session, and the deployment does not wait any longer.
+    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been away for"])?;
+    assert_verdict(&scene, Verdict::RolledBack)?;
+    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "is stopped and removed"])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["absent", "is stopped and removed"])?;
+
+    scene.stage.start_agent(&[])?;
+    scene.stage.wait_for_agent()?;
+    until("the debts are paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
+    assert_containers(&scene, &["web-blue running", "worker-blue running"])?;
+    assert_none_lost(load)?;
+    scene.deploy(&good)?.expect_said(0, &["succeeded"])?;
+    Ok(())
 }
