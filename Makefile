@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check crash bench build
+.PHONY: setup demo test check sim crash bench build
 
 setup:
 	@deploy/setup.sh
@@ -12,6 +12,11 @@ test: setup
 
 check:
 	@tests/check.sh
+
+# `make sim SEEDS=100000` runs so many schedules, `make sim SEED=7` runs one and tells it, `make sim MUTANTS=1`
+# shows how soon each deliberate bug is caught.
+sim:
+	@cargo run --quiet --release --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
 
 crash: setup
 	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1

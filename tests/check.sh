@@ -8,5 +8,7 @@ cargo clippy --quiet --workspace --all-targets -- --deny warnings
 RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
 cargo test --quiet --workspace --lib --bins
 cargo test --quiet --package lockstep-tests --test stories --test tidy
+# The real drivers under faults of everything, each run from one seed; in release, where a run is ten times shorter.
+cargo run --quiet --release --package lockstep-sim --features simulate -- --seeds 5000
 # Lock, epoch, journal and fence in every order of everything, with each defence and without it.
 cargo test --quiet --package lockstep-model --test model

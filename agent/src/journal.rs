@@ -1,5 +1,5 @@
 //! What this host was asked to do and what became of it, in one SQLite file with the
-//! [marks](crate::fence) of its environments.
+//! [marks](lockstep_core::fence::Mark) of its environments.
 //!
 //! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
 //! step is written down as running before its effect and as ended after it; an outcome that was written
@@ -11,8 +11,9 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lockstep_core::fence::Token;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::fence::{self, Mark, Token};
+use lockstep_core::intake::{self, Intake, Offered, Retoken, Then};
+use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::LocalRollback;
 use lockstep_core::stored;
@@ -22,13 +23,14 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::Mutex;
 
 use crate::assignment::Assignment;
-use crate::fence::{self, Mark};
 
 mod local;
 mod rows;
 
 pub use local::{Given, Withheld};
-use rows::State;
+pub use lockstep_core::intake::Outcome;
+
+use lockstep_core::intake::State;
 
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 2;
@@ -80,9 +82,6 @@ CREATE TABLE local_rollback (
 PRAGMA user_version = 2;
 ";
 
-/// What became of a step.
-pub type Outcome = Result<Finding, StepFailure>;
-
 /// The journal of this host.
 #[derive(Debug)]
 pub struct Journal {
@@ -106,7 +105,7 @@ pub enum Acceptance {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(transparent)]
-    Fence(#[from] fence::Refusal),
+    Fence(#[from] fence::Unfit),
     #[error("{key} came before, with other work")]
     OtherWork { key: StepKey },
     #[error("{key} has been undone, so it does not begin again")]
@@ -262,7 +261,7 @@ impl Journal {
         for key in keys {
             let standing = match rows::step(&mut transaction, key).await? {
                 None => Standing::Idle(Idle::Unheard),
-                Some(row) => match row.state {
+                Some(row) => match row.known.state {
                     State::Accepted => Standing::Idle(Idle::Accepted),
                     State::Interrupted => Standing::Idle(Idle::Interrupted),
                     State::Running => {
@@ -287,8 +286,9 @@ impl Journal {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
         let mark = rows::mark(&mut transaction, &row.environment).await?;
-        let is_newest = mark.is_some_and(|mark| mark.token == row.token);
-        if !is_newest || has_tombstone(&mut transaction, key).await? {
+        let undo = undo_of(&mut transaction, key).await?;
+        let undo = undo.as_ref().map(|undo| &undo.known);
+        if intake::begin(mark.as_ref(), &row.known, undo, key.direction) == intake::Beginning::Withdrawn {
             return Ok(Beginning::Withdrawn);
         }
         rows::set_running(&mut transaction, key).await?;
@@ -317,7 +317,7 @@ impl Journal {
         transaction.commit().await?;
         drop(connection);
         reach(|| format!("agent: {state} {}", brief(key)));
-        Ok(Ended { token: row.token, key: key.clone(), environment: row.environment, outcome })
+        Ok(Ended { token: row.known.token, key: key.clone(), environment: row.environment, outcome })
     }
 
     /// The outcomes that the coordinator has perhaps not seen.
@@ -341,7 +341,7 @@ async fn raise(
     transaction: &mut Transaction<'_, Sqlite>,
     environment: &EnvironmentKey,
     offered: &Mark,
-) -> Result<Result<(), fence::Refusal>, JournalError> {
+) -> Result<Result<(), fence::Unfit>, JournalError> {
     let seen = rows::mark(transaction, environment).await?;
     match fence::raise(seen.as_ref(), offered) {
         Err(refusal) => Ok(Err(refusal)),
@@ -360,41 +360,45 @@ async fn take_on(
     assignment: &Assignment,
 ) -> Result<Acceptance, JournalError> {
     let key = &assignment.key;
-    if has_tombstone(transaction, key).await? {
-        return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() }));
-    }
-    let Some(row) = rows::step(transaction, key).await? else {
-        rows::insert(transaction, assignment).await?;
-        return Ok(Acceptance::Begin);
-    };
-    if row.said != assignment.digest() {
-        return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));
-    }
-    let is_newer = row.token != assignment.token;
-    if is_newer {
-        rows::retoken(transaction, key, &assignment.token).await?;
-    }
-    match row.state {
-        State::Ended(Err(_)) if is_newer && key.direction == Direction::Undo => {
-            rows::set_accepted(transaction, key).await?;
-            Ok(Acceptance::Begin)
+    let row = rows::step(transaction, key).await?;
+    let undo = undo_of(transaction, key).await?;
+    let said = assignment.digest();
+    let offered = Offered { token: &assignment.token, said: &said, direction: key.direction };
+    let (known, undo) = (row.as_ref().map(|row| &row.known), undo.as_ref().map(|undo| &undo.known));
+    let then = match intake::take_on(known, undo, &offered) {
+        Intake::Undone => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
+        Intake::OtherWork => return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() })),
+        Intake::New => {
+            rows::insert(transaction, assignment).await?;
+            return Ok(Acceptance::Begin);
         }
-        State::Ended(outcome) => Ok(Acceptance::Ended(outcome)),
-        State::Running => Ok(Acceptance::Attached),
-        State::Accepted | State::Interrupted => Ok(Acceptance::Begin),
-    }
+        Intake::Again(Retoken::No, then) => then,
+        Intake::Again(Retoken::Yes, then) => {
+            rows::retoken(transaction, key, &assignment.token).await?;
+            then
+        }
+    };
+    Ok(match then {
+        Then::Begin => Acceptance::Begin,
+        Then::BeginAnew => {
+            rows::set_accepted(transaction, key).await?;
+            Acceptance::Begin
+        }
+        Then::Attach => Acceptance::Attached,
+        Then::Answer(outcome) => Acceptance::Ended(*outcome),
+    })
 }
 
-/// Whether `key` is a "do" whose undo was accepted.
-async fn has_tombstone(
+/// The undo of a "do", if it was accepted: its tombstone.
+async fn undo_of(
     transaction: &mut Transaction<'_, Sqlite>,
     key: &StepKey,
-) -> Result<bool, JournalError> {
+) -> Result<Option<rows::Row>, JournalError> {
     match key.direction {
-        Direction::Undo => Ok(false),
+        Direction::Undo => Ok(None),
         Direction::Do => {
             let undo = StepKey { direction: Direction::Undo, ..key.clone() };
-            Ok(rows::step(transaction, &undo).await?.is_some())
+            rows::step(transaction, &undo).await
         }
     }
 }

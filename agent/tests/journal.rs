@@ -6,11 +6,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use lockstep_agent::assignment::Assignment;
-use lockstep_agent::fence;
 use lockstep_agent::journal::{
     Acceptance, Beginning, Given, Idle, Journal, JournalError, Refusal, Standing, Withheld,
 };
-use lockstep_core::fence::Token;
+use lockstep_core::fence::{self, Token};
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
@@ -142,7 +141,7 @@ async fn the_same_token_with_other_content_is_an_error_and_not_a_repeat() {
     let other = Assignment { action: Some(Action::StopSlot { slot: Slot::Green }), ..step.clone() };
     let refused = bed.accept(&other).await;
     assert!(
-        matches!(refused, Acceptance::Refused(Refusal::Fence(fence::Refusal::OtherContent { .. }))),
+        matches!(refused, Acceptance::Refused(Refusal::Fence(fence::Unfit::OtherContent { .. }))),
         "{refused:?}"
     );
     // Nor is the same step with other work, under a token of its own.

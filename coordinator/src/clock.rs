@@ -1,11 +1,18 @@
-//! The port to the clock: the only place of the coordinator that asks what time it is.
+//! The port to the clock: the only place of the coordinator that asks what time it is, and what makes
+//! ids that are in the order of time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use lockstep_core::time::Timestamp;
+use ulid::Ulid;
 
 pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
+
+    /// A new id, of this moment.
+    fn ulid(&self) -> Ulid {
+        Ulid::generate()
+    }
 }
 
 /// The machine's clock.

@@ -28,19 +28,26 @@ const ENDED: &str = "ended:";
 /// The log of one deployment.
 #[derive(Debug)]
 pub struct DeploymentLog {
+    /// Nothing is written where this is empty.
     path: PathBuf,
     redactor: Redactor,
 }
 
-/// Where the log of a deployment is.
+/// Where the log of a deployment is; empty where none is kept.
 pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &DeploymentId) -> PathBuf {
     let directory = spec.deploy.log_directory.as_ref().map_or_else(|| logs.to_owned(), PathBuf::from);
+    if directory.as_os_str().is_empty() {
+        return directory;
+    }
     directory.join(format!("{}_{id}.log", key.environment))
 }
 
 /// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
 /// that ended it may have died between the entry and its line.
 pub async fn catch_up(parts: &Parts, key: &EnvironmentKey) {
+    if parts.logs.as_os_str().is_empty() {
+        return;
+    }
     if let Err(error) = ended_anew(parts, key).await {
         warn!(%key, error = format!("{error:#}"), "cannot catch up with the newest deployment's log");
     }
@@ -50,6 +57,9 @@ async fn ended_anew(parts: &Parts, key: &EnvironmentKey) -> anyhow::Result<()> {
     let store = &*parts.store;
     let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
     let path = path(&parts.logs, &newest.spec, key, &newest.id);
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
     let text = tokio::fs::read_to_string(&path).await.unwrap_or_default();
     if text.lines().last().is_some_and(|last| last.contains(ENDED)) {
         return Ok(());
@@ -76,6 +86,9 @@ impl DeploymentLog {
 
     /// Makes the file what the journal says.
     pub async fn rewrite(&self, run: &Run, entries: &[Entry]) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         let text: String = entries.iter().map(|entry| lines(run, entry)).collect();
         let begun = self.path.with_extension("log.begun");
         let written = async {
@@ -89,6 +102,9 @@ impl DeploymentLog {
 
     /// Adds what `entry` says.
     pub async fn write(&self, run: &Run, entry: &Entry) {
+        if self.path.as_os_str().is_empty() {
+            return;
+        }
         let written = self.put(&self.path, OpenOptions::new().append(true), &lines(run, entry)).await;
         if let Err(error) = written {
             warn!(path = %self.path.display(), %error, "cannot write the deployment's log");

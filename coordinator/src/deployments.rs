@@ -12,8 +12,8 @@ use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check};
 use lockstep_core::time::Timestamp;
 use tracing::info;
-use ulid::Ulid;
 
+use crate::clock::Clock;
 use crate::debts;
 use crate::driver::Parts;
 use crate::environments::{self, Seen};
@@ -124,7 +124,7 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
             claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
         let planned = planned(parts, &start.ask).await?;
         refuse_moved(start.hash.as_ref(), &planned.plan)?;
-        let id = start.claim.clone().unwrap_or_else(new_id);
+        let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
         let kind = OpenKind::Running { deployment: id.clone(), wish: Wish::None };
         let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
         let with = accompanying(&id, &planned, &open);
@@ -144,8 +144,8 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
     }))
 }
 
-pub(crate) fn new_id() -> DeploymentId {
-    format!("dep_{}", Ulid::generate()).parse().expect("a ULID in its text form makes a deployment's id")
+pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
+    format!("dep_{}", clock.ulid()).parse().expect("a ULID in its text form makes a deployment's id")
 }
 
 async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {

@@ -56,7 +56,7 @@ pub struct Parts {
     pub cluster: ClusterId,
     /// The name of this coordinator.
     pub coordinator: String,
-    /// Where logs of deployments go that name no directory.
+    /// Where logs of deployments go that name no directory; nothing is written where this is empty.
     pub logs: PathBuf,
 }
 
@@ -93,10 +93,12 @@ impl Drivers {
                 warn!(error = &error as &dyn std::error::Error, "cannot look for open deployments");
             }
             tokio::select! {
+                // In this order, so that a simulation can be repeated.
+                biased;
                 () = stop.cancelled() => break,
+                Some(left) = self.tasks.join_next_with_id() => self.note(left),
                 () = wakeups.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
-                Some(left) = self.tasks.join_next_with_id() => self.note(left),
             }
         }
         self.tasks.shutdown().await;

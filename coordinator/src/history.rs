@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Entry;
 use lockstep_core::name::EnvironmentKey;
@@ -39,8 +40,9 @@ pub async fn plan(store: &dyn Store, id: &DeploymentId) -> Result<Option<Plan>, 
 
 /// The writes that keep a plan: whole, or by wave when it is larger than a value may be.
 pub fn plan_writes(id: &DeploymentId, plan: &Plan) -> Vec<OwnedWrite> {
-    if encode(plan).len() <= VALUE_BYTES_MAX {
-        return vec![OwnedWrite::put(keys::plan(id), plan)];
+    let whole = encode(plan);
+    if whole.len() <= VALUE_BYTES_MAX {
+        return vec![OwnedWrite::put_bytes(keys::plan(id), whole)];
     }
     let head = Plan { waves: Vec::new(), ..plan.clone() };
     let mut writes = vec![OwnedWrite::put(keys::plan(id), &head)];
@@ -68,9 +70,10 @@ pub async fn recent(
 
 /// The writes that keep a summary: under its deployment, and in its environment's history.
 pub fn summary_writes(summary: &Summary) -> [OwnedWrite; 2] {
+    let bytes = Bytes::from(encode(summary));
     [
-        OwnedWrite::put(keys::summary(&summary.id), summary),
-        OwnedWrite::put(keys::history_entry(&summary.key, &summary.id), summary),
+        OwnedWrite::put_bytes(keys::summary(&summary.id), bytes.clone()),
+        OwnedWrite::put_bytes(keys::history_entry(&summary.key, &summary.id), bytes),
     ]
 }
 

@@ -7,6 +7,7 @@
 use lockstep_core::drive::AcquireOutcome;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Millis;
+use lockstep_mutant::{Mutant, is_on};
 use tracing::{debug, warn};
 use ulid::Ulid;
 
@@ -51,7 +52,12 @@ impl Lock {
                 debug!(environment = %self.environment, by = record.coordinator, "the lock is another's");
                 AcquireOutcome::HeldByAnother
             }
-            Ok(Acquired::Again) => AcquireOutcome::Unknown,
+            Ok(Acquired::Again) => {
+                if is_on(Mutant::NewNonce) {
+                    self.attempt = None;
+                }
+                AcquireOutcome::Unknown
+            }
             Err(StoreError::NoSuchLease(_)) => {
                 // Whatever the attempt wrote went with its lease.
                 self.attempt = None;

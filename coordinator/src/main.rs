@@ -9,6 +9,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+// The simulation builds the library with deliberate bugs; the program is never one of them.
+const _: () = assert!(!lockstep_mutant::BUILT_IN);
+
 fn main() -> ExitCode {
     let Arguments { settings, command } = Arguments::parse();
     if let Err(error) = telemetry::begin(&settings.log) {

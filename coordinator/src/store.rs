@@ -153,6 +153,18 @@ impl Write {
         }
     }
 
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The bytes that it writes; nothing when it deletes.
+    pub fn value(&self) -> Option<&Bytes> {
+        match &self.change {
+            Change::Put { value, .. } => Some(value),
+            Change::Delete => None,
+        }
+    }
+
     pub(in crate::store) fn of(key: Key, change: Change) -> Self {
         Self { key, change }
     }

@@ -10,6 +10,8 @@ use alloc::collections::BTreeSet;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use lockstep_mutant::{Mutant, is_on};
+
 use crate::engine::OpenIntent;
 use crate::time::Millis;
 
@@ -155,6 +157,13 @@ impl Drive {
                 (Self::Acquiring, vec![Output::Wait(RESEND_AFTER)])
             }
 
+            (state, Input::LeaseLost) if is_on(Mutant::LostLeaseIgnored) => (state, Vec::new()),
+            (Self::Writing { epoch }, Input::Wrote(WriteOutcome::Refused))
+                if is_on(Mutant::DepositionIgnored) =>
+            {
+                (Self::Driving { epoch }, vec![Output::Decide])
+            }
+
             (
                 Self::Loading { .. }
                 | Self::Asking { .. }
@@ -168,7 +177,7 @@ impl Drive {
             }
 
             (Self::Loading { epoch }, Input::Loaded { open_intents }) => {
-                if open_intents.is_empty() {
+                if open_intents.is_empty() || is_on(Mutant::NobodyAsked) {
                     return (Self::Driving { epoch }, vec![Output::Decide]);
                 }
                 let asks = open_intents.iter().cloned().map(Output::Ask).collect();

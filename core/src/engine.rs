@@ -8,7 +8,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::{HostId, StepId};
 use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Leaving, Standing, StepFailure};
@@ -33,7 +36,8 @@ pub const UNDO_RETRY_AFTER: Millis = Millis::from_secs(2);
 /// One deployment, as far as its journal tells.
 #[derive(Debug, Clone)]
 pub struct Run {
-    plan: Plan,
+    /// Shared by the copies that are made to try an entry out.
+    plan: Arc<Plan>,
     lock_until: Timestamp,
     phase: Phase,
     standings: BTreeMap<StepId, Standing>,
@@ -82,7 +86,7 @@ impl Run {
     pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
         let standings = plan.steps().map(|step| (step.id, Standing::Waiting)).collect();
         Self {
-            plan,
+            plan: Arc::new(plan),
             lock_until,
             phase: Phase::Forward,
             standings,
@@ -255,6 +259,7 @@ impl Run {
 /// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
 /// and nobody has chosen a way out.
 pub fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
+    let wish = if is_on(Mutant::WishIgnored) { &Wish::None } else { wish };
     match &run.phase {
         Phase::Forward => forward::decide(run, wish, now),
         Phase::Backward { .. } => backward::decide(run, wish, now),
@@ -287,7 +292,9 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
         step.host_name,
         step.limit
     ));
-    failure.certainty = crate::journal::Certainty::Unknown;
+    if !is_on(Mutant::UnknownIsFailed) {
+        failure.certainty = crate::journal::Certainty::Unknown;
+    }
     failure.why = Some("the agent has not reported; the step may have happened".into());
     failure.next = Some(format!("look at the agent on {}: lockstep host list", step.host_name));
     Command::Append(Event::Failed { step: step.id, direction, failure })

@@ -1,10 +1,14 @@
-//! The fencing token, and the rule by which an agent admits one.
+//! The fencing token, and the rules by which an agent admits one and keeps its mark.
+//!
+//! What must stay true of a mark: it only rises, it is durable before anything is done or answered under
+//! it, and one token never stands for two assignments. Where it is kept is the agent's affair.
 
 use core::fmt;
 
+use lockstep_mutant::{Mutant, is_on};
 use serde::{Deserialize, Serialize};
 
-use crate::id::ClusterId;
+use crate::id::{ClusterId, Digest};
 
 /// Who speaks, and in which order: epochs order drivers, `seq` orders the messages of one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +60,51 @@ pub fn admit(seen: Option<&Token>, offered: &Token) -> Result<Admission, Refusal
             pinned: seen.cluster.clone(),
         });
     }
+    if is_on(Mutant::FenceSkipped) {
+        return Ok(Admission::Raise);
+    }
+    if is_on(Mutant::OrderAndTombstoneSkipped) && offered.epoch >= seen.epoch {
+        return Ok(Admission::Raise);
+    }
     match (offered.epoch, offered.seq).cmp(&(seen.epoch, seen.seq)) {
         core::cmp::Ordering::Greater => Ok(Admission::Raise),
         core::cmp::Ordering::Equal => Ok(Admission::Repeat),
         core::cmp::Ordering::Less => Err(Refusal::Stale { offered: offered.clone(), seen: seen.clone() }),
+    }
+}
+
+/// The newest token of an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    pub token: Token,
+    /// The digest of the assignment that came with it; nothing when a question raised the mark.
+    pub said: Option<Digest>,
+}
+
+/// Why a message does not pass a mark.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error(transparent)]
+    Token(#[from] Refusal),
+    #[error("the token {token} came before, with another assignment")]
+    OtherContent { token: Token },
+}
+
+/// Compares `offered` with the mark so far, and says the mark that must be committed before `offered` is
+/// acted on; `None` when it stands already.
+///
+/// # Errors
+/// A token that is older or of another cluster, or one that came before with other content.
+pub fn raise(seen: Option<&Mark>, offered: &Mark) -> Result<Option<Mark>, Unfit> {
+    let admission = admit(seen.map(|mark| &mark.token), &offered.token)?;
+    let said = seen.and_then(|mark| mark.said.as_ref());
+    match (admission, said, &offered.said) {
+        (Admission::Raise, _, _) | (Admission::Repeat, None, Some(_)) => Ok(Some(offered.clone())),
+        (Admission::Repeat, Some(before), Some(here)) if before != here => {
+            Err(Unfit::OtherContent { token: offered.token.clone() })
+        }
+        // A question repeats nothing but the token.
+        (Admission::Repeat, _, _) => Ok(None),
     }
 }
 
@@ -83,5 +128,34 @@ mod tests {
         assert!(matches!(admit(Some(&seen), &token(OURS, 4, 6)), Err(Refusal::Stale { .. })));
         assert!(matches!(admit(Some(&seen), &token(OURS, 3, 99)), Err(Refusal::Stale { .. })));
         assert!(matches!(admit(Some(&seen), &token(OTHER, 9, 1)), Err(Refusal::ForeignCluster { .. })));
+    }
+
+    fn mark(epoch: u64, seq: u64, said: Option<&str>) -> Mark {
+        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().expect("a cluster's id");
+        Mark { token: Token { cluster, epoch, seq }, said: said.map(|text| Digest::of(text.as_bytes())) }
+    }
+
+    #[test]
+    fn a_mark_rises_and_an_equal_one_stays() {
+        let first = mark(1, 4, Some("a"));
+        assert_eq!(raise(None, &first), Ok(Some(first.clone())));
+        assert_eq!(raise(Some(&first), &first), Ok(None));
+        let next = mark(2, 1, Some("b"));
+        assert_eq!(raise(Some(&first), &next), Ok(Some(next.clone())));
+        assert!(matches!(raise(Some(&next), &first), Err(Unfit::Token(_))));
+    }
+
+    #[test]
+    fn one_token_never_stands_for_two_assignments() {
+        let first = mark(1, 4, Some("a"));
+        let other = mark(1, 4, Some("b"));
+        assert!(matches!(raise(Some(&first), &other), Err(Unfit::OtherContent { .. })));
+    }
+
+    #[test]
+    fn a_question_may_share_its_token_with_an_assignment_and_does_not_forget_it() {
+        let (question, first) = (mark(1, 4, None), mark(1, 4, Some("a")));
+        assert_eq!(raise(Some(&first), &question), Ok(None));
+        assert_eq!(raise(Some(&question), &first), Ok(Some(first)));
     }
 }

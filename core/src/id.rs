@@ -107,9 +107,12 @@ impl Digest {
     pub fn of(content: &[u8]) -> Self {
         use sha2::Digest as _;
         let hash = sha2::Sha256::digest(content);
-        let mut text = String::from("sha256:");
+        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
+        let mut text = String::with_capacity(71);
+        text.push_str("sha256:");
         for byte in hash {
-            text.push_str(&format!("{byte:02x}"));
+            text.push(digit(byte >> 4));
+            text.push(digit(byte & 15));
         }
         Self(text)
     }

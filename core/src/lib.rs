@@ -7,8 +7,8 @@
 //! Modules in reading order: words ([`name`], [`id`], [`time`], [`secret`]), what an operator
 //! declares ([`spec`]), what is so ([`record`]), what should happen ([`operation`], [`plan`],
 //! [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
-//! and the rules that agents and coordinators share ([`fence`], [`health`], [`access`],
-//! [`stored`], [`redact`], [`state_file`]).
+//! and the rules that agents and coordinators share ([`fence`], [`intake`], [`health`],
+//! [`access`], [`stored`], [`redact`], [`state_file`]).
 #![no_std]
 
 extern crate alloc;
@@ -19,6 +19,7 @@ pub mod engine;
 pub mod fence;
 pub mod health;
 pub mod id;
+pub mod intake;
 pub mod join_token;
 pub mod journal;
 pub mod name;

@@ -9,6 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use lockstep_mutant::{Mutant, is_on};
 use serde::Serialize;
 
 use crate::id::StepId;
@@ -54,6 +55,10 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
     }?;
+    if is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked) {
+        // A planner that is wrong and a check that does not see it.
+        return Ok(plan);
+    }
     match check::check(&plan).as_slice() {
         [] => Ok(plan),
         broken => Err(Refused::new(
@@ -329,6 +334,13 @@ impl<'a> Waves<'a> {
             self.next += 1;
         }
         self.waves.push(Wave { steps });
+    }
+
+    /// The last wave and the one before it change places.
+    fn swap_last(&mut self) {
+        if let [.., before, last] = self.waves.as_mut_slice() {
+            core::mem::swap(before, last);
+        }
     }
 }
 

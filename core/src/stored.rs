@@ -63,7 +63,9 @@ struct Head {
 }
 
 #[derive(Deserialize)]
-struct Body<T> {
+struct Whole<'a, T> {
+    kind: &'a str,
+    version: u32,
     content: T,
 }
 
@@ -91,6 +93,12 @@ pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not an envelope, or of another kind, or of a version that is not known.
 pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
+    // What is as it should be is read in one go; only what is not is looked at twice, to say what it is.
+    let why = match serde_json::from_slice::<Whole<'_, T>>(bytes) {
+        Ok(whole) if whole.kind == T::KIND && whole.version == VERSION => return Ok(whole.content),
+        Ok(_) => String::new(),
+        Err(error) => error.to_string(),
+    };
     let head: Head = serde_json::from_slice(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     if head.kind != T::KIND {
         return Err(Unreadable::OtherKind { expected: T::KIND, found: head.kind });
@@ -98,7 +106,5 @@ pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
     if head.version != VERSION {
         return Err(Unreadable::NewerVersion { kind: T::KIND, found: head.version });
     }
-    let body: Body<T> = serde_json::from_slice(bytes)
-        .map_err(|error| Unreadable::Damaged { kind: T::KIND, why: error.to_string() })?;
-    Ok(body.content)
+    Err(Unreadable::Damaged { kind: T::KIND, why })
 }

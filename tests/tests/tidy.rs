@@ -13,13 +13,15 @@ const LONG: &[(&str, usize)] = &[];
 
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[
-    ("core", &[]),
+    ("core", &["lockstep-mutant"]),
     ("proto", &["lockstep-core"]),
-    ("coordinator", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint"]),
+    ("coordinator", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint", "lockstep-mutant"]),
     ("agent", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint"]),
     ("cli", &["lockstep-core", "lockstep-proto"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),
+    ("tests/mutant", &[]),
+    ("tests/sim", &["lockstep-core", "lockstep-coordinator", "lockstep-mutant"]),
 ];
 
 /// What only these files may name.

@@ -1,7 +1,8 @@
 //! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
 
-use lockstep_core::fence::Token;
+use lockstep_core::fence::{Mark, Token};
 use lockstep_core::id::{Digest, StepId};
+use lockstep_core::intake::{Known, State};
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
@@ -9,26 +10,14 @@ use lockstep_core::stored;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Ended, JournalError, Outcome};
+use super::{Ended, JournalError};
 use crate::assignment::Assignment;
-use crate::fence::Mark;
 
 /// One step, as it is kept.
 pub(super) struct Row {
     pub(super) key: StepKey,
     pub(super) environment: EnvironmentKey,
-    /// The newest token that spoke of it.
-    pub(super) token: Token,
-    /// The digest of its assignment.
-    pub(super) said: Digest,
-    pub(super) state: State,
-}
-
-pub(super) enum State {
-    Accepted,
-    Running,
-    Interrupted,
-    Ended(Outcome),
+    pub(super) known: Known,
 }
 
 const STEP: &str =
@@ -201,9 +190,9 @@ pub(super) async fn unsettled(connection: &mut SqliteConnection) -> Result<Vec<E
     let rows = sqlx::query(UNSETTLED).fetch_all(connection).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in &rows {
-        let Row { key, environment, token, said: _, state } = row_of(row)?;
-        match state {
-            State::Ended(outcome) => all.push(Ended { token, key, environment, outcome }),
+        let Row { key, environment, known } = row_of(row)?;
+        match known.state {
+            State::Ended(outcome) => all.push(Ended { token: known.token, key, environment, outcome }),
             State::Accepted | State::Running | State::Interrupted => {}
         }
     }
@@ -246,9 +235,7 @@ fn row_of(row: &SqliteRow) -> Result<Row, JournalError> {
     Ok(Row {
         key: key_of(row)?,
         environment: environment_of(row)?,
-        token: token_of(row)?,
-        said: said.parse().map_err(damaged)?,
-        state,
+        known: Known { token: token_of(row)?, said: said.parse().map_err(damaged)?, state },
     })
 }
 

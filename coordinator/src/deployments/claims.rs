@@ -43,7 +43,7 @@ pub async fn claim_for_build(
     let spec = checked(spec, &environment)?;
     let now = parts.clock.now();
     let before = claimable(&*parts.store, &environment, None, asker, now).await?;
-    let id = new_id();
+    let id = new_id(&*parts.clock);
     let open = open(OpenKind::Building { deployment: id.clone() }, asker, now, None, &spec);
     own(parts, &environment, before.as_ref(), &open).await?;
     Ok(id)

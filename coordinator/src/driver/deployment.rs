@@ -12,6 +12,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
+use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;
 use tokio::task::JoinSet;
 use tracing::{Span, debug, info, info_span};
@@ -192,6 +193,17 @@ impl Driver {
             Drive::Asking { .. } | Drive::Driving { .. } => {}
         }
         tokio::select! {
+            // In this order, so that a simulation can be repeated. What comes first comes seldom.
+            biased;
+            () = sleep(Some(self.renew_at)) => {
+                self.renew_at = clock.now() + LEASE_RENEWED_EVERY;
+                match self.lock.keep(&*self.parts.store).await {
+                    LeaseStanding::Gone => Some(Input::LeaseLost),
+                    LeaseStanding::Alive if is_on(Mutant::WatchTrusted) => None,
+                    // Polling decides, watches only hasten it.
+                    LeaseStanding::Alive => Some(Input::Elapsed),
+                }
+            }
             Some(asked) = self.asks.join_next() => self.hear(asked.ok()?),
             () = sleep(self.wake_at) => {
                 // Once: the engine says anew when it wants to be woken.
@@ -200,14 +212,6 @@ impl Driver {
             }
             () = wakeups.0.changed() => Some(Input::Elapsed),
             () = wakeups.1.changed() => Some(Input::Elapsed),
-            () = sleep(Some(self.renew_at)) => {
-                self.renew_at = clock.now() + LEASE_RENEWED_EVERY;
-                match self.lock.keep(&*self.parts.store).await {
-                    LeaseStanding::Gone => Some(Input::LeaseLost),
-                    // Polling decides, watches only hasten it.
-                    LeaseStanding::Alive => Some(Input::Elapsed),
-                }
-            }
         }
     }
 
@@ -245,6 +249,7 @@ impl Driver {
                 course.heard.push_back(Event::Failed { step, direction, failure });
             }
             // What runs gets the token of this epoch too: an agent that restarts then goes on with it.
+            Some(AskedStanding::Unheard) if is_on(Mutant::UnheardForgotten) => {}
             Some(AskedStanding::Running | AskedStanding::Unheard) => course.unheard.push_back(intent.clone()),
             None => {}
         }
@@ -318,7 +323,7 @@ impl Driver {
             Event::Begun { step, direction } => self.hand_out(pending, *step, *direction)?,
             Event::Done { step, direction, .. } | Event::Failed { step, direction, .. } => Pending {
                 assigned: Some((*step, course.handed.without(*step, *direction))),
-                ..pending.with(course.handed.withdraw(*step))
+                ..pending.with(withdrawn(course.handed.withdraw(*step)))
             },
             Event::Stuck { .. } => {
                 pending.with([course.open_as(OpenKind::Stuck { deployment: self.id.clone() })])
@@ -405,13 +410,16 @@ impl Driver {
             Reported::Done(finding) => Some(Event::Done { step, direction, finding }),
             Reported::Failed(failure) => Some(Event::Failed { step, direction, failure: brief(failure) }),
             // An assignment of a deposed driver is refused as it should be.
-            Reported::Refused { why } => course.handed.is_current(step, &report.token).then(|| {
+            Reported::Refused { why } => is_own(course, step, &report.token).then(|| {
                 let failure = StepFailure::new("the agent refused the step").why(why);
                 Event::Failed { step, direction, failure }
             }),
         };
         match event {
-            Some(event) if deployment == self.id && course.run.admits(&event, now) => {
+            Some(event) if is_of(&deployment, &self.id) && course.run.admits(&event, now) => {
+                if is_on(Mutant::ReportDropped) {
+                    return Ok(Some(Pending::aside(vec![delete])));
+                }
                 Ok(Some(self.record(event)?.with([delete])))
             }
             Some(_) | None => Ok(Some(Pending::aside(vec![delete]))),
@@ -431,13 +439,14 @@ impl Driver {
         let mut writes = vec![OwnedWrite::delete(keys::open(&self.environment))];
         writes.extend(history::summary_writes(&summary));
         match verdict {
+            Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
             Verdict::Succeeded => {
                 let live = ending::live(&summary, &past, at);
                 writes.push(OwnedWrite::put(keys::live(&self.environment), &live));
             }
             Verdict::RolledBack => {}
         }
-        writes.extend(course.handed.withdraw_all());
+        writes.extend(withdrawn(course.handed.withdraw_all()));
         Ok(Pending::entry(&self.id, entry).with(writes))
     }
 
@@ -452,6 +461,10 @@ impl Driver {
                 Ok(is_mine) => is_mine,
                 Err(_) => return Ok(WriteOutcome::Unknown),
             },
+            Err(StoreError::Unknown(_)) if is_on(Mutant::UnknownIsRefused) => {
+                return Ok(WriteOutcome::Refused);
+            }
+            Err(StoreError::Unknown(_)) if is_on(Mutant::UnknownIsCommitted) => true,
             Err(StoreError::Unknown(_) | StoreError::Unavailable(_)) => return Ok(WriteOutcome::Unknown),
             Err(error) => return Err(error.into()),
         };
@@ -535,4 +548,18 @@ impl Driver {
     fn course_mut(&mut self) -> Result<&mut Course, DriverError> {
         self.course.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
     }
+}
+
+/// The deletions of assignments that belong to a transaction.
+fn withdrawn(deletions: Vec<OwnedWrite>) -> Vec<OwnedWrite> {
+    if is_on(Mutant::NothingWithdrawn) { Vec::new() } else { deletions }
+}
+
+/// Whether `token` is that of what this driver itself has handed out for the step.
+fn is_own(course: &Course, step: StepId, token: &Token) -> bool {
+    course.handed.is_current(step, token) || is_on(Mutant::AnyRefusalCounts)
+}
+
+fn is_of(reported: &DeploymentId, driven: &DeploymentId) -> bool {
+    reported == driven || is_on(Mutant::ReportOfOthers)
 }

@@ -101,7 +101,12 @@ impl TakingIn {
             return not_recorded("it is not the host of the load balancer");
         }
         let served = history::summary(store, &rollback.deployment).await?;
-        match local_changes::recorded(rollback, &live, served.as_ref(), deployments::new_id()) {
+        match local_changes::recorded(
+            rollback,
+            &live,
+            served.as_ref(),
+            deployments::new_id(&*self.parts.clock),
+        ) {
             Ok(Some(summary)) => {
                 let said = format!("{told}: {} is live, recorded as {}", summary.release.image, summary.id);
                 Ok((Some(summary), said))

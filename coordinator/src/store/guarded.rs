@@ -11,6 +11,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{LocalChange, Open};
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::stored::{self, Kept};
+use lockstep_mutant::{Mutant, is_on};
 use serde::{Deserialize, Serialize};
 
 use super::handover::Report;
@@ -95,7 +96,8 @@ impl Acquisition {
         }
         let epoch_key = keys::epoch(&self.environment);
         let seen = store.get(epoch_key.key()).await?;
-        let epoch = epoch_of(seen.as_ref())? + 1;
+        let before = epoch_of(seen.as_ref())?;
+        let epoch = if is_on(Mutant::EpochKept) { before.max(1) } else { before + 1 };
         let record = LockRecord { coordinator: self.coordinator.clone(), epoch, nonce: self.nonce.clone() };
         let guards = vec![Guard::absent(&lock), Guard::as_seen(&epoch_key, seen.as_ref())];
         let put_lock = Change::Put { value: stored::encode(&record).into(), lease: Some(self.lease) };
@@ -184,15 +186,21 @@ impl Held {
     pub async fn release(&self, store: &dyn Store) -> Result<(), StoreError> {
         let delete = Write::of(keys::lock(&self.environment).into(), Change::Delete);
         // Not committed means that it is another's, and then there is nothing to give back.
-        store.commit(self.guards(), vec![delete]).await?;
+        let guards = if is_on(Mutant::ReleasedUnconditionally) { Vec::new() } else { self.guards() };
+        store.commit(guards, vec![delete]).await?;
         store.revoke(self.lease).await
     }
 
     fn guards(&self) -> Vec<Guard> {
-        vec![
-            Guard::Created(keys::lock(&self.environment).into(), self.lock_created),
-            Guard::Equals(keys::epoch(&self.environment).into(), epoch_bytes(self.epoch)),
-        ]
+        let lock = Guard::Created(keys::lock(&self.environment).into(), self.lock_created);
+        let epoch = Guard::Equals(keys::epoch(&self.environment).into(), epoch_bytes(self.epoch));
+        if is_on(Mutant::LockGuardSkipped) {
+            return vec![epoch];
+        }
+        if is_on(Mutant::EpochGuardSkipped) {
+            return vec![lock];
+        }
+        vec![lock, epoch]
     }
 }
 

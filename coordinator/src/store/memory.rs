@@ -1,6 +1,7 @@
 //! The store in memory, with faults: for simulation and tests. It forgets everything with its process.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ pub struct MemoryStore {
     // One map behind a lock that is never held across an await: it stands for a server.
     state: Mutex<State>,
     watchers: Watchers,
+    /// Whether those who watch are told nothing.
+    is_mute: AtomicBool,
 }
 
 #[derive(Default)]
@@ -49,7 +52,57 @@ struct State {
 
 impl MemoryStore {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, state: Mutex::default(), watchers: Watchers::default() }
+        Self {
+            clock,
+            state: Mutex::default(),
+            watchers: Watchers::default(),
+            is_mute: AtomicBool::new(false),
+        }
+    }
+
+    /// Another store with what this one has and no lease, for a world that begins where another ended.
+    pub fn copy(&self, clock: Arc<dyn Clock>) -> Self {
+        let (revision, values) = {
+            let state = self.lock();
+            let values = state.values.iter().filter(|(_, (_, lease))| lease.is_none());
+            (state.revision, values.map(|(key, value)| (key.clone(), value.clone())).collect())
+        };
+        let copy = Self::new(clock);
+        *copy.lock() = State { revision, values, ..State::default() };
+        copy
+    }
+
+    /// From here on nobody who watches is told anything.
+    pub fn mute(&self) {
+        self.is_mute.store(true, Ordering::Relaxed);
+    }
+
+    /// Who watches is told again, from the next change on.
+    pub fn unmute(&self) {
+        self.is_mute.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes past every guard, as a restore from a backup does.
+    pub fn overwrite(&self, key: &Key, value: impl Into<Bytes>) {
+        let mut state = self.lock();
+        state.revision += 1;
+        state.put(key.clone(), value.into(), None);
+    }
+
+    /// What is there, without a fault and without waiting.
+    pub fn peek(&self, key: &Key) -> Option<Stored> {
+        self.current().values.get(key).map(|(stored, _)| stored.clone())
+    }
+
+    /// Everything below `prefix`, without a fault and without waiting.
+    pub fn peek_all(&self, prefix: &Prefix) -> Vec<Stored> {
+        self.current().below(prefix)
+    }
+
+    fn wake<'a>(&self, keys: impl Iterator<Item = &'a Key> + Clone) {
+        if !self.is_mute.load(Ordering::Relaxed) {
+            self.watchers.wake(keys);
+        }
     }
 
     /// From here on `faults` chooses what happens to each transaction.
@@ -74,12 +127,20 @@ impl MemoryStore {
         for lease in ended {
             gone.extend(state.drop_lease(lease));
         }
-        self.watchers.wake(gone.iter());
+        if !gone.is_empty() {
+            self.wake(gone.iter());
+        }
         state
     }
 }
 
 impl State {
+    fn below(&self, prefix: &Prefix) -> Vec<Stored> {
+        let from = Key::stored(prefix.as_str().to_owned());
+        let below = self.values.range(from..).take_while(|(key, _)| prefix.covers(key));
+        below.map(|(_, (stored, _))| stored.clone()).collect()
+    }
+
     fn drop_lease(&mut self, lease: LeaseId) -> Vec<Key> {
         self.leases.forget(lease);
         let gone: Vec<Key> = self
@@ -134,9 +195,7 @@ impl Store for MemoryStore {
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
         answer_later().await;
-        let state = self.current();
-        let values = state.values.values().map(|(stored, _)| stored);
-        Ok(values.filter(|stored| prefix.covers(&stored.key)).cloned().collect())
+        Ok(self.peek_all(prefix))
     }
 
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
@@ -182,7 +241,7 @@ impl Store for MemoryStore {
             (fault, committed)
         };
         if committed != Committed::No {
-            self.watchers.wake(touched.iter());
+            self.wake(touched.iter());
         }
         match fault {
             Fault::AnswerLost => Err(StoreError::Unknown("a fault of the test".into())),
@@ -207,7 +266,7 @@ impl Store for MemoryStore {
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
         let gone = self.lock().drop_lease(lease);
-        self.watchers.wake(gone.iter());
+        self.wake(gone.iter());
         Ok(())
     }
 }

@@ -3,6 +3,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
+use lockstep_mutant::{Mutant, is_on};
+
 use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, ways};
 use crate::journal::{Certainty, Direction, Event, Standing, StepFailure};
 use crate::plan::{Step, Undo, Wave};
@@ -18,14 +20,20 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
 
 /// The wave that is taken back before any other.
 pub(super) fn newest(run: &Run) -> Option<&Wave> {
-    run.plan().waves.iter().rev().find(|wave| wave.steps.iter().any(|step| is_to_be_undone(run, step)))
+    let is_left = |wave: &&Wave| wave.steps.iter().any(|step| is_to_be_undone(run, step));
+    if is_on(Mutant::OldestUndoneFirst) {
+        return run.plan().waves.iter().find(is_left);
+    }
+    run.plan().waves.iter().rev().find(is_left)
 }
 
 pub(super) fn is_to_be_undone(run: &Run, step: &Step) -> bool {
     match run.standing(step.id) {
         Standing::Waiting | Standing::Undone | Standing::Left => false,
         // Begun and nothing more is "perhaps done", and perhaps still running: its host is told to end it.
-        Standing::Begun { .. } | Standing::Failed { certainty: Certainty::Unknown } => true,
+        Standing::Begun { .. } | Standing::Failed { certainty: Certainty::Unknown } => {
+            !is_on(Mutant::UnknownNotUndone)
+        }
         Standing::Done | Standing::Failed { certainty: Certainty::Failed } => match step.undo {
             Undo::By { .. } => true,
             Undo::Nothing { .. } => false,

@@ -3,7 +3,9 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::engine::{Command, Run, await_outcome};
+use lockstep_mutant::{Mutant, is_on};
+
+use crate::engine::{Command, Run, await_outcome, backward};
 use crate::journal::{Because, Direction, Event, Standing};
 use crate::plan::{OnFailure, Step};
 use crate::record::{Verdict, Wish};
@@ -13,6 +15,9 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
     if !run.is_committed()
         && let Some(because) = reason_to_turn(run, wish, now)
     {
+        if is_on(Mutant::TurnNotRecorded) {
+            return backward::decide(run, wish, now);
+        }
         return vec![Command::Append(Event::Turned { because })];
     }
     let Some(wave) =
@@ -45,8 +50,8 @@ fn is_settled(run: &Run, step: &Step) -> bool {
     match run.standing(step.id) {
         Standing::Done => true,
         Standing::Failed { .. } => step.on_failure == OnFailure::Note,
+        Standing::Begun { .. } => is_on(Mutant::NextWaveEarly),
         Standing::Waiting
-        | Standing::Begun { .. }
         | Standing::Undoing { .. }
         | Standing::UndoFailed { .. }
         | Standing::Undone

@@ -6,6 +6,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use lockstep_mutant::{Mutant, is_on};
+
 use crate::id::Digest;
 use crate::operation::{AnyBranch, Deploy, Operation};
 use crate::plan::action::{
@@ -146,7 +148,9 @@ impl Planning<'_> {
         waves.push(self.images());
         self.database(&mut waves, &mut omitted);
         waves.push(self.start()?);
-        waves.push(self.health()?);
+        if !is_on(Mutant::SwitchesUnchecked) {
+            waves.push(self.health()?);
+        }
         self.traffic(&mut waves, &mut omitted)?;
         self.workers(&mut waves, &mut omitted)?;
         self.after_the_switch(&mut waves, &mut omitted)?;
@@ -306,6 +310,9 @@ impl Planning<'_> {
         let change = format!("schema {schema} to {to}: {}", names.join(", "));
         let undo = nothing("migrations stay: they only add, so the release before runs on with them");
         waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
+        if is_on(Mutant::MigratesBeforeSnapshot) {
+            waves.swap_last();
+        }
     }
 
     fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {

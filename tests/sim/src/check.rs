@@ -1,0 +1,494 @@
+//! What must be so at every moment: invariants 1 to 6 of the design, restated without a look at how the
+//! code does it. Every change of the store or of reality comes by here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lockstep_coordinator::store::guarded::{LockRecord, epoch_of};
+use lockstep_coordinator::store::{Key, keys};
+use lockstep_core::engine::Phase;
+use lockstep_core::fence::Token;
+use lockstep_core::id::DeploymentId;
+use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing, StepKey};
+use lockstep_core::plan::{OnFailure, Plan, Undo};
+use lockstep_core::record::{Live, Open, OpenKind, Slot, Verdict, Wish};
+use lockstep_core::stored;
+
+use crate::mirror::Mirror;
+use crate::reality::{Container, HealthCheck, Reality};
+use crate::world::World;
+
+pub const ONE_HAND: &str = "1 one hand";
+pub const TRAFFIC: &str = "2 traffic is safe";
+pub const ONCE: &str = "3 once";
+pub const ENDS: &str = "4 it ends";
+pub const NOTHING_LOST: &str = "5 nothing is lost";
+pub const REALITY: &str = "6 the record is the reality";
+
+/// How long a driver may have the lock before it says so: some find that there is nothing to do.
+const UNDRIVEN_MS_MAX: u64 = 5_000;
+
+/// How long after its cause a lease may end.
+const DEPOSED_WITHIN_MS: u64 = 13_000;
+
+/// An invariant that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub what: String,
+}
+
+/// When something is written, and by whom.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: u64,
+    writer: Writer,
+}
+
+/// How who writes is at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    Well,
+    /// It is frozen, or dead: this was under way.
+    Hindered,
+}
+
+#[derive(Default)]
+pub struct Check {
+    pub violation: Option<Violation>,
+    pub runs: BTreeMap<DeploymentId, Mirror>,
+    /// The newest, by which a state is named.
+    newest: Option<DeploymentId>,
+    /// The newest token that each host has admitted, whatever its disk has kept.
+    fences: BTreeMap<usize, (u64, u64)>,
+    /// The newest epoch under which anything was done anywhere.
+    acting: u64,
+    /// What executors have done.
+    done: BTreeSet<StepKey>,
+    /// Steps that had a reason to fail.
+    excused: BTreeSet<StepKey>,
+    /// Until when a fault holds things up, on the simulation's clock.
+    held_up_until: u64,
+    /// Whether something has happened by which a driver may lose its lock.
+    is_deposition_expected: bool,
+    /// Until when what has happened may still cost a driver its lock, though another took it meanwhile.
+    excused_until: u64,
+    /// The epoch that has the lock and since when, until its driver says so.
+    undriven: Option<(u64, u64)>,
+    /// Who took the lock last.
+    locked_by: Option<usize>,
+    /// Deployments of which an operator was told that they are open.
+    pub acknowledged: Vec<DeploymentId>,
+}
+
+impl Check {
+    pub fn breaks(&mut self, invariant: &'static str, what: impl Into<String>) {
+        // What comes after the first is its consequence.
+        self.violation.get_or_insert_with(|| Violation { invariant, what: what.into() });
+    }
+
+    /// Where the newest deployment stands, in a number.
+    pub fn fingerprint(&self) -> u32 {
+        let newest = self.newest.as_ref().and_then(|id| self.runs.get(id));
+        newest.map_or(0, Mirror::fingerprint)
+    }
+
+    pub fn held_up(&mut self, until: u64) {
+        self.held_up_until = self.held_up_until.max(until);
+    }
+
+    pub fn held_up_until(&self) -> u64 {
+        self.held_up_until
+    }
+
+    pub fn deposition_expected(&mut self, until: u64) {
+        self.is_deposition_expected = true;
+        self.excused_until = self.excused_until.max(until);
+    }
+
+    pub fn excuse(&mut self, key: &StepKey) {
+        self.excused.insert(key.clone());
+    }
+
+    pub fn done(&mut self, key: &StepKey) {
+        self.done.insert(key.clone());
+    }
+
+    fn entry(&mut self, deployment: &DeploymentId, entry: &Entry, moment: Moment) -> Result<(), Broken> {
+        let Some(mirror) = self.runs.get_mut(deployment) else {
+            return Err(Broken(NOTHING_LOST, "a journal has an entry and its deployment no plan".to_owned()));
+        };
+        mirror.may_follow(entry)?;
+        let key = |step, direction| StepKey { deployment: deployment.clone(), step, direction };
+        match &entry.event {
+            Event::Taken { .. } => {
+                let is_excused = self.is_deposition_expected || moment.now <= self.excused_until;
+                if mirror.is_taken && !is_excused {
+                    return Err(Broken(ENDS, format!("epoch {} takes it over for no reason", entry.epoch)));
+                }
+                mirror.is_taken = true;
+                // What befell the writer while this was under way is still to come.
+                self.is_deposition_expected = moment.writer == Writer::Hindered;
+                self.undriven = None;
+                for intent in mirror.run.open_intents() {
+                    let number = mirror.host_number(&intent.host);
+                    let fence = self.fences.get(&number).map_or(0, |(epoch, _)| *epoch);
+                    if fence < entry.epoch && !mirror.is_past_deadline(intent.step, entry.at) {
+                        let what = format!(
+                            "epoch {} drives, and host {} works on {} under epoch {fence}",
+                            entry.epoch,
+                            number + 1,
+                            intent.step
+                        );
+                        return Err(Broken(ONE_HAND, what));
+                    }
+                }
+            }
+            Event::Done { step, direction, .. } => {
+                if !self.done.contains(&key(*step, *direction)) {
+                    return Err(Broken(NOTHING_LOST, format!("{step} is called done, and is not")));
+                }
+            }
+            Event::Failed { step, direction, failure } => match failure.certainty {
+                Certainty::Failed if !self.excused.contains(&key(*step, *direction)) => {
+                    let what = format!("{step} failed for no reason: {} {:?}", failure.what, failure.why);
+                    return Err(Broken(NOTHING_LOST, what));
+                }
+                Certainty::Unknown if moment.now > self.held_up_until + 20_000 => {
+                    let what = format!("{step} was given up, and nothing was in its way for 20 s");
+                    return Err(Broken(ENDS, what));
+                }
+                Certainty::Failed | Certainty::Unknown => {}
+            },
+            Event::Begun { .. }
+            | Event::Turned { .. }
+            | Event::Stuck { .. }
+            | Event::Resumed { .. }
+            | Event::Left { .. }
+            | Event::Ended { .. } => {}
+        }
+        mirror.apply(entry)
+    }
+
+    /// Somebody takes the lock with this epoch.
+    fn locked(&mut self, epoch: u64, now: u64) -> Result<(), Broken> {
+        let newest = self.newest.as_ref().and_then(|id| self.runs.get(id));
+        if newest.is_none_or(|mirror| matches!(mirror.run.phase(), Phase::Ended { .. })) {
+            // What is done between deployments has no journal.
+            self.undriven = None;
+            return Ok(());
+        }
+        let is_excused = self.is_deposition_expected || now <= self.excused_until;
+        match self.undriven.replace((epoch, now)) {
+            Some((before, since)) if !is_excused && now >= since + UNDRIVEN_MS_MAX => {
+                Err(Broken(ENDS, format!("epoch {before} had the lock, and nobody drove")))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A host carries out a part of a step, under this token.
+    fn acts(&mut self, host: usize, key: &StepKey, token: &Token) -> Result<(), Broken> {
+        let (epoch, seq) = self.fences.get(&host).copied().unwrap_or_default();
+        if token.epoch < epoch {
+            let what = format!("host {} acts under {token}, and has admitted {epoch}.{seq}", host + 1);
+            return Err(Broken(ONE_HAND, what));
+        }
+        if token.epoch < self.acting {
+            let what =
+                format!("host {} acts under epoch {}, another under {}", host + 1, token.epoch, self.acting);
+            return Err(Broken(ONE_HAND, what));
+        }
+        self.acting = token.epoch;
+        let Some(mirror) = self.runs.get(&key.deployment) else {
+            return Err(Broken(ONE_HAND, format!("{key} belongs to nothing")));
+        };
+        let standing = mirror.run.standing(key.step);
+        let is_housekeeping =
+            mirror.run.plan().step(key.step).is_some_and(|step| step.on_failure == OnFailure::Note);
+        let may = match (key.direction, standing) {
+            (
+                Direction::Do,
+                Standing::Begun { .. } | Standing::Undoing { .. } | Standing::UndoFailed { .. },
+            ) => true,
+            // What a host that is gone has to undo is owed: until then nobody knows what it does.
+            (Direction::Do, Standing::Failed { certainty: Certainty::Unknown }) | (_, Standing::Left) => true,
+            (Direction::Undo, Standing::Undoing { .. } | Standing::UndoFailed { .. }) => true,
+            (Direction::Do | Direction::Undo, _) => false,
+        };
+        if !may {
+            return Err(Broken(ONE_HAND, format!("{key} acts, and the journal has it as {standing:?}")));
+        }
+        let may_outlive = is_housekeeping || *standing == Standing::Left;
+        if matches!(mirror.run.phase(), Phase::Ended { .. }) && !may_outlive {
+            return Err(Broken(ONE_HAND, format!("{key} acts after its deployment's end")));
+        }
+        Ok(())
+    }
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Broken(pub &'static str, pub String);
+
+impl World {
+    /// A host has admitted this token.
+    pub fn fenced(&self, host: usize, token: &Token) {
+        let mut state = self.lock();
+        let fence = state.check.fences.entry(host).or_default();
+        *fence = (*fence).max((token.epoch, token.seq));
+    }
+
+    pub fn acts(&self, host: usize, key: &StepKey) {
+        let outcome = {
+            let mut state = self.lock();
+            let token = state.hosts[host].disk.read().known(key).map(|known| known.token.clone());
+            match token {
+                Some(token) => state.check.acts(host, key, &token),
+                None => Err(Broken(NOTHING_LOST, format!("{key} acts and is not in its host's journal"))),
+            }
+        };
+        self.judge(outcome);
+    }
+
+    /// A step begins: under the newest token that its host has admitted.
+    pub fn begins(&self, host: usize, key: &StepKey, token: &Token) {
+        let newest = self.lock().check.fences.get(&host).copied().unwrap_or_default();
+        if (token.epoch, token.seq) < newest {
+            let what =
+                format!("{key} begins under {token}, and its host has admitted {}.{}", newest.0, newest.1);
+            self.break_off(ONE_HAND, what);
+        }
+    }
+
+    /// What has happened may cost a driver its lock.
+    pub fn deposes(&self, for_ms: u64) {
+        let until = self.now() + for_ms + DEPOSED_WITHIN_MS;
+        self.lock().check.deposition_expected(until);
+    }
+
+    fn judge(&self, outcome: Result<(), Broken>) {
+        if let Err(Broken(invariant, what)) = outcome {
+            self.break_off(invariant, what);
+        }
+    }
+
+    /// Reality has changed: requests must still go where they are answered.
+    pub fn look(&self) {
+        let broken = {
+            let state = self.lock();
+            traffic(&state.reality)
+        };
+        self.judge(broken);
+    }
+
+    pub fn migrated(&self, deployment: &DeploymentId, version: u64) {
+        let outcome = {
+            let state = self.lock();
+            let database = &state.reality.database;
+            let times = database.applied.iter().filter(|applied| **applied == version).count();
+            if times != 1 {
+                Err(Broken(ONCE, format!("migration {version} was applied {times} times")))
+            } else if !database.snapshots.contains(deployment) {
+                Err(Broken(ONCE, format!("migration {version} was applied before there was a snapshot")))
+            } else {
+                Ok(())
+            }
+        };
+        self.judge(outcome);
+    }
+
+    /// A transaction of a coordinator has happened.
+    pub fn committed(&self, coordinator: usize, written: &[(Key, Option<Bytes>)]) {
+        let outcome = self.take_in(coordinator, written);
+        self.judge(outcome);
+    }
+
+    fn take_in(&self, coordinator: usize, written: &[(Key, Option<Bytes>)]) -> Result<(), Broken> {
+        let lock = keys::lock(&self.key);
+        for (key, value) in written {
+            if key == lock.key() {
+                let before = match value {
+                    Some(_) => self.lock().check.locked_by.replace(coordinator),
+                    None => self.lock().check.locked_by.take(),
+                };
+                if value.is_none() && before.is_some_and(|before| before != coordinator) {
+                    let what = format!("c{} gives back a lock that is not its own", coordinator + 1);
+                    return Err(Broken(ONE_HAND, what));
+                }
+            }
+            let (key, Some(value)) = (key.as_str(), value) else { continue };
+            let Some(rest) = key.strip_prefix("/lockstep/v1/") else { continue };
+            let parts: Vec<&str> = rest.split('/').collect();
+            match parts.as_slice() {
+                ["deployment", id, "plan"] => {
+                    let plan: Plan = read(value)?;
+                    let id: DeploymentId =
+                        id.parse().map_err(|_| Broken(NOTHING_LOST, format!("{id} is no id")))?;
+                    let mut state = self.lock();
+                    let hosts = state.hosts.iter().map(|host| host.id.clone()).collect();
+                    state.check.newest = Some(id.clone());
+                    state.check.is_deposition_expected = false;
+                    state.check.undriven = None;
+                    state.check.runs.insert(id, Mirror::of(plan, hosts));
+                }
+                ["deployment", id, "journal", _] => {
+                    let entry: Entry = read(value)?;
+                    let id: DeploymentId =
+                        id.parse().map_err(|_| Broken(NOTHING_LOST, format!("{id} is no id")))?;
+                    self.written(coordinator, &id, &entry)?;
+                }
+                ["env", _, _, "lock"] => {
+                    let lock: LockRecord = read(value)?;
+                    let now = self.now();
+                    self.lock().check.locked(lock.epoch, now)?;
+                }
+                ["env", _, _, "open"] => {
+                    let open: Open = read(value)?;
+                    if let OpenKind::Running { deployment, wish: Wish::Cancel { .. } } = &open.kind
+                        && let Some(mirror) = self.lock().check.runs.get_mut(deployment)
+                    {
+                        mirror.cancelled();
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn written(&self, coordinator: usize, id: &DeploymentId, entry: &Entry) -> Result<(), Broken> {
+        self.tell(|| format!("c{} writes {}.{} {:?}", coordinator + 1, entry.epoch, entry.seq, entry.event));
+        let now = self.now();
+        {
+            let mut state = self.lock();
+            let number = u64::from(entry.seq) << 8 | entry.epoch;
+            state.trace.note(number);
+        }
+        let lock = self.store.peek(keys::lock(&self.key).key());
+        let lock: Option<LockRecord> = lock.and_then(|stored| stored.read().ok());
+        if lock.as_ref().map(|lock| lock.epoch) != Some(entry.epoch) {
+            let what = format!("an entry of epoch {} is written, and the lock is {lock:?}", entry.epoch);
+            return Err(Broken(ONE_HAND, what));
+        }
+        let epoch = epoch_of(self.store.peek(keys::epoch(&self.key).key()).as_ref()).unwrap_or(0);
+        if epoch != entry.epoch {
+            let what = format!("an entry of epoch {} is written, and the epoch is {epoch}", entry.epoch);
+            return Err(Broken(ONE_HAND, what));
+        }
+        let writer = {
+            let there = &self.lock().coordinators[coordinator];
+            let is_well = there.process.is_up && there.frozen_until.is_none();
+            if is_well { Writer::Well } else { Writer::Hindered }
+        };
+        if let Event::Done { step, direction, .. } = &entry.event {
+            let key = StepKey { deployment: id.clone(), step: *step, direction: *direction };
+            if !self.lock().hosts.iter().any(|host| host.disk.keeps_outcome(&key)) {
+                return Err(Broken(NOTHING_LOST, format!("{step} is called done, and no disk has it")));
+            }
+        }
+        self.lock().check.entry(id, entry, Moment { now, writer })?;
+        if let Event::Ended { verdict } = entry.event {
+            let hosts: Vec<_> = self.lock().hosts.iter().map(|host| host.id.clone()).collect();
+            if hosts.iter().any(|host| !self.store.peek_all(&keys::assignments(host, &self.key)).is_empty()) {
+                let what = "a deployment has ended, and a step of it is still handed out";
+                return Err(Broken(REALITY, what.to_owned()));
+            }
+            self.ended(id, verdict)?;
+        }
+        Ok(())
+    }
+
+    /// A deployment has ended: what is recorded is so.
+    pub fn ended(&self, id: &DeploymentId, verdict: Verdict) -> Result<(), Broken> {
+        if self.store.peek(keys::open(&self.key).key()).is_some() {
+            return Err(Broken(ENDS, "a deployment has ended, and is open".to_owned()));
+        }
+        let live: Option<Live> =
+            self.store.peek(keys::live(&self.key).key()).and_then(|stored| stored.read().ok());
+        let state = self.lock();
+        let Some(mirror) = state.check.runs.get(id) else {
+            return Err(Broken(NOTHING_LOST, format!("{id} ended, and has no plan")));
+        };
+        match verdict {
+            Verdict::Succeeded => succeeded(&state.reality, mirror.run.plan(), live.as_ref(), id),
+            Verdict::RolledBack if !self.store.peek_all(&keys::all_debts()).is_empty() => Ok(()),
+            Verdict::RolledBack => rolled_back(&state.reality, live.as_ref(), id),
+        }
+    }
+}
+
+fn read<T: stored::Kept>(value: &[u8]) -> Result<T, Broken> {
+    stored::decode(value).map_err(|error| Broken(NOTHING_LOST, error.to_string()))
+}
+
+/// Requests go only to a slot whose every instance is there, runs, and has passed its check.
+fn traffic(reality: &Reality) -> Result<(), Broken> {
+    let Some(slot) = reality.nginx.target() else { return Ok(()) };
+    let mut web = reality.of_slot(slot).filter(|there| there.is_web()).peekable();
+    if web.peek().is_none() {
+        return Err(Broken(TRAFFIC, format!("requests go to {slot}, and nothing is there")));
+    }
+    match web.find(|there| there.check == HealthCheck::NotPassed || !there.is_started) {
+        None => Ok(()),
+        Some(there) => {
+            let what = format!("requests go to {slot}, and {} there has not passed its check", there.process);
+            Err(Broken(TRAFFIC, what))
+        }
+    }
+}
+
+fn succeeded(reality: &Reality, plan: &Plan, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+    let slot = plan.slot;
+    let broken = |what: String| Err(Broken(REALITY, what));
+    match live {
+        Some(live) if live.slot == slot && live.deployment == *id => {}
+        Some(_) | None => return broken(format!("{id} has succeeded, and is not recorded as live")),
+    }
+    if reality.nginx.target() != Some(slot) {
+        return broken(format!("{slot} is recorded, and requests go to {:?}", reality.nginx.target()));
+    }
+    if let Some(other) = reality.of_slot(slot).find(|there| there.image != plan.release.image_id) {
+        return broken(format!("{} of {slot} is of another release", other.process));
+    }
+    if reality.database.version < plan.release.schema_version() {
+        return broken(format!("the schema is at {}", reality.database.version));
+    }
+    workers(reality, slot)
+}
+
+fn rolled_back(reality: &Reality, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+    let broken = |what: String| Err(Broken(REALITY, what));
+    let of_it = |there: &&Container| there.deployment == *id;
+    if let Some(left) = reality.all().find(of_it) {
+        return broken(format!("{id} is rolled back, and {} of {} is there", left.process, left.slot));
+    }
+    let target = reality.nginx.target();
+    if target != live.map(|live| live.slot) {
+        return broken(format!(
+            "{:?} is recorded, and requests go to {target:?}",
+            live.map(|live| live.slot)
+        ));
+    }
+    live.map_or(Ok(()), |live| workers(reality, live.slot))
+}
+
+/// Workers run in one slot, and there they do.
+fn workers(reality: &Reality, slot: Slot) -> Result<(), Broken> {
+    let is_running = |there: &&Container| !there.is_web() && there.is_started;
+    if reality.of_slot(slot.other()).any(|there| is_running(&there)) {
+        return Err(Broken(REALITY, format!("workers of {} run beside those of {slot}", slot.other())));
+    }
+    if !reality.of_slot(slot).any(|there| is_running(&there)) {
+        return Err(Broken(REALITY, format!("no worker of {slot} runs")));
+    }
+    Ok(())
+}
+
+/// Whether the undo of a step is to be carried out when it was done.
+pub fn has_undo(undo: &Undo) -> bool {
+    match undo {
+        Undo::By { .. } => true,
+        Undo::Nothing { .. } => false,
+    }
+}

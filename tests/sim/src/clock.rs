@@ -1,0 +1,36 @@
+//! Clocks that go as the simulation goes, and ids in the order of time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lockstep_coordinator::clock::Clock;
+use lockstep_core::time::Timestamp;
+use tokio::time::Instant;
+use ulid::Ulid;
+
+/// When simulations begin: any time will do.
+pub const BEGINNING: u64 = 1_769_596_200_000;
+
+pub struct SimulatedClock {
+    begun: Instant,
+    /// What it showed then.
+    first: u64,
+    ids: AtomicU64,
+}
+
+impl SimulatedClock {
+    pub fn new(begun: Instant, first: u64) -> Self {
+        Self { begun, first, ids: AtomicU64::new(0) }
+    }
+}
+
+impl Clock for SimulatedClock {
+    fn now(&self) -> Timestamp {
+        let passed = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Timestamp(self.first + passed)
+    }
+
+    fn ulid(&self) -> Ulid {
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        Ulid::from_parts(self.now().0, u128::from(number))
+    }
+}

@@ -1,0 +1,180 @@
+//! One deployment as its journal tells it, and what may follow: an account of the engine's rules that is
+//! not the engine's own.
+
+use lockstep_core::engine::{ANSWER_GRACE, Phase, Run};
+use lockstep_core::id::{HostId, StepId};
+use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing};
+use lockstep_core::plan::{OnFailure, Plan, Step, Wave};
+use lockstep_core::record::Verdict;
+use lockstep_core::time::Timestamp;
+
+use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
+
+/// Entries that may be written between a wish and what comes of it.
+const ENTRIES_AFTER_CANCEL: u32 = 2;
+
+pub struct Mirror {
+    pub run: Run,
+    hosts: Vec<HostId>,
+    pub is_taken: bool,
+    /// Entries since it was cancelled before its release served.
+    since_cancelled: Option<u32>,
+    last: u32,
+}
+
+impl Mirror {
+    pub fn of(plan: Plan, hosts: Vec<HostId>) -> Self {
+        let run = Run::open(plan, Timestamp(u64::MAX));
+        Self { run, hosts, is_taken: false, since_cancelled: None, last: 0 }
+    }
+
+    pub fn host_number(&self, id: &HostId) -> usize {
+        self.hosts.iter().position(|host| host == id).unwrap_or(usize::MAX)
+    }
+
+    /// Phase and last entry, with the step that it is about.
+    pub fn fingerprint(&self) -> u32 {
+        let phase = match self.run.phase() {
+            Phase::Forward => 0,
+            Phase::Backward { .. } => 1,
+            Phase::Stuck { .. } => 2,
+            Phase::Ended { .. } => 3,
+        };
+        phase << 20 | self.last
+    }
+
+    pub fn cancelled(&mut self) {
+        if !self.run.is_committed() {
+            self.since_cancelled.get_or_insert(0);
+        }
+    }
+
+    pub fn is_past_deadline(&self, step: StepId, at: Timestamp) -> bool {
+        let Some(planned) = self.run.plan().step(step) else { return true };
+        match self.run.standing(step) {
+            Standing::Begun { at: begun } | Standing::Undoing { at: begun, .. } => {
+                at >= *begun + planned.limit + ANSWER_GRACE
+            }
+            Standing::Waiting
+            | Standing::Done
+            | Standing::Failed { .. }
+            | Standing::UndoFailed { .. }
+            | Standing::Undone
+            | Standing::Left => true,
+        }
+    }
+
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
+        self.run.apply(entry).map_err(|illegal| Broken(NOTHING_LOST, illegal.to_string()))?;
+        let (kind, step) = match &entry.event {
+            Event::Taken { .. } => (1, 0),
+            Event::Begun { step, direction: Direction::Do } => (2, step.0),
+            Event::Begun { step, direction: Direction::Undo } => (3, step.0),
+            Event::Done { step, direction: Direction::Do, .. } => (4, step.0),
+            Event::Done { step, direction: Direction::Undo, .. } => (5, step.0),
+            Event::Failed { step, direction: Direction::Do, .. } => (6, step.0),
+            Event::Failed { step, direction: Direction::Undo, .. } => (7, step.0),
+            Event::Turned { .. } => (8, 0),
+            Event::Stuck { .. } => (9, 0),
+            Event::Resumed { .. } => (10, 0),
+            Event::Left { step, .. } => (11, step.0),
+            Event::Ended { .. } => (12, 0),
+        };
+        self.last = kind << 8 | u32::from(step);
+        Ok(())
+    }
+
+    /// Whether `entry` may be the next.
+    pub fn may_follow(&mut self, entry: &Entry) -> Result<(), Broken> {
+        if let Some(since) = &mut self.since_cancelled
+            && *self.run.phase() == Phase::Forward
+            && !matches!(entry.event, Event::Turned { .. } | Event::Taken { .. })
+            && !self.run.is_committed()
+        {
+            *since += 1;
+            if *since > ENTRIES_AFTER_CANCEL {
+                return Err(Broken(NOTHING_LOST, "it was cancelled, and goes on".to_owned()));
+            }
+        }
+        match &entry.event {
+            Event::Begun { step, direction: Direction::Do } => self.may_begin(*step),
+            Event::Begun { step, direction: Direction::Undo } => self.may_undo(*step),
+            Event::Ended { verdict: Verdict::Succeeded } => {
+                match self.run.plan().steps().find(|step| !self.is_settled(step)) {
+                    Some(step) => Err(Broken(ENDS, format!("it succeeded without {}", step.id))),
+                    None => Ok(()),
+                }
+            }
+            Event::Ended { verdict: Verdict::RolledBack } => {
+                if *self.run.phase() == Phase::Forward {
+                    return Err(Broken(NOTHING_LOST, "it is rolled back and was never turned".to_owned()));
+                }
+                match self.run.plan().steps().find(|step| self.is_left(step)) {
+                    Some(step) => Err(Broken(NOTHING_LOST, format!("{} was not undone", step.id))),
+                    None => Ok(()),
+                }
+            }
+            Event::Taken { .. }
+            | Event::Done { .. }
+            | Event::Failed { .. }
+            | Event::Turned { .. }
+            | Event::Stuck { .. }
+            | Event::Resumed { .. }
+            | Event::Left { .. } => Ok(()),
+        }
+    }
+
+    /// A step begins when every wave before its own has been settled, and nothing is unwound.
+    fn may_begin(&self, step: StepId) -> Result<(), Broken> {
+        if *self.run.phase() != Phase::Forward {
+            return Err(Broken(ONE_HAND, format!("{step} begins while it is unwound")));
+        }
+        let wave = self.wave_of(step);
+        let waves = self.run.plan().waves.iter().take(wave);
+        match waves.flat_map(|wave| &wave.steps).find(|before| !self.is_settled(before)) {
+            Some(before) => Err(Broken(TRAFFIC, format!("{step} begins before {} has ended", before.id))),
+            None => Ok(()),
+        }
+    }
+
+    /// A step is undone after everything that came after it.
+    fn may_undo(&self, step: StepId) -> Result<(), Broken> {
+        if *self.run.phase() == Phase::Forward {
+            return Err(Broken(NOTHING_LOST, format!("{step} is undone, and no entry says why")));
+        }
+        let wave = self.wave_of(step);
+        let waves = self.run.plan().waves.iter().skip(wave + 1);
+        match waves.flat_map(|wave| &wave.steps).find(|after| self.is_left(after)) {
+            Some(after) => Err(Broken(TRAFFIC, format!("{step} is undone before {}", after.id))),
+            None => Ok(()),
+        }
+    }
+
+    fn wave_of(&self, step: StepId) -> usize {
+        let has = |wave: &Wave| wave.steps.iter().any(|there| there.id == step);
+        self.run.plan().waves.iter().position(has).unwrap_or(0)
+    }
+
+    fn is_settled(&self, step: &Step) -> bool {
+        match self.run.standing(step.id) {
+            Standing::Done => true,
+            Standing::Failed { .. } => step.on_failure == OnFailure::Note,
+            Standing::Waiting
+            | Standing::Begun { .. }
+            | Standing::Undoing { .. }
+            | Standing::UndoFailed { .. }
+            | Standing::Undone
+            | Standing::Left => false,
+        }
+    }
+
+    /// Whether something of the step is perhaps there.
+    fn is_left(&self, step: &Step) -> bool {
+        match self.run.standing(step.id) {
+            Standing::Waiting | Standing::Undone | Standing::Left => false,
+            Standing::Begun { .. } | Standing::Failed { certainty: Certainty::Unknown } => true,
+            Standing::Done | Standing::Failed { certainty: Certainty::Failed } => has_undo(&step.undo),
+            Standing::Undoing { .. } | Standing::UndoFailed { .. } => true,
+        }
+    }
+}

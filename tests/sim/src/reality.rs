@@ -1,0 +1,157 @@
+//! What is really there: containers, nginx, the database. Only executors and faults change it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::health::Health;
+use lockstep_core::id::{DeploymentId, Digest};
+use lockstep_core::name::ProcessName;
+use lockstep_core::plan::ContainerSpec;
+use lockstep_core::plan::action::Endpoint;
+use lockstep_core::record::{ContainerSeen, Running, Slot};
+use lockstep_core::release::{Compatibility, Migration};
+
+use crate::schedule::Release;
+
+/// An instance that never becomes healthy does so at this time.
+pub const NEVER: u64 = u64::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HealthCheck {
+    Passed,
+    NotPassed,
+}
+
+#[derive(Debug, Clone)]
+pub struct Container {
+    pub slot: Slot,
+    pub process: ProcessName,
+    pub spec: Digest,
+    pub image: Digest,
+    pub deployment: DeploymentId,
+    pub endpoint: Option<Endpoint>,
+    /// Whether its engine is to keep it running.
+    pub is_started: bool,
+    /// From when on it answers well, on the simulation's clock.
+    pub healthy_from: u64,
+    /// Until when it is down, because it ended and its engine has not started it again.
+    pub down_until: u64,
+    /// Whether it passed a health check since it was made.
+    pub check: HealthCheck,
+}
+
+impl Container {
+    pub fn is_web(&self) -> bool {
+        self.endpoint.is_some()
+    }
+
+    pub fn is_healthy(&self, now: u64) -> bool {
+        self.is_started && now >= self.healthy_from && now >= self.down_until
+    }
+
+    /// As an agent sees it.
+    pub fn seen(&self, now: u64) -> ContainerSeen {
+        let is_up = self.is_started && now >= self.down_until;
+        ContainerSeen {
+            name: format!("{}-{}", self.slot, self.process),
+            slot: self.slot,
+            process: self.process.clone(),
+            deployment: self.deployment.clone(),
+            spec: self.spec.clone(),
+            image_id: self.image.clone(),
+            running: if is_up { Running::Yes } else { Running::Exited(137) },
+            health: if self.is_healthy(now) { Health::Healthy } else { Health::Unhealthy },
+        }
+    }
+}
+
+/// nginx of one environment, with the switch that is a file.
+#[derive(Debug, Clone, Default)]
+pub struct Nginx {
+    pub site: Option<Digest>,
+    /// The site before, for who takes the new one back.
+    pub saved: Option<Digest>,
+    pub points_to_green: bool,
+}
+
+impl Nginx {
+    /// Where requests go.
+    pub fn target(&self) -> Option<Slot> {
+        self.site.as_ref().map(|_| if self.points_to_green { Slot::Green } else { Slot::Blue })
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Database {
+    pub version: u64,
+    /// Every migration in the order in which it was applied.
+    pub applied: Vec<u64>,
+    /// Verified ones, by the deployment that took them.
+    pub snapshots: BTreeSet<DeploymentId>,
+}
+
+/// An image that an operator can name.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub name: String,
+    pub id: Digest,
+    pub release: Release,
+    pub migrations: Vec<Migration>,
+}
+
+impl Image {
+    /// The image of the `number`th release; every other one brings a migration.
+    pub fn new(number: usize, release: Release) -> Self {
+        let name = format!("notes:{number}");
+        let versions = u64::try_from(number / 2 + 1).unwrap_or(1);
+        let migrations = (1..=versions).map(|version| Migration {
+            version,
+            name: format!("m{version}"),
+            digest: Digest::of(&version.to_be_bytes()),
+            compatibility: Compatibility::Expands,
+        });
+        Self { id: Digest::of(name.as_bytes()), migrations: migrations.collect(), release, name }
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Reality {
+    /// Of each host, by its number.
+    pub containers: Vec<Vec<Container>>,
+    pub nginx: Nginx,
+    pub database: Database,
+    pub images: BTreeMap<Digest, Image>,
+}
+
+impl Reality {
+    pub fn image_named(&self, name: &str) -> Option<&Image> {
+        self.images.values().find(|image| image.name == name)
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Container> {
+        self.containers.iter().flatten()
+    }
+
+    pub fn of_slot(&self, slot: Slot) -> impl Iterator<Item = &Container> {
+        self.all().filter(move |container| container.slot == slot)
+    }
+
+    pub fn find(&self, host: usize, spec: &ContainerSpec) -> Option<usize> {
+        let named = |there: &Container| there.slot == spec.slot && there.process == spec.process;
+        self.containers[host].iter().position(named)
+    }
+
+    /// The instances behind these endpoints; fewer when some are not there.
+    pub fn at<'a>(&'a self, endpoints: &'a [Endpoint]) -> impl Iterator<Item = &'a Container> {
+        self.all().filter(|there| there.endpoint.as_ref().is_some_and(|own| endpoints.contains(own)))
+    }
+
+    pub fn are_healthy(&self, endpoints: &[Endpoint], now: u64) -> bool {
+        let healthy = self.at(endpoints).filter(|there| there.is_healthy(now));
+        healthy.count() == endpoints.len()
+    }
+
+    /// Whether one of them has ended.
+    pub fn has_ended(&self, endpoints: &[Endpoint], now: u64) -> bool {
+        self.at(endpoints).any(|there| there.is_started && now < there.down_until)
+    }
+}
