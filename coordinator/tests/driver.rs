@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lockstep_coordinator::deployments::{DeployError, claims};
-use lockstep_coordinator::store::guarded::{self, epoch_of};
+use lockstep_coordinator::store::guarded::{self, epoch_of, report};
+use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
 use lockstep_coordinator::{environments, history};
@@ -330,6 +331,28 @@ async fn what_a_host_has_not_heard_of_is_sent_again_under_the_new_token() {
         wakeups.changed().await;
     }
     // The question fenced it: what the predecessor had handed out is refused.
+    world.hosts.quick(&host_id());
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::Succeeded).await;
+    assert_eq!(world.hosts.effects(), Course::Succeeds.effects());
+    world.shut_down().await;
+}
+
+/// A question fences what a predecessor has handed out, so a host that hears of that late refuses it.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_a_predecessor_handed_out_is_no_failure() {
+    let (world, id) = dead_at_the_start(Does::Waits).await;
+    world.hosts.slow(&host_id());
+    world.hosts.unscript();
+    let handed = world.store.list(&keys::assignments_to(&host_id())).await.expect("listed");
+    let Assignment { token, key, environment, .. } = handed[0].read().expect("an assignment");
+    let outcome = Reported::Refused { why: "its sender has been deposed".to_owned() };
+    report(&*world.store, &Report { token, key, environment, outcome }).await.expect("written");
+    let _successor = world.drivers();
+    let mut wakeups = world.store.watch(&keys::reports(&crate::world::environment()));
+    while !world.store.list(&keys::reports(&crate::world::environment())).await.expect("listed").is_empty() {
+        wakeups.changed().await;
+    }
     world.hosts.quick(&host_id());
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::Succeeded).await;

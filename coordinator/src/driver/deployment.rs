@@ -409,11 +409,13 @@ impl Driver {
         let event = match report.outcome {
             Reported::Done(finding) => Some(Event::Done { step, direction, finding }),
             Reported::Failed(failure) => Some(Event::Failed { step, direction, failure: brief(failure) }),
-            // An assignment of a deposed driver is refused as it should be.
-            Reported::Refused { why } => is_own(course, step, &report.token).then(|| {
-                let failure = StepFailure::new("the agent refused the step").why(why);
-                Event::Failed { step, direction, failure }
-            }),
+            // An assignment of a deposed driver is refused as it should be: the question of its successor has fenced it.
+            Reported::Refused { why } => {
+                is_own(course, self.held()?.epoch(), step, &report.token).then(|| {
+                    let failure = StepFailure::new("the agent refused the step").why(why);
+                    Event::Failed { step, direction, failure }
+                })
+            }
         };
         match event {
             Some(event) if is_of(&deployment, &self.id) && course.run.admits(&event, now) => {
@@ -556,8 +558,8 @@ fn withdrawn(deletions: Vec<OwnedWrite>) -> Vec<OwnedWrite> {
 }
 
 /// Whether `token` is that of what this driver itself has handed out for the step.
-fn is_own(course: &Course, step: StepId, token: &Token) -> bool {
-    course.handed.is_current(step, token) || is_on(Mutant::AnyRefusalCounts)
+fn is_own(course: &Course, epoch: u64, step: StepId, token: &Token) -> bool {
+    (token.epoch == epoch && course.handed.is_current(step, token)) || is_on(Mutant::AnyRefusalCounts)
 }
 
 fn is_of(reported: &DeploymentId, driven: &DeploymentId) -> bool {
