@@ -10,14 +10,14 @@ use lockstep_core::time::Timestamp;
 
 use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
 
-/// Entries that may be written between a wish and what comes of it.
-const ENTRIES_AFTER_CANCEL: u32 = 2;
+/// What the driver was about to begin when the wish came.
+const BEGUN_AFTER_CANCEL: u32 = 1;
 
 pub struct Mirror {
     pub run: Run,
     hosts: Vec<HostId>,
     pub is_taken: bool,
-    /// Entries since it was cancelled before its release served.
+    /// Steps that were begun since it was cancelled, before its release served.
     since_cancelled: Option<u32>,
     last: u32,
 }
@@ -88,11 +88,12 @@ impl Mirror {
     pub fn may_follow(&mut self, entry: &Entry) -> Result<(), Broken> {
         if let Some(since) = &mut self.since_cancelled
             && *self.run.phase() == Phase::Forward
-            && !matches!(entry.event, Event::Turned { .. } | Event::Taken { .. })
+            // What was begun before ends as it does, and that is written down.
+            && matches!(entry.event, Event::Begun { direction: Direction::Do, .. })
             && !self.run.is_committed()
         {
             *since += 1;
-            if *since > ENTRIES_AFTER_CANCEL {
+            if *since > BEGUN_AFTER_CANCEL {
                 return Err(Broken(NOTHING_LOST, "it was cancelled, and goes on".to_owned()));
             }
         }
