@@ -100,12 +100,13 @@ impl DeploymentLog {
         }
     }
 
-    /// Adds what `entry` says.
-    pub async fn write(&self, run: &Run, entry: &Entry) {
+    /// Adds what `entries` say.
+    pub async fn write(&self, run: &Run, entries: impl Iterator<Item = &Entry>) {
         if self.path.as_os_str().is_empty() {
             return;
         }
-        let written = self.put(&self.path, OpenOptions::new().append(true), &lines(run, entry)).await;
+        let text: String = entries.map(|entry| lines(run, entry)).collect();
+        let written = self.put(&self.path, OpenOptions::new().append(true), &text).await;
         if let Err(error) = written {
             warn!(path = %self.path.display(), %error, "cannot write the deployment's log");
         }

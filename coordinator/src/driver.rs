@@ -27,6 +27,7 @@ use crate::{debts, deployment_log, environments, hosts, local_changes, state_fil
 mod asking;
 mod course;
 mod deployment;
+mod drafting;
 pub(crate) mod ending;
 mod paying;
 mod taking_in;

@@ -4,7 +4,9 @@
 //! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
 //! decided in [`lockstep_core::drive`].
 
-use lockstep_core::drive::AcquireOutcome;
+use std::time::Duration;
+
+use lockstep_core::drive::{AcquireOutcome, RESEND_AFTER};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Millis;
 use lockstep_mutant::{Mutant, is_on};
@@ -102,12 +104,18 @@ impl Lock {
         }
     }
 
-    /// Gives the lock back. Where that fails, the end of the lease does it.
+    /// Gives the lock back: again and again where nobody answers, because its next holder waits for it. The end of
+    /// the lease does it in the end.
     pub async fn release(&mut self, store: &dyn Store) {
-        if let Some(held) = self.held.take()
-            && let Err(error) = held.release(store).await
-        {
-            warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "the lock ends with its lease");
+        let Some(held) = self.held.take() else { return };
+        let given_back = async {
+            while let Err(error) = held.release(store).await {
+                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot give the lock back");
+                tokio::time::sleep(Duration::from_millis(RESEND_AFTER.0)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_millis(LEASE_LIVES.0), given_back).await.is_err() {
+            debug!(environment = %self.environment, "the lock ends with its lease");
         }
     }
 }

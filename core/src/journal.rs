@@ -69,6 +69,20 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The step that it is about, where it is about one.
+    pub fn step(&self) -> Option<StepId> {
+        match self {
+            Self::Begun { step, .. }
+            | Self::Done { step, .. }
+            | Self::Failed { step, .. }
+            | Self::Stuck { step, .. }
+            | Self::Left { step, .. } => Some(*step),
+            Self::Taken { .. } | Self::Turned { .. } | Self::Resumed { .. } | Self::Ended { .. } => None,
+        }
+    }
+}
+
 /// What becomes of an undo that is not waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]

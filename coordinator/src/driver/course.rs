@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
-use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::fence::Token;
+use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, Standing, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
@@ -27,8 +28,11 @@ pub(super) struct Course {
     pub(super) opened: Summary,
     pub(super) log: DeploymentLog,
     pub(super) handed: Handed,
+    cluster: ClusterId,
+    /// Of this driver's lock.
+    epoch: u64,
     /// The last sequence number of a token of this epoch.
-    pub(super) token_seq: u64,
+    token_seq: u64,
     pub(super) taken: Taken,
     /// What hosts answered to the questions after the take-over.
     pub(super) heard: VecDeque<Event>,
@@ -51,6 +55,7 @@ impl Course {
         parts: &Parts,
         environment: &EnvironmentKey,
         id: &DeploymentId,
+        epoch: u64,
     ) -> Result<Self, DriverError> {
         let store = &*parts.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
@@ -79,6 +84,8 @@ impl Course {
             run,
             entries,
             opened,
+            cluster: parts.cluster.clone(),
+            epoch,
             token_seq: 0,
             taken: Taken::ToBeSaid,
             heard: VecDeque::new(),
@@ -122,20 +129,29 @@ impl Course {
         self.run.plan().steps().map(|step| step.host.clone()).collect()
     }
 
-    /// What `entry` makes a host owe, with what it owes already.
-    pub(super) fn owed(&self, entry: &Entry) -> Option<(HostId, Debts)> {
-        let debt = debt(&self.run, &self.opened.id, entry)?;
-        let host = debt.host.clone();
-        let mut debts = self.debts.get(&host).cloned().unwrap_or_default();
-        debts.owed.push(debt);
-        Some((host, debts))
+    pub(super) fn next_token(&mut self) -> Token {
+        self.token_seq += 1;
+        Token { cluster: self.cluster.clone(), epoch: self.epoch, seq: self.token_seq }
     }
 
-    /// What was written of it.
-    pub(super) fn note_debts(&mut self, entry: &Entry) {
-        if let Some((host, debts)) = self.owed(entry) {
-            self.debts.insert(host, debts);
-        }
+    /// The next entry of the journal.
+    pub(super) fn entry(&self, event: Event, at: Timestamp) -> Entry {
+        Entry { seq: self.run.next_seq(), at, epoch: self.epoch, event }
+    }
+
+    /// Whether `token` is that of what this driver itself has handed out for the step.
+    pub(super) fn is_own(&self, step: StepId, token: &Token) -> bool {
+        let is_current = token.epoch == self.epoch && self.handed.is_current(step, token);
+        is_current || is_on(Mutant::AnyRefusalCounts)
+    }
+
+    /// What a host owes from `entry` on, with what it owes already; nothing where `entry` makes no debt.
+    pub(super) fn owe(&mut self, entry: &Entry) -> Option<OwnedWrite> {
+        let debt = debt(&self.run, &self.opened.id, entry)?;
+        let host = debt.host.clone();
+        let debts = self.debts.entry(host.clone()).or_default();
+        debts.owed.push(debt);
+        Some(debts::write(&host, &self.opened.key, debts))
     }
 
     /// The claim, as another kind of it.
@@ -156,8 +172,8 @@ async fn handed(store: &dyn Store, environment: &EnvironmentKey, run: &Run) -> R
         for stored in store.list(&keys::assignments(&host, environment)).await? {
             let assignment: Assignment = stored.read()?;
             if let Some(key) = Owned::of_stored(&stored.key) {
-                let StepKey { step, direction, .. } = assignment.key;
-                handed.add(step, Assigned { key, token: assignment.token, direction, span: Span::none() });
+                let StepKey { step, .. } = assignment.key;
+                handed.add(step, Assigned { key, token: assignment.token, span: Span::none() });
             }
         }
     }

@@ -4,31 +4,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
-use lockstep_core::engine::{Command, OpenIntent, Phase, assignment, decide_knowing};
-use lockstep_core::fence::Token;
-use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, IllegalEntry, Leaving, StepFailure, StepKey};
+use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
+use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
+use lockstep_core::record::{Open, OpenKind, Wish};
+use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
 use lockstep_mutant::{Mutant, is_on};
-use lockstep_proto::trace::traceparent;
 use tokio::task::JoinSet;
-use tracing::{Span, debug, info, info_span};
+use tracing::{debug, info};
 
 use super::Parts;
 use super::asking::{Asked, Asking};
 use super::course::{Course, Taken};
-use super::ending;
-use super::telling::{brief, direction_name, moment, tell};
-use super::transaction::{Assigned, Pending};
+use super::drafting::fits;
+use super::telling::{moment, tell};
+use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
-use crate::store::guarded::{Held, OwnedWrite};
-use crate::store::handover::{Assignment, Report, Reported};
-use crate::store::{Committed, LeaseStanding, Owned, StoreError, Wakeups, keys};
-use crate::{debts, environments, history, state_file, tails};
+use crate::store::guarded::Held;
+use crate::store::{Committed, LeaseStanding, StoreError, Wakeups, keys};
+use crate::{environments, history, state_file, tails};
 
 /// How a driver left its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +140,7 @@ impl Driver {
                 None
             }
             Output::Load { epoch } => {
-                let course = Course::load(&self.parts, &self.environment, &self.id).await?;
+                let course = Course::load(&self.parts, &self.environment, &self.id, epoch).await?;
                 info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
                 let open_intents = course.run.open_intents();
                 self.course = Some(course);
@@ -221,9 +219,9 @@ impl Driver {
     }
 
     fn ask(&mut self, intent: OpenIntent) -> Result<(), DriverError> {
-        let token = self.next_token()?;
-        let course = self.course()?;
-        let until = course.deadline(intent.step).ok_or(DriverError::Bug("a settled step is asked about"))?;
+        let token = self.course_mut()?.next_token();
+        let until =
+            self.course()?.deadline(intent.step).ok_or(DriverError::Bug("a settled step is asked about"))?;
         let key = self.key(&intent);
         let asking = Asking {
             agents: self.parts.agents.clone(),
@@ -256,27 +254,27 @@ impl Driver {
         Some(Input::Answered { intent })
     }
 
-    /// What is to be written next, if anything is.
+    /// What is to be written next, if anything is: what is known of steps, and what follows from that.
     async fn next_transaction(&mut self) -> Result<Option<Pending>, DriverError> {
-        if self.course()?.taken == Taken::ToBeSaid {
-            let by = self.parts.coordinator.clone();
-            return self.record(Event::Taken { by }).map(Some);
-        }
-        if let Some(pending) = self.heard()? {
+        let now = self.parts.clock.now();
+        let by = self.parts.coordinator.clone();
+        let mut pending = Pending::default();
+        let course = self.course_mut()?;
+        if course.taken == Taken::ToBeSaid {
+            course.record(&mut pending, Event::Taken { by }, now)?;
             return Ok(Some(pending));
         }
-        if let Some(pending) = self.reported().await? {
-            return Ok(Some(pending));
-        }
-        let open = self.open().await?;
-        let wish = match open.kind {
+        course.take_in_answers(&mut pending, now)?;
+        let reports = self.parts.store.list(&keys::reports(&self.environment)).await?;
+        self.course_mut()?.take_in_reports(&mut pending, &reports, now)?;
+        let wish = match self.open().await?.kind {
             OpenKind::Running { wish, .. } => wish,
             OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => Wish::None,
         };
-        let now = self.parts.clock.now();
         self.note_presence(now).await?;
         let commands = decide_knowing(&self.course()?.run, &wish, &self.gone, now);
-        self.perform_commands(commands).await
+        self.follow(&mut pending, commands, now).await?;
+        Ok((!pending.is_empty()).then_some(pending))
     }
 
     /// A host is gone from when it was first seen without a session.
@@ -294,162 +292,41 @@ impl Driver {
         Ok(())
     }
 
-    async fn perform_commands(&mut self, commands: Vec<Command>) -> Result<Option<Pending>, DriverError> {
+    /// Adds what the engine wants written to what is written anyway.
+    async fn follow(
+        &mut self,
+        pending: &mut Pending,
+        commands: Vec<Command>,
+        now: Timestamp,
+    ) -> Result<(), DriverError> {
         // What is to be unwound is not begun again first, nor what is not waited for.
         if !matches!(commands.first(), Some(Command::Append(Event::Turned { .. } | Event::Left { .. })))
             && let Some(intent) = self.course_mut()?.next_unheard()
         {
-            return self.hand_out(Pending::aside(Vec::new()), intent.step, intent.direction).map(Some);
+            let (_, writes) = self.course_mut()?.hand_out(intent.step, intent.direction)?;
+            pending.writes.extend(writes);
+            return Ok(());
         }
-        let mut wake_at: Option<Timestamp> = None;
+        let mut has_begun = false;
         for command in commands {
             match command {
-                Command::Append(Event::Ended { verdict }) => return self.end(verdict).await.map(Some),
-                Command::Append(event) => return self.record(event).map(Some),
-                Command::WakeAt(at) => wake_at = Some(wake_at.map_or(at, |there| there.min(at))),
-            }
-        }
-        self.wake_at = wake_at;
-        Ok(None)
-    }
-
-    /// The transaction that adds `event` to the journal, with all that belongs to it.
-    fn record(&mut self, event: Event) -> Result<Pending, DriverError> {
-        let entry = self.entry(event)?;
-        let event = entry.event.clone();
-        let pending = Pending::entry(&self.id, entry);
-        let course = self.course()?;
-        Ok(match &event {
-            Event::Begun { step, direction } => self.hand_out(pending, *step, *direction)?,
-            Event::Done { step, direction, .. } | Event::Failed { step, direction, .. } => Pending {
-                assigned: Some((*step, course.handed.without(*step, *direction))),
-                ..pending.with(withdrawn(course.handed.withdraw(*step)))
-            },
-            Event::Stuck { .. } => {
-                pending.with([course.open_as(OpenKind::Stuck { deployment: self.id.clone() })])
-            }
-            Event::Resumed { .. } => {
-                let kind = OpenKind::Running { deployment: self.id.clone(), wish: Wish::None };
-                pending.with([course.open_as(kind)])
-            }
-            Event::Left { step, how } => {
-                let entry = pending.entry.clone();
-                let owed = entry.and_then(|entry| course.owed(&entry));
-                let resumed = matches!(how, Leaving::Skipped { .. }).then(|| {
-                    course.open_as(OpenKind::Running { deployment: self.id.clone(), wish: Wish::None })
-                });
-                Pending {
-                    assigned: Some((*step, Vec::new())),
-                    ..pending
-                        .with(course.handed.withdraw(*step))
-                        .with(owed.map(|(host, debts)| debts::write(&host, &self.environment, &debts)))
-                        .with(resumed)
+                Command::WakeAt(at) => self.wake_at = Some(self.wake_at.map_or(at, |there| there.min(at))),
+                // The rest is decided anew when this is written.
+                Command::Append(event) if !fits(pending, &event) => break,
+                Command::Append(event @ Event::Begun { .. }) => {
+                    self.course_mut()?.record(pending, event, now)?;
+                    has_begun = true;
                 }
-            }
-            Event::Taken { .. } | Event::Turned { .. } | Event::Ended { .. } => pending,
-        })
-    }
-
-    fn entry(&self, event: Event) -> Result<Entry, DriverError> {
-        let seq = self.course()?.run.next_seq();
-        Ok(Entry { seq, at: self.parts.clock.now(), epoch: self.held()?.epoch(), event })
-    }
-
-    /// Adds the assignment of a step to the transaction of its intent; what the step had before goes.
-    fn hand_out(
-        &mut self,
-        pending: Pending,
-        step: StepId,
-        direction: Direction,
-    ) -> Result<Pending, DriverError> {
-        let token = self.next_token()?;
-        let course = self.course()?;
-        let work = assignment(course.run.plan(), step, direction)
-            .ok_or(DriverError::Bug("a step begins that the plan does not have"))?;
-        let key = keys::assignment(&work.host, &self.environment, token.epoch, token.seq);
-        let span = info_span!("step", host = %work.host, %step, direction = direction_name(direction));
-        let put = OwnedWrite::put(
-            key.clone(),
-            &Assignment {
-                token: token.clone(),
-                key: StepKey { deployment: self.id.clone(), step, direction },
-                environment: self.environment.clone(),
-                action: work.action,
-                limit: work.limit,
-                traceparent: traceparent(&span),
-            },
-        );
-        let pending = pending.with(course.handed.withdraw(step)).with([put]);
-        Ok(Pending { assigned: Some((step, vec![Assigned { key, token, direction, span }])), ..pending })
-    }
-
-    fn heard(&mut self) -> Result<Option<Pending>, DriverError> {
-        let now = self.parts.clock.now();
-        while let Some(event) = self.course_mut()?.heard.pop_front() {
-            if self.course()?.run.admits(&event, now) {
-                return self.record(event).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first report, as an entry; or what removes it where it comes too late or is not for this deployment.
-    async fn reported(&mut self) -> Result<Option<Pending>, DriverError> {
-        let reports = self.parts.store.list(&keys::reports(&self.environment)).await?;
-        let Some(stored) = reports.into_iter().next() else {
-            return Ok(None);
-        };
-        let delete = Owned::of_stored(&stored.key)
-            .map(OwnedWrite::delete)
-            .ok_or(DriverError::Bug("a report is not owned"))?;
-        let report: Report = stored.read()?;
-        let now = self.parts.clock.now();
-        let course = self.course()?;
-        let StepKey { deployment, step, direction } = report.key;
-        let event = match report.outcome {
-            Reported::Done(finding) => Some(Event::Done { step, direction, finding }),
-            Reported::Failed(failure) => Some(Event::Failed { step, direction, failure: brief(failure) }),
-            // An assignment of a deposed driver is refused as it should be: the question of its successor has fenced it.
-            Reported::Refused { why } => {
-                is_own(course, self.held()?.epoch(), step, &report.token).then(|| {
-                    let failure = StepFailure::new("the agent refused the step").why(why);
-                    Event::Failed { step, direction, failure }
-                })
-            }
-        };
-        match event {
-            Some(event) if is_of(&deployment, &self.id) && course.run.admits(&event, now) => {
-                if is_on(Mutant::ReportDropped) {
-                    return Ok(Some(Pending::aside(vec![delete])));
+                Command::Append(_) if has_begun => break,
+                Command::Append(Event::Ended { verdict }) => {
+                    let store = &*self.parts.store;
+                    let past = history::ended(store, &self.environment, history::HISTORY_FOR_PLANS).await?;
+                    return self.course_mut()?.end(pending, verdict, &past, now);
                 }
-                Ok(Some(self.record(event)?.with([delete])))
+                Command::Append(event) => return self.course_mut()?.record(pending, event, now),
             }
-            Some(_) | None => Ok(Some(Pending::aside(vec![delete]))),
         }
-    }
-
-    /// The last transaction: the journal, the history, what is live, and the claim go together.
-    async fn end(&mut self, verdict: Verdict) -> Result<Pending, DriverError> {
-        let store = &*self.parts.store;
-        let past = history::ended(store, &self.environment, history::HISTORY_FOR_PLANS).await?;
-        let entry = self.entry(Event::Ended { verdict })?;
-        let at = entry.at;
-        let course = self.course()?;
-        let mut entries = course.entries.clone();
-        entries.push(entry.clone());
-        let summary = ending::summary(&course.opened, &course.run, &entries, at, verdict);
-        let mut writes = vec![OwnedWrite::delete(keys::open(&self.environment))];
-        writes.extend(history::summary_writes(&summary));
-        match verdict {
-            Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
-            Verdict::Succeeded => {
-                let live = ending::live(&summary, &past, at);
-                writes.push(OwnedWrite::put(keys::live(&self.environment), &live));
-            }
-            Verdict::RolledBack => {}
-        }
-        writes.extend(withdrawn(course.handed.withdraw_all()));
-        Ok(Pending::entry(&self.id, entry).with(writes))
+        Ok(())
     }
 
     /// Sends what is pending; the same again when nobody knows what became of it.
@@ -478,42 +355,35 @@ impl Driver {
         Ok(WriteOutcome::Committed)
     }
 
-    /// Whether the journal has this very entry: then an earlier sending of unknown outcome wrote it.
+    /// Whether the journal has this very entry: then an earlier sending of unknown outcome wrote it all.
     async fn is_mine(&self, pending: &Pending) -> Result<bool, StoreError> {
-        let (Some(entry), Some(write)) = (&pending.entry, pending.writes.first()) else {
+        let Some(Told { entry, .. }) = pending.told.first() else {
             return Ok(false);
         };
         let there = self.parts.store.get(keys::journal_entry(&self.id, entry.seq).key()).await?;
-        Ok(there.is_some_and(|there| Some(&there.value) == write.value()))
+        Ok(there.is_some_and(|there| there.value == encode(entry)))
     }
 
-    /// What is in the store is taken in, and told.
+    /// What is in the store is told.
     async fn written(&mut self, pending: Pending) -> Result<(), DriverError> {
         let course = self.course.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
-        let mut span = Span::current();
-        if let Some((step, assigned)) = pending.assigned {
-            let fresh = assigned.last().map(|assigned| assigned.span.clone());
-            span = fresh.or_else(|| course.handed.span(step)).unwrap_or(span);
-            course.handed.set(step, assigned);
+        for Told { entry, span } in &pending.told {
+            if let Event::Taken { .. } = entry.event {
+                course.taken = Taken::Said;
+            }
+            span.in_scope(|| tell(&course.run, entry));
         }
-        let Some(entry) = pending.entry else {
+        let Some(Told { entry: last, .. }) = pending.told.last() else {
             return Ok(());
         };
-        course.run.apply(&entry)?;
-        course.note_debts(&entry);
-        course.entries.push(entry.clone());
-        if let Event::Taken { .. } = entry.event {
-            course.taken = Taken::Said;
-        }
-        span.in_scope(|| tell(&course.run, &entry));
-        reach(|| moment(&entry));
-        course.log.write(&course.run, &entry).await;
-        if let Event::Ended { .. } = entry.event
+        reach(|| moment(last));
+        course.log.write(&course.run, pending.told.iter().map(|told| &told.entry)).await;
+        if let Event::Ended { .. } = last.event
             && let Err(error) = tails::forget(&*self.parts.store, &self.id).await
         {
             debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
         }
-        match entry.event {
+        match last.event {
             Event::Taken { .. } | Event::Stuck { .. } | Event::Ended { .. } => {
                 state_file::keep_current(&self.parts, &self.environment).await;
             }
@@ -525,14 +395,6 @@ impl Driver {
             | Event::Left { .. } => {}
         }
         Ok(())
-    }
-
-    fn next_token(&mut self) -> Result<Token, DriverError> {
-        let epoch = self.held()?.epoch();
-        let cluster = self.parts.cluster.clone();
-        let course = self.course_mut()?;
-        course.token_seq += 1;
-        Ok(Token { cluster, epoch, seq: course.token_seq })
     }
 
     fn key(&self, intent: &OpenIntent) -> StepKey {
@@ -550,18 +412,4 @@ impl Driver {
     fn course_mut(&mut self) -> Result<&mut Course, DriverError> {
         self.course.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
     }
-}
-
-/// The deletions of assignments that belong to a transaction.
-fn withdrawn(deletions: Vec<OwnedWrite>) -> Vec<OwnedWrite> {
-    if is_on(Mutant::NothingWithdrawn) { Vec::new() } else { deletions }
-}
-
-/// Whether `token` is that of what this driver itself has handed out for the step.
-fn is_own(course: &Course, epoch: u64, step: StepId, token: &Token) -> bool {
-    (token.epoch == epoch && course.handed.is_current(step, token)) || is_on(Mutant::AnyRefusalCounts)
-}
-
-fn is_of(reported: &DeploymentId, driven: &DeploymentId) -> bool {
-    reported == driven || is_on(Mutant::ReportOfOthers)
 }

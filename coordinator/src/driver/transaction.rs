@@ -4,22 +4,59 @@ use std::collections::BTreeMap;
 
 use lockstep_core::fence::Token;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Entry};
+use lockstep_core::journal::Entry;
 use lockstep_core::stored::encode;
 use tracing::Span;
 
 use crate::store::guarded::OwnedWrite;
-use crate::store::{Guard, Owned, keys};
+use crate::store::{Guard, OPERATIONS_MAX, Owned, TRANSACTION_BYTES_MAX, keys};
+
+/// How many operations are left for the last entry of a transaction, for what belongs to it, and for the lock.
+const OPERATIONS_LEFT: usize = 30;
+
+/// How much of a transaction's size is left for the same.
+const BYTES_LEFT: usize = TRANSACTION_BYTES_MAX * 3 / 4;
 
 /// What is written at one moment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Pending {
-    /// What it adds to the journal, if anything.
-    pub(super) entry: Option<Entry>,
+    /// What it adds to the journal.
+    pub(super) told: Vec<Told>,
     pub(super) guards: Vec<Guard>,
     pub(super) writes: Vec<OwnedWrite>,
-    /// What the step has when it is written.
-    pub(super) assigned: Option<(StepId, Vec<Assigned>)>,
+}
+
+/// An entry, and the span of what it tells of.
+#[derive(Debug, Clone)]
+pub(super) struct Told {
+    pub(super) entry: Entry,
+    pub(super) span: Span,
+}
+
+impl Pending {
+    /// Adds `entry` to the journal of `deployment`, if nobody else has added one in its place.
+    pub(super) fn tell(&mut self, deployment: &DeploymentId, told: Told) {
+        let key = keys::journal_entry(deployment, told.entry.seq);
+        self.guards.push(Guard::absent(&key));
+        self.writes.push(OwnedWrite::put_bytes(key, encode(&told.entry)));
+        self.told.push(told);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Whether one more entry fits in.
+    pub(super) fn has_room(&self) -> bool {
+        let bytes: usize = self.writes.iter().filter_map(OwnedWrite::value).map(|value| value.len()).sum();
+        let operations = self.guards.len() + self.writes.len();
+        operations + OPERATIONS_LEFT <= OPERATIONS_MAX && bytes + BYTES_LEFT <= TRANSACTION_BYTES_MAX
+    }
+
+    /// Whether it has an entry about `step`: a second one would write the same keys.
+    pub(super) fn is_about(&self, step: StepId) -> bool {
+        self.told.iter().any(|told| told.entry.event.step() == Some(step))
+    }
 }
 
 /// A step that is handed to a host.
@@ -27,7 +64,6 @@ pub(super) struct Pending {
 pub(super) struct Assigned {
     pub(super) key: Owned,
     pub(super) token: Token,
-    pub(super) direction: Direction,
     /// Open for as long as the step is.
     pub(super) span: Span,
 }
@@ -41,8 +77,9 @@ impl Handed {
         self.0.entry(step).or_default().push(assigned);
     }
 
-    pub(super) fn set(&mut self, step: StepId, assigned: Vec<Assigned>) {
-        self.0.insert(step, assigned);
+    /// From here on the step has only this one.
+    pub(super) fn set(&mut self, step: StepId, assigned: Assigned) {
+        self.0.insert(step, vec![assigned]);
     }
 
     pub(super) fn is_current(&self, step: StepId, token: &Token) -> bool {
@@ -54,41 +91,15 @@ impl Handed {
     }
 
     /// Deletes what the step has in any direction.
-    pub(super) fn withdraw(&self, step: StepId) -> Vec<OwnedWrite> {
-        let all = self.0.get(&step).into_iter().flatten();
-        all.map(|assigned| OwnedWrite::delete(assigned.key.clone())).collect()
+    pub(super) fn withdraw(&mut self, step: StepId) -> Vec<OwnedWrite> {
+        deletions(self.0.remove(&step).into_iter().flatten())
     }
 
-    pub(super) fn withdraw_all(&self) -> Vec<OwnedWrite> {
-        self.0.values().flatten().map(|assigned| OwnedWrite::delete(assigned.key.clone())).collect()
-    }
-
-    /// What is left when the outcome of `direction` is written.
-    pub(super) fn without(&self, step: StepId, direction: Direction) -> Vec<Assigned> {
-        let all = self.0.get(&step).into_iter().flatten();
-        all.filter(|assigned| assigned.direction != direction).cloned().collect()
+    pub(super) fn withdraw_all(&mut self) -> Vec<OwnedWrite> {
+        deletions(std::mem::take(&mut self.0).into_values().flatten())
     }
 }
 
-impl Pending {
-    /// Adds `entry` to the journal, if nobody else has added one in its place.
-    pub(super) fn entry(deployment: &DeploymentId, entry: Entry) -> Self {
-        let key = keys::journal_entry(deployment, entry.seq);
-        Self {
-            guards: vec![Guard::absent(&key)],
-            writes: vec![OwnedWrite::put_bytes(key, encode(&entry))],
-            entry: Some(entry),
-            assigned: None,
-        }
-    }
-
-    /// Changes nothing of the journal.
-    pub(super) fn aside(writes: Vec<OwnedWrite>) -> Self {
-        Self { entry: None, guards: Vec::new(), writes, assigned: None }
-    }
-
-    pub(super) fn with(mut self, writes: impl IntoIterator<Item = OwnedWrite>) -> Self {
-        self.writes.extend(writes);
-        self
-    }
+fn deletions(withdrawn: impl Iterator<Item = Assigned>) -> Vec<OwnedWrite> {
+    withdrawn.map(|assigned| OwnedWrite::delete(assigned.key)).collect()
 }

@@ -10,22 +10,23 @@ use lockstep_core::time::Timestamp;
 
 use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
 
-/// What the driver was about to begin when the wish came.
+/// What the driver was about to begin when the wish came: one transaction.
 const BEGUN_AFTER_CANCEL: u32 = 1;
 
 pub struct Mirror {
     pub run: Run,
     hosts: Vec<HostId>,
     pub is_taken: bool,
-    /// Steps that were begun since it was cancelled, before its release served.
+    /// How often something was begun since it was cancelled, before its release served.
     since_cancelled: Option<u32>,
+    last_at: Timestamp,
     last: u32,
 }
 
 impl Mirror {
     pub fn of(plan: Plan, hosts: Vec<HostId>) -> Self {
         let run = Run::open(plan, Timestamp(u64::MAX));
-        Self { run, hosts, is_taken: false, since_cancelled: None, last: 0 }
+        Self { run, hosts, is_taken: false, since_cancelled: None, last_at: Timestamp(0), last: 0 }
     }
 
     pub fn host_number(&self, id: &HostId) -> usize {
@@ -81,6 +82,7 @@ impl Mirror {
             Event::Ended { .. } => (12, 0),
         };
         self.last = kind << 8 | u32::from(step);
+        self.last_at = entry.at;
         Ok(())
     }
 
@@ -92,7 +94,8 @@ impl Mirror {
             && matches!(entry.event, Event::Begun { direction: Direction::Do, .. })
             && !self.run.is_committed()
         {
-            *since += 1;
+            // Entries of one moment are of one transaction.
+            *since += u32::from(entry.at != self.last_at);
             if *since > BEGUN_AFTER_CANCEL {
                 return Err(Broken(NOTHING_LOST, "it was cancelled, and goes on".to_owned()));
             }
