@@ -1,6 +1,8 @@
 //! One deployment as its journal tells it, and what may follow: an account of the engine's rules that is
 //! not the engine's own.
 
+use std::collections::BTreeSet;
+
 use lockstep_core::engine::{ANSWER_GRACE, Phase, Run};
 use lockstep_core::id::{HostId, StepId};
 use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing};
@@ -11,22 +13,22 @@ use lockstep_core::time::Timestamp;
 use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
 
 /// What the driver was about to begin when the wish came: one transaction.
-const BEGUN_AFTER_CANCEL: u32 = 1;
+const BEGUN_AFTER_CANCEL: usize = 1;
 
 pub struct Mirror {
     pub run: Run,
     hosts: Vec<HostId>,
     pub is_taken: bool,
-    /// How often something was begun since it was cancelled, before its release served.
-    since_cancelled: Option<u32>,
-    last_at: Timestamp,
+    /// When something was begun since it was cancelled, before its release served. What is begun at one moment is
+    /// begun by one transaction.
+    since_cancelled: Option<BTreeSet<Timestamp>>,
     last: u32,
 }
 
 impl Mirror {
     pub fn of(plan: Plan, hosts: Vec<HostId>) -> Self {
         let run = Run::open(plan, Timestamp(u64::MAX));
-        Self { run, hosts, is_taken: false, since_cancelled: None, last_at: Timestamp(0), last: 0 }
+        Self { run, hosts, is_taken: false, since_cancelled: None, last: 0 }
     }
 
     pub fn host_number(&self, id: &HostId) -> usize {
@@ -46,7 +48,7 @@ impl Mirror {
 
     pub fn cancelled(&mut self) {
         if !self.run.is_committed() {
-            self.since_cancelled.get_or_insert(0);
+            self.since_cancelled.get_or_insert_default();
         }
     }
 
@@ -82,7 +84,6 @@ impl Mirror {
             Event::Ended { .. } => (12, 0),
         };
         self.last = kind << 8 | u32::from(step);
-        self.last_at = entry.at;
         Ok(())
     }
 
@@ -94,9 +95,8 @@ impl Mirror {
             && matches!(entry.event, Event::Begun { direction: Direction::Do, .. })
             && !self.run.is_committed()
         {
-            // Entries of one moment are of one transaction.
-            *since += u32::from(entry.at != self.last_at);
-            if *since > BEGUN_AFTER_CANCEL {
+            since.insert(entry.at);
+            if since.len() > BEGUN_AFTER_CANCEL {
                 return Err(Broken(NOTHING_LOST, "it was cancelled, and goes on".to_owned()));
             }
         }
