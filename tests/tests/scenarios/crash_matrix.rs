@@ -132,7 +132,7 @@ impl Cluster {
         let of = format!("{who}: ");
         let points: Vec<String> =
             self.points.iter().filter(|point| point.starts_with(&of)).cloned().collect();
-        ensure!(points.len() > 5, "the {who} yields only {points:?}");
+        ensure!(points.len() > 3, "the {who} yields only {points:?}");
         Ok(points)
     }
 
