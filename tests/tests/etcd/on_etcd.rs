@@ -1,5 +1,6 @@
 //! A stage whose record is in an etcd of three members.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -44,6 +45,14 @@ impl OnEtcd {
     pub(super) fn begin(&self, image: &str) -> Result<Child> {
         let mut command = self.stage.command(&["deploy", ENVIRONMENT, "--image", image])?;
         Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
+    /// Changes the declaration.
+    pub(super) fn declare(&self, from: &str, to: &str) -> Result<()> {
+        let file = self.stage.deployment_yml();
+        let text = fs::read_to_string(&file)?;
+        ensure!(text.contains(from), "{from:?} is not declared:\n{text}");
+        Ok(fs::write(&file, text.replacen(from, to, 1))?)
     }
 
     pub(super) fn history(&self) -> Result<Vec<Summary>> {

@@ -1,11 +1,16 @@
 //! The main job with the record in etcd: deployed, upgraded and rolled back while users are served, also while
 //! members of etcd die, stand still, or are too few.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use lockstep_core::record::Verdict;
 use lockstep_tests::bed::wait::until;
 
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
+
+/// The `lock_timeout` of a deployment that runs out of time.
+const TIME: Duration = Duration::from_secs(12);
 
 #[test]
 fn a_release_is_deployed_and_rolled_back_with_the_record_in_etcd() -> Result<()> {
@@ -92,6 +97,32 @@ fn a_deployment_waits_while_most_members_are_away_and_goes_on_when_they_are_back
     bed.etcd.restart(1)?;
     bed.etcd.restart(2)?;
     bed.wait_for_verdict(2, Verdict::Succeeded)?;
+    deploying.wait()?;
+    assert_none_lost(load)
+}
+
+#[test]
+fn a_deployment_whose_time_is_up_while_most_members_are_away_is_unwound_when_they_are_back() -> Result<()> {
+    let mut bed = OnEtcd::start("late", "0s")?;
+    let good = bed.stage.image("1", 1, &[])?;
+    let hangs = bed.stage.image("hangs", 1, &[("NOTES_HEALTH", "hang")])?;
+    bed.deploy(&good)?;
+    bed.declare("timeout: 10s", "timeout: 60s")?;
+    bed.declare("deploy: {", &format!("deploy: {{ lock_timeout: {}s,", TIME.as_secs()))?;
+    let load = bed.stage.load(RATE)?;
+    let begun = Instant::now();
+    let mut deploying = bed.begin(&hangs)?;
+    bed.wait_for_step("health")?;
+    bed.etcd.kill(1)?;
+    bed.etcd.kill(2)?;
+    until("its time is up", LIMIT, || Ok(begun.elapsed() > TIME * 2))?;
+    bed.etcd.restart(1)?;
+    bed.etcd.restart(2)?;
+    bed.wait_for_verdict(2, Verdict::RolledBack)?;
+    let failure = bed.history()?.remove(0).failure.context("nothing says why")?;
+    ensure!(failure.step == "lock time-out", "{failure:?}");
+    let live = bed.stage.must(&["status", ENVIRONMENT])?.stdout;
+    ensure!(live.contains(&good), "{good} is not live: {live}");
     deploying.wait()?;
     assert_none_lost(load)
 }
