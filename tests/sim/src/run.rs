@@ -78,7 +78,8 @@ impl Past {
             for there in reality.containers.iter_mut().flatten() {
                 there.healthy_from = if there.healthy_from == NEVER { NEVER } else { 0 };
             }
-            let disks = state.hosts.iter().map(|host| host.disk.clone()).collect();
+            let mut disks: Vec<Disk> = state.hosts.iter().map(|host| host.disk.clone()).collect();
+            disks.iter_mut().for_each(Disk::settle);
             let clock = Arc::new(SimulatedClock::new(Instant::now(), BEGINNING));
             Self { store: world.store.copy(clock), disks, reality }
         })
