@@ -1,9 +1,11 @@
 //! A collector: it keeps what it is sent, span by span and metric by metric, and all the bytes.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
+use lockstep_tests::bed::certificates::Certificates;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -26,7 +28,7 @@ use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// Attributes as a test compares them: sorted `name=value`.
@@ -69,11 +71,17 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    pub(crate) fn listen(address: SocketAddr) -> Result<Self> {
+    /// In the clear, or over TLS with these certificates.
+    pub(crate) fn listen(address: SocketAddr, tls: Option<&Certificates>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind(address))?;
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let router = Server::builder()
+        let mut server = Server::builder();
+        if let Some(Certificates { certificate, key, .. }) = tls {
+            let identity = Identity::from_pem(fs::read(certificate)?, fs::read(key)?);
+            server = server.tls_config(ServerTlsConfig::new().identity(identity))?;
+        }
+        let router = server
             .add_service(TraceServiceServer::new(Keeper(Arc::clone(&seen))))
             .add_service(MetricsServiceServer::new(Keeper(Arc::clone(&seen))));
         runtime.spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));

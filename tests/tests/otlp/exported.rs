@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_tests::bed::certificates::Certificates;
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::stage::{Setting, Stage};
 use lockstep_tests::bed::wait::until;
@@ -48,16 +49,15 @@ struct Told {
 }
 
 impl Told {
-    /// A stage whose services are told of a collector at `address`.
-    fn start(name: &str, address: SocketAddr) -> Result<Self> {
+    /// A stage whose services are told of a collector.
+    fn start(name: &str, telemetry: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let application = format!("t-{name}-{}", std::process::id());
         let setting = Setting { application, bake: "1s", drain: "1s" };
         let mut stage = Stage::start(&directory.path().join("stage"), &setting)?;
-        let settings = format!("[telemetry]\notlp = \"http://{address}\"\n");
         for file in ["coordinator/coordinator.toml", "agent/agent.toml"] {
             let mut file = OpenOptions::new().create(true).append(true).open(stage.directory.join(file))?;
-            file.write_all(settings.as_bytes())?;
+            writeln!(file, "[telemetry]\n{telemetry}")?;
         }
         stage.agent.stop()?;
         stage.coordinator.stop()?;
@@ -93,8 +93,8 @@ fn somewhere() -> Result<SocketAddr> {
 #[test]
 fn a_deployment_is_one_trace_over_both_services_and_is_counted() -> Result<()> {
     let address = somewhere()?;
-    let collector = Collector::listen(address)?;
-    let mut told = Told::start("trace", address)?;
+    let collector = Collector::listen(address, None)?;
+    let mut told = Told::start("trace", &format!("otlp = \"http://{address}\""))?;
     let yml = told.stage.deployment_yml();
     fs::write(&yml, fs::read_to_string(&yml)?.replace("timeout: 10s", "timeout: 3s"))?;
     let image = told.stage.image("1", 1, &[])?;
@@ -208,7 +208,10 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn a_collector_that_is_away_is_said_once_and_costs_nothing() -> Result<()> {
     let address = somewhere()?;
-    let mut told = Told::start("away", address)?;
+    let directory = tempfile::tempdir()?;
+    let certificates = Certificates::make(directory.path(), "collector")?;
+    let telemetry = format!("otlp = \"https://{address}\"\nca = {:?}", certificates.authority);
+    let mut told = Told::start("away", &telemetry)?;
     let first = told.stage.image("1", 1, &[])?;
     let second = told.stage.image("2", 1, &[])?;
     told.deploy(&first, 0)?;
@@ -217,7 +220,7 @@ fn a_collector_that_is_away_is_said_once_and_costs_nothing() -> Result<()> {
         until("it is said", LIMIT, || Ok(told.log_of(service)?.contains(AWAY)))?;
     }
     // A batch leaves each second while there is something to send: by now several have failed.
-    let collector = Collector::listen(address)?;
+    let collector = Collector::listen(address, Some(&certificates))?;
     for service in ["coordinator", "agent"] {
         until("it is said that it is back", LIMIT, || Ok(told.log_of(service)?.contains(BACK)))?;
         let log = told.log_of(service)?;
