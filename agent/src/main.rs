@@ -1,7 +1,7 @@
 //! `lockstep-agent`: settings, then telemetry, then the agent.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -13,6 +13,7 @@ use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
 use lockstep_core::name::HostName;
 use lockstep_core::record::LocalRollback;
+use lockstep_telemetry::{Otlp, Telemetry};
 use tracing::info;
 
 /// Carries out the steps of Lockstep's deployments on this host.
@@ -82,28 +83,48 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(command: Command) -> anyhow::Result<()> {
-    telemetry::begin(&settings::log_filter())
-        .map_err(|error| anyhow::anyhow!("LOCKSTEP_LOG cannot be understood: {error}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
-    runtime.block_on(async {
-        match command {
-            Command::Join { directory, coordinator, name, address } => {
-                let mut token = String::new();
-                std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
-                let directory = Directory::open(&directory)?;
-                let wish = Wish { coordinator, name, address };
-                let identity = enroll::join(&directory, wish, &token).await?;
-                info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
-                Ok(())
-            }
-            Command::Run { directory } => {
-                let directory = Directory::open(&directory)?;
-                let settings = Settings::read(&directory.settings())?;
-                lockstep_agent::run(directory, settings).await
-            }
-            Command::Local(LocalCommand::Rollback { env, directory }) => rollback(&env, directory).await,
+    match command {
+        Command::Join { directory, coordinator, name, address } => {
+            begin_log()?;
+            runtime.block_on(join(&directory, Wish { coordinator, name, address }))
         }
-    })
+        Command::Run { directory } => {
+            let directory = Directory::open(&directory)?;
+            let settings = Settings::read(&directory.settings())?;
+            let entered = runtime.enter();
+            let telemetry = begin(settings.otlp.as_ref())?;
+            drop(entered);
+            let ended = runtime.block_on(lockstep_agent::run(directory, settings));
+            telemetry.end();
+            ended
+        }
+        Command::Local(LocalCommand::Rollback { env, directory }) => {
+            begin_log()?;
+            runtime.block_on(rollback(&env, directory))
+        }
+    }
+}
+
+/// Only an agent that runs has something to tell a collector.
+fn begin_log() -> anyhow::Result<()> {
+    begin(None)?.end();
+    Ok(())
+}
+
+fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
+    let telemetry = lockstep_telemetry::begin(telemetry::SERVICE, &settings::log_filter(), otlp)?;
+    telemetry::keep_panics_quiet();
+    Ok(telemetry)
+}
+
+async fn join(directory: &Path, wish: Wish) -> anyhow::Result<()> {
+    let mut token = String::new();
+    std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
+    let directory = Directory::open(directory)?;
+    let identity = enroll::join(&directory, wish, &token).await?;
+    info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
+    Ok(())
 }
 
 /// Where an agent is that joined by itself, and one that `lockstep up` has set up.

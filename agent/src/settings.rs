@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use lockstep_telemetry::Otlp;
 use serde::Deserialize;
 
 /// What stands in `agent.toml`, with every default filled in.
@@ -11,6 +12,8 @@ pub struct Settings {
     pub nginx: NginxSettings,
     pub docker: DockerSettings,
     pub postgres: PostgresSettings,
+    /// Where traces and metrics go; nowhere, when nobody says it.
+    pub otlp: Option<Otlp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -43,6 +46,7 @@ struct Typed {
     nginx: NginxSettings,
     docker: DockerSettings,
     postgres: PostgresSettings,
+    telemetry: lockstep_telemetry::settings::Typed,
 }
 
 impl Default for NginxSettings {
@@ -91,7 +95,7 @@ impl Settings {
 
 impl Typed {
     fn checked(self) -> Result<Settings, Vec<String>> {
-        let Self { nginx, docker, postgres } = self;
+        let Self { nginx, docker, postgres, telemetry } = self;
         let paths = [
             ("nginx.binary", Some(&nginx.binary)),
             ("nginx.configuration", Some(&nginx.configuration)),
@@ -99,13 +103,17 @@ impl Typed {
             ("docker.socket", Some(&docker.socket)),
             ("postgres.binaries", postgres.binaries.as_ref()),
         ];
-        let problems: Vec<String> = paths
+        let mut problems: Vec<String> = paths
             .into_iter()
             .filter_map(|(key, path)| Some((key, path?)))
             .filter(|(_, path)| !path.is_absolute())
             .map(|(key, path)| format!("{key} is {path:?}, and must be an absolute path"))
             .collect();
-        if problems.is_empty() { Ok(Settings { nginx, docker, postgres }) } else { Err(problems) }
+        let otlp = telemetry.checked().unwrap_or_else(|wrong| {
+            problems.extend(wrong);
+            None
+        });
+        if problems.is_empty() { Ok(Settings { nginx, docker, postgres, otlp }) } else { Err(problems) }
     }
 }
 
@@ -155,9 +163,18 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_is_where_the_file_says() {
+        assert_eq!(read("").unwrap().otlp, None);
+        assert!(read("[telemetry]\notlp = \"http://127.0.0.1:4317\"\n").unwrap().otlp.is_some());
+        let wrong = read("[telemetry]\notlp = \"127.0.0.1\"\n[docker]\nsocket = \"s\"\n").unwrap_err();
+        assert!(wrong.contains("telemetry.otlp") && wrong.contains("docker.socket"), "{wrong}");
+    }
+
+    #[test]
     fn a_key_that_is_not_known_is_refused_and_so_is_a_relative_path() {
         assert!(read("[nginx]\nbinery = \"/x\"\n").unwrap_err().contains("binery"));
         assert!(read("[ngnix]\n").unwrap_err().contains("ngnix"));
+        assert!(read("[telemetry]\noltp = \"x\"\n").unwrap_err().contains("oltp"));
         let wrong = read("[nginx]\nbinary = \"nginx\"\n[docker]\nsocket = \"s\"\n").unwrap_err();
         assert!(wrong.contains("nginx.binary") && wrong.contains("docker.socket"), "{wrong}");
     }

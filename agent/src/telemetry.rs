@@ -1,36 +1,42 @@
-//! The log on standard error, and the trace context that comes with a step and goes on with it.
+//! What the agent counts and measures, under which names, and what may be said of what broke. The log, the traces and
+//! the way out are shared with the coordinator ([`lockstep_telemetry`]).
 
 use std::error::Error;
-use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
+use std::sync::LazyLock;
+use std::time::Duration;
 
-use opentelemetry::trace::TracerProvider;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use lockstep_telemetry::{OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
+use opentelemetry::metrics::Histogram;
+use opentelemetry::{KeyValue, global};
 use tracing::error;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
 
-/// Begins the log. `filter` is written as <https://docs.rs/tracing-subscriber> has it.
-///
-/// # Errors
-/// When `filter` cannot be understood, or a log was begun before.
-pub fn begin(filter: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let lines = fmt::layer()
-        .compact()
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let provider = SdkTracerProvider::builder().build();
-    tracing_subscriber::registry()
-        .with(EnvFilter::try_new(filter)?)
-        .with(lines)
-        .with(tracing_opentelemetry::layer().with_tracer(provider.tracer("lockstep-agent")))
-        .try_init()?;
+/// The name of the service, of its tracer and of its meter.
+pub const SERVICE: &str = "lockstep-agent";
+
+/// It measures nothing where nothing is exported.
+static STEP_DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
+    global::meter(SERVICE)
+        .f64_histogram("lockstep.agent.step.duration")
+        .with_unit("s")
+        .with_description("How long a step took on its host")
+        .with_boundaries(SECONDS.to_vec())
+        .build()
+});
+
+/// Measures a step that has an outcome; how many there were is in it too.
+pub(crate) fn step_ended(kind: &'static str, direction: &'static str, outcome: &'static str, took: Duration) {
+    let attributes = [
+        KeyValue::new(STEP_KIND, kind),
+        KeyValue::new(STEP_DIRECTION, direction),
+        KeyValue::new(OUTCOME, outcome),
+    ];
+    STEP_DURATION.record(took.as_secs_f64(), &attributes);
+}
+
+/// Has a panic's place logged, and not what it says.
+pub fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(say_where));
-    Ok(())
 }
 
 /// `error` with everything that it is because of.

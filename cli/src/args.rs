@@ -28,6 +28,10 @@ pub struct Arguments {
     #[arg(long, global = true, env = "LOCKSTEP_COORDINATOR", value_name = "HOST:PORT")]
     pub coordinator: Option<String>,
 
+    /// The trace that the command is a part of, as whoever calls it says it: W3C Trace Context.
+    #[arg(long, global = true, env = "TRACEPARENT", hide = true)]
+    pub traceparent: Option<String>,
+
     #[command(subcommand)]
     pub command: Command,
 }

@@ -10,7 +10,8 @@ use lockstep_core::record::CoordinatorStatus;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::dial::Credential;
 use lockstep_proto::wire::control_client::ControlClient;
-use lockstep_proto::{dial, wire};
+use lockstep_proto::{dial, trace, wire};
+use tonic::Request;
 use tonic::transport::Channel;
 
 use crate::args::Arguments;
@@ -30,6 +31,7 @@ pub struct Context {
     directory: PathBuf,
     credential: PathBuf,
     coordinator: Option<String>,
+    traceparent: String,
     // Replaced as a whole: it is whole also when a thread died with the lock.
     learned: Mutex<Vec<String>>,
 }
@@ -54,6 +56,7 @@ impl Context {
             directory,
             credential,
             coordinator: arguments.coordinator.clone(),
+            traceparent: arguments.traceparent.clone().unwrap_or_default(),
             learned: Mutex::default(),
         })
     }
@@ -86,6 +89,13 @@ impl Context {
             || Failure::new(Kind::Usage, "it is not said where the coordinator is"),
             Failure::from,
         ))
+    }
+
+    /// A call in the trace that this command is a part of.
+    pub fn traced<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        trace::carry(&self.traceparent, request.metadata_mut());
+        request
     }
 
     /// Where to dial: what was named, then what was learned.

@@ -13,6 +13,7 @@ use lockstep_core::id::{ClusterId, DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_proto::trace;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -25,6 +26,7 @@ use crate::store::{Store, StoreError, keys};
 use crate::{debts, deployment_log, environments, hosts, local_changes, state_file};
 
 mod asking;
+mod counting;
 mod course;
 mod deployment;
 mod drafting;
@@ -121,7 +123,7 @@ impl Drivers {
                 OpenKind::Running { deployment, .. } | OpenKind::Stuck { deployment } => {
                     let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
                     if may_start && !driven.contains(&environment) {
-                        self.start(environment.clone(), deployment.clone());
+                        self.start(environment.clone(), deployment.clone(), &open.traceparent);
                     }
                     driven.insert(environment);
                 }
@@ -188,9 +190,11 @@ impl Drivers {
         self.driven.insert(task.id(), environment);
     }
 
-    fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId) {
+    /// Goes on in the trace of whoever opened the deployment, as the driver before did.
+    fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId, traceparent: &str) {
         self.not_before.remove(&environment);
         let span = info_span!("deployment", %deployment, %environment);
+        trace::follow(&span, traceparent);
         let driver = Driver::new(self.parts.clone(), environment.clone(), deployment);
         let task = self.tasks.spawn(driver.run().instrument(span));
         self.driven.insert(task.id(), environment);

@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lockstep_coordinator::settings::{Arguments, Command, Settings};
-use lockstep_coordinator::{joining, restore, service, telemetry};
+use lockstep_coordinator::telemetry::SERVICE;
+use lockstep_coordinator::{joining, restore, service};
+use lockstep_telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -14,14 +16,17 @@ const _: () = assert!(!lockstep_mutant::BUILT_IN);
 
 fn main() -> ExitCode {
     let Arguments { settings, command } = Arguments::parse();
-    if let Err(error) = telemetry::begin(&settings.log) {
-        // There is no log to say it in.
-        return fail(&format!("cannot log as {:?}: {error}", settings.log));
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot begin: {error}")),
     };
+    let entered = runtime.enter();
+    let telemetry = match begin_telemetry(&settings, command.as_ref()) {
+        Ok(telemetry) => telemetry,
+        // There is no log to say it in.
+        Err(error) => return fail(&format!("{error:#}")),
+    };
+    drop(entered);
     let ended = runtime.block_on(async {
         match command {
             None => serve(settings).await,
@@ -29,13 +34,24 @@ fn main() -> ExitCode {
             Some(Command::Join { coordinator, name }) => joining::join(&settings, &coordinator, name).await,
         }
     });
-    match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    telemetry.end();
+    code
+}
+
+/// Only a coordinator that serves has something to tell a collector.
+fn begin_telemetry(settings: &Settings, command: Option<&Command>) -> anyhow::Result<Telemetry> {
+    let otlp = match command {
+        None => settings.otlp()?,
+        Some(Command::Restore { .. } | Command::Join { .. }) => None,
+    };
+    Ok(lockstep_telemetry::begin(SERVICE, &settings.log, otlp.as_ref())?)
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -41,7 +41,7 @@ use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
-use crate::{cluster, coordinators, operators, private, server, tails};
+use crate::{cluster, coordinators, operators, private, server, tails, telemetry};
 
 /// Where a coordinator's authority is, in its directory.
 pub(crate) const AUTHORITY: &str = "authority";
@@ -140,6 +140,9 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
         coordinator: own.name().to_string(),
         logs: own.directory.join("logs"),
     };
+    // The meter outlives the service; what it asks does not.
+    let counted = Arc::downgrade(&sessions);
+    telemetry::watch_agents(move || counted.upgrade().map_or(0, |sessions| sessions.count()));
     let (tls, certificate) = server::tls(&own.authority, &*own.clock)?;
     let router = router(&own, &parts, &sessions);
     let closing = async {

@@ -250,6 +250,11 @@ impl Sessions {
         wire::Connections { connections: self.lock().iter().map(connection).collect() }
     }
 
+    /// How many agents are connected.
+    pub fn count(&self) -> u64 {
+        u64::try_from(self.lock().len()).unwrap_or(u64::MAX)
+    }
+
     /// Changes whenever [`Self::connections`] may.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use lockstep_core::name::CoordinatorName;
+use lockstep_telemetry::Otlp;
 use serde::Deserialize;
 
 /// Keeps the lock and the plans, and drives deployments.
@@ -90,6 +91,7 @@ pub struct EtcdSettings {
 #[serde(deny_unknown_fields, default)]
 struct Typed {
     store: TypedStore,
+    telemetry: lockstep_telemetry::settings::Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,25 +122,33 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read, has a key that is not known, or a value that cannot be.
     pub fn store(&self) -> Result<StoreSettings, SettingsError> {
+        let Some(etcd) = self.typed()?.store.etcd else {
+            return Ok(StoreSettings::Sqlite);
+        };
+        let problems = problems(&etcd);
+        if problems.is_empty() { Ok(StoreSettings::Etcd(etcd)) } else { Err(self.wrong(problems)) }
+    }
+
+    /// Where traces and metrics go; nowhere, when `coordinator.toml` does not say it.
+    ///
+    /// # Errors
+    /// As [`Settings::store`].
+    pub fn otlp(&self) -> Result<Option<Otlp>, SettingsError> {
+        self.typed()?.telemetry.checked().map_err(|problems| self.wrong(problems))
+    }
+
+    fn typed(&self) -> Result<Typed, SettingsError> {
         let path = self.directory.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(SettingsError::Read { path, source }),
         };
-        let typed: Typed = match toml::from_str(&text) {
-            Ok(typed) => typed,
-            Err(source) => return Err(SettingsError::Parse { path, source }),
-        };
-        let Some(etcd) = typed.store.etcd else {
-            return Ok(StoreSettings::Sqlite);
-        };
-        let problems = problems(&etcd);
-        if problems.is_empty() {
-            Ok(StoreSettings::Etcd(etcd))
-        } else {
-            Err(SettingsError::Wrong { path, problems })
-        }
+        toml::from_str(&text).map_err(|source| SettingsError::Parse { path, source })
+    }
+
+    fn wrong(&self, problems: Vec<String>) -> SettingsError {
+        SettingsError::Wrong { path: self.directory.join(FILE), problems }
     }
 }
 
@@ -267,8 +277,19 @@ etcd = { endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379"], ca = "/ca.
     }
 
     #[test]
+    fn a_collector_is_where_the_file_says() {
+        let otlp = |text: &str| at(written(text).path()).otlp();
+        assert_eq!(otlp(GOOD).unwrap(), None);
+        assert!(otlp("[telemetry]\notlp = \"http://127.0.0.1:4317\"").unwrap().is_some());
+        let wrong = otlp("[telemetry]\notlp = \"127.0.0.1\"").unwrap_err().to_string();
+        assert!(wrong.contains("coordinator.toml") && wrong.contains("telemetry.otlp"), "{wrong}");
+    }
+
+    #[test]
     fn a_word_that_is_not_known_is_refused() {
-        for text in ["[stor]", "[store]\nredis = 1", &GOOD.replace("prefix", "prefx")] {
+        for text in
+            ["[stor]", "[store]\nredis = 1", "[telemetry]\noltp = \"\"", &GOOD.replace("prefix", "prefx")]
+        {
             assert!(matches!(read(text), Err(SettingsError::Parse { .. })), "{text}");
         }
     }

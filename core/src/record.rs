@@ -291,6 +291,9 @@ pub struct Open {
     /// Where the operator's command line runs.
     pub hostname: String,
     pub pid: u32,
+    /// W3C Trace Context of the call that opened it; empty where there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub traceparent: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

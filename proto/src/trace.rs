@@ -28,11 +28,10 @@ pub fn follow(span: &Span, traceparent: &str) {
     }
 }
 
-/// Puts the current span's context into a call's metadata.
-pub fn inject(metadata: &mut MetadataMap) {
-    let text = traceparent(&Span::current());
-    if let Ok(value) = text.parse()
-        && !text.is_empty()
+/// Puts a context into a call's metadata, where there is one that can be sent.
+pub fn carry(traceparent: &str, metadata: &mut MetadataMap) {
+    if let Ok(value) = traceparent.parse()
+        && !traceparent.is_empty()
     {
         metadata.insert(MetadataKey::from_static(TRACEPARENT), value);
     }

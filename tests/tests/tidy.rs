@@ -15,8 +15,12 @@ const LONG: &[(&str, usize)] = &[];
 const CRATES: &[(&str, &[&str])] = &[
     ("core", &["lockstep-mutant"]),
     ("proto", &["lockstep-core"]),
-    ("coordinator", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint", "lockstep-mutant"]),
-    ("agent", &["lockstep-core", "lockstep-proto", "lockstep-crashpoint"]),
+    ("telemetry", &[]),
+    (
+        "coordinator",
+        &["lockstep-core", "lockstep-proto", "lockstep-telemetry", "lockstep-crashpoint", "lockstep-mutant"],
+    ),
+    ("agent", &["lockstep-core", "lockstep-proto", "lockstep-telemetry", "lockstep-crashpoint"]),
     ("cli", &["lockstep-core", "lockstep-proto"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),

@@ -10,6 +10,7 @@ use lockstep_core::plan::action::SwitchTraffic;
 use lockstep_core::record::LocalRollback;
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
+use lockstep_telemetry::span;
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -65,11 +66,7 @@ impl Job {
                         .why(telemetry::chain(&error)))
                 }
             };
-            let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match &outcome {
-                Ok(finding) => info!(took_ms, said = finding.said, "step done"),
-                Err(failure) => warn!(took_ms, what = failure.what, why = failure.why, "step failed"),
-            }
+            self.tell(&outcome, began.elapsed());
             let ended = self.write_down(outcome).await;
             if self.tools.happenings.send(Happening::Ended(Box::new(ended))).await.is_err() {
                 // The agent is ending; its successor reports what the journal has.
@@ -83,14 +80,40 @@ impl Job {
 
     fn span(&self) -> Span {
         let Assignment { key, environment, .. } = &self.assignment;
-        let direction = match key.direction {
-            Direction::Do => "do",
-            Direction::Undo => "undo",
-        };
+        let direction = self.direction();
         let span =
             info_span!("step", deployment = %key.deployment, %environment, step = %key.step, direction);
         trace::follow(&span, &self.assignment.traceparent);
+        span::kind(&span, self.kind());
         span
+    }
+
+    fn direction(&self) -> &'static str {
+        match self.assignment.key.direction {
+            Direction::Do => "do",
+            Direction::Undo => "undo",
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        self.assignment.action.as_ref().map_or("nothing", Action::name)
+    }
+
+    fn tell(&self, outcome: &Outcome, took: Duration) {
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let word = match outcome {
+            Ok(finding) => {
+                info!(took_ms, said = finding.said, "step done");
+                "done"
+            }
+            Err(failure) => {
+                warn!(took_ms, what = failure.what, why = failure.why, "step failed");
+                span::fail(&Span::current());
+                "failed"
+            }
+        };
+        span::outcome(&Span::current(), word);
+        telemetry::step_ended(self.kind(), self.direction(), word, took);
     }
 
     /// The effect, if it leaves the traffic where somebody put it by hand.

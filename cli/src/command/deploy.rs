@@ -98,7 +98,7 @@ impl Deploying<'_> {
         let plan = Some(request(context, args, declared, image));
         let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
         wait_for_lock(context, args.wait_lock.as_deref(), || {
-            let (mut control, start) = (control.clone(), start.clone());
+            let (mut control, start) = (control.clone(), context.traced(start.clone()));
             async move { control.start(start).await }
         })
         .await
@@ -151,7 +151,7 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
         claim: String::new(),
         client: Some(client()),
     };
-    let started = control.start(start).await.map_err(|status| {
+    let started = control.start(context.traced(start)).await.map_err(|status| {
         let failure = Failure::from(status);
         if failure.kind == Kind::Locked {
             return failure.next(format!(

@@ -5,10 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep_core::name::EnvironmentKey;
+use lockstep_proto::trace;
 use lockstep_proto::wire::control_server::Control;
 use lockstep_proto::wire::{self, Done};
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
+use tracing::{Instrument, info_span};
 
 use crate::api::Caller;
 use crate::audit::{self, Change};
@@ -98,7 +100,9 @@ impl Control for ControlApi {
 
     async fn start(&self, request: Request<wire::StartRequest>) -> Answer<wire::StartReply> {
         let caller = Caller::of(&request)?;
-        deployments::start(self, &caller, request.into_inner()).await.map(Response::new)
+        let span = info_span!("start");
+        trace::follow(&span, trace::extract(request.metadata()));
+        deployments::start(self, &caller, request.into_inner()).instrument(span).await.map(Response::new)
     }
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Answer<Self::WatchStream> {

@@ -11,6 +11,8 @@ use lockstep_core::record::{Open, OpenKind, Way, Wish};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::time::Timestamp;
+use lockstep_proto::trace::traceparent;
+use tracing::Span;
 
 use super::{Asker, DeployError, checked, new_id, until};
 use crate::driver::Parts;
@@ -188,6 +190,7 @@ pub async fn freeze(
         until,
         hostname: asker.hostname.clone(),
         pid: asker.pid,
+        traceparent: traceparent(&Span::current()),
     };
     own(parts, environment, before.as_ref(), &open).await
 }
@@ -266,6 +269,7 @@ pub(super) fn open(
         until: building.map_or_else(|| until(since, spec), |seen| seen.content.until),
         hostname: asker.hostname.clone(),
         pid: asker.pid,
+        traceparent: traceparent(&Span::current()),
     }
 }
 

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use super::Parts;
 use super::asking::{Asked, Asking};
+use super::counting::count;
 use super::course::{Course, Taken};
 use super::drafting::fits;
 use super::telling::{moment, tell};
@@ -372,6 +373,7 @@ impl Driver {
                 course.taken = Taken::Said;
             }
             span.in_scope(|| tell(&course.run, entry));
+            count(course, entry, span);
         }
         let Some(Told { entry: last, .. }) = pending.told.last() else {
             return Ok(());

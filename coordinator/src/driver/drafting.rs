@@ -12,8 +12,10 @@ use lockstep_core::record::{OpenKind, Summary, Verdict, Wish};
 use lockstep_core::time::Timestamp;
 use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;
+use lockstep_telemetry::span;
 use tracing::{Span, info_span};
 
+use super::counting::kind;
 use super::course::Course;
 use super::deployment::DriverError;
 use super::ending;
@@ -75,6 +77,7 @@ impl Course {
         let environment = self.opened.key.clone();
         let key = keys::assignment(&work.host, &environment, token.epoch, token.seq);
         let span = info_span!("step", host = %work.host, %step, direction = direction_name(direction));
+        span::kind(&span, kind(work.action.as_ref()));
         let put = OwnedWrite::put(
             key.clone(),
             &Assignment {

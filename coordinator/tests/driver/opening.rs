@@ -98,6 +98,7 @@ async fn give_away(world: &World, ports: Vec<u16>) {
         until: Timestamp(u64::MAX),
         hostname: String::new(),
         pid: 0,
+        traceparent: String::new(),
     };
     for some in ports.chunks(OPERATIONS_MAX - 10) {
         let seen = environments::open(&*world.store, &other).await.expect("read").map(|seen| seen.stored);

@@ -108,6 +108,7 @@ fn before_the_first_deployment_there_is_nothing_but_perhaps_the_lock() {
         until: Timestamp(SINCE + 1_800_000),
         hostname: "ws".to_owned(),
         pid: 12345,
+        traceparent: String::new(),
     };
     let state = state(None, &[], Some(&open));
     assert_eq!((state.current_deployment, state.previous_deployment), (None, None));
@@ -127,6 +128,7 @@ fn a_hold_locks_without_particulars() {
         until: Timestamp(SINCE + 86_400_000),
         hostname: String::new(),
         pid: 0,
+        traceparent: String::new(),
     };
     let state = state(None, &[], Some(&open));
     assert_eq!(state.lock, Lock { locked: true, held: None });

@@ -1,0 +1,88 @@
+//! Where traces and metrics go: `[telemetry]` in a service's file, as typed and as meant.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// `[telemetry]` as typed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Typed {
+    /// Of a collector that speaks OTLP over gRPC, as in `http://127.0.0.1:4317`.
+    otlp: Option<String>,
+    /// Of the authority of its certificate, where that is none of this machine's.
+    ca: Option<PathBuf>,
+}
+
+/// A collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Otlp {
+    pub(crate) endpoint: String,
+    pub(crate) ca: Option<PathBuf>,
+}
+
+impl Typed {
+    /// The collector, if one is named.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn checked(self) -> Result<Option<Otlp>, Vec<String>> {
+        let Self { otlp, ca } = self;
+        let mut problems = Vec::new();
+        if let Some(endpoint) = otlp.as_deref().filter(|endpoint| !is_endpoint(endpoint)) {
+            problems.push(format!(
+                "telemetry.otlp is {endpoint:?}, and must be like \"http://127.0.0.1:4317\" or \
+                 \"https://collector.example:4317\""
+            ));
+        }
+        if let Some(ca) = &ca {
+            if !ca.is_absolute() {
+                problems.push(format!("telemetry.ca is {ca:?}, and must be an absolute path"));
+            }
+            if !otlp.as_deref().is_some_and(|endpoint| endpoint.starts_with("https://")) {
+                problems.push("telemetry.ca is of no use without telemetry.otlp = \"https://…\"".to_owned());
+            }
+        }
+        if problems.is_empty() { Ok(otlp.map(|endpoint| Otlp { endpoint, ca })) } else { Err(problems) }
+    }
+}
+
+fn is_endpoint(endpoint: &str) -> bool {
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else {
+        return false;
+    };
+    let is_host =
+        !host.is_empty() && !host.contains(|c: char| matches!(c, '/' | '@' | '?') || c.is_whitespace());
+    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<Otlp>, Vec<String>> {
+        toml::from_str::<Typed>(text).unwrap().checked()
+    }
+
+    #[test]
+    fn a_collector_is_where_the_file_says_and_there_is_none_otherwise() {
+        assert_eq!(read(""), Ok(None));
+        let there = read("otlp = \"http://[::1]:4317\"").unwrap().unwrap();
+        assert_eq!((there.endpoint.as_str(), there.ca), ("http://[::1]:4317", None));
+        assert!(read("otlp = \"https://c.example:4317\"\nca = \"/ca.pem\"").unwrap().is_some());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        for wrong in
+            ["127.0.0.1:4317", "http://c", "http://c:0", "grpc://c:1", "http://u:p@c:1", "http://c:1/v1"]
+        {
+            let said = read(&format!("otlp = {wrong:?}\nca = \"ca.pem\"")).unwrap_err().join("; ");
+            for word in [wrong, "telemetry.ca is \"ca.pem\"", "of no use"] {
+                assert!(said.contains(word), "{word} is not in: {said}");
+            }
+        }
+        assert!(toml::from_str::<Typed>("oltp = \"x\"").is_err());
+    }
+}
