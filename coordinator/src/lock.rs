@@ -74,7 +74,13 @@ impl Lock {
 
     async fn try_acquire(&mut self, store: &dyn Store) -> Result<Acquired, StoreError> {
         let attempt = match &self.attempt {
-            Some(attempt) => attempt,
+            Some(attempt) => {
+                // Waiting for another's lock may take longer than a lease lives.
+                if store.keep(attempt.lease).await? == LeaseStanding::Gone {
+                    return Err(StoreError::NoSuchLease(attempt.lease));
+                }
+                attempt
+            }
             None => self.attempt.insert(Acquisition {
                 environment: self.environment.clone(),
                 coordinator: self.coordinator.clone(),
@@ -82,10 +88,6 @@ impl Lock {
                 lease: store.grant(LEASE_LIVES).await?,
             }),
         };
-        // Waiting for another's lock may take longer than a lease lives.
-        if store.keep(attempt.lease).await? == LeaseStanding::Gone {
-            return Err(StoreError::NoSuchLease(attempt.lease));
-        }
         attempt.attempt(store).await
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use futures::future::try_join_all;
 use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
 use lockstep_core::fence::Token;
 use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
@@ -19,7 +20,7 @@ use super::transaction::{Assigned, Handed};
 use crate::deployment_log::DeploymentLog;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
-use crate::store::{Owned, Store, StoreError, keys};
+use crate::store::{Owned, Prefix, Store, StoreError, keys};
 use crate::{debts, environments, history};
 
 pub(super) struct Course {
@@ -59,21 +60,28 @@ impl Course {
     ) -> Result<Self, DriverError> {
         let store = &*parts.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
-        let plan = history::plan(store, id).await?.ok_or_else(|| missing("plan"))?;
+        // A read of etcd takes a millisecond or two, and others wait for this driver.
+        let (plan, opened, open, entries, owed) = tokio::try_join!(
+            history::plan(store, id),
+            history::summary(store, id),
+            environments::open(store, environment),
+            history::journal(store, id),
+            debts::list(store),
+        )?;
+        let plan = plan.ok_or_else(|| missing("plan"))?;
         let is_unchecked = is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked);
         if let Some(broken) = check::check(&plan).first()
             && !is_unchecked
         {
             return Err(DriverError::Plan(broken.to_string()));
         }
-        let opened = history::summary(store, id).await?.ok_or_else(|| missing("summary"))?;
-        let open = environments::open(store, environment).await?.ok_or_else(|| missing("claim"))?.content;
-        let entries = history::journal(store, id).await?;
+        let opened = opened.ok_or_else(|| missing("summary"))?;
+        let open = open.ok_or_else(|| missing("claim"))?.content;
         let run = Run::replay(plan, open.until, &entries)?;
         let log = DeploymentLog::of(parts, &opened).await;
-        let mut debts = BTreeMap::new();
-        for step in run.plan().steps() {
-            debts.insert(step.host.clone(), debts::of(store, &step.host, environment).await?);
+        let mut debts: BTreeMap<HostId, Debts> = BTreeMap::new();
+        for debt in owed.into_iter().filter(|debt| debt.environment == *environment) {
+            debts.entry(debt.host.clone()).or_default().owed.push(debt);
         }
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
@@ -168,13 +176,13 @@ async fn handed(store: &dyn Store, environment: &EnvironmentKey, run: &Run) -> R
     if is_on(Mutant::PredecessorsHandoutsForgotten) {
         return Ok(handed);
     }
-    for host in hosts {
-        for stored in store.list(&keys::assignments(&host, environment)).await? {
-            let assignment: Assignment = stored.read()?;
-            if let Some(key) = Owned::of_stored(&stored.key) {
-                let StepKey { step, .. } = assignment.key;
-                handed.add(step, Assigned { key, token: assignment.token, span: Span::none() });
-            }
+    let prefixes: Vec<Prefix> = hosts.iter().map(|host| keys::assignments(host, environment)).collect();
+    let lists = try_join_all(prefixes.iter().map(|prefix| store.list(prefix))).await?;
+    for stored in lists.into_iter().flatten() {
+        let assignment: Assignment = stored.read()?;
+        if let Some(key) = Owned::of_stored(&stored.key) {
+            let StepKey { step, .. } = assignment.key;
+            handed.add(step, Assigned { key, token: assignment.token, span: Span::none() });
         }
     }
     Ok(handed)

@@ -8,7 +8,7 @@ use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Open, OpenKind, Wish};
+use lockstep_core::record::{OpenKind, Wish};
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
@@ -214,11 +214,6 @@ impl Driver {
         }
     }
 
-    async fn open(&self) -> Result<Open, DriverError> {
-        let open = environments::open(&*self.parts.store, &self.environment).await?;
-        Ok(open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?.content)
-    }
-
     fn ask(&mut self, intent: OpenIntent) -> Result<(), DriverError> {
         let token = self.course_mut()?.next_token();
         let until =
@@ -266,9 +261,13 @@ impl Driver {
             return Ok(Some(pending));
         }
         course.take_in_answers(&mut pending, now)?;
-        let reports = self.parts.store.list(&keys::reports(&self.environment)).await?;
+        let store = &*self.parts.store;
+        let reports = keys::reports(&self.environment);
+        let (reports, open) =
+            tokio::try_join!(store.list(&reports), environments::open(store, &self.environment))?;
+        let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?.content;
         self.course_mut()?.take_in_reports(&mut pending, &reports, now)?;
-        let wish = match self.open().await?.kind {
+        let wish = match open.kind {
             OpenKind::Running { wish, .. } => wish,
             OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => Wish::None,
         };
