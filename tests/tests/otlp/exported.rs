@@ -50,10 +50,10 @@ struct Told {
 
 impl Told {
     /// A stage whose services are told of a collector.
-    fn start(name: &str, telemetry: &str) -> Result<Self> {
+    fn start(name: &str, telemetry: &str, bake: &'static str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let application = format!("t-{name}-{}", std::process::id());
-        let setting = Setting { application, bake: "1s", drain: "1s" };
+        let setting = Setting { application, bake, drain: "1s" };
         let mut stage = Stage::start(&directory.path().join("stage"), &setting)?;
         for file in ["coordinator/coordinator.toml", "agent/agent.toml"] {
             let mut file = OpenOptions::new().create(true).append(true).open(stage.directory.join(file))?;
@@ -72,9 +72,13 @@ impl Told {
         Ok(writeln!(file, "{line}")?)
     }
 
-    /// What the command line said.
     fn deploy(&self, image: &str, code: i32) -> Result<String> {
-        let mut command = self.stage.command(&["deploy", "production", "--image", image])?;
+        self.lockstep(&["deploy", "production", "--image", image], code)
+    }
+
+    /// What the command line said, called in a trace.
+    fn lockstep(&self, arguments: &[&str], code: i32) -> Result<String> {
+        let mut command = self.stage.command(arguments)?;
         let output = command.env("TRACEPARENT", format!("00-{CALLER_TRACE}-{CALLER_SPAN}-01")).output()?;
         ensure!(output.status.code() == Some(code), "{output:?}");
         Ok(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
@@ -94,7 +98,7 @@ fn somewhere() -> Result<SocketAddr> {
 fn a_deployment_is_one_trace_over_both_services_and_is_counted() -> Result<()> {
     let address = somewhere()?;
     let collector = Collector::listen(address, None)?;
-    let mut told = Told::start("trace", &format!("otlp = \"http://{address}\""))?;
+    let mut told = Told::start("trace", &format!("otlp = \"http://{address}\""), "1s")?;
     let yml = told.stage.deployment_yml();
     fs::write(&yml, fs::read_to_string(&yml)?.replace("timeout: 10s", "timeout: 3s"))?;
     let image = told.stage.image("1", 1, &[])?;
@@ -206,12 +210,45 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn a_deployment_that_is_taken_over_stays_in_its_trace() -> Result<()> {
+    let address = somewhere()?;
+    let collector = Collector::listen(address, None)?;
+    let mut told = Told::start("taken", &format!("otlp = \"http://{address}\""), "6s")?;
+    let image = told.stage.image("1", 1, &[])?;
+    told.lockstep(&["deploy", "production", "--image", &image, "--detach"], 0)?;
+    until("it bakes", LIMIT, || Ok(told.lockstep(&["status", "production"], 0)?.contains("bake")))?;
+    told.stage.coordinator.kill()?;
+    told.stage.start_coordinator(&[])?;
+    until("it has ended", LIMIT, || Ok(!named(&collector.seen(), COORDINATOR, "deployment").is_empty()))?;
+    told.stage.agent.stop()?;
+    told.stage.coordinator.stop()?;
+
+    let seen = collector.seen();
+    let deployments = named(&seen, COORDINATOR, "deployment");
+    let [deployment] = deployments.as_slice() else {
+        anyhow::bail!("the dead driver's span cannot have left: {deployments:?}");
+    };
+    ensure!(value(deployment, "lockstep.outcome") == Some("succeeded"), "{deployment:?}");
+    for span in &seen.spans {
+        ensure!(hex(&span.trace) == CALLER_TRACE, "of another trace: {span:?}");
+    }
+    let carried_out = named(&seen, AGENT, "step");
+    let of_it: BTreeSet<_> = carried_out.iter().map(|step| value(step, "deployment.id")).collect();
+    ensure!(of_it == BTreeSet::from([value(deployment, "deployment.id")]), "{of_it:?}");
+    let environment = format!("deployment.environment.name={}/production", told.stage.application);
+    let taken = seen.points.iter().rev().find(|point| point.name == "lockstep.lock.takeovers");
+    let taken = taken.context("no take-over was counted")?;
+    ensure!((taken.count, &taken.attributes) == (1, &vec![environment]), "{taken:?}");
+    Ok(())
+}
+
+#[test]
 fn a_collector_that_is_away_is_said_once_and_costs_nothing() -> Result<()> {
     let address = somewhere()?;
     let directory = tempfile::tempdir()?;
     let certificates = Certificates::make(directory.path(), "collector")?;
     let telemetry = format!("otlp = \"https://{address}\"\nca = {:?}", certificates.authority);
-    let mut told = Told::start("away", &telemetry)?;
+    let mut told = Told::start("away", &telemetry, "1s")?;
     let first = told.stage.image("1", 1, &[])?;
     let second = told.stage.image("2", 1, &[])?;
     told.deploy(&first, 0)?;
