@@ -91,12 +91,13 @@ impl Lock {
         attempt.attempt(store).await
     }
 
-    /// Gives a sign of life. `Gone` means that the lock is or will be another's.
+    /// Gives a sign of life. `Gone` means that the lock is or will be another's: its lease has ended, or its epoch is
+    /// not the newest any more, as after `fence bump`.
     pub async fn keep(&self, store: &dyn Store) -> LeaseStanding {
         let Some(held) = &self.held else {
             return LeaseStanding::Alive;
         };
-        match store.keep(held.lease()).await {
+        match self.standing(held, store).await {
             Ok(standing) => standing,
             Err(error) => {
                 // The guards of the next write tell; a missed sign of life alone proves nothing.
@@ -104,6 +105,14 @@ impl Lock {
                 LeaseStanding::Alive
             }
         }
+    }
+
+    async fn standing(&self, held: &Held, store: &dyn Store) -> Result<LeaseStanding, StoreError> {
+        let standing = store.keep(held.lease()).await?;
+        if standing == LeaseStanding::Alive && !held.is_valid(store).await? {
+            return Ok(LeaseStanding::Gone);
+        }
+        Ok(standing)
     }
 
     /// Gives the lock back: again and again where nobody answers, because its next holder waits for it. The end of
