@@ -38,18 +38,23 @@ pub(super) async fn gather(
 ) -> Result<Gathered, DeployError> {
     let store = &*parts.store;
     let key = &spec.key;
-    let live = environments::live(store, key).await?;
-    let history = history::ended(store, key, history::HISTORY_FOR_PLANS).await?;
+    let (live, history, all, seen, kept_elsewhere) = tokio::try_join!(
+        environments::live(store, key),
+        history::ended(store, key, history::HISTORY_FOR_PLANS),
+        hosts::list(store),
+        environments::ports(store, key),
+        kept_elsewhere(store, key),
+    )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
-    let placed = Placed::of(spec, hosts::list(store).await?);
-    let seen = environments::ports(store, key).await?;
+    let placed = Placed::of(spec, all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
     };
-    let mut taken = taken_ports(parts, &placed.app()).await?;
-    let ports = propose(parts.cluster.as_str(), spec, &placed.app(), table, &mut taken)?;
-    let observed = observe(parts, spec, &placed, secrets.as_ref(), wanted).await?;
+    let app = placed.app();
+    let (mut taken, observed) =
+        tokio::try_join!(taken_ports(parts, &app), observe(parts, spec, &placed, secrets.as_ref(), wanted),)?;
+    let ports = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
         usual: history::usual(&history),
@@ -59,7 +64,7 @@ pub(super) async fn gather(
         ports: ports.table.clone(),
         secrets,
         observed,
-        kept_elsewhere: kept_elsewhere(store, key).await?,
+        kept_elsewhere,
     };
     Ok(Gathered { record, ports, ports_seen })
 }

@@ -8,7 +8,7 @@ use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{OpenKind, Wish};
+use lockstep_core::record::{OpenKind, Verdict, Wish};
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
@@ -320,7 +320,13 @@ impl Driver {
                 Command::Append(_) if has_begun => break,
                 Command::Append(Event::Ended { verdict }) => {
                     let store = &*self.parts.store;
-                    let past = history::ended(store, &self.environment, history::HISTORY_FOR_PLANS).await?;
+                    let past = match verdict {
+                        Verdict::Succeeded => {
+                            history::ended(store, &self.environment, history::HISTORY_FOR_PLANS).await?
+                        }
+                        // What is live stays what it was.
+                        Verdict::RolledBack => Vec::new(),
+                    };
                     return self.course_mut()?.end(pending, verdict, &past, now);
                 }
                 Command::Append(event) => return self.course_mut()?.record(pending, event, now),
@@ -384,16 +390,10 @@ impl Driver {
         {
             debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
         }
-        match last.event {
-            Event::Taken { .. } | Event::Stuck { .. } | Event::Ended { .. } => {
-                state_file::keep_current(&self.parts, &self.environment).await;
-            }
-            Event::Begun { .. }
-            | Event::Done { .. }
-            | Event::Failed { .. }
-            | Event::Turned { .. }
-            | Event::Resumed { .. }
-            | Event::Left { .. } => {}
+        let is_milestone =
+            matches!(last.event, Event::Taken { .. } | Event::Stuck { .. } | Event::Ended { .. });
+        if is_milestone && course.opened.spec.deploy.state_file.is_some() {
+            state_file::keep_current(&self.parts, &self.environment).await;
         }
         Ok(())
     }
