@@ -93,13 +93,14 @@ pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
 /// # Errors
 /// When the bytes are not an envelope, or of another kind, or of a version that is not known.
 pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
+    let text = core::str::from_utf8(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     // What is as it should be is read in one go; only what is not is looked at twice, to say what it is.
-    let why = match serde_json::from_slice::<Whole<'_, T>>(bytes) {
+    let why = match serde_json::from_str::<Whole<'_, T>>(text) {
         Ok(whole) if whole.kind == T::KIND && whole.version == VERSION => return Ok(whole.content),
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
     };
-    let head: Head = serde_json::from_slice(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
+    let head: Head = serde_json::from_str(text).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     if head.kind != T::KIND {
         return Err(Unreadable::OtherKind { expected: T::KIND, found: head.kind });
     }

@@ -118,15 +118,15 @@ pub fn outlives_its_writer(key: &Key) -> bool {
     !is_leased && !matches!(kind, "token" | "tail")
 }
 
-fn free(rest: String) -> Free {
+fn free(rest: fmt::Arguments<'_>) -> Free {
     Free(Key(format!("{ROOT}/{rest}")))
 }
 
-fn owned(rest: String) -> Owned {
+fn owned(rest: fmt::Arguments<'_>) -> Owned {
     Owned(Key(format!("{ROOT}/{rest}")))
 }
 
-fn prefix(rest: String) -> Prefix {
+fn prefix(rest: fmt::Arguments<'_>) -> Prefix {
     Prefix(format!("{ROOT}/{rest}/"))
 }
 
@@ -137,18 +137,18 @@ pub fn all() -> Prefix {
 
 /// The cluster's id.
 pub fn meta() -> Free {
-    free("meta".to_owned())
+    free(format_args!("meta"))
 }
 
 // ---- an environment
 
 /// Everything about environments; see [`environment_of`] and [`Key::last`].
 pub fn environments() -> Prefix {
-    prefix("env".to_owned())
+    prefix(format_args!("env"))
 }
 
 pub fn environment(environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("env/{environment}"))
+    prefix(format_args!("env/{environment}"))
 }
 
 /// The environment that a key below [`environments`] is about.
@@ -159,16 +159,16 @@ pub fn environment_of(key: &Key) -> Option<EnvironmentKey> {
 }
 
 pub fn spec(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/{SPEC}"))
+    owned(format_args!("env/{environment}/{SPEC}"))
 }
 
 pub fn lock(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/{LOCK}"))
+    owned(format_args!("env/{environment}/{LOCK}"))
 }
 
 /// Never deleted: an epoch only rises.
 pub fn epoch(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/{EPOCH}"))
+    owned(format_args!("env/{environment}/{EPOCH}"))
 }
 
 /// The last part of every key of a declaration.
@@ -187,205 +187,205 @@ pub const PRESENCE: &str = "presence";
 pub const OPEN: &str = "open";
 
 pub fn open(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/{OPEN}"))
+    owned(format_args!("env/{environment}/{OPEN}"))
 }
 
 pub fn live(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/live"))
+    owned(format_args!("env/{environment}/live"))
 }
 
 pub fn ports(environment: &EnvironmentKey) -> Owned {
-    owned(format!("env/{environment}/ports"))
+    owned(format_args!("env/{environment}/ports"))
 }
 
 /// The histories of all environments.
 pub fn histories() -> Prefix {
-    prefix("history".to_owned())
+    prefix(format_args!("history"))
 }
 
 /// The summary of each deployment that ever was opened, in the order of time.
 pub fn history(environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("history/{environment}"))
+    prefix(format_args!("history/{environment}"))
 }
 
 pub fn history_entry(environment: &EnvironmentKey, deployment: &DeploymentId) -> Owned {
-    owned(format!("history/{environment}/{deployment}"))
+    owned(format_args!("history/{environment}/{deployment}"))
 }
 
 /// One key for each port that is given away on an address.
 pub fn port(address: &str, port: u16) -> Owned {
-    owned(format!("port/{address}/{port}"))
+    owned(format_args!("port/{address}/{port}"))
 }
 
 pub fn all_ports() -> Prefix {
-    prefix("port".to_owned())
+    prefix(format_args!("port"))
 }
 
 pub fn ports_of(address: &str) -> Prefix {
-    prefix(format!("port/{address}"))
+    prefix(format_args!("port/{address}"))
 }
 
 // ---- a deployment
 
 pub fn plan(deployment: &DeploymentId) -> Owned {
-    owned(format!("deployment/{deployment}/plan"))
+    owned(format_args!("deployment/{deployment}/plan"))
 }
 
 /// A plan that is larger than a value may be is kept wave by wave.
 pub fn plan_wave(deployment: &DeploymentId, wave: usize) -> Owned {
-    owned(format!("deployment/{deployment}/plan/{wave:04}"))
+    owned(format_args!("deployment/{deployment}/plan/{wave:04}"))
 }
 
 pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
-    prefix(format!("deployment/{deployment}/plan"))
+    prefix(format_args!("deployment/{deployment}/plan"))
 }
 
 /// Everything about one deployment.
 pub fn deployment(deployment: &DeploymentId) -> Prefix {
-    prefix(format!("deployment/{deployment}"))
+    prefix(format_args!("deployment/{deployment}"))
 }
 
 pub fn summary(deployment: &DeploymentId) -> Owned {
-    owned(format!("deployment/{deployment}/summary"))
+    owned(format_args!("deployment/{deployment}/summary"))
 }
 
 pub fn journal(deployment: &DeploymentId) -> Prefix {
-    prefix(format!("deployment/{deployment}/journal"))
+    prefix(format_args!("deployment/{deployment}/journal"))
 }
 
 pub fn journal_entry(deployment: &DeploymentId, seq: u32) -> Owned {
-    owned(format!("deployment/{deployment}/journal/{seq:08}"))
+    owned(format_args!("deployment/{deployment}/journal/{seq:08}"))
 }
 
 /// The last line of what runs, one key for each step of a deployment.
 pub fn tails(deployment: &DeploymentId) -> Prefix {
-    prefix(format!("tail/{deployment}"))
+    prefix(format_args!("tail/{deployment}"))
 }
 
 pub fn tail(deployment: &DeploymentId, step: StepId) -> Free {
-    free(format!("tail/{deployment}/{step}"))
+    free(format_args!("tail/{deployment}/{step}"))
 }
 
 // ---- between driver and session
 
 /// What `host` is to do.
 pub fn assignments_to(host: &HostId) -> Prefix {
-    prefix(format!("assignment/{host}"))
+    prefix(format_args!("assignment/{host}"))
 }
 
 pub fn assignments(host: &HostId, environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("assignment/{host}/{environment}"))
+    prefix(format_args!("assignment/{host}/{environment}"))
 }
 
 pub fn assignment(host: &HostId, environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
-    owned(format!("assignment/{host}/{environment}/{epoch:010}/{seq:010}"))
+    owned(format_args!("assignment/{host}/{environment}/{epoch:010}/{seq:010}"))
 }
 
 pub fn reports(environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("report/{environment}"))
+    prefix(format_args!("report/{environment}"))
 }
 
 pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
-    owned(format!("report/{environment}/{epoch:010}/{seq:010}"))
+    owned(format_args!("report/{environment}/{epoch:010}/{seq:010}"))
 }
 
 /// What hosts have not taken back yet.
 pub fn all_debts() -> Prefix {
-    prefix("debt".to_owned())
+    prefix(format_args!("debt"))
 }
 
 /// One value for each host and environment, so that a transaction can be guarded by there being none.
 pub fn debts(host: &HostId, environment: &EnvironmentKey) -> Owned {
-    owned(format!("debt/{host}/{environment}"))
+    owned(format_args!("debt/{host}/{environment}"))
 }
 
 /// What was done on hosts without a coordinator.
 pub fn all_local_changes() -> Prefix {
-    prefix("local".to_owned())
+    prefix(format_args!("local"))
 }
 
 pub fn local_changes(environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("local/{environment}"))
+    prefix(format_args!("local/{environment}"))
 }
 
 pub fn local_changes_on(environment: &EnvironmentKey, host: &HostId) -> Prefix {
-    prefix(format!("local/{environment}/{host}"))
+    prefix(format_args!("local/{environment}/{host}"))
 }
 
 pub fn local_change(environment: &EnvironmentKey, host: &HostId, seq: u64) -> Owned {
-    owned(format!("local/{environment}/{host}/{seq:010}"))
+    owned(format_args!("local/{environment}/{host}/{seq:010}"))
 }
 
 // ---- everything else
 
 pub fn hosts() -> Prefix {
-    prefix("host".to_owned())
+    prefix(format_args!("host"))
 }
 
 pub fn host_spec(host: &HostId) -> Free {
-    free(format!("host/{host}/spec"))
+    free(format_args!("host/{host}/spec"))
 }
 
 /// Whose a host's name is: the id of its host.
 pub fn host_name(name: &HostName) -> Free {
-    free(format!("host-name/{name}"))
+    free(format_args!("host-name/{name}"))
 }
 
 /// Bound to a lease: which coordinator holds the host's session.
 pub fn host_presence(host: &HostId) -> Free {
-    free(format!("host/{host}/{PRESENCE}"))
+    free(format_args!("host/{host}/{PRESENCE}"))
 }
 
 pub fn coordinators() -> Prefix {
-    prefix("coordinator".to_owned())
+    prefix(format_args!("coordinator"))
 }
 
 pub fn coordinator_spec(name: &CoordinatorName) -> Free {
-    free(format!("coordinator/{name}/{SPEC}"))
+    free(format_args!("coordinator/{name}/{SPEC}"))
 }
 
 /// Bound to a lease: the coordinator is alive.
 pub fn coordinator_presence(name: &CoordinatorName) -> Free {
-    free(format!("coordinator/{name}/{PRESENCE}"))
+    free(format_args!("coordinator/{name}/{PRESENCE}"))
 }
 
 pub fn operators() -> Prefix {
-    prefix("operator".to_owned())
+    prefix(format_args!("operator"))
 }
 
 pub fn operator(name: &OperatorName) -> Free {
-    free(format!("operator/{name}"))
+    free(format_args!("operator/{name}"))
 }
 
 /// One-time tokens, by their public half.
 pub fn join_tokens() -> Prefix {
-    prefix("token".to_owned())
+    prefix(format_args!("token"))
 }
 
 pub fn join_token(id: &str) -> Free {
-    free(format!("token/{id}"))
+    free(format_args!("token/{id}"))
 }
 
 pub fn secrets(environment: &EnvironmentKey) -> Prefix {
-    prefix(format!("secrets/{environment}"))
+    prefix(format_args!("secrets/{environment}"))
 }
 
 pub fn secrets_version(environment: &EnvironmentKey, version: u64) -> Free {
-    free(format!("secrets/{environment}/{version:010}"))
+    free(format_args!("secrets/{environment}/{version:010}"))
 }
 
 pub fn audit() -> Prefix {
-    prefix("audit".to_owned())
+    prefix(format_args!("audit"))
 }
 
 pub fn audit_record(seq: u64) -> Free {
-    free(format!("audit/{seq:016}"))
+    free(format_args!("audit/{seq:016}"))
 }
 
 pub fn revoked() -> Prefix {
-    prefix("revoked".to_owned())
+    prefix(format_args!("revoked"))
 }
 
 pub fn revoked_serial(serial: &str) -> Free {
-    free(format!("revoked/{serial}"))
+    free(format_args!("revoked/{serial}"))
 }
