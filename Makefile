@@ -16,7 +16,7 @@ check:
 # `make sim SEEDS=100000` runs so many schedules, `make sim SEED=7` runs one and tells it, `make sim MUTANTS=1`
 # shows how soon each deliberate bug is caught.
 sim:
-	@cargo run --quiet --release --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
+	@cargo run --quiet --profile sim --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
 
 crash: setup
 	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1

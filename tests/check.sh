@@ -9,6 +9,6 @@ RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_in
 cargo test --quiet --workspace --lib --bins
 cargo test --quiet --package lockstep-tests --test stories --test tidy
 # The real drivers under faults of everything, each run from one seed; in release, where a run is ten times shorter.
-cargo run --quiet --release --package lockstep-sim --features simulate -- --seeds 5000
+cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --seeds 5000
 # Lock, epoch, journal and fence in every order of everything, with each defence and without it.
 cargo test --quiet --package lockstep-model --test model

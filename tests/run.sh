@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 cargo build --workspace
 tests/check.sh
 # Faults everywhere, and the deliberate bugs that must not survive them.
-cargo run --quiet --release --package lockstep-sim --features simulate -- --from 5000 --seeds 50000
-cargo run --quiet --release --package lockstep-sim --features simulate -- --mutants
+cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --from 5000 --seeds 50000
+cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --mutants
 # What follows shares one Docker daemon and two cores: one test at a time.
 cargo test --package lockstep-core --package lockstep-proto --package lockstep-coordinator \
     --package lockstep-agent --package lockstep --tests -- --test-threads=1

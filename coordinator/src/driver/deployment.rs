@@ -112,6 +112,11 @@ impl Driver {
                     {
                         return Ok(Left::NotOpen);
                     }
+                    if output == Output::Decide {
+                        // Its own last transaction has changed something too.
+                        wakeups.0.look();
+                        wakeups.1.look();
+                    }
                     inputs.extend(self.perform(output).await?);
                 }
             }

@@ -49,7 +49,7 @@ const COMPARED: u64 = 20;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if !lockstep_mutant::BUILT_IN {
-        let command = "cargo run --release -p lockstep-sim --features simulate -- --seeds 10000";
+        let command = "cargo run --profile sim -p lockstep-sim --features simulate -- --seeds 10000";
         return say(
             &format!("error: this build has no clock that jumps\n  next: {command}"),
             ExitCode::from(2),

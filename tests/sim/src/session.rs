@@ -176,27 +176,27 @@ impl World {
 async fn serve(link: Link, host: usize, session: u64, mut reports: mpsc::UnboundedReceiver<Report>) {
     let world = Arc::clone(&link.world);
     let id = world.lock().hosts[host].id.clone();
-    let mut wakeups = link.watch(&keys::assignments_to(&id));
+    let prefix = keys::assignments_to(&id);
+    let mut wakeups = link.watch(&prefix);
     let mut sent = BTreeSet::new();
-    loop {
-        if hand_over(&link, &keys::assignments_to(&id), session, &mut sent).await.is_err() {
-            break;
-        }
-        let report = tokio::select! {
-            biased;
-            report = reports.recv() => match report {
-                Some(report) => Some(report),
-                None => break,
-            },
-            () = wakeups.changed() => None,
-            () = tokio::time::sleep(LOOK_EVERY) => None,
+    while hand_over(&link, &prefix, session, &mut sent).await.is_ok() {
+        let is_over = loop {
+            let report = tokio::select! {
+                biased;
+                report = reports.recv() => report,
+                () = wakeups.changed() => break false,
+                () = tokio::time::sleep(LOOK_EVERY) => break false,
+            };
+            link.gate().await;
+            match report {
+                Some(report) if guarded::report(&link, &report).await.is_ok() => {}
+                Some(_) | None => break true,
+            }
         };
-        link.gate().await;
-        if let Some(report) = report
-            && guarded::report(&link, &report).await.is_err()
-        {
+        if is_over {
             break;
         }
+        link.gate().await;
     }
     link.gate().await;
     let is_mine = {
