@@ -192,7 +192,7 @@ impl Executors {
         process: Option<&ProcessName>,
         tail: Option<u32>,
     ) -> Result<Vec<String>, DockerError> {
-        let live = self.nginx.slot(environment);
+        let live = self.live_here(environment);
         let mut lines = Vec::new();
         for ours in self.docker.containers(Some(environment)).await? {
             if ours.seen.slot == live && process.is_none_or(|wanted| *wanted == ours.seen.process) {
@@ -201,6 +201,15 @@ impl Executors {
             }
         }
         Ok(lines)
+    }
+
+    /// Where nginx is on another host, its switch cannot be seen from here: what the processes were told counts.
+    fn live_here(&self, environment: &EnvironmentKey) -> Slot {
+        let is_told = |slot: &Slot| {
+            let told = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
+            told.is_ok_and(|told| told == "live")
+        };
+        [Slot::Blue, Slot::Green].into_iter().find(is_told).unwrap_or_else(|| self.nginx.slot(environment))
     }
 
     /// The file by which an application knows whether its slot is live: a folder, so that it can change.

@@ -10,7 +10,7 @@ use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, Proc
 use lockstep_core::spec::check::{Problem, check};
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, TrafficSpec, Volume, VolumeAccess,
+    SnapshotSpec, Standby, TrafficSpec, Volume, VolumeAccess, VolumeScope,
 };
 use lockstep_core::time::{InvalidDuration, Millis};
 
@@ -289,14 +289,28 @@ fn milli(cpus: f64) -> u64 {
     if (1.0..1e9).contains(&milli) { milli as u64 } else { 0 }
 }
 
-/// `uploads:/data` or `/srv/data:/data:ro`.
+/// `uploads:/data`, `/srv/data:/data:ro` or `uploads:/data:ro,shared`. What cannot be read stays in the target, which
+/// the check refuses then.
 fn volume(text: &str) -> Volume {
     let (source, rest) = text.split_once(':').unwrap_or(("", text));
-    let (target, access) = match rest.strip_suffix(":ro") {
-        Some(target) => (target, VolumeAccess::ReadOnly),
-        None => (rest, VolumeAccess::ReadWrite),
+    let plain = |target: &str| Volume {
+        source: source.to_owned(),
+        target: target.to_owned(),
+        access: VolumeAccess::ReadWrite,
+        scope: VolumeScope::NotSaid,
     };
-    Volume { source: source.to_owned(), target: target.to_owned(), access }
+    let Some((target, words)) = rest.split_once(':') else { return plain(rest) };
+    let mut volume = plain(target);
+    for word in words.split(',') {
+        match word {
+            "rw" => volume.access = VolumeAccess::ReadWrite,
+            "ro" => volume.access = VolumeAccess::ReadOnly,
+            "shared" => volume.scope = VolumeScope::Shared,
+            "per_host" => volume.scope = VolumeScope::PerHost,
+            _ => return plain(rest),
+        }
+    }
+    volume
 }
 
 /// `512Mi`, `1Gi`, `512M` or a plain number of bytes.
@@ -338,6 +352,7 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
         lock_timeout: duration("lock_timeout", &typed.lock_timeout, 30 * 60),
         drain: duration("drain", &typed.drain, if quick { 5 } else { 30 }),
         bake: duration("bake", &typed.bake, if quick { 0 } else { 20 }),
+        parallel: typed.parallel,
         log_directory: typed.log_directory,
         state_file: typed.state_file,
     }

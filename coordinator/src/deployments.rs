@@ -26,7 +26,7 @@ mod gathering;
 mod ports;
 
 use claims::Claimed;
-use gathering::{Gathered, Wanted, gather};
+use gathering::{Gathered, On, Wanted, gather};
 
 /// How often a plan is made anew because the record moved under it.
 const ATTEMPTS_MAX: usize = 5;
@@ -154,9 +154,11 @@ async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
     let (spec, wanted) = match &ask.what {
         What::Deploy(deploy) => {
             let spec = checked(deploy.spec.clone(), &ask.environment)?;
-            (spec, Wanted { image: Some(deploy.image.clone()) })
+            (spec, Wanted { image: Some(deploy.image.clone()), on: On::Declared })
         }
-        What::Rollback { .. } => (recorded_spec(recorded, &ask.environment)?, Wanted::default()),
+        What::Rollback { .. } => {
+            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Live })
+        }
     };
     let gathered = gather(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;

@@ -41,7 +41,9 @@ const SWITCH_USUALLY: Millis = Millis(500);
 pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
     let mut status = recorded(parts, spec).await?;
     let all = hosts::list(&*parts.store).await?;
-    let placed = placed(spec, &all);
+    // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
+    let served = status.live.as_ref().map(|live| &live.spec).filter(|served| !served.hosts.app.is_empty());
+    let placed = placed(served.unwrap_or(spec), &all);
     let mine: Vec<&Host> = placed.app.iter().copied().chain(placed.lb).collect();
     let (observed, mut drift) = observe(parts, spec, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.

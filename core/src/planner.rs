@@ -13,14 +13,14 @@ use lockstep_mutant::{Mutant, is_on};
 use serde::Serialize;
 
 use crate::id::StepId;
-use crate::name::{HostName, ProcessName};
+use crate::name::{EnvironmentKey, HostName, ProcessName};
 use crate::operation::Operation;
 use crate::plan::action::{CheckHealth, DatabaseRef, Endpoint, Site, SwitchTraffic};
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
-use crate::record::{Host, Record, Slot};
+use crate::record::{Host, Live, Record, Slot};
 use crate::release::Release;
 use crate::spec::check::ValidatedSpec;
-use crate::spec::{EnvironmentSpec, HealthSpec, ProcessSpec, Role};
+use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;
 
 mod deploy;
@@ -99,8 +99,7 @@ struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    fn of(spec: &EnvironmentSpec, record: &'a Record) -> Result<Self, Refused> {
-        let roles = &spec.hosts;
+    fn of(key: &EnvironmentKey, roles: &HostRoles, record: &'a Record) -> Result<Self, Refused> {
         if roles.app.is_empty() {
             return match record.hosts.as_slice() {
                 [] => Err(Refused::new(
@@ -114,7 +113,7 @@ impl<'a> Placement<'a> {
                     format!("there are {} hosts and deployment.yml names none", several.len()),
                     format!(
                         "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
-                        spec.key.environment, several[0].name, several[0].name
+                        key.environment, several[0].name, several[0].name
                     ),
                 )),
             };
@@ -147,6 +146,27 @@ impl<'a> Placement<'a> {
         }
         all
     }
+
+    fn is_app(&self, host: &Host) -> bool {
+        self.app.iter().any(|app| app.id == host.id)
+    }
+}
+
+/// The hosts whose containers have the traffic: those that were named when it was deployed. Where none was, the
+/// only host that there was then, which is known by what it runs.
+fn serving<'a>(live: &Live, record: &'a Record) -> Vec<&'a Host> {
+    let named = &live.spec.hosts.app;
+    if !named.is_empty() {
+        return named.iter().filter_map(|name| record.hosts.iter().find(|host| host.name == *name)).collect();
+    }
+    if let [only] = record.hosts.as_slice() {
+        return vec![only];
+    }
+    let runs_it = |host: &&Host| {
+        let seen = record.observed.get(&host.id);
+        seen.is_some_and(|seen| seen.containers.iter().any(|container| container.slot == live.slot))
+    };
+    record.hosts.iter().filter(runs_it).collect()
 }
 
 /// A release as it runs: with the declaration and the secrets that belong to it.
@@ -215,15 +235,10 @@ impl Version<'_> {
         self.spec.worker_processes().map(|process| self.container(host, slot, process, record)).collect()
     }
 
-    fn check_health(
-        &self,
-        placement: &Placement<'_>,
-        slot: Slot,
-        record: &Record,
-    ) -> Result<CheckHealth, Refused> {
+    fn check_health(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<CheckHealth, Refused> {
         Ok(CheckHealth {
             slot,
-            targets: web_endpoints(self.spec, placement, slot, record)?,
+            targets: web_endpoints(self.spec, hosts, slot, record)?,
             health: self.health(),
             release: self.release.clone(),
             secrets_version: self.secrets_version,
@@ -235,34 +250,40 @@ impl Version<'_> {
         web.1.health.clone()
     }
 
-    fn switch_to(
-        &self,
-        placement: &Placement<'_>,
-        slot: Slot,
-        record: &Record,
-    ) -> Result<SwitchTraffic, Refused> {
+    fn switch_to(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<SwitchTraffic, Refused> {
         let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         Ok(SwitchTraffic {
             to: slot,
             server_name: address.server_name,
             listen_port: address.listen_port,
             health_path: self.health().path,
-            endpoints: web_endpoints(self.spec, placement, slot, record)?,
+            endpoints: web_endpoints(self.spec, hosts, slot, record)?,
             secrets_version: self.secrets_version,
         })
     }
 
-    fn site(&self, placement: &Placement<'_>, record: &Record) -> Result<Site, Refused> {
+    /// What is live keeps the instances that it has, on `serving`; the other slot has this version's on `hosts`.
+    fn site(&self, hosts: &[&Host], serving: &[&Host], record: &Record) -> Result<Site, Refused> {
         let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
+        let of = |slot| match &record.live {
+            Some(live) if live.slot == slot => web_endpoints(&live.spec, serving, slot, record),
+            Some(_) | None => web_endpoints(self.spec, hosts, slot, record),
+        };
         Ok(Site {
             server_name: address.server_name,
             listen_port: address.listen_port,
-            blue: web_endpoints(self.spec, placement, Slot::Blue, record)?,
-            green: web_endpoints(self.spec, placement, Slot::Green, record)?,
+            blue: of(Slot::Blue)?,
+            green: of(Slot::Green)?,
             body_limit: self.spec.traffic.body_limit.clone(),
             read_timeout: self.spec.traffic.read_timeout,
         })
     }
+}
+
+/// How many of `hosts` are started in each wave: the ends of the waves, each counted from the first host.
+fn waves_of(hosts: &[&Host], spec: &EnvironmentSpec) -> Vec<usize> {
+    let size = spec.deploy.parallel.map_or(hosts.len(), usize::from).max(1);
+    (1..=hosts.len()).filter(|end| end % size == 0 || *end == hosts.len()).collect()
 }
 
 fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> Result<u16, Refused> {
@@ -277,12 +298,12 @@ fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> R
 
 fn web_endpoints(
     spec: &EnvironmentSpec,
-    placement: &Placement<'_>,
+    hosts: &[&Host],
     slot: Slot,
     record: &Record,
 ) -> Result<Vec<Endpoint>, Refused> {
     let mut endpoints = Vec::new();
-    for host in &placement.app {
+    for host in hosts {
         for (name, _) in spec.web_processes() {
             endpoints
                 .push(Endpoint { address: host.address.clone(), port: port_of(record, host, slot, name)? });
@@ -367,6 +388,18 @@ fn step<'a>(
 fn housekeeping<'a>(host: &'a Host, action: Action, limit: Millis, change: impl Into<String>) -> Draft<'a> {
     let undo = nothing("the release serves already; this is housekeeping");
     Draft { host, action, undo, on_failure: OnFailure::Note, limit, change: change.into() }
+}
+
+/// The switch tells the processes of its own host which slot is live; those of other hosts are told by the step that
+/// moves their workers, and by this one where there are none.
+fn told<'a>(placement: &Placement<'a>, workers: &[Draft<'_>], slot: Slot) -> Vec<Draft<'a>> {
+    let is_told =
+        |host: &Host| host.id == placement.lb.id || workers.iter().any(|workers| workers.host.id == host.id);
+    let tell = |host: &'a Host| {
+        let action = Action::MoveWorkers { stop: None, start: slot, containers: Vec::new() };
+        housekeeping(host, action, seconds(60), format!("{slot} is told that it is live"))
+    };
+    placement.app.iter().copied().filter(|host| !is_told(host)).map(tell).collect()
 }
 
 /// Hashes the four things that a plan is made from.

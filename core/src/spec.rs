@@ -123,6 +123,27 @@ pub struct Volume {
     pub source: String,
     pub target: String,
     pub access: VolumeAccess,
+    #[serde(default, skip_serializing_if = "VolumeScope::is_not_said")]
+    pub scope: VolumeScope,
+}
+
+/// What a volume is on a second app host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VolumeScope {
+    /// Not said, which only one app host may leave open.
+    #[default]
+    NotSaid,
+    /// The same files everywhere, by means of the operator's own.
+    Shared,
+    /// Each host has its own.
+    PerHost,
+}
+
+impl VolumeScope {
+    fn is_not_said(&self) -> bool {
+        *self == Self::NotSaid
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,6 +190,9 @@ pub struct DeploySpec {
     pub drain: Millis,
     /// How long the new slot is watched under traffic before it counts.
     pub bake: Millis,
+    /// On how many app hosts at a time the slot is started and checked; all at once where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u16>,
     /// Where logs of deployments are written, on the coordinator's machine.
     pub log_directory: Option<String>,
     /// Where the seed's `deployment-state.json` is kept current, on the coordinator's machine.

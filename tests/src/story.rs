@@ -29,9 +29,10 @@ use lockstep_core::record::{
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
-use lockstep_core::spec::{EnvironmentSpec, HostRoles, ProcessSpec, Role};
+use lockstep_core::spec::{EnvironmentSpec, HostRoles, ProcessSpec, Role, Volume, VolumeAccess, VolumeScope};
 use lockstep_core::time::{Millis, Timestamp};
 
+mod damage;
 mod notes;
 mod tell;
 
@@ -138,6 +139,10 @@ impl World {
             "finish" => self.finish(),
             "break" => self.broken(&words),
             "slot" => self.slot(&words),
+            "check" => Ok(match check_spec(self.spec.clone()) {
+                Ok(_) => "it is as it should be\n".to_owned(),
+                Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
+            }),
             "elsewhere" => {
                 let image = words.first().context("elsewhere IMAGE")?;
                 self.record.kept_elsewhere.insert(Digest::of(image.as_bytes()));
@@ -173,6 +178,7 @@ impl World {
             }
             ["bake", duration] => self.spec.deploy.bake = Millis::parse(duration)?,
             ["drain", duration] => self.spec.deploy.drain = Millis::parse(duration)?,
+            ["parallel", hosts] => self.spec.deploy.parallel = Some(hosts.parse()?),
             ["lock_timeout", duration] => self.spec.deploy.lock_timeout = Millis::parse(duration)?,
             ["database", "none"] => self.spec.database = None,
             ["snapshot", "none"] => {
@@ -187,6 +193,16 @@ impl World {
             ["hosts", app, lb] => {
                 let app: Vec<HostName> = app.split(',').map(str::parse).collect::<Result<_, _>>()?;
                 self.spec.hosts = HostRoles { db: vec![app[0].clone()], app, lb: vec![lb.parse()?] };
+            }
+            ["volume", volume] => {
+                let (source, target) = volume.split_once(':').context("volume SOURCE:TARGET")?;
+                let volume = Volume {
+                    source: source.to_owned(),
+                    target: target.to_owned(),
+                    access: VolumeAccess::ReadWrite,
+                    scope: VolumeScope::NotSaid,
+                };
+                self.spec.processes.values_mut().for_each(|process| process.volumes.push(volume.clone()));
             }
             ["body_limit", limit] => self.spec.traffic.body_limit = (*limit).to_owned(),
             _ => bail!("{words:?} is not a change of the declaration"),
@@ -282,6 +298,7 @@ impl World {
                     writeln!(told, "{} {} undo: {undo}", step.id, step.action.name())?;
                 }
             }
+            Some("endpoints") => told.push_str(&tell::endpoints(plan)),
             Some("omitted") => {
                 for omission in &plan.omitted {
                     writeln!(told, "no {}: {}", omission.what, omission.because)?;
@@ -297,7 +314,7 @@ impl World {
                     writeln!(told, "kept {}; removed {}", kept.join(" "), gone.join(" "))?;
                 }
             }
-            other => bail!("show undo, show omitted or show images; not {other:?}"),
+            other => bail!("show undo, show endpoints, show omitted or show images; not {other:?}"),
         }
         Ok(told)
     }
@@ -467,11 +484,11 @@ impl World {
         if verdict != Verdict::Succeeded {
             return Ok("the record is as it was".to_owned());
         }
-        for seen in self.record.observed.values_mut() {
+        for (host, seen) in &mut self.record.observed {
             if let Some(schema) = schema {
                 seen.schema = Some(Schema { version: schema, state: SchemaState::Clean });
             }
-            for step in plan.steps() {
+            for step in plan.steps().filter(|step| step.host == *host) {
                 if let Action::InstallSite { site } = &step.action {
                     seen.site = Some(site.digest());
                 }
@@ -505,10 +522,16 @@ impl World {
         Ok(told)
     }
 
-    /// `slot blue stopped`: its containers have ended.
+    /// `slot blue stopped`, or `slot blue stopped on app-2`: its containers have ended.
     fn slot(&mut self, words: &[&str]) -> Result<String> {
-        let [slot, "stopped"] = words else { bail!("slot blue|green stopped") };
-        for container in self.record.observed.values_mut().flat_map(|seen| seen.containers.iter_mut()) {
+        let [slot, "stopped", on @ ..] = words else { bail!("slot blue|green stopped [on HOST]") };
+        let is_meant = |id: &HostId| {
+            let named =
+                |host: &&Host| host.id == *id && on.last().is_none_or(|name| host.name.as_str() == *name);
+            self.record.hosts.iter().any(|host| named(&host))
+        };
+        let seen = self.record.observed.iter_mut().filter(|(id, _)| is_meant(id));
+        for container in seen.flat_map(|(_, seen)| seen.containers.iter_mut()) {
             if container.slot.as_str() == *slot {
                 container.running = Running::Exited(137);
             }
@@ -519,46 +542,7 @@ impl World {
     /// Damages the plan, and says which rules it breaks then.
     fn broken(&mut self, words: &[&str]) -> Result<String> {
         let mut plan = self.plan.clone().context("there is no plan")?;
-        match words {
-            ["drop", name] => {
-                for wave in &mut plan.waves {
-                    wave.steps.retain(|step| step.action.name() != *name);
-                }
-                plan.waves.retain(|wave| !wave.steps.is_empty());
-            }
-            ["swap", one, other] => {
-                let at = |name: &str| {
-                    plan.waves
-                        .iter()
-                        .position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
-                };
-                let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
-                plan.waves.swap(one, other);
-                for (number, step) in (1..).zip(plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut()))
-                {
-                    step.id = StepId(number);
-                }
-            }
-            ["merge", one, other] => {
-                let at = |name: &str| {
-                    plan.waves
-                        .iter()
-                        .position(|wave| wave.steps.iter().any(|step| step.action.name() == name))
-                };
-                let (one, other) = (at(one).context("no such wave")?, at(other).context("no such wave")?);
-                let moved = plan.waves.remove(other);
-                plan.waves[one].steps.extend(moved.steps);
-            }
-            ["forget-undo", name] => {
-                for step in plan.waves.iter_mut().flat_map(|wave| wave.steps.iter_mut()) {
-                    if step.action.name() == *name {
-                        step.undo = Undo::Nothing { because: "forgotten".to_owned() };
-                    }
-                }
-            }
-            ["touch-live"] => plan.live_slot = Some(plan.slot),
-            _ => bail!("break drop|swap|merge|forget-undo|touch-live"),
-        }
+        damage::damage(&mut plan, words)?;
         let mut told = String::new();
         for violation in check::check(&plan) {
             writeln!(told, "{violation}")?;

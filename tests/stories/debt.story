@@ -18,7 +18,8 @@ s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, fo
 s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
 s7 wave 6 edge-1 switch: traffic goes from no slot to blue, proved through nginx
 s8 wave 7 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s9 wave 8 app-1 workers: blue is told that it is live (housekeeping)
+s10 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 
 finish
 ----
@@ -33,8 +34,9 @@ s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
 s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 
 open
 
@@ -104,8 +106,9 @@ s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
 s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 
 open
 
@@ -154,8 +157,9 @@ s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
 s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s9 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 
 open
 

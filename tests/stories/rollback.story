@@ -78,10 +78,11 @@ slot blue stopped
 rollback
 ----
 s1 wave 1 app-1 preflight: nothing: looks at tools, ports and image
-s2 wave 2 app-1 start: 1b0e989 runs in blue again
-s3 wave 3 app-1 health: nothing: asks /health for 3 good answers in a row
-s4 wave 4 app-1 switch: traffic goes from green to blue, proved through nginx
-s5 wave 5 app-1 workers: the workers of blue run again
+s2 wave 2 app-1 image: notes:1 (1b0e989) is on the host
+s3 wave 3 app-1 start: 1b0e989 runs in blue again
+s4 wave 4 app-1 health: nothing: asks /health for 3 good answers in a row
+s5 wave 5 app-1 switch: traffic goes from green to blue, proved through nginx
+s6 wave 6 app-1 workers: the workers of blue run again
 warning: notes:1 is not warm any more: it is started first, which takes longer than a switch
 warning: migrations stay: the schema remains at 2, and notes:1 was built for 1
 

@@ -10,6 +10,7 @@ use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, said};
+use crate::docker::DockerError;
 use crate::probe::{self, Answered, Ask};
 
 /// The probes of a failure.
@@ -92,7 +93,12 @@ impl Executors {
 
     /// A container that has ended will not become healthy: there is nothing to wait for.
     async fn refuse_ended(&self, work: &Work, check: &CheckHealth) -> Result<(), StepFailure> {
-        for ours in self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)? {
+        let there = match self.docker.containers(Some(&work.environment)).await {
+            // A load balancer's host need not have Docker: what it asks runs elsewhere.
+            Err(DockerError::Absent { .. }) => return Ok(()),
+            there => there.map_err(docker_failed)?,
+        };
+        for ours in there {
             if ours.seen.slot != check.slot || ours.health_path.is_none() {
                 continue;
             }

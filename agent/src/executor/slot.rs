@@ -78,6 +78,9 @@ impl Executors {
                 }
             }
         }
+        // The load balancer's switch tells only the processes of its own host.
+        self.write_state(&work.environment, start, "live")?;
+        self.write_state(&work.environment, start.other(), "standby")?;
         let there = self.of_slot(work, start).await?;
         for spec in containers {
             work.cancelled()?;

@@ -270,7 +270,7 @@ pub(super) struct Process {
     pub(super) port: Option<u16>,
     /// When an instance counts as healthy.
     pub(super) health: Option<Health>,
-    /// As in uploads:/data or /srv/data:/data:ro.
+    /// As in uploads:/data, /srv/data:/data:ro or uploads:/data:shared; several app hosts want shared or per_host.
     pub(super) volumes: Option<Vec<String>>,
     /// As in 512Mi.
     pub(super) memory: Option<String>,
@@ -419,6 +419,8 @@ pub(super) struct Deploy {
     pub(super) drain: Option<String>,
     /// How long the new slot is watched under traffic; 20s.
     pub(super) bake: Option<String>,
+    /// On how many app hosts at a time the new slot is started and checked; on all where it is not said.
+    pub(super) parallel: Option<u16>,
     /// automatic, which is the only one yet.
     pub(super) rollback: Option<String>,
     /// Where the coordinator writes a log for each deployment.

@@ -8,7 +8,7 @@ use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::planner::images_kept;
 use lockstep_core::record::{Host, Observation, PortTable, Record, SecretsSummary};
-use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 
 use super::DeployError;
 use super::ports::{Proposal, propose};
@@ -28,6 +28,17 @@ pub(super) struct Gathered {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Wanted {
     pub(super) image: Option<String>,
+    pub(super) on: On,
+}
+
+/// Whose hosts the plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum On {
+    /// Those that the declaration names.
+    #[default]
+    Declared,
+    /// Those that serve, whatever was declared since.
+    Live,
 }
 
 /// The record of `spec`'s environment.
@@ -46,7 +57,12 @@ pub(super) async fn gather(
         kept_elsewhere(store, key),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
-    let placed = Placed::of(spec, all);
+    let served = live.as_ref().map(|live| &live.spec.hosts);
+    let roles = match (wanted.on, served) {
+        (On::Live, Some(served)) => served,
+        (On::Live, None) | (On::Declared, _) => &spec.hosts,
+    };
+    let placed = Placed::of(roles, served, all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
@@ -89,8 +105,8 @@ struct Placed {
 }
 
 impl Placed {
-    fn of(spec: &EnvironmentSpec, all: Vec<Host>) -> Self {
-        let roles = &spec.hosts;
+    /// The hosts of `roles`. Those that are `served` from are among the hosts, and asked only where they have a role.
+    fn of(roles: &HostRoles, served: Option<&HostRoles>, all: Vec<Host>) -> Self {
         let find = |name: &HostName| all.iter().find(|host| host.name == *name).map(|host| host.id.clone());
         if roles.app.is_empty() {
             return match all.as_slice() {
@@ -109,7 +125,10 @@ impl Placed {
         let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
         let (lb, db) = (first(&roles.lb), first(&roles.db));
         // Hosts that other environments use are no part of this one's plan, and not of its hash.
-        let hosts = all.iter().filter(|host| named.contains(&host.name)).cloned().collect();
+        let is_ours = |host: &&Host| {
+            named.contains(&host.name) || served.is_some_and(|served| served.app.contains(&host.name))
+        };
+        let hosts = all.iter().filter(is_ours).cloned().collect();
         Self { app, lb, db, hosts }
     }
 

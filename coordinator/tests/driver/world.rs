@@ -113,6 +113,17 @@ impl World {
         Self { store, hosts, parts, logs, sessions }
     }
 
+    /// Another host joins, at an address of its own.
+    pub(crate) async fn join(&mut self, name: &str, number: u8) -> HostId {
+        let id: HostId = format!("host_{number:026}").parse().expect("a host's id");
+        let address = format!("172.17.0.{number}");
+        let host = Host { id: id.clone(), name: name.parse().expect("a name"), address, roles: [].into() };
+        let write = Write::put(keys::host_spec(&host.id), &host);
+        self.store.commit(vec![], vec![write]).await.expect("the host joins");
+        self.sessions.spawn(self.hosts.clone().serve(id.clone()));
+        id
+    }
+
     /// A coordinator's drivers; they end when what is returned is dropped.
     pub(crate) fn drivers(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();

@@ -1,13 +1,14 @@
 //! What no plan may do. It runs when a plan is made, stored and loaded; a violation is a bug in a
 //! planner or damage to the store, and the plan is refused either way.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
 use crate::id::StepId;
+use crate::plan::action::{Endpoint, Site, SwitchTraffic};
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::Slot;
 
@@ -72,7 +73,10 @@ impl Broken {
 struct Before {
     snapshots: usize,
     migrations: usize,
-    healthy: BTreeSet<Slot>,
+    /// Where instances were started and what has been asked since, of each slot.
+    started: BTreeMap<Slot, BTreeSet<Endpoint>>,
+    healthy: BTreeMap<Slot, BTreeSet<Endpoint>>,
+    site: Option<Site>,
     switched: Option<Slot>,
     housekeeping: bool,
 }
@@ -83,22 +87,56 @@ impl Before {
         match &step.action {
             Action::TakeSnapshot(_) => self.snapshots += 1,
             Action::Migrate(_) => self.migrations += 1,
-            Action::StartSlot { slot, .. } | Action::StopSlot { slot } => {
+            Action::StartSlot { slot, containers } => {
+                let published = containers.iter().filter_map(|container| container.publish.as_ref());
+                let endpoints =
+                    published.map(|at| Endpoint { address: at.address.clone(), port: at.host_port });
+                for endpoint in endpoints {
+                    self.healthy.entry(*slot).or_default().remove(&endpoint);
+                    self.started.entry(*slot).or_default().insert(endpoint);
+                }
+            }
+            Action::StopSlot { slot } => {
                 self.healthy.remove(slot);
             }
             Action::CheckHealth(check) => {
-                self.healthy.insert(check.slot);
+                self.healthy.entry(check.slot).or_default().extend(check.targets.iter().cloned());
             }
+            Action::InstallSite { site } => self.site = Some(site.clone()),
             Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
             Action::Preflight(_)
             | Action::PresentImage { .. }
-            | Action::InstallSite { .. }
             | Action::RemoveSite
             | Action::RestoreSite
             | Action::MoveWorkers { .. }
             | Action::Bake { .. }
             | Action::DrainSlot { .. }
             | Action::CleanUp(_) => {}
+        }
+    }
+
+    /// One switch for all: to every instance of the slot, each healthy, and where nginx sends requests to.
+    fn switch(&self, step: &Step, switch: &SwitchTraffic, broken: &mut Broken) {
+        let to = switch.to;
+        let named: BTreeSet<Endpoint> = switch.endpoints.iter().cloned().collect();
+        if named.is_empty() {
+            broken.add(Some(step), "it switches to nothing");
+        }
+        let none = BTreeSet::new();
+        let (healthy, started) =
+            (self.healthy.get(&to).unwrap_or(&none), self.started.get(&to).unwrap_or(&none));
+        if !named.is_subset(healthy) {
+            broken.add(Some(step), format!("it switches to {to} before every instance is healthy"));
+        }
+        if let Some(left_out) = started.union(healthy).find(|endpoint| !named.contains(endpoint)) {
+            broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {to}"));
+        }
+        let of_site = self.site.as_ref().map(|site| match to {
+            Slot::Blue => &site.blue,
+            Slot::Green => &site.green,
+        });
+        if of_site.is_some_and(|of_site| of_site.iter().cloned().collect::<BTreeSet<_>>() != named) {
+            broken.add(Some(step), format!("nginx has other instances of {to} than it names"));
         }
     }
 }
@@ -144,17 +182,7 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
         Action::StartSlot { slot, .. } | Action::StopSlot { slot } if Some(*slot) == plan.live_slot => {
             broken.add(Some(step), format!("it touches {slot}, which is live"));
         }
-        Action::SwitchTraffic(switch) => {
-            if !before.healthy.contains(&switch.to) {
-                broken.add(
-                    Some(step),
-                    format!("it switches to {} before every instance is healthy", switch.to),
-                );
-            }
-            if switch.endpoints.is_empty() {
-                broken.add(Some(step), "it switches to nothing");
-            }
-        }
+        Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
             if before.switched.is_none() =>
         {
@@ -198,6 +226,8 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
         (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo leaves the site"),
         (Action::MoveWorkers { .. }, Undo::By { action: Action::MoveWorkers { .. }, .. }) => {}
         (Action::MoveWorkers { .. }, Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
+        // It moves none.
+        (Action::MoveWorkers { stop: None, containers, .. }, _) if containers.is_empty() => {}
         (Action::MoveWorkers { .. }, _) => {
             broken.add(Some(step), "its undo leaves the workers where they are")
         }

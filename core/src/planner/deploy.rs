@@ -11,12 +11,12 @@ use lockstep_mutant::{Mutant, is_on};
 use crate::id::Digest;
 use crate::operation::{AnyBranch, Deploy, Operation};
 use crate::plan::action::{
-    CleanUp, Endpoint, KeepSnapshots, Migrate, Preflight, PreflightApp, PreflightDb, PreflightLb,
-    TakeSnapshot,
+    CleanUp, KeepSnapshots, Migrate, Preflight, PreflightApp, PreflightDb, PreflightLb, TakeSnapshot,
 };
 use crate::plan::{Action, Omission, Plan, Undo};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, step, web_endpoints,
+    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, serving, step, told,
+    waves_of, web_endpoints,
 };
 use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
 use crate::release::{Compatibility, Migration, SchemaState};
@@ -42,7 +42,14 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let placement = Placement::of(spec, record)?;
+    let placement = Placement::of(&spec.key, &spec.hosts, record)?;
+    let serving = match record.live.as_ref().map(|live| serving(live, record)) {
+        // None of them has joined any more: what is live was to be on the hosts that are named.
+        Some(none) if none.is_empty() => placement.app.clone(),
+        Some(serving) => serving,
+        None => Vec::new(),
+    };
+    refuse_without_a_host_that_serves(spec, &serving, &placement)?;
     let version = Version {
         release: &deploy.release,
         spec,
@@ -53,11 +60,31 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         slot: record.live.as_ref().map_or(Slot::Blue, |live| live.slot.other()),
         pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
         placement,
+        serving,
         version,
         schema,
         record,
     };
     planning.plan(deploy)
+}
+
+/// What a host that is left out runs would go on running, workers and all.
+fn refuse_without_a_host_that_serves(
+    spec: &EnvironmentSpec,
+    serving: &[&Host],
+    placement: &Placement<'_>,
+) -> Result<(), Refused> {
+    let Some(left_out) = serving.iter().find(|host| !placement.is_app(host)) else {
+        return Ok(());
+    };
+    Err(Refused::new(
+        format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
+        "its containers would go on running beside the new ones",
+        format!(
+            "name {} in hosts.app; taking a host out comes with a later release of Lockstep",
+            left_out.name
+        ),
+    ))
 }
 
 fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
@@ -133,6 +160,8 @@ fn current_schema(
 
 struct Planning<'a> {
     placement: Placement<'a>,
+    /// The app hosts of what is live: all of them are among those of the placement.
+    serving: Vec<&'a Host>,
     version: Version<'a>,
     slot: Slot,
     schema: Option<u64>,
@@ -147,13 +176,13 @@ impl Planning<'_> {
         waves.push(self.preflight()?);
         waves.push(self.images());
         self.database(&mut waves, &mut omitted);
-        waves.push(self.start()?);
-        if !is_on(Mutant::SwitchesUnchecked) {
-            waves.push(self.health()?);
-        }
+        self.slot(&mut waves)?;
         self.traffic(&mut waves, &mut omitted)?;
-        self.workers(&mut waves, &mut omitted)?;
-        self.after_the_switch(&mut waves, &mut omitted)?;
+        let workers = self.workers(&mut omitted)?;
+        let told = told(&self.placement, &workers, self.slot);
+        waves.push(workers);
+        self.bake(&mut waves, &mut omitted)?;
+        waves.push(told.into_iter().chain(self.drain(&mut omitted)?).collect());
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
         let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| seen.site.clone());
@@ -210,13 +239,12 @@ impl Planning<'_> {
             self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
-            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
-            let app = match is_app {
+            let app = match self.placement.is_app(host) {
                 false => None,
                 true => Some(PreflightApp {
                     image: self.version.release.image.clone(),
                     image_id: self.version.release.image_id.clone(),
-                    ports: self.ports_on(host)?,
+                    ports: web_endpoints(self.version.spec, &[host], self.slot, self.record)?,
                     slot: self.slot,
                     networks: self.version.spec.networks.clone(),
                 }),
@@ -241,11 +269,6 @@ impl Planning<'_> {
         let snapshot_directory =
             snapshot.filter(|_| !self.pending.is_empty()).map(|snapshot| snapshot.directory.clone());
         Some(PreflightDb { database: self.version.database()?, snapshot_directory })
-    }
-
-    fn ports_on(&self, host: &Host) -> Result<Vec<Endpoint>, Refused> {
-        let all = web_endpoints(self.version.spec, &self.placement, self.slot, self.record)?;
-        Ok(all.into_iter().filter(|endpoint| endpoint.address == host.address).collect())
     }
 
     fn images(&self) -> Vec<Draft<'_>> {
@@ -315,9 +338,24 @@ impl Planning<'_> {
         }
     }
 
-    fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    /// Started and checked, so many hosts at a time. Each check asks all that were started so far: the last one
+    /// asks the whole slot.
+    fn slot(&self, waves: &mut Waves<'_>) -> Result<(), Refused> {
+        let hosts = &self.placement.app;
+        let mut begin = 0;
+        for end in waves_of(hosts, self.version.spec) {
+            waves.push(self.start(&hosts[begin..end])?);
+            if !is_on(Mutant::SwitchesUnchecked) {
+                waves.push(self.health(&hosts[..end])?);
+            }
+            begin = end;
+        }
+        Ok(())
+    }
+
+    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
         let mut drafts = Vec::new();
-        for host in &self.placement.app {
+        for host in hosts {
             let containers = self.version.web_containers(host, self.slot, self.record)?;
             let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
             let names: Vec<&str> = containers.iter().map(|container| container.process.as_str()).collect();
@@ -346,8 +384,8 @@ impl Planning<'_> {
         }
     }
 
-    fn health(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let check = self.version.check_health(&self.placement, self.slot, self.record)?;
+    fn health(&self, hosts: &[&Host]) -> Result<Vec<Draft<'_>>, Refused> {
+        let check = self.version.check_health(hosts, self.slot, self.record)?;
         let change = format!(
             "nothing: asks {} until {} good answers in a row, for at most {}",
             check.health.path, check.health.consecutive, check.health.timeout
@@ -358,7 +396,7 @@ impl Planning<'_> {
 
     fn traffic(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
         let lb = self.placement.lb;
-        let site = self.version.site(&self.placement, self.record)?;
+        let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
         let live = self.record.live.as_ref();
         let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
         if installed == Some(&site.digest()) {
@@ -379,11 +417,11 @@ impl Planning<'_> {
             };
             waves.push(vec![step(lb, Action::InstallSite { site }, undo, seconds(30), change)]);
         }
-        let switch = self.version.switch_to(&self.placement, self.slot, self.record)?;
+        let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let undo: Undo = match live {
             None => nothing("no slot had the traffic before"),
             Some(live) => {
-                let back = version_of(live).switch_to(&self.placement, live.slot, self.record)?;
+                let back = version_of(live).switch_to(&self.serving, live.slot, self.record)?;
                 by(Action::SwitchTraffic(back), format!("traffic goes to {} again", live.slot))
             }
         };
@@ -393,14 +431,16 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn workers(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+    fn workers(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
         let live = self.record.live.as_ref();
         let mut drafts = Vec::new();
         for host in &self.placement.app {
             let fresh = self.version.worker_containers(host, self.slot, self.record)?;
             let before = match live {
-                Some(live) => version_of(live).worker_containers(host, live.slot, self.record)?,
-                None => Vec::new(),
+                Some(live) if self.serving.iter().any(|serving| serving.id == host.id) => {
+                    version_of(live).worker_containers(host, live.slot, self.record)?
+                }
+                Some(_) | None => Vec::new(),
             };
             if fresh.is_empty() && before.is_empty() {
                 continue;
@@ -424,17 +464,16 @@ impl Planning<'_> {
                 because: "no process has the role worker".to_string(),
             });
         }
-        waves.push(drafts);
-        Ok(())
+        Ok(drafts)
     }
 
-    fn after_the_switch(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+    fn bake(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
         let deploy = &self.version.spec.deploy;
         let lb = self.placement.lb;
         if deploy.bake.0 == 0 {
             omitted.push(Omission { what: "bake".to_string(), because: "deploy.bake is 0s".to_string() });
         } else {
-            let check = self.version.check_health(&self.placement, self.slot, self.record)?;
+            let check = self.version.check_health(&self.placement.app, self.slot, self.record)?;
             let change = format!("nothing: {} is watched under traffic for {}", self.slot, deploy.bake);
             let action = Action::Bake { duration: deploy.bake, check };
             waves.push(vec![step(
@@ -445,26 +484,27 @@ impl Planning<'_> {
                 change,
             )]);
         }
-        match &self.record.live {
-            None => omitted.push(Omission {
-                what: "drain".to_string(),
-                because: "no slot had the traffic before".to_string(),
-            }),
-            Some(_) if deploy.drain.0 == 0 => {
-                omitted
-                    .push(Omission { what: "drain".to_string(), because: "deploy.drain is 0s".to_string() });
-            }
+        Ok(())
+    }
+
+    fn drain(&self, omitted: &mut Vec<Omission>) -> Result<Option<Draft<'_>>, Refused> {
+        let deploy = &self.version.spec.deploy;
+        let lb = self.placement.lb;
+        let because = match &self.record.live {
+            None => "no slot had the traffic before",
+            Some(_) if deploy.drain.0 == 0 => "deploy.drain is 0s",
             Some(live) => {
-                let ports = web_endpoints(&live.spec, &self.placement, live.slot, self.record)?;
+                let ports = web_endpoints(&live.spec, &self.serving, live.slot, self.record)?;
                 let action = Action::DrainSlot { slot: live.slot, ports, deadline: deploy.drain };
                 let change = format!(
                     "waits for the requests of {} to end, for at most {}; it stays warm for a rollback",
                     live.slot, deploy.drain
                 );
-                waves.push(vec![housekeeping(lb, action, Millis(deploy.drain.0 + 15_000), change)]);
+                return Ok(Some(housekeeping(lb, action, Millis(deploy.drain.0 + 15_000), change)));
             }
-        }
-        Ok(())
+        };
+        omitted.push(Omission { what: "drain".to_string(), because: because.to_string() });
+        Ok(None)
     }
 
     fn clean_up(&self) -> Vec<Draft<'_>> {
@@ -482,7 +522,7 @@ impl Planning<'_> {
         let snapshots = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let mut drafts = Vec::new();
         for host in self.placement.all() {
-            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
+            let is_app = self.placement.is_app(host);
             let is_db = host.id == self.placement.db.id && snapshots.is_some();
             if !is_app && !is_db {
                 continue;

@@ -12,10 +12,12 @@ use crate::plan::action::{Preflight, PreflightApp, PreflightLb};
 use crate::plan::{Action, Omission, Plan};
 use crate::planner::deploy::version_of;
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, nothing, seconds, step, web_endpoints,
+    Draft, Placement, Refused, Version, Waves, by, hash, nothing, seconds, step, told, waves_of,
+    web_endpoints,
 };
-use crate::record::{Live, OperationKind, Record, Running, Slot, Summary};
+use crate::record::{Host, Live, OperationKind, Record, Running, Slot, Summary};
 use crate::release::Compatibility;
+use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
 /// Good answers in a row that a warm slot must give: it was proved when it was deployed, and has been watched since.
@@ -34,7 +36,8 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused
     };
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
-    let placement = Placement::of(&target.spec, record)?;
+    // The release, its configuration and its secrets come back; the hosts stay those that serve.
+    let placement = Placement::of(&record.key, &live.spec.hosts, record)?;
     let version =
         Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();
@@ -63,7 +66,7 @@ pub(super) fn target<'a>(
         }
         if summary.release.image_id == live.release.image_id
             && summary.secrets_version == live.secrets_version
-            && summary.spec == live.spec
+            && on_hosts_of(live, &summary.spec) == live.spec
         {
             return Err(Refused::new(
                 format!("{} is live already", summary.release.image),
@@ -80,6 +83,11 @@ pub(super) fn target<'a>(
             format!("{list}, then lockstep rollback {} --to DEP", record.key.environment),
         )
     })
+}
+
+/// `spec` with the hosts of what is live.
+fn on_hosts_of(live: &Live, spec: &EnvironmentSpec) -> EnvironmentSpec {
+    EnvironmentSpec { hosts: live.spec.hosts.clone(), ..spec.clone() }
 }
 
 /// The newest verified-good deployment of another release from before the live one was first deployed.
@@ -146,7 +154,8 @@ struct Planning<'a> {
 
 impl Planning<'_> {
     fn plan(&self, rollback: &Rollback) -> Result<Plan, Refused> {
-        let warmth = self.warmth()?;
+        let cold = self.cold()?;
+        let warmth = if cold.is_empty() { Warmth::Warm } else { Warmth::Cold };
         let mut waves = Waves::new(self.record);
         let mut omitted = Vec::new();
         let omit =
@@ -154,18 +163,22 @@ impl Planning<'_> {
         let mut warnings = Vec::new();
         if warmth == Warmth::Warm {
             omitted.push(omit("start", "the slot is warm: its containers run as they were deployed"));
+            waves.push(self.health(&self.placement.app, warmth)?);
         } else {
             waves.push(self.preflight()?);
-            waves.push(self.start()?);
+            waves.push(self.images(&cold));
+            self.slot(&cold, &mut waves)?;
             warnings.push(format!(
                 "{} is not warm any more: it is started first, which takes longer than a switch",
                 self.target.release.image
             ));
         }
-        waves.push(self.health(warmth)?);
         waves.push(self.site(&mut omitted)?);
         waves.push(self.switch()?);
-        waves.push(self.workers()?);
+        let workers = self.workers()?;
+        let told = told(&self.placement, &workers, self.slot);
+        waves.push(workers);
+        waves.push(told);
         omitted.push(omit(
             "migration",
             "a rollback never changes the database: what was written since would be lost",
@@ -186,7 +199,7 @@ impl Planning<'_> {
             release: self.target.release.clone(),
             slot: self.slot,
             live_slot: Some(self.live.slot),
-            spec: self.target.spec.clone(),
+            spec: on_hosts_of(self.live, &self.target.spec),
             secrets_version: self.target.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -196,7 +209,9 @@ impl Planning<'_> {
         })
     }
 
-    fn warmth(&self) -> Result<Warmth, Refused> {
+    /// The hosts on which the slot does not run as it was deployed.
+    fn cold(&self) -> Result<Vec<&Host>, Refused> {
+        let mut cold = Vec::new();
         for host in &self.placement.app {
             let seen = self.record.observed.get(&host.id);
             for wanted in self.version.web_containers(host, self.slot, self.record)? {
@@ -206,12 +221,38 @@ impl Planning<'_> {
                         there.spec == digest && there.slot == self.slot && there.running == Running::Yes
                     })
                 });
-                if !runs {
-                    return Ok(Warmth::Cold);
+                if !runs && !cold.iter().any(|there: &&Host| there.id == host.id) {
+                    cold.push(*host);
                 }
             }
         }
-        Ok(Warmth::Warm)
+        Ok(cold)
+    }
+
+    /// Where it is cold the slot is started and checked, so many hosts at a time; the last check asks all of it.
+    fn slot(&self, cold: &[&Host], waves: &mut Waves<'_>) -> Result<(), Refused> {
+        let mut begin = 0;
+        for end in waves_of(cold, self.version.spec) {
+            waves.push(self.start(&cold[begin..end])?);
+            let is_still_cold = |host: &Host| cold[end..].iter().any(|there| there.id == host.id);
+            let started: Vec<&Host> =
+                self.placement.app.iter().copied().filter(|host| !is_still_cold(host)).collect();
+            waves.push(self.health(&started, Warmth::Cold)?);
+            begin = end;
+        }
+        Ok(())
+    }
+
+    fn images<'h>(&self, cold: &[&'h Host]) -> Vec<Draft<'h>> {
+        let release = &self.target.release;
+        let present = |host: &&'h Host| {
+            let action =
+                Action::PresentImage { image: release.image.clone(), image_id: release.image_id.clone() };
+            let undo = nothing("an image that nobody runs does no harm; clean up removes it");
+            let change = format!("{} ({}) is on the host", release.image, release.version());
+            step(host, action, undo, seconds(600), change)
+        };
+        cold.iter().map(present).collect()
     }
 
     fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
@@ -219,19 +260,22 @@ impl Planning<'_> {
             self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
-            let is_app = self.placement.app.iter().any(|app| app.id == host.id);
+            let is_app = self.placement.is_app(host);
             let is_lb = host.id == self.placement.lb.id;
             if !is_app && !is_lb {
                 continue;
             }
-            let ports = web_endpoints(self.version.spec, &self.placement, self.slot, self.record)?;
-            let app = is_app.then(|| PreflightApp {
-                image: self.target.release.image.clone(),
-                image_id: self.target.release.image_id.clone(),
-                ports: ports.into_iter().filter(|endpoint| endpoint.address == host.address).collect(),
-                slot: self.slot,
-                networks: self.version.spec.networks.clone(),
-            });
+            let ports = web_endpoints(self.version.spec, &[host], self.slot, self.record);
+            let app = match is_app {
+                false => None,
+                true => Some(PreflightApp {
+                    image: self.target.release.image.clone(),
+                    image_id: self.target.release.image_id.clone(),
+                    ports: ports?,
+                    slot: self.slot,
+                    networks: self.version.spec.networks.clone(),
+                }),
+            };
             let lb = is_lb.then_some(PreflightLb { listen_port: address.listen_port });
             let action = Action::Preflight(Preflight { app, lb, db: None });
             drafts.push(step(
@@ -245,9 +289,9 @@ impl Planning<'_> {
         Ok(drafts)
     }
 
-    fn start(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
         let mut drafts = Vec::new();
-        for host in &self.placement.app {
+        for host in hosts {
             let containers = self.version.web_containers(host, self.slot, self.record)?;
             let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
             let change = format!("{} runs in {} again", self.target.release.version(), self.slot);
@@ -264,8 +308,8 @@ impl Planning<'_> {
         Ok(drafts)
     }
 
-    fn health(&self, warmth: Warmth) -> Result<Vec<Draft<'_>>, Refused> {
-        let mut check = self.version.check_health(&self.placement, self.slot, self.record)?;
+    fn health(&self, hosts: &[&Host], warmth: Warmth) -> Result<Vec<Draft<'_>>, Refused> {
+        let mut check = self.version.check_health(hosts, self.slot, self.record)?;
         if warmth == Warmth::Warm {
             check.health.consecutive = check.health.consecutive.min(WARM_CONSECUTIVE);
             check.health.timeout = check.health.timeout.min(WARM_TIMEOUT);
@@ -280,7 +324,7 @@ impl Planning<'_> {
 
     fn site(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
         let lb = self.placement.lb;
-        let site = self.version.site(&self.placement, self.record)?;
+        let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
         let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
         if installed == Some(&site.digest()) {
             omitted.push(Omission {
@@ -298,8 +342,8 @@ impl Planning<'_> {
     }
 
     fn switch(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let switch = self.version.switch_to(&self.placement, self.slot, self.record)?;
-        let back = version_of(self.live).switch_to(&self.placement, self.live.slot, self.record)?;
+        let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
+        let back = version_of(self.live).switch_to(&self.placement.app, self.live.slot, self.record)?;
         let undo = by(Action::SwitchTraffic(back), format!("traffic goes to {} again", self.live.slot));
         let change = format!("traffic goes from {} to {}, proved through nginx", self.live.slot, self.slot);
         Ok(vec![step(self.placement.lb, Action::SwitchTraffic(switch), undo, seconds(30), change)])

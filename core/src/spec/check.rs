@@ -9,7 +9,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::name::ProcessName;
-use crate::spec::{DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby};
+use crate::spec::{DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby, VolumeAccess, VolumeScope};
 use crate::time::Millis;
 
 /// A deployment owns its environment for at most this long (T3).
@@ -158,11 +158,12 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
         found.add(&at("health.interval"), "is below 10ms", "100ms is usual");
     }
     for (index, volume) in process.volumes.iter().enumerate() {
-        if !volume.target.starts_with('/') || volume.source.is_empty() || volume.source.contains("..") {
+        let is_path = volume.target.starts_with('/') && !volume.target.contains(':');
+        if !is_path || volume.source.is_empty() || volume.source.contains("..") {
             found.add(
                 &at(&format!("volumes[{index}]")),
                 "is not source:/target",
-                "write a volume's name or a path on the host, a colon, and a path in the container",
+                "write a volume's name or a path on the host, a colon, and a path in the container; after another colon there may be ro, shared or per_host",
             );
         }
     }
@@ -221,6 +222,13 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
             "shorten bake and drain",
         );
     }
+    if deploy.parallel == Some(0) {
+        found.add(
+            "deploy.parallel",
+            "is 0",
+            "one host at a time is the least; all at once where it is not said",
+        );
+    }
     for (key, path) in
         [("deploy.log_directory", &deploy.log_directory), ("deploy.state_file", &deploy.state_file)]
     {
@@ -243,9 +251,38 @@ fn check_hosts(spec: &EnvironmentSpec, found: &mut Problems) {
     if any && hosts.lb.is_empty() {
         found.add("hosts.lb", "is empty", "name the host whose nginx serves the site");
     }
-    for (role, names) in [("hosts.app", &hosts.app), ("hosts.lb", &hosts.lb), ("hosts.db", &hosts.db)] {
+    for (role, names) in [("hosts.lb", &hosts.lb), ("hosts.db", &hosts.db)] {
         if names.len() > 1 {
             found.add(role, "names several hosts, which comes with a later release of Lockstep", "name one");
+        }
+    }
+    let twice = |(index, name)| hosts.app[..index].contains(name).then_some(name);
+    if let Some(name) = hosts.app.iter().enumerate().find_map(twice) {
+        found.add("hosts.app", &format!("names {name} twice"), "name each host once");
+    }
+    if hosts.app.len() > 1 {
+        check_volumes_of_several(spec, found);
+    }
+}
+
+/// What one app host writes another does not see: that this is meant has to be said.
+fn check_volumes_of_several(spec: &EnvironmentSpec, found: &mut Problems) {
+    for (name, process) in &spec.processes {
+        for (index, volume) in process.volumes.iter().enumerate() {
+            if volume.scope == VolumeScope::NotSaid && !volume.target.contains(':') {
+                let access = match volume.access {
+                    VolumeAccess::ReadWrite => "",
+                    VolumeAccess::ReadOnly => "ro,",
+                };
+                found.add(
+                    &format!("processes.{name}.volumes[{index}]"),
+                    &format!("{} is of one host, and hosts.app names several", volume.source),
+                    &format!(
+                        "say what it is on the others: {0}:{1}:{access}shared where all see the same files, {0}:{1}:{access}per_host where each has its own",
+                        volume.source, volume.target
+                    ),
+                );
+            }
         }
     }
 }

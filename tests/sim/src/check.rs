@@ -10,6 +10,7 @@ use lockstep_core::engine::Phase;
 use lockstep_core::fence::Token;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing, StepKey};
+use lockstep_core::plan::action::Endpoint;
 use lockstep_core::plan::{OnFailure, Plan, Undo};
 use lockstep_core::record::{Live, Open, OpenKind, Slot, Verdict, Wish};
 use lockstep_core::stored;
@@ -435,12 +436,16 @@ fn traffic(reality: &Reality) -> Result<(), Broken> {
     if web.peek().is_none() {
         return Err(Broken(TRAFFIC, format!("requests go to {slot}, and nothing is there")));
     }
-    match web.find(|there| there.check == HealthCheck::NotPassed || !there.is_started) {
+    if let Some(there) = web.find(|there| there.check == HealthCheck::NotPassed || !there.is_started) {
+        let what = format!("requests go to {slot}, and {} there has not passed its check", there.process);
+        return Err(Broken(TRAFFIC, what));
+    }
+    let is_there = |wanted: &Endpoint| {
+        reality.of_slot(slot).any(|there| there.endpoint.as_ref().is_some_and(|own| own == wanted))
+    };
+    match reality.nginx.instances().iter().find(|wanted| !is_there(wanted)) {
         None => Ok(()),
-        Some(there) => {
-            let what = format!("requests go to {slot}, and {} there has not passed its check", there.process);
-            Err(Broken(TRAFFIC, what))
-        }
+        Some(missing) => Err(Broken(TRAFFIC, format!("requests go to {missing}, and nothing is there"))),
     }
 }
 
@@ -485,8 +490,11 @@ fn workers(reality: &Reality, slot: Slot) -> Result<(), Broken> {
     if reality.of_slot(slot.other()).any(|there| is_running(&there)) {
         return Err(Broken(REALITY, format!("workers of {} run beside those of {slot}", slot.other())));
     }
-    if !reality.of_slot(slot).any(|there| is_running(&there)) {
-        return Err(Broken(REALITY, format!("no worker of {slot} runs")));
+    for host in &reality.containers {
+        let mut own = host.iter().filter(|there| there.slot == slot).peekable();
+        if own.peek().is_some() && !own.any(|there| is_running(&there)) {
+            return Err(Broken(REALITY, format!("no worker of {slot} runs on one of its hosts")));
+        }
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::Site;
 use lockstep_core::record::{ImageFound, Observation, SecretsSummary};
 use lockstep_core::redact::Redactor;
 use lockstep_core::release::{Schema, SchemaState};
@@ -185,7 +186,7 @@ impl Agents for Reach {
         Ok(Observation {
             image,
             schema,
-            site: reality.nginx.site.clone().filter(|_| is_last),
+            site: reality.nginx.site.as_ref().map(Site::digest).filter(|_| is_last),
             traffic: reality.nginx.target().filter(|_| is_last),
             containers: reality.containers[number].iter().map(|there| there.seen(now)).collect(),
             ..Observation::default()

@@ -134,7 +134,7 @@ impl Job {
             Action::StopSlot { slot } => self.empty(*slot, |_| false).await?,
             Action::CheckHealth(check) => self.check_health(check).await?,
             Action::InstallSite { site } => {
-                let wanted = site.digest();
+                let wanted = site.clone();
                 self.change("the site is installed", |reality, _| {
                     if reality.nginx.site.as_ref() != Some(&wanted) {
                         reality.nginx.saved = reality.nginx.site.replace(wanted);

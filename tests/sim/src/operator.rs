@@ -43,7 +43,11 @@ pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
     let hosts = match shape {
         Shape::One => serde_json::json!({ "app": [], "lb": [], "db": [] }),
         Shape::Two => serde_json::json!({ "app": ["app-1"], "lb": ["edge-1"], "db": ["edge-1"] }),
+        Shape::Three => {
+            serde_json::json!({ "app": ["app-1", "app-2"], "lb": ["edge-1"], "db": ["edge-1"] })
+        }
     };
+    let parallel = (shape == Shape::Three && number.is_multiple_of(2)).then_some(1);
     // Some declarations differ in what nginx gets.
     let body_limit = if number.is_multiple_of(3) { "20m" } else { "10m" };
     serde_json::from_value(serde_json::json!({
@@ -55,7 +59,7 @@ pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
             "snapshot": { "directory": "/snapshots", "keep": 3 },
         },
         "traffic": { "body_limit": body_limit, "read_timeout": 60_000 }, "networks": [],
-        "deploy": { "lock_timeout": 900_000, "drain": 1_000, "bake": 600, "log_directory": null, "state_file": null },
+        "deploy": { "lock_timeout": 900_000, "drain": 1_000, "bake": 600, "parallel": parallel, "log_directory": null, "state_file": null },
         "env": {}, "required": [], "public": [], "hosts": hosts,
     }))
     .expect("a declaration")

@@ -6,7 +6,7 @@ use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::ProcessName;
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::plan::action::Endpoint;
+use lockstep_core::plan::action::{Endpoint, Site};
 use lockstep_core::record::{ContainerSeen, Running, Slot};
 use lockstep_core::release::{Compatibility, Migration};
 
@@ -67,9 +67,9 @@ impl Container {
 /// nginx of one environment, with the switch that is a file.
 #[derive(Debug, Clone, Default)]
 pub struct Nginx {
-    pub site: Option<Digest>,
+    pub site: Option<Site>,
     /// The site before, for who takes the new one back.
-    pub saved: Option<Digest>,
+    pub saved: Option<Site>,
     pub points_to_green: bool,
 }
 
@@ -77,6 +77,15 @@ impl Nginx {
     /// Where requests go.
     pub fn target(&self) -> Option<Slot> {
         self.site.as_ref().map(|_| if self.points_to_green { Slot::Green } else { Slot::Blue })
+    }
+
+    /// The instances to which requests go.
+    pub fn instances(&self) -> &[Endpoint] {
+        match (&self.site, self.points_to_green) {
+            (None, _) => &[],
+            (Some(site), true) => &site.green,
+            (Some(site), false) => &site.blue,
+        }
     }
 }
 

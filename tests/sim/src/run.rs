@@ -128,9 +128,11 @@ pub fn run(seed: u64, pasts: &Pasts, telling: Telling) -> Outcome {
 fn places(shape: Shape) -> &'static [(&'static str, &'static str, &'static str)] {
     const APP: (&str, &str, &str) = ("host_01JBQR2KXYZ987654321012345", "app-1", "10.0.0.1");
     const EDGE: (&str, &str, &str) = ("host_01JBQR2KXYZ987654321012346", "edge-1", "10.0.0.2");
+    const SECOND: (&str, &str, &str) = ("host_01JBQR2KXYZ987654321012344", "app-2", "10.0.0.3");
     match shape {
         Shape::One => &[APP],
         Shape::Two => &[APP, EDGE],
+        Shape::Three => &[APP, SECOND, EDGE],
     }
 }
 

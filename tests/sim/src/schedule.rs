@@ -11,6 +11,8 @@ pub enum Shape {
     One,
     /// One for the application, one for nginx and the database.
     Two,
+    /// Two for the application, which every other release reaches one after the other, and one for the rest.
+    Three,
 }
 
 /// How a release behaves.
@@ -49,7 +51,7 @@ pub struct Schedule {
 
 impl Schedule {
     pub fn of(seed: u64, rng: &mut Rng) -> Self {
-        let shape = if rng.bool() { Shape::One } else { Shape::Two };
+        let shape = [Shape::One, Shape::Two, Shape::Three][rng.usize(0..3)];
         let past = rng.u8(0..=2);
         let coordinators = [1, 2, 2, 2, 2, 3][rng.usize(0..6)];
         let clocks = (0..coordinators).map(|_| rng.u64(0..=300)).collect();

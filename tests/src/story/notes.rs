@@ -85,6 +85,7 @@ pub(super) fn notes() -> EnvironmentSpec {
             lock_timeout: Millis::from_secs(1800),
             drain: Millis::from_secs(30),
             bake: Millis::from_secs(20),
+            parallel: None,
             log_directory: None,
             state_file: None,
         },

@@ -2,7 +2,8 @@
 
 use lockstep_core::engine::{self, Run};
 use lockstep_core::journal::{Certainty, Direction, Event, Leaving};
-use lockstep_core::plan::{OnFailure, Plan};
+use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
+use lockstep_core::plan::{Action, OnFailure, Plan, Undo};
 use lockstep_core::record::Way;
 
 pub(super) fn plan(plan: &Plan) -> String {
@@ -26,6 +27,37 @@ pub(super) fn plan(plan: &Plan) -> String {
     }
     for warning in &plan.warnings {
         told.push_str(&format!("warning: {warning}\n"));
+    }
+    told
+}
+
+/// Where the steps that ask or send anything do so.
+pub(super) fn endpoints(plan: &Plan) -> String {
+    let list =
+        |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let of = |action: &Action| {
+        if let Action::CheckHealth(check) | Action::Bake { check, .. } = action {
+            return Some(list(&check.targets));
+        }
+        if let Action::SwitchTraffic(SwitchTraffic { endpoints, .. })
+        | Action::DrainSlot { ports: endpoints, .. } = action
+        {
+            return Some(list(endpoints));
+        }
+        let Action::InstallSite { site } = action else { return None };
+        Some(format!("blue {}, green {}", list(&site.blue), list(&site.green)))
+    };
+    let mut told = String::new();
+    for step in plan.steps() {
+        let at = |action: &Action| of(action).map(|at| format!("{}: {at}", action.name()));
+        if let Some(at) = at(&step.action) {
+            told.push_str(&format!("{} {at}\n", step.id));
+        }
+        if let Undo::By { action, .. } = &step.undo
+            && let Some(at) = at(action)
+        {
+            told.push_str(&format!("{} undo {at}\n", step.id));
+        }
     }
     told
 }

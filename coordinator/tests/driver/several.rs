@@ -1,0 +1,65 @@
+//! Several app hosts: how an environment grows, and what is refused.
+
+use std::collections::BTreeSet;
+
+use lockstep_coordinator::deployments::{self, Ask, DeployError, Start, What};
+use lockstep_core::journal::Direction;
+use lockstep_core::name::HostName;
+use lockstep_core::plan::Plan;
+use lockstep_core::record::Verdict;
+use lockstep_core::spec::{EnvironmentSpec, HostRoles};
+
+use crate::hosts::Does;
+use crate::world::{World, anna, environment, spec};
+
+fn on(app: &[&str]) -> EnvironmentSpec {
+    let name = |name: &&str| name.parse().expect("a name");
+    let lb = vec![name(&"app-1")];
+    EnvironmentSpec { hosts: HostRoles { app: app.iter().map(name).collect(), lb, db: Vec::new() }, ..spec() }
+}
+
+fn hosts_of(plan: &Plan) -> BTreeSet<&str> {
+    plan.steps().map(|step| HostName::as_str(&step.host_name)).collect()
+}
+
+async fn plan(world: &World, what: What) -> Result<Plan, DeployError> {
+    deployments::plan(&world.parts, &Ask { environment: environment(), what }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_host_that_never_served_has_no_part_in_a_rollback() {
+    let mut world = World::new().await;
+    let _drivers = world.drivers();
+    world.deploy_as(on(&["app-1"]), "notes:1").await;
+    world.deploy_as(on(&["app-1"]), "notes:2").await;
+    let second = world.join("app-2", 2).await;
+    world.hosts.script("health", Direction::Do, Does::Fails);
+    let failed = world.deploy_as(on(&["app-1", "app-2"]), "notes:3").await;
+    assert_eq!(failed.verdict, Some(Verdict::RolledBack));
+    world.hosts.unscript();
+    // It is declared, and away.
+    world.hosts.absent(&second);
+    let rollback = plan(&world, What::Rollback { to: None }).await.expect("a plan");
+    assert_eq!(rollback.release.image, "notes:1");
+    assert_eq!(hosts_of(&rollback), BTreeSet::from(["app-1"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() {
+    let mut world = World::new().await;
+    let _drivers = world.drivers();
+    world.deploy_as(on(&["app-1"]), "notes:1").await;
+    world.join("app-2", 2).await;
+    let grown = world.deploy_as(on(&["app-1", "app-2"]), "notes:2").await;
+    world.check_ended(&grown, Verdict::Succeeded).await;
+    let ask = World::ask(on(&["app-1"]), "notes:3");
+    let Err(DeployError::Refused(refusal)) = deployments::plan(&world.parts, &ask).await else {
+        panic!("a host that serves is left out");
+    };
+    assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
+    let ask = Ask { environment: environment(), what: What::Rollback { to: None } };
+    let start = Start { ask, hash: None, claim: None };
+    let (id, back) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
+    world.check_ended(&world.ended(&id).await, Verdict::Succeeded).await;
+}
