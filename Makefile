@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build
+.PHONY: setup demo test check sim crash bench build package
 
 setup:
 	@deploy/setup.sh
@@ -23,6 +23,10 @@ crash: setup
 
 bench: setup
 	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(CASES)
+
+# Debian packages in target/debian: lockstep, lockstep-agent, lockstep-coordinator.
+package:
+	@deploy/package.sh
 
 build:
 	@cargo build --workspace

@@ -1,13 +1,11 @@
 //! Hosts, operators, and oneself.
 
-use clap::CommandFactory;
 use lockstep_core::record::{HostStatus, Presence};
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
 use super::read_all;
-use crate::args::Arguments;
 use crate::context::{Context, read_input};
 use crate::failure::Result;
 use crate::output::table;
@@ -18,13 +16,6 @@ pub async fn login(context: &Context) -> Result<()> {
     let name = context.join(address, read_input()?.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
     context.output.line(&format!("you are the operator {name}"))
-}
-
-/// # Errors
-/// Never: a script is printed.
-pub fn completions(shell: clap_complete::Shell) -> Result<()> {
-    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut std::io::stdout());
-    Ok(())
 }
 
 pub async fn hosts(context: &Context) -> Result<()> {
