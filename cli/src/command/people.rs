@@ -48,7 +48,11 @@ pub async fn hosts(context: &Context) -> Result<()> {
 pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<String>) -> Result<()> {
     let request = wire::HostTokenRequest { name: name.unwrap_or_default(), roles };
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
-    token(context, &reply, "lockstep-agent join --coordinator HOST:PORT")
+    // A host is told of the others when it has joined.
+    let coordinator = context.coordinator()?.split(',').next().unwrap_or_default().trim();
+    let join = format!("lockstep-agent join --coordinator {coordinator}");
+    token(context, &reply, &join)?;
+    context.output.line(&format!("on the host, as root: echo {} | {join}", reply.token))
 }
 
 pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
