@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-test
 
 setup:
 	@deploy/setup.sh
@@ -27,6 +27,16 @@ bench: setup
 # Debian packages in target/debian: lockstep, lockstep-agent, lockstep-coordinator.
 package:
 	@deploy/package.sh
+
+# Eight hosts with systemd, our packages and what they drive, on a network of their own; they stay until `make fleet-down`.
+fleet: setup
+	@cargo run --quiet --package lockstep-tests --bin fleet -- up
+
+fleet-down:
+	@cargo run --quiet --package lockstep-tests --bin fleet -- down
+
+fleet-test: setup
+	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
 
 build:
 	@cargo build --workspace

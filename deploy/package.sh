@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the three Debian packages in target/debian. PROFILE=dev takes the debug build, for tests; VERSION names
-# another version than the workspace's.
+# Makes the three Debian packages in target/debian. For tests: PROFILE=dev takes the debug build, VERSION names another
+# version than the workspace's, OUTPUT another folder.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,7 +18,9 @@ folder="$profile"
 rm -rf target/package
 "target/$folder/lockstep" package-files target/package
 
-options=(--no-build --quiet --profile "$profile")
+output="${OUTPUT:-target/debian}"
+mkdir -p "$output"
+options=(--no-build --quiet --output "$output/" --profile "$profile")
 # The packages of debug programs are for a moment.
 [ "$profile" != dev ] || options+=(--fast)
 [ -z "${VERSION:-}" ] || options+=(--deb-version "$VERSION")
