@@ -426,7 +426,7 @@ pub enum HostCommand {
         #[arg(long)]
         name: Option<String>,
         /// app, lb, db; otherwise all.
-        #[arg(long = "role", value_name = "ROLE")]
+        #[arg(long = "role", alias = "roles", value_name = "ROLES", value_delimiter = ',')]
         roles: Vec<String>,
     },
     /// Forget a host that no environment names any more

@@ -49,8 +49,7 @@ pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<Stri
     let request = wire::HostTokenRequest { name: name.unwrap_or_default(), roles };
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
     // A host is told of the others when it has joined.
-    let coordinator = context.coordinator()?.split(',').next().unwrap_or_default().trim();
-    let join = format!("lockstep-agent join --coordinator {coordinator}");
+    let join = format!("lockstep-agent join --coordinator {}", context.reached_at()?);
     token(context, &reply, &join)?;
     context.output.line(&format!("on the host, as root: echo {} | {join}", reply.token))
 }

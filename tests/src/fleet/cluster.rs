@@ -31,7 +31,8 @@ pub(super) fn form(fleet: &Fleet) -> Result<()> {
         reached(first)
     ))?;
     for other in others {
-        let token = fleet.lockstep(&format!("coordinator token --name {} | head -n 1", other.name))?;
+        let said = fleet.lockstep(&format!("coordinator token --name {}", other.name))?;
+        let token = said.lines().next().unwrap_or_default();
         other.run(&format!("echo {token} | lockstep-coordinator join --coordinator {}", reached(first)))?;
         other.run("systemctl enable --quiet --now lockstep-coordinator")?;
     }

@@ -60,9 +60,7 @@ impl Packages {
         for name in names {
             host.copy(&self.file(name)?, "/root/packages")?;
         }
-        host.run(
-            "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --no-download /root/packages/*.deb",
-        )?;
+        host.run("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/packages/*.deb")?;
         Ok(())
     }
 
