@@ -27,8 +27,7 @@ fn main() -> ExitCode {
 
 fn up() -> Result<()> {
     let begun = Instant::now();
-    say("makes the packages");
-    let packages = Packages::build(Version::First)?;
+    let packages = Packages::made(Version::First)?;
     let fleet = Fleet::up(NAME, &packages, &mut say)?;
     if fleet.hosts().is_empty() {
         bail!("bug: a fleet without hosts");
@@ -47,7 +46,7 @@ fn what_is_there(host: &Host) -> String {
         Kind::Coordinator => format!("lockstep-coordinator at port {COORDINATOR_PORT}, a member of etcd"),
         Kind::App => "lockstep-agent, Docker".to_owned(),
         Kind::Lb => "lockstep-agent, nginx, idle".to_owned(),
-        Kind::LbDb => "lockstep-agent, nginx, PostgreSQL".to_owned(),
+        Kind::LbDb => "lockstep-agent, nginx, PostgreSQL, Docker".to_owned(),
         Kind::Bare => "nothing".to_owned(),
     }
 }

@@ -13,7 +13,8 @@ pub(super) fn start(fleet: &Fleet) -> Result<()> {
             Kind::Coordinator | Kind::Bare => return Ok(()),
             Kind::App => "containerd docker",
             Kind::Lb => "nginx",
-            Kind::LbDb => "nginx postgresql",
+            // Migrations are read from the image, on the database's host.
+            Kind::LbDb => "nginx postgresql containerd docker",
         };
         host.run(&format!("systemctl enable --quiet --now {units}"))?;
         Ok(())
