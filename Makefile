@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test
 
 setup:
 	@deploy/setup.sh
@@ -23,6 +23,25 @@ crash: setup
 
 bench: setup
 	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(CASES)
+
+# Debian packages in target/debian: lockstep, lockstep-agent, lockstep-coordinator.
+package:
+	@deploy/package.sh
+
+# Eight hosts with systemd, our packages and what they drive, on a network of their own; they stay until `make fleet-down`.
+fleet: setup fleet-packages
+	@cargo run --quiet --package lockstep-tests --bin fleet -- up
+
+fleet-down:
+	@cargo run --quiet --package lockstep-tests --bin fleet -- down
+
+# The same programs, of the debug build, under two numbers: to be installed, and to be upgraded to.
+fleet-packages:
+	@for version in 0.1.0-1 0.1.0-2; do \
+	    PROFILE=dev VERSION=$$version OUTPUT=target/fleet/$$version deploy/package.sh >/dev/null || exit 1; done
+
+fleet-test: setup fleet-packages
+	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
 
 build:
 	@cargo build --workspace

@@ -34,11 +34,18 @@ pub struct Wish {
     pub address: Option<String>,
 }
 
+/// Who this host is from here on, and what for.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    pub identity: Identity,
+    pub roles: Vec<String>,
+}
+
 /// Joins the cluster of `wish.coordinator` with a one-time token.
 ///
 /// # Errors
 /// When this host has joined before, or the coordinator refuses, or the files cannot be written.
-pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Result<Identity> {
+pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Result<Admitted> {
     match Identity::read(directory) {
         Err(IdentityError::None) => {}
         Ok(Identity { name, cluster, .. }) => {
@@ -73,7 +80,7 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
         coordinators: vec![coordinator],
     };
     identity.write(directory)?;
-    Ok(identity)
+    Ok(Admitted { identity, roles: joined.roles })
 }
 
 /// Reads key, certificate and authority.

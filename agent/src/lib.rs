@@ -2,7 +2,7 @@
 //! what comes next.
 //!
 //! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
-//! [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
+//! [`unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
 //! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`hold`], [`executor`],
 //! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
 //! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`]).
@@ -38,6 +38,7 @@ pub mod session;
 pub mod settings;
 pub mod step_log;
 pub mod telemetry;
+pub mod unit;
 pub mod worker;
 
 use coordinators::Coordinators;
@@ -90,12 +91,14 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     });
 
     let mut tasks = JoinSet::new();
+    lockstep_supervisor::ready();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
     tasks.spawn(enroll::keep_valid(directory, known, renewed));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = told_to_stop() => {
+            lockstep_supervisor::stopping();
             info!(signal = signal?, "agent ends; steps that run are carried out again after the next start");
             Ok(())
         }

@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use lockstep_agent::directory::Directory;
-use lockstep_agent::enroll::{self, Wish};
+use lockstep_agent::enroll::{self, Admitted, Wish};
 use lockstep_agent::local::{self, Told};
 use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
+use lockstep_agent::unit::{self, Unit};
 use lockstep_core::name::HostName;
 use lockstep_core::record::LocalRollback;
 use lockstep_telemetry::{Otlp, Telemetry};
@@ -29,7 +30,7 @@ enum Command {
     /// Make this machine a host of a cluster; the token is read from standard input
     Join {
         /// Where the agent keeps its key, its journal and its logs
-        #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstep-agent")]
+        #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: String,
@@ -43,7 +44,7 @@ enum Command {
     /// Carry out what the coordinator hands to this host
     Run {
         /// Where the agent keeps its key, its journal and its logs
-        #[arg(long, value_name = "DIR", default_value = "/var/lib/lockstep-agent")]
+        #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
     },
     /// What can be done on this host without a coordinator
@@ -61,9 +62,9 @@ enum LocalCommand {
     Rollback {
         /// <app>/<env>, or the part after the slash
         env: String,
-        /// Where the agent keeps its key, its journal and its logs [default: where one has joined]
-        #[arg(long, value_name = "DIR")]
-        directory: Option<PathBuf>,
+        /// Where the agent keeps its key, its journal and its logs
+        #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
+        directory: PathBuf,
     },
 }
 
@@ -118,27 +119,30 @@ fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
     Ok(telemetry)
 }
 
-async fn join(directory: &Path, wish: Wish) -> anyhow::Result<()> {
+async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
-    let directory = Directory::open(directory)?;
-    let identity = enroll::join(&directory, wish, &token).await?;
+    let directory = Directory::open(path)?;
+    let Admitted { identity, roles } = enroll::join(&directory, wish, &token).await?;
     info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
+    // The unit's agent takes the directory.
+    drop(directory);
+    let began = match unit::fit(path, &roles).context("this host has joined, and its agent does not start")? {
+        Unit::Started => "its agent runs as lockstep-agent.service",
+        Unit::None => "its agent is not started: lockstep-agent run",
+    };
+    let (name, address, roles) = (&identity.name, &identity.address, roles.join(","));
+    writeln!(std::io::stdout(), "this is the host {name} at {address} for {roles}; {began}")?;
     Ok(())
 }
 
-/// Where an agent is that joined by itself, and one that `lockstep up` has set up.
-const DIRECTORIES: [&str; 2] = ["/var/lib/lockstep-agent", "/var/lib/lockstep/agent"];
-
-async fn rollback(env: &str, directory: Option<PathBuf>) -> anyhow::Result<()> {
+async fn rollback(env: &str, directory: PathBuf) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!("only root gives traffic back on this host: sudo lockstep-agent local rollback {env}");
     }
-    let joined =
-        || DIRECTORIES.map(PathBuf::from).into_iter().find(|path| path.join("identity.toml").exists());
-    let directory = directory.or_else(joined).with_context(|| {
-        format!("no agent has joined in {}: name its directory with --directory", DIRECTORIES.join(" or "))
-    })?;
+    if !directory.join("identity.toml").exists() {
+        anyhow::bail!("no agent has joined in {}: name its directory with --directory", directory.display());
+    }
     let Told { rollback, workers } = local::rollback(&directory, env, settings::who()).await?;
     let workers = match workers {
         Ok((0, 0)) => "no worker is on this host".to_owned(),

@@ -16,6 +16,7 @@ use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::redact::Redactor;
 use lockstep_proto::wire;
+use lockstep_supervisor::Watchdog;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -116,11 +117,13 @@ impl Session {
         }
     }
 
-    /// Goes on for ever.
+    /// Goes on for ever; at least every [`LOCAL_LOOK_EVERY`] it goes round once.
     pub async fn run(mut self) -> std::convert::Infallible {
+        let mut watchdog = Watchdog::asked_for();
         loop {
             let event = self.next().await;
             self.on(event).await;
+            watchdog.turned();
         }
     }
 

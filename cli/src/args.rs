@@ -211,6 +211,9 @@ pub enum Command {
         after_help = "Examples:\n  lockstep completions bash > /etc/bash_completion.d/lockstep\n  lockstep completions zsh > ~/.zfunc/_lockstep"
     )]
     Completions { shell: clap_complete::Shell },
+    /// Write manual pages and completion scripts into a folder, for packages
+    #[command(hide = true)]
+    PackageFiles { directory: PathBuf },
 }
 
 /// Where `up` has the coordinator.
@@ -423,7 +426,7 @@ pub enum HostCommand {
         #[arg(long)]
         name: Option<String>,
         /// app, lb, db; otherwise all.
-        #[arg(long = "role", value_name = "ROLE")]
+        #[arg(long = "role", alias = "roles", value_name = "ROLES", value_delimiter = ',')]
         roles: Vec<String>,
     },
     /// Forget a host that no environment names any more

@@ -6,6 +6,7 @@ pub mod coordinators;
 pub mod deploy;
 pub mod doctor;
 pub mod environments;
+pub mod manual;
 pub mod people;
 pub mod resolve;
 pub mod status;
@@ -79,7 +80,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Schema => environments::schema(&context),
         Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
         Command::Login => people::login(&context).await,
-        Command::Completions { shell } => people::completions(shell),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::PackageFiles { directory } => manual::package_files(&directory),
     }
 }
 

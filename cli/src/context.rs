@@ -144,6 +144,16 @@ impl Context {
         Some(renewed)
     }
 
+    /// Where somebody else may reach a coordinator: as this operator does.
+    ///
+    /// # Errors
+    /// When there is no credential.
+    pub fn reached_at(&self) -> Result<String> {
+        let (_, kept) = credential::load(&self.credential)?;
+        let named = self.coordinator.as_deref().unwrap_or(&kept);
+        Ok(self.addresses(named).into_iter().next().unwrap_or_default())
+    }
+
     /// The coordinator that was named.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Open, OpenKind};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace;
+use lockstep_supervisor::Watchdog;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
@@ -91,7 +92,9 @@ impl Drivers {
         let store = self.parts.store.clone();
         let mut wakeups = store.watch(&keys::environments());
         self.catch_up().await;
+        let mut watchdog = Watchdog::asked_for();
         loop {
+            watchdog.turned();
             if let Err(error) = self.look().await {
                 warn!(error = &error as &dyn std::error::Error, "cannot look for open deployments");
             }

@@ -29,14 +29,15 @@ pub async fn join(
     if let Some(cluster) = Authority::cluster_of(&directory)? {
         bail!("{} is of a coordinator of {cluster} already", settings.directory.display());
     }
-    if settings.store()? == StoreSettings::Sqlite {
+    let chosen = settings.choose()?;
+    if chosen.store == StoreSettings::Sqlite {
         bail!(
             "coordinators share a record in etcd: say where it is in {}",
             settings.directory.join("coordinator.toml").display()
         );
     }
-    let Some(address) = settings.advertised(settings.listen).filter(|address| address.port() != 0) else {
-        bail!("nobody would find this coordinator at {}: give --address ADDR:PORT", settings.listen);
+    let Some(address) = chosen.advertised(chosen.listen).filter(|address| address.port() != 0) else {
+        bail!("nobody would find this coordinator at {}: give --address ADDR:PORT", chosen.listen);
     };
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;

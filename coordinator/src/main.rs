@@ -65,6 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    lockstep_supervisor::stopping();
     stop.cancel();
     service.await
 }

@@ -35,7 +35,9 @@ pub async fn restore(settings: &Settings, file: &Path) -> anyhow::Result<()> {
     let backup = Backup::open(&sealed, &passphrase)?;
     refuse_others_files(&settings.directory, &backup)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Some((store, _)) = open_store(settings, &clock, &CancellationToken::new()).await? else {
+    let store = settings.choose()?.store;
+    let Some((store, _)) = open_store(&settings.directory, &store, &clock, &CancellationToken::new()).await?
+    else {
         bail!("the store was not opened");
     };
     fill(&*store, &backup).await?;

@@ -65,18 +65,20 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     make_private(&settings.directory)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Some((store, record_in)) = open_store(&settings, &clock, &stop).await? else {
+    let chosen = settings.choose()?;
+    let Some((store, record_in)) = open_store(&settings.directory, &chosen.store, &clock, &stop).await?
+    else {
         return Ok(());
     };
     let directory = &settings.directory;
     let known = Authority::cluster_of(&directory.join(AUTHORITY))?;
     let cluster = cluster::identify(&*store, known.as_ref()).await?;
     let authority = Arc::new(Authority::open(&directory.join(AUTHORITY), &cluster, clock.now())?);
-    let listener = TcpListener::bind(settings.listen)
+    let listener = TcpListener::bind(chosen.listen)
         .await
-        .with_context(|| format!("cannot listen on {}", settings.listen))?;
+        .with_context(|| format!("cannot listen on {}", chosen.listen))?;
     let address = listener.local_addr()?;
-    let advertised = settings.advertised(address);
+    let advertised = chosen.advertised(address);
     if advertised.is_none() && record_in == RecordIn::Etcd {
         bail!("other coordinators cannot find this one at {address}: give --address ADDR:PORT");
     }
@@ -87,6 +89,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let own = Own { store, clock, authority, vault, record_in, directory: directory.clone() };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
+    lockstep_supervisor::ready();
     serve(own, listener, stop).await?;
     drop(announced);
     info!("coordinator ended");
@@ -193,17 +196,18 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
 
 /// Nothing, when `stop` says so before the store answers.
 pub(crate) async fn open_store(
-    settings: &Settings,
+    directory: &Path,
+    settings: &StoreSettings,
     clock: &Arc<dyn Clock>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<(Arc<dyn Store>, RecordIn)>> {
-    match settings.store()? {
+    match settings {
         StoreSettings::Sqlite => {
-            let store = SqliteStore::open(&settings.directory, Arc::clone(clock)).await?;
+            let store = SqliteStore::open(directory, Arc::clone(clock)).await?;
             Ok(Some((Arc::new(store), RecordIn::OneMachine)))
         }
         StoreSettings::Etcd(etcd) => {
-            let store = EtcdStore::open_when_it_answers(&etcd, stop).await?;
+            let store = EtcdStore::open_when_it_answers(etcd, stop).await?;
             Ok(store.map(|store| (Arc::new(store) as Arc<dyn Store>, RecordIn::Etcd)))
         }
     }

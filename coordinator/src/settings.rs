@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -47,11 +47,14 @@ pub struct Settings {
     #[arg(long, global = true, default_value = "/var/lib/lockstep/coordinator")]
     pub directory: PathBuf,
 
-    /// Where operators and agents reach it. With port 0 the system chooses; the address stands in DIRECTORY/address.
-    #[arg(long, global = true, default_value = "127.0.0.1:7443")]
-    pub listen: SocketAddr,
+    /// Where operators and agents reach it [default: as coordinator.toml says, else 127.0.0.1:7443]
+    ///
+    /// With port 0 the system chooses; the address stands in DIRECTORY/address.
+    #[arg(long, global = true, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
 
-    /// Where others reach it, when that is not where it listens: behind 0.0.0.0, or a translated address.
+    /// Where others reach it, when that is not where it listens: behind 0.0.0.0, or a translated address
+    /// [default: as coordinator.toml says]
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub address: Option<SocketAddr>,
 
@@ -62,6 +65,17 @@ pub struct Settings {
 
 /// The name of the file in the coordinator's directory.
 const FILE: &str = "coordinator.toml";
+
+/// Where a coordinator listens that was never told: no other machine reaches it.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
+
+/// What flags and file say together: a flag before the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub listen: SocketAddr,
+    pub address: Option<SocketAddr>,
+    pub store: StoreSettings,
+}
 
 /// Where the record is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +104,8 @@ pub struct EtcdSettings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Typed {
+    listen: Option<SocketAddr>,
+    address: Option<SocketAddr>,
     store: TypedStore,
     telemetry: lockstep_telemetry::settings::Typed,
 }
@@ -111,28 +127,35 @@ pub enum SettingsError {
     Wrong { path: PathBuf, problems: Vec<String> },
 }
 
-impl Settings {
+impl Chosen {
     /// Where others reach a coordinator that listens at `listening`; nothing when nobody has said so.
     pub fn advertised(&self, listening: SocketAddr) -> Option<SocketAddr> {
         self.address.or((!listening.ip().is_unspecified()).then_some(listening))
     }
+}
 
-    /// What stands in `coordinator.toml`; where there is none, the record is in SQLite.
+impl Settings {
+    /// These flags with what stands in `coordinator.toml`; where there is none, the record is in SQLite.
     ///
     /// # Errors
     /// When the file cannot be read, has a key that is not known, or a value that cannot be.
-    pub fn store(&self) -> Result<StoreSettings, SettingsError> {
-        let Some(etcd) = self.typed()?.store.etcd else {
-            return Ok(StoreSettings::Sqlite);
-        };
-        let problems = problems(&etcd);
-        if problems.is_empty() { Ok(StoreSettings::Etcd(etcd)) } else { Err(self.wrong(problems)) }
+    pub fn choose(&self) -> Result<Chosen, SettingsError> {
+        let Typed { listen, address, store, telemetry: _ } = self.typed()?;
+        let problems = store.etcd.as_ref().map(problems).unwrap_or_default();
+        if !problems.is_empty() {
+            return Err(self.wrong(problems));
+        }
+        Ok(Chosen {
+            listen: self.listen.or(listen).unwrap_or(LISTEN),
+            address: self.address.or(address),
+            store: store.etcd.map_or(StoreSettings::Sqlite, StoreSettings::Etcd),
+        })
     }
 
     /// Where traces and metrics go; nowhere, when `coordinator.toml` does not say it.
     ///
     /// # Errors
-    /// As [`Settings::store`].
+    /// As [`Settings::choose`].
     pub fn otlp(&self) -> Result<Option<Otlp>, SettingsError> {
         self.typed()?.telemetry.checked().map_err(|problems| self.wrong(problems))
     }
@@ -214,16 +237,11 @@ mod tests {
     }
 
     fn read(text: &str) -> Result<StoreSettings, SettingsError> {
-        at(written(text).path()).store()
+        Ok(at(written(text).path()).choose()?.store)
     }
 
     fn at(directory: &Path) -> Settings {
-        Settings {
-            directory: directory.to_owned(),
-            listen: "127.0.0.1:0".parse().unwrap(),
-            address: None,
-            log: "info".to_owned(),
-        }
+        Settings { directory: directory.to_owned(), listen: None, address: None, log: "info".to_owned() }
     }
 
     const GOOD: &str = r#"[store]
@@ -232,8 +250,21 @@ etcd = { endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379"], ca = "/ca.
     #[test]
     fn without_a_word_about_it_the_record_is_in_sqlite() {
         let directory = tempfile::tempdir().unwrap();
-        assert_eq!(at(directory.path()).store().unwrap(), StoreSettings::Sqlite);
+        assert_eq!(at(directory.path()).choose().unwrap().store, StoreSettings::Sqlite);
         assert_eq!(read("[store]").unwrap(), StoreSettings::Sqlite);
+    }
+
+    #[test]
+    fn a_flag_says_where_it_listens_before_the_file_and_the_file_before_the_default() {
+        let directory = written("listen = \"10.0.0.1:7443\"\naddress = \"192.0.2.1:443\"\n");
+        let mut settings = at(directory.path());
+        let chosen = settings.choose().unwrap();
+        assert_eq!(chosen.listen.to_string(), "10.0.0.1:7443");
+        assert_eq!(chosen.advertised(chosen.listen).unwrap().to_string(), "192.0.2.1:443");
+        settings.listen = Some("127.0.0.1:0".parse().unwrap());
+        assert_eq!(settings.choose().unwrap().listen.to_string(), "127.0.0.1:0");
+        assert_eq!(at(written("").path()).choose().unwrap().listen, LISTEN);
+        assert!(matches!(read("listen = \"10.0.0.1\""), Err(SettingsError::Parse { .. })));
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub struct Joined {
     pub coordinators: Vec<String>,
     /// For a coordinator: the key to the secrets. Empty for others.
     pub secrets_key: Secret,
+    /// What a host is for: app, lb, db.
+    pub roles: Vec<String>,
 }
 
 /// Why there is no connection, or no certificate.
@@ -131,7 +133,7 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
         clock_ms: clock_ms(),
     };
     let reply = EnrollClient::new(channel).join(request).await.map_err(|status| refused(&status))?;
-    let wire::JoinReply { certificate, authority, cluster, identity, name, coordinators, secrets_key } =
+    let wire::JoinReply { certificate, authority, cluster, identity, name, coordinators, secrets_key, roles } =
         reply.into_inner();
     if !CertificateDer::pem_slice_iter(authority.as_bytes())
         .flatten()
@@ -141,7 +143,7 @@ pub async fn join(address: &str, token: &str, name: &str, host_address: &str) ->
     }
     let credential = Credential { key: key.serialize_pem(), certificate, authority };
     let secrets_key = Secret::new(secrets_key);
-    Ok(Joined { credential, cluster, identity, name, coordinators, secrets_key })
+    Ok(Joined { credential, cluster, identity, name, coordinators, secrets_key, roles })
 }
 
 /// A new certificate for the same identity and the same key.

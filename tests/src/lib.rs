@@ -2,5 +2,6 @@
 
 pub mod bed;
 pub mod bench;
+pub mod fleet;
 pub mod load;
 pub mod story;

@@ -15,12 +15,29 @@ const LONG: &[(&str, usize)] = &[];
 const CRATES: &[(&str, &[&str])] = &[
     ("core", &["lockstep-mutant"]),
     ("proto", &["lockstep-core"]),
+    ("supervisor", &[]),
     ("telemetry", &[]),
     (
         "coordinator",
-        &["lockstep-core", "lockstep-proto", "lockstep-telemetry", "lockstep-crashpoint", "lockstep-mutant"],
+        &[
+            "lockstep-core",
+            "lockstep-proto",
+            "lockstep-supervisor",
+            "lockstep-telemetry",
+            "lockstep-crashpoint",
+            "lockstep-mutant",
+        ],
     ),
-    ("agent", &["lockstep-core", "lockstep-proto", "lockstep-telemetry", "lockstep-crashpoint"]),
+    (
+        "agent",
+        &[
+            "lockstep-core",
+            "lockstep-proto",
+            "lockstep-supervisor",
+            "lockstep-telemetry",
+            "lockstep-crashpoint",
+        ],
+    ),
     ("cli", &["lockstep-core", "lockstep-proto"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),

@@ -1,13 +1,11 @@
 //! Hosts, operators, and oneself.
 
-use clap::CommandFactory;
 use lockstep_core::record::{HostStatus, Presence};
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
 use super::read_all;
-use crate::args::Arguments;
 use crate::context::{Context, read_input};
 use crate::failure::Result;
 use crate::output::table;
@@ -18,13 +16,6 @@ pub async fn login(context: &Context) -> Result<()> {
     let name = context.join(address, read_input()?.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
     context.output.line(&format!("you are the operator {name}"))
-}
-
-/// # Errors
-/// Never: a script is printed.
-pub fn completions(shell: clap_complete::Shell) -> Result<()> {
-    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut std::io::stdout());
-    Ok(())
 }
 
 pub async fn hosts(context: &Context) -> Result<()> {
@@ -57,7 +48,10 @@ pub async fn hosts(context: &Context) -> Result<()> {
 pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<String>) -> Result<()> {
     let request = wire::HostTokenRequest { name: name.unwrap_or_default(), roles };
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
-    token(context, &reply, "lockstep-agent join --coordinator HOST:PORT")
+    // A host is told of the others when it has joined.
+    let join = format!("lockstep-agent join --coordinator {}", context.reached_at()?);
+    token(context, &reply, &join)?;
+    context.output.line(&format!("on the host, as root: echo {} | {join}", reply.token))
 }
 
 pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {

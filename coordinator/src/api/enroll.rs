@@ -46,6 +46,7 @@ struct Joining {
     issued: Issued,
     /// Of a host.
     name: String,
+    roles: BTreeSet<HostRole>,
 }
 
 #[tonic::async_trait]
@@ -65,7 +66,7 @@ impl Enroll for EnrollApi {
                 }
                 Admits::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
-            let Joining { identity, mut guards, mut writes, issued, name } = joining;
+            let Joining { identity, mut guards, mut writes, issued, name, roles } = joining;
             let (guard, spent) = presented.spending();
             guards.push(guard);
             writes.push(spent);
@@ -78,7 +79,12 @@ impl Enroll for EnrollApi {
                         Identity::Nobody | Identity::Agent(_) | Identity::Operator(_) => String::new(),
                     };
                     let reply = self.reply(&identity, issued).await?;
-                    return Ok(Response::new(wire::JoinReply { name, secrets_key, ..reply }));
+                    return Ok(Response::new(wire::JoinReply {
+                        name,
+                        secrets_key,
+                        roles: told(&roles),
+                        ..reply
+                    }));
                 }
                 // The token was used, or the name was taken, in this moment: looked at again, it is said.
                 Committed::No => {}
@@ -123,6 +129,7 @@ impl EnrollApi {
             name: String::new(),
             coordinators,
             secrets_key: String::new(),
+            roles: Vec::new(),
         })
     }
 
@@ -154,7 +161,8 @@ impl EnrollApi {
         let issued = self.issue(&request.certificate_request, &identity, now)?;
         let host = Host { id, name, address: request.address.clone(), roles };
         let (guards, writes) = hosts::joining(&host);
-        Ok(Joining { identity, guards, writes, issued, name: host.name.to_string() })
+        let Host { name, roles, .. } = host;
+        Ok(Joining { identity, guards, writes, issued, name: name.to_string(), roles })
     }
 
     async fn coordinator(
@@ -195,6 +203,7 @@ impl EnrollApi {
             writes: vec![write],
             issued,
             name: name.to_string(),
+            roles: BTreeSet::new(),
         })
     }
 
@@ -229,6 +238,7 @@ impl EnrollApi {
             writes: vec![Write::put(key, &operator)],
             issued,
             name: String::new(),
+            roles: BTreeSet::new(),
         })
     }
 
@@ -268,6 +278,16 @@ impl EnrollApi {
             warn!(%operator, %error, "a login is not in the audit record");
         }
     }
+}
+
+/// As they are typed.
+fn told(roles: &BTreeSet<HostRole>) -> Vec<String> {
+    let name = |role: &HostRole| match role {
+        HostRole::App => "app",
+        HostRole::Lb => "lb",
+        HostRole::Db => "db",
+    };
+    roles.iter().map(|role| name(role).to_owned()).collect()
 }
 
 fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {

@@ -26,6 +26,14 @@ impl Certificates {
     /// # Errors
     /// When they cannot be made or written.
     pub fn make(directory: &Path, name: &str) -> Result<Self> {
+        Self::make_for(directory, name, &["127.0.0.1".to_owned(), "localhost".to_owned()])
+    }
+
+    /// As [`Certificates::make`], for servers that are reached by these names and addresses.
+    ///
+    /// # Errors
+    /// When they cannot be made or written.
+    pub fn make_for(directory: &Path, name: &str, reached_by: &[String]) -> Result<Self> {
         fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
         let authority_key = KeyPair::generate()?;
         let mut parameters = CertificateParams::default();
@@ -35,7 +43,7 @@ impl Certificates {
         let authority = parameters.self_signed(&authority_key)?;
 
         let key = KeyPair::generate()?;
-        let mut leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])?;
+        let mut leaf = CertificateParams::new(reached_by.to_vec())?;
         leaf.distinguished_name = named(&format!("{name}, member or client"));
         leaf.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         leaf.extended_key_usages =

@@ -1,7 +1,8 @@
 //! A service as a unit, where systemd is process 1.
 //!
-//! The units are the files in `deploy/systemd`, which packages install too; only `ExecStart` is of the
-//! machine. What must stay true: a unit of another directory is not taken over.
+//! The units are the files in `deploy/systemd`, which packages install too; only the command and the directory are
+//! of the machine. What must stay true: a unit of another directory is not taken over, and what an administrator
+//! has masked stays so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,15 @@ const AGENT: &str = include_str!("../../../../deploy/systemd/lockstep-agent.serv
 
 const EXEC_START: &str = "ExecStart=";
 
+/// What roles of a host need beyond the agent's unit.
+const ROLES: [(&str, &str); 2] = [
+    ("lb.conf", include_str!("../../../../deploy/systemd/lockstep-agent.service.d/lb.conf")),
+    ("db.conf", include_str!("../../../../deploy/systemd/lockstep-agent.service.d/db.conf")),
+];
+
+/// The place of the packages' services, which the units name.
+const PLACE: &str = "/var/lib/lockstep";
+
 /// Whether systemd is process 1: <https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html>.
 pub(super) fn is_there() -> bool {
     Path::new("/run/systemd/system").is_dir()
@@ -27,19 +37,33 @@ fn unit_file(service: Service) -> PathBuf {
 }
 
 /// The unit as it should be.
-fn unit(service: Service, command_line: &[String]) -> String {
+fn unit(place: &Place, service: Service, command_line: &[String]) -> String {
     let text = match service {
         Service::Coordinator => COORDINATOR,
         Service::Agent => AGENT,
     };
     let words: Vec<String> = command_line.iter().map(|word| quoted(word)).collect();
+    let is_elsewhere = place.directory() != Path::new(PLACE);
+    let own = quoted(&place.own(service).display().to_string());
     text.lines().fold(String::new(), |unit, line| {
-        if line.starts_with(EXEC_START) {
-            unit + EXEC_START + &words.join(" ") + "\n"
-        } else {
-            unit + line + "\n"
-        }
+        unit + &match line.split_once('=') {
+            Some(("ExecStart", _)) => format!("{EXEC_START}{}", words.join(" ")),
+            // It names a folder below /var/lib, and no other.
+            Some(("StateDirectory", _)) if is_elsewhere => format!("ReadWritePaths={own}"),
+            Some(("ConditionPathExists", _)) => {
+                // The rest of the line is one path, quotes and all.
+                format!("ConditionPathExists={}", place.identity().display().to_string().replace('%', "%%"))
+            }
+            Some(_) | None => line.to_owned(),
+        } + "\n"
     })
+}
+
+fn drop_ins(service: Service) -> Option<PathBuf> {
+    match service {
+        Service::Coordinator => None,
+        Service::Agent => Some(unit_file(service).with_extension("service.d")),
+    }
 }
 
 /// A word as systemd reads it back.
@@ -82,16 +106,33 @@ pub(super) fn install(
     service: Service,
     command_line: &[String],
 ) -> Result<super::place::Made> {
-    let wanted = unit(service, command_line);
-    if installed(place, service)?.is_some_and(|there| there == wanted.trim()) {
-        return Ok(super::place::Made::WasThere);
+    let wanted = unit(place, service, command_line);
+    installed(place, service)?;
+    let folder = drop_ins(service);
+    let roles = ROLES.iter().filter_map(|(name, text)| Some((folder.as_ref()?.join(name), *text)));
+    let mut made = super::place::Made::WasThere;
+    for (file, text) in [(unit_file(service), wanted.as_str())].into_iter().chain(roles) {
+        if !is_masked(&file) && fs::read_to_string(&file).ok().as_deref() != Some(text) {
+            write(&file, text)?;
+            made = super::place::Made::Yes;
+        }
     }
-    let file = unit_file(service);
-    fs::write(&file, wanted).map_err(|error| {
+    if made == super::place::Made::Yes {
+        systemctl(&["daemon-reload"])?;
+    }
+    Ok(made)
+}
+
+/// An agent that has joined masks what its host is not for.
+fn is_masked(file: &Path) -> bool {
+    fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null"))
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    let folder = file.parent().unwrap_or(Path::new(UNITS));
+    fs::create_dir_all(folder).and_then(|()| fs::write(file, text)).map_err(|error| {
         Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())
-    })?;
-    systemctl(&["daemon-reload"])?;
-    Ok(super::place::Made::Yes)
+    })
 }
 
 pub(super) fn is_active(service: Service) -> bool {
@@ -116,9 +157,24 @@ pub(super) fn stop(service: Service) -> Result<()> {
 /// Removes the unit of a service that was stopped.
 pub(super) fn remove(service: Service) -> Result<()> {
     let file = unit_file(service);
-    fs::remove_file(&file).map_err(|error| {
+    let failed = |error: std::io::Error| {
         Failure::new(Kind::Refused, format!("{} cannot be removed", file.display())).why(error.to_string())
-    })?;
+    };
+    fs::remove_file(&file).map_err(failed)?;
+    if let Some(folder) = drop_ins(service) {
+        for (name, text) in ROLES {
+            let file = folder.join(name);
+            if is_masked(&file) || fs::read_to_string(&file).is_ok_and(|there| there == text) {
+                fs::remove_file(&file).map_err(failed)?;
+            }
+        }
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // An administrator's own files stay.
+            Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {}
+            removed => removed.map_err(failed)?,
+        }
+    }
     systemctl(&["daemon-reload"])
 }
 
@@ -157,7 +213,10 @@ mod tests {
         let line: Vec<String> = ["/opt/lock step/lockstep-agent", "run", "--directory", "/srv/50%/agent"]
             .map(ToOwned::to_owned)
             .to_vec();
-        let unit = unit(Service::Agent, &line);
+        let place = Place::new(Path::new("/srv/50%")).unwrap();
+        let unit = unit(&place, Service::Agent, &line);
+        assert!(unit.contains("\nConditionPathExists=/srv/50%%/agent/identity.toml\n"), "{unit}");
+        assert!(unit.contains("\nReadWritePaths=\"/srv/50%%/agent\"\n"), "{unit}");
         assert!(
             unit.contains(
                 "\nExecStart=\"/opt/lock step/lockstep-agent\" run --directory \"/srv/50%%/agent\"\n"
@@ -167,7 +226,10 @@ mod tests {
         assert_eq!(unit.matches(EXEC_START).count(), 1);
         // A package's file is what is installed where nothing was chosen.
         let usual = ["/usr/bin/lockstep-agent", "run", "--directory", "/var/lib/lockstep/agent"];
-        assert_eq!(super::unit(Service::Agent, &usual.map(ToOwned::to_owned)), AGENT);
+        let place = Place::new(Path::new(PLACE)).unwrap();
+        assert_eq!(super::unit(&place, Service::Agent, &usual.map(ToOwned::to_owned)), AGENT);
+        let usual = ["/usr/bin/lockstep-coordinator", "--directory", "/var/lib/lockstep/coordinator"];
+        assert_eq!(super::unit(&place, Service::Coordinator, &usual.map(ToOwned::to_owned)), COORDINATOR);
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! This agent's unit in systemd, where a package has installed one: fitted to what the host is for, and started.
+//!
+//! What a role needs beyond the unit stands in a file of its own, `lockstep-agent.service.d/<role>.conf`. What must
+//! stay true: a file is masked only while the host does not have its role, and nothing but a mask is ever removed.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+/// The directory of the unit's agent: another agent's is none of its business.
+pub const DIRECTORY: &str = "/var/lib/lockstep/agent";
+
+const UNIT: &str = "lockstep-agent.service";
+
+/// Where an administrator's word goes before a package's.
+const DROP_INS: &str = "/etc/systemd/system/lockstep-agent.service.d";
+
+/// The roles that need more than every agent.
+const ROLES: [&str; 2] = ["lb", "db"];
+
+/// What masks a file of the same name: <https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html>.
+const MASK: &str = "/dev/null";
+
+/// What became of the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    Started,
+    /// No systemd, no unit, or one of another directory.
+    None,
+}
+
+/// Takes from the unit what the host's roles do not need, and starts it.
+///
+/// # Errors
+/// When systemd does not do as it is told.
+pub fn fit(directory: &Path, roles: &[String]) -> anyhow::Result<Unit> {
+    if directory != Path::new(DIRECTORY) || !Path::new("/run/systemd/system").is_dir() {
+        return Ok(Unit::None);
+    }
+    mask(Path::new(DROP_INS), roles).with_context(|| format!("cannot write in {DROP_INS}"))?;
+    systemctl(&["daemon-reload"])?;
+    // Not there yet: `lockstep up` brings it, and starts it.
+    if systemctl(&["cat", UNIT]).is_err() {
+        return Ok(Unit::None);
+    }
+    systemctl(&["enable", "--quiet", UNIT])?;
+    systemctl(&["restart", UNIT])?;
+    Ok(Unit::Started)
+}
+
+fn mask(folder: &Path, roles: &[String]) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for role in ROLES {
+        let file = folder.join(role).with_extension("conf");
+        let is_masked = fs::read_link(&file).is_ok_and(|target| target == Path::new(MASK));
+        let has_role = roles.iter().any(|there| there == role);
+        match (has_role, is_masked) {
+            (true, true) => fs::remove_file(&file)?,
+            // A file that an administrator has put there stays.
+            (false, false) if !file.exists() => symlink(MASK, &file)?,
+            (true | false, false) | (false, true) => {}
+        }
+    }
+    Ok(())
+}
+
+fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new("systemctl").args(arguments).output().context("cannot run systemctl")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("systemctl {} failed: {}", arguments.join(" "), said.trim());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_is_not_for_is_masked_and_an_administrators_file_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("d");
+        let roles =
+            |roles: &[&str]| mask(&folder, &roles.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let masked = |role: &str| fs::read_link(folder.join(role)).is_ok();
+        roles(&["app"]).unwrap();
+        assert!(masked("lb.conf") && masked("db.conf"));
+        roles(&["app", "lb"]).unwrap();
+        assert!(!folder.join("lb.conf").exists() && masked("db.conf"));
+        fs::write(folder.join("lb.conf"), "[Service]\n").unwrap();
+        roles(&["app"]).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("lb.conf")).unwrap(), "[Service]\n");
+    }
+}

@@ -1,0 +1,41 @@
+//! What is made of the command line's own description: completion scripts and manual pages.
+
+use std::io;
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::Arguments;
+use crate::failure::{Failure, Kind, Result};
+
+/// The shells whose scripts a package brings.
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+/// # Errors
+/// Never: a script is printed.
+pub fn completions(shell: Shell) -> Result<()> {
+    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut io::stdout());
+    Ok(())
+}
+
+/// Writes `man/` and `completions/` into `directory`.
+///
+/// # Errors
+/// When they cannot be written.
+pub fn package_files(directory: &Path) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let (man, completions) = (directory.join("man"), directory.join("completions"));
+        std::fs::create_dir_all(&man)?;
+        std::fs::create_dir_all(&completions)?;
+        clap_mangen::generate_to(Arguments::command(), &man)?;
+        for shell in SHELLS {
+            clap_complete::generate_to(shell, &mut Arguments::command(), "lockstep", &completions)?;
+        }
+        Ok(())
+    };
+    write().map_err(|error| {
+        Failure::new(Kind::Refused, format!("{} cannot be written", directory.display()))
+            .why(error.to_string())
+    })
+}

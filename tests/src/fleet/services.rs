@@ -1,0 +1,47 @@
+//! What hosts run beside Lockstep, as an administrator would set it up once: PostgreSQL, nginx, Docker.
+
+use anyhow::Result;
+
+use super::{Fleet, Kind};
+
+/// The password of the database's user `notes`: the network is as private as this machine.
+const DATABASE_PASSWORD: &str = "fleet";
+
+pub(super) fn start(fleet: &Fleet) -> Result<()> {
+    fleet.on_all(|host| {
+        let units = match host.kind {
+            Kind::Coordinator | Kind::Bare => return Ok(()),
+            Kind::App => "containerd docker",
+            Kind::Lb => "nginx",
+            // Migrations are read from the image, on the database's host.
+            Kind::LbDb => "nginx postgresql containerd docker",
+        };
+        host.run(&format!("systemctl enable --quiet --now {units}"))?;
+        Ok(())
+    })?;
+    for host in fleet.of(Kind::LbDb) {
+        let address = host.address;
+        host.run(&format!(
+            "until pg_isready --quiet; do read -rt 0.1 <> <(:) || true; done
+             psql() {{ setpriv --reuid postgres --regid postgres --init-groups -- psql -X --quiet \"$@\"; }}
+             cd /
+             psql --command \"ALTER SYSTEM SET listen_addresses = 'localhost,{address}'\"
+             psql --command \"CREATE ROLE notes LOGIN PASSWORD '{DATABASE_PASSWORD}'\"
+             psql --command 'CREATE DATABASE notes OWNER notes'
+             echo 'host notes notes {address}/24 scram-sha-256' >> /etc/postgresql/*/main/pg_hba.conf
+             systemctl restart postgresql"
+        ))?;
+    }
+    Ok(())
+}
+
+impl Fleet {
+    /// How an application reaches the database of the fleet.
+    ///
+    /// # Errors
+    /// When no host has one.
+    pub fn database_url(&self) -> Result<String> {
+        let host = self.host("lb-1")?;
+        Ok(format!("postgres://notes:{DATABASE_PASSWORD}@{}:5432/notes", host.address))
+    }
+}

@@ -1,0 +1,248 @@
+//! Our packages on hosts that boot systemd, and a fleet of them: `make fleet-test`.
+//!
+//! They need root, Debian's packages within reach for the first time, and minutes: so they are ignored elsewhere.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bed::docker::Docker;
+use lockstep_tests::bed::wait::until;
+use lockstep_tests::fleet::{Fleet, Host, Kind, PROJECT, Packages, Version};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the README says of each unit.
+const COORDINATOR_EXPOSURE: f64 = 2.1;
+const AGENT_EXPOSURE: f64 = 2.4;
+const APP_EXPOSURE: f64 = 1.6;
+const LB_EXPOSURE: f64 = 2.2;
+
+const AGENT: &str = "lockstep-agent";
+const COORDINATOR: &str = "lockstep-coordinator";
+
+/// What a test has brought up goes with it, also when it fails.
+struct Passing(String);
+
+impl Passing {
+    fn named(name: &str) -> Self {
+        Self(format!("fleet-{name}-{}", std::process::id()))
+    }
+}
+
+impl Drop for Passing {
+    #[expect(clippy::let_underscore_must_use, reason = "a test that fails should say why, and not this")]
+    fn drop(&mut self) {
+        let _ = Fleet::down(&self.0);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a fleet takes minutes: who waits is told")]
+fn tell(what: &str) {
+    eprintln!("{what}");
+}
+
+fn bare(passing: &Passing) -> Result<Fleet> {
+    let fleet = Fleet::start(&passing.0, &[("bare", Kind::Bare, 11)], &mut tell)?;
+    Packages::made(Version::First)?.install(fleet.host("bare")?)?;
+    Ok(fleet)
+}
+
+/// One coordinator that begins a cluster, and its own machine as a host.
+fn begin(host: &Host) -> Result<()> {
+    host.run(&format!(
+        "systemctl enable --quiet --now {COORDINATOR}
+         lockstep login --coordinator 127.0.0.1:7443 < /var/lib/lockstep/coordinator/operator.token
+         lockstep host token --name bare --role app | sed -n 1p |
+             lockstep-agent join --coordinator 127.0.0.1:7443 --address {}",
+        host.address
+    ))?;
+    is_connected(host)
+}
+
+fn is_connected(host: &Host) -> Result<()> {
+    until("the host is connected", SOON, || {
+        Ok(host.run("lockstep host list").is_ok_and(|said| said.contains("connected")))
+    })
+}
+
+fn exists(host: &Host, path: &str) -> Result<bool> {
+    Ok(host.run(&format!("if [ -e {path} ] || [ -L {path} ]; then echo yes; fi"))? == "yes")
+}
+
+fn property(host: &Host, unit: &str, name: &str) -> Result<String> {
+    host.run(&format!("systemctl show --value --property {name} {unit}"))
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn packages_bring_services_whose_state_outlives_all_but_a_purge() -> Result<()> {
+    let passing = Passing::named("packages");
+    let fleet = bare(&passing)?;
+    let host = fleet.host("bare")?;
+
+    // Nothing has begun that nobody asked for: this machine may be to join others.
+    ensure!(!host.is_active(COORDINATOR)? && !host.is_active(AGENT)?);
+    ensure!(host.run("systemctl --failed --quiet")?.is_empty(), "a unit failed");
+    ensure!(exists(host, "/usr/share/man/man1/lockstep-deploy.1.gz")?, "there is no manual");
+    let completed = "source /usr/share/bash-completion/completions/lockstep && complete -p lockstep";
+    ensure!(host.run(completed)?.contains("lockstep"));
+    ensure!(host.exposure(COORDINATOR)? <= COORDINATOR_EXPOSURE);
+    ensure!(host.exposure(AGENT)? <= AGENT_EXPOSURE);
+
+    begin(host)?;
+    ensure!(host.is_active(AGENT)?, "joining does not start the agent");
+    ensure!(host.exposure(AGENT)? <= APP_EXPOSURE, "a host for applications keeps what others need");
+    let identity = host.run("cat /var/lib/lockstep/agent/identity.toml")?;
+
+    let before = property(host, AGENT, "MainPID")?;
+    Packages::made(Version::Next)?.install(host)?;
+    ensure!(host.run("dpkg-query --show lockstep-agent")?.ends_with(Version::Next.number()));
+    ensure!(host.is_active(COORDINATOR)? && host.is_active(AGENT)?);
+    ensure!(property(host, AGENT, "MainPID")? != before, "the agent is the one from before the upgrade");
+    is_connected(host)?;
+
+    host.run(&format!("apt-get remove --yes --quiet {AGENT} {COORDINATOR}"))?;
+    ensure!(!host.is_active(COORDINATOR)? && !host.is_active(AGENT)?);
+    ensure!(host.run("cat /var/lib/lockstep/agent/identity.toml")? == identity, "a removal lost the host");
+    Packages::made(Version::Next)?.install(host)?;
+    is_connected(host)?;
+
+    // nginx still finds a slot by the agent's file: that alone outlives a purge.
+    let site = "/etc/nginx/conf.d/lockstep-notes-production.conf";
+    host.run(&format!("echo '# /var/lib/lockstep/agent/traffic/notes-production/green' > {site}"))?;
+    host.run(&format!("apt-get purge --yes --quiet {AGENT} {COORDINATOR}"))?;
+    ensure!(host.run("ls /var/lib/lockstep/agent")? == "traffic");
+    ensure!(!exists(host, "/var/lib/lockstep/coordinator")?, "a purge left the coordinator's state");
+    host.run(&format!("rm {site}"))?;
+    Packages::made(Version::Next)?.install(host)?;
+    ensure!(!host.is_active(AGENT)?, "the agent of a host that has not joined runs");
+    host.run(&format!("apt-get purge --yes --quiet {AGENT} {COORDINATOR}"))?;
+    ensure!(!exists(host, "/var/lib/lockstep")? && !exists(host, "/etc/lockstep")?, "a purge left something");
+    ensure!(!exists(host, "/etc/systemd/system/lockstep-agent.service.d")?, "a purge left masks");
+    Ok(())
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn a_service_whose_loop_stands_still_is_started_anew_and_one_that_goes_on_is_not() -> Result<()> {
+    let passing = Passing::named("watchdog");
+    let fleet = bare(&passing)?;
+    let host = fleet.host("bare")?;
+    begin(host)?;
+    for unit in [AGENT, COORDINATOR] {
+        host.write(
+            &format!("/etc/systemd/system/{unit}.service.d/soon.conf"),
+            "[Service]\nWatchdogSec=8\nTimeoutAbortSec=1\n",
+        )?;
+    }
+    host.run(&format!("systemctl daemon-reload && systemctl restart {COORDINATOR} {AGENT}"))?;
+    for unit in [AGENT, COORDINATOR] {
+        let fed = |limit: u64| -> Result<bool> {
+            let begun: u64 = property(host, unit, "ExecMainStartTimestampMonotonic")?.parse()?;
+            let fed: u64 = property(host, unit, "WatchdogTimestampMonotonic")?.parse()?;
+            Ok(fed > begun + limit * 1_000_000)
+        };
+        until(&format!("{unit} was fed for twice its limit"), SOON, || fed(16))?;
+        ensure!(property(host, unit, "NRestarts")? == "0", "{unit} goes on, and was started anew");
+        host.run(&format!("kill -STOP $(systemctl show --value --property MainPID {unit})"))?;
+        until(&format!("{unit} is started anew"), SOON, || Ok(property(host, unit, "NRestarts")? == "1"))?;
+        until(&format!("{unit} is ready again"), SOON, || host.is_active(unit))?;
+    }
+    is_connected(host)
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn lockstep_up_installs_the_same_units_and_they_run() -> Result<()> {
+    let passing = Passing::named("up");
+    let fleet = bare(&passing)?;
+    let host = fleet.host("bare")?;
+    host.run("systemctl enable --quiet --now containerd docker")?;
+
+    let said = host.run("lockstep up --roles app,lb,db")?;
+    ensure!(said.contains("kept by systemd") && said.contains("Ready;"), "{said}");
+    ensure!(host.is_active(COORDINATOR)? && host.is_active(AGENT)?);
+    let same = "diff /etc/systemd/system/lockstep-agent.service /lib/systemd/system/lockstep-agent.service";
+    host.run(same)?;
+    ensure!(host.exposure(AGENT)? <= AGENT_EXPOSURE);
+    let said = host.run("lockstep up")?;
+    ensure!(said.contains("Everything was there"), "{said}");
+
+    host.run("lockstep down --purge --yes")?;
+    ensure!(!exists(host, "/etc/systemd/system/lockstep-agent.service.d")?);
+    // Another directory than the packages': what the units name goes with it.
+    let said = host.run("lockstep up --roles app --directory /srv/lockstep")?;
+    ensure!(said.contains("Ready;"), "{said}");
+    ensure!(host.is_active(AGENT)?);
+    Ok(())
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
+    let passing = Passing::named("whole");
+    let fleet = Fleet::up(&passing.0, &Packages::made(Version::First)?, &mut tell)?;
+
+    let coordinators = fleet.lockstep("coordinator list")?;
+    let hosts = fleet.lockstep("host list")?;
+    for host in fleet.hosts() {
+        let (unit, exposure, list, words) = match host.kind {
+            Kind::Coordinator => (COORDINATOR, COORDINATOR_EXPOSURE, &coordinators, "since"),
+            Kind::App => (AGENT, APP_EXPOSURE, &hosts, "app"),
+            Kind::Lb => (AGENT, LB_EXPOSURE, &hosts, "lb"),
+            Kind::LbDb => (AGENT, AGENT_EXPOSURE, &hosts, "lb,db"),
+            Kind::Bare => continue,
+        };
+        ensure!(host.is_active(unit)?, "{unit} does not run on {}", host.name);
+        let found = host.exposure(unit)?;
+        ensure!(found <= exposure, "{unit} on {} has an exposure of {found}", host.name);
+        let row = list.lines().find(|row| row.contains(&host.address.to_string())).unwrap_or_default();
+        ensure!(row.contains(words), "{} is not in:\n{list}", host.name);
+    }
+
+    declare(&fleet)?;
+    let (application, load_balancer) = (fleet.host("app-1")?, fleet.host("lb-1")?);
+    for (tag, schema) in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
+        let ours = format!("{}-{tag}", passing.0);
+        Docker::check()?.build_notes(&ours, schema, &[])?;
+        // The database's host reads the migrations from the image.
+        for host in [application, load_balancer] {
+            host.load_image(&ours)?;
+            host.run(&format!("docker tag {ours} {tag}"))?;
+        }
+        Docker::check()?.remove_image(&ours)?;
+        fleet.lockstep(&format!("deploy production --image {tag}"))?;
+        let version = tag.trim_start_matches("notes:");
+        let answer = answer(load_balancer.address)?;
+        ensure!(answer.contains(&format!("x-version: {version}")), "it does not serve {version}:\n{answer}");
+        let running = application.run(&format!("docker ps --quiet --filter ancestor={tag}"))?;
+        ensure!(!running.is_empty(), "{tag} does not run on {}", application.name);
+    }
+    Ok(())
+}
+
+fn declare(fleet: &Fleet) -> Result<()> {
+    let operator = fleet.host("c1")?;
+    let declaration = "app: notes\nimage: notes\nport: 8080\n\
+         database: { postgres: { url_from: DATABASE_URL }, migrations: { path: /migrations }, \
+         snapshot: { directory: /var/backups/notes } }\n\
+         deploy: { bake: 1s, drain: 1s }\n\
+         environments: { production: { url: \"http://notes.example\", \
+         hosts: { app: [app-1], lb: [lb-1], db: [lb-1] } } }\n";
+    operator.write(&format!("{PROJECT}/deployment.yml"), declaration)?;
+    let secrets = format!("DATABASE_URL={}\n", fleet.database_url()?);
+    operator.write(&format!("{PROJECT}/.env.production"), &secrets)
+}
+
+/// What the site answers, in lower case.
+fn answer(address: Ipv4Addr) -> Result<String> {
+    let mut stream =
+        TcpStream::connect((address, 80)).with_context(|| format!("nobody listens on {address}"))?;
+    stream.set_read_timeout(Some(SOON))?;
+    write!(stream, "GET / HTTP/1.0\r\nHost: notes.example\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.to_ascii_lowercase())
+}
