@@ -62,8 +62,9 @@ pub struct Check {
     newest: Option<DeploymentId>,
     /// The newest token that each host has admitted, whatever its disk has kept.
     fences: BTreeMap<usize, (u64, u64)>,
-    /// The newest epoch under which anything was done anywhere.
-    acting: u64,
+    /// The newest epoch under which a step was begun anywhere. Before that a successor only asks, and who has not
+    /// heard of it yet goes on.
+    begun: u64,
     /// What executors have done.
     done: BTreeSet<StepKey>,
     /// Steps that had a reason to fail.
@@ -161,8 +162,8 @@ impl Check {
                 }
                 Certainty::Failed | Certainty::Unknown => {}
             },
-            Event::Begun { .. }
-            | Event::Turned { .. }
+            Event::Begun { .. } => self.begun = self.begun.max(entry.epoch),
+            Event::Turned { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
             | Event::Left { .. }
@@ -195,12 +196,15 @@ impl Check {
             let what = format!("host {} acts under {token}, and has admitted {epoch}.{seq}", host + 1);
             return Err(Broken(ONE_HAND, what));
         }
-        if token.epoch < self.acting {
-            let what =
-                format!("host {} acts under epoch {}, another under {}", host + 1, token.epoch, self.acting);
+        if token.epoch < self.begun {
+            let what = format!(
+                "host {} acts under epoch {}, and {} has begun a step",
+                host + 1,
+                token.epoch,
+                self.begun
+            );
             return Err(Broken(ONE_HAND, what));
         }
-        self.acting = token.epoch;
         let Some(mirror) = self.runs.get(&key.deployment) else {
             return Err(Broken(ONE_HAND, format!("{key} belongs to nothing")));
         };
