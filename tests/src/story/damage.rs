@@ -9,7 +9,7 @@ pub(super) fn damage(plan: &mut Plan, words: &[&str]) -> Result<()> {
     match words {
         ["drop", name] => keep(plan, |step| step.action.name() != *name),
         ["drop-last", name] => {
-            let last = plan.steps().filter(|step| step.action.name() == *name).last();
+            let last = plan.steps().rfind(|step| step.action.name() == *name);
             let last = last.context("no such step")?.id;
             keep(plan, |step| step.id != last);
         }
