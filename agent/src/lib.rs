@@ -2,7 +2,7 @@
 //! what comes next.
 //!
 //! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
-//! [`unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
+//! [`mod@unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
 //! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`hold`], [`executor`],
 //! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
 //! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`]).
