@@ -409,9 +409,5 @@ fn missing(key: &StepKey) -> JournalError {
 
 /// The step without its deployment: the same from run to run.
 fn brief(key: &StepKey) -> String {
-    let direction = match key.direction {
-        Direction::Do => "do",
-        Direction::Undo => "undo",
-    };
-    format!("{} {direction}", key.step)
+    format!("{} {}", key.step, key.direction)
 }

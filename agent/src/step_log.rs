@@ -101,10 +101,6 @@ impl StepLogs {
     }
 
     fn path(&self, deployment: &DeploymentId, step: StepId, direction: Direction) -> PathBuf {
-        let direction = match direction {
-            Direction::Do => "do",
-            Direction::Undo => "undo",
-        };
         self.folder.join(deployment.as_str()).join(format!("{step}-{direction}.log"))
     }
 }

@@ -13,8 +13,6 @@ use lockstep_telemetry::{ENVIRONMENT, OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIN
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
 
-use crate::driver::telling::direction_name;
-
 /// The name of the service, of its tracer and of its meter.
 pub const SERVICE: &str = "lockstep-coordinator";
 
@@ -89,7 +87,7 @@ pub(crate) fn deployment_ended(key: &EnvironmentKey, kind: OperationKind, verdic
 pub(crate) fn step_ended(kind: &'static str, direction: Direction, outcome: &'static str, took: Millis) {
     let attributes = [
         KeyValue::new(STEP_KIND, kind),
-        KeyValue::new(STEP_DIRECTION, direction_name(direction)),
+        KeyValue::new(STEP_DIRECTION, direction.as_str()),
         KeyValue::new(OUTCOME, outcome),
     ];
     INSTRUMENTS.step_duration.record(seconds(took), &attributes);

@@ -16,7 +16,7 @@ use crate::engine::OpenIntent;
 use crate::time::Millis;
 
 /// How long a driver waits before it tries for a lock that another holds.
-pub const LOCK_RETRY_AFTER: Millis = Millis(500);
+pub const LOCK_RETRY_AFTER: Millis = Millis::from_secs(1);
 
 /// How long a driver waits before it sends a transaction of unknown outcome again.
 pub const RESEND_AFTER: Millis = Millis(200);

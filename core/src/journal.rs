@@ -104,6 +104,22 @@ pub enum Direction {
     Undo,
 }
 
+impl Direction {
+    /// As it is written in files, rows and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Do => "do",
+            Self::Undo => "undo",
+        }
+    }
+}
+
+impl core::fmt::Display for Direction {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Why a deployment is unwound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -225,6 +241,19 @@ pub struct IllegalEntry {
 }
 
 impl Standing {
+    /// Since when the step is under way, in either direction; nothing where it is not.
+    pub fn begun_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Begun { at } | Self::Undoing { at, .. } => Some(*at),
+            Self::Waiting
+            | Self::Done
+            | Self::Failed { .. }
+            | Self::UndoFailed { .. }
+            | Self::Undone
+            | Self::Left => None,
+        }
+    }
+
     /// Where the step stands after `event`, which concerns it; `None` when that cannot follow.
     pub fn after(&self, event: &Event, at: Timestamp) -> Option<Standing> {
         use Direction::{Do, Undo};
@@ -271,10 +300,6 @@ pub struct StepKey {
 
 impl core::fmt::Display for StepKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let direction = match self.direction {
-            Direction::Do => "do",
-            Direction::Undo => "undo",
-        };
-        write!(f, "{}/{}/{direction}", self.deployment, self.step)
+        write!(f, "{}/{}/{}", self.deployment, self.step, self.direction)
     }
 }

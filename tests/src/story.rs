@@ -413,11 +413,7 @@ impl World {
         let run = Run::replay(old.plan().clone(), old.lock_until(), &self.entries)?;
         let mut told = String::new();
         for intent in run.open_intents() {
-            let direction = match intent.direction {
-                Direction::Do => "do",
-                Direction::Undo => "undo",
-            };
-            writeln!(told, "ask about {} {direction}", intent.step)?;
+            writeln!(told, "ask about {} {}", intent.step, intent.direction)?;
         }
         if told.is_empty() {
             told.push_str("nothing is open\n");

@@ -265,11 +265,7 @@ fn token_of(row: &SqliteRow) -> Result<Token, JournalError> {
 }
 
 fn columns(key: &StepKey) -> (&str, u16, &'static str) {
-    let direction = match key.direction {
-        Direction::Do => "do",
-        Direction::Undo => "undo",
-    };
-    (key.deployment.as_str(), key.step.0, direction)
+    (key.deployment.as_str(), key.step.0, key.direction.as_str())
 }
 
 fn numbers(token: &Token) -> Result<(i64, i64), JournalError> {

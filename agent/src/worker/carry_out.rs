@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure};
+use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
 use lockstep_core::record::LocalRollback;
@@ -80,19 +80,11 @@ impl Job {
 
     fn span(&self) -> Span {
         let Assignment { key, environment, .. } = &self.assignment;
-        let direction = self.direction();
-        let span =
-            info_span!("step", deployment = %key.deployment, %environment, step = %key.step, direction);
+        let StepKey { deployment, step, direction } = key;
+        let span = info_span!("step", %deployment, %environment, %step, %direction);
         trace::follow(&span, &self.assignment.traceparent);
         span::kind(&span, self.kind());
         span
-    }
-
-    fn direction(&self) -> &'static str {
-        match self.assignment.key.direction {
-            Direction::Do => "do",
-            Direction::Undo => "undo",
-        }
     }
 
     fn kind(&self) -> &'static str {
@@ -113,7 +105,7 @@ impl Job {
             }
         };
         span::outcome(&Span::current(), word);
-        telemetry::step_ended(self.kind(), self.direction(), word, took);
+        telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), word, took);
     }
 
     /// The effect, if it leaves the traffic where somebody put it by hand.

@@ -1,12 +1,13 @@
 //! What a driver knows of its deployment, from when it has loaded it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use futures::future::try_join_all;
 use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
 use lockstep_core::fence::Token;
 use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, Standing, StepKey};
+use lockstep_core::journal::{Direction, Entry, Event, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
 use lockstep_core::record::{Debts, Open, OpenKind, Summary};
@@ -25,6 +26,8 @@ use crate::{debts, environments, history};
 
 pub(super) struct Course {
     pub(super) run: Run,
+    /// Of the plan.
+    pub(super) hosts: Arc<BTreeSet<HostId>>,
     pub(super) entries: Vec<Entry>,
     pub(super) opened: Summary,
     pub(super) log: DeploymentLog,
@@ -86,10 +89,12 @@ impl Course {
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
         }
+        let hosts: BTreeSet<HostId> = run.plan().steps().map(|step| step.host.clone()).collect();
         Ok(Self {
-            handed: handed(store, environment, &run).await?,
+            handed: handed(store, environment, &hosts).await?,
             log,
             run,
+            hosts: Arc::new(hosts),
             entries,
             opened,
             cluster: parts.cluster.clone(),
@@ -106,15 +111,7 @@ impl Course {
     /// When the outcome of a step that runs is unknown.
     pub(super) fn deadline(&self, step: StepId) -> Option<Timestamp> {
         let limit = self.run.plan().step(step).map_or(Millis(0), |step| step.limit);
-        match self.run.standing(step) {
-            Standing::Begun { at } | Standing::Undoing { at, .. } => Some(*at + limit + ANSWER_GRACE),
-            Standing::Waiting
-            | Standing::Done
-            | Standing::Failed { .. }
-            | Standing::UndoFailed { .. }
-            | Standing::Undone
-            | Standing::Left => None,
-        }
+        Some(self.run.standing(step).begun_at()? + limit + ANSWER_GRACE)
     }
 
     /// What is still to be sent again: not what is being unwound.
@@ -130,11 +127,6 @@ impl Course {
             }
         }
         None
-    }
-
-    /// The hosts of the plan.
-    pub(super) fn hosts(&self) -> BTreeSet<HostId> {
-        self.run.plan().steps().map(|step| step.host.clone()).collect()
     }
 
     pub(super) fn next_token(&mut self) -> Token {
@@ -170,9 +162,12 @@ impl Course {
 }
 
 /// What is handed to the plan's hosts, by whatever epoch.
-async fn handed(store: &dyn Store, environment: &EnvironmentKey, run: &Run) -> Result<Handed, StoreError> {
+async fn handed(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    hosts: &BTreeSet<HostId>,
+) -> Result<Handed, StoreError> {
     let mut handed = Handed::default();
-    let hosts: BTreeSet<_> = run.plan().steps().map(|step| step.host.clone()).collect();
     if is_on(Mutant::PredecessorsHandoutsForgotten) {
         return Ok(handed);
     }

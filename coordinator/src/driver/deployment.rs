@@ -1,6 +1,7 @@
 //! One open deployment: event, apply, decide, perform.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
@@ -187,7 +188,16 @@ impl Driver {
             }
         };
         match self.drive {
-            Drive::Acquiring | Drive::Writing { .. } => {
+            Drive::Acquiring => {
+                tokio::select! {
+                    biased;
+                    // Whoever has the lock may have given it back, or died.
+                    () = wakeups.1.changed() => {}
+                    () = sleep(self.wait_until) => {}
+                }
+                return Some(Input::Elapsed);
+            }
+            Drive::Writing { .. } => {
                 sleep(self.wait_until).await;
                 return Some(Input::Elapsed);
             }
@@ -258,14 +268,13 @@ impl Driver {
     /// What is to be written next, if anything is: what is known of steps, and what follows from that.
     async fn next_transaction(&mut self) -> Result<Option<Pending>, DriverError> {
         let now = self.parts.clock.now();
-        let by = self.parts.coordinator.clone();
         let mut pending = Pending::default();
-        let course = self.course_mut()?;
-        if course.taken == Taken::ToBeSaid {
-            course.record(&mut pending, Event::Taken { by }, now)?;
+        if self.course()?.taken == Taken::ToBeSaid {
+            let by = self.parts.coordinator.clone();
+            self.course_mut()?.record(&mut pending, Event::Taken { by }, now)?;
             return Ok(Some(pending));
         }
-        course.take_in_answers(&mut pending, now)?;
+        self.course_mut()?.take_in_answers(&mut pending, now)?;
         let store = &*self.parts.store;
         let reports = keys::reports(&self.environment);
         let (reports, open) =
@@ -284,14 +293,14 @@ impl Driver {
 
     /// A host is gone from when it was first seen without a session.
     async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        for host in self.course()?.hosts() {
+        for host in Arc::clone(&self.course()?.hosts).iter() {
             // Another coordinator may have its session and be out of this one's reach.
-            let is_here = self.parts.agents.connected(&host).is_some()
-                || self.parts.store.get(keys::host_presence(&host).key()).await?.is_some();
+            let is_here = self.parts.agents.connected(host).is_some()
+                || self.parts.store.get(keys::host_presence(host).key()).await?.is_some();
             if is_here {
-                self.gone.remove(&host);
+                self.gone.remove(host);
             } else {
-                self.gone.entry(host).or_insert(now);
+                self.gone.entry(host.clone()).or_insert(now);
             }
         }
         Ok(())
@@ -378,12 +387,12 @@ impl Driver {
     /// What is in the store is told.
     async fn written(&mut self, pending: Pending) -> Result<(), DriverError> {
         let course = self.course.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
-        for Told { entry, span } in &pending.told {
-            if let Event::Taken { .. } = entry.event {
+        for told in &pending.told {
+            if let Event::Taken { .. } = told.entry.event {
                 course.taken = Taken::Said;
             }
-            span.in_scope(|| tell(&course.run, entry));
-            count(course, entry, span);
+            told.span.in_scope(|| tell(&course.run, &told.entry));
+            count(course, told);
         }
         let Some(Told { entry: last, .. }) = pending.told.last() else {
             return Ok(());

@@ -19,7 +19,7 @@ use super::counting::kind;
 use super::course::Course;
 use super::deployment::DriverError;
 use super::ending;
-use super::telling::{brief, direction_name};
+use super::telling::brief;
 use super::transaction::{Assigned, Pending, Told};
 use crate::history;
 use crate::store::guarded::OwnedWrite;
@@ -58,9 +58,11 @@ impl Course {
             }
             Event::Taken { .. } | Event::Turned { .. } | Event::Ended { .. } => Vec::new(),
         };
+        let begun = entry.event.step().and_then(|step| self.run.standing(step).begun_at());
+        let took = begun.map(|begun| at.since(begun));
         self.run.apply(&entry)?;
         self.entries.push(entry.clone());
-        pending.tell(&self.opened.id, Told { entry, span });
+        pending.tell(&self.opened.id, Told { entry, span, took });
         pending.writes.extend(belongings);
         Ok(())
     }
@@ -76,7 +78,7 @@ impl Course {
             .ok_or(DriverError::Bug("a step begins that the plan does not have"))?;
         let environment = self.opened.key.clone();
         let key = keys::assignment(&work.host, &environment, token.epoch, token.seq);
-        let span = info_span!("step", host = %work.host, %step, direction = direction_name(direction));
+        let span = info_span!("step", host = %work.host, %step, %direction);
         span::kind(&span, kind(work.action.as_ref()));
         let put = OwnedWrite::put(
             key.clone(),

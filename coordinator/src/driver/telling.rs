@@ -25,9 +25,7 @@ pub(super) fn brief(mut failure: StepFailure) -> StepFailure {
 
 /// A name for the moment after `entry` was written: the same from run to run.
 pub(super) fn moment(entry: &Entry) -> String {
-    let step = |kind: &str, step: &StepId, direction: &Direction| {
-        format!("{kind} {step} {}", direction_name(*direction))
-    };
+    let step = |kind: &str, step: &StepId, direction: &Direction| format!("{kind} {step} {direction}");
     let event = match &entry.event {
         Event::Taken { .. } => "taken".to_owned(),
         Event::Begun { step: id, direction } => step("begun", id, direction),
@@ -50,13 +48,13 @@ pub(super) fn tell(run: &Run, entry: &Entry) {
     match &entry.event {
         Event::Taken { by } => info!(seq, epoch = entry.epoch, by, "the lock is taken"),
         Event::Begun { step, direction } => {
-            info!(seq, %step, host = host(step), direction = direction_name(*direction), "{} begun", name(step));
+            info!(seq, %step, host = host(step), %direction, "{} begun", name(step));
         }
         Event::Done { step, direction, finding } => {
-            info!(seq, %step, host = host(step), direction = direction_name(*direction), said = finding.said, "{} done", name(step));
+            info!(seq, %step, host = host(step), %direction, said = finding.said, "{} done", name(step));
         }
         Event::Failed { step, direction, failure } => {
-            info!(seq, %step, host = host(step), direction = direction_name(*direction), what = failure.what, why = failure.why, "{} failed", name(step));
+            info!(seq, %step, host = host(step), %direction, what = failure.what, why = failure.why, "{} failed", name(step));
         }
         Event::Turned { because } => info!(seq, because = because_words(because), "it is unwound from here"),
         Event::Stuck { step, failure } => {
@@ -71,13 +69,6 @@ pub(super) fn tell(run: &Run, entry: &Entry) {
             warn!(seq, %step, host = host(step), %by, "its undo is skipped");
         }
         Event::Ended { verdict } => info!(seq, %verdict, "the deployment has ended"),
-    }
-}
-
-pub(crate) fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Do => "do",
-        Direction::Undo => "undo",
     }
 }
 

@@ -6,6 +6,7 @@ use lockstep_core::fence::Token;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::Entry;
 use lockstep_core::stored::encode;
+use lockstep_core::time::Millis;
 use tracing::Span;
 
 use crate::store::guarded::OwnedWrite;
@@ -26,11 +27,13 @@ pub(super) struct Pending {
     pub(super) writes: Vec<OwnedWrite>,
 }
 
-/// An entry, and the span of what it tells of.
+/// An entry, and what it tells of.
 #[derive(Debug, Clone)]
 pub(super) struct Told {
     pub(super) entry: Entry,
     pub(super) span: Span,
+    /// How long the step was under way, where the entry is its outcome.
+    pub(super) took: Option<Millis>,
 }
 
 impl Pending {

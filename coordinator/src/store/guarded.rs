@@ -91,10 +91,10 @@ impl Acquisition {
     /// When the store does not answer, or holds what cannot be read.
     pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
         let (lock, epoch_key) = (keys::lock(&self.environment), keys::epoch(&self.environment));
-        let (found, seen) = tokio::try_join!(self.look(store), store.get(epoch_key.key()))?;
-        if let Some(found) = found {
+        if let Some(found) = self.look(store).await? {
             return Ok(found);
         }
+        let seen = store.get(epoch_key.key()).await?;
         let before = epoch_of(seen.as_ref())?;
         let epoch = if is_on(Mutant::EpochKept) { before.max(1) } else { before + 1 };
         let record = LockRecord { coordinator: self.coordinator.clone(), epoch, nonce: self.nonce.clone() };

@@ -155,11 +155,7 @@ impl Hosts {
         if script == Some(Does::Waits) {
             return None;
         }
-        let direction = match key.direction {
-            Direction::Do => "do",
-            Direction::Undo => "undo",
-        };
-        state.effects.push(format!("{name} {direction}"));
+        state.effects.push(format!("{name} {}", key.direction));
         let outcome = match script {
             Some(Does::Fails) => Reported::Failed(StepFailure::new(format!("{name} broke"))),
             Some(Does::Nothing | Does::Unreported | Does::Waits) | None => Reported::Done(Finding::default()),

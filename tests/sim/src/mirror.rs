@@ -54,16 +54,9 @@ impl Mirror {
 
     pub fn is_past_deadline(&self, step: StepId, at: Timestamp) -> bool {
         let Some(planned) = self.run.plan().step(step) else { return true };
-        match self.run.standing(step) {
-            Standing::Begun { at: begun } | Standing::Undoing { at: begun, .. } => {
-                at >= *begun + planned.limit + ANSWER_GRACE
-            }
-            Standing::Waiting
-            | Standing::Done
-            | Standing::Failed { .. }
-            | Standing::UndoFailed { .. }
-            | Standing::Undone
-            | Standing::Left => true,
+        match self.run.standing(step).begun_at() {
+            Some(begun) => at >= begun + planned.limit + ANSWER_GRACE,
+            None => true,
         }
     }
 

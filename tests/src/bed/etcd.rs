@@ -184,6 +184,19 @@ impl Etcd {
         Ok(())
     }
 
+    /// Writes a value that lives for `seconds`.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn put_with_lease(&self, key: &str, seconds: &str) -> Result<()> {
+        let granted: Value =
+            serde_json::from_str(&self.control(&["lease", "grant", seconds, "--write-out", "json"])?)?;
+        // etcd says it in decimal and reads it in hexadecimal.
+        let lease = granted["ID"].as_i64().context("the answer has no lease")?;
+        self.control(&["put", key, "there", "--lease", &format!("{lease:x}")])?;
+        Ok(())
+    }
+
     /// The latest revision.
     ///
     /// # Errors
