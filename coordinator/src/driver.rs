@@ -198,8 +198,9 @@ impl Drivers {
         self.not_before.remove(&environment);
         let span = info_span!("deployment", %deployment, %environment);
         trace::follow(&span, traceparent);
-        let driver = Driver::new(self.parts.clone(), environment.clone(), deployment);
-        let task = self.tasks.spawn(driver.run().instrument(span));
+        // It is large, and would be moved several times.
+        let driving = Box::pin(Driver::new(self.parts.clone(), environment.clone(), deployment).run());
+        let task = self.tasks.spawn(driving.instrument(span));
         self.driven.insert(task.id(), environment);
     }
 

@@ -115,12 +115,17 @@ impl Lock {
         Ok(standing)
     }
 
-    /// Gives the lock back: again and again where nobody answers, because its next holder waits for it. The end of
-    /// the lease does it in the end.
+    /// Gives the lock back, or what an attempt of unknown outcome has written: again and again where nobody answers,
+    /// because the next holder waits for it. The end of the lease does it in the end.
     pub async fn release(&mut self, store: &dyn Store) {
-        let Some(held) = self.held.take() else { return };
+        let (held, attempt) = (self.held.take(), self.attempt.take());
+        let release = async || match (&held, &attempt) {
+            (Some(held), _) => held.release(store).await,
+            (None, Some(attempt)) => store.revoke(attempt.lease).await,
+            (None, None) => Ok(()),
+        };
         let given_back = async {
-            while let Err(error) = held.release(store).await {
+            while let Err(error) = release().await {
                 warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot give the lock back");
                 tokio::time::sleep(Duration::from_millis(RESEND_AFTER.0)).await;
             }

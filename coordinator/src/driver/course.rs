@@ -19,10 +19,11 @@ use super::Parts;
 use super::deployment::DriverError;
 use super::transaction::{Assigned, Handed};
 use crate::deployment_log::DeploymentLog;
+use crate::environments::Seen;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
 use crate::store::{Owned, Prefix, Store, StoreError, keys};
-use crate::{debts, environments, history};
+use crate::{debts, history};
 
 pub(super) struct Course {
     pub(super) run: Run,
@@ -44,7 +45,8 @@ pub(super) struct Course {
     pub(super) unheard: VecDeque<OpenIntent>,
     /// What its hosts owe to the environment.
     debts: BTreeMap<HostId, Debts>,
-    open: Open,
+    /// The claim, as it was seen last.
+    pub(super) open: Seen<Open>,
 }
 
 /// Whether the journal says that this driver has the lock.
@@ -57,17 +59,16 @@ pub(super) enum Taken {
 impl Course {
     pub(super) async fn load(
         parts: &Parts,
-        environment: &EnvironmentKey,
         id: &DeploymentId,
         epoch: u64,
+        open: Seen<Open>,
     ) -> Result<Self, DriverError> {
         let store = &*parts.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
         // A read of etcd takes a millisecond or two, and others wait for this driver.
-        let (plan, opened, open, entries, owed) = tokio::try_join!(
+        let (plan, opened, entries, owed) = tokio::try_join!(
             history::plan(store, id),
             history::summary(store, id),
-            environments::open(store, environment),
             history::journal(store, id),
             debts::list(store),
         )?;
@@ -79,11 +80,10 @@ impl Course {
             return Err(DriverError::Plan(broken.to_string()));
         }
         let opened = opened.ok_or_else(|| missing("summary"))?;
-        let open = open.ok_or_else(|| missing("claim"))?.content;
-        let run = Run::replay(plan, open.until, &entries)?;
+        let run = Run::replay(plan, open.content.until, &entries)?;
         let log = DeploymentLog::of(parts, &opened).await;
         let mut debts: BTreeMap<HostId, Debts> = BTreeMap::new();
-        for debt in owed.into_iter().filter(|debt| debt.environment == *environment) {
+        for debt in owed.into_iter().filter(|debt| debt.environment == opened.key) {
             debts.entry(debt.host.clone()).or_default().owed.push(debt);
         }
         if !entries.is_empty() {
@@ -91,7 +91,7 @@ impl Course {
         }
         let hosts: BTreeSet<HostId> = run.plan().steps().map(|step| step.host.clone()).collect();
         Ok(Self {
-            handed: handed(store, environment, &hosts).await?,
+            handed: handed(store, &opened.key, &hosts).await?,
             log,
             run,
             hosts: Arc::new(hosts),
@@ -156,7 +156,7 @@ impl Course {
 
     /// The claim, as another kind of it.
     pub(super) fn open_as(&self, kind: OpenKind) -> OwnedWrite {
-        let open = Open { kind, ..self.open.clone() };
+        let open = Open { kind, ..self.open.content.clone() };
         OwnedWrite::put(keys::open(&self.opened.key), &open)
     }
 }

@@ -1,6 +1,8 @@
 //! One open deployment: event, apply, decide, perform.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{OpenKind, Verdict, Wish};
+use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
@@ -25,6 +27,7 @@ use super::drafting::fits;
 use super::telling::{moment, tell};
 use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
+use crate::environments::Seen;
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;
 use crate::store::{Committed, LeaseStanding, StoreError, Wakeups, keys};
@@ -61,6 +64,8 @@ pub(super) struct Driver {
     id: DeploymentId,
     drive: Drive,
     lock: Lock,
+    /// Something of the environment has changed while this driver waited for the lock.
+    may_have_ended: bool,
     course: Option<Course>,
     pending: Option<Pending>,
     asks: JoinSet<Asked>,
@@ -82,6 +87,7 @@ impl Driver {
             id,
             drive: Drive::new(),
             lock,
+            may_have_ended: false,
             course: None,
             pending: None,
             asks: JoinSet::new(),
@@ -108,17 +114,15 @@ impl Driver {
         loop {
             while let Some(input) = inputs.pop_front() {
                 for output in self.drive.on(input) {
-                    if output == (Output::Load { epoch: self.drive.epoch().unwrap_or_default() })
-                        && !self.is_open().await?
-                    {
-                        return Ok(Left::NotOpen);
-                    }
                     if output == Output::Decide {
                         // Its own last transaction has changed something too.
                         wakeups.0.look();
                         wakeups.1.look();
                     }
-                    inputs.extend(self.perform(output).await?);
+                    match self.perform(output).await? {
+                        ControlFlow::Continue(input) => inputs.extend(input),
+                        ControlFlow::Break(left) => return Ok(left),
+                    }
                 }
             }
             match self.drive {
@@ -134,20 +138,30 @@ impl Driver {
         }
     }
 
-    async fn is_open(&self) -> Result<bool, StoreError> {
+    /// The claim, while it is this deployment's.
+    async fn open(&self) -> Result<Option<Seen<Open>>, StoreError> {
         let open = environments::open(&*self.parts.store, &self.environment).await?;
-        Ok(open.is_some_and(|open| open.content.deployment() == Some(&self.id)))
+        Ok(open.filter(|open| open.content.deployment() == Some(&self.id)))
     }
 
-    async fn perform(&mut self, output: Output) -> Result<Option<Input>, DriverError> {
-        Ok(match output {
-            Output::Acquire => Some(Input::Acquire(self.lock.acquire(&*self.parts.store).await)),
+    async fn perform(&mut self, output: Output) -> Result<ControlFlow<Left, Option<Input>>, DriverError> {
+        Ok(ControlFlow::Continue(match output {
+            Output::Acquire => {
+                // Whoever had the lock may have brought the deployment to its end.
+                if mem::take(&mut self.may_have_ended) && self.open().await.is_ok_and(|open| open.is_none()) {
+                    return Ok(ControlFlow::Break(Left::NotOpen));
+                }
+                Some(Input::Acquire(self.lock.acquire(&*self.parts.store).await))
+            }
             Output::Wait(length) => {
                 self.wait_until = Some(self.parts.clock.now() + length);
                 None
             }
             Output::Load { epoch } => {
-                let course = Course::load(&self.parts, &self.environment, &self.id, epoch).await?;
+                let Some(open) = self.open().await? else {
+                    return Ok(ControlFlow::Break(Left::NotOpen));
+                };
+                let course = Course::load(&self.parts, &self.id, epoch, open).await?;
                 info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
                 let open_intents = course.run.open_intents();
                 self.course = Some(course);
@@ -160,7 +174,7 @@ impl Driver {
             Output::Decide => {
                 self.wake_at = None;
                 if matches!(self.course()?.run.phase(), Phase::Ended { .. }) {
-                    return Ok(Some(Input::Over));
+                    return Ok(ControlFlow::Continue(Some(Input::Over)));
                 }
                 self.pending = self.next_transaction().await?;
                 self.pending.is_some().then_some(Input::WriteWanted)
@@ -171,7 +185,7 @@ impl Driver {
                 Some(Input::Released)
             }
             Output::StandDown => None,
-        })
+        }))
     }
 
     /// Waits for the next thing that matters where the drive stands.
@@ -191,8 +205,7 @@ impl Driver {
             Drive::Acquiring => {
                 tokio::select! {
                     biased;
-                    // Whoever has the lock may have given it back, or died.
-                    () = wakeups.1.changed() => {}
+                    () = wakeups.1.changed() => self.may_have_ended = true,
                     () = sleep(self.wait_until) => {}
                 }
                 return Some(Input::Elapsed);
@@ -276,17 +289,21 @@ impl Driver {
         }
         self.course_mut()?.take_in_answers(&mut pending, now)?;
         let store = &*self.parts.store;
-        let reports = keys::reports(&self.environment);
-        let (reports, open) =
-            tokio::try_join!(store.list(&reports), environments::open(store, &self.environment))?;
-        let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?.content;
-        self.course_mut()?.take_in_reports(&mut pending, &reports, now)?;
-        let wish = match open.kind {
-            OpenKind::Running { wish, .. } => wish,
-            OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => Wish::None,
-        };
+        let (reports, open) = (keys::reports(&self.environment), keys::open(&self.environment));
+        let (reports, open) = tokio::try_join!(store.list(&reports), store.get(open.key()))?;
+        let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?;
         self.note_presence(now).await?;
-        let commands = decide_knowing(&self.course()?.run, &wish, &self.gone, now);
+        let course =
+            self.course.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))?;
+        if course.open.stored.modified != open.modified {
+            course.open = Seen { content: open.read()?, stored: open };
+        }
+        course.take_in_reports(&mut pending, &reports, now)?;
+        let wish = match &course.open.content.kind {
+            OpenKind::Running { wish, .. } => wish,
+            OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => &Wish::None,
+        };
+        let commands = decide_knowing(&course.run, wish, &self.gone, now);
         self.follow(&mut pending, commands, now).await?;
         Ok((!pending.is_empty()).then_some(pending))
     }

@@ -123,24 +123,27 @@ impl Acquisition {
     }
 
     fn held(&self, lock_created: Revision, epoch: u64) -> Held {
-        Held { environment: self.environment.clone(), lock_created, epoch, lease: self.lease }
+        Held {
+            lock: Guard::Created(keys::lock(&self.environment).into(), lock_created),
+            newest: Guard::Equals(keys::epoch(&self.environment).into(), epoch_bytes(epoch)),
+            epoch,
+            lease: self.lease,
+        }
     }
 }
 
 /// The proof that an environment's lock was taken.
 #[derive(Debug)]
 pub struct Held {
-    environment: EnvironmentKey,
-    lock_created: Revision,
+    /// The lock's key is the one that was made when it was taken.
+    lock: Guard,
+    /// The epoch is the one that was counted then.
+    newest: Guard,
     epoch: u64,
     lease: LeaseId,
 }
 
 impl Held {
-    pub fn environment(&self) -> &EnvironmentKey {
-        &self.environment
-    }
-
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -183,7 +186,7 @@ impl Held {
     /// # Errors
     /// When the outcome is unknown; the lease's end gives it back then.
     pub async fn release(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let delete = Write::of(keys::lock(&self.environment).into(), Change::Delete);
+        let delete = Write::of(self.lock.key().clone(), Change::Delete);
         // Not committed means that it is another's, and then there is nothing to give back.
         let guards = if is_on(Mutant::ReleasedUnconditionally) { Vec::new() } else { self.guards() };
         store.commit(guards, vec![delete]).await?;
@@ -191,15 +194,13 @@ impl Held {
     }
 
     fn guards(&self) -> Vec<Guard> {
-        let lock = Guard::Created(keys::lock(&self.environment).into(), self.lock_created);
-        let epoch = Guard::Equals(keys::epoch(&self.environment).into(), epoch_bytes(self.epoch));
         if is_on(Mutant::LockGuardSkipped) {
-            return vec![epoch];
+            return vec![self.newest.clone()];
         }
         if is_on(Mutant::EpochGuardSkipped) {
-            return vec![lock];
+            return vec![self.lock.clone()];
         }
-        vec![lock, epoch]
+        vec![self.lock.clone(), self.newest.clone()]
     }
 }
 

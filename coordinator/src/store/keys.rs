@@ -1,7 +1,8 @@
 //! Where everything is kept. A key is [`Free`], or [`Owned`] by an environment: owned keys are written
 //! with the environment's lock, or by one of the transactions of [`super::guarded`].
 
-use std::fmt;
+use std::borrow::Borrow;
+use std::fmt::{self, Write as _};
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName};
@@ -37,6 +38,13 @@ impl Key {
     /// For adapters: what was written under this name is read under it.
     pub(in crate::store) fn stored(name: String) -> Self {
         Self(name)
+    }
+}
+
+/// So that a map of keys can be searched by a name; both are in the same order.
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -118,16 +126,30 @@ pub fn outlives_its_writer(key: &Key) -> bool {
     !is_leased && !matches!(kind, "token" | "tail")
 }
 
+/// Most names are shorter.
+const NAME_USUAL: usize = 128;
+
+/// Names are made at every turn of a driver: into one allocation, and by no more formatting than there must be.
+fn named(rest: fmt::Arguments<'_>) -> String {
+    let mut name = String::with_capacity(NAME_USUAL);
+    name.push_str(ROOT);
+    name.push('/');
+    name.write_fmt(rest).expect("a string takes everything");
+    name
+}
+
 fn free(rest: fmt::Arguments<'_>) -> Free {
-    Free(Key(format!("{ROOT}/{rest}")))
+    Free(Key(named(rest)))
 }
 
 fn owned(rest: fmt::Arguments<'_>) -> Owned {
-    Owned(Key(format!("{ROOT}/{rest}")))
+    Owned(Key(named(rest)))
 }
 
 fn prefix(rest: fmt::Arguments<'_>) -> Prefix {
-    Prefix(format!("{ROOT}/{rest}/"))
+    let mut name = named(rest);
+    name.push('/');
+    Prefix(name)
 }
 
 /// Everything that there is.
