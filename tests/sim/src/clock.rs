@@ -17,9 +17,13 @@ pub struct SimulatedClock {
     ids: AtomicU64,
 }
 
+/// How many ids one clock may give before they are those of the next.
+const IDS_OF_ONE: u64 = 1 << 32;
+
 impl SimulatedClock {
-    pub fn new(begun: Instant, first: u64) -> Self {
-        Self { begun, first, ids: AtomicU64::new(0) }
+    /// `number` is that of whoever reads it: what it gives to one is never given to another.
+    pub fn new(begun: Instant, first: u64, number: u64) -> Self {
+        Self { begun, first, ids: AtomicU64::new(number * IDS_OF_ONE) }
     }
 }
 

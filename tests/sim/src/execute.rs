@@ -27,6 +27,12 @@ const PROOF_LIMIT: Duration = Duration::from_secs(10);
 /// Good answers through nginx, in a row.
 const PROOFS: u32 = 3;
 
+/// The longest that a phase of a step is held up: longer than its limit.
+const STEP_SLOW_MS_MAX: u64 = 40_000;
+
+/// The longest that a step waits before it begins: longer than a coordinator waits for its outcome.
+const STEP_WAITS_MS_MAX: u64 = 80_000;
+
 /// How the task of a step went away.
 pub enum Left {
     Ended(Outcome),
@@ -43,6 +49,9 @@ pub struct Job {
 impl Job {
     pub async fn carry_out(self) -> Left {
         let key = &self.assignment.key;
+        if let Some(Fault::StepWaits) = self.me.world.strike(Point::Begin) {
+            self.dawdle(STEP_WAITS_MS_MAX).await;
+        }
         if self.me.begin(key).await == Beginning::Withdrawn {
             return Left::Withdrawn;
         }
@@ -62,6 +71,13 @@ impl Job {
         }
         self.me.finish(key, outcome.clone()).await;
         Left::Ended(outcome)
+    }
+
+    async fn dawdle(&self, ms_max: u64) {
+        let ms = self.me.world.chance(|rng| rng.u64(1_000..ms_max));
+        self.me.world.holds_up(ms);
+        wait(ms).await;
+        self.me.gate().await;
     }
 
     async fn within_limit(&self, action: &Action) -> Outcome {
@@ -100,10 +116,7 @@ impl Job {
             Some(Fault::DatabaseRefuses) => return Err(self.excused("the database takes no connection")),
             Some(Fault::StepFails) => return Err(self.excused("the executor failed")),
             Some(Fault::StepSlow) => {
-                let ms = self.me.world.chance(|rng| rng.u64(1_000..40_000));
-                self.me.world.holds_up(ms);
-                wait(ms).await;
-                self.me.gate().await;
+                self.dawdle(STEP_SLOW_MS_MAX).await;
             }
             Some(_) | None => {}
         }

@@ -59,6 +59,8 @@ faults! {
     StepFails = "step fails",
     /// An executor takes long, perhaps longer than its limit.
     StepSlow = "step slow",
+    /// A host is busy: a step that it has accepted begins later, and something newer may come before.
+    StepWaits = "step waits",
 }
 
 /// Where something can go wrong.
@@ -70,6 +72,7 @@ pub enum Point {
     ToAgent,
     FromAgent,
     Journal,
+    Begin,
     Phase,
     DatabasePhase,
 }
@@ -92,6 +95,7 @@ impl Point {
             Self::LeaseKept => &[CoordinatorFreeze, LeaseLost, StoreUnavailable],
             Self::ToAgent | Self::FromAgent => &[SessionBreaks, MessageLate, MessageTwice],
             Self::Journal => &[AgentCrash, HostCrash],
+            Self::Begin => &[StepWaits],
             Self::Phase => &[AgentCrash, HostCrash, ContainerDies, StepFails, StepSlow],
             Self::DatabasePhase => &[AgentCrash, HostCrash, DatabaseRefuses, StepSlow],
         }
@@ -103,7 +107,12 @@ impl Point {
             Self::StoreRead => 1,
             Self::StoreWrite => 6,
             Self::LeaseKept => 3,
-            Self::ToAgent | Self::FromAgent | Self::Journal | Self::Phase | Self::DatabasePhase => 6,
+            Self::ToAgent
+            | Self::FromAgent
+            | Self::Journal
+            | Self::Begin
+            | Self::Phase
+            | Self::DatabasePhase => 6,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lockstep_coordinator::store::{
-    Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write, keys,
+    Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write,
 };
 use lockstep_core::time::Millis;
 
@@ -232,10 +232,10 @@ impl World {
 
     /// What an operator does who has restored the store from a backup.
     fn raise_epoch(&self, by: u64) {
-        let key = keys::epoch(&self.key);
-        let there = self.store.peek(key.key());
+        let key = &self.keys.epoch;
+        let there = self.store.peek(key);
         let epoch = lockstep_coordinator::store::guarded::epoch_of(there.as_ref()).unwrap_or(0);
-        self.store.overwrite(key.key(), (epoch + by).to_string());
+        self.store.overwrite(key, (epoch + by).to_string());
         self.deposes(0);
         self.holds_up(13_000);
         self.tell(|| format!("the epoch is raised from {epoch} to {}", epoch + by));

@@ -98,7 +98,7 @@ pub async fn operate(world: &Arc<World>) {
 }
 
 fn opened(world: &World) -> Option<Open> {
-    world.store.peek(keys::open(&world.key).key()).and_then(|stored| stored.read().ok())
+    world.store.peek(&world.keys.open).and_then(|stored| stored.read().ok())
 }
 
 fn any_coordinator(world: &World) -> usize {

@@ -80,7 +80,7 @@ impl Past {
             }
             let mut disks: Vec<Disk> = state.hosts.iter().map(|host| host.disk.clone()).collect();
             disks.iter_mut().for_each(Disk::settle);
-            let clock = Arc::new(SimulatedClock::new(Instant::now(), BEGINNING));
+            let clock = Arc::new(SimulatedClock::new(Instant::now(), BEGINNING, 0));
             Self { store: world.store.copy(clock), disks, reality }
         })
     }
@@ -138,10 +138,10 @@ fn places(shape: Shape) -> &'static [(&'static str, &'static str, &'static str)]
 
 fn state(schedule: Schedule, first: u64, rng: Rng, telling: Telling) -> State {
     let begun = Instant::now();
-    let coordinators = schedule.clocks.iter().map(|ahead| Coordinator {
+    let coordinators = schedule.clocks.iter().zip(1..).map(|(ahead, number)| Coordinator {
         process: Process::default(),
         frozen_until: None,
-        clock: Arc::new(SimulatedClock::new(begun, first + ahead)),
+        clock: Arc::new(SimulatedClock::new(begun, first + ahead, number)),
         connected: BTreeMap::new(),
     });
     let hosts = places(schedule.shape).iter().map(|(id, name, address)| Host {
@@ -170,7 +170,7 @@ fn state(schedule: Schedule, first: u64, rng: Rng, telling: Telling) -> State {
 
 async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
     let begun = Instant::now();
-    let store = Arc::new(MemoryStore::new(Arc::new(SimulatedClock::new(begun, BEGINNING))));
+    let store = Arc::new(MemoryStore::new(Arc::new(SimulatedClock::new(begun, BEGINNING, 0))));
     let places = places(schedule.shape);
     for (id, name, address) in places {
         let id: HostId = id.parse().expect("a host's id");
@@ -186,7 +186,7 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
 
 fn after(past: &Past, schedule: Schedule, rng: Rng, telling: Telling) -> Arc<World> {
     let begun = Instant::now();
-    let clock = Arc::new(SimulatedClock::new(begun, AFTER_THE_PAST));
+    let clock = Arc::new(SimulatedClock::new(begun, AFTER_THE_PAST, 0));
     let store = Arc::new(past.store.copy(clock));
     let mut state = state(schedule, AFTER_THE_PAST, rng, telling);
     state.reality = past.reality.clone();

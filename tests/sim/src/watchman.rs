@@ -23,12 +23,12 @@ pub async fn watch_over(world: Arc<World>) {
         wait(LOOK_EVERY_MS).await;
         let now = world.now();
         let hindered_until = world.lock().check.held_up_until();
-        let is_open = world.store.peek(keys::open(&world.key).key()).is_some();
+        let is_open = world.store.peek(&world.keys.open).is_some();
         if !is_open || now <= hindered_until {
             (free_since, unread_since) = (None, None);
             continue;
         }
-        let is_free = world.store.peek(keys::lock(&world.key).key()).is_none();
+        let is_free = world.store.peek(&world.keys.lock).is_none();
         let since = *free_since.get_or_insert(now);
         if !is_free {
             free_since = None;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use lockstep_coordinator::store::memory::MemoryStore;
+use lockstep_coordinator::store::{Key, keys};
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use tokio::sync::{Notify, mpsc};
@@ -28,11 +29,31 @@ pub struct World {
     /// What clocks showed then.
     pub first: u64,
     pub key: EnvironmentKey,
+    pub keys: Keys,
     pub cluster: ClusterId,
     // Everything runs on one thread; the lock is never held across an await.
     state: Mutex<State>,
     /// Something that must not be is so.
     pub broken: Notify,
+}
+
+/// Where the store has what is looked at after every event.
+pub struct Keys {
+    pub lock: Key,
+    pub epoch: Key,
+    pub open: Key,
+    pub live: Key,
+}
+
+impl Keys {
+    fn of(environment: &EnvironmentKey) -> Self {
+        Self {
+            lock: keys::lock(environment).into(),
+            epoch: keys::epoch(environment).into(),
+            open: keys::open(environment).into(),
+            live: keys::live(environment).into(),
+        }
+    }
 }
 
 pub struct State {
@@ -98,11 +119,13 @@ impl Trace {
 
 impl World {
     pub fn new(store: Arc<MemoryStore>, begun: Instant, first: u64, state: State) -> Arc<Self> {
+        let key = "notes/production".parse().expect("a key");
         Arc::new(Self {
             store,
             begun,
             first,
-            key: "notes/production".parse().expect("a key"),
+            keys: Keys::of(&key),
+            key,
             cluster: "cl_01JBQR2KXYZ987654321012345".parse().expect("a cluster's id"),
             state: Mutex::new(state),
             broken: Notify::new(),
