@@ -118,14 +118,17 @@ impl Drivers {
             if stored.key.last() != keys::OPEN {
                 continue;
             }
-            let Some(environment) = keys::environment_of(&stored.key) else {
+            // What is driven is looked at by its driver.
+            let Some(environment) =
+                keys::environment_of(&stored.key).filter(|environment| !driven.contains(environment))
+            else {
                 continue;
             };
             let open: Open = stored.read()?;
             match &open.kind {
                 OpenKind::Running { deployment, .. } | OpenKind::Stuck { deployment } => {
                     let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
-                    if may_start && !driven.contains(&environment) {
+                    if may_start {
                         self.start(environment.clone(), deployment.clone(), &open.traceparent);
                     }
                     driven.insert(environment);
@@ -229,11 +232,11 @@ impl Drivers {
 
     /// A coordinator may have died between the end of a deployment and the file that tells of it.
     async fn catch_up(&self) {
-        match environments::declared(&*self.parts.store).await {
-            Ok(specs) => {
-                for spec in specs {
-                    state_file::keep_current(&self.parts, &spec.key).await;
-                    deployment_log::catch_up(&self.parts, &spec.key).await;
+        match environments::keys(&*self.parts.store).await {
+            Ok(environments) => {
+                for environment in environments {
+                    state_file::keep_current(&self.parts, &environment).await;
+                    deployment_log::catch_up(&self.parts, &environment).await;
                 }
             }
             Err(error) => {

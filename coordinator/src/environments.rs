@@ -64,6 +64,13 @@ pub async fn declared(store: &dyn Store) -> Result<Vec<EnvironmentSpec>, StoreEr
     Ok(specs)
 }
 
+/// The key of every environment that is declared.
+pub async fn keys(store: &dyn Store) -> Result<Vec<EnvironmentKey>, StoreError> {
+    let stored = store.list(&keys::environments()).await?;
+    let specs = stored.iter().filter(|stored| stored.key.last() == keys::SPEC);
+    Ok(specs.filter_map(|stored| keys::environment_of(&stored.key)).collect())
+}
+
 /// Why an environment cannot be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {

@@ -13,7 +13,7 @@ use lockstep_mutant::{Mutant, is_on};
 use tracing::{debug, warn};
 use ulid::Ulid;
 
-use crate::store::guarded::{Acquired, Acquisition, Held};
+use crate::store::guarded::{self, Acquired, Acquisition, Held};
 use crate::store::{LeaseStanding, Store, StoreError};
 
 /// How long a lock outlives its holder's last sign of life.
@@ -73,22 +73,27 @@ impl Lock {
     }
 
     async fn try_acquire(&mut self, store: &dyn Store) -> Result<Acquired, StoreError> {
-        let attempt = match &self.attempt {
+        match &self.attempt {
             Some(attempt) => {
                 // Waiting for another's lock may take longer than a lease lives.
                 if store.keep(attempt.lease).await? == LeaseStanding::Gone {
                     return Err(StoreError::NoSuchLease(attempt.lease));
                 }
-                attempt
+                attempt.attempt(store).await
             }
-            None => self.attempt.insert(Acquisition {
-                environment: self.environment.clone(),
-                coordinator: self.coordinator.clone(),
-                nonce: Ulid::generate().to_string(),
-                lease: store.grant(LEASE_LIVES).await?,
-            }),
-        };
-        attempt.attempt(store).await
+            None => {
+                if let Some((record, _)) = guarded::holder(store, &self.environment).await? {
+                    return Ok(Acquired::ByAnother(record));
+                }
+                let attempt = self.attempt.insert(Acquisition {
+                    environment: self.environment.clone(),
+                    coordinator: self.coordinator.clone(),
+                    nonce: Ulid::generate().to_string(),
+                    lease: store.grant(LEASE_LIVES).await?,
+                });
+                attempt.take(store).await
+            }
+        }
     }
 
     /// Gives a sign of life. `Gone` means that the lock is or will be another's: its lease has ended, or its epoch is

@@ -85,15 +85,23 @@ pub enum Acquired {
 }
 
 impl Acquisition {
-    /// Takes the lock in one transaction with the next epoch.
+    /// Looks who has the lock, and takes it if nobody has.
     ///
     /// # Errors
     /// When the store does not answer, or holds what cannot be read.
     pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
-        let (lock, epoch_key) = (keys::lock(&self.environment), keys::epoch(&self.environment));
-        if let Some(found) = self.look(store).await? {
-            return Ok(found);
+        match self.look(store).await? {
+            Some(found) => Ok(found),
+            None => self.take(store).await,
         }
+    }
+
+    /// Takes the lock, if nobody has it, in one transaction with the next epoch.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds what cannot be read.
+    pub async fn take(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
+        let (lock, epoch_key) = (keys::lock(&self.environment), keys::epoch(&self.environment));
         let seen = store.get(epoch_key.key()).await?;
         let before = epoch_of(seen.as_ref())?;
         let epoch = if is_on(Mutant::EpochKept) { before.max(1) } else { before + 1 };
@@ -110,16 +118,16 @@ impl Acquisition {
         }
     }
 
-    /// Who has it: an earlier attempt of unknown outcome may have been mine.
+    /// Who has it: an earlier sending of unknown outcome may have been mine.
     async fn look(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
-        let Some(there) = store.get(keys::lock(&self.environment).key()).await? else {
-            return Ok(None);
-        };
-        let record: LockRecord = there.read()?;
-        if record.nonce == self.nonce {
-            return Ok(Some(Acquired::Held(self.held(there.created, record.epoch))));
-        }
-        Ok(Some(Acquired::ByAnother(record)))
+        let there = holder(store, &self.environment).await?;
+        Ok(there.map(|(record, created)| {
+            if record.nonce == self.nonce {
+                Acquired::Held(self.held(created, record.epoch))
+            } else {
+                Acquired::ByAnother(record)
+            }
+        }))
     }
 
     fn held(&self, lock_created: Revision, epoch: u64) -> Held {
@@ -130,6 +138,18 @@ impl Acquisition {
             lease: self.lease,
         }
     }
+}
+
+/// What stands in an environment's lock, and since which revision.
+///
+/// # Errors
+/// When the store does not answer, or holds what cannot be read.
+pub async fn holder(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<(LockRecord, Revision)>, StoreError> {
+    let there = store.get(keys::lock(environment).key()).await?;
+    there.map(|there| Ok((there.read()?, there.created))).transpose()
 }
 
 /// The proof that an environment's lock was taken.
