@@ -7,9 +7,9 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use lockstep_supervisor::units::{MASK, has_systemd, is_masked, systemctl};
 
 /// The directory of the unit's agent: another agent's is none of its business.
 pub const DIRECTORY: &str = "/var/lib/lockstep/agent";
@@ -21,9 +21,6 @@ const DROP_INS: &str = "/etc/systemd/system/lockstep-agent.service.d";
 
 /// The roles that need more than every agent.
 const ROLES: [&str; 2] = ["lb", "db"];
-
-/// What masks a file of the same name: <https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html>.
-const MASK: &str = "/dev/null";
 
 /// What became of the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +35,7 @@ pub enum Unit {
 /// # Errors
 /// When systemd does not do as it is told.
 pub fn fit(directory: &Path, roles: &[String]) -> anyhow::Result<Unit> {
-    if directory != Path::new(DIRECTORY) || !Path::new("/run/systemd/system").is_dir() {
+    if directory != Path::new(DIRECTORY) || !has_systemd() {
         return Ok(Unit::None);
     }
     mask(Path::new(DROP_INS), roles).with_context(|| format!("cannot write in {DROP_INS}"))?;
@@ -56,23 +53,13 @@ fn mask(folder: &Path, roles: &[String]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     for role in ROLES {
         let file = folder.join(role).with_extension("conf");
-        let is_masked = fs::read_link(&file).is_ok_and(|target| target == Path::new(MASK));
         let has_role = roles.iter().any(|there| there == role);
-        match (has_role, is_masked) {
+        match (has_role, is_masked(&file)) {
             (true, true) => fs::remove_file(&file)?,
             // A file that an administrator has put there stays.
             (false, false) if !file.exists() => symlink(MASK, &file)?,
             (true | false, false) | (false, true) => {}
         }
-    }
-    Ok(())
-}
-
-fn systemctl(arguments: &[&str]) -> anyhow::Result<()> {
-    let output = Command::new("systemctl").args(arguments).output().context("cannot run systemctl")?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("systemctl {} failed: {}", arguments.join(" "), said.trim());
     }
     Ok(())
 }

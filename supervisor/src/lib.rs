@@ -3,6 +3,8 @@
 //! What must stay true: the watchdog is fed by the turns of the loop that does the work and by nothing else, so
 //! that a service whose loop stands still is started anew. Where no systemd asks, nothing is said.
 
+pub mod units;
+
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;

@@ -38,7 +38,7 @@ const CRATES: &[(&str, &[&str])] = &[
             "lockstep-crashpoint",
         ],
     ),
-    ("cli", &["lockstep-core", "lockstep-proto"]),
+    ("cli", &["lockstep-core", "lockstep-proto", "lockstep-supervisor"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),
     ("tests/mutant", &[]),

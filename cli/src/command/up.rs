@@ -9,6 +9,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_supervisor::units::has_systemd;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
@@ -199,7 +200,7 @@ fn listen(place: &Place, wished: Option<SocketAddr>) -> Result<SocketAddr> {
 
 fn keeper(place: &Place, args: &UpArgs) -> Result<Keeper> {
     let runs_detached = SERVICES.iter().any(|service| detached::running(place, *service).is_some());
-    if args.without_systemd || runs_detached || !systemd::is_there() {
+    if args.without_systemd || runs_detached || !has_systemd() {
         return Ok(Keeper::Nobody);
     }
     for service in SERVICES {

@@ -96,8 +96,12 @@ impl Collector {
 struct Keeper(Arc<Mutex<Seen>>);
 
 impl Keeper {
-    fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().expect("nobody panics while it is held")
+    /// Keeps the bytes of what was sent; what is in it goes where the rest is.
+    fn keep<T: Message>(&self, request: Request<T>) -> (T, MutexGuard<'_, Seen>) {
+        let request = request.into_inner();
+        let mut seen = self.0.lock().expect("nobody panics while it is held");
+        seen.bytes.extend(request.encode_to_vec());
+        (request, seen)
     }
 }
 
@@ -107,9 +111,7 @@ impl TraceService for Keeper {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let request = request.into_inner();
-        let mut seen = self.seen();
-        seen.bytes.extend(request.encode_to_vec());
+        let (request, mut seen) = self.keep(request);
         for of_resource in request.resource_spans {
             let service = service(of_resource.resource.as_ref());
             let spans = of_resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
@@ -125,9 +127,7 @@ impl MetricsService for Keeper {
         &self,
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let request = request.into_inner();
-        let mut seen = self.seen();
-        seen.bytes.extend(request.encode_to_vec());
+        let (request, mut seen) = self.keep(request);
         for of_resource in request.resource_metrics {
             let service = service(of_resource.resource.as_ref());
             for metric in of_resource.scope_metrics.into_iter().flat_map(|scope| scope.metrics) {

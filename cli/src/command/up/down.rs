@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
+use lockstep_supervisor::units::has_systemd;
 use serde_json::json;
 
 use super::machine::sites_served_from;
@@ -45,7 +46,7 @@ async fn end(place: &Place, service: Service, told: &mut Told) -> Result<()> {
         return told.did(&format!("ended {name}, process {number}"));
     }
     // A unit of another place is none of ours, and no reason to fail.
-    let has_unit = systemd::is_there() && systemd::installed(place, service).is_ok_and(|unit| unit.is_some());
+    let has_unit = has_systemd() && systemd::installed(place, service).is_ok_and(|unit| unit.is_some());
     if has_unit && (systemd::is_active(service) || systemd::is_enabled(service)) {
         systemd::stop(service)?;
         return told.did(&format!("ended {name}, which systemd kept"));
@@ -113,7 +114,7 @@ fn refuse_while_served(place: &Place) -> Result<()> {
 impl Going {
     fn of(context: &Context, place: &Place) -> Result<Self> {
         let has_unit = |service: &Service| {
-            systemd::is_there() && systemd::installed(place, *service).is_ok_and(|unit| unit.is_some())
+            has_systemd() && systemd::installed(place, *service).is_ok_and(|unit| unit.is_some())
         };
         let mut files = vec![place.listen()];
         for service in SERVICES {

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lockstep_supervisor::units::has_systemd;
+
 use super::place::{self, Place};
 use super::{Told, systemd};
 use crate::args::HostRoleName;
@@ -63,7 +65,7 @@ fn docker(told: &mut Told) -> Result<()> {
         Err(error) => return Err(missing("Docker", "docker.io", &error.to_string())),
     };
     if !output.status.success() {
-        let next = if systemd::is_there() { "systemctl start docker" } else { "start dockerd" };
+        let next = if has_systemd() { "systemctl start docker" } else { "start dockerd" };
         return Err(Failure::new(Kind::Refused, "Docker's daemon does not answer")
             .why(String::from_utf8_lossy(&output.stderr).trim().to_owned())
             .next(format!("{next}; from Lockstep's source: make setup")));
@@ -82,7 +84,7 @@ fn nginx(settings: &Settings, told: &mut Told) -> Result<()> {
         return told.there(&format!("nginx {version}"));
     }
     let of_the_system = settings.configuration == Path::new("/etc/nginx/nginx.conf");
-    if systemd::is_there() && of_the_system {
+    if has_systemd() && of_the_system {
         systemd::systemctl(&["enable", "--quiet", "--now", "nginx"])?;
     } else {
         let output = Command::new(&settings.nginx).arg("-c").arg(&settings.configuration).output();

@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use lockstep_supervisor::units::{self, is_masked};
+
 use super::place::{Place, Service};
 use crate::failure::{Failure, Kind, Result};
 
@@ -26,11 +28,6 @@ const ROLES: [(&str, &str); 2] = [
 
 /// The place of the packages' services, which the units name.
 const PLACE: &str = "/var/lib/lockstep";
-
-/// Whether systemd is process 1: <https://www.freedesktop.org/software/systemd/man/latest/sd_booted.html>.
-pub(super) fn is_there() -> bool {
-    Path::new("/run/systemd/system").is_dir()
-}
 
 fn unit_file(service: Service) -> PathBuf {
     Path::new(UNITS).join(format!("{}.service", service.name()))
@@ -112,6 +109,7 @@ pub(super) fn install(
     let roles = ROLES.iter().filter_map(|(name, text)| Some((folder.as_ref()?.join(name), *text)));
     let mut made = super::place::Made::WasThere;
     for (file, text) in [(unit_file(service), wanted.as_str())].into_iter().chain(roles) {
+        // An agent that has joined masks what its host is not for.
         if !is_masked(&file) && fs::read_to_string(&file).ok().as_deref() != Some(text) {
             write(&file, text)?;
             made = super::place::Made::Yes;
@@ -121,11 +119,6 @@ pub(super) fn install(
         systemctl(&["daemon-reload"])?;
     }
     Ok(made)
-}
-
-/// An agent that has joined masks what its host is not for.
-fn is_masked(file: &Path) -> bool {
-    fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null"))
 }
 
 fn write(file: &Path, text: &str) -> Result<()> {
@@ -189,15 +182,9 @@ pub(super) fn tail(service: Service, lines: usize) -> String {
 }
 
 pub(super) fn systemctl(arguments: &[&str]) -> Result<()> {
-    let failed = |why: String| {
-        Failure::new(Kind::Refused, format!("systemctl {} failed", arguments.join(" "))).why(why)
-    };
-    let output =
-        Command::new("systemctl").args(arguments).output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    units::systemctl(arguments).map_err(|units::Refused { arguments, why }| {
+        Failure::new(Kind::Refused, format!("systemctl {arguments} failed")).why(why)
+    })
 }
 
 fn answers(arguments: &[&str]) -> bool {
