@@ -27,6 +27,8 @@ mod opening;
 mod several;
 #[path = "driver/state_file.rs"]
 mod state_file;
+#[path = "driver/waiting.rs"]
+mod waiting;
 #[path = "driver/world.rs"]
 mod world;
 
