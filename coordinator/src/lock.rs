@@ -30,11 +30,13 @@ pub struct Lock {
     /// Kept until its outcome is known, with its nonce.
     attempt: Option<Acquisition>,
     held: Option<Held>,
+    /// Another had it when it was last tried for.
+    is_anothers: bool,
 }
 
 impl Lock {
     pub fn of(environment: EnvironmentKey, coordinator: String) -> Self {
-        Self { environment, coordinator, attempt: None, held: None }
+        Self { environment, coordinator, attempt: None, held: None, is_anothers: false }
     }
 
     pub fn held(&self) -> Option<&Held> {
@@ -51,6 +53,13 @@ impl Lock {
                 AcquireOutcome::Held { epoch }
             }
             Ok(Acquired::ByAnother(record)) => {
+                self.is_anothers = true;
+                // Whatever it has sent cannot happen any more when its lease has ended.
+                if let Some(attempt) = &self.attempt
+                    && store.revoke(attempt.lease).await.is_ok()
+                {
+                    self.attempt = None;
+                }
                 debug!(environment = %self.environment, by = record.coordinator, "the lock is another's");
                 AcquireOutcome::HeldByAnother
             }
@@ -73,27 +82,30 @@ impl Lock {
     }
 
     async fn try_acquire(&mut self, store: &dyn Store) -> Result<Acquired, StoreError> {
-        match &self.attempt {
+        let attempt = match &self.attempt {
             Some(attempt) => {
                 // Waiting for another's lock may take longer than a lease lives.
                 if store.keep(attempt.lease).await? == LeaseStanding::Gone {
                     return Err(StoreError::NoSuchLease(attempt.lease));
                 }
-                attempt.attempt(store).await
+                attempt
             }
             None => {
-                if let Some((record, _)) = guarded::holder(store, &self.environment).await? {
+                // Who waits only looks, until there is something to take.
+                if self.is_anothers
+                    && let Some((record, _)) = guarded::holder(store, &self.environment).await?
+                {
                     return Ok(Acquired::ByAnother(record));
                 }
-                let attempt = self.attempt.insert(Acquisition {
+                self.attempt.insert(Acquisition {
                     environment: self.environment.clone(),
                     coordinator: self.coordinator.clone(),
                     nonce: Ulid::generate().to_string(),
                     lease: store.grant(LEASE_LIVES).await?,
-                });
-                attempt.take(store).await
+                })
             }
-        }
+        };
+        attempt.attempt(store).await
     }
 
     /// Gives a sign of life. `Gone` means that the lock is or will be another's: its lease has ended, or its epoch is

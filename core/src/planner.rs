@@ -17,7 +17,7 @@ use crate::name::{EnvironmentKey, HostName, ProcessName};
 use crate::operation::Operation;
 use crate::plan::action::{CheckHealth, DatabaseRef, Endpoint, Site, SwitchTraffic};
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
-use crate::record::{Host, Live, Record, Slot};
+use crate::record::{Host, HostRole, Live, Record, Slot};
 use crate::release::Release;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
@@ -91,6 +91,19 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), Refused> {
     ))
 }
 
+/// A host does what it has joined for: nothing else is installed on it, and its agent may do nothing else.
+fn with_role(host: &Host, role: HostRole) -> Result<&Host, Refused> {
+    if host.roles.contains(&role) {
+        return Ok(host);
+    }
+    let (name, roles) = (&host.name, host.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>());
+    Err(Refused::new(
+        format!("{name} is no host for {role}"),
+        format!("deployment.yml names it under {role}:, and it has joined for {}", roles.join(", ")),
+        format!("name another under {role}:, of those that lockstep host list shows"),
+    ))
+}
+
 /// The hosts of an environment by role.
 struct Placement<'a> {
     app: Vec<&'a Host>,
@@ -131,9 +144,13 @@ impl<'a> Placement<'a> {
                 )
             })
         };
-        let app = roles.app.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        let first = |names: &[HostName], otherwise: &'a Host| names.first().map_or(Ok(otherwise), find);
-        Ok(Self { lb: first(&roles.lb, app[0])?, db: first(&roles.db, app[0])?, app })
+        let named = |name: &HostName, role| find(name).and_then(|host| with_role(host, role));
+        let app = roles.app.iter().map(|name| named(name, HostRole::App)).collect::<Result<Vec<_>, _>>()?;
+        let first = |names: &[HostName], role| match names.first() {
+            Some(name) => named(name, role),
+            None => Ok(app[0]),
+        };
+        Ok(Self { lb: first(&roles.lb, HostRole::Lb)?, db: first(&roles.db, HostRole::Db)?, app })
     }
 
     /// Every host once.

@@ -82,6 +82,23 @@ pub enum HostRole {
     Db,
 }
 
+impl HostRole {
+    /// As it is typed, and as `deployment.yml` has it under `hosts`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostRole::App => "app",
+            HostRole::Lb => "lb",
+            HostRole::Db => "db",
+        }
+    }
+}
+
+impl fmt::Display for HostRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// The ports of one environment: allocated once, for each host, slot and process with a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -119,7 +119,7 @@ impl World {
         let verb = words.next().unwrap_or_default();
         let words: Vec<&str> = words.collect();
         match verb {
-            "host" => self.host(words.first().context("host NAME")?),
+            "host" => self.host(&words),
             "spec" => self.change_spec(&words),
             "migration" => self.migration(&words),
             "schema" => self.schema(&words),
@@ -152,14 +152,20 @@ impl World {
         }
     }
 
-    fn host(&mut self, name: &str) -> Result<String> {
+    fn host(&mut self, words: &[&str]) -> Result<String> {
+        let all = BTreeSet::from([HostRole::App, HostRole::Lb, HostRole::Db]);
+        let (name, roles) = match words {
+            [name] => (name, all),
+            [name, "app"] => (name, BTreeSet::from([HostRole::App])),
+            _ => return Err(anyhow!("host NAME, or host NAME app")),
+        };
         let number = self.record.hosts.len() + 1;
         let id: HostId = format!("host_{number:026}").parse()?;
         self.record.hosts.push(Host {
             id: id.clone(),
             name: name.parse()?,
             address: format!("10.0.0.{number}"),
-            roles: BTreeSet::from([HostRole::App, HostRole::Lb, HostRole::Db]),
+            roles,
         });
         for (index, slot) in [Slot::Blue, Slot::Green].into_iter().enumerate() {
             let port = 20_000 + u16::try_from(index)?;

@@ -59,3 +59,11 @@ deploy notes:1
 refused: there is no host app-2
   why: the hosts that have joined are: app-1
   next: lockstep host list
+
+host app-3 app
+spec hosts app-1 app-3
+deploy notes:1
+----
+refused: app-3 is no host for lb
+  why: deployment.yml names it under lb:, and it has joined for app
+  next: name another under lb:, of those that lockstep host list shows

@@ -82,7 +82,7 @@ impl Enroll for EnrollApi {
                     return Ok(Response::new(wire::JoinReply {
                         name,
                         secrets_key,
-                        roles: told(&roles),
+                        roles: roles.iter().map(HostRole::to_string).collect(),
                         ..reply
                     }));
                 }
@@ -278,16 +278,6 @@ impl EnrollApi {
             warn!(%operator, %error, "a login is not in the audit record");
         }
     }
-}
-
-/// As they are typed.
-fn told(roles: &BTreeSet<HostRole>) -> Vec<String> {
-    let name = |role: &HostRole| match role {
-        HostRole::App => "app",
-        HostRole::Lb => "lb",
-        HostRole::Db => "db",
-    };
-    roles.iter().map(|role| name(role).to_owned()).collect()
 }
 
 fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {

@@ -23,7 +23,7 @@ use crate::environments::Seen;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
 use crate::store::{Owned, Prefix, Store, StoreError, keys};
-use crate::{debts, history};
+use crate::{debts, environments, history};
 
 pub(super) struct Course {
     pub(super) run: Run,
@@ -57,21 +57,26 @@ pub(super) enum Taken {
 }
 
 impl Course {
+    /// Nothing where the deployment is not open.
     pub(super) async fn load(
         parts: &Parts,
+        environment: &EnvironmentKey,
         id: &DeploymentId,
         epoch: u64,
-        open: Seen<Open>,
-    ) -> Result<Self, DriverError> {
+    ) -> Result<Option<Self>, DriverError> {
         let store = &*parts.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
         // A read of etcd takes a millisecond or two, and others wait for this driver.
-        let (plan, opened, entries, owed) = tokio::try_join!(
+        let (plan, opened, open, entries, owed) = tokio::try_join!(
             history::plan(store, id),
             history::summary(store, id),
+            environments::open(store, environment),
             history::journal(store, id),
             debts::list(store),
         )?;
+        let Some(open) = open.filter(|open| open.content.deployment() == Some(id)) else {
+            return Ok(None);
+        };
         let plan = plan.ok_or_else(|| missing("plan"))?;
         let is_unchecked = is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked);
         if let Some(broken) = check::check(&plan).first()
@@ -90,7 +95,7 @@ impl Course {
             log.rewrite(&run, &entries).await;
         }
         let hosts: BTreeSet<HostId> = run.plan().steps().map(|step| step.host.clone()).collect();
-        Ok(Self {
+        Ok(Some(Self {
             handed: handed(store, &opened.key, &hosts).await?,
             log,
             run,
@@ -105,7 +110,7 @@ impl Course {
             unheard: VecDeque::new(),
             debts,
             open,
-        })
+        }))
     }
 
     /// When the outcome of a step that runs is unknown.

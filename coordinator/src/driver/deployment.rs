@@ -11,7 +11,7 @@ use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Open, OpenKind, Verdict, Wish};
+use lockstep_core::record::{OpenKind, Verdict, Wish};
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
@@ -138,17 +138,17 @@ impl Driver {
         }
     }
 
-    /// The claim, while it is this deployment's.
-    async fn open(&self) -> Result<Option<Seen<Open>>, StoreError> {
-        let open = environments::open(&*self.parts.store, &self.environment).await?;
-        Ok(open.filter(|open| open.content.deployment() == Some(&self.id)))
+    /// Whether the deployment has come to its end, as far as the store says.
+    async fn has_ended(&self) -> bool {
+        let open = environments::open(&*self.parts.store, &self.environment).await;
+        open.is_ok_and(|open| open.is_none_or(|open| open.content.deployment() != Some(&self.id)))
     }
 
     async fn perform(&mut self, output: Output) -> Result<ControlFlow<Left, Option<Input>>, DriverError> {
         Ok(ControlFlow::Continue(match output {
             Output::Acquire => {
                 // Whoever had the lock may have brought the deployment to its end.
-                if mem::take(&mut self.may_have_ended) && self.open().await.is_ok_and(|open| open.is_none()) {
+                if mem::take(&mut self.may_have_ended) && self.has_ended().await {
                     return Ok(ControlFlow::Break(Left::NotOpen));
                 }
                 Some(Input::Acquire(self.lock.acquire(&*self.parts.store).await))
@@ -158,10 +158,10 @@ impl Driver {
                 None
             }
             Output::Load { epoch } => {
-                let Some(open) = self.open().await? else {
+                let course = Course::load(&self.parts, &self.environment, &self.id, epoch).await?;
+                let Some(course) = course else {
                     return Ok(ControlFlow::Break(Left::NotOpen));
                 };
-                let course = Course::load(&self.parts, &self.id, epoch, open).await?;
                 info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
                 let open_intents = course.run.open_intents();
                 self.course = Some(course);

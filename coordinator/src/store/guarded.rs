@@ -85,24 +85,26 @@ pub enum Acquired {
 }
 
 impl Acquisition {
-    /// Looks who has the lock, and takes it if nobody has.
-    ///
-    /// # Errors
-    /// When the store does not answer, or holds what cannot be read.
-    pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
-        match self.look(store).await? {
-            Some(found) => Ok(found),
-            None => self.take(store).await,
-        }
-    }
-
     /// Takes the lock, if nobody has it, in one transaction with the next epoch.
     ///
     /// # Errors
     /// When the store does not answer, or holds what cannot be read.
-    pub async fn take(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
-        let (lock, epoch_key) = (keys::lock(&self.environment), keys::epoch(&self.environment));
-        let seen = store.get(epoch_key.key()).await?;
+    pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
+        let epoch_key = keys::epoch(&self.environment);
+        let (found, seen) = tokio::try_join!(self.look(store), store.get(epoch_key.key()))?;
+        match found {
+            Some(found) => Ok(found),
+            None => self.take(store, epoch_key, seen).await,
+        }
+    }
+
+    async fn take(
+        &self,
+        store: &dyn Store,
+        epoch_key: Owned,
+        seen: Option<Stored>,
+    ) -> Result<Acquired, StoreError> {
+        let lock = keys::lock(&self.environment);
         let before = epoch_of(seen.as_ref())?;
         let epoch = if is_on(Mutant::EpochKept) { before.max(1) } else { before + 1 };
         let record = LockRecord { coordinator: self.coordinator.clone(), epoch, nonce: self.nonce.clone() };

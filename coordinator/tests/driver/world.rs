@@ -17,7 +17,7 @@ use lockstep_core::journal::{Entry, Event};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::AnyBranch;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Host, Open, SecretsSummary, Summary, Verdict};
+use lockstep_core::record::{Host, HostRole, Open, SecretsSummary, Summary, Verdict};
 use lockstep_core::redact::Redactor;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
@@ -95,7 +95,7 @@ impl World {
             id: host_id(),
             name: "app-1".parse().expect("a name"),
             address: "172.17.0.1".to_owned(),
-            roles: [].into(),
+            roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
         };
         let write = Write::put(keys::host_spec(&host.id), &host);
         store.commit(vec![], vec![write]).await.expect("the host joins");
@@ -117,7 +117,12 @@ impl World {
     pub(crate) async fn join(&mut self, name: &str, number: u8) -> HostId {
         let id: HostId = format!("host_{number:026}").parse().expect("a host's id");
         let address = format!("172.17.0.{number}");
-        let host = Host { id: id.clone(), name: name.parse().expect("a name"), address, roles: [].into() };
+        let host = Host {
+            id: id.clone(),
+            name: name.parse().expect("a name"),
+            address,
+            roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
+        };
         let write = Write::put(keys::host_spec(&host.id), &host);
         self.store.commit(vec![], vec![write]).await.expect("the host joins");
         self.sessions.spawn(self.hosts.clone().serve(id.clone()));

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Store, Write, keys};
 use lockstep_core::id::HostId;
-use lockstep_core::record::Host as HostRecord;
+use lockstep_core::record::{Host as HostRecord, HostRole};
 use tokio::time::Instant;
 
 use crate::check::{Check, ENDS, Violation};
@@ -175,7 +175,12 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
     for (id, name, address) in places {
         let id: HostId = id.parse().expect("a host's id");
         let name = name.parse().expect("a host's name");
-        let host = HostRecord { id: id.clone(), name, address: (*address).to_owned(), roles: [].into() };
+        let host = HostRecord {
+            id: id.clone(),
+            name,
+            address: (*address).to_owned(),
+            roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
+        };
         let write = Write::put(keys::host_spec(&id), &host);
         store.commit(vec![], vec![write]).await.expect("a memory store without faults");
     }
