@@ -72,6 +72,9 @@ pub struct Check {
     is_deposition_expected: bool,
     /// Until when what has happened may still cost a driver its lock, though another took it meanwhile.
     excused_until: u64,
+    /// Whether there was a reason to take the lock when it was taken last: its driver may say so much later, when it
+    /// has asked every host.
+    was_expected: bool,
     /// The epoch that has the lock and since when, until its driver says so.
     undriven: Option<(u64, u64)>,
     /// Who took the lock last.
@@ -121,8 +124,7 @@ impl Check {
         let key = |step, direction| StepKey { deployment: deployment.clone(), step, direction };
         match &entry.event {
             Event::Taken { .. } => {
-                let is_excused = self.is_deposition_expected || moment.now <= self.excused_until;
-                if mirror.is_taken && !is_excused {
+                if mirror.is_taken && !self.was_expected {
                     return Err(Broken(ENDS, format!("epoch {} takes it over for no reason", entry.epoch)));
                 }
                 mirror.is_taken = true;
@@ -171,13 +173,14 @@ impl Check {
 
     /// Somebody takes the lock with this epoch.
     fn locked(&mut self, epoch: u64, now: u64) -> Result<(), Broken> {
+        let is_excused = self.is_deposition_expected || now <= self.excused_until;
+        self.was_expected = is_excused;
         let newest = self.newest.as_ref().and_then(|id| self.runs.get(id));
         if newest.is_none_or(|mirror| matches!(mirror.run.phase(), Phase::Ended { .. })) {
             // What is done between deployments has no journal.
             self.undriven = None;
             return Ok(());
         }
-        let is_excused = self.is_deposition_expected || now <= self.excused_until;
         match self.undriven.replace((epoch, now)) {
             Some((before, since)) if !is_excused && now >= since + UNDRIVEN_MS_MAX => {
                 Err(Broken(ENDS, format!("epoch {before} had the lock, and nobody drove")))
@@ -188,17 +191,20 @@ impl Check {
 
     /// A host carries out a part of a step, under this token.
     fn acts(&mut self, host: usize, key: &StepKey, token: &Token) -> Result<(), Broken> {
-        let (epoch, seq) = self.fences.get(&host).copied().unwrap_or_default();
-        if token.epoch < epoch {
-            let what = format!("host {} acts under {token}, and has admitted {epoch}.{seq}", host + 1);
-            return Err(Broken(ONE_HAND, what));
-        }
         // A host that has not heard of the newest driver may act under an older one, as long as the journal lets the
         // step be under way.
         let Some(mirror) = self.runs.get(&key.deployment) else {
             return Err(Broken(ONE_HAND, format!("{key} belongs to nothing")));
         };
         let standing = mirror.run.standing(key.step);
+        let (epoch, seq) = self.fences.get(&host).copied().unwrap_or_default();
+        // A question about the undo of what runs is not about what runs: that goes on until the undo itself comes.
+        let goes_on = key.direction == Direction::Do
+            && matches!(standing, Standing::Undoing { .. } | Standing::UndoFailed { .. });
+        if token.epoch < epoch && !goes_on {
+            let what = format!("host {} acts under {token}, and has admitted {epoch}.{seq}", host + 1);
+            return Err(Broken(ONE_HAND, what));
+        }
         let is_housekeeping =
             mirror.run.plan().step(key.step).is_some_and(|step| step.on_failure == OnFailure::Note);
         let may = match (key.direction, standing) {
