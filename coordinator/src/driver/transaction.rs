@@ -32,7 +32,7 @@ pub(super) struct Pending {
 pub(super) struct Told {
     pub(super) entry: Entry,
     pub(super) span: Span,
-    /// How long the step was under way, where the entry is its outcome.
+    /// How long the step had been under way when it was written, where it was.
     pub(super) took: Option<Millis>,
 }
 
