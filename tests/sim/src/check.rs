@@ -54,6 +54,15 @@ enum Writer {
     Hindered,
 }
 
+/// Why somebody took the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum TakenFor {
+    /// Something has befallen its holder.
+    AReason,
+    #[default]
+    Nothing,
+}
+
 #[derive(Default)]
 pub struct Check {
     pub violation: Option<Violation>,
@@ -74,7 +83,7 @@ pub struct Check {
     excused_until: u64,
     /// Whether there was a reason to take the lock when it was taken last: its driver may say so much later, when it
     /// has asked every host.
-    was_expected: bool,
+    taken: TakenFor,
     /// The epoch that has the lock and since when, until its driver says so.
     undriven: Option<(u64, u64)>,
     /// Who took the lock last.
@@ -124,7 +133,7 @@ impl Check {
         let key = |step, direction| StepKey { deployment: deployment.clone(), step, direction };
         match &entry.event {
             Event::Taken { .. } => {
-                if mirror.is_taken && !self.was_expected {
+                if mirror.is_taken && self.taken == TakenFor::Nothing {
                     return Err(Broken(ENDS, format!("epoch {} takes it over for no reason", entry.epoch)));
                 }
                 mirror.is_taken = true;
@@ -174,7 +183,7 @@ impl Check {
     /// Somebody takes the lock with this epoch.
     fn locked(&mut self, epoch: u64, now: u64) -> Result<(), Broken> {
         let is_excused = self.is_deposition_expected || now <= self.excused_until;
-        self.was_expected = is_excused;
+        self.taken = if is_excused { TakenFor::AReason } else { TakenFor::Nothing };
         let newest = self.newest.as_ref().and_then(|id| self.runs.get(id));
         if newest.is_none_or(|mirror| matches!(mirror.run.phase(), Phase::Ended { .. })) {
             // What is done between deployments has no journal.
