@@ -81,7 +81,7 @@ fn an_open_deployment_can_be_cancelled() -> Result<()> {
     let begun = Instant::now();
     scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &[])?;
     running.wait(DEPLOYMENT_LIMIT)?.expect_said(1, &["cancelled by admin"])?;
-    ensure!(begun.elapsed() < Duration::from_secs(120), "it waited for the health check to be over");
+    ensure!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
 
     let last = assert_verdict(&scene, Verdict::RolledBack)?;
     ensure!(
@@ -103,7 +103,7 @@ fn a_deployment_that_takes_too_long_unwinds_by_itself() -> Result<()> {
     let before = World::of(&scene)?;
     let begun = Instant::now();
     scene.deploy(&hangs)?.expect_said(1, &["lock_timeout of 8.0 s", "rolled back"])?;
-    ensure!(begun.elapsed() < Duration::from_secs(60), "it waited for the health check to be over");
+    ensure!(begun.elapsed() < Duration::from_secs(40), "it took {:?}", begun.elapsed());
     let last = assert_verdict(&scene, Verdict::RolledBack)?;
     let failure = last.failure.context("nothing says why")?;
     ensure!(failure.step.contains("lock time-out"), "{failure:?}");
