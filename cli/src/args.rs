@@ -1,13 +1,13 @@
 //! What can be typed. The comments are the help.
 #![allow(rustdoc::invalid_html_tags, reason = "a placeholder of the help is no tag")]
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
+use lockstep_core::record::HostRole;
 
 /// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
 ///
@@ -225,15 +225,8 @@ const DIRECTORY: &str = "/var/lib/lockstep";
 #[derive(Debug, Args)]
 pub struct UpArgs {
     /// What this machine is for: app runs containers, lb is nginx, db makes snapshots and migrations.
-    #[arg(
-        long,
-        alias = "role",
-        value_enum,
-        value_delimiter = ',',
-        value_name = "ROLES",
-        default_value = "app,lb,db"
-    )]
-    pub roles: Vec<HostRoleName>,
+    #[arg(long, alias = "role", value_delimiter = ',', value_name = "ROLES", default_value = "app,lb,db")]
+    pub roles: Vec<HostRole>,
     /// The address at which load balancers reach this machine's containers.
     ///
     /// Containers' ports are bound to this address and to no other. Where nginx is on this machine too,
@@ -267,24 +260,6 @@ pub struct DownArgs {
     /// Do not ask.
     #[arg(long, requires = "purge")]
     pub yes: bool,
-}
-
-/// What a host is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum HostRoleName {
-    App,
-    Lb,
-    Db,
-}
-
-impl fmt::Display for HostRoleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::App => "app",
-            Self::Lb => "lb",
-            Self::Db => "db",
-        })
-    }
 }
 
 #[derive(Debug, Args)]
@@ -427,7 +402,7 @@ pub enum HostCommand {
         name: Option<String>,
         /// app, lb, db; otherwise all.
         #[arg(long = "role", alias = "roles", value_name = "ROLES", value_delimiter = ',')]
-        roles: Vec<String>,
+        roles: Vec<HostRole>,
     },
     /// Forget a host that no environment names any more
     Remove { name: String },

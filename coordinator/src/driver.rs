@@ -232,7 +232,7 @@ impl Drivers {
 
     /// A coordinator may have died between the end of a deployment and the file that tells of it.
     async fn catch_up(&self) {
-        match environments::keys(&*self.parts.store).await {
+        match environments::declared_keys(&*self.parts.store).await {
             Ok(environments) => {
                 for environment in environments {
                     state_file::keep_current(&self.parts, &environment).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lockstep_core::drive::LOCK_RETRY_AFTER;
+use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Debts, Live, Open, PortTable};
 use lockstep_core::spec::EnvironmentSpec;
@@ -46,6 +47,16 @@ pub async fn open(store: &dyn Store, environment: &EnvironmentKey) -> Result<Opt
     read(store, keys::open(environment)).await
 }
 
+/// What owns the environment, where it is this deployment.
+pub async fn open_of(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<Option<Seen<Open>>, StoreError> {
+    let seen = open(store, environment).await?;
+    Ok(seen.filter(|seen| seen.content.deployment() == Some(deployment)))
+}
+
 pub async fn ports(
     store: &dyn Store,
     environment: &EnvironmentKey,
@@ -65,7 +76,7 @@ pub async fn declared(store: &dyn Store) -> Result<Vec<EnvironmentSpec>, StoreEr
 }
 
 /// The key of every environment that is declared.
-pub async fn keys(store: &dyn Store) -> Result<Vec<EnvironmentKey>, StoreError> {
+pub async fn declared_keys(store: &dyn Store) -> Result<Vec<EnvironmentKey>, StoreError> {
     let stored = store.list(&keys::environments()).await?;
     let specs = stored.iter().filter(|stored| stored.key.last() == keys::SPEC);
     Ok(specs.filter_map(|stored| keys::environment_of(&stored.key)).collect())

@@ -1,9 +1,11 @@
 //! What is so: the recorded and observed state of an environment, which is all that a planner sees.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,23 @@ impl HostRole {
             HostRole::App => "app",
             HostRole::Lb => "lb",
             HostRole::Db => "db",
+        }
+    }
+}
+
+/// What no host is for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no role of a host: app, lb or db")]
+pub struct InvalidHostRole(String);
+
+impl FromStr for HostRole {
+    type Err = InvalidHostRole;
+    fn from_str(text: &str) -> Result<Self, InvalidHostRole> {
+        match text {
+            "app" => Ok(Self::App),
+            "lb" => Ok(Self::Lb),
+            "db" => Ok(Self::Db),
+            _ => Err(InvalidHostRole(text.to_owned())),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Hosts, operators, and oneself.
 
-use lockstep_core::record::{HostStatus, Presence};
+use lockstep_core::record::{HostRole, HostStatus, Presence};
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
@@ -25,8 +25,7 @@ pub async fn hosts(context: &Context) -> Result<()> {
     let mut rows =
         vec![["host", "address", "roles", "agent", "version", "owes"].map(ToOwned::to_owned).to_vec()];
     for status in hosts {
-        let roles: Vec<String> =
-            status.host.roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+        let roles: Vec<String> = status.host.roles.iter().map(HostRole::to_string).collect();
         let owes: Vec<String> =
             status.debts.iter().map(|debt| format!("{}: {}", debt.environment, debt.change)).collect();
         let presence = match status.presence {
@@ -45,8 +44,11 @@ pub async fn hosts(context: &Context) -> Result<()> {
     table(&rows).iter().try_for_each(|row| context.output.line(row))
 }
 
-pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<String>) -> Result<()> {
-    let request = wire::HostTokenRequest { name: name.unwrap_or_default(), roles };
+pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<HostRole>) -> Result<()> {
+    let request = wire::HostTokenRequest {
+        name: name.unwrap_or_default(),
+        roles: roles.iter().map(HostRole::to_string).collect(),
+    };
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
     // A host is told of the others when it has joined.
     let join = format!("lockstep-agent join --coordinator {}", context.reached_at()?);

@@ -14,10 +14,11 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
 
-use crate::args::{HostRoleName, UpArgs};
+use crate::args::UpArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
+use lockstep_core::record::HostRole;
 
 mod detached;
 pub mod down;
@@ -164,8 +165,8 @@ fn require_root(command: &str, why: &str) -> Result<()> {
     Err(Failure::new(Kind::Refused, format!("{command} needs root")).why(why).next(format!("sudo {command}")))
 }
 
-fn roles(args: &UpArgs) -> Vec<HostRoleName> {
-    let all = [HostRoleName::App, HostRoleName::Lb, HostRoleName::Db];
+fn roles(args: &UpArgs) -> Vec<HostRole> {
+    let all = [HostRole::App, HostRole::Lb, HostRole::Db];
     all.into_iter().filter(|role| args.roles.contains(role)).collect()
 }
 

@@ -346,8 +346,8 @@ async fn opened_as(
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<Seen<Open>, DeployError> {
-    let seen = environments::open(&*parts.store, environment).await?;
-    seen.filter(|seen| seen.content.deployment() == Some(deployment)).ok_or_else(|| {
+    let seen = environments::open_of(&*parts.store, environment, deployment).await?;
+    seen.ok_or_else(|| {
         DeployError::Refused(Refusal {
             what: format!("{deployment} is not open"),
             why: "it has ended".to_owned(),

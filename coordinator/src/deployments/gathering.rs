@@ -88,7 +88,7 @@ pub(super) async fn gather(
 /// Images are of a host, and a host has many environments: what one may go back to no other removes.
 async fn kept_elsewhere(store: &dyn Store, key: &EnvironmentKey) -> Result<BTreeSet<Digest>, StoreError> {
     let mut kept = BTreeSet::new();
-    for other in environments::keys(store).await?.iter().filter(|other| *other != key) {
+    for other in environments::declared_keys(store).await?.iter().filter(|other| *other != key) {
         let live = environments::live(store, other).await?;
         let history = history::ended(store, other, history::HISTORY_FOR_PLANS).await?;
         kept.extend(images_kept(live.as_ref(), &history));

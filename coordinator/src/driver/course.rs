@@ -10,7 +10,7 @@ use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
-use lockstep_core::record::{Debts, Open, OpenKind, Summary};
+use lockstep_core::record::{Debts, Open, OpenKind, Summary, Wish};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_mutant::{Mutant, is_on};
 use tracing::Span;
@@ -22,7 +22,7 @@ use crate::deployment_log::DeploymentLog;
 use crate::environments::Seen;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
-use crate::store::{Owned, Prefix, Store, StoreError, keys};
+use crate::store::{Owned, Prefix, Store, StoreError, Stored, keys};
 use crate::{debts, environments, history};
 
 pub(super) struct Course {
@@ -70,11 +70,11 @@ impl Course {
         let (plan, opened, open, entries, owed) = tokio::try_join!(
             history::plan(store, id),
             history::summary(store, id),
-            environments::open(store, environment),
+            environments::open_of(store, environment, id),
             history::journal(store, id),
             debts::list(store),
         )?;
-        let Some(open) = open.filter(|open| open.content.deployment() == Some(id)) else {
+        let Some(open) = open else {
             return Ok(None);
         };
         let plan = plan.ok_or_else(|| missing("plan"))?;
@@ -157,6 +157,22 @@ impl Course {
         let debts = self.debts.entry(host.clone()).or_default();
         debts.owed.push(debt);
         Some(debts::write(&host, &self.opened.key, debts))
+    }
+
+    /// The claim as it stands now. It is read again only when it has changed.
+    pub(super) fn see(&mut self, open: Stored) -> Result<(), StoreError> {
+        if self.open.stored.modified != open.modified {
+            self.open = Seen { content: open.read()?, stored: open };
+        }
+        Ok(())
+    }
+
+    /// What operators wish of it.
+    pub(super) fn wish(&self) -> &Wish {
+        match &self.open.content.kind {
+            OpenKind::Running { wish, .. } => wish,
+            OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => &Wish::None,
+        }
     }
 
     /// The claim, as another kind of it.

@@ -11,7 +11,7 @@ use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{OpenKind, Verdict, Wish};
+use lockstep_core::record::Verdict;
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;
@@ -27,7 +27,6 @@ use super::drafting::fits;
 use super::telling::{moment, tell};
 use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
-use crate::environments::Seen;
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;
 use crate::store::{Committed, LeaseStanding, StoreError, Wakeups, keys};
@@ -140,8 +139,8 @@ impl Driver {
 
     /// Whether the deployment has come to its end, as far as the store says.
     async fn has_ended(&self) -> bool {
-        let open = environments::open(&*self.parts.store, &self.environment).await;
-        open.is_ok_and(|open| open.is_none_or(|open| open.content.deployment() != Some(&self.id)))
+        let open = environments::open_of(&*self.parts.store, &self.environment, &self.id).await;
+        open.is_ok_and(|open| open.is_none())
     }
 
     async fn perform(&mut self, output: Output) -> Result<ControlFlow<Left, Option<Input>>, DriverError> {
@@ -293,17 +292,10 @@ impl Driver {
         let (reports, open) = tokio::try_join!(store.list(&reports), store.get(open.key()))?;
         let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?;
         self.note_presence(now).await?;
-        let course =
-            self.course.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))?;
-        if course.open.stored.modified != open.modified {
-            course.open = Seen { content: open.read()?, stored: open };
-        }
-        course.take_in_reports(&mut pending, &reports, now)?;
-        let wish = match &course.open.content.kind {
-            OpenKind::Running { wish, .. } => wish,
-            OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => &Wish::None,
-        };
-        let commands = decide_knowing(&course.run, wish, &self.gone, now);
+        self.course_mut()?.see(open)?;
+        self.course_mut()?.take_in_reports(&mut pending, &reports, now)?;
+        let course = self.course()?;
+        let commands = decide_knowing(&course.run, course.wish(), &self.gone, now);
         self.follow(&mut pending, commands, now).await?;
         Ok((!pending.is_empty()).then_some(pending))
     }

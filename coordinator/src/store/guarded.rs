@@ -92,18 +92,9 @@ impl Acquisition {
     pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
         let epoch_key = keys::epoch(&self.environment);
         let (found, seen) = tokio::try_join!(self.look(store), store.get(epoch_key.key()))?;
-        match found {
-            Some(found) => Ok(found),
-            None => self.take(store, epoch_key, seen).await,
+        if let Some(found) = found {
+            return Ok(found);
         }
-    }
-
-    async fn take(
-        &self,
-        store: &dyn Store,
-        epoch_key: Owned,
-        seen: Option<Stored>,
-    ) -> Result<Acquired, StoreError> {
         let lock = keys::lock(&self.environment);
         let before = epoch_of(seen.as_ref())?;
         let epoch = if is_on(Mutant::EpochKept) { before.max(1) } else { before + 1 };

@@ -1,7 +1,6 @@
 //! Where everything is kept. A key is [`Free`], or [`Owned`] by an environment: owned keys are written
 //! with the environment's lock, or by one of the transactions of [`super::guarded`].
 
-use std::borrow::Borrow;
 use std::fmt::{self, Write as _};
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
@@ -38,13 +37,6 @@ impl Key {
     /// For adapters: what was written under this name is read under it.
     pub(in crate::store) fn stored(name: String) -> Self {
         Self(name)
-    }
-}
-
-/// So that a map of keys can be searched by a name; both are in the same order.
-impl Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.0
     }
 }
 

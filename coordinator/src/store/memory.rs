@@ -1,7 +1,6 @@
 //! The store in memory, with faults: for simulation and tests. It forgets everything with its process.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -137,8 +136,8 @@ impl MemoryStore {
 
 impl State {
     fn below(&self, prefix: &Prefix) -> Vec<Stored> {
-        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
-        let below = self.values.range::<str, _>(from).take_while(|(key, _)| prefix.covers(key));
+        let from = Key::stored(prefix.as_str().to_owned());
+        let below = self.values.range(from..).take_while(|(key, _)| prefix.covers(key));
         below.map(|(_, (stored, _))| stored.clone()).collect()
     }
 

@@ -81,7 +81,7 @@ pub struct Check {
     is_deposition_expected: bool,
     /// Until when what has happened may still cost a driver its lock, though another took it meanwhile.
     excused_until: u64,
-    /// Whether there was a reason to take the lock when it was taken last: its driver may say so much later, when it
+    /// Why the lock was taken last: its driver may say so much later, when it
     /// has asked every host.
     taken: TakenFor,
     /// The epoch that has the lock and since when, until its driver says so.

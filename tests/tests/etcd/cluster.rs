@@ -6,7 +6,8 @@ use lockstep_core::journal::{Entry, Event};
 use lockstep_core::record::{CoordinatorStatus, Summary, Verdict};
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
 
@@ -19,6 +20,12 @@ const LEASE_SECONDS: &str = "15";
 
 /// Outside of what coordinators write.
 const PEERS_KEY: &str = "beside";
+
+/// What is read of what `show` prints.
+#[derive(Deserialize)]
+struct Shown {
+    journal: Vec<Entry>,
+}
 
 struct Cluster {
     bed: OnEtcd,
@@ -46,25 +53,24 @@ impl Cluster {
         Ok(said)
     }
 
-    fn coordinators(&self, asked: &str) -> Result<Vec<CoordinatorStatus>> {
-        let said = self.must(asked, &["--output", "json", "coordinator", "list"])?;
+    fn json<T: DeserializeOwned>(&self, asked: &str, arguments: &[&str]) -> Result<T> {
+        let said = self.must(asked, &[&["--output", "json"], arguments].concat())?;
         serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())
+    }
+
+    fn coordinators(&self, asked: &str) -> Result<Vec<CoordinatorStatus>> {
+        self.json(asked, &["coordinator", "list"])
     }
 
     /// The coordinators that have driven the environment's newest deployment, in turn, once it is the `nth`.
     fn drivers(&self, asked: &str, nth: usize) -> Result<Vec<String>> {
-        let json = |arguments: &[&str]| -> Result<Value> {
-            let said = self.must(asked, &[&["--output", "json"], arguments].concat())?;
-            serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())
-        };
-        let history: Vec<Summary> = serde_json::from_value(json(&["history", ENVIRONMENT])?)?;
+        let history: Vec<Summary> = self.json(asked, &["history", ENVIRONMENT])?;
         if history.len() < nth {
             return Ok(Vec::new());
         }
-        let entries: Vec<Entry> =
-            serde_json::from_value(json(&["show", "@last", "--env", ENVIRONMENT])?["journal"].clone())?;
+        let Shown { journal } = self.json(asked, &["show", "@last", "--env", ENVIRONMENT])?;
         let taken = |entry: Entry| if let Event::Taken { by } = entry.event { Some(by) } else { None };
-        Ok(entries.into_iter().filter_map(taken).collect())
+        Ok(journal.into_iter().filter_map(taken).collect())
     }
 
     /// Who drives the `nth` deployment, once `driven_by` coordinators in turn have had it.

@@ -14,11 +14,12 @@ use tonic::transport::Channel;
 
 use super::Told;
 use super::place::{self, Place, Service};
-use crate::args::{HostRoleName, UpArgs};
+use crate::args::UpArgs;
 use crate::command::read_all;
 use crate::context::Context;
 use crate::credential::{self, CredentialError};
 use crate::failure::{Failure, Kind, Result};
+use lockstep_core::record::HostRole;
 
 /// What of `identity.toml` concerns this command.
 #[derive(Debug, Clone, Deserialize)]
@@ -93,7 +94,7 @@ pub(super) async fn join(
 ) -> Result<Identity> {
     let request = wire::HostTokenRequest {
         name: args.name.clone().unwrap_or_default(),
-        roles: args.roles.iter().map(HostRoleName::to_string).collect(),
+        roles: args.roles.iter().map(HostRole::to_string).collect(),
     };
     let token = control.create_host_token(request).await?.into_inner().token;
     let mut command = Command::new(place::program(Service::Agent)?);

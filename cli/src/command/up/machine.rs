@@ -8,8 +8,8 @@ use lockstep_supervisor::units::has_systemd;
 
 use super::place::{self, Place};
 use super::{Told, systemd};
-use crate::args::HostRoleName;
 use crate::failure::{Failure, Kind, Result};
+use lockstep_core::record::HostRole;
 
 /// Where Debian puts each version's programs of PostgreSQL.
 const POSTGRES: &str = "/usr/lib/postgresql";
@@ -18,13 +18,13 @@ const POSTGRES: &str = "/usr/lib/postgresql";
 ///
 /// # Errors
 /// When something is missing, with what to install.
-pub(super) fn prepare(place: &Place, roles: &[HostRoleName], told: &mut Told) -> Result<()> {
+pub(super) fn prepare(place: &Place, roles: &[HostRole], told: &mut Told) -> Result<()> {
     let settings = Settings::read(&place.agent_settings())?;
     for role in roles {
         match role {
-            HostRoleName::App => docker(told)?,
-            HostRoleName::Lb => nginx(&settings, told)?,
-            HostRoleName::Db => postgres(&settings, told)?,
+            HostRole::App => docker(told)?,
+            HostRole::Lb => nginx(&settings, told)?,
+            HostRole::Db => postgres(&settings, told)?,
         }
     }
     Ok(())

@@ -93,11 +93,10 @@ pub(super) async fn resolve(
     let (id, environment) = deployment(api, caller, reference).await?;
     let way = way(&how, step)?;
     let store = &*api.parts.store;
-    let open = environments::open(store, &environment).await.map_err(|error| of_store(&error))?;
-    let is_open = open.is_some_and(|open| open.content.deployment() == Some(&id));
+    let open = environments::open_of(store, &environment, &id).await.map_err(|error| of_store(&error))?;
     let said = match way {
         // Of a deployment that has ended something may still be owed.
-        Way::Skip { step } if !is_open => {
+        Way::Skip { step } if open.is_none() => {
             let coordinator = &api.parts.coordinator;
             let forgiven = debts::forgive(store, &environment, &id, step, coordinator).await;
             let forgiven = forgiven.map_err(|error| of_store(&error))?;

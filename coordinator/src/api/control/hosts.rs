@@ -52,7 +52,8 @@ pub(super) async fn create_token(
 ) -> Result<wire::TokenReply, Status> {
     let parse = |text: String| text.parse::<HostName>().map_err(|error| Invalid::because("name", error));
     let name = given(request.name).map(parse).transpose()?;
-    let roles = request.roles.iter().map(|text| role(text)).collect::<Result<Vec<_>, _>>()?;
+    let role = |text: &String| text.parse::<HostRole>().map_err(|error| Invalid::because("roles", error));
+    let roles = request.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
     let said = match &name {
         Some(name) => format!("a token for the host {name}"),
         None => "a token for a host".to_owned(),
@@ -105,13 +106,4 @@ pub(super) async fn remove(
         format!("the host {name} is removed; its certificate is not taken any more"),
     )
     .await
-}
-
-fn role(text: &str) -> Result<HostRole, Invalid> {
-    match text {
-        "app" => Ok(HostRole::App),
-        "lb" => Ok(HostRole::Lb),
-        "db" => Ok(HostRole::Db),
-        other => Err(Invalid { field: "roles", what: format!("has {other:?}: app, lb or db") }),
-    }
 }
