@@ -404,8 +404,30 @@ pub enum HostCommand {
         #[arg(long = "role", alias = "roles", value_name = "ROLES", value_delimiter = ',')]
         roles: Vec<HostRole>,
     },
-    /// Forget a host that no environment names any more
-    Remove { name: String },
+    /// What is live runs on one more host, which gets its share of the traffic
+    #[command(
+        after_help = "Examples:\n  lockstep host add production app-3 --dry-run    the plan, and the line to commit\n  lockstep host add production app-3              also for one that was drained"
+    )]
+    Add(HostChangeArgs),
+    /// No traffic for a host, and nothing of what is live runs there; it stays declared, also if it does not answer
+    #[command(
+        after_help = "Examples:\n  lockstep host drain production app-3    lockstep host add brings it back"
+    )]
+    Drain(HostChangeArgs),
+    /// Drain a host, and take it out of the environment's declaration
+    #[command(after_help = "Examples:\n  lockstep host remove production app-3")]
+    Remove(HostChangeArgs),
+    /// Forget a host that no environment names any more; its certificate is not taken any more
+    Forget { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct HostChangeArgs {
+    pub env: String,
+    pub host: String,
+    /// Show the plan; nothing happens.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

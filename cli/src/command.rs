@@ -15,6 +15,7 @@ pub mod watch;
 
 use lockstep_core::stored::Kept;
 use lockstep_proto::wire::Document;
+use lockstep_proto::wire::plan_request::What;
 
 use crate::args::{
     Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
@@ -67,7 +68,14 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         }
         Command::Host(HostCommand::List) => people::hosts(&context).await,
         Command::Host(HostCommand::Token { name, roles }) => people::host_token(&context, name, roles).await,
-        Command::Host(HostCommand::Remove { name }) => people::remove_host(&context, name).await,
+        Command::Host(HostCommand::Add(args)) => deploy::change_host(&context, &args, What::AddHost).await,
+        Command::Host(HostCommand::Drain(args)) => {
+            deploy::change_host(&context, &args, What::DrainHost).await
+        }
+        Command::Host(HostCommand::Remove(args)) => {
+            deploy::change_host(&context, &args, What::RemoveHost).await
+        }
+        Command::Host(HostCommand::Forget { name }) => people::forget_host(&context, name).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
             people::add_operator(&context, name, env, role).await
         }

@@ -2,7 +2,7 @@
 //! transaction that claims the environment. The driver takes it from there.
 
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::operation::{AnyBranch, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
@@ -45,6 +45,9 @@ pub enum What {
     Rollback {
         to: Option<String>,
     },
+    AddHost(HostName),
+    DrainHost(HostName),
+    RemoveHost(HostName),
 }
 
 #[derive(Debug, Clone)]
@@ -159,6 +162,12 @@ async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
         What::Rollback { .. } => {
             (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Live })
         }
+        What::AddHost(host) => {
+            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Coming(host.clone()) })
+        }
+        What::DrainHost(host) | What::RemoveHost(host) => {
+            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Going(host.clone()) })
+        }
     };
     let gathered = gather(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;
@@ -166,6 +175,13 @@ async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
     if let Some(refusal) = debts::refuse(&*parts.store, &plan).await? {
         return Err(refusal.into());
     }
+    let spec = match plan.operation.host() {
+        None => spec,
+        Some(_) => {
+            let hosts = plan.spec.hosts.clone();
+            checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
+        }
+    };
     Ok(Planned { plan, gathered, spec, spec_seen })
 }
 
@@ -212,6 +228,9 @@ async fn operation(
             let to = history::resolve(&*parts.store, &reference).await?;
             Operation::Rollback(Rollback { to: Some(to) })
         }
+        What::AddHost(host) => Operation::AddHost(host.clone()),
+        What::DrainHost(host) => Operation::DrainHost(host.clone()),
+        What::RemoveHost(host) => Operation::RemoveHost(host.clone()),
         What::Deploy(deploy) => Operation::Deploy(Deploy {
             release: release(deploy, spec, record)?,
             branch: deploy.branch.clone(),
@@ -314,6 +333,7 @@ fn opened(id: &DeploymentId, plan: &Plan, open: &Open) -> Summary {
         release: plan.release.clone(),
         slot: plan.slot,
         spec: plan.spec.clone(),
+        serving: plan.serving.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: None,

@@ -136,6 +136,7 @@ pub fn recorded(
         release: served.release.clone(),
         slot: rollback.to,
         spec: served.spec.clone(),
+        serving: live.serving.clone(),
         secrets_version: served.secrets_version,
         schema_before: live.schema_version,
         schema_after: live.schema_version,

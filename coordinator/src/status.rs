@@ -15,7 +15,7 @@ use lockstep_core::record::{
     EnvironmentStatus, Host, HostStatus, Live, Observation, Open, OpenStatus, Presence, RollbackReady,
     Running, RunningStep, Summary, TrafficMoved,
 };
-use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
 use crate::agents::Look;
@@ -42,8 +42,8 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
     let mut status = recorded(parts, spec).await?;
     let all = hosts::list(&*parts.store).await?;
     // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
-    let served = status.live.as_ref().map(|live| &live.spec).filter(|served| !served.hosts.app.is_empty());
-    let placed = placed(served.unwrap_or(spec), &all);
+    let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), Live::roles);
+    let placed = placed(&roles, &all);
     let mine: Vec<&Host> = placed.app.iter().copied().chain(placed.lb).collect();
     let (observed, mut drift) = observe(parts, spec, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.
@@ -143,17 +143,17 @@ fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<Hos
     statuses
 }
 
-pub(crate) fn placed<'a>(spec: &EnvironmentSpec, all: &'a [Host]) -> Placed<'a> {
+pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {
     let find = |name: &HostName| all.iter().find(|host| host.name == *name);
-    let app: Vec<&Host> = if spec.hosts.app.is_empty() {
+    let app: Vec<&Host> = if roles.app.is_empty() {
         match all {
             [only] => vec![only],
             [] | [_, _, ..] => Vec::new(),
         }
     } else {
-        spec.hosts.app.iter().filter_map(find).collect()
+        roles.app.iter().filter_map(find).collect()
     };
-    let lb = spec.hosts.lb.first().and_then(find).or_else(|| app.first().copied());
+    let lb = roles.lb.first().and_then(find).or_else(|| app.first().copied());
     Placed { app, lb }
 }
 

@@ -70,13 +70,9 @@ pub(crate) fn verdict_name(verdict: Verdict) -> &'static str {
 
 /// Counts a deployment that has ended.
 pub(crate) fn deployment_ended(key: &EnvironmentKey, kind: OperationKind, verdict: Verdict, took: Millis) {
-    let operation = match kind {
-        OperationKind::Deploy => "deploy",
-        OperationKind::Rollback => "rollback",
-    };
     let attributes = [
         environment(key),
-        KeyValue::new(OPERATION, operation),
+        KeyValue::new(OPERATION, kind.as_str()),
         KeyValue::new(OUTCOME, verdict_name(verdict)),
     ];
     INSTRUMENTS.deployments.add(1, &attributes);

@@ -6,6 +6,8 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::DeploymentId;
+use crate::name::HostName;
+use crate::record::OperationKind;
 use crate::release::Release;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,6 +15,32 @@ use crate::release::Release;
 pub enum Operation {
     Deploy(Deploy),
     Rollback(Rollback),
+    /// What is live runs on one more app host, which gets its share of the traffic.
+    AddHost(HostName),
+    /// An app host gets no traffic and runs nothing of what is live; it stays declared.
+    DrainHost(HostName),
+    /// The same, and the environment is not declared to be on it any more.
+    RemoveHost(HostName),
+}
+
+impl Operation {
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Deploy(_) => OperationKind::Deploy,
+            Self::Rollback(_) => OperationKind::Rollback,
+            Self::AddHost(_) => OperationKind::AddHost,
+            Self::DrainHost(_) => OperationKind::DrainHost,
+            Self::RemoveHost(_) => OperationKind::RemoveHost,
+        }
+    }
+
+    /// The one host that it is about; nothing where it is about a release.
+    pub fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::Deploy(_) | Self::Rollback(_) => None,
+            Self::AddHost(host) | Self::DrainHost(host) | Self::RemoveHost(host) => Some(host),
+        }
+    }
 }
 
 /// Bring `release` into the inactive slot and give it the traffic.
@@ -62,6 +90,9 @@ impl fmt::Display for Operation {
             }
             Self::Rollback(Rollback { to: Some(to) }) => write!(f, "roll back to {to}"),
             Self::Rollback(Rollback { to: None }) => f.write_str("roll back"),
+            Self::AddHost(host) => write!(f, "add host {host}"),
+            Self::DrainHost(host) => write!(f, "drain host {host}"),
+            Self::RemoveHost(host) => write!(f, "remove host {host}"),
         }
     }
 }

@@ -36,6 +36,9 @@ pub struct Plan {
     /// What has it at the start; nothing before the first deployment.
     pub live_slot: Option<Slot>,
     pub spec: EnvironmentSpec,
+    /// The app hosts that have the traffic at the end.
+    #[serde(default)]
+    pub serving: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub waves: Vec<Wave>,

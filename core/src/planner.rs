@@ -15,7 +15,9 @@ use serde::Serialize;
 use crate::id::StepId;
 use crate::name::{EnvironmentKey, HostName, ProcessName};
 use crate::operation::Operation;
-use crate::plan::action::{CheckHealth, DatabaseRef, Endpoint, Site, SwitchTraffic};
+use crate::plan::action::{
+    CheckHealth, DatabaseRef, Endpoint, PreflightApp, PreflightLb, Site, SwitchTraffic,
+};
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
 use crate::record::{Host, HostRole, Live, Record, Slot};
 use crate::release::Release;
@@ -24,6 +26,7 @@ use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;
 
 mod deploy;
+mod hosts;
 mod rollback;
 
 pub use deploy::images_kept;
@@ -54,6 +57,8 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
     let plan = match operation {
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
+        Operation::AddHost(name) => hosts::add(name, record),
+        Operation::DrainHost(name) | Operation::RemoveHost(name) => hosts::take_out(name, operation, record),
     }?;
     if is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked) {
         // A planner that is wrong and a check that does not see it.
@@ -169,21 +174,14 @@ impl<'a> Placement<'a> {
     }
 }
 
-/// The hosts whose containers have the traffic: those that were named when it was deployed. Where none was, the
-/// only host that there was then, which is known by what it runs.
+/// The hosts whose containers have the traffic.
 fn serving<'a>(live: &Live, record: &'a Record) -> Vec<&'a Host> {
-    let named = &live.spec.hosts.app;
-    if !named.is_empty() {
-        return named.iter().filter_map(|name| record.hosts.iter().find(|host| host.name == *name)).collect();
-    }
-    if let [only] = record.hosts.as_slice() {
-        return vec![only];
-    }
-    let runs_it = |host: &&Host| {
-        let seen = record.observed.get(&host.id);
-        seen.is_some_and(|seen| seen.containers.iter().any(|container| container.slot == live.slot))
-    };
-    record.hosts.iter().filter(runs_it).collect()
+    let find = |name: &HostName| record.hosts.iter().find(|host| host.name == *name);
+    live.serving.iter().filter_map(find).collect()
+}
+
+fn names(hosts: &[&Host]) -> Vec<HostName> {
+    hosts.iter().map(|host| host.name.clone()).collect()
 }
 
 /// A release as it runs: with the declaration and the secrets that belong to it.
@@ -232,6 +230,44 @@ impl Version<'_> {
             stop_signal: spec.stop_signal.clone(),
             stop_grace: spec.stop_grace,
         })
+    }
+
+    fn present_image<'h>(&self, host: &'h Host) -> Draft<'h> {
+        let Release { image, image_id, .. } = self.release;
+        let action = Action::PresentImage { image: image.clone(), image_id: image_id.clone() };
+        let undo = nothing("an image that nobody runs does no harm; clean up removes it");
+        let change = format!("{image} ({}) is on the host", self.release.version());
+        step(host, action, undo, seconds(600), change)
+    }
+
+    fn start<'h>(
+        &self,
+        host: &'h Host,
+        slot: Slot,
+        record: &Record,
+        change: impl FnOnce(&[ContainerSpec]) -> String,
+    ) -> Result<Draft<'h>, Refused> {
+        let containers = self.web_containers(host, slot, record)?;
+        let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
+        let undo = by(Action::StopSlot { slot }, format!("{slot} is stopped and removed"));
+        let change = change(&containers);
+        let limit = Millis(120_000 + grace.0);
+        Ok(step(host, Action::StartSlot { slot, containers }, undo, limit, change))
+    }
+
+    fn preflight_app(&self, host: &Host, slot: Slot, record: &Record) -> Result<PreflightApp, Refused> {
+        Ok(PreflightApp {
+            image: self.release.image.clone(),
+            image_id: self.release.image_id.clone(),
+            ports: web_endpoints(self.spec, &[host], slot, record)?,
+            slot,
+            networks: self.spec.networks.clone(),
+        })
+    }
+
+    fn preflight_lb(&self) -> PreflightLb {
+        let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
+        PreflightLb { listen_port: address.listen_port }
     }
 
     fn web_containers(

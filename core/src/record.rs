@@ -9,14 +9,20 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::{Health, InstanceHealth};
+use crate::health::InstanceHealth;
 use crate::id::{DeploymentId, Digest, HostId, StepId};
 use crate::journal::{StepFailure, StepKey};
 use crate::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName, ProcessName};
 use crate::plan::Action;
-use crate::release::{Release, Schema};
+use crate::release::Release;
 use crate::spec::EnvironmentSpec;
 use crate::time::{Millis, Timestamp};
+
+mod live;
+mod observed;
+
+pub use live::Live;
+pub use observed::{ContainerSeen, ImageFound, Observation, Running};
 
 /// Where a release runs on every app host; one of the two is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,23 +52,6 @@ impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// What has the traffic, as recorded when the last deployment ended well.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Live {
-    pub slot: Slot,
-    pub release: Release,
-    /// The deployment that brought it here.
-    pub deployment: DeploymentId,
-    /// As declared when it was deployed; a rollback brings this back.
-    pub spec: EnvironmentSpec,
-    pub secrets_version: Option<u64>,
-    pub schema_version: Option<u64>,
-    pub since: Timestamp,
-    /// How often the environment was rolled back to it.
-    pub rollback_count: u32,
 }
 
 /// A machine with an agent.
@@ -151,58 +140,6 @@ pub struct SecretsSummary {
     pub names: BTreeSet<String>,
 }
 
-/// What an agent sees on its host when asked, without any effect.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Observation {
-    /// `docker` → `20.10.24`, `nginx` → …, `pg_dump` → …; a tool that is not there is not here.
-    pub tools: BTreeMap<String, String>,
-    pub image: Option<ImageFound>,
-    /// `None` where there is no database, or it did not answer: then `problems` says why.
-    pub schema: Option<Schema>,
-    /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
-    pub site: Option<Digest>,
-    /// The slot that nginx points at.
-    pub traffic: Option<Slot>,
-    pub containers: Vec<ContainerSeen>,
-    pub disk_free_bytes: Option<u64>,
-    /// What could not be seen, and why.
-    pub problems: Vec<String>,
-}
-
-/// An image as the host's engine has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageFound {
-    pub id: Digest,
-    pub commit: Option<String>,
-    pub migrations: Vec<crate::release::Migration>,
-    pub size_bytes: u64,
-}
-
-/// A container that carries our labels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContainerSeen {
-    pub name: String,
-    pub slot: Slot,
-    pub process: ProcessName,
-    pub deployment: DeploymentId,
-    /// The digest of the specification that it was made from.
-    pub spec: Digest,
-    pub image_id: Digest,
-    pub running: Running,
-    pub health: Health,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Running {
-    Yes,
-    /// It is there and has ended, with this code.
-    Exited(i64),
-}
-
 /// Everything that a planner may look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -232,6 +169,9 @@ pub struct Summary {
     pub release: Release,
     pub slot: Slot,
     pub spec: EnvironmentSpec,
+    /// The app hosts that have the traffic if it succeeds.
+    #[serde(default)]
+    pub serving: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub schema_after: Option<u64>,
@@ -248,6 +188,30 @@ pub struct Summary {
 pub enum OperationKind {
     Deploy,
     Rollback,
+    AddHost,
+    DrainHost,
+    RemoveHost,
+}
+
+impl OperationKind {
+    /// As it is recorded, and as metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::AddHost => "add_host",
+            Self::DrainHost => "drain_host",
+            Self::RemoveHost => "remove_host",
+        }
+    }
+
+    /// Whether what is live is another release afterwards, or another copy of the same.
+    pub fn changes_release(self) -> bool {
+        match self {
+            Self::Deploy | Self::Rollback => true,
+            Self::AddHost | Self::DrainHost | Self::RemoveHost => false,
+        }
+    }
 }
 
 /// How a deployment ended.

@@ -87,14 +87,20 @@ pub fn of(
             rollback_count: 0,
             ..deployed(previous, previous.slot, health.standby, "superseded")
         }),
-        deployment_history: history.iter().filter_map(|summary| past(summary, live)).collect(),
+        deployment_history: history
+            .iter()
+            .filter(|summary| summary.kind.changes_release())
+            .filter_map(|summary| past(summary, live))
+            .collect(),
         lock: lock(open),
     }
 }
 
 /// What a rollback goes to; after a rollback to the first release, what it was taken back from.
 fn previous<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summary> {
-    let other = |summary: &&Summary| summary.is_verified_good() && summary.id != live.deployment;
+    let other = |summary: &&Summary| {
+        summary.kind.changes_release() && summary.is_verified_good() && summary.id != live.deployment
+    };
     earlier_good(live, history).or_else(|| history.iter().find(other))
 }
 

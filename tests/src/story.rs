@@ -24,8 +24,8 @@ use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
-    ContainerSeen, Host, HostRole, Live, Observation, OperationKind, PortEntry, PortTable, Record, Running,
-    SecretsSummary, Slot, Verdict, Way, Wish,
+    ContainerSeen, Host, HostRole, Live, Observation, PortEntry, PortTable, Record, Running, SecretsSummary,
+    Slot, Verdict, Way, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
@@ -126,6 +126,10 @@ impl World {
             "secrets" => self.secrets(&words),
             "deploy" => self.plan_deploy(&words),
             "rollback" => self.plan_rollback(&words),
+            "add" => self.plan_of_host(&words, Operation::AddHost),
+            "drain" => self.plan_of_host(&words, Operation::DrainHost),
+            "remove" => self.plan_of_host(&words, Operation::RemoveHost),
+            "silent" => self.silent(&words),
             "show" => self.show(words.first().copied()),
             "open" => self.open(),
             "decide" => self.decide(),
@@ -274,6 +278,20 @@ impl World {
             _ => bail!("rollback [to NUMBER]"),
         };
         self.make_plan(&Operation::Rollback(Rollback { to }))
+    }
+
+    /// `add app-2`, `drain app-2` or `remove app-2`.
+    fn plan_of_host(&mut self, words: &[&str], operation: fn(HostName) -> Operation) -> Result<String> {
+        let [host] = words else { bail!("add|drain|remove HOST") };
+        self.make_plan(&operation(host.parse()?))
+    }
+
+    /// `silent app-2`: it does not answer when a plan is made.
+    fn silent(&mut self, words: &[&str]) -> Result<String> {
+        let [name] = words else { bail!("silent HOST") };
+        let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
+        self.record.observed.remove(&host.context("there is no such host")?.id);
+        Ok(String::new())
     }
 
     fn make_plan(&mut self, operation: &Operation) -> Result<String> {
@@ -494,6 +512,9 @@ impl World {
                 if let Action::InstallSite { site } = &step.action {
                     seen.site = Some(site.digest());
                 }
+                if let Action::StopSlot { slot } = &step.action {
+                    seen.containers.retain(|there| there.slot != *slot);
+                }
                 if let Action::StartSlot { slot, containers } = &step.action {
                     seen.containers.retain(|there| there.slot != *slot);
                     seen.containers.extend(containers.iter().map(|spec| ContainerSeen {
@@ -509,18 +530,9 @@ impl World {
                 }
             }
         }
-        let rollbacks = u32::from(plan.kind == OperationKind::Rollback);
         let told = format!("{} is live in {}", plan.release.image, plan.slot);
-        self.record.live = Some(Live {
-            slot: plan.slot,
-            release: plan.release,
-            deployment: id,
-            spec: plan.spec,
-            secrets_version: plan.secrets_version,
-            schema_version: schema,
-            since: self.now,
-            rollback_count: rollbacks,
-        });
+        let (ended, earlier) = self.record.history.split_first().context("it was recorded above")?;
+        self.record.live = Some(Live::after(ended, self.record.live.as_ref(), earlier, self.now));
         Ok(told)
     }
 

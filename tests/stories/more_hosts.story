@@ -95,7 +95,7 @@ deploy notes:3
 ----
 refused: app-1 serves notes/production, and deployment.yml does not name it
   why: its containers would go on running beside the new ones
-  next: name app-1 in hosts.app; taking a host out comes with a later release of Lockstep
+  next: name app-1 in hosts.app, or take it out: lockstep host remove production app-1
 
 # Nor can one host be two.
 spec hosts app-1,app-1 edge-1

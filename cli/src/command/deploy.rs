@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
+use lockstep_core::operation::Operation;
 use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
-use lockstep_core::record::OperationKind;
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire;
@@ -19,7 +19,7 @@ use super::environments::secrets_of;
 use super::people::said;
 use super::read;
 use super::watch::follow;
-use crate::args::{DeployArgs, RollbackArgs};
+use crate::args::{DeployArgs, HostChangeArgs, RollbackArgs};
 use crate::context::{Context, client};
 use crate::deployment_yml::Declared;
 use crate::failure::{Failure, Kind, Result};
@@ -140,19 +140,8 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let environment = context.key(&args.env)?.to_string();
     let to = args.to.clone().unwrap_or_default();
     let request = wire::PlanRequest { environment, what: Some(What::Rollback(wire::RollbackAsk { to })) };
-    let mut control = context.control().await?;
-    if args.dry_run {
-        let reply = control.plan(request).await?.into_inner();
-        return tell(context, &read(reply.plan.as_ref())?);
-    }
-    let start = wire::StartRequest {
-        plan: Some(request),
-        hash: String::new(),
-        claim: String::new(),
-        client: Some(client()),
-    };
-    let started = control.start(context.traced(start)).await.map_err(|status| {
-        let failure = Failure::from(status);
+    let ended = if args.dry_run { show(context, request).await } else { carry_out(context, request).await };
+    ended.map_err(|failure| {
         if failure.kind == Kind::Locked {
             return failure.next(format!(
                 "lockstep cancel {}: an open deployment is unwound, which gives the traffic back",
@@ -160,8 +149,31 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
             ));
         }
         failure
-    })?;
-    let started = started.into_inner();
+    })
+}
+
+/// One app host more or less; `what` makes the question of the host's name.
+pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(String) -> What) -> Result<()> {
+    let environment = context.key(&args.env)?.to_string();
+    let request = wire::PlanRequest { environment, what: Some(what(args.host.clone())) };
+    if args.dry_run { show(context, request).await } else { carry_out(context, request).await }
+}
+
+/// Shows the plan, and nothing happens.
+async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
+    let reply = context.control().await?.plan(request).await?.into_inner();
+    tell(context, &read(reply.plan.as_ref())?)
+}
+
+/// Starts what is asked for, says what should be read before, and follows it to its end.
+async fn carry_out(context: &Context, request: wire::PlanRequest) -> Result<()> {
+    let start = wire::StartRequest {
+        plan: Some(request),
+        hash: String::new(),
+        claim: String::new(),
+        client: Some(client()),
+    };
+    let started = context.control().await?.start(context.traced(start)).await?.into_inner();
     let plan: Plan = read(started.plan.as_ref())?;
     for warning in &plan.warnings {
         context.output.line(warning)?;
@@ -341,11 +353,15 @@ fn tell(context: &Context, plan: &Plan) -> Result<()> {
     plan.warnings
         .iter()
         .try_for_each(|warning| output.line(&format!("{} {warning}", output.toned(Tone::Bad, "note:"))))?;
-    let run = match plan.kind {
-        OperationKind::Deploy => {
-            format!("lockstep deploy {} --image {} --plan {}", plan.key, plan.release.image, plan.hash)
+    let key = &plan.key;
+    let run = match &plan.operation {
+        Operation::Deploy(_) => {
+            format!("lockstep deploy {key} --image {} --plan {}", plan.release.image, plan.hash)
         }
-        OperationKind::Rollback => format!("lockstep rollback {}", plan.key),
+        Operation::Rollback(_) => format!("lockstep rollback {key}"),
+        Operation::AddHost(host) => format!("lockstep host add {key} {host}"),
+        Operation::DrainHost(host) => format!("lockstep host drain {key} {host}"),
+        Operation::RemoveHost(host) => format!("lockstep host remove {key} {host}"),
     };
     output.line(&format!("next: {run}"))
 }

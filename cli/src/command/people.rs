@@ -65,7 +65,7 @@ pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) 
     ))
 }
 
-pub async fn remove_host(context: &Context, host: String) -> Result<()> {
+pub async fn forget_host(context: &Context, host: String) -> Result<()> {
     let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
     said(context, &done)
 }

@@ -150,7 +150,7 @@ impl EnrollApi {
         let there = hosts::named(&*self.store, &name).await.map_err(|error| unavailable(&error))?;
         if there.is_some() {
             return Err(Status::already_exists(format!(
-                "there is a host {name} already: choose another name, or lockstep host remove {name}"
+                "there is a host {name} already: choose another name, or lockstep host forget {name}"
             )));
         }
         let id: HostId =

@@ -7,7 +7,7 @@ use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::planner::images_kept;
-use lockstep_core::record::{Host, Observation, PortTable, Record, SecretsSummary};
+use lockstep_core::record::{Host, Live, Observation, PortTable, Record, SecretsSummary};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 
 use super::DeployError;
@@ -32,13 +32,41 @@ pub(super) struct Wanted {
 }
 
 /// Whose hosts the plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum On {
-    /// Those that the declaration names.
+    /// Those that the declaration names, without those that were drained.
     #[default]
     Declared,
     /// Those that serve, whatever was declared since.
     Live,
+    /// This one and the load balancer; the others are not asked, and may be away.
+    Coming(HostName),
+    /// The same, and this one may be away too.
+    Going(HostName),
+}
+
+impl On {
+    fn host(&self) -> Option<&HostName> {
+        match self {
+            Self::Declared | Self::Live => None,
+            Self::Coming(host) | Self::Going(host) => Some(host),
+        }
+    }
+
+    /// Who does what, given what is live.
+    fn roles(&self, declared: &HostRoles, live: Option<&Live>) -> HostRoles {
+        let mut roles = match (self, live) {
+            (Self::Declared, _) | (_, None) => declared.clone(),
+            (Self::Live | Self::Coming(_) | Self::Going(_), Some(live)) => live.roles(),
+        };
+        roles.app.retain(|name| *self != Self::Declared || !live.is_some_and(|live| live.is_drained(name)));
+        if let Self::Coming(host) = self
+            && !roles.app.contains(host)
+        {
+            roles.app.push(host.clone());
+        }
+        roles
+    }
 }
 
 /// The record of `spec`'s environment.
@@ -57,12 +85,7 @@ pub(super) async fn gather(
         kept_elsewhere(store, key),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
-    let served = live.as_ref().map(|live| &live.spec.hosts);
-    let roles = match (wanted.on, served) {
-        (On::Live, Some(served)) => served,
-        (On::Live, None) | (On::Declared, _) => &spec.hosts,
-    };
-    let placed = Placed::of(roles, served, all);
+    let placed = Placed::of(&wanted.on, &spec.hosts, live.as_ref(), all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
@@ -100,49 +123,51 @@ async fn kept_elsewhere(store: &dyn Store, key: &EnvironmentKey) -> Result<BTree
 struct Placed {
     hosts: Vec<Host>,
     app: Vec<HostId>,
-    lb: Option<HostId>,
     db: Option<HostId>,
+    /// Those that are looked at.
+    asked: BTreeSet<HostId>,
 }
 
 impl Placed {
-    /// The hosts of `roles`. Those that are `served` from are among the hosts, and asked only where they have a role.
-    fn of(roles: &HostRoles, served: Option<&HostRoles>, all: Vec<Host>) -> Self {
+    /// The hosts that a plan has to do with: those that were or are to be served from among them.
+    fn of(on: &On, declared: &HostRoles, live: Option<&Live>, all: Vec<Host>) -> Self {
+        let roles = on.roles(declared, live);
         let find = |name: &HostName| all.iter().find(|host| host.name == *name).map(|host| host.id.clone());
         if roles.app.is_empty() {
             return match all.as_slice() {
                 [only] => {
                     let id = only.id.clone();
-                    Self { app: vec![id.clone()], lb: Some(id.clone()), db: Some(id), hosts: all }
+                    Self { app: vec![id.clone()], db: Some(id.clone()), asked: [id].into(), hosts: all }
                 }
-                [] | [_, _, ..] => Self { hosts: all, app: Vec::new(), lb: None, db: None },
+                [] | [_, _, ..] => Self::nobody(all),
             };
         }
         let named: BTreeSet<&HostName> = roles.app.iter().chain(&roles.lb).chain(&roles.db).collect();
         if named.iter().any(|name| find(name).is_none()) {
-            return Self { hosts: all, app: Vec::new(), lb: None, db: None };
+            return Self::nobody(all);
         }
         let app: Vec<HostId> = roles.app.iter().filter_map(find).collect();
         let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
         let (lb, db) = (first(&roles.lb), first(&roles.db));
+        let asked = match on.host() {
+            None => app.iter().cloned().chain(lb).chain(db.clone()).collect(),
+            Some(host) => lb.into_iter().chain(find(host)).collect(),
+        };
         // Hosts that other environments use are no part of this one's plan, and not of its hash.
         let is_ours = |host: &&Host| {
-            named.contains(&host.name) || served.is_some_and(|served| served.app.contains(&host.name))
+            let serves = live.is_some_and(|live| live.serving.contains(&host.name));
+            named.contains(&host.name) || serves || on.host() == Some(&host.name)
         };
         let hosts = all.iter().filter(is_ours).cloned().collect();
-        Self { app, lb, db, hosts }
+        Self { app, db, asked, hosts }
+    }
+
+    fn nobody(all: Vec<Host>) -> Self {
+        Self { hosts: all, app: Vec::new(), db: None, asked: BTreeSet::new() }
     }
 
     fn app(&self) -> Vec<&Host> {
         self.hosts.iter().filter(|host| self.app.contains(&host.id)).collect()
-    }
-
-    fn in_use(&self) -> Vec<&Host> {
-        let used = |host: &&Host| {
-            self.app.contains(&host.id)
-                || self.lb.as_ref() == Some(&host.id)
-                || self.db.as_ref() == Some(&host.id)
-        };
-        self.hosts.iter().filter(used).collect()
     }
 }
 
@@ -163,7 +188,8 @@ async fn observe(
     secrets: Option<&SecretsSummary>,
     wanted: &Wanted,
 ) -> Result<BTreeMap<HostId, Observation>, DeployError> {
-    let looks = placed.in_use().into_iter().map(|host| async move {
+    let asked = placed.hosts.iter().filter(|host| placed.asked.contains(&host.id));
+    let looks = asked.map(|host| async move {
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
         let look = Look {
@@ -176,11 +202,12 @@ async fn observe(
             }),
         };
         match parts.agents.observe(&host.id, look).await {
-            Ok(observation) => Ok((host.id.clone(), observation)),
+            Ok(observation) => Ok(Some((host.id.clone(), observation))),
+            Err(_) if wanted.on == On::Going(host.name.clone()) => Ok(None),
             Err(error) => Err(not_seen(&spec.key, host, &error)),
         }
     });
-    Ok(try_join_all(looks).await?.into_iter().collect())
+    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
 }
 
 fn not_seen(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {

@@ -23,7 +23,7 @@ use super::Parts;
 use super::asking::{Asked, Asking};
 use super::counting::count;
 use super::course::{Course, Taken};
-use super::drafting::fits;
+use super::drafting::{Before, fits};
 use super::telling::{moment, tell};
 use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
@@ -343,14 +343,16 @@ impl Driver {
                 Command::Append(_) if has_begun => break,
                 Command::Append(Event::Ended { verdict }) => {
                     let store = &*self.parts.store;
-                    let past = match verdict {
-                        Verdict::Succeeded => {
-                            history::ended(store, &self.environment, history::HISTORY_FOR_PLANS).await?
-                        }
+                    let before = match verdict {
+                        Verdict::Succeeded => Before {
+                            live: environments::live(store, &self.environment).await?,
+                            past: history::ended(store, &self.environment, history::HISTORY_FOR_PLANS)
+                                .await?,
+                        },
                         // What is live stays what it was.
-                        Verdict::RolledBack => Vec::new(),
+                        Verdict::RolledBack => Before::default(),
                     };
-                    return self.course_mut()?.end(pending, verdict, &past, now);
+                    return self.course_mut()?.end(pending, verdict, &before, now);
                 }
                 Command::Append(event) => return self.course_mut()?.record(pending, event, now),
             }

@@ -8,7 +8,7 @@
 use lockstep_core::engine::assignment;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::{Direction, Event, Leaving, StepFailure, StepKey};
-use lockstep_core::record::{OpenKind, Summary, Verdict, Wish};
+use lockstep_core::record::{Live, OpenKind, Summary, Verdict, Wish};
 use lockstep_core::time::Timestamp;
 use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;
@@ -25,6 +25,14 @@ use crate::history;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Owned, Stored, keys};
+
+/// What the record says when a deployment ends.
+#[derive(Default)]
+pub(super) struct Before {
+    pub(super) live: Option<Live>,
+    /// The deployments that ended earlier.
+    pub(super) past: Vec<Summary>,
+}
 
 impl Course {
     /// Adds `event` to the journal, with all that belongs to it.
@@ -162,7 +170,7 @@ impl Course {
         &mut self,
         pending: &mut Pending,
         verdict: Verdict,
-        past: &[Summary],
+        before: &Before,
         at: Timestamp,
     ) -> Result<(), DriverError> {
         self.record(pending, Event::Ended { verdict }, at)?;
@@ -172,7 +180,7 @@ impl Course {
         match verdict {
             Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
             Verdict::Succeeded => {
-                let live = ending::live(&summary, past, at);
+                let live = Live::after(&summary, before.live.as_ref(), &before.past, at);
                 pending.writes.push(OwnedWrite::put(keys::live(&self.opened.key), &live));
             }
             Verdict::RolledBack => {}

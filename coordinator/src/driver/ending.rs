@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Because, Direction, Entry, Event, Finding, StepFailure, TrafficCount};
-use lockstep_core::record::{FailedStep, Live, OperationKind, Receipt, StepTime, Summary, Verdict};
+use lockstep_core::record::{FailedStep, Receipt, StepTime, Summary, Verdict};
 use lockstep_core::time::Timestamp;
 
 /// The summary of a deployment that ends at `at` as `verdict`. `opened` is what was recorded of it when
@@ -36,29 +36,6 @@ pub(super) fn summary(
             switch_took: findings().filter_map(|finding| finding.switch_took).next_back(),
         },
         ..opened.clone()
-    }
-}
-
-/// What is live after a deployment that succeeded. `history` has those that ended before.
-pub(super) fn live(summary: &Summary, history: &[Summary], at: Timestamp) -> Live {
-    let rollbacks = history
-        .iter()
-        .chain([summary])
-        .filter(|past| {
-            past.kind == OperationKind::Rollback
-                && past.verdict == Some(Verdict::Succeeded)
-                && past.release.image_id == summary.release.image_id
-        })
-        .count();
-    Live {
-        slot: summary.slot,
-        release: summary.release.clone(),
-        deployment: summary.id.clone(),
-        spec: summary.spec.clone(),
-        secrets_version: summary.secrets_version,
-        schema_version: summary.schema_after,
-        since: at,
-        rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
     }
 }
 

@@ -2,13 +2,12 @@
 //! deployment is open, in one transaction with its place in the history.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{LocalChange, LocalRollback, Summary, TakenIn};
+use lockstep_core::record::{Live, LocalChange, LocalRollback, Summary, TakenIn};
 use lockstep_crashpoint::reach;
 use tracing::{info, warn};
 
 use super::Parts;
 use super::deployment::{DriverError, Left};
-use super::ending;
 use crate::audit::{self, Change};
 use crate::lock::Lock;
 use crate::store::guarded::{Held, OwnedWrite};
@@ -63,7 +62,7 @@ impl TakingIn {
         let mut writes = vec![OwnedWrite::put(key, &change)];
         if let Some(summary) = &summary {
             let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
-            let live = ending::live(summary, &past, self.change.rollback.at);
+            let live = Live::after(summary, None, &past, self.change.rollback.at);
             writes.push(OwnedWrite::put(keys::live(environment), &live));
             writes.extend(history::summary_writes(summary));
         }
@@ -90,13 +89,11 @@ impl TakingIn {
             warn!(%environment, %host, why, "a local rollback is told and not recorded as live");
             Ok((None, format!("{told}; what is recorded as live stays: {why}")))
         };
-        let (Some(live), Some(spec)) =
-            (environments::live(store, environment).await?, environments::spec(store, environment).await?)
-        else {
+        let Some(live) = environments::live(store, environment).await? else {
             return not_recorded("nothing is recorded as live");
         };
         let all = hosts::list(store).await?;
-        let balancer = status::placed(&spec.content, &all).lb.map(|lb| lb.id.clone());
+        let balancer = status::placed(&live.roles(), &all).lb.map(|lb| lb.id.clone());
         if balancer.as_ref() != Some(host) {
             return not_recorded("it is not the host of the load balancer");
         }

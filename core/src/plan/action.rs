@@ -162,6 +162,22 @@ pub struct Site {
     pub read_timeout: Millis,
 }
 
+impl Site {
+    /// Where nginx sends the requests of `slot`.
+    pub fn of(&self, slot: Slot) -> &[Endpoint] {
+        match slot {
+            Slot::Blue => &self.blue,
+            Slot::Green => &self.green,
+        }
+    }
+
+    /// The digest by which an installed site is recognised as this one.
+    pub fn digest(&self) -> Digest {
+        let json = serde_json::to_string(self).expect("a site has only text, numbers and lists");
+        Digest::of(json.as_bytes())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SwitchTraffic {
@@ -192,14 +208,6 @@ pub struct CleanUp {
 pub struct KeepSnapshots {
     pub directory: String,
     pub keep: u32,
-}
-
-impl Site {
-    /// The digest by which an installed site is recognised as this one.
-    pub fn digest(&self) -> Digest {
-        let json = serde_json::to_string(self).expect("a site has only text, numbers and lists");
-        Digest::of(json.as_bytes())
-    }
 }
 
 impl Action {

@@ -33,7 +33,7 @@ impl fmt::Display for Violation {
 pub fn check(plan: &Plan) -> Vec<Violation> {
     let mut broken = Broken(Vec::new());
     shape(plan, &mut broken);
-    let mut before = Before::default();
+    let mut before = Before::of(plan);
     for wave in &plan.waves {
         for step in &wave.steps {
             order(plan, step, &before, &mut broken);
@@ -46,6 +46,11 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
     }
     if before.switched != Some(plan.slot) {
         broken.add(None, format!("it ends with traffic elsewhere than in {}", plan.slot));
+    }
+    if let Some(host) = plan.operation.host()
+        && before.site.is_none()
+    {
+        broken.add(None, format!("nginx is not told whether {host} has traffic"));
     }
     broken.0
 }
@@ -82,6 +87,48 @@ struct Before {
 }
 
 impl Before {
+    /// Where only the hosts change, the traffic is where it was.
+    fn of(plan: &Plan) -> Self {
+        let switched = plan.live_slot.filter(|_| !plan.kind.changes_release());
+        Self { switched, ..Self::default() }
+    }
+
+    /// Whether nginx sends requests to none of `endpoints` of the slot.
+    fn are_without_traffic(&self, slot: Slot, endpoints: &[Endpoint]) -> bool {
+        match (&self.site, self.switched) {
+            (Some(site), Some(switched)) if switched == slot => {
+                endpoints.iter().all(|endpoint| !site.of(slot).contains(endpoint))
+            }
+            (None, Some(switched)) => switched != slot,
+            (Some(_), Some(_)) | (_, None) => true,
+        }
+    }
+
+    /// What is live may be started and stopped on the one host that the plan is about, while nginx sends it nothing.
+    fn is_apart(&self, plan: &Plan, step: &Step) -> bool {
+        let is_of_host = plan.operation.host() == Some(&step.host_name);
+        let serves_later = plan.serving.contains(&step.host_name);
+        let is_before_site = self.site.is_none();
+        let is_start = matches!(step.action, Action::StartSlot { .. });
+        is_of_host && is_start == serves_later && is_start == is_before_site
+    }
+
+    /// What of the slot that has the traffic was started by this plan must be healthy before it gets any.
+    fn site(&self, plan: &Plan, step: &Step, site: &Site, broken: &mut Broken) {
+        let Some(live) = plan.live_slot else { return };
+        let none = BTreeSet::new();
+        let healthy = self.healthy.get(&live).unwrap_or(&none);
+        let started = self.started.get(&live).unwrap_or(&none);
+        for endpoint in started.iter().filter(|started| !healthy.contains(*started)) {
+            if site.of(live).contains(endpoint) {
+                broken.add(Some(step), format!("it sends requests to {endpoint} before that is healthy"));
+            }
+        }
+        if let Some(left_out) = started.iter().find(|started| !site.of(live).contains(*started)) {
+            broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {live}"));
+        }
+    }
+
     fn note(&mut self, step: &Step) {
         self.housekeeping |= step.on_failure == OnFailure::Note;
         match &step.action {
@@ -131,10 +178,7 @@ impl Before {
         if let Some(left_out) = started.union(healthy).find(|endpoint| !named.contains(endpoint)) {
             broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {to}"));
         }
-        let of_site = self.site.as_ref().map(|site| match to {
-            Slot::Blue => &site.blue,
-            Slot::Green => &site.green,
-        });
+        let of_site = self.site.as_ref().map(|site| site.of(to));
         if of_site.is_some_and(|of_site| of_site.iter().cloned().collect::<BTreeSet<_>>() != named) {
             broken.add(Some(step), format!("nginx has other instances of {to} than it names"));
         }
@@ -179,16 +223,22 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
         Action::Migrate(_) if wants_snapshot && before.snapshots == 0 => {
             broken.add(Some(step), "it migrates before there is a snapshot");
         }
-        Action::StartSlot { slot, .. } | Action::StopSlot { slot } if Some(*slot) == plan.live_slot => {
+        Action::StartSlot { slot, .. } | Action::StopSlot { slot }
+            if Some(*slot) == plan.live_slot && !before.is_apart(plan, step) =>
+        {
             broken.add(Some(step), format!("it touches {slot}, which is live"));
         }
+        Action::SwitchTraffic(_) if !plan.kind.changes_release() => {
+            broken.add(Some(step), "it moves the traffic, and only the hosts are to change");
+        }
         Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
+        Action::InstallSite { site } => before.site(plan, step, site, broken),
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
             if before.switched.is_none() =>
         {
             broken.add(Some(step), "it comes before the switch");
         }
-        Action::DrainSlot { slot, .. } if before.switched == Some(*slot) => {
+        Action::DrainSlot { slot, ports, .. } if !before.are_without_traffic(*slot, ports) => {
             broken.add(Some(step), format!("it drains {slot}, which has the traffic"));
         }
         Action::CleanUp(clean_up) if !clean_up.keep_images.contains(&plan.release.image_id) => {
@@ -201,7 +251,6 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
         | Action::StartSlot { .. }
         | Action::StopSlot { .. }
         | Action::CheckHealth(_)
-        | Action::InstallSite { .. }
         | Action::RemoveSite
         | Action::RestoreSite
         | Action::MoveWorkers { .. }

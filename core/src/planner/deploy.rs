@@ -9,19 +9,18 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::Digest;
+use crate::name::HostName;
 use crate::operation::{AnyBranch, Deploy, Operation};
-use crate::plan::action::{
-    CleanUp, KeepSnapshots, Migrate, Preflight, PreflightApp, PreflightDb, PreflightLb, TakeSnapshot,
-};
-use crate::plan::{Action, Omission, Plan, Undo};
+use crate::plan::action::{CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot};
+use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, nothing, seconds, serving, step, told,
-    waves_of, web_endpoints,
+    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, names, nothing, seconds, serving,
+    step, told, waves_of, web_endpoints,
 };
 use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
 use crate::release::{Compatibility, Migration, SchemaState};
 use crate::spec::check::ValidatedSpec;
-use crate::spec::{EnvironmentSpec, Mode};
+use crate::spec::{EnvironmentSpec, HostRoles, Mode};
 use crate::time::Millis;
 
 /// How many releases, beside the live one and the one before it, keep their images.
@@ -42,7 +41,8 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let placement = Placement::of(&spec.key, &spec.hosts, record)?;
+    let (drained, roles) = without_drained(spec, record)?;
+    let placement = Placement::of(&spec.key, &roles, record)?;
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),
@@ -61,6 +61,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
         placement,
         serving,
+        drained,
         version,
         schema,
         record,
@@ -81,10 +82,25 @@ fn refuse_without_a_host_that_serves(
         format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
         "its containers would go on running beside the new ones",
         format!(
-            "name {} in hosts.app; taking a host out comes with a later release of Lockstep",
-            left_out.name
+            "name {0} in hosts.app, or take it out: lockstep host remove {1} {0}",
+            left_out.name, spec.key.environment
         ),
     ))
+}
+
+/// A host that was drained stays so: who drained it has a reason, and says when it is over.
+fn without_drained(spec: &EnvironmentSpec, record: &Record) -> Result<(Vec<HostName>, HostRoles), Refused> {
+    let is_drained = |name: &&HostName| record.live.as_ref().is_some_and(|live| live.is_drained(name));
+    let (drained, app): (Vec<_>, Vec<_>) = spec.hosts.app.iter().partition(is_drained);
+    if let (Some(first), []) = (drained.first(), app.as_slice()) {
+        return Err(Refused::new(
+            format!("every app host of {} is drained", spec.key),
+            "a release needs one to run on",
+            format!("lockstep host add {} {first}", spec.key.environment),
+        ));
+    }
+    let owned = |names: Vec<&HostName>| names.into_iter().cloned().collect();
+    Ok((owned(drained), HostRoles { app: owned(app), ..spec.hosts.clone() }))
 }
 
 fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
@@ -162,6 +178,8 @@ struct Planning<'a> {
     placement: Placement<'a>,
     /// The app hosts of what is live: all of them are among those of the placement.
     serving: Vec<&'a Host>,
+    /// Declared, and left as they are.
+    drained: Vec<HostName>,
     version: Version<'a>,
     slot: Slot,
     schema: Option<u64>,
@@ -172,9 +190,9 @@ struct Planning<'a> {
 impl Planning<'_> {
     fn plan(&self, deploy: &Deploy) -> Result<Plan, Refused> {
         let mut waves = Waves::new(self.record);
-        let mut omitted = Vec::new();
+        let mut omitted: Vec<Omission> = self.drained.iter().map(|host| self.left_out(host)).collect();
         waves.push(self.preflight()?);
-        waves.push(self.images());
+        waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
         self.database(&mut waves, &mut omitted);
         self.slot(&mut waves)?;
         self.traffic(&mut waves, &mut omitted)?;
@@ -186,7 +204,7 @@ impl Planning<'_> {
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
         let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| seen.site.clone());
-        let live_state = (live.map(|live| (live.slot, &live.deployment)), self.schema, site);
+        let live_state = (live.map(|live| (live.slot, &live.deployment, &live.serving)), self.schema, site);
         Ok(Plan {
             key: self.version.spec.key.clone(),
             operation: Operation::Deploy(deploy.clone()),
@@ -195,6 +213,7 @@ impl Planning<'_> {
             slot: self.slot,
             live_slot: live.map(|live| live.slot),
             spec: self.version.spec.clone(),
+            serving: names(&self.placement.app),
             secrets_version: self.version.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -202,6 +221,11 @@ impl Planning<'_> {
             omitted,
             warnings: self.warnings(),
         })
+    }
+
+    fn left_out(&self, host: &HostName) -> Omission {
+        let add = format!("lockstep host add {} {host}", self.version.spec.key.environment);
+        Omission { what: host.to_string(), because: format!("it was drained; {add} brings it back") }
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -235,22 +259,13 @@ impl Planning<'_> {
     }
 
     fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let address =
-            self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let app = match self.placement.is_app(host) {
                 false => None,
-                true => Some(PreflightApp {
-                    image: self.version.release.image.clone(),
-                    image_id: self.version.release.image_id.clone(),
-                    ports: web_endpoints(self.version.spec, &[host], self.slot, self.record)?,
-                    slot: self.slot,
-                    networks: self.version.spec.networks.clone(),
-                }),
+                true => Some(self.version.preflight_app(host, self.slot, self.record)?),
             };
-            let lb =
-                (host.id == self.placement.lb.id).then_some(PreflightLb { listen_port: address.listen_port });
+            let lb = (host.id == self.placement.lb.id).then(|| self.version.preflight_lb());
             let db = (host.id == self.placement.db.id).then(|| self.preflight_database()).flatten();
             let action = Action::Preflight(Preflight { app, lb, db });
             drafts.push(step(
@@ -269,19 +284,6 @@ impl Planning<'_> {
         let snapshot_directory =
             snapshot.filter(|_| !self.pending.is_empty()).map(|snapshot| snapshot.directory.clone());
         Some(PreflightDb { database: self.version.database()?, snapshot_directory })
-    }
-
-    fn images(&self) -> Vec<Draft<'_>> {
-        let release = self.version.release;
-        let action =
-            Action::PresentImage { image: release.image.clone(), image_id: release.image_id.clone() };
-        let undo = || nothing("an image that nobody runs does no harm; clean up removes it");
-        let change = format!("{} ({}) is on the host", release.image, release.version());
-        self.placement
-            .app
-            .iter()
-            .map(|host| step(host, action.clone(), undo(), seconds(600), change.clone()))
-            .collect()
     }
 
     fn database(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
@@ -354,34 +356,11 @@ impl Planning<'_> {
     }
 
     fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
-        let mut drafts = Vec::new();
-        for host in hosts {
-            let containers = self.version.web_containers(host, self.slot, self.record)?;
-            let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
-            let names: Vec<&str> = containers.iter().map(|container| container.process.as_str()).collect();
-            let change = format!(
-                "{} of {} in {}; {}",
-                names.join(", "),
-                self.version.release.version(),
-                self.slot,
-                self.replaced(host)
-            );
-            let undo =
-                by(Action::StopSlot { slot: self.slot }, format!("{} is stopped and removed", self.slot));
-            let action = Action::StartSlot { slot: self.slot, containers };
-            drafts.push(step(host, action, undo, Millis(120_000 + grace.0), change));
-        }
-        Ok(drafts)
-    }
-
-    fn replaced(&self, host: &Host) -> String {
-        let seen = self.record.observed.get(&host.id);
-        let there =
-            seen.and_then(|seen| seen.containers.iter().find(|container| container.slot == self.slot));
-        match there {
-            None => "the slot is empty".to_string(),
-            Some(container) => format!("replaces {} there", container.image_id.short()),
-        }
+        let Self { version, slot, record, .. } = self;
+        let start = |host: &&'h Host| {
+            version.start(host, *slot, record, |containers| started(version, containers, record, host))
+        };
+        hosts.iter().map(start).collect()
     }
 
     fn health(&self, hosts: &[&Host]) -> Result<Vec<Draft<'_>>, Refused> {
@@ -544,6 +523,25 @@ impl Planning<'_> {
         }
         drafts
     }
+}
+
+/// What a start changes.
+pub(super) fn started(
+    version: &Version<'_>,
+    containers: &[ContainerSpec],
+    record: &Record,
+    host: &Host,
+) -> String {
+    let names: Vec<&str> = containers.iter().map(|container| container.process.as_str()).collect();
+    let slot = containers.first().map(|container| container.slot);
+    let seen = record.observed.get(&host.id);
+    let there = seen.and_then(|seen| seen.containers.iter().find(|container| Some(container.slot) == slot));
+    let replaced = match there {
+        None => "the slot is empty".to_string(),
+        Some(container) => format!("replaces {} there", container.image_id.short()),
+    };
+    let slot = slot.map_or_else(String::new, |slot| format!(" in {slot}"));
+    format!("{} of {}{slot}; {replaced}", names.join(", "), version.release.version())
 }
 
 /// What is live, as a version of its own.

@@ -8,12 +8,11 @@ use alloc::vec::Vec;
 use serde::Serialize;
 
 use crate::operation::{Operation, Rollback};
-use crate::plan::action::{Preflight, PreflightApp, PreflightLb};
-use crate::plan::{Action, Omission, Plan};
+use crate::plan::action::Preflight;
+use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, nothing, seconds, step, told, waves_of,
-    web_endpoints,
+    Draft, Placement, Refused, Version, Waves, by, hash, names, nothing, seconds, step, told, waves_of,
 };
 use crate::record::{Host, Live, OperationKind, Record, Running, Slot, Summary};
 use crate::release::Compatibility;
@@ -37,7 +36,7 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
     // The release, its configuration and its secrets come back; the hosts stay those that serve.
-    let placement = Placement::of(&record.key, &live.spec.hosts, record)?;
+    let placement = Placement::of(&record.key, &live.roles(), record)?;
     let version =
         Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();
@@ -200,6 +199,7 @@ impl Planning<'_> {
             slot: self.slot,
             live_slot: Some(self.live.slot),
             spec: on_hosts_of(self.live, &self.target.spec),
+            serving: names(&self.placement.app),
             secrets_version: self.target.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -244,20 +244,10 @@ impl Planning<'_> {
     }
 
     fn images<'h>(&self, cold: &[&'h Host]) -> Vec<Draft<'h>> {
-        let release = &self.target.release;
-        let present = |host: &&'h Host| {
-            let action =
-                Action::PresentImage { image: release.image.clone(), image_id: release.image_id.clone() };
-            let undo = nothing("an image that nobody runs does no harm; clean up removes it");
-            let change = format!("{} ({}) is on the host", release.image, release.version());
-            step(host, action, undo, seconds(600), change)
-        };
-        cold.iter().map(present).collect()
+        cold.iter().map(|host| self.version.present_image(host)).collect()
     }
 
     fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
-        let address =
-            self.version.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let is_app = self.placement.is_app(host);
@@ -265,18 +255,11 @@ impl Planning<'_> {
             if !is_app && !is_lb {
                 continue;
             }
-            let ports = web_endpoints(self.version.spec, &[host], self.slot, self.record);
             let app = match is_app {
                 false => None,
-                true => Some(PreflightApp {
-                    image: self.target.release.image.clone(),
-                    image_id: self.target.release.image_id.clone(),
-                    ports: ports?,
-                    slot: self.slot,
-                    networks: self.version.spec.networks.clone(),
-                }),
+                true => Some(self.version.preflight_app(host, self.slot, self.record)?),
             };
-            let lb = is_lb.then_some(PreflightLb { listen_port: address.listen_port });
+            let lb = is_lb.then(|| self.version.preflight_lb());
             let action = Action::Preflight(Preflight { app, lb, db: None });
             drafts.push(step(
                 host,
@@ -290,22 +273,9 @@ impl Planning<'_> {
     }
 
     fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
-        let mut drafts = Vec::new();
-        for host in hosts {
-            let containers = self.version.web_containers(host, self.slot, self.record)?;
-            let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
-            let change = format!("{} runs in {} again", self.target.release.version(), self.slot);
-            let undo =
-                by(Action::StopSlot { slot: self.slot }, format!("{} is stopped and removed", self.slot));
-            drafts.push(step(
-                host,
-                Action::StartSlot { slot: self.slot, containers },
-                undo,
-                Millis(120_000 + grace.0),
-                change,
-            ));
-        }
-        Ok(drafts)
+        let Self { version, slot, record, .. } = self;
+        let again = |_: &[ContainerSpec]| format!("{} runs in {slot} again", version.release.version());
+        hosts.iter().map(|host| version.start(host, *slot, record, again)).collect()
     }
 
     fn health(&self, hosts: &[&Host], warmth: Warmth) -> Result<Vec<Draft<'_>>, Refused> {

@@ -63,6 +63,7 @@ fn live(summary: &Summary) -> Live {
         schema_version: None,
         since: Timestamp(SINCE),
         rollback_count: 2,
+        serving: Vec::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use lockstep_core::id::StepId;
+use lockstep_core::name::HostName;
 use lockstep_core::plan::{Action, Plan, Step, Undo};
 
 /// Damages `plan` in one way.
@@ -33,8 +34,14 @@ pub(super) fn damage(plan: &mut Plan, words: &[&str]) -> Result<()> {
         ["forget-target", name] => {
             steps(plan).filter(|step| step.action.name() == *name).for_each(forget_target);
         }
+        ["move", name, host] => {
+            let host: HostName = host.parse()?;
+            for step in steps(plan).filter(|step| step.action.name() == *name) {
+                step.host_name = host.clone();
+            }
+        }
         ["touch-live"] => plan.live_slot = Some(plan.slot),
-        _ => bail!("break drop|drop-last|swap|merge|forget-undo|forget-target|touch-live"),
+        _ => bail!("break drop|drop-last|swap|merge|forget-undo|forget-target|move|touch-live"),
     }
     Ok(())
 }

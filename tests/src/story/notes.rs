@@ -31,6 +31,7 @@ pub(super) fn summary(
         release: plan.release.clone(),
         slot: plan.slot,
         spec: plan.spec.clone(),
+        serving: plan.serving.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: schema,

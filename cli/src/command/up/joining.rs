@@ -132,7 +132,7 @@ fn give(command: &mut Command, token: &str) -> Result<()> {
         return Ok(());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned())
-        .next("lockstep host list, then: lockstep host remove NAME, or --name with another"))
+        .next("lockstep host list, then: lockstep host forget NAME, or --name with another"))
 }
 
 /// The host as the coordinator knows it, if it does.

@@ -33,8 +33,12 @@ pub(super) fn asker(caller: &Caller, client: Option<wire::Client>) -> Result<Ask
 pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, Status> {
     let wire::PlanRequest { environment: text, what } = request;
     let environment = environment(caller, &text)?;
+    let host = |name: String| name.parse().map_err(|error| Invalid::because("host", error));
     let what = match what.ok_or_else(|| Invalid::missing("what"))? {
         wire::plan_request::What::Rollback(wire::RollbackAsk { to }) => What::Rollback { to: given(to) },
+        wire::plan_request::What::AddHost(name) => What::AddHost(host(name)?),
+        wire::plan_request::What::DrainHost(name) => What::DrainHost(host(name)?),
+        wire::plan_request::What::RemoveHost(name) => What::RemoveHost(host(name)?),
         wire::plan_request::What::Deploy(deploy) => {
             let wire::DeployAsk { spec, image, commit, branch, allow_any_branch } = deploy;
             What::Deploy(Box::new(DeployAsk {

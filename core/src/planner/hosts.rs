@@ -1,0 +1,300 @@
+//! One app host more or less, while what is live stays live: nginx is told of it, and nothing else of the
+//! traffic moves.
+//!
+//! What must stay true: a host gets requests only once what runs there was seen healthy from the load balancer, and
+//! what runs there ends only once it gets none. Nothing is asked of the other app hosts, which may be away.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::name::HostName;
+use crate::operation::Operation;
+use crate::plan::action::Preflight;
+use crate::plan::{Action, ContainerSpec, Omission, Plan};
+use crate::planner::deploy::{started, version_of};
+use crate::planner::{
+    Draft, Placement, Refused, Waves, by, hash, housekeeping, names, nothing, seconds, step, told,
+    web_endpoints,
+};
+use crate::record::{Host, Live, Record};
+use crate::spec::check::check;
+use crate::spec::{EnvironmentSpec, HostRoles};
+use crate::time::Millis;
+
+/// What is live runs on `name` too.
+pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, Refused> {
+    let live = live(record)?;
+    let mut roles = live.roles();
+    if roles.app.contains(name) {
+        return Err(Refused::new(
+            format!("{name} serves {} already", record.key),
+            "nginx sends it requests",
+            format!("lockstep status {}", record.key.environment),
+        ));
+    }
+    roles.app.push(name.clone());
+    let placement = Placement::of(&record.key, &roles, record)?;
+    let host = placement.app.last().copied().expect("it was pushed a few lines ago");
+    let changing = Changing { live, host, placement, record };
+    changing.add(Operation::AddHost(name.clone()))
+}
+
+/// `name` gets no traffic and runs nothing of what is live.
+pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) -> Result<Plan, Refused> {
+    let live = live(record)?;
+    let environment = &record.key.environment;
+    let mut roles = live.roles();
+    let serves = roles.app.contains(name);
+    let is_drained = live.is_drained(name) && matches!(operation, Operation::RemoveHost(_));
+    if !(serves || is_drained) {
+        return Err(Refused::new(
+            format!("{name} does not serve {}", record.key),
+            format!("nginx sends requests to: {}", list(&roles.app)),
+            format!("lockstep status {environment}"),
+        ));
+    }
+    roles.app.retain(|there| there != name);
+    if roles.app.is_empty() {
+        return Err(Refused::new(
+            format!("{name} is the only host that serves {}", record.key),
+            "nobody would answer",
+            format!("lockstep host add {environment} HOST, and then this again"),
+        ));
+    }
+    let placement = Placement::of(&record.key, &roles, record)?;
+    let host = record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
+        Refused::new(format!("there is no host {name}"), "none of this name has joined", "lockstep host list")
+    })?;
+    let changing = Changing { live, host, placement, record };
+    changing.take_out(operation.clone())
+}
+
+fn live(record: &Record) -> Result<&Live, Refused> {
+    record.live.as_ref().ok_or_else(|| {
+        Refused::new(
+            format!("nothing is live in {}", record.key),
+            "its hosts are those of its first deployment, as deployment.yml names them",
+            format!("lockstep deploy {}", record.key.environment),
+        )
+    })
+}
+
+fn list(hosts: &[HostName]) -> String {
+    hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+struct Changing<'a> {
+    live: &'a Live,
+    /// The host that comes or goes.
+    host: &'a Host,
+    /// With the app hosts that serve at the end.
+    placement: Placement<'a>,
+    record: &'a Record,
+}
+
+impl Changing<'_> {
+    fn add(&self, operation: Operation) -> Result<Plan, Refused> {
+        let Self { live, host, record, .. } = self;
+        let (version, slot) = (version_of(live), live.slot);
+        let start = |containers: &[ContainerSpec]| started(&version, containers, record, host);
+        let mut waves = Waves::new(record);
+        waves.push(self.preflight()?);
+        waves.push(vec![version.present_image(host)]);
+        waves.push(vec![version.start(host, slot, record, start)?]);
+        waves.push(vec![self.health()?]);
+        waves.push(vec![self.site()?]);
+        let workers: Vec<_> = self.workers()?.into_iter().collect();
+        let alone = Placement { app: vec![*host], ..self.placement };
+        let told = told(&alone, &workers, slot);
+        waves.push(workers);
+        waves.push(told);
+        let mut hosts = self.declared();
+        if !hosts.app.contains(&host.name) {
+            hosts.app.push(host.name.clone());
+        }
+        let notes = vec![format!(
+            "a rollback starts its release on {} first: only what is live is brought there",
+            host.name
+        )];
+        self.plan(operation, hosts, waves, notes)
+    }
+
+    fn take_out(&self, operation: Operation) -> Result<Plan, Refused> {
+        let Self { live, host, record, .. } = self;
+        let mut waves = Waves::new(record);
+        waves.push(vec![self.site()?]);
+        waves.push(self.drain()?.into_iter().collect());
+        let mut notes = Vec::new();
+        let stops = match &operation {
+            Operation::RemoveHost(_) => vec![live.slot, live.slot.other()],
+            Operation::DrainHost(_)
+            | Operation::AddHost(_)
+            | Operation::Deploy(_)
+            | Operation::Rollback(_) => {
+                vec![live.slot]
+            }
+        };
+        if record.observed.contains_key(&host.id) {
+            for slot in stops {
+                let change = format!("{slot} is stopped and removed");
+                let grace = live.spec.processes.values().map(|process| process.stop_grace.0).sum::<u64>();
+                let action = Action::StopSlot { slot };
+                waves.push(vec![housekeeping(host, action, Millis(60_000 + grace), change)]);
+            }
+        } else {
+            notes.push(format!(
+                "{} does not answer: what runs there is not stopped, and gets no requests",
+                host.name
+            ));
+        }
+        let mut hosts = self.declared();
+        if matches!(operation, Operation::RemoveHost(_)) {
+            hosts.app.retain(|there| *there != host.name);
+        }
+        self.plan(operation, hosts, waves, notes)
+    }
+
+    /// Who is declared to do what; where nobody is, those that serve.
+    fn declared(&self) -> HostRoles {
+        let declared = &self.live.spec.hosts;
+        if declared.app.is_empty() { self.live.roles() } else { declared.clone() }
+    }
+
+    fn plan(
+        &self,
+        operation: Operation,
+        hosts: HostRoles,
+        waves: Waves<'_>,
+        mut warnings: Vec<String>,
+    ) -> Result<Plan, Refused> {
+        let Self { live, record, placement, .. } = self;
+        let environment = &record.key.environment;
+        if hosts != live.spec.hosts {
+            let otherwise = match operation {
+                Operation::RemoveHost(_) => "brings it back",
+                Operation::AddHost(_)
+                | Operation::DrainHost(_)
+                | Operation::Deploy(_)
+                | Operation::Rollback(_) => "is refused",
+            };
+            warnings.push(format!(
+                "deployment.yml is to say so too, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",
+                list(&hosts.app), list(&hosts.lb), list(&hosts.db)
+            ));
+        }
+        let spec = EnvironmentSpec { hosts, ..live.spec.clone() };
+        if let Err(problems) = check(spec.clone()) {
+            return Err(Refused::new(
+                format!("what is live in {} cannot be on these hosts", record.key),
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+                format!(
+                    "change deployment.yml, deploy it, and then this again: lockstep deploy {environment}"
+                ),
+            ));
+        }
+        let omit =
+            |what: &str, because: &str| Omission { what: what.to_string(), because: because.to_string() };
+        let version = version_of(live);
+        let live_state = (live.slot, &live.deployment, &live.serving, &operation);
+        Ok(Plan {
+            key: record.key.clone(),
+            kind: operation.kind(),
+            release: live.release.clone(),
+            slot: live.slot,
+            live_slot: Some(live.slot),
+            spec,
+            serving: names(&placement.app),
+            secrets_version: live.secrets_version,
+            schema_before: live.schema_version,
+            hash: hash(&version, &live_state, record),
+            operation,
+            waves: waves.waves,
+            omitted: vec![omit("switch", "the same release stays live, in the same slot")],
+            warnings,
+        })
+    }
+
+    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+        let Self { live, host, record, placement } = self;
+        let version = version_of(live);
+        let look = |host, app, lb| {
+            let action = Action::Preflight(Preflight { app, lb, db: None });
+            step(
+                host,
+                action,
+                nothing("it only looks"),
+                seconds(60),
+                "nothing: looks at tools, ports and image",
+            )
+        };
+        let app = Some(version.preflight_app(host, live.slot, record)?);
+        let lb = Some(version.preflight_lb());
+        Ok(if host.id == placement.lb.id {
+            vec![look(host, app, lb)]
+        } else {
+            vec![look(host, app, None), look(placement.lb, None, lb)]
+        })
+    }
+
+    fn health(&self) -> Result<Draft<'_>, Refused> {
+        let Self { live, host, record, placement } = self;
+        let check = version_of(live).check_health(&[*host], live.slot, record)?;
+        let change = format!(
+            "nothing: asks {} on {} until {} good answers in a row, for at most {}",
+            check.health.path, host.name, check.health.consecutive, check.health.timeout
+        );
+        let limit = Millis(check.health.timeout.0 + 10_000);
+        Ok(step(placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change))
+    }
+
+    fn site(&self) -> Result<Draft<'_>, Refused> {
+        let Self { live, host, record, placement } = self;
+        let serving = &placement.app;
+        let site = version_of(live).site(serving, serving, record)?;
+        let installed = record.observed.get(&placement.lb.id).and_then(|seen| seen.site.as_ref());
+        let cost = if installed == Some(&site.digest()) {
+            "it is so already: nothing is reloaded"
+        } else {
+            "one reload: clients with idle connections may have to reconnect"
+        };
+        let is_in = serving.iter().any(|there| there.id == host.id);
+        let what = if is_in { "requests to HOST too" } else { "no request to HOST" };
+        let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));
+        let undo = by(Action::RestoreSite, "nginx has the site that it had");
+        Ok(step(placement.lb, Action::InstallSite { site }, undo, seconds(30), change))
+    }
+
+    fn workers(&self) -> Result<Option<Draft<'_>>, Refused> {
+        let Self { live, host, record, .. } = self;
+        let slot = live.slot;
+        let containers = version_of(live).worker_containers(host, slot, record)?;
+        if containers.is_empty() {
+            return Ok(None);
+        }
+        let grace: u64 = containers.iter().map(|container| container.stop_grace.0).sum();
+        let end = Action::MoveWorkers { stop: Some(slot), start: slot, containers: Vec::new() };
+        let undo = by(end, "its workers end");
+        let action = Action::MoveWorkers { stop: None, start: slot, containers };
+        Ok(Some(step(
+            host,
+            action,
+            undo,
+            Millis(60_000 + grace),
+            format!("the workers of {slot} run here too"),
+        )))
+    }
+
+    fn drain(&self) -> Result<Option<Draft<'_>>, Refused> {
+        let Self { live, host, record, placement } = self;
+        let deadline = live.spec.deploy.drain;
+        if deadline.0 == 0 || !live.serving.contains(&host.name) {
+            return Ok(None);
+        }
+        let ports = web_endpoints(&live.spec, &[*host], live.slot, record)?;
+        let action = Action::DrainSlot { slot: live.slot, ports, deadline };
+        let change = format!("waits for the requests of {} to end, for at most {deadline}", host.name);
+        Ok(Some(housekeeping(placement.lb, action, Millis(deadline.0 + 15_000), change)))
+    }
+}

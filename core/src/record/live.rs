@@ -1,0 +1,75 @@
+//! What is live, and how it follows from the deployment that brought it.
+
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::DeploymentId;
+use crate::name::HostName;
+use crate::record::{OperationKind, Slot, Summary, Verdict};
+use crate::release::Release;
+use crate::spec::{EnvironmentSpec, HostRoles};
+use crate::time::Timestamp;
+
+/// What has the traffic, as recorded when the last deployment ended well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Live {
+    pub slot: Slot,
+    pub release: Release,
+    /// The deployment that brought it here.
+    pub deployment: DeploymentId,
+    /// As declared when it was deployed; a rollback brings this back.
+    pub spec: EnvironmentSpec,
+    pub secrets_version: Option<u64>,
+    pub schema_version: Option<u64>,
+    pub since: Timestamp,
+    /// How often the environment was rolled back to it.
+    pub rollback_count: u32,
+    /// The app hosts that have the traffic; those of the declaration that are not among them were drained.
+    #[serde(default)]
+    pub serving: Vec<HostName>,
+}
+
+impl Live {
+    /// What is live after a deployment that succeeded at `at`. `before` is what was live, `history` has the
+    /// deployments that ended earlier.
+    pub fn after(summary: &Summary, before: Option<&Live>, history: &[Summary], at: Timestamp) -> Live {
+        let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
+        if let Some(before) = before
+            && !summary.kind.changes_release()
+        {
+            return Live { spec, serving, ..before.clone() };
+        }
+        let is_rollback_to_it = |past: &&Summary| {
+            past.kind == OperationKind::Rollback
+                && past.verdict == Some(Verdict::Succeeded)
+                && past.release.image_id == summary.release.image_id
+        };
+        let rollbacks = history.iter().chain([summary]).filter(is_rollback_to_it).count();
+        Live {
+            slot: summary.slot,
+            release: summary.release.clone(),
+            deployment: summary.id.clone(),
+            spec,
+            secrets_version: summary.secrets_version,
+            schema_version: summary.schema_after,
+            since: at,
+            rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
+            serving,
+        }
+    }
+
+    /// Who does what of those that serve.
+    pub fn roles(&self) -> HostRoles {
+        let first = || self.serving.first().cloned().into_iter().collect::<Vec<_>>();
+        let or_first = |names: &Vec<HostName>| if names.is_empty() { first() } else { names.clone() };
+        let HostRoles { app: _, lb, db } = &self.spec.hosts;
+        HostRoles { app: self.serving.clone(), lb: or_first(lb), db: or_first(db) }
+    }
+
+    /// Whether it is declared for this host, and the host was drained.
+    pub fn is_drained(&self, host: &HostName) -> bool {
+        self.spec.hosts.app.contains(host) && !self.serving.is_empty() && !self.serving.contains(host)
+    }
+}

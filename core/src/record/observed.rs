@@ -1,0 +1,65 @@
+//! What an agent sees on its host.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+use crate::id::{DeploymentId, Digest};
+use crate::name::ProcessName;
+use crate::record::Slot;
+use crate::release::Schema;
+
+/// What an agent sees on its host when asked, without any effect.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observation {
+    /// `docker` → `20.10.24`, `nginx` → …, `pg_dump` → …; a tool that is not there is not here.
+    pub tools: BTreeMap<String, String>,
+    pub image: Option<ImageFound>,
+    /// `None` where there is no database, or it did not answer: then `problems` says why.
+    pub schema: Option<Schema>,
+    /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
+    pub site: Option<Digest>,
+    /// The slot that nginx points at.
+    pub traffic: Option<Slot>,
+    pub containers: Vec<ContainerSeen>,
+    pub disk_free_bytes: Option<u64>,
+    /// What could not be seen, and why.
+    pub problems: Vec<String>,
+}
+
+/// An image as the host's engine has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageFound {
+    pub id: Digest,
+    pub commit: Option<String>,
+    pub migrations: Vec<crate::release::Migration>,
+    pub size_bytes: u64,
+}
+
+/// A container that carries our labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerSeen {
+    pub name: String,
+    pub slot: Slot,
+    pub process: ProcessName,
+    pub deployment: DeploymentId,
+    /// The digest of the specification that it was made from.
+    pub spec: Digest,
+    pub image_id: Digest,
+    pub running: Running,
+    pub health: Health,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Running {
+    Yes,
+    /// It is there and has ended, with this code.
+    Exited(i64),
+}
