@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::wait::until;
 use lockstep_tests::fleet::{Fleet, Host, Kind, PROJECT, Packages, Version};
+use lockstep_tests::load::{Load, Settings};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -18,6 +19,9 @@ const COORDINATOR_EXPOSURE: f64 = 2.1;
 const AGENT_EXPOSURE: f64 = 2.4;
 const APP_EXPOSURE: f64 = 1.6;
 const LB_EXPOSURE: f64 = 2.2;
+
+/// Requests a second: enough that each host is always asked for something.
+const RATE: u32 = 200;
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
@@ -202,17 +206,11 @@ fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
         ensure!(row.contains(words), "{} is not in:\n{list}", host.name);
     }
 
-    declare(&fleet)?;
+    declare(&fleet, "app-1")?;
     let (application, load_balancer) = (fleet.host("app-1")?, fleet.host("lb-1")?);
     for (tag, schema) in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
-        let ours = format!("{}-{tag}", passing.0);
-        Docker::check()?.build_notes(&ours, schema, &[])?;
         // The database's host reads the migrations from the image.
-        for host in [application, load_balancer] {
-            host.load_image(&ours)?;
-            host.run(&format!("docker tag {ours} {tag}"))?;
-        }
-        Docker::check()?.remove_image(&ours)?;
+        give_image(&passing, (tag, schema), &[application, load_balancer])?;
         fleet.lockstep(&format!("deploy production --image {tag}"))?;
         let version = tag.trim_start_matches("notes:");
         let answer = answer(load_balancer.address)?;
@@ -223,15 +221,112 @@ fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
     Ok(())
 }
 
-fn declare(fleet: &Fleet) -> Result<()> {
+/// Requests that came to nothing while `act` was done, under load.
+fn failed_during(load: &Load, what: &str, act: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let before = load.counts();
+    act().with_context(|| what.to_owned())?;
+    let after = load.counts();
+    let failed = after.failed - before.failed;
+    tell(&format!("{what}: {failed} of {} requests failed", after.requests - before.requests));
+    ensure!(after.requests > before.requests, "nothing was asked meanwhile");
+    Ok(failed)
+}
+
+/// Whether the load balancer has a connection to the host's containers.
+fn is_asked(fleet: &Fleet, host: &Host) -> Result<bool> {
+    let connections = fleet.host("lb-1")?.run(&format!("ss -Htn state established dst {}", host.address))?;
+    Ok(connections.lines().any(|line| line.contains(":2")))
+}
+
+fn runs_something(host: &Host) -> Result<bool> {
+    Ok(!host.run("docker ps --quiet --filter label=lockstep.slot")?.is_empty())
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
+    let passing = Passing::named("grows");
+    let fleet = Fleet::up(&passing.0, &Packages::made(Version::First)?, &mut tell)?;
+    let [app_1, app_2, app_3, lb] =
+        [fleet.host("app-1")?, fleet.host("app-2")?, fleet.host("app-3")?, fleet.host("lb-1")?];
+    for image in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
+        give_image(&passing, image, &[app_1, app_2, app_3, lb])?;
+    }
+    declare(&fleet, "app-1, app-2")?;
+    fleet.lockstep("deploy production --image notes:1.0.0")?;
+    let settings = Settings::notes((lb.address, 80).into(), RATE);
+    let connections = u64::try_from(settings.connections)?;
+    let load = Load::start(Settings { host_header: "notes.example".to_owned(), ..settings })?;
+
+    let told = |arguments: &str| fleet.lockstep(arguments).map(|said| tell(&said));
+    // Clients with idle connections may meet the one reload that the plan names.
+    let failed = failed_during(&load, "a third host comes", || {
+        told("host add production app-3 --dry-run")?;
+        told("host add production app-3")?;
+        until("the third host is asked", SOON, || is_asked(&fleet, app_3))
+    })?;
+    ensure!(failed <= connections, "{failed} requests failed");
+    declare(&fleet, "app-1, app-2, app-3")?;
+
+    let failed = failed_during(&load, "a host is drained", || {
+        told("host drain production app-2")?;
+        until("the drained host is not asked", SOON, || Ok(!is_asked(&fleet, app_2)?))
+    })?;
+    ensure!(failed <= connections, "{failed} requests failed");
+    ensure!(!runs_something(app_2)?, "what is live runs on a drained host");
+
+    let failed = failed_during(&load, "a release passes the drained host by", || {
+        told("deploy production --image notes:2.0.0")
+    })?;
+    ensure!(failed == 0, "{failed} requests failed");
+    ensure!(!runs_something(app_2)?, "a release was started on a drained host");
+
+    let failed = failed_during(&load, "a host loses its power", || {
+        app_3.power_off()?;
+        told("host drain production app-3")
+    })?;
+    ensure!(failed <= connections, "{failed} requests failed, more than were in flight");
+    let failed = failed_during(&load, "without it", || told("deploy production --image notes:1.0.0"))?;
+    ensure!(failed == 0, "{failed} requests failed");
+
+    let failed = failed_during(&load, "it comes back", || {
+        app_3.power_on()?;
+        until("the host is connected", SOON, || {
+            told("host list")?;
+            Ok(fleet.lockstep("host add production app-3").is_ok())
+        })
+    })?;
+    ensure!(failed <= connections, "{failed} requests failed");
+    let old = app_3.run("docker ps --quiet --filter ancestor=notes:2.0.0")?;
+    ensure!(old.is_empty(), "it runs what it ran when it lost its power");
+
+    told("host remove production app-2")?;
+    told("status production")?;
+    Ok(())
+}
+
+/// Builds the example's image, and has it on `hosts` under `tag`.
+fn give_image(passing: &Passing, (tag, schema): (&str, u32), hosts: &[&Host]) -> Result<()> {
+    let ours = format!("{}-{tag}", passing.0);
+    Docker::check()?.build_notes(&ours, schema, &[])?;
+    for host in hosts {
+        host.load_image(&ours)?;
+        host.run(&format!("docker tag {ours} {tag}"))?;
+    }
+    Docker::check()?.remove_image(&ours)
+}
+
+fn declare(fleet: &Fleet, app: &str) -> Result<()> {
     let operator = fleet.host("c1")?;
-    let declaration = "app: notes\nimage: notes\nport: 8080\n\
-         database: { postgres: { url_from: DATABASE_URL }, migrations: { path: /migrations }, \
-         snapshot: { directory: /var/backups/notes } }\n\
-         deploy: { bake: 1s, drain: 1s }\n\
-         environments: { production: { url: \"http://notes.example\", \
-         hosts: { app: [app-1], lb: [lb-1], db: [lb-1] } } }\n";
-    operator.write(&format!("{PROJECT}/deployment.yml"), declaration)?;
+    let declaration = format!(
+        "app: notes\nimage: notes\nport: 8080\n\
+         database: {{ postgres: {{ url_from: DATABASE_URL }}, migrations: {{ path: /migrations }}, \
+         snapshot: {{ directory: /var/backups/notes }} }}\n\
+         deploy: {{ bake: 1s, drain: 5s }}\n\
+         environments: {{ production: {{ url: \"http://notes.example\", \
+         hosts: {{ app: [{app}], lb: [lb-1], db: [lb-1] }} }} }}\n"
+    );
+    operator.write(&format!("{PROJECT}/deployment.yml"), &declaration)?;
     let secrets = format!("DATABASE_URL={}\n", fleet.database_url()?);
     operator.write(&format!("{PROJECT}/.env.production"), &secrets)
 }

@@ -53,6 +53,24 @@ impl Host {
         Ok(Self { name: name.to_owned(), kind, address, container })
     }
 
+    /// As when its plug is pulled: nothing on it is told.
+    ///
+    /// # Errors
+    /// When Docker does not do it.
+    pub fn power_off(&self) -> Result<()> {
+        run(Command::new("docker").args(["kill", &self.container]))?;
+        Ok(())
+    }
+
+    /// Boots it again, with the disks that it had.
+    ///
+    /// # Errors
+    /// When it does not boot.
+    pub fn power_on(&self) -> Result<()> {
+        run(Command::new("docker").args(["start", &self.container]))?;
+        self.wait_until_booted()
+    }
+
     pub(super) fn wait_until_booted(&self) -> Result<()> {
         until(&format!("{} has booted", self.name), BOOT_LIMIT, || {
             Ok(self.run("systemctl is-system-running").is_ok_and(|state| state == "running"))
