@@ -353,6 +353,7 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
         drain: duration("drain", &typed.drain, if quick { 5 } else { 30 }),
         bake: duration("bake", &typed.bake, if quick { 0 } else { 20 }),
         parallel: typed.parallel,
+        quorum: typed.quorum,
         log_directory: typed.log_directory,
         state_file: typed.state_file,
     }

@@ -189,6 +189,7 @@ impl World {
             ["bake", duration] => self.spec.deploy.bake = Millis::parse(duration)?,
             ["drain", duration] => self.spec.deploy.drain = Millis::parse(duration)?,
             ["parallel", hosts] => self.spec.deploy.parallel = Some(hosts.parse()?),
+            ["quorum", hosts] => self.spec.deploy.quorum = Some(hosts.parse()?),
             ["lock_timeout", duration] => self.spec.deploy.lock_timeout = Millis::parse(duration)?,
             ["database", "none"] => self.spec.database = None,
             ["snapshot", "none"] => {

@@ -235,6 +235,72 @@ refused: app-2 does not serve notes/production
   why: nginx sends requests to: app-1
   next: lockstep status production
 
+# With a quorum a release passes by a host that does not answer; its traffic ends with the switch.
+host app-5
+spec hosts app-1,app-5 edge-1
+deploy notes:3
+finish
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 app-5 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s4 wave 2 app-1 image: notes:3 (03a5970) is on the host
+s5 wave 2 app-5 image: notes:3 (03a5970) is on the host
+s6 wave 3 app-1 start: web of 03a5970 in blue; replaces 1b0e989 there
+s7 wave 3 app-5 start: web of 03a5970 in blue; the slot is empty
+s8 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s10 wave 6 edge-1 switch: traffic goes from green to blue, proved through nginx
+s11 wave 7 app-1 workers: the old workers end, then those of blue run
+s12 wave 7 app-5 workers: the old workers end, then those of blue run
+s13 wave 8 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
+s14 wave 9 edge-1 drain: waits for the requests of green to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s15 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s16 wave 10 app-5 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+succeeded: notes:3 is live in blue
+
+silent app-5
+spec quorum 2
+deploy notes:4
+----
+refused: 1 app hosts of notes/production answer, and deploy.quorum is 2
+  why: no answer came from app-5
+  next: lockstep host list, and on those hosts: systemctl status lockstep-agent
+
+spec quorum 1
+deploy notes:4
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:4 (1ef32ac) is on the host
+s4 wave 3 app-1 start: web of 1ef32ac in green; replaces 4d54a7b there
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
+s7 wave 6 app-1 workers: the old workers end, then those of green run
+s8 wave 7 edge-1 bake: nothing: green is watched under traffic for 20.0 s
+s9 wave 8 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s10 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+warning: app-5 did not answer: what runs there goes on, and gets no requests after the switch
+
+show endpoints
+----
+s5 health: 10.0.0.1:20001
+s6 switch: 10.0.0.1:20001
+s6 undo switch: 10.0.0.1:20000 10.0.0.5:20000
+s8 bake: 10.0.0.1:20001
+s9 drain: 10.0.0.1:20000 10.0.0.5:20000
+
+finish
+----
+succeeded: notes:4 is live in green
+
+spec quorum 3
+check
+----
+deploy.quorum: is more than there are app hosts; leave it out where each must answer
+
+spec quorum 1
+
 # A volume of one host is refused a second.
 host app-4
 spec hosts app-1 edge-1
@@ -245,13 +311,14 @@ finish
 s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
 s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
 s3 wave 2 app-1 image: notes:3 (03a5970) is on the host
-s4 wave 3 app-1 start: web of 03a5970 in blue; replaces 1b0e989 there
+s4 wave 3 app-1 start: web of 03a5970 in blue; replaces 03a5970 there
 s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s6 wave 5 edge-1 switch: traffic goes from green to blue, proved through nginx
-s7 wave 6 app-1 workers: the old workers end, then those of blue run
-s8 wave 7 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s9 wave 8 edge-1 drain: waits for the requests of green to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s10 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s7 wave 6 edge-1 switch: traffic goes from green to blue, proved through nginx
+s8 wave 7 app-1 workers: the old workers end, then those of blue run
+s9 wave 8 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
+s10 wave 9 edge-1 drain: waits for the requests of green to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
+s11 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 succeeded: notes:3 is live in blue
 
 add app-4

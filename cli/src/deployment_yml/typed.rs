@@ -421,6 +421,8 @@ pub(super) struct Deploy {
     pub(super) bake: Option<String>,
     /// On how many app hosts at a time the new slot is started and checked; on all where it is not said.
     pub(super) parallel: Option<u16>,
+    /// A release may pass app hosts by that do not answer, if so many are left; where it is not said, each must answer.
+    pub(super) quorum: Option<u16>,
     /// automatic, which is the only one yet.
     pub(super) rollback: Option<String>,
     /// Where the coordinator writes a log for each deployment.

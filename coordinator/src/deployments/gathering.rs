@@ -85,7 +85,7 @@ pub(super) async fn gather(
         kept_elsewhere(store, key),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
-    let placed = Placed::of(&wanted.on, &spec.hosts, live.as_ref(), all);
+    let placed = Placed::of(&wanted.on, spec, live.as_ref(), all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
@@ -126,18 +126,21 @@ struct Placed {
     db: Option<HostId>,
     /// Those that are looked at.
     asked: BTreeSet<HostId>,
+    /// Those of them without which there is a plan, or a better refusal than that they do not answer.
+    may_be_away: BTreeSet<HostId>,
 }
 
 impl Placed {
     /// The hosts that a plan has to do with: those that were or are to be served from among them.
-    fn of(on: &On, declared: &HostRoles, live: Option<&Live>, all: Vec<Host>) -> Self {
-        let roles = on.roles(declared, live);
+    fn of(on: &On, spec: &EnvironmentSpec, live: Option<&Live>, all: Vec<Host>) -> Self {
+        let roles = on.roles(&spec.hosts, live);
         let find = |name: &HostName| all.iter().find(|host| host.name == *name).map(|host| host.id.clone());
         if roles.app.is_empty() {
             return match all.as_slice() {
                 [only] => {
                     let id = only.id.clone();
-                    Self { app: vec![id.clone()], db: Some(id.clone()), asked: [id].into(), hosts: all }
+                    let (app, asked) = (vec![id.clone()], [id.clone()].into());
+                    Self { app, db: Some(id), asked, may_be_away: BTreeSet::new(), hosts: all }
                 }
                 [] | [_, _, ..] => Self::nobody(all),
             };
@@ -149,21 +152,29 @@ impl Placed {
         let app: Vec<HostId> = roles.app.iter().filter_map(find).collect();
         let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
         let (lb, db) = (first(&roles.lb), first(&roles.db));
+        let needed = || lb.iter().chain(&db).cloned();
         let asked = match on.host() {
-            None => app.iter().cloned().chain(lb).chain(db.clone()).collect(),
-            Some(host) => lb.into_iter().chain(find(host)).collect(),
+            None => app.iter().cloned().chain(needed()).collect(),
+            Some(host) => lb.iter().cloned().chain(find(host)).collect(),
         };
+        let mut may_be_away: BTreeSet<HostId> = match on {
+            On::Declared if spec.deploy.quorum.is_some() => app.iter().cloned().collect(),
+            On::Going(host) => find(host).into_iter().collect(),
+            On::Declared | On::Live | On::Coming(_) => BTreeSet::new(),
+        };
+        may_be_away.retain(|host| !needed().any(|needed| needed == *host));
         // Hosts that other environments use are no part of this one's plan, and not of its hash.
         let is_ours = |host: &&Host| {
             let serves = live.is_some_and(|live| live.serving.contains(&host.name));
             named.contains(&host.name) || serves || on.host() == Some(&host.name)
         };
         let hosts = all.iter().filter(is_ours).cloned().collect();
-        Self { app, db, asked, hosts }
+        Self { app, db, asked, may_be_away, hosts }
     }
 
     fn nobody(all: Vec<Host>) -> Self {
-        Self { hosts: all, app: Vec::new(), db: None, asked: BTreeSet::new() }
+        let (asked, may_be_away) = (BTreeSet::new(), BTreeSet::new());
+        Self { hosts: all, app: Vec::new(), db: None, asked, may_be_away }
     }
 
     fn app(&self) -> Vec<&Host> {
@@ -203,7 +214,7 @@ async fn observe(
         };
         match parts.agents.observe(&host.id, look).await {
             Ok(observation) => Ok(Some((host.id.clone(), observation))),
-            Err(_) if wanted.on == On::Going(host.name.clone()) => Ok(None),
+            Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
             Err(error) => Err(not_seen(&spec.key, host, &error)),
         }
     });

@@ -41,15 +41,16 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let (drained, roles) = without_drained(spec, record)?;
-    let placement = Placement::of(&spec.key, &roles, record)?;
+    let (mut left_out, roles) = without_drained(spec, record)?;
+    let mut placement = Placement::of(&spec.key, &roles, record)?;
+    left_out.extend(pass_by_silent(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),
         Some(serving) => serving,
         None => Vec::new(),
     };
-    refuse_without_a_host_that_serves(spec, &serving, &placement)?;
+    refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
     let version = Version {
         release: &deploy.release,
         spec,
@@ -61,7 +62,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
         placement,
         serving,
-        drained,
+        left_out,
         version,
         schema,
         record,
@@ -74,8 +75,10 @@ fn refuse_without_a_host_that_serves(
     spec: &EnvironmentSpec,
     serving: &[&Host],
     placement: &Placement<'_>,
+    left_out: &[LeftOut],
 ) -> Result<(), Refused> {
-    let Some(left_out) = serving.iter().find(|host| !placement.is_app(host)) else {
+    let is_known = |host: &Host| left_out.iter().any(|there| there.host == host.name);
+    let Some(left_out) = serving.iter().find(|host| !placement.is_app(host) && !is_known(host)) else {
         return Ok(());
     };
     Err(Refused::new(
@@ -89,7 +92,7 @@ fn refuse_without_a_host_that_serves(
 }
 
 /// A host that was drained stays so: who drained it has a reason, and says when it is over.
-fn without_drained(spec: &EnvironmentSpec, record: &Record) -> Result<(Vec<HostName>, HostRoles), Refused> {
+fn without_drained(spec: &EnvironmentSpec, record: &Record) -> Result<(Vec<LeftOut>, HostRoles), Refused> {
     let is_drained = |name: &&HostName| record.live.as_ref().is_some_and(|live| live.is_drained(name));
     let (drained, app): (Vec<_>, Vec<_>) = spec.hosts.app.iter().partition(is_drained);
     if let (Some(first), []) = (drained.first(), app.as_slice()) {
@@ -99,8 +102,45 @@ fn without_drained(spec: &EnvironmentSpec, record: &Record) -> Result<(Vec<HostN
             format!("lockstep host add {} {first}", spec.key.environment),
         ));
     }
-    let owned = |names: Vec<&HostName>| names.into_iter().cloned().collect();
-    Ok((owned(drained), HostRoles { app: owned(app), ..spec.hosts.clone() }))
+    let left_out = drained.into_iter().map(|host| LeftOut { host: host.clone(), because: Because::Drained });
+    let app = app.into_iter().cloned().collect();
+    Ok((left_out.collect(), HostRoles { app, ..spec.hosts.clone() }))
+}
+
+/// Where the declaration allows it, app hosts that did not answer have no part in the plan: they get no traffic.
+fn pass_by_silent(
+    placement: &mut Placement<'_>,
+    spec: &EnvironmentSpec,
+    record: &Record,
+) -> Result<Vec<LeftOut>, Refused> {
+    let Some(quorum) = spec.deploy.quorum else {
+        return Ok(Vec::new());
+    };
+    let answers = |host: &&Host| record.observed.contains_key(&host.id);
+    let (app, silent): (Vec<_>, Vec<_>) = placement.app.iter().copied().partition(answers);
+    if app.len() < usize::from(quorum) {
+        let names: Vec<&str> = silent.iter().map(|host| host.name.as_str()).collect();
+        return Err(Refused::new(
+            format!("{} app hosts of {} answer, and deploy.quorum is {quorum}", app.len(), spec.key),
+            format!("no answer came from {}", names.join(", ")),
+            "lockstep host list, and on those hosts: systemctl status lockstep-agent",
+        ));
+    }
+    placement.app = app;
+    let left_out = |host: &Host| LeftOut { host: host.name.clone(), because: Because::Silent };
+    Ok(silent.into_iter().map(left_out).collect())
+}
+
+/// An app host that is declared and has no part in the plan.
+struct LeftOut {
+    host: HostName,
+    because: Because,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Because {
+    Drained,
+    Silent,
 }
 
 fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
@@ -176,10 +216,9 @@ fn current_schema(
 
 struct Planning<'a> {
     placement: Placement<'a>,
-    /// The app hosts of what is live: all of them are among those of the placement.
+    /// The app hosts of what is live: all of them are among those of the placement, or left out.
     serving: Vec<&'a Host>,
-    /// Declared, and left as they are.
-    drained: Vec<HostName>,
+    left_out: Vec<LeftOut>,
     version: Version<'a>,
     slot: Slot,
     schema: Option<u64>,
@@ -190,7 +229,7 @@ struct Planning<'a> {
 impl Planning<'_> {
     fn plan(&self, deploy: &Deploy) -> Result<Plan, Refused> {
         let mut waves = Waves::new(self.record);
-        let mut omitted: Vec<Omission> = self.drained.iter().map(|host| self.left_out(host)).collect();
+        let mut omitted: Vec<Omission> = self.left_out.iter().map(|host| self.omitted(host)).collect();
         waves.push(self.preflight()?);
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
         self.database(&mut waves, &mut omitted);
@@ -223,13 +262,25 @@ impl Planning<'_> {
         })
     }
 
-    fn left_out(&self, host: &HostName) -> Omission {
+    fn omitted(&self, left_out: &LeftOut) -> Omission {
+        let LeftOut { host, because } = left_out;
+        let because = match because {
+            Because::Drained => "it was drained",
+            Because::Silent => "it did not answer",
+        };
         let add = format!("lockstep host add {} {host}", self.version.spec.key.environment);
-        Omission { what: host.to_string(), because: format!("it was drained; {add} brings it back") }
+        Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
     }
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
+        for LeftOut { host, .. } in
+            self.left_out.iter().filter(|left_out| left_out.because == Because::Silent)
+        {
+            warnings.push(format!(
+                "{host} did not answer: what runs there goes on, and gets no requests after the switch"
+            ));
+        }
         for migration in
             self.pending.iter().filter(|migration| migration.compatibility == Compatibility::Contracts)
         {

@@ -229,6 +229,12 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
             "one host at a time is the least; all at once where it is not said",
         );
     }
+    if deploy.quorum == Some(0) {
+        found.add("deploy.quorum", "is 0", "one host is the least; every host where it is not said");
+    }
+    if deploy.quorum.is_some_and(|quorum| usize::from(quorum) > spec.hosts.app.len().max(1)) {
+        found.add("deploy.quorum", "is more than there are app hosts", "leave it out where each must answer");
+    }
     for (key, path) in
         [("deploy.log_directory", &deploy.log_directory), ("deploy.state_file", &deploy.state_file)]
     {

@@ -87,6 +87,7 @@ pub(super) fn notes() -> EnvironmentSpec {
             drain: Millis::from_secs(30),
             bake: Millis::from_secs(20),
             parallel: None,
+            quorum: None,
             log_directory: None,
             state_file: None,
         },
