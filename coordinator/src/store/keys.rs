@@ -245,13 +245,19 @@ pub fn plan(deployment: &DeploymentId) -> Owned {
     owned(format_args!("deployment/{deployment}/plan"))
 }
 
-/// A plan that is larger than a value may be is kept wave by wave.
-pub fn plan_wave(deployment: &DeploymentId, wave: usize) -> Owned {
-    owned(format_args!("deployment/{deployment}/plan/{wave:04}"))
-}
-
+/// The waves of a plan that was kept by wave.
 pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
     prefix(format_args!("deployment/{deployment}/plan"))
+}
+
+/// A plan that is larger than a value may be is kept in parts. They are written before the deployment is opened, and
+/// each attempt to open it has an edition of its own.
+pub fn plan_part(deployment: &DeploymentId, edition: &str, part: usize) -> Owned {
+    owned(format_args!("deployment/{deployment}/part/{edition}/{part:04}"))
+}
+
+pub fn plan_parts(deployment: &DeploymentId, edition: &str) -> Prefix {
+    prefix(format_args!("deployment/{deployment}/part/{edition}"))
 }
 
 /// Everything about one deployment.
