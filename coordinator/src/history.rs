@@ -100,6 +100,27 @@ pub async fn journal(store: &dyn Store, id: &DeploymentId) -> Result<Vec<Entry>,
     stored.iter().map(|entry| entry.read()).collect()
 }
 
+/// What the journal has after the entry `after`.
+pub async fn journal_after(
+    store: &dyn Store,
+    id: &DeploymentId,
+    after: u32,
+) -> Result<Vec<Entry>, StoreError> {
+    let prefix = keys::journal(id);
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let last = entries.last().map_or(after, |entry| entry.seq);
+        let page = store.page(&prefix, keys::journal_entry(id, last + 1).key(), ENTRIES_AT_ONCE).await?;
+        let is_last = page.len() < ENTRIES_AT_ONCE;
+        for entry in page {
+            entries.push(entry.read()?);
+        }
+        if is_last {
+            return Ok(entries);
+        }
+    }
+}
+
 /// The newest `limit` deployments of an environment, newest first; one that is open is among them.
 pub async fn recent(
     store: &dyn Store,

@@ -220,6 +220,10 @@ pub trait Store: Send + Sync + 'static {
     /// Everything below `prefix`, in the order of the keys.
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError>;
 
+    /// The first `most` below `prefix` that are not before `from`, in the order of the keys. Those that are called
+    /// for one after the other may be of different moments.
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError>;
+
     /// The last `most` below `prefix`, last first.
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError>;
 

@@ -29,7 +29,7 @@ use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;
-use crate::store::{Committed, LeaseStanding, StoreError, Wakeups, keys};
+use crate::store::{Committed, LeaseStanding, OPERATIONS_MAX, StoreError, Wakeups, keys};
 use crate::{environments, history, state_file, tails};
 
 /// How a driver left its deployment.
@@ -289,7 +289,10 @@ impl Driver {
         self.course_mut()?.take_in_answers(&mut pending, now)?;
         let store = &*self.parts.store;
         let (reports, open) = (keys::reports(&self.environment), keys::open(&self.environment));
-        let (reports, open) = tokio::try_join!(store.list(&reports), store.get(open.key()))?;
+        // What does not fit into this transaction is seen at the next one.
+        let first = reports.first();
+        let (reports, open) =
+            tokio::try_join!(store.page(&reports, &first, OPERATIONS_MAX), store.get(open.key()))?;
         let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?;
         self.note_presence(now).await?;
         self.course_mut()?.see(open)?;

@@ -48,6 +48,11 @@ impl Prefix {
     pub fn covers(&self, key: &Key) -> bool {
         key.0.starts_with(&self.0)
     }
+
+    /// Where a look at all below it begins.
+    pub fn first(&self) -> Key {
+        Key(self.0.clone())
+    }
 }
 
 impl Free {

@@ -218,6 +218,19 @@ impl Store for SqliteStore {
         self.there(&rows)
     }
 
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
+        let query = "SELECT key, value, created, modified, lease FROM kept \
+                     WHERE key >= ? AND key < ? ORDER BY key LIMIT ?";
+        let rows = sqlx::query(query)
+            .bind(from.max(&prefix.first()).as_str())
+            .bind(end_of(prefix))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        self.there(&rows)
+    }
+
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
         let query = "SELECT key, value, created, modified, lease FROM kept \
                      WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
