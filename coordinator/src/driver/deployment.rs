@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
@@ -305,16 +304,16 @@ impl Driver {
 
     /// A host is gone from when it was first seen without a session.
     async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        for host in Arc::clone(&self.course()?.hosts).iter() {
+        let absent = self.parts.agents.absent(&self.course()?.hosts);
+        let mut gone = BTreeMap::new();
+        for host in absent {
             // Another coordinator may have its session and be out of this one's reach.
-            let is_here = self.parts.agents.connected(host).is_some()
-                || self.parts.store.get(keys::host_presence(host).key()).await?.is_some();
-            if is_here {
-                self.gone.remove(host);
-            } else {
-                self.gone.entry(host.clone()).or_insert(now);
+            if self.parts.store.get(keys::host_presence(&host).key()).await?.is_none() {
+                let since = self.gone.get(&host).copied().unwrap_or(now);
+                gone.insert(host, since);
             }
         }
+        self.gone = gone;
         Ok(())
     }
 

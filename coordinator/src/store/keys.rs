@@ -293,6 +293,17 @@ pub fn tail(deployment: &DeploymentId, step: StepId) -> Free {
 
 // ---- between driver and session
 
+/// What all hosts are to do.
+pub fn all_assignments() -> Prefix {
+    prefix(format_args!("assignment"))
+}
+
+/// The host that a key below [`all_assignments`] is for.
+pub fn assigned_host(key: &Key) -> Option<HostId> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/assignment/")?;
+    rest.split('/').next()?.parse().ok()
+}
+
 /// What `host` is to do.
 pub fn assignments_to(host: &HostId) -> Prefix {
     prefix(format_args!("assignment/{host}"))
