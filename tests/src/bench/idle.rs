@@ -1,4 +1,4 @@
-//! What agent and coordinator need when nothing happens, beside the Docker daemon that is there anyway.
+//! What agent and coordinator need when nothing happens, beside the Docker Engine that is there anyway.
 
 use std::fs;
 use std::process::Command;
@@ -17,7 +17,9 @@ const REST: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 const WINDOWS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const PEER: &str = "dockerd";
+/// The Docker Engine is both.
+const PEERS: [&str; 2] = ["dockerd", "containerd"];
+const PEER: &str = "dockerd and containerd";
 
 /// One process, looked at after each window.
 struct Watched {
@@ -33,12 +35,15 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
     let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     let mut agent = Watched::begin(ground.stage.agent.id())?;
     let mut coordinator = Watched::begin(ground.stage.coordinator.id())?;
-    let mut dockerd = Watched::begin(process_called(PEER)?)?;
+    let mut engine = PEERS
+        .iter()
+        .map(|name| Watched::begin(process_called(name)?))
+        .collect::<Result<Vec<Watched>>>()?;
     for window in 1..=WINDOWS {
         let begun = Instant::now();
         pause(WINDOW, ground)?;
         let all_ticks = begun.elapsed().as_secs_f64() * ticks_per_second;
-        for watched in [&mut agent, &mut coordinator, &mut dockerd] {
+        for watched in [&mut agent, &mut coordinator].into_iter().chain(&mut engine) {
             watched.look(all_ticks)?;
         }
         let last = |watched: &Watched| {
@@ -46,29 +51,31 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
             let rss = watched.rss_mib.last().copied().unwrap_or_default();
             format!("{rss:.1} MiB {cpu:.2} %")
         };
+        let engine: Vec<String> = engine.iter().map(last).collect();
         say(&format!(
             "  {window} of {WINDOWS}: agent {}, coordinator {}, {PEER} {}",
             last(&agent),
             last(&coordinator),
-            last(&dockerd)
+            engine.join(" and ")
         ));
     }
+    let together = |of: fn(&Watched) -> &[f64]| engine.iter().map(|one| median(of(one))).sum();
     let rss = |case, ours: &Watched, limit| Measured {
         case,
         unit: "MiB resident",
         ours: median(&ours.rss_mib),
-        peer: median(&dockerd.rss_mib),
+        peer: together(|one| &one.rss_mib),
         peer_name: PEER,
-        limit: Limit::OursBelow(limit),
+        limit,
     };
     Ok(vec![
-        rss(Case::AgentIdleRss, &agent, 20.0),
-        rss(Case::CoordinatorIdleRss, &coordinator, 30.0),
+        rss(Case::AgentIdleRss, &agent, Limit::OursBelowAndRatioAtMost(15.0, 0.1)),
+        rss(Case::CoordinatorIdleRss, &coordinator, Limit::OursBelow(30.0)),
         Measured {
             case: Case::AgentIdleCpu,
             unit: "percent of one processor",
             ours: median(&agent.cpu_percent),
-            peer: median(&dockerd.cpu_percent),
+            peer: together(|one| &one.cpu_percent),
             peer_name: PEER,
             limit: Limit::OursBelow(0.3),
         },
