@@ -236,12 +236,7 @@ impl Sessions {
         }
     }
 
-    fn enter(
-        &self,
-        host: &HostId,
-        hello: &wire::Hello,
-        outgoing: Outgoing,
-    ) -> Arc<Notify> {
+    fn enter(&self, host: &HostId, hello: &wire::Hello, outgoing: Outgoing) -> Arc<Notify> {
         let look = Arc::new(Notify::new());
         let mut connected = self.lock();
         let entry = Connected {

@@ -87,7 +87,9 @@ impl Proposal {
         // What is fresh stands last in the table.
         let before = self.table.ports.len() - self.fresh.len();
         self.fresh.chunks(FRESH_MAX).enumerate().map(move |(number, fresh)| Self {
-            table: PortTable { ports: self.table.ports[..before + number * FRESH_MAX + fresh.len()].to_vec() },
+            table: PortTable {
+                ports: self.table.ports[..before + number * FRESH_MAX + fresh.len()].to_vec(),
+            },
             fresh: fresh.to_vec(),
         })
     }

@@ -50,7 +50,10 @@ struct Figures {
 pub(super) fn measure(directory: &Path, extent: Extent, say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
     let mut all = Vec::new();
     for hosts in SIZES.into_iter().filter(|hosts| *hosts <= extent.hosts_max) {
-        say(&format!("· fanout_hosts: {hosts} join, connect, rest for {} s and are deployed to", WINDOW.as_secs()));
+        say(&format!(
+            "· fanout_hosts: {hosts} join, connect, rest for {} s and are deployed to",
+            WINDOW.as_secs()
+        ));
         let figures = with_hosts(&directory.join(hosts.to_string()), hosts, say)?;
         say(&format!(
             "  {hosts} hosts: {:.3} s a deployment, {:.1} KiB a host, {:.2} % of a processor when idle",

@@ -35,10 +35,8 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
     let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     let mut agent = Watched::begin(ground.stage.agent.id())?;
     let mut coordinator = Watched::begin(ground.stage.coordinator.id())?;
-    let mut engine = PEERS
-        .iter()
-        .map(|name| Watched::begin(process_called(name)?))
-        .collect::<Result<Vec<Watched>>>()?;
+    let mut engine =
+        PEERS.iter().map(|name| Watched::begin(process_called(name)?)).collect::<Result<Vec<Watched>>>()?;
     for window in 1..=WINDOWS {
         let begun = Instant::now();
         pause(WINDOW, ground)?;

@@ -121,7 +121,8 @@ async fn hold(transaction: &mut Transaction<'static, Sqlite>, guards: &[Guard]) 
     if guards.is_empty() {
         return Ok(true);
     }
-    let query = "SELECT key, value, created, modified FROM kept WHERE key IN (SELECT value FROM json_each(?))";
+    let query =
+        "SELECT key, value, created, modified FROM kept WHERE key IN (SELECT value FROM json_each(?))";
     let wanted = list(guards.iter().map(Guard::key));
     let rows = sqlx::query(query).bind(wanted).fetch_all(&mut **transaction).await?;
     let there: Vec<Stored> = rows.iter().map(stored).collect::<Result<_, _>>()?;

@@ -79,17 +79,19 @@ impl Operator {
         let begun = Instant::now();
         let started = control.start(asked).await?.into_inner();
         let answered = begun.elapsed();
-        let deployment = wire::DeploymentRef {
-            deployment: started.deployment,
-            environment: ENVIRONMENT.to_owned(),
-        };
+        let deployment =
+            wire::DeploymentRef { deployment: started.deployment, environment: ENVIRONMENT.to_owned() };
         let request = wire::WatchRequest { deployment: Some(deployment), after_seq: 0 };
         let mut events = control.watch(request).await?.into_inner();
         while let Some(event) = events.message().await? {
             if let Some(Event::Summary(summary)) = event.event {
                 let ended = begun.elapsed();
                 let summary: Summary = summary.read("summary")?;
-                ensure!(summary.verdict == Some(Verdict::Succeeded), "it ended otherwise: {:?}", summary.failure);
+                ensure!(
+                    summary.verdict == Some(Verdict::Succeeded),
+                    "it ended otherwise: {:?}",
+                    summary.failure
+                );
                 return Ok(Took { answered, ended });
             }
         }
