@@ -3,7 +3,7 @@
 //! What is to be *done* goes through the store (see [`crate::store::handover`]); here is only what needs
 //! an answer at once. A question of a driver carries its token, so it fences.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use lockstep_core::fence::Token;
@@ -35,6 +35,11 @@ pub trait Agents: Send + Sync + 'static {
 
     /// The agent's version, while it is connected.
     fn connected(&self, host: &HostId) -> Option<String>;
+
+    /// Those of `hosts` that are not connected.
+    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+        hosts.iter().filter(|host| self.connected(host).is_none()).cloned().collect()
+    }
 
     /// The last line of what runs, as agents send it.
     fn progress(&self) -> broadcast::Receiver<ProgressLine>;

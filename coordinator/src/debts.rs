@@ -12,7 +12,7 @@ use lockstep_core::record::{Debt, Debts};
 
 use crate::environments;
 use crate::store::guarded::OwnedWrite;
-use crate::store::{Committed, Guard, Store, StoreError, keys};
+use crate::store::{Committed, Store, StoreError, keys};
 
 /// What `host` owes to `environment`.
 ///
@@ -40,14 +40,6 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Debt>, StoreError> {
 pub fn write(host: &HostId, environment: &EnvironmentKey, debts: &Debts) -> OwnedWrite {
     let key = keys::debts(host, environment);
     if debts.owed.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, debts) }
-}
-
-/// That no host of `plan` owes anything, for the transaction that opens it.
-pub fn none(plan: &Plan) -> Vec<Guard> {
-    let mut hosts: Vec<&HostId> = plan.steps().map(|step| &step.host).collect();
-    hosts.sort();
-    hosts.dedup();
-    hosts.into_iter().map(|host| Guard::absent(keys::debts(host, &plan.key))).collect()
 }
 
 /// Refuses `plan` while one of its hosts owes something: it does not serve before that is taken back.

@@ -17,9 +17,9 @@ use crate::clock::Clock;
 use crate::debts;
 use crate::driver::Parts;
 use crate::environments::{self, Seen};
-use crate::history::{self, Reference, Unresolved};
-use crate::store::guarded::{Accompanying, OwnedWrite};
-use crate::store::{Guard, StoreError, Stored, keys};
+use crate::history::{self, KeptPlan, Reference, Unresolved};
+use crate::store::guarded::{self, Accompanying, OwnedWrite};
+use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
 
 pub mod claims;
 mod gathering;
@@ -27,6 +27,7 @@ mod ports;
 
 use claims::Claimed;
 use gathering::{Gathered, On, Wanted, gather};
+use ports::Proposal;
 
 /// How often a plan is made anew because the record moved under it.
 const ATTEMPTS_MAX: usize = 5;
@@ -112,7 +113,8 @@ struct Planned {
 /// # Errors
 /// When there is none.
 pub async fn plan(parts: &Parts, ask: &Ask) -> Result<Plan, DeployError> {
-    Ok(planned(parts, ask).await?.plan)
+    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
+    Ok(planned(parts, ask, recorded).await?.plan)
 }
 
 /// Opens a deployment.
@@ -123,21 +125,34 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
     let store = &*parts.store;
     for _ in 0..ATTEMPTS_MAX {
         let now = parts.clock.now();
+        // Before it is looked who owns the environment: a deployment that is opened after that writes the declaration
+        // anew, so that this very one guards against all that such a deployment leaves behind, debts too.
+        let recorded = environments::spec(store, &start.ask.environment).await?;
         let before =
             claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
-        let planned = planned(parts, &start.ask).await?;
+        let planned = planned(parts, &start.ask, recorded).await?;
         refuse_moved(start.hash.as_ref(), &planned.plan)?;
+        let ports = &planned.gathered.ports;
+        if ports.are_too_many() {
+            let seen = planned.gathered.ports_seen.as_ref();
+            give_ports(store, &start.ask.environment, ports, seen).await?;
+            continue;
+        }
         let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
         let kind = OpenKind::Running { deployment: id.clone(), wish: Wish::None };
         let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
-        let with = accompanying(&id, &planned, &open);
+        let kept = KeptPlan::of(&id, &planned.plan, &parts.clock.ulid().to_string());
+        for parts_of_plan in &kept.ahead {
+            guarded::plan_parts(store, parts_of_plan.clone()).await?;
+        }
+        let with = accompanying(&id, &planned, &open, kept.with_claim);
         let seen = before.as_ref().map(|seen| &seen.stored);
         match claims::settle(store, &start.ask.environment, seen, &open, with).await? {
             Claimed::Yes => {
                 info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
                 return Ok((id, planned.plan));
             }
-            Claimed::Moved => {}
+            Claimed::Moved => forget(store, kept.ahead).await?,
         }
     }
     Err(DeployError::Refused(Refusal {
@@ -147,12 +162,48 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
     }))
 }
 
+/// Gives all of the ports away that a plan for many hosts needs, so many in each transaction, and none where somebody
+/// else has changed them meanwhile. They are the environment's also when nothing comes of the deployment.
+async fn give_ports(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    proposal: &Proposal,
+    seen: Option<&Stored>,
+) -> Result<(), StoreError> {
+    let mut guard = Guard::as_seen(keys::ports(environment), seen);
+    for some in proposal.parts() {
+        let mut with = some.transaction(environment);
+        with.guards.push(guard);
+        match guarded::give_ports(store, with).await {
+            Ok(Committed::Yes { revision }) => {
+                guard = Guard::Unchanged(keys::ports(environment).into(), revision);
+            }
+            // What is there is looked at again, and a plan made from that.
+            Ok(Committed::No) | Err(StoreError::Unknown(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the parts of a plan that was not opened.
+async fn forget(store: &dyn Store, ahead: Vec<Vec<OwnedWrite>>) -> Result<(), StoreError> {
+    for writes in ahead {
+        let deletions = writes.iter().map(OwnedWrite::undone).collect();
+        guarded::plan_parts(store, deletions).await?;
+    }
+    Ok(())
+}
+
 pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
     format!("dep_{}", clock.ulid()).parse().expect("a ULID in its text form makes a deployment's id")
 }
 
-async fn planned(parts: &Parts, ask: &Ask) -> Result<Planned, DeployError> {
-    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
+async fn planned(
+    parts: &Parts,
+    ask: &Ask,
+    recorded: Option<Seen<EnvironmentSpec>>,
+) -> Result<Planned, DeployError> {
     let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
     let (spec, wanted) = match &ask.what {
         What::Deploy(deploy) => {
@@ -310,14 +361,13 @@ fn refuse_moved(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
 }
 
 /// What is written with the claim: the plan, the deployment, the declaration and the ports.
-fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open) -> Accompanying {
+fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open, kept: OwnedWrite) -> Accompanying {
     let Planned { plan, gathered, spec, spec_seen } = planned;
     let key = &plan.key;
-    let (mut guards, mut writes) = gathered.ports.transaction(key);
+    let Accompanying { mut guards, mut writes } = gathered.ports.transaction(key);
     guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
-    guards.extend(debts::none(plan));
-    writes.extend(history::plan_writes(id, plan));
+    writes.push(kept);
     writes.extend(history::summary_writes(&opened(id, plan, open)));
     writes.push(OwnedWrite::put(keys::spec(key), spec.get()));
     Accompanying { guards, writes }

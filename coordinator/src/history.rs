@@ -8,12 +8,16 @@ use lockstep_core::journal::Entry;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::Summary;
-use lockstep_core::stored::encode;
+use lockstep_core::stored::{Kept, Unreadable, decode, encode};
 use lockstep_core::time::Millis;
+use serde::{Deserialize, Serialize};
 
 use crate::environments;
 use crate::store::guarded::OwnedWrite;
-use crate::store::{Store, StoreError, VALUE_BYTES_MAX, keys};
+use crate::store::{Store, StoreError, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, keys};
+
+/// How many entries of a journal are read at once.
+const ENTRIES_AT_ONCE: usize = 500;
 
 /// How many deployments a planner sees.
 pub const HISTORY_FOR_PLANS: usize = 50;
@@ -26,35 +30,95 @@ pub async fn summary(store: &dyn Store, id: &DeploymentId) -> Result<Option<Summ
     stored.map(|stored| stored.read()).transpose()
 }
 
-/// The plan, put together when it is kept by wave.
+/// Stands where a plan would, when that is larger than a value may be.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlanParts {
+    edition: String,
+}
+
+impl Kept for PlanParts {
+    const KIND: &'static str = "plan_parts";
+}
+
+/// The plan, put together when it is kept in parts.
 pub async fn plan(store: &dyn Store, id: &DeploymentId) -> Result<Option<Plan>, StoreError> {
-    let Some(head) = store.get(keys::plan(id).key()).await? else {
+    let Some(there) = store.get(keys::plan(id).key()).await? else {
         return Ok(None);
     };
-    let mut plan: Plan = head.read()?;
-    for wave in store.list(&keys::plan_waves(id)).await? {
-        plan.waves.push(wave.read()?);
+    let mut plan: Plan = match there.read() {
+        Err(StoreError::Unreadable { source: Unreadable::OtherKind { found, .. }, .. })
+            if found == PlanParts::KIND =>
+        {
+            return plan_of_parts(store, id, &there.read()?).await.map(Some);
+        }
+        whole => whole?,
+    };
+    if plan.waves.is_empty() {
+        for wave in store.list(&keys::plan_waves(id)).await? {
+            plan.waves.push(wave.read()?);
+        }
     }
     Ok(Some(plan))
 }
 
-/// The writes that keep a plan: whole, or by wave when it is larger than a value may be.
-pub fn plan_writes(id: &DeploymentId, plan: &Plan) -> Vec<OwnedWrite> {
-    let whole = encode(plan);
-    if whole.len() <= VALUE_BYTES_MAX {
-        return vec![OwnedWrite::put_bytes(keys::plan(id), whole)];
+async fn plan_of_parts(store: &dyn Store, id: &DeploymentId, kept: &PlanParts) -> Result<Plan, StoreError> {
+    let parts = store.list(&keys::plan_parts(id, &kept.edition)).await?;
+    let whole: Vec<u8> = parts.iter().flat_map(|part| part.value.iter().copied()).collect();
+    decode(&whole).map_err(|source| StoreError::Unreadable { key: keys::plan(id).key().clone(), source })
+}
+
+/// A plan as it is kept.
+pub struct KeptPlan {
+    /// Transactions that come before the one that opens the deployment; none where the plan fits into that.
+    pub ahead: Vec<Vec<OwnedWrite>>,
+    /// What belongs into that one.
+    pub with_claim: OwnedWrite,
+}
+
+impl KeptPlan {
+    /// Whole, or in parts when it is larger than a value may be. No other attempt to open `id` has `edition`.
+    pub fn of(id: &DeploymentId, plan: &Plan, edition: &str) -> Self {
+        let whole = encode(plan);
+        if whole.len() <= VALUE_BYTES_MAX {
+            return Self { ahead: Vec::new(), with_claim: OwnedWrite::put_bytes(keys::plan(id), whole) };
+        }
+        let part = |(number, bytes): (usize, &[u8])| {
+            OwnedWrite::put_bytes(keys::plan_part(id, edition, number), bytes.to_vec())
+        };
+        let parts: Vec<OwnedWrite> = whole.chunks(VALUE_BYTES_MAX).enumerate().map(part).collect();
+        let kept = PlanParts { edition: edition.to_owned() };
+        Self {
+            ahead: parts.chunks(TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX).map(<[_]>::to_vec).collect(),
+            with_claim: OwnedWrite::put(keys::plan(id), &kept),
+        }
     }
-    let head = Plan { waves: Vec::new(), ..plan.clone() };
-    let mut writes = vec![OwnedWrite::put(keys::plan(id), &head)];
-    for (number, wave) in plan.waves.iter().enumerate() {
-        writes.push(OwnedWrite::put(keys::plan_wave(id, number), wave));
-    }
-    writes
 }
 
 pub async fn journal(store: &dyn Store, id: &DeploymentId) -> Result<Vec<Entry>, StoreError> {
     let stored = store.list(&keys::journal(id)).await?;
     stored.iter().map(|entry| entry.read()).collect()
+}
+
+/// What the journal has after the entry `after`.
+pub async fn journal_after(
+    store: &dyn Store,
+    id: &DeploymentId,
+    after: u32,
+) -> Result<Vec<Entry>, StoreError> {
+    let prefix = keys::journal(id);
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let last = entries.last().map_or(after, |entry| entry.seq);
+        let page = store.page(&prefix, keys::journal_entry(id, last + 1).key(), ENTRIES_AT_ONCE).await?;
+        let is_last = page.len() < ENTRIES_AT_ONCE;
+        for entry in page {
+            entries.push(entry.read()?);
+        }
+        if is_last {
+            return Ok(entries);
+        }
+    }
 }
 
 /// The newest `limit` deployments of an environment, newest first; one that is open is among them.

@@ -36,7 +36,12 @@ pub async fn find(store: &dyn Store, id: &HostId) -> Result<Option<Host>, StoreE
 /// # Errors
 /// When the store does not answer.
 pub async fn named(store: &dyn Store, name: &HostName) -> Result<Option<Host>, StoreError> {
-    Ok(list(store).await?.into_iter().find(|host| host.name == *name))
+    let Some(stored) = store.get(keys::host_name(name).key()).await? else { return Ok(None) };
+    let id = std::str::from_utf8(&stored.value).ok().and_then(|id| id.parse().ok());
+    match id {
+        Some(id) => find(store, &id).await,
+        None => Ok(None),
+    }
 }
 
 /// What a transaction must have so that `host` joins, and nobody else has its name.

@@ -250,6 +250,12 @@ impl Agents for Peers {
         self.sessions.connected(host).or_else(there)
     }
 
+    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+        let mut absent = self.sessions.absent(hosts);
+        absent.retain(|host| self.connected(host).is_none());
+        absent
+    }
+
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {
         self.progress.subscribe()
     }

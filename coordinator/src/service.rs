@@ -15,12 +15,13 @@ use lockstep_proto::wire::control_server::ControlServer;
 use lockstep_proto::wire::enroll_server::EnrollServer;
 use lockstep_proto::wire::relay_server::RelayServer;
 use lockstep_proto::wire::session_server::SessionServer;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::agents::Agents;
 use crate::api::GateLayer;
@@ -64,6 +65,7 @@ const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// When it cannot begin: another coordinator has the directory, a file is damaged, the address is taken.
 pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     make_private(&settings.directory)?;
+    allow_many_connections();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let chosen = settings.choose()?;
     let Some((store, record_in)) = open_store(&settings.directory, &chosen.store, &clock, &stop).await?
@@ -161,6 +163,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
         } => served?,
         () = server::keep_valid(certificate, Arc::clone(&own.authority), Arc::clone(&own.clock)) => {}
         never = peers.run() => match never {},
+        never = sessions.keep_looking() => match never {},
         never = keeper.run() => match never {},
     }
     keeper.end().await;
@@ -192,6 +195,15 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(SessionServer::new(session).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(RelayServer::new(relay).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// Each agent is a connection, and a service is usually given 1,024 descriptors, and leave to take more.
+fn allow_many_connections() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        warn!(%error, allowed = limit.current, "connections stay as few as they are allowed");
+    }
 }
 
 /// Nothing, when `stop` says so before the store answers.

@@ -4,13 +4,13 @@
 //! so that a lost stream loses nothing; a report is written before anything else is read; a host gets
 //! secrets only of an environment that this session has spoken to it about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::Stream;
+use futures::{Stream, StreamExt};
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
@@ -19,7 +19,8 @@ use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::record::Observation;
 use lockstep_core::stored;
 use lockstep_proto::wire;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -39,6 +40,9 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// How often assignments are looked for though nothing woke anybody.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How often a transaction is made anew when another came between.
 const ATTEMPTS_MAX: usize = 5;
@@ -72,14 +76,19 @@ struct Place {
     revision: Revision,
 }
 
+/// What is sent to one agent. In boxes: a channel has room for many, and most of the time there is none.
+type Outgoing = mpsc::Sender<Box<wire::ToAgent>>;
+
 /// One host's session.
 struct Connected {
     version: String,
-    outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    outgoing: Outgoing,
     waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
     /// Lines of a log that has not ended.
     logs: BTreeMap<u64, Vec<String>>,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
+    /// Has the session look at what is there for its host.
+    look: Arc<Notify>,
 }
 
 /// What an answer belongs to.
@@ -143,11 +152,36 @@ impl Sessions {
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
         let place = this.take_place(&host, &hello).await?;
-        this.enter(&host, &hello, outgoing.clone());
+        let look = this.enter(&host, &hello, outgoing.clone());
         info!(%host, version = hello.version, address = hello.address, "agent connected");
-        let session = session::Running { sessions: Arc::clone(this), host, outgoing, place };
+        let session = session::Running { sessions: Arc::clone(this), host, outgoing, place, look };
         this.tracker.spawn(session.run(incoming));
-        Ok(ReceiverStream::new(to_agent))
+        Ok(ReceiverStream::new(to_agent).map(|message| Ok(*message)))
+    }
+
+    /// Looks for assignments though nothing woke anybody, for ever: a watch is only a hint. One look serves all
+    /// sessions, because there are many of them and most of the time nothing for any.
+    pub async fn keep_looking(&self) -> std::convert::Infallible {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let there = self.store.list(&keys::all_assignments()).await;
+            let connected = self.lock();
+            match there {
+                Ok(there) => {
+                    let hosts = there.iter().filter_map(|stored| keys::assigned_host(&stored.key));
+                    for session in hosts.filter_map(|host| connected.get(&host)) {
+                        session.look.notify_one();
+                    }
+                }
+                // Each finds out for itself what it can be for its host without the record.
+                Err(error) => {
+                    debug!(%error, "assignments cannot be looked for");
+                    connected.values().for_each(|session| session.look.notify_one());
+                }
+            }
+        }
     }
 
     /// Ends every session, for a coordinator that ends.
@@ -202,12 +236,8 @@ impl Sessions {
         }
     }
 
-    fn enter(
-        &self,
-        host: &HostId,
-        hello: &wire::Hello,
-        outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
-    ) {
+    fn enter(&self, host: &HostId, hello: &wire::Hello, outgoing: Outgoing) -> Arc<Notify> {
+        let look = Arc::new(Notify::new());
         let mut connected = self.lock();
         let entry = Connected {
             version: hello.version.clone(),
@@ -215,10 +245,12 @@ impl Sessions {
             waiting: BTreeMap::new(),
             logs: BTreeMap::new(),
             health: BTreeMap::new(),
+            look: Arc::clone(&look),
         };
         connected.insert(host.clone(), entry);
         drop(connected);
         self.changed();
+        look
     }
 
     fn changed(&self) {
@@ -227,7 +259,7 @@ impl Sessions {
 
     /// The agent may have dialled again before the end of its last stream was noticed: what is there then is
     /// another session, and stays.
-    fn leave(&self, host: &HostId, outgoing: &mpsc::Sender<Result<wire::ToAgent, Status>>) {
+    fn leave(&self, host: &HostId, outgoing: &Outgoing) {
         let mut connected = self.lock();
         if connected.get(host).is_some_and(|there| there.outgoing.same_channel(outgoing)) {
             connected.remove(host);
@@ -290,7 +322,7 @@ impl Sessions {
             session.waiting.insert(waiting.clone(), sender);
             session.outgoing.clone()
         };
-        outgoing.send(Ok(wire::ToAgent { message: Some(message) })).await.map_err(|_| absent())?;
+        outgoing.send(Box::new(wire::ToAgent { message: Some(message) })).await.map_err(|_| absent())?;
         let answered = tokio::time::timeout(ANSWER_LIMIT, answer).await;
         if let Some(session) = self.lock().get_mut(host) {
             session.waiting.remove(&waiting);
@@ -381,6 +413,12 @@ impl Agents for Sessions {
 
     fn connected(&self, host: &HostId) -> Option<String> {
         self.lock().get(host).map(|session| session.version.clone())
+    }
+
+    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+        // Asked at every turn of a driver: they are locked once.
+        let connected = self.lock();
+        hosts.iter().filter(|host| !connected.contains_key(host)).cloned().collect()
     }
 
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {

@@ -27,7 +27,7 @@ pub mod watch;
 pub use keys::{Free, Key, Owned, Prefix};
 pub use watch::Wakeups;
 
-/// The largest value: etcd's default limits stay far away, and a plan is stored by wave.
+/// The largest value: etcd's default limits stay far away, and a larger plan is stored in parts.
 pub const VALUE_BYTES_MAX: usize = 256 * 1024;
 
 /// The most guards and writes in one transaction: etcd refuses 129.
@@ -219,6 +219,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Everything below `prefix`, in the order of the keys.
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError>;
+
+    /// The first `most` below `prefix` that are not before `from`, in the order of the keys. Those that are called
+    /// for one after the other may be of different moments.
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError>;
 
     /// The last `most` below `prefix`, last first.
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError>;

@@ -22,10 +22,13 @@ use crate::time::{Millis, Timestamp};
 mod backward;
 mod debt;
 mod forward;
+mod standings;
 mod ways;
 
 pub use debt::{GONE_AFTER, debt, decide_knowing};
 pub use ways::{refusal, ways_out};
+
+use standings::Standings;
 
 /// How often an undo is tried before the deployment is stuck.
 pub const UNDO_ATTEMPTS_MAX: u16 = 3;
@@ -40,7 +43,7 @@ pub struct Run {
     plan: Arc<Plan>,
     lock_until: Timestamp,
     phase: Phase,
-    standings: BTreeMap<StepId, Standing>,
+    standings: Standings,
     failures: BTreeMap<StepId, StepFailure>,
     next_seq: u32,
     epoch: u64,
@@ -84,7 +87,7 @@ pub struct OpenIntent {
 impl Run {
     /// A deployment of `plan` whose journal is empty and which is unwound at `lock_until`.
     pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
-        let standings = plan.steps().map(|step| (step.id, Standing::Waiting)).collect();
+        let standings = Standings::of(&plan);
         Self {
             plan: Arc::new(plan),
             lock_until,
@@ -126,7 +129,7 @@ impl Run {
         match &entry.event {
             Event::Taken { .. } => {}
             Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => {
-                let Some(standing) = self.standings.get_mut(step) else {
+                let Some(standing) = self.standings.get_mut(*step) else {
                     return illegal(format!("the plan has no step {step}"));
                 };
                 let Some(after) = standing.after(&entry.event, entry.at) else {
@@ -184,7 +187,7 @@ impl Run {
         if let Some(rule) = ways::rule_against_leaving(&self.plan, step) {
             return illegal(format!("{step} is left: {rule}"));
         }
-        let standing = self.standings.get_mut(&step);
+        let standing = self.standings.get_mut(step);
         let after = standing.as_ref().and_then(|there| there.after(&entry.event, entry.at));
         let (Some(standing), Some(after)) = (standing, after) else {
             return illegal(format!("{step} is left, and has nothing to take back"));
@@ -213,7 +216,7 @@ impl Run {
 
     /// Where `step` stands; a step that the plan does not have waits for ever.
     pub fn standing(&self, step: StepId) -> &Standing {
-        self.standings.get(&step).unwrap_or(&Standing::Waiting)
+        self.standings.get(step).unwrap_or(&Standing::Waiting)
     }
 
     /// The last failure of `step`.
@@ -223,6 +226,12 @@ impl Run {
 
     /// Whether `event` may be the next entry: a report that comes late may not.
     pub fn admits(&self, event: &Event, at: Timestamp) -> bool {
+        // What hosts report comes by the thousand: it is a matter of its step alone, as in `apply`.
+        if let Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } = event {
+            let has_ended = matches!(self.phase, Phase::Ended { .. });
+            let after = self.standings.get(*step).and_then(|standing| standing.after(event, at));
+            return !has_ended && after.is_some();
+        }
         let entry = Entry { seq: self.next_seq, at, epoch: self.epoch, event: event.clone() };
         self.clone().apply(&entry).is_ok()
     }

@@ -9,9 +9,11 @@ mod by_hand;
 mod cluster;
 mod deploy_overhead;
 mod etcd_overhead;
+mod fanout_hosts;
 mod ground;
 mod idle;
 pub mod report;
+mod resources;
 mod rollback_seconds;
 mod statistics;
 mod switch_loss;
@@ -37,10 +39,14 @@ pub enum Case {
     EtcdOverhead,
     TransitionCost,
     TakeoverSeconds,
+    FanoutHosts,
+    FanoutCost,
+    FanoutRss,
+    FanoutIdleCpu,
 }
 
 impl Case {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 13] = [
         Self::DeployOverhead,
         Self::RollbackSeconds,
         Self::SwitchLoss,
@@ -50,10 +56,17 @@ impl Case {
         Self::EtcdOverhead,
         Self::TransitionCost,
         Self::TakeoverSeconds,
+        Self::FanoutHosts,
+        Self::FanoutCost,
+        Self::FanoutRss,
+        Self::FanoutIdleCpu,
     ];
 
     /// Those that have a cluster of their own.
     const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
+
+    /// One run with many hosts gives all of them: who asks for the first gets the others too.
+    const FANOUT: [Self; 4] = [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu];
 
     const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
 
@@ -69,6 +82,10 @@ impl Case {
             Self::EtcdOverhead => "etcd_overhead",
             Self::TransitionCost => "transition_cost",
             Self::TakeoverSeconds => "takeover_seconds",
+            Self::FanoutHosts => "fanout_hosts",
+            Self::FanoutCost => "fanout_cost_per_host",
+            Self::FanoutRss => "fanout_kib_per_host",
+            Self::FanoutIdleCpu => "fanout_idle_cpu_percent",
         }
     }
 
@@ -82,6 +99,8 @@ impl Case {
 pub struct Extent {
     /// The size of the database that is dumped.
     pub database_mib: u64,
+    /// The most hosts that are deployed to.
+    pub hosts_max: usize,
 }
 
 /// Measures the cases in one stage under `directory`, in the order in which they disturb each other least.
@@ -96,7 +115,11 @@ pub fn measure(
 ) -> Result<Vec<Measured>> {
     let wanted = |case: &Case| cases.contains(case);
     let mut measured = cluster::measure(&directory.join("cluster"), cases, say)?;
-    if cases.iter().all(|case| Case::CLUSTER.contains(case)) {
+    if Case::FANOUT.iter().any(wanted) {
+        let all = fanout_hosts::measure(&directory.join("fanout"), extent, say)?;
+        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::FanoutHosts)));
+    }
+    if cases.iter().all(|case| Case::CLUSTER.contains(case) || Case::FANOUT.contains(case)) {
         return Ok(measured);
     }
     let mut ground = Ground::start(&directory.join("one"), say)?;

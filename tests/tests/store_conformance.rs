@@ -198,6 +198,31 @@ async fn a_long_list_has_everything_once() {
 }
 
 #[tokio::test]
+async fn a_page_begins_where_it_is_told_and_stays_below_its_prefix() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        for number in 0..5 {
+            put(&*store, &format!("{number}"), "x").await;
+        }
+        let host = keys::host_name(&"neighbour".parse().expect("a name"));
+        store.commit(vec![], vec![Write::put_bytes(host, "x")]).await.expect("written");
+        let page = |from: Free, most: usize| {
+            let store = &store;
+            async move {
+                let page = store.page(&keys::revoked(), from.key(), most).await.expect("listed");
+                page.iter().map(|stored| stored.key.last().to_owned()).collect::<Vec<String>>()
+            }
+        };
+        assert_eq!(page(key("1"), 2).await, ["1", "2"]);
+        assert_eq!(page(key("25"), 9).await, ["3", "4"]);
+        assert!(page(key("9"), 9).await.is_empty());
+        assert!(page(key("0"), 0).await.is_empty());
+        let from_the_first = store.page(&keys::revoked(), &keys::revoked().first(), 9).await;
+        assert_eq!(from_the_first.expect("listed").len(), 5);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
     on_every_adapter(|Bench { store, .. }| async move {
         let open = |kind: &str, version: u32, content: &str| {

@@ -48,7 +48,7 @@ const CRATES: &[(&str, &[&str])] = &[
 /// What only these files may name.
 const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("core/src", "std::", &[]),
-    ("coordinator/src", "sqlx", &["coordinator/src/store/sqlite.rs"]),
+    ("coordinator/src", "sqlx", &["coordinator/src/store/sqlite"]),
     ("coordinator/src", "etcd_client", &["coordinator/src/store/etcd"]),
     ("coordinator/src", "bollard", &[]),
     (

@@ -12,12 +12,15 @@ use lockstep_core::operation::Refusal;
 use lockstep_core::record::{Host, PortEntry, PortTable, Slot};
 use lockstep_core::spec::EnvironmentSpec;
 
-use crate::store::guarded::OwnedWrite;
-use crate::store::{Guard, keys};
+use crate::store::guarded::{Accompanying, OwnedWrite};
+use crate::store::{Guard, OPERATIONS_MAX, keys};
 
 const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
 const COUNT: u16 = LAST - FIRST + 1;
+
+/// The most that one transaction gives away: each is a guard and a write, and a claim has some more of both.
+const FRESH_MAX: usize = OPERATIONS_MAX / 2 - 10;
 
 /// The ports of an environment, with those that are still to be taken.
 #[derive(Debug, Clone)]
@@ -74,8 +77,25 @@ fn free(seed: &str, key: &EnvironmentKey, taken: &BTreeSet<u16>) -> Option<u16> 
 }
 
 impl Proposal {
+    /// Whether one transaction cannot give all of them away.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.fresh.len() > FRESH_MAX
+    }
+
+    /// What several transactions give away, one after the other.
+    pub(super) fn parts(&self) -> impl Iterator<Item = Self> {
+        // What is fresh stands last in the table.
+        let before = self.table.ports.len() - self.fresh.len();
+        self.fresh.chunks(FRESH_MAX).enumerate().map(move |(number, fresh)| Self {
+            table: PortTable {
+                ports: self.table.ports[..before + number * FRESH_MAX + fresh.len()].to_vec(),
+            },
+            fresh: fresh.to_vec(),
+        })
+    }
+
     /// What takes the ports, if nobody else has.
-    pub(super) fn transaction(&self, environment: &EnvironmentKey) -> (Vec<Guard>, Vec<OwnedWrite>) {
+    pub(super) fn transaction(&self, environment: &EnvironmentKey) -> Accompanying {
         let name = environment.to_string();
         let mut guards = Vec::new();
         let mut writes = vec![OwnedWrite::put(keys::ports(environment), &self.table)];
@@ -84,6 +104,6 @@ impl Proposal {
             guards.push(Guard::absent(&key));
             writes.push(OwnedWrite::put_bytes(key, name.clone()));
         }
-        (guards, writes)
+        Accompanying { guards, writes }
     }
 }

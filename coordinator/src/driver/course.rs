@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use futures::future::try_join_all;
 use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
 use lockstep_core::fence::Token;
 use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
@@ -22,7 +21,7 @@ use crate::deployment_log::DeploymentLog;
 use crate::environments::Seen;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
-use crate::store::{Owned, Prefix, Store, StoreError, Stored, keys};
+use crate::store::{Owned, Store, StoreError, Stored, keys};
 use crate::{debts, environments, history};
 
 pub(super) struct Course {
@@ -192,10 +191,15 @@ async fn handed(
     if is_on(Mutant::PredecessorsHandoutsForgotten) {
         return Ok(handed);
     }
-    let prefixes: Vec<Prefix> = hosts.iter().map(|host| keys::assignments(host, environment)).collect();
-    let lists = try_join_all(prefixes.iter().map(|prefix| store.list(prefix))).await?;
-    for stored in lists.into_iter().flatten() {
+    // There are no more than steps that run, and others wait for this driver: one look, and not one for each host.
+    for stored in store.list(&keys::all_assignments()).await? {
+        if !keys::assigned_host(&stored.key).is_some_and(|host| hosts.contains(&host)) {
+            continue;
+        }
         let assignment: Assignment = stored.read()?;
+        if assignment.environment != *environment {
+            continue;
+        }
         if let Some(key) = Owned::of_stored(&stored.key) {
             let StepKey { step, .. } = assignment.key;
             handed.add(step, Assigned { key, token: assignment.token, span: Span::none() });

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
@@ -29,7 +28,7 @@ use super::transaction::{Pending, Told};
 use crate::agents::{AskedStanding, Question};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;
-use crate::store::{Committed, LeaseStanding, StoreError, Wakeups, keys};
+use crate::store::{Committed, LeaseStanding, OPERATIONS_MAX, StoreError, Wakeups, keys};
 use crate::{environments, history, state_file, tails};
 
 /// How a driver left its deployment.
@@ -289,7 +288,10 @@ impl Driver {
         self.course_mut()?.take_in_answers(&mut pending, now)?;
         let store = &*self.parts.store;
         let (reports, open) = (keys::reports(&self.environment), keys::open(&self.environment));
-        let (reports, open) = tokio::try_join!(store.list(&reports), store.get(open.key()))?;
+        // What does not fit into this transaction is seen at the next one.
+        let first = reports.first();
+        let (reports, open) =
+            tokio::try_join!(store.page(&reports, &first, OPERATIONS_MAX), store.get(open.key()))?;
         let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?;
         self.note_presence(now).await?;
         self.course_mut()?.see(open)?;
@@ -302,16 +304,16 @@ impl Driver {
 
     /// A host is gone from when it was first seen without a session.
     async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        for host in Arc::clone(&self.course()?.hosts).iter() {
+        let absent = self.parts.agents.absent(&self.course()?.hosts);
+        let mut gone = BTreeMap::new();
+        for host in absent {
             // Another coordinator may have its session and be out of this one's reach.
-            let is_here = self.parts.agents.connected(host).is_some()
-                || self.parts.store.get(keys::host_presence(host).key()).await?.is_some();
-            if is_here {
-                self.gone.remove(host);
-            } else {
-                self.gone.entry(host.clone()).or_insert(now);
+            if self.parts.store.get(keys::host_presence(&host).key()).await?.is_none() {
+                let since = self.gone.get(&host).copied().unwrap_or(now);
+                gone.insert(host, since);
             }
         }
+        self.gone = gone;
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! What the record says when a deployment has ended: pure, from its plan and its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Because, Direction, Entry, Event, Finding, StepFailure, TrafficCount};
 use lockstep_core::record::{FailedStep, Receipt, StepTime, Summary, Verdict};
 use lockstep_core::time::Timestamp;
+
+/// The most times of one kind of step that a summary has.
+const TIMES_OF_A_KIND_MAX: usize = 100;
 
 /// The summary of a deployment that ends at `at` as `verdict`. `opened` is what was recorded of it when
 /// it was opened, `entries` its journal.
@@ -27,7 +30,7 @@ pub(super) fn summary(
         ended_at: Some(at),
         verdict: Some(verdict),
         failure: failed_step(opened, run, entries),
-        steps: step_times(run, entries),
+        steps: some_of_each_kind(step_times(run, entries)),
         receipt: Receipt {
             requests,
             requests_lost,
@@ -135,6 +138,27 @@ fn counted(mut counts: impl DoubleEndedIterator<Item = TrafficCount>) -> (Option
     }
 }
 
+/// Of steps of one kind on very many hosts so many that stand for all: evenly from the fastest to the slowest. A
+/// summary must fit into a value, and what is left out stands in the journal.
+fn some_of_each_kind(times: Vec<StepTime>) -> Vec<StepTime> {
+    let mut of_kind: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (number, time) in times.iter().enumerate() {
+        of_kind.entry(&time.name).or_default().push(number);
+    }
+    let mut kept = BTreeSet::new();
+    for mut numbers in of_kind.into_values() {
+        if numbers.len() > TIMES_OF_A_KIND_MAX {
+            numbers.sort_by_key(|number| times[*number].took);
+            let last = numbers.len() - 1;
+            numbers = (0..TIMES_OF_A_KIND_MAX)
+                .map(|place| numbers[place * last / (TIMES_OF_A_KIND_MAX - 1)])
+                .collect();
+        }
+        kept.extend(numbers);
+    }
+    times.into_iter().enumerate().filter(|(number, _)| kept.contains(number)).map(|(_, time)| time).collect()
+}
+
 fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
     let mut begun: BTreeMap<StepId, Timestamp> = BTreeMap::new();
     let mut times = Vec::new();
@@ -164,4 +188,29 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
         }
     }
     times
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_core::time::Millis;
+
+    #[test]
+    fn the_times_that_stand_for_many_have_the_same_ends_and_the_same_middle() {
+        let time = |name: &str, took| StepTime {
+            name: name.to_owned(),
+            host: "app-1".parse().unwrap(),
+            took: Millis(took),
+        };
+        let mut all: Vec<StepTime> = (0..=1000).rev().map(|took| time("start", took)).collect();
+        all.push(time("switch", 7));
+        let kept = some_of_each_kind(all);
+        assert_eq!(kept.iter().filter(|one| one.name == "switch").count(), 1);
+        let mut starts: Vec<u64> =
+            kept.iter().filter(|one| one.name == "start").map(|one| one.took.0).collect();
+        assert_eq!((starts.first(), starts.last()), (Some(&1000), Some(&0)), "in their order");
+        starts.sort_unstable();
+        assert_eq!(starts.len(), TIMES_OF_A_KIND_MAX);
+        assert!((495..=505).contains(&starts[TIMES_OF_A_KIND_MAX / 2]), "{starts:?}");
+    }
 }

@@ -40,7 +40,10 @@ impl Pending {
     /// Adds `entry` to the journal of `deployment`, if nobody else has added one in its place.
     pub(super) fn tell(&mut self, deployment: &DeploymentId, told: Told) {
         let key = keys::journal_entry(deployment, told.entry.seq);
-        self.guards.push(Guard::absent(&key));
+        if self.told.is_empty() {
+            // An entry has one before it: where the first is not there, the others are not either.
+            self.guards.push(Guard::absent(&key));
+        }
         self.writes.push(OwnedWrite::put_bytes(key, encode(&told.entry)));
         self.told.push(told);
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use lockstep_core::health::InstanceHealth;
@@ -13,26 +12,24 @@ use lockstep_core::record::LocalRollback;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use super::{Answer, Place, Sessions, Waiting};
+use super::{Answer, Outgoing, Place, Sessions, Waiting};
 use crate::agents::{AskedStanding, ProgressLine};
 use crate::coordinators;
 use crate::local_changes;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
-/// How often assignments are looked for though nothing woke anybody: a watch is only a hint.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
 /// A session from its hello to its end.
 pub(super) struct Running {
     pub(super) sessions: Arc<Sessions>,
     pub(super) host: HostId,
-    pub(super) outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+    pub(super) outgoing: Outgoing,
     pub(super) place: Place,
+    pub(super) look: Arc<Notify>,
 }
 
 /// What happened.
@@ -58,19 +55,18 @@ impl Running {
             }
         };
         self.sessions.leave(&self.host, &self.outgoing);
-        self.sessions.leave_place(&self.host, &self.place).await;
+        Box::pin(self.sessions.leave_place(&self.host, &self.place)).await;
         info!(host = %self.host, why, "agent disconnected");
     }
 
     async fn serve(&self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
         let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
-        let mut looks = tokio::time::interval(LOOK_EVERY);
         let mut presence = self.sessions.presence.clone();
         let mut sent = BTreeSet::new();
         let mut spoken_of = BTreeSet::new();
         let mut cluster = self.sessions.store.watch(&keys::coordinators());
-        let mut told = self.welcome(None).await?;
-        self.hand_over(&mut sent, &mut spoken_of).await?;
+        let mut told = Box::pin(self.welcome(None)).await?;
+        Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?;
         loop {
             let event = tokio::select! {
                 said = incoming.message() => match said {
@@ -80,14 +76,15 @@ impl Running {
                 },
                 () = wakeups.changed() => Event::StoreChanged,
                 () = cluster.changed() => Event::ClusterChanged,
-                _ = looks.tick() => Event::StoreChanged,
+                () = self.look.notified() => Event::StoreChanged,
                 () = self.sessions.closing.cancelled() => Event::Closing,
                 () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
+            // What each of them needs is there while it goes on: most sessions wait most of the time.
             match event {
-                Event::Said(said) => self.hear(*said, &spoken_of).await?,
-                Event::ClusterChanged => told = self.welcome(Some(told)).await?,
-                Event::StoreChanged => self.hand_over(&mut sent, &mut spoken_of).await?,
+                Event::Said(said) => Box::pin(self.hear(*said, &spoken_of)).await?,
+                Event::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
+                Event::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
                 Event::Closing => return Ok("the coordinator ends"),
                 Event::OutOfReach => return Ok("the record was out of reach"),
                 Event::Ended(None) => return Ok("the agent ended it"),
@@ -114,8 +111,8 @@ impl Running {
     }
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {
-        let message = wire::ToAgent { message: Some(order) };
-        self.outgoing.send(Ok(message)).await.context("the agent takes nothing more")
+        let message = Box::new(wire::ToAgent { message: Some(order) });
+        self.outgoing.send(message).await.context("the agent takes nothing more")
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.

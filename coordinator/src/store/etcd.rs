@@ -126,6 +126,18 @@ impl Store for EtcdStore {
         listed.map_err(Unanswered::of_repeatable)
     }
 
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
+        if most == 0 {
+            // To etcd it means no limit.
+            return Ok(Vec::new());
+        }
+        let (first, end) = bounds(&self.place.prefix(prefix));
+        let options = GetOptions::new().with_range(end).with_limit(count(most));
+        let from = first.max(self.place.key(from));
+        let mut found = range(&self.members, from, options).await.map_err(Unanswered::of_repeatable)?;
+        Ok(found.take_kvs().into_iter().map(|kv| self.place.stored(kv)).collect())
+    }
+
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
         if most > PAGE {
             let mut found = self.list(prefix).await?;

@@ -2,9 +2,9 @@
 //!
 //! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
 //! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
-//! then. Five transactions need no lock, each guarded by its own key: claiming and changing `open`,
-//! declaring the spec, giving ports away with a claim, a report, and what a host says was done on it
-//! without a coordinator.
+//! then. Six transactions need no lock. Five are guarded by their own keys: claiming and changing `open`,
+//! declaring the spec, giving ports away, a report, and what a host says was done on it without a
+//! coordinator. The sixth writes parts of a plan that no deployment has: nobody reads them before it is opened.
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
@@ -36,6 +36,11 @@ impl OwnedWrite {
     /// The key is not there afterwards, whether it was or not.
     pub fn delete(key: Owned) -> Self {
         Self(Write::of(key.into(), Change::Delete))
+    }
+
+    /// What removes what this writes.
+    pub fn undone(&self) -> Self {
+        Self(Write::of(self.0.key.clone(), Change::Delete))
     }
 
     /// The bytes that it writes; nothing when it deletes.
@@ -282,6 +287,24 @@ pub async fn claim(
     let mut writes = vec![OwnedWrite::put(key, open)];
     writes.extend(with.writes);
     store.commit(guards, plain(writes)).await
+}
+
+/// Gives ports away before the claim, where they are too many to be given with it.
+///
+/// # Errors
+/// When the outcome is unknown or the transaction is refused.
+pub async fn give_ports(store: &dyn Store, with: Accompanying) -> Result<Committed, StoreError> {
+    store.commit(with.guards, plain(with.writes)).await
+}
+
+/// Writes parts of a plan, or removes those of one that was not opened.
+///
+/// # Errors
+/// When the outcome is unknown; sending it again is safe.
+pub async fn plan_parts(store: &dyn Store, writes: Vec<OwnedWrite>) -> Result<(), StoreError> {
+    // Without a guard there is nothing that could not hold.
+    store.commit(Vec::new(), plain(writes)).await?;
+    Ok(())
 }
 
 /// Ends a hold or a claim for a build, if it is as `seen`.

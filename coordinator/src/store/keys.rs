@@ -48,6 +48,11 @@ impl Prefix {
     pub fn covers(&self, key: &Key) -> bool {
         key.0.starts_with(&self.0)
     }
+
+    /// Where a look at all below it begins.
+    pub fn first(&self) -> Key {
+        Key(self.0.clone())
+    }
 }
 
 impl Free {
@@ -245,13 +250,19 @@ pub fn plan(deployment: &DeploymentId) -> Owned {
     owned(format_args!("deployment/{deployment}/plan"))
 }
 
-/// A plan that is larger than a value may be is kept wave by wave.
-pub fn plan_wave(deployment: &DeploymentId, wave: usize) -> Owned {
-    owned(format_args!("deployment/{deployment}/plan/{wave:04}"))
-}
-
+/// The waves of a plan that was kept by wave.
 pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
     prefix(format_args!("deployment/{deployment}/plan"))
+}
+
+/// A plan that is larger than a value may be is kept in parts. They are written before the deployment is opened, and
+/// each attempt to open it has an edition of its own.
+pub fn plan_part(deployment: &DeploymentId, edition: &str, part: usize) -> Owned {
+    owned(format_args!("deployment/{deployment}/part/{edition}/{part:04}"))
+}
+
+pub fn plan_parts(deployment: &DeploymentId, edition: &str) -> Prefix {
+    prefix(format_args!("deployment/{deployment}/part/{edition}"))
 }
 
 /// Everything about one deployment.
@@ -281,6 +292,17 @@ pub fn tail(deployment: &DeploymentId, step: StepId) -> Free {
 }
 
 // ---- between driver and session
+
+/// What all hosts are to do.
+pub fn all_assignments() -> Prefix {
+    prefix(format_args!("assignment"))
+}
+
+/// The host that a key below [`all_assignments`] is for.
+pub fn assigned_host(key: &Key) -> Option<HostId> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/assignment/")?;
+    rest.split('/').next()?.parse().ok()
+}
 
 /// What `host` is to do.
 pub fn assignments_to(host: &HostId) -> Prefix {

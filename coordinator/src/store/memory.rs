@@ -94,6 +94,14 @@ impl MemoryStore {
         self.current().values.get(key).map(|(stored, _)| stored.clone())
     }
 
+    /// As [`Store::page`], without a fault and without waiting.
+    pub fn peek_page(&self, prefix: &Prefix, from: &Key, most: usize) -> Vec<Stored> {
+        let from = from.max(&prefix.first()).clone();
+        let state = self.current();
+        let page = state.values.range(from..).take_while(|(key, _)| prefix.covers(key)).take(most);
+        page.map(|(_, (stored, _))| stored.clone()).collect()
+    }
+
     /// Everything below `prefix`, without a fault and without waiting.
     pub fn peek_all(&self, prefix: &Prefix) -> Vec<Stored> {
         self.current().below(prefix)
@@ -136,8 +144,7 @@ impl MemoryStore {
 
 impl State {
     fn below(&self, prefix: &Prefix) -> Vec<Stored> {
-        let from = Key::stored(prefix.as_str().to_owned());
-        let below = self.values.range(from..).take_while(|(key, _)| prefix.covers(key));
+        let below = self.values.range(prefix.first()..).take_while(|(key, _)| prefix.covers(key));
         below.map(|(_, (stored, _))| stored.clone()).collect()
     }
 
@@ -196,6 +203,11 @@ impl Store for MemoryStore {
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
         answer_later().await;
         Ok(self.peek_all(prefix))
+    }
+
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
+        answer_later().await;
+        Ok(self.peek_page(prefix, from, most))
     }
 
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {

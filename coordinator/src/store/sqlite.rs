@@ -25,6 +25,10 @@ use super::{
 };
 use crate::clock::Clock;
 
+mod writer;
+
+use writer::Writer;
+
 /// The version of the tables; a file with a higher one is refused.
 const SCHEMA_VERSION: i64 = 1;
 
@@ -70,11 +74,13 @@ pub enum OpenError {
 
 pub struct SqliteStore {
     clock: Arc<dyn Clock>,
-    writer: SqlitePool,
+    writer: Writer,
+    /// Of one connection, which the writer uses too.
+    writing: SqlitePool,
     readers: SqlitePool,
     // Leases live as long as the process: behind a lock that is never held across an await.
     leases: Mutex<Leases>,
-    watchers: Watchers,
+    watchers: Arc<Watchers>,
     /// Held for as long as the store is open; the kernel gives it back when the process ends.
     _lock: File,
 }
@@ -94,7 +100,7 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(5));
-        let writer = SqlitePoolOptions::new()
+        let writing = SqlitePoolOptions::new()
             .max_connections(1)
             // A file does not go away as a server does.
             .test_before_acquire(false)
@@ -102,24 +108,26 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
         let found: i64 =
-            sqlx::query_scalar("PRAGMA user_version").fetch_one(&writer).await.map_err(failed)?;
+            sqlx::query_scalar("PRAGMA user_version").fetch_one(&writing).await.map_err(failed)?;
         if found > SCHEMA_VERSION {
             return Err(OpenError::Newer { path, found });
         }
-        sqlx::raw_sql(TABLES).execute(&writer).await.map_err(failed)?;
-        sqlx::query("DELETE FROM kept WHERE lease IS NOT NULL").execute(&writer).await.map_err(failed)?;
+        sqlx::raw_sql(TABLES).execute(&writing).await.map_err(failed)?;
+        sqlx::query("DELETE FROM kept WHERE lease IS NOT NULL").execute(&writing).await.map_err(failed)?;
         let readers = SqlitePoolOptions::new()
             .max_connections(2)
             .test_before_acquire(false)
             .connect_with(options.read_only(true))
             .await
             .map_err(failed)?;
+        let watchers = Arc::new(Watchers::default());
         Ok(Self {
             clock,
-            writer,
+            writer: Writer::start(writing.clone(), Arc::clone(&watchers)),
+            writing,
             readers,
             leases: Mutex::default(),
-            watchers: Watchers::default(),
+            watchers,
             _lock: lock,
         })
     }
@@ -161,14 +169,14 @@ impl SqliteStore {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)
+        self.writing.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)
     }
 
     fn there(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             if self.is_there(row)? {
-                found.push(stored(row)?);
+                found.push(stored(row).map_err(unavailable)?);
             }
         }
         Ok(found)
@@ -201,7 +209,7 @@ impl Store for SqliteStore {
             .await
             .map_err(unavailable)?;
         match row {
-            Some(row) if self.is_there(&row)? => Ok(Some(stored(&row)?)),
+            Some(row) if self.is_there(&row)? => Ok(Some(stored(&row).map_err(unavailable)?)),
             Some(_) | None => Ok(None),
         }
     }
@@ -212,6 +220,19 @@ impl Store for SqliteStore {
         let rows = sqlx::query(query)
             .bind(prefix.as_str())
             .bind(end_of(prefix))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        self.there(&rows)
+    }
+
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
+        let query = "SELECT key, value, created, modified, lease FROM kept \
+                     WHERE key >= ? AND key < ? ORDER BY key LIMIT ?";
+        let rows = sqlx::query(query)
+            .bind(from.max(&prefix.first()).as_str())
+            .bind(end_of(prefix))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
@@ -241,24 +262,7 @@ impl Store for SqliteStore {
                 return Err(StoreError::NoSuchLease(*lease));
             }
         }
-        let mut transaction = self.begin().await?;
-        for guard in &guards {
-            let there = read_in(&mut transaction, guard.key()).await?;
-            if !guard.holds(there.as_ref()) {
-                transaction.rollback().await.map_err(unavailable)?;
-                return Ok(Committed::No);
-            }
-        }
-        let revision = match writes.is_empty() {
-            true => current_revision(&mut transaction).await?,
-            false => next_revision(&mut transaction).await?,
-        };
-        for write in &writes {
-            write_in(&mut transaction, write, revision).await?;
-        }
-        transaction.commit().await.map_err(unknown)?;
-        self.watchers.wake(writes.iter().map(|write| &write.key));
-        Ok(Committed::Yes { revision })
+        self.writer.commit(guards, writes).await
     }
 
     fn watch(&self, prefix: &Prefix) -> Wakeups {
@@ -286,46 +290,6 @@ fn end_of(prefix: &Prefix) -> String {
     format!("{}0", prefix.as_str().trim_end_matches('/'))
 }
 
-async fn read_in(
-    transaction: &mut Transaction<'static, Sqlite>,
-    key: &Key,
-) -> Result<Option<Stored>, StoreError> {
-    let row = sqlx::query("SELECT key, value, created, modified FROM kept WHERE key = ?")
-        .bind(key.as_str())
-        .fetch_optional(&mut **transaction)
-        .await
-        .map_err(unavailable)?;
-    row.as_ref().map(stored).transpose()
-}
-
-async fn write_in(
-    transaction: &mut Transaction<'static, Sqlite>,
-    write: &Write,
-    revision: Revision,
-) -> Result<(), StoreError> {
-    let query = match &write.change {
-        Change::Delete => sqlx::query("DELETE FROM kept WHERE key = ?").bind(write.key.as_str().to_owned()),
-        Change::Put { value, lease } => sqlx::query(
-            "INSERT INTO kept (key, value, created, modified, lease) VALUES (?1, ?2, ?3, ?3, ?4)
-             ON CONFLICT (key) DO UPDATE SET value = ?2, modified = ?3, lease = ?4",
-        )
-        .bind(write.key.as_str().to_owned())
-        .bind(value.to_vec())
-        .bind(number(revision))
-        .bind(lease.map(|lease| number(lease.0))),
-    };
-    query.execute(&mut **transaction).await.map_err(unavailable)?;
-    Ok(())
-}
-
-async fn current_revision(transaction: &mut Transaction<'static, Sqlite>) -> Result<Revision, StoreError> {
-    let revision: i64 = sqlx::query_scalar("SELECT revision FROM counter")
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(unavailable)?;
-    Ok(revision.unsigned_abs())
-}
-
 async fn next_revision(transaction: &mut Transaction<'static, Sqlite>) -> Result<Revision, StoreError> {
     let revision: i64 = sqlx::query_scalar("UPDATE counter SET revision = revision + 1 RETURNING revision")
         .fetch_one(&mut **transaction)
@@ -334,11 +298,11 @@ async fn next_revision(transaction: &mut Transaction<'static, Sqlite>) -> Result
     Ok(revision.unsigned_abs())
 }
 
-fn stored(row: &SqliteRow) -> Result<Stored, StoreError> {
-    let key: String = row.try_get("key").map_err(unavailable)?;
-    let value: Vec<u8> = row.try_get("value").map_err(unavailable)?;
-    let created: i64 = row.try_get("created").map_err(unavailable)?;
-    let modified: i64 = row.try_get("modified").map_err(unavailable)?;
+fn stored(row: &SqliteRow) -> Result<Stored, sqlx::Error> {
+    let key: String = row.try_get("key")?;
+    let value: Vec<u8> = row.try_get("value")?;
+    let created: i64 = row.try_get("created")?;
+    let modified: i64 = row.try_get("modified")?;
     Ok(Stored {
         key: Key::stored(key),
         value: Bytes::from(value),

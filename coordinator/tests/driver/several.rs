@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use lockstep_coordinator::deployments::{self, Ask, DeployError, Start, What};
+use lockstep_coordinator::history;
 use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Plan;
@@ -62,4 +63,27 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
     let (id, back) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
     world.check_ended(&world.ended(&id).await, Verdict::Succeeded).await;
+}
+
+/// More hosts than a transaction has operations for, and a plan that is larger than a value may be.
+#[tokio::test(start_paused = true)]
+async fn a_deployment_to_very_many_hosts_is_opened_and_ends() {
+    let mut world = World::new().await;
+    let mut names = vec!["app-1".to_owned()];
+    for number in 2..=150 {
+        names.push(format!("app-{number}"));
+        world.join(&names[names.len() - 1], number).await;
+    }
+    let _drivers = world.drivers();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let planned = deployments::plan(&world.parts, &World::ask(on(&names), "notes:1")).await.expect("a plan");
+    let first = world.deploy_as(on(&names), "notes:1").await;
+    world.check_ended(&first, Verdict::Succeeded).await;
+    let kept = history::plan(&*world.store, &first.id).await.expect("read").expect("it is kept");
+    assert_eq!(kept, planned, "what was shown is what ran, ports and all");
+    assert!(kept.steps().count() > 5 * 100, "there are many steps");
+    let starts = first.steps.iter().filter(|step| step.name == "start").count();
+    assert_eq!(starts, 100, "some times stand for all");
+    let second = world.deploy_as(on(&names), "notes:2").await;
+    world.check_ended(&second, Verdict::Succeeded).await;
 }

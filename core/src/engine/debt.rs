@@ -41,7 +41,7 @@ fn owe(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Com
     let steps = backward::newest(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| backward::is_to_be_undone(run, step))
+        .filter(|step| gone.contains_key(&step.host) && backward::is_to_be_undone(run, step))
         .filter(|step| ways::rule_against_leaving(run.plan(), step.id).is_none())
         .filter_map(|step| {
             let since = *gone.get(&step.host)?;

@@ -148,6 +148,12 @@ impl Store for Link {
         Ok(self.world.store.peek_all(prefix))
     }
 
+    async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
+        self.before_a_read(Point::StoreRead).await?;
+        self.others_first().await;
+        Ok(self.world.store.peek_page(prefix, from, most))
+    }
+
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
         self.before_a_read(Point::StoreRead).await?;
         self.others_first().await;

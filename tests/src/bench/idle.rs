@@ -1,4 +1,4 @@
-//! What agent and coordinator need when nothing happens, beside the Docker daemon that is there anyway.
+//! What agent and coordinator need when nothing happens, beside the Docker Engine that is there anyway.
 
 use std::fs;
 use std::process::Command;
@@ -10,13 +10,16 @@ use crate::bed::program::run;
 use crate::bench::Case;
 use crate::bench::ground::Ground;
 use crate::bench::report::{Limit, Measured};
+use crate::bench::resources::{rss_mib, ticks};
 use crate::bench::statistics::median;
 
 const REST: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 const WINDOWS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const PEER: &str = "dockerd";
+/// The Docker Engine is both.
+const PEERS: [&str; 2] = ["dockerd", "containerd"];
+const PEER: &str = "dockerd and containerd";
 
 /// One process, looked at after each window.
 struct Watched {
@@ -32,12 +35,13 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
     let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     let mut agent = Watched::begin(ground.stage.agent.id())?;
     let mut coordinator = Watched::begin(ground.stage.coordinator.id())?;
-    let mut dockerd = Watched::begin(process_called(PEER)?)?;
+    let mut engine =
+        PEERS.iter().map(|name| Watched::begin(process_called(name)?)).collect::<Result<Vec<Watched>>>()?;
     for window in 1..=WINDOWS {
         let begun = Instant::now();
         pause(WINDOW, ground)?;
         let all_ticks = begun.elapsed().as_secs_f64() * ticks_per_second;
-        for watched in [&mut agent, &mut coordinator, &mut dockerd] {
+        for watched in [&mut agent, &mut coordinator].into_iter().chain(&mut engine) {
             watched.look(all_ticks)?;
         }
         let last = |watched: &Watched| {
@@ -45,29 +49,31 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
             let rss = watched.rss_mib.last().copied().unwrap_or_default();
             format!("{rss:.1} MiB {cpu:.2} %")
         };
+        let engine: Vec<String> = engine.iter().map(last).collect();
         say(&format!(
             "  {window} of {WINDOWS}: agent {}, coordinator {}, {PEER} {}",
             last(&agent),
             last(&coordinator),
-            last(&dockerd)
+            engine.join(" and ")
         ));
     }
+    let together = |of: fn(&Watched) -> &[f64]| engine.iter().map(|one| median(of(one))).sum();
     let rss = |case, ours: &Watched, limit| Measured {
         case,
         unit: "MiB resident",
         ours: median(&ours.rss_mib),
-        peer: median(&dockerd.rss_mib),
+        peer: together(|one| &one.rss_mib),
         peer_name: PEER,
-        limit: Limit::OursBelow(limit),
+        limit,
     };
     Ok(vec![
-        rss(Case::AgentIdleRss, &agent, 20.0),
-        rss(Case::CoordinatorIdleRss, &coordinator, 30.0),
+        rss(Case::AgentIdleRss, &agent, Limit::OursBelowAndRatioAtMost(15.0, 0.1)),
+        rss(Case::CoordinatorIdleRss, &coordinator, Limit::OursBelow(30.0)),
         Measured {
             case: Case::AgentIdleCpu,
             unit: "percent of one processor",
             ours: median(&agent.cpu_percent),
-            peer: median(&dockerd.cpu_percent),
+            peer: together(|one| &one.cpu_percent),
             peer_name: PEER,
             limit: Limit::OursBelow(0.3),
         },
@@ -99,31 +105,6 @@ impl Watched {
     }
 }
 
-/// Processor time so far, in the system's ticks.
-fn ticks(process: u32) -> Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).context("the process has ended")?;
-    ticks_in(&stat).with_context(|| format!("/proc/{process}/stat is not understood"))
-}
-
-/// `utime` and `stime`, the 14th and 15th field; the second, a name in brackets, may have spaces.
-fn ticks_in(stat: &str) -> Option<u64> {
-    let mut after_name = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
-    let user: u64 = after_name.next()?.parse().ok()?;
-    let system: u64 = after_name.next()?.parse().ok()?;
-    Some(user + system)
-}
-
-fn rss_mib(process: u32) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).context("the process has ended")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib: f64 = line
-        .and_then(|line| line.trim().strip_suffix("kB"))
-        .with_context(|| format!("/proc/{process}/status has no VmRSS"))?
-        .trim()
-        .parse()?;
-    Ok(kib / 1024.0)
-}
-
 fn process_called(name: &str) -> Result<u32> {
     for entry in fs::read_dir("/proc")? {
         let entry = entry?;
@@ -134,22 +115,4 @@ fn process_called(name: &str) -> Result<u32> {
         }
     }
     anyhow::bail!("no process is called {name}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ticks_are_counted_after_a_name_with_spaces() {
-        let stat = "7 (a (b) c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 0 0 20 0 1 0 99 1 1";
-        assert_eq!(ticks_in(stat), Some(300));
-    }
-
-    #[test]
-    fn this_process_is_looked_at() {
-        let this = std::process::id();
-        assert!(rss_mib(this).unwrap() > 0.5);
-        ticks(this).unwrap();
-    }
 }

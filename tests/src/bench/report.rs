@@ -25,6 +25,8 @@ pub struct Measured {
 pub enum Limit {
     RatioAtMost(f64),
     OursBelow(f64),
+    /// Both of them.
+    OursBelowAndRatioAtMost(f64, f64),
     OursIsZero,
 }
 
@@ -33,6 +35,9 @@ impl Limit {
         match self {
             Self::RatioAtMost(most) => measured.ratio().is_some_and(|ratio| ratio <= most),
             Self::OursBelow(limit) => measured.ours < limit,
+            Self::OursBelowAndRatioAtMost(limit, most) => {
+                Self::OursBelow(limit).holds(measured) && Self::RatioAtMost(most).holds(measured)
+            }
             Self::OursIsZero => measured.ours == 0.0,
         }
     }
@@ -43,6 +48,7 @@ impl fmt::Display for Limit {
         match self {
             Self::RatioAtMost(most) => write!(f, "ratio at most {most}"),
             Self::OursBelow(limit) => write!(f, "ours below {limit}"),
+            Self::OursBelowAndRatioAtMost(limit, most) => write!(f, "below {limit}, ratio {most}"),
             Self::OursIsZero => write!(f, "ours 0"),
         }
     }
@@ -129,6 +135,9 @@ mod tests {
         assert!(measured(11.5, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
         assert!(!measured(11.6, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
         assert!(!measured(1.0, 10.0, Limit::OursBelow(1.0)).limit_holds());
+        assert!(measured(1.0, 10.0, Limit::OursBelowAndRatioAtMost(1.1, 0.1)).limit_holds());
+        assert!(!measured(1.0, 10.0, Limit::OursBelowAndRatioAtMost(1.0, 0.1)).limit_holds());
+        assert!(!measured(1.0, 9.0, Limit::OursBelowAndRatioAtMost(1.1, 0.1)).limit_holds());
         assert!(!measured(1.0, 10.0, Limit::OursIsZero).limit_holds());
     }
 

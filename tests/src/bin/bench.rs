@@ -1,7 +1,7 @@
 //! `make bench`: measures Lockstep beside what somebody would do instead, and says whether its limits hold.
 //!
 //! Arguments name the cases, none means all. `LOCKSTEP_BENCH_MB` is the size of the database that is
-//! dumped. The report is `target/bench/report.json`; a limit that does not hold makes the exit code 1.
+//! dumped, `LOCKSTEP_BENCH_HOSTS` the most hosts that are deployed to. The report is `target/bench/report.json`; a limit that does not hold makes the exit code 1.
 
 use std::env;
 use std::fs;
@@ -16,6 +16,8 @@ use lockstep_tests::bench::{Case, Extent, measure};
 
 const DATABASE_MIB: u64 = 1024;
 
+const HOSTS_MAX: usize = 1000;
+
 fn main() -> ExitCode {
     match unless_interrupted(bench) {
         Ok(measured) if measured.iter().all(Measured::limit_holds) => ExitCode::SUCCESS,
@@ -29,7 +31,10 @@ fn main() -> ExitCode {
 
 fn bench() -> Result<Vec<Measured>> {
     let cases = cases(env::args().skip(1))?;
-    let extent = extent(env::var("LOCKSTEP_BENCH_MB").ok())?;
+    let extent = Extent {
+        database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(DATABASE_MIB),
+        hosts_max: number("LOCKSTEP_BENCH_HOSTS")?.map_or(Ok(HOSTS_MAX), usize::try_from)?,
+    };
     let target = target_directory();
     fs::create_dir_all(&target)?;
     let place = Place::choose(&target)?;
@@ -50,13 +55,12 @@ fn cases(arguments: impl Iterator<Item = String>) -> Result<Vec<Case>> {
     Ok(if named.is_empty() { Case::ALL.to_vec() } else { named })
 }
 
-fn extent(mib: Option<String>) -> Result<Extent> {
-    let Some(mib) = mib else {
-        return Ok(Extent { database_mib: DATABASE_MIB });
-    };
-    match mib.parse() {
-        Ok(database_mib) if database_mib > 0 => Ok(Extent { database_mib }),
-        Ok(_) | Err(_) => bail!("LOCKSTEP_BENCH_MB is a number of MiB, and not {mib:?}"),
+/// What the variable of this name says; nothing where it is not there.
+fn number(name: &str) -> Result<Option<u64>> {
+    let Ok(text) = env::var(name) else { return Ok(None) };
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        Ok(_) | Err(_) => bail!("{name} is a number, and not {text:?}"),
     }
 }
 

@@ -107,11 +107,9 @@ impl Watching {
         let is_stuck =
             open.is_some_and(|open| open.content.kind == OpenKind::Stuck { deployment: self.id.clone() });
         let summary = history::summary(&*self.store, &self.id).await?;
-        for entry in history::journal(&*self.store, &self.id).await? {
-            if entry.seq > self.after_seq {
-                self.after_seq = entry.seq;
-                self.ready.push_back(Event::Entry(Document::of(&entry)));
-            }
+        for entry in history::journal_after(&*self.store, &self.id, self.after_seq).await? {
+            self.after_seq = entry.seq;
+            self.ready.push_back(Event::Entry(Document::of(&entry)));
         }
         for (step, line) in tails::of(&*self.store, &self.id).await? {
             if self.tails.get(&step) != Some(&line) {

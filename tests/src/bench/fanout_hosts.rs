@@ -1,0 +1,186 @@
+//! What one coordinator does with many hosts: a whole deployment to all of them, what it needs for each that is
+//! connected, and what they cost while nothing happens.
+//!
+//! The hosts are simulated: each has joined with a token of its own, has a certificate and a session of its own over
+//! mTLS, and answers every step with "done" at once. All of them live in this process, beside the coordinator's.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use tokio::runtime::Runtime;
+
+use crate::bed::ports::free_port;
+use crate::bed::process::{Process, built};
+use crate::bed::program::run;
+use crate::bench::report::{Limit, Measured};
+use crate::bench::resources::{rss_mib, ticks};
+use crate::bench::statistics::median;
+use crate::bench::{Case, Extent};
+
+mod host;
+mod operator;
+
+use operator::Operator;
+
+/// How many hosts there are.
+const SIZES: [usize; 3] = [10, 100, 1000];
+
+/// Deployments of each size that count; each moves the traffic to the other slot. One more comes first.
+const DEPLOYMENTS: usize = 5;
+
+const READY_LIMIT: Duration = Duration::from_secs(30);
+
+/// After this long, what connecting has brought about is over.
+const REST: Duration = Duration::from_secs(10);
+
+const WINDOW: Duration = Duration::from_secs(30);
+
+const KIB: f64 = 1024.0;
+
+/// What was measured with so many hosts.
+struct Figures {
+    hosts: usize,
+    seconds: f64,
+    kib_per_host: f64,
+    idle_percent: f64,
+}
+
+pub(super) fn measure(directory: &Path, extent: Extent, say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
+    let mut all = Vec::new();
+    for hosts in SIZES.into_iter().filter(|hosts| *hosts <= extent.hosts_max) {
+        say(&format!(
+            "· fanout_hosts: {hosts} join, connect, rest for {} s and are deployed to",
+            WINDOW.as_secs()
+        ));
+        let figures = with_hosts(&directory.join(hosts.to_string()), hosts, say)?;
+        say(&format!(
+            "  {hosts} hosts: {:.3} s a deployment, {:.1} KiB a host, {:.2} % of a processor when idle",
+            figures.seconds, figures.kib_per_host, figures.idle_percent
+        ));
+        all.push(figures);
+    }
+    let [.., fewer, most] = all.as_slice() else {
+        anyhow::bail!("LOCKSTEP_BENCH_HOSTS is at least {}", SIZES[1]);
+    };
+    Ok(compared(fewer, most))
+}
+
+/// The most hosts beside a tenth of them: cost that is linear is no higher for one of many than for one of few.
+fn compared(fewer: &Figures, most: &Figures) -> Vec<Measured> {
+    let times = most.hosts as f64 / fewer.hosts as f64;
+    let per_host = |figures: &Figures| figures.seconds * 1000.0 / figures.hosts as f64;
+    let measured = |case, unit, (ours, peer), limit| Measured {
+        case,
+        unit,
+        ours,
+        peer,
+        peer_name: "a tenth of the hosts",
+        limit,
+    };
+    vec![
+        measured(
+            Case::FanoutHosts,
+            "seconds, one deployment",
+            (most.seconds, fewer.seconds * times),
+            Limit::OursBelow(5.0),
+        ),
+        measured(
+            Case::FanoutCost,
+            "milliseconds a host",
+            (per_host(most), per_host(fewer)),
+            Limit::RatioAtMost(1.0),
+        ),
+        measured(
+            Case::FanoutRss,
+            "KiB resident a host",
+            (most.kib_per_host, fewer.kib_per_host),
+            Limit::OursBelow(64.0),
+        ),
+        measured(
+            Case::FanoutIdleCpu,
+            "percent of one processor",
+            (most.idle_percent, fewer.idle_percent * times),
+            Limit::RatioAtMost(1.0),
+        ),
+    ]
+}
+
+fn with_hosts(directory: &Path, count: usize, say: &mut dyn FnMut(&str)) -> Result<Figures> {
+    let own = directory.join("coordinator");
+    if directory.exists() {
+        std::fs::remove_dir_all(directory)
+            .with_context(|| format!("cannot empty {}", directory.display()))?;
+    }
+    std::fs::create_dir_all(&own)?;
+    std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    let address = format!("127.0.0.1:{}", free_port([127, 0, 0, 1].into())?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut coordinator = start(directory, &address)?;
+    let operator = runtime.block_on(Operator::log_in(&own, &address))?;
+    let joined = runtime.block_on(host::join(&operator, &address, count))?;
+    // What was needed to let them join is not what is needed to have them.
+    coordinator.stop()?;
+    let coordinator = start(directory, &address)?;
+    let operator = runtime.block_on(operator.again(&address))?;
+    rest(REST);
+    let empty = rss_mib(coordinator.id())?;
+    let hosts = runtime.block_on(host::connect(&address, joined))?;
+    rest(REST);
+    let kib_per_host = (rss_mib(coordinator.id())? - empty) * KIB / count as f64;
+    let idle_percent = idle(coordinator.id())?;
+    let seconds = deployments(&runtime, &operator, &hosts, say)?;
+    say(&format!(
+        "  resident: {empty:.1} MiB without hosts, {:.1} MiB after the deployments",
+        rss_mib(coordinator.id())?
+    ));
+    drop(hosts);
+    Ok(Figures { hosts: count, seconds, kib_per_host, idle_percent })
+}
+
+fn start(directory: &Path, address: &str) -> Result<Process> {
+    let own = directory.join("coordinator");
+    let mut command = Command::new(built("lockstep-coordinator")?);
+    command.arg("--directory").arg(&own).args(["--listen", address]);
+    let mut process = Process::start(&mut command, &directory.join("coordinator.log"))?;
+    process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(own.join("address").exists()))?;
+    Ok(process)
+}
+
+/// Processor time while nothing happens.
+fn idle(process: u32) -> Result<f64> {
+    let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
+    let (begun, before) = (Instant::now(), ticks(process)?);
+    rest(WINDOW);
+    Ok((ticks(process)? - before) as f64 / (begun.elapsed().as_secs_f64() * ticks_per_second) * 100.0)
+}
+
+fn deployments(
+    runtime: &Runtime,
+    operator: &Operator,
+    hosts: &host::Connected,
+    say: &mut dyn FnMut(&str),
+) -> Result<f64> {
+    let mut took = Vec::new();
+    for number in 0..=DEPLOYMENTS {
+        let one = runtime
+            .block_on(operator.deploy(&hosts.names, number))
+            .with_context(|| format!("deployment {number} to {} hosts", hosts.names.len()))?;
+        say(&format!(
+            "  deployment {number}: answered after {:.3} s, ended after {:.3} s",
+            one.answered.as_secs_f64(),
+            one.ended.as_secs_f64()
+        ));
+        // The first also gives the ports away.
+        if number > 0 {
+            took.push(one.ended.as_secs_f64());
+        }
+    }
+    Ok(median(&took))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the time in which nothing happens is what is measured")]
+fn rest(time: Duration) {
+    std::thread::sleep(time);
+}

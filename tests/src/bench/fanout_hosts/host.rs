@@ -1,0 +1,138 @@
+//! The simulated hosts: everything that a coordinator sees of a host is there, and nothing that it does not see.
+
+use anyhow::{Context, Result, bail};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_core::id::Digest;
+use lockstep_core::journal::Finding;
+use lockstep_core::record::{ImageFound, Observation};
+use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::wire;
+use lockstep_proto::wire::from_agent::Message as Said;
+use lockstep_proto::wire::session_client::SessionClient;
+use lockstep_proto::wire::to_agent::Message as Order;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+
+use super::operator::Operator;
+
+/// How many join or dial at a time.
+const AT_A_TIME: usize = 16;
+
+/// What waits to be sent.
+const SENDING_MAX: usize = 16;
+
+/// A host that has joined.
+pub(super) struct Joined {
+    name: String,
+    address: String,
+    credential: Credential,
+}
+
+/// Hosts with a session; it ends with this.
+pub(super) struct Connected {
+    pub(super) names: Vec<String>,
+    _sessions: JoinSet<Result<()>>,
+}
+
+/// Lets so many hosts join, each with a token of its own.
+pub(super) async fn join(operator: &Operator, coordinator: &str, count: usize) -> Result<Vec<Joined>> {
+    stream::iter(0..count)
+        .map(|number| async move {
+            let name = format!("h{number:04}");
+            let address = format!("10.{}.{}.1", number / 250, number % 250);
+            let token = operator.host_token(&name).await?;
+            let joined = dial::join(coordinator, &token, &name, &address)
+                .await
+                .with_context(|| format!("{name} cannot join"))?;
+            Ok(Joined { name, address, credential: joined.credential })
+        })
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await
+}
+
+/// Gives each a session, and answers for it from then on.
+pub(super) async fn connect(coordinator: &str, joined: Vec<Joined>) -> Result<Connected> {
+    let names = joined.iter().map(|host| host.name.clone()).collect();
+    let streams: Vec<Stream> = stream::iter(joined)
+        .map(|host| async move {
+            let name = host.name.clone();
+            Stream::attach(coordinator, host).await.with_context(|| format!("{name} gets no session"))
+        })
+        .buffered(AT_A_TIME)
+        .try_collect()
+        .await?;
+    let mut sessions = JoinSet::new();
+    for stream in streams {
+        sessions.spawn(stream.serve());
+    }
+    Ok(Connected { names, _sessions: sessions })
+}
+
+/// One session.
+struct Stream {
+    incoming: Streaming<wire::ToAgent>,
+    outgoing: mpsc::Sender<wire::FromAgent>,
+}
+
+impl Stream {
+    async fn attach(coordinator: &str, host: Joined) -> Result<Self> {
+        let channel = dial::connect(coordinator, &host.credential).await?;
+        let (outgoing, sending) = mpsc::channel(SENDING_MAX);
+        let hello = wire::Hello {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            address: host.address,
+            clock_ms: 0,
+            instance: host.name,
+        };
+        outgoing.send(said(Said::Hello(hello))).await?;
+        let incoming = SessionClient::new(channel).attach(ReceiverStream::new(sending)).await?.into_inner();
+        let mut stream = Self { incoming, outgoing };
+        match stream.heard().await? {
+            Some(Order::Welcome(_)) => Ok(stream),
+            other => bail!("a session began with {other:?}"),
+        }
+    }
+
+    async fn heard(&mut self) -> Result<Option<Order>> {
+        Ok(self.incoming.message().await?.and_then(|message| message.message))
+    }
+
+    /// Every step is done at once, and every look finds the image.
+    async fn serve(mut self) -> Result<()> {
+        let outcome = wire::Outcome::of(&Ok(Finding { said: "done".to_owned(), ..Finding::default() }));
+        let observation = wire::Document::of(&observation());
+        while let Some(order) = self.heard().await? {
+            let answer = match order {
+                Order::Assign(wire::Assign { token, key, environment, .. }) => {
+                    Said::Report(wire::Report { token, key, environment, outcome: Some(outcome.clone()) })
+                }
+                Order::Observe(wire::Observe { request, .. }) => {
+                    Said::Observed(wire::Observed { request, observation: Some(observation.clone()) })
+                }
+                Order::Welcome(_) | Order::LocalTakenIn(_) => continue,
+                Order::Secrets(_) | Order::Ask(_) | Order::FetchLog(_) => {
+                    bail!("nothing of the kind is asked here")
+                }
+            };
+            self.outgoing.send(said(answer)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn said(message: Said) -> wire::FromAgent {
+    wire::FromAgent { message: Some(message) }
+}
+
+fn observation() -> Observation {
+    let image = ImageFound {
+        id: Digest::of(b"the image"),
+        commit: None,
+        migrations: Vec::new(),
+        size_bytes: 10_000_000,
+    };
+    Observation { image: Some(image), ..Observation::default() }
+}

@@ -1,0 +1,150 @@
+//! Who deploys: an operator with a certificate, who calls as the command line does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::spec::{
+    DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby,
+    TrafficSpec,
+};
+use lockstep_core::time::Millis;
+use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::wire;
+use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_proto::wire::plan_request::What;
+use lockstep_proto::wire::watch_event::Event;
+use tonic::transport::Channel;
+
+const ENVIRONMENT: &str = "fanout/production";
+
+/// A plan for a thousand hosts is a large message.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+pub(super) struct Operator {
+    credential: Credential,
+    control: ControlClient<Channel>,
+}
+
+/// How long a deployment took, from the call on.
+pub(super) struct Took {
+    pub(super) answered: Duration,
+    pub(super) ended: Duration,
+}
+
+impl Operator {
+    /// With the token that waits for the first operator.
+    pub(super) async fn log_in(coordinator: &Path, address: &str) -> Result<Self> {
+        let token = std::fs::read_to_string(coordinator.join("operator.token"))?;
+        let joined = dial::join(address, token.trim(), "", "").await?;
+        Self::dial(joined.credential, address).await
+    }
+
+    /// After the coordinator was started again.
+    pub(super) async fn again(self, address: &str) -> Result<Self> {
+        Self::dial(self.credential, address).await
+    }
+
+    async fn dial(credential: Credential, address: &str) -> Result<Self> {
+        let channel = dial::connect(address, &credential).await?;
+        let control = ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { credential, control })
+    }
+
+    pub(super) async fn host_token(&self, name: &str) -> Result<String> {
+        let request = wire::HostTokenRequest { name: name.to_owned(), roles: Vec::new() };
+        Ok(self.control.clone().create_host_token(request).await?.into_inner().token)
+    }
+
+    /// Deploys to `hosts`, and watches until it has ended well.
+    pub(super) async fn deploy(&self, hosts: &[String], number: usize) -> Result<Took> {
+        let mut control = self.control.clone();
+        let asked = wire::StartRequest {
+            plan: Some(wire::PlanRequest {
+                environment: ENVIRONMENT.to_owned(),
+                what: Some(What::Deploy(wire::DeployAsk {
+                    spec: Some(wire::Document::of(&declaration(hosts)?)),
+                    image: format!("fanout:{number}"),
+                    commit: String::new(),
+                    branch: String::new(),
+                    allow_any_branch: false,
+                })),
+            }),
+            hash: String::new(),
+            claim: String::new(),
+            client: Some(wire::Client { hostname: "bench".to_owned(), pid: std::process::id() }),
+        };
+        let begun = Instant::now();
+        let started = control.start(asked).await?.into_inner();
+        let answered = begun.elapsed();
+        let deployment =
+            wire::DeploymentRef { deployment: started.deployment, environment: ENVIRONMENT.to_owned() };
+        let request = wire::WatchRequest { deployment: Some(deployment), after_seq: 0 };
+        let mut events = control.watch(request).await?.into_inner();
+        while let Some(event) = events.message().await? {
+            if let Some(Event::Summary(summary)) = event.event {
+                let ended = begun.elapsed();
+                let summary: Summary = summary.read("summary")?;
+                ensure!(
+                    summary.verdict == Some(Verdict::Succeeded),
+                    "it ended otherwise: {:?}",
+                    summary.failure
+                );
+                return Ok(Took { answered, ended });
+            }
+        }
+        None.context("it was watched, and its end was not told")
+    }
+}
+
+/// One web process on every host; the first is the load balancer too. Nothing is waited for by the clock.
+fn declaration(hosts: &[String]) -> Result<EnvironmentSpec> {
+    let web = ProcessSpec {
+        role: Role::Web,
+        command: Vec::new(),
+        port: Some(8080),
+        health: HealthSpec {
+            path: "/health".to_owned(),
+            timeout: Millis::from_secs(30),
+            interval: Millis::from_secs(1),
+            consecutive: 3,
+        },
+        volumes: Vec::new(),
+        memory_bytes: None,
+        cpu_milli: None,
+        user: None,
+        stop_signal: None,
+        stop_grace: Millis::from_secs(10),
+        standby: Standby::Run,
+    };
+    Ok(EnvironmentSpec {
+        key: ENVIRONMENT.parse()?,
+        description: None,
+        url: "http://fanout.example".to_owned(),
+        branch: None,
+        mode: Mode::Production,
+        image: ImageSource::Repository("fanout".to_owned()),
+        processes: BTreeMap::from([("web".parse()?, web)]),
+        database: None,
+        traffic: TrafficSpec { body_limit: "10m".to_owned(), read_timeout: Millis::from_secs(60) },
+        networks: Vec::new(),
+        deploy: DeploySpec {
+            lock_timeout: Millis::from_secs(1800),
+            drain: Millis(0),
+            bake: Millis(0),
+            parallel: None,
+            log_directory: None,
+            state_file: None,
+        },
+        env: BTreeMap::new(),
+        required: Vec::new(),
+        public: Vec::new(),
+        hosts: HostRoles {
+            app: hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>()?,
+            lb: hosts.first().map(|host| host.parse()).transpose()?.into_iter().collect(),
+            db: Vec::new(),
+        },
+    })
+}
