@@ -242,11 +242,15 @@ async fn operation(
 /// The release that `image` is, as the app host has it. Where the planner will refuse because it is not
 /// said which host that is, the first one will do.
 fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, Refusal> {
-    let found = record.observed.values().find_map(|seen| seen.image.as_ref());
-    if let Some(ImageFound { id, commit, migrations, .. }) = found {
+    // Where a registry was asked, an older image of the same name is not what was asked for.
+    let named = record.observed.values().find_map(|seen| seen.manifest.as_ref());
+    let mut images = record.observed.values().filter_map(|seen| seen.image.as_ref());
+    let found = images.find(|image| named.is_none() || image.manifest.as_ref() == named);
+    if let Some(ImageFound { id, manifest, commit, migrations, size_bytes: _ }) = found {
         return Ok(Release {
             image: deploy.image.clone(),
             image_id: id.clone(),
+            manifest: manifest.clone(),
             commit: commit.clone().or_else(|| deploy.commit.clone()),
             migrations: migrations.clone(),
         });

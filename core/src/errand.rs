@@ -1,0 +1,43 @@
+//! What is asked of a host beside steps and looks, and may take its time: without a token, because nothing
+//! that serves depends on it.
+
+use alloc::format;
+use alloc::string::String;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+use crate::image::RegistryName;
+use crate::stored::Kept;
+use crate::time::Millis;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Errand {
+    /// Prove that the registry lets this host in.
+    LogIn { registry: RegistryName },
+    /// Have the image of this manifest, so that it can be looked into: what a plan is made from.
+    Fetch { image: String, manifest: Digest },
+}
+
+impl Kept for Errand {
+    const KIND: &'static str = "errand";
+}
+
+impl Errand {
+    /// How long it may take.
+    pub fn limit(&self) -> Millis {
+        match self {
+            Self::LogIn { .. } => Millis::from_secs(20),
+            Self::Fetch { .. } => Millis::from_secs(600),
+        }
+    }
+
+    /// For those who are told that it failed.
+    pub fn name(&self) -> String {
+        match self {
+            Self::LogIn { registry } => format!("log in to {registry}"),
+            Self::Fetch { image, .. } => format!("pull {image}"),
+        }
+    }
+}
