@@ -3,7 +3,7 @@
 //!
 //! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
 //! [`mod@unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
-//! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`hold`], [`executor`],
+//! [`reconcile`], [`step_log`], [`secrets`], [`logins`]); what it does ([`worker`], [`hold`], [`executor`],
 //! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
 //! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
@@ -29,6 +29,7 @@ pub mod hold;
 pub mod identity;
 pub mod journal;
 pub mod local;
+pub mod logins;
 pub mod nginx;
 pub mod postgres;
 pub mod probe;

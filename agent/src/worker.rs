@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_core::fence::Token;
+use lockstep_core::image::RegistryName;
 use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -20,6 +21,7 @@ use tracing::{error, warn};
 use crate::assignment::Assignment;
 use crate::executor::Executors;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, Outcome, Refusal, Standing};
+use crate::logins;
 use crate::secrets;
 use crate::step_log::StepLogs;
 
@@ -35,6 +37,7 @@ use carry_out::Job;
 pub enum Happening {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
     SecretsWanted { environment: EnvironmentKey, version: u64, reply: oneshot::Sender<secrets::Answer> },
+    LoginWanted { registry: RegistryName, reply: oneshot::Sender<logins::Answer> },
     Ended(Box<Ended>),
 }
 

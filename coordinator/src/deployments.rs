@@ -2,6 +2,7 @@
 //! transaction that claims the environment. The driver takes it from there.
 
 use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::operation::{AnyBranch, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
@@ -270,7 +271,12 @@ fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Resul
             [] => "its Docker engine has no image of that name".to_owned(),
             problems => problems.join("; "),
         },
-        next: format!("docker build or docker load it there, then: docker image inspect {}", deploy.image),
+        next: match RegistryName::named_by(&deploy.image) {
+            Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
+            None => {
+                format!("docker build or docker load it there, then: docker image inspect {}", deploy.image)
+            }
+        },
     })
 }
 

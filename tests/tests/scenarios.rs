@@ -19,6 +19,7 @@ mod scenarios {
     mod lock;
     mod neighbours;
     mod plan;
+    mod registry;
     mod releases;
     mod rollback;
     mod scene;

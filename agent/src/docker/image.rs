@@ -1,15 +1,15 @@
-//! Images: found, pulled, read without being run, removed.
+//! Images: found, read without being run, removed.
 
 use std::collections::HashMap;
 
 use bollard::errors::Error as Bollard;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
-    RemoveImageOptions,
+    CreateContainerOptions, DownloadFromContainerOptionsBuilder, RemoveImageOptions,
 };
 use futures::StreamExt;
 use lockstep_core::id::Digest;
+use lockstep_core::image;
 
 use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
 
@@ -20,6 +20,8 @@ const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub id: Digest,
+    /// By which the registry of the name that was asked for has it.
+    pub manifest: Option<Digest>,
     pub commit: Option<String>,
     pub size_bytes: u64,
 }
@@ -48,23 +50,9 @@ impl Docker {
         let commit =
             labels.get("org.opencontainers.image.revision").filter(|commit| is_commit(commit)).cloned();
         let size_bytes = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        Ok(Some(Image { id, commit, size_bytes }))
-    }
-
-    /// Pulls `reference`, telling each new state.
-    ///
-    /// # Errors
-    /// When the registry or the engine refuses.
-    pub async fn pull(&self, reference: &str, mut tell: impl FnMut(&str)) -> Result<(), DockerError> {
-        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
-        let mut states = self.client().await?.create_image(Some(options), None, None);
-        while let Some(state) = states.next().await {
-            let state = state.map_err(self.refused(format!("to pull {reference}")))?;
-            if let Some(status) = state.status {
-                tell(&status);
-            }
-        }
-        Ok(())
+        let names = found.repo_digests.unwrap_or_default();
+        let manifest = manifest_of(reference, &names);
+        Ok(Some(Image { id, manifest, commit, size_bytes }))
     }
 
     /// Removes an image with its names; one that any container uses, stopped ones included, stays.
@@ -150,6 +138,20 @@ impl Docker {
             }
         }
         Ok(())
+    }
+}
+
+/// The digest by which the registry of `reference` has an image that is known by these `names`.
+fn manifest_of(reference: &str, names: &[String]) -> Option<Digest> {
+    let of_this = names.iter().filter(|name| image::same_repository(reference, name));
+    let mut digests = of_this.filter_map(|name| name.split_once('@')?.1.parse::<Digest>().ok());
+    let named = reference.split_once('@').map(|(_, digest)| digest);
+    let first = digests.next()?;
+    // One image may be in a repository under several manifests: the one that is named, if any.
+    if named.is_none_or(|named| named == first.as_str()) {
+        Some(first)
+    } else {
+        digests.find(|digest| Some(digest.as_str()) == named)
     }
 }
 

@@ -1,8 +1,10 @@
-//! What is asked of this host beside steps: a look, a log. Without effect, without a token, and of no
-//! interest once the session that asked is lost.
+//! What is asked of this host beside steps: a look, a log, an image to look into. Without effect on what
+//! serves, without a token, and of no interest once the session that asked is lost.
 
 use std::sync::Arc;
 
+use lockstep_core::errand::Errand;
+use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::Observation;
 use lockstep_proto::wire;
@@ -73,6 +75,14 @@ impl Errands {
         });
     }
 
+    pub fn run(&mut self, request: u64, errand: Errand) {
+        let tools = self.tools.clone();
+        self.tasks.spawn(async move {
+            let done = tools.run(&errand).await;
+            tools.tell(message::errand_done(request, done)).await;
+        });
+    }
+
     pub fn fetch_log(&mut self, wanted: LogWanted) {
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
@@ -86,17 +96,31 @@ impl Errands {
 }
 
 impl Tools {
+    async fn run(&self, errand: &Errand) -> Result<(), String> {
+        let registry = match errand {
+            Errand::LogIn { registry } => registry.clone(),
+            Errand::Fetch { image, .. } => RegistryName::of(image),
+        };
+        let login = self.login(registry).await?;
+        self.executors.run(errand, login.as_ref()).await
+    }
+
     async fn observe(&self, look: Look) -> Observation {
+        // Without it the registry says for itself that it wanted one.
+        let login = match &look.image {
+            None => None,
+            Some(image) => self.login(RegistryName::of(image)).await.unwrap_or_default(),
+        };
         let secrets = match &look.database {
             None => Ok(Arc::new(SecretSet::none())),
             Some(database) => self.secrets(&look.environment, database.secrets_version).await,
         };
         match secrets {
-            Ok(secrets) => self.executors.observe(&look, &secrets).await,
+            Ok(secrets) => self.executors.observe(&look, &secrets, login.as_ref()).await,
             Err(why) => {
                 // What needs no secret can be seen all the same.
                 let look = Look { database: None, ..look };
-                let mut observation = self.executors.observe(&look, &SecretSet::none()).await;
+                let mut observation = self.executors.observe(&look, &SecretSet::none(), login.as_ref()).await;
                 observation.problems.push(format!("the database cannot be looked at: {why}"));
                 observation
             }
@@ -132,6 +156,14 @@ impl Tools {
         let (reply, given) = oneshot::channel();
         let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
         let ending = || "the agent is ending".to_owned();
+        self.happenings.send(wanted).await.map_err(|_| ending())?;
+        given.await.map_err(|_| ending())?
+    }
+
+    async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
+        let (reply, given) = oneshot::channel();
+        let ending = || "the agent is ending".to_owned();
+        let wanted = Happening::LoginWanted { registry, reply };
         self.happenings.send(wanted).await.map_err(|_| ending())?;
         given.await.map_err(|_| ending())?
     }
