@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use crate::bed::certificates::Certificates;
 use crate::bed::docker::Docker;
@@ -30,14 +31,17 @@ pub struct Registry {
     client: PathBuf,
     trust: PathBuf,
     _process: Process,
+    _directory: TempDir,
 }
 
 impl Registry {
-    /// Starts it in `directory`, which is made, and lets this user in.
+    /// Starts it, and lets this user in. Dropped after what runs its images, it takes them from Docker.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(directory: &Path, username: &str, password: &str) -> Result<Self> {
+    pub fn start(username: &str, password: &str) -> Result<Self> {
+        let kept = TempDir::new()?;
+        let directory = kept.path();
         let docker = Docker::check()?;
         let ip = docker.bridge_address()?;
         let address = SocketAddr::new(ip, free_port(ip)?);
@@ -65,7 +69,14 @@ impl Registry {
             Ok(std::net::TcpStream::connect(address).is_ok())
         })?;
         let trust = Path::new(TRUST).join(address.to_string());
-        let registry = Self { address, docker, client: directory.join("client"), trust, _process: process };
+        let registry = Self {
+            address,
+            docker,
+            client: directory.join("client"),
+            trust,
+            _process: process,
+            _directory: kept,
+        };
         fs::create_dir_all(&registry.trust)?;
         fs::copy(&certificates.authority, registry.trust.join("ca.crt"))?;
         let login = ["login", "--username", username, "--password-stdin", &address.to_string()];
@@ -112,5 +123,10 @@ impl Drop for Registry {
     #[expect(clippy::let_underscore_must_use, reason = "a test that fails should say why, and not this")]
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.trust);
+        let all = format!("{}/*", self.address);
+        for image in self.docker.docker(["images", "--quiet", "--no-trunc", &all]).unwrap_or_default().lines()
+        {
+            let _ = self.docker.docker(["image", "rm", "--force", image]);
+        }
     }
 }

@@ -61,7 +61,7 @@ fn secrets_stand_nowhere_but_in_containers() -> Result<()> {
     assert_files_are_clean(&scene, &canaries)
 }
 
-fn canaries(scene: &Scene) -> Result<Vec<String>> {
+pub(crate) fn canaries(scene: &Scene) -> Result<Vec<String>> {
     let url = scene.stage.postgres.url();
     let password = url.split([':', '@']).nth(2).context("the URL has a password")?;
     Ok(vec![password.to_owned(), JWT.to_owned(), NEXT_JWT.to_owned(), "canary-printed".to_owned()])
