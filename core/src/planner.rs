@@ -3,6 +3,7 @@
 //! A planner leaves nothing to choose for those who carry the plan out, and says what it did *not*
 //! plan, and why.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -293,7 +294,7 @@ impl Version<'_> {
             slot,
             targets: web_endpoints(self.spec, hosts, slot, record)?,
             health: self.health(),
-            release: self.release.clone(),
+            release: Box::new(self.release.clone()),
             secrets_version: self.secrets_version,
         })
     }

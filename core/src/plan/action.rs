@@ -1,5 +1,6 @@
 //! What a step does: one variant for each kind, with its data. An agent has one executor for each.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -157,7 +158,7 @@ pub struct CheckHealth {
     pub targets: Vec<Endpoint>,
     pub health: HealthSpec,
     /// The schema that the application must see, where there is a database.
-    pub release: Release,
+    pub release: Box<Release>,
     /// Of the values that the application may print, and that its output must not show.
     pub secrets_version: Option<u64>,
 }
