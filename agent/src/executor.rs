@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::directory::Directory;
 use crate::docker::{Docker, DockerError};
 use crate::identity::Identity;
+use crate::images::Reach;
 use crate::nginx::Nginx;
 use crate::postgres::{Database, PostgresError};
 use crate::probe::{self, Ask};
@@ -55,6 +56,8 @@ pub struct Work {
     pub secrets: Arc<SecretSet>,
     /// What lets this host into the registry of the action's image, where somebody has given it.
     pub login: Option<Login>,
+    /// The way to an image that another host has.
+    pub reach: Reach,
     /// For lines of what runs; what goes through is redacted.
     pub output: Output,
     /// Told to stop: an executor leaves nothing half, and returns.

@@ -20,6 +20,7 @@ use tracing::{error, warn};
 
 use crate::assignment::Assignment;
 use crate::executor::Executors;
+use crate::images::Reach;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, Outcome, Refusal, Standing};
 use crate::logins;
 use crate::secrets;
@@ -62,6 +63,7 @@ pub struct Tools {
     pub logs: StepLogs,
     /// Bounded: a step that prints faster than anybody listens waits.
     pub happenings: mpsc::Sender<Happening>,
+    pub reach: Reach,
 }
 
 /// The steps of this host.

@@ -65,6 +65,8 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Enroll/Join", Callers::Anyone),
     ("/lockstep.v1.Enroll/Renew", Callers::Known),
     ("/lockstep.v1.Session/Attach", Callers::Agents),
+    ("/lockstep.v1.Session/TakeImage", Callers::Agents),
+    ("/lockstep.v1.Session/GiveImage", Callers::Agents),
     ("/lockstep.v1.Relay/Follow", Callers::Coordinators),
     ("/lockstep.v1.Relay/Ask", Callers::Coordinators),
     ("/lockstep.v1.Relay/Observe", Callers::Coordinators),

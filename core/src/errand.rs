@@ -1,7 +1,6 @@
 //! What is asked of a host beside steps and looks, and may take its time: without a token, because nothing
 //! that serves depends on it.
 
-use alloc::format;
 use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,8 @@ pub enum Errand {
     LogIn { registry: RegistryName },
     /// Have the image of this manifest, so that it can be looked into: what a plan is made from.
     Fetch { image: String, manifest: Digest },
+    /// Give an image to the host that waits for it, through a coordinator: that at `to`, or any where it is empty.
+    Give { image_id: Digest, transfer: String, to: String },
 }
 
 impl Kept for Errand {
@@ -29,15 +30,7 @@ impl Errand {
     pub fn limit(&self) -> Millis {
         match self {
             Self::LogIn { .. } => Millis::from_secs(20),
-            Self::Fetch { .. } => Millis::from_secs(600),
-        }
-    }
-
-    /// For those who are told that it failed.
-    pub fn name(&self) -> String {
-        match self {
-            Self::LogIn { registry } => format!("log in to {registry}"),
-            Self::Fetch { image, .. } => format!("pull {image}"),
+            Self::Fetch { .. } | Self::Give { .. } => Millis::from_secs(600),
         }
     }
 }

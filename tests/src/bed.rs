@@ -5,6 +5,7 @@
 pub mod certificates;
 pub mod directory;
 pub mod docker;
+pub mod engine;
 pub mod etcd;
 pub mod interrupt;
 pub mod nginx;

@@ -25,6 +25,7 @@ mod scenarios {
     mod scene;
     mod screens;
     mod secrets;
+    mod sent;
     mod stuck;
     mod world;
 }

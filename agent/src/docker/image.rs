@@ -1,13 +1,16 @@
 //! Images: found, read without being run, removed.
 
 use std::collections::HashMap;
+use std::io;
 
 use bollard::errors::Error as Bollard;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    CreateContainerOptions, DownloadFromContainerOptionsBuilder, RemoveImageOptions,
+    CreateContainerOptions, DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use lockstep_core::id::Digest;
 use lockstep_core::image;
 
@@ -53,6 +56,38 @@ impl Docker {
         let names = found.repo_digests.unwrap_or_default();
         let manifest = manifest_of(reference, &names);
         Ok(Some(Image { id, manifest, commit, size_bytes }))
+    }
+
+    /// An image with its layers, in parts.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn save(
+        &self,
+        id: &Digest,
+    ) -> Result<impl Stream<Item = Result<Bytes, Bollard>> + Send + use<>, DockerError> {
+        Ok(self.client().await?.export_image(id.as_str()))
+    }
+
+    /// Takes what [`Docker::save`] gave, and calls it as people do.
+    ///
+    /// # Errors
+    /// When the engine refuses, or the parts break off.
+    pub async fn load(
+        &self,
+        parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        (id, name): (&Digest, &str),
+    ) -> Result<(), DockerError> {
+        let refused = |error| self.refused(format!("to load {name}"))(error);
+        let client = self.client().await?;
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let mut states = client.import_image_stream(options, parts, None);
+        while let Some(state) = states.next().await {
+            state.map_err(refused)?;
+        }
+        let Some(tag) = image::tag(name) else { return Ok(()) };
+        let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
+        client.tag_image(id.as_str(), Some(options)).await.map_err(refused)
     }
 
     /// Removes an image with its names; one that any container uses, stopped ones included, stays.

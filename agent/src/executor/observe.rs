@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
 use lockstep_core::record::{ImageFound, Observation};
 
@@ -91,7 +92,8 @@ impl Executors {
         (reference, login): (&str, Option<&Login>),
         seen: &mut Observation,
     ) {
-        if RegistryName::named_by(reference).is_some() || login.is_some() {
+        let is_id = reference.parse::<Digest>().is_ok();
+        if !is_id && (RegistryName::named_by(reference).is_some() || login.is_some()) {
             match self.docker.manifest(reference, login).await {
                 Ok(manifest) => seen.manifest = Some(manifest),
                 Err(error) => seen.problems.push(format!("{error}: {}", error.words())),

@@ -222,6 +222,7 @@ impl Job {
             action,
             secrets,
             login,
+            reach: self.tools.reach.clone(),
             output: output.clone(),
             cancel: cancel.clone(),
         };
