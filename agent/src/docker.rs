@@ -8,10 +8,12 @@ use bollard::errors::Error as Bollard;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use lockstep_core::id::{Digest, HostId};
+use lockstep_core::image::RegistryName;
 use tokio::sync::OnceCell;
 
 mod container;
 mod image;
+mod registry;
 
 pub use container::{Looked, Making, Ours, container_name};
 pub use image::{Image, Removed};
@@ -39,6 +41,8 @@ pub enum DockerError {
         #[source]
         source: Bollard,
     },
+    #[error("{registry} does not give it to {as_whom}")]
+    Registry { registry: RegistryName, as_whom: String, said: String },
     #[error("Docker at {socket} is too old: its API is {found}")]
     Old { socket: PathBuf, found: String },
     #[error("{path} of {image} is larger than any folder of migrations")]
@@ -53,6 +57,7 @@ impl DockerError {
         let source = match self {
             Self::Absent { source, .. } | Self::Refused { source, .. } => source,
             Self::Old { .. } => return "at least 1.40 is needed, which is Docker 19.03".to_owned(),
+            Self::Registry { said, .. } => return said.clone(),
             Self::Large { .. } | Self::Foreign { .. } => return String::new(),
         };
         if let Bollard::DockerResponseServerError { message, .. } = source {
@@ -81,6 +86,7 @@ impl Docker {
             let socket = self.socket.to_string_lossy();
             // Debian's engine speaks an older version than the client's newest.
             bollard::Docker::connect_with_unix(&socket, CALL_LIMIT_SECONDS, bollard::API_DEFAULT_VERSION)?
+                .with_request_modifier(registry::in_url_alphabet)
                 .negotiate_version()
                 .await
         };

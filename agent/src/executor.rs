@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::health::Probe;
+use lockstep_core::image::Login;
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
@@ -20,6 +21,7 @@ use tracing::warn;
 use crate::directory::Directory;
 use crate::docker::{Docker, DockerError};
 use crate::identity::Identity;
+use crate::images::Reach;
 use crate::nginx::Nginx;
 use crate::postgres::{Database, PostgresError};
 use crate::probe::{self, Ask};
@@ -52,6 +54,10 @@ pub struct Work {
     pub environment: EnvironmentKey,
     pub action: Action,
     pub secrets: Arc<SecretSet>,
+    /// What lets this host into the registry of the action's image, where somebody has given it.
+    pub login: Option<Login>,
+    /// The way to an image that another host has.
+    pub reach: Reach,
     /// For lines of what runs; what goes through is redacted.
     pub output: Output,
     /// Told to stop: an executor leaves nothing half, and returns.
@@ -130,7 +136,7 @@ impl Executors {
     async fn carry_out(&self, work: &Work) -> Result<Finding, StepFailure> {
         match &work.action {
             Action::Preflight(preflight) => self.preflight(work, preflight).await,
-            Action::PresentImage { image, image_id } => self.present_image(work, image, image_id).await,
+            Action::PresentImage(present) => self.present_image(work, present).await,
             Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
             Action::Migrate(migrate) => self.migrate(work, migrate).await,
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
@@ -254,6 +260,8 @@ fn docker_failed(error: DockerError) -> StepFailure {
     match error {
         DockerError::Absent { .. } => failure.next("systemctl start docker"),
         DockerError::Old { .. } => failure.next("apt-get install docker.io"),
+        DockerError::Registry { registry, .. } => failure
+            .next(format!("lockstep registry check {registry}, or: lockstep registry login {registry}")),
         DockerError::Refused { .. } | DockerError::Large { .. } => failure,
         DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
     }

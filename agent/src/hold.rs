@@ -21,7 +21,7 @@ pub enum Under {
 pub fn under(action: &Action, traffic: Slot) -> Under {
     let goes = match action {
         Action::Preflight(_)
-        | Action::PresentImage { .. }
+        | Action::PresentImage(_)
         | Action::TakeSnapshot(_)
         | Action::CheckHealth(_)
         | Action::RestoreSite

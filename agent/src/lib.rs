@@ -3,9 +3,9 @@
 //!
 //! Modules in reading order: what it is given ([`settings`], [`directory`], [`identity`], [`enroll`],
 //! [`mod@unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
-//! [`reconcile`], [`step_log`], [`secrets`]); what it does ([`worker`], [`hold`], [`executor`],
+//! [`reconcile`], [`step_log`], [`secrets`], [`logins`]); what it does ([`worker`], [`hold`], [`executor`],
 //! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
-//! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`]).
+//! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`], [`images`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -27,8 +27,10 @@ pub mod executor;
 pub mod health;
 pub mod hold;
 pub mod identity;
+pub mod images;
 pub mod journal;
 pub mod local;
+pub mod logins;
 pub mod nginx;
 pub mod postgres;
 pub mod probe;
@@ -45,6 +47,7 @@ use coordinators::Coordinators;
 use directory::Directory;
 use executor::Executors;
 use identity::Identity;
+use images::Reach;
 use journal::Journal;
 use local::Locals;
 use session::{Dialling, Errands, Parts, Session};
@@ -75,8 +78,10 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let coordinators = Coordinators::new(Arc::clone(&directory), identity.clone());
     let known = coordinators.known();
     let instance = session::instance().context("the system gives no random numbers")?;
-    let errands = Errands::new(Arc::clone(&executors), logs.clone(), happenings.clone());
-    let tools = Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings };
+    let reach = Reach { coordinators: known.clone(), credential: credential.clone() };
+    let tools =
+        Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings, reach };
+    let errands = Errands::new(tools.clone());
     let locals = Locals::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
     let session = Session::new(Parts {
         cluster: identity.cluster,

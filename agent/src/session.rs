@@ -25,6 +25,7 @@ use crate::coordinators::Coordinators;
 use crate::health::HealthReport;
 use crate::journal::{Ended, Journal};
 use crate::local::Locals;
+use crate::logins::Logins;
 use crate::secrets::Secrets;
 use crate::telemetry;
 use crate::worker::{Answer, Happening, Worker, probe_without};
@@ -54,6 +55,7 @@ pub struct Session {
     coordinators: Coordinators,
     worker: Worker,
     secrets: Secrets,
+    logins: Logins,
     errands: Errands,
     journal: Arc<Journal>,
     locals: Locals,
@@ -106,6 +108,7 @@ impl Session {
             coordinators,
             worker,
             secrets: Secrets::default(),
+            logins: Logins::default(),
             errands,
             journal,
             locals,
@@ -175,6 +178,9 @@ impl Session {
         for question in self.secrets.unanswered() {
             self.link.send(message::secrets_wanted(question));
         }
+        for question in self.logins.unanswered() {
+            self.link.send(message::login_wanted(question));
+        }
         for (environment, instances) in &self.last_health {
             self.link.send(message::health(environment, instances));
         }
@@ -228,6 +234,8 @@ impl Session {
                 self.link.send(answer);
             }
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
+            Order::Login { request, given } => self.logins.deliver(request, given),
+            Order::RunErrand { request, errand } => self.errands.run(request, errand),
             Order::Observe(look) => self.errands.observe(look),
             Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
             Order::LocalTakenIn { seq } => self.locals.taken_in(seq).await,
@@ -255,6 +263,10 @@ impl Session {
                 if let Some(question) = self.secrets.want(environment, version, reply) {
                     self.link.send(message::secrets_wanted(question));
                 }
+            }
+            Happening::LoginWanted { registry, reply } => {
+                let question = self.logins.want(registry, reply);
+                self.link.send(message::login_wanted(question));
             }
             Happening::Ended(ended) => self.report(&ended),
         }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_core::fence::Token;
+use lockstep_core::image::RegistryName;
 use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -19,7 +20,9 @@ use tracing::{error, warn};
 
 use crate::assignment::Assignment;
 use crate::executor::Executors;
+use crate::images::Reach;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, Outcome, Refusal, Standing};
+use crate::logins;
 use crate::secrets;
 use crate::step_log::StepLogs;
 
@@ -35,6 +38,7 @@ use carry_out::Job;
 pub enum Happening {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
     SecretsWanted { environment: EnvironmentKey, version: u64, reply: oneshot::Sender<secrets::Answer> },
+    LoginWanted { registry: RegistryName, reply: oneshot::Sender<logins::Answer> },
     Ended(Box<Ended>),
 }
 
@@ -59,6 +63,7 @@ pub struct Tools {
     pub logs: StepLogs,
     /// Bounded: a step that prints faster than anybody listens waits.
     pub happenings: mpsc::Sender<Happening>,
+    pub reach: Reach,
 }
 
 /// The steps of this host.

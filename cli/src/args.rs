@@ -152,6 +152,12 @@ pub enum Command {
     )]
     #[command(subcommand)]
     Host(HostCommand),
+    /// Registries: what lets hosts into them
+    #[command(
+        after_help = "Examples:\n  lockstep registry login ghcr.io --username anna < token    kept encrypted; hosts get it for a pull, and keep nothing\n  lockstep registry check                                    each app host proves that it is let in"
+    )]
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Coordinators: who is alive and drives what, and tokens for more of them
     #[command(
         after_help = "Examples:\n  lockstep coordinator list\n  lockstep coordinator token --name c2    then, on its machine: lockstep-coordinator join"
@@ -428,6 +434,27 @@ pub struct HostChangeArgs {
     /// Show the plan; nothing happens.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum RegistryCommand {
+    /// Keep a password or a token, read from standard input, with which hosts pull
+    Login {
+        /// What stands before the first slash of its images: ghcr.io, 10.0.0.5:5000; docker.io.
+        registry: String,
+        /// Otherwise `token`, for registries that look at the token alone.
+        #[arg(long)]
+        username: Option<String>,
+    },
+    /// Registries and users, never passwords
+    List,
+    /// Have every app host prove that it is let in
+    Check {
+        /// Otherwise all that somebody has logged in to.
+        registry: Option<String>,
+    },
+    /// Forget a password or a token
+    Logout { registry: String },
 }
 
 #[derive(Debug, Subcommand)]

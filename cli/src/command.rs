@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod environments;
 pub mod manual;
 pub mod people;
+pub mod registries;
 pub mod resolve;
 pub mod status;
 pub mod up;
@@ -76,6 +77,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
             deploy::change_host(&context, &args, What::RemoveHost).await
         }
         Command::Host(HostCommand::Forget { name }) => people::forget_host(&context, name).await,
+        Command::Registry(command) => registries::run(&context, command).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
             people::add_operator(&context, name, env, role).await
         }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use lockstep_core::errand::Errand;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
@@ -29,6 +30,9 @@ pub trait Agents: Send + Sync + 'static {
     async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError>;
 
     async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError>;
+
+    /// Something that may take its time.
+    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError>;
 
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;

@@ -2,6 +2,7 @@
 //! transaction that claims the environment. The driver takes it from there.
 
 use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::operation::{AnyBranch, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
@@ -293,11 +294,15 @@ async fn operation(
 /// The release that `image` is, as the app host has it. Where the planner will refuse because it is not
 /// said which host that is, the first one will do.
 fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, Refusal> {
-    let found = record.observed.values().find_map(|seen| seen.image.as_ref());
-    if let Some(ImageFound { id, commit, migrations, .. }) = found {
+    // Where a registry was asked, an older image of the same name is not what was asked for.
+    let named = record.observed.values().find_map(|seen| seen.manifest.as_ref());
+    let mut images = record.observed.values().filter_map(|seen| seen.image.as_ref());
+    let found = images.find(|image| named.is_none() || image.manifest.as_ref() == named);
+    if let Some(ImageFound { id, manifest, commit, migrations, size_bytes: _ }) = found {
         return Ok(Release {
             image: deploy.image.clone(),
             image_id: id.clone(),
+            manifest: manifest.clone(),
             commit: commit.clone().or_else(|| deploy.commit.clone()),
             migrations: migrations.clone(),
         });
@@ -317,7 +322,12 @@ fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Resul
             [] => "its Docker engine has no image of that name".to_owned(),
             problems => problems.join("; "),
         },
-        next: format!("docker build or docker load it there, then: docker image inspect {}", deploy.image),
+        next: match RegistryName::named_by(&deploy.image) {
+            Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
+            None => {
+                format!("docker build or docker load it there, then: docker image inspect {}", deploy.image)
+            }
+        },
     })
 }
 

@@ -21,6 +21,7 @@ pub mod environments;
 pub mod history;
 pub mod hosts;
 pub mod identity;
+pub mod images;
 pub mod joining;
 pub mod local_changes;
 pub mod lock;

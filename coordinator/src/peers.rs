@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use lockstep_core::errand::Errand;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
@@ -35,7 +36,8 @@ use crate::store::{Store, keys};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What another coordinator may take longer than its agent.
-const RELAY_LIMIT: Duration = ANSWER_LIMIT.saturating_add(Duration::from_secs(2));
+const RELAY_MORE: Duration = Duration::from_secs(2);
+const RELAY_LIMIT: Duration = ANSWER_LIMIT.saturating_add(RELAY_MORE);
 
 pub struct Peers {
     own: CoordinatorName,
@@ -225,6 +227,18 @@ impl Agents for Peers {
             Place::There(mut relay) => {
                 let reply = relay.fetch_log(relayed(host, wire::Document::of(&wanted))).await;
                 Ok(answered(host, reply)?.lines)
+            }
+        }
+    }
+
+    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError> {
+        match self.place(host).await {
+            Place::Here => self.sessions.run_errand(host, errand).await,
+            Place::Nowhere => Err(absent(host)),
+            Place::There(mut relay) => {
+                let mut request = relayed(host, wire::Document::of(&errand));
+                request.set_timeout(Duration::from_millis(errand.limit().0) + RELAY_MORE);
+                answered(host, relay.run_errand(request).await).map(|_| ())
             }
         }
     }

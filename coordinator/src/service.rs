@@ -32,6 +32,7 @@ use crate::api::session::SessionApi;
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock};
 use crate::driver::{Drivers, Parts};
+use crate::images::Images;
 use crate::peers::Peers;
 use crate::presence::Keeper;
 use crate::secrets::Secrets;
@@ -88,7 +89,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join(SECRETS_KEY))?);
     offer_token(directory, &*store, &authority, &*clock).await?;
-    let own = Own { store, clock, authority, vault, record_in, directory: directory.clone() };
+    let own = Own { store, clock, authority, vault, record_in, advertised, directory: directory.clone() };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
     lockstep_supervisor::ready();
@@ -105,6 +106,8 @@ struct Own {
     authority: Arc<Authority>,
     vault: Arc<Vault>,
     record_in: RecordIn,
+    /// Where hosts reach this coordinator; empty where it is the only one.
+    advertised: String,
     directory: PathBuf,
 }
 
@@ -185,7 +188,9 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         record_in: own.record_in,
         directory: own.directory.clone(),
     };
-    let session = SessionApi { sessions: Arc::clone(sessions) };
+    let kept = (Arc::clone(store), Arc::clone(&own.clock));
+    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
+    let session = SessionApi { sessions: Arc::clone(sessions), images };
     let relay = RelayApi { sessions: Arc::clone(sessions) };
     Server::builder()
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))

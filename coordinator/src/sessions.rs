@@ -2,7 +2,7 @@
 //!
 //! What must stay true: what is to be done is read from the store and sent until its report is there,
 //! so that a lost stream loses nothing; a report is written before anything else is read; a host gets
-//! secrets only of an environment that this session has spoken to it about.
+//! secrets only of an environment, and a login only of a registry, that this session has spoken to it about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
+use lockstep_core::errand::Errand;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
@@ -109,6 +110,8 @@ enum Answer {
     Observed(Box<Observation>),
     Standings(Vec<(StepKey, AskedStanding)>),
     Log(Vec<String>),
+    /// An errand's end, or why it went wrong.
+    Done(Result<(), String>),
 }
 
 impl Sessions {
@@ -313,6 +316,7 @@ impl Sessions {
         host: &HostId,
         waiting: Waiting,
         message: wire::to_agent::Message,
+        limit: Duration,
     ) -> Result<Answer, AgentError> {
         let absent = || AgentError::Absent { host: host.clone() };
         let (sender, answer) = oneshot::channel();
@@ -323,7 +327,7 @@ impl Sessions {
             session.outgoing.clone()
         };
         outgoing.send(Box::new(wire::ToAgent { message: Some(message) })).await.map_err(|_| absent())?;
-        let answered = tokio::time::timeout(ANSWER_LIMIT, answer).await;
+        let answered = tokio::time::timeout(limit, answer).await;
         if let Some(session) = self.lock().get_mut(host) {
             session.waiting.remove(&waiting);
         }
@@ -354,9 +358,9 @@ impl Agents for Sessions {
             environment: environment.to_string(),
             keys: keys.into_iter().map(wire::StepKey::from).collect(),
         });
-        match self.question(host, waiting, message).await? {
+        match self.question(host, waiting, message, ANSWER_LIMIT).await? {
             Answer::Standings(standings) => Ok(standings),
-            Answer::Observed(_) | Answer::Log(_) => Err(crossed(host)),
+            Answer::Observed(_) | Answer::Log(_) | Answer::Done(_) => Err(crossed(host)),
         }
     }
 
@@ -373,9 +377,9 @@ impl Agents for Sessions {
             database_url_from,
             secrets_version,
         });
-        match self.question(host, Waiting::Request(request), message).await? {
+        match self.question(host, Waiting::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Observed(observation) => Ok(*observation),
-            Answer::Standings(_) | Answer::Log(_) => Err(crossed(host)),
+            Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(crossed(host)),
         }
     }
 
@@ -397,10 +401,21 @@ impl Agents for Sessions {
                 fetch.secrets_version = secrets_version.unwrap_or_default();
             }
         }
-        match self.question(host, Waiting::Request(request), wire::to_agent::Message::FetchLog(fetch)).await?
-        {
+        let message = wire::to_agent::Message::FetchLog(fetch);
+        match self.question(host, Waiting::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Log(lines) => Ok(lines),
-            Answer::Observed(_) | Answer::Standings(_) => Err(crossed(host)),
+            Answer::Observed(_) | Answer::Standings(_) | Answer::Done(_) => Err(crossed(host)),
+        }
+    }
+
+    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError> {
+        let request = self.request();
+        let limit = Duration::from_millis(errand.limit().0);
+        let document = Some(wire::Document::of(&errand));
+        let message = wire::to_agent::Message::RunErrand(wire::RunErrand { request, errand: document });
+        match self.question(host, Waiting::Request(request), message, limit).await? {
+            Answer::Done(done) => done.map_err(|why| AgentError::Refused { host: host.clone(), why }),
+            Answer::Observed(_) | Answer::Standings(_) | Answer::Log(_) => Err(crossed(host)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The secrets of every environment: encrypted, versioned, shown to nobody.
+//! The secrets of every environment, and what lets hosts into registries: encrypted, shown to nobody.
 //!
 //! What must stay true: the store has ciphertext only, and the key is a file beside it that no backup
 //! of the store has; a ciphertext is bound to its environment and version, so that it cannot be moved
@@ -26,6 +26,10 @@ use crate::environments;
 use crate::private;
 use crate::secrets::Secrets;
 use crate::store::{Committed, Guard, Store, Stored, Write, keys};
+
+mod registries;
+
+pub use registries::ListedLogin;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
@@ -73,6 +77,12 @@ pub struct Difference {
 pub enum Others {
     Go,
     Stay,
+}
+
+/// What was encrypted, and with which nonce.
+struct Sealed {
+    nonce: Vec<u8>,
+    ciphertext: Vec<u8>,
 }
 
 pub struct Vault {
@@ -214,33 +224,37 @@ impl Vault {
         let plain: BTreeMap<&str, &str> =
             values.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
         let plain = serde_json::to_vec(&plain).context("the values cannot be written")?;
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).context("the system gives no random numbers")?;
-        let bound = bound_to(environment, version);
-        let ciphertext = self
-            .cipher()
-            .encrypt(&Nonce::from(nonce), Payload { msg: &plain, aad: bound.as_bytes() })
-            .map_err(|_| anyhow::anyhow!("the values cannot be encrypted"))?;
+        let Sealed { nonce, ciphertext } = self.seal(&bound_to(environment, version), &plain)?;
         let names = values.keys().cloned().collect();
-        Ok(VersionRecord { version, at, by, names, nonce: nonce.to_vec(), ciphertext })
+        Ok(VersionRecord { version, at, by, names, nonce, ciphertext })
     }
 
     fn decrypt(&self, environment: &EnvironmentKey, record: &VersionRecord) -> anyhow::Result<Values> {
-        let nonce: [u8; NONCE_BYTES] =
-            record.nonce.as_slice().try_into().context("the secrets' nonce is damaged")?;
         let bound = bound_to(environment, record.version);
-        let plain = self
-            .cipher()
-            .decrypt(&Nonce::from(nonce), Payload { msg: &record.ciphertext, aad: bound.as_bytes() })
-            .map_err(|_| {
-                anyhow::anyhow!(
-                    "version {} of the secrets of {environment} was not encrypted with this coordinator's key",
-                    record.version
-                )
-            })?;
+        let plain = self.unseal(&bound, &record.nonce, &record.ciphertext).with_context(|| {
+            format!("version {} of the secrets of {environment} cannot be read", record.version)
+        })?;
         let values: BTreeMap<String, String> = serde_json::from_slice(&plain)
             .map_err(|_| anyhow::anyhow!("the secrets of {environment} are damaged"))?;
         Ok(values.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+
+    /// Encrypts `plain` so that it is good for `bound` only.
+    fn seal(&self, bound: &str, plain: &[u8]) -> anyhow::Result<Sealed> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).context("the system gives no random numbers")?;
+        let ciphertext = self
+            .cipher()
+            .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: bound.as_bytes() })
+            .map_err(|_| anyhow::anyhow!("the values cannot be encrypted"))?;
+        Ok(Sealed { nonce: nonce.to_vec(), ciphertext })
+    }
+
+    fn unseal(&self, bound: &str, nonce: &[u8], ciphertext: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().context("its nonce is damaged")?;
+        self.cipher()
+            .decrypt(&Nonce::from(nonce), Payload { msg: ciphertext, aad: bound.as_bytes() })
+            .map_err(|_| anyhow::anyhow!("it was not encrypted with this coordinator's key"))
     }
 
     fn cipher(&self) -> ChaCha20Poly1305 {

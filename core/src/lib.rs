@@ -4,10 +4,10 @@
 //! environment, printing and unordered maps in one line: time, ids and facts come in as values,
 //! decisions go out as values. Production, stories and the dry run all drive this same code.
 //!
-//! Modules in reading order: words ([`name`], [`id`], [`time`], [`secret`]), what an operator
+//! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`]), what an operator
 //! declares ([`spec`]), what is so ([`record`]), what should happen ([`operation`], [`plan`],
 //! [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
-//! and the rules that agents and coordinators share ([`fence`], [`intake`], [`health`],
+//! and the rules that agents and coordinators share ([`fence`], [`intake`], [`errand`], [`health`],
 //! [`access`], [`stored`], [`redact`], [`state_file`]).
 #![no_std]
 
@@ -16,9 +16,11 @@ extern crate alloc;
 pub mod access;
 pub mod drive;
 pub mod engine;
+pub mod errand;
 pub mod fence;
 pub mod health;
 pub mod id;
+pub mod image;
 pub mod intake;
 pub mod join_token;
 pub mod journal;

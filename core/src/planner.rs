@@ -3,6 +3,7 @@
 //! A planner leaves nothing to choose for those who carry the plan out, and says what it did *not*
 //! plan, and why.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,7 +17,7 @@ use crate::id::StepId;
 use crate::name::{EnvironmentKey, HostName, ProcessName};
 use crate::operation::Operation;
 use crate::plan::action::{
-    CheckHealth, DatabaseRef, Endpoint, PreflightApp, PreflightLb, Site, SwitchTraffic,
+    CheckHealth, DatabaseRef, Endpoint, PreflightApp, PreflightLb, PresentImage, Site, SwitchTraffic,
 };
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
 use crate::record::{Host, HostRole, Live, Record, Slot};
@@ -233,10 +234,9 @@ impl Version<'_> {
     }
 
     fn present_image<'h>(&self, host: &'h Host) -> Draft<'h> {
-        let Release { image, image_id, .. } = self.release;
-        let action = Action::PresentImage { image: image.clone(), image_id: image_id.clone() };
+        let action = Action::PresentImage(PresentImage::of(self.release));
         let undo = nothing("an image that nobody runs does no harm; clean up removes it");
-        let change = format!("{image} ({}) is on the host", self.release.version());
+        let change = format!("{} ({}) is on the host", self.release.image, self.release.version());
         step(host, action, undo, seconds(600), change)
     }
 
@@ -259,6 +259,7 @@ impl Version<'_> {
         Ok(PreflightApp {
             image: self.release.image.clone(),
             image_id: self.release.image_id.clone(),
+            manifest: self.release.manifest.clone(),
             ports: web_endpoints(self.spec, &[host], slot, record)?,
             slot,
             networks: self.spec.networks.clone(),
@@ -293,7 +294,7 @@ impl Version<'_> {
             slot,
             targets: web_endpoints(self.spec, hosts, slot, record)?,
             health: self.health(),
-            release: self.release.clone(),
+            release: Box::new(self.release.clone()),
             secrets_version: self.secrets_version,
         })
     }

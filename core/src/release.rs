@@ -15,6 +15,9 @@ pub struct Release {
     pub image: String,
     /// What runs: the image's id, which is the digest of its configuration.
     pub image_id: Digest,
+    /// By which a registry has it; nothing where it came from none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     /// The commit's 40 hexadecimal digits, from the image's label or the command line.
     pub commit: Option<String>,
     /// In ascending order of version; empty when the image has none.

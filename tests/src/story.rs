@@ -256,7 +256,13 @@ impl World {
 
     fn release(&self, image: &str) -> Release {
         let image_id = Digest::of(image.as_bytes());
-        Release { image: image.to_owned(), image_id, commit: None, migrations: self.migrations.clone() }
+        Release {
+            image: image.to_owned(),
+            image_id,
+            manifest: None,
+            commit: None,
+            migrations: self.migrations.clone(),
+        }
     }
 
     fn validated(&self) -> Result<ValidatedSpec> {

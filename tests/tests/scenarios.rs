@@ -19,11 +19,13 @@ mod scenarios {
     mod lock;
     mod neighbours;
     mod plan;
+    mod registry;
     mod releases;
     mod rollback;
     mod scene;
     mod screens;
     mod secrets;
+    mod sent;
     mod stuck;
     mod world;
 }

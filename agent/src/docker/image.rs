@@ -1,15 +1,18 @@
-//! Images: found, pulled, read without being run, removed.
+//! Images: found, read without being run, removed.
 
 use std::collections::HashMap;
+use std::io;
 
 use bollard::errors::Error as Bollard;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptionsBuilder, DownloadFromContainerOptionsBuilder,
-    RemoveImageOptions,
+    CreateContainerOptions, DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder,
+    RemoveImageOptions, TagImageOptionsBuilder,
 };
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use lockstep_core::id::Digest;
+use lockstep_core::image;
 
 use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
 
@@ -20,6 +23,8 @@ const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub id: Digest,
+    /// By which the registry of the name that was asked for has it.
+    pub manifest: Option<Digest>,
     pub commit: Option<String>,
     pub size_bytes: u64,
 }
@@ -48,23 +53,41 @@ impl Docker {
         let commit =
             labels.get("org.opencontainers.image.revision").filter(|commit| is_commit(commit)).cloned();
         let size_bytes = found.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        Ok(Some(Image { id, commit, size_bytes }))
+        let names = found.repo_digests.unwrap_or_default();
+        let manifest = manifest_of(reference, &names);
+        Ok(Some(Image { id, manifest, commit, size_bytes }))
     }
 
-    /// Pulls `reference`, telling each new state.
+    /// An image with its layers, in parts.
     ///
     /// # Errors
-    /// When the registry or the engine refuses.
-    pub async fn pull(&self, reference: &str, mut tell: impl FnMut(&str)) -> Result<(), DockerError> {
-        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
-        let mut states = self.client().await?.create_image(Some(options), None, None);
+    /// When the engine does not answer.
+    pub async fn save(
+        &self,
+        id: &Digest,
+    ) -> Result<impl Stream<Item = Result<Bytes, Bollard>> + Send + use<>, DockerError> {
+        Ok(self.client().await?.export_image(id.as_str()))
+    }
+
+    /// Takes what [`Docker::save`] gave, and calls it as people do.
+    ///
+    /// # Errors
+    /// When the engine refuses, or the parts break off.
+    pub async fn load(
+        &self,
+        parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+        (id, name): (&Digest, &str),
+    ) -> Result<(), DockerError> {
+        let refused = |error| self.refused(format!("to load {name}"))(error);
+        let client = self.client().await?;
+        let options = ImportImageOptionsBuilder::default().quiet(true).build();
+        let mut states = client.import_image_stream(options, parts, None);
         while let Some(state) = states.next().await {
-            let state = state.map_err(self.refused(format!("to pull {reference}")))?;
-            if let Some(status) = state.status {
-                tell(&status);
-            }
+            state.map_err(refused)?;
         }
-        Ok(())
+        let Some(tag) = image::tag(name) else { return Ok(()) };
+        let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
+        client.tag_image(id.as_str(), Some(options)).await.map_err(refused)
     }
 
     /// Removes an image with its names; one that any container uses, stopped ones included, stays.
@@ -150,6 +173,20 @@ impl Docker {
             }
         }
         Ok(())
+    }
+}
+
+/// The digest by which the registry of `reference` has an image that is known by these `names`.
+fn manifest_of(reference: &str, names: &[String]) -> Option<Digest> {
+    let of_this = names.iter().filter(|name| image::same_repository(reference, name));
+    let mut digests = of_this.filter_map(|name| name.split_once('@')?.1.parse::<Digest>().ok());
+    let named = reference.split_once('@').map(|(_, digest)| digest);
+    let first = digests.next()?;
+    // One image may be in a repository under several manifests: the one that is named, if any.
+    if named.is_none_or(|named| named == first.as_str()) {
+        Some(first)
+    } else {
+        digests.find(|digest| Some(digest.as_str()) == named)
     }
 }
 

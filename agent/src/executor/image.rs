@@ -1,33 +1,184 @@
 //! The image is on the host, under the id that the plan names.
 
+use std::time::Duration;
+
+use futures::StreamExt;
 use lockstep_core::id::Digest;
+use lockstep_core::image::{self, Login, RegistryName};
 use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::plan::action::{PreflightApp, PresentImage};
 
 use super::{Executors, Work, docker_failed, said};
+use crate::docker::DockerError;
+use crate::images::Reach;
+
+/// How often a transfer that breaks is begun, and when again: an agent is back at another coordinator in seconds.
+const ATTEMPTS_MAX: usize = 5;
+const AGAIN_AFTER: Duration = Duration::from_secs(3);
+
+const MIB: usize = 1024 * 1024;
+
+/// After so much of an image it is said how much has come.
+const SAID_EVERY: usize = 8 * MIB;
 
 impl Executors {
     pub(super) async fn present_image(
         &self,
         work: &Work,
-        image: &str,
-        id: &Digest,
+        present: &PresentImage,
     ) -> Result<Finding, StepFailure> {
-        if self.docker.image(id.as_str()).await.map_err(docker_failed)?.is_some() {
+        let PresentImage { image, image_id: id, manifest } = present;
+        if self.has_image(id).await? {
             return Ok(said("it was there"));
         }
-        let pulling = self.docker.pull(image, |state| work.output.line(state));
-        tokio::select! {
-            pulled = pulling => pulled.map_err(|error| {
-                docker_failed(error).next(format!("docker pull {image}, or build it on this host"))
-            })?,
+        let brought = async {
+            match manifest {
+                Some(manifest) => self.pull_pinned(work, image, manifest).await,
+                None => self.take(work, present).await,
+            }
+        };
+        let (name, how) = tokio::select! {
+            brought = brought => brought?,
             () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
-        }
-        match self.docker.image(image).await.map_err(docker_failed)? {
-            Some(found) if found.id == *id => Ok(said("it was pulled")),
-            Some(found) => Err(StepFailure::new(format!("{image} is another image than the plan's"))
+        };
+        match self.docker.image(&name).await.map_err(docker_failed)? {
+            Some(found) if found.id == *id => Ok(said(how)),
+            Some(found) => Err(StepFailure::new(format!("{name} is another image than the plan's"))
                 .why(format!("it is {}, and the plan was made for {}", found.id.short(), id.short()))
                 .next("make the plan again")),
-            None => Err(StepFailure::new(format!("{image} is not there after having been pulled"))),
+            None => Err(StepFailure::new(format!("{name} is not there after having been brought"))),
         }
+    }
+
+    /// The name under which it is there then, and how it came.
+    async fn pull_pinned(
+        &self,
+        work: &Work,
+        image: &str,
+        manifest: &Digest,
+    ) -> Result<(String, &'static str), StepFailure> {
+        let tell = |state: &str| work.output.line(state);
+        let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), tell).await;
+        pulled.map_err(docker_failed)?;
+        Ok((image::pinned(image, manifest), "it was pulled"))
+    }
+
+    /// From a host that has it, through a coordinator; where none has, by its name. A transfer that breaks, as when
+    /// its coordinator ends, is begun again.
+    async fn take(&self, work: &Work, present: &PresentImage) -> Result<(String, &'static str), StepFailure> {
+        let PresentImage { image, image_id: id, .. } = present;
+        let mut broke = None;
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(why) = &broke {
+                work.output.line(&format!("it did not come: {why}"));
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            match self.take_once(work, present).await {
+                Ok(Came::Whole) => return Ok((id.to_string(), "it was sent by another host")),
+                // Who has it may not be back yet at a coordinator that has just begun.
+                Ok(Came::NobodyHasIt) if broke.is_some() => {}
+                Ok(Came::NobodyHasIt) => {
+                    let pulled = self.docker.pull(image, None, |state| work.output.line(state)).await;
+                    pulled.map_err(|error| {
+                        let next = format!("docker pull {image}, or build it on a host that is connected");
+                        docker_failed(error).next(next)
+                    })?;
+                    return Ok((image.clone(), "it was pulled"));
+                }
+                Err(why) => broke = Some(why),
+            }
+        }
+        Err(StepFailure::new(format!("{image} did not come from another host"))
+            .why(broke.unwrap_or_default())
+            .next("deploy again, or docker load it on this host"))
+    }
+
+    async fn take_once(
+        &self,
+        work: &Work,
+        PresentImage { image, image_id: id, .. }: &PresentImage,
+    ) -> Result<Came, String> {
+        let Some(parts) = work.reach.take(id).await? else { return Ok(Came::NobodyHasIt) };
+        let output = work.output.clone();
+        let mut counted = Counted::default();
+        let parts = parts.inspect(move |part| {
+            if let Some(line) = part.as_ref().ok().and_then(|bytes| counted.add(bytes.len())) {
+                output.line(&line);
+            }
+        });
+        self.docker.load(parts, (id, image)).await.map_err(in_words)?;
+        Ok(Came::Whole)
+    }
+
+    /// Proves, before anything starts, that this host will get the image.
+    pub(super) async fn preflight_image(&self, work: &Work, app: &PreflightApp) -> Result<(), StepFailure> {
+        let Some(manifest) = &app.manifest else { return Ok(()) };
+        if self.has_image(&app.image_id).await? {
+            return Ok(());
+        }
+        let pinned = image::pinned(&app.image, manifest);
+        self.docker.manifest(&pinned, work.login.as_ref()).await.map_err(docker_failed)?;
+        work.output.line(&format!("{} has {pinned} for this host", RegistryName::of(&app.image)));
+        Ok(())
+    }
+
+    async fn has_image(&self, id: &Digest) -> Result<bool, StepFailure> {
+        Ok(self.docker.image(id.as_str()).await.map_err(docker_failed)?.is_some())
+    }
+
+    /// Proves that the registry takes the login.
+    ///
+    /// # Errors
+    /// When it does not, in words.
+    pub async fn log_in(&self, registry: &RegistryName, login: Option<&Login>) -> Result<(), String> {
+        let login = login.ok_or_else(|| format!("nobody has logged in to {registry}"))?;
+        self.docker.log_in(login).await.map_err(in_words)
+    }
+
+    /// Has exactly this manifest.
+    ///
+    /// # Errors
+    /// When the registry or the engine refuses, in words.
+    pub async fn fetch(&self, image: &str, manifest: &Digest, login: Option<&Login>) -> Result<(), String> {
+        self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(in_words)
+    }
+
+    /// Gives an image to whoever waits for it.
+    ///
+    /// # Errors
+    /// When it is not here, or does not get there, in words.
+    pub async fn give(&self, id: &Digest, to: (&str, &str), reach: &Reach) -> Result<(), String> {
+        reach.give(to, self.docker.save(id).await.map_err(in_words)?).await
+    }
+}
+
+fn in_words(error: DockerError) -> String {
+    match error.words() {
+        words if words.is_empty() => error.to_string(),
+        words => format!("{error}: {words}"),
+    }
+}
+
+/// What became of an image that another host may have.
+enum Came {
+    Whole,
+    NobodyHasIt,
+}
+
+/// How much of an image has come, said now and then.
+#[derive(Default)]
+struct Counted {
+    bytes: usize,
+    said: usize,
+}
+
+impl Counted {
+    fn add(&mut self, bytes: usize) -> Option<String> {
+        self.bytes += bytes;
+        if self.bytes - self.said < SAID_EVERY {
+            return None;
+        }
+        self.said = self.bytes;
+        Some(format!("{} MiB have come", self.bytes / MIB))
     }
 }

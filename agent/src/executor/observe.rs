@@ -2,9 +2,12 @@
 
 use std::path::Path;
 
+use lockstep_core::id::Digest;
+use lockstep_core::image::{self, Login, RegistryName};
 use lockstep_core::record::{ImageFound, Observation};
 
 use super::{Executors, database};
+use crate::docker::Image;
 use crate::nginx::Installed;
 use crate::secrets::SecretSet;
 use crate::session::Look;
@@ -13,13 +16,13 @@ use crate::{disk, postgres};
 impl Executors {
     /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
     /// worth knowing.
-    pub async fn observe(&self, look: &Look, secrets: &SecretSet) -> Observation {
+    pub async fn observe(&self, look: &Look, secrets: &SecretSet, login: Option<&Login>) -> Observation {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
         self.observe_containers(look, &mut seen).await;
         self.observe_nginx(look, &mut seen);
         if let Some(reference) = &look.image {
-            self.observe_image(look, reference, &mut seen).await;
+            self.observe_image(look, (reference, login), &mut seen).await;
         }
         if let Some(reference) = &look.database {
             let looked = async {
@@ -81,8 +84,23 @@ impl Executors {
         }
     }
 
-    async fn observe_image(&self, look: &Look, reference: &str, seen: &mut Observation) {
-        let image = match self.docker.image(reference).await {
+    /// What the registry has under the name, where it is one of a registry: a tag that this host knows may have
+    /// moved since. Where the registry does not say, what this host knows by the name is what there is.
+    async fn observe_image(
+        &self,
+        look: &Look,
+        (reference, login): (&str, Option<&Login>),
+        seen: &mut Observation,
+    ) {
+        let is_id = reference.parse::<Digest>().is_ok();
+        if !is_id && (RegistryName::named_by(reference).is_some() || login.is_some()) {
+            match self.docker.manifest(reference, login).await {
+                Ok(manifest) => seen.manifest = Some(manifest),
+                Err(error) => seen.problems.push(format!("{error}: {}", error.words())),
+            }
+        }
+        let pinned = seen.manifest.as_ref().map(|manifest| image::pinned(reference, manifest));
+        let image = match self.docker.image(pinned.as_deref().unwrap_or(reference)).await {
             Ok(Some(image)) => image,
             Ok(None) => {
                 seen.problems.push(format!("there is no image {reference} on this host"));
@@ -104,7 +122,7 @@ impl Executors {
                 }
             },
         };
-        seen.image =
-            Some(ImageFound { id: image.id, commit: image.commit, migrations, size_bytes: image.size_bytes });
+        let Image { id, manifest, commit, size_bytes } = image;
+        seen.image = Some(ImageFound { id, manifest, commit, migrations, size_bytes });
     }
 }

@@ -39,6 +39,7 @@ impl Executors {
                     .next(format!("docker network create {network}, or take it out of deployment.yml")));
             }
         }
+        self.preflight_image(work, app).await?;
         let containers = self.docker.containers(None).await.map_err(docker_failed)?;
         for endpoint in &app.ports {
             let holder = containers

@@ -1,8 +1,10 @@
-//! What is asked of this host beside steps: a look, a log. Without effect, without a token, and of no
-//! interest once the session that asked is lost.
+//! What is asked of this host beside steps: a look, a log, an image to look into. Without effect on what
+//! serves, without a token, and of no interest once the session that asked is lost.
 
 use std::sync::Arc;
 
+use lockstep_core::errand::Errand;
+use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::Observation;
 use lockstep_proto::wire;
@@ -11,11 +13,9 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use super::message::{self, LogOf, LogWanted, Look};
-use crate::executor::Executors;
 use crate::secrets::SecretSet;
-use crate::step_log::StepLogs;
 use crate::telemetry;
-use crate::worker::Happening;
+use crate::worker::{self, Happening};
 
 /// What errands have said and the session has not sent.
 const SAID_MAX: usize = 8;
@@ -29,16 +29,14 @@ pub struct Errands {
 
 #[derive(Clone)]
 struct Tools {
-    executors: Arc<Executors>,
-    logs: StepLogs,
-    happenings: mpsc::Sender<Happening>,
+    worker: worker::Tools,
     say: mpsc::Sender<wire::FromAgent>,
 }
 
 impl Errands {
-    pub fn new(executors: Arc<Executors>, logs: StepLogs, happenings: mpsc::Sender<Happening>) -> Self {
+    pub fn new(worker: worker::Tools) -> Self {
         let (say, said) = mpsc::channel(SAID_MAX);
-        Self { tools: Tools { executors, logs, happenings, say }, tasks: JoinSet::new(), said }
+        Self { tools: Tools { worker, say }, tasks: JoinSet::new(), said }
     }
 
     /// What an errand says next. May be dropped at any moment and called again.
@@ -73,6 +71,14 @@ impl Errands {
         });
     }
 
+    pub fn run(&mut self, request: u64, errand: Errand) {
+        let tools = self.tools.clone();
+        self.tasks.spawn(async move {
+            let done = tools.run(&errand).await;
+            tools.tell(message::errand_done(request, done)).await;
+        });
+    }
+
     pub fn fetch_log(&mut self, wanted: LogWanted) {
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
@@ -86,17 +92,39 @@ impl Errands {
 }
 
 impl Tools {
+    async fn run(&self, errand: &Errand) -> Result<(), String> {
+        let executors = &self.worker.executors;
+        match errand {
+            Errand::LogIn { registry } => {
+                executors.log_in(registry, self.login(registry.clone()).await?.as_ref()).await
+            }
+            Errand::Fetch { image, manifest } => {
+                let login = self.login(RegistryName::of(image)).await?;
+                executors.fetch(image, manifest, login.as_ref()).await
+            }
+            Errand::Give { image_id, transfer, to } => {
+                executors.give(image_id, (transfer, to), &self.worker.reach).await
+            }
+        }
+    }
+
     async fn observe(&self, look: Look) -> Observation {
+        // Without it the registry says for itself that it wanted one.
+        let login = match &look.image {
+            None => None,
+            Some(image) => self.login(RegistryName::of(image)).await.unwrap_or_default(),
+        };
         let secrets = match &look.database {
             None => Ok(Arc::new(SecretSet::none())),
             Some(database) => self.secrets(&look.environment, database.secrets_version).await,
         };
         match secrets {
-            Ok(secrets) => self.executors.observe(&look, &secrets).await,
+            Ok(secrets) => self.worker.executors.observe(&look, &secrets, login.as_ref()).await,
             Err(why) => {
                 // What needs no secret can be seen all the same.
                 let look = Look { database: None, ..look };
-                let mut observation = self.executors.observe(&look, &SecretSet::none()).await;
+                let mut observation =
+                    self.worker.executors.observe(&look, &SecretSet::none(), login.as_ref()).await;
                 observation.problems.push(format!("the database cannot be looked at: {why}"));
                 observation
             }
@@ -108,7 +136,7 @@ impl Tools {
         let LogWanted { request: _, environment, of, tail } = wanted;
         match of {
             LogOf::Step { deployment, step } => {
-                let logs = self.logs.clone();
+                let logs = self.worker.logs.clone();
                 let tail = tail.map_or(0, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
                 tokio::task::spawn_blocking(move || logs.read(&deployment, step, tail))
                     .await
@@ -121,7 +149,7 @@ impl Tools {
                     // Without the values nothing of it may be shown.
                     Some(version) => self.secrets(&environment, version).await?,
                 };
-                let lines = self.executors.logs(&environment, process.as_ref(), tail).await;
+                let lines = self.worker.executors.logs(&environment, process.as_ref(), tail).await;
                 let lines = lines.map_err(|error| telemetry::chain(&error))?;
                 Ok(lines.iter().map(|line| secrets.redactor.redact(line)).collect())
             }
@@ -132,7 +160,15 @@ impl Tools {
         let (reply, given) = oneshot::channel();
         let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
         let ending = || "the agent is ending".to_owned();
-        self.happenings.send(wanted).await.map_err(|_| ending())?;
+        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
+        given.await.map_err(|_| ending())?
+    }
+
+    async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
+        let (reply, given) = oneshot::channel();
+        let ending = || "the agent is ending".to_owned();
+        let wanted = Happening::LoginWanted { registry, reply };
+        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
         given.await.map_err(|_| ending())?
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_core::errand::Errand;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, StepId};
@@ -10,14 +11,16 @@ use lockstep_core::journal::StepKey;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::{LocalRollback, Observation};
+use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::step_standing::Standing as WireStanding;
 use lockstep_proto::wire::to_agent::Message as Heard;
-use lockstep_proto::{Invalid, wire};
+use lockstep_proto::{Invalid, convert, wire};
 
 use crate::assignment::Assignment;
 use crate::journal::{Ended, Idle, Standing};
+use crate::logins;
 use crate::secrets::{Question, SecretSet};
 
 /// The lines of a log that go into one message: the transport takes 4 MiB.
@@ -30,6 +33,8 @@ pub(super) enum Order {
     Assign(Box<Assignment>),
     Observe(Look),
     Secrets { request: u64, given: Result<SecretSet, String> },
+    Login { request: u64, given: Result<Option<(String, Secret)>, String> },
+    RunErrand { request: u64, errand: Errand },
     Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
     FetchLog(LogWanted),
     LocalTakenIn { seq: u64 },
@@ -113,6 +118,25 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
                 wire::secrets::Result::Refused(why) => Err(why),
             };
             Ok(Order::Secrets { request, given })
+        }
+        Heard::Login(wire::RegistryLogin { request, result }) => {
+            let given = match result.ok_or_else(|| Invalid::missing("login.result"))? {
+                wire::registry_login::Result::Login(wire::UsernamePassword { username, password }) => {
+                    Ok(Some((username, Secret::new(password))))
+                }
+                wire::registry_login::Result::None(_) => Ok(None),
+                wire::registry_login::Result::Refused(why) => Err(why),
+            };
+            Ok(Order::Login { request, given })
+        }
+        Heard::RunErrand(wire::RunErrand { request, errand }) => {
+            match convert::required(errand.as_ref(), "run_errand.errand") {
+                Ok(errand) => Ok(Order::RunErrand { request, errand }),
+                Err(invalid) => {
+                    let answer = errand_done(request, Err(invalid.to_string()));
+                    Err(NotUnderstood { answer: Some(Box::new(answer)), invalid })
+                }
+            }
         }
         Heard::Ask(wire::AskStanding { token, environment: of, keys }) => Ok(Order::Ask {
             token: token.ok_or_else(|| Invalid::missing("ask.token"))?.try_into()?,
@@ -239,6 +263,15 @@ pub(super) fn standings(
 pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
     let Question { request, environment, version } = question;
     said(Said::SecretsWanted(wire::SecretsWanted { request, environment: environment.to_string(), version }))
+}
+
+pub(super) fn login_wanted(question: logins::Question) -> wire::FromAgent {
+    let logins::Question { request, registry } = question;
+    said(Said::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
+}
+
+pub(super) fn errand_done(request: u64, done: Result<(), String>) -> wire::FromAgent {
+    said(Said::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
 }
 
 pub(super) fn progress(key: StepKey, environment: &EnvironmentKey, line: String) -> wire::FromAgent {

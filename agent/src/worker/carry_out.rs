@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_core::image::Login;
 use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
@@ -150,14 +151,14 @@ impl Job {
         };
         info!(action = action.name(), "step begins");
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
-        let secrets = tokio::select! {
-            given = self.secrets(action) => given?,
+        let given = tokio::select! {
+            given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given?,
             why = self.told_to_stop(deadline) => {
                 return Err(why.failure("it still waited for its secrets, so nothing was done"));
             }
         };
-        let output = Output::new(secrets.redactor.clone(), self.log());
-        let outcome = self.converge(action.clone(), secrets, &output, deadline).await;
+        let output = Output::new(given.0.redactor.clone(), self.log());
+        let outcome = self.converge(action.clone(), given, &output, deadline).await;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
             self.note_given(switch).await;
         }
@@ -184,6 +185,17 @@ impl Job {
         }
     }
 
+    /// What lets this host into the registry that the action may need, from the coordinator.
+    async fn login(&self, action: &Action) -> Result<Option<Login>, StepFailure> {
+        let Some(registry) = action.registry() else { return Ok(None) };
+        let failed = |why: String| StepFailure::new(format!("the login of {registry} did not come")).why(why);
+        let ending = || failed("the agent is ending".to_owned());
+        let (reply, given) = oneshot::channel();
+        let wanted = Happening::LoginWanted { registry: registry.clone(), reply };
+        self.tools.happenings.send(wanted).await.map_err(|_| ending())?;
+        given.await.map_err(|_| ending())?.map_err(failed)
+    }
+
     /// Where the step's output is kept. Without it the step can still be carried out.
     fn log(&self) -> Option<StepLog> {
         match self.tools.logs.open(&self.assignment.key) {
@@ -199,7 +211,7 @@ impl Job {
     async fn converge(
         &self,
         action: Action,
-        secrets: Arc<SecretSet>,
+        (secrets, login): (Arc<SecretSet>, Option<Login>),
         output: &Output,
         deadline: Instant,
     ) -> Outcome {
@@ -209,6 +221,8 @@ impl Job {
             environment: self.assignment.environment.clone(),
             action,
             secrets,
+            login,
+            reach: self.tools.reach.clone(),
             output: output.clone(),
             cancel: cancel.clone(),
         };

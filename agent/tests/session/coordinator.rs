@@ -134,6 +134,7 @@ struct Server {
 #[tonic::async_trait]
 impl Session for Server {
     type AttachStream = ReceiverStream<Result<wire::ToAgent, Status>>;
+    type TakeImageStream = ReceiverStream<Result<wire::ImagePart, Status>>;
 
     async fn attach(
         &self,
@@ -143,6 +144,20 @@ impl Session for Server {
         let attached = Attached { incoming: request.into_inner(), outgoing };
         self.sessions.send(attached).await.map_err(|_| Status::unavailable("the test is over"))?;
         Ok(Response::new(ReceiverStream::new(sending)))
+    }
+
+    async fn take_image(
+        &self,
+        _: Request<wire::ImageWanted>,
+    ) -> Result<Response<Self::TakeImageStream>, Status> {
+        Err(Status::not_found("no other host is here"))
+    }
+
+    async fn give_image(
+        &self,
+        _: Request<Streaming<wire::ImagePart>>,
+    ) -> Result<Response<wire::ImageGiven>, Status> {
+        Err(Status::not_found("nobody waits for it"))
     }
 }
 

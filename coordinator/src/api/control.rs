@@ -28,6 +28,7 @@ mod failure;
 mod hosts;
 mod logs;
 mod operators;
+mod registries;
 mod secrets;
 mod watching;
 
@@ -217,6 +218,29 @@ impl Control for ControlApi {
     async fn remove_host(&self, request: Request<wire::HostRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         hosts::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn log_in_to_registry(&self, request: Request<wire::RegistryLoginRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        registries::log_in(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn log_out_of_registry(&self, request: Request<wire::RegistryRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        registries::log_out(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_registries(&self, request: Request<wire::ListRequest>) -> Answer<wire::RegistriesReply> {
+        Caller::of(&request)?.operator()?;
+        registries::list(self).await.map(Response::new)
+    }
+
+    async fn check_registries(
+        &self,
+        request: Request<wire::RegistryRef>,
+    ) -> Answer<wire::RegistryChecksReply> {
+        Caller::of(&request)?.operator()?;
+        registries::check(self, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_coordinators(&self, _: Request<wire::ListRequest>) -> Answer<wire::CoordinatorsReply> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_core::errand::Errand;
 use lockstep_core::id::HostId;
 use lockstep_core::stored::Kept;
 use lockstep_proto::wire::relay_server::Relay;
@@ -55,6 +56,15 @@ impl Relay for RelayApi {
         let (host, wanted): (_, LogWanted) = read(request)?;
         let lines = self.sessions.fetch_log(&host, wanted).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::LogReply { request: 0, lines, last: true }))
+    }
+
+    async fn run_errand(
+        &self,
+        request: Request<wire::Relayed>,
+    ) -> Result<Response<wire::ErrandDone>, Status> {
+        let (host, errand): (_, Errand) = read(request)?;
+        self.sessions.run_errand(&host, errand).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(wire::ErrandDone { request: 0, why_not: String::new() }))
     }
 }
 

@@ -1,33 +1,62 @@
-//! The stream of an agent: taken on, and handed to [`crate::sessions`].
+//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::images`].
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::Stream;
 use lockstep_core::access::Identity;
+use lockstep_core::id::HostId;
 use lockstep_proto::wire;
 use lockstep_proto::wire::session_server::Session;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Caller;
+use crate::images::Images;
 use crate::sessions::Sessions;
 
 pub struct SessionApi {
     pub sessions: Arc<Sessions>,
+    pub images: Arc<Images>,
 }
 
 #[tonic::async_trait]
 impl Session for SessionApi {
     type AttachStream = Pin<Box<dyn Stream<Item = Result<wire::ToAgent, Status>> + Send>>;
+    type TakeImageStream = ReceiverStream<Result<wire::ImagePart, Status>>;
 
     async fn attach(
         &self,
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let Identity::Agent(host) = Caller::of(&request)?.identity else {
-            return Err(Status::permission_denied("only an agent attaches"));
-        };
+        let host = agent(&request)?;
         let outgoing = Sessions::attach(&self.sessions, host, request.into_inner()).await?;
         Ok(Response::new(Box::pin(outgoing)))
+    }
+
+    async fn take_image(
+        &self,
+        request: Request<wire::ImageWanted>,
+    ) -> Result<Response<Self::TakeImageStream>, Status> {
+        let host = agent(&request)?;
+        Images::take(&self.images, &host, &request.into_inner().image_id).await.map(Response::new)
+    }
+
+    async fn give_image(
+        &self,
+        request: Request<Streaming<wire::ImagePart>>,
+    ) -> Result<Response<wire::ImageGiven>, Status> {
+        let host = agent(&request)?;
+        self.images.give(&host, request.into_inner()).await?;
+        Ok(Response::new(wire::ImageGiven {}))
+    }
+}
+
+fn agent<T>(request: &Request<T>) -> Result<HostId, Status> {
+    match Caller::of(request)?.identity {
+        Identity::Agent(host) => Ok(host),
+        Identity::Nobody | Identity::Operator(_) | Identity::Coordinator(_) => {
+            Err(Status::permission_denied("only an agent attaches"))
+        }
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
+use lockstep_core::errand::Errand;
 use lockstep_core::id::{Digest, HostId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::planner::images_kept;
@@ -91,8 +93,9 @@ pub(super) async fn gather(
         None => (None, PortTable::default()),
     };
     let app = placed.app();
-    let (mut taken, observed) =
-        tokio::try_join!(taken_ports(parts, &app), observe(parts, spec, &placed, secrets.as_ref(), wanted),)?;
+    let looking = Looking { parts, spec, placed: &placed, secrets: secrets.as_ref(), wanted };
+    let (mut taken, mut observed) = tokio::try_join!(taken_ports(parts, &app), looking.observe())?;
+    looking.fetch(&mut observed).await?;
     let ports = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
@@ -192,22 +195,32 @@ async fn taken_ports(parts: &Parts, hosts: &[&Host]) -> Result<BTreeMap<String, 
     Ok(taken)
 }
 
-async fn observe(
-    parts: &Parts,
-    spec: &EnvironmentSpec,
-    placed: &Placed,
-    secrets: Option<&SecretsSummary>,
-    wanted: &Wanted,
-) -> Result<BTreeMap<HostId, Observation>, DeployError> {
-    let asked = placed.hosts.iter().filter(|host| placed.asked.contains(&host.id));
-    let looks = asked.map(|host| async move {
+/// What is looked at, and for what.
+struct Looking<'a> {
+    parts: &'a Parts,
+    spec: &'a EnvironmentSpec,
+    placed: &'a Placed,
+    secrets: Option<&'a SecretsSummary>,
+    wanted: &'a Wanted,
+}
+
+impl Looking<'_> {
+    async fn observe(&self) -> Result<BTreeMap<HostId, Observation>, DeployError> {
+        let asked = self.placed.hosts.iter().filter(|host| self.placed.asked.contains(&host.id));
+        let looks = asked.map(|host| self.observe_one(host));
+        Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+    }
+
+    /// Nothing of a host that may be away, and is.
+    async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
+        let Self { parts, spec, placed, secrets, wanted } = self;
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
         let look = Look {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
-            database: database.zip(secrets).map(|(database, secrets)| LookDatabase {
+            database: database.zip(*secrets).map(|(database, secrets)| LookDatabase {
                 url_from: database.url_from.clone(),
                 secrets_version: secrets.version,
             }),
@@ -217,8 +230,41 @@ async fn observe(
             Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
             Err(error) => Err(not_seen(&spec.key, host, &error)),
         }
-    });
-    Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+    }
+
+    /// An image that a registry has and no app host is pulled to one of them: a plan is made from what is in it.
+    async fn fetch(&self, observed: &mut BTreeMap<HostId, Observation>) -> Result<(), DeployError> {
+        let Some(image) = &self.wanted.image else { return Ok(()) };
+        let Some(manifest) = observed.values().find_map(|seen| seen.manifest.clone()) else { return Ok(()) };
+        if observed.values().any(|seen| has(seen, &manifest)) {
+            return Ok(());
+        }
+        let gets = |host: &&&Host| observed.get(&host.id).is_some_and(|seen| seen.manifest.is_some());
+        let app = self.placed.app();
+        let Some(host) = app.iter().find(gets) else { return Ok(()) };
+        let errand = Errand::Fetch { image: image.clone(), manifest };
+        let fetched = self.parts.agents.run_errand(&host.id, errand).await;
+        fetched.map_err(|error| not_fetched(image, host, &error))?;
+        observed.extend(self.observe_one(host).await?);
+        Ok(())
+    }
+}
+
+/// Whether a host has the image of this manifest.
+fn has(seen: &Observation, manifest: &Digest) -> bool {
+    seen.image.as_ref().is_some_and(|image| image.manifest.as_ref() == Some(manifest))
+}
+
+fn not_fetched(image: &str, host: &Host, error: &AgentError) -> Refusal {
+    let registry = RegistryName::of(image);
+    Refusal {
+        what: format!("{} cannot pull {image}", host.name),
+        why: match error {
+            AgentError::Refused { why, .. } => why.clone(),
+            AgentError::Absent { .. } | AgentError::NoAnswer { .. } => error.to_string(),
+        },
+        next: format!("lockstep registry login {registry}, and: lockstep registry check {registry}"),
+    }
 }
 
 fn not_seen(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use anyhow::Context;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
+use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
 use lockstep_core::record::LocalRollback;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -30,6 +32,13 @@ pub(super) struct Running {
     pub(super) outgoing: Outgoing,
     pub(super) place: Place,
     pub(super) look: Arc<Notify>,
+}
+
+/// What this session has handed out work about.
+#[derive(Default)]
+struct SpokenOf {
+    environments: BTreeSet<EnvironmentKey>,
+    registries: BTreeSet<RegistryName>,
 }
 
 /// What happened.
@@ -63,7 +72,7 @@ impl Running {
         let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
         let mut presence = self.sessions.presence.clone();
         let mut sent = BTreeSet::new();
-        let mut spoken_of = BTreeSet::new();
+        let mut spoken_of = SpokenOf::default();
         let mut cluster = self.sessions.store.watch(&keys::coordinators());
         let mut told = Box::pin(self.welcome(None)).await?;
         Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?;
@@ -116,11 +125,7 @@ impl Running {
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
-    async fn hand_over(
-        &self,
-        sent: &mut BTreeSet<Key>,
-        spoken_of: &mut BTreeSet<EnvironmentKey>,
-    ) -> anyhow::Result<()> {
+    async fn hand_over(&self, sent: &mut BTreeSet<Key>, spoken_of: &mut SpokenOf) -> anyhow::Result<()> {
         let there = self.sessions.store.list(&keys::assignments_to(&self.host)).await?;
         sent.retain(|key| there.iter().any(|stored| stored.key == *key));
         for stored in there {
@@ -128,7 +133,8 @@ impl Running {
                 continue;
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
-            spoken_of.insert(environment.clone());
+            spoken_of.registries.extend(action.as_ref().and_then(Action::registry));
+            spoken_of.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
             for seq in local_changes::taken_in(&*self.sessions.store, &environment, &self.host).await? {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
@@ -147,7 +153,7 @@ impl Running {
         Ok(())
     }
 
-    async fn hear(&self, said: wire::FromAgent, spoken_of: &BTreeSet<EnvironmentKey>) -> anyhow::Result<()> {
+    async fn hear(&self, said: wire::FromAgent, spoken_of: &SpokenOf) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
             Said::Hello(_) => anyhow::bail!("hello comes once"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
@@ -177,6 +183,12 @@ impl Running {
                 Ok(())
             }
             Said::SecretsWanted(wanted) => self.give_secrets(wanted, spoken_of).await,
+            Said::LoginWanted(wanted) => self.give_login(wanted, spoken_of).await,
+            Said::ErrandDone(wire::ErrandDone { request, why_not }) => {
+                let done = if why_not.is_empty() { Ok(()) } else { Err(why_not) };
+                self.answer(&Waiting::Request(request), Answer::Done(done));
+                Ok(())
+            }
             Said::Local(wire::LocalChanged { rollback }) => self.local(rollback.as_ref()).await,
             Said::Health(wire::HealthReport { environment, instances }) => {
                 self.health(&environment, &instances)
@@ -217,14 +229,10 @@ impl Running {
         Ok(())
     }
 
-    async fn give_secrets(
-        &self,
-        wanted: wire::SecretsWanted,
-        spoken_of: &BTreeSet<EnvironmentKey>,
-    ) -> anyhow::Result<()> {
+    async fn give_secrets(&self, wanted: wire::SecretsWanted, spoken_of: &SpokenOf) -> anyhow::Result<()> {
         let wire::SecretsWanted { request, environment, version } = wanted;
         let environment: EnvironmentKey = environment.parse()?;
-        let result = if spoken_of.contains(&environment) || self.has_open_question() {
+        let result = if spoken_of.environments.contains(&environment) || self.has_open_question() {
             self.secrets(&environment, version).await
         } else {
             warn!(host = %self.host, %environment, "a host asked for secrets that are not its affair");
@@ -233,7 +241,33 @@ impl Running {
         self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
     }
 
-    /// Whether this host was asked to look at something, which may take secrets too.
+    async fn give_login(&self, wanted: wire::LoginWanted, spoken_of: &SpokenOf) -> anyhow::Result<()> {
+        let wire::LoginWanted { request, registry } = wanted;
+        let registry: RegistryName = registry.parse()?;
+        let result = if spoken_of.registries.contains(&registry) || self.has_open_question() {
+            self.login(&registry).await
+        } else {
+            warn!(host = %self.host, %registry, "a host asked for a login that is not its affair");
+            wire::registry_login::Result::Refused(format!("nothing of {registry} is deployed to this host"))
+        };
+        self.send(Order::Login(wire::RegistryLogin { request, result: Some(result) })).await
+    }
+
+    async fn login(&self, registry: &RegistryName) -> wire::registry_login::Result {
+        match self.sessions.vault.login(registry).await {
+            Ok(None) => wire::registry_login::Result::None(true),
+            Ok(Some(Login { registry: _, username, password })) => {
+                let password = password.expose().to_owned();
+                wire::registry_login::Result::Login(wire::UsernamePassword { username, password })
+            }
+            Err(error) => {
+                warn!(host = %self.host, %registry, error = format!("{error:#}"), "no login");
+                wire::registry_login::Result::Refused(format!("{error:#}"))
+            }
+        }
+    }
+
+    /// Whether this host was asked to look at something, which may take secrets and logins too.
     fn has_open_question(&self) -> bool {
         self.sessions.lock().get(&self.host).is_some_and(|session| !session.waiting.is_empty())
     }

@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName};
 
 const ROOT: &str = "/lockstep/v1";
@@ -242,6 +243,17 @@ pub fn all_ports() -> Prefix {
 
 pub fn ports_of(address: &str) -> Prefix {
     prefix(format_args!("port/{address}"))
+}
+
+// ---- registries
+
+/// What lets hosts into each registry.
+pub fn registries() -> Prefix {
+    prefix(format_args!("registry"))
+}
+
+pub fn registry(registry: &RegistryName) -> Free {
+    free(format_args!("registry/{registry}"))
 }
 
 // ---- a deployment

@@ -11,6 +11,7 @@ use lockstep_coordinator::agents::{
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
+use lockstep_core::errand::Errand;
 use lockstep_core::fence::{Admission, Token, admit};
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{Digest, HostId};
@@ -198,6 +199,7 @@ impl Agents for Hosts {
         }
         let image = look.image.map(|image| ImageFound {
             id: Digest::of(image.as_bytes()),
+            manifest: None,
             commit: None,
             migrations: Vec::new(),
             size_bytes: 1,
@@ -206,6 +208,10 @@ impl Agents for Hosts {
     }
 
     async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+        Err(AgentError::Absent { host: host.clone() })
+    }
+
+    async fn run_errand(&self, host: &HostId, _: Errand) -> Result<(), AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 

@@ -1,11 +1,13 @@
 //! What a step does: one variant for each kind, with its data. An agent has one executor for each.
 
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
+use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
 use crate::record::Slot;
 use crate::release::{Migration, Release};
@@ -18,10 +20,7 @@ pub enum Action {
     /// Refuse what cannot work before anything changes.
     Preflight(Preflight),
     /// The image is on the host, under its id.
-    PresentImage {
-        image: String,
-        image_id: Digest,
-    },
+    PresentImage(PresentImage),
     TakeSnapshot(TakeSnapshot),
     Migrate(Migrate),
     /// The slot's containers run, made from exactly these specifications, and no others of that slot do.
@@ -65,6 +64,17 @@ pub enum Action {
     CleanUp(CleanUp),
 }
 
+/// The image of a release: what people call it, what runs, and by what a registry gives exactly that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PresentImage {
+    pub image: String,
+    pub image_id: Digest,
+    /// Nothing where the image comes from no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
+}
+
 /// What must be so on a host before anything starts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,6 +92,9 @@ pub struct Preflight {
 pub struct PreflightApp {
     pub image: String,
     pub image_id: Digest,
+    /// Where it is not on the host yet, the registry must give it to this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     pub ports: Vec<Endpoint>,
     /// The slot whose containers may hold these ports.
     pub slot: Slot,
@@ -145,7 +158,7 @@ pub struct CheckHealth {
     pub targets: Vec<Endpoint>,
     pub health: HealthSpec,
     /// The schema that the application must see, where there is a database.
-    pub release: Release,
+    pub release: Box<Release>,
     /// Of the values that the application may print, and that its output must not show.
     pub secrets_version: Option<u64>,
 }
@@ -210,12 +223,22 @@ pub struct KeepSnapshots {
     pub keep: u32,
 }
 
+impl PresentImage {
+    pub fn of(release: &Release) -> Self {
+        Self {
+            image: release.image.clone(),
+            image_id: release.image_id.clone(),
+            manifest: release.manifest.clone(),
+        }
+    }
+}
+
 impl Action {
     /// The kind, in a few words: in tables, spans and estimates.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Preflight(_) => "preflight",
-            Self::PresentImage { .. } => "image",
+            Self::PresentImage(_) => "image",
             Self::TakeSnapshot(_) => "snapshot",
             Self::Migrate(_) => "migrate",
             Self::StartSlot { .. } => "start",
@@ -238,6 +261,29 @@ impl Action {
         Digest::of(json.as_bytes())
     }
 
+    /// The registry whose login the action may need, if any.
+    pub fn registry(&self) -> Option<RegistryName> {
+        let (image, manifest) = match self {
+            Self::Preflight(Preflight { app: Some(app), .. }) => (&app.image, &app.manifest),
+            Self::PresentImage(present) => (&present.image, &present.manifest),
+            Self::Preflight(Preflight { app: None, .. })
+            | Self::TakeSnapshot(_)
+            | Self::Migrate(_)
+            | Self::StartSlot { .. }
+            | Self::StopSlot { .. }
+            | Self::CheckHealth(_)
+            | Self::InstallSite { .. }
+            | Self::RemoveSite
+            | Self::RestoreSite
+            | Self::SwitchTraffic(_)
+            | Self::MoveWorkers { .. }
+            | Self::Bake { .. }
+            | Self::DrainSlot { .. }
+            | Self::CleanUp(_) => return None,
+        };
+        manifest.as_ref().map(|_| RegistryName::of(image))
+    }
+
     /// The version of the secrets that the action needs, if any: to use their values, or to take them out of
     /// what it shows.
     pub fn secrets_version(&self) -> Option<u64> {
@@ -250,7 +296,7 @@ impl Action {
             }
             Self::CheckHealth(check) | Self::Bake { check, .. } => check.secrets_version,
             Self::SwitchTraffic(switch) => switch.secrets_version,
-            Self::PresentImage { .. }
+            Self::PresentImage(_)
             | Self::StopSlot { .. }
             | Self::InstallSite { .. }
             | Self::RemoveSite

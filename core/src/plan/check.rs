@@ -152,7 +152,7 @@ impl Before {
             Action::InstallSite { site } => self.site = Some(site.clone()),
             Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
             Action::Preflight(_)
-            | Action::PresentImage { .. }
+            | Action::PresentImage(_)
             | Action::RemoveSite
             | Action::RestoreSite
             | Action::MoveWorkers { .. }
@@ -245,7 +245,7 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
             broken.add(Some(step), "it removes the image of the release that it deploys");
         }
         Action::Preflight(_)
-        | Action::PresentImage { .. }
+        | Action::PresentImage(_)
         | Action::TakeSnapshot(_)
         | Action::Migrate(_)
         | Action::StartSlot { .. }
@@ -282,7 +282,7 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
         }
         (
             Action::Preflight(_)
-            | Action::PresentImage { .. }
+            | Action::PresentImage(_)
             | Action::TakeSnapshot(_)
             | Action::Migrate(_)
             | Action::StopSlot { .. }

@@ -19,6 +19,10 @@ pub struct Observation {
     /// `docker` → `20.10.24`, `nginx` → …, `pg_dump` → …; a tool that is not there is not here.
     pub tools: BTreeMap<String, String>,
     pub image: Option<ImageFound>,
+    /// What a registry has under the name that was looked for, where one was asked and answered. Then `image` is
+    /// of this manifest, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     /// `None` where there is no database, or it did not answer: then `problems` says why.
     pub schema: Option<Schema>,
     /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
@@ -36,6 +40,9 @@ pub struct Observation {
 #[serde(deny_unknown_fields)]
 pub struct ImageFound {
     pub id: Digest,
+    /// By which the registry of its name has it, as the engine remembers; nothing for an image that came from none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Digest>,
     pub commit: Option<String>,
     pub migrations: Vec<crate::release::Migration>,
     pub size_bytes: u64,

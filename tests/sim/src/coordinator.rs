@@ -11,6 +11,7 @@ use lockstep_coordinator::agents::{
 };
 use lockstep_coordinator::driver::{Drivers, Parts};
 use lockstep_coordinator::secrets::Secrets;
+use lockstep_core::errand::Errand;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
@@ -173,6 +174,7 @@ impl Agents for Reach {
         let reality = &state.reality;
         let image = look.image.and_then(|name| reality.image_named(&name)).map(|image| ImageFound {
             id: image.id.clone(),
+            manifest: None,
             commit: None,
             migrations: image.migrations.clone(),
             size_bytes: 1,
@@ -194,6 +196,10 @@ impl Agents for Reach {
     }
 
     async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+        Err(AgentError::Absent { host: host.clone() })
+    }
+
+    async fn run_errand(&self, host: &HostId, _: Errand) -> Result<(), AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 

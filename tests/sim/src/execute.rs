@@ -140,7 +140,7 @@ impl Job {
     async fn converge(&self, action: &Action) -> Outcome {
         let mut finding = Finding::default();
         match action {
-            Action::Preflight(_) | Action::PresentImage { .. } => self.phase(Point::Phase).await?,
+            Action::Preflight(_) | Action::PresentImage(_) => self.phase(Point::Phase).await?,
             Action::TakeSnapshot(_) => finding.snapshot = Some(self.take_snapshot().await?),
             Action::Migrate(migrate) => finding.migrated = Some(self.migrate(migrate).await?),
             Action::StartSlot { slot, containers } => self.start_slot(*slot, containers).await?,

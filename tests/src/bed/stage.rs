@@ -28,6 +28,9 @@ const READY_LIMIT: Duration = Duration::from_secs(30);
 /// The directory of the coordinator that makes the cluster.
 const FIRST: &str = "coordinator";
 
+/// The directory of the first host's agent.
+const AGENT: &str = "agent";
+
 /// What differs from stage to stage.
 pub struct Setting {
     /// The application: part of every container's name, so that stages do not meet.
@@ -63,6 +66,8 @@ pub struct Stage {
     /// Those that joined the first one.
     pub others: Vec<Process>,
     pub agent: Process,
+    /// The agents of those that joined after the first one.
+    pub hosts: Vec<Process>,
     pub site: SocketAddr,
     bridge: IpAddr,
     images: Vec<String>,
@@ -96,8 +101,8 @@ impl Stage {
         let coordinator = start_coordinator(directory, FIRST, &[])?;
         log_in(directory)?;
         write_agent_settings(directory, &nginx)?;
-        join(directory, bridge)?;
-        let agent = start_agent(directory, &[])?;
+        join(directory, ("app-1", AGENT), bridge)?;
+        let agent = start_agent(directory, AGENT, &[])?;
         let stage = Self {
             directory: directory.to_owned(),
             application: setting.application.clone(),
@@ -107,6 +112,7 @@ impl Stage {
             coordinator,
             others: Vec::new(),
             agent,
+            hosts: Vec::new(),
             site,
             bridge,
             images: Vec::new(),
@@ -219,6 +225,26 @@ impl Stage {
         Ok(())
     }
 
+    /// Another host joins, is called `name`, and has the Docker Engine behind `socket`.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn add_host(&mut self, name: &str, address: IpAddr, socket: &Path) -> Result<()> {
+        let own = self.directory.join(name);
+        fs::DirBuilder::new().mode(0o711).create(&own)?;
+        let sites = own.join("sites");
+        fs::create_dir(&sites)?;
+        let settings = format!("[nginx]\nsites = {sites:?}\n[docker]\nsocket = {socket:?}\n");
+        fs::write(own.join("agent.toml"), settings)?;
+        join(&self.directory, (name, name), address)?;
+        self.hosts.push(start_agent(&self.directory, name, &[])?);
+        let all = self.hosts.len() + 1;
+        until("every agent is connected", READY_LIMIT, || {
+            let hosts = self.json(&["host", "list"])?;
+            Ok(hosts.to_string().matches("\"connected\"").count() == all)
+        })
+    }
+
     /// The one that joined as the `at`-th, started again after a kill.
     ///
     /// # Errors
@@ -283,7 +309,7 @@ impl Stage {
     /// # Errors
     /// When it does not come up.
     pub fn start_agent(&mut self, environment: &[(&str, &str)]) -> Result<()> {
-        self.agent = start_agent(&self.directory, environment)?;
+        self.agent = start_agent(&self.directory, AGENT, environment)?;
         Ok(())
     }
 
@@ -324,7 +350,9 @@ impl Drop for Stage {
         reason = "a stage that falls should say why it fell, not what it left"
     )]
     fn drop(&mut self) {
-        let _ = self.agent.stop();
+        for agent in [&mut self.agent].into_iter().chain(&mut self.hosts) {
+            let _ = agent.stop();
+        }
         for coordinator in [&mut self.coordinator].into_iter().chain(&mut self.others) {
             let _ = coordinator.stop();
         }
@@ -419,10 +447,10 @@ fn coordinator_command(directory: &Path, name: &str) -> Result<Command> {
     Ok(command)
 }
 
-fn start_agent(directory: &Path, environment: &[(&str, &str)]) -> Result<Process> {
+fn start_agent(directory: &Path, own: &str, environment: &[(&str, &str)]) -> Result<Process> {
     let mut command = Command::new(built("lockstep-agent")?);
-    command.arg("run").arg("--directory").arg(directory.join("agent")).envs(environment.iter().copied());
-    Process::start(&mut command, &directory.join("agent.log"))
+    command.arg("run").arg("--directory").arg(directory.join(own)).envs(environment.iter().copied());
+    Process::start(&mut command, &directory.join(format!("{own}.log")))
 }
 
 fn coordinator_address(directory: &Path) -> Result<String> {
@@ -471,8 +499,8 @@ fn write_agent_settings(directory: &Path, nginx: &Nginx) -> Result<()> {
     Ok(())
 }
 
-fn join(directory: &Path, address: IpAddr) -> Result<()> {
-    let token = say(command(directory, &["--output", "json", "host", "token", "--name", "app-1"])?)?;
+fn join(directory: &Path, (name, own): (&str, &str), address: IpAddr) -> Result<()> {
+    let token = say(command(directory, &["--output", "json", "host", "token", "--name", name])?)?;
     let answer: Value = serde_json::from_str(&token.stdout)
         .with_context(|| format!("host token said {} {}", token.stdout, token.stderr))?;
     let token = answer["token"].as_str().context("host token gave no token")?;
@@ -480,7 +508,7 @@ fn join(directory: &Path, address: IpAddr) -> Result<()> {
     command
         .arg("join")
         .arg("--directory")
-        .arg(directory.join("agent"))
+        .arg(directory.join(own))
         .args(["--coordinator", &coordinator_address(directory)?])
         .args(["--address", &address.to_string()]);
     run_with_input(&mut command, token)?;

@@ -61,7 +61,7 @@ fn secrets_stand_nowhere_but_in_containers() -> Result<()> {
     assert_files_are_clean(&scene, &canaries)
 }
 
-fn canaries(scene: &Scene) -> Result<Vec<String>> {
+pub(crate) fn canaries(scene: &Scene) -> Result<Vec<String>> {
     let url = scene.stage.postgres.url();
     let password = url.split([':', '@']).nth(2).context("the URL has a password")?;
     Ok(vec![password.to_owned(), JWT.to_owned(), NEXT_JWT.to_owned(), "canary-printed".to_owned()])
@@ -80,7 +80,7 @@ fn assert_only_in_containers(scene: &Scene) -> Result<()> {
 }
 
 /// Everything that Lockstep has written on this machine, byte by byte.
-fn assert_files_are_clean(scene: &Scene, canaries: &[String]) -> Result<()> {
+pub(crate) fn assert_files_are_clean(scene: &Scene, canaries: &[String]) -> Result<()> {
     let mut seen = Vec::new();
     for part in ["agent", "coordinator", "operator", "nginx", "agent.log", "coordinator.log"] {
         look_through(&scene.stage.directory.join(part), canaries, &mut seen)?;
@@ -120,13 +120,13 @@ fn assert_clean(what: &str, bytes: &[u8], canaries: &[String]) -> Result<()> {
 }
 
 /// Looks at the arguments of all processes while something runs.
-struct ProcessWatch {
+pub(crate) struct ProcessWatch {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Result<usize>>,
 }
 
 impl ProcessWatch {
-    fn start(canaries: &[String]) -> Self {
+    pub(crate) fn start(canaries: &[String]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, canaries) = (Arc::clone(&stop), canaries.to_vec());
         let thread = thread::spawn(move || {
@@ -141,7 +141,7 @@ impl ProcessWatch {
         Self { stop, thread }
     }
 
-    fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
         let looks = self.thread.join().map_err(|_| anyhow::anyhow!("the watch has panicked"))??;
         ensure!(looks > 20, "the process list was looked at only {looks} times");

@@ -1,0 +1,198 @@
+//! What Docker asks of registries for us: with its own trust, and with a login that it is handed for one call
+//! and keeps nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error as Bollard;
+use bollard::query_parameters::{CreateImageOptionsBuilder, TagImageOptionsBuilder};
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper_util::rt::TokioIo;
+use lockstep_core::id::Digest;
+use lockstep_core::image::{self, Login, RegistryName};
+use lockstep_core::redact::Redactor;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::{Docker, DockerError};
+
+/// How long a registry may take to say what it has.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What Docker says of a login is short.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// What the engine calls its own registry when it logs in.
+const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
+
+/// The header in which a login goes to the engine.
+const LOGIN_HEADER: &str = "x-registry-auth";
+
+impl Docker {
+    /// Proves that the registry takes the login.
+    ///
+    /// # Errors
+    /// When it does not, or does not answer.
+    pub async fn log_in(&self, login: &Login) -> Result<(), DockerError> {
+        let version = self.client().await?.client_version();
+        let body = serde_json::json!({
+            "username": login.username,
+            "password": login.password.expose(),
+            "serveraddress": server(&login.registry),
+        });
+        let request = Request::post(format!("/v{}.{}/auth", version.major_version, version.minor_version))
+            .header(HOST, "docker")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("a constant path and constant headers make a request");
+        let answered = timeout(ASK_LIMIT, self.ask(request)).await;
+        let said = match answered {
+            Ok(Ok((status, _))) if status.is_success() => return Ok(()),
+            Ok(Ok((_, said))) => said,
+            Ok(Err(why)) => why,
+            Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
+        };
+        Err(refused(&login.registry, Some(login), &said))
+    }
+
+    /// The manifest that a registry has under this name.
+    ///
+    /// # Errors
+    /// When it has none, does not let this host in, or does not answer.
+    pub async fn manifest(&self, reference: &str, login: Option<&Login>) -> Result<Digest, DockerError> {
+        let registry = RegistryName::of(reference);
+        let client = self.client().await?;
+        let asking = client.inspect_registry_image(reference, login.map(credentials));
+        let said = match timeout(ASK_LIMIT, asking).await {
+            Ok(Ok(found)) => match found.descriptor.digest.as_deref().map(str::parse) {
+                Some(Ok(manifest)) => return Ok(manifest),
+                Some(Err(_)) | None => "it names no manifest".to_owned(),
+            },
+            Ok(Err(Bollard::DockerResponseServerError { message, .. })) => message,
+            Ok(Err(error)) => return Err(self.absent(error)),
+            Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
+        };
+        Err(refused(&registry, login, &said))
+    }
+
+    /// Pulls `reference`, telling each new state.
+    ///
+    /// # Errors
+    /// When the registry or the engine refuses.
+    pub async fn pull(
+        &self,
+        reference: &str,
+        login: Option<&Login>,
+        mut tell: impl FnMut(&str),
+    ) -> Result<(), DockerError> {
+        let options = CreateImageOptionsBuilder::default().from_image(reference).build();
+        let mut states = self.client().await?.create_image(Some(options), None, login.map(credentials));
+        while let Some(state) = states.next().await {
+            match state {
+                Ok(state) => state.status.iter().for_each(|status| tell(status)),
+                Err(Bollard::DockerResponseServerError { message, .. }) => {
+                    return Err(refused(&RegistryName::of(reference), login, &message));
+                }
+                Err(Bollard::DockerStreamError { error }) => {
+                    return Err(refused(&RegistryName::of(reference), login, &error));
+                }
+                Err(error) => return Err(self.absent(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Pulls exactly this manifest, and gives it the name that people call it by.
+    ///
+    /// # Errors
+    /// When the registry or the engine refuses.
+    pub async fn pull_manifest(
+        &self,
+        reference: &str,
+        manifest: &Digest,
+        login: Option<&Login>,
+        tell: impl FnMut(&str),
+    ) -> Result<(), DockerError> {
+        let pinned = image::pinned(reference, manifest);
+        self.pull(&pinned, login, tell).await?;
+        let Some(tag) = image::tag(reference) else { return Ok(()) };
+        let options = TagImageOptionsBuilder::default().repo(image::repository(reference)).tag(tag).build();
+        let named = self.client().await?.tag_image(&pinned, Some(options)).await;
+        named.map_err(self.refused(format!("to call {pinned} {reference}")))
+    }
+
+    /// One request of our own to the engine: its status, and what it says.
+    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(hyper::StatusCode, String), String> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        let asked = async {
+            let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| error.to_string())?.to_bytes();
+            let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
+            let said = json.as_ref().and_then(|json| json.get("message")?.as_str());
+            Ok((status, said.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned)))
+        };
+        tokio::pin!(asked);
+        tokio::select! {
+            answer = &mut asked => answer,
+            // A connection that ends may have left an answer.
+            _ = connection => asked.await,
+        }
+    }
+}
+
+/// The engine reads the alphabet for URLs and takes what it cannot read for nothing, and the client writes the
+/// other one: the two differ for passwords with `?`, `>` or `~`, and for any that is not ASCII.
+pub(super) fn in_url_alphabet(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
+    if let Some(header) = request.headers_mut().get_mut(LOGIN_HEADER) {
+        let bytes: Vec<u8> = header.as_bytes().iter().map(|byte| url_letter(*byte)).collect();
+        if let Ok(mut value) = HeaderValue::from_bytes(&bytes) {
+            value.set_sensitive(true);
+            *header = value;
+        }
+    }
+    request
+}
+
+fn url_letter(letter: u8) -> u8 {
+    match letter {
+        b'+' => b'-',
+        b'/' => b'_',
+        letter => letter,
+    }
+}
+
+fn credentials(login: &Login) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(login.username.clone()),
+        password: Some(login.password.expose().to_owned()),
+        serveraddress: Some(server(&login.registry).to_owned()),
+        ..DockerCredentials::default()
+    }
+}
+
+fn server(registry: &RegistryName) -> &str {
+    if registry.is_default() { DEFAULT_SERVER } else { registry.as_str() }
+}
+
+/// What was said, without the password: a registry may quote what it was given.
+fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
+    let said = match login {
+        None => said.to_owned(),
+        Some(login) => {
+            let known = BTreeMap::from([("password".to_owned(), login.password.clone())]);
+            Redactor::new(&known, &BTreeSet::new()).redact(said)
+        }
+    };
+    let as_whom = login.map_or_else(|| "nobody".to_owned(), |login| login.username.clone());
+    DockerError::Registry { registry: registry.clone(), as_whom, said: said.trim().to_owned() }
+}

@@ -1,0 +1,115 @@
+//! Images on their way through a coordinator, as `docker save` writes them: in parts, and never whole in memory.
+
+use std::io;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use lockstep_core::id::Digest;
+use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::wire;
+use lockstep_proto::wire::session_client::SessionClient;
+use tokio::sync::watch;
+use tonic::Code;
+use tonic::transport::Channel;
+
+/// By which this host reaches a coordinator beside its session: an image must not hold up what matters.
+#[derive(Clone)]
+pub struct Reach {
+    pub coordinators: watch::Receiver<Vec<String>>,
+    pub credential: watch::Receiver<Credential>,
+}
+
+impl Reach {
+    /// The image from a host that has it; nothing when none does.
+    ///
+    /// # Errors
+    /// When no coordinator can be reached, or the one that is does not give it.
+    pub async fn take(
+        &self,
+        id: &Digest,
+    ) -> Result<Option<impl Stream<Item = io::Result<Bytes>> + Send + use<>>, String> {
+        let mut session = self.session("").await?;
+        match session.take_image(wire::ImageWanted { image_id: id.to_string() }).await {
+            Ok(parts) => Ok(Some(whole(parts.into_inner()))),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(status.message().to_owned()),
+        }
+    }
+
+    /// Gives an image to whoever waits for `transfer` at the coordinator at `to`.
+    ///
+    /// # Errors
+    /// When it is not reached, or nobody waits any more, or the image breaks off.
+    pub async fn give<E: Send + 'static>(
+        &self,
+        (transfer, to): (&str, &str),
+        bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+    ) -> Result<(), String> {
+        let mut session = self.session(to).await?;
+        let transfer = transfer.to_owned();
+        let parts = stream::unfold(Some(Box::pin(bytes)), move |source| {
+            let transfer = transfer.clone();
+            async move {
+                let mut source = source?;
+                match source.next().await {
+                    Some(Ok(bytes)) => {
+                        Some((wire::ImagePart { transfer, bytes: bytes.into(), last: false }, Some(source)))
+                    }
+                    // Without its last part nobody takes it for whole.
+                    Some(Err(_)) => None,
+                    None => Some((wire::ImagePart { transfer, bytes: Vec::new(), last: true }, None)),
+                }
+            }
+        });
+        session.give_image(parts).await.map(|_| ()).map_err(|status| status.message().to_owned())
+    }
+
+    /// The coordinator at `address`, or where it is empty the first that answers.
+    async fn session(&self, address: &str) -> Result<SessionClient<Channel>, String> {
+        let known = match address {
+            "" => self.coordinators.borrow().clone(),
+            address => vec![address.to_owned()],
+        };
+        let credential = self.credential.borrow().clone();
+        let mut why = "no coordinator is known".to_owned();
+        for address in known {
+            match dial::connect(&address, &credential).await {
+                Ok(channel) => return Ok(SessionClient::new(channel)),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(why)
+    }
+}
+
+/// The bytes of the parts; an error where the last one is missing.
+fn whole(
+    parts: impl Stream<Item = Result<wire::ImagePart, tonic::Status>> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    stream::unfold(Some(Box::pin(parts)), |source| async {
+        let mut source = source?;
+        match source.next().await {
+            Some(Ok(part)) if part.last => None,
+            Some(Ok(part)) => Some((Ok(Bytes::from(part.bytes)), Some(source))),
+            Some(Err(status)) => Some((Err(io::Error::other(status.message().to_owned())), None)),
+            None => Some((Err(io::Error::other("it broke off")), None)),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(bytes: &[u8]) -> Result<wire::ImagePart, tonic::Status> {
+        Ok(wire::ImagePart { transfer: String::new(), bytes: bytes.to_vec(), last: bytes.is_empty() })
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_is_not_taken_for_whole() {
+        let all: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c"), part(b"")])).collect().await;
+        assert!(all.iter().all(Result::is_ok) && all.len() == 2, "{all:?}");
+        let broken: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c")])).collect().await;
+        assert!(broken.last().unwrap().is_err(), "{broken:?}");
+    }
+}

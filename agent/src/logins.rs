@@ -1,0 +1,76 @@
+//! What lets this host into a registry: asked for over the session each time that it is needed, and kept
+//! nowhere. A wait for it outlives a lost session: the question is put again to the next one.
+
+use lockstep_core::image::{Login, RegistryName};
+use tokio::sync::oneshot;
+
+/// What who waits gets: the login, nothing where nobody has given one, or why the coordinator does not give it.
+pub type Answer = Result<Option<Login>, String>;
+
+/// A question to the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub request: u64,
+    pub registry: RegistryName,
+}
+
+/// What is being asked for.
+#[derive(Debug, Default)]
+pub struct Logins {
+    open: Vec<(Question, oneshot::Sender<Answer>)>,
+    requests: u64,
+}
+
+impl Logins {
+    /// Says what to ask so that `reply` will be answered.
+    pub fn want(&mut self, registry: RegistryName, reply: oneshot::Sender<Answer>) -> Question {
+        self.requests += 1;
+        let question = Question { request: self.requests, registry };
+        self.open.push((question.clone(), reply));
+        question
+    }
+
+    /// The coordinator's answer to `request`: a user name and a password, or neither.
+    pub fn deliver(
+        &mut self,
+        request: u64,
+        given: Result<Option<(String, lockstep_core::secret::Secret)>, String>,
+    ) {
+        // The answer to a question that was put twice comes twice.
+        let Some(at) = self.open.iter().position(|(question, _)| question.request == request) else { return };
+        let (Question { registry, .. }, reply) = self.open.swap_remove(at);
+        let login = |(username, password)| Login { registry, username, password };
+        // A step that was given up in the meantime does not wait any more, and that is all.
+        drop(reply.send(given.map(|given| given.map(login))));
+    }
+
+    /// The questions without an answer that somebody still waits for.
+    pub fn unanswered(&mut self) -> Vec<Question> {
+        self.open.retain(|(_, reply)| !reply.is_closed());
+        self.open.iter().map(|(question, _)| question.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::secret::Secret;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_goes_to_who_asked_and_nobody_asks_for_who_went_away() {
+        let mut logins = Logins::default();
+        let (first, mut first_answer) = oneshot::channel();
+        let (second, second_answer) = oneshot::channel();
+        let question = logins.want("ghcr.io".parse().unwrap(), first);
+        let other = logins.want("10.0.0.5:5000".parse().unwrap(), second);
+        assert_eq!(logins.unanswered(), [question.clone(), other]);
+        drop(second_answer);
+        assert_eq!(logins.unanswered(), std::slice::from_ref(&question));
+        logins.deliver(question.request, Ok(Some(("anna".to_owned(), Secret::new("token".to_owned())))));
+        let login = first_answer.try_recv().unwrap().unwrap().unwrap();
+        assert_eq!((login.registry.as_str(), login.username.as_str()), ("ghcr.io", "anna"));
+        logins.deliver(question.request, Ok(None));
+        assert_eq!(logins.unanswered(), []);
+    }
+}

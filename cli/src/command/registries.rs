@@ -1,0 +1,96 @@
+//! Registries: what lets hosts into them, and whether it does.
+
+use lockstep_core::image::RegistryName;
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire;
+use serde_json::json;
+
+use super::people::said;
+use crate::args::RegistryCommand;
+use crate::context::{Context, read_input};
+use crate::failure::{Failure, Kind, Result};
+use crate::output::table;
+
+/// What a registry that wants a token alone is told as a name.
+const TOKEN_USER: &str = "token";
+
+pub async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
+    match command {
+        RegistryCommand::Login { registry, username } => log_in(context, &registry, username).await,
+        RegistryCommand::List => list(context).await,
+        RegistryCommand::Check { registry } => check(context, registry).await,
+        RegistryCommand::Logout { registry } => log_out(context, &registry).await,
+    }
+}
+
+async fn log_in(context: &Context, registry: &str, username: Option<String>) -> Result<()> {
+    let registry = registry_of(registry)?;
+    // From standard input, so that no history has it.
+    let password = read_input()?.trim_end_matches(['\r', '\n']).to_owned();
+    if password.is_empty() {
+        return Err(Failure::new(Kind::Usage, "standard input has no password and no token")
+            .next(format!("lockstep registry login {registry} --username NAME < token")));
+    }
+    let username = username.unwrap_or_else(|| TOKEN_USER.to_owned());
+    let request = wire::RegistryLoginRequest { registry: registry.to_string(), username, password };
+    let done = context.control().await?.log_in_to_registry(request).await?.into_inner();
+    said(context, &done)?;
+    context.output.remark(&format!("whether they are let in: lockstep registry check {registry}"));
+    Ok(())
+}
+
+async fn log_out(context: &Context, registry: &str) -> Result<()> {
+    let request = wire::RegistryRef { registry: registry_of(registry)?.into() };
+    let done = context.control().await?.log_out_of_registry(request).await?.into_inner();
+    said(context, &done)
+}
+
+async fn list(context: &Context) -> Result<()> {
+    let reply = context.control().await?.list_registries(wire::ListRequest {}).await?.into_inner();
+    let records: Vec<_> = reply
+        .registries
+        .iter()
+        .map(|record| {
+            json!({ "registry": record.registry, "username": record.username,
+                    "set_at_ms": record.set_at_ms, "set_by": record.set_by })
+        })
+        .collect();
+    context.output.json(&records)?;
+    let mut rows = vec![["registry", "user", "since", "by"].map(ToOwned::to_owned).to_vec()];
+    for wire::RegistryRecord { registry, username, set_at_ms, set_by } in reply.registries {
+        rows.push(vec![registry, username, Timestamp(set_at_ms).to_string(), set_by]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+async fn check(context: &Context, registry: Option<String>) -> Result<()> {
+    let registry = registry.as_deref().map(registry_of).transpose()?;
+    let request = wire::RegistryRef { registry: registry.map(String::from).unwrap_or_default() };
+    let checks = context.control().await?.check_registries(request).await?.into_inner().checks;
+    let records: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            let why_not = (!check.why_not.is_empty()).then_some(&check.why_not);
+            json!({ "registry": check.registry, "host": check.host, "why_not": why_not })
+        })
+        .collect();
+    context.output.json(&records)?;
+    let mut rows = vec![["registry", "host", "is let in"].map(ToOwned::to_owned).to_vec()];
+    for check in &checks {
+        let answer =
+            if check.why_not.is_empty() { "yes".to_owned() } else { format!("no: {}", check.why_not) };
+        rows.push(vec![check.registry.clone(), check.host.clone(), answer]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))?;
+    let out: Vec<&str> =
+        checks.iter().filter(|check| !check.why_not.is_empty()).map(|check| check.host.as_str()).collect();
+    match out.as_slice() {
+        [] => Ok(()),
+        out => Err(Failure::new(Kind::Failed, format!("not let in: {}", out.join(", ")))
+            .next("lockstep registry login REGISTRY --username NAME < token")),
+    }
+}
+
+fn registry_of(text: &str) -> Result<RegistryName> {
+    text.parse::<RegistryName>().map_err(|error| Failure::new(Kind::Usage, error.to_string()))
+}

@@ -1,0 +1,101 @@
+//! Registries: a login comes in with its password, and goes out without.
+
+use futures::future::join_all;
+use lockstep_core::errand::Errand;
+use lockstep_core::image::{Login, RegistryName};
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{Host, HostRole};
+use lockstep_core::secret::Secret;
+use lockstep_proto::Invalid;
+use lockstep_proto::wire::{self, Done};
+use tonic::Status;
+
+use super::convert::given;
+use super::failure::{of_secrets, of_store, refused};
+use super::{Caller, ControlApi};
+use crate::agents::AgentError;
+use crate::hosts;
+use crate::vault::ListedLogin;
+
+pub(super) async fn log_in(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::RegistryLoginRequest,
+) -> Result<Done, Status> {
+    let wire::RegistryLoginRequest { registry, username, password } = request;
+    // From here on it cannot get into a log.
+    let password = Secret::new(password);
+    let registry = registry_of(&registry)?;
+    if username.is_empty() || password.expose().is_empty() {
+        return Err(Invalid { field: "login", what: "has no user name or no password".to_owned() }.into());
+    }
+    let said = format!("hosts log in to {registry} as {username}");
+    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let login = Login { registry, username, password };
+    api.vault.log_in(&login, by).await.map_err(|error| of_secrets(&error))?;
+    api.audit(caller, "registry login", None, said).await
+}
+
+pub(super) async fn log_out(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::RegistryRef,
+) -> Result<Done, Status> {
+    let registry = registry_of(&request.registry)?;
+    if !api.vault.log_out(&registry).await.map_err(|error| of_store(&error))? {
+        return Err(unknown(&registry));
+    }
+    api.audit(caller, "registry logout", None, format!("hosts log in to {registry} no more")).await
+}
+
+pub(super) async fn list(api: &ControlApi) -> Result<wire::RegistriesReply, Status> {
+    let logins = api.vault.logins().await.map_err(|error| of_store(&error))?;
+    let record = |ListedLogin { registry, username, at, by }| wire::RegistryRecord {
+        registry: registry.into(),
+        username,
+        set_at_ms: at.0,
+        set_by: by.into(),
+    };
+    Ok(wire::RegistriesReply { registries: logins.into_iter().map(record).collect() })
+}
+
+/// Every app host with every registry that is asked for, all at once.
+pub(super) async fn check(
+    api: &ControlApi,
+    request: wire::RegistryRef,
+) -> Result<wire::RegistryChecksReply, Status> {
+    let wanted = given(request.registry).map(|text| registry_of(&text)).transpose()?;
+    let logins = api.vault.logins().await.map_err(|error| of_store(&error))?;
+    let mut registries: Vec<RegistryName> = logins.into_iter().map(|login| login.registry).collect();
+    if let Some(wanted) = wanted {
+        registries.retain(|registry| *registry == wanted);
+        if registries.is_empty() {
+            return Err(unknown(&wanted));
+        }
+    }
+    let hosts = hosts::list(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    let hosts: Vec<&Host> = hosts.iter().filter(|host| host.roles.contains(&HostRole::App)).collect();
+    let pairs = registries.iter().flat_map(|registry| hosts.iter().map(move |host| (registry, *host)));
+    let checks = pairs.map(|(registry, host)| async move {
+        let errand = Errand::LogIn { registry: registry.clone() };
+        let why_not = match api.parts.agents.run_errand(&host.id, errand).await {
+            Ok(()) => String::new(),
+            Err(AgentError::Refused { why, .. }) => why,
+            Err(error @ (AgentError::Absent { .. } | AgentError::NoAnswer { .. })) => error.to_string(),
+        };
+        wire::RegistryCheck { registry: registry.to_string(), host: host.name.to_string(), why_not }
+    });
+    Ok(wire::RegistryChecksReply { checks: join_all(checks).await })
+}
+
+fn registry_of(text: &str) -> Result<RegistryName, Invalid> {
+    text.parse().map_err(|error| Invalid::because("registry", error))
+}
+
+fn unknown(registry: &RegistryName) -> Status {
+    refused(&Refusal {
+        what: format!("nobody has logged in to {registry}"),
+        why: "there is no user and no password for it".to_owned(),
+        next: format!("lockstep registry login {registry} --username NAME < token"),
+    })
+}

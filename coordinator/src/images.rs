@@ -1,0 +1,162 @@
+//! Images that no registry has, on their way from a host that has one to a host that is to have it.
+//!
+//! What must stay true: a host gets an image only while it has work that names it, and from the host that was
+//! asked for it; parts are passed on as they are taken, and never gathered; a transfer that breaks is never taken
+//! for a whole one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_core::errand::Errand;
+use lockstep_core::id::{Digest, HostId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
+use lockstep_core::record::HostRole;
+use lockstep_proto::wire;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use crate::agents::{Agents, Look};
+use crate::clock::Clock;
+use crate::hosts;
+use crate::sessions::Sessions;
+use crate::store::handover::Assignment;
+use crate::store::{Store, StoreError, keys};
+
+/// What was taken from one host and not yet by the other.
+const PARTS_MAX: usize = 4;
+
+pub struct Images {
+    store: Arc<dyn Store>,
+    agents: Arc<dyn Agents>,
+    clock: Arc<dyn Clock>,
+    sessions: Arc<Sessions>,
+    /// Where hosts reach this coordinator; empty where it is the only one.
+    address: String,
+    // Held for a look-up or a change, never across an await.
+    transfers: Mutex<BTreeMap<String, Transfer>>,
+}
+
+type Part = Result<wire::ImagePart, Status>;
+
+struct Transfer {
+    from: HostId,
+    parts: mpsc::Sender<Part>,
+}
+
+impl Images {
+    pub fn new(
+        (store, clock): (Arc<dyn Store>, Arc<dyn Clock>),
+        agents: Arc<dyn Agents>,
+        sessions: Arc<Sessions>,
+        address: String,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, agents, clock, sessions, address, transfers: Mutex::default() })
+    }
+
+    /// The image, as it comes from a host that has it.
+    ///
+    /// # Errors
+    /// When `host` has nothing to do with it, or no host that is connected has it.
+    pub async fn take(this: &Arc<Self>, host: &HostId, image: &str) -> Result<ReceiverStream<Part>, Status> {
+        let image: Digest = image.parse().map_err(|_| Status::invalid_argument("it is no image's id"))?;
+        let environment = this.work_with(host, &image).await?;
+        let from = this.holder(host, &environment, &image).await?;
+        let transfer = this.clock.ulid().to_string();
+        let (parts, taken) = mpsc::channel(PARTS_MAX);
+        this.lock().insert(transfer.clone(), Transfer { from: from.clone(), parts: parts.clone() });
+        info!(%host, %from, %environment, image = image.short(), "an image is sent");
+        let images = Arc::clone(this);
+        this.sessions.spawn(async move {
+            let to = images.address.clone();
+            let errand = Errand::Give { image_id: image, transfer: transfer.clone(), to };
+            let given = images.agents.run_errand(&from, errand).await;
+            images.lock().remove(&transfer);
+            if let Err(error) = given {
+                warn!(%from, %error, "an image was not sent");
+                // Who waited for it may have gone: that is why it was not sent, then.
+                parts.send(Err(Status::aborted(error.to_string()))).await.ok();
+            }
+        });
+        Ok(ReceiverStream::new(taken))
+    }
+
+    /// Passes on what `host` was asked for.
+    ///
+    /// # Errors
+    /// When nobody waits for it, or it breaks.
+    pub async fn give(&self, host: &HostId, mut incoming: Streaming<wire::ImagePart>) -> Result<(), Status> {
+        let broken = || Status::aborted("it broke off");
+        let mut part = incoming.message().await?.ok_or_else(broken)?;
+        let to =
+            self.waiting(host, &part.transfer).ok_or_else(|| Status::not_found("nobody waits for it"))?;
+        loop {
+            let is_last = part.last;
+            to.send(Ok(part)).await.map_err(|_| Status::aborted("nobody waits for it any more"))?;
+            if is_last {
+                return Ok(());
+            }
+            part = incoming.message().await?.ok_or_else(broken)?;
+        }
+    }
+
+    fn waiting(&self, from: &HostId, transfer: &str) -> Option<mpsc::Sender<Part>> {
+        let transfers = self.lock();
+        transfers
+            .get(transfer)
+            .filter(|transfer| transfer.from == *from)
+            .map(|transfer| transfer.parts.clone())
+    }
+
+    /// The environment for which `host` is to have the image.
+    async fn work_with(&self, host: &HostId, image: &Digest) -> Result<EnvironmentKey, Status> {
+        let there = self.store.list(&keys::assignments_to(host)).await.map_err(|error| unreadable(&error))?;
+        for stored in there {
+            let Assignment { environment, action, .. } = stored.read().map_err(|error| unreadable(&error))?;
+            if let Some(Action::PresentImage(present)) = action
+                && present.image_id == *image
+            {
+                return Ok(environment);
+            }
+        }
+        warn!(%host, image = image.short(), "a host asked for an image that is not its affair");
+        Err(Status::permission_denied("this host has nothing to do with that image"))
+    }
+
+    /// A host that has the image: they are asked one by one.
+    async fn holder(
+        &self,
+        wanting: &HostId,
+        environment: &EnvironmentKey,
+        image: &Digest,
+    ) -> Result<HostId, Status> {
+        let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
+        let look = Look {
+            environment: environment.clone(),
+            image: Some(image.to_string()),
+            migrations_path: None,
+            database: None,
+        };
+        for host in hosts.iter().filter(|host| host.id != *wanting && host.roles.contains(&HostRole::App)) {
+            // One that does not answer is no source.
+            if let Ok(seen) = self.agents.observe(&host.id, look.clone()).await
+                && seen.image.is_some_and(|found| found.id == *image)
+            {
+                return Ok(host.id.clone());
+            }
+        }
+        Err(Status::not_found("no host that is connected has it"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
+        // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
+        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unreadable(error: &StoreError) -> Status {
+    warn!(%error, "it cannot be read who is to have an image");
+    Status::unavailable("the store does not answer")
+}
