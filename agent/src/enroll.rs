@@ -157,11 +157,19 @@ async fn renew(
 
 /// When a third of the certificate's life is over.
 fn due_at(certificate: &str) -> anyhow::Result<Timestamp> {
+    let (from, until) = validity(certificate)?;
+    Ok(Timestamp(from.0 + until.since(from).0 / 3))
+}
+
+/// From when until when a certificate is good.
+///
+/// # Errors
+/// When it is none.
+pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())?;
     let validity = pem.parse_x509()?.validity().clone();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let due = from + (until - from) / 3;
-    Ok(Timestamp(u64::try_from(due)?.saturating_mul(1000)))
+    let moment = |seconds: i64| anyhow::Ok(Timestamp(u64::try_from(seconds)?.saturating_mul(1000)));
+    Ok((moment(validity.not_before.timestamp())?, moment(validity.not_after.timestamp())?))
 }
 
 /// The machine's name, as far as it can be a name of ours.

@@ -27,6 +27,7 @@ use crate::journal::{Ended, Journal};
 use crate::local::Locals;
 use crate::secrets::Secrets;
 use crate::telemetry;
+use crate::vitals::Vitals;
 use crate::worker::{Answer, Happening, Worker, probe_without};
 
 mod errand;
@@ -57,6 +58,7 @@ pub struct Session {
     errands: Errands,
     journal: Arc<Journal>,
     locals: Locals,
+    vitals: Vitals,
     /// When what was done here without a coordinator is looked for again.
     local_look: Interval,
     happenings: mpsc::Receiver<Happening>,
@@ -102,6 +104,7 @@ impl Session {
         local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             cluster,
+            vitals: Vitals::new(dialling.credential.clone()),
             link: Link::new(dialling),
             coordinators,
             worker,
@@ -230,6 +233,7 @@ impl Session {
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
             Order::Observe(look) => self.errands.observe(look),
             Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+            Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
             Order::LocalTakenIn { seq } => self.locals.taken_in(seq).await,
         }
     }

@@ -6,6 +6,7 @@ pub mod coordinators;
 pub mod deploy;
 pub mod doctor;
 pub mod environments;
+pub mod hosts;
 pub mod manual;
 pub mod people;
 pub mod resolve;
@@ -66,8 +67,8 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(CoordinatorCommand::Remove { name }) => {
             coordinators::remove(&context, name).await
         }
-        Command::Host(HostCommand::List) => people::hosts(&context).await,
-        Command::Host(HostCommand::Token { name, roles }) => people::host_token(&context, name, roles).await,
+        Command::Host(HostCommand::List) => hosts::list(&context).await,
+        Command::Host(HostCommand::Token { name, roles }) => hosts::create_token(&context, name, roles).await,
         Command::Host(HostCommand::Add(args)) => deploy::change_host(&context, &args, What::AddHost).await,
         Command::Host(HostCommand::Drain(args)) => {
             deploy::change_host(&context, &args, What::DrainHost).await

@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_status::Vitals;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::record::Observation;
 use lockstep_core::stored::Kept;
+use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -33,11 +35,26 @@ pub trait Agents: Send + Sync + 'static {
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;
 
-    /// The agent's version, while it is connected.
-    fn connected(&self, host: &HostId) -> Option<String>;
+    /// How the host was seen last, while its agent is connected.
+    fn connected(&self, host: &HostId) -> Option<Sighting>;
 
     /// The last line of what runs, as agents send it.
     fn progress(&self) -> broadcast::Receiver<ProgressLine>;
+}
+
+/// A host as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sighting {
+    pub at: Timestamp,
+    /// Of its agent.
+    pub version: String,
+    /// Nothing until the agent has said them.
+    pub vitals: Option<Vitals>,
+}
+
+impl Kept for Sighting {
+    const KIND: &'static str = "host_sighting";
 }
 
 /// Asked by a driver that took over.

@@ -34,7 +34,7 @@ use crate::driver::{Drivers, Parts};
 use crate::peers::Peers;
 use crate::presence::Keeper;
 use crate::secrets::Secrets;
-use crate::sessions::Sessions;
+use crate::sessions::{self, Sessions};
 use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
 use crate::store::etcd::EtcdStore;
@@ -119,13 +119,14 @@ impl Own {
 /// Lets agents, operators and other coordinators in, and drives.
 async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let keeper = Keeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
-    let sessions = Sessions::new(
-        Arc::clone(&own.store),
-        Arc::clone(&own.vault),
-        own.cluster().clone(),
-        keeper.presence(),
-        own.name().clone(),
-    );
+    let sessions = Sessions::new(sessions::Parts {
+        store: Arc::clone(&own.store),
+        vault: Arc::clone(&own.vault),
+        clock: Arc::clone(&own.clock),
+        cluster: own.cluster().clone(),
+        coordinator: own.name().clone(),
+        presence: keeper.presence(),
+    });
     let peers = Peers::new(
         Arc::clone(&own.store),
         Arc::clone(&own.clock),

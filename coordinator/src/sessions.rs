@@ -20,18 +20,23 @@ use lockstep_core::record::Observation;
 use lockstep_core::stored;
 use lockstep_proto::wire;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use crate::agents::{AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question};
+use crate::agents::{
+    AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question, Sighting,
+};
+use crate::clock::Clock;
 use crate::coordinators::SessionOf;
 use crate::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
 use crate::vault::Vault;
 
+mod pulse;
 mod session;
 
 /// How long an agent may take for an answer that somebody waits for.
@@ -49,13 +54,19 @@ const OUTGOING_MAX: usize = 64;
 /// Lines of progress that a slow reader may be behind.
 pub(crate) const PROGRESS_MAX: usize = 256;
 
+/// What the sessions of a coordinator are made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub vault: Arc<Vault>,
+    pub clock: Arc<dyn Clock>,
+    pub cluster: ClusterId,
+    pub coordinator: CoordinatorName,
+    pub presence: Presence,
+}
+
 /// Who is connected, and what was asked of whom.
 pub struct Sessions {
-    store: Arc<dyn Store>,
-    vault: Arc<Vault>,
-    cluster: ClusterId,
-    coordinator: CoordinatorName,
-    presence: Presence,
+    parts: Parts,
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
@@ -74,7 +85,7 @@ struct Place {
 
 /// One host's session.
 struct Connected {
-    version: String,
+    sighting: Sighting,
     outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
     waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
     /// Lines of a log that has not ended.
@@ -103,19 +114,9 @@ enum Answer {
 }
 
 impl Sessions {
-    pub fn new(
-        store: Arc<dyn Store>,
-        vault: Arc<Vault>,
-        cluster: ClusterId,
-        presence: Presence,
-        coordinator: CoordinatorName,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            vault,
-            cluster,
-            coordinator,
-            presence,
+            parts,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
             progress: broadcast::Sender::new(PROGRESS_MAX),
@@ -145,7 +146,14 @@ impl Sessions {
         let place = this.take_place(&host, &hello).await?;
         this.enter(&host, &hello, outgoing.clone());
         info!(%host, version = hello.version, address = hello.address, "agent connected");
-        let session = session::Running { sessions: Arc::clone(this), host, outgoing, place };
+        let session = session::Running {
+            sessions: Arc::clone(this),
+            host,
+            outgoing,
+            place,
+            pulse: pulse::Pulse::default(),
+            noted: Instant::now(),
+        };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent))
     }
@@ -161,10 +169,10 @@ impl Sessions {
     /// the same identity gets none.
     async fn take_place(&self, host: &HostId, hello: &wire::Hello) -> Result<Place, Status> {
         let key = keys::host_presence(host);
-        let own = SessionOf { coordinator: self.coordinator.clone(), instance: hello.instance.clone() };
+        let own = SessionOf { coordinator: self.parts.coordinator.clone(), instance: hello.instance.clone() };
         for _ in 0..ATTEMPTS_MAX {
-            let lease = self.presence.lease().ok_or_else(out_of_reach)?;
-            let seen = self.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
+            let lease = self.parts.presence.lease().ok_or_else(out_of_reach)?;
+            let seen = self.parts.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
             let there = seen.as_ref().map(Stored::read::<SessionOf>).transpose();
             if let Some(there) = there.map_err(|error| unreadable(&error))?
                 && (hello.instance.is_empty() || there.instance != hello.instance)
@@ -177,7 +185,7 @@ impl Sessions {
                 )));
             }
             let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
-            let taken = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
             match taken.map_err(|error| unreadable(&error))? {
                 Committed::Yes { revision } => return Ok(Place { lease, revision }),
                 // It attached to another coordinator in this moment: looked at again, it is said.
@@ -189,7 +197,7 @@ impl Sessions {
 
     /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
     fn is_held(&self, there: &SessionOf, host: &HostId) -> bool {
-        there.coordinator != self.coordinator
+        there.coordinator != self.parts.coordinator
             || self.lock().get(host).is_some_and(|session| !session.outgoing.is_closed())
     }
 
@@ -197,7 +205,7 @@ impl Sessions {
         let key = keys::host_presence(host);
         let guard = Guard::Unchanged((&key).into(), place.revision);
         // Not committed means that the host has its place elsewhere.
-        if let Err(error) = self.store.commit(vec![guard], vec![Write::delete(key)]).await {
+        if let Err(error) = self.parts.store.commit(vec![guard], vec![Write::delete(key)]).await {
             debug!(%host, %error, "its place ends with the lease, or when it comes back");
         }
     }
@@ -210,7 +218,7 @@ impl Sessions {
     ) {
         let mut connected = self.lock();
         let entry = Connected {
-            version: hello.version.clone(),
+            sighting: Sighting { at: self.parts.clock.now(), version: hello.version.clone(), vitals: None },
             outgoing,
             waiting: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -240,7 +248,9 @@ impl Sessions {
     pub fn connections(&self) -> wire::Connections {
         let connection = |(host, session): (&HostId, &Connected)| wire::Connection {
             host: host.to_string(),
-            version: session.version.clone(),
+            version: session.sighting.version.clone(),
+            seen_ms: session.sighting.at.0,
+            vitals: session.sighting.vitals.as_ref().map(wire::Document::of),
             health: session
                 .health
                 .iter()
@@ -379,8 +389,8 @@ impl Agents for Sessions {
             .collect()
     }
 
-    fn connected(&self, host: &HostId) -> Option<String> {
-        self.lock().get(host).map(|session| session.version.clone())
+    fn connected(&self, host: &HostId) -> Option<Sighting> {
+        self.lock().get(host).map(|session| session.sighting.clone())
     }
 
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {

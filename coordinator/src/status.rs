@@ -6,19 +6,20 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lockstep_core::engine::{Phase, Run, ways_out};
+use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Direction, Standing};
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
 use lockstep_core::record::{
-    EnvironmentStatus, Host, HostStatus, Live, Observation, Open, OpenStatus, Presence, RollbackReady,
-    Running, RunningStep, Summary, TrafficMoved,
+    EnvironmentStatus, Host, Live, Observation, Open, OpenStatus, RollbackReady, Running, RunningStep,
+    Summary, TrafficMoved,
 };
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
-use crate::agents::Look;
+use crate::agents::{Look, Sighting};
 use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
@@ -51,7 +52,7 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
-    status.hosts = with_health(parts, spec, &mine);
+    status.hosts = with_health(parts, spec, &mine).await?;
     if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
         let is_warm = placed
             .app
@@ -116,31 +117,43 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
 pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
     let owed = debts::list(&*parts.store).await?;
+    let known = hosts::sightings(&*parts.store).await?;
     let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
-    Ok(all.iter().map(|host| HostStatus { debts: of(host), ..host_status(parts, host) }).collect())
+    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &known) };
+    Ok(all.iter().map(status).collect())
 }
 
-fn host_status(parts: &Parts, host: &Host) -> HostStatus {
-    let agent_version = parts.agents.connected(&host.id);
+/// A host that is connected is known better by its coordinator than by what was written down.
+fn host_status(parts: &Parts, host: &Host, known: &BTreeMap<HostId, Sighting>) -> HostStatus {
+    let connected = parts.agents.connected(&host.id);
+    let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
+    let sighting = connected.or_else(|| known.get(&host.id).cloned());
     HostStatus {
         host: host.clone(),
-        presence: if agent_version.is_some() { Presence::Connected } else { Presence::Absent },
-        agent_version,
+        presence,
+        agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
         debts: Vec::new(),
+        last_seen: sighting.as_ref().map(|seen| seen.at),
+        vitals: sighting.and_then(|seen| seen.vitals),
     }
 }
 
-fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<HostStatus> {
+async fn with_health(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    mine: &[&Host],
+) -> Result<Vec<HostStatus>, StoreError> {
     let mut health = parts.agents.health(&spec.key);
+    let known = hosts::sightings(&*parts.store).await?;
     let mut statuses: Vec<HostStatus> = Vec::new();
     for host in mine {
         if statuses.iter().all(|status| status.host.id != host.id) {
             let instances = health.remove(&host.id).unwrap_or_default();
-            statuses.push(HostStatus { instances, ..host_status(parts, host) });
+            statuses.push(HostStatus { instances, ..host_status(parts, host, &known) });
         }
     }
-    statuses
+    Ok(statuses)
 }
 
 pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {

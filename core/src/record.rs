@@ -9,7 +9,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::InstanceHealth;
+use crate::host_status::HostStatus;
 use crate::id::{DeploymentId, Digest, HostId, StepId};
 use crate::journal::{StepFailure, StepKey};
 use crate::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName, ProcessName};
@@ -515,19 +515,6 @@ pub struct RunningStep {
     pub tail: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostStatus {
-    pub host: Host,
-    pub presence: Presence,
-    pub agent_version: Option<String>,
-    /// Of this environment's containers on it.
-    pub instances: Vec<InstanceHealth>,
-    /// To whatever environment.
-    #[serde(default)]
-    pub debts: Vec<Debt>,
-}
-
 /// A coordinator, as its cluster sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -557,11 +544,4 @@ pub struct CoordinatorsPresence {
 pub enum RootKey {
     Here,
     Elsewhere,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Presence {
-    Connected,
-    Absent,
 }
