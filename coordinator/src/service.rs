@@ -161,6 +161,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
             served
         } => served?,
         () = server::keep_valid(certificate, Arc::clone(&own.authority), Arc::clone(&own.clock)) => {}
+        never = sessions.cut_revoked() => match never {},
         never = peers.run() => match never {},
         never = keeper.run() => match never {},
     }

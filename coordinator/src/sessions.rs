@@ -32,12 +32,17 @@ use crate::agents::{
 };
 use crate::clock::Clock;
 use crate::coordinators::SessionOf;
+use crate::hosts;
+use crate::identity::IssuingName;
 use crate::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
 use crate::vault::Vault;
 
 mod pulse;
+mod revocation;
 mod session;
+
+use revocation::Cut;
 
 /// How long an agent may take for an answer that somebody waits for.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -77,6 +82,15 @@ pub struct Sessions {
     closing: CancellationToken,
 }
 
+/// Who dials, as its certificate says.
+#[derive(Debug)]
+pub struct Guest {
+    pub host: HostId,
+    pub signed_by: IssuingName,
+    /// The address that it dials from; empty where nobody knows.
+    pub from: String,
+}
+
 /// That a host's session is here, as the record has it.
 struct Place {
     lease: LeaseId,
@@ -85,6 +99,7 @@ struct Place {
 
 /// One host's session.
 struct Connected {
+    cut: Cut,
     sighting: Sighting,
     outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
     waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
@@ -133,7 +148,7 @@ impl Sessions {
     /// When the agent does not say hello, or is connected already.
     pub async fn attach(
         this: &Arc<Self>,
-        host: HostId,
+        guest: Guest,
         mut incoming: Streaming<wire::FromAgent>,
     ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
         let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
@@ -143,8 +158,11 @@ impl Sessions {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
-        let place = this.take_place(&host, &hello).await?;
-        this.enter(&host, &hello, outgoing.clone());
+        let place = this.take_place(&guest, &hello).await?;
+        let Guest { host, signed_by, .. } = guest;
+        let revoked = CancellationToken::new();
+        let cut = Cut { signed_by, revoked: revoked.clone() };
+        this.enter(&host, &hello, outgoing.clone(), cut);
         info!(%host, version = hello.version, address = hello.address, "agent connected");
         let session = session::Running {
             sessions: Arc::clone(this),
@@ -153,6 +171,7 @@ impl Sessions {
             place,
             pulse: pulse::Pulse::default(),
             noted: Instant::now(),
+            revoked,
         };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent))
@@ -167,7 +186,8 @@ impl Sessions {
 
     /// Makes it known that the session of `host` is here. An agent that moves takes its place along; another with
     /// the same identity gets none.
-    async fn take_place(&self, host: &HostId, hello: &wire::Hello) -> Result<Place, Status> {
+    async fn take_place(&self, guest: &Guest, hello: &wire::Hello) -> Result<Place, Status> {
+        let Guest { host, from, .. } = guest;
         let key = keys::host_presence(host);
         let own = SessionOf { coordinator: self.parts.coordinator.clone(), instance: hello.instance.clone() };
         for _ in 0..ATTEMPTS_MAX {
@@ -178,14 +198,17 @@ impl Sessions {
                 && (hello.instance.is_empty() || there.instance != hello.instance)
                 && self.is_held(&there, host)
             {
-                warn!(%host, address = hello.address, at = %there.coordinator, "a second session of one identity was refused");
+                self.note_second(guest, hello).await;
+                warn!(%host, from, at = %there.coordinator, "a second session of one identity was refused");
                 return Err(Status::already_exists(format!(
                     "{host} is connected already, to {}: was its key copied?",
                     there.coordinator
                 )));
             }
             let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
-            let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            // Who was refused was perhaps this one; another is refused again.
+            let writes = vec![write, Write::delete(keys::host_second(host))];
+            let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
             match taken.map_err(|error| unreadable(&error))? {
                 Committed::Yes { revision } => return Ok(Place { lease, revision }),
                 // It attached to another coordinator in this moment: looked at again, it is said.
@@ -193,6 +216,15 @@ impl Sessions {
             }
         }
         Err(Status::aborted("its sessions follow each other too fast"))
+    }
+
+    async fn note_second(&self, Guest { host, from, .. }: &Guest, hello: &wire::Hello) {
+        let now = self.parts.clock.now();
+        let second = (hello.instance.as_str(), from.clone());
+        if let Err(error) = hosts::note_second(&*self.parts.store, host, second, now).await {
+            // It is refused all the same, and noted when it comes again.
+            debug!(%host, %error, "a second session cannot be noted");
+        }
     }
 
     /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
@@ -215,9 +247,11 @@ impl Sessions {
         host: &HostId,
         hello: &wire::Hello,
         outgoing: mpsc::Sender<Result<wire::ToAgent, Status>>,
+        cut: Cut,
     ) {
         let mut connected = self.lock();
         let entry = Connected {
+            cut,
             sighting: Sighting { at: self.parts.clock.now(), version: hello.version.clone(), vitals: None },
             outgoing,
             waiting: BTreeMap::new(),

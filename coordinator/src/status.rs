@@ -19,10 +19,11 @@ use lockstep_core::record::{
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
-use crate::agents::{Look, Sighting};
+use crate::agents::Look;
 use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
+use crate::hosts::Noted;
 use crate::store::StoreError;
 use crate::{debts, environments, history, hosts, local_changes, tails};
 
@@ -31,6 +32,9 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a rollback to a warm slot does.
 const ROLLBACK_STEPS: [&str; 3] = ["health", "switch", "workers"];
+
+/// How long it is told that another machine showed a host's key, after it did so last.
+const SECOND_TOLD_FOR: Millis = Millis::from_secs(3600);
 
 /// What a rollback takes where none was measured.
 const SWITCH_USUALLY: Millis = Millis(500);
@@ -117,25 +121,31 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
 pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
     let owed = debts::list(&*parts.store).await?;
-    let known = hosts::sightings(&*parts.store).await?;
+    let noted = hosts::noted(&*parts.store).await?;
     let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
-    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &known) };
+    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };
     Ok(all.iter().map(status).collect())
 }
 
 /// A host that is connected is known better by its coordinator than by what was written down.
-fn host_status(parts: &Parts, host: &Host, known: &BTreeMap<HostId, Sighting>) -> HostStatus {
+fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> HostStatus {
+    let Noted { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
     let connected = parts.agents.connected(&host.id);
     let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
-    let sighting = connected.or_else(|| known.get(&host.id).cloned());
+    let sighting = connected.or(sighting);
+    let last_seen = sighting.as_ref().map(|seen| seen.at);
+    let second = second.map(|second| second.session).filter(|second| {
+        second.is_proven(last_seen) && parts.clock.now().since(second.last) < SECOND_TOLD_FOR
+    });
     HostStatus {
         host: host.clone(),
         presence,
         agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
         debts: Vec::new(),
-        last_seen: sighting.as_ref().map(|seen| seen.at),
+        last_seen,
         vitals: sighting.and_then(|seen| seen.vitals),
+        second,
     }
 }
 
@@ -145,12 +155,12 @@ async fn with_health(
     mine: &[&Host],
 ) -> Result<Vec<HostStatus>, StoreError> {
     let mut health = parts.agents.health(&spec.key);
-    let known = hosts::sightings(&*parts.store).await?;
+    let noted = hosts::noted(&*parts.store).await?;
     let mut statuses: Vec<HostStatus> = Vec::new();
     for host in mine {
         if statuses.iter().all(|status| status.host.id != host.id) {
             let instances = health.remove(&host.id).unwrap_or_default();
-            statuses.push(HostStatus { instances, ..host_status(parts, host, &known) });
+            statuses.push(HostStatus { instances, ..host_status(parts, host, &noted) });
         }
     }
     Ok(statuses)

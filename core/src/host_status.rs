@@ -35,6 +35,9 @@ pub struct HostStatus {
     /// What its agent said of it last.
     #[serde(default)]
     pub vitals: Option<Vitals>,
+    /// Another machine has its key.
+    #[serde(default)]
+    pub second: Option<SecondSession>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,25 @@ pub struct Vitals {
     /// Nothing where it cannot be seen.
     pub disk: Option<Disk>,
     pub certificate: Option<Validity>,
+}
+
+/// A machine that showed the key of a host whose session was held, and was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondSession {
+    /// Where it dialled from.
+    pub from: String,
+    /// When it was refused first, since the session began that is held, and when last.
+    pub first: Timestamp,
+    pub last: Timestamp,
+}
+
+impl SecondSession {
+    /// Whether two machines have the key: who has the session was heard after this one was refused. Before that it
+    /// may be the same machine, which has come back sooner than its end was noticed.
+    pub fn is_proven(&self, held_heard: Option<Timestamp>) -> bool {
+        held_heard.is_some_and(|heard| heard > self.first)
+    }
 }
 
 /// How far a host's clock is before the coordinator's, or behind it.
@@ -138,7 +160,7 @@ mod tests {
         };
         assert!(!off_by(4_990, 10));
         assert!(off_by(5_100, 10));
-        assert!(!off_by(7_000, 8_000));
+        assert!(!off_by(4_000, 8_000));
         assert!(off_by(7_200_000, 8_000));
     }
 }

@@ -14,7 +14,7 @@ use super::{read, read_all};
 use crate::context::{Context, now};
 use crate::credential;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Tone, table};
+use crate::output::{Tone, ago, table};
 
 /// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
 const SKEW_NOTED: Millis = Millis::from_secs(5);
@@ -183,6 +183,13 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
         let agent = status.agent_version.clone().unwrap_or_default();
         if agent != version {
             checks.note(&what, format!("its agent is {agent}, and the coordinator {version}"));
+        }
+        if let Some(second) = &status.second {
+            checks.wrong(
+                &what,
+                format!("two machines use its key: the one at {} was refused, last {}", second.from, ago(second.last)),
+                "stop the agent of the copy, and give it a key of its own: remove its directory, then lockstep-agent join",
+            );
         }
         match &status.vitals {
             Some(seen) => vitals(&what, &status, seen, checks),

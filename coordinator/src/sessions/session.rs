@@ -15,6 +15,7 @@ use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -43,6 +44,8 @@ pub(super) struct Running {
     pub(super) pulse: Pulse,
     /// When the host was written down as seen, or this session began.
     pub(super) noted: Instant,
+    /// Cancelled when its certificate does not count any more.
+    pub(super) revoked: CancellationToken,
 }
 
 /// What happened.
@@ -55,6 +58,8 @@ enum Event {
     /// A coordinator may have joined, moved or gone.
     ClusterChanged,
     Closing,
+    /// Its certificate does not count any more.
+    Revoked,
     /// This coordinator counts as dead to the others.
     OutOfReach,
 }
@@ -102,6 +107,7 @@ impl Running {
                 () = cluster.changed() => Event::ClusterChanged,
                 _ = looks.tick() => Event::StoreChanged,
                 _ = beats.tick() => Event::PulseDue,
+                () = self.revoked.cancelled() => Event::Revoked,
                 () = self.sessions.closing.cancelled() => Event::Closing,
                 () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
@@ -113,6 +119,11 @@ impl Running {
                 }
                 Event::ClusterChanged => told = self.welcome(Some(told)).await?,
                 Event::StoreChanged => self.hand_over(&mut sent, &mut spoken_of).await?,
+                Event::Revoked => {
+                    let why = Status::unauthenticated("this host was removed, or who signed its certificate");
+                    self.outgoing.send(Err(why)).await.context("the agent takes nothing more")?;
+                    return Ok("its certificate does not count any more");
+                }
                 Event::Closing => return Ok("the coordinator ends"),
                 Event::OutOfReach => return Ok("the record was out of reach"),
                 Event::Ended(None) => return Ok("the agent ended it"),
