@@ -1,6 +1,6 @@
 //! The only place that prints.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
@@ -109,8 +109,10 @@ impl Output {
 }
 
 fn put(text: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")
-        .map_err(|error| Failure::new(Kind::Usage, "nobody reads the answer").why(error.to_string()))
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|error| {
+        let kind = if error.kind() == ErrorKind::BrokenPipe { Kind::Unread } else { Kind::Usage };
+        Failure::new(kind, "the answer cannot be written").why(error.to_string())
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "this is where everything is printed")]
