@@ -401,7 +401,7 @@ pub enum EnvCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// Every host, and whether its agent is connected
+    /// Every host: what it is for, how it is, and when it was seen
     List,
     /// A one-time token with which a host joins, in the one line to paste there
     Token {
