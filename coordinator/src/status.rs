@@ -16,6 +16,7 @@ use lockstep_core::record::{
     EnvironmentStatus, Host, Live, Observation, Open, OpenStatus, RollbackReady, Running, RunningStep,
     Summary, TrafficMoved,
 };
+use lockstep_core::release::Release;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
@@ -26,6 +27,8 @@ use crate::driver::ending::failed_step;
 use crate::hosts::Noted;
 use crate::store::StoreError;
 use crate::{debts, environments, history, hosts, local_changes, tails};
+
+mod slots;
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -57,6 +60,16 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
     }
     status.drift = drift;
     status.hosts = with_health(parts, spec, &mine).await?;
+    status.traffic = slots::traffic(&placed, &observed);
+    let releases = releases(parts, &status).await?;
+    for there in &mut status.hosts {
+        if let Some(seen) = observed.get(&there.host.id) {
+            let share = slots::share(&placed, &there.host);
+            let traffic = status.traffic.as_ref().map(|traffic| traffic.slot);
+            let share = |slot| if traffic == Some(slot) { share } else { 0 };
+            there.slots = slots::of(seen, &there.instances, &releases, share);
+        }
+    }
     if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
         let is_warm = placed
             .app
@@ -65,6 +78,21 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
     }
     Ok(status)
+}
+
+/// The releases of the deployments whose containers may be there.
+async fn releases(
+    parts: &Parts,
+    status: &EnvironmentStatus,
+) -> Result<BTreeMap<DeploymentId, Release>, StoreError> {
+    let past = history::ended(&*parts.store, &status.key, history::HISTORY_FOR_PLANS).await?;
+    let mut releases: BTreeMap<_, _> = past.into_iter().map(|past| (past.id, past.release)).collect();
+    if let Some(open) = &status.open
+        && let (Some(id), Some(release)) = (open.open.deployment(), &open.release)
+    {
+        releases.insert(id.clone(), release.clone());
+    }
+    Ok(releases)
 }
 
 /// What the steps of a rollback took when they were last done.
@@ -108,6 +136,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         open,
         last: past.into_iter().next(),
         hosts: Vec::new(),
+        traffic: None,
         drift: Vec::new(),
         debts,
         local,
@@ -142,6 +171,7 @@ fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> H
         presence,
         agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
+        slots: Vec::new(),
         debts: Vec::new(),
         last_seen,
         vitals: sighting.and_then(|seen| seen.vitals),

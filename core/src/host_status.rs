@@ -7,8 +7,10 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::InstanceHealth;
-use crate::record::{Debt, Host};
+use crate::health::{Health, InstanceHealth};
+use crate::id::DeploymentId;
+use crate::record::{Debt, Host, Slot};
+use crate::release::Release;
 use crate::time::{Millis, Timestamp};
 
 /// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
@@ -26,6 +28,9 @@ pub struct HostStatus {
     pub agent_version: Option<String>,
     /// Of this environment's containers on it.
     pub instances: Vec<InstanceHealth>,
+    /// Of this environment, those that hold something.
+    #[serde(default)]
+    pub slots: Vec<SlotSeen>,
     /// To whatever environment.
     #[serde(default)]
     pub debts: Vec<Debt>,
@@ -45,6 +50,23 @@ pub struct HostStatus {
 pub enum Presence {
     Connected,
     Absent,
+}
+
+/// What an environment's slot holds on a host, as its agent sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SlotSeen {
+    pub slot: Slot,
+    pub deployment: DeploymentId,
+    /// Nothing where the history does not reach so far back.
+    pub release: Option<Release>,
+    /// How many of its containers run, of how many that are there.
+    pub running: u32,
+    pub containers: u32,
+    /// Of the worst of them.
+    pub health: Health,
+    /// Of the environment's requests, as the load balancer hands them out.
+    pub traffic_percent: u8,
 }
 
 /// What an agent says of its machine, as its coordinator has heard it.

@@ -459,6 +459,9 @@ pub struct EnvironmentStatus {
     pub open: Option<OpenStatus>,
     pub last: Option<Summary>,
     pub hosts: Vec<HostStatus>,
+    /// Nothing where the load balancer's host does not say.
+    #[serde(default)]
+    pub traffic: Option<TrafficSeen>,
     /// Where the record and the reality differ.
     pub drift: Vec<String>,
     /// What its hosts have not taken back yet.
@@ -467,6 +470,14 @@ pub struct EnvironmentStatus {
     /// Made without a coordinator: not taken in yet, or what is live.
     #[serde(default)]
     pub local: Vec<LocalChange>,
+}
+
+/// The slot that a load balancer's host sends an environment to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficSeen {
+    pub host: HostName,
+    pub slot: Slot,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -178,6 +178,7 @@ mod tests {
             presence: Presence::Absent,
             agent_version: None,
             instances: Vec::new(),
+            slots: Vec::new(),
             debts: Vec::new(),
             last_seen: None,
             vitals: None,
