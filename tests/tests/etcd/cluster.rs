@@ -2,6 +2,7 @@
 //! costs time and nothing else.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,12 @@ use lockstep_core::journal::{Entry, Event};
 use lockstep_core::record::{CoordinatorStatus, Summary, Verdict};
 use lockstep_core::time::Millis;
 use lockstep_tests::bed::process::{Process, built};
-use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
 
@@ -239,6 +241,34 @@ fn a_host_that_was_removed_is_cut_off_in_time_whoever_was_told() -> Result<()> {
 }
 
 #[test]
+fn a_host_whose_certificate_a_removed_coordinator_signed_is_cut_off_in_time() -> Result<()> {
+    let cluster = Cluster::start("signed", "1s")?;
+    let stage = &cluster.bed.stage;
+    let own = stage.directory.join("agent-2");
+    let token: Value = cluster.json(SECOND, &["host", "token", "--name", "app-2"])?;
+    let mut join = agent("join", &own)?;
+    join.args(["--coordinator", &stage.address_of(SECOND)?]);
+    run_with_input(&mut join, token["token"].as_str().context("there is no token")?)?;
+    fs::copy(stage.directory.join("agent/agent.toml"), own.join("agent.toml"))?;
+    let mut second = Process::start(&mut agent("run", &own)?, &stage.directory.join("agent-2.log"))?;
+    until("both hosts have a session", LIMIT, || Ok(cluster.sessions(FIRST)?.iter().sum::<u32>() == 2))?;
+    cluster.must(FIRST, &["coordinator", "remove", SECOND])?;
+    let removed = Instant::now();
+    until("its session is cut", LIMIT, || Ok(second.tail().contains("who signed its certificate")))?;
+    let took = removed.elapsed();
+    ensure!(took < CUT_LIMIT, "it was cut after {took:?}, and {CUT_LIMIT:?} are the most");
+    // The other host's is as it was.
+    ensure!(cluster.sessions(FIRST)? == [1], "{}", stage.agent.tail());
+    second.kill()
+}
+
+fn agent(command: &str, directory: &Path) -> Result<Command> {
+    let mut agent = Command::new(built("lockstep-agent")?);
+    agent.arg(command).arg("--directory").arg(directory);
+    Ok(agent)
+}
+
+#[test]
 fn a_copy_of_a_host_is_refused_and_told_by_every_coordinator() -> Result<()> {
     let cluster = Cluster::start("copied", "1s")?;
     let stage = &cluster.bed.stage;
@@ -250,9 +280,7 @@ fn a_copy_of_a_host_is_refused_and_told_by_every_coordinator() -> Result<()> {
     let elsewhere = text.replace(&stage.address_of("coordinator")?, &stage.address_of(SECOND)?);
     ensure!(elsewhere != text, "{text}");
     fs::write(&identity, elsewhere)?;
-    let mut command = Command::new(built("lockstep-agent")?);
-    command.arg("run").arg("--directory").arg(&copy);
-    let mut second = Process::start(&mut command, &stage.directory.join("copy.log"))?;
+    let mut second = Process::start(&mut agent("run", &copy)?, &stage.directory.join("copy.log"))?;
     for asked in [FIRST, SECOND] {
         until("it is told that two machines use one key", LIMIT, || {
             Ok(cluster.must(asked, &["host", "list"])?.stdout.contains("two machines use its key"))
