@@ -103,11 +103,11 @@ impl Picture {
         let header = ["host", "agent", "blue", "green", "traffic"];
         let mut rows = vec![header.map(|word| self.output.toned(Tone::Quiet, word)).to_vec()];
         rows.extend(shown.iter().map(|host| {
-            // What has the traffic, and what is about to get it.
-            let counts = |seen: &SlotSeen| {
-                live == Some(seen.slot) || seen.traffic_percent > 0 || open == Some(&seen.deployment)
+            let part = |seen: &SlotSeen| {
+                let serves = live == Some(seen.slot) || seen.traffic_percent > 0;
+                if serves || open == Some(&seen.deployment) { Part::Serving } else { Part::Waiting }
             };
-            self.host(host, counts)
+            self.host(host, part)
         }));
         self.lines.push(String::new());
         self.lines.extend(table(&rows).into_iter().map(|row| format!("  {row}")));
@@ -126,7 +126,7 @@ impl Picture {
         self.lines.push(String::new());
     }
 
-    fn host(&self, status: &HostStatus, counts: impl Fn(&SlotSeen) -> bool) -> Vec<String> {
+    fn host(&self, status: &HostStatus, part: impl Fn(&SlotSeen) -> Part) -> Vec<String> {
         let agent = match (status.presence, status.last_seen) {
             (Presence::Connected, _) => self.output.toned(Tone::Good, "connected"),
             (Presence::Absent, Some(seen)) => {
@@ -136,7 +136,7 @@ impl Picture {
         };
         let slot = |slot: Slot| {
             let seen = status.slots.iter().find(|seen| seen.slot == slot);
-            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, how(seen, counts(seen))))
+            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, how(seen, part(seen))))
         };
         let percent: u8 = status.slots.iter().map(|seen| seen.traffic_percent).sum();
         let name = status.host.name.to_string();
@@ -283,19 +283,30 @@ fn is_well(status: &HostStatus, live: Option<Slot>) -> bool {
         && serves.into_iter().all(|seen| seen.running == seen.containers && seen.health != Health::Unhealthy)
 }
 
-/// What is in a slot, in a word: where its health counts, that; else whether it is warm.
-fn how(seen: &SlotSeen, counts: bool) -> (Tone, String) {
+/// What a slot is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// It has the traffic, or is about to get it.
+    Serving,
+    /// For a rollback.
+    Waiting,
+}
+
+/// What is in a slot, in a word: of one that serves its health counts, of the other whether it is warm.
+fn how(seen: &SlotSeen, part: Part) -> (Tone, String) {
     let SlotSeen { running, containers, health, .. } = seen;
-    match (counts, running) {
-        (true, 0) => (Tone::Bad, "does not run".to_owned()),
-        (false, 0) => (Tone::Quiet, "stopped".to_owned()),
-        (true, running) if running < containers => (Tone::Bad, format!("{running} of {containers} run")),
-        (true, _) => match health {
+    match (part, running) {
+        (Part::Serving, 0) => (Tone::Bad, "does not run".to_owned()),
+        (Part::Waiting, 0) => (Tone::Quiet, "stopped".to_owned()),
+        (Part::Serving, running) if running < containers => {
+            (Tone::Bad, format!("{running} of {containers} run"))
+        }
+        (Part::Serving, _) => match health {
             Health::Healthy => (Tone::Good, "healthy".to_owned()),
             Health::Degraded | Health::Unhealthy => (Tone::Bad, health.to_string()),
             Health::Unknown => (Tone::Quiet, "runs".to_owned()),
         },
-        (false, _) => (Tone::Quiet, "warm".to_owned()),
+        (Part::Waiting, _) => (Tone::Quiet, "warm".to_owned()),
     }
 }
 
