@@ -136,7 +136,7 @@ async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
     let why = match chosen {
         Chosen::ByName => "as --address says".to_owned(),
         Chosen::TowardsCoordinator => format!(
-            "the address from which this machine reaches {coordinator}; for another: lockstep host remove {name}, \
+            "the address from which this machine reaches {coordinator}; for another: lockstep host forget {name}, \
              then join in an empty directory with --address"
         ),
     };

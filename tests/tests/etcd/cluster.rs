@@ -229,7 +229,7 @@ fn a_driver_that_stood_still_past_its_lease_is_refused_when_it_wakes() -> Result
 fn a_host_that_was_removed_is_cut_off_in_time_whoever_was_told() -> Result<()> {
     let cluster = Cluster::start("revoked", "1s")?;
     ensure!(cluster.sessions(SECOND)? == [0, 1]);
-    cluster.must(SECOND, &["host", "remove", "app-1"])?;
+    cluster.must(SECOND, &["host", "forget", "app-1"])?;
     let removed = Instant::now();
     until("the first one has cut its session", LIMIT, || Ok(cluster.sessions(SECOND)? == [0, 0]))?;
     let took = removed.elapsed();

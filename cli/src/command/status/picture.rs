@@ -8,8 +8,8 @@ use lockstep_core::host_status::{HostStatus, Presence, SlotSeen};
 use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, Slot, Summary, TakenIn,
-    TrafficMoved, Way,
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, OperationKind, Slot, Summary,
+    TakenIn, TrafficMoved, Way,
 };
 use lockstep_core::time::Timestamp;
 
@@ -116,6 +116,11 @@ impl Picture {
             let well = left.iter().filter(|host| is_well(host, live)).count();
             self.lines.push(format!("  and {} more, {well} of them well: lockstep host list", left.len()));
         }
+        let declared =
+            status.live.iter().flat_map(|live| live.spec.hosts.app.iter().map(move |host| (live, host)));
+        for (_, host) in declared.filter(|(live, host)| live.is_drained(host)) {
+            self.lines.push(format!("  {host} is drained: lockstep host add {} {host}", status.key));
+        }
         if let Some(seen) = &status.traffic {
             // While a deployment is open, the traffic is where it has put it.
             let is_right = live == Some(seen.slot) || open.is_some();
@@ -171,8 +176,15 @@ impl Picture {
         let when = last.ended_at.map(|ended| format!(", {}", self.ago(ended))).unwrap_or_default();
         let took =
             last.ended_at.map(|ended| format!(" in {}", ended.since(last.opened_at))).unwrap_or_default();
-        let (image, by, id) = (&last.release.image, &last.operator, &last.id);
-        self.say("last", &format!("{image} {verdict}{took}{when}, by {by}: lockstep show {id}"));
+        let what = match last.kind {
+            OperationKind::Deploy => last.release.image.clone(),
+            OperationKind::Rollback => format!("rollback to {}", last.release.image),
+            kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
+                kind.as_str().replace('_', " ")
+            }
+        };
+        let (by, id) = (&last.operator, &last.id);
+        self.say("last", &format!("{what} {verdict}{took}{when}, by {by}: lockstep show {id}"));
     }
 
     fn local(&mut self, change: &LocalChange) {
@@ -395,6 +407,7 @@ mod tests {
             "live": {
                 "slot": "blue", "release": release(2), "deployment": id(2), "spec": spec(), "secrets_version": null,
                 "schema_version": 42, "since": ago(3 * 24 * 3600), "rollback_count": 0,
+                "serving": ["app-1", "app-2"],
             },
             "rollback": { "deployment": id(1), "release": release(1), "takes": 400 },
             "open": null,
@@ -437,6 +450,7 @@ mod tests {
             host("app-2", "absent", 190, json!([])),
             host("edge-1", "connected", 2, json!([])),
         ]);
+        status["live"]["spec"]["hosts"]["app"] = json!(["app-1", "app-2", "app-3"]);
         status["drift"] = json!(["web of blue does not run on app-1", "app-2: its agent is not connected"]);
         status
     }
