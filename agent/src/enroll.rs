@@ -4,6 +4,7 @@
 //! together at every moment, which is why a renewal keeps the key; `identity.toml` is written last, so
 //! that a host has either joined or not.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -38,7 +39,17 @@ pub struct Wish {
 #[derive(Debug, Clone)]
 pub struct Admitted {
     pub identity: Identity,
+    pub chosen: Chosen,
     pub roles: Vec<String>,
+}
+
+/// Who chose the address by which load balancers reach this host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chosen {
+    /// Who typed the command.
+    ByName,
+    /// It is the one that this machine has towards the coordinator.
+    TowardsCoordinator,
 }
 
 /// Joins the cluster of `wish.coordinator` with a one-time token.
@@ -61,9 +72,9 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
         Some(name) => name,
         None => machine_name()?,
     };
-    let address = match address {
-        Some(address) => address,
-        None => own_address(&coordinator).await?,
+    let (address, chosen) = match address {
+        Some(address) => (address, Chosen::ByName),
+        None => (own_address(&coordinator).await?.to_string(), Chosen::TowardsCoordinator),
     };
     let joined = dial::join(&coordinator, token.trim(), name.as_str(), &address)
         .await
@@ -80,7 +91,7 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
         coordinators: vec![coordinator],
     };
     identity.write(directory)?;
-    Ok(Admitted { identity, roles: joined.roles })
+    Ok(Admitted { identity, chosen, roles: joined.roles })
 }
 
 /// Reads key, certificate and authority.
@@ -157,11 +168,19 @@ async fn renew(
 
 /// When a third of the certificate's life is over.
 fn due_at(certificate: &str) -> anyhow::Result<Timestamp> {
+    let (from, until) = validity(certificate)?;
+    Ok(Timestamp(from.0 + until.since(from).0 / 3))
+}
+
+/// From when until when a certificate is good.
+///
+/// # Errors
+/// When it is none.
+pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())?;
     let validity = pem.parse_x509()?.validity().clone();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let due = from + (until - from) / 3;
-    Ok(Timestamp(u64::try_from(due)?.saturating_mul(1000)))
+    let moment = |seconds: i64| anyhow::Ok(Timestamp(u64::try_from(seconds)?.saturating_mul(1000)));
+    Ok((moment(validity.not_before.timestamp())?, moment(validity.not_after.timestamp())?))
 }
 
 /// The machine's name, as far as it can be a name of ours.
@@ -173,7 +192,7 @@ fn machine_name() -> anyhow::Result<HostName> {
 }
 
 /// The address that this machine has towards the coordinator.
-async fn own_address(coordinator: &str) -> anyhow::Result<String> {
+async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     let towards = tokio::net::lookup_host(coordinator)
         .await
         .with_context(|| format!("cannot find {coordinator}"))?
@@ -183,7 +202,32 @@ async fn own_address(coordinator: &str) -> anyhow::Result<String> {
     // Nothing is sent: a datagram socket that is connected knows its own end.
     let socket = tokio::net::UdpSocket::bind(any).await?;
     socket.connect(towards).await.with_context(|| format!("there is no way to {coordinator}"))?;
-    Ok(socket.local_addr()?.ip().to_string())
+    private(socket.local_addr()?.ip(), coordinator)
+}
+
+/// Containers' ports are bound to it: whether the world may reach them is not for us to choose.
+fn private(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
+    let is_private = match address {
+        IpAddr::V4(address) => {
+            address.is_private() || address.is_loopback() || address.is_link_local() || is_shared(address)
+        }
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    };
+    if !is_private {
+        bail!(
+            "this machine reaches {coordinator} from {address}, which is no private address, and containers' ports \
+             would be open to whoever reaches it: choose one with --address (ip -brief address lists them)"
+        );
+    }
+    Ok(address)
+}
+
+/// Of carriers and of many overlay networks: RFC 6598.
+fn is_shared(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 100 && (64..128).contains(&second)
 }
 
 #[cfg(test)]
@@ -203,6 +247,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_reaches_a_coordinator_beside_it_from_the_same_address() {
-        assert_eq!(own_address("127.0.0.1:7443").await.unwrap(), "127.0.0.1");
+        assert_eq!(own_address("127.0.0.1:7443").await.unwrap(), Ipv4Addr::LOCALHOST);
+    }
+
+    #[test]
+    fn no_public_address_is_taken_unasked() {
+        let taken = |text: &str| private(text.parse().unwrap(), "deploy.example:7443");
+        for text in ["10.0.0.5", "172.17.0.1", "192.168.1.2", "100.64.0.1", "127.0.0.1", "fd00::5", "::1"] {
+            assert_eq!(taken(text).unwrap().to_string(), text);
+        }
+        for text in ["203.0.113.5", "172.32.0.1", "100.128.0.1", "2001:db8::5"] {
+            let refused = taken(text).unwrap_err().to_string();
+            assert!(refused.contains(text) && refused.contains("--address"), "{refused}");
+        }
     }
 }

@@ -5,7 +5,8 @@
 //! [`mod@unit`], [`telemetry`], [`clock`]); what it was asked and has done ([`assignment`], [`journal`],
 //! [`reconcile`], [`step_log`], [`secrets`], [`logins`]); what it does ([`worker`], [`hold`], [`executor`],
 //! [`health`]), what somebody may do here without a coordinator ([`local`]), and with what ([`docker`],
-//! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`], [`images`]).
+//! [`nginx`], [`postgres`], [`disk`], [`probe`]); and whom it talks to ([`session`], [`coordinators`], [`images`],
+//! [`vitals`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub mod settings;
 pub mod step_log;
 pub mod telemetry;
 pub mod unit;
+pub mod vitals;
 pub mod worker;
 
 use coordinators::Coordinators;

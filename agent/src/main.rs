@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use lockstep_agent::directory::Directory;
-use lockstep_agent::enroll::{self, Admitted, Wish};
+use lockstep_agent::enroll::{self, Admitted, Chosen, Wish};
 use lockstep_agent::local::{self, Told};
 use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
@@ -37,7 +37,7 @@ enum Command {
         /// The host's label [default: the machine's name]
         #[arg(long)]
         name: Option<HostName>,
-        /// By which load balancers reach this host [default: the address towards the coordinator]
+        /// By which load balancers reach this host [default: the address towards the coordinator, if it is private]
         #[arg(long, value_name = "ADDR")]
         address: Option<String>,
     },
@@ -123,7 +123,8 @@ async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
     let directory = Directory::open(path)?;
-    let Admitted { identity, roles } = enroll::join(&directory, wish, &token).await?;
+    let coordinator = wish.coordinator.clone();
+    let Admitted { identity, chosen, roles } = enroll::join(&directory, wish, &token).await?;
     info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
     // The unit's agent takes the directory.
     drop(directory);
@@ -132,7 +133,17 @@ async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
         Unit::None => "its agent is not started: lockstep-agent run",
     };
     let (name, address, roles) = (&identity.name, &identity.address, roles.join(","));
-    writeln!(std::io::stdout(), "this is the host {name} at {address} for {roles}; {began}")?;
+    let why = match chosen {
+        Chosen::ByName => "as --address says".to_owned(),
+        Chosen::TowardsCoordinator => format!(
+            "the address from which this machine reaches {coordinator}; for another: lockstep host forget {name}, \
+             then join in an empty directory with --address"
+        ),
+    };
+    writeln!(
+        std::io::stdout(),
+        "this is the host {name} for {roles}; {began}\nload balancers reach it at {address}: {why}"
+    )?;
     Ok(())
 }
 

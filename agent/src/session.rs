@@ -28,6 +28,7 @@ use crate::local::Locals;
 use crate::logins::Logins;
 use crate::secrets::Secrets;
 use crate::telemetry;
+use crate::vitals::Vitals;
 use crate::worker::{Answer, Happening, Worker, probe_without};
 
 mod errand;
@@ -59,6 +60,7 @@ pub struct Session {
     errands: Errands,
     journal: Arc<Journal>,
     locals: Locals,
+    vitals: Vitals,
     /// When what was done here without a coordinator is looked for again.
     local_look: Interval,
     happenings: mpsc::Receiver<Happening>,
@@ -104,6 +106,7 @@ impl Session {
         local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             cluster,
+            vitals: Vitals::new(dialling.credential.clone()),
             link: Link::new(dialling),
             coordinators,
             worker,
@@ -238,6 +241,7 @@ impl Session {
             Order::RunErrand { request, errand } => self.errands.run(request, errand),
             Order::Observe(look) => self.errands.observe(look),
             Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+            Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
             Order::LocalTakenIn { seq } => self.locals.taken_in(seq).await,
         }
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coordinator::{Bed, Heard, do_key, undo_key};
+use lockstep_agent::clock;
 use lockstep_core::journal::{Certainty, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::{DatabaseRef, Endpoint, TakeSnapshot};
@@ -201,6 +202,18 @@ async fn a_steps_log_can_be_fetched() {
     let lines = session.fetch_log(&do_key(1), 0).await;
     assert!(lines.iter().eq(printed.iter()), "{} lines", lines.len());
     assert_eq!(session.fetch_log(&do_key(1), 2).await, lines[8998..]);
+}
+
+#[tokio::test]
+async fn an_agent_says_how_its_machine_is_when_it_is_asked() {
+    let mut bed = Bed::new().await;
+    let mut session = bed.attached().await;
+    let before = clock::now();
+    let said = session.vitals(7).await;
+    assert_eq!(said.request, 7);
+    assert!((before.0..=clock::now().0).contains(&said.clock_ms), "{said:?}");
+    assert!(0 < said.disk_free_bytes && said.disk_free_bytes < said.disk_size_bytes, "{said:?}");
+    assert!(said.certificate_from_ms < before.0 && before.0 < said.certificate_until_ms, "{said:?}");
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ pub enum Command {
     Env(EnvCommand),
     /// Hosts
     #[command(
-        after_help = "Examples:\n  lockstep host token --name app-1    then, on the host: lockstep-agent join --coordinator HOST:PORT"
+        after_help = "Examples:\n  lockstep host list\n  lockstep host token --name app-1 --role app                 prints the line to paste on the host\n  lockstep host token --role app --cloud-init > user-data     for a machine that is made"
     )]
     #[command(subcommand)]
     Host(HostCommand),
@@ -220,6 +220,13 @@ pub enum Command {
     /// Write manual pages and completion scripts into a folder, for packages
     #[command(hide = true)]
     PackageFiles { directory: PathBuf },
+}
+
+impl Command {
+    /// Whether its exit code says how something ended that it follows.
+    pub fn tells_an_end(&self) -> bool {
+        matches!(self, Self::Deploy(_) | Self::Rollback(_) | Self::Resolve(_) | Self::Watch { .. })
+    }
 }
 
 /// Where `up` has the coordinator.
@@ -400,15 +407,18 @@ pub enum EnvCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum HostCommand {
-    /// Every host, and whether its agent is connected
+    /// Every host: what it is for, how it is, and when it was seen
     List,
-    /// A one-time token with which a host joins
+    /// A one-time token with which a host joins, in the one line to paste there
     Token {
         #[arg(long)]
         name: Option<String>,
         /// app, lb, db; otherwise all.
         #[arg(long = "role", alias = "roles", value_name = "ROLES", value_delimiter = ',')]
         roles: Vec<HostRole>,
+        /// Print user data for a machine that is made: it installs the package lockstep-agent, and joins.
+        #[arg(long)]
+        cloud_init: bool,
     },
     /// What is live runs on one more host, which gets its share of the traffic
     #[command(

@@ -6,6 +6,7 @@ pub mod coordinators;
 pub mod deploy;
 pub mod doctor;
 pub mod environments;
+pub mod hosts;
 pub mod manual;
 pub mod people;
 pub mod registries;
@@ -22,6 +23,7 @@ use crate::args::{
     Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
     OperatorCommand, SecretCommand, StateCommand,
 };
+use crate::command::hosts::Form;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 
@@ -67,8 +69,11 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(CoordinatorCommand::Remove { name }) => {
             coordinators::remove(&context, name).await
         }
-        Command::Host(HostCommand::List) => people::hosts(&context).await,
-        Command::Host(HostCommand::Token { name, roles }) => people::host_token(&context, name, roles).await,
+        Command::Host(HostCommand::List) => hosts::list(&context).await,
+        Command::Host(HostCommand::Token { name, roles, cloud_init }) => {
+            let form = if cloud_init { Form::UserData } else { Form::Line };
+            hosts::create_token(&context, name, roles, form).await
+        }
         Command::Host(HostCommand::Add(args)) => deploy::change_host(&context, &args, What::AddHost).await,
         Command::Host(HostCommand::Drain(args)) => {
             deploy::change_host(&context, &args, What::DrainHost).await
@@ -90,7 +95,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Schema => environments::schema(&context),
         Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
         Command::Login => people::login(&context).await,
-        Command::Completions { shell } => manual::completions(shell),
+        Command::Completions { shell } => manual::completions(shell, context.output),
         Command::PackageFiles { directory } => manual::package_files(&directory),
     }
 }

@@ -1,6 +1,7 @@
 //! Where a command runs: the project, the credential, the coordinator.
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -144,14 +145,16 @@ impl Context {
         Some(renewed)
     }
 
-    /// Where somebody else may reach a coordinator: as this operator does.
+    /// Where somebody else may reach a coordinator: as this operator does, unless that is this machine's own.
     ///
     /// # Errors
     /// When there is no credential.
     pub fn reached_at(&self) -> Result<String> {
         let (_, kept) = credential::load(&self.credential)?;
         let named = self.coordinator.as_deref().unwrap_or(&kept);
-        Ok(self.addresses(named).into_iter().next().unwrap_or_default())
+        let all = self.addresses(named);
+        let elsewhere = all.iter().find(|address| !is_of_this_machine(address));
+        Ok(elsewhere.or(all.first()).cloned().unwrap_or_default())
     }
 
     /// The coordinator that was named.
@@ -276,4 +279,9 @@ pub fn client() -> wire::Client {
 
 pub fn environment_ref(key: &EnvironmentKey, limit: u32) -> wire::EnvironmentRef {
     wire::EnvironmentRef { environment: key.to_string(), limit }
+}
+
+/// Whether nobody else reaches anything at this `host:port`.
+pub fn is_of_this_machine(address: &str) -> bool {
+    address.parse::<SocketAddr>().map_or(address.starts_with("localhost:"), |there| there.ip().is_loopback())
 }

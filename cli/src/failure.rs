@@ -19,6 +19,9 @@ pub enum Kind {
     Locked = 4,
     Unreachable = 5,
     Stuck = 6,
+    /// Whoever read the answer has enough, as in `| head -1`: nothing is said, and nothing has failed. The number is
+    /// a shell's for what ends because nobody reads.
+    Unread = 141,
     /// The command line was told to end; what it watched goes on.
     Interrupted = 130,
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lockstep::args::Arguments;
 use lockstep::command;
+use lockstep::failure::Kind;
 use lockstep::output::Output;
 
 fn main() -> ExitCode {
@@ -17,8 +18,14 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // What has an end to tell has not told it; any other answer was as long as somebody read it.
+    let unread = match arguments.command.tells_an_end() {
+        true => ExitCode::from(Kind::Unread as u8),
+        false => ExitCode::SUCCESS,
+    };
     match runtime.block_on(command::run(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.kind == Kind::Unread => unread,
         Err(failure) => {
             output.failure(&failure);
             ExitCode::from(failure.kind as u8)

@@ -1,6 +1,6 @@
 //! The only place that prints.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
@@ -44,6 +44,16 @@ impl Output {
         let wants =
             place == Place::Terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { format, colour: if wants { Colour::On } else { Colour::Off }, place }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn on_terminal() -> Self {
+        Self { format: Format::Human, colour: Colour::On, place: Place::Terminal }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_pipe() -> Self {
+        Self { format: Format::Human, colour: Colour::Off, place: Place::Pipe }
     }
 
     /// Whether something may be drawn in place.
@@ -109,8 +119,10 @@ impl Output {
 }
 
 fn put(text: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")
-        .map_err(|error| Failure::new(Kind::Usage, "nobody reads the answer").why(error.to_string()))
+    writeln!(std::io::stdout().lock(), "{text}").map_err(|error| {
+        let kind = if error.kind() == ErrorKind::BrokenPipe { Kind::Unread } else { Kind::Usage };
+        Failure::new(kind, "the answer cannot be written").why(error.to_string())
+    })
 }
 
 #[expect(clippy::print_stderr, reason = "this is where everything is printed")]
@@ -122,14 +134,25 @@ fn complain(text: &str) {
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     rows.iter()
         .map(|row| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+            let cells = row.iter().zip(&widths).map(|(cell, width)| {
+                let left = width.saturating_sub(width_of(cell));
+                format!("{cell}{}", " ".repeat(left))
+            });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()
+}
+
+/// In columns: a tone takes none.
+fn width_of(cell: &str) -> usize {
+    let mut parts = cell.split('\u{1b}');
+    let first = parts.next().unwrap_or_default().chars().count();
+    let toned = parts.map(|part| part.split_once('m').map_or(0, |(_, shown)| shown.chars().count()));
+    first + toned.sum::<usize>()
 }
 
 /// As people say it: `3 min ago`.

@@ -46,6 +46,25 @@ impl Said {
     }
 }
 
+/// As in `lockstep … | head -1`, when `head` is faster.
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    let directory = project();
+    for arguments in [&["schema"][..], &["completions", "bash"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = Command::new(env!("CARGO_BIN_EXE_lockstep"))
+            .args(arguments)
+            .current_dir(directory.path())
+            .env("LOCKSTEP_CREDENTIAL", directory.path().join("credential"))
+            .stdout(writer)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), said.as_ref()), (Some(0), ""), "{arguments:?}");
+    }
+}
+
 fn project() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("deployment.yml"), DECLARATION).unwrap();

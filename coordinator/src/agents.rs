@@ -9,11 +9,13 @@ use async_trait::async_trait;
 use lockstep_core::errand::Errand;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_status::Vitals;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::record::Observation;
 use lockstep_core::stored::Kept;
+use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -37,8 +39,8 @@ pub trait Agents: Send + Sync + 'static {
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;
 
-    /// The agent's version, while it is connected.
-    fn connected(&self, host: &HostId) -> Option<String>;
+    /// How the host was seen last, while its agent is connected.
+    fn connected(&self, host: &HostId) -> Option<Sighting>;
 
     /// Those of `hosts` that are not connected.
     fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
@@ -47,6 +49,21 @@ pub trait Agents: Send + Sync + 'static {
 
     /// The last line of what runs, as agents send it.
     fn progress(&self) -> broadcast::Receiver<ProgressLine>;
+}
+
+/// A host as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sighting {
+    pub at: Timestamp,
+    /// Of its agent.
+    pub version: String,
+    /// Nothing until the agent has said them.
+    pub vitals: Option<Vitals>,
+}
+
+impl Kept for Sighting {
+    const KIND: &'static str = "host_sighting";
 }
 
 /// Asked by a driver that took over.

@@ -27,6 +27,8 @@ pub mod session;
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub identity: Identity,
+    /// Whose authority signed the certificate; nothing for who has none.
+    pub signed_by: Option<IssuingName>,
     /// Nothing for those who are no operators.
     environments: Option<EnvironmentPattern>,
 }
@@ -157,7 +159,7 @@ impl GateLayer {
 
     async fn admit(&self, shown: Shown, method: &str) -> Result<Caller, Status> {
         let Shown { identity, signed_by, serial } = shown;
-        self.check_authority(&identity, signed_by).await?;
+        self.check_authority(&identity, signed_by.as_ref()).await?;
         let grant = self.grant(&identity, &serial).await?;
         access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
             info!(%identity, method, why = %denied, "call refused");
@@ -170,19 +172,19 @@ impl GateLayer {
                 | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
             }
         })?;
-        Ok(Caller { identity, environments: grant.map(|grant| grant.environments) })
+        Ok(Caller { identity, signed_by, environments: grant.map(|grant| grant.environments) })
     }
 
     /// The root's word that a coordinator may sign is good for ever; the record's is not.
     async fn check_authority(
         &self,
         identity: &Identity,
-        signed_by: Option<IssuingName>,
+        signed_by: Option<&IssuingName>,
     ) -> Result<(), Status> {
         if *identity == Identity::Nobody {
             return Ok(());
         }
-        let counts = match &signed_by {
+        let counts = match signed_by {
             Some(authority) => coordinators::counts(&*self.store, authority).await.map_err(|error| {
                 warn!(%error, "a caller's authority cannot be looked up");
                 Status::unavailable("the store does not answer")

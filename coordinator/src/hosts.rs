@@ -1,11 +1,21 @@
 //! The machines that have joined. A name is one host's at a time: it has a key of its own, because a
 //! transaction can guard a key and not a list.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use lockstep_core::host_status::SecondSession;
 use lockstep_core::id::HostId;
 use lockstep_core::name::HostName;
 use lockstep_core::record::Host;
+use lockstep_core::stored::Kept;
+use lockstep_core::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use crate::store::{Guard, Store, StoreError, Write, keys};
+use crate::agents::Sighting;
+use crate::store::{Guard, Store, StoreError, Stored, Write, keys};
+
+/// An agent that is refused dials every few seconds: not each time is written down.
+const SECOND_NOTED_EVERY: Millis = Millis::from_secs(30);
 
 /// Every host, by name.
 ///
@@ -44,6 +54,95 @@ pub async fn named(store: &dyn Store, name: &HostName) -> Result<Option<Host>, S
     }
 }
 
+/// What was written down of a host beside its declaration.
+#[derive(Debug, Clone, Default)]
+pub struct Noted {
+    /// When it was seen last: while it is connected, its coordinator knows better.
+    pub sighting: Option<Sighting>,
+    pub second: Option<Second>,
+}
+
+/// The session that was refused last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Second {
+    /// Of its agent's process.
+    pub instance: String,
+    pub session: SecondSession,
+}
+
+impl Kept for Second {
+    const KIND: &'static str = "host_second_session";
+}
+
+/// What was written down of each host.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn noted(store: &dyn Store) -> Result<BTreeMap<HostId, Noted>, StoreError> {
+    let mut all: BTreeMap<HostId, Noted> = BTreeMap::new();
+    for stored in store.list(&keys::hosts()).await? {
+        let Some(host) = keys::host_of(&stored.key) else { continue };
+        if stored.key.last() == keys::SEEN {
+            all.entry(host).or_default().sighting = Some(stored.read()?);
+        } else if stored.key.last() == keys::SECOND {
+            all.entry(host).or_default().second = Some(stored.read()?);
+        }
+    }
+    Ok(all)
+}
+
+/// Every host whose certificate counts.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn ids(store: &dyn Store) -> Result<BTreeSet<HostId>, StoreError> {
+    let names = store.list(&keys::host_names()).await?;
+    // What cannot be read would be nobody's id, and cut nobody's session but by being away.
+    Ok(names.iter().filter_map(|stored| std::str::from_utf8(&stored.value).ok()?.parse().ok()).collect())
+}
+
+/// Writes down that a second session was refused, unless that was done a moment ago.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn note_second(
+    store: &dyn Store,
+    host: &HostId,
+    (instance, from): (&str, String),
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let key = keys::host_second(host);
+    let seen = store.get(key.key()).await?;
+    let before: Option<Second> = seen.as_ref().map(Stored::read).transpose()?;
+    let before = before.filter(|before| before.instance == instance).map(|before| before.session);
+    let first = match before {
+        Some(before) if now.since(before.last) < SECOND_NOTED_EVERY => return Ok(()),
+        Some(before) => before.first,
+        None => now,
+    };
+    let session = SecondSession { from, first, last: now };
+    let write = Write::put(key.clone(), &Second { instance: instance.to_owned(), session });
+    // Not committed means that it was just written by another coordinator.
+    store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await?;
+    Ok(())
+}
+
+/// Writes down when the host was seen, unless it was removed.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn note(store: &dyn Store, host: &HostId, sighting: &Sighting) -> Result<(), StoreError> {
+    let spec = keys::host_spec(host);
+    let there = store.get(spec.key()).await?;
+    if there.is_some() {
+        let write = Write::put(keys::host_seen(host), sighting);
+        // Not committed means that it was removed in this moment.
+        store.commit(vec![Guard::as_seen(&spec, there.as_ref())], vec![write]).await?;
+    }
+    Ok(())
+}
+
 /// What a transaction must have so that `host` joins, and nobody else has its name.
 pub fn joining(host: &Host) -> (Vec<Guard>, Vec<Write>) {
     let (spec, name) = (keys::host_spec(&host.id), keys::host_name(&host.name));
@@ -60,7 +159,12 @@ pub async fn remove(store: &dyn Store, id: &HostId) -> Result<(), StoreError> {
     let Some(host) = find(store, id).await? else {
         return Ok(());
     };
-    let writes = vec![Write::delete(keys::host_spec(id)), Write::delete(keys::host_name(&host.name))];
+    let writes = vec![
+        Write::delete(keys::host_spec(id)),
+        Write::delete(keys::host_name(&host.name)),
+        Write::delete(keys::host_seen(id)),
+        Write::delete(keys::host_second(id)),
+    ];
     // A host is never changed, and its id never given again: nothing can come between.
     store.commit(Vec::new(), writes).await?;
     Ok(())

@@ -15,6 +15,7 @@ use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::record::Observation;
+use lockstep_core::time::Timestamp;
 use lockstep_proto::dial;
 use lockstep_proto::wire::relay_client::RelayClient;
 use lockstep_proto::wire::{self, followed};
@@ -25,7 +26,9 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tracing::{debug, info};
 
-use crate::agents::{AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Standings};
+use crate::agents::{
+    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting, Standings,
+};
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::coordinators;
@@ -57,7 +60,7 @@ struct Followed {
 }
 
 struct Connection {
-    version: String,
+    sighting: Sighting,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
 }
 
@@ -256,10 +259,10 @@ impl Agents for Peers {
         health
     }
 
-    fn connected(&self, host: &HostId) -> Option<String> {
+    fn connected(&self, host: &HostId) -> Option<Sighting> {
         let there = || {
             let followed = self.lock();
-            followed.values().find_map(|peer| peer.hosts.get(host)).map(|there| there.version.clone())
+            followed.values().find_map(|peer| peer.hosts.get(host)).map(|there| there.sighting.clone())
         };
         self.sessions.connected(host).or_else(there)
     }
@@ -315,13 +318,15 @@ fn unread(host: &HostId, error: &lockstep_proto::Invalid) -> AgentError {
 }
 
 fn connection(wire: wire::Connection) -> anyhow::Result<(HostId, Connection)> {
-    let wire::Connection { host, version, health } = wire;
+    let wire::Connection { host, version, health, seen_ms, vitals } = wire;
     let mut environments = BTreeMap::new();
     for wire::HealthReport { environment, instances } in health {
         let instances: Result<_, _> = instances.iter().map(|one| serde_json::from_slice(one)).collect();
         environments.insert(environment.parse()?, instances?);
     }
-    Ok((host.parse()?, Connection { version, health: environments }))
+    let vitals = vitals.map(|vitals| vitals.read("connection.vitals")).transpose()?;
+    let sighting = Sighting { at: Timestamp(seen_ms), version, vitals };
+    Ok((host.parse()?, Connection { sighting, health: environments }))
 }
 
 /// The lines of one coordinator's own agents, for another.

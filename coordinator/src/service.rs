@@ -36,7 +36,7 @@ use crate::images::Images;
 use crate::peers::Peers;
 use crate::presence::Keeper;
 use crate::secrets::Secrets;
-use crate::sessions::Sessions;
+use crate::sessions::{self, Sessions};
 use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
 use crate::store::etcd::EtcdStore;
@@ -124,13 +124,14 @@ impl Own {
 /// Lets agents, operators and other coordinators in, and drives.
 async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let keeper = Keeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
-    let sessions = Sessions::new(
-        Arc::clone(&own.store),
-        Arc::clone(&own.vault),
-        own.cluster().clone(),
-        keeper.presence(),
-        own.name().clone(),
-    );
+    let sessions = Sessions::new(sessions::Parts {
+        store: Arc::clone(&own.store),
+        vault: Arc::clone(&own.vault),
+        clock: Arc::clone(&own.clock),
+        cluster: own.cluster().clone(),
+        coordinator: own.name().clone(),
+        presence: keeper.presence(),
+    });
     let peers = Peers::new(
         Arc::clone(&own.store),
         Arc::clone(&own.clock),
@@ -165,6 +166,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
             served
         } => served?,
         () = server::keep_valid(certificate, Arc::clone(&own.authority), Arc::clone(&own.clock)) => {}
+        never = sessions.cut_revoked() => match never {},
         never = peers.run() => match never {},
         never = sessions.keep_looking() => match never {},
         never = keeper.run() => match never {},

@@ -21,20 +21,29 @@ use lockstep_core::record::Observation;
 use lockstep_core::stored;
 use lockstep_proto::wire;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use crate::agents::{AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question};
+use crate::agents::{
+    AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question, Sighting,
+};
+use crate::clock::Clock;
 use crate::coordinators::SessionOf;
+use crate::hosts;
+use crate::identity::IssuingName;
 use crate::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
 use crate::vault::Vault;
 
+mod pulse;
+mod revocation;
 mod session;
+
+use revocation::Cut;
 
 /// How long an agent may take for an answer that somebody waits for.
 pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -54,13 +63,19 @@ const OUTGOING_MAX: usize = 64;
 /// Lines of progress that a slow reader may be behind.
 pub(crate) const PROGRESS_MAX: usize = 256;
 
+/// What the sessions of a coordinator are made of.
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub vault: Arc<Vault>,
+    pub clock: Arc<dyn Clock>,
+    pub cluster: ClusterId,
+    pub coordinator: CoordinatorName,
+    pub presence: Presence,
+}
+
 /// Who is connected, and what was asked of whom.
 pub struct Sessions {
-    store: Arc<dyn Store>,
-    vault: Arc<Vault>,
-    cluster: ClusterId,
-    coordinator: CoordinatorName,
-    presence: Presence,
+    parts: Parts,
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
@@ -71,6 +86,15 @@ pub struct Sessions {
     closing: CancellationToken,
 }
 
+/// Who dials, as its certificate says.
+#[derive(Debug)]
+pub struct Guest {
+    pub host: HostId,
+    pub signed_by: IssuingName,
+    /// The address that it dials from; empty where nobody knows.
+    pub from: String,
+}
+
 /// That a host's session is here, as the record has it.
 struct Place {
     lease: LeaseId,
@@ -78,11 +102,12 @@ struct Place {
 }
 
 /// What is sent to one agent. In boxes: a channel has room for many, and most of the time there is none.
-type Outgoing = mpsc::Sender<Box<wire::ToAgent>>;
+type Outgoing = mpsc::Sender<Result<Box<wire::ToAgent>, Box<Status>>>;
 
 /// One host's session.
 struct Connected {
-    version: String,
+    cut: Cut,
+    sighting: Sighting,
     outgoing: Outgoing,
     waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
     /// Lines of a log that has not ended.
@@ -115,19 +140,9 @@ enum Answer {
 }
 
 impl Sessions {
-    pub fn new(
-        store: Arc<dyn Store>,
-        vault: Arc<Vault>,
-        cluster: ClusterId,
-        presence: Presence,
-        coordinator: CoordinatorName,
-    ) -> Arc<Self> {
+    pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            vault,
-            cluster,
-            coordinator,
-            presence,
+            parts,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
             progress: broadcast::Sender::new(PROGRESS_MAX),
@@ -144,7 +159,7 @@ impl Sessions {
     /// When the agent does not say hello, or is connected already.
     pub async fn attach(
         this: &Arc<Self>,
-        host: HostId,
+        guest: Guest,
         mut incoming: Streaming<wire::FromAgent>,
     ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
         let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
@@ -154,12 +169,24 @@ impl Sessions {
             return Err(Status::invalid_argument("a session begins with hello"));
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
-        let place = this.take_place(&host, &hello).await?;
-        let look = this.enter(&host, &hello, outgoing.clone());
+        let place = this.take_place(&guest, &hello).await?;
+        let Guest { host, signed_by, .. } = guest;
+        let revoked = CancellationToken::new();
+        let cut = Cut { signed_by, revoked: revoked.clone() };
+        let look = this.enter(&host, &hello, outgoing.clone(), cut);
         info!(%host, version = hello.version, address = hello.address, "agent connected");
-        let session = session::Running { sessions: Arc::clone(this), host, outgoing, place, look };
+        let session = session::Running {
+            sessions: Arc::clone(this),
+            host,
+            outgoing,
+            place,
+            look,
+            pulse: pulse::Pulse::default(),
+            noted: Instant::now(),
+            revoked,
+        };
         this.tracker.spawn(session.run(incoming));
-        Ok(ReceiverStream::new(to_agent).map(|message| Ok(*message)))
+        Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))
     }
 
     /// Looks for assignments though nothing woke anybody, for ever: a watch is only a hint. One look serves all
@@ -169,7 +196,7 @@ impl Sessions {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let there = self.store.list(&keys::all_assignments()).await;
+            let there = self.parts.store.list(&keys::all_assignments()).await;
             let connected = self.lock();
             match there {
                 Ok(there) => {
@@ -196,25 +223,29 @@ impl Sessions {
 
     /// Makes it known that the session of `host` is here. An agent that moves takes its place along; another with
     /// the same identity gets none.
-    async fn take_place(&self, host: &HostId, hello: &wire::Hello) -> Result<Place, Status> {
+    async fn take_place(&self, guest: &Guest, hello: &wire::Hello) -> Result<Place, Status> {
+        let Guest { host, from, .. } = guest;
         let key = keys::host_presence(host);
-        let own = SessionOf { coordinator: self.coordinator.clone(), instance: hello.instance.clone() };
+        let own = SessionOf { coordinator: self.parts.coordinator.clone(), instance: hello.instance.clone() };
         for _ in 0..ATTEMPTS_MAX {
-            let lease = self.presence.lease().ok_or_else(out_of_reach)?;
-            let seen = self.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
+            let lease = self.parts.presence.lease().ok_or_else(out_of_reach)?;
+            let seen = self.parts.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
             let there = seen.as_ref().map(Stored::read::<SessionOf>).transpose();
             if let Some(there) = there.map_err(|error| unreadable(&error))?
                 && (hello.instance.is_empty() || there.instance != hello.instance)
                 && self.is_held(&there, host)
             {
-                warn!(%host, address = hello.address, at = %there.coordinator, "a second session of one identity was refused");
+                self.note_second(guest, hello).await;
+                warn!(%host, from, at = %there.coordinator, "a second session of one identity was refused");
                 return Err(Status::already_exists(format!(
                     "{host} is connected already, to {}: was its key copied?",
                     there.coordinator
                 )));
             }
             let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
-            let taken = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            // Who was refused was perhaps this one; another is refused again.
+            let writes = vec![write, Write::delete(keys::host_second(host))];
+            let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
             match taken.map_err(|error| unreadable(&error))? {
                 Committed::Yes { revision } => return Ok(Place { lease, revision }),
                 // It attached to another coordinator in this moment: looked at again, it is said.
@@ -224,9 +255,18 @@ impl Sessions {
         Err(Status::aborted("its sessions follow each other too fast"))
     }
 
+    async fn note_second(&self, Guest { host, from, .. }: &Guest, hello: &wire::Hello) {
+        let now = self.parts.clock.now();
+        let second = (hello.instance.as_str(), from.clone());
+        if let Err(error) = hosts::note_second(&*self.parts.store, host, second, now).await {
+            // It is refused all the same, and noted when it comes again.
+            debug!(%host, %error, "a second session cannot be noted");
+        }
+    }
+
     /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
     fn is_held(&self, there: &SessionOf, host: &HostId) -> bool {
-        there.coordinator != self.coordinator
+        there.coordinator != self.parts.coordinator
             || self.lock().get(host).is_some_and(|session| !session.outgoing.is_closed())
     }
 
@@ -234,16 +274,17 @@ impl Sessions {
         let key = keys::host_presence(host);
         let guard = Guard::Unchanged((&key).into(), place.revision);
         // Not committed means that the host has its place elsewhere.
-        if let Err(error) = self.store.commit(vec![guard], vec![Write::delete(key)]).await {
+        if let Err(error) = self.parts.store.commit(vec![guard], vec![Write::delete(key)]).await {
             debug!(%host, %error, "its place ends with the lease, or when it comes back");
         }
     }
 
-    fn enter(&self, host: &HostId, hello: &wire::Hello, outgoing: Outgoing) -> Arc<Notify> {
+    fn enter(&self, host: &HostId, hello: &wire::Hello, outgoing: Outgoing, cut: Cut) -> Arc<Notify> {
         let look = Arc::new(Notify::new());
         let mut connected = self.lock();
         let entry = Connected {
-            version: hello.version.clone(),
+            cut,
+            sighting: Sighting { at: self.parts.clock.now(), version: hello.version.clone(), vitals: None },
             outgoing,
             waiting: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -275,7 +316,9 @@ impl Sessions {
     pub fn connections(&self) -> wire::Connections {
         let connection = |(host, session): (&HostId, &Connected)| wire::Connection {
             host: host.to_string(),
-            version: session.version.clone(),
+            version: session.sighting.version.clone(),
+            seen_ms: session.sighting.at.0,
+            vitals: session.sighting.vitals.as_ref().map(wire::Document::of),
             health: session
                 .health
                 .iter()
@@ -326,7 +369,7 @@ impl Sessions {
             session.waiting.insert(waiting.clone(), sender);
             session.outgoing.clone()
         };
-        outgoing.send(Box::new(wire::ToAgent { message: Some(message) })).await.map_err(|_| absent())?;
+        outgoing.send(Ok(Box::new(wire::ToAgent { message: Some(message) }))).await.map_err(|_| absent())?;
         let answered = tokio::time::timeout(limit, answer).await;
         if let Some(session) = self.lock().get_mut(host) {
             session.waiting.remove(&waiting);
@@ -426,8 +469,8 @@ impl Agents for Sessions {
             .collect()
     }
 
-    fn connected(&self, host: &HostId) -> Option<String> {
-        self.lock().get(host).map(|session| session.version.clone())
+    fn connected(&self, host: &HostId) -> Option<Sighting> {
+        self.lock().get(host).map(|session| session.sighting.clone())
     }
 
     fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use lockstep_core::engine::{Phase, Run, ways_out};
+use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Direction, Standing};
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
 use lockstep_core::record::{
-    EnvironmentStatus, Host, HostStatus, Live, Observation, Open, OpenStatus, Presence, RollbackReady,
-    Running, RunningStep, Summary, TrafficMoved,
+    EnvironmentStatus, Host, Live, Observation, Open, OpenStatus, RollbackReady, Running, RunningStep,
+    Summary, TrafficMoved,
 };
+use lockstep_core::release::Release;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
@@ -22,14 +24,20 @@ use crate::agents::Look;
 use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
+use crate::hosts::Noted;
 use crate::store::StoreError;
 use crate::{debts, environments, history, hosts, local_changes, tails};
+
+mod slots;
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 
 /// What a rollback to a warm slot does.
 const ROLLBACK_STEPS: [&str; 3] = ["health", "switch", "workers"];
+
+/// How long it is told that another machine showed a host's key, after it did so last.
+const SECOND_TOLD_FOR: Millis = Millis::from_secs(3600);
 
 /// What a rollback takes where none was measured.
 const SWITCH_USUALLY: Millis = Millis(500);
@@ -51,7 +59,17 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
-    status.hosts = with_health(parts, spec, &mine);
+    status.hosts = with_health(parts, spec, &mine).await?;
+    status.traffic = slots::traffic(&placed, &observed);
+    let releases = releases(parts, &status).await?;
+    for there in &mut status.hosts {
+        if let Some(seen) = observed.get(&there.host.id) {
+            let share = slots::share(&placed, &there.host);
+            let traffic = status.traffic.as_ref().map(|traffic| traffic.slot);
+            let share = |slot| if traffic == Some(slot) { share } else { 0 };
+            there.slots = slots::of(seen, &there.instances, &releases, share);
+        }
+    }
     if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
         let is_warm = placed
             .app
@@ -60,6 +78,21 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
     }
     Ok(status)
+}
+
+/// The releases of the deployments whose containers may be there.
+async fn releases(
+    parts: &Parts,
+    status: &EnvironmentStatus,
+) -> Result<BTreeMap<DeploymentId, Release>, StoreError> {
+    let past = history::ended(&*parts.store, &status.key, history::HISTORY_FOR_PLANS).await?;
+    let mut releases: BTreeMap<_, _> = past.into_iter().map(|past| (past.id, past.release)).collect();
+    if let Some(open) = &status.open
+        && let (Some(id), Some(release)) = (open.open.deployment(), &open.release)
+    {
+        releases.insert(id.clone(), release.clone());
+    }
+    Ok(releases)
 }
 
 /// What the steps of a rollback took when they were last done.
@@ -103,6 +136,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         open,
         last: past.into_iter().next(),
         hosts: Vec::new(),
+        traffic: None,
         drift: Vec::new(),
         debts,
         local,
@@ -116,31 +150,50 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
 pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
     let owed = debts::list(&*parts.store).await?;
+    let noted = hosts::noted(&*parts.store).await?;
     let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
-    Ok(all.iter().map(|host| HostStatus { debts: of(host), ..host_status(parts, host) }).collect())
+    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };
+    Ok(all.iter().map(status).collect())
 }
 
-fn host_status(parts: &Parts, host: &Host) -> HostStatus {
-    let agent_version = parts.agents.connected(&host.id);
+/// A host that is connected is known better by its coordinator than by what was written down.
+fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> HostStatus {
+    let Noted { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
+    let connected = parts.agents.connected(&host.id);
+    let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
+    let sighting = connected.or(sighting);
+    let last_seen = sighting.as_ref().map(|seen| seen.at);
+    let second = second.map(|second| second.session).filter(|second| {
+        second.is_proven(last_seen) && parts.clock.now().since(second.last) < SECOND_TOLD_FOR
+    });
     HostStatus {
         host: host.clone(),
-        presence: if agent_version.is_some() { Presence::Connected } else { Presence::Absent },
-        agent_version,
+        presence,
+        agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
+        slots: Vec::new(),
         debts: Vec::new(),
+        last_seen,
+        vitals: sighting.and_then(|seen| seen.vitals),
+        second,
     }
 }
 
-fn with_health(parts: &Parts, spec: &EnvironmentSpec, mine: &[&Host]) -> Vec<HostStatus> {
+async fn with_health(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    mine: &[&Host],
+) -> Result<Vec<HostStatus>, StoreError> {
     let mut health = parts.agents.health(&spec.key);
+    let noted = hosts::noted(&*parts.store).await?;
     let mut statuses: Vec<HostStatus> = Vec::new();
     for host in mine {
         if statuses.iter().all(|status| status.host.id != host.id) {
             let instances = health.remove(&host.id).unwrap_or_default();
-            statuses.push(HostStatus { instances, ..host_status(parts, host) });
+            statuses.push(HostStatus { instances, ..host_status(parts, host, &noted) });
         }
     }
-    statuses
+    Ok(statuses)
 }
 
 pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {

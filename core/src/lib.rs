@@ -5,7 +5,7 @@
 //! decisions go out as values. Production, stories and the dry run all drive this same code.
 //!
 //! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`]), what an operator
-//! declares ([`spec`]), what is so ([`record`]), what should happen ([`operation`], [`plan`],
+//! declares ([`spec`]), what is so ([`record`], [`host_status`]), what should happen ([`operation`], [`plan`],
 //! [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
 //! and the rules that agents and coordinators share ([`fence`], [`intake`], [`errand`], [`health`],
 //! [`access`], [`stored`], [`redact`], [`state_file`]).
@@ -19,6 +19,7 @@ pub mod engine;
 pub mod errand;
 pub mod fence;
 pub mod health;
+pub mod host_status;
 pub mod id;
 pub mod image;
 pub mod intake;

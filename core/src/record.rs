@@ -9,7 +9,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::health::InstanceHealth;
+use crate::host_status::HostStatus;
 use crate::id::{DeploymentId, Digest, HostId, StepId};
 use crate::journal::{StepFailure, StepKey};
 use crate::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName, ProcessName};
@@ -459,6 +459,9 @@ pub struct EnvironmentStatus {
     pub open: Option<OpenStatus>,
     pub last: Option<Summary>,
     pub hosts: Vec<HostStatus>,
+    /// Nothing where the load balancer's host does not say.
+    #[serde(default)]
+    pub traffic: Option<TrafficSeen>,
     /// Where the record and the reality differ.
     pub drift: Vec<String>,
     /// What its hosts have not taken back yet.
@@ -467,6 +470,14 @@ pub struct EnvironmentStatus {
     /// Made without a coordinator: not taken in yet, or what is live.
     #[serde(default)]
     pub local: Vec<LocalChange>,
+}
+
+/// The slot that a load balancer's host sends an environment to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficSeen {
+    pub host: HostName,
+    pub slot: Slot,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -515,19 +526,6 @@ pub struct RunningStep {
     pub tail: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostStatus {
-    pub host: Host,
-    pub presence: Presence,
-    pub agent_version: Option<String>,
-    /// Of this environment's containers on it.
-    pub instances: Vec<InstanceHealth>,
-    /// To whatever environment.
-    #[serde(default)]
-    pub debts: Vec<Debt>,
-}
-
 /// A coordinator, as its cluster sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -557,11 +555,4 @@ pub struct CoordinatorsPresence {
 pub enum RootKey {
     Here,
     Elsewhere,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Presence {
-    Connected,
-    Absent,
 }

@@ -25,6 +25,8 @@ macro_rules! kept {
 }
 
 kept! {
+    crate::host_status::HostStatus => "host_status",
+    crate::host_status::Vitals => "vitals",
     crate::journal::Entry => "journal_entry",
     crate::journal::Finding => "finding",
     crate::journal::StepFailure => "step_failure",
@@ -37,7 +39,6 @@ kept! {
     crate::record::Debts => "debts",
     crate::record::EnvironmentStatus => "environment_status",
     crate::record::Host => "host",
-    crate::record::HostStatus => "host_status",
     crate::record::Live => "live",
     crate::record::LocalChange => "local_change",
     crate::record::LocalRollback => "local_rollback",

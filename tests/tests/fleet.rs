@@ -58,8 +58,7 @@ fn begin(host: &Host) -> Result<()> {
     host.run(&format!(
         "systemctl enable --quiet --now {COORDINATOR}
          lockstep login --coordinator 127.0.0.1:7443 < /var/lib/lockstep/coordinator/operator.token
-         lockstep host token --name bare --role app | sed -n 1p |
-             lockstep-agent join --coordinator 127.0.0.1:7443 --address {}",
+         eval \"$(lockstep host token --name bare --role app | head -1) --address {}\"",
         host.address
     ))?;
     is_connected(host)

@@ -59,7 +59,7 @@ impl Executors {
         {
             seen.tools.insert("pg_dump".to_owned(), version);
         }
-        seen.disk_free_bytes = disk::free_bytes(Path::new("/var/lib")).ok();
+        seen.disk_free_bytes = disk::free_bytes(Path::new(disk::WATCHED)).ok();
     }
 
     async fn observe_containers(&self, look: &Look, seen: &mut Observation) {

@@ -22,6 +22,7 @@ use crate::assignment::Assignment;
 use crate::journal::{Ended, Idle, Standing};
 use crate::logins;
 use crate::secrets::{Question, SecretSet};
+use crate::vitals::Reading;
 
 /// The lines of a log that go into one message: the transport takes 4 MiB.
 const LOG_BYTES_MAX: usize = 256 * 1024;
@@ -38,6 +39,7 @@ pub(super) enum Order {
     Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
     FetchLog(LogWanted),
     LocalTakenIn { seq: u64 },
+    Vitals { request: u64 },
 }
 
 /// A look without any effect.
@@ -144,6 +146,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             keys: keys.into_iter().map(StepKey::try_from).collect::<Result<_, _>>()?,
         }),
         Heard::LocalTakenIn(wire::LocalTakenIn { seq }) => Ok(Order::LocalTakenIn { seq }),
+        Heard::AskVitals(wire::AskVitals { request }) => Ok(Order::Vitals { request }),
         Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_wanted(fetch)?)),
     }
 }
@@ -294,6 +297,19 @@ pub(super) fn local(rollback: &LocalRollback) -> wire::FromAgent {
 
 pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAgent {
     said(Said::Observed(wire::Observed { request, observation: Some(wire::Document::of(observation)) }))
+}
+
+pub(super) fn vitals(request: u64, reading: Reading) -> wire::FromAgent {
+    let Reading { clock, disk, certificate } = reading;
+    let (from, until) = certificate.unwrap_or_default();
+    said(Said::Vitals(wire::Vitals {
+        request,
+        clock_ms: clock.0,
+        disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
+        disk_size_bytes: disk.map_or(0, |disk| disk.size_bytes),
+        certificate_from_ms: from.0,
+        certificate_until_ms: until.0,
+    }))
 }
 
 /// The lines of a log, in messages that are small enough to be sent; the last one says so.

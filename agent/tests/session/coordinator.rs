@@ -335,6 +335,15 @@ impl Attached {
         .await
     }
 
+    pub(crate) async fn vitals(&mut self, request: u64) -> wire::Vitals {
+        self.send(Order::AskVitals(wire::AskVitals { request })).await;
+        self.next(|said| {
+            let Said::Vitals(vitals) = said else { return None };
+            Some(*vitals)
+        })
+        .await
+    }
+
     /// Waits until the step runs. The question has the assignment's own token, so it fences nothing out.
     pub(crate) async fn running(&mut self, key: &StepKey, token: (u64, u64)) {
         let running = async {

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use lockstep_core::health::Health;
-use lockstep_core::record::{EnvironmentStatus, HostRole, HostStatus, Observation, OpenKind, Presence};
+use lockstep_core::host_status::{HostStatus, Presence, Validity, Vitals};
+use lockstep_core::record::{EnvironmentStatus, HostRole, Observation, OpenKind};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use serde::Serialize;
@@ -13,10 +14,7 @@ use super::{read, read_all};
 use crate::context::{Context, now};
 use crate::credential;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Tone, table};
-
-/// A host with less can neither take a snapshot nor pull an image.
-const DISK_LOW_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+use crate::output::{Tone, ago, table};
 
 /// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
 const SKEW_NOTED: Millis = Millis::from_secs(5);
@@ -186,12 +184,55 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
         if agent != version {
             checks.note(&what, format!("its agent is {agent}, and the coordinator {version}"));
         }
+        if let Some(second) = &status.second {
+            checks.wrong(
+                &what,
+                format!("two machines use its key: the one at {} was refused, last {}", second.from, ago(second.last)),
+                "stop the agent of the copy, and give it a key of its own: remove its directory, then lockstep-agent join",
+            );
+        }
+        match &status.vitals {
+            Some(seen) => vitals(&what, &status, seen, checks),
+            None => checks.note(&what, "its agent has not said yet how its clock and its disk are"),
+        }
         match &inspected.seen {
             Some(seen) => tools(&what, &status, &read(Some(seen))?, checks),
             None => checks.wrong(&what, inspected.why, "read the agent's log"),
         }
     }
     Ok(())
+}
+
+fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
+    let name = &status.host.name;
+    let Vitals { clock, disk, certificate, heard_at: _ } = seen;
+    if clock.is_off() {
+        checks.wrong(
+            what,
+            format!("its clock is {clock} from the coordinator's"),
+            format!("on {name}, if the coordinator's is right: timedatectl set-ntp true"),
+        );
+    } else {
+        checks.good(what, format!("its clock is {clock} from the coordinator's"));
+    }
+    match disk {
+        Some(disk) if disk.is_nearly_full() => checks.wrong(
+            what,
+            format!("{} MiB of disk are free", disk.free_bytes >> 20),
+            format!("on {name}: docker image prune, or fewer snapshots (keep)"),
+        ),
+        Some(disk) => checks.good(what, format!("{} GiB of disk are free", disk.free_bytes >> 30)),
+        None => checks.note(what, "its free disk cannot be seen"),
+    }
+    match certificate {
+        Some(Validity { issued, ends }) if ends.since(now()).0 < ends.since(*issued).0 / 2 => checks.wrong(
+            what,
+            format!("its certificate is not renewed, and ends {ends}"),
+            format!("read the agent's log on {name}: it renews at a third of its life"),
+        ),
+        Some(_) => {}
+        None => checks.note(what, "its certificate cannot be read"),
+    }
 }
 
 fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Checks) {
@@ -210,17 +251,6 @@ fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Check
     checks.good(what, there.join(", "));
     for problem in &seen.problems {
         checks.wrong(what, problem.clone(), "mend it on that host, then: lockstep doctor");
-    }
-    match seen.disk_free_bytes {
-        Some(free) if free < DISK_LOW_BYTES => {
-            checks.wrong(
-                what,
-                format!("{} MiB of disk are free", free >> 20),
-                "docker image prune, or fewer snapshots (keep)",
-            );
-        }
-        Some(free) => checks.good(what, format!("{} GiB of disk are free", free >> 30)),
-        None => checks.note(what, "its free disk cannot be seen"),
     }
     if let Some(version) = seen.tools.get("nginx").filter(|version| number(version) < Some(NGINX_KIND)) {
         checks.note(what, format!("nginx {version}: a change of the site itself, not a deployment, costs keep-alive clients a request"));

@@ -8,15 +8,17 @@ use clap_complete::Shell;
 
 use crate::args::Arguments;
 use crate::failure::{Failure, Kind, Result};
+use crate::output::Output;
 
 /// The shells whose scripts a package brings.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 /// # Errors
-/// Never: a script is printed.
-pub fn completions(shell: Shell) -> Result<()> {
-    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut io::stdout());
-    Ok(())
+/// When nobody reads it.
+pub fn completions(shell: Shell, output: Output) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut script);
+    output.line(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// Writes `man/` and `completions/` into `directory`.

@@ -1,11 +1,9 @@
 //! Hosts, operators, and oneself.
 
-use lockstep_core::record::{HostRole, HostStatus, Presence};
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::read_all;
 use crate::context::{Context, read_input};
 use crate::failure::Result;
 use crate::output::table;
@@ -16,44 +14,6 @@ pub async fn login(context: &Context) -> Result<()> {
     let name = context.join(address, read_input()?.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
     context.output.line(&format!("you are the operator {name}"))
-}
-
-pub async fn hosts(context: &Context) -> Result<()> {
-    let reply = context.control().await?.list_hosts(wire::ListRequest {}).await?.into_inner();
-    let hosts: Vec<HostStatus> = read_all(&reply.hosts)?;
-    context.output.json(&hosts)?;
-    let mut rows =
-        vec![["host", "address", "roles", "agent", "version", "owes"].map(ToOwned::to_owned).to_vec()];
-    for status in hosts {
-        let roles: Vec<String> = status.host.roles.iter().map(HostRole::to_string).collect();
-        let owes: Vec<String> =
-            status.debts.iter().map(|debt| format!("{}: {}", debt.environment, debt.change)).collect();
-        let presence = match status.presence {
-            Presence::Connected => "connected",
-            Presence::Absent => "absent",
-        };
-        rows.push(vec![
-            status.host.name.to_string(),
-            status.host.address,
-            roles.join(","),
-            presence.to_owned(),
-            status.agent_version.unwrap_or_default(),
-            owes.join("; "),
-        ]);
-    }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
-}
-
-pub async fn host_token(context: &Context, name: Option<String>, roles: Vec<HostRole>) -> Result<()> {
-    let request = wire::HostTokenRequest {
-        name: name.unwrap_or_default(),
-        roles: roles.iter().map(HostRole::to_string).collect(),
-    };
-    let reply = context.control().await?.create_host_token(request).await?.into_inner();
-    // A host is told of the others when it has joined.
-    let join = format!("lockstep-agent join --coordinator {}", context.reached_at()?);
-    token(context, &reply, &join)?;
-    context.output.line(&format!("on the host, as root: echo {} | {join}", reply.token))
 }
 
 pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {

@@ -10,6 +10,7 @@ use lockstep_proto::wire::relay_server::Relay;
 use lockstep_proto::wire::{self, Document, followed};
 use lockstep_proto::{Invalid, convert};
 use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
@@ -20,6 +21,9 @@ use crate::sessions::Sessions;
 
 /// Changes that come this close after another go out together.
 const TOGETHER: Duration = Duration::from_millis(200);
+
+/// When agents were seen, and what they said of their machines then, goes out so often.
+const SIGHTINGS_EVERY: Duration = Duration::from_secs(10);
 
 /// What waits to be sent to one coordinator.
 const WAITING_MAX: usize = 16;
@@ -77,6 +81,8 @@ fn read<T: Kept>(request: Request<wire::Relayed>) -> Result<(HostId, T), Status>
 async fn tell(sessions: Arc<Sessions>, to: mpsc::Sender<Result<wire::Followed, Status>>) {
     let mut changes = sessions.changes();
     let mut lines = sessions.progress();
+    let mut sightings = interval(SIGHTINGS_EVERY);
+    sightings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     changes.mark_changed();
     loop {
         let followed = tokio::select! {
@@ -86,6 +92,9 @@ async fn tell(sessions: Arc<Sessions>, to: mpsc::Sender<Result<wire::Followed, S
                 }
                 tokio::time::sleep(TOGETHER).await;
                 changes.mark_unchanged();
+                followed::Followed::Connections(sessions.connections())
+            }
+            _ = sightings.tick(), if sessions.count() > 0 => {
                 followed::Followed::Connections(sessions.connections())
             }
             line = next_line(&mut lines) => {

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Caller;
 use crate::images::Images;
-use crate::sessions::Sessions;
+use crate::sessions::{Guest, Sessions};
 
 pub struct SessionApi {
     pub sessions: Arc<Sessions>,
@@ -29,8 +29,14 @@ impl Session for SessionApi {
         &self,
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
-        let host = agent(&request)?;
-        let outgoing = Sessions::attach(&self.sessions, host, request.into_inner()).await?;
+        let Caller { identity: Identity::Agent(host), signed_by: Some(signed_by), .. } =
+            Caller::of(&request)?
+        else {
+            return Err(Status::permission_denied("only an agent attaches"));
+        };
+        let from = request.remote_addr().map(|from| from.ip().to_string()).unwrap_or_default();
+        let guest = Guest { host, signed_by, from };
+        let outgoing = Sessions::attach(&self.sessions, guest, request.into_inner()).await?;
         Ok(Response::new(Box::pin(outgoing)))
     }
 

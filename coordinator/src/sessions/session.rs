@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use lockstep_core::health::InstanceHealth;
@@ -15,15 +16,23 @@ use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
 use tokio::sync::Notify;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
+use super::pulse::{ASKED_EVERY, Pulse};
 use super::{Answer, Outgoing, Place, Sessions, Waiting};
-use crate::agents::{AskedStanding, ProgressLine};
+use crate::agents::{Agents, AskedStanding, ProgressLine};
 use crate::coordinators;
+use crate::hosts;
 use crate::local_changes;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
+
+/// How often it is written down when a host was seen. At its end a session does so too: this is for hosts whose
+/// coordinator dies with them.
+const NOTED_EVERY: Duration = Duration::from_secs(300);
 
 /// A session from its hello to its end.
 pub(super) struct Running {
@@ -32,6 +41,11 @@ pub(super) struct Running {
     pub(super) outgoing: Outgoing,
     pub(super) place: Place,
     pub(super) look: Arc<Notify>,
+    pub(super) pulse: Pulse,
+    /// When the host was written down as seen, or this session began.
+    pub(super) noted: Instant,
+    /// Cancelled when its certificate does not count any more.
+    pub(super) revoked: CancellationToken,
 }
 
 /// What this session has handed out work about.
@@ -46,15 +60,19 @@ enum Event {
     Said(Box<wire::FromAgent>),
     Ended(Option<Status>),
     StoreChanged,
+    /// It is time to ask how the host is.
+    PulseDue,
     /// A coordinator may have joined, moved or gone.
     ClusterChanged,
     Closing,
+    /// Its certificate does not count any more.
+    Revoked,
     /// This coordinator counts as dead to the others.
     OutOfReach,
 }
 
 impl Running {
-    pub(super) async fn run(self, mut incoming: Streaming<wire::FromAgent>) {
+    pub(super) async fn run(mut self, mut incoming: Streaming<wire::FromAgent>) {
         let why = match self.serve(&mut incoming).await {
             Ok(why) => why,
             Err(error) => {
@@ -63,17 +81,25 @@ impl Running {
                 "an error"
             }
         };
+        // At the end of a coordinator all its hosts go to another, or come back to it.
+        if !self.sessions.closing.is_cancelled()
+            && let Err(error) = self.note().await
+        {
+            debug!(host = %self.host, error = format!("{error:#}"), "it is not written down when it was seen");
+        }
         self.sessions.leave(&self.host, &self.outgoing);
         Box::pin(self.sessions.leave_place(&self.host, &self.place)).await;
         info!(host = %self.host, why, "agent disconnected");
     }
 
-    async fn serve(&self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
-        let mut wakeups = self.sessions.store.watch(&keys::assignments_to(&self.host));
-        let mut presence = self.sessions.presence.clone();
+    async fn serve(&mut self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
+        let mut wakeups = self.sessions.parts.store.watch(&keys::assignments_to(&self.host));
+        let mut beats = interval(ASKED_EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut presence = self.sessions.parts.presence.clone();
         let mut sent = BTreeSet::new();
         let mut spoken_of = SpokenOf::default();
-        let mut cluster = self.sessions.store.watch(&keys::coordinators());
+        let mut cluster = self.sessions.parts.store.watch(&keys::coordinators());
         let mut told = Box::pin(self.welcome(None)).await?;
         Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?;
         loop {
@@ -86,14 +112,25 @@ impl Running {
                 () = wakeups.changed() => Event::StoreChanged,
                 () = cluster.changed() => Event::ClusterChanged,
                 () = self.look.notified() => Event::StoreChanged,
+                _ = beats.tick() => Event::PulseDue,
+                () = self.revoked.cancelled() => Event::Revoked,
                 () = self.sessions.closing.cancelled() => Event::Closing,
                 () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
             // What each of them needs is there while it goes on: most sessions wait most of the time.
             match event {
                 Event::Said(said) => Box::pin(self.hear(*said, &spoken_of)).await?,
+                Event::PulseDue => {
+                    let question = self.pulse.ask(Instant::now());
+                    self.send(Order::AskVitals(question)).await?;
+                }
                 Event::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
                 Event::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
+                Event::Revoked => {
+                    let why = Status::unauthenticated("this host was removed, or who signed its certificate");
+                    self.outgoing.send(Err(Box::new(why))).await.context("the agent takes nothing more")?;
+                    return Ok("its certificate does not count any more");
+                }
                 Event::Closing => return Ok("the coordinator ends"),
                 Event::OutOfReach => return Ok("the record was out of reach"),
                 Event::Ended(None) => return Ok("the agent ended it"),
@@ -107,11 +144,11 @@ impl Running {
 
     /// Tells the agent where the coordinators are, unless it was told the same before. Gives what it knows then.
     async fn welcome(&self, told: Option<Vec<String>>) -> anyhow::Result<Vec<String>> {
-        let coordinators = coordinators::addresses(&*self.sessions.store).await?;
+        let coordinators = coordinators::addresses(&*self.sessions.parts.store).await?;
         if told.as_ref() != Some(&coordinators) {
             self.send(Order::Welcome(wire::Welcome {
-                cluster: self.sessions.cluster.to_string(),
-                coordinator: self.sessions.coordinator.to_string(),
+                cluster: self.sessions.parts.cluster.to_string(),
+                coordinator: self.sessions.parts.coordinator.to_string(),
                 coordinators: coordinators.clone(),
             }))
             .await?;
@@ -121,12 +158,12 @@ impl Running {
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {
         let message = Box::new(wire::ToAgent { message: Some(order) });
-        self.outgoing.send(message).await.context("the agent takes nothing more")
+        self.outgoing.send(Ok(message)).await.context("the agent takes nothing more")
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
     async fn hand_over(&self, sent: &mut BTreeSet<Key>, spoken_of: &mut SpokenOf) -> anyhow::Result<()> {
-        let there = self.sessions.store.list(&keys::assignments_to(&self.host)).await?;
+        let there = self.sessions.parts.store.list(&keys::assignments_to(&self.host)).await?;
         sent.retain(|key| there.iter().any(|stored| stored.key == *key));
         for stored in there {
             if sent.contains(&stored.key) {
@@ -136,7 +173,7 @@ impl Running {
             spoken_of.registries.extend(action.as_ref().and_then(Action::registry));
             spoken_of.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
-            for seq in local_changes::taken_in(&*self.sessions.store, &environment, &self.host).await? {
+            for seq in local_changes::taken_in(&*self.sessions.parts.store, &environment, &self.host).await? {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
             self.send(Order::Assign(wire::Assign {
@@ -153,7 +190,7 @@ impl Running {
         Ok(())
     }
 
-    async fn hear(&self, said: wire::FromAgent, spoken_of: &SpokenOf) -> anyhow::Result<()> {
+    async fn hear(&mut self, said: wire::FromAgent, spoken_of: &SpokenOf) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
             Said::Hello(_) => anyhow::bail!("hello comes once"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
@@ -193,6 +230,7 @@ impl Running {
             Said::Health(wire::HealthReport { environment, instances }) => {
                 self.health(&environment, &instances)
             }
+            Said::Vitals(vitals) => self.vitals(vitals).await,
             Said::Standing(reply) => self.standings(reply),
             Said::Log(reply) => {
                 self.log(reply);
@@ -215,7 +253,7 @@ impl Running {
             outcome,
         };
         // Not committed means that it is there already: the agent says it again after every break.
-        guarded::report(&*self.sessions.store, &report).await?;
+        guarded::report(&*self.sessions.parts.store, &report).await?;
         Ok(())
     }
 
@@ -223,7 +261,7 @@ impl Running {
     async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
         let seq = rollback.seq;
-        if local_changes::tell(&*self.sessions.store, &self.host, rollback).await?.is_some() {
+        if local_changes::tell(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
         }
         Ok(())
@@ -254,7 +292,7 @@ impl Running {
     }
 
     async fn login(&self, registry: &RegistryName) -> wire::registry_login::Result {
-        match self.sessions.vault.login(registry).await {
+        match self.sessions.parts.vault.login(registry).await {
             Ok(None) => wire::registry_login::Result::None(true),
             Ok(Some(Login { registry: _, username, password })) => {
                 let password = password.expose().to_owned();
@@ -273,9 +311,9 @@ impl Running {
     }
 
     async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> wire::secrets::Result {
-        match self.sessions.vault.values(environment, version).await {
+        match self.sessions.parts.vault.values(environment, version).await {
             Ok(values) => {
-                let public = self.sessions.vault.public(environment).await;
+                let public = self.sessions.parts.vault.public(environment).await;
                 wire::secrets::Result::Variables(wire::Variables {
                     values: values
                         .iter()
@@ -299,6 +337,31 @@ impl Running {
             session.health.insert(environment, instances);
         }
         self.sessions.changed();
+        Ok(())
+    }
+
+    async fn vitals(&mut self, said: wire::Vitals) -> anyhow::Result<()> {
+        let moment = (Instant::now(), self.sessions.parts.clock.now());
+        let Some(vitals) = self.pulse.answered(said, moment) else { return Ok(()) };
+        let is_first = self.sessions.lock().get_mut(&self.host).is_some_and(|session| {
+            session.sighting.at = vitals.heard_at;
+            session.sighting.vitals.replace(vitals).is_none()
+        });
+        if is_first {
+            self.sessions.changed();
+        }
+        if self.noted.elapsed() >= NOTED_EVERY {
+            self.note().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes down when the host was seen, for when nobody has its session.
+    async fn note(&mut self) -> anyhow::Result<()> {
+        self.noted = Instant::now();
+        if let Some(sighting) = self.sessions.connected(&self.host) {
+            hosts::note(&*self.sessions.parts.store, &self.host, &sighting).await?;
+        }
         Ok(())
     }
 

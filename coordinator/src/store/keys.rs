@@ -203,6 +203,12 @@ pub const EPOCH: &str = "epoch";
 /// The last part of every key that says who is there.
 pub const PRESENCE: &str = "presence";
 
+/// The last part of every key that says when a host was seen.
+pub const SEEN: &str = "seen";
+
+/// The last part of every key of a session that was refused.
+pub const SECOND: &str = "second";
+
 /// The last part of every key of an `open`.
 pub const OPEN: &str = "open";
 
@@ -374,9 +380,31 @@ pub fn host_spec(host: &HostId) -> Free {
     free(format_args!("host/{host}/spec"))
 }
 
+/// Of every host that has joined and was not removed; nothing else is ever written here.
+pub fn host_names() -> Prefix {
+    prefix(format_args!("host-name"))
+}
+
 /// Whose a host's name is: the id of its host.
 pub fn host_name(name: &HostName) -> Free {
     free(format_args!("host-name/{name}"))
+}
+
+/// When the host was seen, as far as somebody found the time to write it down.
+pub fn host_seen(host: &HostId) -> Free {
+    free(format_args!("host/{host}/{SEEN}"))
+}
+
+/// Another machine that showed the host's key.
+pub fn host_second(host: &HostId) -> Free {
+    free(format_args!("host/{host}/{SECOND}"))
+}
+
+/// The host that a key below [`hosts`] is about.
+pub fn host_of(key: &Key) -> Option<HostId> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/host/")?;
+    let (host, _) = rest.rsplit_once('/')?;
+    host.parse().ok()
 }
 
 /// Bound to a lease: which coordinator holds the host's session.

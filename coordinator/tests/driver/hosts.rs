@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use lockstep_coordinator::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question,
+    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting,
 };
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
@@ -18,6 +18,7 @@ use lockstep_core::id::{Digest, HostId};
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{ImageFound, Observation};
+use lockstep_core::time::Timestamp;
 use tokio::sync::broadcast;
 
 /// What the hosts do with steps of one kind.
@@ -219,8 +220,9 @@ impl Agents for Hosts {
         BTreeMap::new()
     }
 
-    fn connected(&self, host: &HostId) -> Option<String> {
-        (!self.state().absent.contains(host)).then(|| "0.1.0".to_owned())
+    fn connected(&self, host: &HostId) -> Option<Sighting> {
+        let seen = Sighting { at: Timestamp(0), version: "0.1.0".to_owned(), vitals: None };
+        (!self.state().absent.contains(host)).then_some(seen)
     }
 
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_coordinator::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question,
+    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting,
 };
 use lockstep_coordinator::driver::{Drivers, Parts};
 use lockstep_coordinator::secrets::Secrets;
@@ -20,6 +20,7 @@ use lockstep_core::plan::action::Site;
 use lockstep_core::record::{ImageFound, Observation, SecretsSummary};
 use lockstep_core::redact::Redactor;
 use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::time::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -207,9 +208,13 @@ impl Agents for Reach {
         BTreeMap::new()
     }
 
-    fn connected(&self, host: &HostId) -> Option<String> {
+    fn connected(&self, host: &HostId) -> Option<Sighting> {
         let number = self.link.world.host_of(host)?;
-        self.link.world.lock().hosts[number].session.map(|_| "0.1.0".to_owned())
+        self.link.world.lock().hosts[number].session.map(|_| Sighting {
+            at: Timestamp(0),
+            version: "0.1.0".to_owned(),
+            vitals: None,
+        })
     }
 
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {

@@ -14,9 +14,6 @@ pub const COORDINATOR_PORT: u16 = 7443;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// How the line begins that a host's administrator is to paste.
-const PASTE: &str = "on the host, as root: ";
-
 pub(super) fn form(fleet: &Fleet) -> Result<()> {
     let members = fleet.of(Kind::Coordinator);
     let [first, others @ ..] = members.as_slice() else { return Ok(()) };
@@ -39,8 +36,7 @@ pub(super) fn form(fleet: &Fleet) -> Result<()> {
     for host in fleet.hosts() {
         if let Some(roles) = host.kind.roles() {
             let said = fleet.lockstep(&format!("host token --name {} --role {roles}", host.name))?;
-            let line = said.lines().find_map(|line| line.strip_prefix(PASTE));
-            host.run(line.context("`lockstep host token` prints no line to paste")?)?;
+            host.run(said.lines().next().context("`lockstep host token` prints no line to paste")?)?;
         }
     }
     let hosts = fleet.hosts().iter().filter(|host| host.kind.roles().is_some()).count();

@@ -1,13 +1,23 @@
 //! Several coordinators over one record: any answers, any drives, and one that dies, stands still or is removed
 //! costs time and nothing else.
 
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
+use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_core::journal::{Entry, Event};
 use lockstep_core::record::{CoordinatorStatus, Summary, Verdict};
+use lockstep_core::time::Millis;
+use lockstep_tests::bed::process::{Process, built};
+use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
 
@@ -17,6 +27,9 @@ const SECOND: &str = "c2";
 
 /// Half as long again as a driver's lock outlives its last sign of life.
 const LEASE_SECONDS: &str = "15";
+
+/// How long a session may outlive the certificate that it was let in with.
+const CUT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Outside of what coordinators write.
 const PEERS_KEY: &str = "beside";
@@ -58,6 +71,11 @@ impl Cluster {
         serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())
     }
 
+    /// How many hosts' sessions each of them has, by name.
+    fn sessions(&self, asked: &str) -> Result<Vec<u32>> {
+        Ok(self.coordinators(asked)?.iter().map(|one| one.sessions).collect())
+    }
+
     fn coordinators(&self, asked: &str) -> Result<Vec<CoordinatorStatus>> {
         self.json(asked, &["coordinator", "list"])
     }
@@ -96,6 +114,17 @@ impl Cluster {
     }
 }
 
+/// The host's facts as `asked` lists them, once it has heard its agent.
+fn listed(cluster: &Cluster, asked: &str) -> Result<HostStatus> {
+    let mut found = None;
+    until("the host's agent has said how its machine is", LIMIT, || {
+        let hosts: Vec<HostStatus> = cluster.json(asked, &["host", "list"])?;
+        found = hosts.into_iter().next().filter(|host| host.vitals.is_some());
+        Ok(found.is_some())
+    })?;
+    found.context("it was found")
+}
+
 fn other_than(name: &str) -> &'static str {
     if name == FIRST { SECOND } else { FIRST }
 }
@@ -109,11 +138,21 @@ fn any_coordinator_answers_whichever_has_the_host() -> Result<()> {
         let alive: Vec<String> =
             all.iter().filter(|one| one.presence.is_some()).map(|one| one.name.to_string()).collect();
         ensure!(alive == [SECOND, FIRST], "{asked} knows of {alive:?}");
-        let sessions: Vec<u32> = all.iter().map(|one| one.sessions).collect();
-        ensure!(sessions == [0, 1], "{asked} says that they have {sessions:?} hosts");
+        ensure!(cluster.sessions(asked)? == [0, 1], "{asked} says otherwise");
         until("the host is known to be connected", LIMIT, || {
             Ok(cluster.must(asked, &["host", "list"])?.stdout.contains("connected"))
         })?;
+    }
+    for asked in [FIRST, SECOND] {
+        let host = listed(&cluster, asked)?;
+        let vitals = host.vitals.clone().context("it was waited for")?;
+        // One machine has one clock, and half a round trip is all that can be wrong.
+        ensure!(vitals.clock.ahead_ms.unsigned_abs() <= vitals.clock.within.0 + 1, "{vitals:?}");
+        ensure!(vitals.disk.is_some_and(|disk| 0 < disk.free_bytes && disk.free_bytes < disk.size_bytes));
+        let valid = vitals.certificate.context("its certificate is not known")?;
+        ensure!(vitals.heard_at.since(valid.issued) < Millis::from_secs(600), "{vitals:?}");
+        ensure!(valid.ends.since(valid.issued) == Millis::from_secs(30 * 24 * 3600), "{vitals:?}");
+        ensure!(host.presence == Presence::Connected && host.last_seen == Some(vitals.heard_at), "{host:?}");
     }
     // The second one has no host's session: it asks through the first.
     cluster.must(SECOND, &["deploy", ENVIRONMENT, "--image", &images[0]])?;
@@ -184,6 +223,76 @@ fn a_driver_that_stood_still_past_its_lease_is_refused_when_it_wakes() -> Result
     // Both are good for the next.
     cluster.must(&driver, &["rollback", ENVIRONMENT])?;
     Ok(())
+}
+
+#[test]
+fn a_host_that_was_removed_is_cut_off_in_time_whoever_was_told() -> Result<()> {
+    let cluster = Cluster::start("revoked", "1s")?;
+    ensure!(cluster.sessions(SECOND)? == [0, 1]);
+    cluster.must(SECOND, &["host", "forget", "app-1"])?;
+    let removed = Instant::now();
+    until("the first one has cut its session", LIMIT, || Ok(cluster.sessions(SECOND)? == [0, 0]))?;
+    let took = removed.elapsed();
+    ensure!(took < CUT_LIMIT, "it was cut after {took:?}, and {CUT_LIMIT:?} are the most");
+    until("it is told why, and is not let in again", LIMIT, || {
+        let told = cluster.bed.stage.agent.tail();
+        Ok(told.contains("this host was removed") && told.contains("was removed, or never joined"))
+    })
+}
+
+#[test]
+fn a_host_whose_certificate_a_removed_coordinator_signed_is_cut_off_in_time() -> Result<()> {
+    let cluster = Cluster::start("signed", "1s")?;
+    let stage = &cluster.bed.stage;
+    let own = stage.directory.join("agent-2");
+    let token: Value = cluster.json(SECOND, &["host", "token", "--name", "app-2"])?;
+    let mut join = agent("join", &own)?;
+    join.args(["--coordinator", &stage.address_of(SECOND)?]);
+    run_with_input(&mut join, token["token"].as_str().context("there is no token")?)?;
+    fs::copy(stage.directory.join("agent/agent.toml"), own.join("agent.toml"))?;
+    let mut second = Process::start(&mut agent("run", &own)?, &stage.directory.join("agent-2.log"))?;
+    until("both hosts have a session", LIMIT, || Ok(cluster.sessions(FIRST)?.iter().sum::<u32>() == 2))?;
+    cluster.must(FIRST, &["coordinator", "remove", SECOND])?;
+    let removed = Instant::now();
+    until("its session is cut", LIMIT, || Ok(second.tail().contains("who signed its certificate")))?;
+    let took = removed.elapsed();
+    ensure!(took < CUT_LIMIT, "it was cut after {took:?}, and {CUT_LIMIT:?} are the most");
+    // The other host's is as it was.
+    ensure!(cluster.sessions(FIRST)? == [1], "{}", stage.agent.tail());
+    second.kill()
+}
+
+fn agent(command: &str, directory: &Path) -> Result<Command> {
+    let mut agent = Command::new(built("lockstep-agent")?);
+    agent.arg(command).arg("--directory").arg(directory);
+    Ok(agent)
+}
+
+#[test]
+fn a_copy_of_a_host_is_refused_and_told_by_every_coordinator() -> Result<()> {
+    let cluster = Cluster::start("copied", "1s")?;
+    let stage = &cluster.bed.stage;
+    let copy = stage.directory.join("copy");
+    run(Command::new("cp").arg("-a").arg(stage.directory.join("agent")).arg(&copy))?;
+    // Its place is with the first one: it tries at the other.
+    let identity = copy.join("identity.toml");
+    let text = fs::read_to_string(&identity)?;
+    let elsewhere = text.replace(&stage.address_of("coordinator")?, &stage.address_of(SECOND)?);
+    ensure!(elsewhere != text, "{text}");
+    fs::write(&identity, elsewhere)?;
+    let mut second = Process::start(&mut agent("run", &copy)?, &stage.directory.join("copy.log"))?;
+    for asked in [FIRST, SECOND] {
+        until("it is told that two machines use one key", LIMIT, || {
+            Ok(cluster.must(asked, &["host", "list"])?.stdout.contains("two machines use its key"))
+        })
+        .with_context(|| second.tail())?;
+    }
+    let doctor = cluster.ask(SECOND, &["doctor"])?;
+    ensure!(doctor.code == 1 && doctor.stdout.contains("two machines use its key"), "{doctor:?}");
+    // The host itself has never lost its session.
+    ensure!(second.tail().contains("was its key copied?") && cluster.sessions(FIRST)? == [0, 1]);
+    ensure!(!stage.agent.tail().contains("no session with a coordinator"), "{}", stage.agent.tail());
+    second.kill()
 }
 
 #[test]

@@ -31,6 +31,11 @@ fn the_doctor_names_what_is_wrong_and_nothing_else() -> Result<()> {
         let said = scene.stage.lockstep(&["doctor"])?;
         Ok(said.code == 1 && said.all().contains("its agent is not connected"))
     })?;
+    // It is known of it what was known.
+    let listed = scene.stage.must(&["host", "list"])?.stdout;
+    for words in ["gone", " ago", "0 of 30 d", " ms", " GiB"] {
+        ensure!(listed.contains(words), "{words:?} is not in: {listed}");
+    }
     scene.stage.coordinator.stop()?;
     scene.stage.lockstep(&["doctor"])?.expect_said(1, &["no coordinator answers", "next"])?;
     Ok(())

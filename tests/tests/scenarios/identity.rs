@@ -130,10 +130,12 @@ fn tokens(cases: &mut Cases<'_>) {
     cases.refused("a host's token, used again", |scene| {
         let token = scene.stage.json(&["host", "token", "--name", "app-2"])?;
         let token = token["token"].as_str().context("there is no token")?;
-        join(scene, "agent-2", token)?;
+        let said = join(scene, "agent-2", token)?;
+        let why = "reach it at 127.0.0.1: the address from which this machine reaches 127.0.0.1:";
+        ensure!(said.contains(why) && said.contains("--address"), "it does not say its address: {said}");
         let again = join(scene, "agent-3", token);
         // As it was, for the cases that follow: with two hosts it would have to be said which does what.
-        scene.stage.must(&["host", "remove", "app-2"])?;
+        scene.stage.must(&["host", "forget", "app-2"])?;
         let error = format!("{:#}", again.err().context("the token was good twice")?);
         ensure!(error.contains("used"), "{error}");
         ensure!(!scene.stage.directory.join("agent-3/certificate.pem").exists());

@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use lockstep_core::record::{HostStatus, Presence};
+use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_proto::dial;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;

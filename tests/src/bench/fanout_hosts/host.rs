@@ -112,8 +112,15 @@ impl Stream {
                 Order::Observe(wire::Observe { request, .. }) => {
                     Said::Observed(wire::Observed { request, observation: Some(observation.clone()) })
                 }
+                Order::AskVitals(wire::AskVitals { request }) => {
+                    Said::Vitals(wire::Vitals { request, ..wire::Vitals::default() })
+                }
                 Order::Welcome(_) | Order::LocalTakenIn(_) => continue,
-                Order::Secrets(_) | Order::Ask(_) | Order::FetchLog(_) => {
+                Order::Secrets(_)
+                | Order::Ask(_)
+                | Order::FetchLog(_)
+                | Order::Login(_)
+                | Order::RunErrand(_) => {
                     bail!("nothing of the kind is asked here")
                 }
             };
@@ -130,6 +137,7 @@ fn said(message: Said) -> wire::FromAgent {
 fn observation() -> Observation {
     let image = ImageFound {
         id: Digest::of(b"the image"),
+        manifest: None,
         commit: None,
         migrations: Vec::new(),
         size_bytes: 10_000_000,

@@ -135,6 +135,7 @@ fn declaration(hosts: &[String]) -> Result<EnvironmentSpec> {
             drain: Millis(0),
             bake: Millis(0),
             parallel: None,
+            quorum: None,
             log_directory: None,
             state_file: None,
         },

@@ -1,0 +1,69 @@
+//! The end of a session whose certificate does not count any more: its host was removed, or the coordinator whose
+//! authority signed it.
+//!
+//! What must stay true: whichever coordinator was told, the one that has the session cuts it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lockstep_core::id::HostId;
+use lockstep_core::name::CoordinatorName;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Sessions;
+use crate::identity::IssuingName;
+use crate::store::StoreError;
+use crate::{coordinators, hosts};
+
+/// How often it is looked though nothing woke anybody: a watch is only a hint.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How a session is cut from outside of it.
+#[derive(Debug, Clone)]
+pub(super) struct Cut {
+    pub(super) signed_by: IssuingName,
+    pub(super) revoked: CancellationToken,
+}
+
+impl Sessions {
+    /// Cuts what was revoked, for ever.
+    pub async fn cut_revoked(&self) -> std::convert::Infallible {
+        let mut hosts = self.parts.store.watch(&crate::store::keys::host_names());
+        let mut coordinators = self.parts.store.watch(&crate::store::keys::coordinators());
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = hosts.changed() => {}
+                () = coordinators.changed() => {}
+                _ = looks.tick() => {}
+            }
+            if let Err(error) = self.cut_once().await {
+                warn!(%error, "it cannot be read whose certificates count");
+            }
+        }
+    }
+
+    async fn cut_once(&self) -> Result<(), StoreError> {
+        // Taken before the record is read: who attaches meanwhile was let in by the record.
+        let connected: Vec<(HostId, Cut)> =
+            self.lock().iter().map(|(host, session)| (host.clone(), session.cut.clone())).collect();
+        if connected.is_empty() {
+            return Ok(());
+        }
+        let there = hosts::ids(&*self.parts.store).await?;
+        let authorities: BTreeMap<CoordinatorName, String> = coordinators::list(&*self.parts.store)
+            .await?
+            .into_iter()
+            .map(|coordinator| (coordinator.name, coordinator.authority))
+            .collect();
+        for (host, Cut { signed_by, revoked }) in connected {
+            let is_signed = authorities.get(&signed_by.coordinator) == Some(&signed_by.id);
+            if !(there.contains(&host) && is_signed) {
+                info!(%host, "its certificate does not count any more: its session is cut");
+                revoked.cancel();
+            }
+        }
+        Ok(())
+    }
+}
