@@ -22,9 +22,9 @@ use crate::directory::Directory;
 use crate::docker::{Docker, DockerError};
 use crate::identity::Identity;
 use crate::images::Reach;
-use crate::nginx::Nginx;
+use crate::nginx::{Nginx, TakenBack};
 use crate::postgres::{Database, PostgresError};
-use crate::probe::{self, Ask};
+use crate::probe::{self, Ask, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
 use crate::worker::Output;
@@ -142,12 +142,15 @@ impl Executors {
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
             Action::StopSlot { slot } => self.stop_slot(work, *slot).await,
             Action::CheckHealth(check) => self.check_health(work, check).await,
-            Action::InstallSite { site } => self.install_site(work, site).await,
+            Action::InstallSite { site, overwrites } => {
+                self.install_site(work, site, overwrites.as_ref()).await
+            }
             Action::RemoveSite => {
-                self.nginx.remove(&work.environment).await.map(|()| said("the site is gone"))
+                Ok(taken_back(self.nginx.remove(&work.environment).await?, "the site is gone"))
             }
             Action::RestoreSite => {
-                self.nginx.restore(&work.environment).await.map(|()| said("the site is what it was"))
+                let restored = self.nginx.restore(&work.environment, &work.key.deployment).await?;
+                Ok(taken_back(restored, "the site is what it was"))
             }
             Action::SwitchTraffic(switch) => self.switch_traffic(work, switch).await,
             Action::MoveWorkers { stop, start, containers } => {
@@ -183,6 +186,7 @@ impl Executors {
             host: &target.address,
             path: &target.path,
             header: None,
+            scheme: Scheme::Http,
             limit: WATCH_LIMIT,
         };
         probe::ask(&ask).await.probe
@@ -246,6 +250,13 @@ fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Da
             .next("add it to the .env file, then: lockstep secret import")
     })?;
     Ok(Database { url, url_from: &reference.url_from })
+}
+
+fn taken_back(taken: TakenBack, done: &str) -> Finding {
+    said(match taken {
+        TakenBack::Yes => done,
+        TakenBack::LeftAsChanged => "somebody changed the site by hand: it is left as it is",
+    })
 }
 
 fn said(said: impl Into<String>) -> Finding {

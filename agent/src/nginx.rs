@@ -8,12 +8,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_core::id::Digest;
+use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::journal::{StepFailure, TrafficCount};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
-use lockstep_core::record::Slot;
+use lockstep_core::record::{SiteChange, Slot};
 use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
@@ -21,9 +22,12 @@ use crate::disk;
 use crate::probe::{self, Ask};
 use crate::settings::NginxSettings;
 
+mod additions;
+mod by_hand;
+pub mod certificate;
 pub mod site;
 
-use site::{PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
+use site::{Address, PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
 
 /// How long a reload may take until an answer of the new configuration is seen.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
@@ -48,8 +52,36 @@ pub enum Installed {
     Nothing,
     /// As it was installed, from this site.
     Ours(Digest),
-    /// Somebody changed it by hand.
-    Changed,
+    Changed(SiteChange),
+}
+
+/// A site that is to be served.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whose undo may bring back what was there before.
+    pub deployment: &'a DeploymentId,
+    pub site: &'a Site,
+    /// The text changed by hand that it may replace.
+    pub overwrites: Option<&'a Digest>,
+}
+
+/// What was there before a deployment installed its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Before {
+    deployment: DeploymentId,
+    /// The site's file; nothing where there was none.
+    file: Option<String>,
+    /// As it was installed: another text where somebody changed the file by hand.
+    installed: Option<String>,
+}
+
+/// Whether an undo did what it is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenBack {
+    Yes,
+    /// What somebody changed by hand is not overwritten by an undo either.
+    LeftAsChanged,
 }
 
 impl Nginx {
@@ -164,103 +196,172 @@ impl Nginx {
     /// When it cannot be read.
     pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<Installed> {
         let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(Installed::Nothing) };
-        let copy = disk::read(&self.installed_copy(environment))?;
+        let before = self.before(environment)?.filter(|before| before.file.as_ref() == Some(&text));
+        let copy = match before {
+            // Killed between the copy and the file, it stands as it did before.
+            Some(before) => before.installed,
+            None => disk::read(&self.installed_copy(environment))?,
+        };
         match site::digest_of(&text) {
             Some(digest) if copy.as_ref() == Some(&text) => Ok(Installed::Ours(digest)),
-            Some(_) | None => Ok(Installed::Changed),
+            Some(_) | None => {
+                let secret = disk::read(&self.secret_file())?;
+                Ok(Installed::Changed(by_hand::change(copy.as_deref(), &text, secret.as_deref())))
+            }
         }
     }
 
-    /// Makes `site` what nginx serves. A site that somebody changed by hand is not overwritten.
+    /// Makes a site what nginx serves. What somebody changed by hand is overwritten where the plan names that very
+    /// text.
     ///
     /// # Errors
     /// When nginx does not take it; then what was there is there again.
-    pub async fn install(&self, environment: &EnvironmentKey, site: &Site) -> Result<Reloaded, StepFailure> {
+    pub async fn install(
+        &self,
+        environment: &EnvironmentKey,
+        wanted: &Wanted<'_>,
+    ) -> Result<Reloaded, StepFailure> {
+        let site = wanted.site;
         let text = self.render(environment, site).map_err(|error| failed(environment, &error))?;
-        let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
-        if installed == Installed::Changed {
-            let file = self.site_file(environment);
-            return Err(StepFailure::new(format!("the site of {environment} was changed by hand"))
-                .why(format!("{} is not what was installed; it is not overwritten unasked", file.display()))
-                .next(format!(
-                    "diff {} {}; put additions into {}, and the file back",
-                    self.installed_copy(environment).display(),
-                    file.display(),
-                    self.additions(environment).display()
-                )));
-        }
-        if installed == Installed::Ours(site.digest()) {
-            // Perhaps installed by this very step before the agent was killed: see that it is served.
-            self.wait_for(environment, site).await?;
-            return Ok(Reloaded::No);
+        match self.installed(environment).map_err(|error| failed(environment, &error))? {
+            Installed::Ours(digest) if digest == site.digest() => {
+                // Perhaps installed by this very step before the agent was killed: see that it is served.
+                self.wait_for(environment, site).await?;
+                return Ok(Reloaded::No);
+            }
+            Installed::Changed(change) if wanted.overwrites != Some(&change.there) => {
+                return Err(self.changed_by_hand(environment, &change));
+            }
+            Installed::Nothing | Installed::Ours(_) | Installed::Changed(_) => {}
         }
         self.master()?;
-        let file = self.site_file(environment);
-        let before = disk::read(&file).map_err(|error| failed(environment, &error))?;
-        self.remember(environment, before.as_deref()).map_err(|error| failed(environment, &error))?;
-        self.put(environment, Some(&text)).map_err(|error| failed(environment, &error))?;
+        let before =
+            self.remember(environment, wanted.deployment).map_err(|error| failed(environment, &error))?;
+        self.put(environment, &text).map_err(|error| failed(environment, &error))?;
         if let Err(failure) = self.reload(environment, site).await {
-            self.put(environment, before.as_deref()).map_err(|error| failed(environment, &error))?;
+            self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
             self.signal()?;
             return Err(failure);
         }
         Ok(Reloaded::Yes)
     }
 
-    /// Makes the site what it was before the last [`Nginx::install`]; where there was none, there is none.
+    fn changed_by_hand(&self, environment: &EnvironmentKey, change: &SiteChange) -> StepFailure {
+        let file = self.site_file(environment);
+        StepFailure::new(format!("the site of {environment} was changed by hand"))
+            .why(format!("{}: {change}; it is not overwritten unasked", file.display()))
+            .next(format!(
+                "lockstep doctor {environment} shows what; put it into {}, then deploy with --overwrite-site",
+                self.additions(environment).display()
+            ))
+    }
+
+    /// Makes the site what it was before `deployment` installed its own; where there was none, there is none.
     ///
     /// # Errors
     /// When it cannot be written or nginx does not take it.
-    pub async fn restore(&self, environment: &EnvironmentKey) -> Result<(), StepFailure> {
-        let previous =
-            disk::read(&self.previous_copy(environment)).map_err(|error| failed(environment, &error))?;
-        self.put(environment, previous.as_deref()).map_err(|error| failed(environment, &error))?;
+    pub async fn restore(
+        &self,
+        environment: &EnvironmentKey,
+        deployment: &DeploymentId,
+    ) -> Result<TakenBack, StepFailure> {
+        let before = self.before(environment).map_err(|error| failed(environment, &error))?;
+        // Else it was refused before anything was touched, and what is remembered is of another.
+        let Some(before) = before.filter(|before| before.deployment == *deployment) else {
+            return Ok(TakenBack::Yes);
+        };
+        if self.is_changed_since(environment, &before)? {
+            return Ok(TakenBack::LeftAsChanged);
+        }
+        self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
         self.test().await?;
-        self.signal()
+        self.signal()?;
+        Ok(TakenBack::Yes)
     }
 
     /// nginx has no site of this environment.
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub async fn remove(&self, environment: &EnvironmentKey) -> Result<(), StepFailure> {
-        self.put(environment, None).map_err(|error| failed(environment, &error))?;
+    pub async fn remove(&self, environment: &EnvironmentKey) -> Result<TakenBack, StepFailure> {
+        let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
+        if let Installed::Changed(_) = installed {
+            return Ok(TakenBack::LeftAsChanged);
+        }
+        self.take_away(environment).map_err(|error| failed(environment, &error))?;
+        additions::tidy(&self.additions(environment)).map_err(|error| failed(environment, &error))?;
         self.test().await?;
-        self.signal()
+        self.signal()?;
+        Ok(TakenBack::Yes)
+    }
+
+    /// Whether somebody changed the site after it was installed over `before`.
+    fn is_changed_since(&self, environment: &EnvironmentKey, before: &Before) -> Result<bool, StepFailure> {
+        let there = disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
+        if there == before.file {
+            return Ok(false);
+        }
+        let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
+        Ok(matches!(installed, Installed::Changed(_)))
     }
 
     fn render(&self, environment: &EnvironmentKey, site: &Site) -> io::Result<String> {
         let secret = self.probe_secret()?;
         let (switch, lost) = (self.switch_file(environment), self.lost_log(environment));
         let additions = self.additions(environment);
-        let places =
-            Places { switch: &switch, lost_log: &lost, additions: &additions, probe_secret: &secret };
+        let proxy_params = self.settings.configuration.with_file_name("proxy_params");
+        let places = Places {
+            switch: &switch,
+            lost_log: &lost,
+            additions: &additions,
+            proxy_params: proxy_params.is_file().then_some(proxy_params.as_path()),
+            probe_secret: &secret,
+        };
         Ok(site::render(environment, site, &places))
     }
 
-    fn remember(&self, environment: &EnvironmentKey, before: Option<&str>) -> io::Result<()> {
+    fn before(&self, environment: &EnvironmentKey) -> io::Result<Option<Before>> {
+        let Some(text) = disk::read(&self.previous_copy(environment))? else { return Ok(None) };
+        // What cannot be read was not written by an installation that could still be taken back.
+        Ok(serde_json::from_str(&text).ok())
+    }
+
+    /// Keeps what is there, once for a deployment: a step that is run again finds its own work there.
+    fn remember(&self, environment: &EnvironmentKey, deployment: &DeploymentId) -> io::Result<Before> {
         make_open(&self.traffic)?;
         make_open(&self.folder(environment))?;
-        std::fs::create_dir_all(self.additions(environment))?;
-        let previous = self.previous_copy(environment);
-        match before {
-            Some(before) => disk::write(&previous, before, 0o600),
-            None => disk::remove(&previous),
+        additions::make(&self.additions(environment))?;
+        if let Some(before) = self.before(environment)?.filter(|before| before.deployment == *deployment) {
+            return Ok(before);
+        }
+        let file = disk::read(&self.site_file(environment))?;
+        let installed = disk::read(&self.installed_copy(environment))?;
+        let before = Before { deployment: deployment.clone(), file, installed };
+        let json = serde_json::to_string(&before).map_err(io::Error::other)?;
+        disk::write(&self.previous_copy(environment), &json, 0o600)?;
+        Ok(before)
+    }
+
+    /// The file, then the copy: killed in between, what is there is known as what was there before.
+    fn put_back(&self, environment: &EnvironmentKey, before: &Before) -> io::Result<()> {
+        let Some(text) = &before.file else { return self.take_away(environment) };
+        disk::write(&self.site_file(environment), text, 0o600)?;
+        let copy = self.installed_copy(environment);
+        match &before.installed {
+            Some(installed) => disk::write(&copy, installed, 0o600),
+            None => disk::remove(&copy),
         }
     }
 
-    fn put(&self, environment: &EnvironmentKey, text: Option<&str>) -> io::Result<()> {
-        let (file, copy) = (self.site_file(environment), self.installed_copy(environment));
-        match text {
-            Some(text) => {
-                disk::write(&copy, text, 0o600)?;
-                disk::write(&file, text, 0o600)
-            }
-            None => {
-                disk::remove(&file)?;
-                disk::remove(&copy)
-            }
-        }
+    /// The copy, then the file: killed in between, what is there is known from what was kept of it.
+    fn put(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
+        disk::write(&self.installed_copy(environment), text, 0o600)?;
+        disk::write(&self.site_file(environment), text, 0o600)
+    }
+
+    fn take_away(&self, environment: &EnvironmentKey) -> io::Result<()> {
+        disk::remove(&self.site_file(environment))?;
+        disk::remove(&self.installed_copy(environment))
     }
 
     async fn reload(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
@@ -277,12 +378,10 @@ impl Nginx {
     /// Waits until an answer of this very site is seen: a reload that is refused is silent.
     async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
+        let at = Address::of(site);
         let begun = Instant::now();
         loop {
-            let answered = self
-                .ask(site.listen_port, &site.server_name, "/")
-                .await
-                .map_err(|error| failed(environment, &error))?;
+            let answered = self.ask(&at, "/").await.map_err(|error| failed(environment, &error))?;
             let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
             if served == Some(wanted.short()) {
                 return Ok(());
@@ -300,25 +399,30 @@ impl Nginx {
     ///
     /// # Errors
     /// When the secret of that header cannot be read.
-    pub async fn ask(&self, port: u16, server_name: &str, path: &str) -> io::Result<probe::Answered> {
+    pub async fn ask(&self, at: &Address, path: &str) -> io::Result<probe::Answered> {
         let secret = self.probe_secret()?;
         let ask = Ask {
             address: "127.0.0.1",
-            port,
-            host: server_name,
+            port: at.port,
+            host: &at.server_name,
             path,
             header: Some((PROBE_HEADER, &secret)),
+            scheme: at.scheme,
             limit: ANSWER_LIMIT,
         };
         Ok(probe::ask(&ask).await)
     }
 
+    /// Where the site is served that was installed; nothing where none was.
+    pub fn address(&self, environment: &EnvironmentKey) -> Option<Address> {
+        site::address_of(&disk::read(&self.installed_copy(environment)).ok()??)
+    }
+
     /// nginx's counters; nothing where they cannot be read, because they decide nothing.
     pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
-        let text = disk::read(&self.installed_copy(environment)).ok()??;
-        let (port, server_name) = site::address_of(&text)?;
+        let at = self.address(environment)?;
         let path = format!("{STATUS_PATH}{}", self.probe_secret().ok()?);
-        let answered = self.ask(port, &server_name, &path).await.ok()?;
+        let answered = self.ask(&at, &path).await.ok()?;
         let lockstep_core::health::Answer::Http { status: 200, body, .. } = answered.probe.answer else {
             return None;
         };
@@ -326,9 +430,13 @@ impl Nginx {
         Some(TrafficCount { requests: requests_of(&body)?, lost: u64::try_from(lost.lines().count()).ok()? })
     }
 
+    fn secret_file(&self) -> PathBuf {
+        self.traffic.join("probe.secret")
+    }
+
     /// Made once for an installation: without it anybody could ask for the ports behind nginx.
     fn probe_secret(&self) -> io::Result<String> {
-        let file = self.traffic.join("probe.secret");
+        let file = self.secret_file();
         if let Some(secret) = disk::read(&file)? {
             return Ok(secret);
         }

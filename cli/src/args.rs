@@ -297,12 +297,16 @@ pub struct DeployArgs {
     /// Deploy from a branch that is not the environment's.
     #[arg(long)]
     pub allow_branch: bool,
+    /// Replace the site of nginx even where somebody changed it by hand; `doctor` shows what would go.
+    #[arg(long)]
+    pub overwrite_site: bool,
     /// The commit, where the image has no label that says it.
     #[arg(long)]
     pub commit: Option<String>,
 }
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
 pub struct RollbackArgs {
     pub env: String,
     /// The deployment to go back to; otherwise the last that was verified good.
@@ -311,6 +315,9 @@ pub struct RollbackArgs {
     /// Show the plan; nothing happens.
     #[arg(long)]
     pub dry_run: bool,
+    /// Replace the site of nginx even where somebody changed it by hand; `doctor` shows what would go.
+    #[arg(long)]
+    pub overwrite_site: bool,
 }
 
 #[derive(Debug, Args)]

@@ -10,7 +10,7 @@ use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, Proc
 use lockstep_core::spec::check::{Problem, check};
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, TrafficSpec, Volume, VolumeAccess, VolumeScope,
+    SnapshotSpec, Standby, Tls, TrafficSpec, Volume, VolumeAccess, VolumeScope,
 };
 use lockstep_core::time::{InvalidDuration, Millis};
 
@@ -21,7 +21,7 @@ mod words;
 pub use effective::{Effective, Origin};
 pub use words::Hint;
 
-use typed::{File, FileTyped, Image, Keys, Process, Repository};
+use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedTls};
 
 /// Where the file is looked for, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
@@ -364,18 +364,48 @@ fn traffic(keys: &Keys, found: &mut Vec<Problem>) -> TrafficSpec {
     if typed.manage.as_deref().is_some_and(|manage| manage != "site") {
         found.push(later("traffic.manage", "write `manage: site`"));
     }
-    if typed.tls.as_deref().is_some_and(|tls| tls != "off") {
-        found.push(later("traffic.tls", "write `tls: off`, and end TLS before nginx"));
+    let mut duration =
+        |key: &str, text: &Option<String>, otherwise: Millis| match text.as_deref().map(Millis::parse) {
+            None => otherwise,
+            Some(Ok(length)) => length,
+            Some(Err(error)) => {
+                found.push(no_length(&format!("traffic.{key}"), &error));
+                otherwise
+            }
+        };
+    TrafficSpec {
+        connect_timeout: duration("connect_timeout", &typed.connect_timeout, TrafficSpec::connect_timeout()),
+        send_timeout: duration("send_timeout", &typed.send_timeout, TrafficSpec::send_timeout()),
+        read_timeout: duration("read_timeout", &typed.read_timeout, Millis::from_secs(60)),
+        tls: tls(&typed, found),
+        body_limit: typed.body_limit.unwrap_or_else(|| "10m".to_owned()),
     }
-    let read_timeout = match typed.read_timeout.as_deref().map(Millis::parse) {
-        None => Millis::from_secs(60),
-        Some(Ok(length)) => length,
-        Some(Err(error)) => {
-            found.push(no_length("traffic.read_timeout", &error));
-            Millis::from_secs(60)
+}
+
+fn tls(typed: &Traffic, found: &mut Vec<Problem>) -> Tls {
+    let files = (&typed.certificate, &typed.key);
+    match (typed.tls, files) {
+        (Some(TypedTls::Acme), _) => {
+            found.push(later(
+                "traffic.tls",
+                "write `tls: existing`, with a certificate that another program renews",
+            ));
         }
-    };
-    TrafficSpec { body_limit: typed.body_limit.unwrap_or_else(|| "10m".to_owned()), read_timeout }
+        (Some(TypedTls::Existing), (Some(certificate), Some(key))) => {
+            return Tls::Existing { certificate: certificate.clone(), key: key.clone() };
+        }
+        (Some(TypedTls::Existing), (certificate, _)) => {
+            let missing = if certificate.is_none() { "traffic.certificate" } else { "traffic.key" };
+            found.push(wrong(missing, "is missing", "name the file on the load balancer's host"));
+        }
+        (Some(TypedTls::Off) | None, (None, None)) => {}
+        (Some(TypedTls::Off) | None, _) => found.push(wrong(
+            "traffic.certificate",
+            "is of no use without TLS",
+            "write `tls: existing` beside it, or take certificate and key out",
+        )),
+    }
+    Tls::Off
 }
 
 fn database(keys: &Keys, found: &mut Vec<Problem>) -> Option<DatabaseSpec> {

@@ -4,7 +4,7 @@
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
-use lockstep_core::operation::{AnyBranch, Deploy, Operation, Refusal, Rollback};
+use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
 use lockstep_core::record::{ImageFound, Open, OpenKind, Receipt, Record, Summary, Wish};
@@ -46,6 +46,7 @@ pub enum What {
     /// To the deployment that is named, else to the newest verified good.
     Rollback {
         to: Option<String>,
+        changed_site: ChangedSite,
     },
     AddHost(HostName),
     DrainHost(HostName),
@@ -60,6 +61,7 @@ pub struct DeployAsk {
     pub commit: Option<String>,
     pub branch: Option<String>,
     pub any_branch: AnyBranch,
+    pub changed_site: ChangedSite,
 }
 
 /// Who asks, and where their command line runs.
@@ -274,11 +276,16 @@ async fn operation(
     record: &Record,
 ) -> Result<Operation, DeployError> {
     Ok(match &ask.what {
-        What::Rollback { to: None } => Operation::Rollback(Rollback { to: None }),
-        What::Rollback { to: Some(text) } => {
-            let reference = Reference { text: text.clone(), environment: Some(ask.environment.clone()) };
-            let to = history::resolve(&*parts.store, &reference).await?;
-            Operation::Rollback(Rollback { to: Some(to) })
+        What::Rollback { to, changed_site } => {
+            let to = match to {
+                None => None,
+                Some(text) => {
+                    let environment = Some(ask.environment.clone());
+                    let reference = Reference { text: text.clone(), environment };
+                    Some(history::resolve(&*parts.store, &reference).await?)
+                }
+            };
+            Operation::Rollback(Rollback { to, changed_site: *changed_site })
         }
         What::AddHost(host) => Operation::AddHost(host.clone()),
         What::DrainHost(host) => Operation::DrainHost(host.clone()),
@@ -287,6 +294,7 @@ async fn operation(
             release: release(deploy, spec, record)?,
             branch: deploy.branch.clone(),
             any_branch: deploy.any_branch,
+            changed_site: deploy.changed_site,
         }),
     })
 }

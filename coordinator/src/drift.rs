@@ -42,9 +42,6 @@ fn traffic(key: &EnvironmentKey, live: Option<&Live>, lb: &Host, seen: &Observat
         (Some(live), None) => {
             Some(format!("nginx on {} has no site of {key}, and {} is recorded as live", lb.name, live.slot))
         }
-        (Some(_), Some(_)) if seen.site.is_none() => {
-            Some(format!("the site of {key} in nginx on {} was changed by hand", lb.name))
-        }
         (None, Some(slot)) => {
             Some(format!("nginx on {} sends {key} to {slot}, and nothing is recorded as live", lb.name))
         }
@@ -166,10 +163,6 @@ mod tests {
             (
                 Observation { traffic: None, site: None, ..seen() },
                 "nginx on app-1 has no site of notes/production, and blue is recorded as live",
-            ),
-            (
-                Observation { site: None, ..seen() },
-                "the site of notes/production in nginx on app-1 was changed by hand",
             ),
             (Observation { containers: Vec::new(), ..seen() }, "web of blue is not there on app-1"),
             (stopped(seen()), "web of blue does not run on app-1"),

@@ -14,7 +14,7 @@ use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
 use lockstep_core::record::{
     EnvironmentStatus, Host, Live, Observation, Open, OpenStatus, RollbackReady, Running, RunningStep,
-    Summary, TrafficMoved,
+    SiteChangeOn, Summary, TrafficMoved,
 };
 use lockstep_core::release::Release;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
@@ -59,6 +59,7 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
+    status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
     status.hosts = with_health(parts, spec, &mine).await?;
     status.traffic = slots::traffic(&placed, &observed);
     let releases = releases(parts, &status).await?;
@@ -93,6 +94,11 @@ async fn releases(
         releases.insert(id.clone(), release.clone());
     }
     Ok(releases)
+}
+
+fn site_changed(lb: &Host, observed: &BTreeMap<HostId, Observation>) -> Option<SiteChangeOn> {
+    let change = observed.get(&lb.id)?.site_changed.clone()?;
+    Some(SiteChangeOn { host: lb.name.clone(), change })
 }
 
 /// What the steps of a rollback took when they were last done.
@@ -138,6 +144,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         hosts: Vec::new(),
         traffic: None,
         drift: Vec::new(),
+        site_changed: None,
         debts,
         local,
     })

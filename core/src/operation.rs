@@ -51,6 +51,25 @@ pub struct Deploy {
     /// The branch that the operator's checkout is on, where there is one.
     pub branch: Option<String>,
     pub any_branch: AnyBranch,
+    #[serde(default, skip_serializing_if = "ChangedSite::is_refused")]
+    pub changed_site: ChangedSite,
+}
+
+/// What becomes of changes by hand where nginx has to have another site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangedSite {
+    /// They stay, and there is no plan.
+    #[default]
+    Refused,
+    /// `--overwrite-site`.
+    Overwritten,
+}
+
+impl ChangedSite {
+    fn is_refused(&self) -> bool {
+        *self == Self::Refused
+    }
 }
 
 /// Whether the environment's `branch` binds this deployment.
@@ -68,6 +87,8 @@ pub enum AnyBranch {
 pub struct Rollback {
     /// Nothing: the newest verified-good deployment before the live one.
     pub to: Option<DeploymentId>,
+    #[serde(default, skip_serializing_if = "ChangedSite::is_refused")]
+    pub changed_site: ChangedSite,
 }
 
 /// Why what an operator asked for was refused, with nothing started: sent as a document beside the
@@ -88,8 +109,8 @@ impl fmt::Display for Operation {
             Self::Deploy(deploy) => {
                 write!(f, "deploy {} ({})", deploy.release.image, deploy.release.version())
             }
-            Self::Rollback(Rollback { to: Some(to) }) => write!(f, "roll back to {to}"),
-            Self::Rollback(Rollback { to: None }) => f.write_str("roll back"),
+            Self::Rollback(Rollback { to: Some(to), .. }) => write!(f, "roll back to {to}"),
+            Self::Rollback(Rollback { to: None, .. }) => f.write_str("roll back"),
             Self::AddHost(host) => write!(f, "add host {host}"),
             Self::DrainHost(host) => write!(f, "drain host {host}"),
             Self::RemoveHost(host) => write!(f, "remove host {host}"),

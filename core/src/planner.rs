@@ -29,6 +29,7 @@ use crate::time::Millis;
 mod deploy;
 mod hosts;
 mod rollback;
+mod site;
 
 pub use deploy::images_kept;
 pub use rollback::earlier_good;
@@ -266,9 +267,9 @@ impl Version<'_> {
         })
     }
 
-    fn preflight_lb(&self) -> PreflightLb {
+    fn preflight_lb(&self) -> Box<PreflightLb> {
         let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
-        PreflightLb { listen_port: address.listen_port }
+        Box::new(PreflightLb { listen_port: address.listen_port, tls: site::tls(self.spec) })
     }
 
     fn web_containers(
@@ -329,7 +330,10 @@ impl Version<'_> {
             blue: of(Slot::Blue)?,
             green: of(Slot::Green)?,
             body_limit: self.spec.traffic.body_limit.clone(),
+            connect_timeout: self.spec.traffic.connect_timeout,
+            send_timeout: self.spec.traffic.send_timeout,
             read_timeout: self.spec.traffic.read_timeout,
+            tls: site::tls(self.spec),
         })
     }
 }

@@ -22,7 +22,7 @@ mod live;
 mod observed;
 
 pub use live::Live;
-pub use observed::{ContainerSeen, ImageFound, Observation, Running};
+pub use observed::{ContainerSeen, ImageFound, Observation, Running, SiteChange, SiteChangeOn};
 
 /// Where a release runs on every app host; one of the two is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -464,6 +464,9 @@ pub struct EnvironmentStatus {
     pub traffic: Option<TrafficSeen>,
     /// Where the record and the reality differ.
     pub drift: Vec<String>,
+    /// In nginx's site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_changed: Option<SiteChangeOn>,
     /// What its hosts have not taken back yet.
     #[serde(default)]
     pub debts: Vec<Debt>,

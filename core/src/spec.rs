@@ -177,8 +177,45 @@ pub struct SnapshotSpec {
 pub struct TrafficSpec {
     /// As nginx writes it: `10m`.
     pub body_limit: String,
+    /// How long a host may take to accept a connection before nginx tries another.
+    #[serde(default = "TrafficSpec::connect_timeout")]
+    pub connect_timeout: Millis,
+    /// How long the application may take nothing of a request.
+    #[serde(default = "TrafficSpec::send_timeout")]
+    pub send_timeout: Millis,
     /// How long nginx waits for an answer of the application.
     pub read_timeout: Millis,
+    #[serde(default, skip_serializing_if = "Tls::is_off")]
+    pub tls: Tls,
+}
+
+impl TrafficSpec {
+    /// Where it is not said. A packet that was lost is sent again after a second: one may be.
+    pub const fn connect_timeout() -> Millis {
+        Millis::from_secs(2)
+    }
+
+    /// Where it is not said.
+    pub const fn send_timeout() -> Millis {
+        Millis::from_secs(60)
+    }
+}
+
+/// Where TLS ends.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Tls {
+    /// Before nginx, or nowhere.
+    #[default]
+    Off,
+    /// At nginx, with files that somebody else keeps current on the load balancer's host.
+    Existing { certificate: String, key: String },
+}
+
+impl Tls {
+    fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,6 +248,10 @@ pub struct HostRoles {
     pub db: Vec<HostName>,
 }
 
+/// Where browsers look first.
+pub const HTTP_PORT: u16 = 80;
+pub const HTTPS_PORT: u16 = 443;
+
 /// The parts of `url` that nginx needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteAddress {
@@ -230,7 +271,8 @@ impl EnvironmentSpec {
     }
 
     /// Where nginx listens for this environment; `None` when the URL is not one that it can serve.
-    /// An `https` URL without a port means that TLS ends before nginx, so it listens on 80.
+    /// Without a port that is 443 where TLS ends at nginx. Where it does not, an `https` URL means that it ends
+    /// before nginx, and 80 is.
     pub fn site_address(&self) -> Option<SiteAddress> {
         let (scheme, rest) = self.url.split_once("://")?;
         if !matches!(scheme, "http" | "https") {
@@ -239,7 +281,7 @@ impl EnvironmentSpec {
         let authority = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) => (host, port.parse().ok().filter(|port| *port != 0)?),
-            None => (authority, 80),
+            None => (authority, if self.traffic.tls.is_off() { HTTP_PORT } else { HTTPS_PORT }),
         };
         let is_host =
             !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));

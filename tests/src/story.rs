@@ -20,16 +20,18 @@ use lockstep_core::engine::{self, Command, Phase, Run};
 use lockstep_core::id::{Digest, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, Finding, Leaving, StepFailure};
 use lockstep_core::name::HostName;
-use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
+use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
     ContainerSeen, Host, HostRole, Live, Observation, PortEntry, PortTable, Record, Running, SecretsSummary,
-    Slot, Verdict, Way, Wish,
+    SiteChange, Slot, Verdict, Way, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
-use lockstep_core::spec::{EnvironmentSpec, HostRoles, ProcessSpec, Role, Volume, VolumeAccess, VolumeScope};
+use lockstep_core::spec::{
+    EnvironmentSpec, HostRoles, ProcessSpec, Role, Tls, Volume, VolumeAccess, VolumeScope,
+};
 use lockstep_core::time::{Millis, Timestamp};
 
 mod damage;
@@ -68,6 +70,10 @@ pub fn play(story: &str) -> Result<String> {
         told.push_str("\n\n");
     }
     Ok(format!("{}\n", told.trim_end()))
+}
+
+fn changed_site(words: &[&str]) -> ChangedSite {
+    if words.contains(&"overwrite-site") { ChangedSite::Overwritten } else { ChangedSite::Refused }
 }
 
 struct World {
@@ -147,6 +153,7 @@ impl World {
                 Ok(_) => "it is as it should be\n".to_owned(),
                 Err(problems) => problems.iter().map(|problem| format!("{problem}\n")).collect(),
             }),
+            "site-changed-by-hand" => self.change_site(),
             "elsewhere" => {
                 let image = words.first().context("elsewhere IMAGE")?;
                 self.record.kept_elsewhere.insert(Digest::of(image.as_bytes()));
@@ -215,6 +222,12 @@ impl World {
                 };
                 self.spec.processes.values_mut().for_each(|process| process.volumes.push(volume.clone()));
             }
+            ["tls", certificate, key] => {
+                self.spec.traffic.tls =
+                    Tls::Existing { certificate: (*certificate).to_owned(), key: (*key).to_owned() };
+            }
+            ["url", url] => self.spec.url = (*url).to_owned(),
+            ["connect_timeout", length] => self.spec.traffic.connect_timeout = Millis::parse(length)?,
             ["body_limit", limit] => self.spec.traffic.body_limit = (*limit).to_owned(),
             _ => bail!("{words:?} is not a change of the declaration"),
         }
@@ -270,21 +283,24 @@ impl World {
     }
 
     fn plan_deploy(&mut self, words: &[&str]) -> Result<String> {
-        let [image, rest @ ..] = words else { bail!("deploy IMAGE [from BRANCH] [allow-branch]") };
+        let [image, rest @ ..] = words else {
+            bail!("deploy IMAGE [from BRANCH] [allow-branch] [overwrite-site]")
+        };
         let branch = rest.iter().position(|word| *word == "from").and_then(|at| rest.get(at + 1));
         let any_branch = if rest.contains(&"allow-branch") { AnyBranch::Allowed } else { AnyBranch::Refused };
         let release = self.release(image);
-        let deploy = Deploy { release, branch: branch.map(|name| (*name).to_owned()), any_branch };
+        let branch = branch.map(|name| (*name).to_owned());
+        let deploy = Deploy { release, branch, any_branch, changed_site: changed_site(rest) };
         self.make_plan(&Operation::Deploy(deploy))
     }
 
     fn plan_rollback(&mut self, words: &[&str]) -> Result<String> {
         let to = match words {
-            [] => None,
+            [] | ["overwrite-site"] => None,
             ["to", id] => Some(deployment(id.parse()?)?),
-            _ => bail!("rollback [to NUMBER]"),
+            _ => bail!("rollback [to NUMBER | overwrite-site]"),
         };
-        self.make_plan(&Operation::Rollback(Rollback { to }))
+        self.make_plan(&Operation::Rollback(Rollback { to, changed_site: changed_site(words) }))
     }
 
     /// `add app-2`, `drain app-2` or `remove app-2`.
@@ -516,8 +532,9 @@ impl World {
                 seen.schema = Some(Schema { version: schema, state: SchemaState::Clean });
             }
             for step in plan.steps().filter(|step| step.host == *host) {
-                if let Action::InstallSite { site } = &step.action {
+                if let Action::InstallSite { site, .. } = &step.action {
                     seen.site = Some(site.digest());
+                    seen.site_changed = None;
                 }
                 if let Action::StopSlot { slot } = &step.action {
                     seen.containers.retain(|there| there.slot != *slot);
@@ -557,6 +574,19 @@ impl World {
                 container.running = Running::Exited(137);
             }
         }
+        Ok(String::new())
+    }
+
+    /// Somebody adds two lines to the site, and takes one away.
+    fn change_site(&mut self) -> Result<String> {
+        let seen = self.record.observed.values_mut().next().context("there is no host")?;
+        seen.site_changed = Some(SiteChange {
+            installed: seen.site.take(),
+            there: Digest::of(b"changed"),
+            added: 2,
+            removed: 1,
+            diff: String::new(),
+        });
         Ok(String::new())
     }
 

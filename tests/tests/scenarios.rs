@@ -26,6 +26,7 @@ mod scenarios {
     mod screens;
     mod secrets;
     mod sent;
+    mod site;
     mod stuck;
     mod world;
 }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, said};
 use crate::docker::DockerError;
-use crate::probe::{self, Answered, Ask};
+use crate::probe::{self, Answered, Ask, Scheme};
 
 /// The probes of a failure.
 const PROBES_KEPT: usize = 10;
@@ -156,6 +156,7 @@ impl Asked<'_> {
             host: &self.endpoint.address,
             path: &check.health.path,
             header: None,
+            scheme: Scheme::Http,
             limit,
         };
         let Answered { probe, schema_version, .. } = probe::ask(&ask).await;

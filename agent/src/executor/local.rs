@@ -14,7 +14,8 @@ use tracing::warn;
 use super::traffic::{LOOK_EVERY, PROOF_LIMIT, PROOFS, is_proof};
 use super::{Executors, docker_failed};
 use crate::nginx::Installed;
-use crate::probe::{self, Ask};
+use crate::nginx::site::Address;
+use crate::probe::{self, Ask, Scheme};
 
 /// Good answers in a row, from each instance, that a slot must give.
 const CONSECUTIVE: u16 = 3;
@@ -38,7 +39,7 @@ impl Executors {
     pub fn traffic_of(&self, environment: &EnvironmentKey) -> Option<Slot> {
         match self.nginx.installed(environment) {
             Ok(Installed::Nothing) | Err(_) => None,
-            Ok(Installed::Ours(_) | Installed::Changed) => Some(self.nginx.slot(environment)),
+            Ok(Installed::Ours(_) | Installed::Changed(_)) => Some(self.nginx.slot(environment)),
         }
     }
 
@@ -97,6 +98,7 @@ impl Executors {
                     host: &endpoint.address,
                     path: &switch.health_path,
                     header: None,
+                    scheme: Scheme::Http,
                     limit: ANSWER_LIMIT,
                 };
                 probes.push(probe::ask(&ask).await.probe);
@@ -119,10 +121,11 @@ impl Executors {
             StepFailure::new("the switch file cannot be written").why(error.to_string())
         };
         self.nginx.switch(environment, switch.to).map_err(unwritten)?;
+        let at = self.nginx.address(environment).unwrap_or_else(|| Address::of_switch(switch));
         let begun = Instant::now();
         let mut row = 0;
         while row < PROOFS {
-            let asked = self.nginx.ask(switch.listen_port, &switch.server_name, &switch.health_path).await;
+            let asked = self.nginx.ask(&at, &switch.health_path).await;
             let (proved, last) = match asked {
                 Ok(answered) => (is_proof(&answered, &switch.endpoints), answered.probe.to_string()),
                 Err(error) => (false, error.to_string()),

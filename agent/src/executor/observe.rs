@@ -20,7 +20,7 @@ impl Executors {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
         self.observe_containers(look, &mut seen).await;
-        self.observe_nginx(look, &mut seen);
+        self.observe_nginx(look, secrets, &mut seen);
         if let Some(reference) = &look.image {
             self.observe_image(look, (reference, login), &mut seen).await;
         }
@@ -69,16 +69,17 @@ impl Executors {
         }
     }
 
-    fn observe_nginx(&self, look: &Look, seen: &mut Observation) {
+    fn observe_nginx(&self, look: &Look, secrets: &SecretSet, seen: &mut Observation) {
         match self.nginx.installed(&look.environment) {
             Ok(Installed::Nothing) => {}
             Ok(Installed::Ours(digest)) => {
                 seen.site = Some(digest);
                 seen.traffic = Some(self.nginx.slot(&look.environment));
             }
-            Ok(Installed::Changed) => {
+            Ok(Installed::Changed(mut change)) => {
                 seen.traffic = Some(self.nginx.slot(&look.environment));
-                seen.problems.push(format!("the nginx site of {} was changed by hand", look.environment));
+                change.diff = secrets.redactor.redact(&change.diff);
+                seen.site_changed = Some(change);
             }
             Err(error) => seen.problems.push(format!("the nginx site cannot be read: {error}")),
         }

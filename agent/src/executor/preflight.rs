@@ -8,6 +8,7 @@ use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb
 use lockstep_core::release::SchemaState;
 
 use super::{Executors, Work, database_failed, docker_failed, said};
+use crate::nginx::certificate;
 use crate::postgres;
 use crate::{disk, probe};
 
@@ -68,15 +69,29 @@ impl Executors {
         work.output.line(&format!("nginx {version}"));
         self.nginx.test().await?;
         self.nginx.master()?;
+        if let Some(tls) = &lb.tls {
+            certificate::check(tls)?;
+            work.output.line(&format!("the key is that of {}", tls.certificate));
+        }
         let installed = self
             .nginx
             .installed(&work.environment)
             .map_err(|error| StepFailure::new("the site cannot be read").why(error.to_string()))?;
-        if installed == crate::nginx::Installed::Nothing && !self.port_serves_nginx(lb.listen_port).await {
-            let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port: lb.listen_port };
-            TcpListener::bind(("0.0.0.0", lb.listen_port))
-                .map_err(|error| taken(&endpoint, &error.to_string()))?;
+        if installed == crate::nginx::Installed::Nothing {
+            let redirects = lb.tls.as_ref().and_then(|tls| tls.redirect_from);
+            for port in [Some(lb.listen_port), redirects].into_iter().flatten() {
+                self.refuse_taken(port).await?;
+            }
         }
+        Ok(())
+    }
+
+    async fn refuse_taken(&self, port: u16) -> Result<(), StepFailure> {
+        if self.port_serves_nginx(port).await {
+            return Ok(());
+        }
+        let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port };
+        TcpListener::bind(("0.0.0.0", port)).map_err(|error| taken(&endpoint, &error.to_string()))?;
         Ok(())
     }
 
@@ -88,6 +103,8 @@ impl Executors {
             host: "localhost",
             path: "/",
             header: None,
+            // To who speaks plainly where TLS is meant, nginx says so by its name.
+            scheme: probe::Scheme::Http,
             limit: std::time::Duration::from_secs(1),
         };
         let answered = probe::ask(&ask).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lockstep_core::health::Answer;
+use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
 use lockstep_core::record::Slot;
@@ -10,8 +11,8 @@ use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, said};
-use crate::nginx::Reloaded;
-use crate::nginx::site::UPSTREAM_HEADER;
+use crate::nginx::site::{Address, UPSTREAM_HEADER};
+use crate::nginx::{Reloaded, Wanted};
 use crate::probe::Answered;
 
 /// Answers through nginx, from the new slot, in a row.
@@ -23,8 +24,14 @@ pub(super) const PROOF_LIMIT: Duration = Duration::from_secs(10);
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Executors {
-    pub(super) async fn install_site(&self, work: &Work, site: &Site) -> Result<Finding, StepFailure> {
-        let reloaded = self.nginx.install(&work.environment, site).await?;
+    pub(super) async fn install_site(
+        &self,
+        work: &Work,
+        site: &Site,
+        overwrites: Option<&Digest>,
+    ) -> Result<Finding, StepFailure> {
+        let wanted = Wanted { deployment: &work.key.deployment, site, overwrites };
+        let reloaded = self.nginx.install(&work.environment, &wanted).await?;
         let words = match reloaded {
             Reloaded::Yes => "installed, and nginx answers with it",
             Reloaded::No => "it was there",
@@ -58,10 +65,12 @@ impl Executors {
         switch: &SwitchTraffic,
         begun: Instant,
     ) -> Result<Millis, StepFailure> {
+        // While a deployment is taken back the site is still the one that it brought.
+        let at = self.nginx.address(&work.environment).unwrap_or_else(|| Address::of_switch(switch));
         let mut first = None;
         let mut row = 0;
         loop {
-            let answered = self.nginx.ask(switch.listen_port, &switch.server_name, &switch.health_path).await;
+            let answered = self.nginx.ask(&at, &switch.health_path).await;
             let answered =
                 answered.map_err(|error| StepFailure::new("nginx cannot be asked").why(error.to_string()))?;
             if is_proof(&answered, &switch.endpoints) {
@@ -120,8 +129,10 @@ impl Executors {
     }
 }
 
+/// Whence the answer came: the last that nginx lists, which has those before it that it had to pass over.
 fn upstream(answered: &Answered) -> Option<String> {
-    answered.headers.get(UPSTREAM_HEADER)?.to_str().ok().map(ToOwned::to_owned)
+    let tried = answered.headers.get(UPSTREAM_HEADER)?.to_str().ok()?;
+    tried.rsplit([',', ' ']).next().map(ToOwned::to_owned)
 }
 
 pub(super) fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
@@ -161,6 +172,28 @@ fn is_to(line: &str, ports: &[Endpoint]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_comes_from_the_last_that_was_tried() {
+        let answered = |tried: &'static str| {
+            let answer = Answer::Http { status: 200, declared: None, body: String::new() };
+            let mut headers = hyper::HeaderMap::new();
+            headers.insert(UPSTREAM_HEADER, tried.parse().unwrap());
+            let probe = lockstep_core::health::Probe {
+                at: lockstep_core::time::Timestamp(0),
+                took: Millis(1),
+                answer,
+            };
+            Answered { probe, headers, schema_version: None }
+        };
+        let endpoints = [Endpoint { address: "10.0.0.2".to_owned(), port: 20_000 }];
+        assert!(is_proof(&answered("10.0.0.2:20000"), &endpoints));
+        assert!(
+            is_proof(&answered("10.0.0.1:20000, 10.0.0.2:20000"), &endpoints),
+            "the first was passed over"
+        );
+        assert!(!is_proof(&answered("10.0.0.2:20000, 10.0.0.1:20000"), &endpoints));
+    }
 
     #[test]
     fn a_connection_is_counted_by_its_far_end() {

@@ -3,12 +3,14 @@
 //! Both slots are in it, and one test per request picks one: the green file is there, or it is blue
 //! (measured: no request lost over a hundred switches, where a reload loses some every time).
 
-use std::fmt::Write;
 use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::action::{Endpoint, Site};
+use lockstep_core::plan::action::{Endpoint, Site, SiteTls, SwitchTraffic};
+use lockstep_core::spec::{HTTP_PORT, HTTPS_PORT};
+
+use crate::probe::Scheme;
 
 /// The header that asks nginx to say whence its answer came.
 pub const PROBE_HEADER: &str = "X-Lockstep-Probe";
@@ -16,6 +18,10 @@ pub const PROBE_HEADER: &str = "X-Lockstep-Probe";
 pub const UPSTREAM_HEADER: &str = "X-Lockstep-Upstream";
 /// Which text of the site answered.
 pub const SITE_HEADER: &str = "X-Lockstep-Site";
+
+/// For TLS 1.2; those of 1.3 are all good.
+const TLS_1_2_CIPHERS: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
+ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 
 /// Where nginx's counters are, before the secret; only for this machine.
 pub const STATUS_PATH: &str = "/.lockstep-status-";
@@ -33,21 +39,75 @@ pub struct Places<'a> {
     pub lost_log: &'a Path,
     /// An administrator's own additions.
     pub additions: &'a Path,
+    /// What this host says of every proxy, if it says anything.
+    pub proxy_params: Option<&'a Path>,
     /// Only who knows it is told whence an answer came.
     pub probe_secret: &'a str,
+}
+
+/// Where nginx serves a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub scheme: Scheme,
+    pub server_name: String,
+    pub port: u16,
+}
+
+impl Address {
+    pub fn of(site: &Site) -> Self {
+        let scheme = if site.tls.is_some() { Scheme::Https } else { Scheme::Http };
+        Self { scheme, server_name: site.server_name.clone(), port: site.listen_port }
+    }
+
+    /// Where no site was installed that would say more.
+    pub fn of_switch(switch: &SwitchTraffic) -> Self {
+        let (server_name, port) = (switch.server_name.clone(), switch.listen_port);
+        Self { scheme: Scheme::Http, server_name, port }
+    }
 }
 
 /// The site's text.
 pub fn render(environment: &EnvironmentKey, site: &Site, places: &Places<'_>) -> String {
     let name = environment.dashed().replace('-', "_");
     let digest = site.digest();
-    let Site { server_name, listen_port, blue, green, body_limit, read_timeout } = site;
-    let Places { switch, lost_log, additions, probe_secret } = places;
     let mut text = format!("{FIRST_LINE}{digest}\n");
-    text.push_str(&upstream(&format!("{name}_blue"), blue));
-    text.push_str(&upstream(&format!("{name}_green"), green));
-    write!(
-        text,
+    text.push_str(&upstream(&format!("{name}_blue"), &site.blue));
+    text.push_str(&upstream(&format!("{name}_green"), &site.green));
+    text.push_str(&maps(&name, digest.short(), places.probe_secret));
+    text.push_str(&server(&name, site, places));
+    if let Some(tls) = &site.tls {
+        text.push_str(&redirect(site, tls));
+    }
+    text
+}
+
+/// One endpoint is always tried: taken out for a while after a failed connection, it would be missed. Of several a
+/// dead one is passed over, and tried again by one request every ten seconds; where all of them look dead, all are
+/// tried (`backup`), because nginx answers 502 by itself otherwise until the ten seconds are over.
+fn upstream(name: &str, endpoints: &[Endpoint]) -> String {
+    let mut text = format!("upstream {name} {{\n");
+    if endpoints.len() > 1 {
+        // What one worker has found out all of them know.
+        text.push_str(&format!("    zone {name} 64k;\n"));
+        for endpoint in endpoints {
+            text.push_str(&format!("    server {endpoint} max_fails=1 fail_timeout=10s;\n"));
+        }
+        for endpoint in endpoints {
+            text.push_str(&format!("    server {endpoint} max_fails=0 backup;\n"));
+        }
+    } else {
+        for endpoint in endpoints {
+            text.push_str(&format!("    server {endpoint} max_fails=0;\n"));
+        }
+    }
+    text.push_str("    keepalive 32;\n    keepalive_timeout 2s;\n}\n");
+    text
+}
+
+/// What is told to who knows the secret, and which requests count as lost: those that nginx answered by itself, after
+/// any number of tries, with no byte from any of them.
+fn maps(name: &str, short: &str, probe_secret: &str) -> String {
+    format!(
         r#"map $http_upgrade ${name}_connection {{
     default upgrade;
     '' '';
@@ -65,11 +125,22 @@ map "$status:$upstream_bytes_received:${name}_site" ${name}_lost {{
     "~^50[24]:[-0, ]*:$" 1;
 }}
 log_format {name}_lost '$time_iso8601 $status $request_method';
-server {{
-    listen {listen_port};
+"#
+    )
+}
+
+fn server(name: &str, site: &Site, places: &Places<'_>) -> String {
+    let Places { switch, lost_log, additions, proxy_params: _, probe_secret } = places;
+    let (listen, tls) = match &site.tls {
+        Some(tls) => (" ssl", tls_of(name, tls)),
+        None => ("", String::new()),
+    };
+    format!(
+        r#"server {{
+    listen {port}{listen};
     server_name {server_name};
-    client_max_body_size {body_limit};
-    access_log {lost} {name}_lost if=${name}_lost;
+{tls}    client_max_body_size {body_limit};
+{timeouts}    access_log {lost} {name}_lost if=${name}_lost;
     add_header {UPSTREAM_HEADER} ${name}_upstream always;
     add_header {SITE_HEADER} ${name}_site always;
     set ${name}_slot {name}_blue;
@@ -85,35 +156,89 @@ server {{
     location / {{
         proxy_pass http://${name}_slot;
         proxy_http_version 1.1;
-        proxy_set_header Host $http_host;
-        proxy_set_header X-Real-IP $remote_addr;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
-        proxy_set_header Upgrade $http_upgrade;
+{headers}        proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection ${name}_connection;
-        proxy_read_timeout {read}ms;
     }}
     include {additions}/*.conf;
 }}
 "#,
-        short = digest.short(),
+        port = site.listen_port,
+        server_name = site.server_name,
+        body_limit = site.body_limit,
+        timeouts = timeouts(site),
         lost = lost_log.display(),
         switch = switch.display(),
+        headers = headers(site, places.proxy_params),
         additions = additions.display(),
-        read = read_timeout.0,
     )
-    .expect("writing to a String cannot fail");
+}
+
+/// Of the server, so that they hold in an administrator's own locations, and what `proxy_params` says of them wins.
+fn timeouts(site: &Site) -> String {
+    let Site { connect_timeout, send_timeout, read_timeout, .. } = site;
+    let mut text = format!(
+        "    proxy_connect_timeout {}ms;\n    proxy_send_timeout {}ms;\n    proxy_read_timeout {}ms;\n",
+        connect_timeout.0, send_timeout.0, read_timeout.0
+    );
+    let endpoints = site.blue.len().max(site.green.len());
+    if endpoints > 1 {
+        // Once over: what one host did not answer in all that time is asked of one other, and not of every one.
+        let limit = read_timeout.0.saturating_mul(2);
+        // Without `non_idempotent`: a POST that a host may have taken is not sent to another.
+        text.push_str(&format!(
+            "    proxy_next_upstream error timeout;\n    proxy_next_upstream_tries {endpoints};\n    \
+             proxy_next_upstream_timeout {limit}ms;\n"
+        ));
+    }
     text
 }
 
-fn upstream(name: &str, endpoints: &[Endpoint]) -> String {
-    let mut text = format!("upstream {name} {{\n");
-    for endpoint in endpoints {
-        // A failed connection must not take the only server out for ten seconds.
-        text.push_str(&format!("    server {endpoint} max_fails=0;\n"));
+/// The host's own file, as its other sites have it, else what Debian's says. `$http_host` is what the client wrote,
+/// which need not be what it asked for: the port of the declaration is added instead.
+fn headers(site: &Site, proxy_params: Option<&Path>) -> String {
+    if let Some(file) = proxy_params {
+        return format!("        include {};\n", file.display());
     }
-    text.push_str("    keepalive 32;\n    keepalive_timeout 2s;\n}\n");
-    text
+    let usual = if site.tls.is_some() { HTTPS_PORT } else { HTTP_PORT };
+    let port = if site.listen_port == usual { String::new() } else { format!(":{}", site.listen_port) };
+    format!(
+        "        proxy_set_header Host $host{port};
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+"
+    )
+}
+
+/// Mozilla's intermediate configuration: what every browser of the last years speaks, and nothing weaker.
+fn tls_of(name: &str, tls: &SiteTls) -> String {
+    format!(
+        "    ssl_certificate {};
+    ssl_certificate_key {};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    ssl_ciphers {TLS_1_2_CIPHERS};
+    ssl_prefer_server_ciphers off;
+    ssl_session_cache shared:{name}_tls:1m;
+    ssl_session_timeout 1d;
+    ssl_session_tickets off;
+",
+        tls.certificate, tls.key
+    )
+}
+
+/// Who asks without TLS is sent on; with 308 a POST stays one.
+fn redirect(site: &Site, tls: &SiteTls) -> String {
+    let Some(from) = tls.redirect_from else { return String::new() };
+    let Site { server_name, listen_port, .. } = site;
+    let port = if *listen_port == HTTPS_PORT { String::new() } else { format!(":{listen_port}") };
+    format!(
+        "server {{
+    listen {from};
+    server_name {server_name};
+    return 308 https://{server_name}{port}$request_uri;
+}}
+"
+    )
 }
 
 /// The digest of the site that this text was made from.
@@ -121,13 +246,18 @@ pub fn digest_of(text: &str) -> Option<Digest> {
     text.lines().next()?.strip_prefix(FIRST_LINE)?.parse().ok()
 }
 
-/// Where the site of this text is served: its port and its name.
-pub fn address_of(text: &str) -> Option<(u16, String)> {
+/// Where the site of this text is served.
+pub fn address_of(text: &str) -> Option<Address> {
     let value = |directive: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(directive));
         line.map(|rest| rest.trim().trim_end_matches(';'))
     };
-    Some((value("listen ")?.parse().ok()?, value("server_name ")?.to_owned()))
+    let listen = value("listen ")?;
+    let (port, scheme) = match listen.strip_suffix(" ssl") {
+        Some(port) => (port, Scheme::Https),
+        None => (listen, Scheme::Http),
+    };
+    Some(Address { scheme, server_name: value("server_name ")?.to_owned(), port: port.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -135,38 +265,87 @@ mod tests {
     use super::*;
     use lockstep_core::time::Millis;
 
-    fn text() -> String {
-        let endpoint = |port| Endpoint { address: "172.17.0.1".to_owned(), port };
-        let site = Site {
+    fn site(hosts: &[&str]) -> Site {
+        let endpoints = |port| {
+            hosts.iter().map(|address| Endpoint { address: (*address).to_owned(), port }).collect::<Vec<_>>()
+        };
+        Site {
             server_name: "notes.example".to_owned(),
             listen_port: 80,
-            blue: vec![endpoint(20_000)],
-            green: vec![endpoint(20_001)],
+            blue: endpoints(20_000),
+            green: endpoints(20_001),
             body_limit: "10m".to_owned(),
+            connect_timeout: Millis::from_secs(2),
+            send_timeout: Millis::from_secs(60),
             read_timeout: Millis::from_secs(60),
+            tls: None,
+        }
+    }
+
+    fn with_tls(site: Site) -> Site {
+        let tls = SiteTls {
+            certificate: "/etc/ssl/notes.pem".to_owned(),
+            key: "/etc/ssl/private/notes.key".to_owned(),
+            redirect_from: Some(80),
         };
+        Site { listen_port: 443, tls: Some(Box::new(tls)), ..site }
+    }
+
+    fn text(site: &Site, proxy_params: Option<&Path>) -> String {
         let places = Places {
             switch: Path::new("/l/traffic/green"),
             lost_log: Path::new("/l/lost.log"),
             additions: Path::new("/n/own.d"),
+            proxy_params,
             probe_secret: "abc",
         };
-        render(&"my-notes/production".parse().unwrap(), &site, &places)
+        render(&"my-notes/production".parse().unwrap(), site, &places)
     }
 
     #[test]
     fn a_site_is_this_text() {
-        insta::assert_snapshot!(text());
+        insta::assert_snapshot!(text(&site(&["172.17.0.1"]), None));
+    }
+
+    #[test]
+    fn a_site_of_several_hosts_passes_over_a_dead_one() {
+        insta::assert_snapshot!(text(&site(&["10.0.0.1", "10.0.0.2"]), None));
+    }
+
+    #[test]
+    fn a_site_with_a_certificate_sends_everybody_to_tls() {
+        let proxy_params = Some(Path::new("/etc/nginx/proxy_params"));
+        insta::assert_snapshot!(text(&with_tls(site(&["172.17.0.1"])), proxy_params));
     }
 
     #[test]
     fn a_site_has_one_test_for_the_slot_and_says_what_it_was_made_from() {
-        let text = text();
+        let text = text(&site(&["172.17.0.1"]), None);
         assert_eq!(text.matches("if (-f ").count(), 1);
         assert!(text.contains("set $my_notes_production_slot my_notes_production_blue;"));
         assert!(text.contains("server 172.17.0.1:20001 max_fails=0;"));
         assert_eq!(digest_of(&text).unwrap().as_str().len(), 71);
         assert_eq!(digest_of("server {}"), None);
-        assert_eq!(address_of(&text), Some((80, "notes.example".to_owned())));
+    }
+
+    #[test]
+    fn a_site_says_where_it_is_served() {
+        let plain = site(&["172.17.0.1"]);
+        let secure = with_tls(plain.clone());
+        let elsewhere = Site { listen_port: 8443, ..secure.clone() };
+        for site in [plain, secure, elsewhere] {
+            assert_eq!(address_of(&text(&site, None)), Some(Address::of(&site)));
+        }
+        assert_eq!(address_of("server {}"), None);
+    }
+
+    #[test]
+    fn who_asks_at_another_port_than_the_usual_is_told_so_by_the_host() {
+        let usual = site(&["172.17.0.1"]);
+        let elsewhere = Site { listen_port: 8080, ..usual.clone() };
+        assert!(text(&usual, None).contains("proxy_set_header Host $host;"));
+        assert!(text(&elsewhere, None).contains("proxy_set_header Host $host:8080;"));
+        let redirected = Site { listen_port: 8443, ..with_tls(usual) };
+        assert!(text(&redirected, None).contains("return 308 https://notes.example:8443$request_uri;"));
     }
 }

@@ -139,7 +139,8 @@ impl Deploying<'_> {
 pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let environment = context.key(&args.env)?.to_string();
     let to = args.to.clone().unwrap_or_default();
-    let request = wire::PlanRequest { environment, what: Some(What::Rollback(wire::RollbackAsk { to })) };
+    let ask = wire::RollbackAsk { to, overwrite_site: args.overwrite_site };
+    let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
     let ended = if args.dry_run { show(context, request).await } else { carry_out(context, request).await };
     ended.map_err(|failure| {
         if failure.kind == Kind::Locked {
@@ -265,6 +266,7 @@ fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: Str
         commit: args.commit.clone().unwrap_or_default(),
         branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
         allow_any_branch: args.allow_branch,
+        overwrite_site: args.overwrite_site,
     };
     wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) }
 }

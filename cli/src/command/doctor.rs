@@ -4,7 +4,7 @@ use std::fmt;
 
 use lockstep_core::health::Health;
 use lockstep_core::host_status::{HostStatus, Presence, Validity, Vitals};
-use lockstep_core::record::{EnvironmentStatus, HostRole, Observation, OpenKind};
+use lockstep_core::record::{EnvironmentStatus, HostRole, Observation, OpenKind, SiteChangeOn};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use serde::Serialize;
@@ -50,6 +50,9 @@ struct Check {
     said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// All of it, where a line cannot say it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<String>,
 }
 
 #[derive(Default)]
@@ -69,7 +72,18 @@ impl Checks {
     }
 
     fn add(&mut self, what: &str, verdict: Verdict, said: String, next: Option<String>) {
-        self.0.push(Check { what: what.to_owned(), verdict, said, next });
+        self.0.push(Check { what: what.to_owned(), verdict, said, next, diff: None });
+    }
+
+    /// Nothing has to be done for what an administrator wants to keep: as long as no other site is needed, it stays.
+    fn site_changed(&mut self, what: &str, on: &SiteChangeOn) {
+        let SiteChangeOn { host, change } = on;
+        let said = format!("its nginx site on {host} was changed by hand ({change})");
+        let next = format!(
+            "keep it in the folder that the site includes; lockstep deploy {what} --overwrite-site replaces the rest"
+        );
+        let diff = Some(change.diff.clone());
+        self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, said, next: Some(next), diff });
     }
 
     fn failed(&mut self, what: &str, failure: Failure) {
@@ -287,6 +301,9 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
         Some(live) => checks.good(&what, format!("{} in {}", live.release.image, live.slot)),
         None => checks.note(&what, "nothing is live"),
     }
+    if let Some(on) = &status.site_changed {
+        checks.site_changed(&what, on);
+    }
     for drift in &status.drift {
         checks.wrong(
             &what,
@@ -341,6 +358,9 @@ fn tell(context: &Context, checks: &[Check]) -> Result<()> {
         .collect();
     for (row, check) in table(&rows).iter().zip(checks) {
         context.output.line(row)?;
+        for line in check.diff.iter().flat_map(|diff| diff.lines()) {
+            context.output.line(&format!("         {line}"))?;
+        }
         if let Some(next) = check.next.as_ref().filter(|next| !next.is_empty()) {
             context.output.line(&format!("         next: {next}"))?;
         }

@@ -84,6 +84,7 @@ fn typed_path(path: &[String]) -> Option<Vec<String>> {
         ["image", "build", rest @ ..] => [&["build"], rest].concat(),
         ["database", "url_from"] => vec!["database", "postgres", "url_from"],
         ["database", "migrations"] => vec!["database", "migrations", "path"],
+        ["traffic", "tls", "existing", file] => vec!["traffic", file],
         [.., "memory_bytes"] => replaced(&parts, "memory"),
         [.., "cpu_milli"] => replaced(&parts, "cpus"),
         all => all.to_vec(),
@@ -120,8 +121,17 @@ fn short<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
 
 /// A default in the form in which it would be typed.
 fn as_typed(path: &[String], value: Value) -> Value {
-    const LENGTHS: &[&str] =
-        &["timeout", "interval", "stop_grace", "lock_timeout", "drain", "bake", "read_timeout"];
+    const LENGTHS: &[&str] = &[
+        "timeout",
+        "interval",
+        "stop_grace",
+        "lock_timeout",
+        "drain",
+        "bake",
+        "connect_timeout",
+        "send_timeout",
+        "read_timeout",
+    ];
     match (path.last(), value.as_u64()) {
         (Some(key), Some(ms)) if LENGTHS.contains(&key.as_str()) => Value::String(typed_length(Millis(ms))),
         (Some(_) | None, _) => value,

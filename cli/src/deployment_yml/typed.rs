@@ -402,10 +402,27 @@ pub(super) struct Traffic {
     pub(super) manage: Option<String>,
     /// The largest request body; 10m.
     pub(super) body_limit: Option<String>,
-    /// off, which is the only one yet.
-    pub(super) tls: Option<String>,
+    /// off: TLS ends before nginx, or nowhere. existing: at nginx, with the certificate and the key that are named.
+    pub(super) tls: Option<TypedTls>,
+    /// The certificate with its chain, in PEM form, on the load balancer's host.
+    pub(super) certificate: Option<String>,
+    /// Its key, in PEM form, on the same host.
+    pub(super) key: Option<String>,
+    /// How long a host may take to accept a connection; 2s.
+    pub(super) connect_timeout: Option<String>,
+    /// How long the application may take nothing of a request; 60s.
+    pub(super) send_timeout: Option<String>,
     /// How long nginx waits for an answer; 60s.
     pub(super) read_timeout: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TypedTls {
+    Off,
+    Existing,
+    /// Comes with a later release: refused in words.
+    Acme,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

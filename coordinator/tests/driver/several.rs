@@ -6,6 +6,7 @@ use lockstep_coordinator::deployments::{self, Ask, DeployError, Start, What};
 use lockstep_coordinator::history;
 use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
+use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
@@ -40,7 +41,8 @@ async fn a_second_host_that_never_served_has_no_part_in_a_rollback() {
     world.hosts.unscript();
     // It is declared, and away.
     world.hosts.absent(&second);
-    let rollback = plan(&world, What::Rollback { to: None }).await.expect("a plan");
+    let rollback =
+        plan(&world, What::Rollback { to: None, changed_site: ChangedSite::Refused }).await.expect("a plan");
     assert_eq!(rollback.release.image, "notes:1");
     assert_eq!(hosts_of(&rollback), BTreeSet::from(["app-1"]));
 }
@@ -58,7 +60,10 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
         panic!("a host that serves is left out");
     };
     assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
-    let ask = Ask { environment: environment(), what: What::Rollback { to: None } };
+    let ask = Ask {
+        environment: environment(),
+        what: What::Rollback { to: None, changed_site: ChangedSite::Refused },
+    };
     let start = Start { ask, hash: None, claim: None };
     let (id, back) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));

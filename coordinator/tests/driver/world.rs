@@ -15,7 +15,7 @@ use lockstep_core::engine::Run;
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Entry, Event};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::AnyBranch;
+use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{Host, HostRole, Open, SecretsSummary, Summary, Verdict};
 use lockstep_core::redact::Redactor;
@@ -144,6 +144,7 @@ impl World {
             commit: None,
             branch: None,
             any_branch: AnyBranch::Refused,
+            changed_site: ChangedSite::Refused,
         };
         Ask { environment, what: What::Deploy(Box::new(deploy)) }
     }

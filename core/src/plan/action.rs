@@ -11,7 +11,7 @@ use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
 use crate::record::Slot;
 use crate::release::{Migration, Release};
-use crate::spec::HealthSpec;
+use crate::spec::{HealthSpec, TrafficSpec};
 use crate::time::Millis;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub enum Action {
     /// nginx has this site. A site that differs costs a reload.
     InstallSite {
         site: Site,
+        /// The text changed by hand that it may replace, and no other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        overwrites: Option<Digest>,
     },
     /// nginx has no site of this environment.
     RemoveSite,
@@ -82,7 +85,7 @@ pub struct Preflight {
     /// Docker answers, and these ports can be bound (or are ours).
     pub app: Option<PreflightApp>,
     /// nginx is there, its configuration is valid, the site's port is free or nginx's.
-    pub lb: Option<PreflightLb>,
+    pub lb: Option<Box<PreflightLb>>,
     /// PostgreSQL's tools are there and not older than the server, which answers.
     pub db: Option<PreflightDb>,
 }
@@ -105,6 +108,9 @@ pub struct PreflightApp {
 #[serde(deny_unknown_fields)]
 pub struct PreflightLb {
     pub listen_port: u16,
+    /// The files are there, and the key is the certificate's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<SiteTls>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,7 +178,23 @@ pub struct Site {
     pub blue: Vec<Endpoint>,
     pub green: Vec<Endpoint>,
     pub body_limit: String,
+    #[serde(default = "TrafficSpec::connect_timeout")]
+    pub connect_timeout: Millis,
+    #[serde(default = "TrafficSpec::send_timeout")]
+    pub send_timeout: Millis,
     pub read_timeout: Millis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<SiteTls>>,
+}
+
+/// TLS ends at nginx, with these files of its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteTls {
+    pub certificate: String,
+    pub key: String,
+    /// Who asks at this port is sent on to the site's own.
+    pub redirect_from: Option<u16>,
 }
 
 impl Site {

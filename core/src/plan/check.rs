@@ -149,7 +149,7 @@ impl Before {
             Action::CheckHealth(check) => {
                 self.healthy.entry(check.slot).or_default().extend(check.targets.iter().cloned());
             }
-            Action::InstallSite { site } => self.site = Some(site.clone()),
+            Action::InstallSite { site, .. } => self.site = Some(site.clone()),
             Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
             Action::Preflight(_)
             | Action::PresentImage(_)
@@ -232,7 +232,7 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
             broken.add(Some(step), "it moves the traffic, and only the hosts are to change");
         }
         Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
-        Action::InstallSite { site } => before.site(plan, step, site, broken),
+        Action::InstallSite { site, .. } => before.site(plan, step, site, broken),
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
             if before.switched.is_none() =>
         {

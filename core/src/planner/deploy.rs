@@ -10,9 +10,10 @@ use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::Digest;
 use crate::name::HostName;
-use crate::operation::{AnyBranch, Deploy, Operation};
+use crate::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::action::{CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot};
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
+use crate::planner::site::{self, Decided};
 use crate::planner::{
     Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, names, nothing, seconds, serving,
     step, told, waves_of, web_endpoints,
@@ -234,7 +235,7 @@ impl Planning<'_> {
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
         self.database(&mut waves, &mut omitted);
         self.slot(&mut waves)?;
-        self.traffic(&mut waves, &mut omitted)?;
+        self.traffic(deploy.changed_site, &mut waves, &mut omitted)?;
         let workers = self.workers(&mut omitted)?;
         let told = told(&self.placement, &workers, self.slot);
         waves.push(workers);
@@ -242,7 +243,10 @@ impl Planning<'_> {
         waves.push(told.into_iter().chain(self.drain(&mut omitted)?).collect());
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
-        let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| seen.site.clone());
+        let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| {
+            let by_hand = seen.site_changed.as_ref().map(|change| &change.there);
+            seen.site.as_ref().or(by_hand)
+        });
         let live_state = (live.map(|live| (live.slot, &live.deployment, &live.serving)), self.schema, site);
         Ok(Plan {
             key: self.version.spec.key.clone(),
@@ -424,28 +428,17 @@ impl Planning<'_> {
         Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
     }
 
-    fn traffic(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+    fn traffic(
+        &self,
+        changed: ChangedSite,
+        waves: &mut Waves<'_>,
+        omitted: &mut Vec<Omission>,
+    ) -> Result<(), Refused> {
         let lb = self.placement.lb;
-        let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
         let live = self.record.live.as_ref();
-        let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
-        if installed == Some(&site.digest()) {
-            omitted.push(Omission {
-                what: "nginx site".to_string(),
-                because: "it is as it should be; the switch is a file, nothing is reloaded".to_string(),
-            });
-        } else {
-            let reload = if live.is_some() {
-                "one reload: clients with idle connections may have to reconnect"
-            } else {
-                "one reload, before there is any traffic"
-            };
-            let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
-            let undo = match installed {
-                Some(_) => by(Action::RestoreSite, "nginx has the site that it had"),
-                None => by(Action::RemoveSite, "nginx has no site of this environment"),
-            };
-            waves.push(vec![step(lb, Action::InstallSite { site }, undo, seconds(30), change)]);
+        match self.site(changed)? {
+            Decided::Step(step) => waves.push(vec![*step]),
+            Decided::Nothing(omission) => omitted.push(omission),
         }
         let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let undo: Undo = match live {
@@ -459,6 +452,21 @@ impl Planning<'_> {
         let change = format!("traffic goes from {from} to {}, proved through nginx", self.slot);
         waves.push(vec![step(lb, Action::SwitchTraffic(switch), undo, seconds(30), change)]);
         Ok(())
+    }
+
+    fn site(&self, changed: ChangedSite) -> Result<Decided<'_>, Refused> {
+        let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
+        let reload = match self.record.live {
+            Some(_) => "one reload: clients with idle connections may have to reconnect",
+            None => "one reload, before there is any traffic",
+        };
+        let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
+        let overwriting = format!(
+            "lockstep deploy {} --image {} --overwrite-site",
+            self.version.spec.key.environment, self.version.release.image
+        );
+        let wanted = site::Wanted { lb: self.placement.lb, site, changed, change, overwriting };
+        site::decide(wanted, self.record)
     }
 
     fn workers(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {

@@ -14,6 +14,7 @@ use crate::operation::Operation;
 use crate::plan::action::Preflight;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::{started, version_of};
+use crate::planner::site;
 use crate::planner::{
     Draft, Placement, Refused, Waves, by, hash, housekeeping, names, nothing, seconds, step, told,
     web_endpoints,
@@ -253,7 +254,12 @@ impl Changing<'_> {
         let Self { live, host, record, placement } = self;
         let serving = &placement.app;
         let site = version_of(live).site(serving, serving, record)?;
-        let installed = record.observed.get(&placement.lb.id).and_then(|seen| seen.site.as_ref());
+        let seen = record.observed.get(&placement.lb.id);
+        if let Some(there) = seen.and_then(|seen| seen.site_changed.as_ref()) {
+            let overwriting = format!("lockstep deploy {} --overwrite-site", record.key.environment);
+            return Err(site::changed_by_hand(placement.lb, &record.key, there, &overwriting));
+        }
+        let installed = seen.and_then(|seen| seen.site.as_ref());
         let cost = if installed == Some(&site.digest()) {
             "it is so already: nothing is reloaded"
         } else {
@@ -263,7 +269,7 @@ impl Changing<'_> {
         let what = if is_in { "requests to HOST too" } else { "no request to HOST" };
         let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));
         let undo = by(Action::RestoreSite, "nginx has the site that it had");
-        Ok(step(placement.lb, Action::InstallSite { site }, undo, seconds(30), change))
+        Ok(step(placement.lb, Action::InstallSite { site, overwrites: None }, undo, seconds(30), change))
     }
 
     fn workers(&self) -> Result<Option<Draft<'_>>, Refused> {

@@ -7,10 +7,11 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::operation::{Operation, Rollback};
+use crate::operation::{ChangedSite, Operation, Rollback};
 use crate::plan::action::Preflight;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
+use crate::planner::site::{self, Decided};
 use crate::planner::{
     Draft, Placement, Refused, Version, Waves, by, hash, names, nothing, seconds, step, told, waves_of,
 };
@@ -172,7 +173,7 @@ impl Planning<'_> {
                 self.target.release.image
             ));
         }
-        waves.push(self.site(&mut omitted)?);
+        waves.push(self.site(rollback.changed_site, &mut omitted)?);
         waves.push(self.switch()?);
         let workers = self.workers()?;
         let told = told(&self.placement, &workers, self.slot);
@@ -292,23 +293,21 @@ impl Planning<'_> {
         Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
     }
 
-    fn site(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
-        let lb = self.placement.lb;
+    fn site(&self, changed: ChangedSite, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
         let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
-        let installed = self.record.observed.get(&lb.id).and_then(|seen| seen.site.as_ref());
-        if installed == Some(&site.digest()) {
-            omitted.push(Omission {
-                what: "nginx site".to_string(),
-                because: "it is as it should be; the switch is a file, nothing is reloaded".to_string(),
-            });
-            return Ok(Vec::new());
-        }
         let change = format!(
             "nginx serves {} as it was (one reload: clients with idle connections may have to reconnect)",
             site.server_name
         );
-        let undo = by(Action::RestoreSite, "nginx has the site that it had");
-        Ok(vec![step(lb, Action::InstallSite { site }, undo, seconds(30), change)])
+        let overwriting = format!("lockstep rollback {} --overwrite-site", self.record.key.environment);
+        let wanted = site::Wanted { lb: self.placement.lb, site, changed, change, overwriting };
+        Ok(match site::decide(wanted, self.record)? {
+            Decided::Step(step) => vec![*step],
+            Decided::Nothing(omission) => {
+                omitted.push(omission);
+                Vec::new()
+            }
+        })
     }
 
     fn switch(&self) -> Result<Vec<Draft<'_>>, Refused> {

@@ -3,12 +3,13 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 use crate::id::{DeploymentId, Digest};
-use crate::name::ProcessName;
+use crate::name::{HostName, ProcessName};
 use crate::record::Slot;
 use crate::release::Schema;
 
@@ -27,12 +28,43 @@ pub struct Observation {
     pub schema: Option<Schema>,
     /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
     pub site: Option<Digest>,
+    /// What somebody changed by hand in nginx's site, which is not overwritten unasked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub site_changed: Option<SiteChange>,
     /// The slot that nginx points at.
     pub traffic: Option<Slot>,
     pub containers: Vec<ContainerSeen>,
     pub disk_free_bytes: Option<u64>,
     /// What could not be seen, and why.
     pub problems: Vec<String>,
+}
+
+/// What stands where the site should be, against what was installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteChange {
+    /// The site that the installed text was made from; nothing where none was installed.
+    pub installed: Option<Digest>,
+    /// Of the text that is there.
+    pub there: Digest,
+    pub added: u32,
+    pub removed: u32,
+    /// Unified, from what was installed to what is there, without the secret of the probes.
+    pub diff: String,
+}
+
+impl fmt::Display for SiteChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lines: {} added, {} removed", self.added, self.removed)
+    }
+}
+
+/// A change by hand, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SiteChangeOn {
+    pub host: HostName,
+    pub change: SiteChange,
 }
 
 /// An image as the host's engine has it.

@@ -9,11 +9,19 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::name::ProcessName;
-use crate::spec::{DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby, VolumeAccess, VolumeScope};
+use crate::spec::{
+    DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
+};
 use crate::time::Millis;
 
 /// A deployment owns its environment for at most this long (T3).
 pub const LOCK_TIMEOUT_MAX: Millis = Millis::from_secs(30 * 60);
+
+/// The kernel gives up on a connection by itself at about that time.
+const CONNECT_TIMEOUT_MAX: Millis = Millis::from_secs(75);
+
+/// Whoever waits for a day for one answer does not wait for it any more.
+const TIMEOUT_MAX: Millis = Millis::from_secs(24 * 3600);
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +64,7 @@ impl core::ops::Deref for ValidatedSpec {
 pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
     let mut found = Problems(Vec::new());
     check_url(&spec, &mut found);
+    check_traffic(&spec, &mut found);
     if spec.processes.is_empty() {
         found.add("processes", "there is none", "declare at least `web: { port: 8080 }`");
     }
@@ -109,7 +118,11 @@ fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
             "write http://host or http://host:port, without a path",
         );
     }
-    let limit = spec.traffic.body_limit.as_str();
+}
+
+fn check_traffic(spec: &EnvironmentSpec, found: &mut Problems) {
+    let traffic = &spec.traffic;
+    let limit = traffic.body_limit.as_str();
     let digits = limit.trim_end_matches(['k', 'm', 'g', 'K', 'M', 'G']);
     if digits.is_empty() || limit.len() - digits.len() > 1 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         found.add(
@@ -117,6 +130,39 @@ fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
             &format!("{limit:?} is not a size"),
             "write it as nginx does, as in 10m",
         );
+    }
+    let lengths = [
+        ("connect_timeout", traffic.connect_timeout, CONNECT_TIMEOUT_MAX),
+        ("send_timeout", traffic.send_timeout, TIMEOUT_MAX),
+        ("read_timeout", traffic.read_timeout, TIMEOUT_MAX),
+    ];
+    for (key, length, most) in lengths {
+        if length.0 == 0 || length > most {
+            found.add(
+                &format!("traffic.{key}"),
+                &format!("is {length}"),
+                &format!("more than nothing, and at most {most}"),
+            );
+        }
+    }
+    let Tls::Existing { certificate, key } = &traffic.tls else { return };
+    if !spec.url.starts_with("https://") {
+        found.add(
+            "traffic.tls",
+            &format!("is existing, and url is {}", spec.url),
+            "write the url with https://, or `tls: off`",
+        );
+    }
+    for (name, path) in [("certificate", certificate), ("key", key)] {
+        // It stands in nginx's configuration, where these mean something.
+        let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '@' | '+');
+        if !path.starts_with('/') || !path.chars().all(is_plain) {
+            found.add(
+                &format!("traffic.{name}"),
+                &format!("{path:?} is not an absolute path that nginx can be given"),
+                "begin it with a slash, and use letters, digits and . - _ @ +",
+            );
+        }
     }
 }
 

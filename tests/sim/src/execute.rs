@@ -146,7 +146,7 @@ impl Job {
             Action::StartSlot { slot, containers } => self.start_slot(*slot, containers).await?,
             Action::StopSlot { slot } => self.empty(*slot, |_| false).await?,
             Action::CheckHealth(check) => self.check_health(check).await?,
-            Action::InstallSite { site } => {
+            Action::InstallSite { site, .. } => {
                 let wanted = site.clone();
                 self.change("the site is installed", |reality, _| {
                     if reality.nginx.site.as_ref() != Some(&wanted) {

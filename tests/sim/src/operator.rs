@@ -8,7 +8,7 @@ use lockstep_coordinator::deployments::{
 };
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
-use lockstep_core::operation::AnyBranch;
+use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Action;
 use lockstep_core::record::{Open, OpenKind, Summary, Verdict, Way};
 use lockstep_core::spec::EnvironmentSpec;
@@ -110,7 +110,7 @@ fn any_coordinator(world: &World) -> usize {
 async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<DeploymentId> {
     let shape = world.lock().schedule.shape;
     let what = match wanted.what {
-        What::Rollback => Asked::Rollback { to: None },
+        What::Rollback => Asked::Rollback { to: None, changed_site: ChangedSite::Refused },
         What::Deploy(release) => {
             let image = Image::new(number, release);
             let name = image.name.clone();
@@ -121,6 +121,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
                 commit: None,
                 branch: None,
                 any_branch: AnyBranch::Refused,
+                changed_site: ChangedSite::Refused,
             }))
         }
     };

@@ -69,7 +69,7 @@ fn forget_target(step: &mut Step) {
     if let Action::SwitchTraffic(switch) = &mut step.action {
         switch.endpoints.pop();
     }
-    if let Action::InstallSite { site } = &mut step.action {
+    if let Action::InstallSite { site, .. } = &mut step.action {
         site.blue.pop();
         site.green.pop();
     }

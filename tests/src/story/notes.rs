@@ -8,7 +8,7 @@ use lockstep_core::plan::Plan;
 use lockstep_core::record::{Receipt, Summary, Verdict};
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, TrafficSpec,
+    SnapshotSpec, Standby, Tls, TrafficSpec,
 };
 use lockstep_core::time::{Millis, Timestamp};
 
@@ -80,7 +80,13 @@ pub(super) fn notes() -> EnvironmentSpec {
             migrations: Some("/migrations".to_owned()),
             snapshot: Some(SnapshotSpec { directory: "/var/backups/notes".to_owned(), keep: 3 }),
         }),
-        traffic: TrafficSpec { body_limit: "10m".to_owned(), read_timeout: Millis::from_secs(60) },
+        traffic: TrafficSpec {
+            body_limit: "10m".to_owned(),
+            connect_timeout: TrafficSpec::connect_timeout(),
+            send_timeout: TrafficSpec::send_timeout(),
+            read_timeout: Millis::from_secs(60),
+            tls: Tls::Off,
+        },
         networks: Vec::new(),
         deploy: DeploySpec {
             lock_timeout: Millis::from_secs(1800),

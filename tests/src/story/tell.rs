@@ -44,7 +44,7 @@ pub(super) fn endpoints(plan: &Plan) -> String {
         {
             return Some(list(endpoints));
         }
-        let Action::InstallSite { site } = action else { return None };
+        let Action::InstallSite { site, .. } = action else { return None };
         Some(format!("blue {}, green {}", list(&site.blue), list(&site.green)))
     };
     let mut told = String::new();

@@ -212,6 +212,7 @@ impl Bed {
             ensure!(path.join("MANIFEST.sha256").is_file(), "{} is half a snapshot", path.display());
         }
         ensure!(status.drift.is_empty(), "{:?}", status.drift);
+        ensure!(status.site_changed.is_none(), "{:?}", status.site_changed);
         Ok(())
     }
 

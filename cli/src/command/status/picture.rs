@@ -8,8 +8,8 @@ use lockstep_core::host_status::{HostStatus, Presence, SlotSeen};
 use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, OperationKind, Slot, Summary,
-    TakenIn, TrafficMoved, Way,
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, OperationKind, SiteChangeOn,
+    Slot, Summary, TakenIn, TrafficMoved, Way,
 };
 use lockstep_core::time::Timestamp;
 
@@ -72,6 +72,10 @@ impl Picture {
             self.last(last);
         }
         status.drift.iter().for_each(|drift| self.say_bad("drift", drift));
+        if let Some(SiteChangeOn { host, change }) = &status.site_changed {
+            let site = format!("the nginx site on {host} was changed by hand ({change})");
+            self.say_bad("drift", &format!("{site}: lockstep doctor {}", status.key));
+        }
     }
 
     /// `  label     text`
@@ -282,6 +286,7 @@ fn state(status: &EnvironmentStatus) -> (Tone, String) {
 fn needs_a_look(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
     let is_recorded = |change: &LocalChange| change.taken_in.is_some();
     !status.drift.is_empty()
+        || status.site_changed.is_some()
         || !status.debts.is_empty()
         || !status.local.iter().all(is_recorded)
         || !status.hosts.iter().all(|host| is_well(host, live))

@@ -1,7 +1,7 @@
 //! From what the wire says to what is asked for.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::AnyBranch;
+use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire;
@@ -35,18 +35,22 @@ pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, St
     let environment = environment(caller, &text)?;
     let host = |name: String| name.parse().map_err(|error| Invalid::because("host", error));
     let what = match what.ok_or_else(|| Invalid::missing("what"))? {
-        wire::plan_request::What::Rollback(wire::RollbackAsk { to }) => What::Rollback { to: given(to) },
+        wire::plan_request::What::Rollback(wire::RollbackAsk { to, overwrite_site }) => {
+            let changed_site = if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused };
+            What::Rollback { to: given(to), changed_site }
+        }
         wire::plan_request::What::AddHost(name) => What::AddHost(host(name)?),
         wire::plan_request::What::DrainHost(name) => What::DrainHost(host(name)?),
         wire::plan_request::What::RemoveHost(name) => What::RemoveHost(host(name)?),
         wire::plan_request::What::Deploy(deploy) => {
-            let wire::DeployAsk { spec, image, commit, branch, allow_any_branch } = deploy;
+            let wire::DeployAsk { spec, image, commit, branch, allow_any_branch, overwrite_site } = deploy;
             What::Deploy(Box::new(DeployAsk {
                 spec: required(spec.as_ref(), "deploy.spec")?,
                 image: given(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
                 commit: given(commit),
                 branch: given(branch),
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
+                changed_site: if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused },
             }))
         }
     };

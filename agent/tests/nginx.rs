@@ -1,0 +1,258 @@
+//! The site on a real nginx: whom it passes over, TLS, and what somebody changed in it by hand.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "nginx/server.rs"]
+mod server;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use lockstep_agent::nginx::{Installed, Reloaded, TakenBack, Wanted, certificate};
+use lockstep_agent::probe::Scheme;
+use lockstep_core::id::DeploymentId;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::{Endpoint, Site, SiteTls};
+use lockstep_core::record::SiteChange;
+use lockstep_core::time::Millis;
+use server::{Application, Dark, Server, ask, free_port, wait_until};
+
+fn environment() -> EnvironmentKey {
+    "notes/production".parse().unwrap()
+}
+
+fn deployment(number: u32) -> DeploymentId {
+    format!("dep_{number:026}").parse().unwrap()
+}
+
+fn site(endpoints: &[std::net::SocketAddr]) -> Site {
+    let blue: Vec<Endpoint> = endpoints
+        .iter()
+        .map(|address| Endpoint { address: address.ip().to_string(), port: address.port() })
+        .collect();
+    Site {
+        server_name: "127.0.0.1".to_owned(),
+        listen_port: free_port(),
+        green: blue.clone(),
+        blue,
+        body_limit: "10m".to_owned(),
+        connect_timeout: Millis(300),
+        send_timeout: Millis::from_secs(5),
+        read_timeout: Millis::from_secs(5),
+        tls: None,
+    }
+}
+
+async fn install(server: &Server, number: u32, site: &Site) {
+    let wanted = Wanted { deployment: &deployment(number), site, overwrites: None };
+    let reloaded = server.nginx.install(&environment(), &wanted).await;
+    assert_eq!(reloaded.map_err(|failure| format!("{failure:?}")), Ok(Reloaded::Yes));
+}
+
+async fn lost(server: &Server) -> u64 {
+    server.nginx.traffic(&environment()).await.unwrap().lost
+}
+
+#[tokio::test]
+async fn of_several_hosts_a_dead_one_is_passed_over() {
+    let server = Server::start();
+    let lives = Application::start("127.0.0.1", 0);
+    let port = lives.address.port();
+    let dies = Application::start("127.0.0.2", port);
+    let site = site(&[lives.address, dies.address]);
+    install(&server, 1, &site).await;
+    let asked = |method| ask(site.listen_port, method);
+    wait_until("both have the traffic", || asked("GET").1 == dies.address.to_string());
+
+    // Its process ends: whoever connects is refused.
+    drop(dies);
+    for method in ["GET", "POST"].repeat(50) {
+        assert_eq!(asked(method), (200, lives.address.to_string()));
+    }
+    assert_eq!(lost(&server).await, 0, "what another host answered is not lost");
+
+    // Without power: whoever connects waits, once in a while.
+    let dark = Dark::start("127.0.0.2", port);
+    let mut slow = 0;
+    for method in ["GET", "POST"].repeat(100) {
+        let begun = Instant::now();
+        assert_eq!(asked(method), (200, lives.address.to_string()));
+        slow += u32::from(begun.elapsed() >= Duration::from_millis(300));
+    }
+    assert!(slow <= 2, "{slow} of 200 requests waited for a host that {} is not", dark.address);
+
+    // It is back: it has its share again by itself.
+    drop(dark);
+    let back = Application::start("127.0.0.2", port);
+    let begun = Instant::now();
+    while asked("GET").1 != back.address.to_string() {
+        assert!(begun.elapsed() < Duration::from_secs(15), "it gets nothing");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn where_all_hosts_were_dead_the_first_that_is_back_is_used_at_once() {
+    let server = Server::start();
+    let (first, second) = (Application::start("127.0.0.1", 0), free_port());
+    let nobody = std::net::SocketAddr::from(([127, 0, 0, 2], second));
+    let (site, address) = (site(&[first.address, nobody]), first.address);
+    install(&server, 1, &site).await;
+    drop(first);
+    for _ in 0..20 {
+        assert_eq!(ask(site.listen_port, "GET").0, 502);
+    }
+    assert_eq!(lost(&server).await, 20, "each of several tries ended without a byte");
+    let back = Application::start("127.0.0.1", address.port());
+    let begun = Instant::now();
+    assert_eq!(ask(site.listen_port, "GET"), (200, back.address.to_string()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
+}
+
+/// A certificate and its key, as somebody else would keep them on the host.
+fn certificate_of(server: &Server, name: &str) -> SiteTls {
+    let made = rcgen::generate_simple_self_signed(["notes.example".to_owned()]).unwrap();
+    let (certificate, key) = (server.path(&format!("{name}.pem")), server.path(&format!("{name}.key")));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    SiteTls {
+        certificate: certificate.display().to_string(),
+        key: key.display().to_string(),
+        redirect_from: None,
+    }
+}
+
+#[tokio::test]
+async fn with_a_certificate_nginx_speaks_tls_and_sends_everybody_there() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let tls = SiteTls { redirect_from: Some(free_port()), ..certificate_of(&server, "notes") };
+    let site = Site { tls: Some(Box::new(tls.clone())), ..site(&[application.address]) };
+    certificate::check(&tls).unwrap();
+    install(&server, 1, &site).await;
+
+    let at = server.nginx.address(&environment()).unwrap();
+    assert_eq!((at.scheme, at.port), (Scheme::Https, site.listen_port));
+    let answered = server.nginx.ask(&at, "/").await.unwrap();
+    let from = answered.headers.get("X-Lockstep-Upstream").unwrap();
+    assert_eq!(from.to_str().unwrap(), application.address.to_string());
+    assert_eq!(ask(site.listen_port, "GET").0, 400, "it is no plain listener");
+    assert_eq!(ask(tls.redirect_from.unwrap(), "POST").0, 308);
+    assert!(server.nginx.traffic(&environment()).await.unwrap().requests > 0);
+}
+
+#[tokio::test]
+async fn files_that_are_no_certificate_and_its_key_are_refused() {
+    let server = Server::start();
+    let (tls, other) = (certificate_of(&server, "notes"), certificate_of(&server, "other"));
+    let refused = |tls: &SiteTls| certificate::check(tls).unwrap_err().what;
+    let missing = SiteTls { certificate: "/nowhere/notes.pem".to_owned(), ..tls.clone() };
+    assert_eq!(refused(&missing), "/nowhere/notes.pem cannot be read");
+    let mixed = SiteTls { key: other.key, ..tls.clone() };
+    assert!(refused(&mixed).contains("is not the key of"), "{}", refused(&mixed));
+    let swapped = SiteTls { certificate: tls.key.clone(), key: tls.certificate.clone(), redirect_from: None };
+    assert!(refused(&swapped).contains("is no certificate"), "{}", refused(&swapped));
+    let keyless = SiteTls { key: tls.certificate.clone(), ..tls };
+    assert!(refused(&keyless).contains("is no key"), "{}", refused(&keyless));
+}
+
+fn changed(server: &Server) -> SiteChange {
+    match server.nginx.installed(&environment()).unwrap() {
+        Installed::Changed(change) => change,
+        other @ (Installed::Nothing | Installed::Ours(_)) => panic!("it is {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_somebody_changed_by_hand_is_shown_and_not_overwritten_unasked() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let first = site(&[application.address]);
+    install(&server, 1, &first).await;
+    let secret = fs::read_to_string(server.path("traffic/probe.secret")).unwrap();
+    let text = fs::read_to_string(server.site()).unwrap();
+    let status = format!("location = /.lockstep-status-{secret} {{");
+    let by_hand = text.replace(&status, &format!("{status} # mine")).replace("10m;", "20m;");
+    fs::write(server.site(), &by_hand).unwrap();
+
+    let change = changed(&server);
+    assert_eq!((change.added, change.removed, &change.installed), (2, 2, &Some(first.digest())));
+    assert!(change.diff.contains("+    client_max_body_size 20m;"), "{}", change.diff);
+    assert!(!change.diff.contains(&secret), "{}", change.diff);
+
+    // Unasked, or asked for another text.
+    let second = Site { body_limit: "30m".to_owned(), ..first.clone() };
+    let id = deployment(2);
+    let install = |overwrites| Wanted { deployment: &id, site: &second, overwrites };
+    let other = first.digest();
+    for overwrites in [None, Some(&other)] {
+        let refused = server.nginx.install(&environment(), &install(overwrites)).await.unwrap_err();
+        assert!(refused.what.contains("was changed by hand"), "{refused:?}");
+        // Its undo finds nothing of its own to take back.
+        server.nginx.restore(&environment(), &id).await.unwrap();
+        assert_eq!(server.nginx.remove(&environment()).await.unwrap(), TakenBack::LeftAsChanged);
+        assert_eq!(fs::read_to_string(server.site()).unwrap(), by_hand);
+    }
+
+    let reloaded = server.nginx.install(&environment(), &install(Some(&change.there))).await;
+    assert_eq!(reloaded.unwrap(), Reloaded::Yes);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(second.digest()));
+    // Taken back, it is there again, and still known as changed.
+    assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), TakenBack::Yes);
+    assert_eq!(changed(&server), change);
+}
+
+#[tokio::test]
+async fn an_installation_that_was_killed_between_its_two_files_is_no_change_by_hand() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let (first, copy) =
+        (site(&[application.address]), server.path("traffic/notes-production/site.installed"));
+    install(&server, 1, &first).await;
+    let before = fs::read_to_string(server.site()).unwrap();
+    let second = Site { body_limit: "30m".to_owned(), ..first.clone() };
+    install(&server, 2, &second).await;
+    // As it stood in the middle of it.
+    fs::write(server.site(), &before).unwrap();
+    assert_ne!(fs::read_to_string(&copy).unwrap(), before);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    install(&server, 2, &second).await;
+    let after = fs::read_to_string(&copy).unwrap();
+    server.nginx.restore(&environment(), &deployment(2)).await.unwrap();
+    assert_eq!(fs::read_to_string(server.site()).unwrap(), before);
+    // And as it stood in the middle of the way back, which is gone again.
+    fs::write(&copy, &after).unwrap();
+    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), TakenBack::Yes);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    assert_eq!(fs::read_to_string(&copy).unwrap(), before);
+}
+
+#[tokio::test]
+async fn additions_are_included_and_stay_when_the_site_goes() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let first = site(&[application.address]);
+    let additions = server.path("sites/lockstep-notes-production.d");
+    install(&server, 1, &first).await;
+    assert!(fs::read_to_string(additions.join("README")).unwrap().contains("ends in .conf"));
+    server.nginx.remove(&environment()).await.unwrap();
+    assert!(!additions.exists() && !server.site().exists());
+
+    fs::create_dir(&additions).unwrap();
+    fs::write(additions.join("own.conf"), "location = / { return 204; }").unwrap();
+    // Another one, so that what answers is not the worker of before.
+    install(&server, 2, &Site { body_limit: "30m".to_owned(), ..first.clone() }).await;
+    assert_eq!(ask(first.listen_port, "GET").0, 204);
+    server.nginx.remove(&environment()).await.unwrap();
+    assert!(additions.join("own.conf").exists() && !additions.join("README").exists());
+}
+
+#[tokio::test]
+async fn the_hosts_own_proxy_params_are_used_and_may_say_what_the_site_says_too() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let params = "proxy_set_header Host $host;\nproxy_read_timeout 7s;\n";
+    fs::write(server.path("proxy_params"), params).unwrap();
+    install(&server, 1, &site(&[application.address])).await;
+    let text = fs::read_to_string(server.site()).unwrap();
+    assert!(text.contains("proxy_params;") && !text.contains("X-Real-IP"), "{text}");
+}

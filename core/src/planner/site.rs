@@ -1,0 +1,90 @@
+//! nginx's site in a plan: whether it has to change, what that costs, and whose changes are not overwritten.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use crate::name::EnvironmentKey;
+use crate::operation::ChangedSite;
+use crate::plan::action::{Site, SiteTls};
+use crate::plan::{Action, Omission};
+use crate::planner::{Draft, Refused, by, seconds, step};
+use crate::record::{Host, Record, SiteChange};
+use crate::spec::{EnvironmentSpec, HTTP_PORT, HTTPS_PORT, Tls};
+
+/// What a plan has to do about the site.
+pub(super) enum Decided<'a> {
+    Step(Box<Draft<'a>>),
+    Nothing(Omission),
+}
+
+/// The site that a plan is for.
+pub(super) struct Wanted<'a> {
+    pub(super) lb: &'a Host,
+    pub(super) site: Site,
+    pub(super) changed: ChangedSite,
+    /// What nginx does then, in words.
+    pub(super) change: String,
+    /// The command that overwrites what was changed by hand.
+    pub(super) overwriting: String,
+}
+
+/// What becomes of the site as it is seen.
+pub(super) fn decide<'a>(wanted: Wanted<'a>, record: &Record) -> Result<Decided<'a>, Refused> {
+    let Wanted { lb, site, changed, change, overwriting } = wanted;
+    let key = &record.key;
+    let seen = record.observed.get(&lb.id);
+    let installed = seen.and_then(|seen| seen.site.as_ref());
+    let by_hand = seen.and_then(|seen| seen.site_changed.as_ref());
+    let nothing = |because| Ok(Decided::Nothing(Omission { what: "nginx site".to_string(), because }));
+    let (overwrites, change) = match by_hand {
+        None if installed == Some(&site.digest()) => {
+            return nothing("it is as it should be; the switch is a file, nothing is reloaded".to_string());
+        }
+        None => (None, change),
+        Some(there) if changed == ChangedSite::Overwritten => {
+            let words = format!("{change}; it overwrites what was changed by hand there ({there})");
+            (Some(there.there.clone()), words)
+        }
+        Some(there) if there.installed.as_ref() == Some(&site.digest()) => {
+            return nothing(format!(
+                "what was changed by hand on {} is left as it is ({there}): lockstep doctor {key}",
+                lb.name
+            ));
+        }
+        Some(there) => return Err(changed_by_hand(lb, key, there, &overwriting)),
+    };
+    let undo = if installed.is_none() && by_hand.is_none() {
+        by(Action::RemoveSite, "nginx has no site of this environment")
+    } else {
+        by(Action::RestoreSite, "nginx has the site that it had")
+    };
+    let step = step(lb, Action::InstallSite { site, overwrites }, undo, seconds(30), change);
+    Ok(Decided::Step(Box::new(step)))
+}
+
+/// What somebody changed by hand is not overwritten unasked.
+pub(super) fn changed_by_hand(
+    lb: &Host,
+    key: &EnvironmentKey,
+    there: &SiteChange,
+    overwriting: &str,
+) -> Refused {
+    Refused::new(
+        format!("the nginx site of {key} on {} was changed by hand", lb.name),
+        format!("another site is needed there, and this is not overwritten unasked ({there})"),
+        format!("look at it: lockstep doctor {key}; then overwrite it: {overwriting}"),
+    )
+}
+
+/// Where TLS ends at nginx: with which files, and who is sent on to it.
+pub(super) fn tls(spec: &EnvironmentSpec) -> Option<Box<SiteTls>> {
+    let Tls::Existing { certificate, key } = &spec.traffic.tls else { return None };
+    let is_usual = spec.site_address().is_some_and(|address| address.listen_port == HTTPS_PORT);
+    Some(Box::new(SiteTls {
+        certificate: certificate.clone(),
+        key: key.clone(),
+        // Browsers that are told no scheme ask there; beside another port than the usual one they ask nowhere.
+        redirect_from: is_usual.then_some(HTTP_PORT),
+    }))
+}
