@@ -133,7 +133,7 @@ fn tokens(cases: &mut Cases<'_>) {
         join(scene, "agent-2", token)?;
         let again = join(scene, "agent-3", token);
         // As it was, for the cases that follow: with two hosts it would have to be said which does what.
-        scene.stage.must(&["host", "remove", "app-2"])?;
+        scene.stage.must(&["host", "forget", "app-2"])?;
         let error = format!("{:#}", again.err().context("the token was good twice")?);
         ensure!(error.contains("used"), "{error}");
         ensure!(!scene.stage.directory.join("agent-3/certificate.pem").exists());
