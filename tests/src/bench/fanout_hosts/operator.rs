@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lockstep_core::record::{Summary, Verdict};
 use lockstep_core::spec::{
-    DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby,
+    DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby, Tls,
     TrafficSpec,
 };
 use lockstep_core::time::Millis;
@@ -70,6 +70,7 @@ impl Operator {
                     commit: String::new(),
                     branch: String::new(),
                     allow_any_branch: false,
+                    overwrite_site: false,
                 })),
             }),
             hash: String::new(),
@@ -128,7 +129,13 @@ fn declaration(hosts: &[String]) -> Result<EnvironmentSpec> {
         image: ImageSource::Repository("fanout".to_owned()),
         processes: BTreeMap::from([("web".parse()?, web)]),
         database: None,
-        traffic: TrafficSpec { body_limit: "10m".to_owned(), read_timeout: Millis::from_secs(60) },
+        traffic: TrafficSpec {
+            body_limit: "10m".to_owned(),
+            connect_timeout: Millis::from_secs(2),
+            send_timeout: Millis::from_secs(60),
+            read_timeout: Millis::from_secs(60),
+            tls: Tls::Off,
+        },
         networks: Vec::new(),
         deploy: DeploySpec {
             lock_timeout: Millis::from_secs(1800),
