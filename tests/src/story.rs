@@ -20,7 +20,7 @@ use lockstep_core::engine::{self, Command, Phase, Run};
 use lockstep_core::id::{Digest, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, Finding, Leaving, StepFailure};
 use lockstep_core::name::HostName;
-use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Rollback};
+use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
@@ -38,7 +38,7 @@ mod damage;
 mod notes;
 mod tell;
 
-use notes::{deployment, notes, summary, web};
+use notes::{changed_site, deployment, notes, summary, web};
 
 /// Where a story's clock begins.
 const START: Timestamp = Timestamp(1_769_596_200_000);
@@ -70,10 +70,6 @@ pub fn play(story: &str) -> Result<String> {
         told.push_str("\n\n");
     }
     Ok(format!("{}\n", told.trim_end()))
-}
-
-fn changed_site(words: &[&str]) -> ChangedSite {
-    if words.contains(&"overwrite-site") { ChangedSite::Overwritten } else { ChangedSite::Refused }
 }
 
 struct World {

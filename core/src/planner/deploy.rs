@@ -436,7 +436,8 @@ impl Planning<'_> {
     ) -> Result<(), Refused> {
         let lb = self.placement.lb;
         let live = self.record.live.as_ref();
-        match self.site(changed)? {
+        let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
+        match site::of_deployment(lb, site, changed, (&self.version, self.record))? {
             Decided::Step(step) => waves.push(vec![*step]),
             Decided::Nothing(omission) => omitted.push(omission),
         }
@@ -452,21 +453,6 @@ impl Planning<'_> {
         let change = format!("traffic goes from {from} to {}, proved through nginx", self.slot);
         waves.push(vec![step(lb, Action::SwitchTraffic(switch), undo, seconds(30), change)]);
         Ok(())
-    }
-
-    fn site(&self, changed: ChangedSite) -> Result<Decided<'_>, Refused> {
-        let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
-        let reload = match self.record.live {
-            Some(_) => "one reload: clients with idle connections may have to reconnect",
-            None => "one reload, before there is any traffic",
-        };
-        let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
-        let overwriting = format!(
-            "lockstep deploy {} --image {} --overwrite-site",
-            self.version.spec.key.environment, self.version.release.image
-        );
-        let wanted = site::Wanted { lb: self.placement.lb, site, changed, change, overwriting };
-        site::decide(wanted, self.record)
     }
 
     fn workers(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {

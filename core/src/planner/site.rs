@@ -8,7 +8,7 @@ use crate::name::EnvironmentKey;
 use crate::operation::ChangedSite;
 use crate::plan::action::{Site, SiteTls};
 use crate::plan::{Action, Omission};
-use crate::planner::{Draft, Refused, by, seconds, step};
+use crate::planner::{Draft, Refused, Version, by, seconds, step};
 use crate::record::{Host, Record, SiteChange};
 use crate::spec::{EnvironmentSpec, HTTP_PORT, HTTPS_PORT, Tls};
 
@@ -27,6 +27,25 @@ pub(super) struct Wanted<'a> {
     pub(super) change: String,
     /// The command that overwrites what was changed by hand.
     pub(super) overwriting: String,
+}
+
+/// What a deployment of `version` has to do about it.
+pub(super) fn of_deployment<'a>(
+    lb: &'a Host,
+    site: Site,
+    changed: ChangedSite,
+    (version, record): (&Version<'_>, &Record),
+) -> Result<Decided<'a>, Refused> {
+    let reload = match record.live {
+        Some(_) => "one reload: clients with idle connections may have to reconnect",
+        None => "one reload, before there is any traffic",
+    };
+    let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
+    let overwriting = format!(
+        "lockstep deploy {} --image {} --overwrite-site",
+        record.key.environment, version.release.image
+    );
+    decide(Wanted { lb, site, changed, change, overwriting }, record)
 }
 
 /// What becomes of the site as it is seen.

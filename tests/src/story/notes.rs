@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use lockstep_core::id::DeploymentId;
+use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{Receipt, Summary, Verdict};
 use lockstep_core::spec::{
@@ -42,6 +43,10 @@ pub(super) fn summary(
         steps: Vec::new(),
         receipt: Receipt::default(),
     }
+}
+
+pub(super) fn changed_site(words: &[&str]) -> ChangedSite {
+    if words.contains(&"overwrite-site") { ChangedSite::Overwritten } else { ChangedSite::Refused }
 }
 
 pub(super) fn web() -> ProcessSpec {
