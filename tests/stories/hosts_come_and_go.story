@@ -34,7 +34,7 @@ s3 wave 2 app-3 image: notes:1 (1b0e989) is on the host
 s4 wave 3 app-3 start: web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health on app-3 until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
-s7 wave 6 app-3 workers: the workers of blue run here too
+s7 wave 6 app-3 workers: the workers of blue run, and no others; blue is told that it is live
 warning: a rollback starts its release on app-3 first: only what is live is brought there
 warning: deployment.yml is to say so too, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [app-1] }
 
@@ -119,7 +119,7 @@ s3 wave 2 app-3 image: notes:1 (1b0e989) is on the host
 s4 wave 3 app-3 start: web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health on app-3 until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
-s7 wave 6 app-3 workers: the workers of blue run here too
+s7 wave 6 app-3 workers: the workers of blue run, and no others; blue is told that it is live
 warning: a rollback starts its release on app-3 first: only what is live is brought there
 warning: deployment.yml is to say so too, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [app-1] }
 succeeded: notes:1 is live in blue
@@ -187,7 +187,7 @@ s3 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
 s4 wave 3 app-3 start: web of 4d54a7b in green; the slot is empty
 s5 wave 4 edge-1 health: nothing: asks /health on app-3 until 3 good answers in a row, for at most 1 min
 s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
-s7 wave 6 app-3 workers: the workers of green run here too
+s7 wave 6 app-3 workers: the workers of green run, and no others; green is told that it is live
 warning: a rollback starts its release on app-3 first: only what is live is brought there
 succeeded: notes:2 is live in green
 

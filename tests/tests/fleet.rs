@@ -290,14 +290,13 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
 
     let failed = failed_during(&load, "it comes back", || {
         app_3.power_on()?;
-        until("the host is connected", SOON, || {
-            told("host list")?;
-            Ok(fleet.lockstep("host add production app-3").is_ok())
-        })
+        until("the host is connected", SOON, || Ok(fleet.lockstep("host add production app-3").is_ok()))
     })?;
     ensure!(failed <= connections, "{failed} requests failed");
-    let old = app_3.run("docker ps --quiet --filter ancestor=notes:2.0.0")?;
-    ensure!(old.is_empty(), "it runs what it ran when it lost its power");
+    let live =
+        app_3.run("docker ps --quiet --filter ancestor=notes:1.0.0 --filter label=lockstep.slot=blue")?;
+    ensure!(!live.is_empty(), "what is live meanwhile does not run on it");
+    until("the host that came back is asked", SOON, || is_asked(&fleet, app_3))?;
 
     told("host remove production app-2")?;
     told("status production")?;

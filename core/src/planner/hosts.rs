@@ -16,8 +16,7 @@ use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::{started, version_of};
 use crate::planner::site;
 use crate::planner::{
-    Draft, Placement, Refused, Waves, by, hash, housekeeping, names, nothing, seconds, step, told,
-    web_endpoints,
+    Draft, Placement, Refused, Waves, by, hash, housekeeping, names, nothing, seconds, step, web_endpoints,
 };
 use crate::record::{Host, Live, Record};
 use crate::spec::check::check;
@@ -106,11 +105,7 @@ impl Changing<'_> {
         waves.push(vec![version.start(host, slot, record, start)?]);
         waves.push(vec![self.health()?]);
         waves.push(vec![self.site()?]);
-        let workers: Vec<_> = self.workers()?.into_iter().collect();
-        let alone = Placement { app: vec![*host], ..self.placement };
-        let told = told(&alone, &workers, slot);
-        waves.push(workers);
-        waves.push(told);
+        waves.push(vec![self.workers()?]);
         let mut hosts = self.declared();
         if !hosts.app.contains(&host.name) {
             hosts.app.push(host.name.clone());
@@ -272,24 +267,17 @@ impl Changing<'_> {
         Ok(step(placement.lb, Action::InstallSite { site, overwrites: None }, undo, seconds(30), change))
     }
 
-    fn workers(&self) -> Result<Option<Draft<'_>>, Refused> {
+    /// A host that comes back may still run the workers of a release that was live when it went.
+    fn workers(&self) -> Result<Draft<'_>, Refused> {
         let Self { live, host, record, .. } = self;
         let slot = live.slot;
         let containers = version_of(live).worker_containers(host, slot, record)?;
-        if containers.is_empty() {
-            return Ok(None);
-        }
         let grace: u64 = containers.iter().map(|container| container.stop_grace.0).sum();
+        let change = format!("the workers of {slot} run, and no others; {slot} is told that it is live");
         let end = Action::MoveWorkers { stop: Some(slot), start: slot, containers: Vec::new() };
         let undo = by(end, "its workers end");
-        let action = Action::MoveWorkers { stop: None, start: slot, containers };
-        Ok(Some(step(
-            host,
-            action,
-            undo,
-            Millis(60_000 + grace),
-            format!("the workers of {slot} run here too"),
-        )))
+        let action = Action::MoveWorkers { stop: Some(slot.other()), start: slot, containers };
+        Ok(step(host, action, undo, Millis(60_000 + grace), change))
     }
 
     fn drain(&self) -> Result<Option<Draft<'_>>, Refused> {
