@@ -65,15 +65,19 @@ enum Event {
     /// A coordinator may have joined, moved or gone.
     ClusterChanged,
     Closing,
-    /// Its certificate does not count any more.
-    Revoked,
     /// This coordinator counts as dead to the others.
     OutOfReach,
 }
 
 impl Running {
     pub(super) async fn run(mut self, mut incoming: Streaming<wire::FromAgent>) {
-        let why = match self.serve(&mut incoming).await {
+        let revoked = self.revoked.clone();
+        let ended = tokio::select! {
+            ended = self.serve(&mut incoming) => ended,
+            // Also while it waits for an agent that takes nothing.
+            () = revoked.cancelled() => Ok(self.cut()),
+        };
+        let why = match ended {
             Ok(why) => why,
             Err(error) => {
                 // The agent dials again, and everything that matters is said again.
@@ -113,7 +117,6 @@ impl Running {
                 () = cluster.changed() => Event::ClusterChanged,
                 () = self.look.notified() => Event::StoreChanged,
                 _ = beats.tick() => Event::PulseDue,
-                () = self.revoked.cancelled() => Event::Revoked,
                 () = self.sessions.closing.cancelled() => Event::Closing,
                 () = presence.until_not(self.place.lease) => Event::OutOfReach,
             };
@@ -126,11 +129,6 @@ impl Running {
                 }
                 Event::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
                 Event::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
-                Event::Revoked => {
-                    let why = Status::unauthenticated("this host was removed, or who signed its certificate");
-                    self.outgoing.send(Err(Box::new(why))).await.context("the agent takes nothing more")?;
-                    return Ok("its certificate does not count any more");
-                }
                 Event::Closing => return Ok("the coordinator ends"),
                 Event::OutOfReach => return Ok("the record was out of reach"),
                 Event::Ended(None) => return Ok("the agent ended it"),
@@ -154,6 +152,13 @@ impl Running {
             .await?;
         }
         Ok(coordinators)
+    }
+
+    fn cut(&self) -> &'static str {
+        let why = Status::unauthenticated("this host was removed, or who signed its certificate");
+        // Who takes nothing more is not told, and is cut off all the same.
+        self.outgoing.try_send(Err(Box::new(why))).ok();
+        "its certificate does not count any more"
     }
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {
