@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_core::id::StepId;
 use lockstep_core::journal::{Direction, Entry, Event, Leaving};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, FailedStep, RollbackReady, Summary, Verdict};
+use lockstep_core::record::{EnvironmentStatus, FailedStep, OperationKind, RollbackReady, Summary, Verdict};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
@@ -250,12 +250,20 @@ pub(super) fn receipt(context: &Context, summary: &Summary, ready: Option<&Rollb
     context.output.line(&context.output.toned(tone, &text.join(" · ")))
 }
 
-/// `notes:2 succeeded in 12.0 s`
-fn verdict(summary: &Summary) -> String {
+/// `notes:2 succeeded in 12.0 s`, `add host succeeded in 1.1 s`
+pub(super) fn verdict(summary: &Summary) -> String {
+    let image = &summary.release.image;
+    let what = match summary.kind {
+        OperationKind::Deploy => image.clone(),
+        OperationKind::Rollback => format!("rollback to {image}"),
+        kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
+            kind.as_str().replace('_', " ")
+        }
+    };
     let took =
         summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
     let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
-    format!("{} {verdict}{took}", summary.release.image)
+    format!("{what} {verdict}{took}")
 }
 
 fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {

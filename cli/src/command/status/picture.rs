@@ -8,11 +8,12 @@ use lockstep_core::host_status::{HostStatus, Presence, SlotSeen};
 use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, OperationKind, SiteChangeOn,
-    Slot, Summary, TakenIn, TrafficMoved, Way,
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, SiteChangeOn, Slot, Summary,
+    TakenIn, TrafficMoved, Way,
 };
 use lockstep_core::time::Timestamp;
 
+use crate::command::watch::verdict;
 use crate::output::{Output, Tone, length, table};
 
 /// More hosts than this are not one screen.
@@ -176,19 +177,9 @@ impl Picture {
     }
 
     fn last(&mut self, last: &Summary) {
-        let verdict = last.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
         let when = last.ended_at.map(|ended| format!(", {}", self.ago(ended))).unwrap_or_default();
-        let took =
-            last.ended_at.map(|ended| format!(" in {}", ended.since(last.opened_at))).unwrap_or_default();
-        let what = match last.kind {
-            OperationKind::Deploy => last.release.image.clone(),
-            OperationKind::Rollback => format!("rollback to {}", last.release.image),
-            kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
-                kind.as_str().replace('_', " ")
-            }
-        };
         let (by, id) = (&last.operator, &last.id);
-        self.say("last", &format!("{what} {verdict}{took}{when}, by {by}: lockstep show {id}"));
+        self.say("last", &format!("{}{when}, by {by}: lockstep show {id}", verdict(last)));
     }
 
     fn local(&mut self, change: &LocalChange) {
