@@ -227,7 +227,7 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
     running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been away for"])?;
     assert_verdict(&scene, Verdict::RolledBack)?;
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "is stopped and removed"])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["absent", "is stopped and removed"])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "is stopped and removed"])?;
 
     scene.stage.start_agent(&[])?;
     scene.stage.wait_for_agent()?;
