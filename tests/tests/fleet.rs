@@ -303,6 +303,53 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     Ok(())
 }
 
+/// Deploys, and has `happen` come in between; the deployment must end well, and lose nothing.
+fn during_a_deployment(
+    (fleet, load): (&Fleet, &Load),
+    (what, image): (&str, &str),
+    happen: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let failed = failed_during(load, what, || {
+        fleet.lockstep(&format!("deploy production --image {image} --detach"))?;
+        happen()?;
+        let open = fleet.lockstep("lock status production")?;
+        ensure!(open.contains("dep_"), "it had ended before: {open}");
+        tell(&fleet.lockstep("watch @open --env production")?);
+        Ok(())
+    })?;
+    ensure!(failed == 0, "{failed} requests failed");
+    Ok(())
+}
+
+#[test]
+#[ignore = "it needs root and debootstrap: make fleet-test"]
+fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
+    let passing = Passing::named("faults");
+    let fleet = Fleet::up(&passing.0, &Packages::made(Version::First)?, &mut tell)?;
+    let [app_1, app_2, lb, c2] =
+        [fleet.host("app-1")?, fleet.host("app-2")?, fleet.host("lb-1")?, fleet.host("c2")?];
+    for image in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
+        give_image(&passing, image, &[app_1, app_2, lb])?;
+    }
+    declare_with(&fleet, "app-1, app-2", "bake: 15s, drain: 1s")?;
+    fleet.lockstep("deploy production --image notes:1.0.0")?;
+    let settings = Settings::notes((lb.address, 80).into(), RATE);
+    let load = Load::start(Settings { host_header: "notes.example".to_owned(), ..settings })?;
+    let under = (&fleet, &load);
+
+    during_a_deployment(under, ("an agent's package is upgraded", "notes:2.0.0"), || {
+        let before = property(app_1, AGENT, "MainPID")?;
+        Packages::made(Version::Next)?.install(app_1)?;
+        ensure!(property(app_1, AGENT, "MainPID")? != before, "the upgrade did not restart it");
+        Ok(())
+    })?;
+    during_a_deployment(under, ("the load balancer's agent is started anew", "notes:1.0.0"), || {
+        lb.run(&format!("systemctl restart {AGENT}")).map(drop)
+    })?;
+    during_a_deployment(under, ("a coordinator loses its power", "notes:2.0.0"), || c2.power_off())?;
+    Ok(())
+}
+
 /// Builds the example's image, and has it on `hosts` under `tag`.
 fn give_image(passing: &Passing, (tag, schema): (&str, u32), hosts: &[&Host]) -> Result<()> {
     let ours = format!("{}-{tag}", passing.0);
@@ -315,12 +362,16 @@ fn give_image(passing: &Passing, (tag, schema): (&str, u32), hosts: &[&Host]) ->
 }
 
 fn declare(fleet: &Fleet, app: &str) -> Result<()> {
+    declare_with(fleet, app, "bake: 1s, drain: 5s")
+}
+
+fn declare_with(fleet: &Fleet, app: &str, deploy: &str) -> Result<()> {
     let operator = fleet.host("c1")?;
     let declaration = format!(
         "app: notes\nimage: notes\nport: 8080\n\
          database: {{ postgres: {{ url_from: DATABASE_URL }}, migrations: {{ path: /migrations }}, \
          snapshot: {{ directory: /var/backups/notes }} }}\n\
-         deploy: {{ bake: 1s, drain: 5s }}\n\
+         deploy: {{ {deploy} }}\n\
          environments: {{ production: {{ url: \"http://notes.example\", \
          hosts: {{ app: [{app}], lb: [lb-1], db: [lb-1] }} }} }}\n"
     );
