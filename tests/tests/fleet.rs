@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Kind, PROJECT, Packages, Version};
+use lockstep_tests::fleet::{COORDINATOR_PORT, Fleet, Host, Kind, PROJECT, Packages, Version};
 use lockstep_tests::load::{Load, Settings};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -331,7 +331,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     for image in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
         give_image(&passing, image, &[app_1, app_2, lb])?;
     }
-    declare_with(&fleet, "app-1, app-2", "bake: 15s, drain: 1s")?;
+    declare_with(&fleet, "app-1, app-2", "bake: 25s, drain: 1s")?;
     fleet.lockstep("deploy production --image notes:1.0.0")?;
     let settings = Settings::notes((lb.address, 80).into(), RATE);
     let load = Load::start(Settings { host_header: "notes.example".to_owned(), ..settings })?;
@@ -346,7 +346,12 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     during_a_deployment(under, ("the load balancer's agent is started anew", "notes:1.0.0"), || {
         lb.run(&format!("systemctl restart {AGENT}")).map(drop)
     })?;
-    during_a_deployment(under, ("a coordinator loses its power", "notes:2.0.0"), || c2.power_off())?;
+    during_a_deployment(under, ("the load balancer's host is cut off for 20 s", "notes:2.0.0"), || {
+        let coordinators = format!("OUTPUT --protocol tcp --dport {COORDINATOR_PORT} --jump DROP");
+        lb.run(&format!("iptables --insert {coordinators}; sleep 20; iptables --delete {coordinators}"))
+            .map(drop)
+    })?;
+    during_a_deployment(under, ("a coordinator loses its power", "notes:1.0.0"), || c2.power_off())?;
     Ok(())
 }
 
