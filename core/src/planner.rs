@@ -442,6 +442,12 @@ fn step<'a>(
     Draft { host, action, undo, on_failure: OnFailure::Unwind, limit, change: change.into() }
 }
 
+/// Asks from the load balancer's host, for somewhat longer than the check itself may take.
+fn asks(lb: &Host, check: CheckHealth, change: String) -> Draft<'_> {
+    let limit = Millis(check.health.timeout.0 + 10_000);
+    step(lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)
+}
+
 /// A step whose failure is noted.
 fn housekeeping<'a>(host: &'a Host, action: Action, limit: Millis, change: impl Into<String>) -> Draft<'a> {
     let undo = nothing("the release serves already; this is housekeeping");

@@ -231,6 +231,12 @@ fn failed_during(load: &Load, what: &str, act: impl FnOnce() -> Result<()>) -> R
     Ok(failed)
 }
 
+/// The load on the environment's site.
+fn asked(lb: &Host) -> Settings {
+    let host_header = "notes.example".to_owned();
+    Settings { host_header, ..Settings::notes((lb.address, 80).into(), RATE) }
+}
+
 /// Whether the load balancer has a connection to the host's containers.
 fn is_asked(fleet: &Fleet, host: &Host) -> Result<bool> {
     let connections = fleet.host("lb-1")?.run(&format!("ss -Htn state established dst {}", host.address))?;
@@ -253,9 +259,9 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     }
     declare(&fleet, "app-1, app-2")?;
     fleet.lockstep("deploy production --image notes:1.0.0")?;
-    let settings = Settings::notes((lb.address, 80).into(), RATE);
-    let connections = u64::try_from(settings.connections)?;
-    let load = Load::start(Settings { host_header: "notes.example".to_owned(), ..settings })?;
+    let asked = asked(lb);
+    let connections = u64::try_from(asked.connections)?;
+    let load = Load::start(asked)?;
 
     let told = |arguments: &str| fleet.lockstep(arguments).map(|said| tell(&said));
     // Clients with idle connections may meet the one reload that the plan names.
@@ -333,8 +339,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     }
     declare_with(&fleet, "app-1, app-2", "bake: 25s, drain: 1s")?;
     fleet.lockstep("deploy production --image notes:1.0.0")?;
-    let settings = Settings::notes((lb.address, 80).into(), RATE);
-    let load = Load::start(Settings { host_header: "notes.example".to_owned(), ..settings })?;
+    let load = Load::start(asked(lb))?;
     let under = (&fleet, &load);
 
     during_a_deployment(under, ("an agent's package is upgraded", "notes:2.0.0"), || {

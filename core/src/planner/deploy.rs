@@ -15,8 +15,8 @@ use crate::plan::action::{CleanUp, KeepSnapshots, Migrate, Preflight, PreflightD
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
 use crate::planner::site::{self, Decided};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, housekeeping, names, nothing, seconds, serving,
-    step, told, waves_of, web_endpoints,
+    Draft, Placement, Refused, Version, Waves, asks, by, hash, housekeeping, names, nothing, seconds,
+    serving, step, told, waves_of, web_endpoints,
 };
 use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
 use crate::release::{Compatibility, Migration, SchemaState};
@@ -424,8 +424,7 @@ impl Planning<'_> {
             "nothing: asks {} until {} good answers in a row, for at most {}",
             check.health.path, check.health.consecutive, check.health.timeout
         );
-        let limit = Millis(check.health.timeout.0 + 10_000);
-        Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
+        Ok(vec![asks(self.placement.lb, check, change)])
     }
 
     fn traffic(

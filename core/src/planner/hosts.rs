@@ -16,7 +16,8 @@ use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::{started, version_of};
 use crate::planner::site;
 use crate::planner::{
-    Draft, Placement, Refused, Waves, by, hash, housekeeping, names, nothing, seconds, step, web_endpoints,
+    Draft, Placement, Refused, Waves, asks, by, hash, housekeeping, names, nothing, seconds, step,
+    web_endpoints,
 };
 use crate::record::{Host, Live, Record};
 use crate::spec::check::check;
@@ -123,15 +124,8 @@ impl Changing<'_> {
         waves.push(vec![self.site()?]);
         waves.push(self.drain()?.into_iter().collect());
         let mut notes = Vec::new();
-        let stops = match &operation {
-            Operation::RemoveHost(_) => vec![live.slot, live.slot.other()],
-            Operation::DrainHost(_)
-            | Operation::AddHost(_)
-            | Operation::Deploy(_)
-            | Operation::Rollback(_) => {
-                vec![live.slot]
-            }
-        };
+        let is_removal = matches!(operation, Operation::RemoveHost(_));
+        let stops = if is_removal { vec![live.slot, live.slot.other()] } else { vec![live.slot] };
         if record.observed.contains_key(&host.id) {
             for slot in stops {
                 let change = format!("{slot} is stopped and removed");
@@ -146,7 +140,7 @@ impl Changing<'_> {
             ));
         }
         let mut hosts = self.declared();
-        if matches!(operation, Operation::RemoveHost(_)) {
+        if is_removal {
             hosts.app.retain(|there| *there != host.name);
         }
         self.plan(operation, hosts, waves, notes)
@@ -190,8 +184,7 @@ impl Changing<'_> {
                 ),
             ));
         }
-        let omit =
-            |what: &str, because: &str| Omission { what: what.to_string(), because: because.to_string() };
+        let because = "the same release stays live, in the same slot".to_string();
         let version = version_of(live);
         let live_state = (live.slot, &live.deployment, &live.serving, &operation);
         Ok(Plan {
@@ -207,7 +200,7 @@ impl Changing<'_> {
             hash: hash(&version, &live_state, record),
             operation,
             waves: waves.waves,
-            omitted: vec![omit("switch", "the same release stays live, in the same slot")],
+            omitted: vec![Omission { what: "switch".to_string(), because }],
             warnings,
         })
     }
@@ -241,8 +234,7 @@ impl Changing<'_> {
             "nothing: asks {} on {} until {} good answers in a row, for at most {}",
             check.health.path, host.name, check.health.consecutive, check.health.timeout
         );
-        let limit = Millis(check.health.timeout.0 + 10_000);
-        Ok(step(placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change))
+        Ok(asks(placement.lb, check, change))
     }
 
     fn site(&self) -> Result<Draft<'_>, Refused> {

@@ -13,7 +13,7 @@ use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
 use crate::planner::site::{self, Decided};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, by, hash, names, nothing, seconds, step, told, waves_of,
+    Draft, Placement, Refused, Version, Waves, asks, by, hash, names, nothing, seconds, step, told, waves_of,
 };
 use crate::record::{Host, Live, OperationKind, Record, Running, Slot, Summary};
 use crate::release::Compatibility;
@@ -289,8 +289,7 @@ impl Planning<'_> {
             "nothing: asks {} for {} good answers in a row",
             check.health.path, check.health.consecutive
         );
-        let limit = Millis(check.health.timeout.0 + 10_000);
-        Ok(vec![step(self.placement.lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)])
+        Ok(vec![asks(self.placement.lb, check, change)])
     }
 
     fn site(&self, changed: ChangedSite, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
