@@ -172,9 +172,23 @@ impl SqliteStore {
         self.writing.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable)
     }
 
-    fn there(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
+    /// At most so many rows of those that are below `prefix` and not before `from`.
+    async fn range(
+        &self,
+        query: &'static str,
+        from: &Key,
+        prefix: &Prefix,
+        most: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        let rows = sqlx::query(query)
+            .bind(from.as_str())
+            .bind(end_of(prefix))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
         let mut found = Vec::with_capacity(rows.len());
-        for row in rows {
+        for row in &rows {
             if self.is_there(row)? {
                 found.push(stored(row).map_err(unavailable)?);
             }
@@ -215,41 +229,19 @@ impl Store for SqliteStore {
     }
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
-        let query = "SELECT key, value, created, modified, lease FROM kept \
-                     WHERE key >= ? AND key < ? ORDER BY key";
-        let rows = sqlx::query(query)
-            .bind(prefix.as_str())
-            .bind(end_of(prefix))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(unavailable)?;
-        self.there(&rows)
+        self.page(prefix, &prefix.first(), usize::MAX).await
     }
 
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
         let query = "SELECT key, value, created, modified, lease FROM kept \
                      WHERE key >= ? AND key < ? ORDER BY key LIMIT ?";
-        let rows = sqlx::query(query)
-            .bind(from.max(&prefix.first()).as_str())
-            .bind(end_of(prefix))
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(unavailable)?;
-        self.there(&rows)
+        self.range(query, from.max(&prefix.first()), prefix, most).await
     }
 
     async fn last(&self, prefix: &Prefix, most: usize) -> Result<Vec<Stored>, StoreError> {
         let query = "SELECT key, value, created, modified, lease FROM kept \
                      WHERE key >= ? AND key < ? ORDER BY key DESC LIMIT ?";
-        let rows = sqlx::query(query)
-            .bind(prefix.as_str())
-            .bind(end_of(prefix))
-            .bind(i64::try_from(most).unwrap_or(i64::MAX))
-            .fetch_all(&self.readers)
-            .await
-            .map_err(unavailable)?;
-        self.there(&rows)
+        self.range(query, &prefix.first(), prefix, most).await
     }
 
     async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Result<Committed, StoreError> {
