@@ -79,7 +79,11 @@ impl Progress {
             }
             Event::Ended { .. } | Event::Stuck { .. } => self.clear(),
             Event::Turned { .. } => self.done = 0,
-            Event::Taken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Left { .. } => {}
+            Event::Taken { .. }
+            | Event::Begun { .. }
+            | Event::PassedBy { .. }
+            | Event::Resumed { .. }
+            | Event::Left { .. } => {}
         }
         self.tell_whole(plan);
         // A line that is written past the bars would be drawn over.

@@ -155,6 +155,11 @@ fn lines(run: &Run, entry: &Entry) -> String {
             line(format!("{} {how}: {}", step(*id, direction), failure.what));
             failure_lines(failure, &mut line);
         }
+        Event::PassedBy { host, because } => {
+            let named = run.plan().steps().find(|step| step.host == *host);
+            let named = named.map_or_else(|| host.to_string(), |step| step.host_name.to_string());
+            line(format!("{named} is passed by, because of {because}: it gets no requests"));
+        }
         Event::Turned { because } => line(format!("unwinding: {}", because_words(because))),
         Event::Stuck { step: id, failure } => {
             line(format!("stuck at {id}: {}", failure.what));

@@ -402,6 +402,7 @@ fn opened(id: &DeploymentId, plan: &Plan, open: &Open) -> Summary {
         slot: plan.slot,
         spec: plan.spec.clone(),
         serving: plan.serving.clone(),
+        passed_by: plan.passed_by.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: None,

@@ -137,6 +137,7 @@ pub fn recorded(
         slot: rollback.to,
         spec: served.spec.clone(),
         serving: live.serving.clone(),
+        passed_by: live.passed_by.clone(),
         secrets_version: served.secrets_version,
         schema_before: live.schema_version,
         schema_after: live.schema_version,

@@ -6,7 +6,7 @@
 //! What must stay true: an effect has its intent in the journal first; the decision to unwind is an
 //! entry, so that a successor cannot change direction; a step whose outcome is unknown is undone too.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,6 +15,7 @@ use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::{HostId, StepId};
 use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Leaving, Standing, StepFailure};
+use crate::plan::action::Endpoint;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::{Verdict, Wish};
 use crate::time::{Millis, Timestamp};
@@ -22,6 +23,7 @@ use crate::time::{Millis, Timestamp};
 mod backward;
 mod debt;
 mod forward;
+mod passing;
 mod standings;
 mod ways;
 
@@ -39,8 +41,13 @@ pub const UNDO_RETRY_AFTER: Millis = Millis::from_secs(2);
 /// One deployment, as far as its journal tells.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Shared by the copies that are made to try an entry out.
+    /// As it was shown. Shared by the copies that are made to try an entry out.
     plan: Arc<Plan>,
+    /// What is left of it without the hosts that were passed by.
+    going: Arc<Plan>,
+    passed_by: BTreeSet<HostId>,
+    /// What checks of health have found without it, and can do without.
+    unhealthy: BTreeMap<StepId, Vec<Endpoint>>,
     lock_until: Timestamp,
     phase: Phase,
     standings: Standings,
@@ -88,8 +95,12 @@ impl Run {
     /// A deployment of `plan` whose journal is empty and which is unwound at `lock_until`.
     pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
         let standings = Standings::of(&plan);
+        let plan = Arc::new(plan);
         Self {
-            plan: Arc::new(plan),
+            going: Arc::clone(&plan),
+            plan,
+            passed_by: BTreeSet::new(),
+            unhealthy: BTreeMap::new(),
             lock_until,
             phase: Phase::Forward,
             standings,
@@ -139,7 +150,19 @@ impl Run {
                 if let Event::Failed { failure, .. } = &entry.event {
                     self.failures.insert(*step, failure.clone());
                 }
+                if let Event::Done { finding, .. } = &entry.event
+                    && !finding.unhealthy.is_empty()
+                {
+                    self.unhealthy.insert(*step, finding.unhealthy.clone());
+                }
             }
+            Event::PassedBy { host, .. } => match self.without(host) {
+                Ok(rest) => {
+                    self.going = Arc::new(rest);
+                    self.passed_by.insert(host.clone());
+                }
+                Err(why) => return illegal(format!("{host} is passed by: {why}")),
+            },
             Event::Turned { because } => match self.phase {
                 Phase::Forward => self.phase = Phase::Backward { because: because.clone() },
                 Phase::Backward { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
@@ -179,6 +202,7 @@ impl Run {
         let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
         let phase = match (&self.phase, how) {
             (Phase::Backward { .. }, Leaving::Owed { .. }) => self.phase.clone(),
+            (Phase::Forward, Leaving::Owed { .. }) if self.is_passed_by(step) => Phase::Forward,
             (Phase::Stuck { because, .. }, Leaving::Owed { by: Some(_), .. } | Leaving::Skipped { .. }) => {
                 Phase::Backward { because: because.clone() }
             }
@@ -197,8 +221,22 @@ impl Run {
         Ok(())
     }
 
+    /// As it was shown, with what hosts that were passed by have begun.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// The plan that is carried out: without the hosts that were passed by.
+    pub fn going(&self) -> &Plan {
+        &self.going
+    }
+
+    /// Where steps of this direction are found.
+    pub fn plan_of(&self, direction: Direction) -> &Plan {
+        match direction {
+            Direction::Do => &self.going,
+            Direction::Undo => &self.plan,
+        }
     }
 
     pub fn phase(&self) -> &Phase {
@@ -258,7 +296,7 @@ impl Run {
 
     /// Whether the release serves and only housekeeping is left: from here on nothing is unwound.
     pub fn is_committed(&self) -> bool {
-        self.plan
+        self.going
             .steps()
             .filter(|step| step.on_failure == OnFailure::Unwind)
             .all(|step| *self.standing(step.id) == Standing::Done)

@@ -1,14 +1,16 @@
 //! What has happened: an append-only list of entries, and the one function
 //! that says which entry may follow which ([`Standing::after`]).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
 use crate::health::Probe;
-use crate::id::{DeploymentId, StepId};
+use crate::id::{DeploymentId, HostId, StepId};
 use crate::name::OperatorName;
+use crate::plan::action::Endpoint;
 use crate::record::{SnapshotTaken, Verdict};
 use crate::time::{Millis, Timestamp};
 
@@ -46,6 +48,11 @@ pub enum Event {
         direction: Direction,
         failure: StepFailure,
     },
+    /// From here on the host has no part in it, because of this step: the rest is what it would be without that host.
+    PassedBy {
+        host: HostId,
+        because: StepId,
+    },
     /// The decision to unwind; it is never taken back.
     Turned {
         because: Because,
@@ -78,7 +85,11 @@ impl Event {
             | Self::Failed { step, .. }
             | Self::Stuck { step, .. }
             | Self::Left { step, .. } => Some(*step),
-            Self::Taken { .. } | Self::Turned { .. } | Self::Resumed { .. } | Self::Ended { .. } => None,
+            Self::Taken { .. }
+            | Self::PassedBy { .. }
+            | Self::Turned { .. }
+            | Self::Resumed { .. }
+            | Self::Ended { .. } => None,
         }
     }
 }
@@ -136,11 +147,14 @@ pub struct Finding {
     /// For people, one line: `adopted 2 containers`.
     pub said: String,
     pub migrated: Option<Migrated>,
-    pub snapshot: Option<SnapshotTaken>,
+    pub snapshot: Option<Box<SnapshotTaken>>,
     pub probes: Vec<Probe>,
     pub traffic: Option<TrafficCount>,
     /// How long the switch itself took, without its proof.
     pub switch_took: Option<Millis>,
+    /// What was asked and is not healthy, where the slot can do without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unhealthy: Vec<Endpoint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

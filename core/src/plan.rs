@@ -20,6 +20,7 @@ use crate::time::Millis;
 
 pub mod action;
 pub mod check;
+pub mod passing;
 
 pub use action::Action;
 
@@ -39,6 +40,9 @@ pub struct Plan {
     /// The app hosts that have the traffic at the end.
     #[serde(default)]
     pub serving: Vec<HostName>,
+    /// Those that should, and cannot: they come back when they are well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_by: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub waves: Vec<Wave>,

@@ -28,6 +28,7 @@ use crate::time::Millis;
 
 mod deploy;
 mod hosts;
+mod left_out;
 mod rollback;
 mod site;
 
@@ -297,6 +298,7 @@ impl Version<'_> {
             health: self.health(),
             release: Box::new(self.release.clone()),
             secrets_version: self.secrets_version,
+            spare: 0,
         })
     }
 

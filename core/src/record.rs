@@ -172,6 +172,9 @@ pub struct Summary {
     /// The app hosts that have the traffic if it succeeds.
     #[serde(default)]
     pub serving: Vec<HostName>,
+    /// Those that were to have it, and could not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_by: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub schema_after: Option<u64>,

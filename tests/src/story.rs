@@ -28,17 +28,16 @@ use lockstep_core::record::{
     SiteChange, Slot, Verdict, Way, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
+use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
-use lockstep_core::spec::{
-    EnvironmentSpec, HostRoles, ProcessSpec, Role, Tls, Volume, VolumeAccess, VolumeScope,
-};
 use lockstep_core::time::{Millis, Timestamp};
 
 mod damage;
+mod declaration;
 mod notes;
 mod tell;
 
-use notes::{changed_site, deployment, notes, summary, web};
+use notes::{changed_site, deployment, notes, summary};
 
 /// Where a story's clock begins.
 const START: Timestamp = Timestamp(1_769_596_200_000);
@@ -136,6 +135,7 @@ impl World {
             "open" => self.open(),
             "decide" => self.decide(),
             "done" | "fail" | "undone" | "undo-failed" => self.report(verb, &words),
+            "ill" => self.ill(&words),
             "after" => self.after(words.first().context("after DURATION")?),
             "cancel" => self.cancel(words.first().context("cancel NAME")?),
             "crash" => self.crash(),
@@ -180,53 +180,6 @@ impl World {
         }
         let schema = Some(Schema { version: 0, state: SchemaState::Clean });
         self.record.observed.insert(id, Observation { schema, ..Observation::default() });
-        Ok(String::new())
-    }
-
-    fn change_spec(&mut self, words: &[&str]) -> Result<String> {
-        match words {
-            ["worker"] => {
-                let worker = ProcessSpec { role: Role::Worker, port: None, ..web() };
-                self.spec.processes.insert("worker".parse()?, worker);
-            }
-            ["bake", duration] => self.spec.deploy.bake = Millis::parse(duration)?,
-            ["drain", duration] => self.spec.deploy.drain = Millis::parse(duration)?,
-            ["parallel", hosts] => self.spec.deploy.parallel = Some(hosts.parse()?),
-            ["quorum", hosts] => self.spec.deploy.quorum = Some(hosts.parse()?),
-            ["lock_timeout", duration] => self.spec.deploy.lock_timeout = Millis::parse(duration)?,
-            ["database", "none"] => self.spec.database = None,
-            ["snapshot", "none"] => {
-                self.spec.database.as_mut().context("there is no database")?.snapshot = None;
-            }
-            ["branch", branch] => self.spec.branch = Some((*branch).to_owned()),
-            ["require", name] => self.spec.required.push((*name).to_owned()),
-            ["host", name] => {
-                self.spec.hosts =
-                    HostRoles { app: vec![name.parse()?], lb: vec![name.parse()?], db: vec![name.parse()?] };
-            }
-            ["hosts", app, lb] => {
-                let app: Vec<HostName> = app.split(',').map(str::parse).collect::<Result<_, _>>()?;
-                self.spec.hosts = HostRoles { db: vec![app[0].clone()], app, lb: vec![lb.parse()?] };
-            }
-            ["volume", volume] => {
-                let (source, target) = volume.split_once(':').context("volume SOURCE:TARGET")?;
-                let volume = Volume {
-                    source: source.to_owned(),
-                    target: target.to_owned(),
-                    access: VolumeAccess::ReadWrite,
-                    scope: VolumeScope::NotSaid,
-                };
-                self.spec.processes.values_mut().for_each(|process| process.volumes.push(volume.clone()));
-            }
-            ["tls", certificate, key] => {
-                self.spec.traffic.tls =
-                    Tls::Existing { certificate: (*certificate).to_owned(), key: (*key).to_owned() };
-            }
-            ["url", url] => self.spec.url = (*url).to_owned(),
-            ["connect_timeout", length] => self.spec.traffic.connect_timeout = Millis::parse(length)?,
-            ["body_limit", limit] => self.spec.traffic.body_limit = (*limit).to_owned(),
-            _ => bail!("{words:?} is not a change of the declaration"),
-        }
         Ok(String::new())
     }
 
@@ -439,6 +392,20 @@ impl World {
         Ok(told + &self.decide()?)
     }
 
+    /// `ill s8 app-2`: the check is done, and the host is not healthy.
+    fn ill(&mut self, words: &[&str]) -> Result<String> {
+        let [step, name] = words else { bail!("ill STEP HOST") };
+        let step: StepId = step.parse()?;
+        let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
+        let address = &host.context("there is no such host")?.address;
+        let planned = self.run()?.going().step(step).context("there is no such step")?;
+        let Action::CheckHealth(check) = &planned.action else { bail!("{step} asks nobody") };
+        let own = check.targets.iter().filter(|target| target.address == *address);
+        let finding = Finding { unhealthy: own.cloned().collect(), ..Finding::default() };
+        let told = self.append(Event::Done { step, direction: Direction::Do, finding })?;
+        Ok(told + &self.decide()?)
+    }
+
     fn after(&mut self, duration: &str) -> Result<String> {
         self.now = self.now + Millis::parse(duration)?;
         self.decide()
@@ -516,7 +483,7 @@ impl World {
 
     fn record_end(&mut self, verdict: Verdict) -> Result<String> {
         let run = self.run.take().context("nothing is open")?;
-        let plan = run.plan().clone();
+        let plan = run.going().clone();
         let id = deployment(self.deployments)?;
         let schema = plan.schema_before.map(|before| before.max(plan.release.schema_version()));
         self.record.history.insert(0, summary(&plan, &id, verdict, self.now, schema));

@@ -92,7 +92,7 @@ append ended: rolled back
 # What comes late from it changes nothing: it is a debt.
 undone s4
 ----
-refused: entry 15 of the journal cannot be: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None } } follows the end
+refused: entry 15 of the journal cannot be: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None, unhealthy: [] } } follows the end
 
 # It goes away in the middle of a step: nobody knows what became of that, and it is owed too.
 back app-1

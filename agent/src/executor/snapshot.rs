@@ -51,12 +51,12 @@ impl Executors {
 
     fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
         let mut finding = said(format!("{words}, {} KiB", bytes / 1024));
-        finding.snapshot = Some(SnapshotTaken {
+        finding.snapshot = Some(Box::new(SnapshotTaken {
             host: self.host.clone(),
             path: path.display().to_string(),
             bytes,
             manifest,
-        });
+        }));
         finding
     }
 

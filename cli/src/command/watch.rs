@@ -135,9 +135,11 @@ impl Seen {
         let line = format!("{}{took}", told(plan, entry));
         let tone = match &entry.event {
             Event::Done { .. } | Event::Ended { verdict: Verdict::Succeeded } => Tone::Good,
-            Event::Failed { .. } | Event::Stuck { .. } | Event::Turned { .. } | Event::Left { .. } => {
-                Tone::Bad
-            }
+            Event::Failed { .. }
+            | Event::PassedBy { .. }
+            | Event::Stuck { .. }
+            | Event::Turned { .. }
+            | Event::Left { .. } => Tone::Bad,
             Event::Taken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Ended { .. } => {
                 Tone::Quiet
             }
@@ -157,6 +159,7 @@ fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis
             begun.remove(step).map(|begun| entry.at.since(begun))
         }
         Event::Taken { .. }
+        | Event::PassedBy { .. }
         | Event::Turned { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
@@ -185,6 +188,11 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
         }
         Event::Failed { step: id, direction, failure } => {
             format!("✗ {}  {}", step(id, direction), failure.what)
+        }
+        Event::PassedBy { host, because } => {
+            let named = plan.steps().find(|step| step.host == *host);
+            let named = named.map_or_else(|| host.to_string(), |step| step.host_name.to_string());
+            format!("· {named} is passed by after {because}: it gets no requests, the others go on")
         }
         Event::Turned { .. } => "· taking it back, newest first".to_owned(),
         Event::Stuck { step: id, failure } => format!("✗ stuck at {id}: {}", failure.what),
@@ -277,6 +285,10 @@ fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {
         } else {
             format!("schema {before} → {after}")
         });
+    }
+    if !summary.passed_by.is_empty() {
+        let hosts: Vec<&str> = summary.passed_by.iter().map(|host| host.as_str()).collect();
+        figures.push(format!("without {}", hosts.join(", ")));
     }
     if summary.receipt.snapshot.is_some() {
         figures.push("snapshot verified".to_owned());

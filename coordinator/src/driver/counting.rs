@@ -40,6 +40,7 @@ pub(super) fn count(course: &Course, told: &Told) {
         }
         Event::Taken { .. }
         | Event::Begun { .. }
+        | Event::PassedBy { .. }
         | Event::Turned { .. }
         | Event::Resumed { .. }
         | Event::Left { .. } => {}

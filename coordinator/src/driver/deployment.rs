@@ -325,7 +325,10 @@ impl Driver {
         now: Timestamp,
     ) -> Result<(), DriverError> {
         // What is to be unwound is not begun again first, nor what is not waited for.
-        if !matches!(commands.first(), Some(Command::Append(Event::Turned { .. } | Event::Left { .. })))
+        let leaves = |event: &Event| {
+            matches!(event, Event::Turned { .. } | Event::PassedBy { .. } | Event::Left { .. })
+        };
+        if !matches!(commands.first(), Some(Command::Append(event)) if leaves(event))
             && let Some(intent) = self.course_mut()?.next_unheard()
         {
             let (_, writes) = self.course_mut()?.hand_out(intent.step, intent.direction)?;

@@ -64,7 +64,9 @@ impl Course {
                 writes.extend(matches!(how, Leaving::Skipped { .. }).then(|| self.resumed()));
                 writes
             }
-            Event::Taken { .. } | Event::Turned { .. } | Event::Ended { .. } => Vec::new(),
+            Event::Taken { .. } | Event::PassedBy { .. } | Event::Turned { .. } | Event::Ended { .. } => {
+                Vec::new()
+            }
         };
         let begun = entry.event.step().and_then(|step| self.run.standing(step).begun_at());
         let took = begun.map(|begun| at.since(begun));
@@ -82,7 +84,7 @@ impl Course {
         direction: Direction,
     ) -> Result<(Span, Vec<OwnedWrite>), DriverError> {
         let token = self.next_token();
-        let work = assignment(self.run.plan(), step, direction)
+        let work = assignment(self.run.plan_of(direction), step, direction)
             .ok_or(DriverError::Bug("a step begins that the plan does not have"))?;
         let environment = self.opened.key.clone();
         let key = keys::assignment(&work.host, &environment, token.epoch, token.seq);

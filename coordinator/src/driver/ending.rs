@@ -26,6 +26,8 @@ pub(super) fn summary(
     let applied: usize = migrated.map(|migrated| migrated.applied.len()).sum();
     let (requests, requests_lost) = counted(counts(entries));
     Summary {
+        serving: run.going().serving.clone(),
+        passed_by: run.going().passed_by.clone(),
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
         verdict: Some(verdict),
@@ -35,7 +37,7 @@ pub(super) fn summary(
             requests,
             requests_lost,
             migrations_run: u32::try_from(applied).unwrap_or(u32::MAX),
-            snapshot: findings().filter_map(|finding| finding.snapshot.clone()).next_back(),
+            snapshot: findings().filter_map(|finding| finding.snapshot.as_deref()).next_back().cloned(),
             switch_took: findings().filter_map(|finding| finding.switch_took).next_back(),
         },
         ..opened.clone()
@@ -48,6 +50,7 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
         Event::Turned { because } => Some(because),
         Event::Taken { .. }
         | Event::Begun { .. }
+        | Event::PassedBy { .. }
         | Event::Done { .. }
         | Event::Failed { .. }
         | Event::Stuck { .. }
@@ -89,6 +92,7 @@ fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
         Event::Failed { .. }
         | Event::Taken { .. }
         | Event::Begun { .. }
+        | Event::PassedBy { .. }
         | Event::Done { .. }
         | Event::Turned { .. }
         | Event::Stuck { .. }
@@ -104,6 +108,7 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
         Event::Done { .. }
         | Event::Taken { .. }
         | Event::Begun { .. }
+        | Event::PassedBy { .. }
         | Event::Failed { .. }
         | Event::Turned { .. }
         | Event::Stuck { .. }
@@ -119,6 +124,7 @@ fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
         Event::Done { finding, .. } => finding.traffic,
         Event::Taken { .. }
         | Event::Begun { .. }
+        | Event::PassedBy { .. }
         | Event::Failed { .. }
         | Event::Turned { .. }
         | Event::Stuck { .. }
@@ -177,6 +183,7 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
                 }
             }
             Event::Begun { .. }
+            | Event::PassedBy { .. }
             | Event::Done { .. }
             | Event::Taken { .. }
             | Event::Failed { .. }

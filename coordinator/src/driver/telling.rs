@@ -31,6 +31,7 @@ pub(super) fn moment(entry: &Entry) -> String {
         Event::Begun { step: id, direction } => step("begun", id, direction),
         Event::Done { step: id, direction, .. } => step("done", id, direction),
         Event::Failed { step: id, direction, .. } => step("failed", id, direction),
+        Event::PassedBy { because, .. } => format!("passed by {because}"),
         Event::Turned { .. } => "turned".to_owned(),
         Event::Stuck { step, .. } => format!("stuck {step}"),
         Event::Resumed { .. } => "resumed".to_owned(),
@@ -55,6 +56,9 @@ pub(super) fn tell(run: &Run, entry: &Entry) {
         }
         Event::Failed { step, direction, failure } => {
             info!(seq, %step, host = host(step), %direction, what = failure.what, why = failure.why, "{} failed", name(step));
+        }
+        Event::PassedBy { host, because } => {
+            warn!(seq, %host, step = %because, "the host is passed by");
         }
         Event::Turned { because } => info!(seq, because = because_words(because), "it is unwound from here"),
         Event::Stuck { step, failure } => {

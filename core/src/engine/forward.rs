@@ -5,13 +5,22 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, await_outcome, backward};
+use crate::engine::{Command, Run, await_outcome, backward, passing};
 use crate::journal::{Because, Direction, Event, Standing};
 use crate::plan::{OnFailure, Step};
 use crate::record::{Verdict, Wish};
 use crate::time::Timestamp;
 
 pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
+    let left = passing::leave(run);
+    if !left.is_empty() {
+        return left;
+    }
+    if !run.is_committed()
+        && let Some(event) = passing::pass_by(run)
+    {
+        return vec![Command::Append(event)];
+    }
     if !run.is_committed()
         && let Some(because) = reason_to_turn(run, wish, now)
     {
@@ -21,7 +30,7 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
         return vec![Command::Append(Event::Turned { because })];
     }
     let Some(wave) =
-        run.plan().waves.iter().find(|wave| wave.steps.iter().any(|step| !is_settled(run, step)))
+        run.going().waves.iter().find(|wave| wave.steps.iter().any(|step| !is_settled(run, step)))
     else {
         return vec![Command::Append(Event::Ended { verdict: Verdict::Succeeded })];
     };
@@ -33,11 +42,8 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
 }
 
 fn reason_to_turn(run: &Run, wish: &Wish, now: Timestamp) -> Option<Because> {
-    let failed = run.plan().steps().find(|step| {
-        step.on_failure == OnFailure::Unwind && matches!(run.standing(step.id), Standing::Failed { .. })
-    });
-    if let Some(step) = failed {
-        return Some(Because::StepFailed { step: step.id });
+    if let Some(step) = passing::failed(run).next() {
+        return Some(Because::StepFailed { step });
     }
     if let Wish::Cancel { by } = wish {
         return Some(Because::Cancelled { by: by.clone() });

@@ -1,6 +1,7 @@
 //! What a step does: one variant for each kind, with its data. An agent has one executor for each.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -167,6 +168,22 @@ pub struct CheckHealth {
     pub release: Box<Release>,
     /// Of the values that the application may print, and that its output must not show.
     pub secrets_version: Option<u64>,
+    /// How many of the hosts asked may be without health at the end: it goes on without them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub spare: u16,
+}
+
+fn is_none(spare: &u16) -> bool {
+    *spare == 0
+}
+
+impl CheckHealth {
+    /// Whether the slot can do without `unhealthy`. Where nobody is healthy it is the release that is not.
+    pub fn spares(&self, unhealthy: &[Endpoint]) -> bool {
+        let missing: BTreeSet<&str> = unhealthy.iter().map(|endpoint| endpoint.address.as_str()).collect();
+        let is_left = self.targets.iter().any(|target| !missing.contains(target.address.as_str()));
+        missing.len() <= usize::from(self.spare) && is_left
+    }
 }
 
 /// The environment's server in nginx, complete.
@@ -274,6 +291,40 @@ impl Action {
             Self::Bake { .. } => "bake",
             Self::DrainSlot { .. } => "drain",
             Self::CleanUp(_) => "clean up",
+        }
+    }
+
+    /// Where requests can reach what it starts.
+    pub fn starts(&self) -> Vec<Endpoint> {
+        let Self::StartSlot { containers, .. } = self else { return Vec::new() };
+        let published = containers.iter().filter_map(|container| container.publish.as_ref());
+        published.map(|at| Endpoint { address: at.address.clone(), port: at.host_port }).collect()
+    }
+
+    /// Takes `endpoints`, all of one host, out of everything that it says.
+    pub(super) fn forget(&mut self, endpoints: &BTreeSet<Endpoint>) {
+        let forget = |there: &mut Vec<Endpoint>| there.retain(|endpoint| !endpoints.contains(endpoint));
+        match self {
+            Self::CheckHealth(check) | Self::Bake { check, .. } => {
+                forget(&mut check.targets);
+                check.spare = check.spare.saturating_sub(1);
+            }
+            Self::InstallSite { site, .. } => {
+                forget(&mut site.blue);
+                forget(&mut site.green);
+            }
+            Self::SwitchTraffic(switch) => forget(&mut switch.endpoints),
+            Self::Preflight(_)
+            | Self::PresentImage(_)
+            | Self::TakeSnapshot(_)
+            | Self::Migrate(_)
+            | Self::StartSlot { .. }
+            | Self::StopSlot { .. }
+            | Self::RemoveSite
+            | Self::RestoreSite
+            | Self::MoveWorkers { .. }
+            | Self::DrainSlot { .. }
+            | Self::CleanUp(_) => {}
         }
     }
 

@@ -134,11 +134,8 @@ impl Before {
         match &step.action {
             Action::TakeSnapshot(_) => self.snapshots += 1,
             Action::Migrate(_) => self.migrations += 1,
-            Action::StartSlot { slot, containers } => {
-                let published = containers.iter().filter_map(|container| container.publish.as_ref());
-                let endpoints =
-                    published.map(|at| Endpoint { address: at.address.clone(), port: at.host_port });
-                for endpoint in endpoints {
+            Action::StartSlot { slot, .. } => {
+                for endpoint in step.action.starts() {
                     self.healthy.entry(*slot).or_default().remove(&endpoint);
                     self.started.entry(*slot).or_default().insert(endpoint);
                 }

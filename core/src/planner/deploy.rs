@@ -9,11 +9,13 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::Digest;
-use crate::name::HostName;
 use crate::operation::{AnyBranch, ChangedSite, Deploy, Operation};
-use crate::plan::action::{CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot};
+use crate::plan::action::{
+    CheckHealth, CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
+};
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
-use crate::planner::site::{self, Decided};
+use crate::planner::left_out::{self, LeftOut};
+use crate::planner::site::{self, Decided, Hosts};
 use crate::planner::{
     Draft, Placement, Refused, Version, Waves, asks, by, hash, housekeeping, names, nothing, seconds,
     serving, step, told, waves_of, web_endpoints,
@@ -21,7 +23,7 @@ use crate::planner::{
 use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
 use crate::release::{Compatibility, Migration, SchemaState};
 use crate::spec::check::ValidatedSpec;
-use crate::spec::{EnvironmentSpec, HostRoles, Mode};
+use crate::spec::{EnvironmentSpec, Mode};
 use crate::time::Millis;
 
 /// How many releases, beside the live one and the one before it, keep their images.
@@ -42,16 +44,16 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let (mut left_out, roles) = without_drained(spec, record)?;
+    let (mut left_out, roles) = left_out::without_drained(spec, record)?;
     let mut placement = Placement::of(&spec.key, &roles, record)?;
-    left_out.extend(pass_by_silent(&mut placement, spec, record)?);
+    left_out.extend(left_out::pass_by_silent(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),
         Some(serving) => serving,
         None => Vec::new(),
     };
-    refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
+    left_out::refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
     let version = Version {
         release: &deploy.release,
         spec,
@@ -69,79 +71,6 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         record,
     };
     planning.plan(deploy)
-}
-
-/// What a host that is left out runs would go on running, workers and all.
-fn refuse_without_a_host_that_serves(
-    spec: &EnvironmentSpec,
-    serving: &[&Host],
-    placement: &Placement<'_>,
-    left_out: &[LeftOut],
-) -> Result<(), Refused> {
-    let is_known = |host: &Host| left_out.iter().any(|there| there.host == host.name);
-    let Some(left_out) = serving.iter().find(|host| !placement.is_app(host) && !is_known(host)) else {
-        return Ok(());
-    };
-    Err(Refused::new(
-        format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
-        "its containers would go on running beside the new ones",
-        format!(
-            "name {0} in hosts.app, or take it out: lockstep host remove {1} {0}",
-            left_out.name, spec.key.environment
-        ),
-    ))
-}
-
-/// A host that was drained stays so: who drained it has a reason, and says when it is over.
-fn without_drained(spec: &EnvironmentSpec, record: &Record) -> Result<(Vec<LeftOut>, HostRoles), Refused> {
-    let is_drained = |name: &&HostName| record.live.as_ref().is_some_and(|live| live.is_drained(name));
-    let (drained, app): (Vec<_>, Vec<_>) = spec.hosts.app.iter().partition(is_drained);
-    if let (Some(first), []) = (drained.first(), app.as_slice()) {
-        return Err(Refused::new(
-            format!("every app host of {} is drained", spec.key),
-            "a release needs one to run on",
-            format!("lockstep host add {} {first}", spec.key.environment),
-        ));
-    }
-    let left_out = drained.into_iter().map(|host| LeftOut { host: host.clone(), because: Because::Drained });
-    let app = app.into_iter().cloned().collect();
-    Ok((left_out.collect(), HostRoles { app, ..spec.hosts.clone() }))
-}
-
-/// Where the declaration allows it, app hosts that did not answer have no part in the plan: they get no traffic.
-fn pass_by_silent(
-    placement: &mut Placement<'_>,
-    spec: &EnvironmentSpec,
-    record: &Record,
-) -> Result<Vec<LeftOut>, Refused> {
-    let Some(quorum) = spec.deploy.quorum else {
-        return Ok(Vec::new());
-    };
-    let answers = |host: &&Host| record.observed.contains_key(&host.id);
-    let (app, silent): (Vec<_>, Vec<_>) = placement.app.iter().copied().partition(answers);
-    if app.len() < usize::from(quorum) {
-        let names: Vec<&str> = silent.iter().map(|host| host.name.as_str()).collect();
-        return Err(Refused::new(
-            format!("{} app hosts of {} answer, and deploy.quorum is {quorum}", app.len(), spec.key),
-            format!("no answer came from {}", names.join(", ")),
-            "lockstep host list, and on those hosts: systemctl status lockstep-agent",
-        ));
-    }
-    placement.app = app;
-    let left_out = |host: &Host| LeftOut { host: host.name.clone(), because: Because::Silent };
-    Ok(silent.into_iter().map(left_out).collect())
-}
-
-/// An app host that is declared and has no part in the plan.
-struct LeftOut {
-    host: HostName,
-    because: Because,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Because {
-    Drained,
-    Silent,
 }
 
 fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
@@ -230,7 +159,9 @@ struct Planning<'a> {
 impl Planning<'_> {
     fn plan(&self, deploy: &Deploy) -> Result<Plan, Refused> {
         let mut waves = Waves::new(self.record);
-        let mut omitted: Vec<Omission> = self.left_out.iter().map(|host| self.omitted(host)).collect();
+        let environment = &self.version.spec.key.environment;
+        let mut omitted: Vec<Omission> =
+            self.left_out.iter().map(|host| host.omission(environment)).collect();
         waves.push(self.preflight()?);
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
         self.database(&mut waves, &mut omitted);
@@ -257,6 +188,7 @@ impl Planning<'_> {
             live_slot: live.map(|live| live.slot),
             spec: self.version.spec.clone(),
             serving: names(&self.placement.app),
+            passed_by: self.left_out.iter().filter_map(LeftOut::passed_by).collect(),
             secrets_version: self.version.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -266,25 +198,9 @@ impl Planning<'_> {
         })
     }
 
-    fn omitted(&self, left_out: &LeftOut) -> Omission {
-        let LeftOut { host, because } = left_out;
-        let because = match because {
-            Because::Drained => "it was drained",
-            Because::Silent => "it did not answer",
-        };
-        let add = format!("lockstep host add {} {host}", self.version.spec.key.environment);
-        Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
-    }
-
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        for LeftOut { host, .. } in
-            self.left_out.iter().filter(|left_out| left_out.because == Because::Silent)
-        {
-            warnings.push(format!(
-                "{host} did not answer: what runs there goes on, and gets no requests after the switch"
-            ));
-        }
+        warnings.extend(self.left_out.iter().filter_map(LeftOut::warning));
         for migration in
             self.pending.iter().filter(|migration| migration.compatibility == Compatibility::Contracts)
         {
@@ -418,10 +334,27 @@ impl Planning<'_> {
         hosts.iter().map(start).collect()
     }
 
-    fn health(&self, hosts: &[&Host]) -> Result<Vec<Draft<'_>>, Refused> {
+    /// How many app hosts may be passed by.
+    fn spare(&self) -> u16 {
+        let app = self.placement.app.len();
+        let quorum = self.version.spec.deploy.quorum.map_or(app, usize::from);
+        u16::try_from(app.saturating_sub(quorum)).unwrap_or(u16::MAX)
+    }
+
+    fn check(&self, hosts: &[&Host]) -> Result<CheckHealth, Refused> {
         let check = self.version.check_health(hosts, self.slot, self.record)?;
+        Ok(CheckHealth { spare: self.spare(), ..check })
+    }
+
+    fn health(&self, hosts: &[&Host]) -> Result<Vec<Draft<'_>>, Refused> {
+        let check = self.check(hosts)?;
+        let without = match check.spare {
+            0 => String::new(),
+            1 => "; goes on without one host that is not healthy then".to_string(),
+            spare => format!("; goes on without {spare} hosts that are not healthy then"),
+        };
         let change = format!(
-            "nothing: asks {} until {} good answers in a row, for at most {}",
+            "nothing: asks {} until {} good answers in a row, for at most {}{without}",
             check.health.path, check.health.consecutive, check.health.timeout
         );
         Ok(vec![asks(self.placement.lb, check, change)])
@@ -436,7 +369,8 @@ impl Planning<'_> {
         let lb = self.placement.lb;
         let live = self.record.live.as_ref();
         let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
-        match site::of_deployment(lb, site, changed, (&self.version, self.record))? {
+        let hosts = if self.spare() > 0 { Hosts::MayBePassedBy } else { Hosts::AreFixed };
+        match site::of_deployment(lb, (site, hosts), changed, (&self.version, self.record))? {
             Decided::Step(step) => waves.push(vec![*step]),
             Decided::Nothing(omission) => omitted.push(omission),
         }
@@ -496,7 +430,7 @@ impl Planning<'_> {
         if deploy.bake.0 == 0 {
             omitted.push(Omission { what: "bake".to_string(), because: "deploy.bake is 0s".to_string() });
         } else {
-            let check = self.version.check_health(&self.placement.app, self.slot, self.record)?;
+            let check = self.check(&self.placement.app)?;
             let change = format!("nothing: {} is watched under traffic for {}", self.slot, deploy.bake);
             let action = Action::Bake { duration: deploy.bake, check };
             waves.push(vec![step(

@@ -201,6 +201,7 @@ impl Planning<'_> {
             live_slot: Some(self.live.slot),
             spec: on_hosts_of(self.live, &self.target.spec),
             serving: names(&self.placement.app),
+            passed_by: self.live.passed_by.clone(),
             secrets_version: self.target.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -299,7 +300,14 @@ impl Planning<'_> {
             site.server_name
         );
         let overwriting = format!("lockstep rollback {} --overwrite-site", self.record.key.environment);
-        let wanted = site::Wanted { lb: self.placement.lb, site, changed, change, overwriting };
+        let wanted = site::Wanted {
+            lb: self.placement.lb,
+            site,
+            hosts: site::Hosts::AreFixed,
+            changed,
+            change,
+            overwriting,
+        };
         Ok(match site::decide(wanted, self.record)? {
             Decided::Step(step) => vec![*step],
             Decided::Nothing(omission) => {

@@ -18,10 +18,18 @@ pub(super) enum Decided<'a> {
     Nothing(Omission),
 }
 
+/// Whether the site may have to lose hosts while the plan is carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hosts {
+    AreFixed,
+    MayBePassedBy,
+}
+
 /// The site that a plan is for.
 pub(super) struct Wanted<'a> {
     pub(super) lb: &'a Host,
     pub(super) site: Site,
+    pub(super) hosts: Hosts,
     pub(super) changed: ChangedSite,
     /// What nginx does then, in words.
     pub(super) change: String,
@@ -32,7 +40,7 @@ pub(super) struct Wanted<'a> {
 /// What a deployment of `version` has to do about it.
 pub(super) fn of_deployment<'a>(
     lb: &'a Host,
-    site: Site,
+    (site, hosts): (Site, Hosts),
     changed: ChangedSite,
     (version, record): (&Version<'_>, &Record),
 ) -> Result<Decided<'a>, Refused> {
@@ -45,18 +53,21 @@ pub(super) fn of_deployment<'a>(
         "lockstep deploy {} --image {} --overwrite-site",
         record.key.environment, version.release.image
     );
-    decide(Wanted { lb, site, changed, change, overwriting }, record)
+    decide(Wanted { lb, site, hosts, changed, change, overwriting }, record)
 }
 
 /// What becomes of the site as it is seen.
 pub(super) fn decide<'a>(wanted: Wanted<'a>, record: &Record) -> Result<Decided<'a>, Refused> {
-    let Wanted { lb, site, changed, change, overwriting } = wanted;
+    let Wanted { lb, site, hosts, changed, change, overwriting } = wanted;
     let key = &record.key;
     let seen = record.observed.get(&lb.id);
     let installed = seen.and_then(|seen| seen.site.as_ref());
     let by_hand = seen.and_then(|seen| seen.site_changed.as_ref());
     let nothing = |because| Ok(Decided::Nothing(Omission { what: "nginx site".to_string(), because }));
     let (overwrites, change) = match by_hand {
+        None if installed == Some(&site.digest()) && hosts == Hosts::MayBePassedBy => {
+            (None, "nothing, unless a host is passed by: then one reload takes it out".to_string())
+        }
         None if installed == Some(&site.digest()) => {
             return nothing("it is as it should be; the switch is a file, nothing is reloaded".to_string());
         }

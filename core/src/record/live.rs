@@ -26,9 +26,12 @@ pub struct Live {
     pub since: Timestamp,
     /// How often the environment was rolled back to it.
     pub rollback_count: u32,
-    /// The app hosts that have the traffic; those of the declaration that are not among them were drained.
+    /// The app hosts that have the traffic; those of the declaration that are not among them were drained or passed by.
     #[serde(default)]
     pub serving: Vec<HostName>,
+    /// Those that were to have it, and could not: they are to come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_by: Vec<HostName>,
 }
 
 impl Live {
@@ -36,10 +39,11 @@ impl Live {
     /// deployments that ended earlier.
     pub fn after(summary: &Summary, before: Option<&Live>, history: &[Summary], at: Timestamp) -> Live {
         let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
+        let passed_by = summary.passed_by.clone();
         if let Some(before) = before
             && !summary.kind.changes_release()
         {
-            return Live { spec, serving, ..before.clone() };
+            return Live { spec, serving, passed_by, ..before.clone() };
         }
         let is_rollback_to_it = |past: &&Summary| {
             past.kind == OperationKind::Rollback
@@ -57,6 +61,7 @@ impl Live {
             since: at,
             rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
             serving,
+            passed_by,
         }
     }
 
@@ -70,6 +75,9 @@ impl Live {
 
     /// Whether it is declared for this host, and the host was drained.
     pub fn is_drained(&self, host: &HostName) -> bool {
-        self.spec.hosts.app.contains(host) && !self.serving.is_empty() && !self.serving.contains(host)
+        self.spec.hosts.app.contains(host)
+            && !self.serving.is_empty()
+            && !self.serving.contains(host)
+            && !self.passed_by.contains(host)
     }
 }

@@ -64,6 +64,7 @@ fn live(summary: &Summary) -> Live {
         since: Timestamp(SINCE),
         rollback_count: 2,
         serving: Vec::new(),
+        passed_by: Vec::new(),
     }
 }
 

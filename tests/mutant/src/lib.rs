@@ -87,6 +87,10 @@ mutants! {
     OldestUndoneFirst,
     /// A wave begins when the one before has begun.
     NextWaveEarly,
+    /// A host that was passed by gets requests all the same.
+    PassedByServes,
+    /// What a host that was passed by has begun is not taken back.
+    PassedByNotOwed,
 
     // The planner.
 

@@ -12,12 +12,12 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing, StepKey};
 use lockstep_core::plan::action::Endpoint;
 use lockstep_core::plan::{OnFailure, Plan, Undo};
-use lockstep_core::record::{Live, Open, OpenKind, Slot, Verdict, Wish};
+use lockstep_core::record::{Live, Open, OpenKind, Verdict, Wish};
 use lockstep_core::stored;
 
 use crate::mirror::Mirror;
 use crate::reality::{Container, HealthCheck, Reality};
-use crate::world::World;
+use crate::world::{State, World};
 
 pub const ONE_HAND: &str = "1 one hand";
 pub const TRAFFIC: &str = "2 traffic is safe";
@@ -171,6 +171,7 @@ impl Check {
                 Certainty::Failed | Certainty::Unknown => {}
             },
             Event::Begun { .. }
+            | Event::PassedBy { .. }
             | Event::Turned { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
@@ -425,9 +426,9 @@ impl World {
             return Err(Broken(NOTHING_LOST, format!("{id} ended, and has no plan")));
         };
         match verdict {
-            Verdict::Succeeded => succeeded(&state.reality, mirror.run.plan(), live.as_ref(), id),
+            Verdict::Succeeded => succeeded(&state, mirror.run.plan(), live.as_ref(), id),
             Verdict::RolledBack if !self.store.peek_all(&keys::all_debts()).is_empty() => Ok(()),
-            Verdict::RolledBack => rolled_back(&state.reality, live.as_ref(), id),
+            Verdict::RolledBack => rolled_back(&state, live.as_ref(), id),
         }
     }
 }
@@ -439,7 +440,8 @@ fn read<T: stored::Kept>(value: &[u8]) -> Result<T, Broken> {
 /// Requests go only to a slot whose every instance is there, runs, and has passed its check.
 fn traffic(reality: &Reality) -> Result<(), Broken> {
     let Some(slot) = reality.nginx.target() else { return Ok(()) };
-    let mut web = reality.of_slot(slot).filter(|there| there.is_web()).peekable();
+    // What a host that was passed by has in the slot gets none.
+    let mut web = reality.at(reality.nginx.instances()).filter(|there| there.slot == slot).peekable();
     if web.peek().is_none() {
         return Err(Broken(TRAFFIC, format!("requests go to {slot}, and nothing is there")));
     }
@@ -456,26 +458,28 @@ fn traffic(reality: &Reality) -> Result<(), Broken> {
     }
 }
 
-fn succeeded(reality: &Reality, plan: &Plan, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
-    let slot = plan.slot;
+fn succeeded(state: &State, plan: &Plan, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+    let (slot, reality) = (plan.slot, &state.reality);
     let broken = |what: String| Err(Broken(REALITY, what));
-    match live {
-        Some(live) if live.slot == slot && live.deployment == *id => {}
+    let live = match live {
+        Some(live) if live.slot == slot && live.deployment == *id => live,
         Some(_) | None => return broken(format!("{id} has succeeded, and is not recorded as live")),
-    }
+    };
     if reality.nginx.target() != Some(slot) {
         return broken(format!("{slot} is recorded, and requests go to {:?}", reality.nginx.target()));
     }
-    if let Some(other) = reality.of_slot(slot).find(|there| there.image != plan.release.image_id) {
+    let mut serving = state.serving(live).flatten().filter(|there| there.slot == slot);
+    if let Some(other) = serving.find(|there| there.image != plan.release.image_id) {
         return broken(format!("{} of {slot} is of another release", other.process));
     }
     if reality.database.version < plan.release.schema_version() {
         return broken(format!("the schema is at {}", reality.database.version));
     }
-    workers(reality, slot)
+    workers(state, live)
 }
 
-fn rolled_back(reality: &Reality, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+fn rolled_back(state: &State, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+    let reality = &state.reality;
     let broken = |what: String| Err(Broken(REALITY, what));
     let of_it = |there: &&Container| there.deployment == *id;
     if let Some(left) = reality.all().find(of_it) {
@@ -488,16 +492,18 @@ fn rolled_back(reality: &Reality, live: Option<&Live>, id: &DeploymentId) -> Res
             live.map(|live| live.slot)
         ));
     }
-    live.map_or(Ok(()), |live| workers(reality, live.slot))
+    live.map_or(Ok(()), |live| workers(state, live))
 }
 
-/// Workers run in one slot, and there they do.
-fn workers(reality: &Reality, slot: Slot) -> Result<(), Broken> {
+/// Workers run in one slot, and there they do. What runs on a host that was passed by goes on.
+fn workers(state: &State, live: &Live) -> Result<(), Broken> {
+    let slot = live.slot;
     let is_running = |there: &&Container| !there.is_web() && there.is_started;
-    if reality.of_slot(slot.other()).any(|there| is_running(&there)) {
+    let mut others = state.serving(live).flatten().filter(|there| there.slot == slot.other());
+    if others.any(|there| is_running(&there)) {
         return Err(Broken(REALITY, format!("workers of {} run beside those of {slot}", slot.other())));
     }
-    for host in &reality.containers {
+    for host in state.serving(live) {
         let mut own = host.iter().filter(|there| there.slot == slot).peekable();
         if own.peek().is_some() && !own.any(|there| is_running(&there)) {
             return Err(Broken(REALITY, format!("no worker of {slot} runs on one of its hosts")));

@@ -141,11 +141,11 @@ impl Job {
         let mut finding = Finding::default();
         match action {
             Action::Preflight(_) | Action::PresentImage(_) => self.phase(Point::Phase).await?,
-            Action::TakeSnapshot(_) => finding.snapshot = Some(self.take_snapshot().await?),
+            Action::TakeSnapshot(_) => finding.snapshot = Some(Box::new(self.take_snapshot().await?)),
             Action::Migrate(migrate) => finding.migrated = Some(self.migrate(migrate).await?),
             Action::StartSlot { slot, containers } => self.start_slot(*slot, containers).await?,
             Action::StopSlot { slot } => self.empty(*slot, |_| false).await?,
-            Action::CheckHealth(check) => self.check_health(check).await?,
+            Action::CheckHealth(check) => finding.unhealthy = self.check_health(check).await?,
             Action::InstallSite { site, .. } => {
                 let wanted = site.clone();
                 self.change("the site is installed", |reality, _| {
@@ -295,9 +295,10 @@ impl Job {
         .await
     }
 
-    async fn check_health(&self, check: &CheckHealth) -> Result<(), StepFailure> {
+    /// What is not healthy, and not needed.
+    async fn check_health(&self, check: &CheckHealth) -> Result<Vec<Endpoint>, StepFailure> {
         let begun = Instant::now();
-        loop {
+        let missed = loop {
             self.phase(Point::Phase).await?;
             let now = self.me.world.now();
             let (is_healthy, has_ended) = {
@@ -305,25 +306,30 @@ impl Job {
                 (reality.are_healthy(&check.targets, now), reality.has_ended(&check.targets, now))
             };
             if is_healthy {
-                break;
+                break Vec::new();
             }
-            if has_ended {
+            if has_ended && check.spare == 0 {
                 return Err(self.excused("a process ended soon after its start"));
             }
             if begun.elapsed() >= Duration::from_millis(check.health.timeout.0) {
-                return Err(self.excused("it did not become healthy"));
+                let missed = self.me.world.lock().reality.unhealthy(&check.targets, now);
+                if !check.spares(&missed) {
+                    return Err(self.excused("it did not become healthy"));
+                }
+                break missed;
             }
             wait(check.health.interval.0).await;
             self.me.gate().await;
-        }
+        };
         self.acts("it is healthy");
         let mut state = self.me.world.lock();
         for there in state.reality.containers.iter_mut().flatten() {
-            if there.endpoint.as_ref().is_some_and(|own| check.targets.contains(own)) {
+            let is_healthy = |own: &Endpoint| check.targets.contains(own) && !missed.contains(own);
+            if there.endpoint.as_ref().is_some_and(is_healthy) {
                 there.check = HealthCheck::Passed;
             }
         }
-        Ok(())
+        Ok(missed)
     }
 
     async fn switch(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
@@ -388,7 +394,8 @@ impl Job {
         while begun.elapsed() < Duration::from_millis(duration_ms) {
             self.phase(Point::Phase).await?;
             let now = self.me.world.now();
-            let is_healthy = self.me.world.lock().reality.are_healthy(&check.targets, now);
+            let missed = self.me.world.lock().reality.unhealthy(&check.targets, now);
+            let is_healthy = missed.is_empty() || check.spares(&missed);
             bad = if is_healthy { 0 } else { bad + 1 };
             if bad >= check.health.consecutive {
                 return Err(self.excused("it became unhealthy under traffic"));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use lockstep_core::engine::{ANSWER_GRACE, Phase, Run};
 use lockstep_core::id::{HostId, StepId};
 use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing};
-use lockstep_core::plan::{OnFailure, Plan, Step, Wave};
+use lockstep_core::plan::{Action, OnFailure, Plan, Step, Wave};
 use lockstep_core::record::Verdict;
 use lockstep_core::time::Timestamp;
 
@@ -22,13 +22,15 @@ pub struct Mirror {
     /// When something was begun since it was cancelled, before its release served. What is begun at one moment is
     /// begun by one transaction.
     since_cancelled: Option<BTreeSet<Timestamp>>,
+    /// Checks of health that can do without some of what they asked.
+    ill: BTreeSet<StepId>,
     last: u32,
 }
 
 impl Mirror {
     pub fn of(plan: Plan, hosts: Vec<HostId>) -> Self {
         let run = Run::open(plan, Timestamp(u64::MAX));
-        Self { run, hosts, is_taken: false, since_cancelled: None, last: 0 }
+        Self { run, hosts, is_taken: false, since_cancelled: None, ill: BTreeSet::new(), last: 0 }
     }
 
     pub fn host_number(&self, id: &HostId) -> usize {
@@ -62,6 +64,11 @@ impl Mirror {
 
     pub fn apply(&mut self, entry: &Entry) -> Result<(), Broken> {
         self.run.apply(entry).map_err(|illegal| Broken(NOTHING_LOST, illegal.to_string()))?;
+        if let Event::Done { step, finding, .. } = &entry.event
+            && !finding.unhealthy.is_empty()
+        {
+            self.ill.insert(*step);
+        }
         let (kind, step) = match &entry.event {
             Event::Taken { .. } => (1, 0),
             Event::Begun { step, direction: Direction::Do } => (2, step.0),
@@ -75,6 +82,7 @@ impl Mirror {
             Event::Resumed { .. } => (10, 0),
             Event::Left { step, .. } => (11, step.0),
             Event::Ended { .. } => (12, 0),
+            Event::PassedBy { because, .. } => (13, because.0),
         };
         self.last = kind << 8 | u32::from(step);
         Ok(())
@@ -96,8 +104,9 @@ impl Mirror {
         match &entry.event {
             Event::Begun { step, direction: Direction::Do } => self.may_begin(*step),
             Event::Begun { step, direction: Direction::Undo } => self.may_undo(*step),
+            Event::PassedBy { host, because } => self.may_pass_by(host, *because),
             Event::Ended { verdict: Verdict::Succeeded } => {
-                match self.run.plan().steps().find(|step| !self.is_settled(step)) {
+                match self.run.going().steps().find(|step| !self.is_settled(step)) {
                     Some(step) => Err(Broken(ENDS, format!("it succeeded without {}", step.id))),
                     None => Ok(()),
                 }
@@ -126,12 +135,49 @@ impl Mirror {
         if *self.run.phase() != Phase::Forward {
             return Err(Broken(ONE_HAND, format!("{step} begins while it is unwound")));
         }
-        let wave = self.wave_of(step);
-        let waves = self.run.plan().waves.iter().take(wave);
+        let plan = self.run.going();
+        let waves = plan.waves.iter().take(wave_of(plan, step));
         match waves.flat_map(|wave| &wave.steps).find(|before| !self.is_settled(before)) {
             Some(before) => Err(Broken(TRAFFIC, format!("{step} begins before {} has ended", before.id))),
             None => Ok(()),
         }
+    }
+
+    /// A host is passed by for something that went wrong, while nginx knows nothing of the slot and others are left.
+    fn may_pass_by(&self, host: &HostId, because: StepId) -> Result<(), Broken> {
+        let is_told = self.run.plan().steps().any(|step| {
+            matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_))
+                && *self.run.standing(step.id) != Standing::Waiting
+        });
+        let is_reason = match self.run.standing(because) {
+            Standing::Failed { .. } => self.run.plan().step(because).is_some_and(|step| step.host == *host),
+            Standing::Done => self.ill.contains(&because),
+            Standing::Waiting
+            | Standing::Begun { .. }
+            | Standing::Undoing { .. }
+            | Standing::UndoFailed { .. }
+            | Standing::Undone
+            | Standing::Left => false,
+        };
+        let left = self.run.going().serving.len().saturating_sub(1);
+        let is_enough = self.run.plan().spec.deploy.quorum.is_some_and(|quorum| left >= usize::from(quorum));
+        let number = self.host_number(host) + 1;
+        if is_told {
+            return Err(Broken(
+                TRAFFIC,
+                format!("host {number} is passed by, and nginx knows of its instances"),
+            ));
+        }
+        if !is_reason {
+            return Err(Broken(
+                NOTHING_LOST,
+                format!("host {number} is passed by because of {because}, which went well"),
+            ));
+        }
+        if !is_enough {
+            return Err(Broken(TRAFFIC, format!("host {number} is passed by, and {left} are left")));
+        }
+        Ok(())
     }
 
     /// A step is undone after everything that came after it.
@@ -139,17 +185,12 @@ impl Mirror {
         if *self.run.phase() == Phase::Forward {
             return Err(Broken(NOTHING_LOST, format!("{step} is undone, and no entry says why")));
         }
-        let wave = self.wave_of(step);
-        let waves = self.run.plan().waves.iter().skip(wave + 1);
+        let plan = self.run.plan();
+        let waves = plan.waves.iter().skip(wave_of(plan, step) + 1);
         match waves.flat_map(|wave| &wave.steps).find(|after| self.is_left(after)) {
             Some(after) => Err(Broken(TRAFFIC, format!("{step} is undone before {}", after.id))),
             None => Ok(()),
         }
-    }
-
-    fn wave_of(&self, step: StepId) -> usize {
-        let has = |wave: &Wave| wave.steps.iter().any(|there| there.id == step);
-        self.run.plan().waves.iter().position(has).unwrap_or(0)
     }
 
     fn is_settled(&self, step: &Step) -> bool {
@@ -174,4 +215,9 @@ impl Mirror {
             Standing::Undoing { .. } | Standing::UndoFailed { .. } => true,
         }
     }
+}
+
+fn wave_of(plan: &Plan, step: StepId) -> usize {
+    let has = |wave: &Wave| wave.steps.iter().any(|there| there.id == step);
+    plan.waves.iter().position(has).unwrap_or(0)
 }

@@ -48,6 +48,7 @@ pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
         }
     };
     let parallel = (shape == Shape::Three && number.is_multiple_of(2)).then_some(1);
+    let quorum = (shape == Shape::Three && number % 3 == 1).then_some(1);
     // Some declarations differ in what nginx gets.
     let body_limit = if number.is_multiple_of(3) { "20m" } else { "10m" };
     serde_json::from_value(serde_json::json!({
@@ -59,7 +60,7 @@ pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
             "snapshot": { "directory": "/snapshots", "keep": 3 },
         },
         "traffic": { "body_limit": body_limit, "read_timeout": 60_000 }, "networks": [],
-        "deploy": { "lock_timeout": 900_000, "drain": 1_000, "bake": 600, "parallel": parallel, "log_directory": null, "state_file": null },
+        "deploy": { "lock_timeout": 900_000, "drain": 1_000, "bake": 600, "parallel": parallel, "quorum": quorum, "log_directory": null, "state_file": null },
         "env": {}, "required": [], "public": [], "hosts": hosts,
     }))
     .expect("a declaration")

@@ -159,6 +159,12 @@ impl Reality {
         healthy.count() == endpoints.len()
     }
 
+    /// Those that do not answer well.
+    pub fn unhealthy(&self, endpoints: &[Endpoint], now: u64) -> Vec<Endpoint> {
+        let is_healthy = |endpoint: &Endpoint| self.are_healthy(std::slice::from_ref(endpoint), now);
+        endpoints.iter().filter(|endpoint| !is_healthy(endpoint)).cloned().collect()
+    }
+
     /// Whether one of them has ended.
     pub fn has_ended(&self, endpoints: &[Endpoint], now: u64) -> bool {
         self.at(endpoints).any(|there| there.is_started && now < there.down_until)

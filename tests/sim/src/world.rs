@@ -10,6 +10,7 @@ use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Key, keys};
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::Live;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::check::Check;
 use crate::clock::SimulatedClock;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults, Point};
-use crate::reality::Reality;
+use crate::reality::{Container, Reality};
 use crate::schedule::Schedule;
 use crate::session::Session;
 
@@ -95,6 +96,15 @@ pub struct Host {
     pub inbox: Option<mpsc::UnboundedSender<Incoming>>,
     /// The session that its agent believes to have.
     pub session: Option<u64>,
+}
+
+impl State {
+    /// What is on the hosts that have the traffic.
+    pub fn serving<'a>(&'a self, live: &'a Live) -> impl Iterator<Item = &'a Vec<Container>> {
+        let named = self.hosts.iter().zip(&self.reality.containers);
+        let serving = named.filter(|(host, _)| live.serving.iter().any(|name| name.as_str() == host.name));
+        serving.map(|(_, containers)| containers)
+    }
 }
 
 /// What happened, for people and for the comparison of two runs.

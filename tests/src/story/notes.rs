@@ -25,6 +25,7 @@ pub(super) fn summary(
     schema: Option<u64>,
 ) -> Summary {
     Summary {
+        passed_by: plan.passed_by.clone(),
         id: id.clone(),
         key: plan.key.clone(),
         kind: plan.kind,

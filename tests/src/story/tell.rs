@@ -78,6 +78,7 @@ pub(super) fn event(event: &Event) -> String {
             };
             format!("append {}{sure} {step}: {}", way(direction), failure.what)
         }
+        Event::PassedBy { host, because } => format!("append passed by {host}, because of {because}"),
         Event::Turned { because } => format!("append turned: {because:?}"),
         Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
         Event::Resumed { by } => format!("append resumed by {by}"),

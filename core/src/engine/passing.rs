@@ -1,0 +1,101 @@
+//! Passing by: where the declaration has a quorum, an app host that cannot bring its instances up is left behind, and
+//! the rest goes on without it.
+//!
+//! What must stay true: a host is passed by before nginx is told of the slot, never after; a quorum is left; what the
+//! host has begun is owed, so that it is taken back before that host serves the environment again.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use lockstep_mutant::{Mutant, is_on};
+
+use crate::engine::{Command, Run, backward};
+use crate::id::{HostId, StepId};
+use crate::journal::{Event, Leaving, Standing};
+use crate::plan::action::Endpoint;
+use crate::plan::{Action, OnFailure, Plan, Step, passing};
+
+impl Run {
+    /// The plan that is left without `host`.
+    ///
+    /// # Errors
+    /// Why it cannot be passed by.
+    pub(super) fn without(&self, host: &HostId) -> Result<Plan, String> {
+        let is_forward = matches!(self.phase, super::Phase::Forward);
+        if !is_forward {
+            return Err("it is being unwound".into());
+        }
+        let tells_nginx =
+            |step: &&Step| matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_));
+        let told = self.going.steps().filter(tells_nginx).find(|step| self.has_begun(step));
+        if let Some(step) = told {
+            return Err(format!("{} has begun", step.id));
+        }
+        passing::without_host(&self.going, host)
+    }
+
+    fn has_begun(&self, step: &Step) -> bool {
+        *self.standing(step.id) != Standing::Waiting
+    }
+
+    /// Whether the host of `step` was passed by.
+    pub(super) fn is_passed_by(&self, step: StepId) -> bool {
+        self.plan.step(step).is_some_and(|step| self.passed_by.contains(&step.host))
+    }
+
+    /// Whose endpoint it is.
+    fn host_of(&self, endpoint: &Endpoint) -> Option<&HostId> {
+        self.plan.steps().find(|step| step.action.starts().contains(endpoint)).map(|step| &step.host)
+    }
+}
+
+/// The steps that have failed and decide, on hosts that have a part in it.
+pub(super) fn failed(run: &Run) -> impl Iterator<Item = StepId> {
+    let has_failed = |step: &&Step| {
+        step.on_failure == OnFailure::Unwind && matches!(run.standing(step.id), Standing::Failed { .. })
+    };
+    let of_checks = run.unhealthy.keys().copied().filter(|step| misses(run, *step).next().is_some());
+    run.going.steps().filter(has_failed).map(|step| step.id).chain(of_checks)
+}
+
+/// The next host that is passed by; nothing where there is none, or too few would be left.
+pub(super) fn pass_by(run: &Run) -> Option<Event> {
+    let ill: Vec<(&HostId, StepId)> = failed(run)
+        .flat_map(|step| {
+            let own = run.going.step(step).filter(|_| !run.unhealthy.contains_key(&step));
+            let missed = misses(run, step).map(move |host| (host, step));
+            own.map(|own| (&own.host, step)).into_iter().chain(missed)
+        })
+        .collect();
+    let (first, because) = *ill.first()?;
+    // All that are ill at this moment, or none: a release that is bad everywhere is not tried to the quorum's end.
+    let hosts: BTreeSet<&HostId> = ill.iter().map(|(host, _)| *host).collect();
+    let mut rest = run.clone();
+    for host in hosts {
+        rest.going = rest.without(host).ok()?.into();
+    }
+    Some(Event::PassedBy { host: first.clone(), because })
+}
+
+/// The hosts that a check of health has missed, as far as they have a part in it.
+fn misses(run: &Run, check: StepId) -> impl Iterator<Item = &HostId> {
+    let is_check = run.going.step(check).is_some_and(|step| matches!(step.action, Action::CheckHealth(_)));
+    let unhealthy = run.unhealthy.get(&check).filter(|_| is_check);
+    let hosts = unhealthy.into_iter().flatten().filter_map(|endpoint| run.host_of(endpoint));
+    hosts.filter(|host| !run.passed_by.contains(*host))
+}
+
+/// What hosts that were passed by have begun is owed.
+pub(super) fn leave(run: &Run) -> Vec<Command> {
+    if run.passed_by.is_empty() || is_on(Mutant::PassedByNotOwed) {
+        return Vec::new();
+    }
+    let begun = run.plan.steps().filter(|step| run.passed_by.contains(&step.host));
+    let left = begun.filter(|step| backward::is_to_be_undone(run, step)).map(|step| {
+        let because = format!("{} was passed by", step.host_name);
+        Event::Left { step: step.id, how: Leaving::Owed { because, by: None } }
+    });
+    left.map(Command::Append).collect()
+}

@@ -1,0 +1,116 @@
+//! App hosts that are declared and have no part in a plan: drained by somebody, or without an answer where a quorum is
+//! enough.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::name::{EnvironmentName, HostName};
+use crate::plan::Omission;
+use crate::planner::{Placement, Refused};
+use crate::record::{Host, Record};
+use crate::spec::{EnvironmentSpec, HostRoles};
+
+/// What a host that is left out runs would go on running, workers and all.
+pub(super) fn refuse_without_a_host_that_serves(
+    spec: &EnvironmentSpec,
+    serving: &[&Host],
+    placement: &Placement<'_>,
+    left_out: &[LeftOut],
+) -> Result<(), Refused> {
+    let is_known = |host: &Host| left_out.iter().any(|there| there.host == host.name);
+    let Some(left_out) = serving.iter().find(|host| !placement.is_app(host) && !is_known(host)) else {
+        return Ok(());
+    };
+    Err(Refused::new(
+        format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
+        "its containers would go on running beside the new ones",
+        format!(
+            "name {0} in hosts.app, or take it out: lockstep host remove {1} {0}",
+            left_out.name, spec.key.environment
+        ),
+    ))
+}
+
+/// A host that was drained stays so: who drained it has a reason, and says when it is over.
+pub(super) fn without_drained(
+    spec: &EnvironmentSpec,
+    record: &Record,
+) -> Result<(Vec<LeftOut>, HostRoles), Refused> {
+    let is_drained = |name: &&HostName| record.live.as_ref().is_some_and(|live| live.is_drained(name));
+    let (drained, app): (Vec<_>, Vec<_>) = spec.hosts.app.iter().partition(is_drained);
+    if let (Some(first), []) = (drained.first(), app.as_slice()) {
+        return Err(Refused::new(
+            format!("every app host of {} is drained", spec.key),
+            "a release needs one to run on",
+            format!("lockstep host add {} {first}", spec.key.environment),
+        ));
+    }
+    let left_out = drained.into_iter().map(|host| LeftOut { host: host.clone(), because: Because::Drained });
+    let app = app.into_iter().cloned().collect();
+    Ok((left_out.collect(), HostRoles { app, ..spec.hosts.clone() }))
+}
+
+/// Where the declaration allows it, app hosts that did not answer have no part in the plan: they get no traffic.
+pub(super) fn pass_by_silent(
+    placement: &mut Placement<'_>,
+    spec: &EnvironmentSpec,
+    record: &Record,
+) -> Result<Vec<LeftOut>, Refused> {
+    let Some(quorum) = spec.deploy.quorum else {
+        return Ok(Vec::new());
+    };
+    let answers = |host: &&Host| record.observed.contains_key(&host.id);
+    let (app, silent): (Vec<_>, Vec<_>) = placement.app.iter().copied().partition(answers);
+    if app.len() < usize::from(quorum) {
+        let names: Vec<&str> = silent.iter().map(|host| host.name.as_str()).collect();
+        return Err(Refused::new(
+            format!("{} app hosts of {} answer, and deploy.quorum is {quorum}", app.len(), spec.key),
+            format!("no answer came from {}", names.join(", ")),
+            "lockstep host list, and on those hosts: systemctl status lockstep-agent",
+        ));
+    }
+    placement.app = app;
+    let left_out = |host: &Host| LeftOut { host: host.name.clone(), because: Because::Silent };
+    Ok(silent.into_iter().map(left_out).collect())
+}
+
+/// An app host that is declared and has no part in the plan.
+pub(super) struct LeftOut {
+    host: HostName,
+    because: Because,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Because {
+    Drained,
+    Silent,
+}
+
+impl LeftOut {
+    /// The host, where nobody wants it to be left out.
+    pub(super) fn passed_by(&self) -> Option<HostName> {
+        (self.because == Because::Silent).then(|| self.host.clone())
+    }
+
+    pub(super) fn omission(&self, environment: &EnvironmentName) -> Omission {
+        let Self { host, because } = self;
+        let because = match because {
+            Because::Drained => "it was drained",
+            Because::Silent => "it did not answer",
+        };
+        let add = format!("lockstep host add {environment} {host}");
+        Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
+    }
+
+    /// What an operator should know before the rest goes on.
+    pub(super) fn warning(&self) -> Option<String> {
+        match self.because {
+            Because::Drained => None,
+            Because::Silent => Some(format!(
+                "{} did not answer: what runs there goes on, and gets no requests after the switch",
+                self.host
+            )),
+        }
+    }
+}
