@@ -33,12 +33,14 @@ mod deployment;
 mod drafting;
 pub(crate) mod ending;
 mod paying;
+mod returning;
 mod taking_in;
 pub(crate) mod telling;
 mod transaction;
 
 use deployment::{Driver, DriverError, Left};
 use paying::Payer;
+use returning::Returning;
 use taking_in::TakingIn;
 
 /// How often the record is looked through though nothing woke anybody: a watch is only a hint.
@@ -74,6 +76,7 @@ pub struct Drivers {
     not_before: BTreeMap<EnvironmentKey, Timestamp>,
     /// When what a host owes may be asked for again.
     pay_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
+    returning: Returning,
 }
 
 impl Drivers {
@@ -84,6 +87,7 @@ impl Drivers {
             driven: BTreeMap::new(),
             not_before: BTreeMap::new(),
             pay_not_before: BTreeMap::new(),
+            returning: Returning::default(),
         }
     }
 
@@ -115,6 +119,11 @@ impl Drivers {
         let now = self.parts.clock.now();
         let mut driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
         for stored in self.parts.store.list(&keys::environments()).await? {
+            if stored.key.last() == keys::LIVE
+                && let Some(environment) = keys::environment_of(&stored.key)
+            {
+                self.returning.note(&environment, &stored)?;
+            }
             if stored.key.last() != keys::OPEN {
                 continue;
             }
@@ -145,7 +154,8 @@ impl Drivers {
             }
         }
         self.take_in(&mut driven, now).await?;
-        self.collect_debts(driven, now).await
+        self.collect_debts(&mut driven, now).await?;
+        self.bring_back(&driven, now).await
     }
 
     /// Takes in what was done without a coordinator, where nobody works.
@@ -170,7 +180,7 @@ impl Drivers {
     /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.
     async fn collect_debts(
         &mut self,
-        mut busy: BTreeSet<EnvironmentKey>,
+        busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         for debt in debts::list(&*self.parts.store).await? {
@@ -185,6 +195,22 @@ impl Drivers {
                 self.pay_not_before.insert(whose, now + PAY_AGAIN_AFTER);
                 self.pay(debt.host, debt.environment);
             }
+        }
+        Ok(())
+    }
+
+    /// Has a host that was passed by serve again.
+    async fn bring_back(
+        &mut self,
+        busy: &BTreeSet<EnvironmentKey>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let is_busy = |environment: &EnvironmentKey| busy.contains(environment);
+        if let Some(back) = self.returning.next(&self.parts, is_busy, now).await? {
+            let environment = back.environment.clone();
+            let span = info_span!("return", %environment, host = %back.host);
+            let task = self.tasks.spawn(Box::pin(back.open()).instrument(span));
+            self.driven.insert(task.id(), environment);
         }
         Ok(())
     }

@@ -156,6 +156,9 @@ pub struct Record {
     pub usual: BTreeMap<String, Millis>,
     /// Images that other environments run or may go back to.
     pub kept_elsewhere: BTreeSet<Digest>,
+    /// Hosts that have something to take back before they serve it again.
+    #[serde(default)]
+    pub owing: BTreeSet<HostId>,
 }
 
 /// One deployment in the history.

@@ -99,6 +99,7 @@ impl World {
             observed: BTreeMap::new(),
             usual: BTreeMap::new(),
             kept_elsewhere: BTreeSet::new(),
+            owing: BTreeSet::new(),
         };
         Self {
             spec,
@@ -131,6 +132,7 @@ impl World {
             "drain" => self.plan_of_host(&words, Operation::DrainHost),
             "remove" => self.plan_of_host(&words, Operation::RemoveHost),
             "silent" => self.silent(&words),
+            "owes" => self.owes(&words),
             "show" => self.show(words.first().copied()),
             "open" => self.open(),
             "decide" => self.decide(),
@@ -263,6 +265,14 @@ impl World {
         let [name] = words else { bail!("silent HOST") };
         let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
         self.record.observed.remove(&host.context("there is no such host")?.id);
+        Ok(String::new())
+    }
+
+    /// `owes app-2`: it has something to take back.
+    fn owes(&mut self, words: &[&str]) -> Result<String> {
+        let [name] = words else { bail!("owes HOST") };
+        let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
+        self.record.owing.insert(host.context("there is no such host")?.id.clone());
         Ok(String::new())
     }
 

@@ -263,8 +263,8 @@ silent app-5
 spec quorum 2
 deploy notes:4
 ----
-refused: 1 app hosts of notes/production answer, and deploy.quorum is 2
-  why: no answer came from app-5
+refused: 1 app hosts of notes/production can be deployed to, and deploy.quorum is 2
+  why: app-5: it did not answer
   next: lockstep host list, and on those hosts: systemctl status lockstep-agent
 
 spec quorum 1
@@ -280,7 +280,7 @@ s7 wave 6 app-1 workers: the old workers end, then those of green run
 s8 wave 7 edge-1 bake: nothing: green is watched under traffic for 20.0 s
 s9 wave 8 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
 s10 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-warning: app-5 did not answer: what runs there goes on, and gets no requests after the switch
+warning: app-5 is passed by, as it did not answer: what runs there goes on, and gets no requests after the switch
 
 show endpoints
 ----

@@ -17,7 +17,7 @@ use super::ports::{Proposal, propose};
 use crate::agents::{AgentError, Look, LookDatabase};
 use crate::driver::Parts;
 use crate::store::{Store, StoreError, Stored, keys};
-use crate::{environments, history, hosts};
+use crate::{debts, environments, history, hosts};
 
 /// A record, and what its guards need when a plan from it is started.
 pub(super) struct Gathered {
@@ -79,12 +79,13 @@ pub(super) async fn gather(
 ) -> Result<Gathered, DeployError> {
     let store = &*parts.store;
     let key = &spec.key;
-    let (live, history, all, seen, kept_elsewhere) = tokio::try_join!(
+    let (live, history, all, seen, kept_elsewhere, owed) = tokio::try_join!(
         environments::live(store, key),
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
         environments::ports(store, key),
         kept_elsewhere(store, key),
+        debts::list(store),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = Placed::of(&wanted.on, spec, live.as_ref(), all);
@@ -107,6 +108,7 @@ pub(super) async fn gather(
         secrets,
         observed,
         kept_elsewhere,
+        owing: owed.into_iter().filter(|debt| debt.environment == *key).map(|debt| debt.host).collect(),
     };
     Ok(Gathered { record, ports, ports_seen })
 }

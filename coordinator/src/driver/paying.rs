@@ -28,7 +28,7 @@ use crate::{debts, environments, hosts};
 /// Who is named for what the coordinator does of its own.
 const BY: &str = "lockstep";
 
-fn lockstep() -> OperatorName {
+pub(super) fn lockstep() -> OperatorName {
     BY.parse().expect("a constant that is a name")
 }
 

@@ -216,8 +216,10 @@ pub fn open(environment: &EnvironmentKey) -> Owned {
     owned(format_args!("env/{environment}/{OPEN}"))
 }
 
+pub const LIVE: &str = "live";
+
 pub fn live(environment: &EnvironmentKey) -> Owned {
-    owned(format_args!("env/{environment}/live"))
+    owned(format_args!("env/{environment}/{LIVE}"))
 }
 
 pub fn ports(environment: &EnvironmentKey) -> Owned {

@@ -46,7 +46,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     refuse_missing_variables(spec, record)?;
     let (mut left_out, roles) = left_out::without_drained(spec, record)?;
     let mut placement = Placement::of(&spec.key, &roles, record)?;
-    left_out.extend(left_out::pass_by_silent(&mut placement, spec, record)?);
+    left_out.extend(left_out::pass_by(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),

@@ -4,6 +4,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::name::{EnvironmentName, HostName};
 use crate::plan::Omission;
@@ -51,8 +52,9 @@ pub(super) fn without_drained(
     Ok((left_out.collect(), HostRoles { app, ..spec.hosts.clone() }))
 }
 
-/// Where the declaration allows it, app hosts that did not answer have no part in the plan: they get no traffic.
-pub(super) fn pass_by_silent(
+/// Where the declaration allows it, app hosts that did not answer, or have something to take back first, have no part
+/// in the plan: they get no traffic.
+pub(super) fn pass_by(
     placement: &mut Placement<'_>,
     spec: &EnvironmentSpec,
     record: &Record,
@@ -60,19 +62,35 @@ pub(super) fn pass_by_silent(
     let Some(quorum) = spec.deploy.quorum else {
         return Ok(Vec::new());
     };
-    let answers = |host: &&Host| record.observed.contains_key(&host.id);
-    let (app, silent): (Vec<_>, Vec<_>) = placement.app.iter().copied().partition(answers);
+    let needed = [placement.lb.id.clone(), placement.db.id.clone()];
+    let because = |host: &Host| {
+        if !record.observed.contains_key(&host.id) {
+            return Some(Because::Silent);
+        }
+        let owes = record.owing.contains(&host.id) && !needed.contains(&host.id);
+        owes.then_some(Because::Owes)
+    };
+    let (app, passed_by): (Vec<_>, Vec<_>) =
+        placement.app.iter().copied().partition(|host| because(host).is_none());
+    let left_out = passed_by
+        .into_iter()
+        .filter_map(|host| because(host).map(|because| LeftOut { host: host.name.clone(), because }));
+    let left_out: Vec<LeftOut> = left_out.collect();
     if app.len() < usize::from(quorum) {
-        let names: Vec<&str> = silent.iter().map(|host| host.name.as_str()).collect();
+        let why: Vec<String> =
+            left_out.iter().map(|left| format!("{}: {}", left.host, left.because)).collect();
         return Err(Refused::new(
-            format!("{} app hosts of {} answer, and deploy.quorum is {quorum}", app.len(), spec.key),
-            format!("no answer came from {}", names.join(", ")),
+            format!(
+                "{} app hosts of {} can be deployed to, and deploy.quorum is {quorum}",
+                app.len(),
+                spec.key
+            ),
+            why.join(", "),
             "lockstep host list, and on those hosts: systemctl status lockstep-agent",
         ));
     }
     placement.app = app;
-    let left_out = |host: &Host| LeftOut { host: host.name.clone(), because: Because::Silent };
-    Ok(silent.into_iter().map(left_out).collect())
+    Ok(left_out)
 }
 
 /// An app host that is declared and has no part in the plan.
@@ -85,20 +103,27 @@ pub(super) struct LeftOut {
 enum Because {
     Drained,
     Silent,
+    Owes,
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drained => "it was drained",
+            Self::Silent => "it did not answer",
+            Self::Owes => "it has something to take back first",
+        })
+    }
 }
 
 impl LeftOut {
     /// The host, where nobody wants it to be left out.
     pub(super) fn passed_by(&self) -> Option<HostName> {
-        (self.because == Because::Silent).then(|| self.host.clone())
+        (self.because != Because::Drained).then(|| self.host.clone())
     }
 
     pub(super) fn omission(&self, environment: &EnvironmentName) -> Omission {
         let Self { host, because } = self;
-        let because = match because {
-            Because::Drained => "it was drained",
-            Because::Silent => "it did not answer",
-        };
         let add = format!("lockstep host add {environment} {host}");
         Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
     }
@@ -107,9 +132,9 @@ impl LeftOut {
     pub(super) fn warning(&self) -> Option<String> {
         match self.because {
             Because::Drained => None,
-            Because::Silent => Some(format!(
-                "{} did not answer: what runs there goes on, and gets no requests after the switch",
-                self.host
+            Because::Silent | Because::Owes => Some(format!(
+                "{} is passed by, as {}: what runs there goes on, and gets no requests after the switch",
+                self.host, self.because
             )),
         }
     }

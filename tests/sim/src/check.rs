@@ -462,7 +462,8 @@ fn succeeded(state: &State, plan: &Plan, live: Option<&Live>, id: &DeploymentId)
     let (slot, reality) = (plan.slot, &state.reality);
     let broken = |what: String| Err(Broken(REALITY, what));
     let live = match live {
-        Some(live) if live.slot == slot && live.deployment == *id => live,
+        // A host that comes back brings nothing new.
+        Some(live) if live.slot == slot && (live.deployment == *id || !plan.kind.changes_release()) => live,
         Some(_) | None => return broken(format!("{id} has succeeded, and is not recorded as live")),
     };
     if reality.nginx.target() != Some(slot) {

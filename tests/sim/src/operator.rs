@@ -88,14 +88,30 @@ pub async fn operate(world: &Arc<World>) {
             return;
         }
         verify(world, &id);
+        if !all_ended(world).await {
+            return;
+        }
     }
     // What comes late must find nothing to do.
     let late_ms = world.chance(|rng| if rng.u8(0..40) == 0 { 85_000 } else { rng.u64(500..2_500) });
     wait(late_ms).await;
+    if !all_ended(world).await {
+        return;
+    }
     let last = world.lock().check.acknowledged.last().cloned();
     if let Some(last) = last {
         verify(world, &last);
     }
+}
+
+/// A host that was passed by may be on its way back, in a deployment that no operator asked for.
+async fn all_ended(world: &Arc<World>) -> bool {
+    while let Some(id) = opened(world).and_then(|open| open.deployment().cloned()) {
+        if !ended(world, &id).await {
+            return false;
+        }
+    }
+    true
 }
 
 fn opened(world: &World) -> Option<Open> {
@@ -217,7 +233,10 @@ fn verify(world: &World, id: &DeploymentId) {
     if taken.is_some() && !snapshots.contains(id) {
         return world.break_off(NOTHING_LOST, format!("the snapshot of {id} is listed, and is not there"));
     }
-    if let Err(broken) = world.ended(id, verdict) {
+    // A host that is on its way back may have begun to move.
+    if opened(world).is_none()
+        && let Err(broken) = world.ended(id, verdict)
+    {
         world.break_off(broken.0, broken.1);
     }
     if verdict == Verdict::Succeeded && !can_serve(world, id) {

@@ -1,0 +1,140 @@
+//! Brings back the hosts that a deployment passed by: what is live is started on them by the plan that
+//! `lockstep host add` makes, once they are connected again and owe nothing, and nobody works on the environment.
+//!
+//! What must stay true: it is a deployment like any other, with a plan, an undo and a line in the history; what does
+//! not succeed is tried again, ever more seldom.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::record::Live;
+use lockstep_core::time::{Millis, Timestamp};
+use tracing::{info, warn};
+
+use super::Parts;
+use super::deployment::{DriverError, Left};
+use super::paying::lockstep;
+use crate::audit::{self, Change};
+use crate::deployments::{self, Ask, Asker, DeployError, Start, What};
+use crate::hosts;
+use crate::store::{Revision, StoreError, Stored};
+
+/// How long a host must have been connected: one that comes and goes is not worth a reload of nginx.
+const SETTLED_AFTER: Millis = Millis::from_secs(15);
+
+/// After the first attempt; twice as long after each that follows.
+const TRY_AGAIN_AFTER: Millis = Millis::from_secs(60);
+const TRY_AGAIN_AFTER_MAX: Millis = Millis::from_secs(3600);
+
+/// Who is away, and when each is tried.
+#[derive(Default)]
+pub(super) struct Returning {
+    away: BTreeMap<EnvironmentKey, Away>,
+}
+
+/// Those of one environment, as its record said at a revision.
+struct Away {
+    read_at: Revision,
+    hosts: BTreeMap<HostName, Next>,
+}
+
+/// When the host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Next {
+    /// Nothing while it is not connected.
+    at: Option<Timestamp>,
+    again_after: Millis,
+}
+
+impl Next {
+    const FIRST: Self = Self { at: None, again_after: TRY_AGAIN_AFTER };
+}
+
+/// A host that is to be brought back.
+pub(super) struct Return {
+    pub(super) parts: Parts,
+    pub(super) environment: EnvironmentKey,
+    pub(super) host: HostName,
+}
+
+impl Returning {
+    /// Takes in what the record says is live in `environment`.
+    pub(super) fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
+        if self.away.get(environment).is_some_and(|away| away.read_at == stored.modified) {
+            return Ok(());
+        }
+        let live: Live = stored.read()?;
+        let before = self.away.remove(environment).map(|away| away.hosts).unwrap_or_default();
+        let next = |host: &HostName| before.get(host).copied().unwrap_or(Next::FIRST);
+        let hosts = live.passed_by.into_iter().map(|host| (host.clone(), next(&host))).collect();
+        self.away.insert(environment.clone(), Away { read_at: stored.modified, hosts });
+        Ok(())
+    }
+
+    /// The next host of an environment where nobody works that is due at `now`, if there is one.
+    pub(super) async fn next(
+        &mut self,
+        parts: &Parts,
+        is_busy: impl Fn(&EnvironmentKey) -> bool,
+        now: Timestamp,
+    ) -> Result<Option<Return>, StoreError> {
+        for (environment, away) in &mut self.away {
+            for (host, next) in &mut away.hosts {
+                if !is_here(parts, host).await? {
+                    next.at = None;
+                    continue;
+                }
+                let at = *next.at.get_or_insert(now + SETTLED_AFTER);
+                if now < at || is_busy(environment) {
+                    continue;
+                }
+                next.at = Some(now + next.again_after);
+                next.again_after = Millis((next.again_after.0 * 2).min(TRY_AGAIN_AFTER_MAX.0));
+                let (parts, environment, host) = (parts.clone(), environment.clone(), host.clone());
+                return Ok(Some(Return { parts, environment, host }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the host has its session here: then it is this coordinator's to bring back.
+async fn is_here(parts: &Parts, host: &HostName) -> Result<bool, StoreError> {
+    let named = hosts::named(&*parts.store, host).await?;
+    Ok(named.is_some_and(|host| parts.agents.connected(&host.id).is_some()))
+}
+
+impl Return {
+    /// Opens the deployment; its driver is started like that of any other.
+    pub(super) async fn open(self) -> Result<Left, DriverError> {
+        let Self { parts, environment, host } = self;
+        let start = Start {
+            ask: Ask { environment: environment.clone(), what: What::AddHost(host.clone()) },
+            hash: None,
+            claim: None,
+        };
+        let asker =
+            Asker { operator: lockstep(), hostname: parts.coordinator.clone(), pid: std::process::id() };
+        match deployments::start(&parts, &start, &asker).await {
+            Ok((id, _)) => {
+                let said = format!("{host} is well again, and is brought back: {id}");
+                let change =
+                    Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
+                audit::append(&*parts.store, parts.clock.now(), change).await?;
+                Ok(Left::Ended)
+            }
+            Err(DeployError::Locked { .. }) => {
+                info!(%host, "somebody has the environment: the host is brought back later");
+                Ok(Left::NotOpen)
+            }
+            Err(DeployError::Refused(refusal)) => {
+                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "the host cannot be brought back yet");
+                Ok(Left::NotOpen)
+            }
+            Err(error @ (DeployError::Unresolved(_) | DeployError::Store(_) | DeployError::Secrets(_))) => {
+                warn!(%host, error = &error as &dyn std::error::Error, "the host cannot be brought back yet");
+                Ok(Left::NotOpen)
+            }
+        }
+    }
+}
