@@ -230,7 +230,8 @@ pub struct DeploySpec {
     /// On how many app hosts at a time the slot is started and checked; all at once where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u16>,
-    /// A release may pass app hosts by that do not answer, if so many are left; where it is not said, each must answer.
+    /// With how many app hosts a release is content; those that cannot take part are passed by. All of them where it is
+    /// not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<u16>,
     /// Where logs of deployments are written, on the coordinator's machine.

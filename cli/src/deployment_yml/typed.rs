@@ -438,7 +438,7 @@ pub(super) struct Deploy {
     pub(super) bake: Option<String>,
     /// On how many app hosts at a time the new slot is started and checked; on all where it is not said.
     pub(super) parallel: Option<u16>,
-    /// A release may pass app hosts by that do not answer, if so many are left; where it is not said, each must answer.
+    /// With how many app hosts a release is content: those that do not answer, or fall ill before the switch, are passed by and come back later. Where it is not said, each must be well.
     pub(super) quorum: Option<u16>,
     /// automatic, which is the only one yet.
     pub(super) rollback: Option<String>,
