@@ -126,6 +126,10 @@ impl Picture {
         for (_, host) in declared.filter(|(live, host)| live.is_drained(host)) {
             self.lines.push(format!("  {host} is drained: lockstep host add {} {host}", status.key));
         }
+        for host in status.live.iter().flat_map(|live| &live.passed_by) {
+            let words = format!("{host} was passed by, and comes back when it is well: lockstep host list");
+            self.lines.push(format!("  {}", self.output.toned(Tone::Bad, &words)));
+        }
         if let Some(seen) = &status.traffic {
             // While a deployment is open, the traffic is where it has put it.
             let is_right = live == Some(seen.slot) || open.is_some();
@@ -446,7 +450,8 @@ mod tests {
             host("app-2", "absent", 190, json!([])),
             host("edge-1", "connected", 2, json!([])),
         ]);
-        status["live"]["spec"]["hosts"]["app"] = json!(["app-1", "app-2", "app-3"]);
+        status["live"]["spec"]["hosts"]["app"] = json!(["app-1", "app-2", "app-3", "app-4"]);
+        status["live"]["passed_by"] = json!(["app-4"]);
         status["drift"] = json!(["web of blue does not run on app-1", "app-2: its agent is not connected"]);
         status
     }
