@@ -19,6 +19,7 @@ use crate::store::{Store, StoreError};
 use crate::{coordinators, hosts, identity, operators};
 
 pub mod control;
+mod cut;
 pub mod enroll;
 pub mod relay;
 pub mod session;
@@ -120,10 +121,12 @@ where
         Box::pin(async move {
             let shown = gate.identify(&request);
             let method = request.uri().path().to_owned();
-            match gate.admit(shown, &method).await {
+            match gate.admit(shown.clone(), &method).await {
                 Ok(caller) => {
+                    let is_operator = matches!(caller.identity, Identity::Operator(_));
                     request.extensions_mut().insert(caller);
-                    inner.call(request).await
+                    let answer = inner.call(request).await?;
+                    Ok(if is_operator { gate.watched(answer, shown, method) } else { answer })
                 }
                 Err(status) => Ok(status.into_http()),
             }
@@ -132,6 +135,7 @@ where
 }
 
 /// What the certificate of a call says.
+#[derive(Clone)]
 struct Shown {
     identity: Identity,
     /// Whose authority signed it; nothing without a certificate, or with one that no issuing authority signed.
@@ -155,6 +159,16 @@ impl GateLayer {
             },
             None => Shown { identity: Identity::Nobody, signed_by: None, serial: String::new() },
         }
+    }
+
+    /// Hosts' sessions look for themselves.
+    fn watched(self, answer: Response<Body>, shown: Shown, method: String) -> Response<Body> {
+        answer.map(|body| {
+            cut::unless_refused(body, move || {
+                let (gate, shown, method) = (self.clone(), shown.clone(), method.clone());
+                async move { gate.admit(shown, &method).await.map(drop) }
+            })
+        })
     }
 
     async fn admit(&self, shown: Shown, method: &str) -> Result<Caller, Status> {

@@ -4,16 +4,21 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::access::{Callers, METHODS, OperatorRole};
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::stage::Said;
+use lockstep_tests::bed::wait::until;
 
 use crate::scenarios::background::Background;
 use crate::scenarios::cases::Cases;
 use crate::scenarios::scene::{ENVIRONMENT, Expect, SOON, Scene};
+
+/// What a revocation takes to take hold, and somewhat more for a machine that is busy.
+const CUT_WITHIN: Duration = Duration::from_secs(10);
 
 #[test]
 fn nobody_gets_in_who_may_not() -> Result<()> {
@@ -26,6 +31,24 @@ fn nobody_gets_in_who_may_not() -> Result<()> {
     roles(&mut cases, &image);
     every_method(&mut cases);
     cases.end()
+}
+
+#[test]
+fn what_an_operator_still_reads_ends_when_they_are_revoked() -> Result<()> {
+    let mut scene = Scene::open_with_bake("revoked", "60s")?;
+    let image = scene.stage.image("1", 1, &[])?;
+    let watcher = operator(&scene, "watcher", "*", "read")?;
+    scene.stage.must(&["deploy", ENVIRONMENT, "--image", &image, "--detach"])?;
+    let mut watch = scene.stage.command(&["watch", "@open", "--env", ENVIRONMENT])?;
+    let told = scene.stage.directory.join("watched.log");
+    let mut watching = Process::start(watch.env("LOCKSTEP_CREDENTIAL", watcher), &told)?;
+    watching.wait_until("it is watched", SOON, || Ok(!fs::read_to_string(&told)?.is_empty()))?;
+    scene.stage.must(&["operator", "revoke", "watcher"])?;
+    until("it is cut", CUT_WITHIN, || Ok(watching.ended()?.is_some()))?;
+    let code = watching.ended()?.and_then(|status| status.code());
+    let told = fs::read_to_string(&told)?;
+    ensure!(code == Some(3) && told.contains("has been revoked"), "{code:?} {told}");
+    Ok(())
 }
 
 fn certificates(cases: &mut Cases<'_>) {

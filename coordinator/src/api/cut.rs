@@ -1,0 +1,55 @@
+//! Cuts what is still being answered when its caller does not count any more: a call is admitted once, and some go on
+//! for hours.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use http::HeaderMap;
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyStream, StreamBody};
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tracing::warn;
+
+/// How often it is asked: less than the five seconds in which a revocation takes hold.
+const ASKED_EVERY: Duration = Duration::from_secs(3);
+
+/// `body`, until `admit` refuses its caller: then its end is that refusal.
+pub(super) fn unless_refused<F, Fut>(body: Body, admit: F) -> Body
+where
+    F: Fn() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<(), Status>> + Send,
+{
+    if body.is_end_stream() {
+        return body;
+    }
+    let refusal = Box::pin(async move {
+        loop {
+            tokio::time::sleep(ASKED_EVERY).await;
+            match admit().await {
+                // Whoever cannot be looked up is not refused: what goes on then is what was let in.
+                Ok(()) => {}
+                Err(status) if status.code() == Code::Unavailable => {}
+                Err(status) => break status,
+            }
+        }
+    });
+    let frames = BodyStream::new(body);
+    Body::new(StreamBody::new(stream::unfold(Some((frames, refusal)), |open| async move {
+        let (mut frames, mut refusal) = open?;
+        tokio::select! {
+            biased;
+            status = &mut refusal => Some((Ok(Frame::trailers(trailers(&status))), None)),
+            frame = frames.next() => Some((frame?, Some((frames, refusal)))),
+        }
+    })))
+}
+
+fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if let Err(error) = status.add_header(&mut trailers) {
+        warn!(%error, "a refusal cannot be told to its caller, whose answer ends all the same");
+    }
+    trailers
+}
