@@ -13,7 +13,7 @@ use crate::record::{Debt, Host, Slot};
 use crate::release::Release;
 use crate::time::{Millis, Timestamp};
 
-/// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
+/// Clocks further apart make times in the record hard to read; sixteen hours apart, no certificate is good.
 const CLOCK_OFF_MAX: Millis = Millis::from_secs(5);
 
 /// A host with less can neither take a snapshot nor pull an image.
