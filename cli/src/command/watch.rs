@@ -235,7 +235,9 @@ fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> R
 fn failed(summary: &Summary) -> Failure {
     let failure = Failure::new(Kind::Failed, format!("{} failed and was rolled back", summary.release.image));
     let Some(step) = &summary.failure else { return failure };
-    let mut why = format!("{}: {}", step.step, step.failure.what);
+    let unnamed = step.host.as_ref().filter(|host| !step.failure.what.contains(host.as_str()));
+    let on = unnamed.map(|host| format!(" on {host}")).unwrap_or_default();
+    let mut why = format!("{}{on}: {}", step.step, step.failure.what);
     if let Some(because) = &step.failure.why {
         why.push_str(&format!("\n       {because}"));
     }
