@@ -12,12 +12,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::bed::docker::Docker;
 
 mod cluster;
+mod faults;
 mod host;
 mod image;
 mod packages;
 mod services;
 
 pub use cluster::COORDINATOR_PORT;
+pub use faults::{Moment, Order};
 pub use host::Host;
 pub use packages::{Packages, Version};
 

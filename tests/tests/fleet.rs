@@ -2,17 +2,20 @@
 //!
 //! They need root, Debian's packages within reach for the first time, and minutes: so they are ignored elsewhere.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
-use lockstep_tests::bed::docker::Docker;
+use anyhow::{Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{COORDINATOR_PORT, Fleet, Host, Kind, PROJECT, Packages, Version};
-use lockstep_tests::load::{Load, Settings};
+use lockstep_tests::fleet::{Fleet, Host, Kind, Packages, Version};
 
-const SOON: Duration = Duration::from_secs(60);
+mod fleet {
+    pub(crate) mod scene;
+
+    mod cuts;
+    mod machines;
+    mod power;
+    mod services;
+}
+
+use fleet::scene::{Loaded, Passing, SOON, Site, give_images, tell};
 
 /// What the README says of each unit.
 const COORDINATOR_EXPOSURE: f64 = 2.1;
@@ -20,32 +23,8 @@ const AGENT_EXPOSURE: f64 = 2.4;
 const APP_EXPOSURE: f64 = 1.6;
 const LB_EXPOSURE: f64 = 2.2;
 
-/// Requests a second: enough that each host is always asked for something.
-const RATE: u32 = 200;
-
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
-
-/// What a test has brought up goes with it, also when it fails.
-struct Passing(String);
-
-impl Passing {
-    fn named(name: &str) -> Self {
-        Self(format!("fleet-{name}-{}", std::process::id()))
-    }
-}
-
-impl Drop for Passing {
-    #[expect(clippy::let_underscore_must_use, reason = "a test that fails should say why, and not this")]
-    fn drop(&mut self) {
-        let _ = Fleet::down(&self.0);
-    }
-}
-
-#[expect(clippy::print_stderr, reason = "a fleet takes minutes: who waits is told")]
-fn tell(what: &str) {
-    eprintln!("{what}");
-}
 
 fn bare(passing: &Passing) -> Result<Fleet> {
     let fleet = Fleet::start(&passing.0, &[("bare", Kind::Bare, 11)], &mut tell)?;
@@ -205,36 +184,20 @@ fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
         ensure!(row.contains(words), "{} is not in:\n{list}", host.name);
     }
 
-    declare(&fleet, "app-1")?;
-    let (application, load_balancer) = (fleet.host("app-1")?, fleet.host("lb-1")?);
+    let site = Site::notes(&fleet)?;
+    site.declare("app-1", "bake: 1s, drain: 5s")?;
+    let application = fleet.host("app-1")?;
     for (tag, schema) in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
         // The database's host reads the migrations from the image.
-        give_image(&passing, (tag, schema), &[application, load_balancer])?;
-        fleet.lockstep(&format!("deploy production --image {tag}"))?;
+        give_images(&passing, &[(tag, schema)], &[application, site.lb()])?;
+        site.lockstep(&format!("deploy production --image {tag}"))?;
         let version = tag.trim_start_matches("notes:");
-        let answer = answer(load_balancer.address)?;
+        let answer = site.answer()?;
         ensure!(answer.contains(&format!("x-version: {version}")), "it does not serve {version}:\n{answer}");
         let running = application.run(&format!("docker ps --quiet --filter ancestor={tag}"))?;
         ensure!(!running.is_empty(), "{tag} does not run on {}", application.name);
     }
     Ok(())
-}
-
-/// Requests that came to nothing while `act` was done, under load.
-fn failed_during(load: &Load, what: &str, act: impl FnOnce() -> Result<()>) -> Result<u64> {
-    let before = load.counts();
-    act().with_context(|| what.to_owned())?;
-    let after = load.counts();
-    let failed = after.failed - before.failed;
-    tell(&format!("{what}: {failed} of {} requests failed", after.requests - before.requests));
-    ensure!(after.requests > before.requests, "nothing was asked meanwhile");
-    Ok(failed)
-}
-
-/// The load on the environment's site.
-fn asked(lb: &Host) -> Settings {
-    let host_header = "notes.example".to_owned();
-    Settings { host_header, ..Settings::notes((lb.address, 80).into(), RATE) }
 }
 
 /// Whether the load balancer has a connection to the host's containers.
@@ -252,53 +215,49 @@ fn runs_something(host: &Host) -> Result<bool> {
 fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     let passing = Passing::named("grows");
     let fleet = Fleet::up(&passing.0, &Packages::made(Version::First)?, &mut tell)?;
-    let [app_1, app_2, app_3, lb] =
-        [fleet.host("app-1")?, fleet.host("app-2")?, fleet.host("app-3")?, fleet.host("lb-1")?];
-    for image in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
-        give_image(&passing, image, &[app_1, app_2, app_3, lb])?;
-    }
-    declare(&fleet, "app-1, app-2")?;
-    fleet.lockstep("deploy production --image notes:1.0.0")?;
-    let asked = asked(lb);
-    let connections = u64::try_from(asked.connections)?;
-    let load = Load::start(asked)?;
+    let [app_1, app_2, app_3] = [fleet.host("app-1")?, fleet.host("app-2")?, fleet.host("app-3")?];
+    let site = Site::notes(&fleet)?;
+    let releases = [("notes:1.0.0", 1), ("notes:2.0.0", 2)];
+    give_images(&passing, &releases, &[app_1, app_2, app_3, site.lb()])?;
+    let declare = |app: &str| Site::notes(&fleet)?.declare(app, "bake: 1s, drain: 5s");
+    declare("app-1, app-2")?;
+    let loaded = Loaded::with(site, "notes:1.0.0")?;
+    let connections = loaded.connections;
+    let told = |arguments: &str| loaded.site.lockstep(arguments).map(|said| tell(&said));
 
-    let told = |arguments: &str| fleet.lockstep(arguments).map(|said| tell(&said));
     // Clients with idle connections may meet the one reload that the plan names.
-    let failed = failed_during(&load, "a third host comes", || {
+    let cost = loaded.cost("a third host comes", || {
         told("host add production app-3 --dry-run")?;
         told("host add production app-3")?;
         until("the third host is asked", SOON, || is_asked(&fleet, app_3))
     })?;
-    ensure!(failed <= connections, "{failed} requests failed");
-    declare(&fleet, "app-1, app-2, app-3")?;
+    ensure!(cost.failed <= connections, "{cost:?}");
+    declare("app-1, app-2, app-3")?;
 
-    let failed = failed_during(&load, "a host is drained", || {
+    let cost = loaded.cost("a host is drained", || {
         told("host drain production app-2")?;
         until("the drained host is not asked", SOON, || Ok(!is_asked(&fleet, app_2)?))
     })?;
-    ensure!(failed <= connections, "{failed} requests failed");
+    ensure!(cost.failed <= connections, "{cost:?}");
     ensure!(!runs_something(app_2)?, "what is live runs on a drained host");
 
-    let failed = failed_during(&load, "a release passes the drained host by", || {
+    loaded.without_loss("a release passes the drained host by", || {
         told("deploy production --image notes:2.0.0")
     })?;
-    ensure!(failed == 0, "{failed} requests failed");
     ensure!(!runs_something(app_2)?, "a release was started on a drained host");
 
-    let failed = failed_during(&load, "a host loses its power", || {
+    let cost = loaded.cost("a host loses its power", || {
         app_3.power_off()?;
         told("host drain production app-3")
     })?;
-    ensure!(failed <= connections, "{failed} requests failed, more than were in flight");
-    let failed = failed_during(&load, "without it", || told("deploy production --image notes:1.0.0"))?;
-    ensure!(failed == 0, "{failed} requests failed");
+    ensure!(cost.failed <= connections, "{cost:?}, more than were in flight");
+    loaded.without_loss("without it", || told("deploy production --image notes:1.0.0"))?;
 
-    let failed = failed_during(&load, "it comes back", || {
+    let cost = loaded.cost("it comes back", || {
         app_3.power_on()?;
-        until("the host is connected", SOON, || Ok(fleet.lockstep("host add production app-3").is_ok()))
+        until("the host is connected", SOON, || Ok(told("host add production app-3").is_ok()))
     })?;
-    ensure!(failed <= connections, "{failed} requests failed");
+    ensure!(cost.failed <= connections, "{cost:?}");
     let live =
         app_3.run("docker ps --quiet --filter ancestor=notes:1.0.0 --filter label=lockstep.slot=blue")?;
     ensure!(!live.is_empty(), "what is live meanwhile does not run on it");
@@ -307,96 +266,4 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     told("host remove production app-2")?;
     told("status production")?;
     Ok(())
-}
-
-/// Deploys, and has `happen` come in between; the deployment must end well, and lose nothing.
-fn during_a_deployment(
-    (fleet, load): (&Fleet, &Load),
-    (what, image): (&str, &str),
-    happen: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let failed = failed_during(load, what, || {
-        fleet.lockstep(&format!("deploy production --image {image} --detach"))?;
-        happen()?;
-        let open = fleet.lockstep("lock status production")?;
-        ensure!(open.contains("dep_"), "it had ended before: {open}");
-        tell(&fleet.lockstep("watch @open --env production")?);
-        Ok(())
-    })?;
-    ensure!(failed == 0, "{failed} requests failed");
-    Ok(())
-}
-
-#[test]
-#[ignore = "it needs root and debootstrap: make fleet-test"]
-fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
-    let passing = Passing::named("faults");
-    let fleet = Fleet::up(&passing.0, &Packages::made(Version::First)?, &mut tell)?;
-    let [app_1, app_2, lb, c2] =
-        [fleet.host("app-1")?, fleet.host("app-2")?, fleet.host("lb-1")?, fleet.host("c2")?];
-    for image in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
-        give_image(&passing, image, &[app_1, app_2, lb])?;
-    }
-    declare_with(&fleet, "app-1, app-2", "bake: 25s, drain: 1s")?;
-    fleet.lockstep("deploy production --image notes:1.0.0")?;
-    let load = Load::start(asked(lb))?;
-    let under = (&fleet, &load);
-
-    during_a_deployment(under, ("an agent's package is upgraded", "notes:2.0.0"), || {
-        let before = property(app_1, AGENT, "MainPID")?;
-        Packages::made(Version::Next)?.install(app_1)?;
-        ensure!(property(app_1, AGENT, "MainPID")? != before, "the upgrade did not restart it");
-        Ok(())
-    })?;
-    during_a_deployment(under, ("the load balancer's agent is started anew", "notes:1.0.0"), || {
-        lb.run(&format!("systemctl restart {AGENT}")).map(drop)
-    })?;
-    during_a_deployment(under, ("the load balancer's host is cut off for 20 s", "notes:2.0.0"), || {
-        let coordinators = format!("OUTPUT --protocol tcp --dport {COORDINATOR_PORT} --jump DROP");
-        lb.run(&format!("iptables --insert {coordinators}; sleep 20; iptables --delete {coordinators}"))
-            .map(drop)
-    })?;
-    during_a_deployment(under, ("a coordinator loses its power", "notes:1.0.0"), || c2.power_off())?;
-    Ok(())
-}
-
-/// Builds the example's image, and has it on `hosts` under `tag`.
-fn give_image(passing: &Passing, (tag, schema): (&str, u32), hosts: &[&Host]) -> Result<()> {
-    let ours = format!("{}-{tag}", passing.0);
-    Docker::check()?.build_notes(&ours, schema, &[])?;
-    for host in hosts {
-        host.load_image(&ours)?;
-        host.run(&format!("docker tag {ours} {tag}"))?;
-    }
-    Docker::check()?.remove_image(&ours)
-}
-
-fn declare(fleet: &Fleet, app: &str) -> Result<()> {
-    declare_with(fleet, app, "bake: 1s, drain: 5s")
-}
-
-fn declare_with(fleet: &Fleet, app: &str, deploy: &str) -> Result<()> {
-    let operator = fleet.host("c1")?;
-    let declaration = format!(
-        "app: notes\nimage: notes\nport: 8080\n\
-         database: {{ postgres: {{ url_from: DATABASE_URL }}, migrations: {{ path: /migrations }}, \
-         snapshot: {{ directory: /var/backups/notes }} }}\n\
-         deploy: {{ {deploy} }}\n\
-         environments: {{ production: {{ url: \"http://notes.example\", \
-         hosts: {{ app: [{app}], lb: [lb-1], db: [lb-1] }} }} }}\n"
-    );
-    operator.write(&format!("{PROJECT}/deployment.yml"), &declaration)?;
-    let secrets = format!("DATABASE_URL={}\n", fleet.database_url()?);
-    operator.write(&format!("{PROJECT}/.env.production"), &secrets)
-}
-
-/// What the site answers, in lower case.
-fn answer(address: Ipv4Addr) -> Result<String> {
-    let mut stream =
-        TcpStream::connect((address, 80)).with_context(|| format!("nobody listens on {address}"))?;
-    stream.set_read_timeout(Some(SOON))?;
-    write!(stream, "GET / HTTP/1.0\r\nHost: notes.example\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer.to_ascii_lowercase())
 }

@@ -39,11 +39,7 @@ pub(super) fn form(fleet: &Fleet) -> Result<()> {
             host.run(said.lines().next().context("`lockstep host token` prints no line to paste")?)?;
         }
     }
-    let hosts = fleet.hosts().iter().filter(|host| host.kind.roles().is_some()).count();
-    until("every host has a session", SOON, || {
-        let said = fleet.lockstep("host list")?;
-        Ok(said.matches("connected").count() == hosts)
-    })
+    fleet.all_are_connected()
 }
 
 fn reached(coordinator: &Host) -> String {

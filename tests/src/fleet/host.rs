@@ -37,7 +37,7 @@ pub struct Host {
     pub name: String,
     pub kind: Kind,
     pub address: Ipv4Addr,
-    container: String,
+    pub(super) container: String,
 }
 
 impl Host {
@@ -113,14 +113,14 @@ impl Host {
         Ok(())
     }
 
-    /// Gives its Docker Engine an image of this machine's.
+    /// Gives its Docker Engine images of this machine's.
     ///
     /// # Errors
-    /// When it is not there, or not taken.
-    pub fn load_image(&self, tag: &str) -> Result<()> {
-        let script = "docker save \"$1\" | docker exec --interactive \"$0\" docker load";
-        run(Command::new("bash").args(["-euo", "pipefail", "-c", script, &self.container, tag]))
-            .with_context(|| format!("cannot load {tag} on {}", self.name))?;
+    /// When one is not there, or not taken.
+    pub fn load_images(&self, tags: &[String]) -> Result<()> {
+        let script = "docker save \"$@\" | docker exec --interactive \"$0\" docker load";
+        run(Command::new("bash").args(["-euo", "pipefail", "-c", script, &self.container]).args(tags))
+            .with_context(|| format!("cannot load {} on {}", tags.join(", "), self.name))?;
         Ok(())
     }
 

@@ -16,6 +16,8 @@ const BUCKETS: usize = 100_001;
 pub struct Counts {
     pub requests: u64,
     pub failed: u64,
+    /// Of these, those for which no connection was made.
+    pub refused: u64,
     /// Answers by the `X-Version` they carried; `none` where it was missing.
     pub by_version: BTreeMap<String, u64>,
 }
@@ -65,6 +67,7 @@ pub(super) struct Tally {
     begun_at: SystemTime,
     requests: u64,
     failed: u64,
+    refused: u64,
     failures: Vec<Failure>,
     by_version: BTreeMap<String, u64>,
     closed_while_idle: u64,
@@ -78,6 +81,7 @@ impl Tally {
             begun_at: SystemTime::now(),
             requests: 0,
             failed: 0,
+            refused: 0,
             failures: Vec::new(),
             by_version: BTreeMap::new(),
             closed_while_idle: 0,
@@ -109,13 +113,21 @@ impl Tally {
 
     pub(super) fn failed(&mut self, kind: FailureKind, detail: String) {
         self.failed += 1;
+        if kind == FailureKind::Refused {
+            self.refused += 1;
+        }
         if self.failures.len() < FAILURES_KEPT {
             self.failures.push(Failure { kind, unix_ms: unix_ms(), detail });
         }
     }
 
     pub(super) fn counts(&self) -> Counts {
-        Counts { requests: self.requests, failed: self.failed, by_version: self.by_version.clone() }
+        Counts {
+            requests: self.requests,
+            failed: self.failed,
+            refused: self.refused,
+            by_version: self.by_version.clone(),
+        }
     }
 
     pub(super) fn report(&self) -> Report {
