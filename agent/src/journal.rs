@@ -20,7 +20,7 @@ use lockstep_core::stored;
 use lockstep_crashpoint::reach;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::assignment::Assignment;
 
@@ -87,6 +87,7 @@ PRAGMA user_version = 2;
 pub struct Journal {
     /// One connection, and one transaction at a time: callers wait their turn.
     connection: Mutex<SqliteConnection>,
+    options: SqliteConnectOptions,
 }
 
 /// What to do with an assignment that was offered.
@@ -173,13 +174,12 @@ impl Journal {
     pub async fn open(path: &Path) -> Result<Self, JournalError> {
         // SQLite gives what it makes beside the file the file's own mode.
         OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
-        let mut connection = SqliteConnectOptions::new()
+        let options = SqliteConnectOptions::new()
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging()
-            .connect()
-            .await?;
+            .disable_statement_logging();
+        let mut connection = options.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
         match found {
@@ -194,7 +194,21 @@ impl Journal {
             found => return Err(JournalError::Newer { found }),
         }
         transaction.commit().await?;
-        Ok(Self { connection: Mutex::new(connection) })
+        Ok(Self { connection: Mutex::new(connection), options })
+    }
+
+    /// The connection, ready for a transaction. SQLite has ended one by itself on a disk that is full; sqlx cannot
+    /// take that one back then, counts it for ever, and begins no other.
+    async fn connection(&self) -> Result<MutexGuard<'_, SqliteConnection>, JournalError> {
+        let mut connection = self.connection.lock().await;
+        if connection.is_in_transaction() {
+            // One that is being taken back has been when this is answered.
+            connection.ping().await?;
+        }
+        if connection.is_in_transaction() {
+            *connection = self.options.connect().await?;
+        }
+        Ok(connection)
     }
 
     /// Lets the file go, orderly. A journal that is merely dropped loses nothing either.
@@ -211,7 +225,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be written.
     pub async fn interrupt(&self) -> Result<Vec<(StepKey, EnvironmentKey)>, JournalError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let interrupted = rows::interrupt(&mut transaction).await?;
         rows::prune(&mut transaction, DEPLOYMENTS_KEPT).await?;
@@ -226,7 +240,7 @@ impl Journal {
     pub async fn accept(&self, assignment: &Assignment) -> Result<Acceptance, JournalError> {
         let said = assignment.digest();
         let offered = Mark { token: assignment.token.clone(), said: Some(said) };
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let acceptance = match raise(&mut transaction, &assignment.environment, &offered).await? {
             Err(refusal) => Acceptance::Refused(refusal.into()),
@@ -252,7 +266,7 @@ impl Journal {
         keys: &[StepKey],
     ) -> Result<Result<Vec<(StepKey, Standing)>, Refusal>, JournalError> {
         let offered = Mark { token: token.clone(), said: None };
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         if let Err(refusal) = raise(&mut transaction, environment, &offered).await? {
             return Ok(Err(refusal.into()));
@@ -282,7 +296,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read or written: then the step must not begin.
     pub async fn begin(&self, key: &StepKey) -> Result<Beginning, JournalError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
         let mark = rows::mark(&mut transaction, &row.environment).await?;
@@ -310,7 +324,7 @@ impl Journal {
             Ok(finding) => ("done", stored::encode(finding)),
             Err(failure) => ("failed", stored::encode(failure)),
         };
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
         rows::set_ended(&mut transaction, key, state, &content).await?;
@@ -410,4 +424,45 @@ fn missing(key: &StepKey) -> JournalError {
 /// The step without its deployment: the same from run to run.
 fn brief(key: &StepKey) -> String {
     format!("{} {}", key.step, key.direction)
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::id::StepId;
+    use lockstep_core::time::Millis;
+
+    use super::*;
+
+    fn assignment(step: u16) -> Assignment {
+        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        Assignment {
+            token: Token { cluster, epoch: 1, seq: step.into() },
+            key: StepKey { deployment, step: StepId(step), direction: Direction::Do },
+            environment: "notes/production".parse().unwrap(),
+            action: None,
+            limit: Millis::from_secs(30),
+            traceparent: String::new(),
+        }
+    }
+
+    /// SQLite ends a transaction by itself there, and sqlx goes on counting it.
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_room_is_enough_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&folder.path().join("journal.sqlite")).await.unwrap();
+        // Of this connection alone, so that there is room for the one after it.
+        let full = "PRAGMA max_page_count = 1";
+        sqlx::query(full).execute(&mut *journal.connection.lock().await).await.unwrap();
+        let mut refused = None;
+        for step in 1..500 {
+            if let Err(error) = journal.accept(&assignment(step)).await {
+                refused = Some((step, error));
+                break;
+            }
+        }
+        let (step, error) = refused.expect("pages come to an end");
+        assert!(crate::telemetry::chain(&error).contains("disk is full"), "{error:?}");
+        assert_eq!(journal.accept(&assignment(step)).await.unwrap(), Acceptance::Begin);
+    }
 }

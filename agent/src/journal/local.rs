@@ -106,7 +106,7 @@ impl Journal {
         &self,
         wanted: LocalRollback,
     ) -> Result<Result<LocalRollback, Withheld>, JournalError> {
-        let mut connection = self.connection.lock().await;
+        let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let running: Option<String> = sqlx::query_scalar(MOVES)
             .bind(wanted.environment.to_string())
