@@ -15,7 +15,7 @@ use lockstep_core::time::Millis;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Connection, Row, Sqlite, Transaction};
 
 use super::lease::Leases;
 use super::watch::Watchers;
@@ -104,6 +104,8 @@ impl SqliteStore {
             .max_connections(1)
             // A file does not go away as a server does.
             .test_before_acquire(false)
+            // SQLite has ended a transaction by itself on a disk that is full; sqlx goes on counting it.
+            .before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }))
             .connect_with(options.clone())
             .await
             .map_err(failed)?;
@@ -316,4 +318,22 @@ fn unavailable(error: sqlx::Error) -> StoreError {
 /// The commit itself failed: it may be on the disk.
 fn unknown(error: sqlx::Error) -> StoreError {
     StoreError::Unknown(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// SQLite ends a transaction by itself there, and sqlx goes on counting it.
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_room_is_enough_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(folder.path(), Arc::new(SystemClock)).await.unwrap();
+        // Of its one connection alone, so that there is room for the one after it.
+        sqlx::query("PRAGMA max_page_count = 1").execute(&store.writing).await.unwrap();
+        let put = || vec![Write::put_bytes(super::super::keys::audit_record(1), vec![0; 1 << 16])];
+        assert!(store.commit(Vec::new(), put()).await.is_err(), "there was room");
+        assert!(matches!(store.commit(Vec::new(), put()).await, Ok(Committed::Yes { .. })));
+    }
 }
