@@ -195,7 +195,11 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
             format!("· {named} is passed by after {because}: it gets no requests, the others go on")
         }
         Event::Turned { .. } => "· taking it back, newest first".to_owned(),
-        Event::Stuck { step: id, failure } => format!("✗ stuck at {id}: {}", failure.what),
+        Event::Stuck { step: id, failure } => {
+            let host = plan.step(*id).map(|step| format!(" on {}", step.host_name)).unwrap_or_default();
+            let why = failure.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            format!("✗ stuck at {id}{host}: {}{why}", failure.what)
+        }
         Event::Resumed { by } => format!("· {by} wants it tried again"),
         Event::Left { step: id, how: Leaving::Owed { because, by } } => {
             let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
