@@ -7,13 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use lockstep_core::host_status::Presence;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Entry;
 use lockstep_core::plan::{Plan, Step};
 use lockstep_core::record::{EnvironmentStatus, Summary, Verdict};
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Kind, PROJECT};
+use lockstep_tests::fleet::{COORDINATOR_PORT, Fleet, Host, Kind, PROJECT};
 use lockstep_tests::load::{Load, Settings};
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -123,7 +124,11 @@ impl<'a> Site<'a> {
     }
 
     fn project(&self) -> String {
-        if self.application == "notes" { PROJECT.to_owned() } else { format!("{PROJECT}-{}", self.application) }
+        if self.application == "notes" {
+            PROJECT.to_owned()
+        } else {
+            format!("{PROJECT}-{}", self.application)
+        }
     }
 
     fn host_header(&self) -> String {
@@ -188,17 +193,26 @@ impl<'a> Site<'a> {
     /// The step of that kind on that host, in the plan of a deployment of `image`.
     pub(crate) fn planned(&self, image: &str, (kind, host): (&str, &Host)) -> Result<Step> {
         let plan: Plan = self.json(&format!("plan production --image {image}"))?;
-        let found = plan.steps().find(|step| step.action.name() == kind && step.host_name.as_str() == host.name);
+        let found =
+            plan.steps().find(|step| step.action.name() == kind && step.host_name.as_str() == host.name);
         found.cloned().with_context(|| format!("{image} is deployed without {kind} on {}", host.name))
     }
 
     /// Begins a deployment, and does not follow it.
     pub(crate) fn begin(&self, image: &str) -> Result<DeploymentId> {
+        self.begin_through(self.fleet.host("c1")?, image)
+    }
+
+    /// Begins it by a call to that coordinator.
+    pub(crate) fn begin_through(&self, coordinator: &Host, image: &str) -> Result<DeploymentId> {
         #[derive(serde::Deserialize)]
         struct Started {
             deployment: DeploymentId,
         }
-        let started: Started = self.json(&format!("deploy production --image {image} --detach"))?;
+        let started: Started = self.json(&format!(
+            "--coordinator {}:{COORDINATOR_PORT} deploy production --image {image} --detach",
+            coordinator.address
+        ))?;
         Ok(started.deployment)
     }
 
@@ -300,11 +314,10 @@ impl<'a> Loaded<'a> {
         let what = format!("{} is settled", self.site.application);
         until(&what, SOON, || {
             let status = self.site.status()?;
-            let hosts = self.site.lockstep("host list")?;
             Ok(status.open.is_none()
                 && status.debts.is_empty()
                 && status.drift.is_empty()
-                && !hosts.lines().any(|line| line.contains("gone")))
+                && status.hosts.iter().all(|host| host.presence == Presence::Connected))
         })
         .with_context(|| self.site.lockstep("status production").unwrap_or_default())?;
         let live = self.site.status()?.live.context("nothing is live")?;
@@ -314,7 +327,10 @@ impl<'a> Loaded<'a> {
         let after = self.load.counts();
         for (found, count) in &after.by_version {
             let others = count - before.by_version.get(found).copied().unwrap_or(0);
-            ensure!(*found == version || others == 0, "{others} answers were of {found}, and {version} is live");
+            ensure!(
+                *found == version || others == 0,
+                "{others} answers were of {found}, and {version} is live"
+            );
         }
         Ok(())
     }
