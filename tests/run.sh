@@ -15,3 +15,5 @@ cargo test --no-fail-fast --package lockstep-tests --lib --test bed --test etcd 
     --test-threads=1
 # The main job, as a user sees it; it fails when one request does.
 cargo run --quiet --package lockstep-tests --bin demo
+# On hosts that boot systemd, installed from packages; it says so where this machine cannot have them.
+tests/fleet.sh
