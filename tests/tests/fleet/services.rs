@@ -8,6 +8,7 @@ use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
 use super::scene::{Ended, Loaded, Passing, RATE, Site, give_images, tell};
 
 const AGENT: &str = "lockstep-agent";
+const COORDINATOR: &str = "lockstep-coordinator";
 
 /// What a request that was under way when a container ended takes at most.
 const NOTICED_AFTER: u64 = 8 * RATE as u64;
@@ -86,8 +87,13 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     loaded.without_loss("the coordinator that drives loses its power", || {
         let step = loaded.site.planned("notes:1.0.0", ("start", app_1))?;
         app_1.order(Moment::Begins(step.id), Order::StandStill)?;
+        // Whoever is there may drive: for that moment it is one.
+        let others = [fleet.host("c1")?, fleet.host("c3")?];
+        others.iter().try_for_each(|other| other.run(&format!("systemctl stop {COORDINATOR}")).map(drop))?;
+        fleet.all_are_connected()?;
         let deployment = loaded.site.begin_through(c2, "notes:1.0.0")?;
         app_1.stands_still()?;
+        others.iter().try_for_each(|other| other.run(&format!("systemctl start {COORDINATOR}")).map(drop))?;
         c2.power_off()?;
         app_1.goes_on()?;
         let ended = loaded.site.ended(&deployment)?;
