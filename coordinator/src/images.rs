@@ -1,10 +1,11 @@
-//! Images that no registry has, on their way from a host that has one to a host that is to have it.
+//! Images that no registry has, on their way from a host or an operator that has one to a host that is to have it.
 //!
 //! What must stay true: a host gets an image only while it has work that names it, and from the host that was
-//! asked for it; parts are passed on as they are taken, and never gathered; a transfer that breaks is never taken
-//! for a whole one.
+//! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
+//! taken, and never gathered; a transfer that breaks is never taken for a whole one.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_core::errand::Errand;
@@ -13,12 +14,13 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::record::HostRole;
 use lockstep_proto::wire;
+use lockstep_proto::wire::image_sent::Sent;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use crate::agents::{Agents, Look};
+use crate::agents::{AgentError, Agents, Look};
 use crate::clock::Clock;
 use crate::hosts;
 use crate::sessions::Sessions;
@@ -41,9 +43,17 @@ pub struct Images {
 
 type Part = Result<wire::ImagePart, Status>;
 
-struct Transfer {
-    from: HostId,
-    parts: mpsc::Sender<Part>,
+enum Transfer {
+    /// Who takes it waits for what `from` gives.
+    Asked { from: HostId, parts: mpsc::Sender<Part> },
+    /// What an operator sends waits for `to`, which takes it once.
+    Sent { to: HostId, parts: mpsc::Receiver<Part> },
+}
+
+/// A transfer that is forgotten when whoever waits for its end goes.
+struct Begun<'a> {
+    images: &'a Images,
+    transfer: String,
 }
 
 impl Images {
@@ -66,7 +76,7 @@ impl Images {
         let from = this.holder(host, &environment, &image).await?;
         let transfer = this.clock.ulid().to_string();
         let (parts, taken) = mpsc::channel(PARTS_MAX);
-        this.lock().insert(transfer.clone(), Transfer { from: from.clone(), parts: parts.clone() });
+        this.lock().insert(transfer.clone(), Transfer::Asked { from: from.clone(), parts: parts.clone() });
         info!(%host, %from, %environment, image = image.short(), "an image is sent");
         let images = Arc::clone(this);
         this.sessions.spawn(async move {
@@ -81,6 +91,48 @@ impl Images {
             }
         });
         Ok(ReceiverStream::new(taken))
+    }
+
+    /// What an operator sends to `host`, which was asked to take it.
+    ///
+    /// # Errors
+    /// When nothing is sent to it by that name.
+    pub fn take_sent(&self, host: &HostId, transfer: &str) -> Result<ReceiverStream<Part>, Status> {
+        let mut transfers = self.lock();
+        let is_theirs = matches!(transfers.get(transfer), Some(Transfer::Sent { to, .. }) if to == host);
+        if is_theirs && let Some(Transfer::Sent { parts, .. }) = transfers.remove(transfer) {
+            return Ok(ReceiverStream::new(parts));
+        }
+        warn!(%host, "a host asked for an image that is not sent to it");
+        Err(Status::permission_denied("nothing of that name is sent to this host"))
+    }
+
+    /// Passes what an operator sends on to `host`, until that has all of it.
+    ///
+    /// # Errors
+    /// When it breaks, or the host does not take it, or has another image then.
+    pub async fn send(
+        &self,
+        host: &HostId,
+        (image, image_id): (String, Digest),
+        incoming: Streaming<wire::ImageSent>,
+    ) -> Result<(), Status> {
+        let transfer = self.clock.ulid().to_string();
+        let (parts, taken) = mpsc::channel(PARTS_MAX);
+        self.lock().insert(transfer.clone(), Transfer::Sent { to: host.clone(), parts: taken });
+        let begun = Begun { images: self, transfer: transfer.clone() };
+        info!(%host, image = image_id.short(), "an image is sent by an operator");
+        let errand = Errand::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_errand(host, errand));
+        let refused = |error: AgentError| Status::aborted(error.to_string());
+        let passed = tokio::select! {
+            // One that has it needs nothing more.
+            taken = &mut taking => return taken.map_err(refused),
+            passed = pass_on(incoming, parts) => passed,
+        };
+        let taken = taking.await;
+        drop(begun);
+        passed.and(taken.map_err(refused))
     }
 
     /// Passes on what `host` was asked for.
@@ -103,11 +155,10 @@ impl Images {
     }
 
     fn waiting(&self, from: &HostId, transfer: &str) -> Option<mpsc::Sender<Part>> {
-        let transfers = self.lock();
-        transfers
-            .get(transfer)
-            .filter(|transfer| transfer.from == *from)
-            .map(|transfer| transfer.parts.clone())
+        match self.lock().get(transfer)? {
+            Transfer::Asked { from: asked, parts } if asked == from => Some(parts.clone()),
+            Transfer::Asked { .. } | Transfer::Sent { .. } => None,
+        }
     }
 
     /// The environment for which `host` is to have the image.
@@ -153,6 +204,25 @@ impl Images {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
         // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
         self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.images.lock().remove(&self.transfer);
+    }
+}
+
+/// Ends with the last part; the receiver takes what ends without for broken.
+async fn pass_on(mut incoming: Streaming<wire::ImageSent>, to: mpsc::Sender<Part>) -> Result<(), Status> {
+    loop {
+        let sent = incoming.message().await?.and_then(|message| message.sent);
+        let Some(Sent::Part(part)) = sent else { return Err(Status::aborted("it broke off")) };
+        let is_last = part.last;
+        to.send(Ok(part)).await.map_err(|_| Status::aborted("the host has stopped taking it"))?;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 

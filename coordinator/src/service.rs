@@ -183,15 +183,16 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         clock: Arc::clone(&own.clock),
         vault: Arc::clone(vault),
     };
+    let kept = (Arc::clone(store), Arc::clone(&own.clock));
+    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
     let control = ControlApi {
         parts: parts.clone(),
+        images: Arc::clone(&images),
         vault: Arc::clone(vault),
         authority: Arc::clone(authority),
         record_in: own.record_in,
         directory: own.directory.clone(),
     };
-    let kept = (Arc::clone(store), Arc::clone(&own.clock));
-    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
     let session = SessionApi { sessions: Arc::clone(sessions), images };
     let relay = RelayApi { sessions: Arc::clone(sessions) };
     Server::builder()

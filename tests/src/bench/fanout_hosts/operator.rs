@@ -71,6 +71,8 @@ impl Operator {
                     branch: String::new(),
                     allow_any_branch: false,
                     overwrite_site: false,
+                    image_id: String::new(),
+                    offered: None,
                 })),
             }),
             hash: String::new(),
