@@ -61,7 +61,8 @@ impl DockerError {
             Self::Old { .. } => return "at least 1.40 is needed, which is Docker 19.03".to_owned(),
             Self::Registry { said, .. } => return said.clone(),
             Self::Other { .. } => {
-                return "it was changed on its way, or the two Docker Engines keep images differently".to_owned();
+                return "it was changed on its way, or the two Docker Engines keep images differently"
+                    .to_owned();
             }
             Self::Large { .. } | Self::Foreign { .. } => return String::new(),
         };

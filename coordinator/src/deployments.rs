@@ -31,6 +31,9 @@ use claims::Claimed;
 use gathering::{Gathered, On, Wanted, gather};
 use ports::Proposal;
 
+/// What hosts call it among their tools.
+const DOCKER: &str = "docker";
+
 /// How often a plan is made anew because the record moved under it.
 const ATTEMPTS_MAX: usize = 5;
 
@@ -251,9 +254,13 @@ async fn planned(
 /// What a plan says of an image that no app host has.
 fn to_be_sent(ask: &Ask, record: &Record) -> Option<String> {
     let What::Deploy(deploy) = &ask.what else { return None };
-    let offered = deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
+    let offered =
+        deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
     let mib = offered.size_bytes.div_ceil(1024 * 1024);
-    Some(format!("{} is on no app host: deploy first sends it to one from this machine, {mib} MiB", deploy.image))
+    Some(format!(
+        "{} is on no app host: deploy first sends it to one from this machine, {mib} MiB",
+        deploy.image
+    ))
 }
 
 /// The declaration, if nothing is wrong with it.
@@ -334,9 +341,12 @@ fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Resul
         // No host was asked: the planner says why, in its words.
         return Err(no_host(spec, record).into());
     }
+    // Where no engine answers, it is not the image that lacks.
+    let can_have_it = record.observed.values().any(|seen| seen.tools.contains_key(DOCKER));
     match &deploy.offered {
-        Some(offered) => Ok(release_of(deploy, offered)),
-        None => Err(DeployError::ImageAbsent(absent(deploy, &asked, record))),
+        Some(offered) if can_have_it => Ok(release_of(deploy, offered)),
+        None if can_have_it => Err(DeployError::ImageAbsent(absent(deploy, &asked, record))),
+        Some(_) | None => Err(absent(deploy, &asked, record).into()),
     }
 }
 

@@ -26,6 +26,7 @@ mod scenarios {
     mod screens;
     mod secrets;
     mod sent;
+    mod sent_from_here;
     mod site;
     mod stuck;
     mod world;

@@ -83,8 +83,11 @@ impl LocalImage {
         let migrations = match migrations_path {
             None => Vec::new(),
             Some(path) => migrations(&self.folder(path).await?).map_err(|why| {
-                Failure::new(Kind::Refused, format!("the migrations in {path} of {} cannot be read", self.name))
-                    .why(why)
+                Failure::new(
+                    Kind::Refused,
+                    format!("the migrations in {path} of {} cannot be read", self.name),
+                )
+                .why(why)
             })?,
         };
         let Self { name: _, id, commit, size_bytes } = self;
@@ -105,7 +108,9 @@ impl LocalImage {
         let copied = docker(&["cp", &from, "-"]).await;
         docker(&["rm", &container]).await?;
         match copied {
-            Err(failure) if failure.why.as_ref().is_some_and(|why| why.contains("Could not find the file")) => {
+            Err(failure)
+                if failure.why.as_ref().is_some_and(|why| why.contains("Could not find the file")) =>
+            {
                 Ok(Vec::new())
             }
             copied => copied,

@@ -64,7 +64,10 @@ fn refuse_other_name(
         return Err(Refusal {
             what: format!("{image} is not sent for {}", spec.key),
             why: format!("its images are called {own}"),
-            next: format!("docker tag {image} {own}:TAG, and deploy that; or name {} in image.repository", repository(image)),
+            next: format!(
+                "docker tag {image} {own}:TAG, and deploy that; or name {} in image.repository",
+                repository(image)
+            ),
         });
     }
     let is_other = |other: &&EnvironmentSpec| {

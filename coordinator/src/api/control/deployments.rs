@@ -1,6 +1,7 @@
 //! Plans and deployments.
 
 use lockstep_core::id::StepId;
+use lockstep_core::operation::Refusal;
 use lockstep_core::plan::PlanHash;
 use lockstep_core::record::Way;
 use lockstep_proto::Invalid;
@@ -77,7 +78,14 @@ pub(super) async fn send_image(
     let host = sending::receiver(&api.parts, &offer, &asker(caller, None)?).await.map_err(of)?;
     let Offer { image, image_id, .. } = offer;
     let said = format!("{image} ({}) is on {}", image_id.short(), host.name);
-    api.images.send(&host.id, (image, image_id), incoming).await?;
+    let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
+    sent.map_err(|status| {
+        refused(&Refusal {
+            what: format!("{image} did not get to {}", host.name),
+            why: status.message().to_owned(),
+            next: "nothing was deployed, and the environment is free: deploy again".to_owned(),
+        })
+    })?;
     api.audit(caller, "send image", Some(&environment), said).await
 }
 
