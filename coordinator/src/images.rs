@@ -4,9 +4,8 @@
 //! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
 //! taken, and never gathered; a transfer that breaks is never taken for a whole one.
 
-use std::collections::BTreeMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep_core::errand::Errand;
 use lockstep_core::id::{Digest, HostId};
@@ -15,7 +14,7 @@ use lockstep_core::plan::Action;
 use lockstep_core::record::HostRole;
 use lockstep_proto::wire;
 use lockstep_proto::wire::image_sent::Sent;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
@@ -27,8 +26,9 @@ use crate::sessions::Sessions;
 use crate::store::handover::Assignment;
 use crate::store::{Store, StoreError, keys};
 
-/// What was taken from one host and not yet by the other.
-const PARTS_MAX: usize = 4;
+mod transfers;
+
+use transfers::{Part, Transfers};
 
 pub struct Images {
     store: Arc<dyn Store>,
@@ -37,23 +37,7 @@ pub struct Images {
     sessions: Arc<Sessions>,
     /// Where hosts reach this coordinator; empty where it is the only one.
     address: String,
-    // Held for a look-up or a change, never across an await.
-    transfers: Mutex<BTreeMap<String, Transfer>>,
-}
-
-type Part = Result<wire::ImagePart, Status>;
-
-enum Transfer {
-    /// Who takes it waits for what `from` gives.
-    Asked { from: HostId, parts: mpsc::Sender<Part> },
-    /// What an operator sends waits for `to`, which takes it once.
-    Sent { to: HostId, parts: mpsc::Receiver<Part> },
-}
-
-/// A transfer that is forgotten when whoever waits for its end goes.
-struct Begun<'a> {
-    images: &'a Images,
-    transfer: String,
+    transfers: Transfers,
 }
 
 impl Images {
@@ -63,7 +47,7 @@ impl Images {
         sessions: Arc<Sessions>,
         address: String,
     ) -> Arc<Self> {
-        Arc::new(Self { store, agents, clock, sessions, address, transfers: Mutex::default() })
+        Arc::new(Self { store, agents, clock, sessions, address, transfers: Transfers::default() })
     }
 
     /// The image, as it comes from a host that has it.
@@ -75,21 +59,23 @@ impl Images {
         let environment = this.work_with(host, &image).await?;
         let from = this.holder(host, &environment, &image).await?;
         let transfer = this.clock.ulid().to_string();
-        let (parts, taken) = mpsc::channel(PARTS_MAX);
-        this.lock().insert(transfer.clone(), Transfer::Asked { from: from.clone(), parts: parts.clone() });
+        let (begin, begun) = oneshot::channel();
         info!(%host, %from, %environment, image = image.short(), "an image is sent");
         let images = Arc::clone(this);
         this.sessions.spawn(async move {
-            let to = images.address.clone();
-            let errand = Errand::Give { image_id: image, transfer: transfer.clone(), to };
-            let given = images.agents.run_errand(&from, errand).await;
-            images.lock().remove(&transfer);
-            if let Err(error) = given {
+            let (_begun, parts, taken) = images.transfers.ask(&transfer, &from);
+            if begin.send(taken).is_err() {
+                return;
+            }
+            let errand =
+                Errand::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
+            if let Err(error) = images.agents.run_errand(&from, errand).await {
                 warn!(%from, %error, "an image was not sent");
                 // Who waited for it may have gone: that is why it was not sent, then.
                 parts.send(Err(Status::aborted(error.to_string()))).await.ok();
             }
         });
+        let taken = begun.await.map_err(|_| Status::unavailable("this coordinator is ending"))?;
         Ok(ReceiverStream::new(taken))
     }
 
@@ -98,9 +84,7 @@ impl Images {
     /// # Errors
     /// When nothing is sent to it by that name.
     pub fn take_sent(&self, host: &HostId, transfer: &str) -> Result<ReceiverStream<Part>, Status> {
-        let mut transfers = self.lock();
-        let is_theirs = matches!(transfers.get(transfer), Some(Transfer::Sent { to, .. }) if to == host);
-        if is_theirs && let Some(Transfer::Sent { parts, .. }) = transfers.remove(transfer) {
+        if let Some(parts) = self.transfers.taken_by(host, transfer) {
             return Ok(ReceiverStream::new(parts));
         }
         warn!(%host, "a host asked for an image that is not sent to it");
@@ -118,9 +102,7 @@ impl Images {
         incoming: Streaming<wire::ImageSent>,
     ) -> Result<(), Status> {
         let transfer = self.clock.ulid().to_string();
-        let (parts, taken) = mpsc::channel(PARTS_MAX);
-        self.lock().insert(transfer.clone(), Transfer::Sent { to: host.clone(), parts: taken });
-        let begun = Begun { images: self, transfer: transfer.clone() };
+        let (begun, parts) = self.transfers.send(&transfer, host);
         info!(%host, image = image_id.short(), "an image is sent by an operator");
         let errand = Errand::Take { image, image_id, transfer, from: self.address.clone() };
         let mut taking = pin!(self.agents.run_errand(host, errand));
@@ -142,8 +124,10 @@ impl Images {
     pub async fn give(&self, host: &HostId, mut incoming: Streaming<wire::ImagePart>) -> Result<(), Status> {
         let broken = || Status::aborted("it broke off");
         let mut part = incoming.message().await?.ok_or_else(broken)?;
-        let to =
-            self.waiting(host, &part.transfer).ok_or_else(|| Status::not_found("nobody waits for it"))?;
+        let to = self
+            .transfers
+            .given_by(host, &part.transfer)
+            .ok_or_else(|| Status::not_found("nobody waits for it"))?;
         loop {
             let is_last = part.last;
             to.send(Ok(part)).await.map_err(|_| Status::aborted("nobody waits for it any more"))?;
@@ -151,13 +135,6 @@ impl Images {
                 return Ok(());
             }
             part = incoming.message().await?.ok_or_else(broken)?;
-        }
-    }
-
-    fn waiting(&self, from: &HostId, transfer: &str) -> Option<mpsc::Sender<Part>> {
-        match self.lock().get(transfer)? {
-            Transfer::Asked { from: asked, parts } if asked == from => Some(parts.clone()),
-            Transfer::Asked { .. } | Transfer::Sent { .. } => None,
         }
     }
 
@@ -199,17 +176,6 @@ impl Images {
             }
         }
         Err(Status::not_found("no host that is connected has it"))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
-        // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
-        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Begun<'_> {
-    fn drop(&mut self) {
-        self.images.lock().remove(&self.transfer);
     }
 }
 

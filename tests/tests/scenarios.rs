@@ -27,6 +27,7 @@ mod scenarios {
     mod secrets;
     mod sent;
     mod sent_from_here;
+    mod sent_guard;
     mod site;
     mod stuck;
     mod world;
