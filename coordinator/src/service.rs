@@ -57,7 +57,7 @@ const FIRST_OPERATOR: &str = "admin";
 /// The first operator's token lives longer than others: somebody may set a machine up today and log in tomorrow.
 const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
 
-/// A message carries a plan or a step's log, and nothing larger.
+/// What is asked or told is a declaration, a part of an image or a step's log, and nothing larger.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Serves until `stop` says so.
