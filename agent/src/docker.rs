@@ -11,6 +11,7 @@ use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use tokio::sync::OnceCell;
 
+mod archive;
 mod container;
 mod image;
 mod registry;

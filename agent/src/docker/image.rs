@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use lockstep_core::id::Digest;
 use lockstep_core::image;
 
-use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
+use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, archive, is_missing};
 
 /// Migrations are text; what is larger is another folder.
 const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -69,7 +69,7 @@ impl Docker {
         Ok(self.client().await?.export_image(id.as_str()))
     }
 
-    /// Takes what [`Docker::save`] gave: the image of this id, or an error. It is called as people call it then.
+    /// Takes what [`Docker::save`] gave: the image of this id and no name, or an error. It is called as people call it then.
     ///
     /// # Errors
     /// When the engine refuses, the parts break off, or they are of another image.
@@ -81,7 +81,7 @@ impl Docker {
         let refused = |error| self.refused(format!("to load {name}"))(error);
         let client = self.client().await?;
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
-        let mut states = client.import_image_stream(options, parts, None);
+        let mut states = client.import_image_stream(options, archive::nameless(parts), None);
         while let Some(state) = states.next().await {
             state.map_err(refused)?;
         }
