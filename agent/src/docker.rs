@@ -11,6 +11,7 @@ use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use tokio::sync::OnceCell;
 
+mod archive;
 mod container;
 mod image;
 mod registry;
@@ -47,6 +48,8 @@ pub enum DockerError {
     Old { socket: PathBuf, found: String },
     #[error("{path} of {image} is larger than any folder of migrations")]
     Large { path: String, image: Digest },
+    #[error("what came is not the image {id}")]
+    Other { id: Digest },
     #[error("{name} was made for something else: it is not what the plan wants")]
     Foreign { name: String },
 }
@@ -58,6 +61,10 @@ impl DockerError {
             Self::Absent { source, .. } | Self::Refused { source, .. } => source,
             Self::Old { .. } => return "at least 1.40 is needed, which is Docker 19.03".to_owned(),
             Self::Registry { said, .. } => return said.clone(),
+            Self::Other { .. } => {
+                return "it was changed on its way, or the two Docker Engines keep images differently"
+                    .to_owned();
+            }
             Self::Large { .. } | Self::Foreign { .. } => return String::new(),
         };
         if let Bollard::DockerResponseServerError { message, .. } = source {

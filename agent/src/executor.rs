@@ -273,7 +273,7 @@ fn docker_failed(error: DockerError) -> StepFailure {
         DockerError::Old { .. } => failure.next("apt-get install docker.io"),
         DockerError::Registry { registry, .. } => failure
             .next(format!("lockstep registry check {registry}, or: lockstep registry login {registry}")),
-        DockerError::Refused { .. } | DockerError::Large { .. } => failure,
+        DockerError::Refused { .. } | DockerError::Large { .. } | DockerError::Other { .. } => failure,
         DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
     }
 }

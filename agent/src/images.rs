@@ -29,11 +29,27 @@ impl Reach {
         id: &Digest,
     ) -> Result<Option<impl Stream<Item = io::Result<Bytes>> + Send + use<>>, String> {
         let mut session = self.session("").await?;
-        match session.take_image(wire::ImageWanted { image_id: id.to_string() }).await {
+        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: String::new() };
+        match session.take_image(wanted).await {
             Ok(parts) => Ok(Some(whole(parts.into_inner()))),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.message().to_owned()),
         }
+    }
+
+    /// The image that an operator sends by `transfer`, through the coordinator at `from`.
+    ///
+    /// # Errors
+    /// When that is not reached, or sends nothing of that name to this host.
+    pub async fn take_sent(
+        &self,
+        id: &Digest,
+        (transfer, from): (&str, &str),
+    ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, String> {
+        let mut session = self.session(from).await?;
+        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: transfer.to_owned() };
+        let parts = session.take_image(wanted).await.map_err(|status| status.message().to_owned())?;
+        Ok(whole(parts.into_inner()))
     }
 
     /// Gives an image to whoever waits for `transfer` at the coordinator at `to`.

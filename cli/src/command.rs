@@ -7,6 +7,7 @@ pub mod deploy;
 pub mod doctor;
 pub mod environments;
 pub mod hosts;
+mod local_image;
 pub mod manual;
 pub mod people;
 pub mod registries;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::CoordinatorStatus;
 use lockstep_core::time::Timestamp;
-use lockstep_proto::dial::Credential;
+use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, trace, wire};
 use tonic::Request;
@@ -23,9 +23,6 @@ use crate::output::Output;
 
 /// How long a coordinator may take to say where the others are.
 const LEARN_LIMIT: Duration = Duration::from_secs(2);
-
-/// A message carries a plan or a step's log.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 pub struct Context {
     pub output: Output,
@@ -78,7 +75,7 @@ impl Context {
                         Some(renewed) => dial::connect(&address, &renewed).await?,
                         None => channel,
                     };
-                    let control = ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+                    let control = ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
                     self.learn(control.clone(), &kept).await;
                     return Ok(control);
                 }

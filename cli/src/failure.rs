@@ -78,8 +78,11 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Self {
         let what = status.message().to_owned();
         match status.code() {
-            Code::FailedPrecondition => match decode::<Refusal>(status.details()) {
+            Code::FailedPrecondition | Code::NotFound => match decode::<Refusal>(status.details()) {
                 Ok(Refusal { what, why, next }) => Self::new(Kind::Refused, what).why(why).next(next),
+                Err(_) if status.code() == Code::NotFound => {
+                    Self::new(Kind::Refused, what).next("lockstep env list")
+                }
                 Err(_) => Self::new(Kind::Refused, what),
             },
             Code::Aborted => match decode::<Open>(status.details()) {
@@ -98,7 +101,6 @@ impl From<Status> for Failure {
                 Self::new(Kind::Refused, what).next("ask an admin: lockstep operator add")
             }
             Code::Unauthenticated => Self::new(Kind::Refused, what).next("lockstep login"),
-            Code::NotFound => Self::new(Kind::Refused, what).next("lockstep env list"),
             Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
                 Self::new(Kind::Refused, what)
             }

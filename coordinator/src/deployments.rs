@@ -1,7 +1,7 @@
 //! From what an operator asks for to a deployment that is open: checked, planned, and stored in the one
 //! transaction that claims the environment. The driver takes it from there.
 
-use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::id::{DeploymentId, Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
@@ -25,10 +25,14 @@ use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
 pub mod claims;
 mod gathering;
 mod ports;
+pub mod sending;
 
 use claims::Claimed;
 use gathering::{Gathered, On, Wanted, gather};
 use ports::Proposal;
+
+/// What hosts call it among their tools.
+const DOCKER: &str = "docker";
 
 /// How often a plan is made anew because the record moved under it.
 const ATTEMPTS_MAX: usize = 5;
@@ -62,6 +66,10 @@ pub struct DeployAsk {
     pub branch: Option<String>,
     pub any_branch: AnyBranch,
     pub changed_site: ChangedSite,
+    /// What `image` is where the command line runs, where it has one of that name.
+    pub image_id: Option<Digest>,
+    /// The image as the command line has it, to plan with where no app host has it.
+    pub offered: Option<ImageFound>,
 }
 
 /// Who asks, and where their command line runs.
@@ -87,6 +95,9 @@ pub struct Start {
 pub enum DeployError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// No app host has the image: who has it may send it.
+    #[error("{}", .0.what)]
+    ImageAbsent(Refusal),
     #[error("{environment} is locked by {}", .open.by)]
     Locked { environment: EnvironmentKey, open: Box<Open> },
     #[error("the deployment cannot be found")]
@@ -225,7 +236,8 @@ async fn planned(
     };
     let gathered = gather(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;
-    let plan = planner::plan(&operation, &spec, &gathered.record)?;
+    let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
+    plan.warnings.extend(to_be_sent(ask, &gathered.record));
     if let Some(refusal) = debts::refuse(&*parts.store, &plan).await? {
         return Err(refusal.into());
     }
@@ -237,6 +249,18 @@ async fn planned(
         }
     };
     Ok(Planned { plan, gathered, spec, spec_seen })
+}
+
+/// What a plan says of an image that no app host has.
+fn to_be_sent(ask: &Ask, record: &Record) -> Option<String> {
+    let What::Deploy(deploy) = &ask.what else { return None };
+    let offered =
+        deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
+    let mib = offered.size_bytes.div_ceil(1024 * 1024);
+    Some(format!(
+        "{} is on no app host: deploy first sends it to one from this machine, {mib} MiB",
+        deploy.image
+    ))
 }
 
 /// The declaration, if nothing is wrong with it.
@@ -299,32 +323,67 @@ async fn operation(
     })
 }
 
-/// The release that `image` is, as the app host has it. Where the planner will refuse because it is not
-/// said which host that is, the first one will do.
-fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, Refusal> {
+/// The release that `image` is, as an app host has it, or as it is offered. Where the planner will refuse because it
+/// is not said which host that is, the first one will do.
+fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, DeployError> {
     // Where a registry was asked, an older image of the same name is not what was asked for.
     let named = record.observed.values().find_map(|seen| seen.manifest.as_ref());
-    let mut images = record.observed.values().filter_map(|seen| seen.image.as_ref());
-    let found = images.find(|image| named.is_none() || image.manifest.as_ref() == named);
-    if let Some(ImageFound { id, manifest, commit, migrations, size_bytes: _ }) = found {
-        return Ok(Release {
-            image: deploy.image.clone(),
-            image_id: id.clone(),
-            manifest: manifest.clone(),
-            commit: commit.clone().or_else(|| deploy.commit.clone()),
-            migrations: migrations.clone(),
-        });
+    let seen = record.observed.iter().filter_map(|(host, seen)| Some((host, seen.image.as_ref()?)));
+    let mut seen = seen.filter(|(_, image)| named.is_none() || image.manifest.as_ref() == named);
+    if let Some((host, found)) = seen.next() {
+        if named.is_none() {
+            refuse_another(deploy, found, &name_of(host, record).unwrap_or_default())?;
+        }
+        return Ok(release_of(deploy, found));
     }
-    let name =
-        |id: &HostId| record.hosts.iter().find(|host| host.id == *id).map(|host| host.name.to_string());
-    let asked: Vec<String> = record.observed.keys().filter_map(name).collect();
-    let problems: Vec<&str> =
-        record.observed.values().flat_map(|seen| seen.problems.iter()).map(String::as_str).collect();
+    let asked: Vec<String> = record.observed.keys().filter_map(|host| name_of(host, record)).collect();
     if asked.is_empty() {
         // No host was asked: the planner says why, in its words.
-        return Err(no_host(spec, record));
+        return Err(no_host(spec, record).into());
     }
-    Err(Refusal {
+    // Where no engine answers, it is not the image that lacks.
+    let can_have_it = record.observed.values().any(|seen| seen.tools.contains_key(DOCKER));
+    match &deploy.offered {
+        Some(offered) if can_have_it => Ok(release_of(deploy, offered)),
+        None if can_have_it => Err(DeployError::ImageAbsent(absent(deploy, &asked, record))),
+        Some(_) | None => Err(absent(deploy, &asked, record).into()),
+    }
+}
+
+fn release_of(deploy: &DeployAsk, found: &ImageFound) -> Release {
+    let ImageFound { id, manifest, commit, migrations, size_bytes: _ } = found;
+    Release {
+        image: deploy.image.clone(),
+        image_id: id.clone(),
+        manifest: manifest.clone(),
+        commit: commit.clone().or_else(|| deploy.commit.clone()),
+        migrations: migrations.clone(),
+    }
+}
+
+fn name_of(id: &HostId, record: &Record) -> Option<String> {
+    record.hosts.iter().find(|host| host.id == *id).map(|host| host.name.to_string())
+}
+
+/// Who has just built an image does not mean an older one of the same name.
+fn refuse_another(deploy: &DeployAsk, found: &ImageFound, host: &str) -> Result<(), Refusal> {
+    match &deploy.image_id {
+        Some(meant) if *meant != found.id => Err(Refusal {
+            what: format!("{} is not the same on {host} as on this machine", deploy.image),
+            why: format!("it is {} there and {} here", found.id.short(), meant.short()),
+            next: format!(
+                "tag yours otherwise; or say by its id which is meant: --image {meant}, or --image {}",
+                found.id
+            ),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn absent(deploy: &DeployAsk, asked: &[String], record: &Record) -> Refusal {
+    let problems: Vec<&str> =
+        record.observed.values().flat_map(|seen| seen.problems.iter()).map(String::as_str).collect();
+    Refusal {
         what: format!("the image {} is not on {}", deploy.image, asked.join(", ")),
         why: match problems.as_slice() {
             [] => "its Docker engine has no image of that name".to_owned(),
@@ -332,11 +391,12 @@ fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Resul
         },
         next: match RegistryName::named_by(&deploy.image) {
             Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
-            None => {
-                format!("docker build or docker load it there, then: docker image inspect {}", deploy.image)
-            }
+            None => format!(
+                "docker build or docker load it on this machine or there, then: docker image inspect {}",
+                deploy.image
+            ),
         },
-    })
+    }
 }
 
 fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {

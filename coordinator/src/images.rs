@@ -1,11 +1,11 @@
-//! Images that no registry has, on their way from a host that has one to a host that is to have it.
+//! Images that no registry has, on their way from a host or an operator that has one to a host that is to have it.
 //!
 //! What must stay true: a host gets an image only while it has work that names it, and from the host that was
-//! asked for it; parts are passed on as they are taken, and never gathered; a transfer that breaks is never taken
-//! for a whole one.
+//! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
+//! taken, and never gathered; a transfer that breaks is never taken for a whole one.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::pin::pin;
+use std::sync::Arc;
 
 use lockstep_core::errand::Errand;
 use lockstep_core::id::{Digest, HostId};
@@ -13,20 +13,22 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::record::HostRole;
 use lockstep_proto::wire;
-use tokio::sync::mpsc;
+use lockstep_proto::wire::image_sent::Sent;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use crate::agents::{Agents, Look};
+use crate::agents::{AgentError, Agents, Look};
 use crate::clock::Clock;
 use crate::hosts;
 use crate::sessions::Sessions;
 use crate::store::handover::Assignment;
 use crate::store::{Store, StoreError, keys};
 
-/// What was taken from one host and not yet by the other.
-const PARTS_MAX: usize = 4;
+mod transfers;
+
+use transfers::{Part, Transfers};
 
 pub struct Images {
     store: Arc<dyn Store>,
@@ -35,15 +37,7 @@ pub struct Images {
     sessions: Arc<Sessions>,
     /// Where hosts reach this coordinator; empty where it is the only one.
     address: String,
-    // Held for a look-up or a change, never across an await.
-    transfers: Mutex<BTreeMap<String, Transfer>>,
-}
-
-type Part = Result<wire::ImagePart, Status>;
-
-struct Transfer {
-    from: HostId,
-    parts: mpsc::Sender<Part>,
+    transfers: Transfers,
 }
 
 impl Images {
@@ -53,7 +47,7 @@ impl Images {
         sessions: Arc<Sessions>,
         address: String,
     ) -> Arc<Self> {
-        Arc::new(Self { store, agents, clock, sessions, address, transfers: Mutex::default() })
+        Arc::new(Self { store, agents, clock, sessions, address, transfers: Transfers::default() })
     }
 
     /// The image, as it comes from a host that has it.
@@ -65,22 +59,62 @@ impl Images {
         let environment = this.work_with(host, &image).await?;
         let from = this.holder(host, &environment, &image).await?;
         let transfer = this.clock.ulid().to_string();
-        let (parts, taken) = mpsc::channel(PARTS_MAX);
-        this.lock().insert(transfer.clone(), Transfer { from: from.clone(), parts: parts.clone() });
+        let (begin, begun) = oneshot::channel();
         info!(%host, %from, %environment, image = image.short(), "an image is sent");
         let images = Arc::clone(this);
         this.sessions.spawn(async move {
-            let to = images.address.clone();
-            let errand = Errand::Give { image_id: image, transfer: transfer.clone(), to };
-            let given = images.agents.run_errand(&from, errand).await;
-            images.lock().remove(&transfer);
-            if let Err(error) = given {
+            let (_begun, parts, taken) = images.transfers.ask(&transfer, &from);
+            if begin.send(taken).is_err() {
+                return;
+            }
+            let errand =
+                Errand::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
+            if let Err(error) = images.agents.run_errand(&from, errand).await {
                 warn!(%from, %error, "an image was not sent");
                 // Who waited for it may have gone: that is why it was not sent, then.
                 parts.send(Err(Status::aborted(error.to_string()))).await.ok();
             }
         });
+        let taken = begun.await.map_err(|_| Status::unavailable("this coordinator is ending"))?;
         Ok(ReceiverStream::new(taken))
+    }
+
+    /// What an operator sends to `host`, which was asked to take it.
+    ///
+    /// # Errors
+    /// When nothing is sent to it by that name.
+    pub fn take_sent(&self, host: &HostId, transfer: &str) -> Result<ReceiverStream<Part>, Status> {
+        if let Some(parts) = self.transfers.taken_by(host, transfer) {
+            return Ok(ReceiverStream::new(parts));
+        }
+        warn!(%host, "a host asked for an image that is not sent to it");
+        Err(Status::permission_denied("nothing of that name is sent to this host"))
+    }
+
+    /// Passes what an operator sends on to `host`, until that has all of it.
+    ///
+    /// # Errors
+    /// When it breaks, or the host does not take it, or has another image then.
+    pub async fn send(
+        &self,
+        host: &HostId,
+        (image, image_id): (String, Digest),
+        incoming: Streaming<wire::ImageSent>,
+    ) -> Result<(), Status> {
+        let transfer = self.clock.ulid().to_string();
+        let (begun, parts) = self.transfers.send(&transfer, host);
+        info!(%host, image = image_id.short(), "an image is sent by an operator");
+        let errand = Errand::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_errand(host, errand));
+        let refused = |error: AgentError| Status::aborted(error.to_string());
+        let passed = tokio::select! {
+            // One that has it needs nothing more.
+            taken = &mut taking => return taken.map_err(refused),
+            passed = pass_on(incoming, parts) => passed,
+        };
+        let taken = taking.await;
+        drop(begun);
+        passed.and(taken.map_err(refused))
     }
 
     /// Passes on what `host` was asked for.
@@ -90,8 +124,10 @@ impl Images {
     pub async fn give(&self, host: &HostId, mut incoming: Streaming<wire::ImagePart>) -> Result<(), Status> {
         let broken = || Status::aborted("it broke off");
         let mut part = incoming.message().await?.ok_or_else(broken)?;
-        let to =
-            self.waiting(host, &part.transfer).ok_or_else(|| Status::not_found("nobody waits for it"))?;
+        let to = self
+            .transfers
+            .given_by(host, &part.transfer)
+            .ok_or_else(|| Status::not_found("nobody waits for it"))?;
         loop {
             let is_last = part.last;
             to.send(Ok(part)).await.map_err(|_| Status::aborted("nobody waits for it any more"))?;
@@ -100,14 +136,6 @@ impl Images {
             }
             part = incoming.message().await?.ok_or_else(broken)?;
         }
-    }
-
-    fn waiting(&self, from: &HostId, transfer: &str) -> Option<mpsc::Sender<Part>> {
-        let transfers = self.lock();
-        transfers
-            .get(transfer)
-            .filter(|transfer| transfer.from == *from)
-            .map(|transfer| transfer.parts.clone())
     }
 
     /// The environment for which `host` is to have the image.
@@ -149,10 +177,18 @@ impl Images {
         }
         Err(Status::not_found("no host that is connected has it"))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
-        // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
-        self.transfers.lock().unwrap_or_else(PoisonError::into_inner)
+/// Ends with the last part; the receiver takes what ends without for broken.
+async fn pass_on(mut incoming: Streaming<wire::ImageSent>, to: mpsc::Sender<Part>) -> Result<(), Status> {
+    loop {
+        let sent = incoming.message().await?.and_then(|message| message.sent);
+        let Some(Sent::Part(part)) = sent else { return Err(Status::aborted("it broke off")) };
+        let is_last = part.last;
+        to.send(Ok(part)).await.map_err(|_| Status::aborted("the host has stopped taking it"))?;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 

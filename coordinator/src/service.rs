@@ -57,7 +57,7 @@ const FIRST_OPERATOR: &str = "admin";
 /// The first operator's token lives longer than others: somebody may set a machine up today and log in tomorrow.
 const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
 
-/// A message carries a plan or a step's log, and nothing larger.
+/// What is asked or told is a declaration, a part of an image or a step's log, and nothing larger.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Serves until `stop` says so.
@@ -183,15 +183,16 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         clock: Arc::clone(&own.clock),
         vault: Arc::clone(vault),
     };
+    let kept = (Arc::clone(store), Arc::clone(&own.clock));
+    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
     let control = ControlApi {
         parts: parts.clone(),
+        images: Arc::clone(&images),
         vault: Arc::clone(vault),
         authority: Arc::clone(authority),
         record_in: own.record_in,
         directory: own.directory.clone(),
     };
-    let kept = (Arc::clone(store), Arc::clone(&own.clock));
-    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
     let session = SessionApi { sessions: Arc::clone(sessions), images };
     let relay = RelayApi { sessions: Arc::clone(sessions) };
     Server::builder()

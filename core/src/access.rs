@@ -76,6 +76,7 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/Claim", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/Unclaim", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/Start", Callers::Operators(OperatorRole::Deploy)),
+    ("/lockstep.v1.Control/SendImage", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/Watch", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/Cancel", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/Resolve", Callers::Operators(OperatorRole::Deploy)),

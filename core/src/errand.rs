@@ -19,6 +19,8 @@ pub enum Errand {
     Fetch { image: String, manifest: Digest },
     /// Give an image to the host that waits for it, through a coordinator: that at `to`, or any where it is empty.
     Give { image_id: Digest, transfer: String, to: String },
+    /// Take the image that an operator sends, through the coordinator at `from`, or any where it is empty.
+    Take { image: String, image_id: Digest, transfer: String, from: String },
 }
 
 impl Kept for Errand {
@@ -31,6 +33,8 @@ impl Errand {
         match self {
             Self::LogIn { .. } => Millis::from_secs(20),
             Self::Fetch { .. } | Self::Give { .. } => Millis::from_secs(600),
+            // An operator's line may be slow; a deployment's lock has an end of its own.
+            Self::Take { .. } => Millis::from_secs(3600),
         }
     }
 }

@@ -62,6 +62,29 @@ pub enum SchemaState {
     Dirty,
 }
 
+/// The line by which a migration says that releases before it cannot run after it.
+const CONTRACT: &str = "-- lockstep:contract";
+
+impl Migration {
+    /// What a file of this name and content is, by golang-migrate's names: `000002_add_author.up.sql`. Nothing for
+    /// what is no way up.
+    pub fn of_file(name: &str, sql: &str) -> Option<Self> {
+        let (version, title) = name.strip_suffix(".up.sql")?.split_once('_')?;
+        Some(Self {
+            version: version.parse().ok()?,
+            name: title.to_string(),
+            digest: Digest::of(sql.as_bytes()),
+            compatibility: Compatibility::of(sql),
+        })
+    }
+}
+
+impl Compatibility {
+    fn of(sql: &str) -> Self {
+        if sql.lines().any(|line| line.trim() == CONTRACT) { Self::Contracts } else { Self::Expands }
+    }
+}
+
 impl Release {
     /// Seven hexadecimal digits: the commit's, else the image's (T2).
     pub fn version(&self) -> String {
@@ -92,5 +115,26 @@ impl Release {
     /// The migrations that a database at `version` still needs.
     pub fn pending(&self, version: u64) -> impl Iterator<Item = &Migration> {
         self.migrations.iter().filter(move |migration| migration.version > version)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_way_up_is_a_migration() {
+        let read = |name| Migration::of_file(name, "").map(|migration| (migration.version, migration.name));
+        assert_eq!(read("000002_add_author.up.sql"), Some((2, "add_author".to_string())));
+        for other in ["000002_add_author.down.sql", "README.md", "add_author.up.sql", "2.up.sql"] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_its_own_line_makes_a_migration_one_that_takes_away() {
+        let contracts = Compatibility::of("-- lockstep:contract\nALTER TABLE notes DROP title;");
+        assert_eq!(contracts, Compatibility::Contracts);
+        assert_eq!(Compatibility::of("-- not a lockstep:contract\nSELECT 1;"), Compatibility::Expands);
     }
 }

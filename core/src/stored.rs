@@ -39,6 +39,7 @@ kept! {
     crate::record::Debts => "debts",
     crate::record::EnvironmentStatus => "environment_status",
     crate::record::Host => "host",
+    crate::record::ImageFound => "image_found",
     crate::record::Live => "live",
     crate::record::LocalChange => "local_change",
     crate::record::LocalRollback => "local_rollback",

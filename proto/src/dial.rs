@@ -34,6 +34,9 @@ pub use pin::pin_of;
 /// The name that every coordinator's certificate has, whatever its address.
 pub const COORDINATOR_NAME: &str = "coordinator.lockstep";
 
+/// The largest answer that an operator takes from a coordinator: a plan has some 3 KiB for each of its hosts.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(2);
 const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(5);

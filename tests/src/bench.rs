@@ -43,10 +43,11 @@ pub enum Case {
     FanoutCost,
     FanoutRss,
     FanoutIdleCpu,
+    FanoutOnEtcd,
 }
 
 impl Case {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::DeployOverhead,
         Self::RollbackSeconds,
         Self::SwitchLoss,
@@ -60,13 +61,15 @@ impl Case {
         Self::FanoutCost,
         Self::FanoutRss,
         Self::FanoutIdleCpu,
+        Self::FanoutOnEtcd,
     ];
 
     /// Those that have a cluster of their own.
     const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
 
     /// One run with many hosts gives all of them: who asks for the first gets the others too.
-    const FANOUT: [Self; 4] = [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu];
+    const FANOUT: [Self; 5] =
+        [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu, Self::FanoutOnEtcd];
 
     const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
 
@@ -86,6 +89,7 @@ impl Case {
             Self::FanoutCost => "fanout_cost_per_host",
             Self::FanoutRss => "fanout_kib_per_host",
             Self::FanoutIdleCpu => "fanout_idle_cpu_percent",
+            Self::FanoutOnEtcd => "fanout_hosts_etcd",
         }
     }
 

@@ -6,6 +6,7 @@ mod etcd {
     mod bed;
     mod cluster;
     mod on_etcd;
+    mod sent;
     mod stage;
     mod start;
 }

@@ -26,6 +26,8 @@ mod scenarios {
     mod screens;
     mod secrets;
     mod sent;
+    mod sent_from_here;
+    mod sent_guard;
     mod site;
     mod stuck;
     mod world;

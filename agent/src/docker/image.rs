@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use lockstep_core::id::Digest;
 use lockstep_core::image;
 
-use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, is_missing};
+use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, archive, is_missing};
 
 /// Migrations are text; what is larger is another folder.
 const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -69,10 +69,10 @@ impl Docker {
         Ok(self.client().await?.export_image(id.as_str()))
     }
 
-    /// Takes what [`Docker::save`] gave, and calls it as people do.
+    /// Takes what [`Docker::save`] gave: the image of this id and no name, or an error. It is called as people call it then.
     ///
     /// # Errors
-    /// When the engine refuses, or the parts break off.
+    /// When the engine refuses, the parts break off, or they are of another image.
     pub async fn load(
         &self,
         parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -81,13 +81,26 @@ impl Docker {
         let refused = |error| self.refused(format!("to load {name}"))(error);
         let client = self.client().await?;
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
-        let mut states = client.import_image_stream(options, parts, None);
+        let mut states = client.import_image_stream(options, archive::nameless(parts), None);
         while let Some(state) = states.next().await {
             state.map_err(refused)?;
         }
-        let Some(tag) = image::tag(name) else { return Ok(()) };
+        // The engine makes the id anew from what it has loaded.
+        if self.image(id.as_str()).await?.is_none() {
+            return Err(DockerError::Other { id: id.clone() });
+        }
+        self.call(id, name).await
+    }
+
+    /// Calls an image that is there by a name too; one that is an id is none.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn call(&self, id: &Digest, name: &str) -> Result<(), DockerError> {
+        let Some(tag) = image::tag(name).filter(|_| name.parse::<Digest>().is_err()) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
-        client.tag_image(id.as_str(), Some(options)).await.map_err(refused)
+        let called = self.client().await?.tag_image(id.as_str(), Some(options)).await;
+        called.map_err(self.refused(format!("to call {} {name}", id.short())))
     }
 
     /// Removes an image with its names; one that any container uses, stopped ones included, stays.

@@ -143,6 +143,23 @@ impl Executors {
         self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(in_words)
     }
 
+    /// Takes the image that an operator sends to this host; one that is there is not taken again.
+    ///
+    /// # Errors
+    /// When it does not come, or is another, in words.
+    pub async fn take_sent(
+        &self,
+        image: (&Digest, &str),
+        transfer: (&str, &str),
+        reach: &Reach,
+    ) -> Result<(), String> {
+        let (id, name) = image;
+        if self.docker.image(id.as_str()).await.map_err(in_words)?.is_some() {
+            return self.docker.call(id, name).await.map_err(in_words);
+        }
+        self.docker.load(reach.take_sent(id, transfer).await?, image).await.map_err(in_words)
+    }
+
     /// Gives an image to whoever waits for it.
     ///
     /// # Errors

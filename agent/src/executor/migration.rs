@@ -6,7 +6,7 @@
 use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::plan::action::Migrate;
-use lockstep_core::release::{Compatibility, Migration, SchemaState};
+use lockstep_core::release::{Migration, SchemaState};
 
 use super::{Executors, Work, database_failed, docker_failed, said};
 use crate::postgres::{self, PgConnection};
@@ -14,9 +14,6 @@ use crate::postgres::{self, PgConnection};
 mod archive;
 
 pub(super) use archive::Files;
-
-/// The line by which a migration says that releases before it cannot run after it.
-const CONTRACT: &str = "-- lockstep:contract";
 
 /// The line by which a migration says that it cannot run in a transaction.
 const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
@@ -119,15 +116,6 @@ fn runs_in_a_transaction(sql: &str) -> bool {
     !sql.contains(NO_TRANSACTION) && !upper.contains("CONCURRENTLY") && !has_own
 }
 
-/// What a migration's text says about the releases before it.
-pub(super) fn compatibility(sql: &str) -> Compatibility {
-    if sql.lines().any(|line| line.trim() == CONTRACT) {
-        Compatibility::Contracts
-    } else {
-        Compatibility::Expands
-    }
-}
-
 /// A schema that nobody knows, and the way out.
 pub(super) fn dirty(version: u64) -> StepFailure {
     StepFailure::new(format!("the schema is dirty at version {version}"))
@@ -153,14 +141,5 @@ mod tests {
         ] {
             assert!(!runs_in_a_transaction(sql), "{sql}");
         }
-    }
-
-    #[test]
-    fn only_its_own_line_makes_a_migration_one_that_takes_away() {
-        assert_eq!(
-            compatibility("-- lockstep:contract\nALTER TABLE notes DROP title;"),
-            Compatibility::Contracts
-        );
-        assert_eq!(compatibility("-- not a lockstep:contract\nSELECT 1;"), Compatibility::Expands);
     }
 }

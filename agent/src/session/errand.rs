@@ -105,6 +105,9 @@ impl Tools {
             Errand::Give { image_id, transfer, to } => {
                 executors.give(image_id, (transfer, to), &self.worker.reach).await
             }
+            Errand::Take { image, image_id, transfer, from } => {
+                executors.take_sent((image_id, image), (transfer, from), &self.worker.reach).await
+            }
         }
     }
 

@@ -30,7 +30,7 @@ const LAST_LINES: usize = 12;
 /// How far the reader of Docker's output may be behind.
 const LINES_MAX: usize = 64;
 
-const REVISION: &str = "org.opencontainers.image.revision";
+pub(super) const REVISION: &str = "org.opencontainers.image.revision";
 
 /// From what it was built: environments may build one commit differently.
 const BUILT_FROM: &str = "lockstep.built-from";
@@ -297,17 +297,6 @@ fn ignores_env_files(dockerignore: &str) -> bool {
     })
 }
 
-/// Says why a built image may not be where it is wanted.
-pub(super) fn explain(failure: Failure, source: &Source) -> Failure {
-    if !failure.what.starts_with(&format!("the image {} is not on ", source.tag)) {
-        return failure;
-    }
-    let tag = &source.tag;
-    Failure::new(failure.kind, failure.what)
-        .why("it was built by this machine's Docker, and that host has another: sending images to hosts comes with the fleet")
-        .next(format!("docker save {tag} | ssh HOST docker load, then: lockstep deploy ENV --image {tag}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -333,24 +322,5 @@ mod tests {
         ] {
             assert_eq!(ignores_env_files(text), ignored, "{text:?}");
         }
-    }
-
-    #[test]
-    fn an_image_that_another_machine_lacks_is_explained() {
-        let source = Source {
-            tag: "notes:1234567".to_owned(),
-            commit: String::new(),
-            tree: String::new(),
-            version: String::new(),
-            origin: None,
-            folder: PathBuf::new(),
-            context: ".".to_owned(),
-            dockerfile: "Dockerfile".to_owned(),
-        };
-        let refused = |what: &str| Failure::new(Kind::Refused, what).why("as it is");
-        let explained = explain(refused("the image notes:1234567 is not on app-2"), &source);
-        assert!(explained.why.is_some_and(|why| why.contains("comes with the fleet")));
-        let other = refused("notes/production is deployed from the branch main");
-        assert_eq!(explain(other.clone(), &source), other);
     }
 }

@@ -13,9 +13,11 @@ use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::plan_request::What;
 use tokio::time::Instant;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 use super::build::{self, Claim, Source};
 use super::environments::secrets_of;
+use super::local_image::LocalImage;
 use super::people::said;
 use super::read;
 use super::watch::follow;
@@ -34,9 +36,16 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
         Image::Named(image) => image,
         Image::ToBuild(source) => return source.tell(context, &declared.spec.key),
     };
-    let request = request(context, args, &declared, image);
+    let image = Meant::of(image).await;
     let mut control = context.control().await?;
-    let planned = control.plan(request).await;
+    let mut planned = control.plan(request(context, args, &declared, &image)).await;
+    if let (Some(here), Err(status)) = (&image.here, &planned)
+        && status.code() == Code::NotFound
+    {
+        let path = declared.spec.database.as_ref().and_then(|database| database.migrations.as_deref());
+        let offered = Some(wire::Document::of(&here.described(path).await?));
+        planned = control.plan(request(context, args, &declared, &Meant { offered, ..image })).await;
+    }
     // Who may only read may plan, and is not told what secrets there are.
     let values = secrets.into_iter().flatten().collect();
     let changes = changes(&mut control, &declared, values).await.unwrap_or_default();
@@ -68,7 +77,7 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let control = context.control().await?;
     let deploying = Deploying { context, args, declared: &declared, secrets, control };
     let started = match image {
-        Image::Named(image) => deploying.start(image, String::new()).await?,
+        Image::Named(image) => deploying.start(&Meant::of(image).await, String::new()).await?,
         Image::ToBuild(source) => deploying.build_and_start(&source).await?,
     };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
@@ -89,48 +98,88 @@ struct Deploying<'a> {
 }
 
 impl Deploying<'_> {
-    async fn start(self, image: String, claim: String) -> Result<wire::StartReply> {
-        let Self { context, args, declared, secrets, mut control } = self;
+    /// An image that no app host has is sent first, where this machine has it; under the claim, or one of its own.
+    async fn start(&self, image: &Meant, claim: String) -> Result<wire::StartReply> {
+        let refused = match self.start_once(image, claim.clone()).await? {
+            Ok(started) => return Ok(started),
+            Err(status) => status,
+        };
+        let Some(here) = image.here.as_ref().filter(|_| refused.code() == Code::NotFound) else {
+            return Err(refused.into());
+        };
+        if !claim.is_empty() {
+            return self.send_and_start(image, here, claim).await;
+        }
+        let claim = self.claim().await?;
+        let deployment = claim.deployment.clone();
+        claim.hold(self.send_and_start(image, here, deployment)).await
+    }
+
+    async fn send_and_start(
+        &self,
+        image: &Meant,
+        here: &LocalImage,
+        claim: String,
+    ) -> Result<wire::StartReply> {
+        let offer = wire::ImageOffer {
+            environment: self.declared.spec.key.to_string(),
+            spec: Some(wire::Document::of(&self.declared.spec)),
+            claim: claim.clone(),
+            ..wire::ImageOffer::default()
+        };
+        here.send(self.context, self.control.clone(), offer).await?;
+        Ok(self.start_once(image, claim).await??)
+    }
+
+    async fn start_once(
+        &self,
+        image: &Meant,
+        claim: String,
+    ) -> Result<std::result::Result<wire::StartReply, Status>> {
+        let Self { context, args, declared, secrets, control } = self;
         if let Some(values) = secrets {
-            import(context, &mut control, declared, values.into_iter().collect()).await?;
+            import(context, &mut control.clone(), declared, values.clone().into_iter().collect()).await?;
         }
         let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
         let plan = Some(request(context, args, declared, image));
         let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
-        wait_for_lock(context, args.wait_lock.as_deref(), || {
+        let patience = patience(args.wait_lock.as_deref())?;
+        Ok(wait_for_lock(context, patience, || {
             let (mut control, start) = (control.clone(), context.traced(start.clone()));
             async move { control.start(start).await }
         })
-        .await
+        .await)
     }
 
-    /// The lock comes before the build, as before everything that costs something.
-    async fn build_and_start(self, source: &Source) -> Result<wire::StartReply> {
-        let Self { context, args, declared, .. } = self;
-        if args.plan.is_some() {
-            return Err(Failure::new(Kind::Refused, format!("the plan of {} cannot be run", source.tag))
-                .why("a plan is of one image, and this one is not built yet")
-                .next(format!("lockstep deploy {} without --plan", args.env)));
-        }
-        let key = &declared.spec.key;
+    async fn claim(&self) -> Result<Claim> {
+        let Self { context, args, declared, control, .. } = self;
         let request = wire::ClaimRequest {
-            environment: key.to_string(),
+            environment: declared.spec.key.to_string(),
             spec: Some(wire::Document::of(&declared.spec)),
             client: Some(client()),
         };
-        let claimed = wait_for_lock(context, args.wait_lock.as_deref(), || {
-            let (mut control, request) = (self.control.clone(), request.clone());
+        let claimed = wait_for_lock(context, patience(args.wait_lock.as_deref())?, || {
+            let (mut control, request) = (control.clone(), request.clone());
             async move { control.claim(request).await }
         })
         .await?;
-        let deployment = claimed.deployment;
-        let claim =
-            Claim { deployment: deployment.clone(), environment: key.clone(), control: self.control.clone() };
+        let environment = declared.spec.key.clone();
+        Ok(Claim { deployment: claimed.deployment, environment, control: control.clone() })
+    }
+
+    /// The lock comes before the build, as before everything that costs something.
+    async fn build_and_start(&self, source: &Source) -> Result<wire::StartReply> {
+        if self.args.plan.is_some() {
+            return Err(Failure::new(Kind::Refused, format!("the plan of {} cannot be run", source.tag))
+                .why("a plan is of one image, and this one is not built yet")
+                .next(format!("lockstep deploy {} without --plan", self.args.env)));
+        }
+        let claim = self.claim().await?;
+        let deployment = claim.deployment.clone();
         claim
             .hold(async {
-                build::build(context, declared, source).await?;
-                let started = self.start(source.tag.clone(), deployment).await;
-                started.map_err(|failure| build::explain(failure, source))
+                build::build(self.context, self.declared, source).await?;
+                self.start(&Meant::of(source.tag.clone()).await, deployment).await
             })
             .await
     }
@@ -229,27 +278,32 @@ async fn changes(
         .collect())
 }
 
-/// Tries until the environment is free, for as long as the operator wants to wait.
-async fn wait_for_lock<Answer>(
-    context: &Context,
-    wait: Option<&str>,
-    attempt: impl Fn() -> Answer,
-) -> Result<wire::StartReply>
-where
-    Answer: Future<Output = std::result::Result<tonic::Response<wire::StartReply>, tonic::Status>>,
-{
+/// Until when the operator wants to wait.
+fn patience(wait: Option<&str>) -> Result<Option<Instant>> {
     let wait =
         wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
-    let until = wait.map(|wait| Instant::now() + Duration::from_millis(wait.0));
+    Ok(wait.map(|wait| Instant::now() + Duration::from_millis(wait.0)))
+}
+
+/// Tries until the environment is free.
+async fn wait_for_lock<Answer>(
+    context: &Context,
+    until: Option<Instant>,
+    attempt: impl Fn() -> Answer,
+) -> std::result::Result<wire::StartReply, Status>
+where
+    Answer: Future<Output = std::result::Result<tonic::Response<wire::StartReply>, Status>>,
+{
     let mut told = None;
     loop {
-        let failure = match attempt().await {
+        let status = match attempt().await {
             Ok(started) => return Ok(started.into_inner()),
-            Err(status) => Failure::from(status),
+            Err(status) => status,
         };
+        let failure = Failure::from(status.clone());
         let may_wait = until.is_some_and(|until| Instant::now() < until);
         if failure.kind != Kind::Locked || !may_wait {
-            return Err(failure);
+            return Err(status);
         }
         if told.as_ref() != Some(&failure.what) {
             context.output.remark(&format!("waiting: {}", failure.what));
@@ -259,14 +313,32 @@ where
     }
 }
 
-fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: String) -> wire::PlanRequest {
+/// The image that is meant, and what this machine's Docker has by that name.
+struct Meant {
+    name: String,
+    here: Option<LocalImage>,
+    /// For a plan, where no app host has it.
+    offered: Option<wire::Document>,
+}
+
+impl Meant {
+    async fn of(name: String) -> Self {
+        let here = LocalImage::find(&name).await;
+        Self { name, here, offered: None }
+    }
+}
+
+fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &Meant) -> wire::PlanRequest {
+    let Meant { name, here, offered } = image;
     let deploy = wire::DeployAsk {
         spec: Some(wire::Document::of(&declared.spec)),
-        image,
+        image: name.clone(),
         commit: args.commit.clone().unwrap_or_default(),
         branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
         allow_any_branch: args.allow_branch,
         overwrite_site: args.overwrite_site,
+        image_id: here.as_ref().map(|here| here.id.to_string()).unwrap_or_default(),
+        offered: offered.clone(),
     };
     wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) }
 }

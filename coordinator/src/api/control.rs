@@ -9,13 +9,14 @@ use lockstep_proto::trace;
 use lockstep_proto::wire::control_server::Control;
 use lockstep_proto::wire::{self, Done};
 use tonic::codegen::BoxStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, info_span};
 
 use crate::api::Caller;
 use crate::audit::{self, Change};
 use crate::authority::Authority;
 use crate::driver::Parts;
+use crate::images::Images;
 use crate::vault::Vault;
 
 mod about;
@@ -40,6 +41,7 @@ pub struct ControlApi {
     pub parts: Parts,
     pub vault: Arc<Vault>,
     pub authority: Arc<Authority>,
+    pub images: Arc<Images>,
     pub record_in: RecordIn,
     /// Where the coordinator's private files are.
     pub directory: PathBuf,
@@ -97,6 +99,11 @@ impl Control for ControlApi {
     async fn unclaim(&self, request: Request<wire::DeploymentRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         deployments::unclaim(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn send_image(&self, request: Request<Streaming<wire::ImageSent>>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        deployments::send_image(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn start(&self, request: Request<wire::StartRequest>) -> Answer<wire::StartReply> {

@@ -45,7 +45,12 @@ impl Session for SessionApi {
         request: Request<wire::ImageWanted>,
     ) -> Result<Response<Self::TakeImageStream>, Status> {
         let host = agent(&request)?;
-        Images::take(&self.images, &host, &request.into_inner().image_id).await.map(Response::new)
+        let wire::ImageWanted { image_id, transfer } = request.into_inner();
+        let parts = match transfer.as_str() {
+            "" => Images::take(&self.images, &host, &image_id).await?,
+            transfer => self.images.take_sent(&host, transfer)?,
+        };
+        Ok(Response::new(parts))
     }
 
     async fn give_image(

@@ -113,6 +113,13 @@ pub(super) async fn gather(
     Ok(Gathered { record, ports, ports_seen })
 }
 
+/// The app hosts that the next deployment of `spec` is for.
+pub(super) async fn app_hosts(store: &dyn Store, spec: &EnvironmentSpec) -> Result<Vec<Host>, StoreError> {
+    let (live, all) = tokio::try_join!(environments::live(store, &spec.key), hosts::list(store))?;
+    let placed = Placed::of(&On::Declared, spec, live.as_ref(), all);
+    Ok(placed.app().into_iter().cloned().collect())
+}
+
 /// Images are of a host, and a host has many environments: what one may go back to no other removes.
 async fn kept_elsewhere(store: &dyn Store, key: &EnvironmentKey) -> Result<BTreeSet<Digest>, StoreError> {
     let mut kept = BTreeSet::new();

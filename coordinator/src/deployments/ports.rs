@@ -11,9 +11,10 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::Refusal;
 use lockstep_core::record::{Host, PortEntry, PortTable, Slot};
 use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::stored::encode;
 
 use crate::store::guarded::{Accompanying, OwnedWrite};
-use crate::store::{Guard, OPERATIONS_MAX, keys};
+use crate::store::{Guard, OPERATIONS_MAX, VALUE_BYTES_MAX, keys};
 
 const FIRST: u16 = 20_000;
 const LAST: u16 = 29_999;
@@ -65,7 +66,28 @@ pub(super) fn propose(
             }
         }
     }
+    refuse_too_large(&spec.key, &table)?;
     Ok(Proposal { table, fresh })
+}
+
+/// The table is one value, and a value has an end: it is said before anything is given away.
+fn refuse_too_large(key: &EnvironmentKey, table: &PortTable) -> Result<(), Refusal> {
+    let bytes = encode(table).len();
+    if bytes <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let hosts: BTreeSet<_> = table.ports.iter().map(|entry| &entry.host).collect();
+    let most = hosts.len() * VALUE_BYTES_MAX / bytes;
+    Err(Refusal {
+        what: format!("{key} has too many hosts"),
+        why: format!(
+            "a table of the ports on {} hosts has {} KiB, and may have {}: with as many processes that is {most} hosts",
+            hosts.len(),
+            bytes.div_ceil(1024),
+            VALUE_BYTES_MAX / 1024
+        ),
+        next: "name fewer in hosts.app, or divide them among several environments".to_owned(),
+    })
 }
 
 /// The first free port from a place that differs from environment to environment: clusters that share a
@@ -105,5 +127,32 @@ impl Proposal {
             writes.push(OwnedWrite::put_bytes(key, name.clone()));
         }
         Accompanying { guards, writes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(hosts: u32) -> PortTable {
+        let entries = |number: u32| {
+            [Slot::Blue, Slot::Green].map(|slot| PortEntry {
+                host: format!("host_01JBQR2KXYZ9876543210{number:04}").parse().unwrap(),
+                slot,
+                process: "web".parse().unwrap(),
+                port: FIRST,
+            })
+        };
+        PortTable { ports: (0..hosts).flat_map(entries).collect() }
+    }
+
+    #[test]
+    fn a_table_that_no_value_holds_is_refused_with_the_most_hosts() {
+        let key = "notes/production".parse().unwrap();
+        assert_eq!(refuse_too_large(&key, &table(1400)), Ok(()));
+        let refused = refuse_too_large(&key, &table(2000)).unwrap_err();
+        let most = refused.why.rsplit(' ').nth(1).unwrap().parse().unwrap();
+        assert_eq!(refuse_too_large(&key, &table(most)), Ok(()), "{}", refused.why);
+        assert!(most > 1400, "{}", refused.why);
     }
 }

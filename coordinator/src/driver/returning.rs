@@ -127,7 +127,7 @@ impl Return {
                 info!(%host, "somebody has the environment: the host is brought back later");
                 Ok(Left::NotOpen)
             }
-            Err(DeployError::Refused(refusal)) => {
+            Err(DeployError::Refused(refusal) | DeployError::ImageAbsent(refusal)) => {
                 warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "the host cannot be brought back yet");
                 Ok(Left::NotOpen)
             }

@@ -145,6 +145,8 @@ impl World {
             branch: None,
             any_branch: AnyBranch::Refused,
             changed_site: ChangedSite::Refused,
+            image_id: None,
+            offered: None,
         };
         Ask { environment, what: What::Deploy(Box::new(deploy)) }
     }

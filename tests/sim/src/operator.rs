@@ -139,6 +139,8 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
                 branch: None,
                 any_branch: AnyBranch::Refused,
                 changed_site: ChangedSite::Refused,
+                image_id: None,
+                offered: None,
             }))
         }
     };

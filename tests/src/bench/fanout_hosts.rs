@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
+use crate::bed::etcd::{Etcd, Members};
 use crate::bed::ports::free_port;
 use crate::bed::process::{Process, built};
 use crate::bed::program::run;
+use crate::bed::stage::Record;
 use crate::bench::report::{Limit, Measured};
 use crate::bench::resources::{rss_mib, ticks};
 use crate::bench::statistics::median;
@@ -26,6 +28,9 @@ use operator::Operator;
 
 /// How many hosts there are.
 const SIZES: [usize; 3] = [10, 100, 1000];
+
+/// How many of them with the record in etcd too.
+const SIZES_ON_ETCD: [usize; 2] = [10, 100];
 
 /// Deployments of each size that count; each moves the traffic to the other slot. One more comes first.
 const DEPLOYMENTS: usize = 5;
@@ -54,17 +59,34 @@ pub(super) fn measure(directory: &Path, extent: Extent, say: &mut dyn FnMut(&str
             "· fanout_hosts: {hosts} join, connect, rest for {} s and are deployed to",
             WINDOW.as_secs()
         ));
-        let figures = with_hosts(&directory.join(hosts.to_string()), hosts, say)?;
-        say(&format!(
-            "  {hosts} hosts: {:.3} s a deployment, {:.1} KiB a host, {:.2} % of a processor when idle",
-            figures.seconds, figures.kib_per_host, figures.idle_percent
-        ));
-        all.push(figures);
+        all.push(with_hosts(&directory.join(hosts.to_string()), hosts, Record::Sqlite, say)?);
+    }
+    let mut on_etcd = Vec::new();
+    for hosts in SIZES_ON_ETCD.into_iter().filter(|hosts| *hosts <= extent.hosts_max) {
+        say(&format!("· fanout_hosts: the same with {hosts} and the record in etcd"));
+        let own = directory.join(format!("etcd-{hosts}"));
+        emptied(&own)?;
+        let etcd = Etcd::start(&own.join("etcd"), Members::Three)?;
+        on_etcd.push(with_hosts(&own.join("hosts"), hosts, Record::Etcd(&etcd), say)?);
     }
     let [.., fewer, most] = all.as_slice() else {
         anyhow::bail!("LOCKSTEP_BENCH_HOSTS is at least {}", SIZES[1]);
     };
-    Ok(compared(fewer, most))
+    let mut measured = compared(fewer, most);
+    measured.extend(on_etcd.last().zip(all.iter().find(|one| one.hosts == SIZES_ON_ETCD[1])).map(beside));
+    Ok(measured)
+}
+
+/// As many hosts with the record in etcd and in SQLite.
+fn beside((etcd, sqlite): (&Figures, &Figures)) -> Measured {
+    Measured {
+        case: Case::FanoutOnEtcd,
+        unit: "seconds, one deployment",
+        ours: etcd.seconds,
+        peer: sqlite.seconds,
+        peer_name: "as many hosts with SQLite",
+        limit: Limit::OursBelow(5.0),
+    }
 }
 
 /// The most hosts beside a tenth of them: cost that is linear is no higher for one of many than for one of few.
@@ -107,14 +129,28 @@ fn compared(fewer: &Figures, most: &Figures) -> Vec<Measured> {
     ]
 }
 
-fn with_hosts(directory: &Path, count: usize, say: &mut dyn FnMut(&str)) -> Result<Figures> {
-    let own = directory.join("coordinator");
+fn emptied(directory: &Path) -> Result<()> {
     if directory.exists() {
         std::fs::remove_dir_all(directory)
             .with_context(|| format!("cannot empty {}", directory.display()))?;
     }
-    std::fs::create_dir_all(&own)?;
+    Ok(std::fs::create_dir_all(directory)?)
+}
+
+fn with_hosts(
+    directory: &Path,
+    count: usize,
+    record: Record<'_>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Figures> {
+    let own = directory.join("coordinator");
+    emptied(directory)?;
+    std::fs::create_dir(&own)?;
     std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+    if let Record::Etcd(etcd) = record {
+        let told = etcd.coordinator_settings(&etcd.certificates, "/fanout");
+        std::fs::write(own.join("coordinator.toml"), told)?;
+    }
     let address = format!("127.0.0.1:{}", free_port([127, 0, 0, 1].into())?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut coordinator = start(directory, &address)?;
@@ -134,6 +170,9 @@ fn with_hosts(directory: &Path, count: usize, say: &mut dyn FnMut(&str)) -> Resu
     say(&format!(
         "  resident: {empty:.1} MiB without hosts, {:.1} MiB after the deployments",
         rss_mib(coordinator.id())?
+    ));
+    say(&format!(
+        "  {count} hosts: {seconds:.3} s a deployment, {kib_per_host:.1} KiB a host, {idle_percent:.2} % of a processor when idle"
     ));
     drop(hosts);
     Ok(Figures { hosts: count, seconds, kib_per_host, idle_percent })

@@ -17,8 +17,9 @@ const REST: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 const WINDOWS: usize = 5;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Where the machine's Docker Engine writes its number; a test's own writes it elsewhere.
+const DOCKERD: &str = "/var/run/docker.pid";
 /// The Docker Engine is both.
-const PEERS: [&str; 2] = ["dockerd", "containerd"];
 const PEER: &str = "dockerd and containerd";
 
 /// One process, looked at after each window.
@@ -35,8 +36,7 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
     let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     let mut agent = Watched::begin(ground.stage.agent.id())?;
     let mut coordinator = Watched::begin(ground.stage.coordinator.id())?;
-    let mut engine =
-        PEERS.iter().map(|name| Watched::begin(process_called(name)?)).collect::<Result<Vec<Watched>>>()?;
+    let mut engine = engine()?.map(Watched::begin).into_iter().collect::<Result<Vec<Watched>>>()?;
     for window in 1..=WINDOWS {
         let begun = Instant::now();
         pause(WINDOW, ground)?;
@@ -105,14 +105,37 @@ impl Watched {
     }
 }
 
-fn process_called(name: &str) -> Result<u32> {
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let Some(process) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // One that ends meanwhile is not it.
-        if fs::read_to_string(entry.path().join("comm")).is_ok_and(|comm| comm.trim() == name) {
-            return Ok(process);
+/// The machine's dockerd, and the containerd that it uses: its own child, or a service that is nobody's.
+fn engine() -> Result<[u32; 2]> {
+    let written = fs::read_to_string(DOCKERD).with_context(|| format!("no dockerd has written {DOCKERD}"))?;
+    let dockerd = written.trim().parse().with_context(|| format!("{DOCKERD} is not understood"))?;
+    let mut service = None;
+    for containerd in processes_called("containerd")? {
+        match parent(containerd)? {
+            parent if parent == dockerd => return Ok([dockerd, containerd]),
+            parent if comm(parent) != "dockerd" => service = Some(containerd),
+            _ => {}
         }
     }
-    anyhow::bail!("no process is called {name}")
+    Ok([dockerd, service.context("no containerd is the machine's")?])
+}
+
+fn processes_called(name: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        found.extend(number.filter(|process| comm(*process) == name));
+    }
+    Ok(found)
+}
+
+/// What the process is called; nothing of one that ends meanwhile.
+fn comm(process: u32) -> String {
+    fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default().trim().to_owned()
+}
+
+fn parent(process: u32) -> Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).context("the process has ended")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+    Ok(line.with_context(|| format!("/proc/{process}/status has no PPid"))?.trim().parse()?)
 }

@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;
 
+use crate::scenarios::sent::held_mib;
+
 pub(crate) struct Background {
     child: Option<Child>,
 }
@@ -41,6 +43,11 @@ impl Background {
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         let child = self.child.as_mut().context("it has ended")?;
         Ok(child.try_wait()?.is_none())
+    }
+
+    /// The most that it ever had; nothing of one that ends.
+    pub(crate) fn held_mib(&self) -> Option<u64> {
+        held_mib(self.child.as_ref()?.id()).ok()
     }
 
     /// Until it ends; what it says is little, so that the pipe holds it.

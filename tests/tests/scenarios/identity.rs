@@ -235,7 +235,7 @@ fn log_in_at(scene: &Scene, credential: &Path, address: &str, token: &str) -> Re
 }
 
 /// Adds an operator and logs in as it; gives the folder of its credential.
-fn operator(scene: &Scene, name: &str, environments: &str, role: &str) -> Result<PathBuf> {
+pub(crate) fn operator(scene: &Scene, name: &str, environments: &str, role: &str) -> Result<PathBuf> {
     let added = scene.stage.json(&["operator", "add", name, "--env", environments, "--role", role])?;
     let token = added["token"].as_str().context("there is no token")?;
     let credential = scene.stage.directory.join(name);
@@ -263,7 +263,7 @@ fn address(scene: &Scene) -> Result<String> {
     Ok(fs::read_to_string(scene.stage.directory.join("coordinator/address"))?.trim().to_owned())
 }
 
-fn join(scene: &Scene, folder: &str, token: &str) -> Result<String> {
+pub(crate) fn join(scene: &Scene, folder: &str, token: &str) -> Result<String> {
     let mut command = Command::new(built("lockstep-agent")?);
     command.arg("join").arg("--directory").arg(scene.stage.directory.join(folder));
     command.args(["--coordinator", &address(scene)?]);

@@ -12,8 +12,8 @@ use lockstep_tests::bed::wait::until;
 use crate::scenarios::scene::{All, ENVIRONMENT, Expect, SOON, Scene, assert_verdict};
 
 /// Much larger than what any part may hold of it at a time.
-const LARGE_MIB: u64 = 192;
-const HELD_MIB_MAX: u64 = 96;
+pub(crate) const LARGE_MIB: u64 = 192;
+pub(crate) const HELD_MIB_MAX: u64 = 96;
 
 const SENT: &str = "it was sent by another host";
 
@@ -70,7 +70,7 @@ fn said_in(steps: &Path, deployment: &str) -> Result<String> {
 }
 
 /// Under its id, and called as people call it.
-fn assert_same_image(scene: &Scene, engine: &Engine, image: &str) -> Result<()> {
+pub(crate) fn assert_same_image(scene: &Scene, engine: &Engine, image: &str) -> Result<()> {
     let id = ["image", "inspect", "--format", "{{.Id}}", image];
     let (here, there) = (scene.stage.docker.docker(id)?, engine.docker(&id)?);
     ensure!(here == there, "{image} is {here} here and {there} there");
@@ -78,7 +78,7 @@ fn assert_same_image(scene: &Scene, engine: &Engine, image: &str) -> Result<()> 
 }
 
 /// The example with a file that cannot be made smaller.
-fn large(scene: &mut Scene, version: &str, base: &str) -> Result<String> {
+pub(crate) fn large(scene: &mut Scene, version: &str, base: &str) -> Result<String> {
     let context = tempfile::tempdir()?;
     let count = format!("count={LARGE_MIB}");
     let of = format!("of={}", context.path().join("noise").display());
@@ -93,7 +93,7 @@ fn large(scene: &mut Scene, version: &str, base: &str) -> Result<String> {
 }
 
 /// The most that a process ever had.
-fn held_mib(process: u32) -> Result<u64> {
+pub(crate) fn held_mib(process: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("it has no VmHWM")?;
     let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;

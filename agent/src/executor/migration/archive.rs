@@ -4,10 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use lockstep_core::id::Digest;
 use lockstep_core::release::Migration;
-
-use super::compatibility;
 
 /// Files by version, with what they say.
 pub(in crate::executor) struct Files {
@@ -23,15 +20,13 @@ impl Files {
             let mut entry = entry.map_err(|error| error.to_string())?;
             let path = entry.path().map_err(|error| error.to_string())?.into_owned();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some((version, title)) = parse(&name) else { continue };
+            if !name.ends_with(".up.sql") {
+                continue;
+            }
             let mut sql = String::new();
             entry.read_to_string(&mut sql).map_err(|error| format!("{name}: {error}"))?;
-            let migration = Migration {
-                version,
-                name: title.to_owned(),
-                digest: Digest::of(sql.as_bytes()),
-                compatibility: compatibility(&sql),
-            };
+            let Some(migration) = Migration::of_file(&name, &sql) else { continue };
+            let version = migration.version;
             if let Some((before, _)) = by_version.insert(version, (migration, sql)) {
                 return Err(format!("{name} and {}_{} have the same version", before.version, before.name));
             }
@@ -47,24 +42,5 @@ impl Files {
     pub(in crate::executor) fn sql(&self, migration: &Migration) -> Option<&str> {
         let (there, sql) = self.by_version.get(&migration.version)?;
         (there.digest == migration.digest).then_some(sql.as_str())
-    }
-}
-
-/// `000002_add_author.up.sql` → 2, `add_author`.
-fn parse(name: &str) -> Option<(u64, &str)> {
-    let (version, title) = name.strip_suffix(".up.sql")?.split_once('_')?;
-    Some((version.parse().ok()?, title))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_way_up_is_read() {
-        assert_eq!(parse("000002_add_author.up.sql"), Some((2, "add_author")));
-        for other in ["000002_add_author.down.sql", "README.md", "add_author.up.sql", "2.up.sql"] {
-            assert_eq!(parse(other), None, "{other}");
-        }
     }
 }

@@ -43,7 +43,18 @@ pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, St
         wire::plan_request::What::DrainHost(name) => What::DrainHost(host(name)?),
         wire::plan_request::What::RemoveHost(name) => What::RemoveHost(host(name)?),
         wire::plan_request::What::Deploy(deploy) => {
-            let wire::DeployAsk { spec, image, commit, branch, allow_any_branch, overwrite_site } = deploy;
+            let wire::DeployAsk {
+                spec,
+                image,
+                commit,
+                branch,
+                allow_any_branch,
+                overwrite_site,
+                image_id,
+                offered,
+            } = deploy;
+            let parse_id =
+                |text: String| text.parse().map_err(|error| Invalid::because("deploy.image_id", error));
             What::Deploy(Box::new(DeployAsk {
                 spec: required(spec.as_ref(), "deploy.spec")?,
                 image: given(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
@@ -51,6 +62,8 @@ pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, St
                 branch: given(branch),
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
                 changed_site: if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused },
+                image_id: given(image_id).map(parse_id).transpose()?,
+                offered: offered.map(|offered| required(Some(&offered), "deploy.offered")).transpose()?,
             }))
         }
     };

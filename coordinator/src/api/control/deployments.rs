@@ -1,17 +1,19 @@
 //! Plans and deployments.
 
 use lockstep_core::id::StepId;
+use lockstep_core::operation::Refusal;
 use lockstep_core::plan::PlanHash;
 use lockstep_core::record::Way;
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 use super::convert::{ask, asker, deployment, environment, given};
 use super::failure::{of, of_store, refused};
 use super::{Caller, ControlApi};
-use crate::deployments::{self, Start, claims};
+use crate::deployments::sending::{self, Offer};
+use crate::deployments::{self, Start, What, claims};
 use crate::history as past;
 use crate::{debts, environments};
 
@@ -54,13 +56,50 @@ pub(super) async fn unclaim(
     api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is given back")).await
 }
 
+/// Takes an image from an operator, for an app host.
+pub(super) async fn send_image(
+    api: &ControlApi,
+    caller: &Caller,
+    mut incoming: Streaming<wire::ImageSent>,
+) -> Result<Done, Status> {
+    let first = incoming.message().await?.and_then(|message| message.sent);
+    let Some(wire::image_sent::Sent::Offer(offer)) = first else {
+        return Err(Invalid::missing("offer").into());
+    };
+    let wire::ImageOffer { environment: text, spec, claim, image, image_id } = offer;
+    let environment = environment(caller, &text)?;
+    let offer = Offer {
+        environment: environment.clone(),
+        spec: required(spec.as_ref(), "offer.spec")?,
+        claim: claim.parse().map_err(|error| Invalid::because("offer.claim", error))?,
+        image: given(image).ok_or_else(|| Invalid::missing("offer.image"))?,
+        image_id: image_id.parse().map_err(|error| Invalid::because("offer.image_id", error))?,
+    };
+    let host = sending::receiver(&api.parts, &offer, &asker(caller, None)?).await.map_err(of)?;
+    let Offer { image, image_id, .. } = offer;
+    let said = format!("{image} ({}) is on {}", image_id.short(), host.name);
+    let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
+    sent.map_err(|status| {
+        refused(&Refusal {
+            what: format!("{image} did not get to {}", host.name),
+            why: status.message().to_owned(),
+            next: "nothing was deployed, and the environment is free: deploy again".to_owned(),
+        })
+    })?;
+    api.audit(caller, "send image", Some(&environment), said).await
+}
+
 pub(super) async fn start(
     api: &ControlApi,
     caller: &Caller,
     request: wire::StartRequest,
 ) -> Result<wire::StartReply, Status> {
     let wire::StartRequest { plan, hash, claim, client } = request;
-    let ask = ask(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
+    let mut ask = ask(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
+    if let What::Deploy(deploy) = &mut ask.what {
+        // What runs is planned from what a host has.
+        deploy.offered = None;
+    }
     let parse_hash = |text: String| text.parse::<PlanHash>().map_err(|error| Invalid::because("hash", error));
     let hash = given(hash).map(parse_hash).transpose()?;
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));

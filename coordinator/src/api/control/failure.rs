@@ -1,7 +1,8 @@
 //! What a refusal looks like on the wire: its code, its words, and a document with its parts.
 //!
 //! `ABORTED`: the environment is locked, the details are an `open`. `FAILED_PRECONDITION`: refused before
-//! anything started, the details are a `refusal`. `NOT_FOUND`: nothing of that name.
+//! anything started, the details are a `refusal`. `NOT_FOUND`: nothing of that name; of an image, which who asks
+//! may have, the details are a `refusal` too.
 
 use std::error::Error;
 
@@ -19,6 +20,9 @@ use crate::store::StoreError;
 pub(super) fn of(failure: DeployError) -> Status {
     match failure {
         DeployError::Refused(refusal) => refused(&refusal),
+        DeployError::ImageAbsent(refusal) => {
+            Status::with_details(Code::NotFound, refusal.to_string(), encode(&refusal).into())
+        }
         DeployError::Locked { environment, open } => Status::with_details(
             Code::Aborted,
             locked(&environment.to_string(), &open),

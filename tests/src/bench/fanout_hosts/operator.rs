@@ -11,7 +11,7 @@ use lockstep_core::spec::{
     TrafficSpec,
 };
 use lockstep_core::time::Millis;
-use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::dial::{self, ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::plan_request::What;
@@ -19,9 +19,6 @@ use lockstep_proto::wire::watch_event::Event;
 use tonic::transport::Channel;
 
 const ENVIRONMENT: &str = "fanout/production";
-
-/// A plan for a thousand hosts is a large message.
-const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(super) struct Operator {
     credential: Credential,
@@ -49,7 +46,7 @@ impl Operator {
 
     async fn dial(credential: Credential, address: &str) -> Result<Self> {
         let channel = dial::connect(address, &credential).await?;
-        let control = ControlClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let control = ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         Ok(Self { credential, control })
     }
 
@@ -71,6 +68,8 @@ impl Operator {
                     branch: String::new(),
                     allow_any_branch: false,
                     overwrite_site: false,
+                    image_id: String::new(),
+                    offered: None,
                 })),
             }),
             hash: String::new(),

@@ -1,0 +1,182 @@
+//! What may be in an image's archive that came from somebody else: its layers and its configuration, and no names.
+//!
+//! What must stay true: the engine gets no part before it was looked at. It would give an image every name that the
+//! archive says, those of other applications too, and a name is by what the next deployment finds its image.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use bytes::{Buf, Bytes};
+use futures::{Stream, StreamExt};
+use lockstep_core::id::Digest;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// What says which images an archive has is short.
+const INDEX_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Of one image in `manifest.json`.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(rename = "RepoTags")]
+    names: Option<Vec<String>>,
+}
+
+/// `index.json`
+#[derive(Deserialize)]
+struct Index {
+    #[serde(default)]
+    manifests: Vec<Described>,
+}
+
+#[derive(Deserialize)]
+struct Described {
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// The same parts, which end in an error where they give an image a name.
+pub(super) fn nameless(
+    parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (came, looking) = mpsc::channel(1);
+    let (looked, passed) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut parts = std::pin::pin!(parts);
+        while let Some(part) = parts.next().await {
+            // Nobody looks at what comes after what was refused.
+            if came.send(part).await.is_err() {
+                return;
+            }
+        }
+    });
+    tokio::task::spawn_blocking(move || {
+        let mut gate = Gate { looking, looked, whole: Bytes::new(), left: Bytes::new() };
+        if let Err(error) = look(&mut gate) {
+            // The engine may have stopped listening: then it says why itself.
+            gate.looked.blocking_send(Err(error)).ok();
+        }
+    });
+    ReceiverStream::new(passed)
+}
+
+/// Gives a part away when all of it was read.
+struct Gate {
+    looking: mpsc::Receiver<io::Result<Bytes>>,
+    looked: mpsc::Sender<io::Result<Bytes>>,
+    whole: Bytes,
+    left: Bytes,
+}
+
+impl Read for Gate {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.left.is_empty() {
+            let whole = std::mem::take(&mut self.whole);
+            if !whole.is_empty() && self.looked.blocking_send(Ok(whole)).is_err() {
+                return Err(io::Error::other("the engine takes no more"));
+            }
+            let Some(part) = self.looking.blocking_recv() else { return Ok(0) };
+            self.whole = part?;
+            self.left = self.whole.clone();
+        }
+        let length = into.len().min(self.left.len());
+        self.left.copy_to_slice(&mut into[..length]);
+        Ok(length)
+    }
+}
+
+fn look(gate: &mut Gate) -> io::Result<()> {
+    let mut archive = tar::Archive::new(&mut *gate);
+    for entry in archive.entries()? {
+        let entry = entry?;
+        let path = entry.path()?.into_owned();
+        let names = match path.file_name().and_then(|name| name.to_str()) {
+            Some("manifest.json") => in_manifest,
+            Some("index.json") => in_index,
+            Some("repositories") => in_repositories,
+            Some(_) | None => continue,
+        };
+        let mut text = String::new();
+        entry.take(INDEX_BYTES_MAX).read_to_string(&mut text)?;
+        if let Some(name) = names(&text)? {
+            return Err(io::Error::other(format!("it calls an image {name}, and names are not sent")));
+        }
+    }
+    io::copy(gate, &mut io::sink()).map(|_| ())
+}
+
+fn in_manifest(text: &str) -> io::Result<Option<String>> {
+    let manifests: Vec<Manifest> = serde_json::from_str(text)?;
+    Ok(manifests.into_iter().filter_map(|manifest| manifest.names).flatten().next())
+}
+
+fn in_index(text: &str) -> io::Result<Option<String>> {
+    let index: Index = serde_json::from_str(text)?;
+    let mut names = index
+        .manifests
+        .into_iter()
+        .filter_map(|mut described| described.annotations.remove("io.containerd.image.name"));
+    // One that is an id is no name.
+    Ok(names.find(|name| name.parse::<Digest>().is_err()))
+}
+
+fn in_repositories(text: &str) -> io::Result<Option<String>> {
+    let repositories: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)?;
+    Ok(repositories.into_keys().next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn passed(files: &[(&str, &str)]) -> Result<Vec<u8>, String> {
+        let whole = archive(files);
+        let parts: Vec<io::Result<Bytes>> =
+            whole.chunks(700).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+        let mut all = Vec::new();
+        let mut passed = std::pin::pin!(nameless(futures::stream::iter(parts)));
+        while let Some(part) = passed.next().await {
+            all.extend_from_slice(&part.map_err(|error| error.to_string())?);
+        }
+        assert_eq!(all, whole, "it was changed");
+        Ok(all)
+    }
+
+    fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, text) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            archive.append_data(&mut header, name, text.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_archive_without_names_passes_as_it_is() {
+        let layer = "x".repeat(5000);
+        let index = r#"{"manifests":[{"digest":"sha256:00"}]}"#;
+        let files = [
+            ("a/layer.tar", layer.as_str()),
+            ("index.json", index),
+            ("manifest.json", r#"[{"RepoTags":null}]"#),
+        ];
+        assert!(passed(&files).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn an_archive_that_names_an_image_does_not_end_well() {
+        let other = "billing:4";
+        for (file, text) in [
+            ("manifest.json", r#"[{"RepoTags":null},{"RepoTags":["billing:4"]}]"#),
+            ("./manifest.json", r#"[{"RepoTags":["billing:4"]}]"#),
+            ("index.json", r#"{"manifests":[{"annotations":{"io.containerd.image.name":"billing:4"}}]}"#),
+            ("repositories", r#"{"billing:4":{"4":"00"}}"#),
+        ] {
+            let refused = passed(&[("a/layer.tar", "x"), (file, text)]).await;
+            assert!(refused.as_ref().is_err_and(|why| why.contains(other)), "{file}: {refused:?}");
+        }
+        assert!(passed(&[("manifest.json", "not what it should be")]).await.is_err());
+    }
+}

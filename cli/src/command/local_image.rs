@@ -1,0 +1,243 @@
+//! An image that this machine's Docker has: looked at for a plan, and sent to an app host where none has it.
+//!
+//! What must stay true: no more of it is in memory than a few parts, and it is read no faster than the host takes
+//! it; what Docker breaks off is never sent as whole.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::process::Stdio;
+
+use lockstep_core::id::Digest;
+use lockstep_core::image::RegistryName;
+use lockstep_core::record::ImageFound;
+use lockstep_core::release::Migration;
+use lockstep_proto::wire;
+use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_proto::wire::image_sent::Sent;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use super::build::REVISION;
+use crate::context::Context;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::Tone;
+
+/// What one message carries.
+const PART_BYTES: usize = 256 * 1024;
+
+/// What was read and is not sent yet.
+const PARTS_MAX: usize = 4;
+
+const MIB: u64 = 1024 * 1024;
+
+/// After so much it is said how much was sent.
+const SAID_EVERY: u64 = 16 * MIB;
+
+/// An image by the name that was typed.
+pub(super) struct LocalImage {
+    name: String,
+    pub(super) id: Digest,
+    commit: Option<String>,
+    size_bytes: u64,
+}
+
+/// What is read of what Docker knows.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    id: Digest,
+    size: u64,
+    #[serde(default)]
+    config: Option<Config>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl LocalImage {
+    /// Nothing where this machine has no Docker or no image of that name, and where a registry has it: then hosts pull it.
+    pub(super) async fn find(name: &str) -> Option<Self> {
+        if RegistryName::named_by(name).is_some() {
+            return None;
+        }
+        let inspect = ["image", "inspect", "--format", "{{json .}}", name];
+        let output = Command::new("docker").args(inspect).output().await.ok()?;
+        let Inspected { id, size, config } = serde_json::from_slice(&output.stdout).ok()?;
+        let commit = config.and_then(|config| config.labels?.remove(REVISION));
+        Some(Self { name: name.to_owned(), id, commit, size_bytes: size })
+    }
+
+    /// With the migrations that it brings, read from a container that is made and never started.
+    ///
+    /// # Errors
+    /// When Docker does not give them.
+    pub(super) async fn described(&self, migrations_path: Option<&str>) -> Result<ImageFound> {
+        let migrations = match migrations_path {
+            None => Vec::new(),
+            Some(path) => migrations(&self.folder(path).await?).map_err(|why| {
+                Failure::new(
+                    Kind::Refused,
+                    format!("the migrations in {path} of {} cannot be read", self.name),
+                )
+                .why(why)
+            })?,
+        };
+        let Self { name: _, id, commit, size_bytes } = self;
+        Ok(ImageFound {
+            id: id.clone(),
+            manifest: None,
+            commit: commit.clone(),
+            migrations,
+            size_bytes: *size_bytes,
+        })
+    }
+
+    /// A folder as a tar archive; an empty one where there is none.
+    async fn folder(&self, path: &str) -> Result<Vec<u8>> {
+        let made = docker(&["create", self.id.as_str(), "/never-started"]).await?;
+        let container = String::from_utf8_lossy(&made).trim().to_owned();
+        let from = format!("{container}:{path}");
+        let copied = docker(&["cp", &from, "-"]).await;
+        docker(&["rm", &container]).await?;
+        match copied {
+            Err(failure)
+                if failure.why.as_ref().is_some_and(|why| why.contains("Could not find the file")) =>
+            {
+                Ok(Vec::new())
+            }
+            copied => copied,
+        }
+    }
+
+    /// Sends it to an app host under a claim, and says how far it is.
+    ///
+    /// # Errors
+    /// When Docker does not give it, or the host does not get it.
+    pub(super) async fn send(
+        &self,
+        context: &Context,
+        mut control: ControlClient<Channel>,
+        offer: wire::ImageOffer,
+    ) -> Result<()> {
+        let output = context.output;
+        let mib = self.size_bytes.div_ceil(MIB);
+        let Self { name, id, .. } = self;
+        output.line(&format!(
+            "image {name} ({}) is on no app host: it is sent from here, {mib} MiB",
+            id.short()
+        ))?;
+        let (sending, parts) = mpsc::channel(PARTS_MAX);
+        let image = wire::ImageOffer { image: name.clone(), image_id: id.to_string(), ..offer };
+        let sent = control.send_image(ReceiverStream::new(parts));
+        let (read, answered) = futures::future::join(self.read(context, image, sending), sent).await;
+        read?;
+        let done = answered?.into_inner();
+        output.line(&done.said)
+    }
+
+    /// Ends early when nobody takes any more: why not is the answer to the call.
+    async fn read(
+        &self,
+        context: &Context,
+        offer: wire::ImageOffer,
+        to: mpsc::Sender<wire::ImageSent>,
+    ) -> Result<()> {
+        let send = async |sent| to.send(wire::ImageSent { sent: Some(sent) }).await.is_ok();
+        let part = |bytes, last| Sent::Part(wire::ImagePart { transfer: String::new(), bytes, last });
+        let mut docker = Command::new("docker")
+            .args(["save", self.id.as_str()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| not_run(&error))?;
+        let Some(mut saved) = docker.stdout.take() else { return Ok(()) };
+        if !send(Sent::Offer(offer)).await {
+            return Ok(());
+        }
+        let mut counted = Counted { all: self.size_bytes, bytes: 0, said: 0 };
+        loop {
+            let mut bytes = Vec::with_capacity(PART_BYTES);
+            let length = (&mut saved).take(PART_BYTES as u64).read_to_end(&mut bytes).await;
+            match length.map_err(|error| not_run(&error))? {
+                0 => break,
+                length => counted.add(context, length)?,
+            }
+            if !send(part(bytes, false)).await {
+                return Ok(());
+            }
+        }
+        let ended = docker.wait_with_output().await.map_err(|error| not_run(&error))?;
+        if !ended.status.success() {
+            return Err(refused("save", &ended.stderr));
+        }
+        send(part(Vec::new(), true)).await;
+        Ok(())
+    }
+}
+
+/// How much was read, said now and then.
+struct Counted {
+    all: u64,
+    bytes: u64,
+    said: u64,
+}
+
+impl Counted {
+    fn add(&mut self, context: &Context, length: usize) -> Result<()> {
+        self.bytes += length as u64;
+        if self.bytes - self.said < SAID_EVERY {
+            return Ok(());
+        }
+        self.said = self.bytes;
+        let output = context.output;
+        output.json(&json!({ "sent_bytes": self.bytes, "image_bytes": self.all }))?;
+        // An archive has some more than its image.
+        let (sent, all) = (self.bytes / MIB, self.all.max(self.bytes).div_ceil(MIB));
+        output.line(&output.toned(Tone::Quiet, &format!("  | {sent} of {all} MiB")))
+    }
+}
+
+/// What Docker writes.
+async fn docker(arguments: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new("docker").args(arguments).output().await.map_err(|error| not_run(&error))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(refused(arguments.first().copied().unwrap_or_default(), &output.stderr))
+}
+
+fn not_run(error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Refused, "docker cannot be run").why(error.to_string())
+}
+
+fn refused(command: &str, said: &[u8]) -> Failure {
+    Failure::new(Kind::Refused, format!("docker {command} failed on this machine"))
+        .why(String::from_utf8_lossy(said).trim().to_owned())
+}
+
+fn migrations(archive: &[u8]) -> std::result::Result<Vec<Migration>, String> {
+    let mut by_version = BTreeMap::new();
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().map_err(|error| error.to_string())? {
+        let mut entry = entry.map_err(|error| error.to_string())?;
+        let path = entry.path().map_err(|error| error.to_string())?.into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".up.sql") {
+            continue;
+        }
+        let mut sql = String::new();
+        entry.read_to_string(&mut sql).map_err(|error| format!("{name}: {error}"))?;
+        by_version.extend(Migration::of_file(&name, &sql).map(|migration| (migration.version, migration)));
+    }
+    Ok(by_version.into_values().collect())
+}
