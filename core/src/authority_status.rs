@@ -12,7 +12,7 @@ use crate::name::{CoordinatorName, HostName, OperatorName};
 use crate::time::Timestamp;
 
 /// So much of a pin tells two roots apart.
-const PIN_SHOWN: usize = 12;
+pub const PIN_SHOWN: usize = 12;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,7 +30,13 @@ const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What the coordinator wants or answers.
 #[derive(Debug)]
 pub(super) enum Order {
-    Welcome { cluster: String, coordinator: String, coordinators: Vec<String> },
+    Welcome {
+        cluster: String,
+        coordinator: String,
+        coordinators: Vec<String>,
+        /// PEM, the one that signs first; empty where it is not said.
+        roots: String,
+    },
     Assign(Box<Assignment>),
     Observe(Look),
     Secrets { request: u64, given: Result<SecretSet, String> },
@@ -94,8 +100,8 @@ impl From<Invalid> for NotUnderstood {
 /// When it is not one of the model.
 pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
     match message.message.ok_or_else(|| Invalid::missing("message"))? {
-        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators }) => {
-            Ok(Order::Welcome { cluster, coordinator, coordinators })
+        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators, authority }) => {
+            Ok(Order::Welcome { cluster, coordinator, coordinators, roots: authority })
         }
         Heard::Assign(assign) => {
             let refused = wire::Refused {

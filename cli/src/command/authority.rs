@@ -1,0 +1,81 @@
+//! The roots that the cluster trusts.
+
+use lockstep_core::authority_status::{AuthorityStatus, Left, Retiring, RootStatus};
+use lockstep_core::host_status::Presence;
+use lockstep_proto::wire;
+
+use super::people::said;
+use super::read;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::{Output, Tone, ago, table};
+
+pub async fn list(context: &Context) -> Result<()> {
+    let reply = context.control().await?.show_authority(wire::ListRequest {}).await?.into_inner();
+    let status: AuthorityStatus = read(Some(&reply))?;
+    context.output.json(&status)?;
+    drawn(&status, context.output).iter().try_for_each(|line| context.output.line(line))
+}
+
+pub async fn rotate(context: &Context) -> Result<()> {
+    let request = wire::RotateAuthorityRequest {};
+    let done = context.control().await?.rotate_authority(request).await?.into_inner();
+    said(context, &done)
+}
+
+pub async fn retire(context: &Context, force: bool) -> Result<()> {
+    let request = wire::RetireAuthorityRequest { force };
+    let done = context.control().await?.retire_authority(request).await?.into_inner();
+    said(context, &done)
+}
+
+fn drawn(status: &AuthorityStatus, output: Output) -> Vec<String> {
+    let AuthorityStatus { signing, retiring } = status;
+    let mut rows = vec![["root", "made", "ends", ""].map(ToOwned::to_owned).to_vec()];
+    rows.push(row(signing, "signs"));
+    let Some(Retiring { root, since, left }) = retiring else { return table(&rows) };
+    rows.push(row(root, &format!("signed until {}; trusted until it is retired", ago(*since))));
+    let mut lines = table(&rows);
+    lines.push(String::new());
+    let behind = behind(left, output);
+    if behind.is_empty() {
+        lines.push(format!("everybody has a certificate of {}: lockstep authority retire", signing.short()));
+        return lines;
+    }
+    lines.push(format!("only of {}:", root.short()));
+    lines.extend(table(&behind).iter().map(|line| format!("  {line}")));
+    if left.services().is_none() {
+        lines.push("they log in again, or run any command before: lockstep authority retire".to_owned());
+    }
+    lines
+}
+
+fn row(root: &RootStatus, what: &str) -> Vec<String> {
+    vec![root.short().to_owned(), ago(root.made), root.ends.to_string(), what.to_owned()]
+}
+
+fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
+    let Left { coordinators, hosts, operators } = left;
+    let away = |text: &str| output.toned(Tone::Bad, text);
+    let moving = || "connected: it moves over by itself".to_owned();
+    let mut rows = Vec::new();
+    for one in coordinators {
+        let what = match one.presence {
+            Presence::Connected => "alive: it moves over by itself".to_owned(),
+            Presence::Absent => away("no sign of life: start it"),
+        };
+        rows.push(vec!["coordinator".to_owned(), one.name.to_string(), what]);
+    }
+    for host in hosts {
+        let what = match (host.presence, host.last_seen) {
+            (Presence::Connected, _) => moving(),
+            (Presence::Absent, Some(at)) => away(&format!("seen {}: start its agent", ago(at))),
+            (Presence::Absent, None) => away("not seen: start its agent"),
+        };
+        rows.push(vec!["host".to_owned(), host.name.to_string(), what]);
+    }
+    for operator in operators {
+        rows.push(vec!["operator".to_owned(), operator.to_string(), "moves over with any command".to_owned()]);
+    }
+    rows
+}
