@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
 
+use crate::authority::BACKDATED;
 use crate::identity;
 use crate::store::{Store, StoreError, Stored, keys};
 
@@ -58,8 +59,9 @@ pub fn pin(root: &str) -> Option<String> {
 /// What an operator is told of a root; nothing where it is damaged.
 pub fn status(root: &str) -> Option<RootStatus> {
     let der = CertificateDer::from_pem_slice(root.as_bytes()).ok()?;
-    let (made, ends) = identity::validity(&der)?;
-    Some(RootStatus { pin: pin_of(&der)?, made, ends })
+    let (begins, ends) = identity::validity(&der)?;
+    // It begins before it was made, for clocks that are behind.
+    Some(RootStatus { pin: pin_of(&der)?, made: begins + BACKDATED, ends })
 }
 
 /// The first of what [`Roots::bundle`] gave.

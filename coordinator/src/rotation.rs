@@ -225,3 +225,6 @@ async fn signed(
     let reply = RelayClient::new(channel).sign_authority(request).await;
     Ok(reply.map_err(|status| anyhow::anyhow!("{} does not sign: {}", holder.name, status.message()))?.into_inner())
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,3 +79,43 @@ fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_core::authority_status::{LeftCoordinator, LeftHost};
+    use lockstep_core::time::{Millis, Timestamp};
+
+    use crate::context::now;
+
+    fn root(pin: &str, days: u64) -> RootStatus {
+        let made = Timestamp(now().0.saturating_sub(days * 86_400_000));
+        RootStatus { pin: pin.repeat(13), made, ends: Timestamp(2_114_380_800_000) }
+    }
+
+    #[test]
+    fn which_roots_are_trusted_and_who_needs_the_earlier_one() {
+        let drawn = |status: &AuthorityStatus| drawn(status, Output::in_pipe()).join("\n");
+        let signing = root("k3jx", 2);
+        let alone = AuthorityStatus { signing: signing.clone(), retiring: None };
+        let minutes = |minutes: u64| Timestamp(now().0.saturating_sub(Millis::from_secs(minutes * 60).0));
+        let away = |name: &str, last_seen| LeftHost {
+            name: name.parse().unwrap(),
+            presence: Presence::Absent,
+            last_seen,
+        };
+        let left = Left {
+            coordinators: vec![LeftCoordinator {
+                name: "c2".parse().unwrap(),
+                presence: Presence::Connected,
+            }],
+            hosts: vec![away("app-2", Some(minutes(90))), away("app-3", None)],
+            operators: vec!["anna".parse().unwrap()],
+        };
+        let retiring = |left| Some(Retiring { root: root("a7qd", 400), since: minutes(3), left });
+        let moving = AuthorityStatus { signing: signing.clone(), retiring: retiring(left) };
+        let done = AuthorityStatus { signing, retiring: retiring(Left::default()) };
+        let all = [&alone, &moving, &done].map(drawn).join("\n\n--\n");
+        insta::assert_snapshot!(all);
+    }
+}
