@@ -28,6 +28,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// The same while this host is behind the cluster: the root that it lives under may be retired soon.
 const BEHIND_AFTER: Duration = Duration::from_secs(5);
 
+/// The longest wait before a renewal for which all hosts are told at the same moment.
+const SPREAD_MAX: Duration = Duration::from_secs(2);
+
 /// What an operator says when a host joins.
 #[derive(Debug, Clone)]
 pub struct Wish {
@@ -146,6 +149,9 @@ pub async fn keep_valid(renewing: Renewing) {
             }
             continue;
         }
+        if !is_current {
+            tokio::time::sleep(spread()).await;
+        }
         let known = coordinators.borrow().clone();
         let again = match renew(&directory, (&known, &roots), credential).await {
             Ok(renewed) => {
@@ -163,6 +169,13 @@ pub async fn keep_valid(renewing: Renewing) {
             tokio::time::sleep(again).await;
         }
     }
+}
+
+/// A thousand hosts that are told at once do not come at once.
+fn spread() -> Duration {
+    // Without a source of chance they do.
+    let chance = getrandom::u32().map_or(0, |number| number.to_le_bytes()[0]);
+    SPREAD_MAX * u32::from(chance) / 255
 }
 
 async fn changed(told: &mut watch::Receiver<String>) {

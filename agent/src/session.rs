@@ -261,12 +261,7 @@ impl Session {
         }
     }
 
-    fn welcome(
-        &mut self,
-        cluster: &str,
-        coordinator: &str,
-        (coordinators, roots): (Vec<String>, String),
-    ) {
+    fn welcome(&mut self, cluster: &str, coordinator: &str, (coordinators, roots): (Vec<String>, String)) {
         if cluster == self.cluster.as_str() {
             info!(coordinator, "welcome");
             self.coordinators.learn(coordinators);

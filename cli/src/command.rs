@@ -21,7 +21,7 @@ use lockstep_proto::wire::Document;
 use lockstep_proto::wire::plan_request::What;
 
 use crate::args::{
-    Arguments, AuthorityCommand, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
+    Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
     OperatorCommand, SecretCommand, StateCommand,
 };
 use crate::command::hosts::Form;
@@ -70,9 +70,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(CoordinatorCommand::Remove { name }) => {
             coordinators::remove(&context, name).await
         }
-        Command::Authority(AuthorityCommand::List) => authority::list(&context).await,
-        Command::Authority(AuthorityCommand::Rotate) => authority::rotate(&context).await,
-        Command::Authority(AuthorityCommand::Retire { force }) => authority::retire(&context, force).await,
+        Command::Authority(command) => authority::run(&context, command).await,
         Command::Host(HostCommand::List) => hosts::list(&context).await,
         Command::Host(HostCommand::Token { name, roles, cloud_init }) => {
             let form = if cloud_init { Form::UserData } else { Form::Line };

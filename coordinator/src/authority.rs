@@ -219,7 +219,9 @@ impl Authority {
         let held = self.held();
         let before = held.root_issuer.as_ref().ok_or(AuthorityError::NoRootKey)?;
         let there = Next::read(&self.directory)?.filter(|next| {
-            next.root_key.as_ref().is_some_and(|root| roots::pin(&root.replaces) == Some(held.root.pin.clone()))
+            next.root_key
+                .as_ref()
+                .is_some_and(|root| roots::pin(&root.replaces) == Some(held.root.pin.clone()))
         });
         let next = match there {
             Some(there) => there,
@@ -227,8 +229,7 @@ impl Authority {
                 let key = KeyPair::generate()?;
                 let root = certificates::root(&self.cluster, now)?.self_signed(&key)?.pem();
                 let bridge = certificates::bridge(&self.cluster, now)?.signed_by(&key, before)?.pem();
-                let root_key =
-                    NextRoot { key: key.serialize_pem(), replaces: held.root.pem.clone(), bridge };
+                let root_key = NextRoot { key: key.serialize_pem(), replaces: held.root.pem.clone(), bridge };
                 let issuer = Issuer::from_ca_cert_pem(&root, key)?;
                 let (issuing, issuing_key) = new_issuing(self.coordinator.clone(), &issuer, now)?;
                 let next = Next { root, root_key: Some(root_key), issuing, issuing_key };
@@ -365,8 +366,11 @@ impl Authority {
         now: Timestamp,
     ) -> Result<(IssuingName, Issued, String), AuthorityError> {
         let held = self.held();
-        let root =
-            held.root_issuer.as_ref().filter(|_| held.is_of_signing_root()).ok_or(AuthorityError::NoRootKey)?;
+        let root = held
+            .root_issuer
+            .as_ref()
+            .filter(|_| held.is_of_signing_root())
+            .ok_or(AuthorityError::NoRootKey)?;
         let mut request = requested(request)?;
         let name = issuing_name(coordinator.clone());
         request.params = certificates::issuing(&name, now)?;

@@ -88,8 +88,7 @@ pub async fn rotate(store: &dyn Store, authority: &Authority, now: Timestamp) ->
     let own: Coordinator = own_seen.read()?;
     let (roots, next) = authority.prepare_root(now)?;
     let record = own.moved(next.name()?.id, roots.pin());
-    let guards =
-        vec![Guard::as_seen(&roots_key, seen.as_ref()), Guard::as_seen(&own_key, Some(&own_seen))];
+    let guards = vec![Guard::as_seen(&roots_key, seen.as_ref()), Guard::as_seen(&own_key, Some(&own_seen))];
     let writes = vec![Write::put(roots_key, &roots), Write::put(own_key, &record)];
     match store.commit(guards, writes).await? {
         Committed::Yes { .. } => {}
@@ -185,16 +184,15 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
         Some(next) => next,
         None => {
             let (key, request) = authority::request()?;
-            let wire::SignAuthorityReply { certificate, root } = signed(store, authority, request, now).await?;
+            let wire::SignAuthorityReply { certificate, root } =
+                signed(store, authority, request, now).await?;
             anyhow::ensure!(roots::pin(&root) == roots.pin(), "what was signed is of another root");
             authority.prepare_issuing(&key, certificate, root)?
         }
     };
     let record = own.moved(next.name()?.id, roots.pin());
-    let guards = vec![
-        Guard::as_seen(keys::roots(), Some(&roots_seen)),
-        Guard::as_seen(&own_key, own_seen.as_ref()),
-    ];
+    let guards =
+        vec![Guard::as_seen(keys::roots(), Some(&roots_seen)), Guard::as_seen(&own_key, own_seen.as_ref())];
     match store.commit(guards, vec![Write::put(own_key, &record)]).await? {
         Committed::Yes { .. } => {}
         // Looked at again, it is decided anew.
@@ -213,7 +211,8 @@ async fn signed(
     now: Timestamp,
 ) -> anyhow::Result<wire::SignAuthorityReply> {
     let all = coordinators::list(store).await?;
-    let holder = all.iter().find(|one| one.root_key == RootKey::Here).context("no coordinator has the root's key")?;
+    let holder =
+        all.iter().find(|one| one.root_key == RootKey::Here).context("no coordinator has the root's key")?;
     anyhow::ensure!(
         holder.name != *authority.coordinator(),
         "the record says that the key of the root that signs is here, and it is not: put this coordinator's files \
@@ -223,7 +222,9 @@ async fn signed(
     let mut request = Request::new(SignAuthorityRequest { certificate_request });
     request.set_timeout(SIGN_LIMIT);
     let reply = RelayClient::new(channel).sign_authority(request).await;
-    Ok(reply.map_err(|status| anyhow::anyhow!("{} does not sign: {}", holder.name, status.message()))?.into_inner())
+    Ok(reply
+        .map_err(|status| anyhow::anyhow!("{} does not sign: {}", holder.name, status.message()))?
+        .into_inner())
 }
 
 #[cfg(test)]

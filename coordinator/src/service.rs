@@ -36,6 +36,7 @@ use crate::images::Images;
 use crate::peers::Peers;
 use crate::presence::Keeper;
 use crate::secrets::Secrets;
+use crate::server::Speaking;
 use crate::sessions::{self, Sessions};
 use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
@@ -43,7 +44,6 @@ use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
-use crate::server::Speaking;
 use crate::{cluster, coordinators, operators, private, rotation, server, tails, telemetry};
 
 /// Where a coordinator's authority is, in its directory.

@@ -39,13 +39,30 @@ pub(super) enum Order {
     },
     Assign(Box<Assignment>),
     Observe(Look),
-    Secrets { request: u64, given: Result<SecretSet, String> },
-    Login { request: u64, given: Result<Option<(String, Secret)>, String> },
-    RunErrand { request: u64, errand: Errand },
-    Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
+    Secrets {
+        request: u64,
+        given: Result<SecretSet, String>,
+    },
+    Login {
+        request: u64,
+        given: Result<Option<(String, Secret)>, String>,
+    },
+    RunErrand {
+        request: u64,
+        errand: Errand,
+    },
+    Ask {
+        token: Token,
+        environment: EnvironmentKey,
+        keys: Vec<StepKey>,
+    },
     FetchLog(LogWanted),
-    LocalTakenIn { seq: u64 },
-    Vitals { request: u64 },
+    LocalTakenIn {
+        seq: u64,
+    },
+    Vitals {
+        request: u64,
+    },
 }
 
 /// A look without any effect.

@@ -6,27 +6,29 @@ use lockstep_proto::wire;
 
 use super::people::said;
 use super::read;
+use crate::args::AuthorityCommand;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Output, Tone, ago, table};
 
-pub async fn list(context: &Context) -> Result<()> {
-    let reply = context.control().await?.show_authority(wire::ListRequest {}).await?.into_inner();
-    let status: AuthorityStatus = read(Some(&reply))?;
-    context.output.json(&status)?;
-    drawn(&status, context.output).iter().try_for_each(|line| context.output.line(line))
+pub async fn run(context: &Context, command: AuthorityCommand) -> Result<()> {
+    let mut control = context.control().await?;
+    let done = match command {
+        AuthorityCommand::List => {
+            let reply = control.show_authority(wire::ListRequest {}).await?.into_inner();
+            return list(context, &read(Some(&reply))?);
+        }
+        AuthorityCommand::Rotate => control.rotate_authority(wire::RotateAuthorityRequest {}).await?,
+        AuthorityCommand::Retire { force } => {
+            control.retire_authority(wire::RetireAuthorityRequest { force }).await?
+        }
+    };
+    said(context, &done.into_inner())
 }
 
-pub async fn rotate(context: &Context) -> Result<()> {
-    let request = wire::RotateAuthorityRequest {};
-    let done = context.control().await?.rotate_authority(request).await?.into_inner();
-    said(context, &done)
-}
-
-pub async fn retire(context: &Context, force: bool) -> Result<()> {
-    let request = wire::RetireAuthorityRequest { force };
-    let done = context.control().await?.retire_authority(request).await?.into_inner();
-    said(context, &done)
+fn list(context: &Context, status: &AuthorityStatus) -> Result<()> {
+    context.output.json(status)?;
+    drawn(status, context.output).iter().try_for_each(|line| context.output.line(line))
 }
 
 fn drawn(status: &AuthorityStatus, output: Output) -> Vec<String> {
@@ -75,7 +77,11 @@ fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
         rows.push(vec!["host".to_owned(), host.name.to_string(), what]);
     }
     for operator in operators {
-        rows.push(vec!["operator".to_owned(), operator.to_string(), "moves over with any command".to_owned()]);
+        rows.push(vec![
+            "operator".to_owned(),
+            operator.to_string(),
+            "moves over with any command".to_owned(),
+        ]);
     }
     rows
 }

@@ -43,7 +43,8 @@ impl Next {
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let Some(text) = private::read(&directory.join(NEXT_FILE))? else { return Ok(None) };
         // What stands there are keys: only the place is told.
-        let next = serde_json::from_str(&text).map_err(|error| AuthorityError::Next { column: error.column() })?;
+        let next =
+            serde_json::from_str(&text).map_err(|error| AuthorityError::Next { column: error.column() })?;
         Ok(Some(next))
     }
 
@@ -59,7 +60,8 @@ impl Next {
     /// # Errors
     /// When it names no coordinator.
     pub fn name(&self) -> Result<IssuingName, AuthorityError> {
-        let der = CertificateDer::from_pem_slice(self.issuing.as_bytes()).map_err(|_| AuthorityError::Half)?;
+        let der =
+            CertificateDer::from_pem_slice(self.issuing.as_bytes()).map_err(|_| AuthorityError::Half)?;
         IssuingName::of_subject(&der).ok_or(AuthorityError::Nameless)
     }
 

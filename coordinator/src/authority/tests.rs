@@ -186,11 +186,32 @@ fn another_coordinator_moves_over_with_what_the_root_gives_it() {
     assert!(takes(&roots.bundle(), &credential(&second).certificate));
     let (key, request) = super::request().unwrap();
     let (_, issued, root) = first.issue_authority(&request, &second_name, NOW).unwrap();
-    assert!(first.prepare_issuing(&key, issued.certificate.clone(), root.clone()).is_err(), "it is another's");
+    assert!(
+        first.prepare_issuing(&key, issued.certificate.clone(), root.clone()).is_err(),
+        "it is another's"
+    );
     let next = second.prepare_issuing(&key, issued.certificate, root).unwrap();
     let opened = authority(&path);
     let found = opened.prepared(&roots.signing).unwrap().unwrap();
     assert_eq!(found.name().unwrap(), next.name().unwrap());
     opened.take_in(Some(&roots), Some(&next.name().unwrap().id)).unwrap();
     assert!(opened.is_current() && takes(&roots.signing, &credential(&opened).certificate));
+}
+
+#[test]
+fn who_joins_meanwhile_is_of_the_root_that_signs() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = authority(&directory.path().join("first"));
+    let (roots, _) = rotated(&first);
+    let (key, request) = request().unwrap();
+    let (_, issued, _) = first.issue_authority(&request, &"c3".parse().unwrap(), NOW).unwrap();
+    let joined =
+        Credential { key: key.serialize_pem(), certificate: issued.certificate, authority: first.bundle() };
+    let path = directory.path().join("third");
+    Authority::adopt(&path, &joined).unwrap();
+    assert_eq!(fs::read_to_string(path.join(ROOT_FILE)).unwrap().trim(), roots.signing.trim());
+    let third = authority(&path);
+    third.take_in(Some(&roots), Some(&third.name().id)).unwrap();
+    assert!(third.is_current() && third.pin() == first.pin());
+    assert!(is_current(&credential(&third), &first.bundle()));
 }

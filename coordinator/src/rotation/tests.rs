@@ -104,7 +104,10 @@ async fn who_is_behind_is_cut_off_only_where_that_was_asked_for() {
     let Cluster { store, first, second, directory } = &cluster;
     rotate(store, first, NOW).await.unwrap();
     let refused = retire(store, first, Behind::Refuse).await;
-    assert!(matches!(&refused, Err(RotationError::Behind { name }) if name == second.coordinator()), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(RotationError::Behind { name }) if name == second.coordinator()),
+        "{refused:?}"
+    );
     let own = retire(store, second, Behind::Remove).await;
     assert!(matches!(own, Err(RotationError::Behind { .. })), "it removed itself");
     retire(store, first, Behind::Remove).await.unwrap();

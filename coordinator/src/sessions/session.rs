@@ -159,7 +159,9 @@ impl Running {
     }
 
     fn cut(&self) -> &'static str {
-        let why = Status::unauthenticated("this host was removed, or who signed its certificate, or its root was retired");
+        let why = Status::unauthenticated(
+            "this host was removed, or who signed its certificate, or its root was retired",
+        );
         // Who takes nothing more is not told, and is cut off all the same.
         self.outgoing.try_send(Err(Box::new(why))).ok();
         "its certificate does not count any more"

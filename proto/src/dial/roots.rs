@@ -25,7 +25,9 @@ pub fn is_of_first(chain: &str, roots: &str) -> bool {
 fn signer(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
     let (_, certificate) = parse_x509_certificate(certificate).ok()?;
     certificate.iter_extensions().find_map(|extension| {
-        let ParsedExtension::AuthorityKeyIdentifier(signer) = extension.parsed_extension() else { return None };
+        let ParsedExtension::AuthorityKeyIdentifier(signer) = extension.parsed_extension() else {
+            return None;
+        };
         Some(signer.key_identifier.as_ref()?.0.to_vec())
     })
 }

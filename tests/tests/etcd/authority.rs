@@ -130,7 +130,8 @@ fn rotated(cluster: &Cluster) -> Result<()> {
     let before = status(cluster)?;
     ensure!(before.retiring.is_none(), "{before:?}");
     let elsewhere = cluster.ask(SECOND, &["authority", "rotate"])?;
-    let next = format!("lockstep --coordinator {} authority rotate", cluster.bed.stage.address_of("coordinator")?);
+    let next =
+        format!("lockstep --coordinator {} authority rotate", cluster.bed.stage.address_of("coordinator")?);
     ensure!(elsewhere.code == 3 && elsewhere.stderr.contains(&next), "{elsewhere:?}");
     let nothing = cluster.ask(SECOND, &["authority", "retire"])?;
     ensure!(nothing.code == 3 && nothing.stderr.contains("no root retires"), "{nothing:?}");
@@ -157,7 +158,11 @@ fn rotated(cluster: &Cluster) -> Result<()> {
 }
 
 /// A copy of a host and of an operator from before the rotation.
-fn refuses_what_is_left(cluster: &Cluster, (left_behind, of_earlier): (&Path, &Path), elsewhere: &Path) -> Result<()> {
+fn refuses_what_is_left(
+    cluster: &Cluster,
+    (left_behind, of_earlier): (&Path, &Path),
+    elsewhere: &Path,
+) -> Result<()> {
     let mut refused = start(cluster, left_behind, "left-behind.log")?;
     until("who has only the earlier root is told to join again", LIMIT, || {
         Ok(refused.tail().contains("the cluster's root was retired while this host was away, join again"))

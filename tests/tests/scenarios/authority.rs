@@ -55,7 +55,8 @@ impl Alone {
 
     fn wait(&self) -> Result<()> {
         let address = self.path("coordinator/address");
-        until("the coordinator is ready", SOON, || Ok(address.exists())).with_context(|| self.coordinator.tail())
+        until("the coordinator is ready", SOON, || Ok(address.exists()))
+            .with_context(|| self.coordinator.tail())
     }
 
     fn start_again(&mut self) -> Result<()> {

@@ -75,7 +75,8 @@ pub(super) async fn retire(
         return Err(refused(&Refusal {
             what,
             why: "your own certificate is of it: you could not come back".to_owned(),
-            next: "the same again, with a coordinator that has an authority of the root that signs".to_owned(),
+            next: "the same again, with a coordinator that has an authority of the root that signs"
+                .to_owned(),
         }));
     }
     let cut_off = left.services();
@@ -173,7 +174,9 @@ fn failed(what: &str, failure: &RotationError) -> Status {
         }
         RotationError::UnderWay { .. } => format!("{LIST}, then: lockstep authority retire"),
         RotationError::NoneRetires => "another root is made with: lockstep authority rotate".to_owned(),
-        RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => LIST.to_owned(),
+        RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => {
+            LIST.to_owned()
+        }
     };
     refused(&Refusal { what: what.to_owned(), why: failure.to_string(), next })
 }
