@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lockstep_proto::dial::pin_of;
-use rcgen::{Issuer, KeyPair};
+use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -74,7 +74,17 @@ pub(super) fn root_issuer(directory: &Path) -> Result<Option<Issuer<'static, Key
         // The key of a coordinator that has joined is its issuing authority's.
         return Ok(None);
     };
-    Ok(Some(Issuer::from_ca_cert_pem(&root, KeyPair::from_pem(&key)?)?))
+    let key = KeyPair::from_pem(&key)?;
+    // Who died while another root was put in place has the key of the one and the certificate of the other.
+    if !is_of(&certificate(&root)?, &key) {
+        return Ok(None);
+    }
+    Ok(Some(Issuer::from_ca_cert_pem(&root, key)?))
+}
+
+fn is_of(certificate: &CertificateDer<'_>, key: &KeyPair) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(_, certificate)| certificate.public_key().raw == key.subject_public_key_info())
 }
 
 fn certificate(pem: &str) -> Result<CertificateDer<'static>, AuthorityError> {

@@ -163,6 +163,10 @@ fn who_dies_in_a_rotation_is_of_the_one_root_or_of_the_other() {
         assert!(!copy.join(NEXT_FILE).exists());
         let (later, _) = rotated(&opened);
         assert_ne!(later.signing, roots.signing);
+        assert!(
+            takes(&roots.signing, &credential(&opened).certificate),
+            "{half}: the bridge is of another key"
+        );
     }
 }
 
