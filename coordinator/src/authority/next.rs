@@ -49,10 +49,13 @@ impl Next {
     }
 
     pub(super) fn write(&self, directory: &Path) -> Result<(), AuthorityError> {
-        let text = serde_json::to_string(self).expect("it is text, and nothing but text");
-        private::write(&directory.join(NEXT_FILE), &text)?;
+        private::write(&directory.join(NEXT_FILE), &self.text())?;
         reach(|| "authority next written".to_owned());
         Ok(())
+    }
+
+    fn text(&self) -> String {
+        serde_json::to_string(self).expect("it is text, and nothing but text")
     }
 
     /// The issuing authority in it.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::authority_status::{AuthorityStatus, Left, Retiring};
@@ -137,7 +137,6 @@ fn rotated(cluster: &Cluster) -> Result<()> {
     ensure!(nothing.code == 3 && nothing.stderr.contains("no root retires"), "{nothing:?}");
     let said = cluster.must(FIRST, &["authority", "rotate"])?.stdout;
     ensure!(said.contains("lockstep authority retire"), "{said}");
-    let begun = Instant::now();
     let again = cluster.ask(FIRST, &["authority", "rotate"])?;
     ensure!(again.code == 3 && again.stderr.contains("a rotation is under way since"), "{again:?}");
     let mut seen = None;
@@ -149,7 +148,6 @@ fn rotated(cluster: &Cluster) -> Result<()> {
         Ok(is_so)
     })
     .with_context(|| format!("{seen:?}\n{}", cluster.bed.stage.agent.tail()))?;
-    eprintln!("everybody had moved over after {:?}", begun.elapsed());
     let during = status(cluster)?;
     let retiring = during.retiring.context("no root retires")?;
     ensure!(retiring.root.pin == before.signing.pin && during.signing.pin != before.signing.pin);
