@@ -5,6 +5,7 @@
 //! that a host has either joined or not.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -23,6 +24,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// How long after a failed renewal the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The same while this host is behind the cluster: the root that it lives under may be retired soon.
+const BEHIND_AFTER: Duration = Duration::from_secs(5);
+
+/// The longest wait before a renewal for which all hosts are told at the same moment.
+const SPREAD_MAX: Duration = Duration::from_secs(2);
 
 /// What an operator says when a host joins.
 #[derive(Debug, Clone)]
@@ -109,15 +116,22 @@ pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
     })
 }
 
-/// Renews the certificate at a third of its life, for ever. The session that runs keeps the old one;
-/// the next dial takes the new one.
-pub async fn keep_valid(
-    directory: std::sync::Arc<Directory>,
-    coordinators: watch::Receiver<Vec<String>>,
-    current: watch::Sender<Credential>,
-) {
+/// What the renewal goes by.
+pub struct Renewing {
+    pub directory: Arc<Directory>,
+    pub coordinators: watch::Receiver<Vec<String>>,
+    /// The roots that the cluster trusts, as a coordinator said last; empty until one has.
+    pub told: watch::Receiver<String>,
+    pub current: watch::Sender<Credential>,
+}
+
+/// Renews the certificate at a third of its life, and as soon as the cluster trusts other roots or another one signs,
+/// for ever. The session that runs keeps the old one; the next dial takes the new one.
+pub async fn keep_valid(renewing: Renewing) {
+    let Renewing { directory, coordinators, mut told, current } = renewing;
     loop {
         let credential = current.borrow().clone();
+        let roots = told.borrow_and_update().clone();
         let due = match due_at(&credential.certificate) {
             Ok(due) => due,
             Err(error) => {
@@ -126,44 +140,80 @@ pub async fn keep_valid(
                 clock::now()
             }
         };
-        if clock::now() < due {
+        let is_current = dial::is_current(&credential, &roots);
+        if clock::now() < due && is_current {
             let left = Duration::from_millis(due.since(clock::now()).0);
-            tokio::time::sleep(left.min(LOOK_EVERY)).await;
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
+                () = changed(&mut told) => {}
+            }
             continue;
         }
+        if !is_current {
+            tokio::time::sleep(spread()).await;
+        }
         let known = coordinators.borrow().clone();
-        match renew(&directory, &known, credential).await {
+        let again = match renew(&directory, (&known, &roots), credential).await {
             Ok(renewed) => {
                 info!("certificate renewed");
+                let again = (!dial::is_current(&renewed, &roots)).then_some(BEHIND_AFTER);
                 current.send_replace(renewed);
+                again
             }
             Err(error) => {
                 warn!(why = format!("{error:#}"), "the certificate cannot be renewed yet");
-                tokio::time::sleep(RETRY_AFTER).await;
+                Some(if is_current { RETRY_AFTER } else { BEHIND_AFTER })
             }
+        };
+        if let Some(again) = again {
+            tokio::time::sleep(again).await;
         }
     }
 }
 
+/// A thousand hosts that are told at once do not come at once.
+fn spread() -> Duration {
+    // Without a source of chance they do.
+    let chance = getrandom::u32().map_or(0, |number| number.to_le_bytes()[0]);
+    SPREAD_MAX * u32::from(chance) / 255
+}
+
+async fn changed(told: &mut watch::Receiver<String>) {
+    if told.changed().await.is_err() {
+        // The session ends, and the agent with it.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Asks one coordinator after the other until one gives what a cluster does that trusts `roots`; otherwise the last
+/// that gave anything. One of them may be behind the others for a moment.
 async fn renew(
     directory: &Directory,
-    coordinators: &[String],
+    (coordinators, roots): (&[String], &str),
     credential: Credential,
 ) -> anyhow::Result<Credential> {
+    let mut behind = None;
     let mut failed = anyhow::anyhow!("no coordinator is known");
     for coordinator in coordinators {
         match dial::renew(coordinator, &credential).await {
-            Ok(renewed) => {
-                directory.write(&directory.authority(), &renewed.authority)?;
-                directory.write(&directory.certificate(), &renewed.certificate)?;
-                return Ok(renewed);
-            }
+            Ok(renewed) if dial::is_current(&renewed, roots) => return keep(directory, renewed),
+            Ok(renewed) => behind = Some(renewed),
             Err(error) => {
                 failed = anyhow::Error::new(error).context(format!("{coordinator} did not renew it"))
             }
         }
     }
-    Err(failed)
+    match behind {
+        Some(behind) => keep(directory, behind),
+        None => Err(failed),
+    }
+}
+
+/// Whom this host trusts comes first: what the certificate leads to must be among them.
+fn keep(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
+    directory.write(&directory.authority(), &renewed.authority)?;
+    directory.write(&directory.certificate(), &renewed.certificate)?;
+    Ok(renewed)
 }
 
 /// When a third of the certificate's life is over.

@@ -47,6 +47,7 @@ pub mod worker;
 
 use coordinators::Coordinators;
 use directory::Directory;
+use enroll::Renewing;
 use executor::Executors;
 use identity::Identity;
 use images::Reach;
@@ -67,6 +68,7 @@ const HAPPENINGS_MAX: usize = 32;
 pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::read(&directory)?;
     let (renewed, credential) = watch::channel(enroll::credential(&directory)?);
+    let (tell, told) = watch::channel(String::new());
     let journal = Arc::new(Journal::open(&directory.journal()).await.context("cannot open the journal")?);
     let logs = StepLogs::new(directory.steps());
     reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
@@ -89,6 +91,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
         cluster: identity.cluster,
         dialling: Dialling { coordinators: known.clone(), credential, address: identity.address, instance },
         coordinators,
+        roots: tell,
         worker: Worker::new(tools),
         errands,
         journal,
@@ -101,7 +104,8 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     lockstep_supervisor::ready();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
-    tasks.spawn(enroll::keep_valid(directory, known, renewed));
+    let renewing = Renewing { directory, coordinators: known, told, current: renewed };
+    tasks.spawn(enroll::keep_valid(renewing));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = told_to_stop() => {

@@ -17,7 +17,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::redact::Redactor;
 use lockstep_proto::wire;
 use lockstep_supervisor::Watchdog;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
@@ -54,6 +54,8 @@ pub struct Session {
     cluster: ClusterId,
     link: Link,
     coordinators: Coordinators,
+    /// The roots that the cluster trusts, as it was said last.
+    roots: watch::Sender<String>,
     worker: Worker,
     secrets: Secrets,
     logins: Logins,
@@ -76,6 +78,7 @@ pub struct Parts {
     pub cluster: ClusterId,
     pub dialling: Dialling,
     pub coordinators: Coordinators,
+    pub roots: watch::Sender<String>,
     pub worker: Worker,
     pub errands: Errands,
     pub journal: Arc<Journal>,
@@ -100,8 +103,8 @@ enum Event {
 
 impl Session {
     pub fn new(parts: Parts) -> Self {
-        let Parts { cluster, dialling, coordinators, worker, errands, journal, locals, happenings, health } =
-            parts;
+        let Parts { cluster, dialling, coordinators, roots, .. } = parts;
+        let Parts { worker, errands, journal, locals, happenings, health, .. } = parts;
         let mut local_look = interval(LOCAL_LOOK_EVERY);
         local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -109,6 +112,7 @@ impl Session {
             vitals: Vitals::new(dialling.credential.clone()),
             link: Link::new(dialling),
             coordinators,
+            roots,
             worker,
             secrets: Secrets::default(),
             logins: Logins::default(),
@@ -129,6 +133,7 @@ impl Session {
         loop {
             let event = self.next().await;
             self.on(event).await;
+            self.dial_anew();
             watchdog.turned();
         }
     }
@@ -207,10 +212,20 @@ impl Session {
         self.errands.drop_all();
     }
 
+    /// What this session was begun with goes with its root. Who has another certificate shows it in time, at a moment
+    /// at which nobody waits for an answer.
+    fn dial_anew(&mut self) {
+        if self.errands.is_idle() && self.link.shows_less_than_it_has(&self.roots.borrow()) {
+            info!("another root signs: the session goes on with a certificate of it");
+            self.link.dial_anew();
+            self.unsettled.clear();
+        }
+    }
+
     async fn obey(&mut self, order: Order) {
         match order {
-            Order::Welcome { cluster, coordinator, coordinators } => {
-                self.welcome(&cluster, &coordinator, coordinators);
+            Order::Welcome { cluster, coordinator, coordinators, roots } => {
+                self.welcome(&cluster, &coordinator, (coordinators, roots));
             }
             Order::Assign(assignment) => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
@@ -246,10 +261,11 @@ impl Session {
         }
     }
 
-    fn welcome(&mut self, cluster: &str, coordinator: &str, coordinators: Vec<String>) {
+    fn welcome(&mut self, cluster: &str, coordinator: &str, (coordinators, roots): (Vec<String>, String)) {
         if cluster == self.cluster.as_str() {
             info!(coordinator, "welcome");
             self.coordinators.learn(coordinators);
+            self.roots.send_replace(roots);
             return;
         }
         let why = anyhow!("it is of cluster {cluster}, and this host belongs to {}", self.cluster);

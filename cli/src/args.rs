@@ -164,6 +164,12 @@ pub enum Command {
     )]
     #[command(subcommand)]
     Coordinator(CoordinatorCommand),
+    /// The root of all certificates: which one signs, and another in its place
+    #[command(
+        after_help = "Examples:\n  lockstep authority rotate    another root signs; hosts and coordinators move over by themselves\n  lockstep authority list      which roots are trusted, and who still needs the earlier one\n  lockstep authority retire    the earlier one is not trusted any more; nobody is cut off unasked"
+    )]
+    #[command(subcommand)]
+    Authority(AuthorityCommand),
     /// Operators
     #[command(
         after_help = "Examples:\n  lockstep operator add ci --env notes/* --role deploy    prints a token that is good once"
@@ -491,6 +497,20 @@ pub enum CoordinatorCommand {
     },
     /// Take a coordinator's authority from it
     Remove { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AuthorityCommand {
+    /// The roots that are trusted, and who has only certificates of the earlier one
+    List,
+    /// Have another root sign; the one before is trusted beside it until it is retired
+    Rotate,
+    /// Take the trust from the earlier root; refused while a host or a coordinator would be cut off
+    Retire {
+        /// Cut them off; they join again.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

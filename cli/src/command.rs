@@ -1,5 +1,6 @@
 //! The commands, one file for each noun or verb.
 
+pub mod authority;
 pub mod backups;
 mod build;
 pub mod coordinators;
@@ -70,6 +71,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Coordinator(CoordinatorCommand::Remove { name }) => {
             coordinators::remove(&context, name).await
         }
+        Command::Authority(command) => authority::run(&context, command).await,
         Command::Host(HostCommand::List) => hosts::list(&context).await,
         Command::Host(HostCommand::Token { name, roles, cloud_init }) => {
             let form = if cloud_init { Form::UserData } else { Form::Line };

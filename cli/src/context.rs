@@ -71,12 +71,16 @@ impl Context {
         for address in self.addresses(named) {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => {
-                    let channel = match self.renewed(&address, &credential).await {
-                        Some(renewed) => dial::connect(&address, &renewed).await?,
-                        None => channel,
+                    let (credential, channel) = match self.renewed(&address, &credential).await {
+                        Some(renewed) => (renewed.clone(), dial::connect(&address, &renewed).await?),
+                        None => (credential, channel),
                     };
                     let control = ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-                    self.learn(control.clone(), &kept).await;
+                    let roots = self.learn(control.clone(), &kept).await;
+                    if let Some(current) = self.current(&address, &credential, &roots).await {
+                        let channel = dial::connect(&address, &current).await?;
+                        return Ok(ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX));
+                    }
                     return Ok(control);
                 }
                 // Another may answer. The first that is known tells most about what is wrong.
@@ -103,13 +107,12 @@ impl Context {
     }
 
     /// Takes in where all the coordinators are, for when this one does not answer. What is wrong is said by the
-    /// call that this is for.
-    async fn learn(&self, mut control: ControlClient<Channel>, kept: &str) {
+    /// call that this is for. Gives the roots that the cluster trusts; nothing where it is not said.
+    async fn learn(&self, mut control: ControlClient<Channel>, kept: &str) -> String {
         let asked = tokio::time::timeout(LEARN_LIMIT, control.list_coordinators(wire::ListRequest {})).await;
-        let Ok(Ok(reply)) = asked else { return };
-        let told: Vec<String> = reply
-            .into_inner()
-            .coordinators
+        let Ok(Ok(reply)) = asked else { return String::new() };
+        let wire::CoordinatorsReply { coordinators, authority } = reply.into_inner();
+        let told: Vec<String> = coordinators
             .iter()
             .filter_map(|document| document.read::<CoordinatorStatus>("coordinators").ok())
             .map(|coordinator| coordinator.address)
@@ -119,6 +122,7 @@ impl Context {
             self.output.remark(&format!("the coordinators' addresses cannot be kept: {error}"));
         }
         *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        authority
     }
 
     /// Another credential, when this one is in the last third of its life: who works here need not log in again.
@@ -128,11 +132,23 @@ impl Context {
         if !is_old {
             return None;
         }
+        self.renew(address, credential, "your certificate ends soon").await
+    }
+
+    /// Another credential, when the cluster trusts other roots than this one, or another root signs.
+    async fn current(&self, address: &str, credential: &Credential, roots: &str) -> Option<Credential> {
+        if dial::is_current(credential, roots) {
+            return None;
+        }
+        self.renew(address, credential, "the cluster's root is another").await
+    }
+
+    async fn renew(&self, address: &str, credential: &Credential, why: &str) -> Option<Credential> {
         let renewed = match dial::renew(address, credential).await {
             Ok(renewed) => renewed,
             // It is good for some time yet; when it is not, the call itself says so.
             Err(error) => {
-                self.output.remark(&format!("your certificate ends soon and cannot be renewed: {error}"));
+                self.output.remark(&format!("{why}, and your certificate cannot be renewed: {error}"));
                 return None;
             }
         };

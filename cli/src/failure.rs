@@ -58,7 +58,7 @@ impl From<DialError> for Failure {
                 .why("no coordinator runs there, or a firewall is between")
                 .next("start lockstep-coordinator there, or name another with --coordinator"),
             DialError::OtherAuthority { .. } => failure
-                .why("it is another cluster, or the credential is of an earlier one")
+                .why("it is another cluster, or the credential is of an earlier one, or of a root that was retired")
                 .next("lockstep login"),
             DialError::CertificateTime { .. } => failure
                 .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")

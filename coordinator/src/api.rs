@@ -210,7 +210,7 @@ impl GateLayer {
         }
         info!(%identity, "call refused: its certificate is of an authority that does not count");
         Err(Status::unauthenticated(format!(
-            "the certificate of {identity} is of a coordinator that was removed: join again"
+            "the certificate of {identity} is of a coordinator that was removed, or of a root that was retired: join again"
         )))
     }
 

@@ -1,31 +1,45 @@
 //! The certificate authority: a root that signs one issuing authority for each coordinator, and the certificates
 //! that those give.
 //!
-//! What must stay true: the root's key stays in the file of the first coordinator and signs nothing but issuing
-//! authorities; the key of an issuing authority never leaves its coordinator; names come from here and never from
-//! a request, so that nobody can ask to be somebody else; a leaf lives short and is back-dated a little, because
-//! clocks differ.
+//! What must stay true: the root's key stays in the files of the first coordinator and signs nothing but issuing
+//! authorities and, once, the key of the root that comes after it; the key of an issuing authority never leaves its
+//! coordinator; names come from here and never from a request, so that nobody can ask to be somebody else; a leaf
+//! lives short and is back-dated a little, because clocks differ.
+//!
+//! Another root, or an issuing authority of another root, takes the place of what is there in three moves, so that a
+//! coordinator that dies between two of them is of the one or of the other. All of it is written into one file
+//! ([`Next`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
+//! the transaction nothing was signed with it; after it, it is put in place at the next look at the record, also at
+//! the next start ([`Authority::take_in`]). Both roots are trusted from that transaction until the one of the
+//! retirement, and whoever trusts only the earlier takes what the later signs, by its bridge ([`Roots`]).
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lockstep_core::access::Identity;
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::CoordinatorName;
 use lockstep_core::time::{Millis, Timestamp};
-use lockstep_proto::dial::{COORDINATOR_NAME, Credential, pin_of};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
-};
+use lockstep_proto::dial::{COORDINATOR_NAME, Credential};
+use rcgen::{CertificateParams, CertificateSigningRequestParams, Issuer, KeyPair, SanType};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use time::OffsetDateTime;
+use tokio::sync::watch;
 use ulid::Ulid;
 
 use crate::identity::{self, IssuingName};
 use crate::private::{self, PrivateError};
+use crate::roots::{self, Retiring, Roots};
+
+mod certificates;
+mod held;
+mod next;
+
+use held::Held;
+pub use next::Next;
+use next::NextRoot;
 
 /// How far a certificate is back-dated. A clock that was set as another zone's is some hours off: whoever has one is
 /// connected all the same, and told of. A coordinator's certificate is good for at least as long in the other direction.
@@ -36,23 +50,27 @@ const COORDINATOR_LIFE: Millis = Millis::from_secs(24 * 3600);
 
 /// Agents renew at a third of this, operators in its last third. Who is off for longer joins again: a host over
 /// a holiday need not. What was removed or revoked is refused by the record and not by the clock.
-const CLIENT_LIFE: Millis = Millis::from_secs(30 * 24 * 3600);
+pub const CLIENT_LIFE: Millis = Millis::from_secs(30 * 24 * 3600);
 
 /// As long as the root: a coordinator that is removed is refused by the record and not by the clock.
 const ISSUING_LIFE: Millis = ROOT_LIFE;
 
 const ROOT_LIFE: Millis = Millis::from_secs(10 * 365 * 24 * 3600);
 
-const SERIAL_BYTES: usize = 16;
-
 const ROOT_FILE: &str = "root.pem";
 const ROOT_KEY_FILE: &str = "root.key";
 const ISSUING_FILE: &str = "issuing.pem";
 const ISSUING_KEY_FILE: &str = "issuing.key";
+const NEXT_FILE: &str = "next.json";
 
 /// Its files, and whether every coordinator has them.
-pub(crate) const FILES: [(&str, bool); 4] =
-    [(ROOT_FILE, true), (ROOT_KEY_FILE, false), (ISSUING_FILE, true), (ISSUING_KEY_FILE, true)];
+pub(crate) const FILES: [(&str, bool); 5] = [
+    (ROOT_FILE, true),
+    (ROOT_KEY_FILE, false),
+    (ISSUING_FILE, true),
+    (ISSUING_KEY_FILE, true),
+    (NEXT_FILE, false),
+];
 
 /// The name of the coordinator that makes a cluster.
 const FIRST_COORDINATOR: &str = "coordinator-1";
@@ -67,6 +85,8 @@ pub enum AuthorityError {
     Half,
     #[error("the authority's certificate names no cluster: it is damaged, or not of Lockstep")]
     Nameless,
+    #[error("{NEXT_FILE} of the authority is damaged, at column {column}")]
+    Next { column: usize },
     #[error("the request for a certificate is not one: {0}")]
     Request(rcgen::Error),
     #[error("a certificate cannot be made")]
@@ -86,7 +106,7 @@ pub enum AuthorityError {
 /// A certificate as given.
 #[derive(Debug, Clone)]
 pub struct Issued {
-    /// PEM: the leaf, then the authority that signed it, unless that is the root.
+    /// PEM: the leaf, then what leads from it to a root.
     pub certificate: String,
     /// As [`identity::serial`] reads it.
     pub serial: String,
@@ -95,74 +115,53 @@ pub struct Issued {
 
 /// The certificate and key of this coordinator's own server.
 pub struct ServerIdentity {
-    /// Leaf first, the root last: whoever joins by a pin must see it.
+    /// Leaf first, roots last: whoever joins by a pin must see the one of its pin.
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
     pub expires: Timestamp,
 }
 
 pub struct Authority {
+    directory: PathBuf,
     cluster: ClusterId,
-    root: String,
-    root_der: CertificateDer<'static>,
-    pin: String,
-    /// Where this coordinator has it.
-    root_issuer: Option<Issuer<'static, KeyPair>>,
-    name: IssuingName,
-    issuing: String,
-    issuing_der: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// A certificate of an authority, in both its forms.
-struct Read {
-    pem: String,
-    der: CertificateDer<'static>,
-}
-
-impl Read {
-    fn new(pem: String) -> Result<Self, AuthorityError> {
-        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| AuthorityError::Half)?;
-        Ok(Self { pem, der })
-    }
+    coordinator: CoordinatorName,
+    held: watch::Sender<Arc<Held>>,
+    /// Held while files change, so that one who changes them reads what the other has written.
+    files: Mutex<()>,
 }
 
 impl Authority {
-    /// Opens the authority in `directory`, or makes a cluster's first when there is none.
+    /// Opens the authority in `directory`, or makes a cluster's first when there is none. It trusts its own root until
+    /// [`Self::take_in`] says more.
     ///
     /// # Errors
     /// When its files are damaged, or can be read by others.
     pub fn open(directory: &Path, cluster: &ClusterId, now: Timestamp) -> Result<Self, AuthorityError> {
         make_directory(directory)?;
-        let (root, root_key) = match (of(directory, ROOT_FILE)?, of(directory, ROOT_KEY_FILE)?) {
-            (Some(root), Some(key)) => (root, Some(KeyPair::from_pem(&key)?)),
-            // The key of a coordinator that has joined is its issuing authority's.
-            (Some(root), None) => (root, None),
-            // The key is written first: alone it has signed nothing yet.
+        // The key is written first: alone it has signed nothing yet.
+        if of(directory, ROOT_FILE)?.is_none() {
+            let key = KeyPair::generate()?;
+            let root = certificates::root(cluster, now)?.self_signed(&key)?.pem();
+            private::write(&directory.join(ROOT_KEY_FILE), &key.serialize_pem())?;
+            private::write(&directory.join(ROOT_FILE), &root)?;
+        }
+        match (of(directory, ISSUING_FILE)?, of(directory, ISSUING_KEY_FILE)?) {
+            (Some(_), Some(_)) => {}
+            (Some(_), None) => return Err(AuthorityError::Half),
             (None, Some(_) | None) => {
-                let key = KeyPair::generate()?;
-                let root = root_parameters(cluster, now)?.self_signed(&key)?.pem();
-                private::write(&directory.join(ROOT_KEY_FILE), &key.serialize_pem())?;
-                private::write(&directory.join(ROOT_FILE), &root)?;
-                (root, Some(key))
+                let root = held::root_issuer(directory)?.ok_or(AuthorityError::Half)?;
+                let (issuing, key) = new_issuing(first_coordinator(), &root, now)?;
+                private::write(&directory.join(ISSUING_KEY_FILE), &key)?;
+                private::write(&directory.join(ISSUING_FILE), &issuing)?;
             }
-        };
-        let root = Read::new(root)?;
-        let pin = pin_of(&root.der).ok_or(AuthorityError::Half)?;
-        let root_issuer = root_key.map(|key| Issuer::from_ca_cert_pem(&root.pem, key)).transpose()?;
-        let (issuing, key) = issuing(directory, root_issuer.as_ref(), now)?;
-        let name = IssuingName::of_subject(&issuing.der).ok_or(AuthorityError::Nameless)?;
-        let issuer = Issuer::from_ca_cert_pem(&issuing.pem, key)?;
+        }
+        let held = Held::read(directory, None)?;
         Ok(Self {
+            directory: directory.to_owned(),
             cluster: cluster.clone(),
-            root: root.pem,
-            root_der: root.der,
-            pin,
-            root_issuer,
-            name,
-            issuing: issuing.pem,
-            issuing_der: issuing.der,
-            issuer,
+            coordinator: held.name.coordinator.clone(),
+            held: watch::Sender::new(Arc::new(held)),
+            files: Mutex::default(),
         })
     }
 
@@ -175,7 +174,7 @@ impl Authority {
         make_directory(directory)?;
         private::write(&directory.join(ISSUING_KEY_FILE), &credential.key)?;
         private::write(&directory.join(ISSUING_FILE), &credential.certificate)?;
-        private::write(&directory.join(ROOT_FILE), &credential.authority)?;
+        private::write(&directory.join(ROOT_FILE), roots::first_of(&credential.authority))?;
         Ok(())
     }
 
@@ -191,32 +190,142 @@ impl Authority {
         identity::cluster(&root).ok_or(AuthorityError::Nameless).map(Some)
     }
 
-    /// PEM.
-    pub fn root(&self) -> &str {
-        &self.root
+    /// Takes in what the record says: which roots are trusted, and which of this coordinator's authorities counts. What
+    /// was prepared and counts is put in place.
+    ///
+    /// # Errors
+    /// When files cannot be written, or are damaged.
+    pub fn take_in(&self, roots: Option<&Roots>, counts: Option<&str>) -> Result<(), AuthorityError> {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = match (Next::read(&self.directory)?, counts) {
+            (Some(next), Some(counts)) if next.name()?.id == counts => Some(next),
+            (Some(_) | None, Some(_) | None) => None,
+        };
+        if let Some(next) = &next {
+            next.put_in_place(&self.directory)?;
+        }
+        if next.is_some() || roots.is_some_and(|roots| self.held().roots != *roots) {
+            self.held.send_replace(Arc::new(Held::read(&self.directory, roots)?));
+        }
+        Ok(())
     }
 
-    pub fn root_der(&self) -> &CertificateDer<'static> {
-        &self.root_der
+    /// Another root and an issuing authority of it, written down; what was prepared before and did not come to count is
+    /// used again.
+    ///
+    /// # Errors
+    /// When the key of the root is elsewhere, or it cannot be written.
+    pub fn prepare_root(&self, now: Timestamp) -> Result<(Roots, Next), AuthorityError> {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.held();
+        let before = held.root_issuer.as_ref().ok_or(AuthorityError::NoRootKey)?;
+        let there = Next::read(&self.directory)?.filter(|next| {
+            next.root_key
+                .as_ref()
+                .is_some_and(|root| roots::pin(&root.replaces) == Some(held.root.pin.clone()))
+        });
+        let next = match there {
+            Some(there) => there,
+            None => {
+                let key = KeyPair::generate()?;
+                let root = certificates::root(&self.cluster, now)?.self_signed(&key)?.pem();
+                let bridge = certificates::bridge(&self.cluster, now)?.signed_by(&key, before)?.pem();
+                let root_key = NextRoot { key: key.serialize_pem(), replaces: held.root.pem.clone(), bridge };
+                let issuer = Issuer::from_ca_cert_pem(&root, key)?;
+                let (issuing, issuing_key) = new_issuing(self.coordinator.clone(), &issuer, now)?;
+                let next = Next { root, root_key: Some(root_key), issuing, issuing_key };
+                next.write(&self.directory)?;
+                next
+            }
+        };
+        let bridge = next.root_key.as_ref().map(|root| root.bridge.clone()).unwrap_or_default();
+        let retiring = Retiring { root: held.root.pem.clone(), bridge, since: now };
+        Ok((Roots { signing: next.root.clone(), retiring: Some(retiring) }, next))
     }
 
-    /// What a token carries.
-    pub fn pin(&self) -> &str {
-        &self.pin
+    /// What was prepared before and did not come to count, if it is of `root`.
+    ///
+    /// # Errors
+    /// When the file is damaged.
+    pub fn prepared(&self, root: &str) -> Result<Option<Next>, AuthorityError> {
+        Ok(Next::read(&self.directory)?.filter(|next| roots::pin(&next.root) == roots::pin(root)))
+    }
+
+    /// Writes an issuing authority down that the coordinator with the root's key has signed.
+    ///
+    /// # Errors
+    /// When it is another's, or cannot be written.
+    pub fn prepare_issuing(
+        &self,
+        key: &KeyPair,
+        issuing: String,
+        root: String,
+    ) -> Result<Next, AuthorityError> {
+        let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Next { root, root_key: None, issuing, issuing_key: key.serialize_pem() };
+        if next.name()?.coordinator != self.coordinator {
+            return Err(AuthorityError::Nameless);
+        }
+        next.write(&self.directory)?;
+        Ok(next)
+    }
+
+    fn held(&self) -> Arc<Held> {
+        Arc::clone(&self.held.borrow())
+    }
+
+    /// Changes whenever what signs does, or what is trusted.
+    pub fn changes(&self) -> Changes {
+        Changes(self.held.subscribe())
+    }
+
+    /// The roots that are trusted, PEM; the one that signs comes first.
+    pub fn bundle(&self) -> String {
+        self.held().roots.bundle()
+    }
+
+    /// The roots that are trusted.
+    pub fn roots(&self) -> Roots {
+        self.held().roots.clone()
+    }
+
+    /// The roots that are trusted.
+    ///
+    /// # Errors
+    /// When one of them is damaged.
+    pub fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, AuthorityError> {
+        CertificateDer::pem_slice_iter(self.bundle().as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| AuthorityError::Half)
+    }
+
+    /// The pin of the root that this coordinator's authority is of: what a token carries.
+    pub fn pin(&self) -> String {
+        self.held().root.pin.clone()
     }
 
     pub fn cluster(&self) -> &ClusterId {
         &self.cluster
     }
 
+    pub fn coordinator(&self) -> &CoordinatorName {
+        &self.coordinator
+    }
+
     /// The coordinator whose authority this is, and which of its authorities.
-    pub fn name(&self) -> &IssuingName {
-        &self.name
+    pub fn name(&self) -> IssuingName {
+        self.held().name.clone()
     }
 
     /// Whether other coordinators can join here.
     pub fn has_root_key(&self) -> bool {
-        self.root_issuer.is_some()
+        let held = self.held();
+        held.root_issuer.is_some() && held.is_of_signing_root()
+    }
+
+    /// Whether what is signed here is of the root that signs.
+    pub fn is_current(&self) -> bool {
+        self.held().is_of_signing_root()
     }
 
     /// A certificate for whoever holds the key of `request` (PEM), as `identity`.
@@ -234,19 +343,20 @@ impl Authority {
             Identity::Agent(_) | Identity::Operator(_) => CLIENT_LIFE,
             Identity::Nobody => return Err(AuthorityError::NoSubject(identity.clone())),
         };
+        let held = self.held();
         let mut request = requested(request)?;
         // Only the key is taken from the request.
-        request.params = self.leaf(identity, now, life)?;
-        let certificate = request.signed_by(&self.issuer)?;
+        request.params = certificates::leaf(&self.cluster, identity, now, life)?;
+        let certificate = request.signed_by(&held.issuer)?;
         let serial = identity::serial(certificate.der()).ok_or(AuthorityError::Unreadable)?;
         Ok(Issued {
-            certificate: format!("{}{}", certificate.pem(), self.issuing),
+            certificate: format!("{}{}", certificate.pem(), held.chain()),
             serial,
             expires: now + life,
         })
     }
 
-    /// An issuing authority for a coordinator that joins as `coordinator`, and the name of it.
+    /// An issuing authority for `coordinator`, the name of it, and the root that it is of.
     ///
     /// # Errors
     /// When the root's key is elsewhere, or the request does not prove its key.
@@ -255,14 +365,20 @@ impl Authority {
         request: &str,
         coordinator: &CoordinatorName,
         now: Timestamp,
-    ) -> Result<(IssuingName, Issued), AuthorityError> {
-        let root = self.root_issuer.as_ref().ok_or(AuthorityError::NoRootKey)?;
+    ) -> Result<(IssuingName, Issued, String), AuthorityError> {
+        let held = self.held();
+        let root = held
+            .root_issuer
+            .as_ref()
+            .filter(|_| held.is_of_signing_root())
+            .ok_or(AuthorityError::NoRootKey)?;
         let mut request = requested(request)?;
         let name = issuing_name(coordinator.clone());
-        request.params = issuing_parameters(&name, now)?;
+        request.params = certificates::issuing(&name, now)?;
         let certificate = request.signed_by(root)?;
         let serial = identity::serial(certificate.der()).ok_or(AuthorityError::Unreadable)?;
-        Ok((name, Issued { certificate: certificate.pem(), serial, expires: now + ISSUING_LIFE }))
+        let issued = Issued { certificate: certificate.pem(), serial, expires: now + ISSUING_LIFE };
+        Ok((name, issued, held.root.pem.clone()))
     }
 
     /// A fresh key and certificate for this coordinator's server.
@@ -270,13 +386,12 @@ impl Authority {
     /// # Errors
     /// When no key can be made.
     pub fn server_identity(&self, now: Timestamp) -> Result<ServerIdentity, AuthorityError> {
-        let (leaf, key) = self.own(now)?;
+        let held = self.held();
+        let (leaf, key) = self.own(&held, now)?;
         let key_der = PrivateKeyDer::try_from(key.serialize_der()).map_err(|_| AuthorityError::Half)?;
-        Ok(ServerIdentity {
-            chain: vec![leaf.der().clone(), self.issuing_der.clone(), self.root_der.clone()],
-            key: key_der,
-            expires: now + COORDINATOR_LIFE,
-        })
+        let mut chain = vec![leaf.der().clone()];
+        chain.extend(held.path()?);
+        Ok(ServerIdentity { chain, key: key_der, expires: now + COORDINATOR_LIFE })
     }
 
     /// What this coordinator shows to the others.
@@ -284,72 +399,45 @@ impl Authority {
     /// # Errors
     /// When no key can be made.
     pub fn client_credential(&self, now: Timestamp) -> Result<Credential, AuthorityError> {
-        let (leaf, key) = self.own(now)?;
+        let held = self.held();
+        let (leaf, key) = self.own(&held, now)?;
         Ok(Credential {
             key: key.serialize_pem(),
-            certificate: format!("{}{}", leaf.pem(), self.issuing),
-            authority: self.root.clone(),
+            certificate: format!("{}{}", leaf.pem(), held.chain()),
+            authority: held.roots.bundle(),
         })
     }
 
-    fn own(&self, now: Timestamp) -> Result<(rcgen::Certificate, KeyPair), AuthorityError> {
+    fn own(&self, held: &Held, now: Timestamp) -> Result<(rcgen::Certificate, KeyPair), AuthorityError> {
         let key = KeyPair::generate()?;
-        let own = Identity::Coordinator(self.name.coordinator.clone());
-        let mut parameters = self.leaf(&own, now, COORDINATOR_LIFE)?;
+        let own = Identity::Coordinator(self.coordinator.clone());
+        let mut parameters = certificates::leaf(&self.cluster, &own, now, COORDINATOR_LIFE)?;
         parameters.subject_alt_names.push(SanType::DnsName(COORDINATOR_NAME.try_into()?));
-        Ok((parameters.signed_by(&key, &self.issuer)?, key))
-    }
-
-    fn leaf(
-        &self,
-        identity: &Identity,
-        now: Timestamp,
-        life: Millis,
-    ) -> Result<CertificateParams, AuthorityError> {
-        let mut parameters = CertificateParams::default();
-        parameters.distinguished_name = DistinguishedName::new();
-        parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-        parameters.not_after = moment(now + life);
-        parameters.serial_number = Some(serial()?);
-        parameters.subject_alt_names = vec![SanType::URI(uri(&self.cluster, identity).as_str().try_into()?)];
-        parameters.is_ca = IsCa::ExplicitNoCa;
-        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        parameters.extended_key_usages = match identity {
-            Identity::Coordinator(_) => {
-                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
-            }
-            Identity::Agent(_) | Identity::Operator(_) | Identity::Nobody => {
-                vec![ExtendedKeyUsagePurpose::ClientAuth]
-            }
-        };
-        Ok(parameters)
+        Ok((parameters.signed_by(&key, &held.issuer)?, key))
     }
 }
 
-fn root_parameters(cluster: &ClusterId, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, identity::root_name(cluster));
-    parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-    parameters.not_after = moment(now + ROOT_LIFE);
-    parameters.serial_number = Some(serial()?);
-    // An issuing authority, then a leaf.
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(parameters)
+/// When an authority changes.
+pub struct Changes(watch::Receiver<Arc<Held>>);
+
+impl Changes {
+    /// Waits until it has changed since this was asked last, or since it was made.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Nobody has the authority any more: it will not change.
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
-fn issuing_parameters(name: &IssuingName, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, name.to_string());
-    parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-    parameters.not_after = moment(now + ISSUING_LIFE);
-    parameters.serial_number = Some(serial()?);
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    parameters.use_authority_key_identifier_extension = true;
-    Ok(parameters)
+/// A key, and a request (PEM) that proves it; whatever name it has is ignored.
+///
+/// # Errors
+/// When no key can be made.
+pub fn request() -> Result<(KeyPair, String), AuthorityError> {
+    let key = KeyPair::generate()?;
+    let request = CertificateParams::default().serialize_request(&key)?.pem()?;
+    Ok((key, request))
 }
 
 fn first_coordinator() -> CoordinatorName {
@@ -360,26 +448,15 @@ fn issuing_name(coordinator: CoordinatorName) -> IssuingName {
     IssuingName { coordinator, id: Ulid::generate().to_string() }
 }
 
-/// The issuing authority in `directory`; the first coordinator's is made when there is none.
-fn issuing(
-    directory: &Path,
-    root: Option<&Issuer<'static, KeyPair>>,
+/// An issuing authority and its key, PEM.
+fn new_issuing(
+    coordinator: CoordinatorName,
+    root: &Issuer<'static, KeyPair>,
     now: Timestamp,
-) -> Result<(Read, KeyPair), AuthorityError> {
-    match (of(directory, ISSUING_FILE)?, of(directory, ISSUING_KEY_FILE)?) {
-        (Some(pem), Some(key)) => Ok((Read::new(pem)?, KeyPair::from_pem(&key)?)),
-        (Some(_), None) => Err(AuthorityError::Half),
-        // The key is written first: alone it has signed nothing yet.
-        (None, Some(_) | None) => {
-            let root = root.ok_or(AuthorityError::Half)?;
-            let key = KeyPair::generate()?;
-            let pem =
-                issuing_parameters(&issuing_name(first_coordinator()), now)?.signed_by(&key, root)?.pem();
-            private::write(&directory.join(ISSUING_KEY_FILE), &key.serialize_pem())?;
-            private::write(&directory.join(ISSUING_FILE), &pem)?;
-            Ok((Read::new(pem)?, key))
-        }
-    }
+) -> Result<(String, String), AuthorityError> {
+    let key = KeyPair::generate()?;
+    let issuing = certificates::issuing(&issuing_name(coordinator), now)?.signed_by(&key, root)?;
+    Ok((issuing.pem(), key.serialize_pem()))
 }
 
 fn requested(request: &str) -> Result<CertificateSigningRequestParams, AuthorityError> {
@@ -397,68 +474,5 @@ fn of(directory: &Path, file: &str) -> Result<Option<String>, AuthorityError> {
     Ok(private::read(&directory.join(file))?)
 }
 
-/// How a certificate names its owner: <https://github.com/spiffe/spiffe/blob/main/standards/SPIFFE-ID.md>.
-pub fn uri(cluster: &ClusterId, identity: &Identity) -> String {
-    match identity {
-        Identity::Nobody => format!("spiffe://{cluster}/nobody"),
-        Identity::Agent(host) => format!("spiffe://{cluster}/agent/{host}"),
-        Identity::Operator(name) => format!("spiffe://{cluster}/operator/{name}"),
-        Identity::Coordinator(id) => format!("spiffe://{cluster}/coordinator/{id}"),
-    }
-}
-
-fn serial() -> Result<SerialNumber, AuthorityError> {
-    let mut bytes = [0; SERIAL_BYTES];
-    getrandom::fill(&mut bytes).map_err(|_| AuthorityError::Chance)?;
-    // RFC 5280: a serial number is positive. With this bit it is also always as long.
-    bytes[0] = bytes[0] & 0x7f | 0x40;
-    Ok(SerialNumber::from_slice(&bytes))
-}
-
-fn moment(at: Timestamp) -> OffsetDateTime {
-    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
-    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Timestamp = Timestamp(1_769_596_200_000);
-
-    fn authority(directory: &Path) -> Authority {
-        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().unwrap();
-        Authority::open(directory, &cluster, NOW).unwrap()
-    }
-
-    fn names(issued: &Issued) -> (Identity, bool) {
-        let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
-        let cluster = "cl_01JBQR2KXYZ987654321012345".parse().unwrap();
-        let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
-        (identity::of(&der, &cluster), parsed.is_ca())
-    }
-
-    #[test]
-    fn an_authority_that_is_opened_again_is_the_same() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("authority");
-        assert_eq!(authority(&path).pin(), authority(&path).pin());
-    }
-
-    #[test]
-    fn a_request_that_asks_to_be_somebody_else_gets_only_its_own_name() {
-        let directory = tempfile::tempdir().unwrap();
-        let authority = authority(&directory.path().join("authority"));
-        let host = Identity::Agent("host_01JBQR2KXYZ987654321012345".parse().unwrap());
-        let mut hostile = CertificateParams::new(vec!["coordinator.lockstep".to_owned()]).unwrap();
-        let admin = uri(authority.cluster(), &Identity::Operator("admin".parse().unwrap()));
-        hostile.subject_alt_names.push(SanType::URI(admin.as_str().try_into().unwrap()));
-        hostile.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let request = hostile.serialize_request(&key).unwrap().pem().unwrap();
-        let issued = authority.issue(&request, &host, NOW).unwrap();
-        assert_eq!(names(&issued), (host, false));
-        assert!(!issued.certificate.contains("coordinator"));
-        assert!(authority.issue("not a request", &Identity::Nobody, NOW).is_err());
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Everything that a coordinator knows, in one sealed file.
 //!
-//! What must stay true: what is in the store is of one moment; what is bound to a lease, and one-time tokens, are left
+//! What must stay true: what is in the store is of one moment, and the files are those that it speaks of; what is bound to a lease, and one-time tokens, are left
 //! out, because whoever had them is gone when the file is used; keys leave the coordinator only sealed with the
 //! operator's passphrase. The seal is that of age (<https://age-encryption.org/v1>), which notices every change and
 //! every missing end, and which `age -d` opens too. Inside is a line of JSON for each thing.
@@ -101,20 +101,17 @@ impl Backup {
         cluster: &ClusterId,
         now: Timestamp,
     ) -> Result<Self, BackupError> {
-        let mut files = BTreeMap::new();
-        for (name, needed) in authority::FILES.map(|(name, needed)| (format!("{AUTHORITY}/{name}"), needed)) {
-            match private::read(&directory.join(&name))? {
-                Some(text) => drop(files.insert(name, Secret::new(text))),
-                None if needed => return Err(BackupError::Missing("a file of the authority")),
-                None => {}
+        let mut files = private_files(directory)?;
+        let all = loop {
+            let all = store.list(&keys::all()).await?;
+            let after = private_files(directory)?;
+            let is_same = exposed(&after).eq(exposed(&files));
+            files = after;
+            // A rotation of the root came between: the record is of other files than these.
+            if is_same {
+                break all;
             }
-        }
-        let secrets = private::read(&directory.join(SECRETS_KEY))?;
-        files.insert(
-            SECRETS_KEY.to_owned(),
-            Secret::new(secrets.ok_or(BackupError::Missing("the secrets' key"))?),
-        );
-        let all = store.list(&keys::all()).await?;
+        };
         let entries: Vec<(Key, Vec<u8>)> = all
             .into_iter()
             .filter(|stored| keys::outlives_its_writer(&stored.key))
@@ -207,6 +204,28 @@ impl Backup {
         }
         Ok(Self { head, files, entries })
     }
+}
+
+/// The files without which the record is of no use, by their path in `directory`.
+fn private_files(directory: &Path) -> Result<BTreeMap<String, Secret>, BackupError> {
+    let mut files = BTreeMap::new();
+    for (name, needed) in authority::FILES.map(|(name, needed)| (format!("{AUTHORITY}/{name}"), needed)) {
+        match private::read(&directory.join(&name))? {
+            Some(text) => drop(files.insert(name, Secret::new(text))),
+            None if needed => return Err(BackupError::Missing("a file of the authority")),
+            None => {}
+        }
+    }
+    let secrets = private::read(&directory.join(SECRETS_KEY))?;
+    files.insert(
+        SECRETS_KEY.to_owned(),
+        Secret::new(secrets.ok_or(BackupError::Missing("the secrets' key"))?),
+    );
+    Ok(files)
+}
+
+fn exposed(files: &BTreeMap<String, Secret>) -> impl Iterator<Item = (&String, &str)> {
+    files.iter().map(|(name, text)| (name, text.expose()))
 }
 
 fn line(to: &mut impl Write, content: &impl Serialize) -> Result<(), std::io::Error> {

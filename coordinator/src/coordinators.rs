@@ -26,12 +26,38 @@ pub struct Coordinator {
     pub address: String,
     /// Which of its authorities counts: [`IssuingName::id`].
     pub authority: String,
+    /// The pin of the root that the authority is of; nothing for the first root of a cluster that is older than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// The authority before, which counts too until its root is retired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<String>,
     pub root_key: RootKey,
     pub joined: Timestamp,
 }
 
 impl Kept for Coordinator {
     const KIND: &'static str = "coordinator";
+}
+
+impl Coordinator {
+    /// Whether what this authority of it signed is taken.
+    pub fn counts(&self, authority: &str) -> bool {
+        self.authority == authority || self.earlier.as_deref() == Some(authority)
+    }
+
+    /// Whether its authority is of the root of this pin.
+    pub fn is_of(&self, root: Option<&str>) -> bool {
+        self.root.is_some() && self.root.as_deref() == root
+    }
+
+    /// The coordinator with another authority, of another root; the one before goes on to count.
+    #[must_use]
+    pub fn moved(self, authority: String, root: Option<String>) -> Self {
+        let is_asked_again = self.is_of(root.as_deref());
+        let earlier = if is_asked_again { self.earlier } else { Some(self.authority) };
+        Self { authority, root, earlier, ..self }
+    }
 }
 
 /// What a coordinator that is alive says of itself.
@@ -88,11 +114,11 @@ pub async fn enlist(
     address: &str,
     now: Timestamp,
 ) -> Result<(), EnlistError> {
-    let IssuingName { coordinator: name, id } = authority.name().clone();
+    let IssuingName { coordinator: name, id } = authority.name();
     let key = keys::coordinator_spec(&name);
     let seen = store.get(key.key()).await?;
     let record = match seen.as_ref().map(Stored::read::<Coordinator>).transpose()? {
-        Some(there) if there.authority != id => return Err(EnlistError::AnotherAuthority { name }),
+        Some(there) if !there.counts(&id) => return Err(EnlistError::AnotherAuthority { name }),
         Some(there) if there.address == address => return Ok(()),
         Some(there) => Coordinator { address: address.to_owned(), ..there },
         None if !authority.has_root_key() => return Err(EnlistError::Removed { name }),
@@ -100,6 +126,8 @@ pub async fn enlist(
             name: name.clone(),
             address: address.to_owned(),
             authority: id,
+            root: Some(authority.pin()),
+            earlier: None,
             root_key: RootKey::Here,
             joined: now,
         },
@@ -167,7 +195,7 @@ pub async fn addresses(store: &dyn Store) -> Result<Vec<String>, StoreError> {
 /// When the store does not answer.
 pub async fn counts(store: &dyn Store, authority: &IssuingName) -> Result<bool, StoreError> {
     let there = find(store, &authority.coordinator).await?;
-    Ok(there.is_some_and(|there| there.authority == authority.id))
+    Ok(there.is_some_and(|there| there.counts(&authority.id)))
 }
 
 /// The coordinator that has the session of `host`.

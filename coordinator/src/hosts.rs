@@ -12,6 +12,7 @@ use lockstep_core::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::agents::Sighting;
+use crate::identity::IssuingName;
 use crate::store::{Guard, Store, StoreError, Stored, Write, keys};
 
 /// An agent that is refused dials every few seconds: not each time is written down.
@@ -144,11 +145,37 @@ pub async fn note(store: &dyn Store, host: &HostId, sighting: &Sighting) -> Resu
 }
 
 /// What a transaction must have so that `host` joins, and nobody else has its name.
-pub fn joining(host: &Host) -> (Vec<Guard>, Vec<Write>) {
+pub fn joining(host: &Host, signed_by: &IssuingName) -> (Vec<Guard>, Vec<Write>) {
     let (spec, name) = (keys::host_spec(&host.id), keys::host_name(&host.name));
     let guards = vec![Guard::absent(&spec), Guard::absent(&name)];
-    let writes = vec![Write::put(spec, host), Write::put_bytes(name, host.id.to_string())];
-    (guards, writes)
+    let name = Write::put_bytes(name, host.id.to_string());
+    (guards, vec![Write::put(spec, host), name, signed(&host.id, signed_by)])
+}
+
+/// What a transaction must have so that it is known which authority signed the host's certificate.
+pub fn signed(host: &HostId, signed_by: &IssuingName) -> Write {
+    Write::put(keys::host_signer(host), signed_by)
+}
+
+impl Kept for IssuingName {
+    const KIND: &'static str = "host_signer";
+}
+
+/// Which authority signed the certificate that each host showed last. Who has shown none to a coordinator that writes
+/// it down is not among them.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn signers(store: &dyn Store) -> Result<BTreeMap<HostId, IssuingName>, StoreError> {
+    let mut all = BTreeMap::new();
+    for stored in store.list(&keys::hosts()).await? {
+        if stored.key.last() == keys::SIGNER
+            && let Some(host) = keys::host_of(&stored.key)
+        {
+            all.insert(host, stored.read()?);
+        }
+    }
+    Ok(all)
 }
 
 /// Forgets the host: its certificate is not taken any more, its session ends, and its name is free.
@@ -164,6 +191,7 @@ pub async fn remove(store: &dyn Store, id: &HostId) -> Result<(), StoreError> {
         Write::delete(keys::host_name(&host.name)),
         Write::delete(keys::host_seen(id)),
         Write::delete(keys::host_second(id)),
+        Write::delete(keys::host_signer(id)),
     ];
     // A host is never changed, and its id never given again: nothing can come between.
     store.commit(Vec::new(), writes).await?;

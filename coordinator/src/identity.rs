@@ -3,7 +3,9 @@
 use lockstep_core::access::Identity;
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::CoordinatorName;
+use lockstep_core::time::Timestamp;
 use rustls::pki_types::CertificateDer;
+use serde::{Deserialize, Serialize};
 use x509_parser::extensions::GeneralName;
 
 /// Whom `certificate`, which has been verified, names in `cluster`. One that names nobody of ours, or
@@ -32,6 +34,14 @@ pub fn serial(certificate: &CertificateDer<'_>) -> Option<String> {
     Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
+/// From when until when `certificate` is good, as it stands there; `None` when these bytes are no certificate.
+pub fn validity(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let moment = |seconds: i64| Some(Timestamp(u64::try_from(seconds).ok()?.checked_mul(1000)?));
+    let validity = certificate.validity();
+    Some((moment(validity.not_before.timestamp())?, moment(validity.not_after.timestamp())?))
+}
+
 /// What stands before the cluster in the root's name.
 const ROOT_NAME: &str = "Lockstep ";
 
@@ -52,7 +62,8 @@ pub fn cluster(root: &CertificateDer<'_>) -> Option<ClusterId> {
 
 /// A coordinator's own authority: one for each time that a coordinator joined, so that a name can be given again
 /// and what was signed before does not count again.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct IssuingName {
     pub coordinator: CoordinatorName,
     pub id: String,

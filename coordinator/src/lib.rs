@@ -1,7 +1,7 @@
 //! The service: keeps the record, drives deployments, and lets nobody in who has no business here.
 //!
 //! Modules in reading order: who is who ([`cluster`], [`authority`], [`identity`], [`tokens`],
-//! [`operators`], [`hosts`], [`coordinators`], [`audit`]); what is kept ([`store`], [`private`]); who is
+//! [`operators`], [`hosts`], [`coordinators`], [`roots`], [`rotation`], [`audit`]); what is kept ([`store`], [`private`]); who is
 //! connected ([`agents`], [`sessions`], [`peers`], [`presence`]); what is secret ([`vault`]); and who may come in ([`server`], [`api`]).
 
 pub mod agents;
@@ -30,6 +30,8 @@ pub mod peers;
 pub mod presence;
 pub mod private;
 pub mod restore;
+pub mod roots;
+pub mod rotation;
 pub mod secrets;
 pub mod server;
 pub mod service;

@@ -78,7 +78,7 @@ impl Peers {
         authority: Arc<Authority>,
         sessions: Arc<Sessions>,
     ) -> Arc<Self> {
-        let own = authority.name().coordinator.clone();
+        let own = authority.coordinator().clone();
         let progress = broadcast::Sender::new(PROGRESS_MAX);
         Arc::new(Self { own, store, clock, authority, sessions, followed: Mutex::default(), progress })
     }
@@ -125,9 +125,17 @@ impl Peers {
         }
     }
 
-    /// Until it is not heard any more.
+    /// Until it is not heard any more; as another whenever the authority changes, because what the earlier one signed
+    /// will not be taken one day.
     async fn follow(&self, name: CoordinatorName, address: &str) {
-        match self.listen(&name, address).await {
+        let mut authority = self.authority.changes();
+        let heard = loop {
+            tokio::select! {
+                heard = self.listen(&name, address) => break heard,
+                () = authority.changed() => {}
+            }
+        };
+        match heard {
             Ok(()) => debug!(coordinator = %name, "it ends"),
             Err(error) => debug!(coordinator = %name, why = format!("{error:#}"), "it is not heard"),
         }
@@ -140,7 +148,12 @@ impl Peers {
         let credential = self.authority.client_credential(self.clock.now())?;
         let channel = dial::connect(address, &credential).await?;
         let mut stream = RelayClient::new(channel.clone()).follow(wire::FollowRequest {}).await?.into_inner();
-        self.lock().insert(name.clone(), Followed { channel, hosts: BTreeMap::new() });
+        {
+            let mut followed = self.lock();
+            // What it said over the connection before holds until it says more.
+            let hosts = followed.remove(name).map(|before| before.hosts).unwrap_or_default();
+            followed.insert(name.clone(), Followed { channel, hosts });
+        }
         info!(coordinator = %name, address, "another coordinator is heard");
         while let Some(message) = stream.message().await? {
             match message.followed {

@@ -2,7 +2,8 @@
 //!
 //! A caller without a certificate gets through the handshake, because whoever joins has none; what it
 //! may call is the gate's affair. What must stay true: a handshake has a limit, so that half-open
-//! connections do not pile up; no session is resumed; the server's certificate is renewed in place.
+//! connections do not pile up; no session is resumed; the server's certificate is renewed, and a root trusted or not,
+//! from one connection to the next.
 
 use std::io;
 use std::sync::Arc;
@@ -10,9 +11,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::Stream;
-use lockstep_core::time::Millis;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use lockstep_core::time::{Millis, Timestamp};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -46,81 +46,65 @@ pub enum ServerError {
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
-/// The server's certificate, which changes while it serves.
-#[derive(Debug)]
-pub struct ServerCertificate {
-    current: ArcSwap<CertifiedKey>,
-}
+/// What the server speaks: whom it trusts and what it shows change while it serves.
+pub type Speaking = ArcSwap<ServerConfig>;
 
-impl ResolvesServerCert for ServerCertificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
-    }
-}
-
-fn certified(identity: ServerIdentity) -> Result<CertifiedKey, ServerError> {
-    let key = rustls::crypto::ring::sign::any_supported_type(&identity.key)?;
-    Ok(CertifiedKey::new(identity.chain, key))
-}
-
-/// What the server speaks.
+/// What the server speaks from here on, and until when its certificate is good.
 ///
 /// # Errors
 /// When its certificate cannot be made.
-pub fn tls(
-    authority: &Authority,
-    clock: &dyn Clock,
-) -> Result<(ServerConfig, Arc<ServerCertificate>), ServerError> {
+pub fn tls(authority: &Authority, clock: &dyn Clock) -> Result<(ServerConfig, Timestamp), ServerError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    roots.add(authority.root_der().clone())?;
+    for root in authority.trusted()? {
+        roots.add(root)?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .allow_unauthenticated()
         .build()?;
-    let identity = authority.server_identity(clock.now())?;
-    let certificate = Arc::new(ServerCertificate { current: ArcSwap::from_pointee(certified(identity)?) });
-    let resolver: Arc<dyn ResolvesServerCert> = Arc::<ServerCertificate>::clone(&certificate);
+    let ServerIdentity { chain, key, expires } = authority.server_identity(clock.now())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(resolver);
+        .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    Ok((config, certificate))
+    Ok((config, expires))
 }
 
-/// Renews the server's certificate at a third of its life, for ever.
-pub async fn keep_valid(
-    certificate: Arc<ServerCertificate>,
-    authority: Arc<Authority>,
-    clock: Arc<dyn Clock>,
-) {
+/// Renews the server's certificate at a third of its life, and whenever the authority changes, for ever.
+pub async fn keep_current(speaking: Arc<Speaking>, authority: Arc<Authority>, clock: Arc<dyn Clock>) {
+    let mut changes = authority.changes();
     let mut expires = clock.now();
     loop {
-        if expires.since(clock.now()) < RENEW_BEFORE {
-            let made = authority.server_identity(clock.now()).map_err(ServerError::from);
-            match made.and_then(|identity| Ok((identity.expires, certified(identity)?))) {
-                Ok((until, fresh)) => {
-                    certificate.current.store(Arc::new(fresh));
-                    expires = until;
-                    info!(until = %expires, "the server's certificate is fresh");
-                }
-                Err(error) => warn!(%error, "the server's certificate cannot be renewed yet"),
+        match tls(&authority, &*clock) {
+            Ok((fresh, until)) => {
+                speaking.store(Arc::new(fresh));
+                expires = until;
+                info!(until = %expires, "the server's certificate is fresh");
+            }
+            Err(error) => warn!(%error, "the server's certificate cannot be renewed yet"),
+        }
+        loop {
+            tokio::select! {
+                () = changes.changed() => break,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            if expires.since(clock.now()) < RENEW_BEFORE {
+                break;
             }
         }
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
 /// Connections whose handshake is done.
 pub fn accept(
     listener: TcpListener,
-    config: ServerConfig,
+    speaking: Arc<Speaking>,
 ) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
     let (ready, accepted) = mpsc::channel(16);
     let handshakes = TaskTracker::new();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
     let places = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     // Ends when the server drops the stream: nobody receives any more.
     handshakes.clone().spawn(async move {
@@ -139,7 +123,7 @@ pub fn accept(
                     continue;
                 }
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready) = (TlsAcceptor::from(speaking.load_full()), ready.clone());
             handshakes.spawn(async move {
                 let handshake = async {
                     tcp.set_nodelay(true)?;

@@ -36,6 +36,7 @@ use crate::images::Images;
 use crate::peers::Peers;
 use crate::presence::Keeper;
 use crate::secrets::Secrets;
+use crate::server::Speaking;
 use crate::sessions::{self, Sessions};
 use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
@@ -43,7 +44,7 @@ use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
 use crate::tokens::{self, Admits};
 use crate::vault::Vault;
-use crate::{cluster, coordinators, operators, private, server, tails, telemetry};
+use crate::{cluster, coordinators, operators, private, rotation, server, tails, telemetry};
 
 /// Where a coordinator's authority is, in its directory.
 pub(crate) const AUTHORITY: &str = "authority";
@@ -77,6 +78,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let known = Authority::cluster_of(&directory.join(AUTHORITY))?;
     let cluster = cluster::identify(&*store, known.as_ref()).await?;
     let authority = Arc::new(Authority::open(&directory.join(AUTHORITY), &cluster, clock.now())?);
+    rotation::take_in(&*store, &authority).await?;
     let listener = TcpListener::bind(chosen.listen)
         .await
         .with_context(|| format!("cannot listen on {}", chosen.listen))?;
@@ -113,7 +115,7 @@ struct Own {
 
 impl Own {
     fn name(&self) -> &CoordinatorName {
-        &self.authority.name().coordinator
+        self.authority.coordinator()
     }
 
     fn cluster(&self) -> &ClusterId {
@@ -128,6 +130,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
         store: Arc::clone(&own.store),
         vault: Arc::clone(&own.vault),
         clock: Arc::clone(&own.clock),
+        authority: Arc::clone(&own.authority),
         cluster: own.cluster().clone(),
         coordinator: own.name().clone(),
         presence: keeper.presence(),
@@ -152,20 +155,24 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
     // The meter outlives the service; what it asks does not.
     let counted = Arc::downgrade(&sessions);
     telemetry::watch_agents(move || counted.upgrade().map_or(0, |sessions| sessions.count()));
-    let (tls, certificate) = server::tls(&own.authority, &*own.clock)?;
+    let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
+    let speaking = Arc::new(Speaking::from_pointee(speaking));
+    let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
     let router = router(&own, &parts, &sessions);
+    let incoming = server::accept(listener, Arc::clone(&speaking));
     let closing = async {
         stop.cancelled().await;
         sessions.close().await;
     };
     tokio::select! {
         served = async {
-            let serve = router.serve_with_incoming_shutdown(server::accept(listener, tls), closing);
+            let serve = router.serve_with_incoming_shutdown(incoming, closing);
             let tails = tails::keep(Arc::clone(&own.store), sessions.progress(), stop.clone());
             let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(parts).run(stop.clone()));
             served
         } => served?,
-        () = server::keep_valid(certificate, Arc::clone(&own.authority), Arc::clone(&own.clock)) => {}
+        () = server::keep_current(speaking, Arc::clone(authority), Arc::clone(clock)) => {}
+        never = rotation::keep_up(Arc::clone(store), Arc::clone(authority), Arc::clone(clock)) => match never {},
         never = sessions.cut_revoked() => match never {},
         never = peers.run() => match never {},
         never = sessions.keep_looking() => match never {},
@@ -194,7 +201,11 @@ fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<Ga
         directory: own.directory.clone(),
     };
     let session = SessionApi { sessions: Arc::clone(sessions), images };
-    let relay = RelayApi { sessions: Arc::clone(sessions) };
+    let relay = RelayApi {
+        sessions: Arc::clone(sessions),
+        authority: Arc::clone(authority),
+        clock: Arc::clone(&own.clock),
+    };
     Server::builder()
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
@@ -272,7 +283,7 @@ async fn offer_token(
         store.commit(Vec::new(), withdrawn).await?;
     }
     let admits = Admits::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
-    let token = tokens::make(store, authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
+    let token = tokens::make(store, &authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
     private::write(&file, &token.expose())?;
     info!(file = %file.display(), "there is no administrator: lockstep login with this token");
     Ok(())

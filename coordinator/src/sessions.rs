@@ -31,6 +31,7 @@ use tracing::{debug, info, warn};
 use crate::agents::{
     AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question, Sighting,
 };
+use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::coordinators::SessionOf;
 use crate::hosts;
@@ -68,6 +69,7 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub vault: Arc<Vault>,
     pub clock: Arc<dyn Clock>,
+    pub authority: Arc<Authority>,
     pub cluster: ClusterId,
     pub coordinator: CoordinatorName,
     pub presence: Presence,
@@ -244,7 +246,8 @@ impl Sessions {
             }
             let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
             // Who was refused was perhaps this one; another is refused again.
-            let writes = vec![write, Write::delete(keys::host_second(host))];
+            let writes =
+                vec![write, Write::delete(keys::host_second(host)), hosts::signed(host, &guest.signed_by)];
             let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
             match taken.map_err(|error| unreadable(&error))? {
                 Committed::Yes { revision } => return Ok(Place { lease, revision }),

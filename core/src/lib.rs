@@ -5,8 +5,8 @@
 //! decisions go out as values. Production, stories and the dry run all drive this same code.
 //!
 //! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`]), what an operator
-//! declares ([`spec`]), what is so ([`record`], [`host_status`]), what should happen ([`operation`], [`plan`],
-//! [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
+//! declares ([`spec`]), what is so ([`record`], [`host_status`], [`authority_status`]), what should happen
+//! ([`operation`], [`plan`], [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
 //! and the rules that agents and coordinators share ([`fence`], [`intake`], [`errand`], [`health`],
 //! [`access`], [`stored`], [`redact`], [`state_file`]).
 #![no_std]
@@ -14,6 +14,7 @@
 extern crate alloc;
 
 pub mod access;
+pub mod authority_status;
 pub mod drive;
 pub mod engine;
 pub mod errand;

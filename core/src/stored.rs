@@ -25,6 +25,7 @@ macro_rules! kept {
 }
 
 kept! {
+    crate::authority_status::AuthorityStatus => "authority_status",
     crate::host_status::HostStatus => "host_status",
     crate::host_status::Vitals => "vitals",
     crate::journal::Entry => "journal_entry",

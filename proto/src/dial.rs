@@ -28,8 +28,10 @@ use crate::wire;
 use crate::wire::enroll_client::EnrollClient;
 
 mod pin;
+mod roots;
 
 pub use pin::pin_of;
+pub use roots::{is_current, is_of_first};
 
 /// The name that every coordinator's certificate has, whatever its address.
 pub const COORDINATOR_NAME: &str = "coordinator.lockstep";
@@ -46,6 +48,7 @@ const KEEP_ALIVE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Credential {
     pub key: String,
     pub certificate: String,
+    /// One root, or both while one takes the other's place; the one that signs comes first.
     pub authority: String,
 }
 

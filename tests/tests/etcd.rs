@@ -2,6 +2,7 @@
 //! cluster of coordinators.
 
 mod etcd {
+    mod authority;
     mod backup;
     mod bed;
     mod cluster;

@@ -3,6 +3,7 @@
 //! Each asserts the exit code, the words that matter (what, why, next), and that nothing half-done is left.
 
 mod scenarios {
+    mod authority;
     mod background;
     mod build;
     mod cases;

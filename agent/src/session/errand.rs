@@ -56,6 +56,11 @@ impl Errands {
         }
     }
 
+    /// Whether none runs, and none has something to say.
+    pub fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && self.said.is_empty()
+    }
+
     /// Nobody waits for them any more.
     pub fn drop_all(&mut self) {
         self.tasks.abort_all();

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 
-use lockstep_proto::dial::{self, Credential};
+use lockstep_proto::dial::{self, Credential, DialError};
 use lockstep_proto::wire;
 use lockstep_proto::wire::session_client::SessionClient;
 use tokio::sync::{mpsc, watch};
@@ -70,6 +70,8 @@ enum State {
 }
 
 struct Stream {
+    /// The certificate with which it was dialled, and what leads from it to a root.
+    shown: String,
     incoming: Streaming<wire::ToAgent>,
     outgoing: mpsc::Sender<wire::FromAgent>,
     pending: VecDeque<wire::FromAgent>,
@@ -145,6 +147,25 @@ impl Link {
         self.down(why)
     }
 
+    /// Whether the stream was dialled with a certificate of another root than the first of `roots`, and there is one of
+    /// that.
+    pub(super) fn shows_less_than_it_has(&self, roots: &str) -> bool {
+        match &self.state {
+            State::Up(stream) => {
+                let certificate = &self.dialling.credential.borrow().certificate;
+                *certificate != stream.shown
+                    && !dial::is_of_first(&stream.shown, roots)
+                    && dial::is_of_first(certificate, roots)
+            }
+            State::Waiting(_) | State::Dialling(_) => false,
+        }
+    }
+
+    /// Ends the stream, to have the next at once, from the same coordinator.
+    pub(super) fn dial_anew(&mut self) {
+        self.state = State::Waiting(Instant::now());
+    }
+
     fn down(&mut self, why: anyhow::Error) -> LinkEvent {
         let again_in = wait(self.failures, chance());
         self.failures = self.failures.saturating_add(1);
@@ -197,7 +218,7 @@ impl Stream {
 }
 
 async fn attach(coordinator: String, credential: Credential, hello: wire::Hello) -> anyhow::Result<Stream> {
-    let channel = dial::connect(&coordinator, &credential).await?;
+    let channel = dial::connect(&coordinator, &credential).await.map_err(refused)?;
     let (outgoing, sending) = mpsc::channel(SENDING_MAX);
     outgoing.send(super::message::said(wire::from_agent::Message::Hello(hello))).await?;
     let incoming = SessionClient::new(channel)
@@ -205,7 +226,24 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
         .await
         .map_err(|status| anyhow::anyhow!("the coordinator does not take this host: {}", status.message()))?;
     let incoming = incoming.into_inner();
-    Ok(Stream { incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
+    let shown = credential.certificate;
+    Ok(Stream { shown, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
+}
+
+/// Why there is no connection, with what to do where only somebody at this host can.
+fn refused(error: DialError) -> anyhow::Error {
+    match error {
+        DialError::OtherAuthority { .. } => anyhow::anyhow!(
+            "{error}; if the cluster's root was retired while this host was away, join again in an empty directory, \
+             with the line that lockstep host token prints"
+        ),
+        DialError::Unreachable { .. }
+        | DialError::CertificateTime { .. }
+        | DialError::Tls { .. }
+        | DialError::Credential { .. }
+        | DialError::Token(_)
+        | DialError::Refused { .. } => error.into(),
+    }
 }
 
 /// The wait after so many failures: doubled each time, and spread by `chance` of 0 to 255 over its

@@ -30,16 +30,39 @@ const LOG_BYTES_MAX: usize = 256 * 1024;
 /// What the coordinator wants or answers.
 #[derive(Debug)]
 pub(super) enum Order {
-    Welcome { cluster: String, coordinator: String, coordinators: Vec<String> },
+    Welcome {
+        cluster: String,
+        coordinator: String,
+        coordinators: Vec<String>,
+        /// PEM, the one that signs first; empty where it is not said.
+        roots: String,
+    },
     Assign(Box<Assignment>),
     Observe(Look),
-    Secrets { request: u64, given: Result<SecretSet, String> },
-    Login { request: u64, given: Result<Option<(String, Secret)>, String> },
-    RunErrand { request: u64, errand: Errand },
-    Ask { token: Token, environment: EnvironmentKey, keys: Vec<StepKey> },
+    Secrets {
+        request: u64,
+        given: Result<SecretSet, String>,
+    },
+    Login {
+        request: u64,
+        given: Result<Option<(String, Secret)>, String>,
+    },
+    RunErrand {
+        request: u64,
+        errand: Errand,
+    },
+    Ask {
+        token: Token,
+        environment: EnvironmentKey,
+        keys: Vec<StepKey>,
+    },
     FetchLog(LogWanted),
-    LocalTakenIn { seq: u64 },
-    Vitals { request: u64 },
+    LocalTakenIn {
+        seq: u64,
+    },
+    Vitals {
+        request: u64,
+    },
 }
 
 /// A look without any effect.
@@ -94,8 +117,8 @@ impl From<Invalid> for NotUnderstood {
 /// When it is not one of the model.
 pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
     match message.message.ok_or_else(|| Invalid::missing("message"))? {
-        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators }) => {
-            Ok(Order::Welcome { cluster, coordinator, coordinators })
+        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators, authority }) => {
+            Ok(Order::Welcome { cluster, coordinator, coordinators, roots: authority })
         }
         Heard::Assign(assign) => {
             let refused = wire::Refused {

@@ -243,6 +243,7 @@ impl Attached {
             cluster: cluster.to_owned(),
             coordinator: "c1".to_owned(),
             coordinators: Vec::new(),
+            authority: String::new(),
         };
         self.send(Order::Welcome(welcome)).await;
     }

@@ -20,6 +20,7 @@ use crate::images::Images;
 use crate::vault::Vault;
 
 mod about;
+mod authority;
 mod backups;
 mod convert;
 mod coordinators;
@@ -265,6 +266,20 @@ impl Control for ControlApi {
     async fn remove_coordinator(&self, request: Request<wire::CoordinatorRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         coordinators::remove(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn show_authority(&self, _: Request<wire::ListRequest>) -> Answer<wire::Document> {
+        authority::show(self).await.map(Response::new)
+    }
+
+    async fn rotate_authority(&self, request: Request<wire::RotateAuthorityRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        authority::rotate(self, &caller).await.map(Response::new)
+    }
+
+    async fn retire_authority(&self, request: Request<wire::RetireAuthorityRequest>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        authority::retire(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn backup(&self, request: Request<wire::BackupRequest>) -> Answer<Self::BackupStream> {

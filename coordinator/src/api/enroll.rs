@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::coordinators::{self, Coordinator};
 use crate::hosts;
 use crate::operators::{Operator, OperatorStanding};
+use crate::roots;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 use crate::tokens::{self, Admits, TokenError};
 use crate::vault::Vault;
@@ -123,7 +124,7 @@ impl EnrollApi {
             coordinators::addresses(&*self.store).await.map_err(|error| unavailable(&error))?;
         Ok(wire::JoinReply {
             certificate: issued.certificate,
-            authority: self.authority.root().to_owned(),
+            authority: self.authority.bundle(),
             cluster: self.authority.cluster().to_string(),
             identity,
             name: String::new(),
@@ -160,7 +161,7 @@ impl EnrollApi {
         let identity = Identity::Agent(id.clone());
         let issued = self.issue(&request.certificate_request, &identity, now)?;
         let host = Host { id, name, address: request.address.clone(), roles };
-        let (guards, writes) = hosts::joining(&host);
+        let (guards, writes) = hosts::joining(&host, &self.authority.name());
         let Host { name, roles, .. } = host;
         Ok(Joining { identity, guards, writes, issued, name: name.to_string(), roles })
     }
@@ -187,12 +188,14 @@ impl EnrollApi {
             )));
         }
         let request_of_key = &request.certificate_request;
-        let (authority, issued) =
+        let (authority, issued, root) =
             self.authority.issue_authority(request_of_key, &name, now).map_err(not_made)?;
         let coordinator = Coordinator {
             name: name.clone(),
             address: request.address.clone(),
             authority: authority.id,
+            root: roots::pin(&root),
+            earlier: None,
             root_key: RootKey::Elsewhere,
             joined: now,
         };
@@ -290,7 +293,7 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
     )))
 }
 
-fn not_made(error: AuthorityError) -> Status {
+pub(super) fn not_made(error: AuthorityError) -> Status {
     match error {
         AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
             Status::invalid_argument(error.to_string())
@@ -300,6 +303,7 @@ fn not_made(error: AuthorityError) -> Status {
         | AuthorityError::Directory(_)
         | AuthorityError::Half
         | AuthorityError::Nameless
+        | AuthorityError::Next { .. }
         | AuthorityError::Make(_)
         | AuthorityError::Unreadable
         | AuthorityError::Chance => {

@@ -1,8 +1,9 @@
-//! What other coordinators ask of the agents that are connected to this one.
+//! What other coordinators ask of the agents that are connected to this one, and of its root.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_core::access::Identity;
 use lockstep_core::errand::Errand;
 use lockstep_core::id::HostId;
 use lockstep_core::stored::Kept;
@@ -14,8 +15,13 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
+use super::Caller;
+use super::enroll::not_made;
 use crate::agents::{Agents, LogWanted, Look, ProgressLine, Question, Standings};
+use crate::authority::Authority;
+use crate::clock::Clock;
 use crate::peers::{next_line, refusal};
 use crate::sessions::Sessions;
 
@@ -30,6 +36,8 @@ const WAITING_MAX: usize = 16;
 
 pub struct RelayApi {
     pub sessions: Arc<Sessions>,
+    pub authority: Arc<Authority>,
+    pub clock: Arc<dyn Clock>,
 }
 
 #[tonic::async_trait]
@@ -69,6 +77,20 @@ impl Relay for RelayApi {
         let (host, errand): (_, Errand) = read(request)?;
         self.sessions.run_errand(&host, errand).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ErrandDone { request: 0, why_not: String::new() }))
+    }
+
+    async fn sign_authority(
+        &self,
+        request: Request<wire::SignAuthorityRequest>,
+    ) -> Result<Response<wire::SignAuthorityReply>, Status> {
+        let Identity::Coordinator(name) = Caller::of(&request)?.identity else {
+            return Err(Status::permission_denied("only a coordinator has an authority"));
+        };
+        let request = request.into_inner().certificate_request;
+        let issued = self.authority.issue_authority(&request, &name, self.clock.now());
+        let (_, issued, root) = issued.map_err(not_made)?;
+        info!(coordinator = %name, "an authority was signed for another coordinator");
+        Ok(Response::new(wire::SignAuthorityReply { certificate: issued.certificate, root }))
     }
 }
 

@@ -1,5 +1,5 @@
 //! The end of a session whose certificate does not count any more: its host was removed, or the coordinator whose
-//! authority signed it.
+//! authority signed it, or the root of that authority was retired.
 //!
 //! What must stay true: whichever coordinator was told, the one that has the session cuts it.
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
+use crate::coordinators::Coordinator;
 use crate::identity::IssuingName;
 use crate::store::StoreError;
 use crate::{coordinators, hosts};
@@ -52,13 +53,14 @@ impl Sessions {
             return Ok(());
         }
         let there = hosts::ids(&*self.parts.store).await?;
-        let authorities: BTreeMap<CoordinatorName, String> = coordinators::list(&*self.parts.store)
+        let coordinators: BTreeMap<CoordinatorName, Coordinator> = coordinators::list(&*self.parts.store)
             .await?
             .into_iter()
-            .map(|coordinator| (coordinator.name, coordinator.authority))
+            .map(|coordinator| (coordinator.name.clone(), coordinator))
             .collect();
         for (host, Cut { signed_by, revoked }) in connected {
-            let is_signed = authorities.get(&signed_by.coordinator) == Some(&signed_by.id);
+            let is_signed =
+                coordinators.get(&signed_by.coordinator).is_some_and(|one| one.counts(&signed_by.id));
             if !(there.contains(&host) && is_signed) {
                 info!(%host, "its certificate does not count any more: its session is cut");
                 revoked.cancel();

@@ -62,7 +62,7 @@ enum Event {
     StoreChanged,
     /// It is time to ask how the host is.
     PulseDue,
-    /// A coordinator may have joined, moved or gone.
+    /// A coordinator may have joined, moved or gone, or other roots are trusted.
     ClusterChanged,
     Closing,
     /// This coordinator counts as dead to the others.
@@ -104,6 +104,7 @@ impl Running {
         let mut sent = BTreeSet::new();
         let mut spoken_of = SpokenOf::default();
         let mut cluster = self.sessions.parts.store.watch(&keys::coordinators());
+        let mut authority = self.sessions.parts.authority.changes();
         let mut told = Box::pin(self.welcome(None)).await?;
         Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?;
         loop {
@@ -115,6 +116,7 @@ impl Running {
                 },
                 () = wakeups.changed() => Event::StoreChanged,
                 () = cluster.changed() => Event::ClusterChanged,
+                () = authority.changed() => Event::ClusterChanged,
                 () = self.look.notified() => Event::StoreChanged,
                 _ = beats.tick() => Event::PulseDue,
                 () = self.sessions.closing.cancelled() => Event::Closing,
@@ -140,22 +142,26 @@ impl Running {
         }
     }
 
-    /// Tells the agent where the coordinators are, unless it was told the same before. Gives what it knows then.
-    async fn welcome(&self, told: Option<Vec<String>>) -> anyhow::Result<Vec<String>> {
-        let coordinators = coordinators::addresses(&*self.sessions.parts.store).await?;
-        if told.as_ref() != Some(&coordinators) {
-            self.send(Order::Welcome(wire::Welcome {
-                cluster: self.sessions.parts.cluster.to_string(),
-                coordinator: self.sessions.parts.coordinator.to_string(),
-                coordinators: coordinators.clone(),
-            }))
-            .await?;
+    /// Tells the agent where the coordinators are and which roots are trusted, unless it was told the same before.
+    /// Gives what it knows then.
+    async fn welcome(&self, told: Option<wire::Welcome>) -> anyhow::Result<wire::Welcome> {
+        let parts = &self.sessions.parts;
+        let welcome = wire::Welcome {
+            cluster: parts.cluster.to_string(),
+            coordinator: parts.coordinator.to_string(),
+            coordinators: coordinators::addresses(&*parts.store).await?,
+            authority: parts.authority.bundle(),
+        };
+        if told.as_ref() != Some(&welcome) {
+            self.send(Order::Welcome(welcome.clone())).await?;
         }
-        Ok(coordinators)
+        Ok(welcome)
     }
 
     fn cut(&self) -> &'static str {
-        let why = Status::unauthenticated("this host was removed, or who signed its certificate");
+        let why = Status::unauthenticated(
+            "this host was removed, or who signed its certificate, or its root was retired",
+        );
         // Who takes nothing more is not told, and is cut off all the same.
         self.outgoing.try_send(Err(Box::new(why))).ok();
         "its certificate does not count any more"

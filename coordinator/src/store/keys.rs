@@ -209,6 +209,9 @@ pub const SEEN: &str = "seen";
 /// The last part of every key of a session that was refused.
 pub const SECOND: &str = "second";
 
+/// The last part of [`host_signer`].
+pub const SIGNER: &str = "signer";
+
 /// The last part of every key of an `open`.
 pub const OPEN: &str = "open";
 
@@ -397,6 +400,11 @@ pub fn host_seen(host: &HostId) -> Free {
     free(format_args!("host/{host}/{SEEN}"))
 }
 
+/// Which authority signed the certificate that the host showed last, or was given when it joined.
+pub fn host_signer(host: &HostId) -> Free {
+    free(format_args!("host/{host}/{SIGNER}"))
+}
+
 /// Another machine that showed the host's key.
 pub fn host_second(host: &HostId) -> Free {
     free(format_args!("host/{host}/{SECOND}"))
@@ -412,6 +420,16 @@ pub fn host_of(key: &Key) -> Option<HostId> {
 /// Bound to a lease: which coordinator holds the host's session.
 pub fn host_presence(host: &HostId) -> Free {
     free(format_args!("host/{host}/{PRESENCE}"))
+}
+
+/// Above [`roots`], and nothing else.
+pub fn authority() -> Prefix {
+    prefix(format_args!("authority"))
+}
+
+/// The roots that are trusted; absent until the first rotation.
+pub fn roots() -> Free {
+    free(format_args!("authority/roots"))
 }
 
 pub fn coordinators() -> Prefix {

@@ -22,8 +22,8 @@ use serde_json::Value;
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};
 
 /// What the first coordinator of a cluster is called.
-const FIRST: &str = "coordinator-1";
-const SECOND: &str = "c2";
+pub(super) const FIRST: &str = "coordinator-1";
+pub(super) const SECOND: &str = "c2";
 
 /// Half as long again as a driver's lock outlives its last sign of life.
 const LEASE_SECONDS: &str = "15";
@@ -40,19 +40,19 @@ struct Shown {
     journal: Vec<Entry>,
 }
 
-struct Cluster {
-    bed: OnEtcd,
+pub(super) struct Cluster {
+    pub(super) bed: OnEtcd,
 }
 
 impl Cluster {
-    fn start(name: &str, bake: &'static str) -> Result<Self> {
+    pub(super) fn start(name: &str, bake: &'static str) -> Result<Self> {
         let mut bed = OnEtcd::start(name, bake)?;
         bed.stage.add_coordinator(SECOND, &bed.etcd)?;
         Ok(Self { bed })
     }
 
     /// Asks one coordinator and no other.
-    fn ask(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
+    pub(super) fn ask(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
         let directory = if coordinator == FIRST { "coordinator" } else { coordinator };
         let address = self.bed.stage.address_of(directory)?;
         let mut all = vec!["--coordinator", address.as_str()];
@@ -60,19 +60,19 @@ impl Cluster {
         self.bed.stage.lockstep(&all)
     }
 
-    fn must(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
+    pub(super) fn must(&self, coordinator: &str, arguments: &[&str]) -> Result<Said> {
         let said = self.ask(coordinator, arguments)?;
         ensure!(said.code == 0, "{coordinator} answers {arguments:?} with {said:?}");
         Ok(said)
     }
 
-    fn json<T: DeserializeOwned>(&self, asked: &str, arguments: &[&str]) -> Result<T> {
+    pub(super) fn json<T: DeserializeOwned>(&self, asked: &str, arguments: &[&str]) -> Result<T> {
         let said = self.must(asked, &[&["--output", "json"], arguments].concat())?;
         serde_json::from_str(&said.stdout).with_context(|| said.stdout.clone())
     }
 
     /// How many hosts' sessions each of them has, by name.
-    fn sessions(&self, asked: &str) -> Result<Vec<u32>> {
+    pub(super) fn sessions(&self, asked: &str) -> Result<Vec<u32>> {
         Ok(self.coordinators(asked)?.iter().map(|one| one.sessions).collect())
     }
 
@@ -101,11 +101,11 @@ impl Cluster {
         drivers.pop().context("nobody drives")
     }
 
-    fn process(&mut self, name: &str) -> &mut lockstep_tests::bed::process::Process {
+    pub(super) fn process(&mut self, name: &str) -> &mut lockstep_tests::bed::process::Process {
         if name == FIRST { &mut self.bed.stage.coordinator } else { &mut self.bed.stage.others[0] }
     }
 
-    fn start_again(&mut self, name: &str) -> Result<()> {
+    pub(super) fn start_again(&mut self, name: &str) -> Result<()> {
         if name == FIRST {
             self.bed.stage.start_coordinator(&[])
         } else {
@@ -262,7 +262,7 @@ fn a_host_whose_certificate_a_removed_coordinator_signed_is_cut_off_in_time() ->
     second.kill()
 }
 
-fn agent(command: &str, directory: &Path) -> Result<Command> {
+pub(super) fn agent(command: &str, directory: &Path) -> Result<Command> {
     let mut agent = Command::new(built("lockstep-agent")?);
     agent.arg(command).arg("--directory").arg(directory);
     Ok(agent)

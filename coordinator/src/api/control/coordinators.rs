@@ -16,7 +16,8 @@ use crate::tokens::Admits;
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
     let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| of_store(&error))?;
-    Ok(wire::CoordinatorsReply { coordinators: statuses.iter().map(Document::of).collect() })
+    let coordinators = statuses.iter().map(Document::of).collect();
+    Ok(wire::CoordinatorsReply { coordinators, authority: api.authority.bundle() })
 }
 
 pub(super) async fn create_token(

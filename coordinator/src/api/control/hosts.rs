@@ -66,7 +66,7 @@ pub(super) async fn create_token(
 /// A fresh token that admits whoever has it, once.
 pub(super) async fn token(api: &ControlApi, admits: Admits) -> Result<wire::TokenReply, Status> {
     let expires = api.parts.clock.now() + TOKEN_LIFE;
-    let token = tokens::make(&*api.parts.store, api.authority.pin(), admits, expires)
+    let token = tokens::make(&*api.parts.store, &api.authority.pin(), admits, expires)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })

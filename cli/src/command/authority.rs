@@ -1,0 +1,127 @@
+//! The roots that the cluster trusts.
+
+use lockstep_core::authority_status::{AuthorityStatus, Left, Retiring, RootStatus};
+use lockstep_core::host_status::Presence;
+use lockstep_proto::wire;
+
+use super::people::said;
+use super::read;
+use crate::args::AuthorityCommand;
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::{Output, Tone, ago, table};
+
+pub async fn run(context: &Context, command: AuthorityCommand) -> Result<()> {
+    let mut control = context.control().await?;
+    let done = match command {
+        AuthorityCommand::List => {
+            let reply = control.show_authority(wire::ListRequest {}).await?.into_inner();
+            return list(context, &read(Some(&reply))?);
+        }
+        AuthorityCommand::Rotate => control.rotate_authority(wire::RotateAuthorityRequest {}).await?,
+        AuthorityCommand::Retire { force } => {
+            control.retire_authority(wire::RetireAuthorityRequest { force }).await?
+        }
+    };
+    said(context, &done.into_inner())
+}
+
+fn list(context: &Context, status: &AuthorityStatus) -> Result<()> {
+    context.output.json(status)?;
+    drawn(status, context.output).iter().try_for_each(|line| context.output.line(line))
+}
+
+fn drawn(status: &AuthorityStatus, output: Output) -> Vec<String> {
+    let AuthorityStatus { signing, retiring } = status;
+    let mut rows = vec![["root", "made", "ends", ""].map(ToOwned::to_owned).to_vec()];
+    rows.push(row(signing, "signs"));
+    let Some(Retiring { root, since, left }) = retiring else { return table(&rows) };
+    rows.push(row(root, &format!("signed until {}; trusted until it is retired", ago(*since))));
+    let mut lines = table(&rows);
+    lines.push(String::new());
+    let behind = behind(left, output);
+    if behind.is_empty() {
+        lines.push(format!("everybody has a certificate of {}: lockstep authority retire", signing.short()));
+        return lines;
+    }
+    lines.push(format!("only of {}:", root.short()));
+    lines.extend(table(&behind).iter().map(|line| format!("  {line}")));
+    if left.services().is_none() {
+        lines.push("they log in again, or run any command before: lockstep authority retire".to_owned());
+    }
+    lines
+}
+
+fn row(root: &RootStatus, what: &str) -> Vec<String> {
+    vec![root.short().to_owned(), ago(root.made), root.ends.to_string(), what.to_owned()]
+}
+
+fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
+    let Left { coordinators, hosts, operators } = left;
+    let away = |text: &str| output.toned(Tone::Bad, text);
+    let moving = || "connected: it moves over by itself".to_owned();
+    let mut rows = Vec::new();
+    for one in coordinators {
+        let what = match one.presence {
+            Presence::Connected => "alive: it moves over by itself".to_owned(),
+            Presence::Absent => away("no sign of life: start it"),
+        };
+        rows.push(vec!["coordinator".to_owned(), one.name.to_string(), what]);
+    }
+    for host in hosts {
+        let what = match (host.presence, host.last_seen) {
+            (Presence::Connected, _) => moving(),
+            (Presence::Absent, Some(at)) => away(&format!("seen {}: start its agent", ago(at))),
+            (Presence::Absent, None) => away("not seen: start its agent"),
+        };
+        rows.push(vec!["host".to_owned(), host.name.to_string(), what]);
+    }
+    for operator in operators {
+        rows.push(vec![
+            "operator".to_owned(),
+            operator.to_string(),
+            "moves over with any command".to_owned(),
+        ]);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_core::authority_status::{LeftCoordinator, LeftHost};
+    use lockstep_core::time::{Millis, Timestamp};
+
+    use crate::context::now;
+
+    fn root(pin: &str, days: u64) -> RootStatus {
+        let made = Timestamp(now().0.saturating_sub(days * 86_400_000));
+        RootStatus { pin: pin.repeat(13), made, ends: Timestamp(2_114_380_800_000) }
+    }
+
+    #[test]
+    fn which_roots_are_trusted_and_who_needs_the_earlier_one() {
+        let drawn = |status: &AuthorityStatus| drawn(status, Output::in_pipe()).join("\n");
+        let signing = root("k3jx", 2);
+        let alone = AuthorityStatus { signing: signing.clone(), retiring: None };
+        let minutes = |minutes: u64| Timestamp(now().0.saturating_sub(Millis::from_secs(minutes * 60).0));
+        let away = |name: &str, last_seen| LeftHost {
+            name: name.parse().unwrap(),
+            presence: Presence::Absent,
+            last_seen,
+        };
+        let left = Left {
+            coordinators: vec![LeftCoordinator {
+                name: "c2".parse().unwrap(),
+                presence: Presence::Connected,
+            }],
+            hosts: vec![away("app-2", Some(minutes(90))), away("app-3", None)],
+            operators: vec!["anna".parse().unwrap()],
+        };
+        let retiring = |left| Some(Retiring { root: root("a7qd", 400), since: minutes(3), left });
+        let moving = AuthorityStatus { signing: signing.clone(), retiring: retiring(left) };
+        let done = AuthorityStatus { signing, retiring: retiring(Left::default()) };
+        let all = [&alone, &moving, &done].map(drawn).join("\n\n--\n");
+        insta::assert_snapshot!(all);
+    }
+}

@@ -1,0 +1,186 @@
+//! The roots that are trusted: which there are, another one, and the end of the one before.
+
+use std::collections::BTreeSet;
+
+use lockstep_core::authority_status::{AuthorityStatus, Left, LeftCoordinator, LeftHost, Retiring};
+use lockstep_core::host_status::Presence;
+use lockstep_core::operation::Refusal;
+use lockstep_core::record::{CoordinatorStatus, RootKey};
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire::{Document, Done, RetireAuthorityRequest};
+use tonic::Status;
+use tracing::error;
+
+use super::failure::{of_store, refused};
+use super::{Caller, ControlApi};
+use crate::authority::{AuthorityError, CLIENT_LIFE};
+use crate::operators::{self, OperatorStanding};
+use crate::roots::Roots;
+use crate::rotation::{self, Behind, RotationError};
+use crate::store::StoreError;
+use crate::{coordinators, hosts, roots, status as state};
+
+/// Where to look on.
+const LIST: &str = "lockstep authority list";
+
+pub(super) async fn show(api: &ControlApi) -> Result<Document, Status> {
+    Ok(Document::of(&standing(api).await?))
+}
+
+pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, Status> {
+    let store = &*api.parts.store;
+    let all = coordinators::statuses(store).await.map_err(|error| of_store(&error))?;
+    let what = "no other root is made";
+    if !api.authority.has_root_key() {
+        return Err(elsewhere(what, &all, "rotate"));
+    }
+    if let Some((name, version)) = of_another_version(&all) {
+        return Err(refused(&Refusal {
+            what: what.to_owned(),
+            why: format!("{name} runs version {version}, and {} runs here", env!("CARGO_PKG_VERSION")),
+            next: format!("run the same version on all of them, then: {LIST}"),
+        }));
+    }
+    let before = api.authority.pin();
+    rotation::rotate(store, &api.authority, api.parts.clock.now())
+        .await
+        .map_err(|error| failed(what, &error))?;
+    let said = format!(
+        "the root {} signs; {} is trusted beside it until it is retired. Hosts and coordinators take new \
+         certificates by themselves ({LIST}), operators with their next command; then: lockstep authority retire. \
+         Backups from before have the earlier root: make another",
+        short(&api.authority.pin()),
+        short(&before),
+    );
+    api.audit(caller, "rotate authority", None, said).await
+}
+
+pub(super) async fn retire(
+    api: &ControlApi,
+    caller: &Caller,
+    request: RetireAuthorityRequest,
+) -> Result<Done, Status> {
+    let AuthorityStatus { signing, retiring } = standing(api).await?;
+    let Some(Retiring { root, left, .. }) = retiring else {
+        return Err(failed("no root is retired", &RotationError::NoneRetires));
+    };
+    let what = format!("the root {} is not retired", root.short());
+    let store = &*api.parts.store;
+    if !api.authority.is_current() {
+        let all = coordinators::statuses(store).await.map_err(|error| of_store(&error))?;
+        return Err(elsewhere(&what, &all, "retire"));
+    }
+    let current = rotation::current(store, &api.authority.roots()).await.map_err(|error| of_store(&error))?;
+    if !caller.signed_by.as_ref().is_some_and(|signer| current.contains(&signer.id)) {
+        return Err(refused(&Refusal {
+            what,
+            why: "your own certificate is of it: you could not come back".to_owned(),
+            next: "the same again, with a coordinator that has an authority of the root that signs"
+                .to_owned(),
+        }));
+    }
+    let cut_off = left.services();
+    if let (Some(services), false) = (&cut_off, request.force) {
+        return Err(refused(&Refusal {
+            what,
+            why: format!("it would cut off {services}: there is no other certificate of theirs yet"),
+            next: format!(
+                "start them, and look again: {LIST}; or have them join again: lockstep authority retire --force"
+            ),
+        }));
+    }
+    let behind = if request.force { Behind::Remove } else { Behind::Refuse };
+    rotation::retire(store, &api.authority, behind).await.map_err(|error| failed(&what, &error))?;
+    let (gone, signs) = (root.short(), signing.short());
+    let said = match cut_off {
+        Some(services) => format!(
+            "the root {gone} is retired, and {signs} alone is trusted; who is cut off joins again: {services}"
+        ),
+        None => format!("the root {gone} is retired, and {signs} alone is trusted"),
+    };
+    api.audit(caller, "retire authority", None, said).await
+}
+
+async fn standing(api: &ControlApi) -> Result<AuthorityStatus, Status> {
+    let damaged = || Status::internal("a root in the record is damaged: put the record back from a backup");
+    let trusted = api.authority.roots();
+    let signing = roots::status(&trusted.signing).ok_or_else(damaged)?;
+    let Some(retiring) = &trusted.retiring else {
+        return Ok(AuthorityStatus { signing, retiring: None });
+    };
+    let left = left(api, &trusted, retiring.since).await.map_err(|error| of_store(&error))?;
+    let root = roots::status(&retiring.root).ok_or_else(damaged)?;
+    Ok(AuthorityStatus { signing, retiring: Some(Retiring { root, since: retiring.since, left }) })
+}
+
+/// Who has only certificates of the root that retires.
+async fn left(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<Left, StoreError> {
+    let store = &*api.parts.store;
+    let current: BTreeSet<String> = rotation::current(store, roots).await?;
+    let pin = roots.pin();
+    let mut left = Left::default();
+    let alive = coordinators::alive(store).await?;
+    for one in coordinators::list(store).await?.into_iter().filter(|one| !one.is_of(pin.as_deref())) {
+        let is_alive = alive.iter().any(|alive| alive.name == one.name);
+        let presence = if is_alive { Presence::Connected } else { Presence::Absent };
+        left.coordinators.push(LeftCoordinator { name: one.name, presence });
+    }
+    let signers = hosts::signers(store).await?;
+    for status in state::all_hosts(&api.parts).await? {
+        if !signers.get(&status.host.id).is_some_and(|signer| current.contains(&signer.id)) {
+            let (name, presence, last_seen) = (status.host.name, status.presence, status.last_seen);
+            left.hosts.push(LeftHost { name, presence, last_seen });
+        }
+    }
+    let now = api.parts.clock.now();
+    for operator in operators::list(store).await? {
+        let is_active = operator.standing == OperatorStanding::Active && operator.certificate_expires > now;
+        // All of them live equally long: one that was given since the rotation ends later.
+        if is_active && operator.certificate_expires < since + CLIENT_LIFE {
+            left.operators.push(operator.name);
+        }
+    }
+    Ok(left)
+}
+
+/// What only the coordinator does that has the root's key.
+fn elsewhere(what: &str, all: &[CoordinatorStatus], verb: &str) -> Status {
+    let holder = all.iter().find(|one| one.root_key == RootKey::Here);
+    let (name, address) = holder
+        .map_or(("another coordinator".to_owned(), "HOST:PORT"), |one| (one.name.to_string(), &one.address));
+    refused(&Refusal {
+        what: what.to_owned(),
+        why: format!("{name} has the root's key"),
+        next: format!("lockstep --coordinator {address} authority {verb}"),
+    })
+}
+
+fn of_another_version(all: &[CoordinatorStatus]) -> Option<(String, String)> {
+    all.iter().find_map(|one| {
+        let version = &one.presence.as_ref()?.version;
+        (version != env!("CARGO_PKG_VERSION")).then(|| (one.name.to_string(), version.clone()))
+    })
+}
+
+fn failed(what: &str, failure: &RotationError) -> Status {
+    let next = match failure {
+        RotationError::Store(failure) => return of_store(failure),
+        RotationError::Authority(failure @ AuthorityError::NoRootKey) => {
+            return Status::failed_precondition(failure.to_string());
+        }
+        RotationError::Authority(why) => {
+            error!(error = why as &dyn std::error::Error, "the authority cannot be replaced");
+            return Status::internal("the authority cannot be replaced: the coordinator's log says why");
+        }
+        RotationError::UnderWay { .. } => format!("{LIST}, then: lockstep authority retire"),
+        RotationError::NoneRetires => "another root is made with: lockstep authority rotate".to_owned(),
+        RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => {
+            LIST.to_owned()
+        }
+    };
+    refused(&Refusal { what: what.to_owned(), why: failure.to_string(), next })
+}
+
+fn short(pin: &str) -> &str {
+    pin.get(..lockstep_core::authority_status::PIN_SHOWN).unwrap_or(pin)
+}

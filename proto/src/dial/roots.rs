@@ -1,0 +1,42 @@
+//! Which root a certificate is of, as far as its owner can see without verifying anything: it decides when somebody
+//! asks for another certificate, and never whom to trust.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::parse_x509_certificate;
+
+use super::Credential;
+
+/// Whether `credential` is what the cluster would give that trusts `roots` (PEM, the one that signs first). A cluster
+/// that says nothing leaves it as it is.
+pub fn is_current(credential: &Credential, roots: &str) -> bool {
+    roots.is_empty() || (credential.authority == roots && is_of_first(&credential.certificate, roots))
+}
+
+/// Whether `chain` (PEM, the leaf first, then its issuing authority) is of the first of `roots`.
+pub fn is_of_first(chain: &str, roots: &str) -> bool {
+    let Some(Ok(root)) = CertificateDer::pem_slice_iter(roots.as_bytes()).next() else { return false };
+    let Some(Ok(issuing)) = CertificateDer::pem_slice_iter(chain.as_bytes()).nth(1) else { return false };
+    signer(&issuing).is_some_and(|signer| own_key(&root) == Some(signer))
+}
+
+/// The identifier of the key that signed `certificate`.
+fn signer(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    certificate.iter_extensions().find_map(|extension| {
+        let ParsedExtension::AuthorityKeyIdentifier(signer) = extension.parsed_extension() else {
+            return None;
+        };
+        Some(signer.key_identifier.as_ref()?.0.to_vec())
+    })
+}
+
+/// The identifier of the key in `certificate`.
+fn own_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = parse_x509_certificate(certificate).ok()?;
+    certificate.iter_extensions().find_map(|extension| {
+        let ParsedExtension::SubjectKeyIdentifier(own) = extension.parsed_extension() else { return None };
+        Some(own.0.to_vec())
+    })
+}
