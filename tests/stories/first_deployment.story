@@ -30,6 +30,7 @@ s10 clean up undo: nothing: the release serves already; this is housekeeping
 
 show omitted
 ----
+no pg_hba: the application runs on app-1 itself: its containers come from Docker's networks there
 no workers: no process has the role worker
 no drain: no slot had the traffic before
 

@@ -10,6 +10,8 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use lockstep_mutant::{Mutant, is_on};
+
 use crate::name::HostName;
 use crate::plan::admission::{Admission, AdmissionLine, Transport};
 use crate::plan::{Action, Omission};
@@ -71,6 +73,7 @@ impl<'a> Asked<'a> {
     /// Every app host is let in; gives the lines that this takes, where it takes any.
     pub(super) fn admit(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Option<Admission> {
         match self.decide() {
+            Decided::Step(..) if is_on(Mutant::StartsKeptOut) => None,
             Decided::Step(draft, admission) => {
                 waves.push(vec![draft]);
                 Some(admission)
