@@ -243,6 +243,22 @@ fn is_asked(fleet: &Fleet, host: &Host) -> Result<bool> {
     Ok(connections.lines().any(|line| line.contains(":2")))
 }
 
+/// The hosts that have a line of ours in the database's rules, by their addresses.
+fn let_in(fleet: &Fleet) -> Result<Vec<String>> {
+    let rules = fleet.host("lb-1")?.run("cat /etc/postgresql/*/main/pg_hba.conf")?;
+    let ours = rules.split("# BEGIN LOCKSTEP notes/production").nth(1).unwrap_or_default();
+    let lines = ours.lines().filter(|line| line.starts_with("host\t"));
+    Ok(lines.filter_map(|line| Some(line.split('\t').nth(3)?.trim_end_matches("/32").to_owned())).collect())
+}
+
+/// Whether PostgreSQL asks who comes from `host` for a password, and does not keep it out.
+fn is_let_in(fleet: &Fleet, host: &Host) -> Result<bool> {
+    let url = fleet.database_url()?.replace(":fleet@", ":wrong@");
+    let said = host.run(&format!("psql '{url}' --command '' 2>&1 || true"))?;
+    ensure!(said.contains("password authentication failed") || said.contains("no pg_hba.conf entry"), "{said}");
+    Ok(said.contains("password authentication failed"))
+}
+
 fn runs_something(host: &Host) -> Result<bool> {
     Ok(!host.run("docker ps --quiet --filter label=lockstep.slot")?.is_empty())
 }
@@ -258,7 +274,10 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
         give_image(&passing, image, &[app_1, app_2, app_3, lb])?;
     }
     declare(&fleet, "app-1, app-2")?;
+    ensure!(!is_let_in(&fleet, app_1)?, "the database of this fleet lets everybody in");
     fleet.lockstep("deploy production --image notes:1.0.0")?;
+    ensure!(let_in(&fleet)? == [app_1.address.to_string(), app_2.address.to_string()]);
+    ensure!(is_let_in(&fleet, app_1)? && !is_let_in(&fleet, app_3)?);
     let asked = asked(lb);
     let connections = u64::try_from(asked.connections)?;
     let load = Load::start(asked)?;
@@ -271,6 +290,7 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
         until("the third host is asked", SOON, || is_asked(&fleet, app_3))
     })?;
     ensure!(failed <= connections, "{failed} requests failed");
+    ensure!(is_let_in(&fleet, app_3)?, "it serves without its database");
     declare(&fleet, "app-1, app-2, app-3")?;
 
     let failed = failed_during(&load, "a host is drained", || {
@@ -304,7 +324,10 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     ensure!(!live.is_empty(), "what is live meanwhile does not run on it");
     until("the host that came back is asked", SOON, || is_asked(&fleet, app_3))?;
 
+    ensure!(is_let_in(&fleet, app_2)?, "a drained host has lost its line");
     told("host remove production app-2")?;
+    ensure!(!is_let_in(&fleet, app_2)?, "a host that was removed is let in");
+    ensure!(let_in(&fleet)? == [app_1.address.to_string(), app_3.address.to_string()]);
     told("status production")?;
     Ok(())
 }

@@ -276,12 +276,15 @@ impl RulesFile {
         let file: Option<String> = row.try_get("file")?;
         let file = file.unwrap_or_else(|| self.path.display().to_string());
         let place = format!("{file}:{}", line.unwrap_or_default());
-        if let Some(error) = row.try_get::<Option<String>, _>("error")? {
-            return Ok(Err(format!("{place}: {error}")));
-        }
+        let kind: Option<String> = row.try_get("type")?;
+        let error: Option<String> = row.try_get("error")?;
+        let Some(kind) = kind else {
+            return Ok(Err(format!("{place}: {}", error.unwrap_or_default())));
+        };
         Ok(Ok(Rule {
             place,
-            kind: row.try_get::<Option<String>, _>("type")?.unwrap_or_default(),
+            // One that is understood and cannot apply, as one about TLS without TLS, is no fault and fits nobody.
+            kind: if error.is_some() { String::new() } else { kind },
             databases: row.try_get::<Option<Vec<String>>, _>("database")?.unwrap_or_default(),
             users: row.try_get::<Option<Vec<String>>, _>("user_name")?.unwrap_or_default(),
             address: row.try_get("address")?,
@@ -310,7 +313,7 @@ impl RulesFile {
             }
             let because = match rule {
                 Some(rule) => format!("{} decides before it, and keeps {} out", rule.place, line.address),
-                None => "PostgreSQL does not have it among its rules".to_owned(),
+                None => "it is no rule that PostgreSQL could go by; for one with TLS, is ssl on?".to_owned(),
             };
             return Err(StepFailure::new(format!("a line for {} would not let it in", line.host))
                 .why(because)

@@ -97,7 +97,7 @@ impl<'a> Asked<'a> {
         }
         if others.is_empty() {
             let because = format!(
-                "the application runs on {db} itself: its containers come from Docker's networks there"
+                "only {db} runs the application, and whoever comes from its own Docker's networks is yours to let in"
             );
             return omitted(because);
         }
