@@ -255,7 +255,10 @@ fn let_in(fleet: &Fleet) -> Result<Vec<String>> {
 fn is_let_in(fleet: &Fleet, host: &Host) -> Result<bool> {
     let url = fleet.database_url()?.replace(":fleet@", ":wrong@");
     let said = host.run(&format!("psql '{url}' --command '' 2>&1 || true"))?;
-    ensure!(said.contains("password authentication failed") || said.contains("no pg_hba.conf entry"), "{said}");
+    ensure!(
+        said.contains("password authentication failed") || said.contains("no pg_hba.conf entry"),
+        "{said}"
+    );
     Ok(said.contains("password authentication failed"))
 }
 

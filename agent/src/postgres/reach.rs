@@ -16,10 +16,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::keeper::{Answer, Request};
+use super::keeper::{Answer, Request, What};
 
 /// How long it may take, for systemd too: what the agent does not wait for is not to go on.
-const LIMIT: Duration = Duration::from_secs(20);
+const KEEP_LIMIT: Duration = Duration::from_secs(20);
+
+/// A coordinator waits for a look at all that a host has, and a plan can do without this part of it.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
 /// By which `lockstep-agent` is the keeper.
 pub const COMMAND: &str = "pg-hba";
@@ -51,11 +54,15 @@ impl Keeper {
     /// # Errors
     /// When it cannot be run, does not end in time, or cannot do it.
     pub(super) async fn ask(&self, request: &Request) -> Result<Answer, StepFailure> {
+        let limit = match request.what {
+            What::Look(_) => LOOK_LIMIT,
+            What::Keep { .. } => KEEP_LIMIT,
+        };
         let asked = async {
             let socket = self.socket(request.port);
             let user = socket.metadata()?;
             let program = self.program.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
-            let mut command = command(program, (user.uid(), user.gid()));
+            let mut command = command(program, (user.uid(), user.gid()), limit);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
             let mut child = command.spawn()?;
             let mut input = child.stdin.take().expect("it was asked for just above");
@@ -73,22 +80,22 @@ impl Keeper {
                 .why(why)
                 .next("where systemd runs that takes D-Bus: apt-get install dbus; or keep pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
         };
-        match timeout(LIMIT, asked).await {
+        match timeout(limit, asked).await {
             Ok(Ok(Answer::Failed(failure))) => Err(failure),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unasked(error.to_string())),
-            Err(_) => Err(unasked(format!("no answer came in {} s", LIMIT.as_secs()))),
+            Err(_) => Err(unasked(format!("no answer came in {} s", limit.as_secs()))),
         }
     }
 }
 
-fn command(program: &Path, (uid, gid): (u32, u32)) -> Command {
+fn command(program: &Path, (uid, gid): (u32, u32), limit: Duration) -> Command {
     let own = rustix::process::geteuid();
     if own.as_raw() != uid && has_systemd() {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"]);
         command.arg("--description=Lockstep: whom PostgreSQL lets in").arg(format!("--uid={uid}"));
-        command.arg(format!("--property=RuntimeMaxSec={}", LIMIT.as_secs()));
+        command.arg(format!("--property=RuntimeMaxSec={}", limit.as_secs()));
         for property in SANDBOX {
             command.arg(format!("--property={property}"));
         }
