@@ -318,7 +318,9 @@ impl Action {
                 forget(&mut site.green);
             }
             Self::SwitchTraffic(switch) => forget(&mut switch.endpoints),
-            Self::Preflight(_)
+            // A host that is passed by stays declared, and is brought back: it is let in.
+            Self::AdmitHosts(_)
+            | Self::Preflight(_)
             | Self::PresentImage(_)
             | Self::TakeSnapshot(_)
             | Self::Migrate(_)
