@@ -371,8 +371,7 @@ pub(super) struct Database {
 pub(super) struct Postgres {
     /// The variable with its URL; DATABASE_URL.
     pub(super) url_from: Option<String>,
-    /// managed: an app host that no line of pg_hba.conf lets in gets one, where PostgreSQL runs on the host with the
-    /// role db. by_hand: that file is somebody else's. managed.
+    /// managed: an app host that no line lets in gets one, where PostgreSQL is the db host's. by_hand: yours. managed.
     pub(super) pg_hba: Option<TypedPgHba>,
     /// Comes with a later release: refused in words.
     pub(super) name: Option<String>,
