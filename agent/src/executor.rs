@@ -23,7 +23,7 @@ use crate::docker::{Docker, DockerError};
 use crate::identity::Identity;
 use crate::images::Reach;
 use crate::nginx::{Nginx, TakenBack};
-use crate::postgres::{Database, PostgresError};
+use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, Ask, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
@@ -73,6 +73,7 @@ pub struct Executors {
     nginx: Nginx,
     /// Of the server's tools, where they are not Debian's.
     postgres_programs: Option<PathBuf>,
+    keeper: Keeper,
     slots: PathBuf,
     host: HostName,
     containers_changed: Notify,
@@ -94,6 +95,7 @@ impl Executors {
             docker: Docker::new(&settings.docker.socket, identity.host.clone()),
             nginx: Nginx::new(&settings.nginx, directory.traffic()),
             postgres_programs: settings.postgres.binaries.clone(),
+            keeper: Keeper::new(settings.postgres.sockets.clone()),
             slots: directory.slots(),
             host: identity.name.clone(),
             containers_changed: Notify::new(),
@@ -137,6 +139,7 @@ impl Executors {
         match &work.action {
             Action::Preflight(preflight) => self.preflight(work, preflight).await,
             Action::PresentImage(present) => self.present_image(work, present).await,
+            Action::AdmitHosts(wanted) => Ok(said(self.keeper.keep(&work.environment, wanted).await?)),
             Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
             Action::Migrate(migrate) => self.migrate(work, migrate).await,
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,

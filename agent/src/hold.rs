@@ -22,6 +22,7 @@ pub fn under(action: &Action, traffic: Slot) -> Under {
     let goes = match action {
         Action::Preflight(_)
         | Action::PresentImage(_)
+        | Action::AdmitHosts(_)
         | Action::TakeSnapshot(_)
         | Action::CheckHealth(_)
         | Action::RestoreSite

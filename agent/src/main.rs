@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use lockstep_agent::directory::Directory;
 use lockstep_agent::enroll::{self, Admitted, Chosen, Wish};
 use lockstep_agent::local::{self, Told};
+use lockstep_agent::postgres::{COMMAND, keeper};
 use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
 use lockstep_agent::unit::{self, Unit};
@@ -47,6 +48,9 @@ enum Command {
         #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
     },
+    /// Keep an environment's lines in pg_hba.conf; the agent runs it as PostgreSQL's user
+    #[command(hide = true, name = COMMAND)]
+    PgHba,
     /// What can be done on this host without a coordinator
     #[command(subcommand)]
     Local(LocalCommand),
@@ -100,6 +104,7 @@ fn carry_out(command: Command) -> anyhow::Result<()> {
             telemetry.end();
             ended
         }
+        Command::PgHba => runtime.block_on(keeper::serve()),
         Command::Local(LocalCommand::Rollback { env, directory }) => {
             begin_log()?;
             runtime.block_on(rollback(&env, directory))

@@ -10,6 +10,14 @@ use lockstep_core::secret::Secret;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
+mod admission;
+pub mod keeper;
+mod reach;
+mod rules;
+
+pub use admission::Asked;
+pub use reach::{COMMAND, Keeper};
+
 /// What the driver says of its trouble; the rest of the agent knows it by this name.
 pub use sqlx::Error as PostgresError;
 pub use sqlx::PgConnection;
@@ -135,6 +143,16 @@ pub async fn server(connection: &mut PgConnection) -> Result<(u32, u64), sqlx::E
     let version: i32 = row.try_get("version")?;
     let size: i64 = row.try_get("size")?;
     Ok((u32::try_from(version).unwrap_or_default() / 10_000, u64::try_from(size).unwrap_or_default()))
+}
+
+/// When the server began, by its own clock: no two servers have the same.
+///
+/// # Errors
+/// When the server does not say.
+pub async fn started_at(connection: &mut PgConnection) -> Result<f64, sqlx::Error> {
+    sqlx::query_scalar("SELECT extract(epoch FROM pg_postmaster_start_time())::float8")
+        .fetch_one(connection)
+        .await
 }
 
 /// Runs statements that were written by the release's authors, as they are.

@@ -37,6 +37,8 @@ pub struct DockerSettings {
 pub struct PostgresSettings {
     /// Where `pg_dump` is; without it the newest that Debian has.
     pub binaries: Option<PathBuf>,
+    /// The folder of the server's socket; without it Debian's.
+    pub sockets: Option<PathBuf>,
 }
 
 /// `agent.toml` as typed.
@@ -102,6 +104,7 @@ impl Typed {
             ("nginx.sites", Some(&nginx.sites)),
             ("docker.socket", Some(&docker.socket)),
             ("postgres.binaries", postgres.binaries.as_ref()),
+            ("postgres.sockets", postgres.sockets.as_ref()),
         ];
         let mut problems: Vec<String> = paths
             .into_iter()

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, ProcessName};
 use lockstep_core::spec::check::{Problem, check};
 use lockstep_core::spec::{
-    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, Tls, TrafficSpec, Volume, VolumeAccess, VolumeScope,
+    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
+    Role, SnapshotSpec, Standby, Tls, TrafficSpec, Volume, VolumeAccess, VolumeScope,
 };
 use lockstep_core::time::{InvalidDuration, Millis};
 
@@ -21,7 +21,7 @@ mod words;
 pub use effective::{Effective, Origin};
 pub use words::Hint;
 
-use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedTls};
+use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedPgHba, TypedTls};
 
 /// Where the file is looked for, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
@@ -421,6 +421,10 @@ fn database(keys: &Keys, found: &mut Vec<Problem>) -> Option<DatabaseSpec> {
     }
     Some(DatabaseSpec {
         url_from: typed.postgres.url_from.unwrap_or_else(|| "DATABASE_URL".to_owned()),
+        pg_hba: match typed.postgres.pg_hba {
+            Some(TypedPgHba::ByHand) => PgHba::ByHand,
+            Some(TypedPgHba::Managed) | None => PgHba::Managed,
+        },
         migrations: typed.migrations.and_then(|migrations| migrations.path),
         snapshot: typed.snapshot.map(|snapshot| SnapshotSpec {
             directory: snapshot.directory,

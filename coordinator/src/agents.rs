@@ -100,6 +100,9 @@ pub struct LookDatabase {
     /// The secret whose value is the connection URL.
     pub url_from: String,
     pub secrets_version: u64,
+    /// Of app hosts: which of them are let in, if it is there.
+    #[serde(default)]
+    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -230,9 +230,13 @@ async fn planned(
         What::AddHost(host) => {
             (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Coming(host.clone()) })
         }
-        What::DrainHost(host) | What::RemoveHost(host) => {
+        What::DrainHost(host) => {
             (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Going(host.clone()) })
         }
+        What::RemoveHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            Wanted { image: None, on: On::Leaving(host.clone()) },
+        ),
     };
     let gathered = gather(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;

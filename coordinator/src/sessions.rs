@@ -29,7 +29,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use crate::agents::{
-    AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, ProgressLine, Question, Sighting,
+    AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, LookDatabase, ProgressLine, Question, Sighting,
 };
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -413,8 +413,10 @@ impl Agents for Sessions {
     async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
         let Look { environment, image, migrations_path, database } = look;
         let request = self.request();
-        let (database_url_from, secrets_version) =
-            database.map_or((String::new(), 0), |database| (database.url_from, database.secrets_version));
+        let (database_url_from, secrets_version, addresses) = database.map_or_else(
+            || (String::new(), 0, Vec::new()),
+            |LookDatabase { url_from, secrets_version, addresses }| (url_from, secrets_version, addresses),
+        );
         let message = wire::to_agent::Message::Observe(wire::Observe {
             request,
             environment: environment.to_string(),
@@ -422,6 +424,7 @@ impl Agents for Sessions {
             migrations_path: migrations_path.unwrap_or_default(),
             database_url_from,
             secrets_version,
+            addresses,
         });
         match self.question(host, Waiting::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Observed(observation) => Ok(*observation),

@@ -19,6 +19,7 @@ use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
 pub mod action;
+pub mod admission;
 pub mod check;
 pub mod passing;
 

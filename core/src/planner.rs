@@ -26,6 +26,7 @@ use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;
 
+mod database;
 mod deploy;
 mod hosts;
 mod left_out;

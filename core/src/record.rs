@@ -22,7 +22,9 @@ mod live;
 mod observed;
 
 pub use live::Live;
-pub use observed::{ContainerSeen, ImageFound, Observation, Running, SiteChange, SiteChangeOn};
+pub use observed::{
+    AdmissionHere, AdmissionSeen, ContainerSeen, ImageFound, Observation, Running, SiteChange, SiteChangeOn,
+};
 
 /// Where a release runs on every app host; one of the two is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

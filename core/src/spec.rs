@@ -158,9 +158,27 @@ pub enum VolumeAccess {
 pub struct DatabaseSpec {
     /// The secret whose value is the connection URL, `DATABASE_URL` as a rule.
     pub url_from: String,
+    #[serde(default, skip_serializing_if = "PgHba::is_managed")]
+    pub pg_hba: PgHba,
     /// The folder of migrations *in the image*, in golang-migrate's layout.
     pub migrations: Option<String>,
     pub snapshot: Option<SnapshotSpec>,
+}
+
+/// Who sees to it that PostgreSQL lets app hosts in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PgHba {
+    /// A host that no line lets in gets one, where PostgreSQL runs on the host with the role `db`.
+    #[default]
+    Managed,
+    ByHand,
+}
+
+impl PgHba {
+    fn is_managed(&self) -> bool {
+        *self == Self::Managed
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

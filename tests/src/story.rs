@@ -25,7 +25,7 @@ use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
 use lockstep_core::record::{
     ContainerSeen, Host, HostRole, Live, Observation, PortEntry, PortTable, Record, Running, SecretsSummary,
-    SiteChange, Slot, Verdict, Way, Wish,
+    Slot, Verdict, Way, Wish,
 };
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
 use lockstep_core::spec::EnvironmentSpec;
@@ -35,6 +35,7 @@ use lockstep_core::time::{Millis, Timestamp};
 mod damage;
 mod declaration;
 mod notes;
+mod seen;
 mod tell;
 
 use notes::{changed_site, deployment, notes, summary};
@@ -125,6 +126,7 @@ impl World {
             "spec" => self.change_spec(&words),
             "migration" => self.migration(&words),
             "schema" => self.schema(&words),
+            "pg_hba" => self.pg_hba(&words),
             "secrets" => self.secrets(&words),
             "deploy" => self.plan_deploy(&words),
             "rollback" => self.plan_rollback(&words),
@@ -197,20 +199,6 @@ impl World {
         Ok(String::new())
     }
 
-    fn schema(&mut self, words: &[&str]) -> Result<String> {
-        let schema = match words {
-            ["unreachable"] => None,
-            [version] => Some(Schema { version: version.parse()?, state: SchemaState::Clean }),
-            [version, "dirty"] => Some(Schema { version: version.parse()?, state: SchemaState::Dirty }),
-            _ => bail!("schema VERSION [dirty], or schema unreachable"),
-        };
-        for seen in self.record.observed.values_mut() {
-            seen.schema = schema;
-            seen.problems = if schema.is_none() { vec!["connection refused".to_owned()] } else { Vec::new() };
-        }
-        Ok(String::new())
-    }
-
     fn secrets(&mut self, words: &[&str]) -> Result<String> {
         let version = self.record.secrets.as_ref().map_or(0, |secrets| secrets.version) + 1;
         let names = words.iter().map(|name| (*name).to_owned()).collect();
@@ -258,14 +246,6 @@ impl World {
     fn plan_of_host(&mut self, words: &[&str], operation: fn(HostName) -> Operation) -> Result<String> {
         let [host] = words else { bail!("add|drain|remove HOST") };
         self.make_plan(&operation(host.parse()?))
-    }
-
-    /// `silent app-2`: it does not answer when a plan is made.
-    fn silent(&mut self, words: &[&str]) -> Result<String> {
-        let [name] = words else { bail!("silent HOST") };
-        let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
-        self.record.observed.remove(&host.context("there is no such host")?.id);
-        Ok(String::new())
     }
 
     /// `owes app-2`: it has something to take back.
@@ -505,6 +485,9 @@ impl World {
                 seen.schema = Some(Schema { version: schema, state: SchemaState::Clean });
             }
             for step in plan.steps().filter(|step| step.host == *host) {
+                if let Action::AdmitHosts(admission) = &step.action {
+                    seen::admit(seen, admission);
+                }
                 if let Action::InstallSite { site, .. } = &step.action {
                     seen.site = Some(site.digest());
                     seen.site_changed = None;
@@ -531,36 +514,6 @@ impl World {
         let (ended, earlier) = self.record.history.split_first().context("it was recorded above")?;
         self.record.live = Some(Live::after(ended, self.record.live.as_ref(), earlier, self.now));
         Ok(told)
-    }
-
-    /// `slot blue stopped`, or `slot blue stopped on app-2`: its containers have ended.
-    fn slot(&mut self, words: &[&str]) -> Result<String> {
-        let [slot, "stopped", on @ ..] = words else { bail!("slot blue|green stopped [on HOST]") };
-        let is_meant = |id: &HostId| {
-            let named =
-                |host: &&Host| host.id == *id && on.last().is_none_or(|name| host.name.as_str() == *name);
-            self.record.hosts.iter().any(|host| named(&host))
-        };
-        let seen = self.record.observed.iter_mut().filter(|(id, _)| is_meant(id));
-        for container in seen.flat_map(|(_, seen)| seen.containers.iter_mut()) {
-            if container.slot.as_str() == *slot {
-                container.running = Running::Exited(137);
-            }
-        }
-        Ok(String::new())
-    }
-
-    /// Somebody adds two lines to the site, and takes one away.
-    fn change_site(&mut self) -> Result<String> {
-        let seen = self.record.observed.values_mut().next().context("there is no host")?;
-        seen.site_changed = Some(SiteChange {
-            installed: seen.site.take(),
-            there: Digest::of(b"changed"),
-            added: 2,
-            removed: 1,
-            diff: String::new(),
-        });
-        Ok(String::new())
     }
 
     /// Damages the plan, and says which rules it breaks then.

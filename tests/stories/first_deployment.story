@@ -30,6 +30,7 @@ s10 clean up undo: nothing: the release serves already; this is housekeeping
 
 show omitted
 ----
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
 no workers: no process has the role worker
 no drain: no slot had the traffic before
 

@@ -450,6 +450,7 @@ warning: app-2 is passed by, as it has something to take back first: what runs t
 show omitted
 ----
 no app-2: it has something to take back first; lockstep host add production app-2 brings it back
+no pg_hba: app-1 does not say whom its PostgreSQL lets in
 no migration: the image has none in /migrations
 no snapshot: nothing migrates
 no bake: deploy.bake is 0s

@@ -37,6 +37,7 @@ s11 wave 11 app-1 clean up: images and snapshots that no rollback needs are remo
 
 show omitted
 ----
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
 no nginx site: it is as it should be; the switch is a file, nothing is reloaded
 
 show undo
@@ -72,6 +73,7 @@ s9 wave 9 app-1 clean up: images and snapshots that no rollback needs are remove
 
 show omitted
 ----
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
 no migration: schema 2 is already there
 no snapshot: nothing migrates
 no nginx site: it is as it should be; the switch is a file, nothing is reloaded

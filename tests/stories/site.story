@@ -33,6 +33,7 @@ s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are remove
 
 show omitted
 ----
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
 no migration: the image has none in /migrations
 no snapshot: nothing migrates
 no nginx site: what was changed by hand on app-1 is left as it is (lines: 2 added, 1 removed): lockstep doctor notes/production

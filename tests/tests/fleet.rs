@@ -206,6 +206,25 @@ fn is_asked(fleet: &Fleet, host: &Host) -> Result<bool> {
     Ok(connections.lines().any(|line| line.contains(":2")))
 }
 
+/// The hosts that have a line of ours in the database's rules, by their addresses.
+fn let_in(fleet: &Fleet) -> Result<Vec<String>> {
+    let rules = fleet.host("lb-1")?.run("cat /etc/postgresql/*/main/pg_hba.conf")?;
+    let ours = rules.split("# BEGIN LOCKSTEP notes/production").nth(1).unwrap_or_default();
+    let lines = ours.lines().filter(|line| line.starts_with("host\t"));
+    Ok(lines.filter_map(|line| Some(line.split('\t').nth(3)?.trim_end_matches("/32").to_owned())).collect())
+}
+
+/// Whether PostgreSQL asks who comes from `host` for a password, and does not keep it out.
+fn is_let_in(fleet: &Fleet, host: &Host) -> Result<bool> {
+    let url = fleet.database_url()?.replace(":fleet@", ":wrong@");
+    let said = host.run(&format!("psql '{url}' --command '' 2>&1 || true"))?;
+    ensure!(
+        said.contains("password authentication failed") || said.contains("no pg_hba.conf entry"),
+        "{said}"
+    );
+    Ok(said.contains("password authentication failed"))
+}
+
 fn runs_something(host: &Host) -> Result<bool> {
     Ok(!host.run("docker ps --quiet --filter label=lockstep.slot")?.is_empty())
 }
@@ -221,7 +240,10 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     give_images(&passing, &releases, &[app_1, app_2, app_3, site.lb()])?;
     let declare = |app: &str| Site::notes(&fleet)?.declare(app, "bake: 1s, drain: 5s");
     declare("app-1, app-2")?;
+    ensure!(!is_let_in(&fleet, app_1)?, "the database of this fleet lets everybody in");
     let loaded = Loaded::with(site, "notes:1.0.0")?;
+    ensure!(let_in(&fleet)? == [app_1.address.to_string(), app_2.address.to_string()]);
+    ensure!(is_let_in(&fleet, app_1)? && !is_let_in(&fleet, app_3)?);
     let connections = loaded.connections;
     let told = |arguments: &str| loaded.site.lockstep(arguments).map(|said| tell(&said));
 
@@ -232,6 +254,7 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
         until("the third host is asked", SOON, || is_asked(&fleet, app_3))
     })?;
     ensure!(cost.failed <= connections, "{cost:?}");
+    ensure!(is_let_in(&fleet, app_3)?, "it serves without its database");
     declare("app-1, app-2, app-3")?;
 
     let cost = loaded.cost("a host is drained", || {
@@ -263,7 +286,10 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     ensure!(!live.is_empty(), "what is live meanwhile does not run on it");
     until("the host that came back is asked", SOON, || is_asked(&fleet, app_3))?;
 
+    ensure!(is_let_in(&fleet, app_2)?, "a drained host has lost its line");
     told("host remove production app-2")?;
+    ensure!(!is_let_in(&fleet, app_2)?, "a host that was removed is let in");
+    ensure!(let_in(&fleet)? == [app_1.address.to_string(), app_3.address.to_string()]);
     told("status production")?;
     Ok(())
 }

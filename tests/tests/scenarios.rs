@@ -19,6 +19,7 @@ mod scenarios {
     mod local;
     mod lock;
     mod neighbours;
+    mod pg_hba;
     mod plan;
     mod registry;
     mod releases;

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
+use lockstep_core::journal::StepFailure;
 use lockstep_core::record::{ImageFound, Observation};
 
 use super::{Executors, database};
 use crate::docker::Image;
 use crate::nginx::Installed;
+use crate::postgres::{Asked, Database};
 use crate::secrets::SecretSet;
 use crate::session::Look;
 use crate::{disk, postgres};
@@ -25,23 +27,35 @@ impl Executors {
             self.observe_image(look, (reference, login), &mut seen).await;
         }
         if let Some(reference) = &look.database {
-            let looked = async {
-                let mut connection = database(secrets, reference)?.connect("observe").await?;
-                postgres::schema(&mut connection)
-                    .await
-                    .map_err(|error| super::database_failed("the schema cannot be read", &error))
-            };
-            match looked.await {
-                Ok(schema) => seen.schema = Some(schema),
-                Err(failure) => seen.problems.push(match failure.why {
+            let looked = self.observe_database(look, database(secrets, reference), &mut seen).await;
+            if let Err(failure) = looked {
+                seen.problems.push(match failure.why {
                     Some(why) => format!("{}: {why}", failure.what),
                     None => failure.what,
-                }),
+                });
             }
         }
         // What a driver or a tool says may quote what it was given.
         seen.problems = seen.problems.iter().map(|problem| secrets.redactor.redact(problem)).collect();
         seen
+    }
+
+    async fn observe_database(
+        &self,
+        look: &Look,
+        database: Result<Database<'_>, StepFailure>,
+        seen: &mut Observation,
+    ) -> Result<(), StepFailure> {
+        let database = database?;
+        let mut connection = database.connect("observe").await?;
+        let schema = postgres::schema(&mut connection).await;
+        let schema = schema.map_err(|error| super::database_failed("the schema cannot be read", &error))?;
+        seen.schema = Some(schema);
+        if !look.addresses.is_empty() {
+            let asked = Asked { environment: &look.environment, addresses: &look.addresses };
+            seen.admission = Some(self.keeper.look(&database, &mut connection, asked).await?);
+        }
+        Ok(())
     }
 
     async fn observe_tools(&self, seen: &mut Observation) {

@@ -73,6 +73,8 @@ pub struct Look {
     pub image: Option<String>,
     pub migrations_path: Option<String>,
     pub database: Option<DatabaseRef>,
+    /// Of app hosts: which of them does PostgreSQL let in, if the database is on this host?
+    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,6 +196,7 @@ fn look(observe: wire::Observe) -> Result<Look, Invalid> {
         migrations_path,
         database_url_from,
         secrets_version,
+        addresses,
     } = observe;
     Ok(Look {
         request,
@@ -201,6 +204,7 @@ fn look(observe: wire::Observe) -> Result<Look, Invalid> {
         image: filled(image),
         migrations_path: filled(migrations_path),
         database: filled(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
+        addresses,
     })
 }
 

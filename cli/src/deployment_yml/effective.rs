@@ -82,7 +82,7 @@ fn typed_path(path: &[String]) -> Option<Vec<String>> {
         ["key", ..] => return None,
         ["image", "repository", ..] => vec!["image", "repository"],
         ["image", "build", rest @ ..] => [&["build"], rest].concat(),
-        ["database", "url_from"] => vec!["database", "postgres", "url_from"],
+        ["database", key @ ("url_from" | "pg_hba")] => vec!["database", "postgres", key],
         ["database", "migrations"] => vec!["database", "migrations", "path"],
         ["traffic", "tls", "existing", file] => vec!["traffic", file],
         [.., "memory_bytes"] => replaced(&parts, "memory"),

@@ -371,10 +371,19 @@ pub(super) struct Database {
 pub(super) struct Postgres {
     /// The variable with its URL; DATABASE_URL.
     pub(super) url_from: Option<String>,
+    /// managed: an app host that no line lets in gets one, where PostgreSQL is the db host's. by_hand: yours. managed.
+    pub(super) pg_hba: Option<TypedPgHba>,
     /// Comes with a later release: refused in words.
     pub(super) name: Option<String>,
     /// Comes with a later release: refused in words.
     pub(super) extensions: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TypedPgHba {
+    Managed,
+    ByHand,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -9,8 +9,8 @@ use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::planner::images_kept;
-use lockstep_core::record::{Host, Live, Observation, PortTable, Record, SecretsSummary};
-use lockstep_core::spec::{EnvironmentSpec, HostRoles};
+use lockstep_core::record::{Host, Live, Observation, PortTable, Record};
+use lockstep_core::spec::{EnvironmentSpec, HostRoles, PgHba};
 
 use super::DeployError;
 use super::ports::{Proposal, propose};
@@ -41,17 +41,19 @@ pub(super) enum On {
     Declared,
     /// Those that serve, whatever was declared since.
     Live,
-    /// This one and the load balancer; the others are not asked, and may be away.
+    /// This one, the load balancer and the database's host, which may be away; the others are not asked.
     Coming(HostName),
-    /// The same, and this one may be away too.
+    /// This one, which may be away, and the load balancer.
     Going(HostName),
+    /// The same, and the database's host, which may be away too.
+    Leaving(HostName),
 }
 
 impl On {
     fn host(&self) -> Option<&HostName> {
         match self {
             Self::Declared | Self::Live => None,
-            Self::Coming(host) | Self::Going(host) => Some(host),
+            Self::Coming(host) | Self::Going(host) | Self::Leaving(host) => Some(host),
         }
     }
 
@@ -59,7 +61,7 @@ impl On {
     fn roles(&self, declared: &HostRoles, live: Option<&Live>) -> HostRoles {
         let mut roles = match (self, live) {
             (Self::Declared, _) | (_, None) => declared.clone(),
-            (Self::Live | Self::Coming(_) | Self::Going(_), Some(live)) => live.roles(),
+            (Self::Live | Self::Coming(_) | Self::Going(_) | Self::Leaving(_), Some(live)) => live.roles(),
         };
         roles.app.retain(|name| *self != Self::Declared || !live.is_some_and(|live| live.is_drained(name)));
         if let Self::Coming(host) = self
@@ -94,7 +96,10 @@ pub(super) async fn gather(
         None => (None, PortTable::default()),
     };
     let app = placed.app();
-    let looking = Looking { parts, spec, placed: &placed, secrets: secrets.as_ref(), wanted };
+    // A host that comes or goes has to do with what is live, and with the secrets of that.
+    let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
+    let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
+    let looking = Looking { parts, spec, placed: &placed, secrets_version, wanted };
     let (mut taken, mut observed) = tokio::try_join!(taken_ports(parts, &app), looking.observe())?;
     looking.fetch(&mut observed).await?;
     let ports = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
@@ -164,17 +169,21 @@ impl Placed {
         let app: Vec<HostId> = roles.app.iter().filter_map(find).collect();
         let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
         let (lb, db) = (first(&roles.lb), first(&roles.db));
-        let needed = || lb.iter().chain(&db).cloned();
-        let asked = match on.host() {
-            None => app.iter().cloned().chain(needed()).collect(),
-            Some(host) => lb.iter().cloned().chain(find(host)).collect(),
+        let needs = |hosts: &[&Option<HostId>]| hosts.iter().copied().flatten().cloned().collect();
+        // Each time those without which there is no plan, those that are asked beside them, and those who may be away.
+        let (needed, beside, away): (BTreeSet<HostId>, Vec<HostId>, Vec<HostId>) = match on {
+            On::Declared if spec.deploy.quorum.is_some() => (needs(&[&lb, &db]), app.clone(), app.clone()),
+            On::Declared | On::Live => (needs(&[&lb, &db]), app.clone(), Vec::new()),
+            On::Coming(host) => (needs(&[&lb, &find(host)]), Vec::new(), needs_admission(spec, &db)),
+            On::Going(host) => (needs(&[&lb]), Vec::new(), find(host).into_iter().collect()),
+            On::Leaving(host) => (
+                needs(&[&lb]),
+                Vec::new(),
+                find(host).into_iter().chain(needs_admission(spec, &db)).collect(),
+            ),
         };
-        let mut may_be_away: BTreeSet<HostId> = match on {
-            On::Declared if spec.deploy.quorum.is_some() => app.iter().cloned().collect(),
-            On::Going(host) => find(host).into_iter().collect(),
-            On::Declared | On::Live | On::Coming(_) => BTreeSet::new(),
-        };
-        may_be_away.retain(|host| !needed().any(|needed| needed == *host));
+        let asked = needed.iter().cloned().chain(beside).chain(away.clone()).collect();
+        let may_be_away = away.into_iter().filter(|host| !needed.contains(host)).collect();
         // Hosts that other environments use are no part of this one's plan, and not of its hash.
         let is_ours = |host: &&Host| {
             let serves = live.is_some_and(|live| live.serving.contains(&host.name));
@@ -189,9 +198,22 @@ impl Placed {
         Self { hosts: all, app: Vec::new(), db: None, asked, may_be_away }
     }
 
+    /// Of the app hosts and the one that the plan is about, but for the database's own host.
+    fn addresses(&self, db: &Host, about: Option<&HostName>) -> Vec<String> {
+        let is_meant = |host: &&Host| self.app.contains(&host.id) || about == Some(&host.name);
+        let others = self.hosts.iter().filter(is_meant).filter(|host| host.id != db.id);
+        others.map(|host| host.address.clone()).collect()
+    }
+
     fn app(&self) -> Vec<&Host> {
         self.hosts.iter().filter(|host| self.app.contains(&host.id)).collect()
     }
+}
+
+/// The database's host, where whom it lets in is ours to see to.
+fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
+    let is_ours = spec.database.as_ref().is_some_and(|database| database.pg_hba == PgHba::Managed);
+    db.iter().filter(|_| is_ours).cloned().collect()
 }
 
 async fn taken_ports(parts: &Parts, hosts: &[&Host]) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
@@ -209,7 +231,7 @@ struct Looking<'a> {
     parts: &'a Parts,
     spec: &'a EnvironmentSpec,
     placed: &'a Placed,
-    secrets: Option<&'a SecretsSummary>,
+    secrets_version: Option<u64>,
     wanted: &'a Wanted,
 }
 
@@ -222,16 +244,20 @@ impl Looking<'_> {
 
     /// Nothing of a host that may be away, and is.
     async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
-        let Self { parts, spec, placed, secrets, wanted } = self;
+        let Self { parts, spec, placed, secrets_version, wanted } = self;
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
         let look = Look {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
-            database: database.zip(*secrets).map(|(database, secrets)| LookDatabase {
+            database: database.zip(*secrets_version).map(|(database, secrets_version)| LookDatabase {
                 url_from: database.url_from.clone(),
-                secrets_version: secrets.version,
+                secrets_version,
+                addresses: match database.pg_hba {
+                    PgHba::Managed => placed.addresses(host, wanted.on.host()),
+                    PgHba::ByHand => Vec::new(),
+                },
             }),
         };
         match parts.agents.observe(&host.id, look).await {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::Digest;
 use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
+use crate::plan::admission::Admission;
 use crate::record::Slot;
 use crate::release::{Migration, Release};
 use crate::spec::{HealthSpec, TrafficSpec};
@@ -22,6 +23,8 @@ pub enum Action {
     Preflight(Preflight),
     /// The image is on the host, under its id.
     PresentImage(PresentImage),
+    /// PostgreSQL on this host lets in the environment's hosts that are named, and its own lines name no others.
+    AdmitHosts(Admission),
     TakeSnapshot(TakeSnapshot),
     Migrate(Migrate),
     /// The slot's containers run, made from exactly these specifications, and no others of that slot do.
@@ -278,6 +281,7 @@ impl Action {
         match self {
             Self::Preflight(_) => "preflight",
             Self::PresentImage(_) => "image",
+            Self::AdmitHosts(_) => "pg_hba",
             Self::TakeSnapshot(_) => "snapshot",
             Self::Migrate(_) => "migrate",
             Self::StartSlot { .. } => "start",
@@ -314,7 +318,9 @@ impl Action {
                 forget(&mut site.green);
             }
             Self::SwitchTraffic(switch) => forget(&mut switch.endpoints),
-            Self::Preflight(_)
+            // A host that is passed by stays declared, and is brought back: it is let in.
+            Self::AdmitHosts(_)
+            | Self::Preflight(_)
             | Self::PresentImage(_)
             | Self::TakeSnapshot(_)
             | Self::Migrate(_)
@@ -340,6 +346,7 @@ impl Action {
             Self::Preflight(Preflight { app: Some(app), .. }) => (&app.image, &app.manifest),
             Self::PresentImage(present) => (&present.image, &present.manifest),
             Self::Preflight(Preflight { app: None, .. })
+            | Self::AdmitHosts(_)
             | Self::TakeSnapshot(_)
             | Self::Migrate(_)
             | Self::StartSlot { .. }
@@ -370,6 +377,7 @@ impl Action {
             Self::CheckHealth(check) | Self::Bake { check, .. } => check.secrets_version,
             Self::SwitchTraffic(switch) => switch.secrets_version,
             Self::PresentImage(_)
+            | Self::AdmitHosts(_)
             | Self::StopSlot { .. }
             | Self::InstallSite { .. }
             | Self::RemoveSite

@@ -8,7 +8,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::id::StepId;
+use crate::operation::Operation;
 use crate::plan::action::{Endpoint, Site, SwitchTraffic};
+use crate::plan::admission::Admission;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::Slot;
 
@@ -150,12 +152,35 @@ impl Before {
             Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
             Action::Preflight(_)
             | Action::PresentImage(_)
+            | Action::AdmitHosts(_)
             | Action::RemoveSite
             | Action::RestoreSite
             | Action::MoveWorkers { .. }
             | Action::Bake { .. }
             | Action::DrainSlot { .. }
             | Action::CleanUp(_) => {}
+        }
+    }
+
+    /// Let in before anything of theirs starts, and kept out only once they are gone.
+    fn admission(&self, plan: &Plan, step: &Step, admission: &Admission, broken: &mut Broken) {
+        match (step.on_failure, &plan.operation) {
+            (OnFailure::Unwind, _) if !self.started.is_empty() => {
+                broken.add(Some(step), "it lets hosts into the database after something was started there");
+            }
+            (OnFailure::Unwind, _) => {}
+            (OnFailure::Note, Operation::RemoveHost(host)) => {
+                if self.site.is_none() {
+                    broken.add(
+                        Some(step),
+                        format!("it keeps {host} out of the database while that has traffic"),
+                    );
+                }
+                if admission.names(host) {
+                    broken.add(Some(step), format!("it leaves {host} its line, which is to go"));
+                }
+            }
+            (OnFailure::Note, _) => broken.add(Some(step), "it keeps a host out of the database that stays"),
         }
     }
 
@@ -230,6 +255,7 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
         }
         Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
         Action::InstallSite { site, .. } => before.site(plan, step, site, broken),
+        Action::AdmitHosts(admission) => before.admission(plan, step, admission, broken),
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
             if before.switched.is_none() =>
         {
@@ -270,6 +296,12 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
         (Action::SwitchTraffic(_), _) => broken.add(Some(step), "its undo does not give the traffic back"),
         (Action::InstallSite { .. }, Undo::By { action: Action::RemoveSite | Action::RestoreSite, .. }) => {}
         (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo leaves the site"),
+        (Action::AdmitHosts(wanted), Undo::By { action: Action::AdmitHosts(before), .. })
+            if wanted.keeps(before) => {}
+        (Action::AdmitHosts(_), Undo::Nothing { .. }) if step.on_failure == OnFailure::Note => {}
+        (Action::AdmitHosts(_), _) => {
+            broken.add(Some(step), "its undo does not leave in the database's rules what was there")
+        }
         (Action::MoveWorkers { .. }, Undo::By { action: Action::MoveWorkers { .. }, .. }) => {}
         (Action::MoveWorkers { .. }, Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
         // It moves none.

@@ -64,7 +64,8 @@ fn is_of_application(action: &Action) -> bool {
         Action::Preflight(Preflight { app: _, lb, db }) => lb.is_none() && db.is_none(),
         Action::CleanUp(CleanUp { snapshots, .. }) => snapshots.is_none(),
         Action::PresentImage(_) | Action::StartSlot { .. } | Action::MoveWorkers { .. } => true,
-        Action::TakeSnapshot(_)
+        Action::AdmitHosts(_)
+        | Action::TakeSnapshot(_)
         | Action::Migrate(_)
         | Action::StopSlot { .. }
         | Action::CheckHealth(_)

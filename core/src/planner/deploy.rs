@@ -14,6 +14,7 @@ use crate::plan::action::{
     CheckHealth, CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
 };
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
+use crate::planner::database::{Asked, current_schema};
 use crate::planner::left_out::{self, LeftOut};
 use crate::planner::site::{self, Decided, Hosts};
 use crate::planner::{
@@ -21,7 +22,7 @@ use crate::planner::{
     serving, step, told, waves_of, web_endpoints,
 };
 use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
-use crate::release::{Compatibility, Migration, SchemaState};
+use crate::release::{Compatibility, Migration};
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, Mode};
 use crate::time::Millis;
@@ -109,41 +110,6 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     ))
 }
 
-/// The schema version that is there; nothing where there is no database.
-fn current_schema(
-    spec: &EnvironmentSpec,
-    placement: &Placement<'_>,
-    record: &Record,
-) -> Result<Option<u64>, Refused> {
-    let Some(database) = &spec.database else {
-        return Ok(None);
-    };
-    let seen = record.observed.get(&placement.db.id);
-    let Some(schema) = seen.and_then(|seen| seen.schema) else {
-        let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));
-        return Err(Refused::new(
-            format!("the database of {} cannot be read from {}", spec.key, placement.db.name),
-            if why.is_empty() { "it did not answer".to_string() } else { why },
-            format!("check {} and that PostgreSQL runs and lets {} in", database.url_from, placement.db.name),
-        ));
-    };
-    match schema.state {
-        SchemaState::Clean => Ok(Some(schema.version)),
-        SchemaState::Dirty => Err(Refused::new(
-            format!("the schema of {} is dirty at version {}", spec.key, schema.version),
-            format!(
-                "migration {} began and did not end, so nobody knows how much of it is there",
-                schema.version
-            ),
-            format!(
-                "look at the database and mend it by hand, then say what is there: UPDATE schema_migrations SET version = N, dirty = false; \
-                 N is {} when all of it is there, and the version before it when nothing is",
-                schema.version
-            ),
-        )),
-    }
-}
-
 struct Planning<'a> {
     placement: Placement<'a>,
     /// The app hosts of what is live: all of them are among those of the placement, or left out.
@@ -164,6 +130,13 @@ impl Planning<'_> {
             self.left_out.iter().map(|host| host.omission(environment)).collect();
         waves.push(self.preflight()?);
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
+        let asked = Asked {
+            spec: self.version.spec,
+            db: self.placement.db,
+            app: &self.placement.app,
+            record: self.record,
+        };
+        let admitted = asked.admit(&mut waves, &mut omitted);
         self.database(&mut waves, &mut omitted);
         self.slot(&mut waves)?;
         self.traffic(deploy.changed_site, &mut waves, &mut omitted)?;
@@ -178,7 +151,8 @@ impl Planning<'_> {
             let by_hand = seen.site_changed.as_ref().map(|change| &change.there);
             seen.site.as_ref().or(by_hand)
         });
-        let live_state = (live.map(|live| (live.slot, &live.deployment, &live.serving)), self.schema, site);
+        let serves = live.map(|live| (live.slot, &live.deployment, &live.serving));
+        let live_state = (serves, self.schema, site, admitted);
         Ok(Plan {
             key: self.version.spec.key.clone(),
             operation: Operation::Deploy(deploy.clone()),

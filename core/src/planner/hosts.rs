@@ -12,7 +12,9 @@ use alloc::vec::Vec;
 use crate::name::HostName;
 use crate::operation::Operation;
 use crate::plan::action::Preflight;
+use crate::plan::admission::Admission;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
+use crate::planner::database::Asked;
 use crate::planner::deploy::{started, version_of};
 use crate::planner::site;
 use crate::planner::{
@@ -96,13 +98,24 @@ struct Changing<'a> {
     record: &'a Record,
 }
 
+/// What a plan says beside its steps.
+#[derive(Default)]
+struct Notes {
+    omitted: Vec<Omission>,
+    warnings: Vec<String>,
+    /// The database's lines for whom it lets in, where that changes.
+    admitted: Option<Admission>,
+}
+
 impl Changing<'_> {
     fn add(&self, operation: Operation) -> Result<Plan, Refused> {
         let Self { live, host, record, .. } = self;
         let (version, slot) = (version_of(live), live.slot);
         let start = |containers: &[ContainerSpec]| started(&version, containers, record, host);
         let mut waves = Waves::new(record);
+        let mut omitted = Vec::new();
         waves.push(self.preflight()?);
+        let admitted = self.asked().admit(&mut waves, &mut omitted);
         waves.push(vec![version.present_image(host)]);
         waves.push(vec![version.start(host, slot, record, start)?]);
         waves.push(vec![self.health()?]);
@@ -112,11 +125,17 @@ impl Changing<'_> {
         if !hosts.app.contains(&host.name) {
             hosts.app.push(host.name.clone());
         }
-        let notes = vec![format!(
+        let warnings = vec![format!(
             "a rollback starts its release on {} first: only what is live is brought there",
             host.name
         )];
-        self.plan(operation, hosts, waves, notes)
+        self.plan(operation, hosts, waves, Notes { omitted, warnings, admitted })
+    }
+
+    /// With the one host that comes: those that serve are let in already.
+    fn asked(&self) -> Asked<'_> {
+        let app = core::slice::from_ref(&self.host);
+        Asked { spec: &self.live.spec, db: self.placement.db, app, record: self.record }
     }
 
     fn take_out(&self, operation: Operation) -> Result<Plan, Refused> {
@@ -143,8 +162,12 @@ impl Changing<'_> {
         let mut hosts = self.declared();
         if is_removal {
             hosts.app.retain(|there| *there != host.name);
+            match self.asked().keep_out(host) {
+                Ok(step) => waves.push(step.into_iter().collect()),
+                Err(unknown) => notes.push(unknown),
+            }
         }
-        self.plan(operation, hosts, waves, notes)
+        self.plan(operation, hosts, waves, Notes { warnings: notes, ..Notes::default() })
     }
 
     /// Who is declared to do what; where nobody is, those that serve.
@@ -158,9 +181,10 @@ impl Changing<'_> {
         operation: Operation,
         hosts: HostRoles,
         waves: Waves<'_>,
-        mut warnings: Vec<String>,
+        notes: Notes,
     ) -> Result<Plan, Refused> {
         let Self { live, record, placement, .. } = self;
+        let Notes { mut omitted, mut warnings, admitted } = notes;
         let environment = &record.key.environment;
         if hosts != live.spec.hosts {
             let otherwise = match operation {
@@ -186,8 +210,9 @@ impl Changing<'_> {
             ));
         }
         let because = "the same release stays live, in the same slot".to_string();
+        omitted.push(Omission { what: "switch".to_string(), because });
         let version = version_of(live);
-        let live_state = (live.slot, &live.deployment, &live.serving, &operation);
+        let live_state = (live.slot, &live.deployment, &live.serving, &operation, admitted);
         Ok(Plan {
             key: record.key.clone(),
             kind: operation.kind(),
@@ -202,7 +227,7 @@ impl Changing<'_> {
             hash: hash(&version, &live_state, record),
             operation,
             waves: waves.waves,
-            omitted: vec![Omission { what: "switch".to_string(), because }],
+            omitted,
             warnings,
         })
     }

@@ -1,6 +1,6 @@
 //! What an agent sees on its host.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::id::{DeploymentId, Digest};
 use crate::name::{HostName, ProcessName};
+use crate::plan::admission::{AdmissionLine, DatabaseRole};
 use crate::record::Slot;
 use crate::release::Schema;
 
@@ -26,6 +27,9 @@ pub struct Observation {
     pub manifest: Option<Digest>,
     /// `None` where there is no database, or it did not answer: then `problems` says why.
     pub schema: Option<Schema>,
+    /// Whom PostgreSQL lets in; nothing where nobody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionSeen>,
     /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
     pub site: Option<Digest>,
     /// What somebody changed by hand in nginx's site, which is not overwritten unasked.
@@ -37,6 +41,28 @@ pub struct Observation {
     pub disk_free_bytes: Option<u64>,
     /// What could not be seen, and why.
     pub problems: Vec<String>,
+}
+
+/// Whom PostgreSQL lets in, as its rules say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum AdmissionSeen {
+    /// The database is one of this host's PostgreSQL, which can be asked and told.
+    Here(AdmissionHere),
+    /// Somebody else's affair, because.
+    NotOurs { because: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmissionHere {
+    pub port: u16,
+    /// As whom the application comes, and to which database.
+    pub role: DatabaseRole,
+    /// The environment's own.
+    pub lines: Vec<AdmissionLine>,
+    /// Of the addresses that were asked about, those that are let in, by whosever line.
+    pub admitted: BTreeSet<String>,
 }
 
 /// What stands where the site should be, against what was installed.

@@ -98,6 +98,8 @@ mutants! {
     MigratesBeforeSnapshot,
     /// The plan switches without a health check.
     SwitchesUnchecked,
+    /// The plan starts on hosts that the database keeps out.
+    StartsKeptOut,
 
     // The hosts' rules.
 

@@ -453,8 +453,20 @@ fn traffic(reality: &Reality) -> Result<(), Broken> {
         reality.of_slot(slot).any(|there| there.endpoint.as_ref().is_some_and(|own| own == wanted))
     };
     match reality.nginx.instances().iter().find(|wanted| !is_there(wanted)) {
-        None => Ok(()),
+        None => kept_out(reality),
         Some(missing) => Err(Broken(TRAFFIC, format!("requests go to {missing}, and nothing is there"))),
+    }
+}
+
+/// Requests go only to hosts that the database lets in.
+fn kept_out(reality: &Reality) -> Result<(), Broken> {
+    let is_let_in = |there: &Endpoint| {
+        there.address == reality.database.address
+            || reality.database.lines.iter().any(|line| line.address == there.address)
+    };
+    match reality.nginx.instances().iter().find(|there| !is_let_in(there)) {
+        None => Ok(()),
+        Some(out) => Err(Broken(TRAFFIC, format!("requests go to {out}, and its database keeps it out"))),
     }
 }
 

@@ -17,7 +17,8 @@ use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
-use lockstep_core::record::{ImageFound, Observation, SecretsSummary};
+use lockstep_core::plan::admission::{DatabaseRole, Transport};
+use lockstep_core::record::{AdmissionHere, AdmissionSeen, ImageFound, Observation, SecretsSummary};
 use lockstep_core::redact::Redactor;
 use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::time::Timestamp;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::ToAgent;
 use crate::link::Link;
+use crate::reality::Reality;
 use crate::world::{World, wait};
 
 /// How long an agent may take for an answer that somebody waits for.
@@ -182,6 +184,7 @@ impl Agents for Reach {
         });
         // The last host is the one with nginx and the database.
         let is_last = number + 1 == state.hosts.len();
+        let addresses = look.database.as_ref().map_or_else(Vec::new, |database| database.addresses.clone());
         let schema = look
             .database
             .filter(|_| is_last)
@@ -189,6 +192,7 @@ impl Agents for Reach {
         Ok(Observation {
             image,
             schema,
+            admission: (is_last && !addresses.is_empty()).then(|| admission(reality, &addresses)),
             site: reality.nginx.site.as_ref().map(Site::digest).filter(|_| is_last),
             traffic: reality.nginx.target().filter(|_| is_last),
             containers: reality.containers[number].iter().map(|there| there.seen(now)).collect(),
@@ -220,4 +224,14 @@ impl Agents for Reach {
     fn progress(&self) -> broadcast::Receiver<ProgressLine> {
         self.progress.subscribe()
     }
+}
+
+/// Whom the database lets in: those that a plan has let in.
+fn admission(reality: &Reality, addresses: &[String]) -> AdmissionSeen {
+    let lines = reality.database.lines.clone();
+    let is_let_in = |address: &&String| lines.iter().any(|line| line.address == **address);
+    let admitted = addresses.iter().filter(is_let_in).cloned().collect();
+    let role =
+        DatabaseRole { database: "notes".to_owned(), user: "notes".to_owned(), transport: Transport::Any };
+    AdmissionSeen::Here(AdmissionHere { port: 5432, role, lines, admitted })
 }

@@ -141,6 +141,12 @@ impl Job {
         let mut finding = Finding::default();
         match action {
             Action::Preflight(_) | Action::PresentImage(_) => self.phase(Point::Phase).await?,
+            Action::AdmitHosts(admission) => {
+                self.phase(Point::DatabasePhase).await?;
+                let lines = admission.lines.clone();
+                self.change("the database's rules are read", |reality, _| reality.database.lines = lines)
+                    .await?;
+            }
             Action::TakeSnapshot(_) => finding.snapshot = Some(Box::new(self.take_snapshot().await?)),
             Action::Migrate(migrate) => finding.migrated = Some(self.migrate(migrate).await?),
             Action::StartSlot { slot, containers } => self.start_slot(*slot, containers).await?,

@@ -7,6 +7,7 @@ use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::ProcessName;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::plan::action::{Endpoint, Site};
+use lockstep_core::plan::admission::AdmissionLine;
 use lockstep_core::record::{ContainerSeen, Running, Slot};
 use lockstep_core::release::{Compatibility, Migration};
 
@@ -96,6 +97,10 @@ pub struct Database {
     pub applied: Vec<u64>,
     /// Verified ones, by the deployment that took them.
     pub snapshots: BTreeSet<DeploymentId>,
+    /// Of its own host.
+    pub address: &'static str,
+    /// Whom it lets in, beside its own host.
+    pub lines: Vec<AdmissionLine>,
 }
 
 /// An image that an operator can name.

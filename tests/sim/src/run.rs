@@ -16,7 +16,7 @@ use crate::clock::{BEGINNING, SimulatedClock};
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::operator;
-use crate::reality::{NEVER, Reality};
+use crate::reality::{Database, NEVER, Reality};
 use crate::schedule::{Schedule, Shape};
 use crate::watchman::watch_over;
 use crate::world::{Coordinator, Host, Process, State, Trace, World};
@@ -153,6 +153,8 @@ fn state(schedule: Schedule, first: u64, rng: Rng, telling: Telling) -> State {
         inbox: None,
         session: None,
     });
+    // The last host is the one with nginx and the database.
+    let db = places(schedule.shape).last().map_or("", |(_, _, address)| *address);
     let lines = (telling == Telling::Yes).then(Vec::new);
     State {
         rng,
@@ -161,7 +163,7 @@ fn state(schedule: Schedule, first: u64, rng: Rng, telling: Telling) -> State {
         hosts: hosts.collect(),
         sessions: BTreeMap::new(),
         next_session: 1,
-        reality: Reality::default(),
+        reality: Reality { database: Database { address: db, ..Database::default() }, ..Reality::default() },
         check: Check::default(),
         trace: Trace { lines, ..Trace::default() },
         schedule,

@@ -90,6 +90,26 @@ impl Postgres {
         &self.programs
     }
 
+    /// The folder of its socket.
+    pub fn sockets(&self) -> PathBuf {
+        self.directory.join("socket")
+    }
+
+    /// Whom it lets in.
+    pub fn rules_file(&self) -> PathBuf {
+        self.directory.join("data/pg_hba.conf")
+    }
+
+    /// Lets in whom these rules let in, and the superuser over its socket.
+    ///
+    /// # Errors
+    /// When it does not take them.
+    pub fn lets_in(&self, rules: &str) -> anyhow::Result<()> {
+        fs::write(self.rules_file(), format!("local all all trust\n{rules}"))?;
+        self.psql("SELECT pg_reload_conf()")?;
+        Ok(())
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.directory.join("postgres.log")
     }

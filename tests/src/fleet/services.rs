@@ -28,7 +28,8 @@ pub(super) fn start(fleet: &Fleet) -> Result<()> {
              psql --command \"ALTER SYSTEM SET listen_addresses = 'localhost,{address}'\"
              psql --command \"CREATE ROLE notes LOGIN PASSWORD '{DATABASE_PASSWORD}'\"
              psql --command 'CREATE DATABASE notes OWNER notes'
-             echo 'host notes notes {address}/24 scram-sha-256' >> /etc/postgresql/*/main/pg_hba.conf
+             # Its own host, which migrates. Whoever else comes has to be let in.
+             echo 'host notes notes {address}/32 scram-sha-256' >> /etc/postgresql/*/main/pg_hba.conf
              systemctl restart postgresql"
         ))?;
     }

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use lockstep_core::id::StepId;
 use lockstep_core::name::HostName;
+use lockstep_core::operation::Operation;
 use lockstep_core::plan::{Action, Plan, Step, Undo};
 
 /// Damages `plan` in one way.
@@ -40,8 +41,14 @@ pub(super) fn damage(plan: &mut Plan, words: &[&str]) -> Result<()> {
                 step.host_name = host.clone();
             }
         }
+        ["touch-operation", "drain", host] => {
+            plan.operation = Operation::DrainHost(host.parse()?);
+            plan.kind = plan.operation.kind();
+        }
         ["touch-live"] => plan.live_slot = Some(plan.slot),
-        _ => bail!("break drop|drop-last|swap|merge|forget-undo|forget-target|move|touch-live"),
+        _ => {
+            bail!("break drop|drop-last|swap|merge|forget-undo|forget-target|move|touch-operation|touch-live")
+        }
     }
     Ok(())
 }

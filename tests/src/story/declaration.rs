@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use lockstep_core::name::HostName;
-use lockstep_core::spec::{HostRoles, ProcessSpec, Role, Tls, Volume, VolumeAccess, VolumeScope};
+use lockstep_core::spec::{HostRoles, PgHba, ProcessSpec, Role, Tls, Volume, VolumeAccess, VolumeScope};
 use lockstep_core::time::Millis;
 
 use super::World;
@@ -21,6 +21,10 @@ impl World {
             ["quorum", hosts] => self.spec.deploy.quorum = Some(hosts.parse()?),
             ["lock_timeout", duration] => self.spec.deploy.lock_timeout = Millis::parse(duration)?,
             ["database", "none"] => self.spec.database = None,
+            ["database", "on", host] => self.spec.hosts.db = vec![host.parse()?],
+            ["pg_hba", "by_hand"] => {
+                self.spec.database.as_mut().context("there is no database")?.pg_hba = PgHba::ByHand;
+            }
             ["snapshot", "none"] => {
                 self.spec.database.as_mut().context("there is no database")?.snapshot = None;
             }

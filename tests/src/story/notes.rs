@@ -8,8 +8,8 @@ use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::{Receipt, Summary, Verdict};
 use lockstep_core::spec::{
-    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role,
-    SnapshotSpec, Standby, Tls, TrafficSpec,
+    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
+    Role, SnapshotSpec, Standby, Tls, TrafficSpec,
 };
 use lockstep_core::time::{Millis, Timestamp};
 
@@ -83,6 +83,7 @@ pub(super) fn notes() -> EnvironmentSpec {
         processes: BTreeMap::from([("web".parse().expect("a name"), web())]),
         database: Some(DatabaseSpec {
             url_from: "DATABASE_URL".to_owned(),
+            pg_hba: PgHba::Managed,
             migrations: Some("/migrations".to_owned()),
             snapshot: Some(SnapshotSpec { directory: "/var/backups/notes".to_owned(), keep: 3 }),
         }),

@@ -1,0 +1,93 @@
+//! Whom PostgreSQL lets in, where the database of a URL is one of this host's.
+
+use lockstep_core::journal::StepFailure;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::admission::{Admission, DatabaseRole, Transport};
+use lockstep_core::record::{AdmissionHere, AdmissionSeen};
+use sqlx::PgConnection;
+use sqlx::postgres::PgSslMode;
+
+use super::keeper::{Answer, Look, Request, What};
+use super::reach::{Keeper, is_here};
+use super::{Database, started_at};
+
+/// Whose lines, and which addresses are asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub environment: &'a EnvironmentKey,
+    pub addresses: &'a [String],
+}
+
+impl Keeper {
+    /// Which of the addresses PostgreSQL lets in, by `connection` to the database.
+    ///
+    /// # Errors
+    /// When the URL is not one.
+    pub async fn look(
+        &self,
+        database: &Database<'_>,
+        connection: &mut PgConnection,
+        asked: Asked<'_>,
+    ) -> Result<AdmissionSeen, StepFailure> {
+        let options = database.options()?;
+        let not_ours = |because: String| Ok(AdmissionSeen::NotOurs { because });
+        let another = format!("the database of {} is not one of this host's PostgreSQL", database.url_from);
+        let port = options.get_port();
+        if !is_here(options.get_host()) || !self.has_server(port) {
+            return not_ours(another);
+        }
+        let transport = match options.get_ssl_mode() {
+            PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => Transport::Any,
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => Transport::Tls,
+        };
+        let user = options.get_username().to_owned();
+        let role =
+            DatabaseRole { database: options.get_database().unwrap_or(&user).to_owned(), user, transport };
+        let Ok(started_at) = started_at(connection).await else {
+            return not_ours("the database does not say of which server it is".to_owned());
+        };
+        let look = Look { started_at, role: role.clone(), addresses: asked.addresses.to_vec() };
+        Ok(match self.ask(&self.request(port, asked.environment, What::Look(look))).await {
+            Ok(Answer::Seen { lines, admitted }) => AdmissionSeen::Here(AdmissionHere {
+                port,
+                role,
+                lines,
+                admitted: admitted.into_iter().collect(),
+            }),
+            Ok(Answer::AnotherServer) => AdmissionSeen::NotOurs { because: another },
+            Ok(Answer::Kept { .. } | Answer::Failed(_)) => unknown(crossed()),
+            Err(failure) => unknown(failure),
+        })
+    }
+
+    /// The environment's lines are these, and PostgreSQL goes by them.
+    ///
+    /// # Errors
+    /// When they would not let in whom they are to, or the file cannot be written: then it is as it was.
+    pub async fn keep(
+        &self,
+        environment: &EnvironmentKey,
+        wanted: &Admission,
+    ) -> Result<String, StepFailure> {
+        let what = What::Keep { lines: wanted.lines.clone() };
+        match self.ask(&self.request(wanted.port, environment, what)).await? {
+            Answer::Kept { said } => Ok(said),
+            Answer::Seen { .. } | Answer::AnotherServer | Answer::Failed(_) => Err(crossed()),
+        }
+    }
+
+    fn request(&self, port: u16, environment: &EnvironmentKey, what: What) -> Request {
+        Request { sockets: self.sockets.clone(), port, environment: environment.clone(), what }
+    }
+}
+
+/// What cannot be asked is nobody's to change: a plan says so, and goes on without.
+fn unknown(failure: StepFailure) -> AdmissionSeen {
+    let StepFailure { what, why, next, .. } = failure;
+    let parts = [Some(what), why, next];
+    AdmissionSeen::NotOurs { because: parts.into_iter().flatten().collect::<Vec<_>>().join("; ") }
+}
+
+fn crossed() -> StepFailure {
+    StepFailure::new("the answer is one to another question").next("this is a bug in Lockstep")
+}

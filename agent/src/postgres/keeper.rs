@@ -1,0 +1,411 @@
+//! Keeps an environment's lines in `pg_hba.conf`. It runs as a process of its own, as the user that the server runs
+//! as: that user may write the file, and is let in over the server's socket as its superuser. The agent can do
+//! neither, and needs no right for it.
+//!
+//! What must stay true: rules that PostgreSQL would not take, or that would not let in whom they are to, are never in
+//! force. The file is written whole or not at all, looked at by PostgreSQL before it is told to read it, and put back
+//! where that finds fault. Who is kept out never fails for what an administrator's lines are like: an undo ends.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use lockstep_core::journal::StepFailure;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::admission::{AdmissionLine, DatabaseRole};
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use tokio::time::{Instant, sleep};
+
+use super::rules::{self, Rule, Unusable};
+use super::{OURS, started_at};
+use crate::disk;
+
+/// How long PostgreSQL may take to read its rules anew.
+const RELOAD_LIMIT: Duration = Duration::from_secs(5);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Two environments' blocks are in one file: who changes it has this lock of the server, until its connection ends.
+const LOCK: i64 = 0x6c6f_636b_7374_6570;
+
+/// The name of the database that every cluster begins with.
+const MAINTENANCE: &str = "postgres";
+
+/// What the agent wants.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Where the server's socket is.
+    pub sockets: PathBuf,
+    pub port: u16,
+    pub environment: EnvironmentKey,
+    pub what: What,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum What {
+    Look(Look),
+    /// The environment has exactly these lines.
+    Keep {
+        lines: Vec<AdmissionLine>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Look {
+    /// When the server began that the database is of, by its own clock.
+    pub started_at: f64,
+    pub role: DatabaseRole,
+    pub addresses: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Answer {
+    /// The environment's lines, and which of the addresses are let in.
+    Seen {
+        lines: Vec<AdmissionLine>,
+        admitted: Vec<String>,
+    },
+    /// Another server than the database's listens there.
+    AnotherServer,
+    Kept {
+        said: String,
+    },
+    Failed(StepFailure),
+}
+
+/// Reads a request from standard input and answers on standard output.
+///
+/// # Errors
+/// When there is no request, or nobody who hears the answer.
+pub async fn serve() -> anyhow::Result<()> {
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text)?;
+    let answer = answer(serde_json::from_str(&text)?).await;
+    serde_json::to_writer(io::stdout(), &answer)?;
+    Ok(())
+}
+
+async fn answer(request: Request) -> Answer {
+    let Request { sockets, port, environment, what } = request;
+    let server = Server { sockets, port, environment };
+    let answered = match what {
+        What::Look(look) => server.look(&look).await,
+        What::Keep { lines } => server.keep(&lines).await,
+    };
+    answered.unwrap_or_else(Answer::Failed)
+}
+
+struct Server {
+    sockets: PathBuf,
+    port: u16,
+    environment: EnvironmentKey,
+}
+
+impl Server {
+    async fn look(&self, look: &Look) -> Result<Answer, StepFailure> {
+        let mut connection = self.connect().await?;
+        let began = started_at(&mut connection).await.map_err(unasked)?;
+        if (began - look.started_at).abs() > 0.001 {
+            return Ok(Answer::AnotherServer);
+        }
+        let file = RulesFile::of(&mut connection).await?;
+        let lines = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        let rules = match file.parsed(&mut connection).await? {
+            Parsed::Rules(rules) => rules,
+            Parsed::Faults(faults) => return Err(file.faulty(&faults)),
+        };
+        let is_let_in =
+            |address: &&String| rules::deciding(&rules, &look.role, address).is_some_and(Rule::lets_in);
+        let admitted = look.addresses.iter().filter(is_let_in).cloned().collect();
+        Ok(Answer::Seen { lines, admitted })
+    }
+
+    async fn keep(&self, wanted: &[AdmissionLine]) -> Result<Answer, StepFailure> {
+        let mut connection = self.connect().await?;
+        self.lock(&mut connection).await.map_err(unasked)?;
+        let file = RulesFile::of(&mut connection).await?;
+        let there = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        let text =
+            rules::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
+        let added: Vec<&AdmissionLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
+        if !added.is_empty() {
+            if let Parsed::Faults(faults) = file.parsed(&mut connection).await? {
+                return Err(file.faulty(&faults));
+            }
+            refuse_md5(&mut connection, &added).await?;
+        }
+        if text != file.text {
+            file.write(&file.text, &text)?;
+            if let Err(failure) = file.lets_in(&mut connection, &added).await {
+                file.write(&text, &file.text)?;
+                return Err(failure);
+            }
+        }
+        let said = match (self.reload(&mut connection).await.map_err(unasked)?, text == file.text) {
+            (Reload::Seen, true) => "its lines were there".to_owned(),
+            (Reload::Seen, false) => format!("{} is read anew", file.path.display()),
+            (Reload::NotSeen, _) => {
+                let name = file.path.display();
+                format!(
+                    "{name} is as it should be, and PostgreSQL does not say that it has read it: see its log"
+                )
+            }
+        };
+        Ok(Answer::Kept { said })
+    }
+
+    fn options(&self) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.sockets)
+            .port(self.port)
+            .username(&own_name())
+            .database(MAINTENANCE)
+            .ssl_mode(PgSslMode::Disable)
+            .application_name(&self.name())
+            .disable_statement_logging()
+    }
+
+    fn name(&self) -> String {
+        format!("{OURS}pg_hba/{}", self.environment)
+    }
+
+    async fn connect(&self) -> Result<PgConnection, StepFailure> {
+        PgConnection::connect_with(&self.options()).await.map_err(|error| {
+            let why =
+                error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+            StepFailure::new(format!("PostgreSQL does not let its own user in at {}", self.sockets.display()))
+                .why(why)
+                .next("local all postgres peer in pg_hba.conf lets it in; or keep that file yourself: database.postgres.pg_hba: by_hand")
+        })
+    }
+
+    /// What a killed predecessor began does not go on beside its successor.
+    async fn lock(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = left($1, 63) AND pid <> pg_backend_pid()",
+        )
+        .bind(self.name())
+        .execute(&mut *connection)
+        .await?;
+        sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(connection).await.map(drop)
+    }
+
+    /// The one process that lets in reads the rules before it begins another connection: one that begins with a later
+    /// time of reading proves it.
+    async fn reload(&self, connection: &mut PgConnection) -> Result<Reload, sqlx::Error> {
+        let asked: f64 = sqlx::query_scalar("SELECT extract(epoch FROM clock_timestamp())::float8")
+            .fetch_one(&mut *connection)
+            .await?;
+        sqlx::query("SELECT pg_reload_conf()").execute(connection).await?;
+        let begun = Instant::now();
+        while begun.elapsed() < RELOAD_LIMIT {
+            let mut next = PgConnection::connect_with(&self.options()).await?;
+            let read: f64 = sqlx::query_scalar("SELECT extract(epoch FROM pg_conf_load_time())::float8")
+                .fetch_one(&mut next)
+                .await?;
+            next.close().await?;
+            if read >= asked {
+                return Ok(Reload::Seen);
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(Reload::NotSeen)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reload {
+    Seen,
+    NotSeen,
+}
+
+/// What PostgreSQL makes of the file as it is on the disk.
+enum Parsed {
+    Rules(Vec<Rule>),
+    /// Where, and what: none of the file is taken.
+    Faults(Vec<String>),
+}
+
+/// The server's file, and its text when it was read.
+struct RulesFile {
+    path: PathBuf,
+    text: String,
+}
+
+impl RulesFile {
+    async fn of(connection: &mut PgConnection) -> Result<Self, StepFailure> {
+        let path: String =
+            sqlx::query_scalar("SHOW hba_file").fetch_one(connection).await.map_err(unasked)?;
+        // Where it is a link, what it leads to is replaced.
+        let path = fs::canonicalize(&path).map_err(|error| unwritten(Path::new(&path), &error))?;
+        let text = fs::read_to_string(&path).map_err(|error| unwritten(&path, &error))?;
+        Ok(Self { path, text })
+    }
+
+    async fn parsed(&self, connection: &mut PgConnection) -> Result<Parsed, StepFailure> {
+        // Since PostgreSQL 16 a file may include others, and each rule says which it is in.
+        let rows = sqlx::query(
+            "SELECT line_number, type, database, user_name, address, netmask, auth_method, error, \
+             to_jsonb(rule) ->> 'file_name' AS file FROM pg_hba_file_rules AS rule",
+        )
+        .fetch_all(connection)
+        .await
+        .map_err(unasked)?;
+        let mut rules = Vec::new();
+        let mut faults = Vec::new();
+        for row in rows {
+            match self.rule(&row).map_err(unasked)? {
+                Ok(rule) => rules.push(rule),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        Ok(if faults.is_empty() { Parsed::Rules(rules) } else { Parsed::Faults(faults) })
+    }
+
+    fn rule(&self, row: &PgRow) -> Result<Result<Rule, String>, sqlx::Error> {
+        let line: Option<i32> = row.try_get("line_number")?;
+        let file: Option<String> = row.try_get("file")?;
+        let file = file.unwrap_or_else(|| self.path.display().to_string());
+        let place = format!("{file}:{}", line.unwrap_or_default());
+        let kind: Option<String> = row.try_get("type")?;
+        let error: Option<String> = row.try_get("error")?;
+        let Some(kind) = kind else {
+            return Ok(Err(format!("{place}: {}", error.unwrap_or_default())));
+        };
+        Ok(Ok(Rule {
+            place,
+            // One that is understood and cannot apply, as one about TLS without TLS, is no fault and fits nobody.
+            kind: if error.is_some() { String::new() } else { kind },
+            databases: row.try_get::<Option<Vec<String>>, _>("database")?.unwrap_or_default(),
+            users: row.try_get::<Option<Vec<String>>, _>("user_name")?.unwrap_or_default(),
+            address: row.try_get("address")?,
+            netmask: row.try_get("netmask")?,
+            method: row.try_get::<Option<String>, _>("auth_method")?.unwrap_or_default(),
+        }))
+    }
+
+    /// Whether each of these lines does what it is for.
+    async fn lets_in(
+        &self,
+        connection: &mut PgConnection,
+        added: &[&AdmissionLine],
+    ) -> Result<(), StepFailure> {
+        if added.is_empty() {
+            return Ok(());
+        }
+        let rules = match self.parsed(connection).await? {
+            Parsed::Rules(rules) => rules,
+            Parsed::Faults(faults) => return Err(self.faulty(&faults)),
+        };
+        for line in added {
+            let rule = rules::deciding(&rules, &line.role, &line.address);
+            if rule.is_some_and(Rule::lets_in) {
+                continue;
+            }
+            let because = match rule {
+                Some(rule) => format!("{} decides before it, and keeps {} out", rule.place, line.address),
+                None => "it is no rule that PostgreSQL could go by; for one with TLS, is ssl on?".to_owned(),
+            };
+            return Err(StepFailure::new(format!("a line for {} would not let it in", line.host))
+                .why(because)
+                .next(
+                    "put the line where it counts yourself, or change the one before; nothing was changed",
+                ));
+        }
+        Ok(())
+    }
+
+    /// Replaces it whole, if it is as it was read, for the same owner and with the same permissions.
+    fn write(&self, read: &str, text: &str) -> Result<(), StepFailure> {
+        replace(&self.path, read, text).map_err(|error| unwritten(&self.path, &error))
+    }
+
+    fn unusable(&self, error: &Unusable) -> StepFailure {
+        StepFailure::new(format!("{} is left as it is", self.path.display()))
+            .why(error.to_string())
+            .next("mend it, or take what is between # BEGIN LOCKSTEP and # END LOCKSTEP out")
+    }
+
+    fn faulty(&self, faults: &[String]) -> StepFailure {
+        StepFailure::new(format!("PostgreSQL takes nothing of {} as it is", self.path.display()))
+            .why(faults.join("; "))
+            .next("mend that line; what is wrong: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
+    }
+}
+
+fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
+    let before = fs::metadata(path)?;
+    let beside = path.with_extension("conf.lockstep");
+    let mut file =
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+    file.write_all(text.as_bytes())?;
+    let made = file.metadata()?;
+    if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
+        fchown(&file, Some(before.uid()), Some(before.gid()))?;
+    }
+    file.set_permissions(fs::Permissions::from_mode(before.mode()))?;
+    file.sync_all()?;
+    if fs::read_to_string(path)? != read {
+        fs::remove_file(&beside)?;
+        return Err(io::Error::other("somebody changes it at the same time"));
+    }
+    fs::rename(&beside, path)?;
+    disk::sync_parent(path)
+}
+
+/// A password that is kept as MD5 is of no use to SCRAM.
+async fn refuse_md5(connection: &mut PgConnection, added: &[&AdmissionLine]) -> Result<(), StepFailure> {
+    for line in added {
+        let user = &line.role.user;
+        let is_md5: Option<bool> =
+            sqlx::query_scalar("SELECT rolpassword LIKE 'md5%' FROM pg_authid WHERE rolname = $1")
+                .bind(user)
+                .fetch_optional(&mut *connection)
+                .await
+                .map_err(unasked)?
+                .flatten();
+        if is_md5 == Some(true) {
+            return Err(StepFailure::new(format!("{user} could not come in by SCRAM"))
+                .why("PostgreSQL keeps the password as MD5")
+                .next(format!(
+                    "SET password_encryption = 'scram-sha-256'; then: ALTER ROLE {user} PASSWORD …"
+                )));
+        }
+    }
+    Ok(())
+}
+
+/// Of the user that this process runs as; of PostgreSQL's own where it has none.
+fn own_name() -> String {
+    let own = rustix::process::geteuid().as_raw().to_string();
+    let mut users = String::new();
+    let read = File::open("/etc/passwd").and_then(|mut file| file.read_to_string(&mut users));
+    let named = read.ok().and_then(|_| {
+        users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1) == Some(own.as_str())).then(|| name.to_owned())
+        })
+    });
+    named.unwrap_or_else(|| MAINTENANCE.to_owned())
+}
+
+fn unasked(error: sqlx::Error) -> StepFailure {
+    let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    StepFailure::new("PostgreSQL cannot be asked for its rules").why(why)
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> StepFailure {
+    StepFailure::new(format!("{} cannot be written", path.display()))
+        .why(error.to_string())
+        .next("it is to be of the user that PostgreSQL runs as; or keep it yourself: database.postgres.pg_hba: by_hand")
+}

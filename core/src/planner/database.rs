@@ -1,0 +1,202 @@
+//! The database in a plan: its schema as it is, and which hosts it lets in. A host that no rule lets in gets a line in
+//! `pg_hba.conf` before anything starts there; the line of a host that is removed goes, last.
+//!
+//! What must stay true: a plan that is not sure says what it leaves out, and why. It never stands in the way of what
+//! an administrator's own lines make possible.
+
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use lockstep_mutant::{Mutant, is_on};
+
+use crate::name::HostName;
+use crate::plan::admission::{Admission, AdmissionLine, Transport};
+use crate::plan::{Action, Omission};
+use crate::planner::{Draft, Placement, Refused, Waves, by, housekeeping, seconds, step};
+use crate::record::{AdmissionHere, AdmissionSeen, Host, Record};
+use crate::release::SchemaState;
+use crate::spec::{EnvironmentSpec, PgHba};
+
+/// The schema version that is there; nothing where there is no database.
+pub(super) fn current_schema(
+    spec: &EnvironmentSpec,
+    placement: &Placement<'_>,
+    record: &Record,
+) -> Result<Option<u64>, Refused> {
+    let Some(database) = &spec.database else {
+        return Ok(None);
+    };
+    let seen = record.observed.get(&placement.db.id);
+    let Some(schema) = seen.and_then(|seen| seen.schema) else {
+        let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));
+        return Err(Refused::new(
+            format!("the database of {} cannot be read from {}", spec.key, placement.db.name),
+            if why.is_empty() { "it did not answer".to_string() } else { why },
+            format!("check {} and that PostgreSQL runs and lets {} in", database.url_from, placement.db.name),
+        ));
+    };
+    match schema.state {
+        SchemaState::Clean => Ok(Some(schema.version)),
+        SchemaState::Dirty => Err(Refused::new(
+            format!("the schema of {} is dirty at version {}", spec.key, schema.version),
+            format!(
+                "migration {} began and did not end, so nobody knows how much of it is there",
+                schema.version
+            ),
+            format!(
+                "look at the database and mend it by hand, then say what is there: UPDATE schema_migrations SET version = N, dirty = false; \
+                 N is {} when all of it is there, and the version before it when nothing is",
+                schema.version
+            ),
+        )),
+    }
+}
+
+enum Decided<'a> {
+    Step(Draft<'a>, Admission),
+    Nothing(Option<Omission>),
+}
+
+/// What is to be decided about: who has to be let in, and where.
+pub(super) struct Asked<'a> {
+    pub(super) spec: &'a EnvironmentSpec,
+    pub(super) db: &'a Host,
+    /// Those on which the application runs.
+    pub(super) app: &'a [&'a Host],
+    pub(super) record: &'a Record,
+}
+
+impl<'a> Asked<'a> {
+    /// Every app host is let in; gives the lines that this takes, where it takes any.
+    pub(super) fn admit(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Option<Admission> {
+        match self.decide() {
+            Decided::Step(..) if is_on(Mutant::StartsKeptOut) => None,
+            Decided::Step(draft, admission) => {
+                waves.push(vec![draft]);
+                Some(admission)
+            }
+            Decided::Nothing(omission) => {
+                omitted.extend(omission);
+                None
+            }
+        }
+    }
+
+    fn decide(&self) -> Decided<'a> {
+        let omitted = |because: String| Decided::Nothing(Some(omission(because)));
+        let db = &self.db.name;
+        let others: Vec<&Host> = self.app.iter().copied().filter(|host| host.id != self.db.id).collect();
+        if !is_ours(self.spec) {
+            return match &self.spec.database {
+                None => Decided::Nothing(None),
+                Some(_) => omitted("deployment.yml says database.postgres.pg_hba: by_hand".to_string()),
+            };
+        }
+        if others.is_empty() {
+            let because = format!(
+                "only {db} runs the application, and whoever comes from its own Docker's networks is yours to let in"
+            );
+            return omitted(because);
+        }
+        let here = match self.seen() {
+            Seen::Here(here) => here,
+            Seen::NotOurs(because) => return omitted(because.to_string()),
+            Seen::Unknown => return omitted(format!("{db} does not say whom its PostgreSQL lets in")),
+        };
+        let missing: Vec<&Host> =
+            others.into_iter().filter(|host| !here.admitted.contains(&host.address)).collect();
+        if missing.is_empty() {
+            return Decided::Nothing(None);
+        }
+        let lines: BTreeSet<AdmissionLine> =
+            here.lines.iter().cloned().chain(missing.iter().map(|host| line(host, here))).collect();
+        if lines.len() == here.lines.len() {
+            let names = list(missing.iter().map(|host| &host.name));
+            return omitted(format!("{names} is named there, and a line before it keeps it out"));
+        }
+        let wanted = Admission { port: here.port, lines: lines.into_iter().collect() };
+        Decided::Step(self.letting_in(here, wanted.clone(), &missing), wanted)
+    }
+
+    fn letting_in(&self, here: &AdmissionHere, wanted: Admission, missing: &[&Host]) -> Draft<'a> {
+        let before = Admission { port: here.port, lines: here.lines.clone() };
+        let names = list(missing.iter().map(|host| &host.name));
+        let (user, database) = (&here.role.user, &here.role.database);
+        let tls = match here.role.transport {
+            Transport::Any => "",
+            Transport::Tls => ", with TLS",
+        };
+        let change = format!(
+            "PostgreSQL lets {names} in, as {user} to {database}{tls}: {} in pg_hba.conf, no connection ends",
+            counted(missing.len())
+        );
+        let undo = by(Action::AdmitHosts(before), "PostgreSQL lets in whom it let in before");
+        step(self.db, Action::AdmitHosts(wanted), undo, seconds(30), change)
+    }
+
+    /// The host that goes is named no more; lines of its address go too, whoever had it.
+    pub(super) fn keep_out(&self, host: &Host) -> Result<Option<Draft<'a>>, String> {
+        if !is_ours(self.spec) || host.id == self.db.id {
+            return Ok(None);
+        }
+        let here = match self.seen() {
+            Seen::Here(here) => here,
+            Seen::NotOurs(_) => return Ok(None),
+            Seen::Unknown => {
+                return Err(format!(
+                    "{} does not say whom its PostgreSQL lets in: where {} has a line in pg_hba.conf there, it stays",
+                    self.db.name, host.name
+                ));
+            }
+        };
+        let is_of_host = |line: &AdmissionLine| line.host == host.name || line.address == host.address;
+        let (gone, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
+        if gone.is_empty() {
+            return Ok(None);
+        }
+        let change = format!(
+            "PostgreSQL does not let {} in any more: {} less in pg_hba.conf",
+            host.name,
+            counted(gone.len())
+        );
+        let action = Action::AdmitHosts(Admission { port: here.port, lines });
+        Ok(Some(housekeeping(self.db, action, seconds(30), change)))
+    }
+
+    fn seen(&self) -> Seen<'a> {
+        match self.record.observed.get(&self.db.id).and_then(|seen| seen.admission.as_ref()) {
+            None => Seen::Unknown,
+            Some(AdmissionSeen::Here(here)) => Seen::Here(here),
+            Some(AdmissionSeen::NotOurs { because }) => Seen::NotOurs(because),
+        }
+    }
+}
+
+enum Seen<'a> {
+    Here(&'a AdmissionHere),
+    NotOurs(&'a str),
+    Unknown,
+}
+
+fn is_ours(spec: &EnvironmentSpec) -> bool {
+    spec.database.as_ref().is_some_and(|database| database.pg_hba == PgHba::Managed)
+}
+
+fn line(host: &Host, here: &AdmissionHere) -> AdmissionLine {
+    AdmissionLine { host: host.name.clone(), address: host.address.clone(), role: here.role.clone() }
+}
+
+fn omission(because: String) -> Omission {
+    Omission { what: "pg_hba".to_string(), because }
+}
+
+fn list<'n>(names: impl Iterator<Item = &'n HostName>) -> String {
+    names.map(HostName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn counted(lines: usize) -> String {
+    if lines == 1 { "a line".to_string() } else { format!("{lines} lines") }
+}
