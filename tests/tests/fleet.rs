@@ -12,6 +12,7 @@ mod fleet {
     mod cuts;
     mod machines;
     mod power;
+    mod quorum;
     mod services;
 }
 

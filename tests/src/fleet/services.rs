@@ -37,6 +37,19 @@ pub(super) fn start(fleet: &Fleet) -> Result<()> {
 }
 
 impl Fleet {
+    /// As an administrator does it: every host may come to the database.
+    ///
+    /// # Errors
+    /// When PostgreSQL does not take the line.
+    pub fn let_everybody_in(&self) -> Result<()> {
+        let host = self.host("lb-1")?;
+        host.run(
+            "echo 'host notes notes samenet scram-sha-256' >> /etc/postgresql/*/main/pg_hba.conf
+             systemctl reload postgresql",
+        )?;
+        Ok(())
+    }
+
     /// How an application reaches the database of the fleet.
     ///
     /// # Errors
