@@ -1,3 +1,5 @@
+//! What the authority gives, and what two roots in one directory come to.
+
 use lockstep_proto::dial::{is_current, is_of_first};
 use rustls::RootCertStore;
 use rustls::pki_types::UnixTime;

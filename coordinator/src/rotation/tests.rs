@@ -1,3 +1,5 @@
+//! A rotation, step by step, over a store.
+
 use lockstep_core::id::ClusterId;
 use lockstep_proto::dial::Credential;
 use tempfile::TempDir;

@@ -21,7 +21,8 @@ fn a_host_that_falls_ill_is_passed_by_and_comes_back_by_itself() -> Result<()> {
     let loaded = Loaded::with(site, "notes:1.0.0")?;
     let site = &loaded.site;
 
-    let cost = loaded.cost("Docker of app-3 ends", || app_3.run("systemctl stop docker.socket docker").map(drop))?;
+    let cost =
+        loaded.cost("Docker of app-3 ends", || app_3.run("systemctl stop docker.socket docker").map(drop))?;
     ensure!(cost.failed <= loaded.connections, "{cost:?}, more than were in flight");
     loaded.without_loss("a release without it", || {
         let ended = site.ended(&site.begin("notes:2.0.0")?)?;
