@@ -77,7 +77,7 @@ fn refuse_too_large(key: &EnvironmentKey, table: &PortTable) -> Result<(), Refus
         return Ok(());
     }
     let hosts: BTreeSet<_> = table.ports.iter().map(|entry| &entry.host).collect();
-    let most = hosts.len() * VALUE_BYTES_MAX / bytes;
+    let most = VALUE_BYTES_MAX / (bytes / hosts.len() + 1);
     Err(Refusal {
         what: format!("{key} has too many hosts"),
         why: format!(
@@ -137,7 +137,7 @@ mod tests {
     fn table(hosts: u32) -> PortTable {
         let entries = |number: u32| {
             [Slot::Blue, Slot::Green].map(|slot| PortEntry {
-                host: format!("host_01JBQR2KXYZ9876543210{number:04}").parse().unwrap(),
+                host: format!("host_01JBQR2KXYZ9876543210{number:05}").parse().unwrap(),
                 slot,
                 process: "web".parse().unwrap(),
                 port: FIRST,
