@@ -4,6 +4,7 @@
 //! What must stay true: a plan that is not sure says what it leaves out, and why. It never stands in the way of what
 //! an administrator's own lines make possible.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -56,7 +57,7 @@ pub(super) fn current_schema(
 }
 
 enum Decided<'a> {
-    Step(Draft<'a>, Admission),
+    Step(Box<Draft<'a>>, Admission),
     Nothing(Option<Omission>),
 }
 
@@ -75,7 +76,7 @@ impl<'a> Asked<'a> {
         match self.decide() {
             Decided::Step(..) if is_on(Mutant::StartsKeptOut) => None,
             Decided::Step(draft, admission) => {
-                waves.push(vec![draft]);
+                waves.push(vec![*draft]);
                 Some(admission)
             }
             Decided::Nothing(omission) => {
@@ -118,7 +119,7 @@ impl<'a> Asked<'a> {
             return omitted(format!("{names} is named there, and a line before it keeps it out"));
         }
         let wanted = Admission { port: here.port, lines: lines.into_iter().collect() };
-        Decided::Step(self.letting_in(here, wanted.clone(), &missing), wanted)
+        Decided::Step(Box::new(self.letting_in(here, wanted.clone(), &missing)), wanted)
     }
 
     fn letting_in(&self, here: &AdmissionHere, wanted: Admission, missing: &[&Host]) -> Draft<'a> {
