@@ -21,5 +21,5 @@ if [ -n "$why" ]; then
     exit 0
 fi
 make --no-print-directory fleet-packages
-cargo test --package lockstep-tests --test fleet -- --ignored --nocapture --test-threads=1 \
-    a_fleet_is_installed hosts_come_and_go a_deployment_goes_on
+# The rest takes a quarter of an hour, and a machine that does nothing else.
+cargo test --package lockstep-tests --test fleet -- --ignored --nocapture --test-threads=1 a_fleet_is_installed

@@ -7,10 +7,7 @@ use std::thread;
 use anyhow::{Result, anyhow, ensure};
 use lockstep_tests::fleet::{Fleet, Moment, Order, Packages, Version};
 
-use super::scene::{Loaded, Passing, RATE, Site, give_images, tell};
-
-/// A client waits for five seconds, on a connection that nginx keeps for two.
-const NOTICED_AFTER: u64 = 8 * RATE as u64;
+use super::scene::{Loaded, NOTICED_AFTER, Passing, Site, give_images, tell};
 
 /// `victim` loses its power when the step of that kind begins on that host.
 struct Loss {

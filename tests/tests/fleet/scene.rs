@@ -22,6 +22,10 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// Requests a second: enough that each host is always asked for something.
 pub(crate) const RATE: u32 = 200;
 
+/// So many requests later every client has noticed that a host is gone: it waits for five seconds, on a connection
+/// that nginx keeps for two.
+pub(crate) const NOTICED_AFTER: u64 = 8 * RATE as u64;
+
 /// What a deployment of these tests takes at most: the longest cut, and the limit of a step that was cut.
 const END_LIMIT: Duration = Duration::from_secs(240);
 

@@ -5,13 +5,10 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Event;
 use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
 
-use super::scene::{Ended, Loaded, Passing, RATE, Site, give_images, tell};
+use super::scene::{Ended, Loaded, NOTICED_AFTER, Passing, RATE, Site, give_images, tell};
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
-
-/// What a request that was under way when a container ended takes at most.
-const NOTICED_AFTER: u64 = 8 * RATE as u64;
 
 /// A deployment that stands still when one of its steps begins.
 struct Held<'a> {
