@@ -323,7 +323,7 @@ fn direction(run: &Run) -> Direction {
 fn counted(run: &Run, direction: Direction) -> (u32, u32) {
     let mut done = 0;
     let mut all = 0;
-    for step in run.plan().steps() {
+    for step in run.plan_of(direction).steps() {
         let standing = run.standing(step.id);
         match direction {
             Direction::Do => {

@@ -23,6 +23,8 @@ mod hosts;
 mod local_changes;
 #[path = "driver/opening.rs"]
 mod opening;
+#[path = "driver/returning.rs"]
+mod returning;
 #[path = "driver/several.rs"]
 mod several;
 #[path = "driver/state_file.rs"]

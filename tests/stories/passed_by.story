@@ -426,39 +426,60 @@ finish
 ----
 succeeded: notes:5 is live in green
 
+# Who is passed by can be drained: then it is not brought back.
+drain app-3
+finish
+----
+s1 wave 1 edge-1 site: nginx sends no request to app-3 (one reload: clients with idle connections may have to reconnect)
+s2 wave 2 app-3 stop: green is stopped and removed (housekeeping)
+succeeded: notes:5 is live in green
+
+deploy notes:6
+----
+s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
+s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s4 wave 2 app-1 image: notes:6 (bb86f74) is on the host
+s5 wave 2 app-2 image: notes:6 (bb86f74) is on the host
+s6 wave 3 app-1 start: web of bb86f74 in blue; replaces 1ef32ac there
+s7 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
+s8 wave 5 app-2 start: web of bb86f74 in blue; replaces 1ef32ac there
+s9 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
+s10 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s11 wave 8 edge-1 switch: traffic goes from green to blue, proved through nginx
+s12 wave 9 app-1 workers: the old workers end, then those of blue run
+s13 wave 9 app-2 workers: the old workers end, then those of blue run
+s14 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s15 wave 10 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+
 # What it has begun is still there at the next release, which passes it by from the beginning.
 owes app-2
 deploy notes:6
 ----
 s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 2 app-1 image: notes:6 (bb86f74) is on the host
-s5 wave 2 app-3 image: notes:6 (bb86f74) is on the host
-s6 wave 3 app-1 start: web of bb86f74 in blue; replaces 1ef32ac there
-s7 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s8 wave 5 app-3 start: web of bb86f74 in blue; replaces 1ef32ac there
-s9 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s10 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
-s11 wave 8 edge-1 switch: traffic goes from green to blue, proved through nginx
-s12 wave 9 app-1 workers: the old workers end, then those of blue run
-s13 wave 9 app-3 workers: the old workers end, then those of blue run
-s14 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s15 wave 10 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
+s3 wave 2 app-1 image: notes:6 (bb86f74) is on the host
+s4 wave 3 app-1 start: web of bb86f74 in blue; replaces 1ef32ac there
+s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s6 wave 5 edge-1 switch: traffic goes from green to blue, proved through nginx
+s7 wave 6 app-1 workers: the old workers end, then those of blue run
+s8 wave 7 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 warning: app-2 is passed by, as it has something to take back first: what runs there goes on, and gets no requests after the switch
 
 show omitted
 ----
+no app-3: it was drained; lockstep host add production app-3 brings it back
 no app-2: it has something to take back first; lockstep host add production app-2 brings it back
-no pg_hba: app-1 does not say whom its PostgreSQL lets in
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
 no migration: the image has none in /migrations
 no snapshot: nothing migrates
+no nginx site: it is as it should be; the switch is a file, nothing is reloaded
 no bake: deploy.bake is 0s
 no drain: deploy.drain is 0s
 
 spec quorum 3
 deploy notes:6
 ----
-refused: 2 app hosts of notes/production can be deployed to, and deploy.quorum is 3
+refused: 1 app hosts of notes/production can be deployed to, and deploy.quorum is 3
   why: app-2: it has something to take back first
   next: lockstep host list, and on those hosts: systemctl status lockstep-agent

@@ -97,8 +97,7 @@ impl World {
             address: "172.17.0.1".to_owned(),
             roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
         };
-        let write = Write::put(keys::host_spec(&host.id), &host);
-        store.commit(vec![], vec![write]).await.expect("the host joins");
+        store.commit(vec![], joined(&host)).await.expect("the host joins");
         let mut sessions = JoinSet::new();
         sessions.spawn(hosts.clone().serve(host_id()));
         let parts = Parts {
@@ -123,8 +122,7 @@ impl World {
             address,
             roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
         };
-        let write = Write::put(keys::host_spec(&host.id), &host);
-        self.store.commit(vec![], vec![write]).await.expect("the host joins");
+        self.store.commit(vec![], joined(&host)).await.expect("the host joins");
         self.sessions.spawn(self.hosts.clone().serve(id.clone()));
         id
     }
@@ -218,6 +216,12 @@ impl World {
     pub(crate) async fn shut_down(mut self) {
         self.sessions.shutdown().await;
     }
+}
+
+/// What is in the record of a host that has joined.
+fn joined(host: &Host) -> Vec<Write> {
+    let name = Write::put_bytes(keys::host_name(&host.name), host.id.as_str().to_owned());
+    vec![Write::put(keys::host_spec(&host.id), host), name]
 }
 
 pub(crate) fn spec() -> EnvironmentSpec {

@@ -172,11 +172,11 @@ pub struct CheckHealth {
     /// Of the values that the application may print, and that its output must not show.
     pub secrets_version: Option<u64>,
     /// How many of the hosts asked may be without health at the end: it goes on without them.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub spare: u16,
 }
 
-fn is_none(spare: &u16) -> bool {
+fn is_zero(spare: &u16) -> bool {
     *spare == 0
 }
 

@@ -183,8 +183,9 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
             address: (*address).to_owned(),
             roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
         };
-        let write = Write::put(keys::host_spec(&id), &host);
-        store.commit(vec![], vec![write]).await.expect("a memory store without faults");
+        let named = Write::put_bytes(keys::host_name(&host.name), id.as_str().to_owned());
+        let writes = vec![Write::put(keys::host_spec(&id), &host), named];
+        store.commit(vec![], writes).await.expect("a memory store without faults");
     }
     let mut state = state(schedule, BEGINNING, Rng::with_seed(0), telling);
     state.reality.containers = vec![Vec::new(); places.len()];

@@ -151,7 +151,7 @@ fn elsewhere(what: &str, all: &[CoordinatorStatus], verb: &str) -> Status {
     refused(&Refusal {
         what: what.to_owned(),
         why: format!("{name} has the root's key"),
-        next: format!("lockstep --coordinator {address} authority {verb}"),
+        next: format!("lockstep authority {verb} --coordinator {address}"),
     })
 }
 
