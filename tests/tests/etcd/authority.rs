@@ -131,7 +131,7 @@ fn rotated(cluster: &Cluster) -> Result<()> {
     ensure!(before.retiring.is_none(), "{before:?}");
     let elsewhere = cluster.ask(SECOND, &["authority", "rotate"])?;
     let next =
-        format!("lockstep --coordinator {} authority rotate", cluster.bed.stage.address_of("coordinator")?);
+        format!("lockstep authority rotate --coordinator {}", cluster.bed.stage.address_of("coordinator")?);
     ensure!(elsewhere.code == 3 && elsewhere.stderr.contains(&next), "{elsewhere:?}");
     let nothing = cluster.ask(SECOND, &["authority", "retire"])?;
     ensure!(nothing.code == 3 && nothing.stderr.contains("no root retires"), "{nothing:?}");
