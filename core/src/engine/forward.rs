@@ -16,14 +16,11 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
     if !left.is_empty() {
         return left;
     }
-    if !run.is_committed()
-        && let Some(event) = passing::pass_by(run)
-    {
+    let is_committed = run.is_committed();
+    if !is_committed && let Some(event) = passing::pass_by(run) {
         return vec![Command::Append(event)];
     }
-    if !run.is_committed()
-        && let Some(because) = reason_to_turn(run, wish, now)
-    {
+    if !is_committed && let Some(because) = reason_to_turn(run, wish, now) {
         if is_on(Mutant::TurnNotRecorded) {
             return backward::decide(run, wish, now);
         }
@@ -35,14 +32,14 @@ pub(super) fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
         return vec![Command::Append(Event::Ended { verdict: Verdict::Succeeded })];
     };
     let mut commands: Vec<Command> = wave.steps.iter().filter_map(|step| advance(run, step, now)).collect();
-    if !run.is_committed() {
+    if !is_committed {
         commands.push(Command::WakeAt(run.lock_until()));
     }
     commands
 }
 
 fn reason_to_turn(run: &Run, wish: &Wish, now: Timestamp) -> Option<Because> {
-    if let Some(step) = passing::failed(run).next() {
+    if let Some((_, step)) = passing::ill(run).next() {
         return Some(Because::StepFailed { step });
     }
     if let Wish::Cancel { by } = wish {

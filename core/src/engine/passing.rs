@@ -51,27 +51,22 @@ impl Run {
     }
 }
 
-/// The steps that have failed and decide, on hosts that have a part in it.
-pub(super) fn failed(run: &Run) -> impl Iterator<Item = StepId> {
+/// The hosts on which a step has failed that decides, and those that a check of health has missed, as far as they have a
+/// part in it; each with the step.
+pub(super) fn ill(run: &Run) -> impl Iterator<Item = (&HostId, StepId)> {
     let has_failed = |step: &&Step| {
         step.on_failure == OnFailure::Unwind && matches!(run.standing(step.id), Standing::Failed { .. })
     };
-    let of_checks = run.unhealthy.keys().copied().filter(|step| misses(run, *step).next().is_some());
-    run.going.steps().filter(has_failed).map(|step| step.id).chain(of_checks)
+    let failed = run.going.steps().filter(has_failed).map(|step| (&step.host, step.id));
+    let missed = run.unhealthy.keys().flat_map(|check| misses(run, *check).map(|host| (host, *check)));
+    failed.chain(missed)
 }
 
 /// The next host that is passed by; nothing where there is none, or too few would be left.
 pub(super) fn pass_by(run: &Run) -> Option<Event> {
-    let ill: Vec<(&HostId, StepId)> = failed(run)
-        .flat_map(|step| {
-            let own = run.going.step(step).filter(|_| !run.unhealthy.contains_key(&step));
-            let missed = misses(run, step).map(move |host| (host, step));
-            own.map(|own| (&own.host, step)).into_iter().chain(missed)
-        })
-        .collect();
-    let (first, because) = *ill.first()?;
+    let (first, because) = ill(run).next()?;
     // All that are ill at this moment, or none: a release that is bad everywhere is not tried to the quorum's end.
-    let hosts: BTreeSet<&HostId> = ill.iter().map(|(host, _)| *host).collect();
+    let hosts: BTreeSet<&HostId> = ill(run).map(|(host, _)| host).collect();
     let mut rest = run.clone();
     for host in hosts {
         rest.going = rest.without(host).ok()?.into();
