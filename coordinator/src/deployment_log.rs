@@ -156,8 +156,7 @@ fn lines(run: &Run, entry: &Entry) -> String {
             failure_lines(failure, &mut line);
         }
         Event::PassedBy { host, because } => {
-            let named = run.plan().steps().find(|step| step.host == *host);
-            let named = named.map_or_else(|| host.to_string(), |step| step.host_name.to_string());
+            let named = run.plan().host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
             line(format!("{named} is passed by, because of {because}: it gets no requests"));
         }
         Event::Turned { because } => line(format!("unwinding: {}", because_words(because))),

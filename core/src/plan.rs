@@ -116,6 +116,11 @@ impl Plan {
         self.waves.iter().flat_map(|wave| wave.steps.iter())
     }
 
+    /// What people call a host that has a part in it.
+    pub fn host_name(&self, host: &HostId) -> Option<&HostName> {
+        self.steps().find(|step| step.host == *host).map(|step| &step.host_name)
+    }
+
     pub fn step(&self, id: StepId) -> Option<&Step> {
         // Numbers follow each other, as the plan's rules say. What breaks the rules is looked through.
         let wave = self.waves.partition_point(|wave| wave.steps.last().is_some_and(|last| last.id < id));

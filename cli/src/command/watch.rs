@@ -190,8 +190,7 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
             format!("✗ {}  {}", step(id, direction), failure.what)
         }
         Event::PassedBy { host, because } => {
-            let named = plan.steps().find(|step| step.host == *host);
-            let named = named.map_or_else(|| host.to_string(), |step| step.host_name.to_string());
+            let named = plan.host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
             format!("· {named} is passed by after {because}: it gets no requests, the others go on")
         }
         Event::Turned { .. } => "· taking it back, newest first".to_owned(),

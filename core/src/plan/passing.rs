@@ -11,7 +11,7 @@ use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::HostId;
 use crate::plan::action::{CleanUp, Endpoint, Preflight};
-use crate::plan::{Action, Plan, Step, check};
+use crate::plan::{Action, Plan, check};
 use crate::record::OperationKind;
 
 /// `plan` without `host`.
@@ -26,7 +26,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
         return Err("only a deployment passes hosts by".to_string());
     }
     let of_host = || plan.steps().filter(|step| step.host == *host);
-    let Some(Step { host_name, .. }) = of_host().next() else {
+    let Some(host_name) = plan.host_name(host) else {
         return Err(format!("{host} has no part in it"));
     };
     if let Some(step) = of_host().find(|step| !is_of_application(&step.action)) {
