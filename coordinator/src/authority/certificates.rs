@@ -15,16 +15,8 @@ use crate::identity::{self, IssuingName};
 const SERIAL_BYTES: usize = 16;
 
 pub(super) fn root(cluster: &ClusterId, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, identity::root_name(cluster));
-    parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-    parameters.not_after = moment(now + ROOT_LIFE);
-    parameters.serial_number = Some(serial()?);
     // An issuing authority, then a leaf.
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    Ok(parameters)
+    authority(identity::root_name(cluster), now + ROOT_LIFE, (1, now))
 }
 
 /// The key of the root that comes next, as the one before it signs it. Both have the name of the cluster, so that this
@@ -36,15 +28,31 @@ pub(super) fn bridge(cluster: &ClusterId, now: Timestamp) -> Result<CertificateP
 }
 
 pub(super) fn issuing(name: &IssuingName, now: Timestamp) -> Result<CertificateParams, AuthorityError> {
+    let mut parameters = authority(name.to_string(), now + ISSUING_LIFE, (0, now))?;
+    parameters.use_authority_key_identifier_extension = true;
+    Ok(parameters)
+}
+
+/// Of an authority with so many others below it, made now.
+fn authority(
+    name: String,
+    until: Timestamp,
+    (below, now): (u8, Timestamp),
+) -> Result<CertificateParams, AuthorityError> {
+    let mut parameters = since(now, until)?;
+    parameters.distinguished_name.push(DnType::CommonName, name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(below));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(parameters)
+}
+
+/// Of nobody yet: from somewhat before now, with a number of its own.
+fn since(now: Timestamp, until: Timestamp) -> Result<CertificateParams, AuthorityError> {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, name.to_string());
     parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-    parameters.not_after = moment(now + ISSUING_LIFE);
+    parameters.not_after = moment(until);
     parameters.serial_number = Some(serial()?);
-    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    parameters.use_authority_key_identifier_extension = true;
     Ok(parameters)
 }
 
@@ -54,11 +62,7 @@ pub(super) fn leaf(
     now: Timestamp,
     life: Millis,
 ) -> Result<CertificateParams, AuthorityError> {
-    let mut parameters = CertificateParams::default();
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.not_before = moment(Timestamp(now.0.saturating_sub(BACKDATED.0)));
-    parameters.not_after = moment(now + life);
-    parameters.serial_number = Some(serial()?);
+    let mut parameters = since(now, now + life)?;
     parameters.subject_alt_names = vec![SanType::URI(uri(cluster, identity).as_str().try_into()?)];
     parameters.is_ca = IsCa::ExplicitNoCa;
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
