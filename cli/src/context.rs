@@ -67,6 +67,7 @@ impl Context {
         let (credential, kept) = credential::load(&self.credential)?;
         credential::check(&credential, now())?;
         let named = self.coordinator.as_deref().unwrap_or(&kept);
+        let client = |channel| ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut failed = None;
         for address in self.addresses(named) {
             match dial::connect(&address, &credential).await {
@@ -75,11 +76,10 @@ impl Context {
                         Some(renewed) => (renewed.clone(), dial::connect(&address, &renewed).await?),
                         None => (credential, channel),
                     };
-                    let control = ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
+                    let control = client(channel);
                     let roots = self.learn(control.clone(), &kept).await;
                     if let Some(current) = self.current(&address, &credential, &roots).await {
-                        let channel = dial::connect(&address, &current).await?;
-                        return Ok(ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX));
+                        return Ok(client(dial::connect(&address, &current).await?));
                     }
                     return Ok(control);
                 }

@@ -12,7 +12,7 @@ use crate::name::{CoordinatorName, HostName, OperatorName};
 use crate::time::Timestamp;
 
 /// So much of a pin tells two roots apart.
-pub const PIN_SHOWN: usize = 12;
+const PIN_SHOWN: usize = 12;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,10 +66,15 @@ pub struct LeftHost {
     pub last_seen: Option<Timestamp>,
 }
 
+/// Enough of a pin to tell it from another.
+pub fn short(pin: &str) -> &str {
+    pin.get(..PIN_SHOWN).unwrap_or(pin)
+}
+
 impl RootStatus {
     /// Enough of the pin to tell it from another.
     pub fn short(&self) -> &str {
-        self.pin.get(..PIN_SHOWN).unwrap_or(&self.pin)
+        short(&self.pin)
     }
 }
 

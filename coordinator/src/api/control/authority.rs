@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_core::authority_status::{AuthorityStatus, Left, LeftCoordinator, LeftHost, Retiring};
+use lockstep_core::authority_status::{AuthorityStatus, Left, LeftCoordinator, LeftHost, Retiring, short};
 use lockstep_core::host_status::Presence;
 use lockstep_core::operation::Refusal;
 use lockstep_core::record::{CoordinatorStatus, RootKey};
@@ -179,8 +179,4 @@ fn failed(what: &str, failure: &RotationError) -> Status {
         }
     };
     refused(&Refusal { what: what.to_owned(), why: failure.to_string(), next })
-}
-
-fn short(pin: &str) -> &str {
-    pin.get(..lockstep_core::authority_status::PIN_SHOWN).unwrap_or(pin)
 }
