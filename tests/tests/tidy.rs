@@ -14,6 +14,7 @@ const LONG: &[(&str, usize)] = &[];
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[
     ("core", &["lockstep-mutant"]),
+    ("migrations", &["lockstep-core"]),
     ("proto", &["lockstep-core"]),
     ("supervisor", &[]),
     ("telemetry", &[]),
@@ -32,13 +33,14 @@ const CRATES: &[(&str, &[&str])] = &[
         "agent",
         &[
             "lockstep-core",
+            "lockstep-migrations",
             "lockstep-proto",
             "lockstep-supervisor",
             "lockstep-telemetry",
             "lockstep-crashpoint",
         ],
     ),
-    ("cli", &["lockstep-core", "lockstep-proto", "lockstep-supervisor"]),
+    ("cli", &["lockstep-core", "lockstep-migrations", "lockstep-proto", "lockstep-supervisor"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),
     ("tests/mutant", &[]),

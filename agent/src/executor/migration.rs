@@ -7,13 +7,10 @@ use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, SchemaState};
+use lockstep_migrations::Files;
 
 use super::{Executors, Work, database_failed, docker_failed, said};
 use crate::postgres::{self, PgConnection};
-
-mod archive;
-
-pub(super) use archive::Files;
 
 /// The line by which a migration says that it cannot run in a transaction.
 const NO_TRANSACTION: &str = "-- lockstep:no-transaction";

@@ -4,13 +4,12 @@
 //! it; what Docker breaks off is never sent as whole.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::process::Stdio;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::RegistryName;
 use lockstep_core::record::ImageFound;
-use lockstep_core::release::Migration;
+use lockstep_migrations::Files;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::image_sent::Sent;
@@ -82,13 +81,13 @@ impl LocalImage {
     pub(super) async fn described(&self, migrations_path: Option<&str>) -> Result<ImageFound> {
         let migrations = match migrations_path {
             None => Vec::new(),
-            Some(path) => migrations(&self.folder(path).await?).map_err(|why| {
-                Failure::new(
-                    Kind::Refused,
-                    format!("the migrations in {path} of {} cannot be read", self.name),
-                )
-                .why(why)
-            })?,
+            Some(path) => {
+                let files = Files::read(&self.folder(path).await?).map_err(|why| {
+                    let what = format!("the migrations in {path} of {} cannot be read", self.name);
+                    Failure::new(Kind::Refused, what).why(why)
+                })?;
+                files.migrations()
+            }
         };
         let Self { name: _, id, commit, size_bytes } = self;
         Ok(ImageFound {
@@ -223,21 +222,4 @@ fn not_run(error: &std::io::Error) -> Failure {
 fn refused(command: &str, said: &[u8]) -> Failure {
     Failure::new(Kind::Refused, format!("docker {command} failed on this machine"))
         .why(String::from_utf8_lossy(said).trim().to_owned())
-}
-
-fn migrations(archive: &[u8]) -> std::result::Result<Vec<Migration>, String> {
-    let mut by_version = BTreeMap::new();
-    let mut archive = tar::Archive::new(archive);
-    for entry in archive.entries().map_err(|error| error.to_string())? {
-        let mut entry = entry.map_err(|error| error.to_string())?;
-        let path = entry.path().map_err(|error| error.to_string())?.into_owned();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with(".up.sql") {
-            continue;
-        }
-        let mut sql = String::new();
-        entry.read_to_string(&mut sql).map_err(|error| format!("{name}: {error}"))?;
-        by_version.extend(Migration::of_file(&name, &sql).map(|migration| (migration.version, migration)));
-    }
-    Ok(by_version.into_values().collect())
 }

@@ -1,5 +1,7 @@
 //! The migrations of an image, from the tar archive of its folder: `000001_create_notes.up.sql` and so
 //! on, as <https://github.com/golang-migrate/migrate/blob/master/MIGRATIONS.md> has them.
+//!
+//! What must stay true: what the command line shows of an image is what an agent makes of the same image.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -7,13 +9,16 @@ use std::io::Read;
 use lockstep_core::release::Migration;
 
 /// Files by version, with what they say.
-pub(in crate::executor) struct Files {
+pub struct Files {
     by_version: BTreeMap<u64, (Migration, String)>,
 }
 
 impl Files {
     /// Reads an archive; an empty one has no migrations.
-    pub(in crate::executor) fn read(archive: &[u8]) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// When it is damaged, or two files have the same version.
+    pub fn read(archive: &[u8]) -> Result<Self, String> {
         let mut by_version = BTreeMap::new();
         let mut archive = tar::Archive::new(archive);
         for entry in archive.entries().map_err(|error| error.to_string())? {
@@ -34,13 +39,43 @@ impl Files {
         Ok(Self { by_version })
     }
 
-    pub(in crate::executor) fn migrations(&self) -> Vec<Migration> {
+    /// What a release says that it brings, by version.
+    pub fn migrations(&self) -> Vec<Migration> {
         self.by_version.values().map(|(migration, _)| migration.clone()).collect()
     }
 
     /// The text of `migration`, if it is the one that the plan was made from.
-    pub(in crate::executor) fn sql(&self, migration: &Migration) -> Option<&str> {
+    pub fn sql(&self, migration: &Migration) -> Option<&str> {
         let (there, sql) = self.by_version.get(&migration.version)?;
         (there.digest == migration.digest).then_some(sql.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(names: &[&str]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for name in names {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(9);
+            archive.append_data(&mut header, format!("migrations/{name}"), &b"SELECT 1;"[..]).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn an_image_brings_what_goes_up_by_version() {
+        let files = Files::read(&archive(&["2_b.up.sql", "2_b.down.sql", "README", "1_a.up.sql"])).unwrap();
+        let versions: Vec<u64> = files.migrations().iter().map(|migration| migration.version).collect();
+        assert_eq!(versions, [1, 2]);
+        assert!(Files::read(&[]).unwrap().migrations().is_empty());
+    }
+
+    #[test]
+    fn two_of_one_version_are_refused() {
+        let refused = Files::read(&archive(&["1_a.up.sql", "1_b.up.sql"])).err().unwrap();
+        assert!(refused.contains("the same version"), "{refused}");
     }
 }
