@@ -3,13 +3,12 @@
 //! A minute is longer than some steps may take (a switch, a check, what is looked at first): then the deployment is
 //! taken back. Elsewhere it goes on when the network does. Nothing of it is a request's concern.
 
-use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
-use lockstep_tests::fleet::{Fleet, Moment, Order, Packages, Version};
+use anyhow::{Result, ensure};
+use lockstep_tests::fleet::{Fleet, Packages, Version};
 
-use super::scene::{Loaded, Passing, Site, give_images, tell};
+use super::scene::{Held, Loaded, Passing, at_once, give_images, side_by_side, tell};
 
 const CUT: Duration = Duration::from_secs(60);
 
@@ -41,13 +40,8 @@ fn hosts_are_cut_off_for_a_minute_in_every_wave() -> Result<()> {
     give_images(&passing, &[("notes:5.0.0", 2)], &[app_2])?;
     fleet.obey_orders()?;
 
-    let (notes, memos) = (Site::notes(&fleet)?, Site::memos(&fleet)?);
-    notes.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
-    let notes = Loaded::with(notes, "notes:1.0.0")?;
-    memos.declare("app-2, app-3", "bake: 1s, drain: 1s")?;
-    let memos = Loaded::with(memos, "notes:1.0.0")?;
-
     // Two environments that share no host that is cut: a minute is spent on both at once.
+    let [notes, memos] = side_by_side(&fleet)?;
     let of_notes = [
         Cut { kind: "preflight", host: "app-1", image: "notes:2.0.0", may: May::Unwind },
         Cut { kind: "snapshot", host: "lb-1", image: "notes:3.0.0", may: May::Succeed },
@@ -60,23 +54,19 @@ fn hosts_are_cut_off_for_a_minute_in_every_wave() -> Result<()> {
         Cut { kind: "bake", host: "lb-2", image: "notes:1.0.0", may: May::Unwind },
         Cut { kind: "clean up", host: "app-3", image: "notes:5.0.0", may: May::Succeed },
     ];
-    thread::scope(|scope| {
-        let other = scope.spawn(|| of_memos.iter().try_for_each(|cut| cut_off(&memos, cut)));
-        of_notes.iter().try_for_each(|cut| cut_off(&notes, cut))?;
-        other.join().unwrap_or_else(|_| Err(anyhow!("bug: the test panicked")))
-    })
+    at_once(
+        || of_notes.iter().try_for_each(|cut| cut_off(&notes, cut)),
+        || of_memos.iter().try_for_each(|cut| cut_off(&memos, cut)),
+    )
 }
 
 fn cut_off(loaded: &Loaded<'_>, Cut { kind, host, image, may }: &Cut) -> Result<()> {
     let site = &loaded.site;
     let host = site.fleet().host(host)?;
     loaded.without_loss(&format!("{} is cut off in its step {kind}", host.name), || {
-        let step = site.planned(image, (kind, host))?;
-        host.order(Moment::Begins(step.id), Order::StandStill)?;
-        let deployment = site.begin(image)?;
-        host.stands_still()?;
+        let held = Held::when(site, image, (kind, host))?;
         site.fleet().cut_off(host, CUT)?;
-        let ended = site.ended(&deployment)?;
+        let ended = held.ended()?;
         tell(&format!("{} cut off in {kind}: {}", host.name, ended.told()));
         match may {
             May::Succeed => ensure!(ended.is_success(), "{}", ended.told()),

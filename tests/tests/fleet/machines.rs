@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
+use lockstep_tests::fleet::{Fleet, Host, Packages, Version};
 
-use super::scene::{Loaded, Passing, RATE, SOON, Site, give_images, tell};
+use super::scene::{Held, Loaded, Passing, RATE, SOON, Site, give_images, tell};
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
@@ -48,10 +48,8 @@ impl Disks<'_> {
     fn fills_up(&self, host: &Host, (kind, until): (&str, Until), image: &str) -> Result<()> {
         let site = &self.loaded.site;
         self.loaded.without_loss(&format!("{STATE} of {} fills up in its step {kind}", host.name), || {
-            let step = site.planned(image, (kind, host))?;
-            host.order(Moment::Begins(step.id), Order::StandStill)?;
-            let deployment = site.begin(image)?;
-            host.stands_still()?;
+            let held = Held::when(site, image, (kind, host))?;
+            let deployment = held.deployment();
             host.fill(STATE)?;
             host.goes_on()?;
             match until {
@@ -73,7 +71,7 @@ impl Disks<'_> {
                 let resolved = site.lockstep(&format!("resolve {deployment} --retry --yes"));
                 tell(&resolved.unwrap_or_else(|failed| format!("{failed:#}")));
             }
-            let ended = site.ended(&deployment)?;
+            let ended = held.ended()?;
             tell(&format!("{} fills up in {kind}: {}", host.name, ended.told()));
             self.loaded.is_settled()?;
             site.lockstep(&format!("deploy production --image {image}")).map(|said| tell(&said))?;

@@ -2,12 +2,10 @@
 //!
 //! What nginx had sent to it is lost, and nothing after that; the deployment ends as it may, and everything agrees.
 
-use std::thread;
+use anyhow::{Result, ensure};
+use lockstep_tests::fleet::{Fleet, Packages, Version};
 
-use anyhow::{Result, anyhow, ensure};
-use lockstep_tests::fleet::{Fleet, Moment, Order, Packages, Version};
-
-use super::scene::{Loaded, NOTICED_AFTER, Passing, Site, give_images, tell};
+use super::scene::{Held, Loaded, NOTICED_AFTER, Passing, at_once, give_images, side_by_side, tell};
 
 /// `victim` loses its power when the step of that kind begins on that host.
 struct Loss {
@@ -27,13 +25,8 @@ fn app_hosts_lose_their_power_in_every_wave() -> Result<()> {
     give_images(&passing, &releases, &everywhere)?;
     fleet.obey_orders()?;
 
-    let (notes, memos) = (Site::notes(&fleet)?, Site::memos(&fleet)?);
-    notes.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
-    let notes = Loaded::with(notes, "notes:1.0.0")?;
-    memos.declare("app-2, app-3", "bake: 1s, drain: 1s")?;
-    let memos = Loaded::with(memos, "notes:1.0.0")?;
-
     // Two environments, each with a host of its own to lose.
+    let [notes, memos] = side_by_side(&fleet)?;
     let of_notes = ["start", "clean up"]
         .map(|kind| ("app-1", kind))
         .into_iter()
@@ -50,20 +43,16 @@ fn app_hosts_lose_their_power_in_every_wave() -> Result<()> {
         .zip(images.into_iter().cycle())
         .map(|((on, kind), image)| Loss { victim: "app-3", kind, on, image })
         .collect();
-    thread::scope(|scope| {
-        let other = scope.spawn(|| of_memos.iter().try_for_each(|loss| lose(&memos, loss)));
-        of_notes.iter().try_for_each(|loss| lose(&notes, loss))?;
-        other.join().unwrap_or_else(|_| Err(anyhow!("bug: the test panicked")))
-    })
+    at_once(
+        || of_notes.iter().try_for_each(|loss| lose(&notes, loss)),
+        || of_memos.iter().try_for_each(|loss| lose(&memos, loss)),
+    )
 }
 
 fn lose(loaded: &Loaded<'_>, Loss { victim, kind, on, image }: &Loss) -> Result<()> {
     let site = &loaded.site;
     let (victim, on) = (site.fleet().host(victim)?, site.fleet().host(on)?);
-    let step = site.planned(image, (kind, on))?;
-    on.order(Moment::Begins(step.id), Order::StandStill)?;
-    let deployment = site.begin(image)?;
-    on.stands_still()?;
+    let held = Held::when(site, image, (kind, on))?;
     let what = format!("{} loses its power when {kind} begins on {}", victim.name, on.name);
     let cost = loaded.cost(&what, || {
         victim.power_off()?;
@@ -75,7 +64,7 @@ fn lose(loaded: &Loaded<'_>, Loss { victim, kind, on, image }: &Loss) -> Result<
     ensure!(cost.failed <= loaded.connections, "{cost:?}, more than were in flight");
     loaded.without_loss(&format!("after that, and when {} is back", victim.name), || {
         victim.power_on()?;
-        let ended = site.ended(&deployment)?;
+        let ended = held.ended()?;
         tell(&format!("{} without power in {kind}: {}", victim.name, ended.told()));
         loaded.is_settled()
     })

@@ -3,9 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
+use lockstep_tests::fleet::{Fleet, Host, Packages, Version};
 
-use super::scene::{Ended, Loaded, NOTICED_AFTER, Passing, SOON, Site, give_images, tell};
+use super::scene::{Ended, Held, Loaded, NOTICED_AFTER, Passing, SOON, Site, give_images, tell};
 
 #[test]
 #[ignore = "it needs root and debootstrap: make fleet-test"]
@@ -37,14 +37,10 @@ fn a_host_that_falls_ill_is_passed_by_and_comes_back_by_itself() -> Result<()> {
     })?;
     ensure!(cost.failed <= loaded.connections, "{cost:?}");
 
-    let check = site.planned("notes:1.0.0", ("health", lb))?;
-    lb.order(Moment::Begins(check.id), Order::StandStill)?;
-    let deployment = site.begin("notes:1.0.0")?;
-    lb.stands_still()?;
+    let held = Held::when(site, "notes:1.0.0", ("health", lb))?;
     let cost = loaded.cost("app-3 loses its power when the new slot is asked for its health", || {
         app_3.power_off()?;
-        lb.goes_on()?;
-        passed_by(&site.ended(&deployment)?, app_3)
+        passed_by(&held.goes_on()?, app_3)
     })?;
     ensure!(cost.failed <= loaded.connections, "{cost:?}, more than were in flight");
     let cost = loaded.cost("it has power again", || {

@@ -14,7 +14,7 @@ use lockstep_core::plan::{Plan, Step};
 use lockstep_core::record::{EnvironmentStatus, Summary, Verdict};
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{COORDINATOR_PORT, Fleet, Host, Kind, PROJECT};
+use lockstep_tests::fleet::{COORDINATOR_PORT, Fleet, Host, Kind, Moment, Order, PROJECT};
 use lockstep_tests::load::{Load, Settings};
 
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -265,6 +265,60 @@ pub(crate) struct Loaded<'a> {
     pub(crate) load: Load,
     /// How many requests can be on their way at one instant.
     pub(crate) connections: u64,
+}
+
+/// Two environments under load: `notes` on the first two app hosts, `memos` on the last two. A host at an end is the
+/// concern of one of them.
+pub(crate) fn side_by_side(fleet: &Fleet) -> Result<[Loaded<'_>; 2]> {
+    let (notes, memos) = (Site::notes(fleet)?, Site::memos(fleet)?);
+    notes.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    let notes = Loaded::with(notes, "notes:1.0.0")?;
+    memos.declare("app-2, app-3", "bake: 1s, drain: 1s")?;
+    Ok([notes, Loaded::with(memos, "notes:1.0.0")?])
+}
+
+/// Does both at the same time.
+pub(crate) fn at_once(
+    one: impl FnOnce() -> Result<()>,
+    other: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    thread::scope(|scope| {
+        let other = scope.spawn(other);
+        one()?;
+        other.join().unwrap_or_else(|_| Err(anyhow!("bug: the test panicked")))
+    })
+}
+
+/// A deployment that stands still when one of its steps begins.
+pub(crate) struct Held<'a> {
+    site: &'a Site<'a>,
+    deployment: DeploymentId,
+    host: &'a Host,
+}
+
+impl<'a> Held<'a> {
+    /// Begins it, and waits until its step of that kind begins on that host.
+    pub(crate) fn when(site: &'a Site<'a>, image: &str, (kind, host): (&str, &'a Host)) -> Result<Self> {
+        let step = site.planned(image, (kind, host))?;
+        host.order(Moment::Begins(step.id), Order::StandStill)?;
+        let deployment = site.begin(image)?;
+        host.stands_still()?;
+        Ok(Self { site, deployment, host })
+    }
+
+    pub(crate) fn deployment(&self) -> &DeploymentId {
+        &self.deployment
+    }
+
+    /// [`Site::ended`], for whose host goes on, or is begun anew.
+    pub(crate) fn ended(&self) -> Result<Ended> {
+        self.site.ended(&self.deployment)
+    }
+
+    pub(crate) fn goes_on(&self) -> Result<Ended> {
+        self.host.goes_on()?;
+        self.ended()
+    }
 }
 
 /// What a fault cost.

@@ -1,36 +1,13 @@
 //! Services are upgraded, started anew, killed and switched off while a deployment runs.
 
 use anyhow::{Result, ensure};
-use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Event;
 use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
 
-use super::scene::{Ended, Loaded, NOTICED_AFTER, Passing, RATE, Site, give_images, tell};
+use super::scene::{Ended, Held, Loaded, NOTICED_AFTER, Passing, RATE, Site, give_images, tell};
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
-
-/// A deployment that stands still when one of its steps begins.
-struct Held<'a> {
-    loaded: &'a Loaded<'a>,
-    deployment: DeploymentId,
-    host: &'a Host,
-}
-
-impl<'a> Held<'a> {
-    fn when(loaded: &'a Loaded<'a>, image: &str, (kind, host): (&str, &'a Host)) -> Result<Self> {
-        let step = loaded.site.planned(image, (kind, host))?;
-        host.order(Moment::Begins(step.id), Order::StandStill)?;
-        let deployment = loaded.site.begin(image)?;
-        host.stands_still()?;
-        Ok(Self { loaded, deployment, host })
-    }
-
-    fn goes_on(self) -> Result<Ended> {
-        self.host.goes_on()?;
-        self.loaded.site.ended(&self.deployment)
-    }
-}
 
 fn succeeds(ended: &Ended) -> Result<()> {
     ensure!(ended.is_success(), "{}", ended.told());
@@ -60,15 +37,15 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     let loaded = Loaded::with(site, "notes:1.0.0")?;
 
     loaded.without_loss("an agent's package is upgraded when its slot is started", || {
-        let held = Held::when(&loaded, "notes:2.0.0", ("start", app_1))?;
+        let held = Held::when(&loaded.site, "notes:2.0.0", ("start", app_1))?;
         Packages::made(Version::Next)?.install(app_1)?;
-        succeeds(&loaded.site.ended(&held.deployment)?)?;
+        succeeds(&held.ended()?)?;
         loaded.is_settled()
     })?;
     loaded.without_loss("the load balancer's agent is started anew in the switch", || {
-        let held = Held::when(&loaded, "notes:1.0.0", ("switch", lb))?;
+        let held = Held::when(&loaded.site, "notes:1.0.0", ("switch", lb))?;
         lb.run(&format!("systemctl restart {AGENT}"))?;
-        succeeds(&loaded.site.ended(&held.deployment)?)?;
+        succeeds(&held.ended()?)?;
         loaded.is_settled()
     })?;
     loaded.without_loss("the load balancer's agent is killed after the switch", || {
@@ -103,7 +80,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
 /// While it is down, who comes is refused; what it had is answered, or in flight.
 fn nginx_is_started_anew(loaded: &Loaded<'_>) -> Result<()> {
     let lb = loaded.site.lb();
-    let held = Held::when(loaded, "notes:1.0.0", ("switch", lb))?;
+    let held = Held::when(&loaded.site, "notes:1.0.0", ("switch", lb))?;
     let cost = loaded.cost("nginx is started anew in the switch", || {
         lb.run("systemctl restart nginx")?;
         loaded.goes_on_for(u64::from(RATE))
@@ -118,7 +95,7 @@ fn nginx_is_started_anew(loaded: &Loaded<'_>) -> Result<()> {
 
 /// Without `live-restore`, which Debian does not set, its containers end with it, and come back.
 fn docker_is_started_anew(loaded: &Loaded<'_>, host: &Host) -> Result<()> {
-    let held = Held::when(loaded, "notes:2.0.0", ("start", host))?;
+    let held = Held::when(&loaded.site, "notes:2.0.0", ("start", host))?;
     let cost = loaded.cost(&format!("dockerd is started anew on {}", host.name), || {
         host.run("systemctl restart docker")?;
         loaded.goes_on_for(NOTICED_AFTER)
