@@ -72,10 +72,7 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
         Because::LockTimeout => FailedStep {
             step: "lock time-out".to_owned(),
             host: None,
-            failure: StepFailure::new(format!(
-                "it took longer than its lock_timeout of {}",
-                opened.spec.deploy.lock_timeout
-            )),
+            failure: time_is_over(opened, entries),
         },
         Because::Cancelled { by } => FailedStep {
             step: format!("cancelled by {by}"),
@@ -83,6 +80,24 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
             failure: StepFailure::new(format!("{by} cancelled it")),
         },
     })
+}
+
+/// The lock's time begins by the clock of who opened it, and is over by the clock of who drives.
+fn time_is_over(opened: &Summary, entries: &[Entry]) -> StepFailure {
+    let limit = opened.spec.deploy.lock_timeout;
+    let has_begun = entries.iter().any(|entry| entry.event.step().is_some());
+    let Some(Entry { event: Event::Taken { by }, at, .. }) = entries.first().filter(|_| !has_begun) else {
+        return StepFailure::new(format!("it took longer than its lock_timeout of {limit}"));
+    };
+    let opened_at = opened.opened_at;
+    StepFailure::new(format!(
+        "its lock_timeout of {limit} was over before its first step, and nothing was done"
+    ))
+    .why(format!(
+        "it was opened at {opened_at}, and {by} began to drive it at {at}: nobody was there meanwhile, or \
+             one coordinator's clock is wrong"
+    ))
+    .next("timedatectl, on every coordinator")
 }
 
 /// The failure that made it turn; an undo of the same step may have failed later.

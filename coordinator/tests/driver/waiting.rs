@@ -1,4 +1,4 @@
-//! A driver that waits for a lock that another has.
+//! A driver that waits for a lock that another has, or comes when the lock's time is over.
 
 use std::time::Duration;
 
@@ -7,11 +7,12 @@ use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Event;
+use lockstep_core::record::Verdict;
 use lockstep_core::time::Millis;
 use tokio::task::JoinSet;
 
 use crate::history;
-use crate::world::{World, environment};
+use crate::world::{World, environment, spec};
 
 /// Not a multiple of how often the lock is tried for.
 const HELD_FOR: Millis = Millis(LOCK_RETRY_AFTER.0 * 5 / 2);
@@ -56,5 +57,23 @@ async fn it_does_not_take_the_lock_of_what_has_ended() {
     tokio::time::sleep(Duration::from_millis(HELD_FOR.0)).await;
     let epoch = world.store.get(keys::epoch(&environment()).key()).await.expect("read");
     assert_eq!(epoch_of(epoch.as_ref()).expect("an epoch"), held.epoch(), "somebody has taken it");
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_says_that_the_time_was_over_before_it_came() {
+    let world = World::new().await;
+    let (id, _) = world.start("notes:1").await.expect("it starts");
+    tokio::time::sleep(Duration::from_millis(spec().deploy.lock_timeout.0)).await;
+    let _drivers = world.drivers();
+    let summary = world.ended(&id).await;
+    world.check_ended(&summary, Verdict::RolledBack).await;
+    let failed = summary.failure.expect("it says why");
+    assert_eq!(
+        failed.failure.what,
+        "its lock_timeout of 30 min was over before its first step, and nothing was done"
+    );
+    let why = failed.failure.why.unwrap_or_default();
+    assert!(why.contains("c1 began to drive it") && why.contains("clock is wrong"), "{why}");
     world.shut_down().await;
 }
