@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use futures::FutureExt;
 use lockstep_agent::directory::Directory;
 use lockstep_agent::enroll::{self, Admitted, Chosen, Wish};
 use lockstep_agent::local::{self, Told};
@@ -77,7 +78,7 @@ const THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    match carry_out(command) {
+    match begin_runtime(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads standard error there is nobody to tell.
@@ -87,27 +88,30 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(command: Command) -> anyhow::Result<()> {
+fn begin_runtime(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    // What a runtime runs is compiled into it several times: of a box there is one.
+    runtime.block_on(carry_out(command).boxed_local())
+}
+
+async fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Join { directory, coordinator, name, address } => {
             begin_log()?;
-            runtime.block_on(join(&directory, Wish { coordinator, name, address }))
+            join(&directory, Wish { coordinator, name, address }).await
         }
         Command::Run { directory } => {
             let directory = Directory::open(&directory)?;
             let settings = Settings::read(&directory.settings())?;
-            let entered = runtime.enter();
             let telemetry = begin(settings.otlp.as_ref())?;
-            drop(entered);
-            let ended = runtime.block_on(lockstep_agent::run(directory, settings));
+            let ended = lockstep_agent::run(directory, settings).await;
             telemetry.end();
             ended
         }
-        Command::PgHba => runtime.block_on(keeper::serve()),
+        Command::PgHba => keeper::serve().await,
         Command::Local(LocalCommand::Rollback { env, directory }) => {
             begin_log()?;
-            runtime.block_on(rollback(&env, directory))
+            rollback(&env, directory).await
         }
     }
 }

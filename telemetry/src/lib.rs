@@ -13,10 +13,10 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer, fmt};
+use tracing_subscriber::{Layer, fmt};
 
 mod attributes;
 mod collector;
@@ -53,15 +53,16 @@ pub enum BeginError {
 pub struct Telemetry(Option<Exports>);
 
 /// Begins the log of `service`, and its export where there is one. `filter` is of the log alone, written as
-/// <https://docs.rs/tracing-subscriber> has it. With `otlp` a runtime must be entered, and live until [`Telemetry::end`].
+/// <https://docs.rs/tracing-subscriber> has it for its `Targets`: `info`, or `warn,lockstep_agent=debug`. With `otlp` a
+/// runtime must be entered, and live until [`Telemetry::end`].
 ///
 /// # Errors
 /// When `filter` cannot be understood, the collector's authority cannot be read, or a log was begun before.
 pub fn begin(service: &'static str, filter: &str, otlp: Option<&Otlp>) -> Result<Telemetry, BeginError> {
     let exports = otlp.map(|otlp| Exports::to(otlp, service)).transpose()?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|source| BeginError::Filter { filter: filter.to_owned(), source })?;
+    let filter: Targets =
+        filter.parse().map_err(|source| BeginError::Filter { filter: filter.to_owned(), source })?;
     let lines = fmt::layer()
         .compact()
         .with_target(false)

@@ -35,14 +35,17 @@ const SCHEMA_VERSION: i64 = 1;
 const FILE: &str = "store.sqlite";
 const LOCK_FILE: &str = "store.lock";
 
+/// The tree in which keys are looked up has no values in it: some are plans of a thousand hosts, and a comparison with a
+/// key reads all that stands beside it (<https://sqlite.org/withoutrowid.html>, "When To Use WITHOUT ROWID"). A file whose
+/// table is still of that form is used as it is.
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS kept (
         key TEXT PRIMARY KEY NOT NULL,
-        value BLOB NOT NULL,
         created INTEGER NOT NULL,
         modified INTEGER NOT NULL,
-        lease INTEGER
-    ) STRICT, WITHOUT ROWID;
+        lease INTEGER,
+        value BLOB NOT NULL
+    ) STRICT;
     CREATE TABLE IF NOT EXISTS counter (
         only INTEGER PRIMARY KEY CHECK (only = 1),
         revision INTEGER NOT NULL

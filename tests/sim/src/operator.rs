@@ -10,7 +10,7 @@ use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Action;
-use lockstep_core::record::{Open, OpenKind, Summary, Verdict, Way};
+use lockstep_core::record::{Live, Open, OpenKind, Summary, Verdict, Way};
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::check::{ENDS, NOTHING_LOST, REALITY};
@@ -23,6 +23,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long after the last fault a deployment may still be open.
 const ENDS_WITHIN_MS: u64 = 45 * 60_000;
+
+/// A host that was passed by is on its way back by then, when nothing is in its way.
+const RETURNS_WITHIN_MS: u64 = 40_000;
 
 /// How often a command that was refused is given again.
 const COMMANDS_MAX: usize = 100;
@@ -94,6 +97,7 @@ pub async fn operate(world: &Arc<World>) {
     }
     // What comes late must find nothing to do.
     let late_ms = world.chance(|rng| if rng.u8(0..40) == 0 { 85_000 } else { rng.u64(500..2_500) });
+    let late_ms = if is_passing_by(world) { late_ms.max(RETURNS_WITHIN_MS) } else { late_ms };
     wait(late_ms).await;
     if !all_ended(world).await {
         return;
@@ -116,6 +120,12 @@ async fn all_ended(world: &Arc<World>) -> bool {
 
 fn opened(world: &World) -> Option<Open> {
     world.store.peek(&world.keys.open).and_then(|stored| stored.read().ok())
+}
+
+/// What is live is without a host that it should have.
+fn is_passing_by(world: &World) -> bool {
+    let live: Option<Live> = world.store.peek(&world.keys.live).and_then(|stored| stored.read().ok());
+    live.is_some_and(|live| !live.passed_by.is_empty())
 }
 
 fn any_coordinator(world: &World) -> usize {
