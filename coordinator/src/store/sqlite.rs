@@ -339,4 +339,28 @@ mod tests {
         assert!(store.commit(Vec::new(), put()).await.is_err(), "there was room");
         assert!(matches!(store.commit(Vec::new(), put()).await, Ok(Committed::Yes { .. })));
     }
+
+    /// What [`TABLES`] made of it before.
+    const WITH_VALUES: &str = "CREATE TABLE kept (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL, \
+         created INTEGER NOT NULL, modified INTEGER NOT NULL, lease INTEGER) STRICT, WITHOUT ROWID";
+
+    #[tokio::test]
+    async fn a_file_whose_keys_stand_with_their_values_is_used_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = || super::super::keys::audit_record(1);
+        let key: Key = written().into();
+        let options = SqliteConnectOptions::new().filename(folder.path().join(FILE)).create_if_missing(true);
+        let before = SqlitePool::connect_with(options).await.unwrap();
+        sqlx::query(WITH_VALUES).execute(&before).await.unwrap();
+        let row = sqlx::query("INSERT INTO kept VALUES (?, x'07', 5, 6, NULL)").bind(key.as_str());
+        row.execute(&before).await.unwrap();
+        before.close().await;
+
+        let store = SqliteStore::open(folder.path(), Arc::new(SystemClock)).await.unwrap();
+        let there = store.get(&key).await.unwrap().expect("it is there");
+        assert_eq!((&there.value[..], there.created, there.modified), (&[7_u8][..], 5, 6));
+        store.commit(Vec::new(), vec![Write::put_bytes(written(), vec![8])]).await.unwrap();
+        let there = store.get(&key).await.unwrap().expect("it is there");
+        assert_eq!((&there.value[..], there.created), (&[8_u8][..], 5));
+    }
 }
