@@ -78,7 +78,7 @@ const THREADS: usize = 2;
 
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
-    match begin_runtime(command) {
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where nobody reads standard error there is nobody to tell.
@@ -88,7 +88,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn begin_runtime(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
     // What a runtime runs is compiled into it several times: of a box there is one.
     runtime.block_on(carry_out(command).boxed_local())
