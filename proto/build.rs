@@ -12,6 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["."])?;
+    let written = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("contract.bin");
+    std::fs::write(written, prost::Message::encode_to_vec(&descriptors))?;
     // Generated code answers to the generator, not to the lints of this workspace.
     tonic_prost_build::configure()
         .server_mod_attribute(".", "#[allow(unreachable_pub, reason = \"generated\")]")

@@ -7,9 +7,10 @@ use ulid::Ulid;
 
 use crate::store::{Guard, Store, StoreError, Write, keys};
 
+/// Which cluster the store is of, as kept. Public so that a test can hold a later version to what is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Meta {
+pub struct Meta {
     cluster: ClusterId,
 }
 

@@ -30,10 +30,11 @@ pub async fn summary(store: &dyn Store, id: &DeploymentId) -> Result<Option<Summ
     stored.map(|stored| stored.read()).transpose()
 }
 
-/// Stands where a plan would, when that is larger than a value may be.
+/// Stands where a plan would, when that is larger than a value may be. Public so that a test can hold a later version
+/// to what is kept.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct PlanParts {
+pub struct PlanParts {
     edition: String,
 }
 

@@ -27,21 +27,28 @@ use crate::store::{Key, OPERATIONS_MAX, Store, TRANSACTION_BYTES_MAX, Write, key
 /// # Errors
 /// When there is something in the way, or the backup cannot be opened.
 pub async fn restore(settings: &Settings, file: &Path) -> anyhow::Result<()> {
-    make_private(&settings.directory)?;
     let sealed = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut passphrase = String::new();
     std::io::stdin().read_to_string(&mut passphrase).context("cannot read the passphrase")?;
     let passphrase = Secret::new(passphrase.trim_end_matches(['\r', '\n']).to_owned());
-    let backup = Backup::open(&sealed, &passphrase)?;
-    refuse_others_files(&settings.directory, &backup)?;
+    put_back(settings, &Backup::open(&sealed, &passphrase)?).await
+}
+
+/// Puts a backup back that was opened.
+///
+/// # Errors
+/// When there is something in the way.
+pub async fn put_back(settings: &Settings, backup: &Backup) -> anyhow::Result<()> {
+    make_private(&settings.directory)?;
+    refuse_others_files(&settings.directory, backup)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let store = settings.choose()?.store;
     let Some((store, _)) = open_store(&settings.directory, &store, &clock, &CancellationToken::new()).await?
     else {
         bail!("the store was not opened");
     };
-    fill(&*store, &backup).await?;
-    write_files(&settings.directory, &backup)?;
+    fill(&*store, backup).await?;
+    write_files(&settings.directory, backup)?;
     let meta = keys::meta();
     let found = backup.entries.iter().find(|(key, _)| key == meta.key());
     let (_, value) = found.context("the backup names no cluster")?;

@@ -33,9 +33,10 @@ pub enum Admits {
     Operator { name: OperatorName, environments: EnvironmentPattern, role: OperatorRole },
 }
 
+/// A token, as kept. Public so that a test can hold a later version to what is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct TokenRecord {
+pub struct TokenRecord {
     secret: Digest,
     admits: Admits,
     expires: Timestamp,

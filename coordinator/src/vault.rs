@@ -29,7 +29,7 @@ use crate::store::{Committed, Guard, Store, Stored, Write, keys};
 
 mod registries;
 
-pub use registries::ListedLogin;
+pub use registries::{ListedLogin, LoginRecord};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
@@ -37,10 +37,11 @@ const NONCE_BYTES: usize = 12;
 /// A fingerprint tells two values apart; it need not be longer for that.
 const FINGERPRINT_LENGTH: usize = 10;
 
-/// One version, as kept. Names are no secret; values are.
+/// One version, as kept. Names are no secret; values are. Public so that a test can hold a later version to what is
+/// kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct VersionRecord {
+pub struct VersionRecord {
     version: u64,
     at: Timestamp,
     by: OperatorName,

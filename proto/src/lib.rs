@@ -25,4 +25,7 @@ pub mod wire {
     tonic::include_proto!("lockstep.v1");
 }
 
+/// The contract itself: a `FileDescriptorSet` with every service, message and field. Tests hold later versions to it.
+pub const CONTRACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
+
 pub use invalid::Invalid;

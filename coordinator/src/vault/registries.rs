@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::{Sealed, Vault};
 use crate::store::{Committed, Guard, StoreError, Write, keys};
 
-/// A login, as kept. The name is no secret; the password is.
+/// A login, as kept. The name is no secret; the password is. Public so that a test can hold a later version to what is
+/// kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LoginRecord {
+pub struct LoginRecord {
     registry: RegistryName,
     username: String,
     at: Timestamp,
