@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
-use lockstep_core::join_token::base32;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::redact::Redactor;
@@ -20,22 +19,21 @@ use lockstep_core::secret::Secret;
 use lockstep_core::stored::Kept;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::environments;
 use crate::private;
 use crate::secrets::Secrets;
 use crate::store::{Committed, Guard, Store, Stored, Write, keys};
 
+use fingerprint::FingerprintKey;
+
+mod fingerprint;
 mod registries;
 
 pub use registries::ListedLogin;
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
-
-/// A fingerprint tells two values apart; it need not be longer for that.
-const FINGERPRINT_LENGTH: usize = 10;
 
 /// One version, as kept. Names are no secret; values are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +86,7 @@ struct Sealed {
 pub struct Vault {
     store: Arc<dyn Store>,
     key: [u8; KEY_BYTES],
+    fingerprints: FingerprintKey,
 }
 
 type Values = BTreeMap<String, Secret>;
@@ -109,7 +108,7 @@ impl Vault {
                 key
             }
         };
-        Ok(Self { store, key })
+        Ok(Self { store, fingerprints: FingerprintKey::derive(&key), key })
     }
 
     /// The key as in its file, for a coordinator that joins.
@@ -174,7 +173,7 @@ impl Vault {
         let values = self.decrypt(environment, &record)?;
         let fingerprints = values
             .iter()
-            .map(|(name, value)| (name.clone(), self.fingerprint(environment, name, value)))
+            .map(|(name, value)| (name.clone(), self.fingerprints.fingerprint(environment, name, value)))
             .collect();
         Ok(Some(Listing { version: record.version, at: record.at, by: record.by, fingerprints }))
     }
@@ -259,19 +258,6 @@ impl Vault {
 
     fn cipher(&self) -> ChaCha20Poly1305 {
         ChaCha20Poly1305::new(&Key::from(self.key))
-    }
-
-    /// Keyed, so that a value that one could guess cannot be tried.
-    fn fingerprint(&self, environment: &EnvironmentKey, name: &str, value: &Secret) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.key);
-        for part in [environment.to_string().as_str(), name, value.expose()] {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
-        let mut text = base32(&hash.finalize());
-        text.truncate(FINGERPRINT_LENGTH);
-        text
     }
 }
 
