@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::redact::Redactor;
@@ -104,7 +105,7 @@ impl Vault {
             None => {
                 let mut key = [0; KEY_BYTES];
                 getrandom::fill(&mut key).context("the system gives no random numbers")?;
-                private::write(file, &hex(&key))?;
+                private::write(file, &HEXLOWER.encode(&key))?;
                 key
             }
         };
@@ -113,7 +114,7 @@ impl Vault {
 
     /// The key as in its file, for a coordinator that joins.
     pub fn key(&self) -> Secret {
-        Secret::new(hex(&self.key))
+        Secret::new(HEXLOWER.encode(&self.key))
     }
 
     /// The values of one version.
@@ -288,19 +289,12 @@ fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
     format!("lockstep secrets {environment} {version}")
 }
 
-fn hex(key: &[u8; KEY_BYTES]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
+    if text.len() != KEY_BYTES * 2 {
         bail!("it has another length");
     }
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16)?;
-    }
-    Ok(key)
+    let key = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(anyhow::Error::msg)?;
+    key.try_into().map_err(|_| anyhow::anyhow!("it has another length"))
 }
 
 #[cfg(test)]
@@ -320,6 +314,26 @@ mod tests {
 
     fn anna() -> (OperatorName, Timestamp) {
         ("anna".parse().unwrap(), Timestamp(1))
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        assert_eq!(from_hex(&HEXLOWER.encode(&[0xab; KEY_BYTES])).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_may_be_in_capitals() {
+        assert_eq!(from_hex(&"AB".repeat(KEY_BYTES)).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_that_is_cut_off_is_refused() {
+        assert_eq!(from_hex("abab").unwrap_err().to_string(), "it has another length");
+    }
+
+    #[test]
+    fn a_key_with_a_sign_in_it_is_refused() {
+        assert!(from_hex(&format!("+f{}", "ab".repeat(KEY_BYTES - 1))).is_err());
     }
 
     #[tokio::test]
