@@ -7,6 +7,8 @@ set -euo pipefail
 
 readonly RUST_MINIMUM="1.94"
 readonly DOCKER_WAIT_SECONDS=60
+readonly CHECKERS="deploy/checkers.txt"
+readonly CHECKERS_FOLDER="target/tools/checkers"
 export DEBIAN_FRONTEND=noninteractive
 # A user's PATH on Debian lacks the folders of dockerd, nginx and iptables.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -70,6 +72,8 @@ is_there() {
         postgresql-client) command -v psql >/dev/null ;;
         # The registry of the tests has users.
         apache2-utils) command -v htpasswd >/dev/null ;;
+        # What judges the dependencies comes as wheels.
+        python3-pip) command -v pip3 >/dev/null ;;
         *) return 1 ;;
     esac
 }
@@ -90,7 +94,7 @@ install_packages() {
     local package missing=()
     for package in build-essential libc6-dev protobuf-compiler libprotobuf-dev ca-certificates curl git \
         docker.io iptables nginx postgresql postgresql-client etcd-server etcd-client docker-registry \
-        apache2-utils debootstrap; do
+        apache2-utils debootstrap python3-pip; do
         if is_there "$package"; then there "$package"; else missing+=("$package"); fi
     done
     [ "${#missing[@]}" -gt 0 ] || return 0
@@ -102,6 +106,35 @@ install_packages() {
         is_there "$package" || fail "$package was installed, and what it is for is still not found"
         did "installed $package"
     done
+}
+
+# As `cargo-deny@0.20.2`.
+checkers() { sed -n 's/^astral-dev-toolchain-\([a-z-]*\)==\([0-9.]*\).*/\1@\2/p' "$CHECKERS"; }
+
+checkers_answer() {
+    local checker
+    for checker in $(checkers); do
+        "$CHECKERS_FOLDER/bin/${checker%@*}" --version 2>/dev/null |
+            grep --quiet --fixed-strings --word-regexp "${checker#*@}" || return 1
+    done
+}
+
+# `make check` asks them. As wheels they take seconds, compiled here they take minutes.
+ensure_checkers() {
+    local all
+    all="$(checkers | paste -s -d ' ')"
+    if checkers_answer; then
+        there "$all"
+        return
+    fi
+    rm -rf "$CHECKERS_FOLDER"
+    pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
+        --target "$CHECKERS_FOLDER" --requirement "$CHECKERS" ||
+        fail "$all cannot be installed from $CHECKERS" \
+            "why: the lines above are pip's" \
+            "next: cargo install --locked --root $CHECKERS_FOLDER $all"
+    checkers_answer || fail "$all were installed in $CHECKERS_FOLDER, and do not run"
+    did "installed $all in $CHECKERS_FOLDER"
 }
 
 docker_answers() { as_root docker info >/dev/null 2>&1; }
@@ -176,9 +209,11 @@ ensure_docker() {
     there "docker daemon $(as_root docker version --format '{{.Server.Version}}') answers"
 }
 
+cd "$(dirname "$0")/.."
 check_rights
 check_rust
 install_packages
+ensure_checkers
 ensure_docker
 if [ "$changes" -eq 0 ]; then
     echo "Everything was there; nothing was changed."

@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
-# Format, lints, documentation, unit tests, stories, tidy and the bytes of earlier versions: what needs no daemon. Under two minutes warm.
+# Format, dependencies, lints, documentation, unit tests, stories, tidy and the bytes of earlier versions: what needs no
+# daemon. Under two minutes warm.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
+# Licences, second versions, registries (deny.toml), and dependencies that nothing names.
+PATH="$PWD/target/tools/checkers/bin:$PATH"
+for checker in cargo-deny cargo-shear; do
+    command -v "$checker" >/dev/null || { printf 'error: %s is not installed\n  next: make setup\n' "$checker" >&2; exit 1; }
+done
+cargo deny --log-level error --locked --workspace check --deny unmatched-skip --deny unnecessary-skip licenses bans sources
+cargo shear --locked
 cargo clippy --quiet --workspace --all-targets -- --deny warnings
 # A broken link is a lie; a link into the private part of a crate is read by who reads its source.
 RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps

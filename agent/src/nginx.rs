@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::journal::{StepFailure, TrafficCount};
 use lockstep_core::name::EnvironmentKey;
@@ -442,7 +443,7 @@ impl Nginx {
         }
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let secret = HEXLOWER.encode(&bytes);
         make_open(&self.traffic)?;
         disk::write(&file, &secret, 0o600)?;
         Ok(secret)

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
+use console::measure_text_width;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
 
@@ -130,29 +131,22 @@ fn complain(text: &str) {
     eprintln!("{text}");
 }
 
-/// Rows in columns, each as wide as its widest cell.
+/// Rows in columns, each as wide as its widest cell; a tone takes no place, and some letters take two.
 pub fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| width_of(cell)).max();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max()
+    };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     rows.iter()
         .map(|row| {
             let cells = row.iter().zip(&widths).map(|(cell, width)| {
-                let left = width.saturating_sub(width_of(cell));
+                let left = width.saturating_sub(measure_text_width(cell));
                 format!("{cell}{}", " ".repeat(left))
             });
             cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         })
         .collect()
-}
-
-/// In columns: a tone takes none.
-fn width_of(cell: &str) -> usize {
-    let mut parts = cell.split('\u{1b}');
-    let first = parts.next().unwrap_or_default().chars().count();
-    let toned = parts.map(|part| part.split_once('m').map_or(0, |(_, shown)| shown.chars().count()));
-    first + toned.sum::<usize>()
 }
 
 /// As people say it: `3 min ago`.
@@ -181,4 +175,34 @@ pub fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[[&str; 2]]) -> Vec<Vec<String>> {
+        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        assert_eq!(table(&rows(&[["a", "1"], ["notes", "2"]])), ["a      1", "notes  2"]);
+    }
+
+    #[test]
+    fn a_row_ends_with_its_last_letter() {
+        assert_eq!(table(&rows(&[["a", ""], ["notes", "2"]])), ["a", "notes  2"]);
+    }
+
+    #[test]
+    fn a_tone_takes_no_place() {
+        let strong = Output::on_terminal().toned(Tone::Strong, "ab");
+        assert_eq!(table(&rows(&[[&strong, "1"], ["abc", "2"]])), [format!("{strong}   1"), "abc  2".into()]);
+    }
+
+    #[test]
+    fn a_wide_letter_takes_two_places() {
+        assert_eq!(table(&rows(&[["漢字", "1"], ["abcd", "2"]])), ["漢字  1", "abcd  2"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! From a certificate to whom it names.
 
+use data_encoding::HEXLOWER;
 use lockstep_core::access::Identity;
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::CoordinatorName;
@@ -31,7 +32,7 @@ pub fn of(certificate: &CertificateDer<'_>, cluster: &ClusterId) -> Identity {
 /// The serial number of `certificate`, in hexadecimal; `None` when these bytes are no certificate.
 pub fn serial(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(HEXLOWER.encode(certificate.raw_serial()))
 }
 
 /// From when until when `certificate` is good, as it stands there; `None` when these bytes are no certificate.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use http::Uri;
 use lockstep_core::name::CoordinatorName;
 use lockstep_telemetry::Otlp;
 use serde::Deserialize;
@@ -208,11 +209,12 @@ fn problems(etcd: &EtcdSettings) -> Vec<String> {
 
 /// Only over TLS: the record decides what runs on every host.
 fn is_endpoint(endpoint: &str) -> bool {
-    let Some((host, port)) = endpoint.strip_prefix("https://").and_then(|rest| rest.rsplit_once(':')) else {
-        return false;
-    };
-    let is_host = !host.is_empty() && !host.contains(|c: char| c == '/' || c == '@' || c.is_whitespace());
-    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+    let authority = endpoint.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority);
+    authority.is_some_and(|authority| {
+        let has_host = !authority.as_str().contains('@') && !authority.host().is_empty();
+        let has_port = authority.port_u16().is_some_and(|port| port != 0);
+        has_host && has_port && endpoint == format!("https://{authority}")
+    })
 }
 
 fn is_prefix(prefix: &str) -> bool {
@@ -278,6 +280,12 @@ etcd = { endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379"], ca = "/ca.
             panic!("it is not etcd");
         };
         assert_eq!(etcd.prefix, "");
+    }
+
+    #[test]
+    fn an_endpoint_that_no_client_can_dial_is_refused() {
+        let said = read(&GOOD.replace("https://[::1]:2379", "https://[::1:2379")).unwrap_err().to_string();
+        assert!(said.contains("\"https://[::1:2379\", and must be like"), "{said}");
     }
 
     #[test]

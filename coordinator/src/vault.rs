@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
-use lockstep_core::join_token::base32;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::redact::Redactor;
@@ -20,22 +20,21 @@ use lockstep_core::secret::Secret;
 use lockstep_core::stored::Kept;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use crate::environments;
 use crate::private;
 use crate::secrets::Secrets;
 use crate::store::{Committed, Guard, Store, Stored, Write, keys};
 
+use fingerprint::FingerprintKey;
+
+mod fingerprint;
 mod registries;
 
 pub use registries::{ListedLogin, LoginRecord};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
-
-/// A fingerprint tells two values apart; it need not be longer for that.
-const FINGERPRINT_LENGTH: usize = 10;
 
 /// One version, as kept. Names are no secret; values are. Public so that a test can hold a later version to what is
 /// kept.
@@ -89,6 +88,7 @@ struct Sealed {
 pub struct Vault {
     store: Arc<dyn Store>,
     key: [u8; KEY_BYTES],
+    fingerprints: FingerprintKey,
 }
 
 type Values = BTreeMap<String, Secret>;
@@ -106,16 +106,16 @@ impl Vault {
             None => {
                 let mut key = [0; KEY_BYTES];
                 getrandom::fill(&mut key).context("the system gives no random numbers")?;
-                private::write(file, &hex(&key))?;
+                private::write(file, &HEXLOWER.encode(&key))?;
                 key
             }
         };
-        Ok(Self { store, key })
+        Ok(Self { store, fingerprints: FingerprintKey::derive(&key), key })
     }
 
     /// The key as in its file, for a coordinator that joins.
     pub fn key(&self) -> Secret {
-        Secret::new(hex(&self.key))
+        Secret::new(HEXLOWER.encode(&self.key))
     }
 
     /// The values of one version.
@@ -175,7 +175,7 @@ impl Vault {
         let values = self.decrypt(environment, &record)?;
         let fingerprints = values
             .iter()
-            .map(|(name, value)| (name.clone(), self.fingerprint(environment, name, value)))
+            .map(|(name, value)| (name.clone(), self.fingerprints.fingerprint(environment, name, value)))
             .collect();
         Ok(Some(Listing { version: record.version, at: record.at, by: record.by, fingerprints }))
     }
@@ -261,19 +261,6 @@ impl Vault {
     fn cipher(&self) -> ChaCha20Poly1305 {
         ChaCha20Poly1305::new(&Key::from(self.key))
     }
-
-    /// Keyed, so that a value that one could guess cannot be tried.
-    fn fingerprint(&self, environment: &EnvironmentKey, name: &str, value: &Secret) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.key);
-        for part in [environment.to_string().as_str(), name, value.expose()] {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        }
-        let mut text = base32(&hash.finalize());
-        text.truncate(FINGERPRINT_LENGTH);
-        text
-    }
 }
 
 #[async_trait]
@@ -303,19 +290,12 @@ fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
     format!("lockstep secrets {environment} {version}")
 }
 
-fn hex(key: &[u8; KEY_BYTES]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
-    let mut key = [0; KEY_BYTES];
-    if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
+    if text.len() != KEY_BYTES * 2 {
         bail!("it has another length");
     }
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16)?;
-    }
-    Ok(key)
+    let key = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(anyhow::Error::msg)?;
+    key.try_into().map_err(|_| anyhow::anyhow!("it has another length"))
 }
 
 #[cfg(test)]
@@ -335,6 +315,26 @@ mod tests {
 
     fn anna() -> (OperatorName, Timestamp) {
         ("anna".parse().unwrap(), Timestamp(1))
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        assert_eq!(from_hex(&HEXLOWER.encode(&[0xab; KEY_BYTES])).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_may_be_in_capitals() {
+        assert_eq!(from_hex(&"AB".repeat(KEY_BYTES)).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_that_is_cut_off_is_refused() {
+        assert_eq!(from_hex("abab").unwrap_err().to_string(), "it has another length");
+    }
+
+    #[test]
+    fn a_key_with_a_sign_in_it_is_refused() {
+        assert!(from_hex(&format!("+f{}", "ab".repeat(KEY_BYTES - 1))).is_err());
     }
 
     #[tokio::test]

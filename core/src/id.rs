@@ -6,6 +6,7 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 /// Why a text is not an identity.
@@ -106,14 +107,8 @@ impl Digest {
     /// The digest of `content`, by SHA-256.
     pub fn of(content: &[u8]) -> Self {
         use sha2::Digest as _;
-        let hash = sha2::Sha256::digest(content);
-        let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
-        let mut text = String::with_capacity(71);
-        text.push_str("sha256:");
-        for byte in hash {
-            text.push(digit(byte >> 4));
-            text.push(digit(byte & 15));
-        }
+        let mut text = "sha256:".to_owned();
+        HEXLOWER.encode_append(&sha2::Sha256::digest(content), &mut text);
         Self(text)
     }
 

@@ -9,13 +9,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::str::FromStr;
 
+use data_encoding::BASE32_NOPAD;
+
 use crate::secret::Secret;
 
 /// The kind and version that a token begins with.
 const PREFIX: &str = "LS1";
-
-/// The alphabet of RFC 4648 section 6, in lower case.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// What SHA-256 comes to in base 32 without padding.
 const PIN_LENGTH: usize = 52;
@@ -72,29 +71,16 @@ fn part(part: &'static str, text: &str, wanted: usize) -> Result<(), InvalidToke
     if text.len() != wanted {
         return Err(InvalidToken::Damaged { part, found: text.len(), wanted });
     }
-    if !text.bytes().all(|byte| BASE32.contains(&byte)) {
+    if !text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'2'..=b'7')) {
         return Err(InvalidToken::ForeignCharacter { part });
     }
     Ok(())
 }
 
-/// `bytes` in lower-case base 32 without padding.
+/// `bytes` in base 32 without padding (RFC 4648 section 6), in lower case.
 pub fn base32(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    let mut bits: u32 = 0;
-    let mut count = 0;
-    for byte in bytes {
-        bits = (bits << 8) | u32::from(*byte);
-        count += 8;
-        while count >= 5 {
-            count -= 5;
-            text.push(char::from(BASE32[(bits >> count & 31) as usize]));
-        }
-        bits &= (1 << count) - 1;
-    }
-    if count > 0 {
-        text.push(char::from(BASE32[(bits << (5 - count) & 31) as usize]));
-    }
+    let mut text = BASE32_NOPAD.encode(bytes);
+    text.make_ascii_lowercase();
     text
 }
 

@@ -5,19 +5,22 @@
 //! public, and the password inside a URL by itself. Each also in the forms in which programs print it:
 //! percent-encoded and JSON-escaped.
 
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
 use aho_corasick::{AhoCorasick, MatchKind};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::secret::Secret;
 
 /// Shorter values are ordinary words; replacing them would make a log unreadable and reveal them by their absence.
 pub const REDACTED_LENGTH_MIN: usize = 8;
+
+/// All but what RFC 3986 calls unreserved: programs escape these when a value becomes a part of a URL.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
@@ -95,15 +98,7 @@ fn add_encodings(value: &str, forms: &mut BTreeSet<String>) {
     if value.is_empty() {
         return;
     }
-    let percent: String = value
-        .bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                format!("{}", b as char)
-            }
-            _ => format!("%{b:02X}"),
-        })
-        .collect();
+    let percent = utf8_percent_encode(value, RESERVED).to_string();
     let json = serde_json::to_string(value).unwrap_or_default();
     forms.insert(value.to_owned());
     forms.insert(percent);
@@ -124,18 +119,7 @@ pub fn url_password(value: &str) -> Option<&str> {
 
 /// `text` with `%41` turned into `A`; what is not a valid escape stays.
 pub fn percent_decoded(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let escape = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3))
-            .flatten()
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        decoded.push(escape.unwrap_or(bytes[at]));
-        at += if escape.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(decoded).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -167,6 +151,16 @@ mod tests {
         ] {
             assert_eq!(redactor.redact(text), clean);
         }
+    }
+
+    #[test]
+    fn what_is_no_escape_is_not_decoded() {
+        assert_eq!(percent_decoded("p%40ss%+f%4%zz%"), "p@ss%+f%4%zz%");
+    }
+
+    #[test]
+    fn an_escape_that_is_no_text_leaves_all_as_it_is() {
+        assert_eq!(percent_decoded("%40%ff"), "%40%ff");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use core::fmt;
 use core::ops::Add;
 
 use serde::{Deserialize, Serialize};
+use time::UtcDateTime;
 
 /// A moment, in milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Default)]
@@ -71,18 +72,10 @@ impl Timestamp {
         Millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// Year, month, day, by the civil-from-days rule of
-    /// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>.
-    fn date(self) -> (u64, u64, u64) {
-        let days = self.0 / 86_400_000 + 719_468;
-        let era = days / 146_097;
-        let day_of_era = days % 146_097;
-        let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * day_of_year + 2) / 153;
-        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-        (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+    /// By the calendar, in UTC; the last second of the year 9999 for what is later.
+    fn date_time(self) -> UtcDateTime {
+        let seconds = i64::try_from(self.0 / 1000).unwrap_or(i64::MAX);
+        UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::MAX)
     }
 }
 
@@ -96,9 +89,9 @@ impl Add<Millis> for Timestamp {
 impl fmt::Display for Timestamp {
     /// ISO 8601 with seconds and `Z`, as the seed's state file has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = self.date();
-        let seconds = self.0 / 1000 % 86_400;
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        let at = self.date_time();
+        let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+        let (hour, minute, second) = at.as_hms();
         f.pad(&format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
     }
 }
@@ -113,6 +106,16 @@ mod tests {
         assert_eq!(Timestamp(0).to_string(), "1970-01-01T00:00:00Z");
         assert_eq!(Timestamp(951_782_400_000).to_string(), "2000-02-29T00:00:00Z");
         assert_eq!(Timestamp(1_769_596_200_999).to_string(), "2026-01-28T10:30:00Z");
+    }
+
+    #[test]
+    fn the_last_moment_of_the_calendar_is_written_as_it_is() {
+        assert_eq!(Timestamp(253_402_300_799_999).to_string(), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn a_moment_after_the_calendar_is_written_as_its_last() {
+        assert_eq!(Timestamp(u64::MAX).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use http::Uri;
 use serde::Deserialize;
 
 /// `[telemetry]` as typed.
@@ -48,13 +49,13 @@ impl Typed {
 }
 
 fn is_endpoint(endpoint: &str) -> bool {
-    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
-    let Some((host, port)) = rest.and_then(|rest| rest.rsplit_once(':')) else {
-        return false;
-    };
-    let is_host =
-        !host.is_empty() && !host.contains(|c: char| matches!(c, '/' | '@' | '?') || c.is_whitespace());
-    is_host && port.parse::<u16>().is_ok_and(|port| port != 0)
+    let authority = endpoint.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority);
+    authority.is_some_and(|authority| {
+        let has_host = !authority.as_str().contains('@') && !authority.host().is_empty();
+        let has_port = authority.port_u16().is_some_and(|port| port != 0);
+        let is_all = ["http", "https"].iter().any(|scheme| endpoint == format!("{scheme}://{authority}"));
+        has_host && has_port && is_all
+    })
 }
 
 #[cfg(test)]
@@ -71,6 +72,16 @@ mod tests {
         let there = typed("otlp = \"http://[::1]:4317\"").checked().unwrap().unwrap();
         assert_eq!((there.endpoint.as_str(), there.ca), ("http://[::1]:4317", None));
         assert!(typed("otlp = \"https://c.example:4317\"\nca = \"/ca.pem\"").checked().unwrap().is_some());
+    }
+
+    #[test]
+    fn an_endpoint_that_no_client_can_dial_is_refused() {
+        assert!(typed("otlp = \"http://[::1:4317\"").checked().is_err());
+    }
+
+    #[test]
+    fn a_slash_at_the_end_is_refused() {
+        assert!(typed("otlp = \"http://c.example:4317/\"").checked().is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use data_encoding::HEXLOWER;
 use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::TakeSnapshot;
@@ -182,7 +183,7 @@ fn digest_of(path: &Path) -> io::Result<(String, u64)> {
         hash.update(&buffer[..read]);
         length += read as u64;
     }
-    Ok((hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), length))
+    Ok((HEXLOWER.encode(&hash.finalize()), length))
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StepFailure {

@@ -1,5 +1,6 @@
 //! Where requests go: the site, the switch with its proof, and the drain.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lockstep_core::health::Answer;
@@ -8,6 +9,8 @@ use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
 use lockstep_core::record::Slot;
 use lockstep_core::time::Millis;
+use procfs::net::{TcpNetEntry, TcpState};
+use procfs::{ProcError, ProcResult};
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, said};
@@ -142,31 +145,31 @@ pub(super) fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
 }
 
 /// How many connections from this host to these endpoints are established, by the kernel's tables.
-fn established(ports: &[Endpoint]) -> std::io::Result<usize> {
+fn established(endpoints: &[Endpoint]) -> ProcResult<usize> {
     let mut count = 0;
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        if let Some(text) = crate::disk::read(std::path::Path::new(table))? {
-            count += text.lines().skip(1).filter(|line| is_to(line, ports)).count();
+    for table in [procfs::net::tcp(), procfs::net::tcp6()] {
+        match table {
+            Ok(entries) => {
+                count += entries.iter().filter(|entry| carries_requests(entry, endpoints)).count();
+            }
+            // A kernel without IPv6 has no table of it.
+            Err(ProcError::NotFound(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(count)
 }
 
-/// Whether a line of the kernel's table is an established connection to one of `ports`:
-/// `sl local_address rem_address st …`, addresses in hexadecimal as <https://docs.kernel.org/networking/proc_net_tcp.html> says.
-fn is_to(line: &str, ports: &[Endpoint]) -> bool {
-    const ESTABLISHED: &str = "01";
-    let mut fields = line.split_whitespace().skip(2);
-    let (Some(remote), Some(state)) = (fields.next(), fields.next()) else { return false };
-    let Some((address, port)) = remote.rsplit_once(':') else { return false };
-    state == ESTABLISHED
-        && ports.iter().any(|endpoint| {
-            let ends = endpoint
-                .address
-                .parse::<std::net::Ipv4Addr>()
-                .is_ok_and(|ip| address.ends_with(&format!("{:08X}", u32::from_le_bytes(ip.octets()))));
-            ends && u16::from_str_radix(port, 16) == Ok(endpoint.port)
-        })
+fn carries_requests(entry: &TcpNetEntry, endpoints: &[Endpoint]) -> bool {
+    entry.state == TcpState::Established && is_one_of(entry.remote_address, endpoints)
+}
+
+/// A socket for both families shows an IPv4 address inside an IPv6 one.
+fn is_one_of(remote: SocketAddr, endpoints: &[Endpoint]) -> bool {
+    endpoints.iter().any(|endpoint| {
+        endpoint.port == remote.port()
+            && endpoint.address.parse::<IpAddr>().is_ok_and(|ip| ip == remote.ip().to_canonical())
+    })
 }
 
 #[cfg(test)]
@@ -195,18 +198,33 @@ mod tests {
         assert!(!is_proof(&answered("10.0.0.2:20000, 10.0.0.1:20000"), &endpoints));
     }
 
+    fn endpoint(address: &str, port: u16) -> [Endpoint; 1] {
+        [Endpoint { address: address.to_owned(), port }]
+    }
+
     #[test]
     fn a_connection_is_counted_by_its_far_end() {
-        let ports = [Endpoint { address: "172.17.0.1".to_owned(), port: 20_001 }];
-        let line = |remote: &str, state: &str| {
-            format!("  1: 010011AC:D2B4 {remote} {state} 00000000:00000000 02:0000")
-        };
-        assert!(is_to(&line("010011AC:4E21", "01"), &ports));
-        assert!(
-            !is_to(&line("010011AC:4E21", "06"), &ports),
-            "one that waits for its end carries no request"
-        );
-        assert!(!is_to(&line("010011AC:4E20", "01"), &ports));
-        assert!(!is_to(&line("0100007F:4E21", "01"), &ports));
+        let remote = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let endpoints = endpoint("172.17.0.1", 20_001);
+        assert!(is_one_of(remote("172.17.0.1:20001"), &endpoints));
+        assert!(!is_one_of(remote("172.17.0.1:20000"), &endpoints));
+        assert!(!is_one_of(remote("127.0.0.1:20001"), &endpoints));
+    }
+
+    #[test]
+    fn a_connection_of_a_socket_for_both_families_is_counted() {
+        assert!(is_one_of("[::ffff:172.17.0.1]:20001".parse().unwrap(), &endpoint("172.17.0.1", 20_001)));
+    }
+
+    #[test]
+    fn a_connection_is_counted_until_this_host_closes_it() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoints = endpoint("127.0.0.1", listener.local_addr().unwrap().port());
+        assert_eq!(established(&endpoints).unwrap(), 0);
+        let connection = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(established(&endpoints).unwrap(), 1);
+        // What waits for its end carries no request.
+        drop(connection);
+        assert_eq!(established(&endpoints).unwrap(), 0);
     }
 }

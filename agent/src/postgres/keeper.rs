@@ -6,7 +6,7 @@
 //! force. The file is written whole or not at all, looked at by PostgreSQL before it is told to read it, and put back
 //! where that finds fault. Who is kept out never fails for what an administrator's lines are like: an undo ends.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -386,17 +386,9 @@ async fn refuse_md5(connection: &mut PgConnection, added: &[&AdmissionLine]) -> 
 
 /// Of the user that this process runs as; of PostgreSQL's own where it has none.
 fn own_name() -> String {
-    let own = rustix::process::geteuid().as_raw().to_string();
-    let mut users = String::new();
-    let read = File::open("/etc/passwd").and_then(|mut file| file.read_to_string(&mut users));
-    let named = read.ok().and_then(|_| {
-        users.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1) == Some(own.as_str())).then(|| name.to_owned())
-        })
-    });
-    named.unwrap_or_else(|| MAINTENANCE.to_owned())
+    let user = uzers::get_user_by_uid(rustix::process::geteuid().as_raw());
+    let name = user.and_then(|user| user.name().to_str().map(ToOwned::to_owned));
+    name.unwrap_or_else(|| MAINTENANCE.to_owned())
 }
 
 fn unasked(error: sqlx::Error) -> StepFailure {

@@ -12,6 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use data_encoding::HEXLOWER;
 
 use crate::bed::directory::{command_as, give_to, let_enter};
 use crate::bed::ports::free_port;
@@ -237,5 +238,5 @@ fn remove_cluster(programs: &Path, directory: &Path) -> anyhow::Result<()> {
 fn random_password() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(&bytes))
 }

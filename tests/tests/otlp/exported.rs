@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use data_encoding::HEXLOWER;
 use lockstep_tests::bed::certificates::Certificates;
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::stage::{Setting, Stage};
@@ -130,7 +131,7 @@ fn assert_traces(seen: &Seen) -> Result<()> {
     let deployments = named(seen, COORDINATOR, "deployment");
     ensure!(started.len() == 2 && deployments.len() == 2, "{started:?} {deployments:?}");
     for start in &started {
-        ensure!(hex(&start.parent) == CALLER_SPAN, "not the caller's: {start:?}");
+        ensure!(HEXLOWER.encode(&start.parent) == CALLER_SPAN, "not the caller's: {start:?}");
     }
     let outcomes: Vec<bool> = deployments.iter().map(|deployment| deployment.is_error).collect();
     ensure!(outcomes == [false, true], "{deployments:?}");
@@ -163,7 +164,7 @@ fn assert_traces(seen: &Seen) -> Result<()> {
     let is_failed = |span: &&SeenSpan| span.is_error && value(span, "lockstep.outcome") == Some("failed");
     ensure!(done.iter().any(|span| is_failed(&span)), "no step of the agent has failed");
     for span in &seen.spans {
-        ensure!(hex(&span.trace) == CALLER_TRACE, "of another trace: {span:?}");
+        ensure!(HEXLOWER.encode(&span.trace) == CALLER_TRACE, "of another trace: {span:?}");
         let names = span.attributes.iter().filter_map(|word| word.split_once('=')).map(|(name, _)| name);
         let other: BTreeSet<&str> = names.filter(|name| !SPAN_ATTRIBUTES.contains(name)).collect();
         ensure!(other.is_empty(), "{other:?} have left with {}", span.name);
@@ -205,10 +206,6 @@ fn value<'a>(span: &'a SeenSpan, name: &str) -> Option<&'a str> {
     span.attributes.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[test]
 fn a_deployment_that_is_taken_over_stays_in_its_trace() -> Result<()> {
     let address = somewhere()?;
@@ -230,7 +227,7 @@ fn a_deployment_that_is_taken_over_stays_in_its_trace() -> Result<()> {
     };
     ensure!(value(deployment, "lockstep.outcome") == Some("succeeded"), "{deployment:?}");
     for span in &seen.spans {
-        ensure!(hex(&span.trace) == CALLER_TRACE, "of another trace: {span:?}");
+        ensure!(HEXLOWER.encode(&span.trace) == CALLER_TRACE, "of another trace: {span:?}");
     }
     let carried_out = named(&seen, AGENT, "step");
     let of_it: BTreeSet<_> = carried_out.iter().map(|step| value(step, "deployment.id")).collect();

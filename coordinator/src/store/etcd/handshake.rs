@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use rustls::CertificateError::{BadSignature, UnknownIssuer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -42,10 +43,11 @@ pub(super) async fn handshake(endpoint: &str, pem: &Pem) -> Result<Handshake, ru
 }
 
 async fn shake(endpoint: &str, connector: &TlsConnector) -> Handshake {
-    let address = endpoint.trim_start_matches("https://");
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    let (Ok(name), Ok(tcp)) = (ServerName::try_from(host), TcpStream::connect(address).await) else {
+    let authority = endpoint.parse::<Uri>().ok().and_then(|uri| uri.into_parts().authority);
+    let Some(authority) = authority else { return Handshake::Unsuspicious };
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    let (Ok(name), Ok(tcp)) = (ServerName::try_from(host), TcpStream::connect(authority.as_str()).await)
+    else {
         return Handshake::Unsuspicious;
     };
     let mut stream = match connector.connect(name, tcp).await {
