@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test pictures manual
 
 setup:
 	@deploy/setup.sh
@@ -42,6 +42,16 @@ fleet-packages:
 
 fleet-test: setup fleet-packages
 	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
+
+# docs/pictures/*.svg, from what the programs show on a terminal of 80 columns.
+pictures: setup
+	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin pictures
+
+# The JSON Schema of deployment.yml and the reference that is made from it.
+manual:
+	@cargo run --quiet --package lockstep -- schema > target/deployment.schema.json
+	@mv target/deployment.schema.json deploy/schema/deployment.schema.json
+	@cargo run --quiet --package lockstep -- reference docs/deployment.yml.md
 
 build:
 	@cargo build --workspace
