@@ -47,11 +47,11 @@ fleet-test: setup fleet-packages
 pictures: setup
 	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin pictures
 
-# The JSON Schema of deployment.yml and the reference that is made from it.
+# What is made from cli/src/deployment_yml/typed.rs: the JSON Schema of deployment.yml and its reference.
 manual:
-	@cargo run --quiet --package lockstep -- schema > target/deployment.schema.json
-	@mv target/deployment.schema.json deploy/schema/deployment.schema.json
-	@cargo run --quiet --package lockstep -- reference docs/deployment.yml.md
+	@cargo build --quiet --package lockstep && mkdir -p target/manual
+	@target/debug/lockstep schema > target/manual/deployment.schema.json && target/debug/lockstep package-files target/manual
+	@cp target/manual/deployment.schema.json deploy/schema/ && cp target/manual/deployment.yml.md docs/
 
 build:
 	@cargo build --workspace
