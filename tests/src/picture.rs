@@ -24,8 +24,8 @@ const BUTTONS: [&str; 3] = ["#f2655c", "#f5bf4f", "#5dc465"];
 
 /// The sixteen named colours, dark enough and light enough for [`BACKGROUND`].
 const NAMED: [&str; 16] = [
-    "#3b4252", "#f2655c", "#5dc465", "#e5b84b", "#6aa5f8", "#c58af9", "#4fc3d0", "#d7dde6", "#7d8798", "#ff8a80",
-    "#8ce09a", "#ffd479", "#9cc4ff", "#dcb0ff", "#86e1ea", "#ffffff",
+    "#3b4252", "#f2655c", "#5dc465", "#e5b84b", "#6aa5f8", "#c58af9", "#4fc3d0", "#d7dde6", "#7d8798",
+    "#ff8a80", "#8ce09a", "#ffd479", "#9cc4ff", "#dcb0ff", "#86e1ea", "#ffffff",
 ];
 
 /// The screen after `raw` was written to it, without the empty rows at its end.

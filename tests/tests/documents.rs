@@ -9,7 +9,16 @@ const README_LINES_MAX: usize = 150;
 
 /// The folders of the repository: what begins with one of them in a document is a path.
 const FOLDERS: &[&str] = &[
-    "agent", "cli", "coordinator", "core", "deploy", "docs", "migrations", "proto", "supervisor", "telemetry",
+    "agent",
+    "cli",
+    "coordinator",
+    "core",
+    "deploy",
+    "docs",
+    "migrations",
+    "proto",
+    "supervisor",
+    "telemetry",
     "tests",
 ];
 
@@ -23,7 +32,9 @@ fn root() -> PathBuf {
 /// Every document, as its path from the root and its text.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for name in ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md", "deploy/examples/notes/README.md"] {
+    for name in
+        ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md", "deploy/examples/notes/README.md"]
+    {
         found.push((name.to_owned(), read(&root().join(name))));
     }
     collect(&root().join("docs"), &mut found);
@@ -37,7 +48,8 @@ fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
         if path.is_dir() {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "md") {
-            let name = path.strip_prefix(root()).expect("a file of the workspace").to_string_lossy().into_owned();
+            let name =
+                path.strip_prefix(root()).expect("a file of the workspace").to_string_lossy().into_owned();
             found.push((name, read(&path)));
         }
     }

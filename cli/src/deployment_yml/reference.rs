@@ -60,7 +60,8 @@ const INTRODUCTION: &[&str] = &[
 ];
 
 /// The smallest file that can be deployed.
-const SMALLEST: &str = "app: notes\nimage: notes\nport: 8080\nenvironments: { production: { url: http://notes.example } }\n";
+const SMALLEST: &str =
+    "app: notes\nimage: notes\nport: 8080\nenvironments: { production: { url: http://notes.example } }\n";
 
 /// The page for `docs/`.
 pub fn markdown() -> String {
@@ -273,9 +274,11 @@ impl Reader {
         }
         let name = match &meant["type"] {
             Value::Array(several) => several.iter().filter_map(Value::as_str).find(|name| *name != "null"),
-            single @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
-                single.as_str()
-            }
+            single @ (Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Object(_)) => single.as_str(),
         };
         match name {
             Some("array") => format!("list of {}", self.form(&meant["items"])),
@@ -309,7 +312,9 @@ fn choices(schema: &Value, wanted: Support) -> Vec<String> {
         if support == wanted {
             let listed = group["enum"].as_array().cloned().unwrap_or_default();
             let single = group.get("const").cloned();
-            found.extend(listed.into_iter().chain(single).filter_map(|value| value.as_str().map(ToOwned::to_owned)));
+            found.extend(
+                listed.into_iter().chain(single).filter_map(|value| value.as_str().map(ToOwned::to_owned)),
+            );
         }
     }
     found
@@ -317,12 +322,11 @@ fn choices(schema: &Value, wanted: Support) -> Vec<String> {
 
 /// `value` at `path`, as it would be typed: `deploy: { bake: 30s }`.
 fn example(path: &[String], value: &Value) -> String {
-    let mut name = "web";
+    // What the one web process has by itself is shown of a worker.
+    let is_of_worker = path.last().is_some_and(|last| matches!(last.as_str(), "command" | "role"));
+    let name = if is_of_worker { "worker" } else { "web" };
     let mut typed = flow(value);
     for (depth, key) in path.iter().enumerate().rev() {
-        if key == NAME && path.last().is_some_and(|last| last == "command") {
-            name = "worker";
-        }
         let key = if key == NAME { name } else { key };
         typed = if depth == 0 { format!("{key}: {typed}") } else { format!("{{ {key}: {typed} }}") };
     }
@@ -342,7 +346,8 @@ fn flow(value: &Value) -> String {
         }
         Value::Object(map) if map.is_empty() => "{}".to_owned(),
         Value::Object(map) => {
-            let items: Vec<String> = map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            let items: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key}: {}", flow(value))).collect();
             format!("{{ {} }}", items.join(", "))
         }
     }
@@ -365,6 +370,8 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
 
+    use lockstep_core::time::Millis;
+
     use super::super::{Origin, Project};
     use super::*;
 
@@ -380,12 +387,17 @@ mod tests {
     }";
 
     fn read(text: &str) -> Project {
-        Project::read(PathBuf::from("deployment.yml"), text).unwrap_or_else(|error| panic!("{error:?}: {text}"))
+        Project::read(PathBuf::from("deployment.yml"), text)
+            .unwrap_or_else(|error| panic!("{error:?}: {text}"))
     }
 
     fn keys() -> Vec<Key> {
         let sections = sections(&super::super::schema());
-        sections.into_iter().flat_map(|section| section.keys).filter(|key| key.support == Support::Used).collect()
+        sections
+            .into_iter()
+            .flat_map(|section| section.keys)
+            .filter(|key| key.support == Support::Used)
+            .collect()
     }
 
     fn merge(into: &mut Value, from: Value) {
@@ -406,13 +418,16 @@ mod tests {
 
     #[test]
     fn the_committed_page_is_current() {
-        assert_eq!(committed("docs/deployment.yml.md"), markdown(), "docs/deployment.yml.md: run `make manual`");
+        let is_current = committed("docs/deployment.yml.md") == markdown();
+        assert!(is_current, "docs/deployment.yml.md is not what the schema says: make manual");
     }
 
     #[test]
     fn the_committed_schema_is_current() {
-        let committed: Value = serde_json::from_str(&committed("deploy/schema/deployment.schema.json")).unwrap();
-        assert_eq!(committed, super::super::schema(), "deploy/schema/deployment.schema.json: run `make manual`");
+        let committed: Value =
+            serde_json::from_str(&committed("deploy/schema/deployment.schema.json")).unwrap();
+        let is_current = committed == super::super::schema();
+        assert!(is_current, "deploy/schema/deployment.schema.json is not what typed.rs says: make manual");
     }
 
     #[test]
@@ -432,6 +447,33 @@ mod tests {
             merge(&mut file, shown);
             let project = read(&file.to_string());
             project.environment("production").unwrap_or_else(|error| panic!("{}: {error:?}", key.example));
+        }
+    }
+
+    /// Every declaration in a document, with the document's path.
+    fn declarations() -> Vec<(PathBuf, String)> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("docs");
+        let recipes = std::fs::read_dir(root.join("recipes")).unwrap().map(|entry| entry.unwrap().path());
+        let pages = ["../README.md", "quickstart.md"].map(|page| root.join(page));
+        let mut found = Vec::new();
+        for path in recipes.chain(pages) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+            let whole = blocks.filter(|block| block.lines().any(|line| line.starts_with("app:")));
+            found.extend(whole.map(|block| (path.clone(), block.to_owned())));
+        }
+        found
+    }
+
+    #[test]
+    fn every_declaration_in_the_documents_can_be_deployed() {
+        let declarations = declarations();
+        assert!(declarations.len() >= 10, "only {} were found", declarations.len());
+        for (path, text) in declarations {
+            let project = read(&text);
+            for name in project.environments() {
+                project.environment(name.as_str()).unwrap_or_else(|error| panic!("{path:?}: {error:?}"));
+            }
         }
     }
 
@@ -456,7 +498,12 @@ mod tests {
             let Some(used) = used.iter().find(|used| used.key == path && used.from == Origin::Default) else {
                 continue;
             };
-            assert_eq!(*default, format!("`{}`", flow(&used.value)), "{path}");
+            let (default, used) = (default.trim_matches('`'), flow(&used.value));
+            // `60s` and `1m` are the same length.
+            match Millis::parse(default) {
+                Ok(length) => assert_eq!(Millis::parse(&used), Ok(length), "{path}"),
+                Err(_) => assert_eq!(used, default, "{path}"),
+            }
             compared.insert(path);
         }
         assert!(compared.len() >= 15, "only {compared:?} were compared");

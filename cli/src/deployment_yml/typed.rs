@@ -35,7 +35,7 @@ macro_rules! overridable {
             /// `environments`. Its value replaces the one at the top level; the maps `processes` and `env` are merged.
             #[schemars(
                 with = "BTreeMap<String, Option<Keys>>",
-                extend("examples" = [{ "production": { "url": "http://notes.example" } }])
+                extend("examples" = [{ "production": { "url": "https://notes.example" } }])
             )]
             environments: BTreeMap<EnvironmentName, Option<Keys>>,
             /// The processes of the application, by name. Exactly one has the role `web`.
