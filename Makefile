@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test pictures manual
 
 setup:
 	@deploy/setup.sh
@@ -42,6 +42,16 @@ fleet-packages:
 
 fleet-test: setup fleet-packages
 	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
+
+# docs/pictures/*.svg, from what the programs show on a terminal of 80 columns.
+pictures: setup
+	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin pictures
+
+# What is made from cli/src/deployment_yml/typed.rs: the JSON Schema of deployment.yml and its reference.
+manual:
+	@cargo build --quiet --package lockstep && mkdir -p target/manual
+	@target/debug/lockstep schema > target/manual/deployment.schema.json && target/debug/lockstep package-files target/manual
+	@cp target/manual/deployment.schema.json deploy/schema/ && cp target/manual/deployment.yml.md docs/
 
 build:
 	@cargo build --workspace

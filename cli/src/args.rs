@@ -223,7 +223,7 @@ pub enum Command {
         after_help = "Examples:\n  lockstep completions bash > /etc/bash_completion.d/lockstep\n  lockstep completions zsh > ~/.zfunc/_lockstep"
     )]
     Completions { shell: clap_complete::Shell },
-    /// Write manual pages and completion scripts into a folder, for packages
+    /// Write manual pages, completion scripts and the reference of deployment.yml into a folder, for packages
     #[command(hide = true)]
     PackageFiles { directory: PathBuf },
 }

@@ -15,6 +15,7 @@ use lockstep_core::spec::{
 use lockstep_core::time::{InvalidDuration, Millis};
 
 mod effective;
+pub mod reference;
 mod typed;
 mod words;
 

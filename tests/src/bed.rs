@@ -17,4 +17,5 @@ pub mod program;
 pub mod proxy;
 pub mod registry;
 pub mod stage;
+pub mod terminal;
 pub mod wait;

@@ -69,6 +69,7 @@ fn packages_bring_services_whose_state_outlives_all_but_a_purge() -> Result<()> 
     ensure!(!host.is_active(COORDINATOR)? && !host.is_active(AGENT)?);
     ensure!(host.run("systemctl --failed --quiet")?.is_empty(), "a unit failed");
     ensure!(exists(host, "/usr/share/man/man1/lockstep-deploy.1.gz")?, "there is no manual");
+    ensure!(exists(host, "/usr/share/man/man5/deployment.yml.5.gz")?, "there is no manual of deployment.yml");
     let completed = "source /usr/share/bash-completion/completions/lockstep && complete -p lockstep";
     ensure!(host.run(completed)?.contains("lockstep"));
     ensure!(host.exposure(COORDINATOR)? <= COORDINATOR_EXPOSURE);

@@ -1,4 +1,4 @@
-//! What is made of the command line's own description: completion scripts and manual pages.
+//! What is made of descriptions in the code: completion scripts, manual pages, and the reference of deployment.yml.
 
 use std::io;
 use std::path::Path;
@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Arguments;
+use crate::deployment_yml::reference;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
@@ -21,7 +22,7 @@ pub fn completions(shell: Shell, output: Output) -> Result<()> {
     output.line(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Writes `man/` and `completions/` into `directory`.
+/// Writes `man/`, `completions/` and `deployment.yml.md` into `directory`.
 ///
 /// # Errors
 /// When they cannot be written.
@@ -31,6 +32,8 @@ pub fn package_files(directory: &Path) -> Result<()> {
         std::fs::create_dir_all(&man)?;
         std::fs::create_dir_all(&completions)?;
         clap_mangen::generate_to(Arguments::command(), &man)?;
+        std::fs::write(man.join("deployment.yml.5"), reference::manual())?;
+        std::fs::write(directory.join("deployment.yml.md"), reference::markdown())?;
         for shell in SHELLS {
             clap_complete::generate_to(shell, &mut Arguments::command(), "lockstep", &completions)?;
         }

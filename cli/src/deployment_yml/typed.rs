@@ -1,6 +1,14 @@
 //! `deployment.yml` key by key, as it may be typed. Nothing has a default here.
 //!
-//! The comments are the descriptions of the JSON Schema that `lockstep schema` prints.
+//! The comments are the descriptions of the JSON Schema that `lockstep schema` prints, and of the reference that is
+//! made from it ([`reference`](super::reference)). The schema's own keywords `default` and `examples` stand beside
+//! them; what those cannot say is in three of ours:
+//!
+//! - `x-type`: the form of a text, such as `duration`;
+//! - `x-default`: a default that is no value, such as the number of app hosts;
+//! - `x-refused`: the key or value is known, and refused with a message.
+//!
+//! A test in `reference.rs` compares each `default` with what is used, and reads each example.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,38 +22,44 @@ use serde::{Deserialize, Deserializer};
 
 /// Keys that may stand at the top and in every environment; maps are merged, the rest is replaced.
 macro_rules! overridable {
-    ($($(#[doc = $doc:literal])* $key:ident: $type:ty),* $(,)?) => {
+    ($($(#[$attribute:meta])* $key:ident: $type:ty),* $(,)?) => {
         /// What Lockstep deploys, and where: deployment.yml, next to the application's source.
         #[derive(Debug, Deserialize, JsonSchema)]
         #[schemars(rename = "deployment.yml")]
         #[serde(deny_unknown_fields)]
         pub(super) struct FileTyped {
-            /// The application's name: small letters, digits and hyphens.
-            #[schemars(with = "String")]
+            /// The name of the application: lower-case letters, digits and hyphens.
+            #[schemars(with = "String", extend("examples" = ["notes"]))]
             app: ApplicationName,
-            /// The installations of the application. Each may override any key above it; maps are merged.
-            #[schemars(with = "BTreeMap<String, Option<Keys>>")]
+            /// The environments of the application, by name. An environment may set every key of this file except `app` and
+            /// `environments`. Its value replaces the one at the top level; the maps `processes` and `env` are merged.
+            #[schemars(
+                with = "BTreeMap<String, Option<Keys>>",
+                extend("examples" = [{ "production": { "url": "https://notes.example" } }])
+            )]
             environments: BTreeMap<EnvironmentName, Option<Keys>>,
-            /// What runs, by name.
-            #[schemars(with = "BTreeMap<String, Process>")]
+            /// The processes of the application, by name. Exactly one has the role `web`.
+            #[schemars(with = "BTreeMap<String, Process>", extend("examples" = [{ "web": { "port": 8080 } }]))]
             #[serde(default)]
             processes: BTreeMap<ProcessName, Process>,
-            /// Plain values for every process; secrets belong into the env_file.
+            /// Environment variables of every process. Secrets belong in `env_file`; a secret of the same name takes precedence.
+            #[schemars(extend("examples" = [{ "LOG_LEVEL": "info" }]))]
             #[serde(default)]
             env: BTreeMap<String, Scalar>,
-            $($(#[doc = $doc])* $key: Option<$type>,)*
+            $($(#[$attribute])* $key: Option<$type>,)*
         }
 
-        /// What an environment may say.
+        /// The keys of one environment.
         #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields, default)]
         pub(super) struct Keys {
-            /// What runs, by name.
-            #[schemars(with = "BTreeMap<String, Process>")]
+            /// The processes of the application, by name. Exactly one has the role `web`.
+            #[schemars(with = "BTreeMap<String, Process>", extend("examples" = [{ "web": { "port": 8080 } }]))]
             pub(super) processes: BTreeMap<ProcessName, Process>,
-            /// Plain values for every process; secrets belong into the env_file.
+            /// Environment variables of every process. Secrets belong in `env_file`; a secret of the same name takes precedence.
+            #[schemars(extend("examples" = [{ "LOG_LEVEL": "info" }]))]
             pub(super) env: BTreeMap<String, Scalar>,
-            $($(#[doc = $doc])* pub(super) $key: Option<$type>,)*
+            $($(#[$attribute])* pub(super) $key: Option<$type>,)*
         }
 
         impl Keys {
@@ -74,37 +88,57 @@ macro_rules! overridable {
 }
 
 overridable! {
-    /// For people.
+    /// For people: what this environment is.
+    #[schemars(extend("examples" = ["notes, for everybody"]))]
     description: String,
-    /// Where the environment answers, as in https://notes.example; nginx gets host and port from it.
+    /// The URL at which users reach the environment: `http://` or `https://`, a host name, and optionally a port.
+    /// nginx takes its `server_name` and port from it.
+    #[schemars(extend("default" = "http://localhost", "examples" = ["https://notes.example"]))]
     url: String,
-    /// In production mode, a commit of another branch is refused.
+    /// The branch that may be deployed. With `mode: production` a commit of another branch is refused unless
+    /// `--allow-branch` is given.
+    #[schemars(extend("x-default" = "any branch", "examples" = ["main"]))]
     branch: String,
-    /// How careful the defaults are; production where it is not said.
+    /// `development` shortens the defaults: one healthy answer, no bake, a drain of 5s. `production` enforces
+    /// `branch`. `staging` has the defaults of `production` and does not enforce `branch`.
+    #[schemars(extend("default" = "production", "examples" = ["staging"]))]
     mode: TypedMode,
-    /// The file of secrets, mode 0600; .env.<environment> where it is not said.
+    /// The file with the secrets of the environment, beside deployment.yml. Its mode must be 0600.
+    #[schemars(extend("x-default" = ".env.ENVIRONMENT", "examples" = [".env.production"]))]
     env_file: String,
-    /// The image's repository; its tag is that of the commit, or comes with --image.
+    /// The repository of the image, without a tag. The tag is that of the commit at HEAD, or the one that `--image`
+    /// names. Either `image` or `build` is required.
+    #[schemars(extend("examples" = ["ghcr.io/acme/notes"]))]
     image: Image,
-    /// The image is built where the command line runs, instead of `image`.
+    /// Build the image from the commit at HEAD on the machine that runs `lockstep deploy`. Excludes `image`.
+    #[schemars(extend("examples" = [{ "context": ".", "dockerfile": "Dockerfile" }]))]
     build: Build,
     /// Short for a process `web` with this port.
+    #[schemars(extend("examples" = [8080]))]
     port: u16,
-    /// Comes with a later release: refused in words.
+    /// Scheduled processes.
+    #[schemars(extend("x-refused" = true))]
     cron: Vec<Cron>,
-    /// The application's PostgreSQL database.
+    /// The PostgreSQL database of the application.
+    #[schemars(extend("x-default" = "no database", "examples" = [{ "postgres": { "url_from": "DATABASE_URL" } }]))]
     database: Database,
-    /// What nginx does.
+    /// The nginx site of the environment.
+    #[schemars(extend("examples" = [{ "body_limit": "20m" }]))]
     traffic: Traffic,
-    /// Docker networks that are there, to join.
+    /// Existing Docker networks that every container joins.
+    #[schemars(extend("examples" = [["notes_default"]]))]
     networks: Vec<String>,
-    /// How a deployment goes.
+    /// How a deployment proceeds.
+    #[schemars(extend("examples" = [{ "bake": "30s" }]))]
     deploy: Deploy,
-    /// Variables that must be in the env_file or in env.
+    /// Variables without which nothing is deployed. Each must have a value in `env_file` or in `env`.
+    #[schemars(extend("examples" = [["DATABASE_URL"]]))]
     required: Vec<String>,
-    /// Names in the env_file whose values are no secrets.
+    /// Variables of `env_file` whose values are not secret, and are not redacted.
+    #[schemars(extend("examples" = [["GREETING"]]))]
     public: Vec<String>,
-    /// Which host does what; every host does everything where it is not said.
+    /// Which host has which role. Without it the one host that has joined has every role.
+    #[schemars(extend("examples" = [{ "app": ["app-1", "app-2"], "lb": ["edge-1"], "db": ["db-1"] }]))]
     hosts: Hosts,
 }
 
@@ -135,7 +169,7 @@ impl From<TypedMode> for spec::Mode {
     }
 }
 
-/// A value of `env`: what YAML takes for a number or a truth is text to a process.
+/// A value of `env`. A number, `true` and `false` are text to the process.
 #[derive(Debug, Clone, JsonSchema)]
 #[schemars(with = "ScalarTyped")]
 pub(super) struct Scalar(pub(super) String);
@@ -198,7 +232,7 @@ fn no_list<'de, A: SeqAccess<'de>, T>(mut list: A, wanted: &dyn Expected) -> Res
 }
 
 // It and `Scalar` are read by visitors, because serde's untagged enums say of a mistake neither what it is nor where.
-/// By its name alone, or as a map.
+/// The repository, by itself or as `{ repository: … }`.
 #[derive(Debug, Clone, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Image {
@@ -209,7 +243,8 @@ pub(super) enum Image {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Repository {
-    /// As Docker names it, without a tag.
+    /// The repository, without a tag.
+    #[schemars(extend("examples" = ["ghcr.io/acme/notes"]))]
     pub(super) repository: String,
 }
 
@@ -244,13 +279,15 @@ impl<'de> Visitor<'de> for ImageVisitor {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Build {
-    /// Docker's build context; `.` where it is not said.
+    /// The build context, relative to deployment.yml.
+    #[schemars(extend("default" = ".", "examples" = ["app"]))]
     pub(super) context: Option<String>,
-    /// Dockerfile where it is not said.
+    /// The Dockerfile, relative to the context.
+    #[schemars(extend("default" = "Dockerfile", "examples" = ["Dockerfile.production"]))]
     pub(super) dockerfile: Option<String>,
 }
 
-/// Known by its keys and refused in words.
+/// A scheduled process. Refused with a message.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "it is typed so that a mistake in it is seen, and refused as a whole")]
@@ -262,27 +299,42 @@ pub(super) struct Cron {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Process {
-    /// web with a port, worker without, where it is not said.
+    /// `web` receives requests and runs in both slots. `worker` runs in the live slot only: at a switch the old
+    /// worker ends before the new one starts.
+    #[schemars(extend("x-default" = "`web` with a port, `worker` without", "examples" = ["worker"]))]
     pub(super) role: Option<TypedRole>,
-    /// The image's own where it is not said.
+    /// The command and its arguments.
+    #[schemars(extend("x-default" = "the command of the image", "examples" = [["notes","work"]]))]
     pub(super) command: Option<Vec<String>>,
-    /// The port in the container.
+    /// The port on which the process listens in its container. A web process must have one.
+    #[schemars(extend("examples" = [8080]))]
     pub(super) port: Option<u16>,
-    /// When an instance counts as healthy.
+    /// When an instance is healthy.
+    #[schemars(extend("examples" = [{ "path": "/health" }]))]
     pub(super) health: Option<Health>,
-    /// As in uploads:/data, /srv/data:/data:ro or uploads:/data:shared; several app hosts want shared or per_host.
+    /// Volumes as `SOURCE:TARGET` or `SOURCE:TARGET:OPTIONS`. SOURCE is the name of a volume or a path on the host,
+    /// TARGET a path in the container. OPTIONS are, with commas between them, `ro`, `rw`, `shared` (all app hosts
+    /// see the same files, by your own means) and `per_host` (each app host has its own files). With several app
+    /// hosts `shared` or `per_host` is required.
+    #[schemars(extend("examples" = [["uploads:/data:shared"]]))]
     pub(super) volumes: Option<Vec<String>>,
-    /// As in 512Mi.
+    /// The memory limit of a container: a number of bytes, or one with Ki, Mi, Gi, K, M or G. At least 6Mi.
+    #[schemars(extend("x-default" = "no limit", "examples" = ["512Mi"], "x-type" = "size"))]
     pub(super) memory: Option<String>,
-    /// As in 0.5.
+    /// How many processors a container may use.
+    #[schemars(extend("x-default" = "no limit", "examples" = [0.5]))]
     pub(super) cpus: Option<f64>,
-    /// As Docker takes it.
+    /// The user in the container, as Docker takes it.
+    #[schemars(extend("x-default" = "the user of the image", "examples" = ["1000"]))]
     pub(super) user: Option<String>,
-    /// SIGTERM, or the image's own, where it is not said.
+    /// The signal that asks the process to end.
+    #[schemars(extend("x-default" = "the signal of the image, otherwise SIGTERM", "examples" = ["SIGINT"]))]
     pub(super) stop_signal: Option<String>,
-    /// How long it may take to end before it is killed; 30s.
+    /// How long the process may take to end before it is killed.
+    #[schemars(extend("default" = "30s", "examples" = ["10s"], "x-type" = "duration"))]
     pub(super) stop_grace: Option<String>,
-    /// What becomes of it in the slot that has no traffic; run.
+    /// What the process does in the slot without traffic: `run` keeps it running, so that a rollback is a switch.
+    #[schemars(extend("default" = "run", "examples" = ["run"]))]
     pub(super) standby: Option<TypedStandby>,
 }
 
@@ -309,7 +361,11 @@ impl Process {
 pub(super) enum TypedRole {
     Web,
     Worker,
+    /// Refused: there are no scheduled processes.
+    #[schemars(extend("x-refused" = true))]
     Cron,
+    /// Refused: there are no processes with one instance in the environment.
+    #[schemars(extend("x-refused" = true))]
     Singleton,
 }
 
@@ -328,7 +384,11 @@ impl From<TypedRole> for spec::Role {
 #[serde(rename_all = "snake_case")]
 pub(super) enum TypedStandby {
     Run,
+    /// Refused: a process in standby runs.
+    #[schemars(extend("x-refused" = true))]
     Pause,
+    /// Refused: a process in standby runs.
+    #[schemars(extend("x-refused" = true))]
     Stop,
 }
 
@@ -345,37 +405,50 @@ impl From<TypedStandby> for spec::Standby {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Health {
-    /// What is asked; /health.
+    /// The path that is requested with GET. An answer of 200 to 299 is healthy, unless its body is JSON with a `status`
+    /// other than `healthy`, `ok`, `pass` or `up`.
+    #[schemars(extend("default" = "/health", "examples" = ["/healthz"]))]
     pub(super) path: Option<String>,
-    /// How long a slot may take until it is healthy; 60s.
+    /// How long an instance may take to become healthy.
+    #[schemars(extend("default" = "60s", "examples" = ["90s"], "x-type" = "duration"))]
     pub(super) timeout: Option<String>,
-    /// Between two probes; 100ms.
+    /// The time between two requests; at least 10ms.
+    #[schemars(extend("default" = "100ms", "examples" = ["500ms"], "x-type" = "duration"))]
     pub(super) interval: Option<String>,
-    /// Good answers in a row; 3.
+    /// How many healthy answers in a row make an instance healthy. With `mode: development` the default is 1.
+    #[schemars(extend("default" = 3, "examples" = [2]))]
     pub(super) consecutive: Option<u16>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
-    /// How it is reached.
+    /// How to reach the database.
+    #[schemars(extend("examples" = [{ "url_from": "DATABASE_URL" }]))]
     pub(super) postgres: Postgres,
-    /// How its schema comes to be what the release needs.
+    /// The migrations of a release.
+    #[schemars(extend("x-default" = "no migrations", "examples" = [{ "path": "/migrations" }]))]
     pub(super) migrations: Option<Migrations>,
-    /// Taken and verified before migrations run.
+    /// The snapshot that is taken and verified before migrations run.
+    #[schemars(extend("x-default" = "no snapshot", "examples" = [{ "directory": "/var/backups/notes", "keep": 14 }]))]
     pub(super) snapshot: Option<Snapshot>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Postgres {
-    /// The variable with its URL; DATABASE_URL.
+    /// The secret that contains the connection URL.
+    #[schemars(extend("default" = "DATABASE_URL", "examples" = ["DATABASE_URL"]))]
     pub(super) url_from: Option<String>,
-    /// managed: an app host that no line lets in gets one, where PostgreSQL is the db host's. by_hand: yours. managed.
+    /// `managed`: where PostgreSQL runs on the host with the role `db`, an app host that no line of pg_hba.conf
+    /// lets in gets a line. `by_hand`: Lockstep does not touch pg_hba.conf.
+    #[schemars(extend("default" = "managed", "examples" = ["by_hand"]))]
     pub(super) pg_hba: Option<TypedPgHba>,
-    /// Comes with a later release: refused in words.
+    /// The database to create.
+    #[schemars(extend("x-refused" = true))]
     pub(super) name: Option<String>,
-    /// Comes with a later release: refused in words.
+    /// The extensions to create.
+    #[schemars(extend("x-refused" = true))]
     pub(super) extensions: Option<Vec<String>>,
 }
 
@@ -389,39 +462,52 @@ pub(super) enum TypedPgHba {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Migrations {
-    /// A folder in the image, in golang-migrate's layout.
+    /// A folder in the image with migrations in the layout of golang-migrate: `1_NAME.up.sql`.
+    #[schemars(extend("examples" = ["/migrations"]))]
     pub(super) path: Option<String>,
-    /// Comes with a later release: refused in words.
+    /// A command that migrates.
+    #[schemars(extend("x-refused" = true))]
     pub(super) command: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Snapshot {
-    /// On the host that takes them.
+    /// The folder for snapshots: an absolute path on the host with the role `db`, otherwise on the first app host.
+    #[schemars(extend("examples" = ["/var/backups/notes"]))]
     pub(super) directory: String,
-    /// How many are kept; 14.
+    /// How many snapshots are kept.
+    #[schemars(extend("default" = 14, "examples" = [7]))]
     pub(super) keep: Option<u32>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Traffic {
-    /// site, which is the only one yet.
+    /// `site`: Lockstep generates the nginx site. No other value is accepted.
+    #[schemars(extend("default" = "site", "examples" = ["site"]))]
     pub(super) manage: Option<String>,
-    /// The largest request body; 10m.
+    /// The largest request body, as nginx writes it.
+    #[schemars(extend("default" = "10m", "examples" = ["20m"], "x-type" = "size"))]
     pub(super) body_limit: Option<String>,
-    /// off: TLS ends before nginx, or nowhere. existing: at nginx, with the certificate and the key that are named.
+    /// `off`: TLS ends in front of nginx, or there is none. `existing`: nginx terminates TLS with `certificate` and
+    /// `key`; `url` must begin with `https://`.
+    #[schemars(extend("default" = "off", "examples" = ["existing"]))]
     pub(super) tls: Option<TypedTls>,
-    /// The certificate with its chain, in PEM form, on the load balancer's host.
+    /// The certificate with its chain, in PEM form, on the load balancer. Required with `tls: existing`.
+    #[schemars(extend("examples" = ["/etc/letsencrypt/live/notes.example/fullchain.pem"]))]
     pub(super) certificate: Option<String>,
-    /// Its key, in PEM form, on the same host.
+    /// The key of the certificate, in PEM form, on the load balancer. Required with `tls: existing`.
+    #[schemars(extend("examples" = ["/etc/letsencrypt/live/notes.example/privkey.pem"]))]
     pub(super) key: Option<String>,
-    /// How long a host may take to accept a connection; 2s.
+    /// How long an app host may take to accept a connection before nginx tries another. At most 75s.
+    #[schemars(extend("default" = "2s", "examples" = ["1s"], "x-type" = "duration"))]
     pub(super) connect_timeout: Option<String>,
-    /// How long the application may take nothing of a request; 60s.
+    /// How long the application may take none of a request (`proxy_send_timeout`).
+    #[schemars(extend("default" = "60s", "examples" = ["30s"], "x-type" = "duration"))]
     pub(super) send_timeout: Option<String>,
-    /// How long nginx waits for an answer; 60s.
+    /// How long nginx waits for the application to answer (`proxy_read_timeout`).
+    #[schemars(extend("default" = "60s", "examples" = ["120s"], "x-type" = "duration"))]
     pub(super) read_timeout: Option<String>,
 }
 
@@ -430,43 +516,56 @@ pub(super) struct Traffic {
 pub(super) enum TypedTls {
     Off,
     Existing,
-    /// Comes with a later release: refused in words.
+    /// Refused: Lockstep does not obtain certificates.
+    #[schemars(extend("x-refused" = true))]
     Acme,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Deploy {
-    /// blue-green, which is the only one yet.
+    /// `blue-green`. No other value is accepted.
+    #[schemars(extend("default" = "blue-green", "examples" = ["blue-green"]))]
     pub(super) strategy: Option<String>,
-    /// A deployment that takes longer is unwound; 30m.
+    /// How long a deployment may take. One that takes longer is rolled back. At most 30m.
+    #[schemars(extend("default" = "30m", "examples" = ["15m"], "x-type" = "duration"))]
     pub(super) lock_timeout: Option<String>,
-    /// How long connections of the old slot may go on; 30s.
+    /// How long the connections of the old slot may continue after the switch. With `mode: development` the default
+    /// is 5s.
+    #[schemars(extend("default" = "30s", "examples" = ["10s"], "x-type" = "duration"))]
     pub(super) drain: Option<String>,
-    /// How long the new slot is watched under traffic; 20s.
+    /// How long the new slot is watched under traffic before the deployment counts as good. With `mode:
+    /// development` the default is 0s.
+    #[schemars(extend("default" = "20s", "examples" = ["60s"], "x-type" = "duration"))]
     pub(super) bake: Option<String>,
-    /// On how many app hosts at a time the new slot is started and checked; on all where it is not said.
+    /// On how many app hosts at a time the new slot is started and checked.
+    #[schemars(extend("x-default" = "all app hosts", "examples" = [1]))]
     pub(super) parallel: Option<u16>,
-    /// With how many app hosts a release is content: those that do not answer, or fall ill before the switch, are passed by and come back later. Where it is not said, each must be well.
+    /// How many app hosts a deployment needs. App hosts that do not answer, or fail before nginx is given the new
+    /// slot, are excluded, and re-admitted when they are well.
+    #[schemars(extend("x-default" = "all app hosts", "examples" = [2]))]
     pub(super) quorum: Option<u16>,
-    /// automatic, which is the only one yet.
+    /// `automatic`. No other value is accepted.
+    #[schemars(extend("default" = "automatic", "examples" = ["automatic"]))]
     pub(super) rollback: Option<String>,
-    /// Where the coordinator writes a log for each deployment.
+    /// A folder on the coordinator's machine for a log of each deployment. An absolute path.
+    #[schemars(extend("x-default" = "no log files", "examples" = ["/var/log/lockstep"]))]
     pub(super) log_directory: Option<String>,
-    /// Where the coordinator keeps a current deployment-state.json.
+    /// A file on the coordinator's machine in which a current deployment-state.json is kept. An absolute path.
+    #[schemars(extend("x-default" = "no file", "examples" = ["/srv/notes/deployment-state.json"]))]
     pub(super) state_file: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Hosts {
-    /// Where the processes run.
-    #[schemars(with = "Vec<String>")]
+    /// The hosts that run the containers.
+    #[schemars(with = "Vec<String>", extend("examples" = [["app-1", "app-2"]]))]
     pub(super) app: Vec<HostName>,
-    /// Where nginx is.
-    #[schemars(with = "Vec<String>")]
+    /// The host whose nginx serves the site. Exactly one.
+    #[schemars(with = "Vec<String>", extend("examples" = [["edge-1"]]))]
     pub(super) lb: Vec<HostName>,
-    /// Where snapshots are taken.
-    #[schemars(with = "Vec<String>")]
+    /// The host that takes snapshots and runs migrations. At most one.
+    #[schemars(with = "Vec<String>", extend("x-default" = "the first app host", "examples" = [["db-1"]]))]
     pub(super) db: Vec<HostName>,
 }

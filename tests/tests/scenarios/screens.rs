@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::stage::Said;
+use lockstep_tests::bed::terminal::{self, Size};
 use lockstep_tests::bed::wait::until;
 
 use crate::scenarios::background::Background;
@@ -101,26 +101,9 @@ fn what_an_operator_reads_says_who_what_and_what_next() -> Result<()> {
 
 /// Runs `lockstep` on a pseudo-terminal. What it says is the terminal's, both streams in one.
 fn on_terminal(scene: &Scene, environment: &[(&str, &str)], arguments: &[&str]) -> Result<Said> {
-    let command = scene.stage.command(arguments)?;
-    let mut words = vec![format!("stty cols {COLUMNS} rows {ROWS}; exec")];
-    words.extend(
-        [command.get_program()]
-            .into_iter()
-            .chain(command.get_args())
-            .map(|word| format!("'{}'", word.to_string_lossy())),
-    );
-    let mut terminal = Command::new("script");
-    terminal.args(["--quiet", "--return", "--command", &words.join(" "), "/dev/null"]);
-    terminal.env("TERM", "xterm-256color").env_remove("NO_COLOR").envs(environment.iter().copied());
-    if let Some(directory) = command.get_current_dir() {
-        terminal.current_dir(directory);
-    }
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => terminal.env(name, value),
-            None => terminal.env_remove(name),
-        };
-    }
+    let mut command = scene.stage.command(arguments)?;
+    command.envs(environment.iter().copied());
+    let terminal = terminal::on_terminal(&command, Size { columns: COLUMNS, rows: ROWS });
     Background::start(terminal)?.wait(DEPLOYMENT_LIMIT)
 }
 
