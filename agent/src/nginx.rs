@@ -19,7 +19,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::disk;
-use crate::probe::{self, Ask};
+use crate::probe::{self, Ask, Reads};
 use crate::settings::NginxSettings;
 
 mod additions;
@@ -408,6 +408,7 @@ impl Nginx {
             path,
             header: Some((PROBE_HEADER, &secret)),
             scheme: at.scheme,
+            reads: Reads::Body,
             limit: ANSWER_LIMIT,
         };
         Ok(probe::ask(&ask).await)

@@ -15,7 +15,7 @@ use super::traffic::{LOOK_EVERY, PROOF_LIMIT, PROOFS, is_proof};
 use super::{Executors, docker_failed};
 use crate::nginx::Installed;
 use crate::nginx::site::Address;
-use crate::probe::{self, Ask, Scheme};
+use crate::probe::{self, Ask, Reads, Scheme};
 
 /// Good answers in a row, from each instance, that a slot must give.
 const CONSECUTIVE: u16 = 3;
@@ -99,6 +99,7 @@ impl Executors {
                     path: &switch.health_path,
                     header: None,
                     scheme: Scheme::Http,
+                    reads: Reads::Body,
                     limit: ANSWER_LIMIT,
                 };
                 probes.push(probe::ask(&ask).await.probe);

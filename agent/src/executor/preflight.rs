@@ -105,6 +105,7 @@ impl Executors {
             header: None,
             // To who speaks plainly where TLS is meant, nginx says so by its name.
             scheme: probe::Scheme::Http,
+            reads: probe::Reads::Headers,
             limit: std::time::Duration::from_secs(1),
         };
         let answered = probe::ask(&ask).await;
