@@ -100,7 +100,8 @@ impl Executors {
         let ask = probe::Ask {
             address: "127.0.0.1",
             port,
-            host: "localhost",
+            // No host's name: nginx refuses it by itself, whatever applications there are behind it.
+            host: "/",
             path: "/",
             header: None,
             // To who speaks plainly where TLS is meant, nginx says so by its name.
