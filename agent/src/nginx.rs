@@ -28,6 +28,7 @@ mod additions;
 mod by_hand;
 pub mod certificate;
 pub mod site;
+mod sizes;
 
 use site::{Address, PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
 
@@ -311,12 +312,16 @@ impl Nginx {
         let secret = self.probe_secret()?;
         let (switch, lost) = (self.switch_file(environment), self.lost_log(environment));
         let additions = self.additions(environment);
-        let proxy_params = self.settings.configuration.with_file_name("proxy_params");
+        let configuration = self.settings.configuration.as_path();
+        let proxy_params = configuration.with_file_name("proxy_params");
+        let proxy_params = proxy_params.is_file().then_some(proxy_params.as_path());
+        let sizes = sizes::look(&sizes::Places { configuration, proxy_params, additions: &additions })?;
         let places = Places {
             switch: &switch,
             lost_log: &lost,
             additions: &additions,
-            proxy_params: proxy_params.is_file().then_some(proxy_params.as_path()),
+            proxy_params,
+            sizes,
             probe_secret: &secret,
         };
         Ok(site::render(environment, site, &places))

@@ -7,6 +7,8 @@ mod reload;
 mod server;
 #[path = "nginx/sites.rs"]
 mod sites;
+#[path = "nginx/sizes.rs"]
+mod sizes;
 #[path = "nginx/switch.rs"]
 mod switch;
 
