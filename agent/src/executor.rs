@@ -24,7 +24,7 @@ use crate::identity::Identity;
 use crate::images::Reach;
 use crate::nginx::{Nginx, TakenBack};
 use crate::postgres::{Database, Keeper, PostgresError};
-use crate::probe::{self, Ask, Scheme};
+use crate::probe::{self, Ask, Reads, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
 use crate::worker::Output;
@@ -190,6 +190,7 @@ impl Executors {
             path: &target.path,
             header: None,
             scheme: Scheme::Http,
+            reads: Reads::Body,
             limit: WATCH_LIMIT,
         };
         probe::ask(&ask).await.probe

@@ -9,24 +9,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use lockstep_core::health::Answer;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::journal::{StepFailure, TrafficCount};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
 use lockstep_core::record::{SiteChange, Slot};
+use lockstep_core::redact::MASK;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::disk;
-use crate::probe::{self, Ask};
+use crate::probe::{self, Ask, Reads};
 use crate::settings::NginxSettings;
 
 mod additions;
 mod by_hand;
 pub mod certificate;
 pub mod site;
+mod sizes;
 
 use site::{Address, PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
 
@@ -310,12 +313,16 @@ impl Nginx {
         let secret = self.probe_secret()?;
         let (switch, lost) = (self.switch_file(environment), self.lost_log(environment));
         let additions = self.additions(environment);
-        let proxy_params = self.settings.configuration.with_file_name("proxy_params");
+        let configuration = self.settings.configuration.as_path();
+        let proxy_params = configuration.with_file_name("proxy_params");
+        let proxy_params = proxy_params.is_file().then_some(proxy_params.as_path());
+        let sizes = sizes::look(&sizes::Places { configuration, proxy_params, additions: &additions })?;
         let places = Places {
             switch: &switch,
             lost_log: &lost,
             additions: &additions,
-            proxy_params: proxy_params.is_file().then_some(proxy_params.as_path()),
+            proxy_params,
+            sizes,
             probe_secret: &secret,
         };
         Ok(site::render(environment, site, &places))
@@ -376,31 +383,55 @@ impl Nginx {
             .map_err(|error| StepFailure::new("nginx cannot be told to reload").why(error.to_string()))
     }
 
-    /// Waits until an answer of this very site is seen: a reload that is refused is silent.
+    /// Waits until nginx itself answers with this very site: a reload that is refused is silent. No application is
+    /// asked: how it answers is no matter of the site's.
     async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
         let at = Address::of(site);
         let begun = Instant::now();
         loop {
-            let answered = self.ask(&at, "/").await.map_err(|error| failed(environment, &error))?;
+            let answered = self.ask_itself(&at).await.map_err(|error| failed(environment, &error))?;
             let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
             if served == Some(wanted.short()) {
                 return Ok(());
             }
             if begun.elapsed() > RELOAD_LIMIT {
-                return Err(StepFailure::new(format!("nginx does not serve the new site of {environment}"))
-                    .why(format!("port {} answered: {}", site.listen_port, answered.probe))
-                    .next("read nginx's error log: the port may be taken by something else"));
+                let failure = StepFailure::new(format!("nginx does not serve the new site of {environment}"));
+                let port = site.listen_port;
+                return Err(match served {
+                    Some(other) => failure
+                        .why(format!("port {port} answers with site {other}, and not with {}", wanted.short()))
+                        .next("read nginx's error log: it may have refused to reload; nginx -T shows whether another site has the same name and port"),
+                    None => failure
+                        .why(format!("port {port} answered: {}", answered.probe))
+                        .next("read nginx's error log: the port may be taken by something else"),
+                });
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Asks nginx itself, with the header that makes it say whence its answer came.
+    /// Asks an application through nginx, with the header that makes nginx say whence its answer came. The body is
+    /// not read.
     ///
     /// # Errors
     /// When the secret of that header cannot be read.
-    pub async fn ask(&self, at: &Address, path: &str) -> io::Result<probe::Answered> {
+    pub async fn ask(&self, at: &Address, path: &str, limit: Duration) -> io::Result<probe::Answered> {
+        self.ask_for(at, path, (Reads::Headers, limit)).await
+    }
+
+    /// Asks for what nginx answers by itself: its counters, and in a header the site that it serves.
+    async fn ask_itself(&self, at: &Address) -> io::Result<probe::Answered> {
+        let path = format!("{STATUS_PATH}{}", self.probe_secret()?);
+        self.ask_for(at, &path, (Reads::Body, ANSWER_LIMIT)).await
+    }
+
+    async fn ask_for(
+        &self,
+        at: &Address,
+        path: &str,
+        (reads, limit): (Reads, Duration),
+    ) -> io::Result<probe::Answered> {
         let secret = self.probe_secret()?;
         let ask = Ask {
             address: "127.0.0.1",
@@ -409,9 +440,15 @@ impl Nginx {
             path,
             header: Some((PROBE_HEADER, &secret)),
             scheme: at.scheme,
-            limit: ANSWER_LIMIT,
+            reads,
+            limit,
         };
-        Ok(probe::ask(&ask).await)
+        let mut answered = probe::ask(&ask).await;
+        // What listens there may be something else, and pages of errors show what was asked for.
+        if let Answer::Http { body, .. } = &mut answered.probe.answer {
+            *body = body.replace(&secret, MASK);
+        }
+        Ok(answered)
     }
 
     /// Where the site is served that was installed; nothing where none was.
@@ -422,9 +459,8 @@ impl Nginx {
     /// nginx's counters; nothing where they cannot be read, because they decide nothing.
     pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
         let at = self.address(environment)?;
-        let path = format!("{STATUS_PATH}{}", self.probe_secret().ok()?);
-        let answered = self.ask(&at, &path).await.ok()?;
-        let lockstep_core::health::Answer::Http { status: 200, body, .. } = answered.probe.answer else {
+        let answered = self.ask_itself(&at).await.ok()?;
+        let Answer::Http { status: 200, body, .. } = answered.probe.answer else {
             return None;
         };
         let lost = disk::read(&self.lost_log(environment)).ok()?.unwrap_or_default();

@@ -1,11 +1,10 @@
-//! PostgreSQL in our words: a connection, the server's own tools, and what golang-migrate's table says.
+//! PostgreSQL in our words: a connection, and the server's own tools.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lockstep_core::journal::StepFailure;
 use lockstep_core::redact::{percent_decoded, url_password};
-use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::secret::Secret;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
@@ -14,6 +13,7 @@ mod admission;
 pub mod keeper;
 mod reach;
 mod rules;
+pub mod schema;
 
 pub use admission::Asked;
 pub use reach::{COMMAND, Keeper};
@@ -109,27 +109,6 @@ impl Database<'_> {
 pub struct ForTools {
     pub arguments: Vec<String>,
     pub password_file: Secret,
-}
-
-/// The schema as golang-migrate's table tells it; version 0 where there is no table yet.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn schema(connection: &mut PgConnection) -> Result<Schema, sqlx::Error> {
-    let there: Option<String> = sqlx::query_scalar("SELECT to_regclass('schema_migrations')::text")
-        .fetch_one(&mut *connection)
-        .await?;
-    if there.is_none() {
-        return Ok(Schema { version: 0, state: SchemaState::Clean });
-    }
-    let row = sqlx::query("SELECT version, dirty FROM schema_migrations LIMIT 1")
-        .fetch_optional(connection)
-        .await?;
-    let Some(row) = row else { return Ok(Schema { version: 0, state: SchemaState::Clean }) };
-    let version: i64 = row.try_get("version")?;
-    let dirty: bool = row.try_get("dirty")?;
-    let state = if dirty { SchemaState::Dirty } else { SchemaState::Clean };
-    Ok(Schema { version: u64::try_from(version).unwrap_or_default(), state })
 }
 
 /// The server's major version and the database's size in bytes.

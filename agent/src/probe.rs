@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
@@ -24,7 +25,10 @@ use tokio_rustls::TlsConnector;
 use crate::clock;
 
 /// What of a body is read at all.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// More cookies than browsers take of one site.
+const HEADERS_MAX: usize = 1000;
 
 /// What of a body is kept and shown.
 const BODY_SHOWN: usize = 300;
@@ -39,7 +43,17 @@ pub struct Ask<'a> {
     /// Sent along, if there is one: what makes nginx say whence its answer came.
     pub header: Option<(&'a str, &'a str)>,
     pub scheme: Scheme,
+    pub reads: Reads,
     pub limit: Duration,
+}
+
+/// What of an answer is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Status and headers: a body may be large or never end.
+    Headers,
+    /// The body as well, because it says something.
+    Body,
 }
 
 /// What is spoken.
@@ -62,33 +76,68 @@ pub struct Answered {
 pub async fn ask(ask: &Ask<'_>) -> Answered {
     let at = clock::now();
     let begun = Instant::now();
-    let (answer, headers, schema_version) = match timeout(ask.limit, request(ask)).await {
-        Ok(Ok((status, headers, body))) => {
-            let json: Option<serde_json::Value> = serde_json::from_slice(&body).ok();
-            let field = |name: &str| json.as_ref().and_then(|json| json.get(name).cloned());
-            let declared = field("status").and_then(|value| value.as_str().map(str::to_lowercase));
-            let schema = field("schema_version").and_then(|value| value.as_u64());
-            let body: String = String::from_utf8_lossy(&body).chars().take(BODY_SHOWN).collect();
-            (Answer::Http { status, declared, body: body.trim().to_owned() }, headers, schema)
-        }
-        Ok(Err(why)) => (Answer::Nothing { why }, HeaderMap::new(), None),
-        Err(_) => {
-            let why = format!(
-                "no answer within {}",
-                Millis(u64::try_from(ask.limit.as_millis()).unwrap_or(u64::MAX))
-            );
-            (Answer::Nothing { why }, HeaderMap::new(), None)
-        }
+    let received = match timeout(ask.limit, request(ask)).await {
+        Ok(received) => received,
+        Err(_) => Err(format!(
+            "no answer within {}",
+            Millis(u64::try_from(ask.limit.as_millis()).unwrap_or(u64::MAX))
+        )),
     };
     let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-    Answered { probe: Probe { at, took, answer }, headers, schema_version }
+    let answered = |answer, headers, schema_version| Answered {
+        probe: Probe { at, took, answer },
+        headers,
+        schema_version,
+    };
+    match received {
+        Ok(Received { status, headers, body }) => {
+            let (answer, schema_version) = judge_body(status, &body);
+            answered(answer, headers, schema_version)
+        }
+        Err(why) => answered(Answer::Nothing { why }, HeaderMap::new(), None),
+    }
+}
+
+/// What a status with this body is, and the schema version that the body declares.
+fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
+    let bytes = match body {
+        Body::Whole(bytes) => bytes,
+        Body::Begin(bytes) if bytes.trim_ascii_start().starts_with(b"{") => {
+            let why =
+                format!("{status} with JSON of more than {} KiB, which is not read", BODY_BYTES_MAX / 1024);
+            return (Answer::Nothing { why }, None);
+        }
+        Body::Begin(bytes) => bytes,
+    };
+    let json: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let field = |name: &str| json.as_ref().and_then(|json| json.get(name).cloned());
+    let declared = field("status").and_then(|value| value.as_str().map(str::to_lowercase));
+    let schema_version = field("schema_version").and_then(|value| value.as_u64());
+    // Four bytes are the most that a character takes.
+    let begin = &bytes[..bytes.len().min(BODY_SHOWN * 4)];
+    let shown: String = String::from_utf8_lossy(begin).chars().take(BODY_SHOWN).collect();
+    (Answer::Http { status, declared, body: shown.trim().to_owned() }, schema_version)
+}
+
+/// What came back, if anything did.
+struct Received {
+    status: u16,
+    headers: HeaderMap,
+    body: Body,
+}
+
+/// What was read of a body.
+enum Body {
+    Whole(Vec<u8>),
+    /// There is more, which nobody asked for.
+    Begin(Vec<u8>),
 }
 
 fn words(error: &dyn std::error::Error) -> String {
     crate::telemetry::chain(error)
 }
 
-async fn request(ask: &Ask<'_>) -> Result<(u16, HeaderMap, Bytes), String> {
+async fn request(ask: &Ask<'_>) -> Result<Received, String> {
     let tcp = TcpStream::connect((ask.address, ask.port)).await.map_err(|error| words(&error))?;
     match ask.scheme {
         Scheme::Http => exchange(ask, tcp).await,
@@ -100,12 +149,15 @@ async fn request(ask: &Ask<'_>) -> Result<(u16, HeaderMap, Bytes), String> {
     }
 }
 
-async fn exchange<Stream>(ask: &Ask<'_>, stream: Stream) -> Result<(u16, HeaderMap, Bytes), String>
+async fn exchange<Stream>(ask: &Ask<'_>, stream: Stream) -> Result<Received, String>
 where
     Stream: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| words(&error))?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| words(&error))?;
     let mut request = Request::get(ask.path).header(HOST, ask.host);
     if let Some((name, value)) = ask.header {
         request = request.header(name, value);
@@ -114,15 +166,37 @@ where
     let exchange = async {
         let response = sender.send_request(request).await.map_err(|error| words(&error))?;
         let (parts, body) = response.into_parts();
-        let limited = http_body_util::Limited::new(body, BODY_BYTES_MAX);
-        let body = limited.collect().await.map_err(|error| error.to_string())?.to_bytes();
-        Ok((parts.status.as_u16(), parts.headers, body))
+        let body = match ask.reads {
+            Reads::Headers => Body::Begin(Vec::new()),
+            Reads::Body => read(body).await.map_err(|error| words(&error))?,
+        };
+        Ok(Received { status: parts.status.as_u16(), headers: parts.headers, body })
     };
+    // Moved, so that it is gone when it has ended and nobody waits for it.
+    let connection = async move { connection.await };
+    tokio::pin!(exchange);
     tokio::select! {
-        answered = exchange => answered,
-        // The connection is driven beside the exchange; alone it ends only by breaking.
-        broken = connection => Err(broken.err().map_or_else(|| "the connection was closed".to_owned(), |error| words(&error))),
+        received = &mut exchange => received,
+        // A server may close as soon as it has answered: the answer is there all the same, whole or not.
+        ended = connection => match (exchange.await, ended) {
+            (Ok(received), _) => Ok(received),
+            (Err(_), Err(error)) => Err(words(&error)),
+            (Err(why), Ok(())) => Err(why),
+        },
     }
+}
+
+async fn read(mut body: Incoming) -> Result<Body, hyper::Error> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if bytes.len() + data.len() > BODY_BYTES_MAX {
+            bytes.extend_from_slice(&data[..BODY_BYTES_MAX - bytes.len()]);
+            return Ok(Body::Begin(bytes));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Body::Whole(bytes))
 }
 
 fn unverified() -> TlsConnector {
@@ -175,5 +249,40 @@ impl ServerCertVerifier for Unverified {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.schemes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// A pipe for so many bytes at a time cuts everything into pieces.
+    #[tokio::test]
+    async fn an_answer_may_come_byte_by_byte() {
+        let (ours, mut servers) = tokio::io::duplex(1);
+        let server = tokio::spawn(async move {
+            let mut read = Vec::new();
+            while !read.ends_with(b"\r\n\r\n") {
+                read.push(servers.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.0 200 OK\r\nContent-Length: 16\r\n\r\n{\"status\": \"up\"}";
+            servers.write_all(answer).await.unwrap();
+        });
+        let ask = Ask {
+            address: "127.0.0.1",
+            port: 80,
+            host: "127.0.0.1",
+            path: "/",
+            header: None,
+            scheme: Scheme::Http,
+            reads: Reads::Body,
+            limit: Duration::from_secs(10),
+        };
+        let received = exchange(&ask, ours).await.unwrap();
+        server.await.unwrap();
+        let (answer, _) = judge_body(received.status, &received.body);
+        let body = "{\"status\": \"up\"}".to_owned();
+        assert_eq!(answer, Answer::Http { status: 200, declared: Some("up".to_owned()), body });
     }
 }

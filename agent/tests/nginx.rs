@@ -1,56 +1,26 @@
 //! The site on a real nginx: whom it passes over, TLS, and what somebody changed in it by hand.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "nginx/reload.rs"]
+mod reload;
 #[path = "nginx/server.rs"]
 mod server;
+#[path = "nginx/sites.rs"]
+mod sites;
+#[path = "nginx/sizes.rs"]
+mod sizes;
+#[path = "nginx/switch.rs"]
+mod switch;
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use lockstep_agent::nginx::{Installed, Reloaded, TakenBack, Wanted, certificate};
 use lockstep_agent::probe::Scheme;
-use lockstep_core::id::DeploymentId;
-use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::action::{Endpoint, Site, SiteTls};
+use lockstep_core::plan::action::{Site, SiteTls};
 use lockstep_core::record::SiteChange;
-use lockstep_core::time::Millis;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
-
-fn environment() -> EnvironmentKey {
-    "notes/production".parse().unwrap()
-}
-
-fn deployment(number: u32) -> DeploymentId {
-    format!("dep_{number:026}").parse().unwrap()
-}
-
-fn site(endpoints: &[std::net::SocketAddr]) -> Site {
-    let blue: Vec<Endpoint> = endpoints
-        .iter()
-        .map(|address| Endpoint { address: address.ip().to_string(), port: address.port() })
-        .collect();
-    Site {
-        server_name: "127.0.0.1".to_owned(),
-        listen_port: free_port(),
-        green: blue.clone(),
-        blue,
-        body_limit: "10m".to_owned(),
-        connect_timeout: Millis(300),
-        send_timeout: Millis::from_secs(5),
-        read_timeout: Millis::from_secs(5),
-        tls: None,
-    }
-}
-
-async fn install(server: &Server, number: u32, site: &Site) {
-    let wanted = Wanted { deployment: &deployment(number), site, overwrites: None };
-    let reloaded = server.nginx.install(&environment(), &wanted).await;
-    assert_eq!(reloaded.map_err(|failure| format!("{failure:?}")), Ok(Reloaded::Yes));
-}
-
-async fn lost(server: &Server) -> u64 {
-    server.nginx.traffic(&environment()).await.unwrap().lost
-}
+use sites::{assert_lost, certificate_of, deployment, environment, install, site};
 
 #[tokio::test]
 async fn of_several_hosts_a_dead_one_is_passed_over() {
@@ -68,7 +38,8 @@ async fn of_several_hosts_a_dead_one_is_passed_over() {
     for method in ["GET", "POST"].repeat(50) {
         assert_eq!(asked(method), (200, lives.address.to_string()));
     }
-    assert_eq!(lost(&server).await, 0, "what another host answered is not lost");
+    // What another host answered is not lost.
+    assert_lost(&server, 0).await;
 
     // Without power: whoever connects waits, once in a while.
     let dark = Dark::start("127.0.0.2", port);
@@ -101,24 +72,12 @@ async fn where_all_hosts_were_dead_the_first_that_is_back_is_used_at_once() {
     for _ in 0..20 {
         assert_eq!(ask(site.listen_port, "GET").0, 502);
     }
-    assert_eq!(lost(&server).await, 20, "each of several tries ended without a byte");
+    // Each of several tries ended without a byte.
+    assert_lost(&server, 20).await;
     let back = Application::start("127.0.0.1", address.port());
     let begun = Instant::now();
     assert_eq!(ask(site.listen_port, "GET"), (200, back.address.to_string()));
     assert!(begun.elapsed() < Duration::from_secs(5), "it took {:?}", begun.elapsed());
-}
-
-/// A certificate and its key, as somebody else would keep them on the host.
-fn certificate_of(server: &Server, name: &str) -> SiteTls {
-    let made = rcgen::generate_simple_self_signed(["notes.example".to_owned()]).unwrap();
-    let (certificate, key) = (server.path(&format!("{name}.pem")), server.path(&format!("{name}.key")));
-    fs::write(&certificate, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    SiteTls {
-        certificate: certificate.display().to_string(),
-        key: key.display().to_string(),
-        redirect_from: None,
-    }
 }
 
 #[tokio::test]
@@ -132,7 +91,7 @@ async fn with_a_certificate_nginx_speaks_tls_and_sends_everybody_there() {
 
     let at = server.nginx.address(&environment()).unwrap();
     assert_eq!((at.scheme, at.port), (Scheme::Https, site.listen_port));
-    let answered = server.nginx.ask(&at, "/").await.unwrap();
+    let answered = server.nginx.ask(&at, "/", Duration::from_secs(5)).await.unwrap();
     let from = answered.headers.get("X-Lockstep-Upstream").unwrap();
     assert_eq!(from.to_str().unwrap(), application.address.to_string());
     assert_eq!(ask(site.listen_port, "GET").0, 400, "it is no plain listener");

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, said};
 use crate::docker::DockerError;
-use crate::probe::{self, Answered, Ask, Scheme};
+use crate::probe::{self, Answered, Ask, Reads, Scheme};
 
 /// The probes of a failure.
 const PROBES_KEPT: usize = 10;
@@ -184,6 +184,7 @@ impl Asked<'_> {
             path: &check.health.path,
             header: None,
             scheme: Scheme::Http,
+            reads: Reads::Body,
             limit,
         };
         let Answered { probe, schema_version, .. } = probe::ask(&ask).await;

@@ -11,11 +11,10 @@ use lockstep_core::record::{Running, Slot};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::traffic::{LOOK_EVERY, PROOF_LIMIT, PROOFS, is_proof};
+use super::traffic::NotProved;
 use super::{Executors, docker_failed};
 use crate::nginx::Installed;
-use crate::nginx::site::Address;
-use crate::probe::{self, Ask, Scheme};
+use crate::probe::{self, Ask, Reads, Scheme};
 
 /// Good answers in a row, from each instance, that a slot must give.
 const CONSECUTIVE: u16 = 3;
@@ -99,6 +98,7 @@ impl Executors {
                     path: &switch.health_path,
                     header: None,
                     scheme: Scheme::Http,
+                    reads: Reads::Body,
                     limit: ANSWER_LIMIT,
                 };
                 probes.push(probe::ask(&ask).await.probe);
@@ -121,23 +121,11 @@ impl Executors {
             StepFailure::new("the switch file cannot be written").why(error.to_string())
         };
         self.nginx.switch(environment, switch.to).map_err(unwritten)?;
-        let at = self.nginx.address(environment).unwrap_or_else(|| Address::of_switch(switch));
-        let begun = Instant::now();
-        let mut row = 0;
-        while row < PROOFS {
-            let asked = self.nginx.ask(&at, &switch.health_path).await;
-            let (proved, last) = match asked {
-                Ok(answered) => (is_proof(&answered, &switch.endpoints), answered.probe.to_string()),
-                Err(error) => (false, error.to_string()),
-            };
-            row = if proved { row + 1 } else { 0 };
-            if begun.elapsed() > PROOF_LIMIT {
-                self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
-                return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
-                    .why(format!("its last answer: {last}; the traffic is where it was"))
-                    .next("nginx -T shows the site; is nginx running?"));
-            }
-            sleep(LOOK_EVERY).await;
+        if let Err(NotProved { last }) = self.prove(environment, switch, Instant::now(), |_| {}).await {
+            self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
+            return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
+                .why(format!("{last}; the traffic is where it was"))
+                .next("nginx -T shows the site; is nginx running?"));
         }
         self.write_state(environment, switch.to, "live")?;
         self.write_state(environment, switch.to.other(), "standby")

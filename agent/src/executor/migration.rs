@@ -6,10 +6,11 @@
 use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::plan::action::Migrate;
-use lockstep_core::release::{Migration, SchemaState};
+use lockstep_core::release::{Migration, Schema, SchemaState};
 use lockstep_migrations::Files;
 
 use super::{Executors, Work, database_failed, docker_failed, said};
+use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{self, PgConnection};
 
 /// The line by which a migration says that it cannot run in a transaction.
@@ -19,6 +20,7 @@ const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
 const SETTINGS: &str = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET client_connection_check_interval = '1s';";
 
+/// golang-migrate's table, made only where the name is free, in whatever schema it would be found.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)";
 
 impl Executors {
@@ -27,11 +29,20 @@ impl Executors {
         let mut connection = work.database(&migrate.database)?.connect(&work.key.to_string()).await?;
         let prepared = async {
             postgres::end_predecessors(&mut connection).await?;
-            postgres::run(&mut connection, format!("{SETTINGS} {TABLE}")).await?;
-            postgres::schema(&mut connection).await
+            postgres::run(&mut connection, SETTINGS.to_owned()).await?;
+            let there = schema::look(&mut connection).await?;
+            if there == SchemaTable::Absent {
+                postgres::run(&mut connection, TABLE.to_owned()).await?;
+            }
+            Ok(there)
         };
-        let schema =
+        let there =
             prepared.await.map_err(|error| database_failed("the database cannot be made ready", &error))?;
+        let schema = match &there {
+            SchemaTable::Absent => Schema { version: 0, state: SchemaState::Clean },
+            SchemaTable::Ours(schema) => *schema,
+            SchemaTable::Foreign { because } => return Err(schema::foreign(because)),
+        };
         if schema.state == SchemaState::Dirty {
             return Err(dirty(schema.version));
         }

@@ -10,6 +10,7 @@ use lockstep_core::record::{ImageFound, Observation};
 use super::{Executors, database};
 use crate::docker::Image;
 use crate::nginx::Installed;
+use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{Asked, Database};
 use crate::secrets::SecretSet;
 use crate::session::Look;
@@ -48,9 +49,12 @@ impl Executors {
     ) -> Result<(), StepFailure> {
         let database = database?;
         let mut connection = database.connect("observe").await?;
-        let schema = postgres::schema(&mut connection).await;
-        let schema = schema.map_err(|error| super::database_failed("the schema cannot be read", &error))?;
-        seen.schema = Some(schema);
+        let there = schema::look(&mut connection).await;
+        let there = there.map_err(|error| super::database_failed("the schema cannot be read", &error))?;
+        seen.schema = there.schema();
+        if let SchemaTable::Foreign { because } = there {
+            seen.foreign_schema = Some(because);
+        }
         if !look.addresses.is_empty() {
             let asked = Asked { environment: &look.environment, addresses: &look.addresses };
             seen.admission = Some(self.keeper.look(&database, &mut connection, asked).await?);

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb, PreflightLb};
-use lockstep_core::release::SchemaState;
+use lockstep_core::release::{Schema, SchemaState};
 
 use super::{Executors, Work, database_failed, docker_failed, said};
 use crate::nginx::certificate;
 use crate::postgres;
+use crate::postgres::schema::{self, SchemaTable};
 use crate::{disk, probe};
 
 /// A snapshot may be larger than the database's own files suggest: room for half as much again.
@@ -100,11 +101,13 @@ impl Executors {
         let ask = probe::Ask {
             address: "127.0.0.1",
             port,
-            host: "localhost",
+            // No host's name: nginx refuses it by itself, whatever applications there are behind it.
+            host: "/",
             path: "/",
             header: None,
             // To who speaks plainly where TLS is meant, nginx says so by its name.
             scheme: probe::Scheme::Http,
+            reads: probe::Reads::Headers,
             limit: std::time::Duration::from_secs(1),
         };
         let answered = probe::ask(&ask).await;
@@ -122,17 +125,21 @@ impl Executors {
         let asked = "the database cannot be asked";
         let (server, size) =
             postgres::server(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        let schema =
-            postgres::schema(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        if schema.state == SchemaState::Dirty {
-            return Err(super::migration::dirty(schema.version));
-        }
+        let there = schema::look(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
+        let schema = match there {
+            SchemaTable::Absent => "no schema_migrations yet".to_owned(),
+            SchemaTable::Ours(Schema { version, state: SchemaState::Dirty }) => {
+                return Err(super::migration::dirty(version));
+            }
+            SchemaTable::Ours(Schema { version, state: SchemaState::Clean }) => format!("schema {version}"),
+            SchemaTable::Foreign { because } => format!("schema_migrations is another tool's ({because})"),
+        };
         let Some(directory) = &db.snapshot_directory else {
-            return Ok(format!("PostgreSQL {server}, schema {}", schema.version));
+            return Ok(format!("PostgreSQL {server}, {schema}"));
         };
         self.refuse_old_tools(server).await?;
         refuse_full_disk(Path::new(directory), size)?;
-        Ok(format!("PostgreSQL {server}, schema {}, room for a snapshot", schema.version))
+        Ok(format!("PostgreSQL {server}, {schema}, room for a snapshot"))
     }
 
     async fn refuse_old_tools(&self, server: u32) -> Result<(), StepFailure> {

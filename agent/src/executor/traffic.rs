@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lockstep_core::health::Answer;
+use lockstep_core::health::{Answer, Probe};
 use lockstep_core::id::Digest;
 use lockstep_core::journal::{Finding, StepFailure};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
 use lockstep_core::record::Slot;
 use lockstep_core::time::Millis;
@@ -19,12 +20,24 @@ use crate::nginx::{Reloaded, Wanted};
 use crate::probe::Answered;
 
 /// Answers through nginx, from the new slot, in a row.
-pub(super) const PROOFS: u32 = 3;
+const PROOFS: u32 = 3;
 
-/// How long they may take to come.
-pub(super) const PROOF_LIMIT: Duration = Duration::from_secs(10);
+/// How long the first may take to come.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long all of them may take to come from an application that is slow: less than the step's own limit.
+const PROOF_LIMIT_SLOW: Duration = Duration::from_secs(27);
+
+/// How long one may take to come.
+const PROOF_ANSWER_LIMIT: Duration = Duration::from_secs(9);
+
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// No proof that nginx answers from a slot.
+pub(super) struct NotProved {
+    /// What came last instead.
+    pub(super) last: String,
+}
 
 impl Executors {
     pub(super) async fn install_site(
@@ -52,7 +65,16 @@ impl Executors {
         self.nginx
             .switch(&work.environment, switch.to)
             .map_err(|error| StepFailure::new("the switch file cannot be written").why(error.to_string()))?;
-        let took = self.prove(work, switch, begun).await?;
+        let watch = |probe: &Probe| work.output.line(&format!("through nginx: {probe}"));
+        let proved = tokio::select! {
+            proved = self.prove(&work.environment, switch, begun, watch) => proved,
+            () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+        };
+        let took = proved.map_err(|not_proved| {
+            StepFailure::new(format!("nginx does not answer from {}", switch.to))
+                .why(not_proved.last)
+                .next("nginx -T shows the site; another server may have the same name and port")
+        })?;
         self.write_state(&work.environment, switch.to, "live")?;
         self.write_state(&work.environment, switch.to.other(), "standby")?;
         let mut finding = said(format!("{PROOFS} answers through nginx came from {}", switch.to));
@@ -61,45 +83,46 @@ impl Executors {
         Ok(finding)
     }
 
-    /// Waits until answers through nginx come from the slot; says when the first did.
-    async fn prove(
+    /// Waits until answers through nginx come from the slot, several in a row; says when the first did. The body of
+    /// an answer is no part of it, and an application may take its time.
+    pub(super) async fn prove(
         &self,
-        work: &Work,
+        environment: &EnvironmentKey,
         switch: &SwitchTraffic,
         begun: Instant,
-    ) -> Result<Millis, StepFailure> {
+        mut watch: impl FnMut(&Probe),
+    ) -> Result<Millis, NotProved> {
         // While a deployment is taken back the site is still the one that it brought.
-        let at = self.nginx.address(&work.environment).unwrap_or_else(|| Address::of_switch(switch));
+        let at = self.nginx.address(environment).unwrap_or_else(|| Address::of_switch(switch));
         let mut first = None;
         let mut row = 0;
         loop {
-            let answered = self.nginx.ask(&at, &switch.health_path).await;
-            let answered =
-                answered.map_err(|error| StepFailure::new("nginx cannot be asked").why(error.to_string()))?;
+            let limit = PROOF_LIMIT_SLOW.saturating_sub(begun.elapsed()).min(PROOF_ANSWER_LIMIT);
+            let asked = self.nginx.ask(&at, &switch.health_path, limit).await;
+            let answered = asked.map_err(|error| NotProved { last: error.to_string() })?;
             if is_proof(&answered, &switch.endpoints) {
                 row += 1;
                 first.get_or_insert_with(|| begun.elapsed());
             } else {
                 row = 0;
                 first = None;
-                work.output.line(&format!("through nginx: {}", answered.probe));
+                watch(&answered.probe);
             }
-            match first {
+            let limit = match first {
                 Some(first) if row == PROOFS => {
                     return Ok(Millis(u64::try_from(first.as_millis()).unwrap_or(u64::MAX)));
                 }
-                Some(_) | None => {}
-            }
-            if begun.elapsed() > PROOF_LIMIT {
+                // It answers, and is slow.
+                Some(_) => PROOF_LIMIT_SLOW,
+                None => PROOF_LIMIT,
+            };
+            if begun.elapsed() >= limit {
                 let from = upstream(&answered).unwrap_or_else(|| "nowhere".to_owned());
-                return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
-                    .why(format!("its last answer came from {from}: {}", answered.probe))
-                    .next("nginx -T shows the site; another server may have the same name and port"));
+                return Err(NotProved {
+                    last: format!("its last answer came from {from}: {}", answered.probe),
+                });
             }
-            tokio::select! {
-                () = sleep(LOOK_EVERY) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
-            }
+            sleep(LOOK_EVERY).await;
         }
     }
 

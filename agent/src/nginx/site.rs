@@ -10,6 +10,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SiteTls, SwitchTraffic};
 use lockstep_core::spec::{HTTP_PORT, HTTPS_PORT};
 
+use super::sizes::Sizes;
 use crate::probe::Scheme;
 
 /// The header that asks nginx to say whence its answer came.
@@ -41,6 +42,7 @@ pub struct Places<'a> {
     pub additions: &'a Path,
     /// What this host says of every proxy, if it says anything.
     pub proxy_params: Option<&'a Path>,
+    pub sizes: Sizes,
     /// Only who knows it is told whence an answer came.
     pub probe_secret: &'a str,
 }
@@ -76,7 +78,7 @@ pub fn render(environment: &EnvironmentKey, site: &Site, places: &Places<'_>) ->
     text.push_str(&maps(&name, digest.short(), places.probe_secret));
     text.push_str(&server(&name, site, places));
     if let Some(tls) = &site.tls {
-        text.push_str(&redirect(site, tls));
+        text.push_str(&redirect(site, tls, places.sizes));
     }
     text
 }
@@ -104,8 +106,8 @@ fn upstream(name: &str, endpoints: &[Endpoint]) -> String {
     text
 }
 
-/// What is told to who knows the secret, and which requests count as lost: those that nginx answered by itself, after
-/// any number of tries, with no byte from any of them.
+/// What is told to who knows the secret, and which requests count as lost: those that nginx answered by itself, because
+/// the last that it tried gave it no headers that it could pass on: none at all, not all of them, or too many.
 fn maps(name: &str, short: &str, probe_secret: &str) -> String {
     format!(
         r#"map $http_upgrade ${name}_connection {{
@@ -120,9 +122,10 @@ map $http_x_lockstep_probe ${name}_site {{
     default '';
     {probe_secret} {short};
 }}
-map "$status:$upstream_bytes_received:${name}_site" ${name}_lost {{
+map "$status:$upstream_header_time:${name}_site" ${name}_lost {{
     default 0;
-    "~^50[24]:[-0, ]*:$" 1;
+    "~^50[024]:(.*[, ])?-:$" 1;
+    "~^50[24]::$" 1;
 }}
 log_format {name}_lost '$time_iso8601 $status $request_method';
 "#
@@ -130,7 +133,7 @@ log_format {name}_lost '$time_iso8601 $status $request_method';
 }
 
 fn server(name: &str, site: &Site, places: &Places<'_>) -> String {
-    let Places { switch, lost_log, additions, proxy_params: _, probe_secret } = places;
+    let Places { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = places;
     let (listen, tls) = match &site.tls {
         Some(tls) => (" ssl", tls_of(name, tls)),
         None => ("", String::new()),
@@ -140,7 +143,7 @@ fn server(name: &str, site: &Site, places: &Places<'_>) -> String {
     listen {port}{listen};
     server_name {server_name};
 {tls}    client_max_body_size {body_limit};
-{timeouts}    access_log {lost} {name}_lost if=${name}_lost;
+{timeouts}{answer}{request}    access_log {lost} {name}_lost if=${name}_lost;
     add_header {UPSTREAM_HEADER} ${name}_upstream always;
     add_header {SITE_HEADER} ${name}_site always;
     set ${name}_slot {name}_blue;
@@ -166,6 +169,8 @@ fn server(name: &str, site: &Site, places: &Places<'_>) -> String {
         server_name = site.server_name,
         body_limit = site.body_limit,
         timeouts = timeouts(site),
+        answer = sizes.answer,
+        request = sizes.request,
         lost = lost_log.display(),
         switch = switch.display(),
         headers = headers(site, places.proxy_params),
@@ -227,7 +232,7 @@ fn tls_of(name: &str, tls: &SiteTls) -> String {
 }
 
 /// Who asks without TLS is sent on; with 308 a POST stays one.
-fn redirect(site: &Site, tls: &SiteTls) -> String {
+fn redirect(site: &Site, tls: &SiteTls, sizes: Sizes) -> String {
     let Some(from) = tls.redirect_from else { return String::new() };
     let Site { server_name, listen_port, .. } = site;
     let port = if *listen_port == HTTPS_PORT { String::new() } else { format!(":{listen_port}") };
@@ -235,9 +240,10 @@ fn redirect(site: &Site, tls: &SiteTls) -> String {
         "server {{
     listen {from};
     server_name {server_name};
-    return 308 https://{server_name}{port}$request_uri;
+{}    return 308 https://{server_name}{port}$request_uri;
 }}
-"
+",
+        sizes.request
     )
 }
 
@@ -297,6 +303,7 @@ mod tests {
             lost_log: Path::new("/l/lost.log"),
             additions: Path::new("/n/own.d"),
             proxy_params,
+            sizes: Sizes::OURS,
             probe_secret: "abc",
         };
         render(&"my-notes/production".parse().unwrap(), site, &places)

@@ -65,6 +65,12 @@ impl Server {
         self.directory.path().join(name)
     }
 
+    /// As the agent reads them.
+    pub(crate) fn settings(&self) -> String {
+        let root = self.directory.path().display();
+        format!("[nginx]\nconfiguration = \"{root}/nginx.conf\"\nsites = \"{root}/sites\"\n")
+    }
+
     pub(crate) fn site(&self) -> PathBuf {
         self.path("sites/lockstep-notes-production.conf")
     }
@@ -103,7 +109,17 @@ http {{
     )
 }
 
-/// An application: it answers everything with its own address.
+/// What an application does with a request, of which it sees the headers.
+type Answers = dyn Fn(&str) -> Reply + Send;
+
+enum Reply {
+    /// It answers and closes.
+    Whole(Vec<u8>),
+    /// It begins to answer, and the connection goes on.
+    Begun(Vec<u8>),
+}
+
+/// An application: it answers everything with its own address, or as a test says.
 pub(crate) struct Application {
     pub(crate) address: SocketAddr,
     ends: Arc<AtomicBool>,
@@ -113,26 +129,54 @@ pub(crate) struct Application {
 impl Application {
     /// On a port of its own, or on the one that it had.
     pub(crate) fn start(address: &str, port: u16) -> Self {
-        let mut listener = None;
-        // What was there before may have connections that end.
-        wait_until("the port is free", || {
-            listener = TcpListener::bind((address, port)).ok();
-            listener.is_some()
-        });
-        let listener = listener.unwrap();
+        let listener = listen(address, port);
+        let address = listener.local_addr().unwrap().to_string();
+        let length = address.len();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{address}");
+        Self::serve(listener, Box::new(move |_| Reply::Whole(answer.clone().into_bytes())))
+    }
+
+    /// Which answers a request, of which it sees the headers, in this way; or never.
+    pub(crate) fn answering(answers: impl Fn(&str) -> Option<Vec<u8>> + Send + 'static) -> Self {
+        let answers = move |request: &str| answers(request).map_or(Reply::Begun(Vec::new()), Reply::Whole);
+        Self::serve(listen("127.0.0.1", 0), Box::new(answers))
+    }
+
+    /// Which answers this, and there is more to come.
+    pub(crate) fn beginning(begin: &'static str) -> Self {
+        let answers = move |_: &str| Reply::Begun(begin.as_bytes().to_vec());
+        Self::serve(listen("127.0.0.1", 0), Box::new(answers))
+    }
+
+    fn serve(listener: TcpListener, answers: Box<Answers>) -> Self {
         let address = listener.local_addr().unwrap();
         let ends = Arc::new(AtomicBool::new(false));
         let has_ended = Arc::clone(&ends);
         let thread = std::thread::spawn(move || {
+            let mut waiting = Vec::new();
             for stream in listener.incoming() {
                 if has_ended.load(Ordering::SeqCst) {
                     break;
                 }
-                answer(&mut stream.unwrap(), address);
+                let mut stream = stream.unwrap();
+                if !answer(&mut stream, &*answers) {
+                    waiting.push(stream);
+                }
             }
         });
         Self { address, ends, thread: Some(thread) }
     }
+}
+
+fn listen(address: &str, port: u16) -> TcpListener {
+    let mut listener = None;
+    // What was there before may have connections that end.
+    wait_until("the port is free", || {
+        listener = TcpListener::bind((address, port)).ok();
+        listener.is_some()
+    });
+    listener.unwrap()
 }
 
 impl Drop for Application {
@@ -146,21 +190,23 @@ impl Drop for Application {
     }
 }
 
-/// One request a connection, so that nginx makes one for each.
-fn answer(stream: &mut TcpStream, address: SocketAddr) {
+/// One request a connection, so that nginx makes one for each. Says whether it is answered.
+fn answer(stream: &mut TcpStream, answers: &Answers) -> bool {
     let mut read = Vec::new();
     let mut part = [0; 4096];
     while !read.windows(4).any(|window| window == b"\r\n\r\n") {
         match stream.read(&mut part) {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return true,
             Ok(count) => read.extend_from_slice(&part[..count]),
         }
     }
-    let body = address.to_string();
-    let answer =
-        format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let (answer, is_whole) = match answers(&String::from_utf8_lossy(&read)) {
+        Reply::Whole(answer) => (answer, true),
+        Reply::Begun(begin) => (begin, false),
+    };
     // Who has gone needs no answer.
-    stream.write_all(answer.as_bytes()).unwrap_or_default();
+    stream.write_all(&answer).unwrap_or_default();
+    is_whole
 }
 
 /// A host without power: whoever connects hears nothing at all.
@@ -191,14 +237,23 @@ impl Dark {
 
 /// What `method /` is answered with through nginx: the status and the body.
 pub(crate) fn ask(port: u16, method: &str) -> (u16, String) {
+    let answer =
+        send(port, &format!("{method} / HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\nhi"));
+    (status_of(&answer), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+/// What this very request is answered with through nginx, all of it.
+pub(crate) fn send(port: u16, request: &str) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let request = format!("{method} / HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\nhi");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap();
-    (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    answer
+}
+
+pub(crate) fn status_of(answer: &str) -> u16 {
+    answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap()
 }
 
 pub(crate) fn free_port() -> u16 {

@@ -18,10 +18,41 @@ use crate::plan::admission::{Admission, AdmissionLine, Transport};
 use crate::plan::{Action, Omission};
 use crate::planner::{Draft, Placement, Refused, Waves, by, housekeeping, seconds, step};
 use crate::record::{AdmissionHere, AdmissionSeen, Host, Record};
-use crate::release::SchemaState;
+use crate::release::{Release, SchemaState};
 use crate::spec::{EnvironmentSpec, PgHba};
 
-/// The schema version that is there; nothing where there is no database.
+/// What `schema_migrations` is, where there is a database in which it is another tool's.
+pub(super) fn foreign_schema<'r>(
+    spec: &EnvironmentSpec,
+    placement: &Placement<'_>,
+    record: &'r Record,
+) -> Option<&'r str> {
+    spec.database.as_ref()?;
+    record.observed.get(&placement.db.id)?.foreign_schema.as_deref()
+}
+
+/// Two tools do not share a table: what the image brings is not applied beside another tool's migrations.
+pub(super) fn refuse_foreign_schema(
+    spec: &EnvironmentSpec,
+    release: &Release,
+    foreign: Option<&str>,
+) -> Result<(), Refused> {
+    let path = spec.database.as_ref().and_then(|database| database.migrations.as_deref());
+    let (Some(foreign), Some(path), false) = (foreign, path, release.migrations.is_empty()) else {
+        return Ok(());
+    };
+    Err(Refused::new(
+        format!("schema_migrations in the database of {} is another tool's", spec.key),
+        format!(
+            "{foreign}; golang-migrate's has version bigint, dirty boolean, and {} brings {} for it in {path}",
+            release.image,
+            if release.migrations.len() == 1 { "a migration" } else { "migrations" },
+        ),
+        "take database.migrations out of deployment.yml, or use another database, or another schema in the URL",
+    ))
+}
+
+/// The schema version that is there; `None` where there is no database, or another tool keeps its schema.
 pub(super) fn current_schema(
     spec: &EnvironmentSpec,
     placement: &Placement<'_>,
@@ -30,6 +61,9 @@ pub(super) fn current_schema(
     let Some(database) = &spec.database else {
         return Ok(None);
     };
+    if foreign_schema(spec, placement, record).is_some() {
+        return Ok(None);
+    }
     let seen = record.observed.get(&placement.db.id);
     let Some(schema) = seen.and_then(|seen| seen.schema) else {
         let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));

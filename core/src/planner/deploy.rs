@@ -11,10 +11,10 @@ use lockstep_mutant::{Mutant, is_on};
 use crate::id::Digest;
 use crate::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::action::{
-    CheckHealth, CleanUp, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
+    CheckHealth, CleanUp, DatabaseRef, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
 };
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
-use crate::planner::database::{Asked, current_schema};
+use crate::planner::database::{Asked, current_schema, foreign_schema, refuse_foreign_schema};
 use crate::planner::left_out::{self, LeftOut};
 use crate::planner::site::{self, Decided, Hosts};
 use crate::planner::{
@@ -61,6 +61,8 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         secrets_version: record.secrets.as_ref().map(|secrets| secrets.version),
     };
     let schema = current_schema(spec, &placement, record)?;
+    let foreign = foreign_schema(spec, &placement, record);
+    refuse_foreign_schema(spec, &deploy.release, foreign)?;
     let planning = Planning {
         slot: record.live.as_ref().map_or(Slot::Blue, |live| live.slot.other()),
         pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
@@ -69,6 +71,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
         left_out,
         version,
         schema,
+        foreign,
         record,
     };
     planning.plan(deploy)
@@ -118,6 +121,8 @@ struct Planning<'a> {
     version: Version<'a>,
     slot: Slot,
     schema: Option<u64>,
+    /// What is where golang-migrate would have its table, if that is another tool's.
+    foreign: Option<&'a str>,
     pending: Vec<Migration>,
     record: &'a Record,
 }
@@ -226,13 +231,21 @@ impl Planning<'_> {
 
     fn preflight_database(&self) -> Option<PreflightDb> {
         let snapshot = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
-        let snapshot_directory =
-            snapshot.filter(|_| !self.pending.is_empty()).map(|snapshot| snapshot.directory.clone());
+        let snapshot_directory = snapshot
+            .filter(|_| !self.pending.is_empty() || self.foreign.is_some())
+            .map(|snapshot| snapshot.directory.clone());
         Some(PreflightDb { database: self.version.database()?, snapshot_directory })
     }
 
     fn database(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
         let omit = |what: &str, because: String| Omission { what: what.to_string(), because };
+        if let (Some(foreign), Some(reference)) = (self.foreign, self.version.database()) {
+            // When its tool migrates is not known: it may be at the start of this very release.
+            let because = format!("schema_migrations is another tool's: {foreign}");
+            omitted.push(omit("migration", because));
+            self.snapshot(reference, waves, omitted);
+            return;
+        }
         let (Some(database), Some(reference), Some(schema)) =
             (&self.version.spec.database, self.version.database(), self.schema)
         else {
@@ -251,23 +264,7 @@ impl Planning<'_> {
             omitted.push(omit("snapshot", "nothing migrates".to_string()));
             return;
         };
-        match &database.snapshot {
-            None => omitted.push(omit("snapshot", "deployment.yml names no database.snapshot".to_string())),
-            Some(snapshot) => {
-                let action = Action::TakeSnapshot(TakeSnapshot {
-                    database: reference.clone(),
-                    directory: snapshot.directory.clone(),
-                });
-                let change = format!("a verified snapshot of the database in {}", snapshot.directory);
-                waves.push(vec![step(
-                    self.placement.db,
-                    action,
-                    nothing("a snapshot is kept"),
-                    seconds(20 * 60),
-                    change,
-                )]);
-            }
-        }
+        self.snapshot(reference.clone(), waves, omitted);
         let to = self.version.release.schema_version();
         let action = Action::Migrate(Migrate {
             database: reference,
@@ -283,6 +280,19 @@ impl Planning<'_> {
         if is_on(Mutant::MigratesBeforeSnapshot) {
             waves.swap_last();
         }
+    }
+
+    fn snapshot(&self, database: DatabaseRef, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
+        let declared = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
+        let Some(snapshot) = declared else {
+            let because = "deployment.yml names no database.snapshot".to_string();
+            omitted.push(Omission { what: "snapshot".to_string(), because });
+            return;
+        };
+        let change = format!("a verified snapshot of the database in {}", snapshot.directory);
+        let action = Action::TakeSnapshot(TakeSnapshot { database, directory: snapshot.directory.clone() });
+        let undo = nothing("a snapshot is kept");
+        waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
     }
 
     /// Started and checked, so many hosts at a time. Each check asks all that were started so far: the last one

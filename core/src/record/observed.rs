@@ -27,6 +27,9 @@ pub struct Observation {
     pub manifest: Option<Digest>,
     /// `None` where there is no database, or it did not answer: then `problems` says why.
     pub schema: Option<Schema>,
+    /// What `schema_migrations` is where it is another tool's; then `schema` is `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub foreign_schema: Option<String>,
     /// Whom PostgreSQL lets in; nothing where nobody asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionSeen>,

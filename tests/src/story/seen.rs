@@ -11,14 +11,21 @@ use super::World;
 impl World {
     pub(super) fn schema(&mut self, words: &[&str]) -> Result<String> {
         let schema = match words {
-            ["unreachable"] => None,
+            ["unreachable" | "foreign"] => None,
             [version] => Some(Schema { version: version.parse()?, state: SchemaState::Clean }),
             [version, "dirty"] => Some(Schema { version: version.parse()?, state: SchemaState::Dirty }),
-            _ => bail!("schema VERSION [dirty], or schema unreachable"),
+            _ => bail!("schema VERSION [dirty], or schema unreachable, or schema foreign"),
         };
+        let foreign = "public.schema_migrations has the columns version character varying";
+        let foreign = (words == ["foreign"]).then(|| foreign.to_owned());
         for seen in self.record.observed.values_mut() {
             seen.schema = schema;
-            seen.problems = if schema.is_none() { vec!["connection refused".to_owned()] } else { Vec::new() };
+            seen.foreign_schema.clone_from(&foreign);
+            seen.problems = if schema.is_none() && foreign.is_none() {
+                vec!["connection refused".to_owned()]
+            } else {
+                Vec::new()
+            };
         }
         Ok(String::new())
     }

@@ -1,0 +1,161 @@
+//! How large headers may be that a site passes on: more than nginx's own 4 KiB of an answer and 8 KiB of a request,
+//! which large cookies and content security policies do not fit into.
+//!
+//! What must stay true: what an administrator says of it wins, because nginx refuses a directive that is there twice,
+//! and sizes that do not fit together.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::disk;
+
+/// All that has to fit together, with what nginx derives from it:
+/// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_busy_buffers_size>.
+const ANSWER: [&str; 4] =
+    ["proxy_buffer_size", "proxy_buffers", "proxy_busy_buffers_size", "proxy_temp_file_write_size"];
+
+const REQUEST: [&str; 1] = ["large_client_header_buffers"];
+
+/// The lines of a site's server; none where an administrator has said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// The headers of an answer fit into one buffer: 32 KiB, and some more around it.
+    pub answer: &'static str,
+    /// A line of a request fits into one buffer. It holds from the line `Host` on, which clients send first.
+    pub request: &'static str,
+}
+
+impl Sizes {
+    pub const OURS: Self = Self {
+        answer: "    proxy_buffer_size 40k;\n    proxy_buffers 8 16k;\n",
+        request: "    large_client_header_buffers 4 32k;\n",
+    };
+}
+
+/// Where an administrator may have said it.
+pub(super) struct Places<'a> {
+    /// `nginx.conf`, of which only what holds for every site counts.
+    pub(super) configuration: &'a Path,
+    pub(super) proxy_params: Option<&'a Path>,
+    pub(super) additions: &'a Path,
+}
+
+/// What a site says, given what an administrator says.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub(super) fn look(places: &Places<'_>) -> io::Result<Sizes> {
+    let of_all = disk::read(places.configuration)?.unwrap_or_default();
+    let mut of_site = String::new();
+    let files = configurations(places.additions)?.into_iter().chain(places.proxy_params.map(Path::to_owned));
+    for file in files {
+        of_site.push_str(&disk::read(&file)?.unwrap_or_default());
+        of_site.push('\n');
+    }
+    let is_said = |names: &[&str]| {
+        directives(&of_all).any(|(depth, name)| depth == 1 && names.contains(&name))
+            || directives(&of_site).any(|(_, name)| names.contains(&name))
+    };
+    Ok(Sizes {
+        answer: if is_said(&ANSWER) { "" } else { Sizes::OURS.answer },
+        request: if is_said(&REQUEST) { "" } else { Sizes::OURS.request },
+    })
+}
+
+/// The files that a site includes.
+fn configurations(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "conf") {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// The name of every directive, and in how many blocks it stands.
+fn directives(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let mut depth = 0_usize;
+    let mut is_begin = true;
+    lines.flat_map(pieces).filter_map(move |piece| {
+        let found = (is_begin && !matches!(piece, ";" | "{" | "}")).then_some((depth, piece));
+        is_begin = matches!(piece, ";" | "{" | "}");
+        match piece {
+            "{" => depth += 1,
+            "}" => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        found
+    })
+}
+
+/// Words, and each of `;`, `{` and `}` by itself.
+fn pieces(line: &str) -> impl Iterator<Item = &str> {
+    let is_mark = |letter: char| matches!(letter, ';' | '{' | '}');
+    line.split_whitespace()
+        .flat_map(move |word| {
+            word.split_inclusive(is_mark).flat_map(move |part| {
+                let (name, mark) = part.split_at(part.trim_end_matches(is_mark).len());
+                [name, mark]
+            })
+        })
+        .filter(|piece| !piece.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look_at(configuration: &str, addition: &str, proxy_params: &str) -> Sizes {
+        let directory = tempfile::tempdir().unwrap();
+        let (nginx, additions) = (directory.path().join("nginx.conf"), directory.path().join("own.d"));
+        let params = directory.path().join("proxy_params");
+        std::fs::create_dir(&additions).unwrap();
+        std::fs::write(&nginx, configuration).unwrap();
+        std::fs::write(additions.join("own.conf"), addition).unwrap();
+        std::fs::write(additions.join("README"), "proxy_buffers 4 4k;").unwrap();
+        std::fs::write(&params, proxy_params).unwrap();
+        look(&Places { configuration: &nginx, proxy_params: Some(&params), additions: &additions }).unwrap()
+    }
+
+    #[test]
+    fn where_nobody_has_said_it_the_site_does() {
+        let configuration = "http {\n    # proxy_buffers 4 4k;\n    include conf.d/*.conf;\n}\n";
+        assert_eq!(look_at(configuration, "location /a { return 204; }", "proxy_redirect off;"), Sizes::OURS);
+    }
+
+    #[test]
+    fn what_is_said_for_every_site_wins() {
+        let sizes = look_at("events {}\nhttp { gzip on; proxy_buffer_size\n 128k; }", "", "");
+        assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
+    }
+
+    #[test]
+    fn what_is_said_of_another_site_is_not_said_of_this_one() {
+        assert_eq!(look_at("http { server { proxy_buffers 8 32k; } }", "", ""), Sizes::OURS);
+    }
+
+    #[test]
+    fn what_an_addition_says_wins() {
+        let sizes = look_at("", "large_client_header_buffers 8 64k;", "");
+        assert_eq!(sizes, Sizes { request: "", ..Sizes::OURS });
+    }
+
+    #[test]
+    fn what_an_addition_says_of_one_place_has_to_fit() {
+        let sizes = look_at("", "location /a {proxy_buffers 4 4k;}", "");
+        assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
+    }
+
+    #[test]
+    fn what_the_hosts_proxy_params_say_wins() {
+        let sizes = look_at("", "", "proxy_set_header Host $host;\nproxy_busy_buffers_size 16k;\n");
+        assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
+    }
+}
