@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
 use lockstep_tests::bench::report::{self, Measured};
-use lockstep_tests::bench::{Case, Extent, measure};
+use lockstep_tests::bench::{Case, Effort, Extent, measure};
 
 const DATABASE_MIB: u64 = 1024;
 
@@ -34,6 +34,7 @@ fn bench() -> Result<Vec<Measured>> {
     let extent = Extent {
         database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(DATABASE_MIB),
         hosts_max: number("LOCKSTEP_BENCH_HOSTS")?.map_or(Ok(HOSTS_MAX), usize::try_from)?,
+        effort: Effort::Whole,
     };
     let target = target_directory();
     fs::create_dir_all(&target)?;
