@@ -8,6 +8,7 @@
 
 mod by_hand;
 mod cluster;
+pub mod compare;
 mod deploy_overhead;
 mod etcd_overhead;
 mod fanout_hosts;
@@ -16,6 +17,7 @@ mod idle;
 mod many_environments;
 pub mod report;
 mod resources;
+pub mod revision;
 mod rollback_seconds;
 mod simulated;
 mod statistics;
@@ -87,6 +89,40 @@ impl Case {
     const MANY: [Self; 3] = [Self::ManyStatus, Self::ManyPlan, Self::ManyIdleCpu];
 
     const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
+
+    /// What is compared with another revision where no case is named.
+    pub const COMPARED: [Self; 9] = [
+        Self::DeployOverhead,
+        Self::RollbackSeconds,
+        Self::AgentIdleRss,
+        Self::CoordinatorIdleRss,
+        Self::AgentIdleCpu,
+        Self::FanoutHosts,
+        Self::FanoutCost,
+        Self::FanoutRss,
+        Self::FanoutIdleCpu,
+    ];
+
+    /// These cases, in groups that one run measures together.
+    pub fn in_runs(cases: &[Self]) -> Vec<Vec<Self>> {
+        let mut runs: Vec<Vec<Self>> = Vec::new();
+        for case in cases {
+            match runs.iter_mut().find(|run| run.iter().any(|other| other.is_of_one_run_with(*case))) {
+                Some(run) => run.push(*case),
+                None => runs.push(vec![*case]),
+            }
+        }
+        runs
+    }
+
+    fn is_of_one_run_with(self, other: Self) -> bool {
+        let groups: [&[Self]; 3] = [&Self::FANOUT, &Self::MANY, &Self::IDLE];
+        groups.iter().any(|group| group.contains(&self) && group.contains(&other))
+    }
+
+    fn is_better_when_higher(self) -> bool {
+        self == Self::SwitchThroughput
+    }
 
     /// Whether it is measured without the stage that the others share.
     fn has_own_stage(self) -> bool {
