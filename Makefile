@@ -21,8 +21,10 @@ sim:
 crash: setup
 	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1
 
+# `make bench CASES="rollback_seconds"` measures some cases; `make bench FROM=REVISION` compares them with the programs
+# of another revision.
 bench: setup
-	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(CASES)
+	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(if $(FROM),--from $(FROM)) $(CASES)
 
 # Debian packages in target/debian: lockstep, lockstep-agent, lockstep-coordinator.
 package:

@@ -60,7 +60,7 @@ is_there() {
         build-essential) command -v cc >/dev/null && command -v make >/dev/null ;;
         ca-certificates) [ -s /etc/ssl/certs/ca-certificates.crt ] ;;
         docker.io) command -v dockerd >/dev/null && command -v docker >/dev/null ;;
-        curl | git | iptables | nginx | docker-registry | debootstrap) command -v "$1" >/dev/null ;;
+        curl | git | iptables | nginx | haproxy | docker-registry | debootstrap) command -v "$1" >/dev/null ;;
         # The example application is linked statically.
         libc6-dev) [ -n "$(cc -print-file-name=libc.a 2>/dev/null | grep /)" ] ;;
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
@@ -93,7 +93,7 @@ install() {
 install_packages() {
     local package missing=()
     for package in build-essential libc6-dev protobuf-compiler libprotobuf-dev ca-certificates curl git \
-        docker.io iptables nginx postgresql postgresql-client etcd-server etcd-client docker-registry \
+        docker.io iptables nginx haproxy postgresql postgresql-client etcd-server etcd-client docker-registry \
         apache2-utils debootstrap python3-pip; do
         if is_there "$package"; then there "$package"; else missing+=("$package"); fi
     done

@@ -27,6 +27,7 @@ use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, Ask, Reads, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
+use crate::together::Together;
 use crate::worker::Output;
 
 mod clean_up;
@@ -41,6 +42,8 @@ mod snapshot;
 mod traffic;
 
 pub use local::Instance;
+
+use observe::Tools;
 
 /// The last lines of a container that a failure shows.
 const TAIL_LINES: u32 = 20;
@@ -77,6 +80,8 @@ pub struct Executors {
     slots: PathBuf,
     host: HostName,
     containers_changed: Notify,
+    /// Asked for by the looks of all environments at once.
+    tools: Together<Tools>,
 }
 
 /// An instance that is watched.
@@ -99,6 +104,7 @@ impl Executors {
             slots: directory.slots(),
             host: identity.name.clone(),
             containers_changed: Notify::new(),
+            tools: Together::default(),
         }
     }
 

@@ -41,6 +41,7 @@ pub mod session;
 pub mod settings;
 pub mod step_log;
 pub mod telemetry;
+pub mod together;
 pub mod unit;
 pub mod vitals;
 pub mod worker;

@@ -21,6 +21,7 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use crate::agents::Agents;
 use crate::clock::Clock;
+use crate::kept_images::KeptImages;
 use crate::secrets::Secrets;
 use crate::store::guarded::disclaim;
 use crate::store::{Store, StoreError, keys};
@@ -59,6 +60,7 @@ pub struct Parts {
     pub agents: Arc<dyn Agents>,
     pub secrets: Arc<dyn Secrets>,
     pub clock: Arc<dyn Clock>,
+    pub kept_images: Arc<KeptImages>,
     pub cluster: ClusterId,
     /// The name of this coordinator.
     pub coordinator: String,

@@ -82,6 +82,66 @@ pub async fn declared_keys(store: &dyn Store) -> Result<Vec<EnvironmentKey>, Sto
     Ok(specs.filter_map(|stored| keys::environment_of(&stored.key)).collect())
 }
 
+/// What is recorded of an environment that is declared, as it was at one moment.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    pub spec: EnvironmentSpec,
+    pub live: Option<Live>,
+    pub open: Option<Open>,
+}
+
+impl Recorded {
+    /// `None` if the environment is not declared.
+    fn read(of_one: &[Stored]) -> Result<Option<Self>, StoreError> {
+        let Some(spec) = called(of_one, keys::SPEC) else { return Ok(None) };
+        Ok(Some(Self {
+            spec: spec.read()?,
+            live: called(of_one, keys::LIVE).map(Stored::read).transpose()?,
+            open: called(of_one, keys::OPEN).map(Stored::read).transpose()?,
+        }))
+    }
+}
+
+/// The environment of this key; `None` if it is not declared.
+///
+/// # Errors
+/// When the store does not answer, or holds what cannot be read.
+pub async fn recorded(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Recorded>, StoreError> {
+    Recorded::read(&store.list(&keys::environment(environment)).await?)
+}
+
+/// Every environment that is declared and that `may` be seen, in the order of the keys.
+///
+/// # Errors
+/// When the store does not answer, or holds what cannot be read.
+pub async fn all_recorded(
+    store: &dyn Store,
+    may: impl Fn(&EnvironmentKey) -> bool,
+) -> Result<Vec<Recorded>, StoreError> {
+    let stored = store.list(&keys::environments()).await?;
+    let mut all = Vec::new();
+    for (environment, of_one) in by_environment(&stored) {
+        if may(&environment) {
+            all.extend(Recorded::read(of_one)?);
+        }
+    }
+    Ok(all)
+}
+
+/// What a list of [`keys::environments`] has of each.
+pub(crate) fn by_environment(stored: &[Stored]) -> impl Iterator<Item = (EnvironmentKey, &[Stored])> {
+    let of_each = stored.chunk_by(|one, next| one.key.parent() == next.key.parent());
+    of_each.filter_map(|of_one| Some((keys::environment_of(&of_one.first()?.key)?, of_one)))
+}
+
+/// The value of an environment whose key ends with `last`.
+pub(crate) fn called<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored> {
+    of_one.iter().find(|stored| stored.key.last() == last)
+}
+
 /// Why an environment cannot be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {

@@ -154,6 +154,66 @@ pub async fn ended(
     Ok(summaries)
 }
 
+/// How many deployments [`Past`] reads at first: what is live, what a rollback goes to and what failed between them.
+const NEWEST: usize = 4;
+
+/// The newest deployments of an environment that have ended, read as far as somebody asks: most questions are answered
+/// by the first few of a planner's [`HISTORY_FOR_PLANS`].
+pub struct Past<'a> {
+    store: &'a dyn Store,
+    environment: &'a EnvironmentKey,
+    read: Vec<Summary>,
+    extent: Extent,
+}
+
+/// How much of a past is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Nothing,
+    Newest,
+    All,
+}
+
+impl<'a> Past<'a> {
+    pub fn of(store: &'a dyn Store, environment: &'a EnvironmentKey) -> Self {
+        Self { store, environment, read: Vec::new(), extent: Extent::Nothing }
+    }
+
+    /// What is read so far, newest first.
+    pub fn read(&self) -> &[Summary] {
+        &self.read
+    }
+
+    /// What `decide` finds in as many of the newest as it needs. What it finds in some of them it must find in more of
+    /// them too; `None` if it finds nothing in all of them.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds what cannot be read.
+    pub async fn find<T>(
+        &mut self,
+        decide: impl Fn(&[Summary]) -> Option<T> + Send,
+    ) -> Result<Option<T>, StoreError> {
+        loop {
+            if let Some(found) = decide(&self.read) {
+                return Ok(Some(found));
+            }
+            match self.extent {
+                Extent::Nothing => {
+                    let newest = recent(self.store, self.environment, NEWEST).await?;
+                    self.extent = if newest.len() < NEWEST { Extent::All } else { Extent::Newest };
+                    self.read = newest;
+                    self.read.retain(|summary| summary.verdict.is_some());
+                }
+                Extent::Newest => {
+                    self.read = ended(self.store, self.environment, HISTORY_FOR_PLANS).await?;
+                    self.extent = Extent::All;
+                }
+                Extent::All => return Ok(None),
+            }
+        }
+    }
+}
+
 /// How long each kind of step took of late: the median of its last times.
 pub fn usual(newest_first: &[Summary]) -> BTreeMap<String, Millis> {
     let mut times: BTreeMap<String, Vec<Millis>> = BTreeMap::new();

@@ -23,6 +23,7 @@ pub mod hosts;
 pub mod identity;
 pub mod images;
 pub mod joining;
+pub mod kept_images;
 pub mod local_changes;
 pub mod lock;
 pub mod operators;

@@ -4,6 +4,8 @@
 //! What must stay true: what a host has done is the reality, and the record becomes that; until it has, the
 //! host keeps the traffic where it is. Nobody switches back silently.
 
+use std::collections::BTreeMap;
+
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::{
@@ -42,29 +44,28 @@ pub async fn tell(
     Ok(None)
 }
 
-/// Those of one environment that the record does not know of, or that are what is live.
+/// Those of every environment, in the order of the keys.
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn of(
-    store: &dyn Store,
-    environment: &EnvironmentKey,
-    live: Option<&Live>,
-) -> Result<Vec<LocalChange>, StoreError> {
-    let mut changes = Vec::new();
-    for stored in store.list(&keys::local_changes(environment)).await? {
+pub async fn list(store: &dyn Store) -> Result<BTreeMap<EnvironmentKey, Vec<LocalChange>>, StoreError> {
+    let mut all: BTreeMap<_, Vec<LocalChange>> = BTreeMap::new();
+    for stored in store.list(&keys::all_local_changes()).await? {
         let change: LocalChange = stored.read()?;
-        let matters = match &change.taken_in {
-            None => true,
-            Some(TakenIn { deployment, .. }) => {
-                deployment.is_some() && deployment.as_ref() == live.map(|live| &live.deployment)
-            }
-        };
-        if matters {
-            changes.push(change);
-        }
+        all.entry(change.rollback.environment.clone()).or_default().push(change);
     }
-    Ok(changes)
+    Ok(all)
+}
+
+/// Those of one environment that the record does not know of, or that are what is live.
+pub fn that_matter(of_one: &[LocalChange], live: Option<&Live>) -> Vec<LocalChange> {
+    let matters = |change: &&LocalChange| match &change.taken_in {
+        None => true,
+        Some(TakenIn { deployment, .. }) => {
+            deployment.is_some() && deployment.as_ref() == live.map(|live| &live.deployment)
+        }
+    };
+    of_one.iter().filter(matters).cloned().collect()
 }
 
 /// The numbers of those that `host` has made and the record knows of.

@@ -148,6 +148,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
         agents,
         secrets,
         clock: Arc::clone(&own.clock),
+        kept_images: Arc::default(),
         cluster: own.cluster().clone(),
         coordinator: own.name().to_string(),
         logs: own.directory.join("logs"),

@@ -1,37 +1,40 @@
 //! How things are, for `lockstep status`: what is recorded, what runs, what the agents see, and where
 //! these differ.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::engine::{Phase, Run, ways_out};
 use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Direction, Standing};
-use lockstep_core::name::HostName;
+use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
 use lockstep_core::record::{
-    EnvironmentStatus, Host, Live, Observation, Open, OpenStatus, RollbackReady, Running, RunningStep,
-    SiteChangeOn, Summary, TrafficMoved,
+    Debt, EnvironmentStatus, Host, Live, LocalChange, Observation, Open, OpenStatus, RollbackReady, Running,
+    RunningStep, SiteChangeOn, Summary, TrafficMoved,
 };
 use lockstep_core::release::Release;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
-use crate::agents::Look;
 use crate::drift::{self, Placed};
 use crate::driver::Parts;
 use crate::driver::ending::failed_step;
+use crate::environments::Recorded;
+use crate::history::Past;
 use crate::hosts::Noted;
 use crate::store::StoreError;
 use crate::{debts, environments, history, hosts, local_changes, tails};
 
+mod looking;
 mod slots;
 
-/// How long an agent may take until a status is given without it.
-const LOOK_LIMIT: Duration = Duration::from_secs(2);
+use looking::Looking;
+
+/// How many environments are worked on at a time.
+const AT_A_TIME: usize = 128;
 
 /// What a rollback to a warm slot does.
 const ROLLBACK_STEPS: [&str; 3] = ["health", "switch", "workers"];
@@ -47,22 +50,86 @@ const SWITCH_USUALLY: Millis = Millis(500);
 /// # Errors
 /// When the record cannot be read.
 pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
-    let mut status = recorded(parts, spec).await?;
-    let all = hosts::list(&*parts.store).await?;
+    let store = &*parts.store;
+    let (live, open) =
+        tokio::try_join!(environments::live(store, &spec.key), environments::open(store, &spec.key))?;
+    let recorded = Recorded { spec: spec.clone(), live, open: open.map(|seen| seen.content) };
+    let shared = Shared::read(parts).await?;
+    observed(parts, &shared, recorded).await
+}
+
+/// Several environments with what their hosts see, in the order in which they are given.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn of_all(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(parts).await?;
+    let statuses: Vec<_> = all.into_iter().map(|one| observed(parts, &shared, one)).collect();
+    stream::iter(statuses).buffered(AT_A_TIME).try_collect().await
+}
+
+/// Several environments as recorded, without asking any host, in the order in which they are given.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn all_recorded(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(parts).await?;
+    let mut statuses = Vec::new();
+    for Recorded { spec, live, open } in all {
+        let mut past = Past::of(&*parts.store, &spec.key);
+        statuses.push(recorded(parts, &shared, (&spec, live, open), &mut past).await?);
+    }
+    Ok(statuses)
+}
+
+/// What is read once for all environments of a status.
+struct Shared {
+    hosts: Vec<Host>,
+    noted: BTreeMap<HostId, Noted>,
+    debts: BTreeMap<EnvironmentKey, Vec<Debt>>,
+    local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
+    looking: Looking,
+}
+
+impl Shared {
+    async fn read(parts: &Parts) -> Result<Self, StoreError> {
+        let store = &*parts.store;
+        let (hosts, noted, owed, local) = tokio::try_join!(
+            hosts::list(store),
+            hosts::noted(store),
+            debts::list(store),
+            local_changes::list(store)
+        )?;
+        let mut debts: BTreeMap<_, Vec<Debt>> = BTreeMap::new();
+        for debt in owed {
+            debts.entry(debt.environment.clone()).or_default().push(debt);
+        }
+        let looking = Looking::at(&hosts);
+        Ok(Self { hosts, noted, debts, local, looking })
+    }
+}
+
+async fn observed(
+    parts: &Parts,
+    shared: &Shared,
+    Recorded { spec, live, open }: Recorded,
+) -> Result<EnvironmentStatus, StoreError> {
+    let mut past = Past::of(&*parts.store, &spec.key);
+    let mut status = recorded(parts, shared, (&spec, live, open), &mut past).await?;
     // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
     let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), Live::roles);
-    let placed = placed(&roles, &all);
-    let mine: Vec<&Host> = placed.app.iter().copied().chain(placed.lb).collect();
-    let (observed, mut drift) = observe(parts, spec, &mine).await;
+    let placed = placed(&roles, &shared.hosts);
+    let mine = each_once(&placed);
+    let (observed, mut drift) = shared.looking.observe(&*parts.agents, &spec.key, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.
     if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
         drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
-    status.hosts = with_health(parts, spec, &mine).await?;
+    status.hosts = with_health(parts, &spec, &mine, &shared.noted);
     status.traffic = slots::traffic(&placed, &observed);
-    let releases = releases(parts, &status).await?;
+    let releases = releases(&status, &observed, &mut past).await?;
     for there in &mut status.hosts {
         if let Some(seen) = observed.get(&there.host.id) {
             let share = slots::share(&placed, &there.host);
@@ -75,25 +142,45 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
         let is_warm = placed
             .app
             .iter()
-            .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, spec)));
+            .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, &spec)));
         rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
     }
     Ok(status)
 }
 
-/// The releases of the deployments whose containers may be there.
+/// The hosts of an environment: what serves and the load balancer, which may be one of them.
+fn each_once<'a>(placed: &Placed<'a>) -> Vec<&'a Host> {
+    let mut mine: Vec<&Host> = Vec::new();
+    for host in placed.app.iter().copied().chain(placed.lb) {
+        if mine.iter().all(|there| there.id != host.id) {
+            mine.push(host);
+        }
+    }
+    mine
+}
+
+/// The releases of the deployments whose containers are there.
 async fn releases(
-    parts: &Parts,
     status: &EnvironmentStatus,
+    observed: &BTreeMap<HostId, Observation>,
+    past: &mut Past<'_>,
 ) -> Result<BTreeMap<DeploymentId, Release>, StoreError> {
-    let past = history::ended(&*parts.store, &status.key, history::HISTORY_FOR_PLANS).await?;
-    let mut releases: BTreeMap<_, _> = past.into_iter().map(|past| (past.id, past.release)).collect();
-    if let Some(open) = &status.open
-        && let (Some(id), Some(release)) = (open.open.deployment(), &open.release)
-    {
-        releases.insert(id.clone(), release.clone());
+    let there: BTreeSet<&DeploymentId> =
+        observed.values().flat_map(|seen| &seen.containers).map(|container| &container.deployment).collect();
+    let open = status.open.as_ref().and_then(|open| Some((open.open.deployment()?, open.release.as_ref()?)));
+    let mut releases = BTreeMap::new();
+    for id in there {
+        let release = match open {
+            Some((open, release)) if open == id => Some(release.clone()),
+            Some(_) | None => past.find(|past| release_of(past, id)).await?,
+        };
+        releases.extend(release.map(|release| (id.clone(), release)));
     }
     Ok(releases)
+}
+
+fn release_of(past: &[Summary], id: &DeploymentId) -> Option<Release> {
+    past.iter().find(|summary| summary.id == *id).map(|summary| summary.release.clone())
 }
 
 fn site_changed(lb: &Host, observed: &BTreeMap<HostId, Observation>) -> Option<SiteChangeOn> {
@@ -112,26 +199,26 @@ fn takes(last: Option<&Summary>) -> Millis {
 }
 
 /// One environment as recorded, without asking any host.
-///
-/// # Errors
-/// When the record cannot be read.
-pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
-    let store = &*parts.store;
-    let live = environments::live(store, &spec.key).await?;
-    let past = history::ended(store, &spec.key, history::HISTORY_FOR_PLANS).await?;
-    let rollback = live.as_ref().and_then(|live| earlier_good(live, &past)).map(|good| RollbackReady {
-        deployment: good.id.clone(),
-        release: good.release.clone(),
-        takes: None,
-    });
-    let open = match environments::open(store, &spec.key).await? {
-        Some(seen) if seen.content.deployment().is_some() || parts.clock.now() < seen.content.until => {
-            Some(open_status(parts, seen.content).await?)
+async fn recorded(
+    parts: &Parts,
+    shared: &Shared,
+    (spec, live, open): (&EnvironmentSpec, Option<Live>, Option<Open>),
+    past: &mut Past<'_>,
+) -> Result<EnvironmentStatus, StoreError> {
+    let last = past.find(|past| past.first().cloned()).await?;
+    let rollback = match &live {
+        Some(live) => past.find(|past| rollback_ready(live, past)).await?,
+        None => None,
+    };
+    let open = match open {
+        Some(open) if open.deployment().is_some() || parts.clock.now() < open.until => {
+            Some(open_status(parts, open).await?)
         }
         Some(_) | None => None,
     };
-    let debts = debts::list(store).await?.into_iter().filter(|debt| debt.environment == spec.key).collect();
-    let local = local_changes::of(store, &spec.key, live.as_ref()).await?;
+    let debts = shared.debts.get(&spec.key).cloned().unwrap_or_default();
+    let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
+    let local = local_changes::that_matter(local, live.as_ref());
     Ok(EnvironmentStatus {
         key: spec.key.clone(),
         url: spec.url.clone(),
@@ -140,7 +227,7 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         live,
         rollback,
         open,
-        last: past.into_iter().next(),
+        last,
         hosts: Vec::new(),
         traffic: None,
         drift: Vec::new(),
@@ -148,6 +235,11 @@ pub async fn recorded(parts: &Parts, spec: &EnvironmentSpec) -> Result<Environme
         debts,
         local,
     })
+}
+
+fn rollback_ready(live: &Live, past: &[Summary]) -> Option<RollbackReady> {
+    let good = earlier_good(live, past)?;
+    Some(RollbackReady { deployment: good.id.clone(), release: good.release.clone(), takes: None })
 }
 
 /// Every host that has joined, without the containers of any environment.
@@ -186,21 +278,18 @@ fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> H
     }
 }
 
-async fn with_health(
+fn with_health(
     parts: &Parts,
     spec: &EnvironmentSpec,
     mine: &[&Host],
-) -> Result<Vec<HostStatus>, StoreError> {
+    noted: &BTreeMap<HostId, Noted>,
+) -> Vec<HostStatus> {
     let mut health = parts.agents.health(&spec.key);
-    let noted = hosts::noted(&*parts.store).await?;
-    let mut statuses: Vec<HostStatus> = Vec::new();
-    for host in mine {
-        if statuses.iter().all(|status| status.host.id != host.id) {
-            let instances = health.remove(&host.id).unwrap_or_default();
-            statuses.push(HostStatus { instances, ..host_status(parts, host, &noted) });
-        }
-    }
-    Ok(statuses)
+    let status = |host: &&Host| {
+        let instances = health.remove(&host.id).unwrap_or_default();
+        HostStatus { instances, ..host_status(parts, host, noted) }
+    };
+    mine.iter().map(status).collect()
 }
 
 pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {
@@ -215,36 +304,6 @@ pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {
     };
     let lb = roles.lb.first().and_then(find).or_else(|| app.first().copied());
     Placed { app, lb }
-}
-
-/// What the hosts see, and which of them say nothing.
-async fn observe(
-    parts: &Parts,
-    spec: &EnvironmentSpec,
-    mine: &[&Host],
-) -> (BTreeMap<HostId, Observation>, Vec<String>) {
-    let looks = mine.iter().map(|host| async move {
-        let look = Look { environment: spec.key.clone(), image: None, migrations_path: None, database: None };
-        let seen = tokio::time::timeout(LOOK_LIMIT, parts.agents.observe(&host.id, look)).await;
-        let why = match seen {
-            Ok(Ok(observation)) => return (host.id.clone(), Ok(observation)),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("its agent did not answer within {} s", LOOK_LIMIT.as_secs()),
-        };
-        (host.id.clone(), Err(format!("{}: {why}", host.name)))
-    });
-    let mut observed = BTreeMap::new();
-    let mut unseen = Vec::new();
-    for (id, seen) in join_all(looks).await {
-        match seen {
-            Ok(observation) => {
-                observed.insert(id, observation);
-            }
-            Err(why) if !unseen.contains(&why) => unseen.push(why),
-            Err(_) => {}
-        }
-    }
-    (observed, unseen)
 }
 
 /// Whether the slot that is not live runs what a rollback would go to.

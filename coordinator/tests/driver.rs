@@ -21,6 +21,8 @@ mod debts;
 mod hosts;
 #[path = "driver/local_changes.rs"]
 mod local_changes;
+#[path = "driver/neighbours.rs"]
+mod neighbours;
 #[path = "driver/opening.rs"]
 mod opening;
 #[path = "driver/returning.rs"]

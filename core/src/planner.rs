@@ -33,7 +33,7 @@ mod left_out;
 mod rollback;
 mod site;
 
-pub use deploy::images_kept;
+pub use deploy::{IMAGES_KEPT_MAX, images_kept};
 pub use rollback::earlier_good;
 
 /// Why there is no plan: bad input is refused before anything starts.

@@ -3,20 +3,26 @@
 //! What must stay true, so that a figure means something:
 //! - Both sides run in one run, in turn, on the same machine, nginx, PostgreSQL and Docker.
 //! - A figure is the median of at least five; only lost requests are added up, because a median hides them.
+//! - Where both sides are measured in pairs, the ratio comes with the interval that it is in 95 times of 100.
 //! - The peer does the same work: where it does less, that is said beside the figure.
 
 mod by_hand;
 mod cluster;
+pub mod compare;
 mod deploy_overhead;
 mod etcd_overhead;
 mod fanout_hosts;
 mod ground;
 mod idle;
+mod many_environments;
 pub mod report;
 mod resources;
+pub mod revision;
 mod rollback_seconds;
+mod simulated;
 mod statistics;
 mod switch_loss;
+mod switch_throughput;
 mod takeover_seconds;
 mod transition_cost;
 
@@ -33,6 +39,7 @@ pub enum Case {
     DeployOverhead,
     RollbackSeconds,
     SwitchLoss,
+    SwitchThroughput,
     AgentIdleRss,
     CoordinatorIdleRss,
     AgentIdleCpu,
@@ -44,13 +51,17 @@ pub enum Case {
     FanoutRss,
     FanoutIdleCpu,
     FanoutOnEtcd,
+    ManyStatus,
+    ManyPlan,
+    ManyIdleCpu,
 }
 
 impl Case {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::DeployOverhead,
         Self::RollbackSeconds,
         Self::SwitchLoss,
+        Self::SwitchThroughput,
         Self::AgentIdleRss,
         Self::CoordinatorIdleRss,
         Self::AgentIdleCpu,
@@ -62,6 +73,9 @@ impl Case {
         Self::FanoutRss,
         Self::FanoutIdleCpu,
         Self::FanoutOnEtcd,
+        Self::ManyStatus,
+        Self::ManyPlan,
+        Self::ManyIdleCpu,
     ];
 
     /// Those that have a cluster of their own.
@@ -71,7 +85,49 @@ impl Case {
     const FANOUT: [Self; 5] =
         [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu, Self::FanoutOnEtcd];
 
+    /// One run with many environments gives all of them.
+    const MANY: [Self; 3] = [Self::ManyStatus, Self::ManyPlan, Self::ManyIdleCpu];
+
     const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
+
+    /// What is compared with another revision where no case is named.
+    pub const COMPARED: [Self; 9] = [
+        Self::DeployOverhead,
+        Self::RollbackSeconds,
+        Self::AgentIdleRss,
+        Self::CoordinatorIdleRss,
+        Self::AgentIdleCpu,
+        Self::FanoutHosts,
+        Self::FanoutCost,
+        Self::FanoutRss,
+        Self::FanoutIdleCpu,
+    ];
+
+    /// These cases, in groups that one run measures together.
+    pub fn in_runs(cases: &[Self]) -> Vec<Vec<Self>> {
+        let mut runs: Vec<Vec<Self>> = Vec::new();
+        for case in cases {
+            match runs.iter_mut().find(|run| run.iter().any(|other| other.is_of_one_run_with(*case))) {
+                Some(run) => run.push(*case),
+                None => runs.push(vec![*case]),
+            }
+        }
+        runs
+    }
+
+    fn is_of_one_run_with(self, other: Self) -> bool {
+        let groups: [&[Self]; 3] = [&Self::FANOUT, &Self::MANY, &Self::IDLE];
+        groups.iter().any(|group| group.contains(&self) && group.contains(&other))
+    }
+
+    fn is_better_when_higher(self) -> bool {
+        self == Self::SwitchThroughput
+    }
+
+    /// Whether it is measured without the stage that the others share.
+    fn has_own_stage(self) -> bool {
+        Self::CLUSTER.contains(&self) || Self::FANOUT.contains(&self) || Self::MANY.contains(&self)
+    }
 
     /// As it stands in the report and is asked for.
     pub fn name(self) -> &'static str {
@@ -79,6 +135,7 @@ impl Case {
             Self::DeployOverhead => "deploy_overhead",
             Self::RollbackSeconds => "rollback_seconds",
             Self::SwitchLoss => "switch_loss",
+            Self::SwitchThroughput => "switch_throughput",
             Self::AgentIdleRss => "agent_idle_rss_mib",
             Self::CoordinatorIdleRss => "coordinator_idle_rss_mib",
             Self::AgentIdleCpu => "agent_idle_cpu_percent",
@@ -90,6 +147,9 @@ impl Case {
             Self::FanoutRss => "fanout_kib_per_host",
             Self::FanoutIdleCpu => "fanout_idle_cpu_percent",
             Self::FanoutOnEtcd => "fanout_hosts_etcd",
+            Self::ManyStatus => "many_environments",
+            Self::ManyPlan => "many_environments_plan",
+            Self::ManyIdleCpu => "many_environments_idle_cpu",
         }
     }
 
@@ -105,6 +165,26 @@ pub struct Extent {
     pub database_mib: u64,
     /// The most hosts that are deployed to.
     pub hosts_max: usize,
+    pub effort: Effort,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Long enough for a figure of its own.
+    Whole,
+    /// One of several samples, which are a figure together.
+    Sample,
+}
+
+impl Effort {
+    /// So many for a figure, and fewer for a sample.
+    fn choose(self, whole: usize, sample: usize) -> usize {
+        match self {
+            Self::Whole => whole,
+            Self::Sample => sample,
+        }
+    }
 }
 
 /// Measures the cases in one stage under `directory`, in the order in which they disturb each other least.
@@ -123,18 +203,26 @@ pub fn measure(
         let all = fanout_hosts::measure(&directory.join("fanout"), extent, say)?;
         measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::FanoutHosts)));
     }
-    if cases.iter().all(|case| Case::CLUSTER.contains(case) || Case::FANOUT.contains(case)) {
+    if Case::MANY.iter().any(wanted) {
+        let all = many_environments::measure(&directory.join("many"), say)?;
+        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::ManyStatus)));
+    }
+    if cases.iter().all(|case| case.has_own_stage()) {
         return Ok(measured);
     }
     let mut ground = Ground::start(&directory.join("one"), say)?;
     if Case::IDLE.iter().any(wanted) {
-        measured.extend(idle::measure(&ground, say)?.into_iter().filter(|one| wanted(&one.case)));
+        measured
+            .extend(idle::measure(&ground, extent.effort, say)?.into_iter().filter(|one| wanted(&one.case)));
     }
     if wanted(&Case::SwitchLoss) {
         measured.push(switch_loss::measure(&ground, say)?);
     }
+    if wanted(&Case::SwitchThroughput) {
+        measured.push(switch_throughput::measure(&ground, extent.effort, say)?);
+    }
     if wanted(&Case::RollbackSeconds) {
-        measured.push(rollback_seconds::measure(&mut ground, say)?);
+        measured.push(rollback_seconds::measure(&mut ground, extent.effort, say)?);
     }
     if wanted(&Case::DeployOverhead) {
         measured.push(deploy_overhead::measure(&mut ground, extent, say)?);

@@ -1,5 +1,6 @@
 //! A look at this host, without any effect: what a planner needs to know.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use lockstep_core::id::Digest;
@@ -15,6 +16,14 @@ use crate::postgres::{Asked, Database};
 use crate::secrets::SecretSet;
 use crate::session::Look;
 use crate::{disk, postgres};
+
+/// What this host has of tools: the same for every environment, and two programs to be started to know it.
+#[derive(Clone, Default)]
+pub(super) struct Tools {
+    versions: BTreeMap<String, String>,
+    /// Why Docker says nothing.
+    problem: Option<String>,
+}
 
 impl Executors {
     /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
@@ -63,21 +72,29 @@ impl Executors {
     }
 
     async fn observe_tools(&self, seen: &mut Observation) {
+        let Tools { versions, problem } = self.tools.find(self.look_at_tools()).await;
+        seen.tools = versions;
+        seen.problems.extend(problem);
+        seen.disk_free_bytes = disk::free_bytes(Path::new(disk::WATCHED)).ok();
+    }
+
+    async fn look_at_tools(&self) -> Tools {
+        let mut tools = Tools::default();
         match self.docker.version().await {
             Ok(version) => {
-                seen.tools.insert("docker".to_owned(), version);
+                tools.versions.insert("docker".to_owned(), version);
             }
-            Err(error) => seen.problems.push(format!("{error}: {}", error.words())),
+            Err(error) => tools.problem = Some(format!("{error}: {}", error.words())),
         }
         if let Some(version) = self.nginx.version().await {
-            seen.tools.insert("nginx".to_owned(), version);
+            tools.versions.insert("nginx".to_owned(), version);
         }
         if let Some(programs) = postgres::programs(self.postgres_programs.as_deref())
             && let Some(version) = postgres::tool_version(&programs.join("pg_dump")).await
         {
-            seen.tools.insert("pg_dump".to_owned(), version);
+            tools.versions.insert("pg_dump".to_owned(), version);
         }
-        seen.disk_free_bytes = disk::free_bytes(Path::new(disk::WATCHED)).ok();
+        tools
     }
 
     async fn observe_containers(&self, look: &Look, seen: &mut Observation) {

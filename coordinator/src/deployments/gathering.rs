@@ -8,12 +8,11 @@ use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
-use lockstep_core::planner::images_kept;
 use lockstep_core::record::{Host, Live, Observation, PortTable, Record};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles, PgHba};
 
 use super::DeployError;
-use super::ports::{Proposal, propose};
+use super::ports::{self, Proposal, propose};
 use crate::agents::{AgentError, Look, LookDatabase};
 use crate::driver::Parts;
 use crate::store::{Store, StoreError, Stored, keys};
@@ -86,7 +85,7 @@ pub(super) async fn gather(
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
         environments::ports(store, key),
-        kept_elsewhere(store, key),
+        parts.kept_images.elsewhere(store, key, parts.clock.now()),
         debts::list(store),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
@@ -100,22 +99,23 @@ pub(super) async fn gather(
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
     let looking = Looking { parts, spec, placed: &placed, secrets_version, wanted };
-    let (mut taken, mut observed) = tokio::try_join!(taken_ports(parts, &app), looking.observe())?;
+    let (mut taken, mut observed) =
+        tokio::try_join!(taken_ports(parts, spec, &app, &table), looking.observe())?;
     looking.fetch(&mut observed).await?;
-    let ports = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
+    let proposal = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
         usual: history::usual(&history),
         live,
         history,
         hosts: placed.hosts,
-        ports: ports.table.clone(),
+        ports: proposal.table.clone(),
         secrets,
         observed,
         kept_elsewhere,
         owing: owed.into_iter().filter(|debt| debt.environment == *key).map(|debt| debt.host).collect(),
     };
-    Ok(Gathered { record, ports, ports_seen })
+    Ok(Gathered { record, ports: proposal, ports_seen })
 }
 
 /// The app hosts that the next deployment of `spec` is for.
@@ -123,17 +123,6 @@ pub(super) async fn app_hosts(store: &dyn Store, spec: &EnvironmentSpec) -> Resu
     let (live, all) = tokio::try_join!(environments::live(store, &spec.key), hosts::list(store))?;
     let placed = Placed::of(&On::Declared, spec, live.as_ref(), all);
     Ok(placed.app().into_iter().cloned().collect())
-}
-
-/// Images are of a host, and a host has many environments: what one may go back to no other removes.
-async fn kept_elsewhere(store: &dyn Store, key: &EnvironmentKey) -> Result<BTreeSet<Digest>, StoreError> {
-    let mut kept = BTreeSet::new();
-    for other in environments::declared_keys(store).await?.iter().filter(|other| *other != key) {
-        let live = environments::live(store, other).await?;
-        let history = history::ended(store, other, history::HISTORY_FOR_PLANS).await?;
-        kept.extend(images_kept(live.as_ref(), &history));
-    }
-    Ok(kept)
 }
 
 /// The hosts of an environment. Where it is not said which they are, the planner refuses.
@@ -216,9 +205,16 @@ fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
     db.iter().filter(|_| is_ours).cloned().collect()
 }
 
-async fn taken_ports(parts: &Parts, hosts: &[&Host]) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
+/// The ports that are given away on the hosts where one is to be chosen: most plans choose none, and a host of many
+/// environments has many.
+async fn taken_ports(
+    parts: &Parts,
+    spec: &EnvironmentSpec,
+    hosts: &[&Host],
+    table: &PortTable,
+) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
     let mut taken = BTreeMap::new();
-    for host in hosts {
+    for host in hosts.iter().filter(|host| !ports::lacking(spec, &host.id, table).is_empty()) {
         let listed = parts.store.list(&keys::ports_of(&host.address)).await?;
         let ports = listed.iter().filter_map(|stored| stored.key.last().parse().ok()).collect();
         taken.insert(host.address.clone(), ports);

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::id::Digest;
-use lockstep_core::name::EnvironmentKey;
+use lockstep_core::id::{Digest, HostId};
+use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::record::{Host, PortEntry, PortTable, Slot};
 use lockstep_core::spec::EnvironmentSpec;
@@ -36,7 +36,8 @@ pub(super) struct Fresh {
     port: u16,
 }
 
-/// Adds what `spec` needs on `hosts` to `table`. `taken` has the ports given away on each address.
+/// Adds what `spec` needs on `hosts` to `table`. `taken` has the ports given away on each address where something is
+/// [`lacking`].
 pub(super) fn propose(
     seed: &str,
     spec: &EnvironmentSpec,
@@ -46,28 +47,31 @@ pub(super) fn propose(
 ) -> Result<Proposal, Refusal> {
     let mut fresh = Vec::new();
     for host in hosts {
-        for (process, declared) in &spec.processes {
-            if declared.port.is_none() {
-                continue;
-            }
-            for slot in [Slot::Blue, Slot::Green] {
-                if table.get(&host.id, slot, process).is_some() {
-                    continue;
-                }
-                let taken = taken.entry(host.address.clone()).or_default();
-                let port = free(seed, &spec.key, taken).ok_or_else(|| Refusal {
-                    what: format!("no port is free on {}", host.name),
-                    why: format!("{FIRST} to {LAST} are all given away on {}", host.address),
-                    next: "remove environments that are not used: lockstep env remove".to_owned(),
-                })?;
-                taken.insert(port);
-                fresh.push(Fresh { address: host.address.clone(), port });
-                table.ports.push(PortEntry { host: host.id.clone(), slot, process: process.clone(), port });
-            }
+        for (process, slot) in lacking(spec, &host.id, &table) {
+            let taken = taken.entry(host.address.clone()).or_default();
+            let port = free(seed, &spec.key, taken).ok_or_else(|| Refusal {
+                what: format!("no port is free on {}", host.name),
+                why: format!("{FIRST} to {LAST} are all given away on {}", host.address),
+                next: "remove environments that are not used: lockstep env remove".to_owned(),
+            })?;
+            taken.insert(port);
+            fresh.push(Fresh { address: host.address.clone(), port });
+            table.ports.push(PortEntry { host: host.id.clone(), slot, process: process.clone(), port });
         }
     }
     refuse_too_large(&spec.key, &table)?;
     Ok(Proposal { table, fresh })
+}
+
+/// The processes and slots of `spec` that have no port on `host` yet.
+pub(super) fn lacking<'a>(
+    spec: &'a EnvironmentSpec,
+    host: &HostId,
+    table: &PortTable,
+) -> Vec<(&'a ProcessName, Slot)> {
+    let with_port = spec.processes.iter().filter(|(_, declared)| declared.port.is_some());
+    let all = with_port.flat_map(|(process, _)| [Slot::Blue, Slot::Green].map(|slot| (process, slot)));
+    all.filter(|(process, slot)| table.get(host, *slot, process).is_none()).collect()
 }
 
 /// The table is one value, and a value has an end: it is said before anything is given away.

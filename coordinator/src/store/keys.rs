@@ -35,6 +35,11 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// All of it but the part after the last slash.
+    pub fn parent(&self) -> &str {
+        self.0.rsplit_once('/').map_or("", |(parent, _)| parent)
+    }
+
     /// For adapters: what was written under this name is read under it.
     pub(in crate::store) fn stored(name: String) -> Self {
         Self(name)

@@ -43,6 +43,12 @@ impl Wakeups {
         }
     }
 
+    /// Whether something below the prefix may have changed since the watch began, or since it was waited for or looked
+    /// at.
+    pub fn has_changed(&self) -> bool {
+        self.receiver.has_changed().unwrap_or(true)
+    }
+
     /// What has changed until here is about to be looked at: nobody need be woken for it.
     pub fn look(&mut self) {
         self.receiver.mark_unchanged();

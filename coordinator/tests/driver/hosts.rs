@@ -43,7 +43,7 @@ pub(crate) struct Hosts {
 #[derive(Default)]
 struct State {
     scripts: BTreeMap<(&'static str, Direction), Does>,
-    fences: BTreeMap<HostId, Token>,
+    fences: BTreeMap<(HostId, EnvironmentKey), Token>,
     outcomes: BTreeMap<StepKey, Reported>,
     /// Every effect in its order: `start do`.
     effects: Vec<String>,
@@ -132,11 +132,12 @@ impl Hosts {
         if state.absent.contains(host) || state.slow.contains(host) {
             return None;
         }
-        let admission = match admit(state.fences.get(host), &assignment.token) {
+        let fence = (host.clone(), assignment.environment.clone());
+        let admission = match admit(state.fences.get(&fence), &assignment.token) {
             Ok(admission) => admission,
             Err(refusal) => return Some(Reported::Refused { why: refusal.to_string() }),
         };
-        state.fences.insert(host.clone(), assignment.token.clone());
+        state.fences.insert(fence, assignment.token.clone());
         let key = &assignment.key;
         let name = assignment.action.as_ref().map_or("nothing", |action| action.name());
         let script = state.scripts.get(&(name, key.direction)).copied();
@@ -181,10 +182,11 @@ impl Agents for Hosts {
         if state.absent.contains(host) {
             return Err(AgentError::Absent { host: host.clone() });
         }
-        if let Err(refusal) = admit(state.fences.get(host), &question.token) {
+        let fence = (host.clone(), question.environment.clone());
+        if let Err(refusal) = admit(state.fences.get(&fence), &question.token) {
             return Err(AgentError::Refused { host: host.clone(), why: refusal.to_string() });
         }
-        state.fences.insert(host.clone(), question.token);
+        state.fences.insert(fence, question.token);
         state.answered += 1;
         let standing = |key: &StepKey| match state.outcomes.get(key) {
             Some(Reported::Done(finding)) => AskedStanding::Ended(Ok(finding.clone())),

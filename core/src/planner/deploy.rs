@@ -30,7 +30,11 @@ use crate::time::Millis;
 /// How many releases, beside the live one and the one before it, keep their images.
 const IMAGES_KEPT: usize = 3;
 
-/// The images of an environment that a rollback may need: of what is live, and of the newest that were good.
+/// The most that [`images_kept`] gives: what is live comes on top.
+pub const IMAGES_KEPT_MAX: usize = IMAGES_KEPT + 1;
+
+/// The images of an environment that a rollback may need: of what is live, and of the newest that were good. Once
+/// there are [`IMAGES_KEPT_MAX`] of them, older deployments add none.
 pub fn images_kept(live: Option<&Live>, history: &[Summary]) -> Vec<Digest> {
     let mut keep: Vec<Digest> = live.map(|live| live.release.image_id.clone()).into_iter().collect();
     for summary in history.iter().filter(|summary| summary.is_verified_good()) {

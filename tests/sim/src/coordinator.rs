@@ -68,6 +68,7 @@ impl World {
             agents: Arc::new(reach),
             secrets: Arc::new(OneSecret),
             clock,
+            kept_images: Arc::default(),
             cluster: self.cluster.clone(),
             coordinator: format!("c{}", coordinator + 1),
             logs: PathBuf::new(),

@@ -14,11 +14,19 @@ use crate::bed::wait::until;
 /// How long a program may take to end after it is asked to.
 const END_LIMIT: Duration = Duration::from_secs(15);
 
-/// The folder that this program and its siblings were built into.
+/// Names the folder of the programs, where they are not beside this one.
+pub const PROGRAMS: &str = "LOCKSTEP_PROGRAMS";
+
+/// The program of this name: in the folder that [`PROGRAMS`] names, else where this program and its siblings were
+/// built.
 ///
 /// # Errors
-/// When the program cannot say where it is.
+/// When it is not there.
 pub fn built(name: &str) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(PROGRAMS) {
+        let path = Path::new(&folder).join(name);
+        return path.is_file().then_some(path).with_context(|| format!("{name} is not in {PROGRAMS}"));
+    }
     let this = std::env::current_exe().context("this program does not know where it is")?;
     // A test stands in `deps`, one folder below the programs.
     let found = this.ancestors().skip(1).take(2).map(|folder| folder.join(name)).find(|path| path.is_file());

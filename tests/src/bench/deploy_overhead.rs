@@ -16,10 +16,11 @@ use crate::bed::program::run;
 use crate::bench::by_hand::SCRIPT;
 use crate::bench::ground::Ground;
 use crate::bench::report::{Limit, Measured};
-use crate::bench::statistics::median;
+use crate::bench::statistics::{median, paired_ratio};
 use crate::bench::{Case, Extent};
 
 const PAIRS: usize = 11;
+const PAIRS_OF_SAMPLE: usize = 3;
 
 /// What one unit of pgbench's scale weighs, with its index.
 const MIB_OF_SCALE: f64 = 14.95;
@@ -42,14 +43,15 @@ struct Times {
 }
 
 pub(super) fn measure(ground: &mut Ground, extent: Extent, say: &mut dyn FnMut(&str)) -> Result<Measured> {
+    let pairs = extent.effort.choose(PAIRS, PAIRS_OF_SAMPLE);
     let size = fill(ground, extent.database_mib)?;
     say(&format!("· deploy_overhead: a database of {size} MiB; building an image for each deployment"));
-    let images = images(ground)?;
-    say(&format!("  {PAIRS} pairs, each deployment with a snapshot and one migration"));
+    let images = images(ground, pairs)?;
+    say(&format!("  {pairs} pairs, each deployment with a snapshot and one migration"));
     let mut times = Times::default();
     let mut deployments = images.iter();
     // One pair first, which does not count.
-    for pair in 0..=PAIRS {
+    for pair in 0..=pairs {
         let order = if pair % 2 == 0 { [Side::Ours, Side::ByHand] } else { [Side::ByHand, Side::Ours] };
         for side in order {
             let (schema, image) = deployments.next().context("there is an image for each deployment")?;
@@ -61,7 +63,7 @@ pub(super) fn measure(ground: &mut Ground, extent: Extent, say: &mut dyn FnMut(&
         if pair == 0 {
             times = Times::default();
         } else if let (Some(ours), Some(by_hand)) = (times.ours.last(), times.by_hand.last()) {
-            say(&format!("  {pair:>2} of {PAIRS}: {ours:.3} s, by hand {by_hand:.3} s"));
+            say(&format!("  {pair:>2} of {pairs}: {ours:.3} s, by hand {by_hand:.3} s"));
         }
     }
     say(&where_time_goes(&ground.history()?, &times)?);
@@ -71,7 +73,8 @@ pub(super) fn measure(ground: &mut Ground, extent: Extent, say: &mut dyn FnMut(&
         ours: median(&times.ours),
         peer: median(&times.by_hand),
         peer_name: SCRIPT,
-        limit: Limit::RatioAtMost(1.15),
+        interval: paired_ratio(&times.ours, &times.by_hand).map(|ratio| ratio.interval),
+        limit: Limit::RatioAtMost(0.95),
     })
 }
 
@@ -91,9 +94,9 @@ fn size_mib(ground: &Ground) -> Result<u64> {
 }
 
 /// The schema and the image of each deployment, each on top of the one before it.
-fn images(ground: &mut Ground) -> Result<Vec<(usize, String)>> {
+fn images(ground: &mut Ground, pairs: usize) -> Result<Vec<(usize, String)>> {
     let mut images: Vec<(usize, String)> = Vec::new();
-    for number in 1..=(PAIRS + 1) * 2 {
+    for number in 1..=(pairs + 1) * 2 {
         let schema = FIRST_SCHEMA + number;
         let base = images.last().map_or(&ground.newest, |(_, image)| image).clone();
         let file = format!("{schema:06}_bench.up.sql");
@@ -130,8 +133,11 @@ fn assert_schema(ground: &Ground, schema: usize) -> Result<()> {
 
 /// The steps of both sides, by their medians.
 fn where_time_goes(history: &[Summary], times: &Times) -> Result<String> {
-    let deployments: Vec<&Summary> =
-        history.iter().filter(|summary| summary.kind == OperationKind::Deploy).take(PAIRS).collect();
+    let deployments: Vec<&Summary> = history
+        .iter()
+        .filter(|summary| summary.kind == OperationKind::Deploy)
+        .take(times.ours.len())
+        .collect();
     let mut steps: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut whole = Vec::new();
     let mut order = Vec::new();

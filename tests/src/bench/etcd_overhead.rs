@@ -66,6 +66,7 @@ pub(super) fn measure(directory: &Path, say: &mut dyn FnMut(&str)) -> Result<Mea
         ours: median(&on_etcd),
         peer: median(&on_sqlite),
         peer_name: "with SQLite",
+        interval: None,
         limit: Limit::RatioAtMost(1.1),
     })
 }

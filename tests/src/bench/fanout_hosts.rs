@@ -5,26 +5,20 @@
 //! mTLS, and answers every step with "done" at once. All of them live in this process, beside the coordinator's.
 
 use std::path::Path;
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
 use crate::bed::etcd::{Etcd, Members};
-use crate::bed::ports::free_port;
-use crate::bed::process::{Process, built};
-use crate::bed::program::run;
 use crate::bed::stage::Record;
 use crate::bench::report::{Limit, Measured};
-use crate::bench::resources::{rss_mib, ticks};
+use crate::bench::resources::rss_mib;
+use crate::bench::simulated::host::{self, Memory};
+use crate::bench::simulated::operator::Operator;
+use crate::bench::simulated::{Place, empty, idle, rest, runtime};
 use crate::bench::statistics::median;
-use crate::bench::{Case, Extent};
-
-mod host;
-mod operator;
-
-use operator::Operator;
+use crate::bench::{Case, Effort, Extent};
 
 /// How many hosts there are.
 const SIZES: [usize; 3] = [10, 100, 1000];
@@ -34,8 +28,6 @@ const SIZES_ON_ETCD: [usize; 2] = [10, 100];
 
 /// Deployments of each size that count; each moves the traffic to the other slot. One more comes first.
 const DEPLOYMENTS: usize = 5;
-
-const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// After this long, what connecting has brought about is over.
 const REST: Duration = Duration::from_secs(10);
@@ -62,10 +54,12 @@ pub(super) fn measure(directory: &Path, extent: Extent, say: &mut dyn FnMut(&str
         all.push(with_hosts(&directory.join(hosts.to_string()), hosts, Record::Sqlite, say)?);
     }
     let mut on_etcd = Vec::new();
-    for hosts in SIZES_ON_ETCD.into_iter().filter(|hosts| *hosts <= extent.hosts_max) {
+    // A sample is one of a record in SQLite.
+    let sizes_on_etcd = SIZES_ON_ETCD.into_iter().filter(|_| extent.effort == Effort::Whole);
+    for hosts in sizes_on_etcd.filter(|hosts| *hosts <= extent.hosts_max) {
         say(&format!("· fanout_hosts: the same with {hosts} and the record in etcd"));
         let own = directory.join(format!("etcd-{hosts}"));
-        emptied(&own)?;
+        empty(&own)?;
         let etcd = Etcd::start(&own.join("etcd"), Members::Three)?;
         on_etcd.push(with_hosts(&own.join("hosts"), hosts, Record::Etcd(&etcd), say)?);
     }
@@ -85,6 +79,7 @@ fn beside((etcd, sqlite): (&Figures, &Figures)) -> Measured {
         ours: etcd.seconds,
         peer: sqlite.seconds,
         peer_name: "as many hosts with SQLite",
+        interval: None,
         limit: Limit::OursBelow(5.0),
     }
 }
@@ -99,6 +94,7 @@ fn compared(fewer: &Figures, most: &Figures) -> Vec<Measured> {
         ours,
         peer,
         peer_name: "a tenth of the hosts",
+        interval: None,
         limit,
     };
     vec![
@@ -129,43 +125,27 @@ fn compared(fewer: &Figures, most: &Figures) -> Vec<Measured> {
     ]
 }
 
-fn emptied(directory: &Path) -> Result<()> {
-    if directory.exists() {
-        std::fs::remove_dir_all(directory)
-            .with_context(|| format!("cannot empty {}", directory.display()))?;
-    }
-    Ok(std::fs::create_dir_all(directory)?)
-}
-
 fn with_hosts(
     directory: &Path,
     count: usize,
     record: Record<'_>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Figures> {
-    let own = directory.join("coordinator");
-    emptied(directory)?;
-    std::fs::create_dir(&own)?;
-    std::fs::set_permissions(&own, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-    if let Record::Etcd(etcd) = record {
-        let told = etcd.coordinator_settings(&etcd.certificates, "/fanout");
-        std::fs::write(own.join("coordinator.toml"), told)?;
-    }
-    let address = format!("127.0.0.1:{}", free_port([127, 0, 0, 1].into())?);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let mut coordinator = start(directory, &address)?;
-    let operator = runtime.block_on(Operator::log_in(&own, &address))?;
-    let joined = runtime.block_on(host::join(&operator, &address, count))?;
+    let place = Place::prepare(directory, record)?;
+    let runtime = runtime()?;
+    let mut coordinator = place.start()?;
+    let operator = runtime.block_on(Operator::log_in(&place))?;
+    let joined = runtime.block_on(host::join(&operator, &place.address, count))?;
     // What was needed to let them join is not what is needed to have them.
     coordinator.stop()?;
-    let coordinator = start(directory, &address)?;
-    let operator = runtime.block_on(operator.again(&address))?;
+    let coordinator = place.start()?;
+    let operator = runtime.block_on(operator.again(&place.address))?;
     rest(REST);
     let empty = rss_mib(coordinator.id())?;
-    let hosts = runtime.block_on(host::connect(&address, joined))?;
+    let hosts = runtime.block_on(host::connect(&place.address, joined, Memory::Nothing))?;
     rest(REST);
     let kib_per_host = (rss_mib(coordinator.id())? - empty) * KIB / count as f64;
-    let idle_percent = idle(coordinator.id())?;
+    let [idle_percent] = idle([coordinator.id()], WINDOW)?;
     let seconds = deployments(&runtime, &operator, &hosts, say)?;
     say(&format!(
         "  resident: {empty:.1} MiB without hosts, {:.1} MiB after the deployments",
@@ -176,23 +156,6 @@ fn with_hosts(
     ));
     drop(hosts);
     Ok(Figures { hosts: count, seconds, kib_per_host, idle_percent })
-}
-
-fn start(directory: &Path, address: &str) -> Result<Process> {
-    let own = directory.join("coordinator");
-    let mut command = Command::new(built("lockstep-coordinator")?);
-    command.arg("--directory").arg(&own).args(["--listen", address]);
-    let mut process = Process::start(&mut command, &directory.join("coordinator.log"))?;
-    process.wait_until("the coordinator is ready", READY_LIMIT, || Ok(own.join("address").exists()))?;
-    Ok(process)
-}
-
-/// Processor time while nothing happens.
-fn idle(process: u32) -> Result<f64> {
-    let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
-    let (begun, before) = (Instant::now(), ticks(process)?);
-    rest(WINDOW);
-    Ok((ticks(process)? - before) as f64 / (begun.elapsed().as_secs_f64() * ticks_per_second) * 100.0)
 }
 
 fn deployments(
@@ -217,9 +180,4 @@ fn deployments(
         }
     }
     Ok(median(&took))
-}
-
-#[expect(clippy::disallowed_methods, reason = "the time in which nothing happens is what is measured")]
-fn rest(time: Duration) {
-    std::thread::sleep(time);
 }

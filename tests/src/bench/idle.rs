@@ -7,15 +7,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::bed::program::run;
-use crate::bench::Case;
 use crate::bench::ground::Ground;
 use crate::bench::report::{Limit, Measured};
 use crate::bench::resources::{rss_mib, ticks};
 use crate::bench::statistics::median;
+use crate::bench::{Case, Effort};
 
 const REST: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 const WINDOWS: usize = 5;
+const WINDOWS_OF_SAMPLE: usize = 1;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Where the machine's Docker Engine writes its number; a test's own writes it elsewhere.
 const DOCKERD: &str = "/var/run/docker.pid";
@@ -30,14 +31,15 @@ struct Watched {
     cpu_percent: Vec<f64>,
 }
 
-pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
-    say("· idle: a minute of rest after the first deployment, then five minutes are measured");
+pub(super) fn measure(ground: &Ground, effort: Effort, say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
+    let windows = effort.choose(WINDOWS, WINDOWS_OF_SAMPLE);
+    say(&format!("· idle: a minute of rest after the first deployment, then {windows} are measured"));
     pause(REST, ground)?;
     let ticks_per_second: f64 = run(Command::new("getconf").arg("CLK_TCK"))?.parse()?;
     let mut agent = Watched::begin(ground.stage.agent.id())?;
     let mut coordinator = Watched::begin(ground.stage.coordinator.id())?;
     let mut engine = engine()?.map(Watched::begin).into_iter().collect::<Result<Vec<Watched>>>()?;
-    for window in 1..=WINDOWS {
+    for window in 1..=windows {
         let begun = Instant::now();
         pause(WINDOW, ground)?;
         let all_ticks = begun.elapsed().as_secs_f64() * ticks_per_second;
@@ -51,7 +53,7 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
         };
         let engine: Vec<String> = engine.iter().map(last).collect();
         say(&format!(
-            "  {window} of {WINDOWS}: agent {}, coordinator {}, {PEER} {}",
+            "  {window} of {windows}: agent {}, coordinator {}, {PEER} {}",
             last(&agent),
             last(&coordinator),
             engine.join(" and ")
@@ -64,6 +66,7 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
         ours: median(&ours.rss_mib),
         peer: together(|one| &one.rss_mib),
         peer_name: PEER,
+        interval: None,
         limit,
     };
     Ok(vec![
@@ -75,6 +78,7 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Vec<
             ours: median(&agent.cpu_percent),
             peer: together(|one| &one.cpu_percent),
             peer_name: PEER,
+            interval: None,
             limit: Limit::OursBelow(0.3),
         },
     ])

@@ -65,6 +65,7 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Meas
         ours: ours.failed as f64,
         peer: peers.failed as f64,
         peer_name: "nginx -s reload",
+        interval: None,
         limit: Limit::OursIsZero,
     })
 }
@@ -166,7 +167,7 @@ fn workers(ground: &Ground) -> Result<BTreeSet<String>> {
 }
 
 /// Where the containers of the two slots answer.
-fn slots(ground: &Ground) -> Result<[SocketAddr; 2]> {
+pub(super) fn slots(ground: &Ground) -> Result<[SocketAddr; 2]> {
     let docker = ground.stage.docker;
     let containers = docker.containers(&ground.stage.label())?;
     let mut slots = Vec::new();

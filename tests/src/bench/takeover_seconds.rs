@@ -68,6 +68,7 @@ pub(super) fn measure(directory: &Path, say: &mut dyn FnMut(&str)) -> Result<Mea
         ours: longest,
         peer: LEASE,
         peer_name: "the lease's life",
+        interval: None,
         limit: Limit::OursBelow(LEASE + 1.0),
     })
 }

@@ -37,6 +37,7 @@ pub(super) fn measure(directory: &Path, say: &mut dyn FnMut(&str)) -> Result<Mea
         ours: median(&ours),
         peer: median(&bare),
         peer_name: "a bare put",
+        interval: None,
         limit: Limit::RatioAtMost(2.0),
     })
 }

@@ -1,25 +1,48 @@
 //! `make bench`: measures Lockstep beside what somebody would do instead, and says whether its limits hold.
 //!
-//! Arguments name the cases, none means all. `LOCKSTEP_BENCH_MB` is the size of the database that is
-//! dumped, `LOCKSTEP_BENCH_HOSTS` the most hosts that are deployed to. The report is `target/bench/report.json`; a limit that does not hold makes the exit code 1.
+//! Arguments name the cases, none means all; after `--from REVISION` they are measured beside the programs of that
+//! revision, and none means the usual ones. `LOCKSTEP_BENCH_MB` is the size of the database that is dumped,
+//! `LOCKSTEP_BENCH_HOSTS` the most hosts that are deployed to. The report is `target/bench/report.json`; a limit that
+//! does not hold makes the exit code 1.
+//!
+//! A sample for a comparison is this program again, with `LOCKSTEP_BENCH_SAMPLE` naming its report and
+//! `LOCKSTEP_PROGRAMS` the folder of the programs.
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
+use lockstep_tests::bed::process::PROGRAMS;
+use lockstep_tests::bed::program::run;
+use lockstep_tests::bench::compare::Comparison;
 use lockstep_tests::bench::report::{self, Measured};
-use lockstep_tests::bench::{Case, Extent, measure};
+use lockstep_tests::bench::{Case, Effort, Extent, measure, revision};
 
 const DATABASE_MIB: u64 = 1024;
 
 const HOSTS_MAX: usize = 1000;
 
+/// A sample's: there are many of them.
+const DATABASE_MIB_OF_SAMPLE: u64 = 256;
+const HOSTS_MAX_OF_SAMPLE: usize = 100;
+
+/// Names a sample's report.
+const SAMPLE: &str = "LOCKSTEP_BENCH_SAMPLE";
+
+/// What is asked for.
+struct Arguments {
+    from: Option<String>,
+    cases: Vec<Case>,
+}
+
 fn main() -> ExitCode {
     match unless_interrupted(bench) {
+        // A sample holds no limit: those are of all of them.
+        Ok(_) if env::var_os(SAMPLE).is_some() => ExitCode::SUCCESS,
         Ok(measured) if measured.iter().all(Measured::limit_holds) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
@@ -30,29 +53,75 @@ fn main() -> ExitCode {
 }
 
 fn bench() -> Result<Vec<Measured>> {
-    let cases = cases(env::args().skip(1))?;
-    let extent = Extent {
-        database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(DATABASE_MIB),
-        hosts_max: number("LOCKSTEP_BENCH_HOSTS")?.map_or(Ok(HOSTS_MAX), usize::try_from)?,
-    };
+    let arguments = arguments(env::args().skip(1))?;
     let target = target_directory();
     fs::create_dir_all(&target)?;
-    let place = Place::choose(&target)?;
     if cfg!(debug_assertions) {
         say("note: this is a debug build; `make bench` measures release builds");
     }
-    let measured = measure(&place.directory, &cases, extent, &mut say)?;
+    let measured = match &arguments.from {
+        Some(from) => compare(&target, from, &arguments.cases)?,
+        None => {
+            let place = Place::choose(&target)?;
+            measure(&place.directory, &arguments.cases, extent()?, &mut say)?
+        }
+    };
+    if let Some(report) = env::var_os(SAMPLE) {
+        report::write(Path::new(&report), &measured)?;
+        return Ok(measured);
+    }
     report::write(&target.join("report.json"), &measured)?;
     say(&format!("\n{}the whole report: target/bench/report.json", report::table(&measured)));
     Ok(measured)
 }
 
-fn cases(arguments: impl Iterator<Item = String>) -> Result<Vec<Case>> {
-    let known = Case::ALL.map(Case::name).join(", ");
-    let named = arguments
-        .map(|name| Case::by_name(&name).with_context(|| format!("{name} is not a case; known are {known}")))
-        .collect::<Result<Vec<Case>>>()?;
-    Ok(if named.is_empty() { Case::ALL.to_vec() } else { named })
+fn extent() -> Result<Extent> {
+    let (effort, database_mib, hosts_max) = match env::var_os(SAMPLE) {
+        Some(_) => (Effort::Sample, DATABASE_MIB_OF_SAMPLE, HOSTS_MAX_OF_SAMPLE),
+        None => (Effort::Whole, DATABASE_MIB, HOSTS_MAX),
+    };
+    Ok(Extent {
+        database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(database_mib),
+        hosts_max: number("LOCKSTEP_BENCH_HOSTS")?.map_or(Ok(hosts_max), usize::try_from)?,
+        effort,
+    })
+}
+
+/// Our programs beside those of the revision `from`.
+fn compare(target: &Path, from: &str, cases: &[Case]) -> Result<Vec<Measured>> {
+    let repository = target.parent().and_then(Path::parent).context("the target is in the repository")?;
+    let theirs = revision::build(repository, target, from, &mut say)?;
+    let this = env::current_exe()?;
+    let ours = this.parent().context("this program is in a folder")?;
+    let report = target.join("sample.json");
+    let mut sample = |cases: &[Case], programs: &Path| {
+        let mut command = Command::new(&this);
+        command.args(cases.iter().map(|case| case.name())).env(PROGRAMS, programs).env(SAMPLE, &report);
+        run(&mut command)?;
+        Ok(report.clone())
+    };
+    say(&format!("· ours beside {}", theirs.commit));
+    Comparison { ours, theirs: &theirs.programs, sample: &mut sample }.measure(cases, &mut say)
+}
+
+fn arguments(mut arguments: impl Iterator<Item = String>) -> Result<Arguments> {
+    let (mut from, mut cases) = (None, Vec::new());
+    while let Some(argument) = arguments.next() {
+        if argument == "--from" {
+            from = Some(arguments.next().context("--from which revision?")?);
+        } else {
+            cases.push(case(&argument)?);
+        }
+    }
+    if cases.is_empty() {
+        cases = if from.is_some() { Case::COMPARED.to_vec() } else { Case::ALL.to_vec() };
+    }
+    Ok(Arguments { from, cases })
+}
+
+fn case(name: &str) -> Result<Case> {
+    let known = || Case::ALL.map(Case::name).join(", ");
+    Case::by_name(name).with_context(|| format!("{name} is not a case; known are {}", known()))
 }
 
 /// What the variable of this name says; nothing where it is not there.

@@ -1,6 +1,6 @@
 //! Environments: how they are, what holds them, what is declared of them.
 
-use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
@@ -9,6 +9,7 @@ use super::convert::{asker, environment};
 use super::failure::{of, of_removal, of_store};
 use super::{Caller, ControlApi};
 use crate::deployments::claims;
+use crate::environments::Recorded;
 use crate::{environments, state_file, status as state};
 
 pub(super) async fn status(
@@ -16,27 +17,21 @@ pub(super) async fn status(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<wire::StatusReply, Status> {
-    let specs = if request.environment.is_empty() {
-        declared(api, caller).await?
+    let recorded = if request.environment.is_empty() {
+        all_recorded(api, caller).await?
     } else {
         vec![recorded(api, caller, &request.environment).await?]
     };
-    let mut environments = Vec::new();
-    for spec in &specs {
-        let status = state::of(&api.parts, spec).await.map_err(|error| of_store(&error))?;
-        environments.push(Document::of(&status));
-    }
+    let statuses = state::of_all(&api.parts, recorded).await.map_err(|error| of_store(&error))?;
+    let environments = statuses.iter().map(Document::of).collect();
     let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
     Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of).collect() })
 }
 
 pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::EnvironmentsReply, Status> {
-    let mut environments = Vec::new();
-    for spec in declared(api, caller).await? {
-        let status = state::recorded(&api.parts, &spec).await.map_err(|error| of_store(&error))?;
-        environments.push(Document::of(&status));
-    }
-    Ok(wire::EnvironmentsReply { environments })
+    let recorded = all_recorded(api, caller).await?;
+    let statuses = state::all_recorded(&api.parts, recorded).await.map_err(|error| of_store(&error))?;
+    Ok(wire::EnvironmentsReply { environments: statuses.iter().map(Document::of).collect() })
 }
 
 pub(super) async fn show(
@@ -44,7 +39,7 @@ pub(super) async fn show(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
-    Ok(Document::of(&recorded(api, caller, &request.environment).await?))
+    Ok(Document::of(&recorded(api, caller, &request.environment).await?.spec))
 }
 
 pub(super) async fn export_state(
@@ -52,7 +47,7 @@ pub(super) async fn export_state(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
-    let spec = recorded(api, caller, &request.environment).await?;
+    let spec = recorded(api, caller, &request.environment).await?.spec;
     let state = state_file::export(&api.parts, &spec.key).await.map_err(|error| of_store(&error))?;
     Ok(Document::of(&state))
 }
@@ -94,17 +89,17 @@ pub(super) async fn remove(
     api.audit(caller, "remove environment", Some(&environment), said).await
 }
 
-/// The declaration of an environment that the caller may see.
-async fn recorded(api: &ControlApi, caller: &Caller, text: &str) -> Result<EnvironmentSpec, Status> {
+/// An environment that the caller may see.
+async fn recorded(api: &ControlApi, caller: &Caller, text: &str) -> Result<Recorded, Status> {
     let environment = environment(caller, text)?;
-    let seen = environments::spec(&*api.parts.store, &environment).await.map_err(|error| of_store(&error))?;
-    seen.map(|seen| seen.content).ok_or_else(|| {
+    let recorded = environments::recorded(&*api.parts.store, &environment).await;
+    recorded.map_err(|error| of_store(&error))?.ok_or_else(|| {
         Status::not_found(format!("there is no environment {environment}: nothing has been deployed to it"))
     })
 }
 
-async fn declared(api: &ControlApi, caller: &Caller) -> Result<Vec<EnvironmentSpec>, Status> {
-    let mut specs = environments::declared(&*api.parts.store).await.map_err(|error| of_store(&error))?;
-    specs.retain(|spec| caller.may(&spec.key).is_ok());
-    Ok(specs)
+/// Those that the caller may see.
+async fn all_recorded(api: &ControlApi, caller: &Caller) -> Result<Vec<Recorded>, Status> {
+    let may = |environment: &EnvironmentKey| caller.may(environment).is_ok();
+    environments::all_recorded(&*api.parts.store, may).await.map_err(|error| of_store(&error))
 }

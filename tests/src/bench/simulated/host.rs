@@ -1,10 +1,14 @@
 //! The simulated hosts: everything that a coordinator sees of a host is there, and nothing that it does not see.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
-use lockstep_core::id::Digest;
+use lockstep_core::health::Health;
+use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::journal::Finding;
-use lockstep_core::record::{ImageFound, Observation};
+use lockstep_core::plan::{Action, ContainerSpec};
+use lockstep_core::record::{ContainerSeen, ImageFound, Observation, Running, Slot};
 use lockstep_proto::dial::{self, Credential};
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -24,20 +28,33 @@ const AT_A_TIME: usize = 16;
 const SENDING_MAX: usize = 16;
 
 /// A host that has joined.
-pub(super) struct Joined {
+pub(in crate::bench) struct Joined {
     name: String,
     address: String,
     credential: Credential,
 }
 
+/// What a host remembers of its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::bench) enum Memory {
+    /// Nothing: its own work is not to be measured.
+    Nothing,
+    /// The containers and the slot with the traffic of each environment, for those who look.
+    Containers,
+}
+
 /// Hosts with a session; it ends with this.
-pub(super) struct Connected {
-    pub(super) names: Vec<String>,
+pub(in crate::bench) struct Connected {
+    pub(in crate::bench) names: Vec<String>,
     _sessions: JoinSet<Result<()>>,
 }
 
 /// Lets so many hosts join, each with a token of its own.
-pub(super) async fn join(operator: &Operator, coordinator: &str, count: usize) -> Result<Vec<Joined>> {
+pub(in crate::bench) async fn join(
+    operator: &Operator,
+    coordinator: &str,
+    count: usize,
+) -> Result<Vec<Joined>> {
     stream::iter(0..count)
         .map(|number| async move {
             let name = format!("h{number:04}");
@@ -54,7 +71,11 @@ pub(super) async fn join(operator: &Operator, coordinator: &str, count: usize) -
 }
 
 /// Gives each a session, and answers for it from then on.
-pub(super) async fn connect(coordinator: &str, joined: Vec<Joined>) -> Result<Connected> {
+pub(in crate::bench) async fn connect(
+    coordinator: &str,
+    joined: Vec<Joined>,
+    memory: Memory,
+) -> Result<Connected> {
     let names = joined.iter().map(|host| host.name.clone()).collect();
     let streams: Vec<Stream> = stream::iter(joined)
         .map(|host| async move {
@@ -66,7 +87,7 @@ pub(super) async fn connect(coordinator: &str, joined: Vec<Joined>) -> Result<Co
         .await?;
     let mut sessions = JoinSet::new();
     for stream in streams {
-        sessions.spawn(stream.serve());
+        sessions.spawn(stream.serve(memory));
     }
     Ok(Connected { names, _sessions: sessions })
 }
@@ -101,16 +122,23 @@ impl Stream {
     }
 
     /// Every step is done at once, and every look finds the image.
-    async fn serve(mut self) -> Result<()> {
+    async fn serve(mut self, memory: Memory) -> Result<()> {
         let outcome = wire::Outcome::of(&Ok(Finding { said: "done".to_owned(), ..Finding::default() }));
-        let observation = wire::Document::of(&observation());
+        let mut environments: BTreeMap<String, Observation> = BTreeMap::new();
         while let Some(order) = self.heard().await? {
             let answer = match order {
-                Order::Assign(wire::Assign { token, key, environment, .. }) => {
+                Order::Assign(assign) => {
+                    if memory == Memory::Containers {
+                        remember(&mut environments, &assign)?;
+                    }
+                    let wire::Assign { token, key, environment, .. } = assign;
                     Said::Report(wire::Report { token, key, environment, outcome: Some(outcome.clone()) })
                 }
-                Order::Observe(wire::Observe { request, .. }) => {
-                    Said::Observed(wire::Observed { request, observation: Some(observation.clone()) })
+                Order::Observe(wire::Observe { request, environment, image, .. }) => {
+                    let image = image_called(&image);
+                    let seen = environments.get(&environment).cloned().unwrap_or_default();
+                    let seen = wire::Document::of(&Observation { image, ..seen });
+                    Said::Observed(wire::Observed { request, observation: Some(seen) })
                 }
                 Order::AskVitals(wire::AskVitals { request }) => {
                     Said::Vitals(wire::Vitals { request, ..wire::Vitals::default() })
@@ -130,17 +158,52 @@ impl Stream {
     }
 }
 
+/// What a step changes of what a look sees.
+fn remember(environments: &mut BTreeMap<String, Observation>, assign: &wire::Assign) -> Result<()> {
+    let Some(action) = &assign.action else { return Ok(()) };
+    let action: Action = action.read("assign.action")?;
+    let key = assign.key.as_ref().context("an assignment without a key")?;
+    let deployment: DeploymentId = key.deployment.parse()?;
+    let seen = environments.entry(assign.environment.clone()).or_default();
+    if let Action::StartSlot { slot, containers } = &action {
+        seen.containers.retain(|container| container.slot != *slot);
+        seen.containers.extend(containers.iter().map(|spec| started(spec, &deployment)));
+    } else if let Action::StopSlot { slot } = &action {
+        seen.containers.retain(|container| container.slot != *slot);
+    } else if let Action::SwitchTraffic(switch) = &action {
+        seen.traffic = Some(switch.to);
+    }
+    Ok(())
+}
+
+fn started(spec: &ContainerSpec, deployment: &DeploymentId) -> ContainerSeen {
+    let slot = match spec.slot {
+        Slot::Blue => "blue",
+        Slot::Green => "green",
+    };
+    ContainerSeen {
+        name: format!("ls-{}-{slot}", spec.process),
+        slot: spec.slot,
+        process: spec.process.clone(),
+        deployment: deployment.clone(),
+        spec: Digest::of(deployment.as_str().as_bytes()),
+        image_id: spec.image_id.clone(),
+        running: Running::Yes,
+        health: Health::Healthy,
+    }
+}
+
 fn said(message: Said) -> wire::FromAgent {
     wire::FromAgent { message: Some(message) }
 }
 
-fn observation() -> Observation {
-    let image = ImageFound {
-        id: Digest::of(b"the image"),
+/// `None` if none is asked for.
+fn image_called(name: &str) -> Option<ImageFound> {
+    (!name.is_empty()).then(|| ImageFound {
+        id: Digest::of(name.as_bytes()),
         manifest: None,
         commit: None,
         migrations: Vec::new(),
         size_bytes: 10_000_000,
-    };
-    Observation { image: Some(image), ..Observation::default() }
+    })
 }

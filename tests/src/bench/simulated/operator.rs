@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Summary, Verdict};
 use lockstep_core::spec::{
     DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby, Tls,
@@ -18,29 +19,43 @@ use lockstep_proto::wire::plan_request::What;
 use lockstep_proto::wire::watch_event::Event;
 use tonic::transport::Channel;
 
+use super::Place;
+use crate::bed::stage::write_private;
+
 const ENVIRONMENT: &str = "fanout/production";
 
-pub(super) struct Operator {
+pub(in crate::bench) struct Operator {
     credential: Credential,
     control: ControlClient<Channel>,
 }
 
 /// How long a deployment took, from the call on.
-pub(super) struct Took {
-    pub(super) answered: Duration,
-    pub(super) ended: Duration,
+pub(in crate::bench) struct Took {
+    pub(in crate::bench) answered: Duration,
+    pub(in crate::bench) ended: Duration,
 }
 
 impl Operator {
     /// With the token that waits for the first operator.
-    pub(super) async fn log_in(coordinator: &Path, address: &str) -> Result<Self> {
-        let token = std::fs::read_to_string(coordinator.join("operator.token"))?;
-        let joined = dial::join(address, token.trim(), "", "").await?;
-        Self::dial(joined.credential, address).await
+    pub(in crate::bench) async fn log_in(place: &Place) -> Result<Self> {
+        let token = std::fs::read_to_string(place.coordinator().join("operator.token"))?;
+        let joined = dial::join(&place.address, token.trim(), "", "").await?;
+        Self::dial(joined.credential, &place.address).await
+    }
+
+    /// Keeps the credential in `directory`, where the command line finds it.
+    pub(in crate::bench) fn keep(&self, directory: &Path, address: &str) -> Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let Credential { key, certificate, authority } = &self.credential;
+        let files = [("key.pem", key), ("certificate.pem", certificate), ("authority.pem", authority)];
+        for (name, text) in files {
+            write_private(&directory.join(name), text)?;
+        }
+        write_private(&directory.join("coordinator"), address)
     }
 
     /// After the coordinator was started again.
-    pub(super) async fn again(self, address: &str) -> Result<Self> {
+    pub(in crate::bench) async fn again(self, address: &str) -> Result<Self> {
         Self::dial(self.credential, address).await
     }
 
@@ -50,20 +65,30 @@ impl Operator {
         Ok(Self { credential, control })
     }
 
-    pub(super) async fn host_token(&self, name: &str) -> Result<String> {
+    pub(in crate::bench) async fn host_token(&self, name: &str) -> Result<String> {
         let request = wire::HostTokenRequest { name: name.to_owned(), roles: Vec::new() };
         Ok(self.control.clone().create_host_token(request).await?.into_inner().token)
     }
 
     /// Deploys to `hosts`, and watches until it has ended well.
-    pub(super) async fn deploy(&self, hosts: &[String], number: usize) -> Result<Took> {
+    pub(in crate::bench) async fn deploy(&self, hosts: &[String], number: usize) -> Result<Took> {
+        self.deploy_to(ENVIRONMENT, hosts, &format!("fanout:{number}")).await
+    }
+
+    /// The same, to one of several environments.
+    pub(in crate::bench) async fn deploy_to(
+        &self,
+        environment: &str,
+        hosts: &[String],
+        image: &str,
+    ) -> Result<Took> {
         let mut control = self.control.clone();
         let asked = wire::StartRequest {
             plan: Some(wire::PlanRequest {
-                environment: ENVIRONMENT.to_owned(),
+                environment: environment.to_owned(),
                 what: Some(What::Deploy(wire::DeployAsk {
-                    spec: Some(wire::Document::of(&declaration(hosts)?)),
-                    image: format!("fanout:{number}"),
+                    spec: Some(wire::Document::of(&declaration(environment, hosts)?)),
+                    image: image.to_owned(),
                     commit: String::new(),
                     branch: String::new(),
                     allow_any_branch: false,
@@ -80,7 +105,7 @@ impl Operator {
         let started = control.start(asked).await?.into_inner();
         let answered = begun.elapsed();
         let deployment =
-            wire::DeploymentRef { deployment: started.deployment, environment: ENVIRONMENT.to_owned() };
+            wire::DeploymentRef { deployment: started.deployment, environment: environment.to_owned() };
         let request = wire::WatchRequest { deployment: Some(deployment), after_seq: 0 };
         let mut events = control.watch(request).await?.into_inner();
         while let Some(event) = events.message().await? {
@@ -100,7 +125,7 @@ impl Operator {
 }
 
 /// One web process on every host; the first is the load balancer too. Nothing is waited for by the clock.
-fn declaration(hosts: &[String]) -> Result<EnvironmentSpec> {
+fn declaration(environment: &str, hosts: &[String]) -> Result<EnvironmentSpec> {
     let web = ProcessSpec {
         role: Role::Web,
         command: Vec::new(),
@@ -119,13 +144,15 @@ fn declaration(hosts: &[String]) -> Result<EnvironmentSpec> {
         stop_grace: Millis::from_secs(10),
         standby: Standby::Run,
     };
+    let key: EnvironmentKey = environment.parse()?;
+    let repository = key.application.to_string();
     Ok(EnvironmentSpec {
-        key: ENVIRONMENT.parse()?,
+        url: format!("http://{repository}.example"),
+        key,
         description: None,
-        url: "http://fanout.example".to_owned(),
         branch: None,
         mode: Mode::Production,
-        image: ImageSource::Repository("fanout".to_owned()),
+        image: ImageSource::Repository(repository),
         processes: BTreeMap::from([("web".parse()?, web)]),
         database: None,
         traffic: TrafficSpec {

@@ -1,0 +1,115 @@
+//! One look for all who ask for the same at the same time.
+//!
+//! What must stay true: who asks gets what was looked at after they asked, and never what was found before.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+/// A look that several ask for.
+pub struct Together<T> {
+    /// How many looks have begun.
+    begun: AtomicU64,
+    // Held while somebody looks, so that the others wait for what they find.
+    found: Mutex<Option<Found<T>>>,
+}
+
+/// What the last look has found.
+struct Found<T> {
+    number: u64,
+    value: T,
+}
+
+impl<T> Default for Together<T> {
+    fn default() -> Self {
+        Self { begun: AtomicU64::new(0), found: Mutex::new(None) }
+    }
+}
+
+impl<T: Clone> Together<T> {
+    /// What a look finds that begins after this was called: that of another who asks, or `look`.
+    pub async fn find(&self, look: impl Future<Output = T>) -> T {
+        let begun = self.begun.load(Ordering::SeqCst);
+        let mut found = self.found.lock().await;
+        if let Some(Found { number, value }) = &*found
+            && *number > begun
+        {
+            return value.clone();
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let value = look.await;
+        *found = Some(Found { number, value: value.clone() });
+        value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    /// Looks that say their number, each as soon as it may.
+    #[derive(Default)]
+    struct Looks {
+        count: AtomicU64,
+        may_end: Notify,
+    }
+
+    impl Looks {
+        async fn look(&self) -> u64 {
+            let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+            self.may_end.notified().await;
+            number
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_while_a_look_goes_on_share_the_next() {
+        let (looks, together) = (Arc::new(Looks::default()), Arc::new(Together::default()));
+        let ask = || {
+            let (looks, together) = (Arc::clone(&looks), Arc::clone(&together));
+            tokio::spawn(async move { together.find(looks.look()).await })
+        };
+        let first = ask();
+        while looks.count.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let others: Vec<_> = (0..10).map(|_| ask()).collect();
+        tokio::task::yield_now().await;
+        looks.may_end.notify_one();
+        assert_eq!(first.await.unwrap(), 1);
+        looks.may_end.notify_one();
+        for other in join_all(others).await {
+            assert_eq!(other.unwrap(), 2, "what was found before it asked");
+        }
+        assert_eq!(looks.count.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn one_who_asks_later_looks_anew() {
+        let (looks, together) = (Looks::default(), Together::default());
+        for number in 1..=3 {
+            looks.may_end.notify_one();
+            assert_eq!(together.find(looks.look()).await, number);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_given_up_is_nobodys_answer() {
+        let (looks, together) = (Looks::default(), Together::default());
+        {
+            let given_up = together.find(looks.look());
+            tokio::select! {
+                biased;
+                _ = given_up => panic!("nobody let it end"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        looks.may_end.notify_one();
+        assert_eq!(together.find(looks.look()).await, 2);
+    }
+}
