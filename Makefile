@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test upgrade-test
 
 setup:
 	@deploy/setup.sh
@@ -42,6 +42,12 @@ fleet-packages:
 
 fleet-test: setup fleet-packages
 	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
+
+# From the packages of an earlier revision to those of this one, on a fleet under load: nothing is lost.
+# `make upgrade-test FROM=<revision> UPGRADE_ORDER="app-1 c1 lb-1"` upgrades its hosts one by one.
+upgrade-test: FROM ?= da8beec
+upgrade-test: setup
+	@tests/upgrade.sh $(FROM)
 
 build:
 	@cargo build --workspace

@@ -84,6 +84,7 @@ fn sources() -> BTreeMap<String, String> {
     }
     collect(&root().join("tests/src"), &mut found);
     collect(&root().join("tests/tests"), &mut found);
+    collect(&root().join("tests/upgrade"), &mut found);
     assert!(found.len() > 40, "only {} sources were found: the test looks in the wrong place", found.len());
     found
 }
