@@ -1,5 +1,5 @@
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test pictures manual
+.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test upgrade-test pictures manual
 
 setup:
 	@deploy/setup.sh
@@ -54,6 +54,12 @@ manual:
 	@cargo build --quiet --package lockstep && mkdir -p target/manual
 	@target/debug/lockstep schema > target/manual/deployment.schema.json && target/debug/lockstep package-files target/manual
 	@cp target/manual/deployment.schema.json deploy/schema/ && cp target/manual/deployment.yml.md docs/
+
+# From the packages of an earlier revision to those of this one, on a fleet under load: nothing is lost.
+# `make upgrade-test FROM=<revision> UPGRADE_ORDER="app-1 c1 lb-1"` upgrades its hosts one by one.
+upgrade-test: FROM ?= da8beec
+upgrade-test: setup
+	@tests/upgrade.sh $(FROM)
 
 build:
 	@cargo build --workspace

@@ -6,22 +6,67 @@
 
 use std::net::Ipv4Addr;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::bed::docker::Docker;
 
+mod answers;
 mod cluster;
 mod faults;
+mod held;
 mod host;
 mod image;
+mod loaded;
 mod packages;
+mod releases;
 mod services;
+mod site;
+mod upgrade;
 
+pub use answers::{Ended, Status};
 pub use cluster::COORDINATOR_PORT;
 pub use faults::{Moment, Order};
+pub use held::Held;
 pub use host::Host;
+pub use loaded::{Cost, Loaded, at_once, side_by_side};
 pub use packages::{Packages, Version};
+pub use releases::{Release, give_images};
+pub use site::Site;
+pub use upgrade::Sequence;
+
+/// What is waited for, on two cores that are busy.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// Requests a second: enough that each host is always asked for something.
+pub const RATE: u32 = 200;
+
+/// So many requests later every client has noticed that a host is gone: it waits for five seconds, on a connection
+/// that nginx keeps for two.
+pub const NOTICED_AFTER: u64 = 8 * RATE as u64;
+
+/// The name of a test's fleet, which goes with the test, also when it fails.
+pub struct Passing(pub String);
+
+impl Passing {
+    pub fn named(name: &str) -> Self {
+        Self(format!("fleet-{name}-{}", std::process::id()))
+    }
+}
+
+impl Drop for Passing {
+    #[expect(clippy::let_underscore_must_use, reason = "a test that fails should say why, and not this")]
+    fn drop(&mut self) {
+        let _ = Fleet::down(&self.0);
+    }
+}
+
+/// Tells whoever waits for a test.
+#[expect(clippy::print_stderr, reason = "a fleet takes minutes: who waits is told")]
+pub fn tell(what: &str) {
+    eprintln!("{what}");
+}
 
 /// What a host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

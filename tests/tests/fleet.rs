@@ -4,19 +4,17 @@
 
 use anyhow::{Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Kind, Packages, Version};
+use lockstep_tests::fleet::{
+    Fleet, Host, Kind, Loaded, Packages, Passing, SOON, Site, Version, give_images, tell,
+};
 
 mod fleet {
-    pub(crate) mod scene;
-
     mod cuts;
     mod machines;
     mod power;
     mod quorum;
     mod services;
 }
-
-use fleet::scene::{Loaded, Passing, SOON, Site, give_images, tell};
 
 /// What the README says of each unit.
 const COORDINATOR_EXPOSURE: f64 = 2.1;

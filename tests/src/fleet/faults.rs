@@ -59,12 +59,7 @@ impl Fleet {
     /// # Errors
     /// When one does not come back.
     pub fn obey_orders(&self) -> Result<()> {
-        self.on_all(|host| {
-            if host.kind.roles().is_none() {
-                return Ok(());
-            }
-            host.set(AGENT, "orders", &format!("Environment=LOCKSTEP_CRASH_ORDER={ORDER}"))
-        })?;
+        self.on_all(|host| if host.kind.roles().is_none() { Ok(()) } else { host.obey_orders() })?;
         self.all_are_connected()
     }
 
@@ -125,6 +120,14 @@ impl Fleet {
 }
 
 impl Host {
+    /// From here on its agent does at a moment what it was ordered to. The watchdog knows that it may stand still.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub fn obey_orders(&self) -> Result<()> {
+        self.set(AGENT, "orders", &format!("Environment=LOCKSTEP_CRASH_ORDER={ORDER}\nWatchdogSec=10min"))
+    }
+
     /// Puts what is in a folder onto a file system of its own that is so small, without taking it away for a moment.
     ///
     /// # Errors

@@ -39,11 +39,30 @@ impl Packages {
         Ok(Self { folder })
     }
 
+    /// Those of an earlier revision, as `tests/upgrade.sh` makes them.
+    ///
+    /// # Errors
+    /// When they were not made.
+    pub fn of_revision(revision: &str) -> Result<Self> {
+        let folder = fleet_directory()?.with_file_name("upgrade").join(revision).join("packages");
+        ensure!(folder.is_dir(), "{} is not there: make upgrade-test FROM={revision}", folder.display());
+        Ok(Self { folder })
+    }
+
     /// Installs what a host of its kind has.
     ///
     /// # Errors
     /// When apt refuses.
     pub fn install(&self, host: &Host) -> Result<()> {
+        self.bring(host)?;
+        install_brought(host)
+    }
+
+    /// Copies what a host of its kind has to where [`install_brought`] finds it.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn bring(&self, host: &Host) -> Result<()> {
         let names: &[&str] = match host.kind {
             Kind::Coordinator => &["lockstep", "lockstep-coordinator"],
             Kind::App | Kind::Lb | Kind::LbDb => &["lockstep-agent"],
@@ -53,7 +72,6 @@ impl Packages {
         for name in names {
             host.copy(&self.file(name)?, "/root/packages")?;
         }
-        host.run("DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet /root/packages/*.deb")?;
         Ok(())
     }
 
@@ -63,4 +81,13 @@ impl Packages {
         });
         found.with_context(|| format!("{} has no package {name}", self.folder.display()))
     }
+}
+
+/// As an administrator does it who keeps his settings.
+pub(super) fn install_brought(host: &Host) -> Result<()> {
+    host.run(
+        "DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet \
+         --option Dpkg::Options::=--force-confold /root/packages/*.deb",
+    )?;
+    Ok(())
 }

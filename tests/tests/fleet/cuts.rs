@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lockstep_tests::fleet::{Fleet, Packages, Version};
-
-use super::scene::{Held, Loaded, Passing, at_once, give_images, side_by_side, tell};
+use lockstep_tests::fleet::{
+    Fleet, Held, Loaded, Packages, Passing, Version, at_once, give_images, side_by_side, tell,
+};
 
 const CUT: Duration = Duration::from_secs(60);
 

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Packages, Version};
-
-use super::scene::{Held, Loaded, Passing, RATE, SOON, Site, give_images, tell};
+use lockstep_tests::fleet::{
+    Fleet, Held, Host, Loaded, Packages, Passing, RATE, SOON, Site, Version, give_images, tell,
+};
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";

@@ -3,9 +3,9 @@
 //! What nginx had sent to it is lost, and nothing after that; the deployment ends as it may, and everything agrees.
 
 use anyhow::{Result, ensure};
-use lockstep_tests::fleet::{Fleet, Packages, Version};
-
-use super::scene::{Held, Loaded, NOTICED_AFTER, Passing, at_once, give_images, side_by_side, tell};
+use lockstep_tests::fleet::{
+    Fleet, Held, Loaded, NOTICED_AFTER, Packages, Passing, Version, at_once, give_images, side_by_side, tell,
+};
 
 /// `victim` loses its power when the step of that kind begins on that host.
 struct Loss {

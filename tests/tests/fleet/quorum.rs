@@ -3,9 +3,10 @@
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::fleet::{Fleet, Host, Packages, Version};
-
-use super::scene::{Ended, Held, Loaded, NOTICED_AFTER, Passing, SOON, Site, give_images, tell};
+use lockstep_tests::fleet::{
+    Ended, Fleet, Held, Host, Loaded, NOTICED_AFTER, Packages, Passing, SOON, Site, Version, give_images,
+    tell,
+};
 
 #[test]
 #[ignore = "it needs root and debootstrap: make fleet-test"]

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use lockstep_core::journal::Event;
-use lockstep_tests::fleet::{Fleet, Host, Moment, Order, Packages, Version};
-
-use super::scene::{Ended, Held, Loaded, NOTICED_AFTER, Passing, RATE, Site, give_images, tell};
+use lockstep_tests::fleet::{
+    Ended, Fleet, Held, Host, Loaded, Moment, NOTICED_AFTER, Order, Packages, Passing, RATE, Site, Version,
+    give_images, tell,
+};
 
 const AGENT: &str = "lockstep-agent";
 const COORDINATOR: &str = "lockstep-coordinator";
@@ -50,7 +51,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     })?;
     loaded.without_loss("the load balancer's agent is killed after the switch", || {
         let step = loaded.site.planned("notes:2.0.0", ("switch", lb))?;
-        lb.order(Moment::IsDone(step.id), Order::Die)?;
+        lb.order(Moment::IsDone(step), Order::Die)?;
         let deployment = loaded.site.begin("notes:2.0.0")?;
         succeeds(&loaded.site.ended(&deployment)?)?;
         ensure!(lb.run(&format!("systemctl show --value --property NRestarts {AGENT}"))? == "1");
@@ -60,7 +61,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     docker_is_started_anew(&loaded, app_2)?;
     loaded.without_loss("the coordinator that drives loses its power", || {
         let step = loaded.site.planned("notes:1.0.0", ("start", app_1))?;
-        app_1.order(Moment::Begins(step.id), Order::StandStill)?;
+        app_1.order(Moment::Begins(step), Order::StandStill)?;
         // Whoever is there may drive: for that moment it is one.
         let others = [fleet.host("c1")?, fleet.host("c3")?];
         others.iter().try_for_each(|other| other.run(&format!("systemctl stop {COORDINATOR}")).map(drop))?;

@@ -1,0 +1,46 @@
+//! A deployment that is held: it stands still when one of its steps begins.
+
+use anyhow::Result;
+use lockstep_core::id::DeploymentId;
+
+use super::{Ended, Host, Moment, Order, Site};
+
+/// A deployment that stands still when one of its steps begins.
+pub struct Held<'a> {
+    site: &'a Site<'a>,
+    deployment: DeploymentId,
+    host: &'a Host,
+}
+
+impl<'a> Held<'a> {
+    /// Begins it, and waits until its step of that kind begins on that host.
+    ///
+    /// # Errors
+    /// When it does not come there.
+    pub fn when(site: &'a Site<'a>, image: &str, (kind, host): (&str, &'a Host)) -> Result<Self> {
+        let step = site.planned(image, (kind, host))?;
+        host.order(Moment::Begins(step), Order::StandStill)?;
+        let deployment = site.begin(image)?;
+        host.stands_still()?;
+        Ok(Self { site, deployment, host })
+    }
+
+    pub fn deployment(&self) -> &DeploymentId {
+        &self.deployment
+    }
+
+    /// [`Site::ended`], for whose host goes on, or is begun anew.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn ended(&self) -> Result<Ended> {
+        self.site.ended(&self.deployment)
+    }
+
+    /// # Errors
+    /// When it does not end.
+    pub fn goes_on(&self) -> Result<Ended> {
+        self.host.goes_on()?;
+        self.ended()
+    }
+}
