@@ -29,7 +29,7 @@ mod additions;
 mod by_hand;
 pub mod certificate;
 pub mod site;
-mod sizes;
+pub mod sizes;
 
 use site::{Address, PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
 
