@@ -414,8 +414,27 @@ pub enum EnvCommand {
     },
     /// Check deployment.yml and the .env file; nothing happens
     Check { env: String },
-    /// Forget an environment that is not deployed to any more
-    Remove { env: String },
+    /// Forget an environment that serves nobody; refused while it serves, or may serve
+    #[command(
+        after_help = "Examples:\n  lockstep env remove staging              its declaration, ports and pending undos are forgotten; history and secrets stay\n  lockstep env remove staging --abandon    also while it serves: containers and nginx sites go on"
+    )]
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
+pub struct RemoveArgs {
+    pub env: String,
+    /// Remove it although it serves, or a host does not say what runs there.
+    ///
+    /// What runs goes on, and nothing manages it: containers, nginx sites and volumes stay on the hosts until somebody
+    /// removes them by hand; no rollback, no health checks, no logs; pending undos never happen; the ports may be
+    /// given to other environments while containers still listen on them. An open deployment is cancelled first.
+    #[arg(long)]
+    pub abandon: bool,
+    /// Do not ask.
+    #[arg(long, requires = "abandon")]
+    pub yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,7 +63,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(&context, &env),
         Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(&context, &env).await,
         Command::Env(EnvCommand::Check { env }) => environments::check(&context, &env),
-        Command::Env(EnvCommand::Remove { env }) => environments::remove(&context, &env).await,
+        Command::Env(EnvCommand::Remove(args)) => environments::remove(&context, args).await,
         Command::Coordinator(CoordinatorCommand::List) => coordinators::list(&context).await,
         Command::Coordinator(CoordinatorCommand::Token { name }) => {
             coordinators::create_token(&context, name).await

@@ -127,6 +127,7 @@ struct Planned {
 /// # Errors
 /// When there is none.
 pub async fn plan(parts: &Parts, ask: &Ask) -> Result<Plan, DeployError> {
+    claims::refuse_removal(&*parts.store, &ask.environment).await?;
     let recorded = environments::spec(&*parts.store, &ask.environment).await?;
     Ok(planned(parts, ask, recorded).await?.plan)
 }
@@ -188,7 +189,7 @@ async fn give_ports(
     for some in proposal.parts() {
         let mut with = some.transaction(environment);
         with.guards.push(guard);
-        match guarded::give_ports(store, with).await {
+        match guarded::give_ports(store, environment, with).await {
             Ok(Committed::Yes { revision }) => {
                 guard = Guard::Unchanged(keys::ports(environment).into(), revision);
             }

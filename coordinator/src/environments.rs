@@ -5,13 +5,15 @@ use std::time::Duration;
 use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Debts, Live, Open, PortTable};
+use lockstep_core::record::{Live, Open, PortTable, Removal};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::Kept;
 
 use crate::lock::Lock;
-use crate::store::guarded::OwnedWrite;
-use crate::store::{Committed, Guard, Owned, Store, StoreError, Stored, keys};
+use crate::store::{Owned, Store, StoreError, Stored, keys};
+
+mod remnants;
+pub mod removal;
 
 /// How often the lock is tried for: a driver gives it back a moment after its deployment's end.
 const LOCK_ATTEMPTS_MAX: usize = 10;
@@ -88,6 +90,8 @@ pub struct Recorded {
     pub spec: EnvironmentSpec,
     pub live: Option<Live>,
     pub open: Option<Open>,
+    /// `None` unless a removal was decided that is not finished.
+    pub removal: Option<Removal>,
 }
 
 impl Recorded {
@@ -98,6 +102,7 @@ impl Recorded {
             spec: spec.read()?,
             live: called(of_one, keys::LIVE).map(Stored::read).transpose()?,
             open: called(of_one, keys::OPEN).map(Stored::read).transpose()?,
+            removal: called(of_one, keys::REMOVAL).map(Stored::read).transpose()?,
         }))
     }
 }
@@ -142,64 +147,6 @@ pub(crate) fn called<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored>
     of_one.iter().find(|stored| stored.key.last() == last)
 }
 
-/// Why an environment cannot be removed.
-#[derive(Debug, thiserror::Error)]
-pub enum RemoveError {
-    #[error("there is no environment {0}")]
-    Unknown(EnvironmentKey),
-    #[error("{0} is owned by a deployment or a hold")]
-    Open(EnvironmentKey),
-    #[error("another coordinator works on {0}")]
-    Locked(EnvironmentKey),
-    #[error("cannot remove {0}")]
-    Store(EnvironmentKey, #[source] StoreError),
-}
-
-/// Forgets the declaration, the live release and the ports of an environment. Its history and its epoch
-/// stay, and what runs on the hosts goes on.
-///
-/// # Errors
-/// When it is open, or another coordinator works on it.
-pub async fn remove(
-    store: &dyn Store,
-    environment: &EnvironmentKey,
-    coordinator: &str,
-) -> Result<(), RemoveError> {
-    let failed = |error| RemoveError::Store(environment.clone(), error);
-    if spec(store, environment).await.map_err(failed)?.is_none() {
-        return Err(RemoveError::Unknown(environment.clone()));
-    }
-    let Some(mut lock) = locked(store, environment, coordinator).await else {
-        return Err(RemoveError::Locked(environment.clone()));
-    };
-    let Some(held) = lock.held() else {
-        return Err(RemoveError::Locked(environment.clone()));
-    };
-    let table = ports(store, environment).await.map_err(failed)?;
-    let mut writes = vec![
-        OwnedWrite::delete(keys::spec(environment)),
-        OwnedWrite::delete(keys::live(environment)),
-        OwnedWrite::delete(keys::ports(environment)),
-    ];
-    for stored in port_keys(store, environment, table.map(|seen| seen.content)).await.map_err(failed)? {
-        writes.push(OwnedWrite::delete(stored));
-    }
-    // What its hosts owe was owed to what is forgotten.
-    for stored in store.list(&keys::all_debts()).await.map_err(failed)? {
-        let debts: Debts = stored.read().map_err(failed)?;
-        if debts.owed.iter().any(|debt| debt.environment == *environment) {
-            writes.extend(Owned::of_stored(&stored.key).map(OwnedWrite::delete));
-        }
-    }
-    let guards = vec![Guard::absent(keys::open(environment))];
-    let committed = held.commit(store, guards, writes).await;
-    lock.release(store).await;
-    match committed.map_err(failed)? {
-        Committed::Yes { .. } => Ok(()),
-        Committed::No => Err(RemoveError::Open(environment.clone())),
-    }
-}
-
 /// The environment's lock, for what takes a moment; nothing where another has it.
 pub(crate) async fn locked(
     store: &dyn Store,
@@ -216,23 +163,4 @@ pub(crate) async fn locked(
         tokio::time::sleep(Duration::from_millis(LOCK_RETRY_AFTER.0)).await;
     }
     None
-}
-
-/// The keys by which the ports of `table` are taken.
-async fn port_keys(
-    store: &dyn Store,
-    environment: &EnvironmentKey,
-    table: Option<PortTable>,
-) -> Result<Vec<Owned>, StoreError> {
-    let name = environment.to_string();
-    let numbers: Vec<String> =
-        table.unwrap_or_default().ports.iter().map(|entry| entry.port.to_string()).collect();
-    let taken = store.list(&keys::all_ports()).await?;
-    Ok(taken
-        .iter()
-        .filter(|stored| {
-            stored.value == name.as_bytes() && numbers.iter().any(|port| port == stored.key.last())
-        })
-        .filter_map(|stored| Owned::of_stored(&stored.key))
-        .collect())
 }

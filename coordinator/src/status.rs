@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::engine::{Phase, Run, ways_out};
 use lockstep_core::host_status::{HostStatus, Presence};
@@ -51,9 +52,13 @@ const SWITCH_USUALLY: Millis = Millis(500);
 /// When the record cannot be read.
 pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
     let store = &*parts.store;
-    let (live, open) =
-        tokio::try_join!(environments::live(store, &spec.key), environments::open(store, &spec.key))?;
-    let recorded = Recorded { spec: spec.clone(), live, open: open.map(|seen| seen.content) };
+    let (live, open, removal) = tokio::try_join!(
+        environments::live(store, &spec.key),
+        environments::open(store, &spec.key),
+        environments::removal::unfinished(store, &spec.key)
+    )?;
+    let (open, removal) = (open.map(|seen| seen.content), removal.map(|seen| seen.content));
+    let recorded = Recorded { spec: spec.clone(), live, open, removal };
     let shared = Shared::read(parts).await?;
     observed(parts, &shared, recorded).await
 }
@@ -75,9 +80,9 @@ pub async fn of_all(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<Environment
 pub async fn all_recorded(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let shared = Shared::read(parts).await?;
     let mut statuses = Vec::new();
-    for Recorded { spec, live, open } in all {
-        let mut past = Past::of(&*parts.store, &spec.key);
-        statuses.push(recorded(parts, &shared, (&spec, live, open), &mut past).await?);
+    for one in all {
+        let key = one.spec.key.clone();
+        statuses.push(recorded(parts, &shared, one, &mut Past::of(&*parts.store, &key)).await?);
     }
     Ok(statuses)
 }
@@ -109,13 +114,10 @@ impl Shared {
     }
 }
 
-async fn observed(
-    parts: &Parts,
-    shared: &Shared,
-    Recorded { spec, live, open }: Recorded,
-) -> Result<EnvironmentStatus, StoreError> {
+async fn observed(parts: &Parts, shared: &Shared, all: Recorded) -> Result<EnvironmentStatus, StoreError> {
+    let spec = all.spec.clone();
     let mut past = Past::of(&*parts.store, &spec.key);
-    let mut status = recorded(parts, shared, (&spec, live, open), &mut past).await?;
+    let mut status = recorded(parts, shared, all, &mut past).await?;
     // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
     let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), Live::roles);
     let placed = placed(&roles, &shared.hosts);
@@ -146,6 +148,17 @@ async fn observed(
         rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
     }
     Ok(status)
+}
+
+/// What each of `hosts` sees of an environment, or why it does not say.
+pub(crate) async fn look_at<'h>(
+    parts: &Parts,
+    environment: &EnvironmentKey,
+    hosts: &'h [Host],
+) -> Vec<(&'h Host, Result<Observation, String>)> {
+    let looking = Looking::at(hosts);
+    let looks = hosts.iter().map(|host| looking.look(&*parts.agents, environment, host));
+    hosts.iter().zip(join_all(looks).await).collect()
 }
 
 /// The hosts of an environment: what serves and the load balancer, which may be one of them.
@@ -202,7 +215,7 @@ fn takes(last: Option<&Summary>) -> Millis {
 async fn recorded(
     parts: &Parts,
     shared: &Shared,
-    (spec, live, open): (&EnvironmentSpec, Option<Live>, Option<Open>),
+    Recorded { spec, live, open, removal }: Recorded,
     past: &mut Past<'_>,
 ) -> Result<EnvironmentStatus, StoreError> {
     let last = past.find(|past| past.first().cloned()).await?;
@@ -220,10 +233,10 @@ async fn recorded(
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
     let local = local_changes::that_matter(local, live.as_ref());
     Ok(EnvironmentStatus {
-        key: spec.key.clone(),
-        url: spec.url.clone(),
-        description: spec.description.clone(),
-        branch: spec.branch.clone(),
+        key: spec.key,
+        url: spec.url,
+        description: spec.description,
+        branch: spec.branch,
         live,
         rollback,
         open,
@@ -234,6 +247,7 @@ async fn recorded(
         site_changed: None,
         debts,
         local,
+        removal,
     })
 }
 

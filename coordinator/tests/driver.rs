@@ -25,6 +25,8 @@ mod local_changes;
 mod neighbours;
 #[path = "driver/opening.rs"]
 mod opening;
+#[path = "driver/removal.rs"]
+mod removal;
 #[path = "driver/returning.rs"]
 mod returning;
 #[path = "driver/several.rs"]

@@ -20,11 +20,13 @@ use crate::time::{Millis, Timestamp};
 
 mod live;
 mod observed;
+mod removal;
 
 pub use live::Live;
 pub use observed::{
     AdmissionHere, AdmissionSeen, ContainerSeen, ImageFound, Observation, Running, SiteChange, SiteChangeOn,
 };
+pub use removal::Removal;
 
 /// Where a release runs on every app host; one of the two is live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -481,6 +483,9 @@ pub struct EnvironmentStatus {
     /// Made without a coordinator: not taken in yet, or what is live.
     #[serde(default)]
     pub local: Vec<LocalChange>,
+    /// `None` unless a removal was decided that is not finished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removal: Option<Removal>,
 }
 
 /// The slot that a load balancer's host sends an environment to.

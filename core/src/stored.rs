@@ -47,6 +47,7 @@ kept! {
     crate::record::Observation => "observation",
     crate::record::Open => "open",
     crate::record::PortTable => "port_table",
+    crate::record::Removal => "removal",
     crate::record::Summary => "summary",
     crate::spec::EnvironmentSpec => "environment_spec",
     crate::state_file::StateFile => "state_file",

@@ -1,6 +1,7 @@
 //! What belongs to an environment beside its deployments: declaration, secrets, lock, logs, state.
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
 
 use lockstep_core::record::{EnvironmentStatus, OpenKind};
 use lockstep_core::spec::EnvironmentSpec;
@@ -10,8 +11,9 @@ use lockstep_proto::wire;
 use serde_json::json;
 
 use super::people::said;
+use super::resolve::ask;
 use super::{read, read_all};
-use crate::args::LogsArgs;
+use crate::args::{LogsArgs, RemoveArgs};
 use crate::context::{Context, client, environment_ref, read_input};
 use crate::deployment_yml::{self, Declared, Effective};
 use crate::env_file;
@@ -24,7 +26,11 @@ pub async fn list(context: &Context) -> Result<()> {
     context.output.json(&environments)?;
     let mut rows = vec![["environment", "url", "live", "branch"].map(ToOwned::to_owned).to_vec()];
     for environment in environments {
-        let live = environment.live.map_or_else(|| "nothing".to_owned(), |live| live.release.image);
+        let live = match (&environment.removal, environment.live) {
+            (Some(_), _) => "being removed".to_owned(),
+            (None, Some(live)) => live.release.image,
+            (None, None) => "nothing".to_owned(),
+        };
         rows.push(vec![
             environment.key.to_string(),
             environment.url,
@@ -75,9 +81,28 @@ pub fn check(context: &Context, env: &str) -> Result<()> {
     context.output.line(&format!("{} can be deployed as declared", declared.spec.key))
 }
 
-pub async fn remove(context: &Context, env: &str) -> Result<()> {
-    let request = environment_ref(&context.key(env)?, 0);
-    let done = context.control().await?.remove_environment(request).await?.into_inner();
+pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
+    let RemoveArgs { env, abandon, yes } = args;
+    let key = context.key(&env)?;
+    let mut control = context.control().await?;
+    let request = |abandon| wire::RemoveEnvironmentRequest { environment: key.to_string(), abandon };
+    if abandon && !yes && io::stdin().is_terminal() {
+        // Whatever forbids it is what is asked about; if nothing does, nothing is abandoned.
+        let refused = match control.remove_environment(request(false)).await {
+            Ok(done) => return said(context, &done.into_inner()),
+            Err(status) => Failure::from(status),
+        };
+        let reply = control.status(environment_ref(&key, 0)).await?.into_inner();
+        let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
+        // An open deployment is not abandoned: there is nothing to ask.
+        if refused.kind != Kind::Refused || environments.iter().any(|environment| environment.open.is_some())
+        {
+            return Err(refused);
+        }
+        context.output.failure(&refused);
+        ask(context)?;
+    }
+    let done = control.remove_environment(request(abandon)).await?.into_inner();
     said(context, &done)
 }
 

@@ -54,7 +54,7 @@ fn costs(status: &EnvironmentStatus, summary: &Summary, way: Way) -> Option<Stri
     Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
 }
 
-fn ask(context: &Context) -> Result<()> {
+pub(super) fn ask(context: &Context) -> Result<()> {
     context.output.remark("go on? Write yes:");
     match read_line()?.as_str() {
         "yes" => Ok(()),

@@ -203,7 +203,7 @@ impl Control for ControlApi {
         environments::show(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn remove_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
+    async fn remove_environment(&self, request: Request<wire::RemoveEnvironmentRequest>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
         environments::remove(self, &caller, request.into_inner()).await.map(Response::new)
     }

@@ -16,7 +16,7 @@ use tracing::Span;
 
 use super::{Asker, DeployError, checked, new_id, until};
 use crate::driver::Parts;
-use crate::environments::{self, Seen};
+use crate::environments::{self, Seen, removal};
 use crate::history;
 use crate::store::guarded::{Accompanying, claim, disclaim};
 use crate::store::{Committed, Store, StoreError, Stored};
@@ -223,6 +223,7 @@ pub(super) async fn claimable(
     asker: &Asker,
     now: Timestamp,
 ) -> Result<Option<Seen<Open>>, DeployError> {
+    refuse_removal(store, environment).await?;
     let seen = environments::open(store, environment).await?;
     let Some(open) = seen.as_ref().map(|seen| &seen.content) else {
         return match own_claim {
@@ -239,6 +240,17 @@ pub(super) async fn claimable(
         Ok(seen)
     } else {
         Err(DeployError::Locked { environment: environment.clone(), open: Box::new(open.clone()) })
+    }
+}
+
+/// Refuses what would be opened in an environment that is being removed.
+pub(super) async fn refuse_removal(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<(), DeployError> {
+    match removal::unfinished(store, environment).await? {
+        Some(seen) => Err(DeployError::Refused(removal::refusal(environment, &seen.content))),
+        None => Ok(()),
     }
 }
 

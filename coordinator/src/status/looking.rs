@@ -64,7 +64,8 @@ impl Looking {
         (observed, unseen)
     }
 
-    async fn look(
+    /// What `host` sees of an environment, or why it does not say.
+    pub(super) async fn look(
         &self,
         agents: &dyn Agents,
         environment: &EnvironmentKey,

@@ -270,7 +270,8 @@ pub struct Accompanying {
     pub writes: Vec<OwnedWrite>,
 }
 
-/// Makes `open` what the environment is owned by, if it is owned as `seen`: nobody, or that claim.
+/// Makes `open` what the environment is owned by, if it is owned as `seen`: nobody, or that claim. An environment
+/// that is being removed is never claimed.
 ///
 /// # Errors
 /// When the outcome is unknown or the transaction is refused.
@@ -282,7 +283,7 @@ pub async fn claim(
     with: Accompanying,
 ) -> Result<Committed, StoreError> {
     let key = keys::open(environment);
-    let mut guards = vec![Guard::as_seen(&key, seen)];
+    let mut guards = vec![Guard::as_seen(&key, seen), Guard::absent(keys::removal(environment))];
     guards.extend(with.guards);
     let mut writes = vec![OwnedWrite::put(key, open)];
     writes.extend(with.writes);
@@ -293,8 +294,14 @@ pub async fn claim(
 ///
 /// # Errors
 /// When the outcome is unknown or the transaction is refused.
-pub async fn give_ports(store: &dyn Store, with: Accompanying) -> Result<Committed, StoreError> {
-    store.commit(with.guards, plain(with.writes)).await
+pub async fn give_ports(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    with: Accompanying,
+) -> Result<Committed, StoreError> {
+    let mut guards = vec![Guard::absent(keys::removal(environment))];
+    guards.extend(with.guards);
+    store.commit(guards, plain(with.writes)).await
 }
 
 /// Writes parts of a plan, or removes those of one that was not opened.

@@ -191,6 +191,14 @@ pub fn lock(environment: &EnvironmentKey) -> Owned {
     owned(format_args!("env/{environment}/{LOCK}"))
 }
 
+/// The last part of every key of a removal.
+pub const REMOVAL: &str = "removal";
+
+/// Present from the decision to remove the environment until the last of its keys is gone.
+pub fn removal(environment: &EnvironmentKey) -> Owned {
+    owned(format_args!("env/{environment}/{REMOVAL}"))
+}
+
 /// Never deleted: an epoch only rises.
 pub fn epoch(environment: &EnvironmentKey) -> Owned {
     owned(format_args!("env/{environment}/{EPOCH}"))

@@ -19,7 +19,7 @@ use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{ImageFound, Observation};
 use lockstep_core::time::Timestamp;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 /// What the hosts do with steps of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,17 @@ struct State {
     /// Hosts that answer questions and get no assignments: a session that is slow.
     slow: BTreeSet<HostId>,
     answered: usize,
+    /// What hosts have of the environment, where it is not nothing.
+    seen: BTreeMap<HostId, Observation>,
+    /// Where the next look waits.
+    gate: Option<Arc<Gate>>,
+}
+
+/// A look that has begun, and ends when the test says so.
+#[derive(Default)]
+pub(crate) struct Gate {
+    pub(crate) begun: Notify,
+    pub(crate) end: Notify,
 }
 
 impl Hosts {
@@ -80,6 +91,18 @@ impl Hosts {
 
     pub(crate) fn quick(&self, host: &HostId) {
         self.state().slow.remove(host);
+    }
+
+    /// From here on the host says that this is there.
+    pub(crate) fn sees(&self, host: &HostId, observation: Observation) {
+        self.state().seen.insert(host.clone(), observation);
+    }
+
+    /// The next look waits at the gate.
+    pub(crate) fn hold_next_look(&self) -> Arc<Gate> {
+        let gate = Arc::<Gate>::default();
+        self.state().gate = Some(gate.clone());
+        gate
     }
 
     /// How many questions were answered.
@@ -197,9 +220,15 @@ impl Agents for Hosts {
     }
 
     async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+        let gate = self.state().gate.take();
+        if let Some(gate) = gate {
+            gate.begun.notify_one();
+            gate.end.notified().await;
+        }
         if self.state().absent.contains(host) {
             return Err(AgentError::Absent { host: host.clone() });
         }
+        let seen = self.state().seen.get(host).cloned().unwrap_or_default();
         let image = look.image.map(|image| ImageFound {
             id: Digest::of(image.as_bytes()),
             manifest: None,
@@ -207,7 +236,7 @@ impl Agents for Hosts {
             migrations: Vec::new(),
             size_bytes: 1,
         });
-        Ok(Observation { image, ..Observation::default() })
+        Ok(Observation { image, ..seen })
     }
 
     async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {

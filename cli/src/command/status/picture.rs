@@ -8,8 +8,8 @@ use lockstep_core::host_status::{HostStatus, Presence, SlotSeen};
 use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, SiteChangeOn, Slot, Summary,
-    TakenIn, TrafficMoved, Way,
+    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, Removal, SiteChangeOn, Slot,
+    Summary, TakenIn, TrafficMoved, Way,
 };
 use lockstep_core::time::Timestamp;
 
@@ -57,10 +57,14 @@ impl Picture {
                 ),
             ),
         }
+        if let Some(Removal { by, since, left_behind: _ }) = &status.removal {
+            let how = format!("by {by} since {since}, unfinished: lockstep env remove {}", status.key);
+            self.say_bad("removed", &how);
+        }
         self.hosts(status);
         if let Some(open) = &status.open {
             self.open(&status.key, open);
-        } else if let Some(ready) = &status.rollback {
+        } else if let Some(ready) = status.rollback.as_ref().filter(|_| status.removal.is_none()) {
             let takes = ready
                 .takes
                 .map_or_else(|| "it would be started first".to_owned(), |takes| format!("about {takes}"));
@@ -266,6 +270,9 @@ impl Picture {
 /// How the environment is, in a word.
 fn state(status: &EnvironmentStatus) -> (Tone, String) {
     let live = status.live.as_ref().map(|live| live.slot);
+    if status.removal.is_some() {
+        return (Tone::Bad, "is being removed".to_owned());
+    }
     match status.open.as_ref().map(|open| (&open.open.kind, open.direction)) {
         Some((OpenKind::Stuck { .. }, _)) => (Tone::Bad, "stuck".to_owned()),
         Some((OpenKind::Hold { .. }, _)) => (Tone::Strong, "frozen".to_owned()),
@@ -473,6 +480,16 @@ mod tests {
         let three = drawn(Output::in_pipe(), at_three_in_the_morning());
         assert!(three.lines().count() <= 24, "{three}");
         insta::assert_snapshot!("pipe_at_three", three);
+    }
+
+    #[test]
+    fn an_unfinished_removal_is_shown_with_the_command_that_finishes_it() {
+        let mut status = status();
+        status["removal"] = json!({ "by": "anna", "since": ago(60), "left_behind": [] });
+        let text = drawn(Output::in_pipe(), status);
+        assert!(text.lines().next().unwrap().ends_with("is being removed"), "{text}");
+        assert!(text.contains("unfinished: lockstep env remove notes/production"), "{text}");
+        assert!(!text.contains("lockstep rollback"), "{text}");
     }
 
     /// Of many hosts those are shown that somebody has to look at.

@@ -10,6 +10,7 @@ use super::failure::{of, of_removal, of_store};
 use super::{Caller, ControlApi};
 use crate::deployments::claims;
 use crate::environments::Recorded;
+use crate::environments::removal::{self, WhileServing};
 use crate::{environments, state_file, status as state};
 
 pub(super) async fn status(
@@ -79,14 +80,18 @@ pub(super) async fn thaw(
 pub(super) async fn remove(
     api: &ControlApi,
     caller: &Caller,
-    request: wire::EnvironmentRef,
+    request: wire::RemoveEnvironmentRequest,
 ) -> Result<Done, Status> {
-    let environment = environment(caller, &request.environment)?;
-    environments::remove(&*api.parts.store, &environment, &api.parts.coordinator)
-        .await
-        .map_err(|error| of_removal(&error))?;
-    let said = format!("{environment} is forgotten; its history stays, and what runs goes on");
-    api.audit(caller, "remove environment", Some(&environment), said).await
+    let wire::RemoveEnvironmentRequest { environment: text, abandon } = request;
+    let environment = environment(caller, &text)?;
+    let (verb, while_serving) = if abandon {
+        ("abandon environment", WhileServing::Abandoned)
+    } else {
+        ("remove environment", WhileServing::Refused)
+    };
+    let removed = removal::remove(&api.parts, &environment, caller.operator()?, while_serving).await;
+    let said = removed.map_err(|error| of_removal(&error))?.said(&environment);
+    api.audit(caller, verb, Some(&environment), said).await
 }
 
 /// An environment that the caller may see.

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use tracing::{error, warn};
 
 use crate::deployments::DeployError;
-use crate::environments::RemoveError;
+use crate::environments::removal::RemoveError;
 use crate::history::Unresolved;
 use crate::store::StoreError;
 
@@ -101,10 +101,11 @@ pub(super) fn of_secrets(failure: &anyhow::Error) -> Status {
 pub(super) fn of_removal(failure: &RemoveError) -> Status {
     match failure {
         RemoveError::Unknown(_) => Status::not_found(failure.to_string()),
-        RemoveError::Open(environment) | RemoveError::Locked(environment) => refused(&Refusal {
+        RemoveError::Refused(refusal) => refused(refusal),
+        RemoveError::Locked(environment) | RemoveError::Changed(environment) => refused(&Refusal {
             what: format!("{environment} is not removed"),
             why: failure.to_string(),
-            next: format!("lockstep status {}", environment.environment),
+            next: format!("lockstep status {environment}"),
         }),
         RemoveError::Store(_, error) => of_store(error),
     }
