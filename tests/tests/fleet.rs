@@ -146,11 +146,31 @@ fn lockstep_up_installs_the_same_units_and_they_run() -> Result<()> {
     let said = host.run("lockstep up --roles app,lb,db")?;
     ensure!(said.contains("kept by systemd") && said.contains("Ready;"), "{said}");
     ensure!(host.is_active(COORDINATOR)? && host.is_active(AGENT)?);
-    let same = "diff /etc/systemd/system/lockstep-agent.service /lib/systemd/system/lockstep-agent.service";
-    host.run(same)?;
+    // The packages' units are in force, and nothing hides them.
+    for unit in [COORDINATOR, AGENT] {
+        let fragment = property(host, unit, "FragmentPath")?;
+        ensure!(fragment.ends_with(&format!("lib/systemd/system/{unit}.service")), "{fragment}");
+        ensure!(!exists(host, &format!("/etc/systemd/system/{unit}.service"))?, "a copy hides {unit}");
+    }
     ensure!(host.exposure(AGENT)? <= AGENT_EXPOSURE);
     let said = host.run("lockstep up")?;
     ensure!(said.contains("Everything was there"), "{said}");
+
+    // A copy as an earlier version wrote it: the next installation of the package takes it away.
+    host.run(&format!(
+        "cp /usr/lib/systemd/system/{AGENT}.service /etc/systemd/system && systemctl daemon-reload"
+    ))?;
+    Packages::made(Version::Next)?.install(host)?;
+    ensure!(!exists(host, &format!("/etc/systemd/system/{AGENT}.service"))?, "the copy still hides {AGENT}");
+    ensure!(host.is_active(AGENT)?);
+    // One that was changed by hand stays, and both say so.
+    host.run(&format!(
+        "sed 's/WatchdogSec=60/WatchdogSec=61/' /usr/lib/systemd/system/{AGENT}.service \
+         > /etc/systemd/system/{AGENT}.service && systemctl daemon-reload"
+    ))?;
+    let said = host.run("lockstep up")?;
+    ensure!(said.contains("which was changed by hand and hides the package's unit"), "{said}");
+    host.run(&format!("rm /etc/systemd/system/{AGENT}.service && systemctl daemon-reload"))?;
 
     host.run("lockstep down --purge --yes")?;
     ensure!(!exists(host, "/etc/systemd/system/lockstep-agent.service.d")?);
@@ -158,6 +178,8 @@ fn lockstep_up_installs_the_same_units_and_they_run() -> Result<()> {
     let said = host.run("lockstep up --roles app --directory /srv/lockstep")?;
     ensure!(said.contains("Ready;"), "{said}");
     ensure!(host.is_active(AGENT)?);
+    ensure!(!exists(host, &format!("/etc/systemd/system/{AGENT}.service"))?, "a copy hides {AGENT}");
+    ensure!(property(host, AGENT, "ExecStart")?.contains("--directory /srv/lockstep/agent"));
     Ok(())
 }
 

@@ -26,6 +26,7 @@ mod joining;
 mod machine;
 mod place;
 mod systemd;
+mod units;
 
 use joining::{Identity, Reached};
 use place::{Made, Place, SERVICES, Service};
@@ -205,7 +206,7 @@ fn keeper(place: &Place, args: &UpArgs) -> Result<Keeper> {
         return Ok(Keeper::Nobody);
     }
     for service in SERVICES {
-        systemd::installed(place, service)?;
+        systemd::is_installed(place, service)?;
     }
     Ok(Keeper::Systemd)
 }
@@ -235,7 +236,7 @@ fn keep(place: &Place, service: Service, keeper: Keeper, told: &mut Told) -> Res
             Ok(Kept::Started(child))
         }
         Keeper::Systemd => {
-            let made = systemd::install(place, service, &command_line)?;
+            let made = systemd::install(place, service, &command_line, told)?;
             let as_it_should_be = systemd::is_active(service) && systemd::is_enabled(service);
             if made == Made::WasThere && as_it_should_be {
                 told.there(&format!("{name}, kept by systemd"))?;

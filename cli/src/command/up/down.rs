@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::machine::sites_served_from;
 use super::place::{self, Place, SERVICES, Service};
+use super::units::Units;
 use super::{Told, detached, require_root, systemd};
 use crate::args::DownArgs;
 use crate::context::{Context, read_line};
@@ -46,7 +47,7 @@ async fn end(place: &Place, service: Service, told: &mut Told) -> Result<()> {
         return told.did(&format!("ended {name}, process {number}"));
     }
     // A unit of another place is none of ours, and no reason to fail.
-    let has_unit = has_systemd() && systemd::installed(place, service).is_ok_and(|unit| unit.is_some());
+    let has_unit = has_systemd() && systemd::is_installed(place, service).is_ok_and(|is_there| is_there);
     if has_unit && (systemd::is_active(service) || systemd::is_enabled(service)) {
         systemd::stop(service)?;
         return told.did(&format!("ended {name}, which systemd kept"));
@@ -56,7 +57,7 @@ async fn end(place: &Place, service: Service, told: &mut Told) -> Result<()> {
 
 /// What a purge removes.
 struct Going {
-    units: Vec<Service>,
+    units: Vec<(Service, Vec<PathBuf>)>,
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
     /// Removed where they are empty then: somebody may keep other things there.
@@ -69,10 +70,8 @@ fn going(context: &Context, place: &Place, args: &DownArgs) -> Result<Going> {
     let going = Going::of(context, place)?;
     let output = context.output;
     output.remark("this goes, and does not come back:");
-    for service in &going.units {
-        output.remark(&format!("  the unit {}", service.name()));
-    }
-    for path in going.folders.iter().chain(&going.files) {
+    let of_units = going.units.iter().flat_map(|(_, files)| files);
+    for path in of_units.chain(&going.folders).chain(&going.files) {
         output.remark(&format!("  {}", path.display()));
     }
     output.remark(
@@ -113,9 +112,13 @@ fn refuse_while_served(place: &Place) -> Result<()> {
 
 impl Going {
     fn of(context: &Context, place: &Place) -> Result<Self> {
-        let has_unit = |service: &Service| {
-            has_systemd() && systemd::installed(place, *service).is_ok_and(|unit| unit.is_some())
-        };
+        let mut units = Vec::new();
+        for service in SERVICES {
+            // A unit of another place is none of ours.
+            if has_systemd() && systemd::is_installed(place, service).is_ok_and(|is_there| is_there) {
+                units.push((service, Units::of_this_machine().written(service)?));
+            }
+        }
         let mut files = vec![place.listen()];
         for service in SERVICES {
             files.extend([place.pid_file(service), place.log(service)]);
@@ -129,7 +132,7 @@ impl Going {
         files.retain(|file| file.exists());
         let folders = SERVICES.map(|service| place.own(service));
         Ok(Self {
-            units: SERVICES.into_iter().filter(has_unit).collect(),
+            units,
             folders: folders.into_iter().filter(|folder| folder.exists()).collect(),
             files,
             emptied,
@@ -147,9 +150,14 @@ fn remove(going: &Going, told: &mut Told) -> Result<()> {
     let failed = |path: &Path, error: &io::Error| {
         Failure::new(Kind::Refused, format!("{} cannot be removed", path.display())).why(error.to_string())
     };
-    for service in &going.units {
-        systemd::remove(*service)?;
-        told.did(&format!("removed the unit {}", service.name()))?;
+    for (service, files) in &going.units {
+        if !files.is_empty() {
+            systemd::remove(*service)?;
+            told.did(&format!("removed what was written of the unit {}", service.name()))?;
+        }
+        for file in Units::of_this_machine().changed(*service)? {
+            told.there(&format!("{}, which was changed by hand", file.display()))?;
+        }
     }
     for folder in &going.folders {
         fs::remove_dir_all(folder).map_err(|error| failed(folder, &error))?;

@@ -1,0 +1,463 @@
+//! The files of a service's unit: the package's, those that `lockstep up` wrote, and those of an administrator.
+//!
+//! What must stay true: one place. Where a package has brought the unit, it is the one in force, and only what
+//! differs on this machine stands in a drop-in. A file that somebody changed is neither overwritten nor removed, and
+//! the change is reported. What an administrator has masked stays so.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use lockstep_core::id::Digest;
+use lockstep_supervisor::units::is_masked;
+
+use super::place::{Place, Service, text};
+use crate::failure::{Failure, Kind, Result};
+
+/// Where an administrator's units are, and those of `up` where no package has brought one.
+const OWN: &str = "etc/systemd/system";
+
+/// Where packages' units are; on a system with a merged `/usr` both are one.
+const PACKAGED: [&str; 2] = ["usr/lib/systemd/system", "lib/systemd/system"];
+
+const COORDINATOR: &str = include_str!("../../../../deploy/systemd/lockstep-coordinator.service");
+const AGENT: &str = include_str!("../../../../deploy/systemd/lockstep-agent.service");
+
+/// The place of the packages' services, which the units name.
+const PLACE: &str = "var/lib/lockstep";
+
+/// What of this machine differs from the package's unit.
+const DROP_IN: &str = "up.conf";
+
+/// The beginning of what `up` writes: what follows has this digest until somebody changes it.
+const MARK: &str = "# Written by `lockstep up`; the SHA-256 of what follows this line: ";
+
+/// The settings that are of a machine.
+const OF_THE_MACHINE: [&str; 4] = ["ExecStart", "StateDirectory", "ReadWritePaths", "ConditionPathExists"];
+
+/// The units of `lockstep up` before it marked them, without those settings.
+const UNMARKED: [&str; 2] = [
+    "c34b98549ba6b15af9d586a9d484e28e0e066087a185694337de56744703f29f",
+    "55975ba714096befc39727126490de50d8357ac27e7dfe596fd3b7222d0fb853",
+];
+
+/// What roles of a host need beyond the agent's unit.
+const ROLES: [(&str, &str); 2] = [
+    ("lb.conf", include_str!("../../../../deploy/systemd/lockstep-agent.service.d/lb.conf")),
+    ("db.conf", include_str!("../../../../deploy/systemd/lockstep-agent.service.d/db.conf")),
+];
+
+/// The drop-ins of `lockstep up` before it marked them.
+const UNMARKED_ROLES: [&str; 2] = [
+    "c3fcb7ce560a97b0083a84bd5dd4d70a2c3a5c0254863121c64724a71158713f",
+    "727069ccb057c9a0dc8af7fbb4a475acff60b1837b4471c66d5d6ea767d4a434",
+];
+
+/// The units below a root, which is `/` but in tests.
+#[derive(Debug, Clone)]
+pub(super) struct Units {
+    root: PathBuf,
+}
+
+/// What was done to the files of one unit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Fitted {
+    pub(super) did: Vec<String>,
+    /// What an administrator changed, and was left alone.
+    pub(super) left: Vec<String>,
+}
+
+/// Whose a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum File {
+    Absent,
+    Masked,
+    /// Unchanged since `up` wrote it.
+    Ours(String),
+    Changed(String),
+}
+
+impl Units {
+    pub(super) fn of_this_machine() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+
+    fn own(&self, service: Service) -> PathBuf {
+        self.root.join(OWN).join(format!("{}.service", service.name()))
+    }
+
+    fn drop_ins(&self, service: Service) -> PathBuf {
+        self.own(service).with_extension("service.d")
+    }
+
+    /// The text of the package's unit; `None` if no package has brought one.
+    fn packaged(&self, service: Service) -> Result<Option<String>> {
+        for folder in PACKAGED {
+            let file = self.root.join(folder).join(format!("{}.service", service.name()));
+            if let Some(text) = text(&file)? {
+                return Ok(Some(text));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a unit of this place is installed, by whomever.
+    ///
+    /// # Errors
+    /// When it is masked, or another place uses the unit.
+    pub(super) fn is_of(&self, place: &Place, service: Service) -> Result<bool> {
+        let own = self.own(service);
+        if is_masked(&own) {
+            return Err(Failure::new(Kind::Refused, format!("{} is masked", service.name()))
+                .why(format!("an administrator has linked {} to /dev/null", own.display()))
+                .next(format!("systemctl unmask {}", service.name())));
+        }
+        let drop_in = text(&self.drop_ins(service).join(DROP_IN))?;
+        let there = text(&own)?;
+        let names_this = |unit: &String| is_of_place(unit, place, service);
+        let chosen = drop_in.filter(|text| exec_start(text).is_some()).or(there);
+        match (chosen, self.packaged(service)?) {
+            (Some(unit), _) if names_this(&unit) => Ok(true),
+            (Some(_), _) => Err(self.another(place, service, &own)),
+            (None, Some(unit)) if names_this(&unit) => Ok(true),
+            // The package's unit is of the packages' place, where nothing is kept: it may be used for this one.
+            (None, Some(_)) if !self.is_used(service) => Ok(false),
+            (None, Some(_)) => Err(self.another(place, service, &self.root.join(PLACE))),
+            (None, None) => Ok(false),
+        }
+    }
+
+    /// Whether the link by which the unit is started at boot names a file that is not there.
+    pub(super) fn is_enabled_by_nothing(&self, service: Service) -> bool {
+        let wants = self.root.join(OWN).join("multi-user.target.wants");
+        let link = wants.join(format!("{}.service", service.name()));
+        fs::symlink_metadata(&link).is_ok() && !link.exists()
+    }
+
+    /// Whether the packages' place has what the service keeps.
+    fn is_used(&self, service: Service) -> bool {
+        let kept = match service {
+            Service::Coordinator => "coordinator/authority",
+            Service::Agent => "agent/identity.toml",
+        };
+        self.root.join(PLACE).join(kept).exists()
+    }
+
+    fn another(&self, place: &Place, service: Service, of: &Path) -> Failure {
+        Failure::new(Kind::Refused, format!("this machine has a {} already", service.name()))
+            .why(format!("{} is of another directory than {}", of.display(), place.directory().display()))
+            .next("name its directory with --directory; a second one can run with --without-systemd")
+    }
+
+    /// Makes the files such that the unit runs `command_line` for this place.
+    ///
+    /// # Errors
+    /// When another place uses the unit, a file cannot be written, or a changed file runs something else.
+    pub(super) fn fit(&self, place: &Place, service: Service, command_line: &[String]) -> Result<Fitted> {
+        self.is_of(place, service)?;
+        let wanted = unit(place, service, command_line);
+        let mut fitted = Fitted::default();
+        match self.packaged(service)? {
+            None => self.fit_own(service, &wanted, &mut fitted)?,
+            Some(packaged) => self.fit_packaged(service, (&packaged, &wanted), &mut fitted)?,
+        }
+        Ok(fitted)
+    }
+
+    /// No package has brought the unit: `up` writes all of it.
+    fn fit_own(&self, service: Service, wanted: &str, fitted: &mut Fitted) -> Result<()> {
+        let own = self.own(service);
+        if let File::Changed(there) = read(&own, service)? {
+            refuse_other_command(&own, &there, wanted)?;
+        }
+        put(&own, service, wanted, fitted)?;
+        for (name, text) in roles(service) {
+            put(&self.drop_ins(service).join(name), service, text, fitted)?;
+        }
+        // What differed from a package's unit, before that was removed.
+        take_away(&self.drop_ins(service).join(DROP_IN), service, fitted)
+    }
+
+    /// A package has brought the unit: it is in force, and whatever hides it goes.
+    fn fit_packaged(
+        &self,
+        service: Service,
+        (packaged, wanted): (&str, &str),
+        fitted: &mut Fitted,
+    ) -> Result<()> {
+        let own = self.own(service);
+        if let File::Changed(there) = read(&own, service)? {
+            refuse_other_command(&own, &there, wanted)?;
+            fitted
+                .left
+                .push(format!("{}, which was changed by hand and hides the package's unit", own.display()));
+            return Ok(());
+        }
+        take_away(&own, service, fitted)?;
+        for (name, _) in roles(service) {
+            let file = self.drop_ins(service).join(name);
+            if let File::Ours(_) = read(&file, service)? {
+                take_away(&file, service, fitted)?;
+            }
+        }
+        let drop_in = self.drop_ins(service).join(DROP_IN);
+        match difference(packaged, wanted) {
+            Some(text) => put(&drop_in, service, &text, fitted)?,
+            None => take_away(&drop_in, service, fitted)?,
+        }
+        remove_empty(&self.drop_ins(service))
+    }
+
+    /// The files of a unit that a purge removes: what `up` and the agent wrote, and nothing else.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn written(&self, service: Service) -> Result<Vec<PathBuf>> {
+        let folder = self.drop_ins(service);
+        let mut files = Vec::new();
+        for file in [self.own(service), folder.join(DROP_IN)] {
+            if let File::Ours(_) = read(&file, service)? {
+                files.push(file);
+            }
+        }
+        for (name, _) in roles(service) {
+            let file = folder.join(name);
+            // An agent that has joined masks what its host is not for.
+            if let File::Ours(_) | File::Masked = read(&file, service)? {
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    /// The files of a unit that somebody changed, or wrote in its place: a purge leaves them.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(super) fn changed(&self, service: Service) -> Result<Vec<PathBuf>> {
+        let folder = self.drop_ins(service);
+        let mut files = Vec::new();
+        for file in [self.own(service), folder.join(DROP_IN)] {
+            if let File::Changed(_) = read(&file, service)? {
+                files.push(file);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Removes what [`Self::written`] names.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(super) fn remove(&self, service: Service) -> Result<()> {
+        for file in self.written(service)? {
+            fs::remove_file(&file).map_err(|error| cannot_remove(&file, &error))?;
+        }
+        remove_empty(&self.drop_ins(service))
+    }
+}
+
+fn roles(service: Service) -> &'static [(&'static str, &'static str)] {
+    match service {
+        Service::Coordinator => &[],
+        Service::Agent => &ROLES,
+    }
+}
+
+/// The unit as it should be.
+fn unit(place: &Place, service: Service, command_line: &[String]) -> String {
+    let text = match service {
+        Service::Coordinator => COORDINATOR,
+        Service::Agent => AGENT,
+    };
+    let words: Vec<String> = command_line.iter().map(|word| quoted(word)).collect();
+    let is_elsewhere = place.directory() != Path::new("/").join(PLACE);
+    let own = quoted(&place.own(service).display().to_string());
+    text.lines().fold(String::new(), |unit, line| {
+        unit + &match line.split_once('=') {
+            Some(("ExecStart", _)) => format!("ExecStart={}", words.join(" ")),
+            // It names a folder below /var/lib, and no other.
+            Some(("StateDirectory", _)) if is_elsewhere => format!("ReadWritePaths={own}"),
+            Some(("ConditionPathExists", _)) => {
+                // The rest of the line is one path, quotes and all.
+                format!("ConditionPathExists={}", place.identity().display().to_string().replace('%', "%%"))
+            }
+            Some(_) | None => line.to_owned(),
+        } + "\n"
+    })
+}
+
+/// A word as systemd reads it back.
+fn quoted(word: &str) -> String {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-:".contains(character);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let escaped = word.replace('%', "%%").replace('$', "$$").replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{escaped}\"")
+}
+
+/// The drop-in that makes of the package's unit the wanted one; `None` if nothing differs.
+fn difference(packaged: &str, wanted: &str) -> Option<String> {
+    let mut unit = String::new();
+    let mut service = String::new();
+    let [there, condition] = [packaged, wanted].map(|text| setting(text, "ConditionPathExists"));
+    if let Some(condition) = condition.filter(|_| condition != there) {
+        unit = format!("[Unit]\nConditionPathExists=\nConditionPathExists={condition}\n");
+    }
+    let [there, command] = [packaged, wanted].map(exec_start);
+    if let Some(command) = command.filter(|_| command.map(without_default) != there.map(without_default)) {
+        service.push_str(&format!("ExecStart=\nExecStart={command}\n"));
+    }
+    if let Some(paths) = setting(wanted, "ReadWritePaths") {
+        service.push_str(&format!("StateDirectory=\nReadWritePaths={paths}\n"));
+    }
+    if !service.is_empty() {
+        service.insert_str(0, "[Service]\n");
+    }
+    Some(unit + &service).filter(|text| !text.is_empty())
+}
+
+/// A command line without what says where the coordinator listens that was never told.
+fn without_default(command: &str) -> &str {
+    command.strip_suffix(&format!(" --listen {}", super::LISTEN)).unwrap_or(command)
+}
+
+/// The last value of a setting: the ones before it were reset, as drop-ins do.
+fn setting<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    text.lines()
+        .rev()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+        .filter(|value| !value.is_empty())
+}
+
+fn exec_start(text: &str) -> Option<&str> {
+    setting(text, "ExecStart")
+}
+
+fn is_of_place(unit: &str, place: &Place, service: Service) -> bool {
+    let own = quoted(&place.own(service).display().to_string());
+    exec_start(unit)
+        .and_then(|command| command.split("--directory ").nth(1))
+        .is_some_and(|rest| is_first_word(rest, &own))
+}
+
+fn is_first_word(rest: &str, word: &str) -> bool {
+    rest.strip_prefix(word).is_some_and(|after| after.is_empty() || after.starts_with(' '))
+}
+
+/// A unit that was changed by hand goes on as it is, if it runs what is wanted.
+fn refuse_other_command(file: &Path, there: &str, wanted: &str) -> Result<()> {
+    let [runs, wants] = [there, wanted].map(|text| exec_start(text).map(without_default));
+    if runs == wants {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Refused, format!("{} was changed by hand", file.display()))
+        .why(format!(
+            "it runs `{}`, and this is wanted: `{}`",
+            runs.unwrap_or_default(),
+            wants.unwrap_or_default()
+        ))
+        .next(format!("mv {0} {0}.changed, then: lockstep up", file.display())))
+}
+
+fn read(file: &Path, service: Service) -> Result<File> {
+    if is_masked(file) {
+        return Ok(File::Masked);
+    }
+    let there = match fs::read_to_string(file) {
+        Ok(there) => there,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(File::Absent),
+        Err(error) => {
+            return Err(Failure::new(Kind::Refused, format!("{} cannot be read", file.display()))
+                .why(error.to_string()));
+        }
+    };
+    // A link to a file elsewhere is the word of whoever made it.
+    let is_link = fs::symlink_metadata(file).is_ok_and(|there| there.is_symlink());
+    Ok(match unchanged(&there, service).filter(|_| !is_link) {
+        Some(text) => File::Ours(text.to_owned()),
+        None => File::Changed(there),
+    })
+}
+
+/// What `up` wrote, if nobody has changed it since.
+fn unchanged(there: &str, service: Service) -> Option<&str> {
+    if let Some((digest, text)) = there.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
+        return (Digest::of(text.as_bytes()).hex() == digest).then_some(text);
+    }
+    let of_the_machine =
+        |line: &&str| line.split_once('=').is_some_and(|(name, _)| OF_THE_MACHINE.contains(&name));
+    let (settings, rest): (Vec<&str>, Vec<&str>) = there.lines().partition(of_the_machine);
+    let (template, digest) = match service {
+        Service::Coordinator => (COORDINATOR, UNMARKED[0]),
+        Service::Agent => (AGENT, UNMARKED[1]),
+    };
+    let rest: String = rest.iter().map(|line| format!("{line}\n")).collect();
+    let is_unit = Digest::of(rest.as_bytes()).hex() == digest
+        && settings.len() == template.lines().filter(of_the_machine).count()
+        && exec_start(there).is_some_and(|command| is_command_of_up(command, service));
+    let is_role = UNMARKED_ROLES.contains(&Digest::of(there.as_bytes()).hex());
+    (is_unit || is_role).then_some(there)
+}
+
+/// Whether a command line is one that `up` writes: the program, and what it is told of its directory.
+fn is_command_of_up(command: &str, service: Service) -> bool {
+    let Some((start, _)) = command.split_once(" --directory ") else { return false };
+    let program = start.strip_suffix(" run").unwrap_or(start);
+    let plain = program.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let is_one_word = plain.is_some() || !program.contains(' ');
+    is_one_word && plain.unwrap_or(program).ends_with(&format!("/{}", service.name()))
+}
+
+/// Writes what `up` has to say, unless an administrator had the last word.
+fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Result<()> {
+    match read(file, service)? {
+        File::Masked => return Ok(()),
+        File::Ours(there) if there == wanted => return Ok(()),
+        File::Changed(_) => {
+            fitted.left.push(format!("{}, which was changed by hand", file.display()));
+            return Ok(());
+        }
+        File::Ours(_) | File::Absent => {}
+    }
+    let text = format!("{MARK}{}\n{wanted}", Digest::of(wanted.as_bytes()).hex());
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(folder).and_then(|()| fs::write(file, text)).map_err(|error| {
+        Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())
+    })?;
+    fitted.did.push(format!("wrote {}", file.display()));
+    Ok(())
+}
+
+/// Removes what `up` wrote, unless an administrator had the last word.
+fn take_away(file: &Path, service: Service, fitted: &mut Fitted) -> Result<()> {
+    match read(file, service)? {
+        File::Absent | File::Masked => Ok(()),
+        File::Changed(_) => {
+            fitted.left.push(format!("{}, which was changed by hand", file.display()));
+            Ok(())
+        }
+        File::Ours(_) => {
+            fs::remove_file(file).map_err(|error| cannot_remove(file, &error))?;
+            fitted.did.push(format!("removed {}", file.display()));
+            Ok(())
+        }
+    }
+}
+
+fn remove_empty(folder: &Path) -> Result<()> {
+    match fs::remove_dir(folder) {
+        Ok(()) => Ok(()),
+        // An administrator's own files stay, and the agent's masks.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => Ok(()),
+        Err(error) => Err(cannot_remove(folder, &error)),
+    }
+}
+
+fn cannot_remove(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Refused, format!("{} cannot be removed", path.display())).why(error.to_string())
+}
+
+#[cfg(test)]
+mod tests;
