@@ -28,7 +28,7 @@ const LEASE: Millis = Millis(4_000);
 const WAKE_LIMIT: Duration = Duration::from_secs(10);
 
 fn key(name: &str) -> Free {
-    keys::revoked_serial(name)
+    keys::join_token(name)
 }
 
 async fn put(store: &dyn Store, name: &str, value: &str) -> u64 {
@@ -168,13 +168,13 @@ async fn a_list_is_ordered_and_has_nothing_of_the_neighbours() {
         }
         let neighbour = keys::audit_record(1);
         store.commit(vec![], vec![Write::put_bytes(neighbour, "n")]).await.expect("written");
-        let listed = store.list(&keys::revoked()).await.expect("listed");
+        let listed = store.list(&keys::join_tokens()).await.expect("listed");
         let names: Vec<&str> = listed.iter().map(|stored| stored.key.last()).collect();
         assert_eq!(names, ["a", "b", "c"]);
-        let last = store.last(&keys::revoked(), 2).await.expect("listed");
+        let last = store.last(&keys::join_tokens(), 2).await.expect("listed");
         let names: Vec<&str> = last.iter().map(|stored| stored.key.last()).collect();
         assert_eq!(names, ["c", "b"], "the last come first");
-        assert!(store.last(&keys::revoked(), 0).await.expect("listed").is_empty());
+        assert!(store.last(&keys::join_tokens(), 0).await.expect("listed").is_empty());
     })
     .await;
 }
@@ -190,9 +190,9 @@ async fn a_long_list_has_everything_once() {
         let read = |listed: Vec<Stored>| {
             listed.iter().map(|stored| stored.key.last().to_owned()).collect::<Vec<String>>()
         };
-        assert_eq!(read(store.list(&keys::revoked()).await.expect("listed")), names);
+        assert_eq!(read(store.list(&keys::join_tokens()).await.expect("listed")), names);
         let last: Vec<String> = names.iter().rev().take(300).cloned().collect();
-        assert_eq!(read(store.last(&keys::revoked(), 300).await.expect("listed")), last);
+        assert_eq!(read(store.last(&keys::join_tokens(), 300).await.expect("listed")), last);
     })
     .await;
 }
@@ -208,7 +208,7 @@ async fn a_page_begins_where_it_is_told_and_stays_below_its_prefix() {
         let page = |from: Free, most: usize| {
             let store = &store;
             async move {
-                let page = store.page(&keys::revoked(), from.key(), most).await.expect("listed");
+                let page = store.page(&keys::join_tokens(), from.key(), most).await.expect("listed");
                 page.iter().map(|stored| stored.key.last().to_owned()).collect::<Vec<String>>()
             }
         };
@@ -216,7 +216,7 @@ async fn a_page_begins_where_it_is_told_and_stays_below_its_prefix() {
         assert_eq!(page(key("25"), 9).await, ["3", "4"]);
         assert!(page(key("9"), 9).await.is_empty());
         assert!(page(key("0"), 0).await.is_empty());
-        let from_the_first = store.page(&keys::revoked(), &keys::revoked().first(), 9).await;
+        let from_the_first = store.page(&keys::join_tokens(), &keys::join_tokens().first(), 9).await;
         assert_eq!(from_the_first.expect("listed").len(), 5);
     })
     .await;
@@ -249,7 +249,7 @@ async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
 #[tokio::test]
 async fn a_watch_wakes_for_its_prefix_also_for_what_came_before_the_wait() {
     on_every_adapter(|Bench { store, .. }| async move {
-        let mut mine = store.watch(&keys::revoked());
+        let mut mine = store.watch(&keys::join_tokens());
         let mut other = store.watch(&keys::audit());
         put(&*store, "a", "1").await;
         tokio::time::timeout(WAKE_LIMIT, mine.changed()).await.expect("it woke");
@@ -281,7 +281,7 @@ async fn what_is_bound_to_a_lease_goes_with_it() {
         assert_eq!(value(&*store, "leased").await.as_deref(), Some("1"), "keeping it changed nothing");
         time.rest_of_a_lease().await;
         time.until("it went with its lease", async || value(&*store, "leased").await.is_none()).await;
-        assert!(store.list(&keys::revoked()).await.expect("listed").is_empty());
+        assert!(store.list(&keys::join_tokens()).await.expect("listed").is_empty());
         let absent =
             store.commit(vec![Guard::absent(key("leased"))], vec![Write::put_bytes(key("x"), "1")]).await;
         assert!(matches!(absent, Ok(Committed::Yes { .. })), "a guard saw it after its lease");
@@ -298,7 +298,7 @@ async fn a_revoked_lease_takes_its_keys_and_wakes_who_watches() {
         let lease = store.grant(LEASE).await.expect("granted");
         let write = Write::put_leased(key("leased"), "1", lease);
         store.commit(vec![], vec![write]).await.expect("written");
-        let mut wakeups = store.watch(&keys::revoked());
+        let mut wakeups = store.watch(&keys::join_tokens());
         store.revoke(lease).await.expect("revoked");
         tokio::time::timeout(WAKE_LIMIT, wakeups.changed()).await.expect("it woke");
         assert_eq!(value(&*store, "leased").await, None);

@@ -2,14 +2,13 @@
 //!
 //! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
 //! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
-//! then. Six transactions need no lock. Five are guarded by their own keys: claiming and changing `open`,
-//! declaring the spec, giving ports away, a report, and what a host says was done on it without a
-//! coordinator. The sixth writes parts of a plan that no deployment has: nobody reads them before it is opened.
+//! then. Five transactions need no lock. Four are guarded by their own keys: claiming and changing `open`,
+//! giving ports away, a report, and what a host says was done on it without a coordinator. The fifth writes
+//! parts of a plan that no deployment has: nobody reads them before it is opened.
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{LocalChange, Open};
-use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::stored::{self, Kept};
 use lockstep_mutant::{Mutant, is_on};
 use serde::{Deserialize, Serialize};
@@ -326,21 +325,6 @@ pub async fn disclaim(
     let key = keys::open(environment);
     let guards = vec![Guard::as_seen(&key, Some(seen))];
     store.commit(guards, plain(vec![OwnedWrite::delete(key)])).await
-}
-
-/// Records the declaration of an environment, if it is as `seen`.
-///
-/// # Errors
-/// When the outcome is unknown.
-pub async fn declare(
-    store: &dyn Store,
-    spec: &ValidatedSpec,
-    seen: Option<&Stored>,
-) -> Result<Committed, StoreError> {
-    let key = keys::spec(&spec.get().key);
-    let guards = vec![Guard::as_seen(&key, seen)];
-    let writes = vec![OwnedWrite::put(key, spec.get())];
-    store.commit(guards, plain(writes)).await
 }
 
 /// Writes what an agent reports, once: [`Committed::No`] means that it is there already.

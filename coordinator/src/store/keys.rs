@@ -286,11 +286,6 @@ pub fn plan(deployment: &DeploymentId) -> Owned {
     owned(format_args!("deployment/{deployment}/plan"))
 }
 
-/// The waves of a plan that was kept by wave.
-pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
-    prefix(format_args!("deployment/{deployment}/plan"))
-}
-
 /// A plan that is larger than a value may be is kept in parts. They are written before the deployment is opened, and
 /// each attempt to open it has an edition of its own.
 pub fn plan_part(deployment: &DeploymentId, edition: &str, part: usize) -> Owned {
@@ -489,12 +484,4 @@ pub fn audit() -> Prefix {
 
 pub fn audit_record(seq: u64) -> Free {
     free(format_args!("audit/{seq:016}"))
-}
-
-pub fn revoked() -> Prefix {
-    prefix(format_args!("revoked"))
-}
-
-pub fn revoked_serial(serial: &str) -> Free {
-    free(format_args!("revoked/{serial}"))
 }

@@ -83,7 +83,7 @@ async fn write_once(store: &dyn Store, name: &str) -> Outcome {
 
 /// Everything that was said to be written is there, once, in the order in which it was.
 async fn assert_written(store: &dyn Store, written: &BTreeMap<String, Outcome>) {
-    let there = store.list(&keys::revoked()).await.expect("listed");
+    let there = store.list(&keys::join_tokens()).await.expect("listed");
     let names: Vec<&str> = there.iter().map(|stored| stored.key.last()).collect();
     assert_eq!(names, written.keys().map(String::as_str).collect::<Vec<_>>());
     assert!(there.iter().all(|stored| stored.created == stored.modified), "something was written twice");
@@ -97,7 +97,7 @@ async fn write_during(faulty: &mut Faulty, fault: impl AsyncFnOnce(&mut Etcd)) -
     let stop = CancellationToken::new();
     let writer = tokio::spawn(write_on(Arc::clone(&faulty.store), stop.clone()));
     until("some is written", async || {
-        !faulty.store.last(&keys::revoked(), 1).await.expect("read").is_empty()
+        !faulty.store.last(&keys::join_tokens(), 1).await.expect("read").is_empty()
     })
     .await;
     fault(&mut faulty.etcd).await;
@@ -111,11 +111,11 @@ async fn write_during(faulty: &mut Faulty, fault: impl AsyncFnOnce(&mut Etcd)) -
 }
 
 async fn count(store: &dyn Store) -> usize {
-    store.list(&keys::revoked()).await.map_or(0, |there| there.len())
+    store.list(&keys::join_tokens()).await.map_or(0, |there| there.len())
 }
 
 async fn wakes(store: &dyn Store, change: impl AsyncFnOnce()) {
-    let mut wakeups = store.watch(&keys::revoked());
+    let mut wakeups = store.watch(&keys::join_tokens());
     change().await;
     tokio::time::timeout(WAKE_LIMIT, wakeups.changed()).await.expect("it woke");
 }
@@ -199,7 +199,7 @@ async fn without_most_members_nothing_is_answered_and_with_them_everything_goes_
     })
     .await;
 
-    let mut wakeups = store.watch(&keys::revoked());
+    let mut wakeups = store.watch(&keys::join_tokens());
     faulty.etcd.restart(1).expect("restarted");
     until("it is read", async || store.get(key("before").key()).await.is_ok()).await;
     // What was sent when most had just gone may happen when they are back.
@@ -274,7 +274,7 @@ async fn what_may_be_done_once_is_not_sent_to_another_member_and_what_may_be_rep
 async fn what_a_watch_cannot_have_seen_wakes_all_the_same() {
     let faulty = Faulty::start(Members::One).await;
     let (proxy, store) = behind_a_proxy(&faulty, &[]).await;
-    let mut wakeups = store.watch(&keys::revoked());
+    let mut wakeups = store.watch(&keys::join_tokens());
     proxy.answers(Answers::Held);
     assert!(store.get(key("a").key()).await.is_err(), "somebody answers");
     faulty.etcd.put(&format!("{PREFIX}{}", key("behind").key()), "1").expect("written");
@@ -303,7 +303,7 @@ async fn a_compaction_takes_nothing_from_a_watch_or_a_list() {
     .await;
 
     // What the watch had not seen when its member died is compacted when it begins again.
-    let mut wakeups = store.watch(&keys::revoked());
+    let mut wakeups = store.watch(&keys::join_tokens());
     faulty.etcd.kill(0).expect("killed");
     faulty.etcd.restart(0).expect("restarted");
     faulty.etcd.put(&format!("{PREFIX}{}", key("behind").key()), "1").expect("written");
@@ -344,7 +344,7 @@ async fn a_list_whose_moment_is_compacted_away_begins_anew() {
         let (store, stop) = (Arc::clone(&store), stop.clone());
         async move {
             while !stop.is_cancelled() {
-                let listed = store.list(&keys::revoked()).await.expect("listed");
+                let listed = store.list(&keys::join_tokens()).await.expect("listed");
                 assert_eq!(listed.len(), KEPT);
             }
         }
@@ -373,7 +373,7 @@ async fn what_is_below_another_prefix_is_not_seen() {
     let faulty = Faulty::start(Members::One).await;
     let other = open_etcd(&faulty.etcd, "/faults-2").await;
     let longer = open_etcd(&faulty.etcd, "/faults/x").await;
-    let mut wakeups = other.watch(&keys::revoked());
+    let mut wakeups = other.watch(&keys::join_tokens());
     put(&*faulty.store, "a", "1").await;
     assert_eq!(value(&other, "a").await, None);
     assert_eq!(value(&longer, "a").await, None);
