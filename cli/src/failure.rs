@@ -63,8 +63,11 @@ impl From<DialError> for Failure {
             DialError::CertificateTime { .. } => failure
                 .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")
                 .next("compare the clocks of both machines: date --utc"),
+            DialError::CertificateRefused { .. } => Self { kind: Kind::Refused, ..failure }
+                .why("the credential is of another cluster or of a root that was retired, or a clock is wrong")
+                .next("lockstep login"),
             DialError::Tls { .. } => {
-                failure.why("the certificate was refused: it may have expired").next("lockstep login")
+                failure.why("who answers there does not speak TLS as a coordinator does").next("lockstep doctor")
             }
             DialError::Credential { .. } => failure.next("lockstep login"),
             DialError::Token(_) | DialError::Refused { .. } => {
@@ -108,8 +111,8 @@ impl From<Status> for Failure {
                 Kind::Unreachable,
                 if what.is_empty() { "the coordinator does not answer".to_owned() } else { what },
             )
-            .why("the connection broke, or the certificate was refused")
-            .next("is the coordinator running? then lockstep login"),
+            .why("the connection broke")
+            .next("lockstep doctor"),
             Code::Ok | Code::OutOfRange | Code::Internal | Code::DataLoss => {
                 Self::new(Kind::Unreachable, what).next("the coordinator's log says why")
             }

@@ -88,13 +88,18 @@ impl Authority {
     }
 
     fn credential(&self, directory: &Path, good: Good) {
+        self.credential_trusting(self, directory, good);
+    }
+
+    /// A certificate of this authority, beside the root of another that is trusted.
+    fn credential_trusting(&self, trusted: &Self, directory: &Path, good: Good) {
         let (certificate, key) = self.issue("anna", good);
         let folder = directory.join("credential");
         fs::create_dir(&folder).unwrap();
         for (name, text) in [
             ("key.pem", key.serialize_pem()),
             ("certificate.pem", certificate.pem()),
-            ("authority.pem", self.certificate.pem()),
+            ("authority.pem", trusted.certificate.pem()),
             ("coordinator", "127.0.0.1:1".to_owned()),
         ] {
             fs::write(folder.join(name), text).unwrap();
@@ -135,15 +140,33 @@ fn another_cluster_is_told_as_one() {
     expect(&status(directory.path(), other), 5, &["another cluster", "lockstep login", &other.to_string()]);
 }
 
+/// A coordinator whose certificate is good at another time, so many days from today.
+fn check_coordinator_of_another_time(good: Good, apart: i64) {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.credential(directory.path(), Good::Always);
+    let output = status(directory.path(), authority.serve(good));
+    expect(&output, 5, &["clocks of both machines", &date(0), &date(apart)]);
+}
+
 #[test]
-fn a_coordinator_of_another_time_is_told_with_both_times() {
-    for (good, apart) in [(Good::UntilYesterday, -1), (Good::FromTomorrow, 1)] {
-        let directory = tempfile::tempdir().unwrap();
-        let authority = Authority::new();
-        authority.credential(directory.path(), Good::Always);
-        let output = status(directory.path(), authority.serve(good));
-        expect(&output, 5, &["clocks of both machines", &date(0), &date(apart)]);
-    }
+fn a_coordinator_whose_certificate_ended_is_told_with_both_times() {
+    check_coordinator_of_another_time(Good::UntilYesterday, -1);
+}
+
+#[test]
+fn a_coordinator_whose_certificate_is_of_the_future_is_told_with_both_times() {
+    check_coordinator_of_another_time(Good::FromTomorrow, 1);
+}
+
+#[test]
+fn a_certificate_that_the_coordinator_does_not_trust_is_told_as_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let cluster = Authority::new();
+    Authority::new().credential_trusting(&cluster, directory.path(), Good::Always);
+    let address = cluster.serve(Good::Always);
+    let words = ["refused this certificate", "does not trust", "lockstep login", &address.to_string()];
+    expect(&status(directory.path(), address), 3, &words);
 }
 
 #[test]

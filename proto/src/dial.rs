@@ -18,7 +18,8 @@ use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
@@ -85,6 +86,9 @@ pub enum DialError {
     /// Either its certificate is an old one, or the clocks are apart.
     #[error("the certificate of {address} is good {good}, and this machine's clock says {now}")]
     CertificateTime { address: String, good: String, now: Timestamp },
+    /// Told by the coordinator, after it has seen the certificate.
+    #[error("the coordinator at {address} refused this certificate: {why}")]
+    CertificateRefused { address: String, why: String },
     #[error("there is no secure connection to {address}: {why}")]
     Tls { address: String, why: String },
     #[error("the credential cannot be used: {why}")]
@@ -98,8 +102,7 @@ pub enum DialError {
 /// Connects to the coordinator at `address` (`host:port`) as whom `credential` names.
 ///
 /// # Errors
-/// When it does not answer, is not the one that is trusted, or the credential is damaged. That the
-/// coordinator refuses the certificate shows at the first call, because TLS 1.3 tells it late.
+/// When it does not answer, is not the one that is trusted, refuses the certificate, or the credential is damaged.
 pub async fn connect(address: &str, credential: &Credential) -> Result<Channel, DialError> {
     let unusable = |why: String| DialError::Credential { why };
     let mut roots = RootCertStore::empty();
@@ -210,7 +213,17 @@ async fn stream(
     // A call is a small message each way: it must not wait for more.
     tcp.set_nodelay(true).map_err(|error| unreachable_because(address, &error))?;
     let name = ServerName::try_from(COORDINATOR_NAME).expect("a constant that is a DNS name");
-    connector.connect(name, tcp).await.map_err(|error| secure_error(address, &error))
+    let mut tls = connector.connect(name, tcp).await.map_err(|error| secure_error(address, &error))?;
+    // With TLS 1.3 a client's handshake ends before the server has looked at its certificate. A server of HTTP/2
+    // speaks first: until then nothing is sent, because a refusal is lost where the server closes with something unread.
+    match tls.fill_buf().await {
+        Ok([]) => Err(DialError::Unreachable {
+            address: address.to_owned(),
+            why: "it closed the connection".to_owned(),
+        }),
+        Ok(_) => Ok(tls),
+        Err(error) => Err(secure_error(address, &error)),
+    }
 }
 
 fn unreachable_because(address: &str, error: &dyn Error) -> DialError {
@@ -241,8 +254,24 @@ fn secure_error(address: &str, error: &std::io::Error) -> DialError {
         Some(rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::NotValidYet,
         )) => time("at another time".to_owned()),
+        Some(rustls::Error::AlertReceived(alert)) => {
+            DialError::CertificateRefused { address, why: reason(*alert) }
+        }
         Some(other) => DialError::Tls { address, why: other.to_string() },
         None => DialError::Tls { address, why: error.to_string() },
+    }
+}
+
+/// What a server means by an alert about a certificate.
+fn reason(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+            "it is of an authority that the coordinator does not trust".to_owned()
+        }
+        AlertDescription::CertificateExpired => {
+            "it is not good at this time by the coordinator's clock".to_owned()
+        }
+        other => format!("TLS alert {other:?}"),
     }
 }
 

@@ -239,6 +239,7 @@ fn refused(error: DialError) -> anyhow::Error {
         ),
         DialError::Unreachable { .. }
         | DialError::CertificateTime { .. }
+        | DialError::CertificateRefused { .. }
         | DialError::Tls { .. }
         | DialError::Credential { .. }
         | DialError::Token(_)
