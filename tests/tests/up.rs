@@ -8,6 +8,7 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use libtest_mimic::{Arguments, Failed, Trial};
 use lockstep_tests::bed::directory::{let_enter, we_are_root};
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::nginx::Nginx;
@@ -153,22 +154,38 @@ fn expect(said: &Said, code: i32, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Nothing of this can be done by another user: that is said, and is all that can be tested.
-fn refuses_without_root() -> Result<bool> {
-    if we_are_root() {
-        return Ok(false);
-    }
+/// Only root can do this: for another user these are shown as ignored, and it is tried that `up` says so.
+fn main() -> std::process::ExitCode {
+    let is_root = we_are_root();
+    let trial = |name: &str, test: fn() -> Result<()>| {
+        Trial::test(name, move || test().map_err(|error| Failed::from(format!("{error:?}"))))
+    };
+    let of_root = [
+        trial(
+            "up_twice_changes_nothing_and_down_ends_only_what_up_started",
+            up_twice_changes_nothing_and_down_ends_only_what_up_started,
+        ),
+        trial(
+            "what_up_made_deploys_and_what_was_deployed_outlives_it",
+            what_up_made_deploys_and_what_was_deployed_outlives_it,
+        ),
+        trial("what_is_in_the_way_is_said", what_is_in_the_way_is_said),
+    ];
+    let of_another = trial("up_refuses_without_root", up_refuses_without_root).with_ignored_flag(is_root);
+    let of_root = of_root.map(|trial| trial.with_ignored_flag(!is_root));
+    let trials = of_root.into_iter().chain([of_another]).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn up_refuses_without_root() -> Result<()> {
+    ensure!(!we_are_root(), "this is root: another user has to run it");
     let output = Command::new(built("lockstep")?).arg("up").output()?;
     ensure!(output.status.code() == Some(3));
     ensure!(String::from_utf8_lossy(&output.stderr).contains("lockstep up needs root"));
-    Ok(true)
+    Ok(())
 }
 
-#[test]
 fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
-    if refuses_without_root()? {
-        return Ok(());
-    }
     let machine = Machine::new("twice")?;
     let said = machine.up(&["--listen", &machine.listen, "--name", "app-1"])?;
     expect(
@@ -215,11 +232,7 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     Ok(())
 }
 
-#[test]
 fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
-    if refuses_without_root()? {
-        return Ok(());
-    }
     let mut machine = Machine::new("deploys")?;
     let bridge = machine.docker.bridge_address()?;
     let postgres = Postgres::start(&machine.root.join("postgres"), bridge)?;
@@ -247,11 +260,7 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     Ok(())
 }
 
-#[test]
 fn what_is_in_the_way_is_said() -> Result<()> {
-    if refuses_without_root()? {
-        return Ok(());
-    }
     let machine = Machine::new("way")?;
     let taken = TcpListener::bind((LOOPBACK, 0))?;
     let address = taken.local_addr()?.to_string();
