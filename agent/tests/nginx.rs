@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use lockstep_agent::nginx::{Installed, Reloaded, TakenBack, Wanted, certificate};
 use lockstep_agent::probe::Scheme;
+use lockstep_core::id::Digest;
 use lockstep_core::plan::action::{Site, SiteTls};
 use lockstep_core::record::SiteChange;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
@@ -121,43 +122,81 @@ fn changed(server: &Server) -> SiteChange {
     }
 }
 
-#[tokio::test]
-async fn what_somebody_changed_by_hand_is_shown_and_not_overwritten_unasked() {
-    let server = Server::start();
-    let application = Application::start("127.0.0.1", 0);
-    let first = site(&[application.address]);
-    install(&server, 1, &first).await;
-    let secret = fs::read_to_string(server.path("traffic/probe.secret")).unwrap();
-    let text = fs::read_to_string(server.site()).unwrap();
-    let status = format!("location = /.lockstep-status-{secret} {{");
-    let by_hand = text.replace(&status, &format!("{status} # mine")).replace("10m;", "20m;");
-    fs::write(server.site(), &by_hand).unwrap();
+/// A site that somebody changed by hand after it was installed.
+struct ByHand {
+    server: Server,
+    // It serves until the test ends.
+    _application: Application,
+    installed: Site,
+    secret: String,
+    text: String,
+}
 
-    let change = changed(&server);
-    assert_eq!((change.added, change.removed, &change.installed), (2, 2, &Some(first.digest())));
-    assert!(change.diff.contains("+    client_max_body_size 20m;"), "{}", change.diff);
-    assert!(!change.diff.contains(&secret), "{}", change.diff);
+impl ByHand {
+    async fn new() -> Self {
+        let server = Server::start();
+        let application = Application::start("127.0.0.1", 0);
+        let installed = site(&[application.address]);
+        install(&server, 1, &installed).await;
+        let secret = fs::read_to_string(server.path("traffic/probe.secret")).unwrap();
+        let text = fs::read_to_string(server.site()).unwrap();
+        let status = format!("location = /.lockstep-status-{secret} {{");
+        let text = text.replace(&status, &format!("{status} # mine")).replace("10m;", "20m;");
+        fs::write(server.site(), &text).unwrap();
+        Self { server, _application: application, installed, secret, text }
+    }
 
-    // Unasked, or asked for another text.
-    let second = Site { body_limit: "30m".to_owned(), ..first.clone() };
-    let id = deployment(2);
-    let install = |overwrites| Wanted { deployment: &id, site: &second, overwrites };
-    let other = first.digest();
-    for overwrites in [None, Some(&other)] {
-        let refused = server.nginx.install(&environment(), &install(overwrites)).await.unwrap_err();
+    /// The site of a next deployment.
+    fn wanted(&self) -> Site {
+        Site { body_limit: "30m".to_owned(), ..self.installed.clone() }
+    }
+
+    /// A change that is not asked for as it is leaves everything as it is.
+    async fn check_refused(&self, overwrites: Option<&Digest>) {
+        let (server, id, site) = (&self.server, deployment(2), self.wanted());
+        let wanted = Wanted { deployment: &id, site: &site, overwrites };
+        let refused = server.nginx.install(&environment(), &wanted).await.unwrap_err();
         assert!(refused.what.contains("was changed by hand"), "{refused:?}");
         // Its undo finds nothing of its own to take back.
         server.nginx.restore(&environment(), &id).await.unwrap();
         assert_eq!(server.nginx.remove(&environment()).await.unwrap(), TakenBack::LeftAsChanged);
-        assert_eq!(fs::read_to_string(server.site()).unwrap(), by_hand);
+        assert_eq!(fs::read_to_string(server.site()).unwrap(), self.text);
     }
+}
 
-    let reloaded = server.nginx.install(&environment(), &install(Some(&change.there))).await;
-    assert_eq!(reloaded.unwrap(), Reloaded::Yes);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(second.digest()));
+#[tokio::test]
+async fn what_somebody_changed_by_hand_is_shown_without_the_secret() {
+    let by_hand = ByHand::new().await;
+    let change = changed(&by_hand.server);
+    let installed = Some(by_hand.installed.digest());
+    assert_eq!((change.added, change.removed, &change.installed), (2, 2, &installed));
+    assert!(change.diff.contains("+    client_max_body_size 20m;"), "{}", change.diff);
+    assert!(!change.diff.contains(&by_hand.secret), "{}", change.diff);
+}
+
+#[tokio::test]
+async fn what_somebody_changed_by_hand_is_not_overwritten_unasked() {
+    ByHand::new().await.check_refused(None).await;
+}
+
+#[tokio::test]
+async fn what_somebody_changed_by_hand_is_not_overwritten_where_another_text_was_meant() {
+    let by_hand = ByHand::new().await;
+    let other = by_hand.installed.digest();
+    by_hand.check_refused(Some(&other)).await;
+}
+
+#[tokio::test]
+async fn what_somebody_changed_by_hand_is_overwritten_when_asked_and_comes_back_with_the_undo() {
+    let by_hand = ByHand::new().await;
+    let (server, id, site) = (&by_hand.server, deployment(2), by_hand.wanted());
+    let change = changed(server);
+    let wanted = Wanted { deployment: &id, site: &site, overwrites: Some(&change.there) };
+    assert_eq!(server.nginx.install(&environment(), &wanted).await.unwrap(), Reloaded::Yes);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(site.digest()));
     // Taken back, it is there again, and still known as changed.
     assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), TakenBack::Yes);
-    assert_eq!(changed(&server), change);
+    assert_eq!(changed(server), change);
 }
 
 #[tokio::test]

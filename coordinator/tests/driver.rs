@@ -168,8 +168,6 @@ enum Course {
 }
 
 impl Course {
-    const ALL: [Self; 2] = [Self::Succeeds, Self::Unwinds];
-
     fn verdict(self) -> Verdict {
         match self {
             Self::Succeeds => Verdict::Succeeded,
@@ -235,58 +233,93 @@ fn at_journal_entry(world: &World, nth: usize, fault: Fault) -> Arc<Notify> {
     happened
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_coordinator_that_dies_after_any_entry_is_succeeded_by_one_that_goes_on() {
-    for course in Course::ALL {
-        let mut deaths = 0;
-        for nth in 1..ENTRIES_MAX {
-            let world = course.world().await;
-            let died = at_journal_entry(&world, nth, Fault::Silence);
-            let drivers = world.drivers();
-            let (id, _) = world.start("notes:1").await.expect("it starts");
-            tokio::select! {
-                () = died.notified() => {}
-                summary = world.ended(&id) => {
-                    assert_eq!(summary.verdict, Some(course.verdict()));
-                    world.shut_down().await;
-                    break;
-                }
+/// The coordinator dies after each entry of the journal, one after the other; another goes on.
+async fn check_deaths(course: Course) {
+    let mut deaths = 0;
+    for nth in 1..ENTRIES_MAX {
+        let world = course.world().await;
+        let died = at_journal_entry(&world, nth, Fault::Silence);
+        let drivers = world.drivers();
+        let (id, _) = world.start("notes:1").await.expect("it starts");
+        tokio::select! {
+            () = died.notified() => {}
+            summary = world.ended(&id) => {
+                assert_eq!(summary.verdict, Some(course.verdict()));
+                world.shut_down().await;
+                break;
             }
-            drop(drivers);
-            deaths += 1;
-            world.store.heal();
-            let _successor = world.drivers();
-            let summary = world.ended(&id).await;
-            world.check_ended(&summary, course.verdict()).await;
-            assert_eq!(world.hosts.effects(), course.effects(), "dead after entry {nth} of {course:?}");
-            world.shut_down().await;
         }
-        assert!(deaths > 8, "{course:?} has more transactions than {deaths}");
+        drop(drivers);
+        deaths += 1;
+        world.store.heal();
+        let _successor = world.drivers();
+        let summary = world.ended(&id).await;
+        world.check_ended(&summary, course.verdict()).await;
+        assert_eq!(world.hosts.effects(), course.effects(), "dead after entry {nth} of {course:?}");
+        world.shut_down().await;
     }
+    assert!(deaths > 8, "{course:?} has more transactions than {deaths}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_or_a_request_that_gets_lost_changes_nothing() {
-    for course in Course::ALL {
-        for fault in [Fault::AnswerLost, Fault::RequestLost, Fault::Unavailable] {
-            for nth in 1..ENTRIES_MAX {
-                let world = course.world().await;
-                let lost = at_journal_entry(&world, nth, fault);
-                let _drivers = world.drivers();
-                let summary = world.deploy("notes:1").await;
-                world.check_ended(&summary, course.verdict()).await;
-                assert_eq!(world.hosts.effects(), course.effects(), "{fault:?} at entry {nth} of {course:?}");
-                let entries = history::journal(&*world.store, &summary.id).await.expect("read");
-                assert!(entries.iter().all(|entry| entry.epoch == 1), "it was taken twice");
-                world.shut_down().await;
-                let happened = tokio::time::timeout(std::time::Duration::ZERO, lost.notified()).await;
-                if happened.is_err() {
-                    assert!(nth > 8, "{course:?} has more transactions than {nth}");
-                    break;
-                }
-            }
+async fn a_coordinator_that_dies_after_any_entry_is_succeeded_by_one_that_goes_on() {
+    check_deaths(Course::Succeeds).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_coordinator_that_dies_after_any_entry_of_a_rollback_is_succeeded_by_one_that_goes_on() {
+    check_deaths(Course::Unwinds).await;
+}
+
+/// Each entry of the journal meets `fault`, one after the other, and nothing is different for it.
+async fn check_losses(course: Course, fault: Fault) {
+    for nth in 1..ENTRIES_MAX {
+        let world = course.world().await;
+        let lost = at_journal_entry(&world, nth, fault);
+        let _drivers = world.drivers();
+        let summary = world.deploy("notes:1").await;
+        world.check_ended(&summary, course.verdict()).await;
+        assert_eq!(world.hosts.effects(), course.effects(), "{fault:?} at entry {nth} of {course:?}");
+        let entries = history::journal(&*world.store, &summary.id).await.expect("read");
+        assert!(entries.iter().all(|entry| entry.epoch == 1), "it was taken twice");
+        world.shut_down().await;
+        let happened = tokio::time::timeout(std::time::Duration::ZERO, lost.notified()).await;
+        if happened.is_err() {
+            assert!(nth > 8, "{course:?} has more transactions than {nth}");
+            return;
         }
     }
+    panic!("{course:?} has more transactions than {ENTRIES_MAX}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_gets_lost_changes_nothing() {
+    check_losses(Course::Succeeds, Fault::AnswerLost).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_gets_lost_changes_nothing() {
+    check_losses(Course::Succeeds, Fault::RequestLost).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_changes_nothing() {
+    check_losses(Course::Succeeds, Fault::Unavailable).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_gets_lost_in_a_rollback_changes_nothing() {
+    check_losses(Course::Unwinds, Fault::AnswerLost).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_gets_lost_in_a_rollback_changes_nothing() {
+    check_losses(Course::Unwinds, Fault::RequestLost).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_a_moment_of_a_rollback_changes_nothing() {
+    check_losses(Course::Unwinds, Fault::Unavailable).await;
 }
 
 /// A deployment whose driver died when the third step, the start, had been handed out.

@@ -109,10 +109,10 @@ async fn a_step_is_skipped_only_where_no_rule_is_broken_and_by_somebody() {
     world.shut_down().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_switch_that_cannot_be_taken_back_is_only_tried_again() {
+/// A deployment that is stuck because its switch cannot be taken back, and the switch.
+async fn stuck_at_the_switch() -> (World, tokio::task::JoinSet<()>, DeploymentId, StepId) {
     let world = World::new().await;
-    let _drivers = world.drivers();
+    let drivers = world.drivers();
     let first = world.deploy("notes:1").await;
     world.check_ended(&first, Verdict::Succeeded).await;
     world.hosts.script("bake", Direction::Do, Does::Fails);
@@ -120,15 +120,37 @@ async fn a_switch_that_cannot_be_taken_back_is_only_tried_again() {
     let (id, plan) = world.start("notes:2").await.expect("it starts");
     world.until(is_stuck).await;
     let switch = plan.steps().find(|step| step.action.name() == "switch").expect("it switches").id;
-    for way in [Way::Unwind, Way::Skip { step: switch }] {
-        match resolve(&world, &id, way).await {
-            Err(DeployError::Refused(refusal)) => {
-                assert!(refusal.why.contains("traffic elsewhere"), "{refusal}");
-            }
-            other => panic!("the traffic is left where it is: {other:?}"),
+    (world, drivers, id, switch)
+}
+
+/// A way out that would leave the traffic where it is, is refused, and what has the traffic goes on.
+async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Way) {
+    match resolve(world, id, way).await {
+        Err(DeployError::Refused(refusal)) => {
+            assert!(refusal.why.contains("traffic elsewhere"), "{refusal}");
         }
+        other => panic!("the traffic is left where it is: {other:?}"),
     }
     assert!(!world.hosts.effects().contains(&"stop undo".to_owned()), "what has the traffic was stopped");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_cannot_be_taken_back_is_not_left_behind() {
+    let (world, _drivers, id, _) = stuck_at_the_switch().await;
+    check_traffic_stays(&world, &id, Way::Unwind).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_cannot_be_taken_back_is_not_skipped() {
+    let (world, _drivers, id, step) = stuck_at_the_switch().await;
+    check_traffic_stays(&world, &id, Way::Skip { step }).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_that_cannot_be_taken_back_is_tried_again() {
+    let (world, _drivers, id, _) = stuck_at_the_switch().await;
     world.hosts.unscript();
     resolve(&world, &id, Way::Retry).await.expect("it is wished for");
     let summary = world.ended(&id).await;
@@ -170,21 +192,29 @@ async fn what_a_host_that_is_gone_has_to_take_back_is_owed_until_it_is_back() {
     world.shut_down().await;
 }
 
+/// A deployment that has ended and left one undo pending.
+async fn one_owed() -> (World, tokio::task::JoinSet<()>, DeploymentId) {
+    let (world, drivers, id) = stuck_at_the_start().await;
+    resolve(&world, &id, Way::Unwind).await.expect("it is wished for");
+    world.ended(&id).await;
+    assert_eq!(owed(&world).await.len(), 1);
+    (world, drivers, id)
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_debt_goes_with_an_operator_who_answers_for_it_or_with_its_host() {
-    for removed in [false, true] {
-        let (world, _drivers, id) = stuck_at_the_start().await;
-        resolve(&world, &id, Way::Unwind).await.expect("it is wished for");
-        world.ended(&id).await;
-        assert_eq!(owed(&world).await.len(), 1);
-        if removed {
-            joined::remove(&*world.store, &host_id()).await.expect("removed");
-        } else {
-            world.hosts.absent(&host_id());
-            let forgiven = debts::forgive(&*world.store, &environment(), &id, StepId(3), "c1").await;
-            forgiven.expect("the store answers").expect("it was owed");
-        }
-        until_nothing_is_owed(&world).await;
-        world.shut_down().await;
-    }
+async fn a_debt_goes_with_an_operator_who_answers_for_it() {
+    let (world, _drivers, id) = one_owed().await;
+    world.hosts.absent(&host_id());
+    let forgiven = debts::forgive(&*world.store, &environment(), &id, StepId(3), "c1").await;
+    forgiven.expect("the store answers").expect("it was owed");
+    until_nothing_is_owed(&world).await;
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debt_goes_with_its_host() {
+    let (world, _drivers, _) = one_owed().await;
+    joined::remove(&*world.store, &host_id()).await.expect("removed");
+    until_nothing_is_owed(&world).await;
+    world.shut_down().await;
 }

@@ -100,24 +100,35 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     world.shut_down().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn what_cannot_be_recorded_is_told_and_changes_nothing() {
+/// A rollback that is made of the two deployments is told in the audit, and changes nothing that is recorded as live.
+async fn check_only_told(made: impl FnOnce(&World, &Summary, &Summary) -> LocalRollback) {
     let world = World::new().await;
     let _drivers = world.drivers();
     let (first, second) = two_deployed(&world).await;
     let before = live(&world).await;
-    let unknown = LocalRollback {
-        deployment: "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("an id"),
-        ..rollback(&world, 1, &first)
-    };
-    let elsewhere = LocalRollback { to: Slot::Blue, ..rollback(&world, 2, &second) };
-    let there_already = rollback(&world, 3, &second);
-    for told in [unknown, elsewhere, there_already] {
-        let change = tell(&world, &host_id(), &told).await;
-        assert_eq!(change.taken_in.expect("it is taken in").deployment, None);
-    }
+    let change = tell(&world, &host_id(), &made(&world, &first, &second)).await;
+    assert_eq!(change.taken_in.expect("it is taken in").deployment, None);
     assert_eq!(live(&world).await, before);
     let told = audit::list(&*world.store, Some(&environment()), 10).await.expect("read");
-    assert_eq!(told.iter().filter(|entry| entry.verb == "local rollback").count(), 3);
+    assert_eq!(told.iter().filter(|entry| entry.verb == "local rollback").count(), 1);
     world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_a_deployment_that_is_unknown_is_told_and_changes_nothing() {
+    check_only_told(|world, first, _| LocalRollback {
+        deployment: "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV".parse().expect("an id"),
+        ..rollback(world, 1, first)
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_a_slot_where_the_deployment_is_not_is_told_and_changes_nothing() {
+    check_only_told(|world, _, second| LocalRollback { to: Slot::Blue, ..rollback(world, 2, second) }).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_to_what_is_live_is_told_and_changes_nothing() {
+    check_only_told(|world, _, second| rollback(world, 3, second)).await;
 }
