@@ -264,14 +264,13 @@ fn secure_error(address: &str, error: &std::io::Error) -> DialError {
 
 /// What a server means by an alert about a certificate.
 fn reason(alert: AlertDescription) -> String {
-    match alert {
-        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            "it is of an authority that the coordinator does not trust".to_owned()
-        }
-        AlertDescription::CertificateExpired => {
-            "it is not good at this time by the coordinator's clock".to_owned()
-        }
-        other => format!("TLS alert {other:?}"),
+    const ANOTHERS: [AlertDescription; 2] = [AlertDescription::UnknownCA, AlertDescription::DecryptError];
+    if ANOTHERS.contains(&alert) {
+        "it is of an authority that the coordinator does not trust".to_owned()
+    } else if alert == AlertDescription::CertificateExpired {
+        "it is not good at this time by the coordinator's clock".to_owned()
+    } else {
+        format!("TLS alert {alert:?}")
     }
 }
 
