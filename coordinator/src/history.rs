@@ -47,14 +47,20 @@ pub async fn plan(store: &dyn Store, id: &DeploymentId) -> Result<Option<Plan>, 
     let Some(there) = store.get(keys::plan(id).key()).await? else {
         return Ok(None);
     };
-    match there.read() {
+    let mut plan: Plan = match there.read() {
         Err(StoreError::Unreadable { source: Unreadable::OtherKind { found, .. }, .. })
             if found == PlanParts::KIND =>
         {
-            plan_of_parts(store, id, &there.read()?).await.map(Some)
+            return plan_of_parts(store, id, &there.read()?).await.map(Some);
         }
-        whole => whole.map(Some),
+        whole => whole?,
+    };
+    if plan.waves.is_empty() {
+        for wave in store.list(&keys::plan_waves(id)).await? {
+            plan.waves.push(wave.read()?);
+        }
     }
+    Ok(Some(plan))
 }
 
 async fn plan_of_parts(store: &dyn Store, id: &DeploymentId, kept: &PlanParts) -> Result<Plan, StoreError> {

@@ -35,6 +35,7 @@ kept! {
     crate::operation::Refusal => "refusal",
     crate::plan::Action => "action",
     crate::plan::Plan => "plan",
+    crate::plan::Wave => "wave",
     crate::record::CoordinatorStatus => "coordinator_status",
     crate::record::Debts => "debts",
     crate::record::EnvironmentStatus => "environment_status",

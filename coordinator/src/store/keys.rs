@@ -286,6 +286,11 @@ pub fn plan(deployment: &DeploymentId) -> Owned {
     owned(format_args!("deployment/{deployment}/plan"))
 }
 
+/// The waves of a plan that was kept by wave.
+pub fn plan_waves(deployment: &DeploymentId) -> Prefix {
+    prefix(format_args!("deployment/{deployment}/plan"))
+}
+
 /// A plan that is larger than a value may be is kept in parts. They are written before the deployment is opened, and
 /// each attempt to open it has an edition of its own.
 pub fn plan_part(deployment: &DeploymentId, edition: &str, part: usize) -> Owned {
