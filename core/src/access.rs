@@ -95,6 +95,7 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/ListEnvironments", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/ShowEnvironment", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/RemoveEnvironment", Callers::Operators(OperatorRole::Admin)),
+    ("/lockstep.v1.Control/AbandonEnvironment", Callers::Operators(OperatorRole::Admin)),
     ("/lockstep.v1.Control/ListHosts", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/InspectHosts", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/CreateHostToken", Callers::Administrators),

@@ -85,14 +85,14 @@ pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
     let RemoveArgs { env, abandon, yes } = args;
     let key = context.key(&env)?;
     let mut control = context.control().await?;
-    let request = |abandon| wire::RemoveEnvironmentRequest { environment: key.to_string(), abandon };
+    let request = environment_ref(&key, 0);
     if abandon && !yes && io::stdin().is_terminal() {
         // Whatever forbids it is what is asked about; if nothing does, nothing is abandoned.
-        let refused = match control.remove_environment(request(false)).await {
+        let refused = match control.remove_environment(request.clone()).await {
             Ok(done) => return said(context, &done.into_inner()),
             Err(status) => Failure::from(status),
         };
-        let reply = control.status(environment_ref(&key, 0)).await?.into_inner();
+        let reply = control.status(request.clone()).await?.into_inner();
         let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
         // An open deployment is not abandoned: there is nothing to ask.
         if refused.kind != Kind::Refused || environments.iter().any(|environment| environment.open.is_some())
@@ -102,7 +102,11 @@ pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
         context.output.failure(&refused);
         ask(context)?;
     }
-    let done = control.remove_environment(request(abandon)).await?.into_inner();
+    let done = if abandon {
+        control.abandon_environment(request).await?.into_inner()
+    } else {
+        control.remove_environment(request).await?.into_inner()
+    };
     said(context, &done)
 }
 

@@ -16,6 +16,7 @@ use crate::api::Caller;
 use crate::audit::{self, Change};
 use crate::authority::Authority;
 use crate::driver::Parts;
+use crate::environments::removal::WhileServing;
 use crate::images::Images;
 use crate::vault::Vault;
 
@@ -203,9 +204,18 @@ impl Control for ControlApi {
         environments::show(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
-    async fn remove_environment(&self, request: Request<wire::RemoveEnvironmentRequest>) -> Answer<Done> {
+    async fn remove_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
         let caller = Caller::of(&request)?;
-        environments::remove(self, &caller, request.into_inner()).await.map(Response::new)
+        environments::remove(self, &caller, request.into_inner(), WhileServing::Refused)
+            .await
+            .map(Response::new)
+    }
+
+    async fn abandon_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
+        let caller = Caller::of(&request)?;
+        environments::remove(self, &caller, request.into_inner(), WhileServing::Abandoned)
+            .await
+            .map(Response::new)
     }
 
     async fn list_hosts(&self, request: Request<wire::ListRequest>) -> Answer<wire::HostsReply> {

@@ -80,14 +80,13 @@ pub(super) async fn thaw(
 pub(super) async fn remove(
     api: &ControlApi,
     caller: &Caller,
-    request: wire::RemoveEnvironmentRequest,
+    request: wire::EnvironmentRef,
+    while_serving: WhileServing,
 ) -> Result<Done, Status> {
-    let wire::RemoveEnvironmentRequest { environment: text, abandon } = request;
-    let environment = environment(caller, &text)?;
-    let (verb, while_serving) = if abandon {
-        ("abandon environment", WhileServing::Abandoned)
-    } else {
-        ("remove environment", WhileServing::Refused)
+    let environment = environment(caller, &request.environment)?;
+    let verb = match while_serving {
+        WhileServing::Refused => "remove environment",
+        WhileServing::Abandoned => "abandon environment",
     };
     let removed = removal::remove(&api.parts, &environment, caller.operator()?, while_serving).await;
     let said = removed.map_err(|error| of_removal(&error))?.said(&environment);
