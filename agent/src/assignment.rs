@@ -26,6 +26,6 @@ impl Assignment {
     pub fn digest(&self) -> Digest {
         let action = self.action.as_ref().map(Action::digest);
         let action = action.as_ref().map_or("nothing", Digest::as_str);
-        Digest::of(format!("{}\n{}\n{action}", self.environment, self.key).as_bytes())
+        Digest::of_content(format!("{}\n{}\n{action}", self.environment, self.key).as_bytes())
     }
 }

@@ -61,14 +61,14 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 /// # Errors
 /// When the system does not say.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    Ok(of(path)?.free_bytes)
+    Ok(usage(path)?.free_bytes)
 }
 
 /// The file system of `path`.
 ///
 /// # Errors
 /// When the system does not say.
-pub fn of(path: &Path) -> io::Result<Disk> {
+pub fn usage(path: &Path) -> io::Result<Disk> {
     let system = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
     Ok(Disk { free_bytes: bytes(system.f_bavail), size_bytes: bytes(system.f_blocks) })

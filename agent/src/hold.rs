@@ -10,7 +10,7 @@ use lockstep_core::record::{LocalRollback, Slot};
 
 /// What becomes of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Under {
+pub enum StepPolicy {
     Goes,
     /// It is done without any effect: what it is about is not this deployment's any more.
     IsNothing,
@@ -18,7 +18,7 @@ pub enum Under {
 }
 
 /// What `action` may do while `traffic` has the traffic.
-pub fn under(action: &Action, traffic: Slot) -> Under {
+pub fn step_policy(action: &Action, traffic: Slot) -> StepPolicy {
     let goes = match action {
         Action::Preflight(_)
         | Action::PresentImage(_)
@@ -27,7 +27,7 @@ pub fn under(action: &Action, traffic: Slot) -> Under {
         | Action::CheckHealth(_)
         | Action::RestoreSite
         | Action::CleanUp(_) => true,
-        Action::StopSlot { slot } if *slot == traffic => return Under::IsNothing,
+        Action::StopSlot { slot } if *slot == traffic => return StepPolicy::IsNothing,
         Action::StopSlot { .. } => true,
         Action::SwitchTraffic(switch) => switch.to == traffic,
         Action::MoveWorkers { start, .. } => *start == traffic,
@@ -38,7 +38,7 @@ pub fn under(action: &Action, traffic: Slot) -> Under {
             false
         }
     };
-    if goes { Under::Goes } else { Under::Refused }
+    if goes { StepPolicy::Goes } else { StepPolicy::Refused }
 }
 
 /// Why it is refused.
@@ -76,14 +76,14 @@ mod tests {
     fn nothing_moves_the_traffic_away_and_nothing_stops_what_has_it() {
         use Slot::{Blue, Green};
         for (action, wanted) in [
-            (switch(Green), Under::Refused),
-            (workers(Green), Under::Refused),
-            (Action::StartSlot { slot: Blue, containers: Vec::new() }, Under::Refused),
-            (Action::StartSlot { slot: Green, containers: Vec::new() }, Under::Refused),
-            (Action::RemoveSite, Under::Refused),
-            (Action::StopSlot { slot: Blue }, Under::IsNothing),
+            (switch(Green), StepPolicy::Refused),
+            (workers(Green), StepPolicy::Refused),
+            (Action::StartSlot { slot: Blue, containers: Vec::new() }, StepPolicy::Refused),
+            (Action::StartSlot { slot: Green, containers: Vec::new() }, StepPolicy::Refused),
+            (Action::RemoveSite, StepPolicy::Refused),
+            (Action::StopSlot { slot: Blue }, StepPolicy::IsNothing),
         ] {
-            assert_eq!(under(&action, Blue), wanted, "{action:?}");
+            assert_eq!(step_policy(&action, Blue), wanted, "{action:?}");
         }
     }
 
@@ -91,7 +91,7 @@ mod tests {
     fn what_unwinds_to_where_the_traffic_is_goes() {
         use Slot::{Blue, Green};
         for action in [switch(Blue), workers(Blue), Action::StopSlot { slot: Green }, Action::RestoreSite] {
-            assert_eq!(under(&action, Blue), Under::Goes, "{action:?}");
+            assert_eq!(step_policy(&action, Blue), StepPolicy::Goes, "{action:?}");
         }
     }
 }

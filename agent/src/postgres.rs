@@ -15,7 +15,7 @@ mod reach;
 mod rules;
 pub mod schema;
 
-pub use admission::Asked;
+pub use admission::HbaQuery;
 pub use reach::{COMMAND, Keeper};
 
 /// What the driver says of its trouble; the rest of the agent knows it by this name.

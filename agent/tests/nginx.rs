@@ -15,7 +15,7 @@ mod switch;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lockstep_agent::nginx::{Installed, Reloaded, TakenBack, Wanted, certificate};
+use lockstep_agent::nginx::{DesiredSite, InstalledSite, Reloaded, SiteRevert, certificate};
 use lockstep_agent::probe::Scheme;
 use lockstep_core::plan::action::{Site, SiteTls};
 use lockstep_core::record::SiteChange;
@@ -116,8 +116,8 @@ async fn files_that_are_no_certificate_and_its_key_are_refused() {
 
 fn changed(server: &Server) -> SiteChange {
     match server.nginx.installed(&environment()).unwrap() {
-        Installed::Changed(change) => change,
-        other @ (Installed::Nothing | Installed::Ours(_)) => panic!("it is {other:?}"),
+        InstalledSite::Changed(change) => change,
+        other @ (InstalledSite::Nothing | InstalledSite::Ours(_)) => panic!("it is {other:?}"),
     }
 }
 
@@ -141,22 +141,22 @@ async fn what_somebody_changed_by_hand_is_shown_and_not_overwritten_unasked() {
     // Unasked, or asked for another text.
     let second = Site { body_limit: "30m".to_owned(), ..first.clone() };
     let id = deployment(2);
-    let install = |overwrites| Wanted { deployment: &id, site: &second, overwrites };
+    let install = |overwrites| DesiredSite { deployment: &id, site: &second, overwrites };
     let other = first.digest();
     for overwrites in [None, Some(&other)] {
         let refused = server.nginx.install(&environment(), &install(overwrites)).await.unwrap_err();
         assert!(refused.what.contains("was changed by hand"), "{refused:?}");
         // Its undo finds nothing of its own to take back.
         server.nginx.restore(&environment(), &id).await.unwrap();
-        assert_eq!(server.nginx.remove(&environment()).await.unwrap(), TakenBack::LeftAsChanged);
+        assert_eq!(server.nginx.remove(&environment()).await.unwrap(), SiteRevert::LeftAsChanged);
         assert_eq!(fs::read_to_string(server.site()).unwrap(), by_hand);
     }
 
     let reloaded = server.nginx.install(&environment(), &install(Some(&change.there))).await;
     assert_eq!(reloaded.unwrap(), Reloaded::Yes);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(second.digest()));
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(second.digest()));
     // Taken back, it is there again, and still known as changed.
-    assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), TakenBack::Yes);
+    assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), SiteRevert::Yes);
     assert_eq!(changed(&server), change);
 }
 
@@ -173,15 +173,15 @@ async fn an_installation_that_was_killed_between_its_two_files_is_no_change_by_h
     // As it stood in the middle of it.
     fs::write(server.site(), &before).unwrap();
     assert_ne!(fs::read_to_string(&copy).unwrap(), before);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(first.digest()));
     install(&server, 2, &second).await;
     let after = fs::read_to_string(&copy).unwrap();
     server.nginx.restore(&environment(), &deployment(2)).await.unwrap();
     assert_eq!(fs::read_to_string(server.site()).unwrap(), before);
     // And as it stood in the middle of the way back, which is gone again.
     fs::write(&copy, &after).unwrap();
-    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), TakenBack::Yes);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), SiteRevert::Yes);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(first.digest()));
     assert_eq!(fs::read_to_string(&copy).unwrap(), before);
 }
 

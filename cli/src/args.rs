@@ -230,7 +230,7 @@ pub enum Command {
 
 impl Command {
     /// Whether its exit code says how something ended that it follows.
-    pub fn tells_an_end(&self) -> bool {
+    pub fn reports_end(&self) -> bool {
         matches!(self, Self::Deploy(_) | Self::Rollback(_) | Self::Resolve(_) | Self::Watch { .. })
     }
 }
@@ -330,7 +330,7 @@ pub struct RollbackArgs {
 pub struct ResolveArgs {
     pub dep: String,
     #[command(flatten)]
-    pub way: WayArgs,
+    pub way: ResolutionArgs,
     /// The environment that @open and @last are of.
     #[arg(long)]
     pub env: Option<String>,
@@ -342,7 +342,7 @@ pub struct ResolveArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
-pub struct WayArgs {
+pub struct ResolutionArgs {
     /// Try the undo that failed again.
     #[arg(long)]
     pub retry: bool,

@@ -17,7 +17,7 @@ pub mod status;
 pub mod up;
 pub mod watch;
 
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_proto::wire::Document;
 use lockstep_proto::wire::plan_request::What;
 
@@ -104,12 +104,12 @@ pub async fn run(arguments: Arguments) -> Result<()> {
 }
 
 /// Reads a document of an answer.
-fn read<T: Kept>(document: Option<&Document>) -> Result<T> {
+fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
     lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
         Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
     })
 }
 
-fn read_all<T: Kept>(documents: &[Document]) -> Result<Vec<T>> {
+fn read_all<T: StoredDocument>(documents: &[Document]) -> Result<Vec<T>> {
     documents.iter().map(|document| read(Some(document))).collect()
 }

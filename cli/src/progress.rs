@@ -78,12 +78,12 @@ impl Progress {
                 }
             }
             Event::Ended { .. } | Event::Stuck { .. } => self.clear(),
-            Event::Turned { .. } => self.done = 0,
-            Event::Taken { .. }
+            Event::RevertStarted { .. } => self.done = 0,
+            Event::LockTaken { .. }
             | Event::Begun { .. }
-            | Event::PassedBy { .. }
+            | Event::Excluded { .. }
             | Event::Resumed { .. }
-            | Event::Left { .. } => {}
+            | Event::UndoDeferred { .. } => {}
         }
         self.tell_whole(plan);
         // A line that is written past the bars would be drawn over.

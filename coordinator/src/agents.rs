@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use lockstep_core::errand::Errand;
+use lockstep_core::errand::HostTask;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::host_status::Vitals;
@@ -14,7 +14,7 @@ use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::record::Observation;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -22,29 +22,29 @@ use tokio::sync::broadcast;
 #[async_trait]
 pub trait Agents: Send + Sync + 'static {
     /// What became of these steps. Raises the agent's fence to the token first.
-    async fn ask(
+    async fn query_steps(
         &self,
         host: &HostId,
-        question: Question,
-    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError>;
+        question: StepQuery,
+    ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError>;
 
     /// A look without any effect.
-    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError>;
+    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError>;
 
-    async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError>;
+    async fn fetch_log(&self, host: &HostId, wanted: LogRequest) -> Result<Vec<String>, AgentError>;
 
     /// Something that may take its time.
-    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError>;
+    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError>;
 
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;
 
     /// How the host was seen last, while its agent is connected.
-    fn connected(&self, host: &HostId) -> Option<Sighting>;
+    fn session_of(&self, host: &HostId) -> Option<SessionInfo>;
 
     /// Those of `hosts` that are not connected.
-    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
-        hosts.iter().filter(|host| self.connected(host).is_none()).cloned().collect()
+    fn unreachable_of(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+        hosts.iter().filter(|host| self.session_of(host).is_none()).cloned().collect()
     }
 
     /// The last line of what runs, as agents send it.
@@ -54,7 +54,7 @@ pub trait Agents: Send + Sync + 'static {
 /// A host as it was seen last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sighting {
+pub struct SessionInfo {
     pub at: Timestamp,
     /// Of its agent.
     pub version: String,
@@ -62,14 +62,14 @@ pub struct Sighting {
     pub vitals: Option<Vitals>,
 }
 
-impl Kept for Sighting {
+impl StoredDocument for SessionInfo {
     const KIND: &'static str = "host_sighting";
 }
 
 /// Asked by a driver that took over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Question {
+pub struct StepQuery {
     pub token: Token,
     pub environment: EnvironmentKey,
     pub keys: Vec<StepKey>,
@@ -78,25 +78,25 @@ pub struct Question {
 /// What an agent knows of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum AskedStanding {
+pub enum QueriedStatus {
     Ended(Result<Finding, StepFailure>),
     Running,
-    Unheard,
+    NeverReceived,
 }
 
 /// What to look at: tools, containers and nginx always; image, migrations and schema where named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct ObservationRequest {
     pub environment: EnvironmentKey,
     pub image: Option<String>,
     pub migrations_path: Option<String>,
-    pub database: Option<LookDatabase>,
+    pub database: Option<DatabaseObservation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LookDatabase {
+pub struct DatabaseObservation {
     /// The secret whose value is the connection URL.
     pub url_from: String,
     pub secrets_version: u64,
@@ -107,16 +107,16 @@ pub struct LookDatabase {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogWanted {
+pub struct LogRequest {
     pub environment: EnvironmentKey,
-    pub of: LogOf,
+    pub of: LogSource,
     /// The last so many lines; nothing: all that there is.
     pub tail: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub enum LogOf {
+pub enum LogSource {
     Step {
         deployment: DeploymentId,
         step: StepId,
@@ -129,24 +129,24 @@ pub enum LogOf {
     },
 }
 
-/// The answer to a [`Question`], as one coordinator gives it to another.
+/// The answer to a [`StepQuery`], as one coordinator gives it to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Standings(pub Vec<(StepKey, AskedStanding)>);
+pub struct QueriedStatuses(pub Vec<(StepKey, QueriedStatus)>);
 
-impl Kept for Question {
+impl StoredDocument for StepQuery {
     const KIND: &'static str = "question";
 }
 
-impl Kept for Standings {
+impl StoredDocument for QueriedStatuses {
     const KIND: &'static str = "standings";
 }
 
-impl Kept for Look {
+impl StoredDocument for ObservationRequest {
     const KIND: &'static str = "look";
 }
 
-impl Kept for LogWanted {
+impl StoredDocument for LogRequest {
     const KIND: &'static str = "log_wanted";
 }
 

@@ -1,7 +1,7 @@
 //! Who changed what: append-only.
 
 use lockstep_core::name::{EnvironmentKey, OperatorName};
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct AuditEntry {
     pub said: String,
 }
 
-impl Kept for AuditEntry {
+impl StoredDocument for AuditEntry {
     const KIND: &'static str = "audit_entry";
 }
 

@@ -8,7 +8,7 @@
 //!
 //! Another root, or an issuing authority of another root, takes the place of what is there in three moves, so that a
 //! coordinator that dies between two of them is of the one or of the other. All of it is written into one file
-//! ([`Next`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
+//! ([`RetrySchedule`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
 //! the transaction nothing was signed with it; after it, it is put in place at the next look at the record, also at
 //! the next start ([`Authority::take_in`]). Both roots are trusted from that transaction until the one of the
 //! retirement, and whoever trusts only the earlier takes what the later signs, by its bridge ([`Roots`]).
@@ -37,8 +37,8 @@ mod certificates;
 mod held;
 mod next;
 
-use held::Held;
-pub use next::Next;
+use held::SigningKeys;
+pub use next::NextIssuing;
 use next::NextRoot;
 
 /// How far a certificate is back-dated. A clock that was set as another zone's is some hours off: whoever has one is
@@ -125,7 +125,7 @@ pub struct Authority {
     directory: PathBuf,
     cluster: ClusterId,
     coordinator: CoordinatorName,
-    held: watch::Sender<Arc<Held>>,
+    held: watch::Sender<Arc<SigningKeys>>,
     /// Held while files change, so that one who changes them reads what the other has written.
     files: Mutex<()>,
 }
@@ -139,13 +139,13 @@ impl Authority {
     pub fn open(directory: &Path, cluster: &ClusterId, now: Timestamp) -> Result<Self, AuthorityError> {
         make_directory(directory)?;
         // The key is written first: alone it has signed nothing yet.
-        if of(directory, ROOT_FILE)?.is_none() {
+        if read_file(directory, ROOT_FILE)?.is_none() {
             let key = KeyPair::generate()?;
             let root = certificates::root(cluster, now)?.self_signed(&key)?.pem();
             private::write(&directory.join(ROOT_KEY_FILE), &key.serialize_pem())?;
             private::write(&directory.join(ROOT_FILE), &root)?;
         }
-        match (of(directory, ISSUING_FILE)?, of(directory, ISSUING_KEY_FILE)?) {
+        match (read_file(directory, ISSUING_FILE)?, read_file(directory, ISSUING_KEY_FILE)?) {
             (Some(_), Some(_)) => {}
             (Some(_), None) => return Err(AuthorityError::Half),
             (None, Some(_) | None) => {
@@ -155,7 +155,7 @@ impl Authority {
                 private::write(&directory.join(ISSUING_FILE), &issuing)?;
             }
         }
-        let held = Held::read(directory, None)?;
+        let held = SigningKeys::read(directory, None)?;
         Ok(Self {
             directory: directory.to_owned(),
             cluster: cluster.clone(),
@@ -183,7 +183,7 @@ impl Authority {
     /// # Errors
     /// When its certificate is damaged.
     pub fn cluster_of(directory: &Path) -> Result<Option<ClusterId>, AuthorityError> {
-        let Some(root) = of(directory, ROOT_FILE)? else {
+        let Some(root) = read_file(directory, ROOT_FILE)? else {
             return Ok(None);
         };
         let root = CertificateDer::from_pem_slice(root.as_bytes()).map_err(|_| AuthorityError::Nameless)?;
@@ -195,9 +195,9 @@ impl Authority {
     ///
     /// # Errors
     /// When files cannot be written, or are damaged.
-    pub fn take_in(&self, roots: Option<&Roots>, counts: Option<&str>) -> Result<(), AuthorityError> {
+    pub fn adopt_roots(&self, roots: Option<&Roots>, counts: Option<&str>) -> Result<(), AuthorityError> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = match (Next::read(&self.directory)?, counts) {
+        let next = match (NextIssuing::read(&self.directory)?, counts) {
             (Some(next), Some(counts)) if next.name()?.id == counts => Some(next),
             (Some(_) | None, Some(_) | None) => None,
         };
@@ -205,7 +205,7 @@ impl Authority {
             next.put_in_place(&self.directory)?;
         }
         if next.is_some() || roots.is_some_and(|roots| self.held().roots != *roots) {
-            self.held.send_replace(Arc::new(Held::read(&self.directory, roots)?));
+            self.held.send_replace(Arc::new(SigningKeys::read(&self.directory, roots)?));
         }
         Ok(())
     }
@@ -215,11 +215,11 @@ impl Authority {
     ///
     /// # Errors
     /// When the key of the root is elsewhere, or it cannot be written.
-    pub fn prepare_root(&self, now: Timestamp) -> Result<(Roots, Next), AuthorityError> {
+    pub fn prepare_root(&self, now: Timestamp) -> Result<(Roots, NextIssuing), AuthorityError> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         let held = self.held();
         let before = held.root_issuer.as_ref().ok_or(AuthorityError::NoRootKey)?;
-        let there = Next::read(&self.directory)?.filter(|next| {
+        let there = NextIssuing::read(&self.directory)?.filter(|next| {
             next.root_key
                 .as_ref()
                 .is_some_and(|root| roots::pin(&root.replaces) == Some(held.root.pin.clone()))
@@ -233,7 +233,7 @@ impl Authority {
                 let root_key = NextRoot { key: key.serialize_pem(), replaces: held.root.pem.clone(), bridge };
                 let issuer = Issuer::from_ca_cert_pem(&root, key)?;
                 let (issuing, issuing_key) = new_issuing(self.coordinator.clone(), &issuer, now)?;
-                let next = Next { root, root_key: Some(root_key), issuing, issuing_key };
+                let next = NextIssuing { root, root_key: Some(root_key), issuing, issuing_key };
                 next.write(&self.directory)?;
                 next
             }
@@ -247,8 +247,8 @@ impl Authority {
     ///
     /// # Errors
     /// When the file is damaged.
-    pub fn prepared(&self, root: &str) -> Result<Option<Next>, AuthorityError> {
-        Ok(Next::read(&self.directory)?.filter(|next| roots::pin(&next.root) == roots::pin(root)))
+    pub fn prepared(&self, root: &str) -> Result<Option<NextIssuing>, AuthorityError> {
+        Ok(NextIssuing::read(&self.directory)?.filter(|next| roots::pin(&next.root) == roots::pin(root)))
     }
 
     /// Writes an issuing authority down that the coordinator with the root's key has signed.
@@ -260,9 +260,9 @@ impl Authority {
         key: &KeyPair,
         issuing: String,
         root: String,
-    ) -> Result<Next, AuthorityError> {
+    ) -> Result<NextIssuing, AuthorityError> {
         let _files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = Next { root, root_key: None, issuing, issuing_key: key.serialize_pem() };
+        let next = NextIssuing { root, root_key: None, issuing, issuing_key: key.serialize_pem() };
         if next.name()?.coordinator != self.coordinator {
             return Err(AuthorityError::Nameless);
         }
@@ -270,7 +270,7 @@ impl Authority {
         Ok(next)
     }
 
-    fn held(&self) -> Arc<Held> {
+    fn held(&self) -> Arc<SigningKeys> {
         Arc::clone(&self.held.borrow())
     }
 
@@ -408,7 +408,11 @@ impl Authority {
         })
     }
 
-    fn own(&self, held: &Held, now: Timestamp) -> Result<(rcgen::Certificate, KeyPair), AuthorityError> {
+    fn own(
+        &self,
+        held: &SigningKeys,
+        now: Timestamp,
+    ) -> Result<(rcgen::Certificate, KeyPair), AuthorityError> {
         let key = KeyPair::generate()?;
         let own = Identity::Coordinator(self.coordinator.clone());
         let mut parameters = certificates::leaf(&self.cluster, &own, now, COORDINATOR_LIFE)?;
@@ -418,7 +422,7 @@ impl Authority {
 }
 
 /// When an authority changes.
-pub struct Changes(watch::Receiver<Arc<Held>>);
+pub struct Changes(watch::Receiver<Arc<SigningKeys>>);
 
 impl Changes {
     /// Waits until it has changed since this was asked last, or since it was made.
@@ -470,7 +474,7 @@ fn make_directory(directory: &Path) -> Result<(), AuthorityError> {
     fs::DirBuilder::new().mode(0o700).create(directory).map_err(AuthorityError::Directory)
 }
 
-fn of(directory: &Path, file: &str) -> Result<Option<String>, AuthorityError> {
+fn read_file(directory: &Path, file: &str) -> Result<Option<String>, AuthorityError> {
     Ok(private::read(&directory.join(file))?)
 }
 

@@ -1,7 +1,7 @@
 //! Which cluster this store is of: an identity made once, with the store.
 
 use lockstep_core::id::ClusterId;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
@@ -14,7 +14,7 @@ pub struct Meta {
     cluster: ClusterId,
 }
 
-impl Kept for Meta {
+impl StoredDocument for Meta {
     const KIND: &'static str = "meta";
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use lockstep_core::id::HostId;
 use lockstep_core::name::CoordinatorName;
 use lockstep_core::record::{CoordinatorStatus, CoordinatorsPresence, RootKey};
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +36,13 @@ pub struct Coordinator {
     pub joined: Timestamp,
 }
 
-impl Kept for Coordinator {
+impl StoredDocument for Coordinator {
     const KIND: &'static str = "coordinator";
 }
 
 impl Coordinator {
     /// Whether what this authority of it signed is taken.
-    pub fn counts(&self, authority: &str) -> bool {
+    pub fn is_trusted_signer(&self, authority: &str) -> bool {
         self.authority == authority || self.earlier.as_deref() == Some(authority)
     }
 
@@ -68,20 +68,20 @@ pub struct Alive {
     pub since: Timestamp,
 }
 
-impl Kept for Alive {
+impl StoredDocument for Alive {
     const KIND: &'static str = "coordinator_presence";
 }
 
 /// Which coordinator has a host's session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SessionOf {
+pub struct AgentSessionRecord {
     pub coordinator: CoordinatorName,
     /// Of the agent's process.
     pub instance: String,
 }
 
-impl Kept for SessionOf {
+impl StoredDocument for AgentSessionRecord {
     const KIND: &'static str = "host_presence";
 }
 
@@ -118,7 +118,7 @@ pub async fn enlist(
     let key = keys::coordinator_spec(&name);
     let seen = store.get(key.key()).await?;
     let record = match seen.as_ref().map(Stored::read::<Coordinator>).transpose()? {
-        Some(there) if !there.counts(&id) => return Err(EnlistError::AnotherAuthority { name }),
+        Some(there) if !there.is_trusted_signer(&id) => return Err(EnlistError::AnotherAuthority { name }),
         Some(there) if there.address == address => return Ok(()),
         Some(there) => Coordinator { address: address.to_owned(), ..there },
         None if !authority.has_root_key() => return Err(EnlistError::Removed { name }),
@@ -195,7 +195,7 @@ pub async fn addresses(store: &dyn Store) -> Result<Vec<String>, StoreError> {
 /// When the store does not answer.
 pub async fn counts(store: &dyn Store, authority: &IssuingName) -> Result<bool, StoreError> {
     let there = find(store, &authority.coordinator).await?;
-    Ok(there.is_some_and(|there| there.counts(&authority.id)))
+    Ok(there.is_some_and(|there| there.is_trusted_signer(&authority.id)))
 }
 
 /// The coordinator that has the session of `host`.
@@ -207,7 +207,7 @@ pub async fn with_session_of(
     host: &HostId,
 ) -> Result<Option<CoordinatorName>, StoreError> {
     let there = store.get(keys::host_presence(host).key()).await?;
-    let there: Option<SessionOf> = there.map(|stored| stored.read()).transpose()?;
+    let there: Option<AgentSessionRecord> = there.map(|stored| stored.read()).transpose()?;
     Ok(there.map(|session| session.coordinator))
 }
 
@@ -245,7 +245,7 @@ pub async fn statuses(store: &dyn Store) -> Result<Vec<CoordinatorStatus>, Store
     }
     for stored in store.list(&keys::hosts()).await? {
         if stored.key.last() == keys::PRESENCE {
-            let session: SessionOf = stored.read()?;
+            let session: AgentSessionRecord = stored.read()?;
             if let Some(status) = statuses.get_mut(&session.coordinator) {
                 status.sessions += 1;
             }

@@ -8,7 +8,7 @@ use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::Refusal;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Debt, Debts};
+use lockstep_core::record::{PendingUndo, PendingUndos};
 
 use crate::environments;
 use crate::store::guarded::OwnedWrite;
@@ -18,7 +18,11 @@ use crate::store::{Committed, Store, StoreError, keys};
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn of(store: &dyn Store, host: &HostId, environment: &EnvironmentKey) -> Result<Debts, StoreError> {
+pub async fn of_host(
+    store: &dyn Store,
+    host: &HostId,
+    environment: &EnvironmentKey,
+) -> Result<PendingUndos, StoreError> {
     let stored = store.get(keys::debts(host, environment).key()).await?;
     Ok(stored.map(|stored| stored.read()).transpose()?.unwrap_or_default())
 }
@@ -27,33 +31,33 @@ pub async fn of(store: &dyn Store, host: &HostId, environment: &EnvironmentKey) 
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn list(store: &dyn Store) -> Result<Vec<Debt>, StoreError> {
+pub async fn list(store: &dyn Store) -> Result<Vec<PendingUndo>, StoreError> {
     let mut all = Vec::new();
     for stored in store.list(&keys::all_debts()).await? {
-        let Debts { owed } = stored.read()?;
+        let PendingUndos { undos: owed } = stored.read()?;
         all.extend(owed);
     }
     Ok(all)
 }
 
 /// What makes `debts` those of `host`; where there are none, nothing is kept.
-pub fn write(host: &HostId, environment: &EnvironmentKey, debts: &Debts) -> OwnedWrite {
+pub fn write(host: &HostId, environment: &EnvironmentKey, debts: &PendingUndos) -> OwnedWrite {
     let key = keys::debts(host, environment);
-    if debts.owed.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, debts) }
+    if debts.undos.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, debts) }
 }
 
 /// Refuses `plan` while one of its hosts owes something: it does not serve before that is taken back.
 ///
 /// # Errors
 /// When one does, or the store does not answer.
-pub async fn refuse(store: &dyn Store, plan: &Plan) -> Result<Option<Refusal>, StoreError> {
+pub async fn refuse_plan(store: &dyn Store, plan: &Plan) -> Result<Option<Refusal>, StoreError> {
     let owed = list(store).await?;
     let first = owed
         .iter()
         .find(|debt| debt.environment == plan.key && plan.steps().any(|step| step.host == debt.host));
     Ok(first.map(|debt| {
         let failed = debt.failure.as_ref().map(|failure| format!(" ({})", failure.what)).unwrap_or_default();
-        let Debt { host_name, key, change, .. } = debt;
+        let PendingUndo { host_name, key, change, .. } = debt;
         Refusal {
             what: format!("{host_name} owes an undo of {}", key.deployment),
             why: format!("before it serves {} again this is to be so: {change}{failed}", plan.key),
@@ -69,14 +73,14 @@ pub async fn refuse(store: &dyn Store, plan: &Plan) -> Result<Option<Refusal>, S
 ///
 /// # Errors
 /// When there is none, the environment is worked on, or the store does not answer.
-pub async fn forgive(
+pub async fn drop_for_host(
     store: &dyn Store,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
     step: StepId,
     coordinator: &str,
-) -> Result<Result<Debt, Refusal>, StoreError> {
-    let is_it = |debt: &Debt| debt.key.deployment == *deployment && debt.key.step == step;
+) -> Result<Result<PendingUndo, Refusal>, StoreError> {
+    let is_it = |debt: &PendingUndo| debt.key.deployment == *deployment && debt.key.step == step;
     let Some(debt) = list(store).await?.into_iter().find(is_it) else {
         return Ok(Err(Refusal {
             what: format!("{step} of {deployment} is not owed"),
@@ -94,8 +98,8 @@ pub async fn forgive(
     };
     let forgotten = async {
         let held = lock.held().ok_or_else(|| StoreError::Unknown("the lock was lost".into()))?;
-        let mut debts = of(store, &debt.host, environment).await?;
-        debts.owed.retain(|debt| !is_it(debt));
+        let mut debts = of_host(store, &debt.host, environment).await?;
+        debts.undos.retain(|debt| !is_it(debt));
         held.commit(store, Vec::new(), vec![write(&debt.host, environment, &debts)]).await
     }
     .await;

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 
 use lockstep_core::engine::Run;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, Leaving, StepFailure};
+use lockstep_core::journal::{Certainty, Deferral, Direction, Entry, Event, StepFailure};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Summary;
+use lockstep_core::record::DeploymentSummary;
 use lockstep_core::redact::Redactor;
 use lockstep_core::spec::EnvironmentSpec;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 use tracing::warn;
 
-use crate::driver::Parts;
-use crate::driver::telling::because_words;
+use crate::driver::Context;
+use crate::driver::telling::revert_reason_text;
 use crate::history;
 
 /// How the last line begins, after its time.
@@ -44,16 +44,16 @@ pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &Depl
 
 /// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
 /// that ended it may have died between the entry and its line.
-pub async fn catch_up(parts: &Parts, key: &EnvironmentKey) {
+pub async fn catch_up(parts: &Context, key: &EnvironmentKey) {
     if parts.logs.as_os_str().is_empty() {
         return;
     }
-    if let Err(error) = ended_anew(parts, key).await {
+    if let Err(error) = rewrite_ended(parts, key).await {
         warn!(%key, error = format!("{error:#}"), "cannot catch up with the newest deployment's log");
     }
 }
 
-async fn ended_anew(parts: &Parts, key: &EnvironmentKey) -> anyhow::Result<()> {
+async fn rewrite_ended(parts: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
     let store = &*parts.store;
     let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
     let path = path(&parts.logs, &newest.spec, key, &newest.id);
@@ -67,12 +67,12 @@ async fn ended_anew(parts: &Parts, key: &EnvironmentKey) -> anyhow::Result<()> {
     let Some(plan) = history::plan(store, &newest.id).await? else { return Ok(()) };
     let entries = history::journal(store, &newest.id).await?;
     let run = Run::replay(plan, newest.opened_at + newest.spec.deploy.lock_timeout, &entries)?;
-    DeploymentLog::of(parts, &newest).await.rewrite(&run, &entries).await;
+    DeploymentLog::open_for(parts, &newest).await.rewrite(&run, &entries).await;
     Ok(())
 }
 
 impl DeploymentLog {
-    pub async fn of(parts: &Parts, opened: &Summary) -> Self {
+    pub async fn open_for(parts: &Context, opened: &DeploymentSummary) -> Self {
         let redactor = match parts.secrets.redactor(&opened.key, opened.secrets_version).await {
             Ok(redactor) => redactor,
             Err(error) => {
@@ -142,7 +142,7 @@ fn lines(run: &Run, entry: &Entry) -> String {
         format!("{undo}{id}{named}")
     };
     match &entry.event {
-        Event::Taken { by } => line(format!("driven by {by}, epoch {}", entry.epoch)),
+        Event::LockTaken { by } => line(format!("driven by {by}, epoch {}", entry.epoch)),
         Event::Begun { step: id, direction } => line(format!("{} begins", step(*id, direction))),
         Event::Done { step: id, direction, finding } => {
             line(format!("{} done: {}", step(*id, direction), finding.said));
@@ -155,21 +155,21 @@ fn lines(run: &Run, entry: &Entry) -> String {
             line(format!("{} {how}: {}", step(*id, direction), failure.what));
             failure_lines(failure, &mut line);
         }
-        Event::PassedBy { host, because } => {
+        Event::Excluded { host, because } => {
             let named = run.plan().host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
             line(format!("{named} is passed by, because of {because}: it gets no requests"));
         }
-        Event::Turned { because } => line(format!("unwinding: {}", because_words(because))),
+        Event::RevertStarted { because } => line(format!("unwinding: {}", revert_reason_text(because))),
         Event::Stuck { step: id, failure } => {
             line(format!("stuck at {id}: {}", failure.what));
             failure_lines(failure, &mut line);
         }
         Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
-        Event::Left { step: id, how: Leaving::Owed { because, by } } => {
+        Event::UndoDeferred { step: id, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
             line(format!("{} is owed{by}: {because}", step(*id, &Direction::Undo)));
         }
-        Event::Left { step: id, how: Leaving::Skipped { by } } => {
+        Event::UndoDeferred { step: id, how: Deferral::Skipped { by } } => {
             line(format!("{} is skipped: {by} answers for what is left", step(*id, &Direction::Undo)));
         }
         Event::Ended { verdict } => line(format!("{ENDED} {verdict}")),

@@ -7,7 +7,9 @@ use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
-use lockstep_core::record::{ImageFound, Open, OpenKind, Receipt, Record, Summary, Wish};
+use lockstep_core::record::{
+    Claim, ClaimKind, DeploymentSummary, ImageObservation, OperatorRequest, Receipt, Record,
+};
 use lockstep_core::release::Release;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check};
@@ -16,9 +18,9 @@ use tracing::info;
 
 use crate::clock::Clock;
 use crate::debts;
-use crate::driver::Parts;
-use crate::environments::{self, Seen};
-use crate::history::{self, KeptPlan, Reference, Unresolved};
+use crate::driver::Context;
+use crate::environments::{self, Versioned};
+use crate::history::{self, PlanDocument, Reference, ReferenceError};
 use crate::store::guarded::{self, Accompanying, OwnedWrite};
 use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
 
@@ -27,8 +29,8 @@ mod gathering;
 mod ports;
 pub mod sending;
 
-use claims::Claimed;
-use gathering::{Gathered, On, Wanted, gather};
+use claims::ClaimState;
+use gathering::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
 use ports::Proposal;
 
 /// What hosts call it among their tools.
@@ -39,14 +41,14 @@ const ATTEMPTS_MAX: usize = 5;
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct PlanRequest {
     pub environment: EnvironmentKey,
-    pub what: What,
+    pub what: RequestedOperation,
 }
 
 #[derive(Debug, Clone)]
-pub enum What {
-    Deploy(Box<DeployAsk>),
+pub enum RequestedOperation {
+    Deploy(Box<DeployRequest>),
     /// To the deployment that is named, else to the newest verified good.
     Rollback {
         to: Option<String>,
@@ -58,7 +60,7 @@ pub enum What {
 }
 
 #[derive(Debug, Clone)]
-pub struct DeployAsk {
+pub struct DeployRequest {
     pub spec: EnvironmentSpec,
     pub image: String,
     /// Where the image does not say it.
@@ -69,12 +71,12 @@ pub struct DeployAsk {
     /// What `image` is where the command line runs, where it has one of that name.
     pub image_id: Option<Digest>,
     /// The image as the command line has it, to plan with where no app host has it.
-    pub offered: Option<ImageFound>,
+    pub offered: Option<ImageObservation>,
 }
 
 /// Who asks, and where their command line runs.
 #[derive(Debug, Clone)]
-pub struct Asker {
+pub struct Requester {
     pub operator: OperatorName,
     pub hostname: String,
     pub pid: u32,
@@ -82,8 +84,8 @@ pub struct Asker {
 
 /// A deployment that is to be opened.
 #[derive(Debug, Clone)]
-pub struct Start {
-    pub ask: Ask,
+pub struct StartRequest {
+    pub ask: PlanRequest,
     /// What must still be the plan's hash.
     pub hash: Option<PlanHash>,
     /// The claim for a build that becomes this deployment.
@@ -99,25 +101,25 @@ pub enum DeployError {
     #[error("{}", .0.what)]
     ImageAbsent(Refusal),
     #[error("{environment} is locked by {}", .open.by)]
-    Locked { environment: EnvironmentKey, open: Box<Open> },
+    Locked { environment: EnvironmentKey, open: Box<Claim> },
     #[error("the deployment cannot be found")]
-    Unresolved(#[from] Unresolved),
+    Unresolved(#[from] ReferenceError),
     #[error("cannot read or write the record")]
     Store(#[from] StoreError),
     #[error("cannot read the secrets")]
     Secrets(#[source] anyhow::Error),
 }
 
-impl From<planner::Refused> for DeployError {
-    fn from(planner::Refused { what, why, next }: planner::Refused) -> Self {
+impl From<planner::PlanRefusal> for DeployError {
+    fn from(planner::PlanRefusal { what, why, next }: planner::PlanRefusal) -> Self {
         Self::Refused(Refusal { what, why, next })
     }
 }
 
 /// A plan with what its start must find unchanged.
-struct Planned {
+struct PlannedDeployment {
     plan: Plan,
-    gathered: Gathered,
+    gathered: PlanningInput,
     spec: ValidatedSpec,
     spec_seen: Option<Stored>,
 }
@@ -126,16 +128,20 @@ struct Planned {
 ///
 /// # Errors
 /// When there is none.
-pub async fn plan(parts: &Parts, ask: &Ask) -> Result<Plan, DeployError> {
+pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
     let recorded = environments::spec(&*parts.store, &ask.environment).await?;
-    Ok(planned(parts, ask, recorded).await?.plan)
+    Ok(make_plan(parts, ask, recorded).await?.plan)
 }
 
 /// Opens a deployment.
 ///
 /// # Errors
 /// When there is no plan, or it is another than the one asked for, or the environment is owned.
-pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(DeploymentId, Plan), DeployError> {
+pub async fn start(
+    parts: &Context,
+    start: &StartRequest,
+    asker: &Requester,
+) -> Result<(DeploymentId, Plan), DeployError> {
     let store = &*parts.store;
     for _ in 0..ATTEMPTS_MAX {
         let now = parts.clock.now();
@@ -144,8 +150,8 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
         let recorded = environments::spec(store, &start.ask.environment).await?;
         let before =
             claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
-        let planned = planned(parts, &start.ask, recorded).await?;
-        refuse_moved(start.hash.as_ref(), &planned.plan)?;
+        let planned = make_plan(parts, &start.ask, recorded).await?;
+        refuse_changed_plan(start.hash.as_ref(), &planned.plan)?;
         let ports = &planned.gathered.ports;
         if ports.are_too_many() {
             let seen = planned.gathered.ports_seen.as_ref();
@@ -153,20 +159,20 @@ pub async fn start(parts: &Parts, start: &Start, asker: &Asker) -> Result<(Deplo
             continue;
         }
         let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
-        let kind = OpenKind::Running { deployment: id.clone(), wish: Wish::None };
+        let kind = ClaimKind::Running { deployment: id.clone(), request: OperatorRequest::None };
         let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
-        let kept = KeptPlan::of(&id, &planned.plan, &parts.clock.ulid().to_string());
+        let kept = PlanDocument::of_plan(&id, &planned.plan, &parts.clock.ulid().to_string());
         for parts_of_plan in &kept.ahead {
             guarded::plan_parts(store, parts_of_plan.clone()).await?;
         }
         let with = accompanying(&id, &planned, &open, kept.with_claim);
         let seen = before.as_ref().map(|seen| &seen.stored);
-        match claims::settle(store, &start.ask.environment, seen, &open, with).await? {
-            Claimed::Yes => {
+        match claims::settle_unknown(store, &start.ask.environment, seen, &open, with).await? {
+            ClaimState::Yes => {
                 info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
                 return Ok((id, planned.plan));
             }
-            Claimed::Moved => forget(store, kept.ahead).await?,
+            ClaimState::Moved => delete_plan_parts(store, kept.ahead).await?,
         }
     }
     Err(DeployError::Refused(Refusal {
@@ -201,7 +207,7 @@ async fn give_ports(
 }
 
 /// Removes the parts of a plan that was not opened.
-async fn forget(store: &dyn Store, ahead: Vec<Vec<OwnedWrite>>) -> Result<(), StoreError> {
+async fn delete_plan_parts(store: &dyn Store, ahead: Vec<Vec<OwnedWrite>>) -> Result<(), StoreError> {
     for writes in ahead {
         let deletions = writes.iter().map(OwnedWrite::undone).collect();
         guarded::plan_parts(store, deletions).await?;
@@ -213,36 +219,39 @@ pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
     format!("dep_{}", clock.ulid()).parse().expect("a ULID in its text form makes a deployment's id")
 }
 
-async fn planned(
-    parts: &Parts,
-    ask: &Ask,
-    recorded: Option<Seen<EnvironmentSpec>>,
-) -> Result<Planned, DeployError> {
+async fn make_plan(
+    parts: &Context,
+    ask: &PlanRequest,
+    recorded: Option<Versioned<EnvironmentSpec>>,
+) -> Result<PlannedDeployment, DeployError> {
     let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
     let (spec, wanted) = match &ask.what {
-        What::Deploy(deploy) => {
+        RequestedOperation::Deploy(deploy) => {
             let spec = checked(deploy.spec.clone(), &ask.environment)?;
-            (spec, Wanted { image: Some(deploy.image.clone()), on: On::Declared })
+            (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
         }
-        What::Rollback { .. } => {
-            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Live })
-        }
-        What::AddHost(host) => {
-            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Coming(host.clone()) })
-        }
-        What::DrainHost(host) => {
-            (recorded_spec(recorded, &ask.environment)?, Wanted { image: None, on: On::Going(host.clone()) })
-        }
-        What::RemoveHost(host) => (
+        RequestedOperation::Rollback { .. } => (
             recorded_spec(recorded, &ask.environment)?,
-            Wanted { image: None, on: On::Leaving(host.clone()) },
+            PlanningTarget { image: None, on: TargetHosts::Live },
+        ),
+        RequestedOperation::AddHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Coming(host.clone()) },
+        ),
+        RequestedOperation::DrainHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Going(host.clone()) },
+        ),
+        RequestedOperation::RemoveHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
         ),
     };
-    let gathered = gather(parts, &spec, &wanted).await?;
+    let gathered = gather_planning_input(parts, &spec, &wanted).await?;
     let operation = operation(parts, ask, &spec, &gathered.record).await?;
     let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
-    plan.warnings.extend(to_be_sent(ask, &gathered.record));
-    if let Some(refusal) = debts::refuse(&*parts.store, &plan).await? {
+    plan.warnings.extend(image_to_send(ask, &gathered.record));
+    if let Some(refusal) = debts::refuse_plan(&*parts.store, &plan).await? {
         return Err(refusal.into());
     }
     let spec = match plan.operation.host() {
@@ -252,12 +261,12 @@ async fn planned(
             checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
         }
     };
-    Ok(Planned { plan, gathered, spec, spec_seen })
+    Ok(PlannedDeployment { plan, gathered, spec, spec_seen })
 }
 
 /// What a plan says of an image that no app host has.
-fn to_be_sent(ask: &Ask, record: &Record) -> Option<String> {
-    let What::Deploy(deploy) = &ask.what else { return None };
+fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
+    let RequestedOperation::Deploy(deploy) = &ask.what else { return None };
     let offered =
         deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
     let mib = offered.size_bytes.div_ceil(1024 * 1024);
@@ -284,7 +293,7 @@ pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Re
 }
 
 fn recorded_spec(
-    recorded: Option<Seen<EnvironmentSpec>>,
+    recorded: Option<Versioned<EnvironmentSpec>>,
     environment: &EnvironmentKey,
 ) -> Result<ValidatedSpec, Refusal> {
     let Some(seen) = recorded else {
@@ -298,13 +307,13 @@ fn recorded_spec(
 }
 
 async fn operation(
-    parts: &Parts,
-    ask: &Ask,
+    parts: &Context,
+    ask: &PlanRequest,
     spec: &EnvironmentSpec,
     record: &Record,
 ) -> Result<Operation, DeployError> {
     Ok(match &ask.what {
-        What::Rollback { to, changed_site } => {
+        RequestedOperation::Rollback { to, changed_site } => {
             let to = match to {
                 None => None,
                 Some(text) => {
@@ -315,10 +324,10 @@ async fn operation(
             };
             Operation::Rollback(Rollback { to, changed_site: *changed_site })
         }
-        What::AddHost(host) => Operation::AddHost(host.clone()),
-        What::DrainHost(host) => Operation::DrainHost(host.clone()),
-        What::RemoveHost(host) => Operation::RemoveHost(host.clone()),
-        What::Deploy(deploy) => Operation::Deploy(Deploy {
+        RequestedOperation::AddHost(host) => Operation::AddHost(host.clone()),
+        RequestedOperation::DrainHost(host) => Operation::DrainHost(host.clone()),
+        RequestedOperation::RemoveHost(host) => Operation::RemoveHost(host.clone()),
+        RequestedOperation::Deploy(deploy) => Operation::Deploy(Deploy {
             release: release(deploy, spec, record)?,
             branch: deploy.branch.clone(),
             any_branch: deploy.any_branch,
@@ -329,14 +338,14 @@ async fn operation(
 
 /// The release that `image` is, as an app host has it, or as it is offered. Where the planner will refuse because it
 /// is not said which host that is, the first one will do.
-fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Result<Release, DeployError> {
+fn release(deploy: &DeployRequest, spec: &EnvironmentSpec, record: &Record) -> Result<Release, DeployError> {
     // Where a registry was asked, an older image of the same name is not what was asked for.
     let named = record.observed.values().find_map(|seen| seen.manifest.as_ref());
     let seen = record.observed.iter().filter_map(|(host, seen)| Some((host, seen.image.as_ref()?)));
     let mut seen = seen.filter(|(_, image)| named.is_none() || image.manifest.as_ref() == named);
     if let Some((host, found)) = seen.next() {
         if named.is_none() {
-            refuse_another(deploy, found, &name_of(host, record).unwrap_or_default())?;
+            refuse_other_image(deploy, found, &name_of(host, record).unwrap_or_default())?;
         }
         return Ok(release_of(deploy, found));
     }
@@ -349,13 +358,13 @@ fn release(deploy: &DeployAsk, spec: &EnvironmentSpec, record: &Record) -> Resul
     let can_have_it = record.observed.values().any(|seen| seen.tools.contains_key(DOCKER));
     match &deploy.offered {
         Some(offered) if can_have_it => Ok(release_of(deploy, offered)),
-        None if can_have_it => Err(DeployError::ImageAbsent(absent(deploy, &asked, record))),
-        Some(_) | None => Err(absent(deploy, &asked, record).into()),
+        None if can_have_it => Err(DeployError::ImageAbsent(image_not_found(deploy, &asked, record))),
+        Some(_) | None => Err(image_not_found(deploy, &asked, record).into()),
     }
 }
 
-fn release_of(deploy: &DeployAsk, found: &ImageFound) -> Release {
-    let ImageFound { id, manifest, commit, migrations, size_bytes: _ } = found;
+fn release_of(deploy: &DeployRequest, found: &ImageObservation) -> Release {
+    let ImageObservation { id, manifest, commit, migrations, size_bytes: _ } = found;
     Release {
         image: deploy.image.clone(),
         image_id: id.clone(),
@@ -370,7 +379,7 @@ fn name_of(id: &HostId, record: &Record) -> Option<String> {
 }
 
 /// Who has just built an image does not mean an older one of the same name.
-fn refuse_another(deploy: &DeployAsk, found: &ImageFound, host: &str) -> Result<(), Refusal> {
+fn refuse_other_image(deploy: &DeployRequest, found: &ImageObservation, host: &str) -> Result<(), Refusal> {
     match &deploy.image_id {
         Some(meant) if *meant != found.id => Err(Refusal {
             what: format!("{} is not the same on {host} as on this machine", deploy.image),
@@ -384,7 +393,7 @@ fn refuse_another(deploy: &DeployAsk, found: &ImageFound, host: &str) -> Result<
     }
 }
 
-fn absent(deploy: &DeployAsk, asked: &[String], record: &Record) -> Refusal {
+fn image_not_found(deploy: &DeployRequest, asked: &[String], record: &Record) -> Refusal {
     let problems: Vec<&str> =
         record.observed.values().flat_map(|seen| seen.problems.iter()).map(String::as_str).collect();
     Refusal {
@@ -427,7 +436,7 @@ fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
     }
 }
 
-fn refuse_moved(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
+fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
     let moved = wanted.map(|wanted| wanted.moved(&plan.hash)).unwrap_or_default();
     if moved.is_empty() {
         return Ok(());
@@ -443,21 +452,26 @@ fn refuse_moved(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
 }
 
 /// What is written with the claim: the plan, the deployment, the declaration and the ports.
-fn accompanying(id: &DeploymentId, planned: &Planned, open: &Open, kept: OwnedWrite) -> Accompanying {
-    let Planned { plan, gathered, spec, spec_seen } = planned;
+fn accompanying(
+    id: &DeploymentId,
+    planned: &PlannedDeployment,
+    open: &Claim,
+    kept: OwnedWrite,
+) -> Accompanying {
+    let PlannedDeployment { plan, gathered, spec, spec_seen } = planned;
     let key = &plan.key;
     let Accompanying { mut guards, mut writes } = gathered.ports.transaction(key);
     guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
     writes.push(kept);
-    writes.extend(history::summary_writes(&opened(id, plan, open)));
+    writes.extend(history::summary_writes(&new_summary(id, plan, open)));
     writes.push(OwnedWrite::put(keys::spec(key), spec.get()));
     Accompanying { guards, writes }
 }
 
 /// What is recorded of a deployment when it is opened.
-fn opened(id: &DeploymentId, plan: &Plan, open: &Open) -> Summary {
-    Summary {
+fn new_summary(id: &DeploymentId, plan: &Plan, open: &Claim) -> DeploymentSummary {
+    DeploymentSummary {
         id: id.clone(),
         key: plan.key.clone(),
         kind: plan.kind,
@@ -466,7 +480,7 @@ fn opened(id: &DeploymentId, plan: &Plan, open: &Open) -> Summary {
         slot: plan.slot,
         spec: plan.spec.clone(),
         serving: plan.serving.clone(),
-        passed_by: plan.passed_by.clone(),
+        excluded: plan.passed_by.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: None,

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Host, Live, Observation, Running};
+use lockstep_core::record::{ContainerRunState, Host, LiveRelease, Observation};
 
 /// What an environment's hosts are for.
 #[derive(Debug, Clone)]
-pub struct Placed<'a> {
+pub struct PlacedHosts<'a> {
     pub app: Vec<&'a Host>,
     pub lb: Option<&'a Host>,
 }
 
 /// Every difference, in words. `observed` has the hosts that answered.
-pub fn between(
+pub fn find_drift(
     key: &EnvironmentKey,
-    live: Option<&Live>,
-    placed: &Placed<'_>,
+    live: Option<&LiveRelease>,
+    placed: &PlacedHosts<'_>,
     observed: &BTreeMap<HostId, Observation>,
 ) -> Vec<String> {
     let mut found = Vec::new();
@@ -34,7 +34,12 @@ pub fn between(
     found
 }
 
-fn traffic(key: &EnvironmentKey, live: Option<&Live>, lb: &Host, seen: &Observation) -> Option<String> {
+fn traffic(
+    key: &EnvironmentKey,
+    live: Option<&LiveRelease>,
+    lb: &Host,
+    seen: &Observation,
+) -> Option<String> {
     match (live, seen.traffic) {
         (Some(live), Some(slot)) if slot != live.slot => {
             Some(format!("nginx on {} sends {key} to {slot}, and {} is recorded as live", lb.name, live.slot))
@@ -49,7 +54,7 @@ fn traffic(key: &EnvironmentKey, live: Option<&Live>, lb: &Host, seen: &Observat
     }
 }
 
-fn containers(live: &Live, host: &Host, seen: &Observation) -> Vec<String> {
+fn containers(live: &LiveRelease, host: &Host, seen: &Observation) -> Vec<String> {
     let mut found = Vec::new();
     for (process, _) in live.spec.web_processes().chain(live.spec.worker_processes()) {
         let mut of_process = seen
@@ -59,7 +64,7 @@ fn containers(live: &Live, host: &Host, seen: &Observation) -> Vec<String> {
             .peekable();
         let what = if of_process.peek().is_none() {
             format!("{process} of {} is not there on {}", live.slot, host.name)
-        } else if !of_process.clone().any(|container| container.running == Running::Yes) {
+        } else if !of_process.clone().any(|container| container.running == ContainerRunState::Yes) {
             format!("{process} of {} does not run on {}", live.slot, host.name)
         } else if !of_process.any(|container| container.image_id == live.release.image_id) {
             format!("{process} of {} on {} is not of {}", live.slot, host.name, live.release.image)
@@ -75,16 +80,16 @@ fn containers(live: &Live, host: &Host, seen: &Observation) -> Vec<String> {
 mod tests {
     use lockstep_core::health::Health;
     use lockstep_core::id::Digest;
-    use lockstep_core::record::{ContainerSeen, Slot};
+    use lockstep_core::record::{ContainerObservation, Slot};
 
     use super::*;
 
     const ID: &str = "host_01JBQR2KXYZ987654321012345";
 
-    fn live() -> Live {
+    fn live() -> LiveRelease {
         serde_json::from_value(serde_json::json!({
             "slot": "blue",
-            "release": { "image": "notes:1", "image_id": Digest::of(b"1").as_str(), "commit": null, "migrations": [] },
+            "release": { "image": "notes:1", "image_id": Digest::of_content(b"1").as_str(), "commit": null, "migrations": [] },
             "deployment": "dep_01JBQR2KXYZ987654321012345",
             "spec": {
                 "key": "notes/production", "description": null, "url": "http://notes.example", "branch": null,
@@ -115,27 +120,27 @@ mod tests {
 
     fn as_recorded() -> Observation {
         Observation {
-            site: Some(Digest::of(b"site")),
+            site: Some(Digest::of_content(b"site")),
             traffic: Some(Slot::Blue),
-            containers: vec![ContainerSeen {
+            containers: vec![ContainerObservation {
                 name: "ls-notes-production-web-blue-x".to_owned(),
                 slot: Slot::Blue,
                 process: "web".parse().expect("a name"),
                 deployment: "dep_01JBQR2KXYZ987654321012345".parse().expect("an id"),
-                spec: Digest::of(b"spec"),
-                image_id: Digest::of(b"1"),
-                running: Running::Yes,
+                spec: Digest::of_content(b"spec"),
+                image_id: Digest::of_content(b"1"),
+                running: ContainerRunState::Yes,
                 health: Health::Healthy,
             }],
             ..Observation::default()
         }
     }
 
-    fn found(live: Option<&Live>, seen: Observation) -> Vec<String> {
+    fn found(live: Option<&LiveRelease>, seen: Observation) -> Vec<String> {
         let host = host();
-        let placed = Placed { app: vec![&host], lb: Some(&host) };
+        let placed = PlacedHosts { app: vec![&host], lb: Some(&host) };
         let key = "notes/production".parse().expect("a key");
-        between(&key, live, &placed, &BTreeMap::from([(host.id.clone(), seen)]))
+        find_drift(&key, live, &placed, &BTreeMap::from([(host.id.clone(), seen)]))
     }
 
     #[test]
@@ -148,11 +153,11 @@ mod tests {
     fn each_difference_is_named() {
         let seen = as_recorded;
         let stopped = |mut seen: Observation| {
-            seen.containers[0].running = Running::Exited(137);
+            seen.containers[0].running = ContainerRunState::Exited(137);
             seen
         };
         let other_image = |mut seen: Observation| {
-            seen.containers[0].image_id = Digest::of(b"2");
+            seen.containers[0].image_id = Digest::of_content(b"2");
             seen
         };
         for (observation, said) in [

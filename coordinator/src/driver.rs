@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lockstep_core::id::{ClusterId, DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Open, OpenKind};
+use lockstep_core::record::{Claim, ClaimKind};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace;
 use lockstep_supervisor::Watchdog;
@@ -39,10 +39,10 @@ mod taking_in;
 pub(crate) mod telling;
 mod transaction;
 
-use deployment::{Driver, DriverError, Left};
-use paying::Payer;
-use returning::Returning;
-use taking_in::TakingIn;
+use deployment::{Driver, DriverError, DriverExit};
+use paying::PendingUndoRunner;
+use returning::Readmission;
+use taking_in::LocalRollbackAdoption;
 
 /// How often the record is looked through though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -51,11 +51,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Millis = Millis::from_secs(1);
 
 /// How long a debt that was handed out waits until it is handed out again.
-const PAY_AGAIN_AFTER: Millis = Millis::from_secs(10);
+const UNDO_RETRY_AFTER: Millis = Millis::from_secs(10);
 
 /// What everything here works with.
 #[derive(Clone)]
-pub struct Parts {
+pub struct Context {
     pub store: Arc<dyn Store>,
     pub agents: Arc<dyn Agents>,
     pub secrets: Arc<dyn Secrets>,
@@ -70,45 +70,45 @@ pub struct Parts {
 
 /// Has a driver for everything that is open, until it is stopped.
 pub struct Drivers {
-    parts: Parts,
-    tasks: JoinSet<Result<Left, DriverError>>,
+    context: Context,
+    tasks: JoinSet<Result<DriverExit, DriverError>>,
     /// Whose task is whose.
     driven: BTreeMap<Id, EnvironmentKey>,
     /// When an environment that a driver left may have its next one.
     not_before: BTreeMap<EnvironmentKey, Timestamp>,
     /// When what a host owes may be asked for again.
-    pay_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
-    returning: Returning,
+    undo_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
+    readmission: Readmission,
 }
 
 impl Drivers {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(context: Context) -> Self {
         Self {
-            parts,
+            context,
             tasks: JoinSet::new(),
             driven: BTreeMap::new(),
             not_before: BTreeMap::new(),
-            pay_not_before: BTreeMap::new(),
-            returning: Returning::default(),
+            undo_not_before: BTreeMap::new(),
+            readmission: Readmission::default(),
         }
     }
 
     /// Comes back when `stop` says so; what is open then is gone on with by whoever comes next.
     pub async fn run(mut self, stop: CancellationToken) {
-        let store = self.parts.store.clone();
+        let store = self.context.store.clone();
         let mut wakeups = store.watch(&keys::environments());
         self.catch_up().await;
         let mut watchdog = Watchdog::asked_for();
         loop {
             watchdog.turned();
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.start_open_deployments().await {
                 warn!(error = &error as &dyn std::error::Error, "cannot look for open deployments");
             }
             tokio::select! {
                 // In this order, so that a simulation can be repeated.
                 biased;
                 () = stop.cancelled() => break,
-                Some(left) = self.tasks.join_next_with_id() => self.note(left),
+                Some(left) = self.tasks.join_next_with_id() => self.note_exit(left),
                 () = wakeups.changed() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -117,14 +117,14 @@ impl Drivers {
     }
 
     /// Starts what is open and not driven, and ends claims whose time is over.
-    async fn look(&mut self) -> Result<(), StoreError> {
-        let now = self.parts.clock.now();
+    async fn start_open_deployments(&mut self) -> Result<(), StoreError> {
+        let now = self.context.clock.now();
         let mut driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
-        for stored in self.parts.store.list(&keys::environments()).await? {
+        for stored in self.context.store.list(&keys::environments()).await? {
             if stored.key.last() == keys::LIVE
                 && let Some(environment) = keys::environment_of(&stored.key)
             {
-                self.returning.note(&environment, &stored)?;
+                self.readmission.note(&environment, &stored)?;
             }
             if stored.key.last() != keys::OPEN {
                 continue;
@@ -135,43 +135,43 @@ impl Drivers {
             else {
                 continue;
             };
-            let open: Open = stored.read()?;
+            let open: Claim = stored.read()?;
             match &open.kind {
-                OpenKind::Running { deployment, .. } | OpenKind::Stuck { deployment } => {
+                ClaimKind::Running { deployment, .. } | ClaimKind::Stuck { deployment } => {
                     let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
                     if may_start {
                         self.start(environment.clone(), deployment.clone(), &open.traceparent);
                     }
                     driven.insert(environment);
                 }
-                OpenKind::Building { .. } | OpenKind::Hold { .. } if now >= open.until => {
+                ClaimKind::Building { .. } | ClaimKind::Freeze { .. } if now >= open.until => {
                     info!(%environment, by = %open.by, "a claim or a hold has ended by itself");
                     // Not committed means that it changed meanwhile: the next look sees what it is.
-                    disclaim(&*self.parts.store, &environment, &stored).await?;
+                    disclaim(&*self.context.store, &environment, &stored).await?;
                 }
-                OpenKind::Building { .. } => {
+                ClaimKind::Building { .. } => {
                     driven.insert(environment);
                 }
-                OpenKind::Hold { .. } => {}
+                ClaimKind::Freeze { .. } => {}
             }
         }
-        self.take_in(&mut driven, now).await?;
-        self.collect_debts(&mut driven, now).await?;
-        self.bring_back(&driven, now).await
+        self.adopt_local_rollbacks(&mut driven, now).await?;
+        self.run_pending_undos(&mut driven, now).await?;
+        self.readmit_hosts(&driven, now).await
     }
 
     /// Takes in what was done without a coordinator, where nobody works.
-    async fn take_in(
+    async fn adopt_local_rollbacks(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (stored, change) in local_changes::waiting(&*self.parts.store).await? {
+        for (stored, change) in local_changes::not_adopted(&*self.context.store).await? {
             let environment = change.rollback.environment.clone();
             let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
             if may_start && busy.insert(environment.clone()) {
                 let span = info_span!("local change", %environment, host = %change.host_name);
-                let taking_in = TakingIn { parts: self.parts.clone(), stored, change };
+                let taking_in = LocalRollbackAdoption { parts: self.context.clone(), stored, change };
                 let task = self.tasks.spawn(taking_in.run().instrument(span));
                 self.driven.insert(task.id(), environment);
             }
@@ -180,35 +180,35 @@ impl Drivers {
     }
 
     /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.
-    async fn collect_debts(
+    async fn run_pending_undos(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for debt in debts::list(&*self.parts.store).await? {
+        for debt in debts::list(&*self.context.store).await? {
             let whose = (debt.host.clone(), debt.environment.clone());
-            let is_due = self.pay_not_before.get(&whose).is_none_or(|at| now >= *at);
+            let is_due = self.undo_not_before.get(&whose).is_none_or(|at| now >= *at);
             if !is_due || busy.contains(&debt.environment) {
                 continue;
             }
-            let is_back = self.parts.agents.connected(&debt.host).is_some();
-            if is_back || hosts::find(&*self.parts.store, &debt.host).await?.is_none() {
+            let is_back = self.context.agents.session_of(&debt.host).is_some();
+            if is_back || hosts::find(&*self.context.store, &debt.host).await?.is_none() {
                 busy.insert(debt.environment.clone());
-                self.pay_not_before.insert(whose, now + PAY_AGAIN_AFTER);
-                self.pay(debt.host, debt.environment);
+                self.undo_not_before.insert(whose, now + UNDO_RETRY_AFTER);
+                self.run_pending_undos_of(debt.host, debt.environment);
             }
         }
         Ok(())
     }
 
     /// Has a host that was passed by serve again.
-    async fn bring_back(
+    async fn readmit_hosts(
         &mut self,
         busy: &BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let is_busy = |environment: &EnvironmentKey| busy.contains(environment);
-        if let Some(back) = self.returning.next(&self.parts, is_busy, now).await? {
+        if let Some(back) = self.readmission.next(&self.context, is_busy, now).await? {
             let environment = back.environment.clone();
             let span = info_span!("return", %environment, host = %back.host);
             let task = self.tasks.spawn(Box::pin(back.open()).instrument(span));
@@ -217,9 +217,9 @@ impl Drivers {
         Ok(())
     }
 
-    fn pay(&mut self, host: HostId, environment: EnvironmentKey) {
+    fn run_pending_undos_of(&mut self, host: HostId, environment: EnvironmentKey) {
         let span = info_span!("debt", %host, %environment);
-        let payer = Payer { parts: self.parts.clone(), environment: environment.clone(), host };
+        let payer = PendingUndoRunner { parts: self.context.clone(), environment: environment.clone(), host };
         let task = self.tasks.spawn(payer.run().instrument(span));
         self.driven.insert(task.id(), environment);
     }
@@ -230,12 +230,12 @@ impl Drivers {
         let span = info_span!("deployment", %deployment, %environment);
         trace::follow(&span, traceparent);
         // It is large, and would be moved several times.
-        let driving = Box::pin(Driver::new(self.parts.clone(), environment.clone(), deployment).run());
+        let driving = Box::pin(Driver::new(self.context.clone(), environment.clone(), deployment).run());
         let task = self.tasks.spawn(driving.instrument(span));
         self.driven.insert(task.id(), environment);
     }
 
-    fn note(&mut self, left: Result<(Id, Result<Left, DriverError>), tokio::task::JoinError>) {
+    fn note_exit(&mut self, left: Result<(Id, Result<DriverExit, DriverError>), tokio::task::JoinError>) {
         let (id, left) = match left {
             Ok((id, left)) => (id, Some(left)),
             Err(broken) => {
@@ -247,24 +247,24 @@ impl Drivers {
             return;
         };
         match left {
-            Some(Ok(Left::Ended)) => return,
-            Some(Ok(Left::NotOpen)) => debug!(%environment, "nothing is open any more"),
-            Some(Ok(Left::Deposed)) => warn!(%environment, "this driver was deposed"),
+            Some(Ok(DriverExit::Ended)) => return,
+            Some(Ok(DriverExit::NotOpen)) => debug!(%environment, "nothing is open any more"),
+            Some(Ok(DriverExit::Deposed)) => warn!(%environment, "this driver was deposed"),
             Some(Err(error)) => {
                 error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot go on");
             }
             None => {}
         }
-        self.not_before.insert(environment, self.parts.clock.now() + RETRY_AFTER);
+        self.not_before.insert(environment, self.context.clock.now() + RETRY_AFTER);
     }
 
     /// A coordinator may have died between the end of a deployment and the file that tells of it.
     async fn catch_up(&self) {
-        match environments::declared_keys(&*self.parts.store).await {
+        match environments::declared_keys(&*self.context.store).await {
             Ok(environments) => {
                 for environment in environments {
-                    state_file::keep_current(&self.parts, &environment).await;
-                    deployment_log::catch_up(&self.parts, &environment).await;
+                    state_file::keep_current(&self.context, &environment).await;
+                    deployment_log::catch_up(&self.context, &environment).await;
                 }
             }
             Err(error) => {

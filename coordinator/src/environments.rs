@@ -5,9 +5,9 @@ use std::time::Duration;
 use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Debts, Live, Open, PortTable};
+use lockstep_core::record::{Claim, LiveRelease, PendingUndos, PortTable};
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 
 use crate::lock::Lock;
 use crate::store::guarded::OwnedWrite;
@@ -18,32 +18,38 @@ const LOCK_ATTEMPTS_MAX: usize = 10;
 
 /// A document with the revision that a guard needs.
 #[derive(Debug, Clone)]
-pub struct Seen<T> {
+pub struct Versioned<T> {
     pub stored: Stored,
     pub content: T,
 }
 
-async fn read<T: Kept>(store: &dyn Store, key: Owned) -> Result<Option<Seen<T>>, StoreError> {
+async fn read<T: StoredDocument>(store: &dyn Store, key: Owned) -> Result<Option<Versioned<T>>, StoreError> {
     let Some(stored) = store.get(key.key()).await? else {
         return Ok(None);
     };
     let content = stored.read()?;
-    Ok(Some(Seen { stored, content }))
+    Ok(Some(Versioned { stored, content }))
 }
 
 pub async fn spec(
     store: &dyn Store,
     environment: &EnvironmentKey,
-) -> Result<Option<Seen<EnvironmentSpec>>, StoreError> {
+) -> Result<Option<Versioned<EnvironmentSpec>>, StoreError> {
     read(store, keys::spec(environment)).await
 }
 
-pub async fn live(store: &dyn Store, environment: &EnvironmentKey) -> Result<Option<Live>, StoreError> {
-    let live: Option<Seen<Live>> = read(store, keys::live(environment)).await?;
+pub async fn live(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<LiveRelease>, StoreError> {
+    let live: Option<Versioned<LiveRelease>> = read(store, keys::live(environment)).await?;
     Ok(live.map(|seen| seen.content))
 }
 
-pub async fn open(store: &dyn Store, environment: &EnvironmentKey) -> Result<Option<Seen<Open>>, StoreError> {
+pub async fn open(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Versioned<Claim>>, StoreError> {
     read(store, keys::open(environment)).await
 }
 
@@ -52,7 +58,7 @@ pub async fn open_of(
     store: &dyn Store,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
-) -> Result<Option<Seen<Open>>, StoreError> {
+) -> Result<Option<Versioned<Claim>>, StoreError> {
     let seen = open(store, environment).await?;
     Ok(seen.filter(|seen| seen.content.deployment() == Some(deployment)))
 }
@@ -60,7 +66,7 @@ pub async fn open_of(
 pub async fn ports(
     store: &dyn Store,
     environment: &EnvironmentKey,
-) -> Result<Option<Seen<PortTable>>, StoreError> {
+) -> Result<Option<Versioned<PortTable>>, StoreError> {
     read(store, keys::ports(environment)).await
 }
 
@@ -86,8 +92,8 @@ pub async fn declared_keys(store: &dyn Store) -> Result<Vec<EnvironmentKey>, Sto
 #[derive(Debug, Clone)]
 pub struct Recorded {
     pub spec: EnvironmentSpec,
-    pub live: Option<Live>,
-    pub open: Option<Open>,
+    pub live: Option<LiveRelease>,
+    pub open: Option<Claim>,
 }
 
 impl Recorded {
@@ -186,8 +192,8 @@ pub async fn remove(
     }
     // What its hosts owe was owed to what is forgotten.
     for stored in store.list(&keys::all_debts()).await.map_err(failed)? {
-        let debts: Debts = stored.read().map_err(failed)?;
-        if debts.owed.iter().any(|debt| debt.environment == *environment) {
+        let debts: PendingUndos = stored.read().map_err(failed)?;
+        if debts.undos.iter().any(|debt| debt.environment == *environment) {
             writes.extend(Owned::of_stored(&stored.key).map(OwnedWrite::delete));
         }
     }
@@ -206,7 +212,7 @@ pub(crate) async fn locked(
     environment: &EnvironmentKey,
     coordinator: &str,
 ) -> Option<Lock> {
-    let mut lock = Lock::of(environment.clone(), coordinator.to_owned());
+    let mut lock = Lock::new(environment.clone(), coordinator.to_owned());
     for _ in 0..LOCK_ATTEMPTS_MAX {
         // The outcome is looked at through the proof: without it nothing is written.
         lock.acquire(store).await;

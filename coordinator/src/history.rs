@@ -7,8 +7,8 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Entry;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::Summary;
-use lockstep_core::stored::{Kept, Unreadable, decode, encode};
+use lockstep_core::record::DeploymentSummary;
+use lockstep_core::stored::{StoredDocument, Unreadable, decode, encode};
 use lockstep_core::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub const HISTORY_FOR_PLANS: usize = 50;
 /// How many ended deployments the usual times are taken from.
 const USUAL_FROM: usize = 10;
 
-pub async fn summary(store: &dyn Store, id: &DeploymentId) -> Result<Option<Summary>, StoreError> {
+pub async fn summary(store: &dyn Store, id: &DeploymentId) -> Result<Option<DeploymentSummary>, StoreError> {
     let stored = store.get(keys::summary(id).key()).await?;
     stored.map(|stored| stored.read()).transpose()
 }
@@ -38,7 +38,7 @@ pub struct PlanParts {
     edition: String,
 }
 
-impl Kept for PlanParts {
+impl StoredDocument for PlanParts {
     const KIND: &'static str = "plan_parts";
 }
 
@@ -70,16 +70,16 @@ async fn plan_of_parts(store: &dyn Store, id: &DeploymentId, kept: &PlanParts) -
 }
 
 /// A plan as it is kept.
-pub struct KeptPlan {
+pub struct PlanDocument {
     /// Transactions that come before the one that opens the deployment; none where the plan fits into that.
     pub ahead: Vec<Vec<OwnedWrite>>,
     /// What belongs into that one.
     pub with_claim: OwnedWrite,
 }
 
-impl KeptPlan {
+impl PlanDocument {
     /// Whole, or in parts when it is larger than a value may be. No other attempt to open `id` has `edition`.
-    pub fn of(id: &DeploymentId, plan: &Plan, edition: &str) -> Self {
+    pub fn of_plan(id: &DeploymentId, plan: &Plan, edition: &str) -> Self {
         let whole = encode(plan);
         if whole.len() <= VALUE_BYTES_MAX {
             return Self { ahead: Vec::new(), with_claim: OwnedWrite::put_bytes(keys::plan(id), whole) };
@@ -127,14 +127,14 @@ pub async fn recent(
     store: &dyn Store,
     environment: &EnvironmentKey,
     limit: usize,
-) -> Result<Vec<Summary>, StoreError> {
+) -> Result<Vec<DeploymentSummary>, StoreError> {
     // Ids are ULIDs: their order is the order of time.
     let newest = store.last(&keys::history(environment), limit).await?;
     newest.iter().map(|stored| stored.read()).collect()
 }
 
 /// The writes that keep a summary: under its deployment, and in its environment's history.
-pub fn summary_writes(summary: &Summary) -> [OwnedWrite; 2] {
+pub fn summary_writes(summary: &DeploymentSummary) -> [OwnedWrite; 2] {
     let bytes = Bytes::from(encode(summary));
     [
         OwnedWrite::put_bytes(keys::summary(&summary.id), bytes.clone()),
@@ -147,7 +147,7 @@ pub async fn ended(
     store: &dyn Store,
     environment: &EnvironmentKey,
     limit: usize,
-) -> Result<Vec<Summary>, StoreError> {
+) -> Result<Vec<DeploymentSummary>, StoreError> {
     let mut summaries = recent(store, environment, limit + 1).await?;
     summaries.retain(|summary| summary.verdict.is_some());
     summaries.truncate(limit);
@@ -162,7 +162,7 @@ const NEWEST: usize = 4;
 pub struct Past<'a> {
     store: &'a dyn Store,
     environment: &'a EnvironmentKey,
-    read: Vec<Summary>,
+    read: Vec<DeploymentSummary>,
     extent: Extent,
 }
 
@@ -180,7 +180,7 @@ impl<'a> Past<'a> {
     }
 
     /// What is read so far, newest first.
-    pub fn read(&self) -> &[Summary] {
+    pub fn read(&self) -> &[DeploymentSummary] {
         &self.read
     }
 
@@ -191,7 +191,7 @@ impl<'a> Past<'a> {
     /// When the store does not answer, or holds what cannot be read.
     pub async fn find<T>(
         &mut self,
-        decide: impl Fn(&[Summary]) -> Option<T> + Send,
+        decide: impl Fn(&[DeploymentSummary]) -> Option<T> + Send,
     ) -> Result<Option<T>, StoreError> {
         loop {
             if let Some(found) = decide(&self.read) {
@@ -215,7 +215,7 @@ impl<'a> Past<'a> {
 }
 
 /// How long each kind of step took of late: the median of its last times.
-pub fn usual(newest_first: &[Summary]) -> BTreeMap<String, Millis> {
+pub fn usual_durations(newest_first: &[DeploymentSummary]) -> BTreeMap<String, Millis> {
     let mut times: BTreeMap<String, Vec<Millis>> = BTreeMap::new();
     for step in newest_first.iter().take(USUAL_FROM).flat_map(|summary| &summary.steps) {
         times.entry(step.name.clone()).or_default().push(step.took);
@@ -241,7 +241,7 @@ pub struct Reference {
 
 /// Why a reference names no deployment.
 #[derive(Debug, thiserror::Error)]
-pub enum Unresolved {
+pub enum ReferenceError {
     #[error("{text} needs an environment beside it")]
     NoEnvironment { text: String },
     #[error("no deployment is open in {0}")]
@@ -260,16 +260,17 @@ pub enum Unresolved {
 ///
 /// # Errors
 /// When it is none, or could be several.
-pub async fn resolve(store: &dyn Store, reference: &Reference) -> Result<DeploymentId, Unresolved> {
+pub async fn resolve(store: &dyn Store, reference: &Reference) -> Result<DeploymentId, ReferenceError> {
     let text = reference.text.trim();
-    let environment =
-        || reference.environment.as_ref().ok_or_else(|| Unresolved::NoEnvironment { text: text.to_owned() });
+    let environment = || {
+        reference.environment.as_ref().ok_or_else(|| ReferenceError::NoEnvironment { text: text.to_owned() })
+    };
     match text {
         "@open" => {
             let environment = environment()?;
             let open = environments::open(store, environment).await?;
             open.and_then(|open| open.content.deployment().cloned())
-                .ok_or_else(|| Unresolved::NoneOpen(environment.clone()))
+                .ok_or_else(|| ReferenceError::NoneOpen(environment.clone()))
         }
         "@last" | "" => {
             let environment = environment()?;
@@ -278,7 +279,7 @@ pub async fn resolve(store: &dyn Store, reference: &Reference) -> Result<Deploym
                 .into_iter()
                 .next()
                 .map(|summary| summary.id)
-                .ok_or_else(|| Unresolved::NoneEver(environment.clone()))
+                .ok_or_else(|| ReferenceError::NoneEver(environment.clone()))
         }
         prefix => by_prefix(store, prefix, reference.environment.as_ref()).await,
     }
@@ -288,11 +289,11 @@ async fn by_prefix(
     store: &dyn Store,
     text: &str,
     environment: Option<&EnvironmentKey>,
-) -> Result<DeploymentId, Unresolved> {
+) -> Result<DeploymentId, ReferenceError> {
     if let Ok(id) = text.parse() {
         return match summary(store, &id).await? {
             Some(_) => Ok(id),
-            None => Err(Unresolved::Unknown { text: text.to_owned() }),
+            None => Err(ReferenceError::Unknown { text: text.to_owned() }),
         };
     }
     let prefix = match environment {
@@ -307,10 +308,12 @@ async fn by_prefix(
         }
     }
     match found.as_slice() {
-        [] => Err(Unresolved::Unknown { text: text.to_owned() }),
-        [only] => only.parse().map_err(|_| Unresolved::Unknown { text: text.to_owned() }),
-        [first, second, ..] => {
-            Err(Unresolved::Ambiguous { text: text.to_owned(), first: first.clone(), second: second.clone() })
-        }
+        [] => Err(ReferenceError::Unknown { text: text.to_owned() }),
+        [only] => only.parse().map_err(|_| ReferenceError::Unknown { text: text.to_owned() }),
+        [first, second, ..] => Err(ReferenceError::Ambiguous {
+            text: text.to_owned(),
+            first: first.clone(),
+            second: second.clone(),
+        }),
     }
 }

@@ -7,11 +7,11 @@ use lockstep_core::host_status::SecondSession;
 use lockstep_core::id::HostId;
 use lockstep_core::name::HostName;
 use lockstep_core::record::Host;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::agents::Sighting;
+use crate::agents::SessionInfo;
 use crate::identity::IssuingName;
 use crate::store::{Guard, Store, StoreError, Stored, Write, keys};
 
@@ -57,22 +57,22 @@ pub async fn named(store: &dyn Store, name: &HostName) -> Result<Option<Host>, S
 
 /// What was written down of a host beside its declaration.
 #[derive(Debug, Clone, Default)]
-pub struct Noted {
+pub struct HostNotes {
     /// When it was seen last: while it is connected, its coordinator knows better.
-    pub sighting: Option<Sighting>,
-    pub second: Option<Second>,
+    pub sighting: Option<SessionInfo>,
+    pub second: Option<SecondSessionRecord>,
 }
 
 /// The session that was refused last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Second {
+pub struct SecondSessionRecord {
     /// Of its agent's process.
     pub instance: String,
     pub session: SecondSession,
 }
 
-impl Kept for Second {
+impl StoredDocument for SecondSessionRecord {
     const KIND: &'static str = "host_second_session";
 }
 
@@ -80,8 +80,8 @@ impl Kept for Second {
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn noted(store: &dyn Store) -> Result<BTreeMap<HostId, Noted>, StoreError> {
-    let mut all: BTreeMap<HostId, Noted> = BTreeMap::new();
+pub async fn notes(store: &dyn Store) -> Result<BTreeMap<HostId, HostNotes>, StoreError> {
+    let mut all: BTreeMap<HostId, HostNotes> = BTreeMap::new();
     for stored in store.list(&keys::hosts()).await? {
         let Some(host) = keys::host_of(&stored.key) else { continue };
         if stored.key.last() == keys::SEEN {
@@ -115,7 +115,7 @@ pub async fn note_second(
 ) -> Result<(), StoreError> {
     let key = keys::host_second(host);
     let seen = store.get(key.key()).await?;
-    let before: Option<Second> = seen.as_ref().map(Stored::read).transpose()?;
+    let before: Option<SecondSessionRecord> = seen.as_ref().map(Stored::read).transpose()?;
     let before = before.filter(|before| before.instance == instance).map(|before| before.session);
     let first = match before {
         Some(before) if now.since(before.last) < SECOND_NOTED_EVERY => return Ok(()),
@@ -123,7 +123,7 @@ pub async fn note_second(
         None => now,
     };
     let session = SecondSession { from, first, last: now };
-    let write = Write::put(key.clone(), &Second { instance: instance.to_owned(), session });
+    let write = Write::put(key.clone(), &SecondSessionRecord { instance: instance.to_owned(), session });
     // Not committed means that it was just written by another coordinator.
     store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await?;
     Ok(())
@@ -133,7 +133,7 @@ pub async fn note_second(
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn note(store: &dyn Store, host: &HostId, sighting: &Sighting) -> Result<(), StoreError> {
+pub async fn note(store: &dyn Store, host: &HostId, sighting: &SessionInfo) -> Result<(), StoreError> {
     let spec = keys::host_spec(host);
     let there = store.get(spec.key()).await?;
     if there.is_some() {
@@ -157,7 +157,7 @@ pub fn signed(host: &HostId, signed_by: &IssuingName) -> Write {
     Write::put(keys::host_signer(host), signed_by)
 }
 
-impl Kept for IssuingName {
+impl StoredDocument for IssuingName {
     const KIND: &'static str = "host_signer";
 }
 

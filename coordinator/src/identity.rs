@@ -11,7 +11,7 @@ use x509_parser::extensions::GeneralName;
 
 /// Whom `certificate`, which has been verified, names in `cluster`. One that names nobody of ours, or
 /// more than one, is nobody's.
-pub fn of(certificate: &CertificateDer<'_>, cluster: &ClusterId) -> Identity {
+pub fn identity_of(certificate: &CertificateDer<'_>, cluster: &ClusterId) -> Identity {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
         return Identity::Nobody;
     };

@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use lockstep_core::errand::Errand;
+use lockstep_core::errand::HostTask;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 use tracing::{info, warn};
 
-use crate::agents::{AgentError, Agents, Look};
+use crate::agents::{AgentError, Agents, ObservationRequest};
 use crate::clock::Clock;
 use crate::hosts;
 use crate::sessions::Sessions;
@@ -68,8 +68,8 @@ impl Images {
                 return;
             }
             let errand =
-                Errand::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
-            if let Err(error) = images.agents.run_errand(&from, errand).await {
+                HostTask::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
+            if let Err(error) = images.agents.run_task(&from, errand).await {
                 warn!(%from, %error, "an image was not sent");
                 // Who waited for it may have gone: that is why it was not sent, then.
                 parts.send(Err(Status::aborted(error.to_string()))).await.ok();
@@ -104,8 +104,8 @@ impl Images {
         let transfer = self.clock.ulid().to_string();
         let (begun, parts) = self.transfers.send(&transfer, host);
         info!(%host, image = image_id.short(), "an image is sent by an operator");
-        let errand = Errand::Take { image, image_id, transfer, from: self.address.clone() };
-        let mut taking = pin!(self.agents.run_errand(host, errand));
+        let errand = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_task(host, errand));
         let refused = |error: AgentError| Status::aborted(error.to_string());
         let passed = tokio::select! {
             // One that has it needs nothing more.
@@ -161,7 +161,7 @@ impl Images {
         image: &Digest,
     ) -> Result<HostId, Status> {
         let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
-        let look = Look {
+        let look = ObservationRequest {
             environment: environment.clone(),
             image: Some(image.to_string()),
             migrations_path: None,

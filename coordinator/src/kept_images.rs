@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::planner::{IMAGES_KEPT_MAX, images_kept};
-use lockstep_core::record::Live;
+use lockstep_core::record::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Mutex;
 
@@ -108,7 +108,7 @@ async fn kept(
     live: Option<&Stored>,
 ) -> Result<(EnvironmentKey, Kept), StoreError> {
     let revision = live.map(|live| live.modified);
-    let live: Option<Live> = live.map(Stored::read).transpose()?;
+    let live: Option<LiveRelease> = live.map(Stored::read).transpose()?;
     let mut past = Past::of(store, &environment);
     let all_of_them =
         |past: &[_]| Some(images_kept(live.as_ref(), past)).filter(|kept| kept.len() >= IMAGES_KEPT_MAX);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::{
-    Live, LocalChange, LocalRollback, OperationKind, Receipt, Summary, TakenIn, Verdict,
+    Adoption, DeploymentSummary, LiveRelease, LocalChange, LocalRollback, OperationKind, Receipt, Verdict,
 };
 
 use crate::hosts;
@@ -27,18 +27,18 @@ pub(crate) fn root() -> OperatorName {
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn tell(
+pub async fn report(
     store: &dyn Store,
     host: &HostId,
     rollback: LocalRollback,
-) -> Result<Option<TakenIn>, StoreError> {
+) -> Result<Option<Adoption>, StoreError> {
     let key = keys::local_change(&rollback.environment, host, rollback.seq);
     if let Some(there) = store.get(key.key()).await? {
         let change: LocalChange = there.read()?;
-        return Ok(change.taken_in);
+        return Ok(change.adopted);
     }
     let Some(named) = hosts::find(store, host).await? else { return Ok(None) };
-    let change = LocalChange { host: host.clone(), host_name: named.name, rollback, taken_in: None };
+    let change = LocalChange { host: host.clone(), host_name: named.name, rollback, adopted: None };
     // Not committed means that it is there already: the next time it is read.
     guarded::local_change(store, &change).await?;
     Ok(None)
@@ -58,10 +58,10 @@ pub async fn list(store: &dyn Store) -> Result<BTreeMap<EnvironmentKey, Vec<Loca
 }
 
 /// Those of one environment that the record does not know of, or that are what is live.
-pub fn that_matter(of_one: &[LocalChange], live: Option<&Live>) -> Vec<LocalChange> {
-    let matters = |change: &&LocalChange| match &change.taken_in {
+pub fn that_matter(of_one: &[LocalChange], live: Option<&LiveRelease>) -> Vec<LocalChange> {
+    let matters = |change: &&LocalChange| match &change.adopted {
         None => true,
-        Some(TakenIn { deployment, .. }) => {
+        Some(Adoption { deployment, .. }) => {
             deployment.is_some() && deployment.as_ref() == live.map(|live| &live.deployment)
         }
     };
@@ -72,7 +72,7 @@ pub fn that_matter(of_one: &[LocalChange], live: Option<&Live>) -> Vec<LocalChan
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn taken_in(
+pub async fn mark_adopted(
     store: &dyn Store,
     environment: &EnvironmentKey,
     host: &HostId,
@@ -80,7 +80,7 @@ pub async fn taken_in(
     let mut known = Vec::new();
     for stored in store.list(&keys::local_changes_on(environment, host)).await? {
         let change: LocalChange = stored.read()?;
-        if change.taken_in.is_some() {
+        if change.adopted.is_some() {
             known.push(change.rollback.seq);
         }
     }
@@ -91,11 +91,11 @@ pub async fn taken_in(
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn waiting(store: &dyn Store) -> Result<Vec<(Stored, LocalChange)>, StoreError> {
+pub async fn not_adopted(store: &dyn Store) -> Result<Vec<(Stored, LocalChange)>, StoreError> {
     let mut waiting = Vec::new();
     for stored in store.list(&keys::all_local_changes()).await? {
         let change: LocalChange = stored.read()?;
-        if change.taken_in.is_none() {
+        if change.adopted.is_none() {
             waiting.push((stored, change));
         }
     }
@@ -113,10 +113,10 @@ pub async fn waiting(store: &dyn Store) -> Result<Vec<(Stored, LocalChange)>, St
 /// In words, when the record cannot say what serves.
 pub fn recorded(
     rollback: &LocalRollback,
-    live: &Live,
-    served: Option<&Summary>,
+    live: &LiveRelease,
+    served: Option<&DeploymentSummary>,
     id: DeploymentId,
-) -> Result<Option<Summary>, String> {
+) -> Result<Option<DeploymentSummary>, String> {
     if live.slot == rollback.to {
         return Ok(None);
     }
@@ -129,7 +129,7 @@ pub fn recorded(
     if !served.is_verified_good() || served.slot != rollback.to {
         return Err(format!("{} did not serve from {}", rollback.deployment, rollback.to));
     }
-    Ok(Some(Summary {
+    Ok(Some(DeploymentSummary {
         id,
         key: rollback.environment.clone(),
         kind: OperationKind::Rollback,
@@ -138,7 +138,7 @@ pub fn recorded(
         slot: rollback.to,
         spec: served.spec.clone(),
         serving: live.serving.clone(),
-        passed_by: live.passed_by.clone(),
+        excluded: live.passed_by.clone(),
         secrets_version: served.secrets_version,
         schema_before: live.schema_version,
         schema_after: live.schema_version,

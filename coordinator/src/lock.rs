@@ -1,7 +1,7 @@
 //! How a driver takes an environment's lock, keeps it and gives it back.
 //!
 //! The lock is bound to a lease, so that it frees itself when its holder dies; the proof of it is
-//! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
+//! [`SigningKeys`], made by the transaction that took it. What an attempt does when its outcome is unknown is
 //! decided in [`lockstep_core::drive`].
 
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Lock {
 }
 
 impl Lock {
-    pub fn of(environment: EnvironmentKey, coordinator: String) -> Self {
+    pub fn new(environment: EnvironmentKey, coordinator: String) -> Self {
         Self { environment, coordinator, attempt: None, held: None, is_anothers: false }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use lockstep_core::access::{EnvironmentPattern, Grant, OperatorRole};
 use lockstep_core::name::OperatorName;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +38,7 @@ pub enum OperatorStanding {
     Revoked,
 }
 
-impl Kept for Operator {
+impl StoredDocument for Operator {
     const KIND: &'static str = "operator";
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use lockstep_core::errand::Errand;
+use lockstep_core::errand::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
@@ -27,7 +27,8 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{debug, info};
 
 use crate::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting, Standings,
+    AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, QueriedStatuses,
+    SessionInfo, StepQuery,
 };
 use crate::authority::Authority;
 use crate::clock::Clock;
@@ -49,23 +50,23 @@ pub struct Peers {
     authority: Arc<Authority>,
     sessions: Arc<Sessions>,
     // Held for a look-up or a change, never across an await.
-    followed: Mutex<BTreeMap<CoordinatorName, Followed>>,
+    followed: Mutex<BTreeMap<CoordinatorName, PeerState>>,
     progress: broadcast::Sender<ProgressLine>,
 }
 
 /// Another coordinator while it is heard.
-struct Followed {
+struct PeerState {
     channel: Channel,
     hosts: BTreeMap<HostId, Connection>,
 }
 
 struct Connection {
-    sighting: Sighting,
+    sighting: SessionInfo,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
 }
 
 /// Where a host's session is.
-enum Place {
+enum SessionPlace {
     Here,
     There(Box<RelayClient<Channel>>),
     Nowhere,
@@ -152,7 +153,7 @@ impl Peers {
             let mut followed = self.lock();
             // What it said over the connection before holds until it says more.
             let hosts = followed.remove(name).map(|before| before.hosts).unwrap_or_default();
-            followed.insert(name.clone(), Followed { channel, hosts });
+            followed.insert(name.clone(), PeerState { channel, hosts });
         }
         info!(coordinator = %name, address, "another coordinator is heard");
         while let Some(message) = stream.message().await? {
@@ -181,9 +182,9 @@ impl Peers {
         self.progress.send(line).map_or_else(|_| (), |_| ());
     }
 
-    async fn place(&self, host: &HostId) -> Place {
-        if self.sessions.connected(host).is_some() {
-            return Place::Here;
+    async fn place(&self, host: &HostId) -> SessionPlace {
+        if self.sessions.session_of(host).is_some() {
+            return SessionPlace::Here;
         }
         let holder = match coordinators::with_session_of(&*self.store, host).await {
             Ok(holder) => holder,
@@ -194,12 +195,12 @@ impl Peers {
         };
         let followed = self.lock();
         match holder.and_then(|holder| followed.get(&holder)) {
-            Some(followed) => Place::There(Box::new(RelayClient::new(followed.channel.clone()))),
-            None => Place::Nowhere,
+            Some(followed) => SessionPlace::There(Box::new(RelayClient::new(followed.channel.clone()))),
+            None => SessionPlace::Nowhere,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<CoordinatorName, Followed>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<CoordinatorName, PeerState>> {
         // Every change is one insertion or removal: the map is whole also after a panic elsewhere.
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,52 +208,52 @@ impl Peers {
 
 #[async_trait]
 impl Agents for Peers {
-    async fn ask(
+    async fn query_steps(
         &self,
         host: &HostId,
-        question: Question,
-    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        question: StepQuery,
+    ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError> {
         match self.place(host).await {
-            Place::Here => self.sessions.ask(host, question).await,
-            Place::Nowhere => Err(absent(host)),
-            Place::There(mut relay) => {
-                let reply = relay.ask(relayed(host, wire::Document::of(&question))).await;
+            SessionPlace::Here => self.sessions.query_steps(host, question).await,
+            SessionPlace::Nowhere => Err(absent(host)),
+            SessionPlace::There(mut relay) => {
+                let reply = relay.ask(relayed(host, wire::Document::of_content(&question))).await;
                 let document = answered(host, reply)?;
-                let Standings(standings) =
-                    document.read("standings").map_err(|error| unread(host, &error))?;
+                let QueriedStatuses(standings) =
+                    document.read("standings").map_err(|error| unreadable_answer(host, &error))?;
                 Ok(standings)
             }
         }
     }
 
-    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
         match self.place(host).await {
-            Place::Here => self.sessions.observe(host, look).await,
-            Place::Nowhere => Err(absent(host)),
-            Place::There(mut relay) => {
-                let reply = relay.observe(relayed(host, wire::Document::of(&look))).await;
-                answered(host, reply)?.read("observation").map_err(|error| unread(host, &error))
+            SessionPlace::Here => self.sessions.observe(host, look).await,
+            SessionPlace::Nowhere => Err(absent(host)),
+            SessionPlace::There(mut relay) => {
+                let reply = relay.observe(relayed(host, wire::Document::of_content(&look))).await;
+                answered(host, reply)?.read("observation").map_err(|error| unreadable_answer(host, &error))
             }
         }
     }
 
-    async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError> {
+    async fn fetch_log(&self, host: &HostId, wanted: LogRequest) -> Result<Vec<String>, AgentError> {
         match self.place(host).await {
-            Place::Here => self.sessions.fetch_log(host, wanted).await,
-            Place::Nowhere => Err(absent(host)),
-            Place::There(mut relay) => {
-                let reply = relay.fetch_log(relayed(host, wire::Document::of(&wanted))).await;
+            SessionPlace::Here => self.sessions.fetch_log(host, wanted).await,
+            SessionPlace::Nowhere => Err(absent(host)),
+            SessionPlace::There(mut relay) => {
+                let reply = relay.fetch_log(relayed(host, wire::Document::of_content(&wanted))).await;
                 Ok(answered(host, reply)?.lines)
             }
         }
     }
 
-    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError> {
         match self.place(host).await {
-            Place::Here => self.sessions.run_errand(host, errand).await,
-            Place::Nowhere => Err(absent(host)),
-            Place::There(mut relay) => {
-                let mut request = relayed(host, wire::Document::of(&errand));
+            SessionPlace::Here => self.sessions.run_task(host, errand).await,
+            SessionPlace::Nowhere => Err(absent(host)),
+            SessionPlace::There(mut relay) => {
+                let mut request = relayed(host, wire::Document::of_content(&errand));
                 request.set_timeout(Duration::from_millis(errand.limit().0) + RELAY_MORE);
                 answered(host, relay.run_errand(request).await).map(|_| ())
             }
@@ -272,17 +273,17 @@ impl Agents for Peers {
         health
     }
 
-    fn connected(&self, host: &HostId) -> Option<Sighting> {
+    fn session_of(&self, host: &HostId) -> Option<SessionInfo> {
         let there = || {
             let followed = self.lock();
             followed.values().find_map(|peer| peer.hosts.get(host)).map(|there| there.sighting.clone())
         };
-        self.sessions.connected(host).or_else(there)
+        self.sessions.session_of(host).or_else(there)
     }
 
-    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
-        let mut absent = self.sessions.absent(hosts);
-        absent.retain(|host| self.connected(host).is_none());
+    fn unreachable_of(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+        let mut absent = self.sessions.unreachable_of(hosts);
+        absent.retain(|host| self.session_of(host).is_none());
         absent
     }
 
@@ -326,7 +327,7 @@ fn absent(host: &HostId) -> AgentError {
     AgentError::Absent { host: host.clone() }
 }
 
-fn unread(host: &HostId, error: &lockstep_proto::Invalid) -> AgentError {
+fn unreadable_answer(host: &HostId, error: &lockstep_proto::Invalid) -> AgentError {
     AgentError::Refused { host: host.clone(), why: format!("its answer cannot be read: {error}") }
 }
 
@@ -338,7 +339,7 @@ fn connection(wire: wire::Connection) -> anyhow::Result<(HostId, Connection)> {
         environments.insert(environment.parse()?, instances?);
     }
     let vitals = vitals.map(|vitals| vitals.read("connection.vitals")).transpose()?;
-    let sighting = Sighting { at: Timestamp(seen_ms), version, vitals };
+    let sighting = SessionInfo { at: Timestamp(seen_ms), version, vitals };
     Ok((host.parse()?, Connection { sighting, health: environments }))
 }
 

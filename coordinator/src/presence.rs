@@ -33,14 +33,14 @@ impl Presence {
 }
 
 /// Keeps a coordinator's presence.
-pub struct Keeper {
+pub struct PresenceKeeper {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     name: CoordinatorName,
     lease: watch::Sender<Option<LeaseId>>,
 }
 
-impl Keeper {
+impl PresenceKeeper {
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, name: CoordinatorName) -> Self {
         Self { store, clock, name, lease: watch::Sender::new(None) }
     }

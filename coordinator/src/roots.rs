@@ -4,7 +4,7 @@
 //! transaction; before the first rotation nothing is recorded, and every coordinator has the root in its own file.
 
 use lockstep_core::authority_status::RootStatus;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::dial::pin_of;
 use rustls::pki_types::CertificateDer;
@@ -34,7 +34,7 @@ pub struct Retiring {
     pub since: Timestamp,
 }
 
-impl Kept for Roots {
+impl StoredDocument for Roots {
     const KIND: &'static str = "roots";
 }
 
@@ -74,6 +74,6 @@ pub fn first_of(bundle: &str) -> &str {
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn stored(store: &dyn Store) -> Result<Option<Stored>, StoreError> {
+pub async fn stored_roots(store: &dyn Store) -> Result<Option<Stored>, StoreError> {
     store.get(keys::roots().key()).await
 }

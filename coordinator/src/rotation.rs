@@ -53,7 +53,7 @@ pub enum RotationError {
 
 /// What becomes of the coordinators that have no authority of the root that signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behind {
+pub enum HostsBehind {
     /// There must be none.
     Refuse,
     /// They are removed, and join again.
@@ -64,11 +64,11 @@ pub enum Behind {
 ///
 /// # Errors
 /// When the store does not answer, or files cannot be written.
-pub async fn take_in(store: &dyn Store, authority: &Authority) -> Result<(), RotationError> {
+pub async fn adopt_stored_roots(store: &dyn Store, authority: &Authority) -> Result<(), RotationError> {
     // In this order: roots that are older than the record would leave out the one that signs.
     let own = coordinators::find(store, authority.coordinator()).await?;
-    let roots: Option<Roots> = roots::stored(store).await?.as_ref().map(Stored::read).transpose()?;
-    authority.take_in(roots.as_ref(), own.as_ref().map(|own| own.authority.as_str()))?;
+    let roots: Option<Roots> = roots::stored_roots(store).await?.as_ref().map(Stored::read).transpose()?;
+    authority.adopt_roots(roots.as_ref(), own.as_ref().map(|own| own.authority.as_str()))?;
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub async fn take_in(store: &dyn Store, authority: &Authority) -> Result<(), Rot
 /// When the key is elsewhere, or a rotation is under way.
 pub async fn rotate(store: &dyn Store, authority: &Authority, now: Timestamp) -> Result<(), RotationError> {
     let roots_key = keys::roots();
-    let seen = roots::stored(store).await?;
+    let seen = roots::stored_roots(store).await?;
     let before: Option<Roots> = seen.as_ref().map(Stored::read).transpose()?;
     if let Some(Retiring { since, .. }) = before.and_then(|before| before.retiring) {
         return Err(RotationError::UnderWay { since });
@@ -94,7 +94,7 @@ pub async fn rotate(store: &dyn Store, authority: &Authority, now: Timestamp) ->
         Committed::Yes { .. } => {}
         Committed::No => return Err(RotationError::Changed),
     }
-    take_in(store, authority).await?;
+    adopt_stored_roots(store, authority).await?;
     info!(pin = authority.pin(), "another root signs; the one before is trusted until it is retired");
     Ok(())
 }
@@ -103,9 +103,13 @@ pub async fn rotate(store: &dyn Store, authority: &Authority, now: Timestamp) ->
 ///
 /// # Errors
 /// When there is none, or a coordinator is behind.
-pub async fn retire(store: &dyn Store, authority: &Authority, behind: Behind) -> Result<(), RotationError> {
+pub async fn retire(
+    store: &dyn Store,
+    authority: &Authority,
+    behind: HostsBehind,
+) -> Result<(), RotationError> {
     let roots_key = keys::roots();
-    let seen = roots::stored(store).await?;
+    let seen = roots::stored_roots(store).await?;
     let roots: Option<Roots> = seen.as_ref().map(Stored::read).transpose()?;
     let roots = roots.filter(|roots| roots.retiring.is_some()).ok_or(RotationError::NoneRetires)?;
     let signing = roots.pin();
@@ -119,7 +123,7 @@ pub async fn retire(store: &dyn Store, authority: &Authority, behind: Behind) ->
         guards.push(Guard::as_seen(&key, Some(stored)));
         if one.is_of(signing.as_deref()) {
             writes.push(Write::put(key, &Coordinator { earlier: None, ..one }));
-        } else if behind == Behind::Refuse || one.name == *authority.coordinator() {
+        } else if behind == HostsBehind::Refuse || one.name == *authority.coordinator() {
             return Err(RotationError::Behind { name: one.name });
         } else {
             writes.push(Write::delete(key));
@@ -134,7 +138,7 @@ pub async fn retire(store: &dyn Store, authority: &Authority, behind: Behind) ->
         Committed::No => return Err(RotationError::Changed),
     }
     reach(|| "authority retired".to_owned());
-    take_in(store, authority).await?;
+    adopt_stored_roots(store, authority).await?;
     info!("the root that signed before is not trusted any more");
     Ok(())
 }
@@ -150,7 +154,7 @@ pub async fn current(store: &dyn Store, roots: &Roots) -> Result<BTreeSet<String
 }
 
 /// Follows what the record says of the roots, for ever; where another signs, this coordinator gets an authority of it.
-pub async fn keep_up(
+pub async fn follow_rotation(
     store: Arc<dyn Store>,
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
@@ -170,7 +174,7 @@ pub async fn keep_up(
 }
 
 async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> anyhow::Result<()> {
-    take_in(store, authority).await?;
+    adopt_stored_roots(store, authority).await?;
     if authority.is_current() {
         return Ok(());
     }
@@ -178,7 +182,7 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
     let own_seen = store.get(own_key.key()).await?;
     // A coordinator that was removed gets nothing more.
     let Some(own) = own_seen.as_ref().map(Stored::read::<Coordinator>).transpose()? else { return Ok(()) };
-    let roots_seen = roots::stored(store).await?.context("another root signs, and none is recorded")?;
+    let roots_seen = roots::stored_roots(store).await?.context("another root signs, and none is recorded")?;
     let roots: Roots = roots_seen.read()?;
     let next = match authority.prepared(&roots.signing)? {
         Some(next) => next,
@@ -198,7 +202,7 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
         // Looked at again, it is decided anew.
         Committed::No => return Ok(()),
     }
-    take_in(store, authority).await?;
+    adopt_stored_roots(store, authority).await?;
     info!(pin = authority.pin(), "this coordinator has an authority of the root that signs");
     Ok(())
 }

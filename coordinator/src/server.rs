@@ -47,7 +47,7 @@ pub enum ServerError {
 }
 
 /// What the server speaks: whom it trusts and what it shows change while it serves.
-pub type Speaking = ArcSwap<ServerConfig>;
+pub type CurrentTls = ArcSwap<ServerConfig>;
 
 /// What the server speaks from here on, and until when its certificate is good.
 ///
@@ -74,7 +74,7 @@ pub fn tls(authority: &Authority, clock: &dyn Clock) -> Result<(ServerConfig, Ti
 }
 
 /// Renews the server's certificate at a third of its life, and whenever the authority changes, for ever.
-pub async fn keep_current(speaking: Arc<Speaking>, authority: Arc<Authority>, clock: Arc<dyn Clock>) {
+pub async fn keep_current(speaking: Arc<CurrentTls>, authority: Arc<Authority>, clock: Arc<dyn Clock>) {
     let mut changes = authority.changes();
     let mut expires = clock.now();
     loop {
@@ -101,7 +101,7 @@ pub async fn keep_current(speaking: Arc<Speaking>, authority: Arc<Authority>, cl
 /// Connections whose handshake is done.
 pub fn accept(
     listener: TcpListener,
-    speaking: Arc<Speaking>,
+    speaking: Arc<CurrentTls>,
 ) -> impl Stream<Item = io::Result<TlsStream<TcpStream>>> {
     let (ready, accepted) = mpsc::channel(16);
     let handshakes = TaskTracker::new();

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context as _, bail};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{CoordinatorName, OperatorName};
@@ -31,18 +31,18 @@ use crate::api::relay::RelayApi;
 use crate::api::session::SessionApi;
 use crate::authority::Authority;
 use crate::clock::{Clock, SystemClock};
-use crate::driver::{Drivers, Parts};
+use crate::driver::{Context, Drivers};
 use crate::images::Images;
 use crate::peers::Peers;
-use crate::presence::Keeper;
+use crate::presence::PresenceKeeper;
 use crate::secrets::Secrets;
-use crate::server::Speaking;
+use crate::server::CurrentTls;
 use crate::sessions::{self, Sessions};
 use crate::settings::{Settings, StoreSettings};
 use crate::store::Store;
 use crate::store::etcd::EtcdStore;
 use crate::store::sqlite::SqliteStore;
-use crate::tokens::{self, Admits};
+use crate::tokens::{self, TokenHolder};
 use crate::vault::Vault;
 use crate::{cluster, coordinators, operators, private, rotation, server, tails, telemetry};
 
@@ -78,7 +78,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let known = Authority::cluster_of(&directory.join(AUTHORITY))?;
     let cluster = cluster::identify(&*store, known.as_ref()).await?;
     let authority = Arc::new(Authority::open(&directory.join(AUTHORITY), &cluster, clock.now())?);
-    rotation::take_in(&*store, &authority).await?;
+    rotation::adopt_stored_roots(&*store, &authority).await?;
     let listener = TcpListener::bind(chosen.listen)
         .await
         .with_context(|| format!("cannot listen on {}", chosen.listen))?;
@@ -91,7 +91,8 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join(SECRETS_KEY))?);
     offer_token(directory, &*store, &authority, &*clock).await?;
-    let own = Own { store, clock, authority, vault, record_in, advertised, directory: directory.clone() };
+    let own =
+        ServiceParts { store, clock, authority, vault, record_in, advertised, directory: directory.clone() };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
     lockstep_supervisor::ready();
@@ -102,7 +103,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
 }
 
 /// What a coordinator has before anybody is let in.
-struct Own {
+struct ServiceParts {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     authority: Arc<Authority>,
@@ -113,7 +114,7 @@ struct Own {
     directory: PathBuf,
 }
 
-impl Own {
+impl ServiceParts {
     fn name(&self) -> &CoordinatorName {
         self.authority.coordinator()
     }
@@ -124,9 +125,9 @@ impl Own {
 }
 
 /// Lets agents, operators and other coordinators in, and drives.
-async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-    let keeper = Keeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
-    let sessions = Sessions::new(sessions::Parts {
+async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let keeper = PresenceKeeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
+    let sessions = Sessions::new(sessions::SessionContext {
         store: Arc::clone(&own.store),
         vault: Arc::clone(&own.vault),
         clock: Arc::clone(&own.clock),
@@ -143,7 +144,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
     );
     let agents: Arc<dyn Agents> = Arc::<Peers>::clone(&peers);
     let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&own.vault);
-    let parts = Parts {
+    let parts = Context {
         store: Arc::clone(&own.store),
         agents,
         secrets,
@@ -157,7 +158,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
     let counted = Arc::downgrade(&sessions);
     telemetry::watch_agents(move || counted.upgrade().map_or(0, |sessions| sessions.count()));
     let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
-    let speaking = Arc::new(Speaking::from_pointee(speaking));
+    let speaking = Arc::new(CurrentTls::from_pointee(speaking));
     let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
     let router = router(&own, &parts, &sessions);
     let incoming = server::accept(listener, Arc::clone(&speaking));
@@ -173,7 +174,7 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
             served
         } => served?,
         () = server::keep_current(speaking, Arc::clone(authority), Arc::clone(clock)) => {}
-        never = rotation::keep_up(Arc::clone(store), Arc::clone(authority), Arc::clone(clock)) => match never {},
+        never = rotation::follow_rotation(Arc::clone(store), Arc::clone(authority), Arc::clone(clock)) => match never {},
         never = sessions.cut_revoked() => match never {},
         never = peers.run() => match never {},
         never = sessions.keep_looking() => match never {},
@@ -183,7 +184,11 @@ async fn serve(own: Own, listener: TcpListener, stop: CancellationToken) -> anyh
     Ok(())
 }
 
-fn router(own: &Own, parts: &Parts, sessions: &Arc<Sessions>) -> Router<Stack<GateLayer, Identity>> {
+fn router(
+    own: &ServiceParts,
+    parts: &Context,
+    sessions: &Arc<Sessions>,
+) -> Router<Stack<GateLayer, Identity>> {
     let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
     let enroll = EnrollApi {
         store: Arc::clone(store),
@@ -283,7 +288,8 @@ async fn offer_token(
         // One token at a time: that of an earlier start is not in the file any more.
         store.commit(Vec::new(), withdrawn).await?;
     }
-    let admits = Admits::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
+    let admits =
+        TokenHolder::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
     let token = tokens::make(store, &authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
     private::write(&file, &token.expose())?;
     info!(file = %file.display(), "there is no administrator: lockstep login with this token");

@@ -72,7 +72,7 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443
 
 /// What flags and file say together: a flag before the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
+pub struct EffectiveSettings {
     pub listen: SocketAddr,
     pub address: Option<SocketAddr>,
     pub store: StoreSettings,
@@ -104,16 +104,16 @@ pub struct EtcdSettings {
 /// `coordinator.toml` as typed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Typed {
+struct SettingsFile {
     listen: Option<SocketAddr>,
     address: Option<SocketAddr>,
-    store: TypedStore,
+    store: StoreSection,
     telemetry: lockstep_telemetry::settings::Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TypedStore {
+struct StoreSection {
     etcd: Option<EtcdSettings>,
 }
 
@@ -128,7 +128,7 @@ pub enum SettingsError {
     Wrong { path: PathBuf, problems: Vec<String> },
 }
 
-impl Chosen {
+impl EffectiveSettings {
     /// Where others reach a coordinator that listens at `listening`; nothing when nobody has said so.
     pub fn advertised(&self, listening: SocketAddr) -> Option<SocketAddr> {
         self.address.or((!listening.ip().is_unspecified()).then_some(listening))
@@ -140,13 +140,13 @@ impl Settings {
     ///
     /// # Errors
     /// When the file cannot be read, has a key that is not known, or a value that cannot be.
-    pub fn choose(&self) -> Result<Chosen, SettingsError> {
-        let Typed { listen, address, store, telemetry: _ } = self.typed()?;
+    pub fn choose(&self) -> Result<EffectiveSettings, SettingsError> {
+        let SettingsFile { listen, address, store, telemetry: _ } = self.typed()?;
         let problems = store.etcd.as_ref().map(problems).unwrap_or_default();
         if !problems.is_empty() {
             return Err(self.wrong(problems));
         }
-        Ok(Chosen {
+        Ok(EffectiveSettings {
             listen: self.listen.or(listen).unwrap_or(LISTEN),
             address: self.address.or(address),
             store: store.etcd.map_or(StoreSettings::Sqlite, StoreSettings::Etcd),
@@ -161,7 +161,7 @@ impl Settings {
         self.typed()?.telemetry.checked().map_err(|problems| self.wrong(problems))
     }
 
-    fn typed(&self) -> Result<Typed, SettingsError> {
+    fn typed(&self) -> Result<SettingsFile, SettingsError> {
         let path = self.directory.join(FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,

@@ -11,7 +11,7 @@ use lockstep_core::record::Slot;
 use lockstep_core::state_file::{self, SlotHealth, StateFile};
 use tracing::warn;
 
-use crate::driver::Parts;
+use crate::driver::Context;
 use crate::store::StoreError;
 use crate::{environments, history};
 
@@ -22,7 +22,7 @@ const HISTORY_IN_FILE: usize = 20;
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn export(parts: &Parts, environment: &EnvironmentKey) -> Result<StateFile, StoreError> {
+pub async fn export(parts: &Context, environment: &EnvironmentKey) -> Result<StateFile, StoreError> {
     let store = &*parts.store;
     let live = environments::live(store, environment).await?;
     let past = history::ended(store, environment, HISTORY_IN_FILE).await?;
@@ -31,11 +31,11 @@ pub async fn export(parts: &Parts, environment: &EnvironmentKey) -> Result<State
         live.as_ref().map_or(SlotHealth { live: Health::Unknown, standby: Health::Unknown }, |live| {
             slot_health(parts, environment, live.slot)
         });
-    Ok(state_file::of(environment, live.as_ref(), &past, open.as_ref(), health))
+    Ok(state_file::state_file_of(environment, live.as_ref(), &past, open.as_ref(), health))
 }
 
 /// Writes the file, if the environment has one.
-pub async fn keep_current(parts: &Parts, environment: &EnvironmentKey) {
+pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
     let spec = match environments::spec(&*parts.store, environment).await {
         Ok(Some(seen)) => seen.content,
         Ok(None) => return,
@@ -60,7 +60,7 @@ pub async fn keep_current(parts: &Parts, environment: &EnvironmentKey) {
 }
 
 /// The worst of what the agents last said of each slot's instances.
-fn slot_health(parts: &Parts, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
+fn slot_health(parts: &Context, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
     let reported = parts.agents.health(environment);
     let of = |slot: Slot| {
         let mark = format!("-{slot}-");

@@ -4,27 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use lockstep_core::engine::{Phase, Run, ways_out};
+use lockstep_core::engine::{Phase, Run, resolutions};
 use lockstep_core::host_status::{HostStatus, Presence};
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::journal::{Direction, Standing};
+use lockstep_core::journal::{Direction, StepStatus};
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, Host, Live, LocalChange, Observation, Open, OpenStatus, RollbackReady, Running,
-    RunningStep, SiteChangeOn, Summary, TrafficMoved,
+    Claim, ClaimStatus, ContainerRunState, DeploymentSummary, EnvironmentStatus, Host, LiveRelease,
+    LocalChange, Observation, PendingUndo, RollbackReady, RunningStep, SiteChangeOn, TrafficMoved,
 };
 use lockstep_core::release::Release;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
-use crate::drift::{self, Placed};
-use crate::driver::Parts;
+use crate::drift::{self, PlacedHosts};
+use crate::driver::Context;
 use crate::driver::ending::failed_step;
 use crate::environments::Recorded;
 use crate::history::Past;
-use crate::hosts::Noted;
+use crate::hosts::HostNotes;
 use crate::store::StoreError;
 use crate::{debts, environments, history, hosts, local_changes, tails};
 
@@ -49,7 +49,7 @@ const SWITCH_USUALLY: Millis = Millis(500);
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
+pub async fn load_status(parts: &Context, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
     let store = &*parts.store;
     let (live, open) =
         tokio::try_join!(environments::live(store, &spec.key), environments::open(store, &spec.key))?;
@@ -62,7 +62,7 @@ pub async fn of(parts: &Parts, spec: &EnvironmentSpec) -> Result<EnvironmentStat
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn of_all(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+pub async fn of_all(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let shared = Shared::read(parts).await?;
     let statuses: Vec<_> = all.into_iter().map(|one| observed(parts, &shared, one)).collect();
     stream::iter(statuses).buffered(AT_A_TIME).try_collect().await
@@ -72,12 +72,12 @@ pub async fn of_all(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<Environment
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn all_recorded(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+pub async fn all_recorded(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
     let shared = Shared::read(parts).await?;
     let mut statuses = Vec::new();
     for Recorded { spec, live, open } in all {
         let mut past = Past::of(&*parts.store, &spec.key);
-        statuses.push(recorded(parts, &shared, (&spec, live, open), &mut past).await?);
+        statuses.push(recorded_status(parts, &shared, (&spec, live, open), &mut past).await?);
     }
     Ok(statuses)
 }
@@ -85,22 +85,22 @@ pub async fn all_recorded(parts: &Parts, all: Vec<Recorded>) -> Result<Vec<Envir
 /// What is read once for all environments of a status.
 struct Shared {
     hosts: Vec<Host>,
-    noted: BTreeMap<HostId, Noted>,
-    debts: BTreeMap<EnvironmentKey, Vec<Debt>>,
+    noted: BTreeMap<HostId, HostNotes>,
+    debts: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
     local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
     looking: Looking,
 }
 
 impl Shared {
-    async fn read(parts: &Parts) -> Result<Self, StoreError> {
+    async fn read(parts: &Context) -> Result<Self, StoreError> {
         let store = &*parts.store;
         let (hosts, noted, owed, local) = tokio::try_join!(
             hosts::list(store),
-            hosts::noted(store),
+            hosts::notes(store),
             debts::list(store),
             local_changes::list(store)
         )?;
-        let mut debts: BTreeMap<_, Vec<Debt>> = BTreeMap::new();
+        let mut debts: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
         for debt in owed {
             debts.entry(debt.environment.clone()).or_default().push(debt);
         }
@@ -110,20 +110,20 @@ impl Shared {
 }
 
 async fn observed(
-    parts: &Parts,
+    parts: &Context,
     shared: &Shared,
     Recorded { spec, live, open }: Recorded,
 ) -> Result<EnvironmentStatus, StoreError> {
     let mut past = Past::of(&*parts.store, &spec.key);
-    let mut status = recorded(parts, shared, (&spec, live, open), &mut past).await?;
+    let mut status = recorded_status(parts, shared, (&spec, live, open), &mut past).await?;
     // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
-    let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), Live::roles);
-    let placed = placed(&roles, &shared.hosts);
+    let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), LiveRelease::roles);
+    let placed = place_hosts(&roles, &shared.hosts);
     let mine = each_once(&placed);
     let (observed, mut drift) = shared.looking.observe(&*parts.agents, &spec.key, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.
     if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
-        drift.extend(drift::between(&spec.key, status.live.as_ref(), &placed, &observed));
+        drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
@@ -135,7 +135,7 @@ async fn observed(
             let share = slots::share(&placed, &there.host);
             let traffic = status.traffic.as_ref().map(|traffic| traffic.slot);
             let share = |slot| if traffic == Some(slot) { share } else { 0 };
-            there.slots = slots::of(seen, &there.instances, &releases, share);
+            there.slots = slots::slots_of(seen, &there.instances, &releases, share);
         }
     }
     if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
@@ -143,13 +143,13 @@ async fn observed(
             .app
             .iter()
             .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, &spec)));
-        rollback.takes = is_warm.then(|| takes(status.last.as_ref()));
+        rollback.takes = is_warm.then(|| usual_rollback_time(status.last.as_ref()));
     }
     Ok(status)
 }
 
 /// The hosts of an environment: what serves and the load balancer, which may be one of them.
-fn each_once<'a>(placed: &Placed<'a>) -> Vec<&'a Host> {
+fn each_once<'a>(placed: &PlacedHosts<'a>) -> Vec<&'a Host> {
     let mut mine: Vec<&Host> = Vec::new();
     for host in placed.app.iter().copied().chain(placed.lb) {
         if mine.iter().all(|there| there.id != host.id) {
@@ -179,7 +179,7 @@ async fn releases(
     Ok(releases)
 }
 
-fn release_of(past: &[Summary], id: &DeploymentId) -> Option<Release> {
+fn release_of(past: &[DeploymentSummary], id: &DeploymentId) -> Option<Release> {
     past.iter().find(|summary| summary.id == *id).map(|summary| summary.release.clone())
 }
 
@@ -189,7 +189,7 @@ fn site_changed(lb: &Host, observed: &BTreeMap<HostId, Observation>) -> Option<S
 }
 
 /// What the steps of a rollback took when they were last done.
-fn takes(last: Option<&Summary>) -> Millis {
+fn usual_rollback_time(last: Option<&DeploymentSummary>) -> Millis {
     let steps = last.map(|last| last.steps.as_slice()).unwrap_or_default();
     let of_rollback = steps.iter().filter(|step| ROLLBACK_STEPS.contains(&step.name.as_str()));
     match of_rollback.map(|step| step.took.0).sum() {
@@ -199,10 +199,10 @@ fn takes(last: Option<&Summary>) -> Millis {
 }
 
 /// One environment as recorded, without asking any host.
-async fn recorded(
-    parts: &Parts,
+async fn recorded_status(
+    parts: &Context,
     shared: &Shared,
-    (spec, live, open): (&EnvironmentSpec, Option<Live>, Option<Open>),
+    (spec, live, open): (&EnvironmentSpec, Option<LiveRelease>, Option<Claim>),
     past: &mut Past<'_>,
 ) -> Result<EnvironmentStatus, StoreError> {
     let last = past.find(|past| past.first().cloned()).await?;
@@ -237,7 +237,7 @@ async fn recorded(
     })
 }
 
-fn rollback_ready(live: &Live, past: &[Summary]) -> Option<RollbackReady> {
+fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<RollbackReady> {
     let good = earlier_good(live, past)?;
     Some(RollbackReady { deployment: good.id.clone(), release: good.release.clone(), takes: None })
 }
@@ -246,19 +246,19 @@ fn rollback_ready(live: &Live, past: &[Summary]) -> Option<RollbackReady> {
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn all_hosts(parts: &Parts) -> Result<Vec<HostStatus>, StoreError> {
+pub async fn all_hosts(parts: &Context) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
     let owed = debts::list(&*parts.store).await?;
-    let noted = hosts::noted(&*parts.store).await?;
+    let noted = hosts::notes(&*parts.store).await?;
     let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
     let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };
     Ok(all.iter().map(status).collect())
 }
 
 /// A host that is connected is known better by its coordinator than by what was written down.
-fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> HostStatus {
-    let Noted { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
-    let connected = parts.agents.connected(&host.id);
+fn host_status(parts: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>) -> HostStatus {
+    let HostNotes { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
+    let connected = parts.agents.session_of(&host.id);
     let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
     let sighting = connected.or(sighting);
     let last_seen = sighting.as_ref().map(|seen| seen.at);
@@ -279,10 +279,10 @@ fn host_status(parts: &Parts, host: &Host, noted: &BTreeMap<HostId, Noted>) -> H
 }
 
 fn with_health(
-    parts: &Parts,
+    parts: &Context,
     spec: &EnvironmentSpec,
     mine: &[&Host],
-    noted: &BTreeMap<HostId, Noted>,
+    noted: &BTreeMap<HostId, HostNotes>,
 ) -> Vec<HostStatus> {
     let mut health = parts.agents.health(&spec.key);
     let status = |host: &&Host| {
@@ -292,7 +292,7 @@ fn with_health(
     mine.iter().map(status).collect()
 }
 
-pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {
+pub(crate) fn place_hosts<'a>(roles: &HostRoles, all: &'a [Host]) -> PlacedHosts<'a> {
     let find = |name: &HostName| all.iter().find(|host| host.name == *name);
     let app: Vec<&Host> = if roles.app.is_empty() {
         match all {
@@ -303,23 +303,23 @@ pub(crate) fn placed<'a>(roles: &HostRoles, all: &'a [Host]) -> Placed<'a> {
         roles.app.iter().filter_map(find).collect()
     };
     let lb = roles.lb.first().and_then(find).or_else(|| app.first().copied());
-    Placed { app, lb }
+    PlacedHosts { app, lb }
 }
 
 /// Whether the slot that is not live runs what a rollback would go to.
-fn is_warm(seen: &Observation, live: &Live, rollback: &RollbackReady, spec: &EnvironmentSpec) -> bool {
+fn is_warm(seen: &Observation, live: &LiveRelease, rollback: &RollbackReady, spec: &EnvironmentSpec) -> bool {
     spec.web_processes().all(|(process, _)| {
         seen.containers.iter().any(|container| {
             container.slot == live.slot.other()
                 && container.process == *process
                 && container.image_id == rollback.release.image_id
-                && container.running == Running::Yes
+                && container.running == ContainerRunState::Yes
         })
     })
 }
 
-async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError> {
-    let nothing_yet = |open| OpenStatus {
+async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreError> {
+    let nothing_yet = |open| ClaimStatus {
         open,
         release: None,
         direction: Direction::Do,
@@ -337,11 +337,11 @@ async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError
         return Ok(nothing_yet(open));
     };
     let entries = history::journal(&*parts.store, &id).await?;
-    let tails = tails::of(&*parts.store, &id).await?;
+    let tails = tails::of_deployment(&*parts.store, &id).await?;
     let direction = direction(&run);
     let (steps_done, steps_all) = counted(&run, direction);
     let failure = failed_step(&summary, &run, &entries);
-    Ok(OpenStatus {
+    Ok(ClaimStatus {
         release: Some(summary.release),
         direction,
         steps_done,
@@ -349,17 +349,17 @@ async fn open_status(parts: &Parts, open: Open) -> Result<OpenStatus, StoreError
         running: running(&run, &tails),
         failure,
         traffic_moved: traffic_moved(&run),
-        ways_out: ways_out(&run),
+        ways_out: resolutions(&run),
         open,
     })
 }
 
 /// The run as far as its journal tells; nothing for a claim that has no plan yet.
 async fn replayed(
-    parts: &Parts,
+    parts: &Context,
     id: &DeploymentId,
-    open: &Open,
-) -> Result<Option<(Run, Summary)>, StoreError> {
+    open: &Claim,
+) -> Result<Option<(Run, DeploymentSummary)>, StoreError> {
     let store = &*parts.store;
     let (Some(plan), Some(summary)) = (history::plan(store, id).await?, history::summary(store, id).await?)
     else {
@@ -373,7 +373,7 @@ async fn replayed(
 fn direction(run: &Run) -> Direction {
     match run.phase() {
         Phase::Forward | Phase::Ended { .. } => Direction::Do,
-        Phase::Backward { .. } | Phase::Stuck { .. } => Direction::Undo,
+        Phase::Reverting { .. } | Phase::Stuck { .. } => Direction::Undo,
     }
 }
 
@@ -383,23 +383,23 @@ fn counted(run: &Run, direction: Direction) -> (u32, u32) {
     let mut done = 0;
     let mut all = 0;
     for step in run.plan_of(direction).steps() {
-        let standing = run.standing(step.id);
+        let standing = run.step_status(step.id);
         match direction {
             Direction::Do => {
                 all += 1;
-                done += u32::from(*standing == Standing::Done);
+                done += u32::from(*standing == StepStatus::Done);
             }
             Direction::Undo => {
                 let needs_undo = match standing {
-                    Standing::Waiting => false,
-                    Standing::Left => true,
-                    Standing::Undoing { .. } | Standing::UndoFailed { .. } | Standing::Undone => true,
-                    Standing::Begun { .. } | Standing::Done | Standing::Failed { .. } => {
+                    StepStatus::Waiting => false,
+                    StepStatus::UndoDeferred => true,
+                    StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. } | StepStatus::Undone => true,
+                    StepStatus::Begun { .. } | StepStatus::Done | StepStatus::Failed { .. } => {
                         matches!(step.undo, lockstep_core::plan::Undo::By { .. })
                     }
                 };
                 all += u32::from(needs_undo);
-                done += u32::from(matches!(standing, Standing::Undone | Standing::Left));
+                done += u32::from(matches!(standing, StepStatus::Undone | StepStatus::UndoDeferred));
             }
         }
     }
@@ -410,15 +410,15 @@ fn running(run: &Run, tails: &BTreeMap<lockstep_core::id::StepId, String>) -> Ve
     run.plan()
         .steps()
         .filter_map(|step| {
-            let (since, usual) = match run.standing(step.id) {
-                Standing::Begun { at } => (*at, step.usual),
-                Standing::Undoing { at, .. } => (*at, None),
-                Standing::Waiting
-                | Standing::Done
-                | Standing::Failed { .. }
-                | Standing::UndoFailed { .. }
-                | Standing::Undone
-                | Standing::Left => return None,
+            let (since, usual) = match run.step_status(step.id) {
+                StepStatus::Begun { at } => (*at, step.usual),
+                StepStatus::Undoing { at, .. } => (*at, None),
+                StepStatus::Waiting
+                | StepStatus::Done
+                | StepStatus::Failed { .. }
+                | StepStatus::UndoFailed { .. }
+                | StepStatus::Undone
+                | StepStatus::UndoDeferred => return None,
             };
             Some(RunningStep {
                 step: step.id,
@@ -436,7 +436,7 @@ fn running(run: &Run, tails: &BTreeMap<lockstep_core::id::StepId, String>) -> Ve
 fn traffic_moved(run: &Run) -> TrafficMoved {
     let moved = run.plan().steps().any(|step| {
         matches!(step.action, Action::SwitchTraffic(_))
-            && !matches!(run.standing(step.id), Standing::Waiting | Standing::Undone)
+            && !matches!(run.step_status(step.id), StepStatus::Waiting | StepStatus::Undone)
     });
     if moved { TrafficMoved::Moved } else { TrafficMoved::NotYet }
 }

@@ -46,7 +46,7 @@ pub async fn keep(
 ///
 /// # Errors
 /// When the store does not answer.
-pub async fn of(
+pub async fn of_deployment(
     store: &dyn Store,
     deployment: &DeploymentId,
 ) -> Result<BTreeMap<StepId, String>, StoreError> {
@@ -65,7 +65,7 @@ pub async fn of(
 /// # Errors
 /// When the store does not answer.
 pub async fn forget(store: &dyn Store, deployment: &DeploymentId) -> Result<(), StoreError> {
-    let steps: Vec<StepId> = of(store, deployment).await?.into_keys().collect();
+    let steps: Vec<StepId> = of_deployment(store, deployment).await?.into_keys().collect();
     for some in steps.chunks(OPERATIONS_MAX) {
         let writes = some.iter().map(|step| Write::delete(keys::tail(deployment, *step))).collect();
         store.commit(vec![], writes).await?;

@@ -9,7 +9,7 @@ use lockstep_core::join_token::{JoinToken, base32};
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
 use lockstep_core::record::HostRole;
 use lockstep_core::secret::Secret;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ const SECRET_BYTES: usize = 16;
 /// Whom a token admits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Admits {
+pub enum TokenHolder {
     Host { name: Option<HostName>, roles: Vec<HostRole> },
     Coordinator { name: Option<CoordinatorName> },
     Operator { name: OperatorName, environments: EnvironmentPattern, role: OperatorRole },
@@ -38,17 +38,17 @@ pub enum Admits {
 #[serde(deny_unknown_fields)]
 pub struct TokenRecord {
     secret: Digest,
-    admits: Admits,
+    admits: TokenHolder,
     expires: Timestamp,
 }
 
-impl Kept for TokenRecord {
+impl StoredDocument for TokenRecord {
     const KIND: &'static str = "join_token";
 }
 
 /// A token that was presented and is good: what it admits, and the transaction's part that spends it.
 pub struct Presented {
-    pub admits: Admits,
+    pub admits: TokenHolder,
     stored: Stored,
     id: String,
 }
@@ -72,12 +72,12 @@ pub enum TokenError {
 pub async fn make(
     store: &dyn Store,
     pin: &str,
-    admits: Admits,
+    admits: TokenHolder,
     expires: Timestamp,
 ) -> Result<JoinToken, TokenError> {
     let id = base32(&random::<ID_BYTES>()?);
     let secret = base32(&random::<SECRET_BYTES>()?);
-    let record = TokenRecord { secret: Digest::of(secret.as_bytes()), admits, expires };
+    let record = TokenRecord { secret: Digest::of_content(secret.as_bytes()), admits, expires };
     let key = keys::join_token(&id);
     store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await?;
     Ok(JoinToken { pin: pin.to_owned(), id, secret: Secret::new(secret) })
@@ -100,7 +100,7 @@ pub async fn present(
     let stored = store.get(keys::join_token(id).key()).await?.ok_or(TokenError::Unknown)?;
     let record: TokenRecord = stored.read()?;
     // Digests are compared, so that how long it takes says nothing about the secret.
-    if Digest::of(secret.as_bytes()) != record.secret {
+    if Digest::of_content(secret.as_bytes()) != record.secret {
         return Err(TokenError::Unknown);
     }
     if now >= record.expires {
@@ -116,7 +116,7 @@ pub async fn present(
 pub async fn withdrawal(store: &dyn Store, name: &OperatorName) -> Result<Vec<Write>, StoreError> {
     deletion(
         store,
-        |record| matches!(&record.admits, Admits::Operator { name: admitted, .. } if admitted == name),
+        |record| matches!(&record.admits, TokenHolder::Operator { name: admitted, .. } if admitted == name),
     )
     .await
 }
@@ -172,7 +172,7 @@ mod tests {
     async fn a_token_is_good_until_its_end_and_for_who_has_its_secret() {
         let store = MemoryStore::new(Arc::new(SystemClock));
         let end = Timestamp(1_000_000);
-        let admits = Admits::Host { name: None, roles: Vec::new() };
+        let admits = TokenHolder::Host { name: None, roles: Vec::new() };
         let token = make(&store, "pin", admits, end).await.unwrap();
         let (id, secret) = (token.id.as_str(), token.secret.expose());
         let just_before = Timestamp(end.0 - 1);

@@ -17,7 +17,7 @@ use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::redact::Redactor;
 use lockstep_core::secret::Secret;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +49,7 @@ pub struct VersionRecord {
     ciphertext: Vec<u8>,
 }
 
-impl Kept for VersionRecord {
+impl StoredDocument for VersionRecord {
     const KIND: &'static str = "secrets";
 }
 
@@ -74,7 +74,7 @@ pub struct Difference {
 
 /// What becomes of names that an import does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Others {
+pub enum OtherValues {
     Go,
     Stay,
 }
@@ -140,7 +140,7 @@ impl Vault {
         &self,
         environment: &EnvironmentKey,
         values: Values,
-        others: Others,
+        others: OtherValues,
         by: (OperatorName, Timestamp),
     ) -> anyhow::Result<u64> {
         let newest = self.newest(environment).await?;
@@ -149,8 +149,8 @@ impl Vault {
             None => Values::new(),
         };
         let mut wanted = match others {
-            Others::Go => Values::new(),
-            Others::Stay => before.clone(),
+            OtherValues::Go => Values::new(),
+            OtherValues::Stay => before.clone(),
         };
         wanted.extend(values);
         let version = newest.as_ref().map(version_of).transpose()?.unwrap_or(0);
@@ -343,9 +343,12 @@ mod tests {
         let vault = vault(directory.path()).await;
         let key: EnvironmentKey = "notes/production".parse().unwrap();
         let first = values(&[("A", "canary-one"), ("B", "two")]);
-        assert_eq!(vault.import(&key, first.clone(), Others::Go, anna()).await.unwrap(), 1);
-        assert_eq!(vault.import(&key, first.clone(), Others::Go, anna()).await.unwrap(), 1);
-        assert_eq!(vault.import(&key, values(&[("B", "three")]), Others::Stay, anna()).await.unwrap(), 2);
+        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
+        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
+        assert_eq!(
+            vault.import(&key, values(&[("B", "three")]), OtherValues::Stay, anna()).await.unwrap(),
+            2
+        );
         assert_eq!(vault.values(&key, 1).await.unwrap(), first);
         assert_eq!(vault.values(&key, 2).await.unwrap(), values(&[("A", "canary-one"), ("B", "three")]));
         let difference = vault.diff(&key, &values(&[("B", "four"), ("C", "new")])).await.unwrap();
@@ -361,7 +364,7 @@ mod tests {
         let vault = vault(directory.path()).await;
         let production: EnvironmentKey = "notes/production".parse().unwrap();
         let staging: EnvironmentKey = "notes/staging".parse().unwrap();
-        vault.import(&production, values(&[("A", "canary-one")]), Others::Go, anna()).await.unwrap();
+        vault.import(&production, values(&[("A", "canary-one")]), OtherValues::Go, anna()).await.unwrap();
         let stored = vault.store.get(keys::secrets_version(&production, 1).key()).await.unwrap().unwrap();
         assert!(!String::from_utf8_lossy(&stored.value).contains("canary"));
         let moved = keys::secrets_version(&staging, 1);

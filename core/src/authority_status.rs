@@ -37,29 +37,29 @@ pub struct Retiring {
     pub root: RootStatus,
     /// When the other began to sign.
     pub since: Timestamp,
-    pub left: Left,
+    pub left: HostsToMove,
 }
 
 /// Who has only certificates of the root that retires.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Left {
-    pub coordinators: Vec<LeftCoordinator>,
-    pub hosts: Vec<LeftHost>,
+pub struct HostsToMove {
+    pub coordinators: Vec<CoordinatorToMove>,
+    pub hosts: Vec<HostToMove>,
     /// They get another with their next command.
     pub operators: Vec<OperatorName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LeftCoordinator {
+pub struct CoordinatorToMove {
     pub name: CoordinatorName,
     pub presence: Presence,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LeftHost {
+pub struct HostToMove {
     pub name: HostName,
     pub presence: Presence,
     /// Nothing: never, or so short a time ago that nobody wrote it down.
@@ -67,18 +67,18 @@ pub struct LeftHost {
 }
 
 /// Enough of a pin to tell it from another.
-pub fn short(pin: &str) -> &str {
+pub fn short_pin(pin: &str) -> &str {
     pin.get(..PIN_SHOWN).unwrap_or(pin)
 }
 
 impl RootStatus {
     /// Enough of the pin to tell it from another.
     pub fn short(&self) -> &str {
-        short(&self.pin)
+        short_pin(&self.pin)
     }
 }
 
-impl Left {
+impl HostsToMove {
     /// The services that a retirement would cut off, in words; nothing when there are none. An operator logs in
     /// again; a service stands still until somebody has noticed.
     pub fn services(&self) -> Option<String> {
@@ -96,12 +96,13 @@ mod tests {
 
     #[test]
     fn who_runs_by_itself_is_named_and_who_commands_is_not() {
-        let mut left = Left { operators: vec!["anna".parse().expect("a name")], ..Left::default() };
+        let mut left =
+            HostsToMove { operators: vec!["anna".parse().expect("a name")], ..HostsToMove::default() };
         assert_eq!(left.services(), None);
         let name = "app-2".parse().expect("a name");
-        left.hosts.push(LeftHost { name, presence: Presence::Absent, last_seen: None });
+        left.hosts.push(HostToMove { name, presence: Presence::Absent, last_seen: None });
         let name = "c2".parse().expect("a name");
-        left.coordinators.push(LeftCoordinator { name, presence: Presence::Connected });
+        left.coordinators.push(CoordinatorToMove { name, presence: Presence::Connected });
         assert_eq!(left.services().expect("there are two"), "app-2, the coordinator c2");
     }
 }

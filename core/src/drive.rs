@@ -23,7 +23,7 @@ pub const RESEND_AFTER: Millis = Millis(200);
 
 /// Where a driver stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drive {
+pub enum DriverPhase {
     /// The acquiring transaction is under way, or will be after a wait.
     Acquiring,
     /// It has the lock; the journal is being read.
@@ -116,7 +116,7 @@ pub enum Output {
     StandDown,
 }
 
-impl Drive {
+impl DriverPhase {
     pub fn new() -> Self {
         Self::Acquiring
     }
@@ -213,7 +213,7 @@ impl Drive {
     }
 }
 
-impl Default for Drive {
+impl Default for DriverPhase {
     fn default() -> Self {
         Self::new()
     }
@@ -233,8 +233,8 @@ mod tests {
         }
     }
 
-    fn driving() -> Drive {
-        let mut drive = Drive::new();
+    fn driving() -> DriverPhase {
+        let mut drive = DriverPhase::new();
         drive.on(Input::Start);
         drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 3 }));
         drive.on(Input::Loaded { open_intents: Vec::new() });
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_unknown_acquisition_is_asked_again_and_not_taken_for_a_refusal() {
-        let mut drive = Drive::new();
+        let mut drive = DriverPhase::new();
         assert_eq!(drive.on(Input::Start), [Output::Acquire]);
         assert_eq!(drive.on(Input::Acquire(AcquireOutcome::Unknown)), [Output::Wait(RESEND_AFTER)]);
         assert_eq!(drive.on(Input::Elapsed), [Output::Acquire]);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_successor_decides_nothing_before_every_open_intent_is_answered() {
-        let mut drive = Drive::new();
+        let mut drive = DriverPhase::new();
         drive.on(Input::Start);
         drive.on(Input::Acquire(AcquireOutcome::Held { epoch: 4 }));
         let asked = drive.on(Input::Loaded { open_intents: vec![intent(2), intent(3)] });

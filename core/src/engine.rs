@@ -14,10 +14,12 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::{HostId, StepId};
-use crate::journal::{Because, Direction, Entry, Event, IllegalEntry, Leaving, Standing, StepFailure};
+use crate::journal::{
+    Deferral, Direction, Entry, Event, IllegalEntry, RevertReason, StepFailure, StepStatus,
+};
 use crate::plan::action::Endpoint;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
-use crate::record::{Verdict, Wish};
+use crate::record::{OperatorRequest, Verdict};
 use crate::time::{Millis, Timestamp};
 
 mod backward;
@@ -27,10 +29,10 @@ mod passing;
 mod standings;
 mod ways;
 
-pub use debt::{GONE_AFTER, debt, decide_knowing};
-pub use ways::{refusal, ways_out};
+pub use debt::{UNREACHABLE_AFTER, decide_with_unreachable, pending_undo};
+pub use ways::{refuse_resolution, resolutions};
 
-use standings::Standings;
+use standings::StepStatuses;
 
 /// How often an undo is tried before the deployment is stuck.
 pub const UNDO_ATTEMPTS_MAX: u16 = 3;
@@ -44,13 +46,13 @@ pub struct Run {
     /// As it was shown. Shared by the copies that are made to try an entry out.
     plan: Arc<Plan>,
     /// What is left of it without the hosts that were passed by.
-    going: Arc<Plan>,
-    passed_by: BTreeSet<HostId>,
+    effective_plan: Arc<Plan>,
+    excluded: BTreeSet<HostId>,
     /// What checks of health have found without it, and can do without.
     unhealthy: BTreeMap<StepId, Vec<Endpoint>>,
     lock_until: Timestamp,
     phase: Phase,
-    standings: Standings,
+    step_statuses: StepStatuses,
     failures: BTreeMap<StepId, StepFailure>,
     next_seq: u32,
     epoch: u64,
@@ -60,8 +62,8 @@ pub struct Run {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     Forward,
-    Backward { because: Because },
-    Stuck { because: Because, step: StepId },
+    Reverting { because: RevertReason },
+    Stuck { because: RevertReason, step: StepId },
     Ended { verdict: Verdict },
 }
 
@@ -94,16 +96,16 @@ pub struct OpenIntent {
 impl Run {
     /// A deployment of `plan` whose journal is empty and which is unwound at `lock_until`.
     pub fn open(plan: Plan, lock_until: Timestamp) -> Self {
-        let standings = Standings::of(&plan);
+        let step_statuses = StepStatuses::all_waiting(&plan);
         let plan = Arc::new(plan);
         Self {
-            going: Arc::clone(&plan),
+            effective_plan: Arc::clone(&plan),
             plan,
-            passed_by: BTreeSet::new(),
+            excluded: BTreeSet::new(),
             unhealthy: BTreeMap::new(),
             lock_until,
             phase: Phase::Forward,
-            standings,
+            step_statuses,
             failures: BTreeMap::new(),
             next_seq: 1,
             epoch: 0,
@@ -138,12 +140,12 @@ impl Run {
             return illegal(format!("{:?} follows the end", entry.event));
         }
         match &entry.event {
-            Event::Taken { .. } => {}
+            Event::LockTaken { .. } => {}
             Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => {
-                let Some(standing) = self.standings.get_mut(*step) else {
+                let Some(standing) = self.step_statuses.get_mut(*step) else {
                     return illegal(format!("the plan has no step {step}"));
                 };
-                let Some(after) = standing.after(&entry.event, entry.at) else {
+                let Some(after) = standing.next_status(&entry.event, entry.at) else {
                     return illegal(format!("{:?} cannot follow {standing:?}", entry.event));
                 };
                 *standing = after;
@@ -156,21 +158,21 @@ impl Run {
                     self.unhealthy.insert(*step, finding.unhealthy.clone());
                 }
             }
-            Event::PassedBy { host, .. } => match self.without(host) {
+            Event::Excluded { host, .. } => match self.plan_without(host) {
                 Ok(rest) => {
-                    self.going = Arc::new(rest);
-                    self.passed_by.insert(host.clone());
+                    self.effective_plan = Arc::new(rest);
+                    self.excluded.insert(host.clone());
                 }
                 Err(why) => return illegal(format!("{host} is passed by: {why}")),
             },
-            Event::Turned { because } => match self.phase {
-                Phase::Forward => self.phase = Phase::Backward { because: because.clone() },
-                Phase::Backward { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
+            Event::RevertStarted { because } => match self.phase {
+                Phase::Forward => self.phase = Phase::Reverting { because: because.clone() },
+                Phase::Reverting { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
                     return illegal(format!("it turned twice: {because:?}"));
                 }
             },
             Event::Stuck { step, .. } => match &self.phase {
-                Phase::Backward { because } => {
+                Phase::Reverting { because } => {
                     self.phase = Phase::Stuck { because: because.clone(), step: *step }
                 }
                 Phase::Forward | Phase::Stuck { .. } | Phase::Ended { .. } => {
@@ -179,18 +181,18 @@ impl Run {
             },
             Event::Resumed { .. } => match &self.phase {
                 Phase::Stuck { because, .. } => {
-                    self.phase = Phase::Backward { because: because.clone() };
-                    for standing in self.standings.values_mut() {
-                        if let Some(after) = standing.after(&entry.event, entry.at) {
+                    self.phase = Phase::Reverting { because: because.clone() };
+                    for standing in self.step_statuses.values_mut() {
+                        if let Some(after) = standing.next_status(&entry.event, entry.at) {
                             *standing = after;
                         }
                     }
                 }
-                Phase::Forward | Phase::Backward { .. } | Phase::Ended { .. } => {
+                Phase::Forward | Phase::Reverting { .. } | Phase::Ended { .. } => {
                     return illegal(format!("{:?}, and it was not stuck", entry.event));
                 }
             },
-            Event::Left { step, how } => self.leave(*step, how, entry)?,
+            Event::UndoDeferred { step, how } => self.defer_undo(*step, how, entry)?,
             Event::Ended { verdict } => self.phase = Phase::Ended { verdict: *verdict },
         }
         self.next_seq += 1;
@@ -198,21 +200,22 @@ impl Run {
         Ok(())
     }
 
-    fn leave(&mut self, step: StepId, how: &Leaving, entry: &Entry) -> Result<(), IllegalEntry> {
+    fn defer_undo(&mut self, step: StepId, how: &Deferral, entry: &Entry) -> Result<(), IllegalEntry> {
         let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
         let phase = match (&self.phase, how) {
-            (Phase::Backward { .. }, Leaving::Owed { .. }) => self.phase.clone(),
-            (Phase::Forward, Leaving::Owed { .. }) if self.is_passed_by(step) => Phase::Forward,
-            (Phase::Stuck { because, .. }, Leaving::Owed { by: Some(_), .. } | Leaving::Skipped { .. }) => {
-                Phase::Backward { because: because.clone() }
-            }
+            (Phase::Reverting { .. }, Deferral::Pending { .. }) => self.phase.clone(),
+            (Phase::Forward, Deferral::Pending { .. }) if self.is_excluded(step) => Phase::Forward,
+            (
+                Phase::Stuck { because, .. },
+                Deferral::Pending { by: Some(_), .. } | Deferral::Skipped { .. },
+            ) => Phase::Reverting { because: because.clone() },
             (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
         };
-        if let Some(rule) = ways::rule_against_leaving(&self.plan, step) {
+        if let Some(rule) = ways::rule_against_deferring(&self.plan, step) {
             return illegal(format!("{step} is left: {rule}"));
         }
-        let standing = self.standings.get_mut(step);
-        let after = standing.as_ref().and_then(|there| there.after(&entry.event, entry.at));
+        let standing = self.step_statuses.get_mut(step);
+        let after = standing.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
         let (Some(standing), Some(after)) = (standing, after) else {
             return illegal(format!("{step} is left, and has nothing to take back"));
         };
@@ -227,14 +230,14 @@ impl Run {
     }
 
     /// The plan that is carried out: without the hosts that were passed by.
-    pub fn going(&self) -> &Plan {
-        &self.going
+    pub fn effective_plan(&self) -> &Plan {
+        &self.effective_plan
     }
 
     /// Where steps of this direction are found.
     pub fn plan_of(&self, direction: Direction) -> &Plan {
         match direction {
-            Direction::Do => &self.going,
+            Direction::Do => &self.effective_plan,
             Direction::Undo => &self.plan,
         }
     }
@@ -253,8 +256,8 @@ impl Run {
     }
 
     /// Where `step` stands; a step that the plan does not have waits for ever.
-    pub fn standing(&self, step: StepId) -> &Standing {
-        self.standings.get(step).unwrap_or(&Standing::Waiting)
+    pub fn step_status(&self, step: StepId) -> &StepStatus {
+        self.step_statuses.get(step).unwrap_or(&StepStatus::Waiting)
     }
 
     /// The last failure of `step`.
@@ -263,11 +266,11 @@ impl Run {
     }
 
     /// Whether `event` may be the next entry: a report that comes late may not.
-    pub fn admits(&self, event: &Event, at: Timestamp) -> bool {
+    pub fn accepts(&self, event: &Event, at: Timestamp) -> bool {
         // What hosts report comes by the thousand: it is a matter of its step alone, as in `apply`.
         if let Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } = event {
             let has_ended = matches!(self.phase, Phase::Ended { .. });
-            let after = self.standings.get(*step).and_then(|standing| standing.after(event, at));
+            let after = self.step_statuses.get(*step).and_then(|standing| standing.next_status(event, at));
             return !has_ended && after.is_some();
         }
         let entry = Entry { seq: self.next_seq, at, epoch: self.epoch, event: event.clone() };
@@ -279,15 +282,15 @@ impl Run {
         self.plan
             .steps()
             .filter_map(|step| {
-                let direction = match self.standing(step.id) {
-                    Standing::Begun { .. } => Direction::Do,
-                    Standing::Undoing { .. } => Direction::Undo,
-                    Standing::Waiting
-                    | Standing::Done
-                    | Standing::Failed { .. }
-                    | Standing::UndoFailed { .. }
-                    | Standing::Undone
-                    | Standing::Left => return None,
+                let direction = match self.step_status(step.id) {
+                    StepStatus::Begun { .. } => Direction::Do,
+                    StepStatus::Undoing { .. } => Direction::Undo,
+                    StepStatus::Waiting
+                    | StepStatus::Done
+                    | StepStatus::Failed { .. }
+                    | StepStatus::UndoFailed { .. }
+                    | StepStatus::Undone
+                    | StepStatus::UndoDeferred => return None,
                 };
                 Some(OpenIntent { step: step.id, direction, host: step.host.clone() })
             })
@@ -296,21 +299,23 @@ impl Run {
 
     /// Whether the release serves and only housekeeping is left: from here on nothing is unwound.
     pub fn is_committed(&self) -> bool {
-        self.going
+        self.effective_plan
             .steps()
             .filter(|step| step.on_failure == OnFailure::Unwind)
-            .all(|step| *self.standing(step.id) == Standing::Done)
+            .all(|step| *self.step_status(step.id) == StepStatus::Done)
     }
 }
 
 /// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
 /// and nobody has chosen a way out.
-pub fn decide(run: &Run, wish: &Wish, now: Timestamp) -> Vec<Command> {
-    let wish = if is_on(Mutant::WishIgnored) { &Wish::None } else { wish };
+pub fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+    let wish = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { wish };
     match &run.phase {
         Phase::Forward => forward::decide(run, wish, now),
-        Phase::Backward { .. } => backward::decide(run, wish, now),
-        Phase::Stuck { step, .. } => ways::take(run, *step, wish).into_iter().map(Command::Append).collect(),
+        Phase::Reverting { .. } => backward::decide(run, wish, now),
+        Phase::Stuck { step, .. } => {
+            ways::apply_request(run, *step, wish).into_iter().map(Command::Append).collect()
+        }
         Phase::Ended { .. } => Vec::new(),
     }
 }

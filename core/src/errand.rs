@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 use crate::image::RegistryName;
-use crate::stored::Kept;
+use crate::stored::StoredDocument;
 use crate::time::Millis;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Errand {
+pub enum HostTask {
     /// Prove that the registry lets this host in.
     LogIn { registry: RegistryName },
     /// Have the image of this manifest, so that it can be looked into: what a plan is made from.
@@ -23,11 +23,11 @@ pub enum Errand {
     Take { image: String, image_id: Digest, transfer: String, from: String },
 }
 
-impl Kept for Errand {
+impl StoredDocument for HostTask {
     const KIND: &'static str = "errand";
 }
 
-impl Errand {
+impl HostTask {
     /// How long it may take.
     pub fn limit(&self) -> Millis {
         match self {

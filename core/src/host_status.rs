@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::{Health, InstanceHealth};
 use crate::id::DeploymentId;
-use crate::record::{Debt, Host, Slot};
+use crate::record::{Host, PendingUndo, Slot};
 use crate::release::Release;
 use crate::time::{Millis, Timestamp};
 
@@ -30,10 +30,10 @@ pub struct HostStatus {
     pub instances: Vec<InstanceHealth>,
     /// Of this environment, those that hold something.
     #[serde(default)]
-    pub slots: Vec<SlotSeen>,
+    pub slots: Vec<SlotObservation>,
     /// To whatever environment.
     #[serde(default)]
-    pub debts: Vec<Debt>,
+    pub debts: Vec<PendingUndo>,
     /// Nothing: never, or so short a time ago that nobody wrote it down.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
@@ -55,7 +55,7 @@ pub enum Presence {
 /// What an environment's slot holds on a host, as its agent sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SlotSeen {
+pub struct SlotObservation {
     pub slot: Slot,
     pub deployment: DeploymentId,
     /// Nothing where the history does not reach so far back.

@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::fence::{Mark, Token};
+use crate::fence::{FenceState, Token};
 use crate::id::Digest;
 use crate::journal::{Direction, Finding, StepFailure};
 
@@ -17,17 +17,17 @@ pub type Outcome = Result<Finding, StepFailure>;
 
 /// One step as a host remembers it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Known {
+pub struct StepRecord {
     /// The newest token that spoke of it.
     pub token: Token,
     /// The digest of its assignment.
-    pub said: Digest,
-    pub state: State,
+    pub assignment_digest: Digest,
+    pub state: StepState,
 }
 
 /// How far it is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum State {
+pub enum StepState {
     Accepted,
     /// In the process that wrote it down.
     Running,
@@ -38,38 +38,38 @@ pub enum State {
 
 /// A step that is handed to a host whose fence lets it pass.
 #[derive(Debug, Clone, Copy)]
-pub struct Offered<'a> {
+pub struct OfferedStep<'a> {
     pub token: &'a Token,
-    pub said: &'a Digest,
+    pub assignment_digest: &'a Digest,
     pub direction: Direction,
 }
 
 /// What becomes of it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Intake {
+pub enum AcceptDecision {
     /// Its undo was accepted: it must not begin.
-    Undone,
+    UndoAccepted,
     /// It came before, as other work.
-    OtherWork,
+    DifferentContent,
     /// It is written down as accepted, and begins.
     New,
-    /// It is there already; with [`Retoken::Yes`] its newest token is this one.
-    Again(Retoken, Then),
+    /// It is there already; with [`TokenUpdate::Yes`] its newest token is this one.
+    AlreadyKnown(TokenUpdate, NextAction),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retoken {
+pub enum TokenUpdate {
     Yes,
     No,
 }
 
 /// What is done about a step that is there already.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Then {
+pub enum NextAction {
     /// It never began, or it was interrupted.
     Begin,
     /// It failed, and is written down as accepted once more.
-    BeginAnew,
+    BeginAgain,
     /// It runs; its report will come.
     Attach,
     /// It has ended; this is the answer, once more.
@@ -77,44 +77,55 @@ pub enum Then {
 }
 
 /// What a host does with `offered`, given what it remembers of that step and of that step's undo.
-pub fn take_on(known: Option<&Known>, undo: Option<&Known>, offered: &Offered<'_>) -> Intake {
+pub fn decide_accept(
+    known: Option<&StepRecord>,
+    undo: Option<&StepRecord>,
+    offered: &OfferedStep<'_>,
+) -> AcceptDecision {
     if has_tombstone(undo, offered.direction) {
-        return Intake::Undone;
+        return AcceptDecision::UndoAccepted;
     }
     let Some(known) = known else {
-        return Intake::New;
+        return AcceptDecision::New;
     };
-    if known.said != *offered.said {
-        return Intake::OtherWork;
+    if known.assignment_digest != *offered.assignment_digest {
+        return AcceptDecision::DifferentContent;
     }
-    let retoken = if known.token == *offered.token { Retoken::No } else { Retoken::Yes };
-    let is_retry = retoken == Retoken::Yes && offered.direction == Direction::Undo;
+    let retoken = if known.token == *offered.token { TokenUpdate::No } else { TokenUpdate::Yes };
+    let is_retry = retoken == TokenUpdate::Yes && offered.direction == Direction::Undo;
     let then = match &known.state {
-        State::Ended(_) if is_on(Mutant::EndedBeginsAgain) => Then::BeginAnew,
-        State::Ended(Err(_)) if is_retry && !is_on(Mutant::FailedUndoNotRetried) => Then::BeginAnew,
-        State::Ended(outcome) => Then::Answer(Box::new(outcome.clone())),
-        State::Running => Then::Attach,
-        State::Accepted | State::Interrupted => Then::Begin,
+        StepState::Ended(_) if is_on(Mutant::EndedBeginsAgain) => NextAction::BeginAgain,
+        StepState::Ended(Err(_)) if is_retry && !is_on(Mutant::FailedUndoNotRetried) => {
+            NextAction::BeginAgain
+        }
+        StepState::Ended(outcome) => NextAction::Answer(Box::new(outcome.clone())),
+        StepState::Running => NextAction::Attach,
+        StepState::Accepted | StepState::Interrupted => NextAction::Begin,
     };
-    Intake::Again(retoken, then)
+    AcceptDecision::AlreadyKnown(retoken, then)
 }
 
 /// Whether a step that was accepted may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beginning {
+pub enum BeginDecision {
     Begun,
     /// A newer message came for its environment, or its undo did: it must not.
     Withdrawn,
 }
 
 /// Whether `known`, of this direction, begins under its environment's mark.
-pub fn begin(mark: Option<&Mark>, known: &Known, undo: Option<&Known>, direction: Direction) -> Beginning {
+pub fn decide_begin(
+    mark: Option<&FenceState>,
+    known: &StepRecord,
+    undo: Option<&StepRecord>,
+    direction: Direction,
+) -> BeginDecision {
     let is_newest = mark.is_some_and(|mark| mark.token == known.token) || is_on(Mutant::BeginsThoughNewer);
-    if is_newest && !has_tombstone(undo, direction) { Beginning::Begun } else { Beginning::Withdrawn }
+    if is_newest && !has_tombstone(undo, direction) { BeginDecision::Begun } else { BeginDecision::Withdrawn }
 }
 
 /// The row of an undo is the tombstone of its "do".
-fn has_tombstone(undo: Option<&Known>, direction: Direction) -> bool {
+fn has_tombstone(undo: Option<&StepRecord>, direction: Direction) -> bool {
     match direction {
         Direction::Undo => false,
         Direction::Do => undo.is_some() && !is_on(Mutant::OrderAndTombstoneSkipped),

@@ -1,5 +1,5 @@
 //! What has happened: an append-only list of entries, and the one function
-//! that says which entry may follow which ([`Standing::after`]).
+//! that says which entry may follow which ([`StepStatus::after`]).
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -30,7 +30,8 @@ pub struct Entry {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Event {
     /// A driver has the lock, with this entry's epoch.
-    Taken {
+    #[serde(rename = "taken")]
+    LockTaken {
         by: String,
     },
     /// An intent: from here on the step has perhaps happened.
@@ -49,13 +50,15 @@ pub enum Event {
         failure: StepFailure,
     },
     /// From here on the host has no part in it, because of this step: the rest is what it would be without that host.
-    PassedBy {
+    #[serde(rename = "passed_by")]
+    Excluded {
         host: HostId,
         because: StepId,
     },
     /// The decision to unwind; it is never taken back.
-    Turned {
-        because: Because,
+    #[serde(rename = "turned")]
+    RevertStarted {
+        because: RevertReason,
     },
     /// Nothing more can be undone by itself.
     Stuck {
@@ -67,9 +70,10 @@ pub enum Event {
         by: OperatorName,
     },
     /// The undo of the step is not waited for: its effect stays for the time being, or for good.
-    Left {
+    #[serde(rename = "left")]
+    UndoDeferred {
         step: StepId,
-        how: Leaving,
+        how: Deferral,
     },
     Ended {
         verdict: Verdict,
@@ -84,10 +88,10 @@ impl Event {
             | Self::Done { step, .. }
             | Self::Failed { step, .. }
             | Self::Stuck { step, .. }
-            | Self::Left { step, .. } => Some(*step),
-            Self::Taken { .. }
-            | Self::PassedBy { .. }
-            | Self::Turned { .. }
+            | Self::UndoDeferred { step, .. } => Some(*step),
+            Self::LockTaken { .. }
+            | Self::Excluded { .. }
+            | Self::RevertStarted { .. }
             | Self::Resumed { .. }
             | Self::Ended { .. } => None,
         }
@@ -97,9 +101,10 @@ impl Event {
 /// What becomes of an undo that is not waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Leaving {
+pub enum Deferral {
     /// A debt of the step's host: it is done before that host serves the environment again.
-    Owed {
+    #[serde(rename = "owed")]
+    Pending {
         because: String,
         /// Who decided it; nobody where the host is gone.
         by: Option<OperatorName>,
@@ -134,7 +139,7 @@ impl core::fmt::Display for Direction {
 /// Why a deployment is unwound.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Because {
+pub enum RevertReason {
     StepFailed { step: StepId },
     LockTimeout,
     Cancelled { by: OperatorName },
@@ -224,7 +229,7 @@ impl StepFailure {
 
 /// Where one step stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum StepStatus {
     Waiting,
     Begun {
         at: Timestamp,
@@ -243,7 +248,7 @@ pub enum Standing {
     },
     Undone,
     /// Its undo is owed, or was skipped.
-    Left,
+    UndoDeferred,
 }
 
 /// An entry that cannot follow what came before it: the journal is damaged, or the code is.
@@ -254,7 +259,7 @@ pub struct IllegalEntry {
     pub what: String,
 }
 
-impl Standing {
+impl StepStatus {
     /// Since when the step is under way, in either direction; nothing where it is not.
     pub fn begun_at(&self) -> Option<Timestamp> {
         match self {
@@ -264,12 +269,12 @@ impl Standing {
             | Self::Failed { .. }
             | Self::UndoFailed { .. }
             | Self::Undone
-            | Self::Left => None,
+            | Self::UndoDeferred => None,
         }
     }
 
     /// Where the step stands after `event`, which concerns it; `None` when that cannot follow.
-    pub fn after(&self, event: &Event, at: Timestamp) -> Option<Standing> {
+    pub fn next_status(&self, event: &Event, at: Timestamp) -> Option<StepStatus> {
         use Direction::{Do, Undo};
         match (self, event) {
             (Self::Waiting, Event::Begun { direction: Do, .. }) => Some(Self::Begun { at }),
@@ -293,8 +298,8 @@ impl Standing {
                 | Self::Failed { .. }
                 | Self::Undoing { .. }
                 | Self::UndoFailed { .. },
-                Event::Left { .. },
-            ) => Some(Self::Left),
+                Event::UndoDeferred { .. },
+            ) => Some(Self::UndoDeferred),
             // An operator gives the undo a fresh row of attempts.
             (Self::UndoFailed { .. }, Event::Resumed { .. }) => Some(Self::UndoFailed { at, attempt: 0 }),
             (standing, Event::Resumed { .. }) => Some(standing.clone()),

@@ -155,8 +155,8 @@ pub struct InvalidPlanHash {
 impl PlanHash {
     /// Hashes the canonical JSON of each group. Never put time, health, presence, disk or a digest of
     /// a secret into one: they move without the plan being another.
-    pub fn of(configuration: &str, release: &str, live_state: &str, hosts: &str) -> Self {
-        let group = |content: &str| Digest::of(content.as_bytes()).hex()[..6].to_string();
+    pub fn of_parts(configuration: &str, release: &str, live_state: &str, hosts: &str) -> Self {
+        let group = |content: &str| Digest::of_content(content.as_bytes()).hex()[..6].to_string();
         Self {
             configuration: group(configuration),
             release: group(release),
@@ -256,6 +256,6 @@ impl ContainerSpec {
     pub fn digest(&self) -> Digest {
         let json = serde_json::to_string(self)
             .expect("a container's specification has only text, numbers and lists");
-        Digest::of(json.as_bytes())
+        Digest::of_content(json.as_bytes())
     }
 }

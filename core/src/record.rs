@@ -21,9 +21,10 @@ use crate::time::{Millis, Timestamp};
 mod live;
 mod observed;
 
-pub use live::Live;
+pub use live::LiveRelease;
 pub use observed::{
-    AdmissionHere, AdmissionSeen, ContainerSeen, ImageFound, Observation, Running, SiteChange, SiteChangeOn,
+    ContainerObservation, ContainerRunState, HbaObservation, ImageObservation, LocalHba, Observation,
+    SiteChange, SiteChangeOn,
 };
 
 /// Where a release runs on every app host; one of the two is live.
@@ -147,9 +148,9 @@ pub struct SecretsSummary {
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub key: EnvironmentKey,
-    pub live: Option<Live>,
+    pub live: Option<LiveRelease>,
     /// Ended deployments, newest first.
-    pub history: Vec<Summary>,
+    pub history: Vec<DeploymentSummary>,
     pub hosts: Vec<Host>,
     pub ports: PortTable,
     pub secrets: Option<SecretsSummary>,
@@ -159,14 +160,14 @@ pub struct Record {
     /// Images that other environments run or may go back to.
     pub kept_elsewhere: BTreeSet<Digest>,
     /// Hosts that have something to take back before they serve it again.
-    #[serde(default)]
-    pub owing: BTreeSet<HostId>,
+    #[serde(rename = "owing", default)]
+    pub hosts_with_pending_undos: BTreeSet<HostId>,
 }
 
 /// One deployment in the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Summary {
+pub struct DeploymentSummary {
     pub id: DeploymentId,
     pub key: EnvironmentKey,
     pub kind: OperationKind,
@@ -178,8 +179,8 @@ pub struct Summary {
     #[serde(default)]
     pub serving: Vec<HostName>,
     /// Those that were to have it, and could not.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed_by: Vec<HostName>,
+    #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub schema_after: Option<u64>,
@@ -280,7 +281,7 @@ pub struct SnapshotTaken {
     pub manifest: Digest,
 }
 
-impl Summary {
+impl DeploymentSummary {
     /// A release that served: what a rollback may go back to.
     pub fn is_verified_good(&self) -> bool {
         self.verdict == Some(Verdict::Succeeded)
@@ -290,8 +291,8 @@ impl Summary {
 /// What owns an environment: a deployment, or a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Open {
-    pub kind: OpenKind,
+pub struct Claim {
+    pub kind: ClaimKind,
     pub by: OperatorName,
     pub since: Timestamp,
     /// A deployment is unwound then; a hold ends then.
@@ -306,29 +307,25 @@ pub struct Open {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum OpenKind {
+pub enum ClaimKind {
     /// The command line builds the image; there is no plan yet.
-    Building {
-        deployment: DeploymentId,
-    },
+    Building { deployment: DeploymentId },
     Running {
         deployment: DeploymentId,
-        wish: Wish,
+        #[serde(rename = "wish")]
+        request: OperatorRequest,
     },
     /// It cannot go on by itself.
-    Stuck {
-        deployment: DeploymentId,
-    },
+    Stuck { deployment: DeploymentId },
     /// No deployments, because.
-    Hold {
-        reason: String,
-    },
+    #[serde(rename = "hold")]
+    Freeze { reason: String },
 }
 
 /// What an operator wants of an open deployment, beside that it goes on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Wish {
+pub enum OperatorRequest {
     None,
     Cancel {
         by: OperatorName,
@@ -351,19 +348,19 @@ pub enum Wish {
 /// How an operator gets a stuck deployment to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Way {
+pub enum Resolution {
     Retry,
     Unwind,
     Skip { step: StepId },
 }
 
-impl Way {
+impl Resolution {
     /// That `by` wishes it.
-    pub fn wished(self, by: OperatorName) -> Wish {
+    pub fn requested_by(self, by: OperatorName) -> OperatorRequest {
         match self {
-            Self::Retry => Wish::Retry { by },
-            Self::Unwind => Wish::Unwind { by },
-            Self::Skip { step } => Wish::Skip { by, step },
+            Self::Retry => OperatorRequest::Retry { by },
+            Self::Unwind => OperatorRequest::Unwind { by },
+            Self::Skip { step } => OperatorRequest::Skip { by, step },
         }
     }
 }
@@ -371,9 +368,11 @@ impl Way {
 /// A way out of a stuck deployment, as an operator reads it before taking it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WayOut {
-    pub way: Way,
-    pub costs: String,
+pub struct ResolutionOption {
+    #[serde(rename = "way")]
+    pub resolution: Resolution,
+    #[serde(rename = "costs")]
+    pub cost: String,
     /// The rule that it would break: then it cannot be taken.
     pub refused: Option<String>,
 }
@@ -381,7 +380,7 @@ pub struct WayOut {
 /// An undo that a host owes to an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Debt {
+pub struct PendingUndo {
     pub key: StepKey,
     pub environment: EnvironmentKey,
     pub host: HostId,
@@ -402,17 +401,18 @@ pub struct Debt {
 /// What one host owes to one environment, to be paid in this order.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Debts {
-    pub owed: Vec<Debt>,
+pub struct PendingUndos {
+    #[serde(rename = "owed")]
+    pub undos: Vec<PendingUndo>,
 }
 
-impl Open {
+impl Claim {
     pub fn deployment(&self) -> Option<&DeploymentId> {
         match &self.kind {
-            OpenKind::Building { deployment }
-            | OpenKind::Running { deployment, .. }
-            | OpenKind::Stuck { deployment } => Some(deployment),
-            OpenKind::Hold { .. } => None,
+            ClaimKind::Building { deployment }
+            | ClaimKind::Running { deployment, .. }
+            | ClaimKind::Stuck { deployment } => Some(deployment),
+            ClaimKind::Freeze { .. } => None,
         }
     }
 }
@@ -441,13 +441,14 @@ pub struct LocalChange {
     pub host_name: HostName,
     pub rollback: LocalRollback,
     /// Until then its host keeps the traffic where it is, whatever a deployment wants.
-    pub taken_in: Option<TakenIn>,
+    #[serde(rename = "taken_in")]
+    pub adopted: Option<Adoption>,
 }
 
 /// That the record says what a local rollback has done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TakenIn {
+pub struct Adoption {
     pub at: Timestamp,
     /// As what it stands in the history; nothing where the record said so already, or cannot.
     pub deployment: Option<DeploymentId>,
@@ -461,15 +462,15 @@ pub struct EnvironmentStatus {
     pub url: String,
     pub description: Option<String>,
     pub branch: Option<String>,
-    pub live: Option<Live>,
+    pub live: Option<LiveRelease>,
     /// The release that a rollback without an argument goes to, and whether its slot is warm.
     pub rollback: Option<RollbackReady>,
-    pub open: Option<OpenStatus>,
-    pub last: Option<Summary>,
+    pub open: Option<ClaimStatus>,
+    pub last: Option<DeploymentSummary>,
     pub hosts: Vec<HostStatus>,
     /// Nothing where the load balancer's host does not say.
     #[serde(default)]
-    pub traffic: Option<TrafficSeen>,
+    pub traffic: Option<TrafficObservation>,
     /// Where the record and the reality differ.
     pub drift: Vec<String>,
     /// In nginx's site.
@@ -477,7 +478,7 @@ pub struct EnvironmentStatus {
     pub site_changed: Option<SiteChangeOn>,
     /// What its hosts have not taken back yet.
     #[serde(default)]
-    pub debts: Vec<Debt>,
+    pub debts: Vec<PendingUndo>,
     /// Made without a coordinator: not taken in yet, or what is live.
     #[serde(default)]
     pub local: Vec<LocalChange>,
@@ -486,7 +487,7 @@ pub struct EnvironmentStatus {
 /// The slot that a load balancer's host sends an environment to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct TrafficSeen {
+pub struct TrafficObservation {
     pub host: HostName,
     pub slot: Slot,
 }
@@ -503,8 +504,8 @@ pub struct RollbackReady {
 /// The open deployment, as far as it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OpenStatus {
-    pub open: Open,
+pub struct ClaimStatus {
+    pub open: Claim,
     pub release: Option<Release>,
     pub direction: crate::journal::Direction,
     pub steps_done: u32,
@@ -516,7 +517,7 @@ pub struct OpenStatus {
     pub traffic_moved: TrafficMoved,
     /// Of a stuck deployment.
     #[serde(default)]
-    pub ways_out: Vec<WayOut>,
+    pub ways_out: Vec<ResolutionOption>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::name::EnvironmentKey;
 use crate::planner::earlier_good;
-use crate::record::{Live, Open, Slot, Summary, Verdict};
+use crate::record::{Claim, DeploymentSummary, LiveRelease, Slot, Verdict};
 
 /// `deployment-state.json` of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,11 +72,11 @@ pub struct SlotHealth {
 }
 
 /// The state file of `key`. `history` has its ended deployments, newest first.
-pub fn of(
+pub fn state_file_of(
     key: &EnvironmentKey,
-    live: Option<&Live>,
-    history: &[Summary],
-    open: Option<&Open>,
+    live: Option<&LiveRelease>,
+    history: &[DeploymentSummary],
+    open: Option<&Claim>,
     health: SlotHealth,
 ) -> StateFile {
     let previous = live.and_then(|live| previous(live, history));
@@ -97,14 +97,14 @@ pub fn of(
 }
 
 /// What a rollback goes to; after a rollback to the first release, what it was taken back from.
-fn previous<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summary> {
-    let other = |summary: &&Summary| {
+fn previous<'a>(live: &LiveRelease, history: &'a [DeploymentSummary]) -> Option<&'a DeploymentSummary> {
+    let other = |summary: &&DeploymentSummary| {
         summary.kind.changes_release() && summary.is_verified_good() && summary.id != live.deployment
     };
     earlier_good(live, history).or_else(|| history.iter().find(other))
 }
 
-fn current(live: &Live, history: &[Summary], health: Health) -> Deployed {
+fn current(live: &LiveRelease, history: &[DeploymentSummary], health: Health) -> Deployed {
     match history.iter().find(|summary| summary.id == live.deployment) {
         Some(summary) => {
             Deployed { rollback_count: live.rollback_count, ..deployed(summary, live.slot, health, "active") }
@@ -125,7 +125,7 @@ fn current(live: &Live, history: &[Summary], health: Health) -> Deployed {
     }
 }
 
-fn deployed(summary: &Summary, slot: Slot, health: Health, status: &str) -> Deployed {
+fn deployed(summary: &DeploymentSummary, slot: Slot, health: Health, status: &str) -> Deployed {
     Deployed {
         id: summary.id.to_string(),
         version: summary.release.version(),
@@ -140,7 +140,7 @@ fn deployed(summary: &Summary, slot: Slot, health: Health, status: &str) -> Depl
     }
 }
 
-fn past(summary: &Summary, live: Option<&Live>) -> Option<Past> {
+fn past(summary: &DeploymentSummary, live: Option<&LiveRelease>) -> Option<Past> {
     let status = match summary.verdict? {
         Verdict::Succeeded if live.is_some_and(|live| live.deployment == summary.id) => "active",
         Verdict::Succeeded => "superseded",
@@ -158,7 +158,7 @@ fn past(summary: &Summary, live: Option<&Live>) -> Option<Past> {
 }
 
 /// A hold locks too, but the seed knows locks of deployments only: it stands here without particulars.
-fn lock(open: Option<&Open>) -> Lock {
+fn lock(open: Option<&Claim>) -> Lock {
     let held = open.and_then(|open| {
         let deployment = open.deployment()?;
         Some(LockHeld {

@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// A type that is kept or sent.
-pub trait Kept: Serialize + DeserializeOwned {
+pub trait StoredDocument: Serialize + DeserializeOwned {
     /// The name in the envelope; never reused.
     const KIND: &'static str;
 }
 
 macro_rules! kept {
     ($($type:ty => $kind:literal),* $(,)?) => {
-        $(impl Kept for $type {
+        $(impl StoredDocument for $type {
             const KIND: &'static str = $kind;
         })*
     };
@@ -37,17 +37,17 @@ kept! {
     crate::plan::Plan => "plan",
     crate::plan::Wave => "wave",
     crate::record::CoordinatorStatus => "coordinator_status",
-    crate::record::Debts => "debts",
+    crate::record::PendingUndos => "debts",
     crate::record::EnvironmentStatus => "environment_status",
     crate::record::Host => "host",
-    crate::record::ImageFound => "image_found",
-    crate::record::Live => "live",
+    crate::record::ImageObservation => "image_found",
+    crate::record::LiveRelease => "live",
     crate::record::LocalChange => "local_change",
     crate::record::LocalRollback => "local_rollback",
     crate::record::Observation => "observation",
-    crate::record::Open => "open",
+    crate::record::Claim => "open",
     crate::record::PortTable => "port_table",
-    crate::record::Summary => "summary",
+    crate::record::DeploymentSummary => "summary",
     crate::spec::EnvironmentSpec => "environment_spec",
     crate::state_file::StateFile => "state_file",
 }
@@ -86,7 +86,7 @@ pub enum Unreadable {
 }
 
 /// The bytes of `content` in its envelope.
-pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
+pub fn encode<T: StoredDocument>(content: &T) -> Vec<u8> {
     serde_json::to_vec(&Envelope { kind: T::KIND, version: VERSION, content })
         .expect("a kept type has only text, numbers, lists and maps with text keys")
 }
@@ -95,7 +95,7 @@ pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// When the bytes are not an envelope, or of another kind, or of a version that is not known.
-pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
+pub fn decode<T: StoredDocument>(bytes: &[u8]) -> Result<T, Unreadable> {
     let text = core::str::from_utf8(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     // What is as it should be is read in one go; only what is not is looked at twice, to say what it is.
     let why = match serde_json::from_str::<Whole<'_, T>>(text) {

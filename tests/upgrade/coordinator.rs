@@ -15,7 +15,7 @@ use lockstep_coordinator::store::guarded::epoch_of;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::tokens::{self, Admits};
+use lockstep_coordinator::tokens::{self, TokenHolder};
 use lockstep_coordinator::vault::Vault;
 use lockstep_coordinator::{cluster, restore};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
@@ -98,7 +98,7 @@ async fn a_token_that_was_given_admits_whom_it_did() {
         let (store, token) = (memory(version).await, store::token(version));
         assert_eq!(format!("{}\n", token.expose()), golden::text(version, "token.txt"), "{ADVICE}");
         let presented = tokens::present(&*store, &token.id, token.secret.expose(), WRITTEN).await;
-        let wanted = Admits::Operator {
+        let wanted = TokenHolder::Operator {
             name: "bert".parse().expect("a name"),
             environments: EnvironmentPattern::One(store::environment()),
             role: OperatorRole::Deploy,
@@ -128,7 +128,7 @@ async fn an_authority_goes_on_where_it_was() {
         assert!(
             std::fs::read_to_string(directory.join("next.json")).expect("it is there").contains("replaces")
         );
-        authority.take_in(Some(&recorded), Some(&name.id)).expect("it is put in place");
+        authority.adopt_roots(Some(&recorded), Some(&name.id)).expect("it is put in place");
         assert_eq!((authority.name(), authority.roots()), (name, recorded));
         assert!(authority.is_current() && authority.has_root_key());
         assert!(!directory.join("next.json").exists());

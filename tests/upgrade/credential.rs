@@ -32,7 +32,8 @@ fn an_operator_stays_logged_in() {
         let (credential, addresses) = credential::load(folder.path()).expect("it is read");
         assert_eq!(addresses, "10.0.0.1:7443,10.0.0.2:7443");
         credential::check(&credential, coordinator::WRITTEN).expect("it was good then");
-        let named = identity::of(&coordinator::leaf(&credential.certificate), &coordinator::cluster());
+        let named =
+            identity::identity_of(&coordinator::leaf(&credential.certificate), &coordinator::cluster());
         assert_eq!(named, Identity::Operator("anna".parse().expect("a name")));
         assert!(credential.authority.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(credential.key.starts_with("-----BEGIN PRIVATE KEY-----"));

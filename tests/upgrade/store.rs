@@ -224,7 +224,7 @@ async fn what_is_no_document_is_read_as_it_was() {
         hosts::named(&store, &"app-1".parse().expect("a name")).await.expect("read").expect("it has joined");
     assert_eq!((named.id, named.address.as_str()), (host(), "10.0.0.1"));
     assert_eq!(hosts::ids(&store).await.expect("read"), [host()].into());
-    let tails = tails::of(&store, &deployment(5)).await.expect("read");
+    let tails = tails::of_deployment(&store, &deployment(5)).await.expect("read");
     assert_eq!(tails, [(StepId(2), "listening on 8080".to_owned())].into());
 }
 
@@ -257,7 +257,7 @@ async fn the_record_is_found_in_the_store() {
     );
     let session = coordinators::with_session_of(&store, &host()).await.expect("read").expect("it has one");
     assert_eq!(session.as_str(), "coordinator-1");
-    let noted = &hosts::noted(&store).await.expect("read")[&host()];
+    let noted = &hosts::notes(&store).await.expect("read")[&host()];
     assert_eq!(noted.sighting.as_ref().expect("it was seen").version, "0.1.0");
     assert_eq!(noted.second.as_ref().expect("there was one").session.from, "10.0.0.9");
     assert_eq!(hosts::signers(&store).await.expect("read")[&host()].coordinator.as_str(), "coordinator-1");

@@ -9,7 +9,7 @@ use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState};
 use lockstep_migrations::Files;
 
-use super::{Executors, Work, database_failed, docker_failed, said};
+use super::{Executors, Work, database_failed, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{self, PgConnection};
 
@@ -68,7 +68,7 @@ impl Executors {
             apply(&mut connection, migration, sql).await?;
         }
         let applied: Vec<u64> = migrate.migrations.iter().map(|migration| migration.version).collect();
-        let mut finding = said(format!("schema {} to {to}", migrate.from));
+        let mut finding = finding(format!("schema {} to {to}", migrate.from));
         finding.migrated = Some(Migrated { applied, schema_version: to });
         Ok(finding)
     }

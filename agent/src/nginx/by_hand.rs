@@ -26,7 +26,7 @@ pub(super) fn change(installed: Option<&str>, there: &str, secret: Option<&str>)
     let text = diff.unified_diff().header("as installed", "as it is").to_string();
     SiteChange {
         installed: installed.and_then(site::digest_of),
-        there: Digest::of(there.as_bytes()),
+        there: Digest::of_content(there.as_bytes()),
         added: count(ChangeTag::Insert),
         removed: count(ChangeTag::Delete),
         diff: cut(text),

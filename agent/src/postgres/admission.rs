@@ -2,18 +2,18 @@
 
 use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{Admission, DatabaseRole, Transport};
-use lockstep_core::record::{AdmissionHere, AdmissionSeen};
+use lockstep_core::plan::admission::{DatabaseRole, HbaBlock, Transport};
+use lockstep_core::record::{HbaObservation, LocalHba};
 use sqlx::PgConnection;
 use sqlx::postgres::PgSslMode;
 
-use super::keeper::{Answer, Look, Request, What};
+use super::keeper::{Answer, HbaLookup, KeeperOperation, Request};
 use super::reach::{Keeper, is_here};
 use super::{Database, started_at};
 
 /// Whose lines, and which addresses are asked about.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct HbaQuery<'a> {
     pub environment: &'a EnvironmentKey,
     pub addresses: &'a [String],
 }
@@ -27,10 +27,10 @@ impl Keeper {
         &self,
         database: &Database<'_>,
         connection: &mut PgConnection,
-        asked: Asked<'_>,
-    ) -> Result<AdmissionSeen, StepFailure> {
+        asked: HbaQuery<'_>,
+    ) -> Result<HbaObservation, StepFailure> {
         let options = database.options()?;
-        let not_ours = |because: String| Ok(AdmissionSeen::NotOurs { because });
+        let not_ours = |because: String| Ok(HbaObservation::NotOurs { because });
         let another = format!("the database of {} is not one of this host's PostgreSQL", database.url_from);
         let port = options.get_port();
         if !is_here(options.get_host()) || !self.has_server(port) {
@@ -46,16 +46,13 @@ impl Keeper {
         let Ok(started_at) = started_at(connection).await else {
             return not_ours("the database does not say of which server it is".to_owned());
         };
-        let look = Look { started_at, role: role.clone(), addresses: asked.addresses.to_vec() };
-        Ok(match self.ask(&self.request(port, asked.environment, What::Look(look))).await {
-            Ok(Answer::Seen { lines, admitted }) => AdmissionSeen::Here(AdmissionHere {
-                port,
-                role,
-                lines,
-                admitted: admitted.into_iter().collect(),
-            }),
-            Ok(Answer::AnotherServer) => AdmissionSeen::NotOurs { because: another },
-            Ok(Answer::Kept { .. } | Answer::Failed(_)) => unknown(crossed()),
+        let look = HbaLookup { started_at, role: role.clone(), addresses: asked.addresses.to_vec() };
+        Ok(match self.ask(&self.request(port, asked.environment, KeeperOperation::Look(look))).await {
+            Ok(Answer::Seen { lines, admitted }) => {
+                HbaObservation::Here(LocalHba { port, role, lines, admitted: admitted.into_iter().collect() })
+            }
+            Ok(Answer::AnotherServer) => HbaObservation::NotOurs { because: another },
+            Ok(Answer::Kept { .. } | Answer::Failed(_)) => unknown(answer_mismatch()),
             Err(failure) => unknown(failure),
         })
     }
@@ -64,30 +61,26 @@ impl Keeper {
     ///
     /// # Errors
     /// When they would not let in whom they are to, or the file cannot be written: then it is as it was.
-    pub async fn keep(
-        &self,
-        environment: &EnvironmentKey,
-        wanted: &Admission,
-    ) -> Result<String, StepFailure> {
-        let what = What::Keep { lines: wanted.lines.clone() };
+    pub async fn keep(&self, environment: &EnvironmentKey, wanted: &HbaBlock) -> Result<String, StepFailure> {
+        let what = KeeperOperation::Keep { lines: wanted.lines.clone() };
         match self.ask(&self.request(wanted.port, environment, what)).await? {
             Answer::Kept { said } => Ok(said),
-            Answer::Seen { .. } | Answer::AnotherServer | Answer::Failed(_) => Err(crossed()),
+            Answer::Seen { .. } | Answer::AnotherServer | Answer::Failed(_) => Err(answer_mismatch()),
         }
     }
 
-    fn request(&self, port: u16, environment: &EnvironmentKey, what: What) -> Request {
+    fn request(&self, port: u16, environment: &EnvironmentKey, what: KeeperOperation) -> Request {
         Request { sockets: self.sockets.clone(), port, environment: environment.clone(), what }
     }
 }
 
 /// What cannot be asked is nobody's to change: a plan says so, and goes on without.
-fn unknown(failure: StepFailure) -> AdmissionSeen {
+fn unknown(failure: StepFailure) -> HbaObservation {
     let StepFailure { what, why, next, .. } = failure;
     let parts = [Some(what), why, next];
-    AdmissionSeen::NotOurs { because: parts.into_iter().flatten().collect::<Vec<_>>().join("; ") }
+    HbaObservation::NotOurs { because: parts.into_iter().flatten().collect::<Vec<_>>().join("; ") }
 }
 
-fn crossed() -> StepFailure {
+fn answer_mismatch() -> StepFailure {
     StepFailure::new("the answer is one to another question").next("this is a bug in Lockstep")
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{AdmissionLine, DatabaseRole, Transport};
+use lockstep_core::plan::admission::{DatabaseRole, HbaLine, Transport};
 
 const BEGIN: &str = "# BEGIN LOCKSTEP";
 const END: &str = "# END LOCKSTEP";
@@ -17,7 +17,7 @@ const KEYWORDS: &[&str] = &["all", "replication", "samegroup", "samerole", "same
 
 /// Why a text is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Unusable {
+pub(super) enum HbaFileError {
     #[error("the block of {0} has a begin and no end")]
     NoEnd(EnvironmentKey),
     #[error("{0:?} is in the block of {1}, and is none of its lines")]
@@ -27,14 +27,14 @@ pub(super) enum Unusable {
 }
 
 /// The environment's lines.
-pub(super) fn lines(text: &str, key: &EnvironmentKey) -> Result<Vec<AdmissionLine>, Unusable> {
+pub(super) fn lines(text: &str, key: &EnvironmentKey) -> Result<Vec<HbaLine>, HbaFileError> {
     let Some(block) = Block::find(text, key)? else { return Ok(Vec::new()) };
     let inner = text[block.begin..block.end].lines().filter(|line| !line.starts_with('#'));
-    inner.map(|line| read(line).ok_or_else(|| Unusable::Strange(line.to_owned(), key.clone()))).collect()
+    inner.map(|line| read(line).ok_or_else(|| HbaFileError::Strange(line.to_owned(), key.clone()))).collect()
 }
 
 /// The text with exactly these lines of the environment.
-pub(super) fn with(text: &str, key: &EnvironmentKey, lines: &[AdmissionLine]) -> Result<String, Unusable> {
+pub(super) fn with(text: &str, key: &EnvironmentKey, lines: &[HbaLine]) -> Result<String, HbaFileError> {
     let written = if lines.is_empty() { String::new() } else { block(key, lines)? };
     if let Some(there) = Block::find(text, key)? {
         return Ok(format!("{}{written}{}", &text[..there.begin], &text[there.end..]));
@@ -52,7 +52,7 @@ pub(super) fn with(text: &str, key: &EnvironmentKey, lines: &[AdmissionLine]) ->
     Ok(format!("{text}{gap}{written}"))
 }
 
-fn block(key: &EnvironmentKey, lines: &[AdmissionLine]) -> Result<String, Unusable> {
+fn block(key: &EnvironmentKey, lines: &[HbaLine]) -> Result<String, HbaFileError> {
     let mut block = format!("{BEGIN} {key}: kept by Lockstep, what is changed before the end is lost\n");
     for line in lines {
         block += &write(line)?;
@@ -68,7 +68,7 @@ struct Block {
 }
 
 impl Block {
-    fn find(text: &str, key: &EnvironmentKey) -> Result<Option<Self>, Unusable> {
+    fn find(text: &str, key: &EnvironmentKey) -> Result<Option<Self>, HbaFileError> {
         let is_mark = |line: &str, mark: &str| {
             let rest = line.strip_prefix(mark).and_then(|rest| rest.strip_prefix(' '));
             rest.is_some_and(|rest| rest.trim_end().split(':').next() == Some(&key.to_string()))
@@ -84,25 +84,25 @@ impl Block {
                 None | Some(_) => {}
             }
         }
-        if begin.is_some() { Err(Unusable::NoEnd(key.clone())) } else { Ok(None) }
+        if begin.is_some() { Err(HbaFileError::NoEnd(key.clone())) } else { Ok(None) }
     }
 }
 
-fn write(line: &AdmissionLine) -> Result<String, Unusable> {
-    let AdmissionLine { host, address, role: DatabaseRole { database, user, transport } } = line;
+fn write(line: &HbaLine) -> Result<String, HbaFileError> {
+    let HbaLine { host, address, role: DatabaseRole { database, user, transport } } = line;
     let kind = match transport {
         Transport::Any => "host",
         Transport::Tls => "hostssl",
     };
-    let ip: IpAddr = address.parse().map_err(|_| Unusable::Unwritable(address.clone()))?;
+    let ip: IpAddr = address.parse().map_err(|_| HbaFileError::Unwritable(address.clone()))?;
     let whole = if ip.is_ipv4() { 32 } else { 128 };
     let (database, user) = (quoted(database)?, quoted(user)?);
     Ok(format!("{kind}\t{database}\t{user}\t{ip}/{whole}\tscram-sha-256\t# {host}\n"))
 }
 
-fn quoted(name: &str) -> Result<String, Unusable> {
+fn quoted(name: &str) -> Result<String, HbaFileError> {
     if name.is_empty() || name.chars().any(char::is_control) {
-        return Err(Unusable::Unwritable(name.to_owned()));
+        return Err(HbaFileError::Unwritable(name.to_owned()));
     }
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let begins_plainly = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
@@ -113,7 +113,7 @@ fn quoted(name: &str) -> Result<String, Unusable> {
 }
 
 /// A line as [`write`] writes it.
-fn read(line: &str) -> Option<AdmissionLine> {
+fn read(line: &str) -> Option<HbaLine> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [kind, database, user, address, _, host] = fields.as_slice() else { return None };
     let transport = match *kind {
@@ -127,7 +127,7 @@ fn read(line: &str) -> Option<AdmissionLine> {
     };
     let role = DatabaseRole { database: plain(database), user: plain(user), transport };
     let (address, _) = address.rsplit_once('/')?;
-    Some(AdmissionLine { host: host.strip_prefix("# ")?.parse().ok()?, address: address.to_owned(), role })
+    Some(HbaLine { host: host.strip_prefix("# ")?.parse().ok()?, address: address.to_owned(), role })
 }
 
 /// A rule, as `pg_hba_file_rules` has it.
@@ -144,7 +144,7 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    pub(super) fn lets_in(&self) -> bool {
+    pub(super) fn allows(&self) -> bool {
         self.method != "reject"
     }
 
@@ -205,9 +205,9 @@ mod tests {
         DatabaseRole { database: "notes".to_owned(), user: "writer".to_owned(), transport }
     }
 
-    fn line(host: &str, address: &str) -> AdmissionLine {
+    fn line(host: &str, address: &str) -> HbaLine {
         let role = role(Transport::Any);
-        AdmissionLine { host: host.parse().unwrap(), address: address.to_owned(), role }
+        HbaLine { host: host.parse().unwrap(), address: address.to_owned(), role }
     }
 
     #[test]
@@ -242,9 +242,9 @@ mod tests {
         let notes = key("notes/production");
         let whole = with(DEBIANS, &notes, &[line("app-1", "10.0.0.31")]).unwrap();
         let cut = whole.replace("# END LOCKSTEP notes/production\n", "host all all 10.0.0.0/8 md5\n");
-        assert_eq!(with(&cut, &notes, &[]), Err(Unusable::NoEnd(notes.clone())));
+        assert_eq!(with(&cut, &notes, &[]), Err(HbaFileError::NoEnd(notes.clone())));
         let strange = whole.replace("# END", "host all all 10.0.0.0/8 md5\n# END");
-        assert!(matches!(lines(&strange, &notes), Err(Unusable::Strange(..))));
+        assert!(matches!(lines(&strange, &notes), Err(HbaFileError::Strange(..))));
     }
 
     #[test]
@@ -258,8 +258,8 @@ mod tests {
         }
         let mut there = line("app-1", "10.0.0.1");
         there.role.database = "a\nhost all all all trust".to_owned();
-        assert!(matches!(with("", &key("a/b"), &[there]), Err(Unusable::Unwritable(_))));
-        assert!(matches!(with("", &key("a/b"), &[line("app-1", "all")]), Err(Unusable::Unwritable(_))));
+        assert!(matches!(with("", &key("a/b"), &[there]), Err(HbaFileError::Unwritable(_))));
+        assert!(matches!(with("", &key("a/b"), &[line("app-1", "all")]), Err(HbaFileError::Unwritable(_))));
     }
 
     fn rule(kind: &str, database: &str, user: &str, at: (&str, &str)) -> Rule {
@@ -304,6 +304,6 @@ mod tests {
         assert!(decides(&[rule("hostssl", "all", "all", net)], Transport::Tls).is_some());
         let refused = Rule { method: "reject".to_owned(), ..rule("host", "all", "all", net) };
         let rules = [refused, rule("host", "notes", "writer", net)];
-        assert!(!deciding(&rules, &role(Transport::Any), "10.0.0.31").unwrap().lets_in());
+        assert!(!deciding(&rules, &role(Transport::Any), "10.0.0.31").unwrap().allows());
     }
 }

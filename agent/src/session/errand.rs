@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lockstep_core::errand::Errand;
+use lockstep_core::errand::HostTask;
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::Observation;
@@ -12,31 +12,31 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::error;
 
-use super::message::{self, LogOf, LogWanted, Look};
+use super::message::{self, LogRequest, LogSource, ObservationRequest};
 use crate::secrets::SecretSet;
 use crate::telemetry;
-use crate::worker::{self, Happening};
+use crate::worker::{self, WorkerEvent};
 
 /// What errands have said and the session has not sent.
 const SAID_MAX: usize = 8;
 
 /// The errands that run.
-pub struct Errands {
-    tools: Tools,
+pub struct HostTasks {
+    tools: TaskContext,
     tasks: JoinSet<()>,
     said: mpsc::Receiver<wire::FromAgent>,
 }
 
 #[derive(Clone)]
-struct Tools {
-    worker: worker::Tools,
+struct TaskContext {
+    worker: worker::WorkerContext,
     say: mpsc::Sender<wire::FromAgent>,
 }
 
-impl Errands {
-    pub fn new(worker: worker::Tools) -> Self {
+impl HostTasks {
+    pub fn new(worker: worker::WorkerContext) -> Self {
         let (say, said) = mpsc::channel(SAID_MAX);
-        Self { tools: Tools { worker, say }, tasks: JoinSet::new(), said }
+        Self { tools: TaskContext { worker, say }, tasks: JoinSet::new(), said }
     }
 
     /// What an errand says next. May be dropped at any moment and called again.
@@ -67,60 +67,60 @@ impl Errands {
         while self.said.try_recv().is_ok() {}
     }
 
-    pub fn observe(&mut self, look: Look) {
+    pub fn observe(&mut self, look: ObservationRequest) {
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
             let request = look.request;
             let observation = tools.observe(look).await;
-            tools.tell(message::observed(request, &observation)).await;
+            tools.send(message::observed(request, &observation)).await;
         });
     }
 
-    pub fn run(&mut self, request: u64, errand: Errand) {
+    pub fn run(&mut self, request: u64, errand: HostTask) {
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
             let done = tools.run(&errand).await;
-            tools.tell(message::errand_done(request, done)).await;
+            tools.send(message::task_done(request, done)).await;
         });
     }
 
-    pub fn fetch_log(&mut self, wanted: LogWanted) {
+    pub fn fetch_log(&mut self, wanted: LogRequest) {
         let tools = self.tools.clone();
         self.tasks.spawn(async move {
             let request = wanted.request;
             let lines = tools.log(wanted).await.unwrap_or_else(|why| vec![why]);
             for part in message::log(request, lines) {
-                tools.tell(part).await;
+                tools.send(part).await;
             }
         });
     }
 }
 
-impl Tools {
-    async fn run(&self, errand: &Errand) -> Result<(), String> {
+impl TaskContext {
+    async fn run(&self, errand: &HostTask) -> Result<(), String> {
         let executors = &self.worker.executors;
         match errand {
-            Errand::LogIn { registry } => {
+            HostTask::LogIn { registry } => {
                 executors.log_in(registry, self.login(registry.clone()).await?.as_ref()).await
             }
-            Errand::Fetch { image, manifest } => {
-                let login = self.login(RegistryName::of(image)).await?;
+            HostTask::Fetch { image, manifest } => {
+                let login = self.login(RegistryName::of_image(image)).await?;
                 executors.fetch(image, manifest, login.as_ref()).await
             }
-            Errand::Give { image_id, transfer, to } => {
+            HostTask::Give { image_id, transfer, to } => {
                 executors.give(image_id, (transfer, to), &self.worker.reach).await
             }
-            Errand::Take { image, image_id, transfer, from } => {
+            HostTask::Take { image, image_id, transfer, from } => {
                 executors.take_sent((image_id, image), (transfer, from), &self.worker.reach).await
             }
         }
     }
 
-    async fn observe(&self, look: Look) -> Observation {
+    async fn observe(&self, look: ObservationRequest) -> Observation {
         // Without it the registry says for itself that it wanted one.
         let login = match &look.image {
             None => None,
-            Some(image) => self.login(RegistryName::of(image)).await.unwrap_or_default(),
+            Some(image) => self.login(RegistryName::of_image(image)).await.unwrap_or_default(),
         };
         let secrets = match &look.database {
             None => Ok(Arc::new(SecretSet::none())),
@@ -130,7 +130,7 @@ impl Tools {
             Ok(secrets) => self.worker.executors.observe(&look, &secrets, login.as_ref()).await,
             Err(why) => {
                 // What needs no secret can be seen all the same.
-                let look = Look { database: None, ..look };
+                let look = ObservationRequest { database: None, ..look };
                 let mut observation =
                     self.worker.executors.observe(&look, &SecretSet::none(), login.as_ref()).await;
                 observation.problems.push(format!("the database cannot be looked at: {why}"));
@@ -140,10 +140,10 @@ impl Tools {
     }
 
     /// The lines wanted, or one that says why there are none.
-    async fn log(&self, wanted: LogWanted) -> Result<Vec<String>, String> {
-        let LogWanted { request: _, environment, of, tail } = wanted;
+    async fn log(&self, wanted: LogRequest) -> Result<Vec<String>, String> {
+        let LogRequest { request: _, environment, of, tail } = wanted;
         match of {
-            LogOf::Step { deployment, step } => {
+            LogSource::Step { deployment, step } => {
                 let logs = self.worker.logs.clone();
                 let tail = tail.map_or(0, |tail| usize::try_from(tail).unwrap_or(usize::MAX));
                 tokio::task::spawn_blocking(move || logs.read(&deployment, step, tail))
@@ -151,7 +151,7 @@ impl Tools {
                     .map_err(|error| error.to_string())?
                     .map_err(|error| format!("the step's log cannot be read: {error}"))
             }
-            LogOf::Live { process, secrets_version } => {
+            LogSource::Live { process, secrets_version } => {
                 let secrets = match secrets_version {
                     None => Arc::new(SecretSet::none()),
                     // Without the values nothing of it may be shown.
@@ -166,7 +166,7 @@ impl Tools {
 
     async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> Result<Arc<SecretSet>, String> {
         let (reply, given) = oneshot::channel();
-        let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
+        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
         let ending = || "the agent is ending".to_owned();
         self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
         given.await.map_err(|_| ending())?
@@ -175,12 +175,12 @@ impl Tools {
     async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
         let (reply, given) = oneshot::channel();
         let ending = || "the agent is ending".to_owned();
-        let wanted = Happening::LoginWanted { registry, reply };
+        let wanted = WorkerEvent::LoginWanted { registry, reply };
         self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
         given.await.map_err(|_| ending())?
     }
 
-    async fn tell(&self, said: wire::FromAgent) {
+    async fn send(&self, said: wire::FromAgent) {
         // When the agent is ending nobody hears it.
         self.say.send(said).await.ok();
     }

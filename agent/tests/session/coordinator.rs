@@ -260,7 +260,7 @@ impl Attached {
         limit: Duration,
     ) {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap();
-        self.send(Order::Assign(assign(key, token, action.map(wire::Document::of), limit_ms))).await;
+        self.send(Order::Assign(assign(key, token, action.map(wire::Document::of_content), limit_ms))).await;
     }
 
     pub(crate) async fn send_unreadable_assignment(&self, key: StepKey, token: (u64, u64)) {

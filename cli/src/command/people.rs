@@ -16,7 +16,7 @@ pub async fn login(context: &Context) -> Result<()> {
     context.output.line(&format!("you are the operator {name}"))
 }
 
-pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
+pub(super) fn show_token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
     context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
     context.output.line(&reply.token)?;
     context.output.line(&format!(
@@ -27,13 +27,13 @@ pub(super) fn token(context: &Context, reply: &wire::TokenReply, command: &str) 
 
 pub async fn forget_host(context: &Context, host: String) -> Result<()> {
     let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 pub async fn add_operator(context: &Context, name: String, environments: String, role: String) -> Result<()> {
     let request = wire::AddOperatorRequest { name, environments, role };
     let reply = context.control().await?.add_operator(request).await?.into_inner();
-    token(context, &reply, "lockstep login --coordinator HOST:PORT")
+    show_token(context, &reply, "lockstep login --coordinator HOST:PORT")
 }
 
 pub async fn operators(context: &Context) -> Result<()> {
@@ -62,11 +62,11 @@ pub async fn operators(context: &Context) -> Result<()> {
 
 pub async fn revoke(context: &Context, name: String) -> Result<()> {
     let done = context.control().await?.revoke_operator(wire::OperatorRef { name }).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 /// What the coordinator says that it did.
-pub(super) fn said(context: &Context, done: &wire::Done) -> Result<()> {
+pub(super) fn show_done(context: &Context, done: &wire::Done) -> Result<()> {
     context.output.json(&json!({ "said": done.said }))?;
     context.output.line(&done.said)
 }

@@ -23,7 +23,7 @@ use crate::hosts;
 use crate::operators::{Operator, OperatorStanding};
 use crate::roots;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
-use crate::tokens::{self, Admits, TokenError};
+use crate::tokens::{self, TokenError, TokenHolder};
 use crate::vault::Vault;
 
 /// Clocks further apart than this would make certificates that are not valid yet.
@@ -40,7 +40,7 @@ pub struct EnrollApi {
 }
 
 /// Who joins: the transaction that lets it in, and what it is told.
-struct Joining {
+struct JoinAttempt {
     identity: Identity,
     guards: Vec<Guard>,
     writes: Vec<Write>,
@@ -61,13 +61,13 @@ impl Enroll for EnrollApi {
                 .await
                 .map_err(refused_token)?;
             let joining = match presented.admits.clone() {
-                Admits::Host { name, roles } => self.host(&request, name, roles, now).await?,
-                Admits::Operator { name, environments, role } => {
+                TokenHolder::Host { name, roles } => self.host(&request, name, roles, now).await?,
+                TokenHolder::Operator { name, environments, role } => {
                     self.operator(&request, name, Grant { role, environments }, now).await?
                 }
-                Admits::Coordinator { name } => self.coordinator(&request, name, now).await?,
+                TokenHolder::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
-            let Joining { identity, mut guards, mut writes, issued, name, roles } = joining;
+            let JoinAttempt { identity, mut guards, mut writes, issued, name, roles } = joining;
             let (guard, spent) = presented.spending();
             guards.push(guard);
             writes.push(spent);
@@ -95,7 +95,7 @@ impl Enroll for EnrollApi {
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
-        let identity = Caller::of(&request)?.identity;
+        let identity = Caller::from_request(&request)?.identity;
         let request = &request.get_ref().certificate_request;
         let now = self.clock.now();
         let issued = match &identity {
@@ -110,7 +110,7 @@ impl Enroll for EnrollApi {
 
 impl EnrollApi {
     fn issue(&self, request: &str, identity: &Identity, now: Timestamp) -> Result<Issued, Status> {
-        self.authority.issue(request, identity, now).map_err(not_made)
+        self.authority.issue(request, identity, now).map_err(authority_failed)
     }
 
     async fn reply(&self, identity: &Identity, issued: Issued) -> Result<wire::JoinReply, Status> {
@@ -140,7 +140,7 @@ impl EnrollApi {
         name: Option<HostName>,
         roles: Vec<HostRole>,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let name: HostName = match name {
             Some(name) => name,
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
@@ -163,7 +163,7 @@ impl EnrollApi {
         let host = Host { id, name, address: request.address.clone(), roles };
         let (guards, writes) = hosts::joining(&host, &self.authority.name());
         let Host { name, roles, .. } = host;
-        Ok(Joining { identity, guards, writes, issued, name: name.to_string(), roles })
+        Ok(JoinAttempt { identity, guards, writes, issued, name: name.to_string(), roles })
     }
 
     async fn coordinator(
@@ -171,7 +171,7 @@ impl EnrollApi {
         request: &wire::JoinRequest,
         name: Option<CoordinatorName>,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let name: CoordinatorName = match name {
             Some(name) => name,
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
@@ -189,7 +189,7 @@ impl EnrollApi {
         }
         let request_of_key = &request.certificate_request;
         let (authority, issued, root) =
-            self.authority.issue_authority(request_of_key, &name, now).map_err(not_made)?;
+            self.authority.issue_authority(request_of_key, &name, now).map_err(authority_failed)?;
         let coordinator = Coordinator {
             name: name.clone(),
             address: request.address.clone(),
@@ -200,7 +200,7 @@ impl EnrollApi {
             joined: now,
         };
         let (guard, write) = coordinators::joining(&coordinator);
-        Ok(Joining {
+        Ok(JoinAttempt {
             identity: Identity::Coordinator(name.clone()),
             guards: vec![guard],
             writes: vec![write],
@@ -216,7 +216,7 @@ impl EnrollApi {
         name: OperatorName,
         Grant { role, environments }: Grant,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let identity = Identity::Operator(name.clone());
         let issued = self.issue(&request.certificate_request, &identity, now)?;
         let key = keys::operator(&name);
@@ -235,7 +235,7 @@ impl EnrollApi {
         }
         .with(&issued, now);
         let guards = vec![Guard::as_seen(&key, seen.as_ref())];
-        Ok(Joining {
+        Ok(JoinAttempt {
             identity,
             guards,
             writes: vec![Write::put(key, &operator)],
@@ -293,7 +293,7 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
     )))
 }
 
-pub(super) fn not_made(error: AuthorityError) -> Status {
+pub(super) fn authority_failed(error: AuthorityError) -> Status {
     match error {
         AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
             Status::invalid_argument(error.to_string())

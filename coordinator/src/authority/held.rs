@@ -7,11 +7,11 @@ use rcgen::{Issuer, KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use super::{AuthorityError, ISSUING_FILE, ISSUING_KEY_FILE, ROOT_FILE, ROOT_KEY_FILE, of};
+use super::{AuthorityError, ISSUING_FILE, ISSUING_KEY_FILE, ROOT_FILE, ROOT_KEY_FILE, read_file};
 use crate::identity::IssuingName;
 use crate::roots::Roots;
 
-pub(super) struct Held {
+pub(super) struct SigningKeys {
     /// That signed the issuing authority.
     pub(super) root: Root,
     /// Where this coordinator has its key.
@@ -28,14 +28,14 @@ pub(super) struct Root {
     pub(super) pin: String,
 }
 
-impl Held {
+impl SigningKeys {
     /// What is in `directory`; `trusted` is what the record says, if it says anything.
     pub(super) fn read(directory: &Path, trusted: Option<&Roots>) -> Result<Self, AuthorityError> {
-        let pem = of(directory, ROOT_FILE)?.ok_or(AuthorityError::Half)?;
+        let pem = read_file(directory, ROOT_FILE)?.ok_or(AuthorityError::Half)?;
         let pin = pin_of(&certificate(&pem)?).ok_or(AuthorityError::Half)?;
         let root_issuer = root_issuer(directory)?;
-        let issuing = of(directory, ISSUING_FILE)?.ok_or(AuthorityError::Half)?;
-        let key = of(directory, ISSUING_KEY_FILE)?.ok_or(AuthorityError::Half)?;
+        let issuing = read_file(directory, ISSUING_FILE)?.ok_or(AuthorityError::Half)?;
+        let key = read_file(directory, ISSUING_KEY_FILE)?.ok_or(AuthorityError::Half)?;
         let name = IssuingName::of_subject(&certificate(&issuing)?).ok_or(AuthorityError::Nameless)?;
         let issuer = Issuer::from_ca_cert_pem(&issuing, KeyPair::from_pem(&key)?)?;
         let roots = trusted.cloned().unwrap_or_else(|| Roots { signing: pem.clone(), retiring: None });
@@ -70,7 +70,8 @@ impl Held {
 
 /// The root in `directory`, if its key is there.
 pub(super) fn root_issuer(directory: &Path) -> Result<Option<Issuer<'static, KeyPair>>, AuthorityError> {
-    let (Some(root), Some(key)) = (of(directory, ROOT_FILE)?, of(directory, ROOT_KEY_FILE)?) else {
+    let (Some(root), Some(key)) = (read_file(directory, ROOT_FILE)?, read_file(directory, ROOT_KEY_FILE)?)
+    else {
         // The key of a coordinator that has joined is its issuing authority's.
         return Ok(None);
     };

@@ -20,7 +20,7 @@ use crate::private::{self, PrivateError};
 /// PEM, all of it.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Next {
+pub struct NextIssuing {
     pub root: String,
     /// On the coordinator that has the root's key.
     pub(super) root_key: Option<NextRoot>,
@@ -39,7 +39,7 @@ pub(super) struct NextRoot {
     pub(super) bridge: String,
 }
 
-impl Next {
+impl NextIssuing {
     pub(super) fn read(directory: &Path) -> Result<Option<Self>, AuthorityError> {
         let Some(text) = private::read(&directory.join(NEXT_FILE))? else { return Ok(None) };
         // What stands there are keys: only the place is told.

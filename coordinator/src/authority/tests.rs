@@ -25,7 +25,7 @@ fn authority(directory: &Path) -> Authority {
 fn names(issued: &Issued) -> (Identity, bool) {
     let der = CertificateDer::from_pem_slice(issued.certificate.as_bytes()).unwrap();
     let (_, parsed) = x509_parser::parse_x509_certificate(&der).unwrap();
-    (identity::of(&der, &cluster()), parsed.is_ca())
+    (identity::identity_of(&der, &cluster()), parsed.is_ca())
 }
 
 /// A host's credential of `authority`.
@@ -52,9 +52,9 @@ fn takes(roots: &str, chain: &str) -> bool {
 }
 
 /// The record says that what was prepared counts.
-fn rotated(authority: &Authority) -> (Roots, Next) {
+fn rotated(authority: &Authority) -> (Roots, NextIssuing) {
     let (roots, next) = authority.prepare_root(NOW).unwrap();
-    authority.take_in(Some(&roots), Some(&next.name().unwrap().id)).unwrap();
+    authority.adopt_roots(Some(&roots), Some(&next.name().unwrap().id)).unwrap();
     (roots, next)
 }
 
@@ -100,7 +100,7 @@ fn while_there_are_two_roots_everybody_takes_what_either_signed() {
     let behind = Credential { authority: told.clone(), ..earlier };
     assert!(!is_current(&behind, &told) && is_of_first(&behind.certificate, &before));
 
-    authority.take_in(Some(&Roots { retiring: None, ..roots }), Some(&authority.name().id)).unwrap();
+    authority.adopt_roots(Some(&Roots { retiring: None, ..roots }), Some(&authority.name().id)).unwrap();
     assert!(!takes(&authority.bundle(), &behind.certificate));
     assert!(takes(&authority.bundle(), &later.certificate));
     assert!(!takes(&before, &credential(&authority).certificate), "its bridge is still shown");
@@ -138,7 +138,7 @@ fn who_dies_in_a_rotation_is_of_the_one_root_or_of_the_other() {
     let counts = next.name().unwrap().id;
     // It was written, and perhaps the transaction was sent.
     let opened = authority(&path);
-    opened.take_in(None, Some(&opened.name().id)).unwrap();
+    opened.adopt_roots(None, Some(&opened.name().id)).unwrap();
     assert!(opened.pin() == before && opened.has_root_key());
     let (again, _) = opened.prepare_root(NOW).unwrap();
     assert_eq!(again.signing, roots.signing, "asked again, it makes a third root");
@@ -159,7 +159,7 @@ fn who_dies_in_a_rotation_is_of_the_one_root_or_of_the_other() {
         };
         private::write(&copy.join(if half.is_empty() { NEXT_FILE } else { half }), text).unwrap();
         let opened = authority(&copy);
-        opened.take_in(Some(&roots), Some(&counts)).unwrap();
+        opened.adopt_roots(Some(&roots), Some(&counts)).unwrap();
         assert_eq!((opened.pin(), opened.name().id), (roots.pin().unwrap(), counts.clone()), "{half}");
         assert!(opened.has_root_key() && takes(&roots.signing, &credential(&opened).certificate), "{half}");
         assert!(!copy.join(NEXT_FILE).exists());
@@ -185,7 +185,7 @@ fn another_coordinator_moves_over_with_what_the_root_gives_it() {
     Authority::adopt(&path, &joined).unwrap();
     let second = authority(&path);
     let (roots, _) = rotated(&first);
-    second.take_in(Some(&roots), Some(&second.name().id)).unwrap();
+    second.adopt_roots(Some(&roots), Some(&second.name().id)).unwrap();
     assert!(!second.is_current() && !second.has_root_key());
     assert!(matches!(second.prepare_root(NOW), Err(AuthorityError::NoRootKey)));
     // While it is behind, what it signs leads to the root that everybody still trusts.
@@ -200,7 +200,7 @@ fn another_coordinator_moves_over_with_what_the_root_gives_it() {
     let opened = authority(&path);
     let found = opened.prepared(&roots.signing).unwrap().unwrap();
     assert_eq!(found.name().unwrap(), next.name().unwrap());
-    opened.take_in(Some(&roots), Some(&next.name().unwrap().id)).unwrap();
+    opened.adopt_roots(Some(&roots), Some(&next.name().unwrap().id)).unwrap();
     assert!(opened.is_current() && takes(&roots.signing, &credential(&opened).certificate));
 }
 
@@ -217,7 +217,7 @@ fn who_joins_meanwhile_is_of_the_root_that_signs() {
     Authority::adopt(&path, &joined).unwrap();
     assert_eq!(fs::read_to_string(path.join(ROOT_FILE)).unwrap().trim(), roots.signing.trim());
     let third = authority(&path);
-    third.take_in(Some(&roots), Some(&third.name().id)).unwrap();
+    third.adopt_roots(Some(&roots), Some(&third.name().id)).unwrap();
     assert!(third.is_current() && third.pin() == first.pin());
     assert!(is_current(&credential(&third), &first.bundle()));
 }

@@ -3,20 +3,20 @@
 //! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
 //! sees what the other did.
 
-use lockstep_core::engine::{Run, refusal};
+use lockstep_core::engine::{Run, refuse_resolution};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Open, OpenKind, Way, Wish};
+use lockstep_core::record::{Claim, ClaimKind, OperatorRequest, Resolution};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::trace::traceparent;
 use tracing::Span;
 
-use super::{Asker, DeployError, checked, new_id, until};
-use crate::driver::Parts;
-use crate::environments::{self, Seen};
+use super::{DeployError, Requester, checked, new_id, until};
+use crate::driver::Context;
+use crate::environments::{self, Versioned};
 use crate::history;
 use crate::store::guarded::{Accompanying, claim, disclaim};
 use crate::store::{Committed, Store, StoreError, Stored};
@@ -26,7 +26,7 @@ const SENDINGS_MAX: usize = 5;
 
 /// What became of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claimed {
+pub(super) enum ClaimState {
     Yes,
     /// Something that it was made from is another meanwhile.
     Moved,
@@ -37,17 +37,17 @@ pub(super) enum Claimed {
 /// # Errors
 /// When it is owned already, or the declaration is not right.
 pub async fn claim_for_build(
-    parts: &Parts,
+    parts: &Context,
     spec: EnvironmentSpec,
-    asker: &Asker,
+    asker: &Requester,
 ) -> Result<DeploymentId, DeployError> {
     let environment = spec.key.clone();
     let spec = checked(spec, &environment)?;
     let now = parts.clock.now();
     let before = claimable(&*parts.store, &environment, None, asker, now).await?;
     let id = new_id(&*parts.clock);
-    let open = open(OpenKind::Building { deployment: id.clone() }, asker, now, None, &spec);
-    own(parts, &environment, before.as_ref(), &open).await?;
+    let open = open(ClaimKind::Building { deployment: id.clone() }, asker, now, None, &spec);
+    own_claim(parts, &environment, before.as_ref(), &open).await?;
     Ok(id)
 }
 
@@ -56,13 +56,13 @@ pub async fn claim_for_build(
 /// # Errors
 /// When the deployment is not a claim for a build.
 pub async fn unclaim(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<(), DeployError> {
     let seen = environments::open(&*parts.store, environment).await?;
     match seen {
-        Some(seen) if seen.content.kind == (OpenKind::Building { deployment: deployment.clone() }) => {
+        Some(seen) if seen.content.kind == (ClaimKind::Building { deployment: deployment.clone() }) => {
             end(parts, environment, &seen.stored).await
         }
         Some(_) | None => Err(DeployError::Refused(Refusal {
@@ -78,27 +78,32 @@ pub async fn unclaim(
 /// # Errors
 /// When nothing of that id is open.
 pub async fn cancel(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
-    asker: &Asker,
+    asker: &Requester,
 ) -> Result<String, DeployError> {
     let seen = opened_as(parts, environment, deployment).await?;
     let by = asker.operator.clone();
     match &seen.content.kind {
-        OpenKind::Building { .. } => {
+        ClaimKind::Building { .. } => {
             end(parts, environment, &seen.stored).await?;
             Ok(format!("the claim of {environment} for a build is given back"))
         }
-        OpenKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
+        ClaimKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
             what: format!("{deployment} is being unwound already, and is stuck"),
             why: "an undo failed several times".to_owned(),
             next: format!("lockstep status {} names the ways out", environment.environment),
         })),
-        OpenKind::Running { .. } | OpenKind::Hold { .. } => {
-            let wish = Wish::Cancel { by };
-            change(parts, environment, &seen, OpenKind::Running { deployment: deployment.clone(), wish })
-                .await?;
+        ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
+            let wish = OperatorRequest::Cancel { by };
+            change(
+                parts,
+                environment,
+                &seen,
+                ClaimKind::Running { deployment: deployment.clone(), request: wish },
+            )
+            .await?;
             Ok(format!("{deployment} is being unwound"))
         }
     }
@@ -109,26 +114,31 @@ pub async fn cancel(
 /// # Errors
 /// When it is not stuck, or the way would break a rule.
 pub async fn resolve(
-    parts: &Parts,
+    parts: &Context,
     stuck: (&EnvironmentKey, &DeploymentId),
-    way: Way,
-    asker: &Asker,
+    way: Resolution,
+    asker: &Requester,
 ) -> Result<String, DeployError> {
     let (environment, deployment) = stuck;
     let seen = opened_as(parts, environment, deployment).await?;
     match &seen.content.kind {
-        OpenKind::Stuck { .. } => {
+        ClaimKind::Stuck { .. } => {
             refuse_breaking(parts, &seen.content, deployment, way).await?;
-            let wish = way.wished(asker.operator.clone());
-            change(parts, environment, &seen, OpenKind::Running { deployment: deployment.clone(), wish })
-                .await?;
+            let wish = way.requested_by(asker.operator.clone());
+            change(
+                parts,
+                environment,
+                &seen,
+                ClaimKind::Running { deployment: deployment.clone(), request: wish },
+            )
+            .await?;
             Ok(match way {
-                Way::Retry => format!("{deployment} tries its undo again"),
-                Way::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
-                Way::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
+                Resolution::Retry => format!("{deployment} tries its undo again"),
+                Resolution::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
+                Resolution::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
             })
         }
-        OpenKind::Building { .. } | OpenKind::Running { .. } | OpenKind::Hold { .. } => {
+        ClaimKind::Building { .. } | ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
             Err(DeployError::Refused(Refusal {
                 what: format!("{deployment} is not stuck"),
                 why: "only a deployment whose undo failed waits for an operator".to_owned(),
@@ -140,21 +150,22 @@ pub async fn resolve(
 
 /// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
 async fn refuse_breaking(
-    parts: &Parts,
-    open: &Open,
+    parts: &Context,
+    open: &Claim,
     deployment: &DeploymentId,
-    way: Way,
+    way: Resolution,
 ) -> Result<(), DeployError> {
     let store = &*parts.store;
     let plan = history::plan(store, deployment).await?;
     let entries = history::journal(store, deployment).await?;
     let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
-    let refused = run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refusal(&run, way));
+    let refused =
+        run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refuse_resolution(&run, way));
     let Some(rule) = refused else { return Ok(()) };
     let what = match way {
-        Way::Retry => format!("{deployment} cannot try its undo again"),
-        Way::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
-        Way::Skip { step } => format!("the undo of {step} cannot be skipped"),
+        Resolution::Retry => format!("{deployment} cannot try its undo again"),
+        Resolution::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
+        Resolution::Skip { step } => format!("the undo of {step} cannot be skipped"),
     };
     Err(DeployError::Refused(Refusal {
         what,
@@ -168,11 +179,11 @@ async fn refuse_breaking(
 /// # Errors
 /// When it is owned already.
 pub async fn freeze(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     reason: String,
     until: Timestamp,
-    asker: &Asker,
+    asker: &Requester,
 ) -> Result<(), DeployError> {
     let now = parts.clock.now();
     if until <= now {
@@ -183,8 +194,8 @@ pub async fn freeze(
         }));
     }
     let before = claimable(&*parts.store, environment, None, asker, now).await?;
-    let open = Open {
-        kind: OpenKind::Hold { reason },
+    let open = Claim {
+        kind: ClaimKind::Freeze { reason },
         by: asker.operator.clone(),
         since: now,
         until,
@@ -192,16 +203,16 @@ pub async fn freeze(
         pid: asker.pid,
         traceparent: traceparent(&Span::current()),
     };
-    own(parts, environment, before.as_ref(), &open).await
+    own_claim(parts, environment, before.as_ref(), &open).await
 }
 
 /// Ends a hold.
 ///
 /// # Errors
 /// When there is none.
-pub async fn thaw(parts: &Parts, environment: &EnvironmentKey) -> Result<(), DeployError> {
+pub async fn thaw(parts: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
     match environments::open(&*parts.store, environment).await? {
-        Some(Seen { stored, content: Open { kind: OpenKind::Hold { .. }, .. } }) => {
+        Some(Versioned { stored, content: Claim { kind: ClaimKind::Freeze { .. }, .. } }) => {
             end(parts, environment, &stored).await
         }
         Some(seen) => {
@@ -220,9 +231,9 @@ pub(super) async fn claimable(
     store: &dyn Store,
     environment: &EnvironmentKey,
     own_claim: Option<&DeploymentId>,
-    asker: &Asker,
+    asker: &Requester,
     now: Timestamp,
-) -> Result<Option<Seen<Open>>, DeployError> {
+) -> Result<Option<Versioned<Claim>>, DeployError> {
     let seen = environments::open(store, environment).await?;
     let Some(open) = seen.as_ref().map(|seen| &seen.content) else {
         return match own_claim {
@@ -231,9 +242,11 @@ pub(super) async fn claimable(
         };
     };
     let may_be_replaced = match (&open.kind, own_claim) {
-        (OpenKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
-        (OpenKind::Building { .. } | OpenKind::Hold { .. }, None) => now >= open.until,
-        (OpenKind::Running { .. } | OpenKind::Stuck { .. }, _) | (OpenKind::Hold { .. }, Some(_)) => false,
+        (ClaimKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
+        (ClaimKind::Building { .. } | ClaimKind::Freeze { .. }, None) => now >= open.until,
+        (ClaimKind::Running { .. } | ClaimKind::Stuck { .. }, _) | (ClaimKind::Freeze { .. }, Some(_)) => {
+            false
+        }
     };
     if may_be_replaced {
         Ok(seen)
@@ -253,16 +266,16 @@ fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
 /// The claim that `kind` makes. One that follows a claim for a build keeps its times: a deployment never
 /// owns its environment for longer than its lock's time-out.
 pub(super) fn open(
-    kind: OpenKind,
-    asker: &Asker,
+    kind: ClaimKind,
+    asker: &Requester,
     now: Timestamp,
-    before: Option<&Seen<Open>>,
+    before: Option<&Versioned<Claim>>,
     spec: &ValidatedSpec,
-) -> Open {
+) -> Claim {
     let building = before
-        .filter(|seen| matches!(seen.content.kind, OpenKind::Building { .. }) && now < seen.content.until);
+        .filter(|seen| matches!(seen.content.kind, ClaimKind::Building { .. }) && now < seen.content.until);
     let since = building.map_or(now, |seen| seen.content.since);
-    Open {
+    Claim {
         kind,
         by: asker.operator.clone(),
         since,
@@ -274,63 +287,63 @@ pub(super) fn open(
 }
 
 /// Sends the claim until its outcome is known.
-pub(super) async fn settle(
+pub(super) async fn settle_unknown(
     store: &dyn Store,
     environment: &EnvironmentKey,
     seen: Option<&Stored>,
-    open: &Open,
+    open: &Claim,
     with: Accompanying,
-) -> Result<Claimed, StoreError> {
+) -> Result<ClaimState, StoreError> {
     let Accompanying { guards, writes } = with;
     for attempt in 1.. {
         let with = Accompanying { guards: guards.clone(), writes: writes.clone() };
         match claim(store, environment, seen, open, with).await {
-            Ok(Committed::Yes { .. }) => return Ok(Claimed::Yes),
+            Ok(Committed::Yes { .. }) => return Ok(ClaimState::Yes),
             Ok(Committed::No) => {
                 // An earlier sending of unknown outcome may have been the one.
                 let there = environments::open(store, environment).await?;
                 let is_mine = there.is_some_and(|there| there.content == *open);
-                return Ok(if is_mine { Claimed::Yes } else { Claimed::Moved });
+                return Ok(if is_mine { ClaimState::Yes } else { ClaimState::Moved });
             }
             Err(StoreError::Unknown(_)) if attempt < SENDINGS_MAX => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Claimed::Moved)
+    Ok(ClaimState::Moved)
 }
 
-async fn own(
-    parts: &Parts,
+async fn own_claim(
+    parts: &Context,
     environment: &EnvironmentKey,
-    before: Option<&Seen<Open>>,
-    open: &Open,
+    before: Option<&Versioned<Claim>>,
+    open: &Claim,
 ) -> Result<(), DeployError> {
     let seen = before.map(|seen| &seen.stored);
-    match settle(&*parts.store, environment, seen, open, Accompanying::default()).await? {
-        Claimed::Yes => Ok(()),
-        Claimed::Moved => Err(moved(parts, environment).await?),
+    match settle_unknown(&*parts.store, environment, seen, open, Accompanying::default()).await? {
+        ClaimState::Yes => Ok(()),
+        ClaimState::Moved => Err(claim_changed(parts, environment).await?),
     }
 }
 
 async fn change(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
-    seen: &Seen<Open>,
-    kind: OpenKind,
+    seen: &Versioned<Claim>,
+    kind: ClaimKind,
 ) -> Result<(), DeployError> {
-    let open = Open { kind, ..seen.content.clone() };
-    own(parts, environment, Some(seen), &open).await
+    let open = Claim { kind, ..seen.content.clone() };
+    own_claim(parts, environment, Some(seen), &open).await
 }
 
-async fn end(parts: &Parts, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
+async fn end(parts: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
     match disclaim(&*parts.store, environment, seen).await? {
         Committed::Yes { .. } => Ok(()),
-        Committed::No => Err(moved(parts, environment).await?),
+        Committed::No => Err(claim_changed(parts, environment).await?),
     }
 }
 
 /// Who was faster.
-async fn moved(parts: &Parts, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
+async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
     Ok(match environments::open(&*parts.store, environment).await? {
         Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
         None => DeployError::Refused(Refusal {
@@ -342,10 +355,10 @@ async fn moved(parts: &Parts, environment: &EnvironmentKey) -> Result<DeployErro
 }
 
 async fn opened_as(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
-) -> Result<Seen<Open>, DeployError> {
+) -> Result<Versioned<Claim>, DeployError> {
     let seen = environments::open_of(&*parts.store, environment, deployment).await?;
     seen.ok_or_else(|| {
         DeployError::Refused(Refusal {

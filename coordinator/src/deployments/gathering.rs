@@ -3,23 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
-use lockstep_core::errand::Errand;
+use lockstep_core::errand::HostTask;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Host, Live, Observation, PortTable, Record};
+use lockstep_core::record::{Host, LiveRelease, Observation, PortTable, Record};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles, PgHba};
 
 use super::DeployError;
 use super::ports::{self, Proposal, propose};
-use crate::agents::{AgentError, Look, LookDatabase};
-use crate::driver::Parts;
+use crate::agents::{AgentError, DatabaseObservation, ObservationRequest};
+use crate::driver::Context;
 use crate::store::{Store, StoreError, Stored, keys};
 use crate::{debts, environments, history, hosts};
 
 /// A record, and what its guards need when a plan from it is started.
-pub(super) struct Gathered {
+pub(super) struct PlanningInput {
     pub(super) record: Record,
     pub(super) ports: Proposal,
     pub(super) ports_seen: Option<Stored>,
@@ -27,14 +27,14 @@ pub(super) struct Gathered {
 
 /// What a deployment wants looked at, beside what is always looked at.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
+pub(super) struct PlanningTarget {
     pub(super) image: Option<String>,
-    pub(super) on: On,
+    pub(super) on: TargetHosts,
 }
 
 /// Whose hosts the plan is for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum On {
+pub(super) enum TargetHosts {
     /// Those that the declaration names, without those that were drained.
     #[default]
     Declared,
@@ -48,7 +48,7 @@ pub(super) enum On {
     Leaving(HostName),
 }
 
-impl On {
+impl TargetHosts {
     fn host(&self) -> Option<&HostName> {
         match self {
             Self::Declared | Self::Live => None,
@@ -57,7 +57,7 @@ impl On {
     }
 
     /// Who does what, given what is live.
-    fn roles(&self, declared: &HostRoles, live: Option<&Live>) -> HostRoles {
+    fn roles(&self, declared: &HostRoles, live: Option<&LiveRelease>) -> HostRoles {
         let mut roles = match (self, live) {
             (Self::Declared, _) | (_, None) => declared.clone(),
             (Self::Live | Self::Coming(_) | Self::Going(_) | Self::Leaving(_), Some(live)) => live.roles(),
@@ -73,11 +73,11 @@ impl On {
 }
 
 /// The record of `spec`'s environment.
-pub(super) async fn gather(
-    parts: &Parts,
+pub(super) async fn gather_planning_input(
+    parts: &Context,
     spec: &EnvironmentSpec,
-    wanted: &Wanted,
-) -> Result<Gathered, DeployError> {
+    wanted: &PlanningTarget,
+) -> Result<PlanningInput, DeployError> {
     let store = &*parts.store;
     let key = &spec.key;
     let (live, history, all, seen, kept_elsewhere, owed) = tokio::try_join!(
@@ -89,7 +89,7 @@ pub(super) async fn gather(
         debts::list(store),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
-    let placed = Placed::of(&wanted.on, spec, live.as_ref(), all);
+    let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
@@ -98,14 +98,14 @@ pub(super) async fn gather(
     // A host that comes or goes has to do with what is live, and with the secrets of that.
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
-    let looking = Looking { parts, spec, placed: &placed, secrets_version, wanted };
+    let looking = Observing { parts, spec, placed: &placed, secrets_version, wanted };
     let (mut taken, mut observed) =
         tokio::try_join!(taken_ports(parts, spec, &app, &table), looking.observe())?;
     looking.fetch(&mut observed).await?;
     let proposal = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
-        usual: history::usual(&history),
+        usual: history::usual_durations(&history),
         live,
         history,
         hosts: placed.hosts,
@@ -113,20 +113,24 @@ pub(super) async fn gather(
         secrets,
         observed,
         kept_elsewhere,
-        owing: owed.into_iter().filter(|debt| debt.environment == *key).map(|debt| debt.host).collect(),
+        hosts_with_pending_undos: owed
+            .into_iter()
+            .filter(|debt| debt.environment == *key)
+            .map(|debt| debt.host)
+            .collect(),
     };
-    Ok(Gathered { record, ports: proposal, ports_seen })
+    Ok(PlanningInput { record, ports: proposal, ports_seen })
 }
 
 /// The app hosts that the next deployment of `spec` is for.
 pub(super) async fn app_hosts(store: &dyn Store, spec: &EnvironmentSpec) -> Result<Vec<Host>, StoreError> {
     let (live, all) = tokio::try_join!(environments::live(store, &spec.key), hosts::list(store))?;
-    let placed = Placed::of(&On::Declared, spec, live.as_ref(), all);
+    let placed = HostPlacement::place(&TargetHosts::Declared, spec, live.as_ref(), all);
     Ok(placed.app().into_iter().cloned().collect())
 }
 
 /// The hosts of an environment. Where it is not said which they are, the planner refuses.
-struct Placed {
+struct HostPlacement {
     hosts: Vec<Host>,
     app: Vec<HostId>,
     db: Option<HostId>,
@@ -136,9 +140,9 @@ struct Placed {
     may_be_away: BTreeSet<HostId>,
 }
 
-impl Placed {
+impl HostPlacement {
     /// The hosts that a plan has to do with: those that were or are to be served from among them.
-    fn of(on: &On, spec: &EnvironmentSpec, live: Option<&Live>, all: Vec<Host>) -> Self {
+    fn place(on: &TargetHosts, spec: &EnvironmentSpec, live: Option<&LiveRelease>, all: Vec<Host>) -> Self {
         let roles = on.roles(&spec.hosts, live);
         let find = |name: &HostName| all.iter().find(|host| host.name == *name).map(|host| host.id.clone());
         if roles.app.is_empty() {
@@ -148,12 +152,12 @@ impl Placed {
                     let (app, asked) = (vec![id.clone()], [id.clone()].into());
                     Self { app, db: Some(id), asked, may_be_away: BTreeSet::new(), hosts: all }
                 }
-                [] | [_, _, ..] => Self::nobody(all),
+                [] | [_, _, ..] => Self::no_hosts(all),
             };
         }
         let named: BTreeSet<&HostName> = roles.app.iter().chain(&roles.lb).chain(&roles.db).collect();
         if named.iter().any(|name| find(name).is_none()) {
-            return Self::nobody(all);
+            return Self::no_hosts(all);
         }
         let app: Vec<HostId> = roles.app.iter().filter_map(find).collect();
         let first = |names: &[HostName]| names.first().and_then(find).or_else(|| app.first().cloned());
@@ -161,11 +165,13 @@ impl Placed {
         let needs = |hosts: &[&Option<HostId>]| hosts.iter().copied().flatten().cloned().collect();
         // Each time those without which there is no plan, those that are asked beside them, and those who may be away.
         let (needed, beside, away): (BTreeSet<HostId>, Vec<HostId>, Vec<HostId>) = match on {
-            On::Declared if spec.deploy.quorum.is_some() => (needs(&[&lb, &db]), app.clone(), app.clone()),
-            On::Declared | On::Live => (needs(&[&lb, &db]), app.clone(), Vec::new()),
-            On::Coming(host) => (needs(&[&lb, &find(host)]), Vec::new(), needs_admission(spec, &db)),
-            On::Going(host) => (needs(&[&lb]), Vec::new(), find(host).into_iter().collect()),
-            On::Leaving(host) => (
+            TargetHosts::Declared if spec.deploy.quorum.is_some() => {
+                (needs(&[&lb, &db]), app.clone(), app.clone())
+            }
+            TargetHosts::Declared | TargetHosts::Live => (needs(&[&lb, &db]), app.clone(), Vec::new()),
+            TargetHosts::Coming(host) => (needs(&[&lb, &find(host)]), Vec::new(), needs_admission(spec, &db)),
+            TargetHosts::Going(host) => (needs(&[&lb]), Vec::new(), find(host).into_iter().collect()),
+            TargetHosts::Leaving(host) => (
                 needs(&[&lb]),
                 Vec::new(),
                 find(host).into_iter().chain(needs_admission(spec, &db)).collect(),
@@ -182,7 +188,7 @@ impl Placed {
         Self { app, db, asked, may_be_away, hosts }
     }
 
-    fn nobody(all: Vec<Host>) -> Self {
+    fn no_hosts(all: Vec<Host>) -> Self {
         let (asked, may_be_away) = (BTreeSet::new(), BTreeSet::new());
         Self { hosts: all, app: Vec::new(), db: None, asked, may_be_away }
     }
@@ -208,7 +214,7 @@ fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
 /// The ports that are given away on the hosts where one is to be chosen: most plans choose none, and a host of many
 /// environments has many.
 async fn taken_ports(
-    parts: &Parts,
+    parts: &Context,
     spec: &EnvironmentSpec,
     hosts: &[&Host],
     table: &PortTable,
@@ -223,15 +229,15 @@ async fn taken_ports(
 }
 
 /// What is looked at, and for what.
-struct Looking<'a> {
-    parts: &'a Parts,
+struct Observing<'a> {
+    parts: &'a Context,
     spec: &'a EnvironmentSpec,
-    placed: &'a Placed,
+    placed: &'a HostPlacement,
     secrets_version: Option<u64>,
-    wanted: &'a Wanted,
+    wanted: &'a PlanningTarget,
 }
 
-impl Looking<'_> {
+impl Observing<'_> {
     async fn observe(&self) -> Result<BTreeMap<HostId, Observation>, DeployError> {
         let asked = self.placed.hosts.iter().filter(|host| self.placed.asked.contains(&host.id));
         let looks = asked.map(|host| self.observe_one(host));
@@ -243,11 +249,11 @@ impl Looking<'_> {
         let Self { parts, spec, placed, secrets_version, wanted } = self;
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
-        let look = Look {
+        let look = ObservationRequest {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
-            database: database.zip(*secrets_version).map(|(database, secrets_version)| LookDatabase {
+            database: database.zip(*secrets_version).map(|(database, secrets_version)| DatabaseObservation {
                 url_from: database.url_from.clone(),
                 secrets_version,
                 addresses: match database.pg_hba {
@@ -259,7 +265,7 @@ impl Looking<'_> {
         match parts.agents.observe(&host.id, look).await {
             Ok(observation) => Ok(Some((host.id.clone(), observation))),
             Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
-            Err(error) => Err(not_seen(&spec.key, host, &error)),
+            Err(error) => Err(observation_failed(&spec.key, host, &error)),
         }
     }
 
@@ -273,9 +279,9 @@ impl Looking<'_> {
         let gets = |host: &&&Host| observed.get(&host.id).is_some_and(|seen| seen.manifest.is_some());
         let app = self.placed.app();
         let Some(host) = app.iter().find(gets) else { return Ok(()) };
-        let errand = Errand::Fetch { image: image.clone(), manifest };
-        let fetched = self.parts.agents.run_errand(&host.id, errand).await;
-        fetched.map_err(|error| not_fetched(image, host, &error))?;
+        let errand = HostTask::Fetch { image: image.clone(), manifest };
+        let fetched = self.parts.agents.run_task(&host.id, errand).await;
+        fetched.map_err(|error| fetch_failed(image, host, &error))?;
         observed.extend(self.observe_one(host).await?);
         Ok(())
     }
@@ -286,8 +292,8 @@ fn has(seen: &Observation, manifest: &Digest) -> bool {
     seen.image.as_ref().is_some_and(|image| image.manifest.as_ref() == Some(manifest))
 }
 
-fn not_fetched(image: &str, host: &Host, error: &AgentError) -> Refusal {
-    let registry = RegistryName::of(image);
+fn fetch_failed(image: &str, host: &Host, error: &AgentError) -> Refusal {
+    let registry = RegistryName::of_image(image);
     Refusal {
         what: format!("{} cannot pull {image}", host.name),
         why: match error {
@@ -298,7 +304,7 @@ fn not_fetched(image: &str, host: &Host, error: &AgentError) -> Refusal {
     }
 }
 
-fn not_seen(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {
+fn observation_failed(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {
     let next = "lockstep host list, and on that host: systemctl status lockstep-agent".to_owned();
     match error {
         AgentError::Absent { .. } => Refusal {

@@ -27,11 +27,11 @@ const FRESH_MAX: usize = OPERATIONS_MAX / 2 - 10;
 #[derive(Debug, Clone)]
 pub(super) struct Proposal {
     pub(super) table: PortTable,
-    pub(super) fresh: Vec<Fresh>,
+    pub(super) fresh: Vec<NewPorts>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Fresh {
+pub(super) struct NewPorts {
     address: String,
     port: u16,
 }
@@ -55,7 +55,7 @@ pub(super) fn propose(
                 next: "remove environments that are not used: lockstep env remove".to_owned(),
             })?;
             taken.insert(port);
-            fresh.push(Fresh { address: host.address.clone(), port });
+            fresh.push(NewPorts { address: host.address.clone(), port });
             table.ports.push(PortEntry { host: host.id.clone(), slot, process: process.clone(), port });
         }
     }
@@ -97,7 +97,7 @@ fn refuse_too_large(key: &EnvironmentKey, table: &PortTable) -> Result<(), Refus
 /// The first free port from a place that differs from environment to environment: clusters that share a
 /// machine without knowing of each other seldom choose the same.
 fn free(seed: &str, key: &EnvironmentKey, taken: &BTreeSet<u16>) -> Option<u16> {
-    let digest = Digest::of(format!("{seed} {key}").as_bytes());
+    let digest = Digest::of_content(format!("{seed} {key}").as_bytes());
     let start = u16::from_str_radix(&digest.hex()[..4], 16).unwrap_or(0) % COUNT;
     (0..COUNT).map(|offset| FIRST + (start + offset) % COUNT).find(|port| !taken.contains(port))
 }
@@ -125,7 +125,7 @@ impl Proposal {
         let name = environment.to_string();
         let mut guards = Vec::new();
         let mut writes = vec![OwnedWrite::put(keys::ports(environment), &self.table)];
-        for Fresh { address, port } in &self.fresh {
+        for NewPorts { address, port } in &self.fresh {
             let key = keys::port(address, *port);
             guards.push(Guard::absent(&key));
             writes.push(OwnedWrite::put_bytes(key, name.clone()));

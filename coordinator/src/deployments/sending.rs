@@ -12,13 +12,13 @@ use lockstep_core::record::Host;
 use lockstep_core::spec::{EnvironmentSpec, ImageSource};
 
 use super::claims::claimable;
-use super::{Asker, DeployError, checked, gathering};
-use crate::driver::Parts;
+use super::{DeployError, Requester, checked, gathering};
+use crate::driver::Context;
 use crate::environments;
 
 /// What an operator sends.
 #[derive(Debug, Clone)]
-pub struct Offer {
+pub struct ImageOffer {
     pub environment: EnvironmentKey,
     pub spec: EnvironmentSpec,
     pub claim: DeploymentId,
@@ -30,14 +30,14 @@ pub struct Offer {
 ///
 /// # Errors
 /// When the claim is not the asker's, the name is another application's, or no app host is connected.
-pub async fn receiver(parts: &Parts, offer: &Offer, asker: &Asker) -> Result<Host, DeployError> {
+pub async fn receiver(parts: &Context, offer: &ImageOffer, asker: &Requester) -> Result<Host, DeployError> {
     let store = &*parts.store;
     let spec = checked(offer.spec.clone(), &offer.environment)?;
     claimable(store, &offer.environment, Some(&offer.claim), asker, parts.clock.now()).await?;
     let declared = environments::declared(store).await?;
     refuse_other_name(&offer.image, spec.get(), &declared)?;
     let app = gathering::app_hosts(store, spec.get()).await?;
-    let connected = app.iter().find(|host| parts.agents.connected(&host.id).is_some());
+    let connected = app.iter().find(|host| parts.agents.session_of(&host.id).is_some());
     let Some(host) = connected.cloned() else {
         return Err(DeployError::Refused(Refusal {
             what: format!("no app host of {} is connected", offer.environment),

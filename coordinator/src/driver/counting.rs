@@ -8,17 +8,17 @@ use lockstep_core::record::Verdict;
 use lockstep_core::time::Millis;
 use lockstep_telemetry::span;
 
-use super::course::Course;
-use super::transaction::Told;
+use super::course::DriveState;
+use super::transaction::JournaledEntry;
 use crate::telemetry;
 
 /// Counts what is written.
-pub(super) fn count(course: &Course, told: &Told) {
-    let Told { entry, span: about, took } = told;
+pub(super) fn record_metrics(course: &DriveState, told: &JournaledEntry) {
+    let JournaledEntry { entry, span: about, took } = told;
     let opened = &course.opened;
     match &entry.event {
         // The first entry of a journal is that its first driver has the lock.
-        Event::Taken { .. } if entry.seq > 1 => telemetry::taken_over(&opened.key),
+        Event::LockTaken { .. } if entry.seq > 1 => telemetry::taken_over(&opened.key),
         Event::Done { step, direction, .. } => {
             span::outcome(about, "done");
             measure(&course.run, (*step, *direction), "done", *took);
@@ -38,12 +38,12 @@ pub(super) fn count(course: &Course, told: &Told) {
             let took = entry.at.since(opened.opened_at);
             telemetry::deployment_ended(&opened.key, opened.kind, *verdict, took);
         }
-        Event::Taken { .. }
+        Event::LockTaken { .. }
         | Event::Begun { .. }
-        | Event::PassedBy { .. }
-        | Event::Turned { .. }
+        | Event::Excluded { .. }
+        | Event::RevertStarted { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. } => {}
+        | Event::UndoDeferred { .. } => {}
     }
 }
 

@@ -3,62 +3,62 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, debt};
+use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, pending_undo};
 use lockstep_core::fence::Token;
 use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Direction, Entry, Event, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
-use lockstep_core::record::{Debts, Open, OpenKind, Summary, Wish};
+use lockstep_core::record::{Claim, ClaimKind, DeploymentSummary, OperatorRequest, PendingUndos};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_mutant::{Mutant, is_on};
 use tracing::Span;
 
-use super::Parts;
+use super::Context;
 use super::deployment::DriverError;
-use super::transaction::{Assigned, Handed};
+use super::transaction::{Assigned, AssignedSteps};
 use crate::deployment_log::DeploymentLog;
-use crate::environments::Seen;
+use crate::environments::Versioned;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
 use crate::store::{Owned, Store, StoreError, Stored, keys};
 use crate::{debts, environments, history};
 
-pub(super) struct Course {
+pub(super) struct DriveState {
     pub(super) run: Run,
     /// Of the plan.
     pub(super) hosts: Arc<BTreeSet<HostId>>,
     pub(super) entries: Vec<Entry>,
-    pub(super) opened: Summary,
+    pub(super) opened: DeploymentSummary,
     pub(super) log: DeploymentLog,
-    pub(super) handed: Handed,
+    pub(super) assigned: AssignedSteps,
     cluster: ClusterId,
     /// Of this driver's lock.
     epoch: u64,
     /// The last sequence number of a token of this epoch.
     token_seq: u64,
-    pub(super) taken: Taken,
+    pub(super) takeover_entry: TakeoverEntry,
     /// What hosts answered to the questions after the take-over.
-    pub(super) heard: VecDeque<Event>,
+    pub(super) answers: VecDeque<Event>,
     /// What is to be sent again under this epoch.
-    pub(super) unheard: VecDeque<OpenIntent>,
+    pub(super) to_resend: VecDeque<OpenIntent>,
     /// What its hosts owe to the environment.
-    debts: BTreeMap<HostId, Debts>,
+    pending_undos: BTreeMap<HostId, PendingUndos>,
     /// The claim, as it was seen last.
-    pub(super) open: Seen<Open>,
+    pub(super) open: Versioned<Claim>,
 }
 
 /// Whether the journal says that this driver has the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    ToBeSaid,
-    Said,
+pub(super) enum TakeoverEntry {
+    Missing,
+    Written,
 }
 
-impl Course {
+impl DriveState {
     /// Nothing where the deployment is not open.
     pub(super) async fn load(
-        parts: &Parts,
+        parts: &Context,
         environment: &EnvironmentKey,
         id: &DeploymentId,
         epoch: u64,
@@ -85,17 +85,17 @@ impl Course {
         }
         let opened = opened.ok_or_else(|| missing("summary"))?;
         let run = Run::replay(plan, open.content.until, &entries)?;
-        let log = DeploymentLog::of(parts, &opened).await;
-        let mut debts: BTreeMap<HostId, Debts> = BTreeMap::new();
+        let log = DeploymentLog::open_for(parts, &opened).await;
+        let mut debts: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
         for debt in owed.into_iter().filter(|debt| debt.environment == opened.key) {
-            debts.entry(debt.host.clone()).or_default().owed.push(debt);
+            debts.entry(debt.host.clone()).or_default().undos.push(debt);
         }
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
         }
         let hosts: BTreeSet<HostId> = run.plan().steps().map(|step| step.host.clone()).collect();
         Ok(Some(Self {
-            handed: handed(store, &opened.key, &hosts).await?,
+            assigned: load_assigned(store, &opened.key, &hosts).await?,
             log,
             run,
             hosts: Arc::new(hosts),
@@ -104,10 +104,10 @@ impl Course {
             cluster: parts.cluster.clone(),
             epoch,
             token_seq: 0,
-            taken: Taken::ToBeSaid,
-            heard: VecDeque::new(),
-            unheard: VecDeque::new(),
-            debts,
+            takeover_entry: TakeoverEntry::Missing,
+            answers: VecDeque::new(),
+            to_resend: VecDeque::new(),
+            pending_undos: debts,
             open,
         }))
     }
@@ -115,15 +115,15 @@ impl Course {
     /// When the outcome of a step that runs is unknown.
     pub(super) fn deadline(&self, step: StepId) -> Option<Timestamp> {
         let limit = self.run.plan().step(step).map_or(Millis(0), |step| step.limit);
-        Some(self.run.standing(step).begun_at()? + limit + ANSWER_GRACE)
+        Some(self.run.step_status(step).begun_at()? + limit + ANSWER_GRACE)
     }
 
     /// What is still to be sent again: not what is being unwound.
-    pub(super) fn next_unheard(&mut self) -> Option<OpenIntent> {
-        while let Some(intent) = self.unheard.pop_front() {
+    pub(super) fn next_to_resend(&mut self) -> Option<OpenIntent> {
+        while let Some(intent) = self.to_resend.pop_front() {
             let is_wanted = match (self.run.phase(), intent.direction) {
-                (Phase::Forward, Direction::Do) | (Phase::Backward { .. }, Direction::Undo) => true,
-                (Phase::Forward | Phase::Backward { .. }, Direction::Do | Direction::Undo)
+                (Phase::Forward, Direction::Do) | (Phase::Reverting { .. }, Direction::Undo) => true,
+                (Phase::Forward | Phase::Reverting { .. }, Direction::Do | Direction::Undo)
                 | (Phase::Stuck { .. } | Phase::Ended { .. }, _) => false,
             };
             if is_wanted && self.run.open_intents().contains(&intent) {
@@ -145,49 +145,51 @@ impl Course {
 
     /// Whether `token` is that of what this driver itself has handed out for the step.
     pub(super) fn is_own(&self, step: StepId, token: &Token) -> bool {
-        let is_current = token.epoch == self.epoch && self.handed.is_current(step, token);
+        let is_current = token.epoch == self.epoch && self.assigned.is_current(step, token);
         is_current || is_on(Mutant::AnyRefusalCounts)
     }
 
     /// What a host owes from `entry` on, with what it owes already; nothing where `entry` makes no debt.
-    pub(super) fn owe(&mut self, entry: &Entry) -> Option<OwnedWrite> {
-        let debt = debt(&self.run, &self.opened.id, entry)?;
+    pub(super) fn add_pending_undo(&mut self, entry: &Entry) -> Option<OwnedWrite> {
+        let debt = pending_undo(&self.run, &self.opened.id, entry)?;
         let host = debt.host.clone();
-        let debts = self.debts.entry(host.clone()).or_default();
-        debts.owed.push(debt);
+        let debts = self.pending_undos.entry(host.clone()).or_default();
+        debts.undos.push(debt);
         Some(debts::write(&host, &self.opened.key, debts))
     }
 
     /// The claim as it stands now. It is read again only when it has changed.
-    pub(super) fn see(&mut self, open: Stored) -> Result<(), StoreError> {
+    pub(super) fn update_claim(&mut self, open: Stored) -> Result<(), StoreError> {
         if self.open.stored.modified != open.modified {
-            self.open = Seen { content: open.read()?, stored: open };
+            self.open = Versioned { content: open.read()?, stored: open };
         }
         Ok(())
     }
 
     /// What operators wish of it.
-    pub(super) fn wish(&self) -> &Wish {
+    pub(super) fn request(&self) -> &OperatorRequest {
         match &self.open.content.kind {
-            OpenKind::Running { wish, .. } => wish,
-            OpenKind::Stuck { .. } | OpenKind::Building { .. } | OpenKind::Hold { .. } => &Wish::None,
+            ClaimKind::Running { request: wish, .. } => wish,
+            ClaimKind::Stuck { .. } | ClaimKind::Building { .. } | ClaimKind::Freeze { .. } => {
+                &OperatorRequest::None
+            }
         }
     }
 
     /// The claim, as another kind of it.
-    pub(super) fn open_as(&self, kind: OpenKind) -> OwnedWrite {
-        let open = Open { kind, ..self.open.content.clone() };
+    pub(super) fn claim_with(&self, kind: ClaimKind) -> OwnedWrite {
+        let open = Claim { kind, ..self.open.content.clone() };
         OwnedWrite::put(keys::open(&self.opened.key), &open)
     }
 }
 
 /// What is handed to the plan's hosts, by whatever epoch.
-async fn handed(
+async fn load_assigned(
     store: &dyn Store,
     environment: &EnvironmentKey,
     hosts: &BTreeSet<HostId>,
-) -> Result<Handed, StoreError> {
-    let mut handed = Handed::default();
+) -> Result<AssignedSteps, StoreError> {
+    let mut handed = AssignedSteps::default();
     if is_on(Mutant::PredecessorsHandoutsForgotten) {
         return Ok(handed);
     }

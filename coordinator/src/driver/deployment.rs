@@ -5,8 +5,8 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use lockstep_core::drive::{Drive, Input, Output, WriteOutcome};
-use lockstep_core::engine::{Command, OpenIntent, Phase, decide_knowing};
+use lockstep_core::drive::{DriverPhase, Input, Output, WriteOutcome};
+use lockstep_core::engine::{Command, OpenIntent, Phase, decide_with_unreachable};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
@@ -18,14 +18,14 @@ use lockstep_mutant::{Mutant, is_on};
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-use super::Parts;
-use super::asking::{Asked, Asking};
-use super::counting::count;
-use super::course::{Course, Taken};
-use super::drafting::{Before, fits};
-use super::telling::{moment, tell};
-use super::transaction::{Pending, Told};
-use crate::agents::{AskedStanding, Question};
+use super::Context;
+use super::asking::{IntentAnswer, IntentQuery};
+use super::counting::record_metrics;
+use super::course::{DriveState, TakeoverEntry};
+use super::drafting::{PriorState, fits};
+use super::telling::{crash_point, log_entry};
+use super::transaction::{JournaledEntry, PendingTransaction};
+use crate::agents::{QueriedStatus, StepQuery};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;
 use crate::store::{Committed, LeaseStanding, OPERATIONS_MAX, StoreError, Wakeups, keys};
@@ -33,7 +33,7 @@ use crate::{environments, history, state_file, tails};
 
 /// How a driver left its deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum DriverExit {
     Ended,
     /// Another has the environment.
     Deposed,
@@ -57,57 +57,57 @@ pub(super) enum DriverError {
 }
 
 pub(super) struct Driver {
-    parts: Parts,
+    parts: Context,
     environment: EnvironmentKey,
     id: DeploymentId,
-    drive: Drive,
+    drive: DriverPhase,
     lock: Lock,
     /// Something of the environment has changed while this driver waited for the lock.
     may_have_ended: bool,
-    course: Option<Course>,
-    pending: Option<Pending>,
-    asks: JoinSet<Asked>,
+    drive_state: Option<DriveState>,
+    pending: Option<PendingTransaction>,
+    asks: JoinSet<IntentAnswer>,
     /// When the wait that the drive wants is over, and when the engine wants to be asked again.
     wait_until: Option<Timestamp>,
     wake_at: Option<Timestamp>,
     renew_at: Timestamp,
     /// Hosts without a session, each since when.
-    gone: BTreeMap<HostId, Timestamp>,
+    unreachable: BTreeMap<HostId, Timestamp>,
 }
 
 impl Driver {
-    pub(super) fn new(parts: Parts, environment: EnvironmentKey, id: DeploymentId) -> Self {
-        let lock = Lock::of(environment.clone(), parts.coordinator.clone());
+    pub(super) fn new(parts: Context, environment: EnvironmentKey, id: DeploymentId) -> Self {
+        let lock = Lock::new(environment.clone(), parts.coordinator.clone());
         Self {
             renew_at: parts.clock.now() + LEASE_RENEWED_EVERY,
             parts,
             environment,
             id,
-            drive: Drive::new(),
+            drive: DriverPhase::new(),
             lock,
             may_have_ended: false,
-            course: None,
+            drive_state: None,
             pending: None,
             asks: JoinSet::new(),
             wait_until: None,
             wake_at: None,
-            gone: BTreeMap::new(),
+            unreachable: BTreeMap::new(),
         }
     }
 
-    pub(super) async fn run(mut self) -> Result<Left, DriverError> {
+    pub(super) async fn run(mut self) -> Result<DriverExit, DriverError> {
         let mut wakeups = (
             self.parts.store.watch(&keys::reports(&self.environment)),
             self.parts.store.watch(&keys::environment(&self.environment)),
         );
         let left = self.drive_on(&mut wakeups).await;
-        if !matches!(left, Ok(Left::Deposed)) {
+        if !matches!(left, Ok(DriverExit::Deposed)) {
             self.lock.release(&*self.parts.store).await;
         }
         left
     }
 
-    async fn drive_on(&mut self, wakeups: &mut (Wakeups, Wakeups)) -> Result<Left, DriverError> {
+    async fn drive_on(&mut self, wakeups: &mut (Wakeups, Wakeups)) -> Result<DriverExit, DriverError> {
         let mut inputs = VecDeque::from([Input::Start]);
         loop {
             while let Some(input) = inputs.pop_front() {
@@ -124,14 +124,14 @@ impl Driver {
                 }
             }
             match self.drive {
-                Drive::Finished => return Ok(Left::Ended),
-                Drive::Deposed => return Ok(Left::Deposed),
-                Drive::Acquiring
-                | Drive::Loading { .. }
-                | Drive::Asking { .. }
-                | Drive::Driving { .. }
-                | Drive::Writing { .. }
-                | Drive::Releasing { .. } => inputs.extend(self.next(wakeups).await),
+                DriverPhase::Finished => return Ok(DriverExit::Ended),
+                DriverPhase::Deposed => return Ok(DriverExit::Deposed),
+                DriverPhase::Acquiring
+                | DriverPhase::Loading { .. }
+                | DriverPhase::Asking { .. }
+                | DriverPhase::Driving { .. }
+                | DriverPhase::Writing { .. }
+                | DriverPhase::Releasing { .. } => inputs.extend(self.next(wakeups).await),
             }
         }
     }
@@ -142,12 +142,15 @@ impl Driver {
         open.is_ok_and(|open| open.is_none())
     }
 
-    async fn perform(&mut self, output: Output) -> Result<ControlFlow<Left, Option<Input>>, DriverError> {
+    async fn perform(
+        &mut self,
+        output: Output,
+    ) -> Result<ControlFlow<DriverExit, Option<Input>>, DriverError> {
         Ok(ControlFlow::Continue(match output {
             Output::Acquire => {
                 // Whoever had the lock may have brought the deployment to its end.
                 if mem::take(&mut self.may_have_ended) && self.has_ended().await {
-                    return Ok(ControlFlow::Break(Left::NotOpen));
+                    return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 }
                 Some(Input::Acquire(self.lock.acquire(&*self.parts.store).await))
             }
@@ -156,28 +159,28 @@ impl Driver {
                 None
             }
             Output::Load { epoch } => {
-                let course = Course::load(&self.parts, &self.environment, &self.id, epoch).await?;
+                let course = DriveState::load(&self.parts, &self.environment, &self.id, epoch).await?;
                 let Some(course) = course else {
-                    return Ok(ControlFlow::Break(Left::NotOpen));
+                    return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 };
                 info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
                 let open_intents = course.run.open_intents();
-                self.course = Some(course);
+                self.drive_state = Some(course);
                 Some(Input::Loaded { open_intents })
             }
             Output::Ask(intent) => {
-                self.ask(intent)?;
+                self.query_intent(intent)?;
                 None
             }
             Output::Decide => {
                 self.wake_at = None;
-                if matches!(self.course()?.run.phase(), Phase::Ended { .. }) {
+                if matches!(self.drive_state()?.run.phase(), Phase::Ended { .. }) {
                     return Ok(ControlFlow::Continue(Some(Input::Over)));
                 }
                 self.pending = self.next_transaction().await?;
                 self.pending.is_some().then_some(Input::WriteWanted)
             }
-            Output::Send => Some(Input::Wrote(self.send().await?)),
+            Output::Send => Some(Input::Wrote(self.commit_pending().await?)),
             Output::Release => {
                 self.lock.release(&*self.parts.store).await;
                 Some(Input::Released)
@@ -200,7 +203,7 @@ impl Driver {
             }
         };
         match self.drive {
-            Drive::Acquiring => {
+            DriverPhase::Acquiring => {
                 tokio::select! {
                     biased;
                     () = wakeups.1.changed() => self.may_have_ended = true,
@@ -208,14 +211,17 @@ impl Driver {
                 }
                 return Some(Input::Elapsed);
             }
-            Drive::Writing { .. } => {
+            DriverPhase::Writing { .. } => {
                 sleep(self.wait_until).await;
                 return Some(Input::Elapsed);
             }
-            Drive::Loading { .. } | Drive::Releasing { .. } | Drive::Deposed | Drive::Finished => {
+            DriverPhase::Loading { .. }
+            | DriverPhase::Releasing { .. }
+            | DriverPhase::Deposed
+            | DriverPhase::Finished => {
                 return None;
             }
-            Drive::Asking { .. } | Drive::Driving { .. } => {}
+            DriverPhase::Asking { .. } | DriverPhase::Driving { .. } => {}
         }
         tokio::select! {
             // In this order, so that a simulation can be repeated. What comes first comes seldom.
@@ -229,7 +235,7 @@ impl Driver {
                     LeaseStanding::Alive => Some(Input::Elapsed),
                 }
             }
-            Some(asked) = self.asks.join_next() => self.hear(asked.ok()?),
+            Some(asked) = self.asks.join_next() => self.handle_answer(asked.ok()?),
             () = sleep(self.wake_at) => {
                 // Once: the engine says anew when it wants to be woken.
                 self.wake_at = None;
@@ -240,15 +246,17 @@ impl Driver {
         }
     }
 
-    fn ask(&mut self, intent: OpenIntent) -> Result<(), DriverError> {
-        let token = self.course_mut()?.next_token();
-        let until =
-            self.course()?.deadline(intent.step).ok_or(DriverError::Bug("a settled step is asked about"))?;
+    fn query_intent(&mut self, intent: OpenIntent) -> Result<(), DriverError> {
+        let token = self.drive_state_mut()?.next_token();
+        let until = self
+            .drive_state()?
+            .deadline(intent.step)
+            .ok_or(DriverError::Bug("a settled step is asked about"))?;
         let key = self.key(&intent);
-        let asking = Asking {
+        let asking = IntentQuery {
             agents: self.parts.agents.clone(),
             clock: self.parts.clock.clone(),
-            question: Question { token, environment: self.environment.clone(), keys: vec![key.clone()] },
+            question: StepQuery { token, environment: self.environment.clone(), keys: vec![key.clone()] },
             intent,
             key,
             until,
@@ -257,35 +265,37 @@ impl Driver {
         Ok(())
     }
 
-    fn hear(&mut self, asked: Asked) -> Option<Input> {
-        let course = self.course.as_mut()?;
-        let Asked { intent, standing } = asked;
+    fn handle_answer(&mut self, asked: IntentAnswer) -> Option<Input> {
+        let course = self.drive_state.as_mut()?;
+        let IntentAnswer { intent, standing } = asked;
         let OpenIntent { step, direction, .. } = intent;
         match standing {
-            Some(AskedStanding::Ended(Ok(finding))) => {
-                course.heard.push_back(Event::Done { step, direction, finding });
+            Some(QueriedStatus::Ended(Ok(finding))) => {
+                course.answers.push_back(Event::Done { step, direction, finding });
             }
-            Some(AskedStanding::Ended(Err(failure))) => {
-                course.heard.push_back(Event::Failed { step, direction, failure });
+            Some(QueriedStatus::Ended(Err(failure))) => {
+                course.answers.push_back(Event::Failed { step, direction, failure });
             }
             // What runs gets the token of this epoch too: an agent that restarts then goes on with it.
-            Some(AskedStanding::Unheard) if is_on(Mutant::UnheardForgotten) => {}
-            Some(AskedStanding::Running | AskedStanding::Unheard) => course.unheard.push_back(intent.clone()),
+            Some(QueriedStatus::NeverReceived) if is_on(Mutant::UnheardForgotten) => {}
+            Some(QueriedStatus::Running | QueriedStatus::NeverReceived) => {
+                course.to_resend.push_back(intent.clone())
+            }
             None => {}
         }
         Some(Input::Answered { intent })
     }
 
     /// What is to be written next, if anything is: what is known of steps, and what follows from that.
-    async fn next_transaction(&mut self) -> Result<Option<Pending>, DriverError> {
+    async fn next_transaction(&mut self) -> Result<Option<PendingTransaction>, DriverError> {
         let now = self.parts.clock.now();
-        let mut pending = Pending::default();
-        if self.course()?.taken == Taken::ToBeSaid {
+        let mut pending = PendingTransaction::default();
+        if self.drive_state()?.takeover_entry == TakeoverEntry::Missing {
             let by = self.parts.coordinator.clone();
-            self.course_mut()?.record(&mut pending, Event::Taken { by }, now)?;
+            self.drive_state_mut()?.append_entry(&mut pending, Event::LockTaken { by }, now)?;
             return Ok(Some(pending));
         }
-        self.course_mut()?.take_in_answers(&mut pending, now)?;
+        self.drive_state_mut()?.add_answers(&mut pending, now)?;
         let store = &*self.parts.store;
         let (reports, open) = (keys::reports(&self.environment), keys::open(&self.environment));
         // What does not fit into this transaction is seen at the next one.
@@ -293,45 +303,45 @@ impl Driver {
         let (reports, open) =
             tokio::try_join!(store.page(&reports, &first, OPERATIONS_MAX), store.get(open.key()))?;
         let open = open.ok_or_else(|| DriverError::Missing(self.id.clone(), "claim"))?;
-        self.note_presence(now).await?;
-        self.course_mut()?.see(open)?;
-        self.course_mut()?.take_in_reports(&mut pending, &reports, now)?;
-        let course = self.course()?;
-        let commands = decide_knowing(&course.run, course.wish(), &self.gone, now);
-        self.follow(&mut pending, commands, now).await?;
+        self.note_unreachable(now).await?;
+        self.drive_state_mut()?.update_claim(open)?;
+        self.drive_state_mut()?.add_reports(&mut pending, &reports, now)?;
+        let course = self.drive_state()?;
+        let commands = decide_with_unreachable(&course.run, course.request(), &self.unreachable, now);
+        self.append_commands(&mut pending, commands, now).await?;
         Ok((!pending.is_empty()).then_some(pending))
     }
 
     /// A host is gone from when it was first seen without a session.
-    async fn note_presence(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        let absent = self.parts.agents.absent(&self.course()?.hosts);
+    async fn note_unreachable(&mut self, now: Timestamp) -> Result<(), DriverError> {
+        let absent = self.parts.agents.unreachable_of(&self.drive_state()?.hosts);
         let mut gone = BTreeMap::new();
         for host in absent {
             // Another coordinator may have its session and be out of this one's reach.
             if self.parts.store.get(keys::host_presence(&host).key()).await?.is_none() {
-                let since = self.gone.get(&host).copied().unwrap_or(now);
+                let since = self.unreachable.get(&host).copied().unwrap_or(now);
                 gone.insert(host, since);
             }
         }
-        self.gone = gone;
+        self.unreachable = gone;
         Ok(())
     }
 
     /// Adds what the engine wants written to what is written anyway.
-    async fn follow(
+    async fn append_commands(
         &mut self,
-        pending: &mut Pending,
+        pending: &mut PendingTransaction,
         commands: Vec<Command>,
         now: Timestamp,
     ) -> Result<(), DriverError> {
         // What is to be unwound is not begun again first, nor what is not waited for.
         let leaves = |event: &Event| {
-            matches!(event, Event::Turned { .. } | Event::PassedBy { .. } | Event::Left { .. })
+            matches!(event, Event::RevertStarted { .. } | Event::Excluded { .. } | Event::UndoDeferred { .. })
         };
         if !matches!(commands.first(), Some(Command::Append(event)) if leaves(event))
-            && let Some(intent) = self.course_mut()?.next_unheard()
+            && let Some(intent) = self.drive_state_mut()?.next_to_resend()
         {
-            let (_, writes) = self.course_mut()?.hand_out(intent.step, intent.direction)?;
+            let (_, writes) = self.drive_state_mut()?.assign(intent.step, intent.direction)?;
             pending.writes.extend(writes);
             return Ok(());
         }
@@ -342,37 +352,37 @@ impl Driver {
                 // The rest is decided anew when this is written.
                 Command::Append(event) if !fits(pending, &event) => break,
                 Command::Append(event @ Event::Begun { .. }) => {
-                    self.course_mut()?.record(pending, event, now)?;
+                    self.drive_state_mut()?.append_entry(pending, event, now)?;
                     has_begun = true;
                 }
                 Command::Append(_) if has_begun => break,
                 Command::Append(Event::Ended { verdict }) => {
                     let store = &*self.parts.store;
                     let before = match verdict {
-                        Verdict::Succeeded => Before {
+                        Verdict::Succeeded => PriorState {
                             live: environments::live(store, &self.environment).await?,
                             past: history::ended(store, &self.environment, history::HISTORY_FOR_PLANS)
                                 .await?,
                         },
                         // What is live stays what it was.
-                        Verdict::RolledBack => Before::default(),
+                        Verdict::RolledBack => PriorState::default(),
                     };
-                    return self.course_mut()?.end(pending, verdict, &before, now);
+                    return self.drive_state_mut()?.end_deployment(pending, verdict, &before, now);
                 }
-                Command::Append(event) => return self.course_mut()?.record(pending, event, now),
+                Command::Append(event) => return self.drive_state_mut()?.append_entry(pending, event, now),
             }
         }
         Ok(())
     }
 
     /// Sends what is pending; the same again when nobody knows what became of it.
-    async fn send(&mut self) -> Result<WriteOutcome, DriverError> {
+    async fn commit_pending(&mut self) -> Result<WriteOutcome, DriverError> {
         let pending = self.pending.clone().ok_or(DriverError::Bug("nothing is to be written"))?;
         let store = &*self.parts.store;
         let committed = self.held()?.commit(store, pending.guards.clone(), pending.writes.clone()).await;
         let is_written = match committed {
             Ok(Committed::Yes { .. }) => true,
-            Ok(Committed::No) => match self.is_mine(&pending).await {
+            Ok(Committed::No) => match self.is_own_write(&pending).await {
                 Ok(is_mine) => is_mine,
                 Err(_) => return Ok(WriteOutcome::Unknown),
             },
@@ -387,13 +397,13 @@ impl Driver {
             return Ok(WriteOutcome::Refused);
         }
         self.pending = None;
-        self.written(pending).await?;
+        self.after_commit(pending).await?;
         Ok(WriteOutcome::Committed)
     }
 
     /// Whether the journal has this very entry: then an earlier sending of unknown outcome wrote it all.
-    async fn is_mine(&self, pending: &Pending) -> Result<bool, StoreError> {
-        let Some(Told { entry, .. }) = pending.told.first() else {
+    async fn is_own_write(&self, pending: &PendingTransaction) -> Result<bool, StoreError> {
+        let Some(JournaledEntry { entry, .. }) = pending.entries.first() else {
             return Ok(false);
         };
         let there = self.parts.store.get(keys::journal_entry(&self.id, entry.seq).key()).await?;
@@ -401,27 +411,27 @@ impl Driver {
     }
 
     /// What is in the store is told.
-    async fn written(&mut self, pending: Pending) -> Result<(), DriverError> {
-        let course = self.course.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
-        for told in &pending.told {
-            if let Event::Taken { .. } = told.entry.event {
-                course.taken = Taken::Said;
+    async fn after_commit(&mut self, pending: PendingTransaction) -> Result<(), DriverError> {
+        let course = self.drive_state.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
+        for told in &pending.entries {
+            if let Event::LockTaken { .. } = told.entry.event {
+                course.takeover_entry = TakeoverEntry::Written;
             }
-            told.span.in_scope(|| tell(&course.run, &told.entry));
-            count(course, told);
+            told.span.in_scope(|| log_entry(&course.run, &told.entry));
+            record_metrics(course, told);
         }
-        let Some(Told { entry: last, .. }) = pending.told.last() else {
+        let Some(JournaledEntry { entry: last, .. }) = pending.entries.last() else {
             return Ok(());
         };
-        reach(|| moment(last));
-        course.log.write(&course.run, pending.told.iter().map(|told| &told.entry)).await;
+        reach(|| crash_point(last));
+        course.log.write(&course.run, pending.entries.iter().map(|told| &told.entry)).await;
         if let Event::Ended { .. } = last.event
             && let Err(error) = tails::forget(&*self.parts.store, &self.id).await
         {
             debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
         }
         let is_milestone =
-            matches!(last.event, Event::Taken { .. } | Event::Stuck { .. } | Event::Ended { .. });
+            matches!(last.event, Event::LockTaken { .. } | Event::Stuck { .. } | Event::Ended { .. });
         if is_milestone && course.opened.spec.deploy.state_file.is_some() {
             state_file::keep_current(&self.parts, &self.environment).await;
         }
@@ -436,11 +446,11 @@ impl Driver {
         self.lock.held().ok_or(DriverError::Bug("nothing is written without the lock"))
     }
 
-    fn course(&self) -> Result<&Course, DriverError> {
-        self.course.as_ref().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
+    fn drive_state(&self) -> Result<&DriveState, DriverError> {
+        self.drive_state.as_ref().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
     }
 
-    fn course_mut(&mut self) -> Result<&mut Course, DriverError> {
-        self.course.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
+    fn drive_state_mut(&mut self) -> Result<&mut DriveState, DriverError> {
+        self.drive_state.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
     }
 }

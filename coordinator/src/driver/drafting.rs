@@ -7,8 +7,8 @@
 
 use lockstep_core::engine::assignment;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Event, Leaving, StepFailure, StepKey};
-use lockstep_core::record::{Live, OpenKind, Summary, Verdict, Wish};
+use lockstep_core::journal::{Deferral, Direction, Event, StepFailure, StepKey};
+use lockstep_core::record::{ClaimKind, DeploymentSummary, LiveRelease, OperatorRequest, Verdict};
 use lockstep_core::time::Timestamp;
 use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;
@@ -16,11 +16,11 @@ use lockstep_telemetry::span;
 use tracing::{Span, info_span};
 
 use super::counting::kind;
-use super::course::Course;
+use super::course::DriveState;
 use super::deployment::DriverError;
 use super::ending;
-use super::telling::brief;
-use super::transaction::{Assigned, Pending, Told};
+use super::telling::shorten_failure;
+use super::transaction::{Assigned, JournaledEntry, PendingTransaction};
 use crate::history;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::{Assignment, Report, Reported};
@@ -28,17 +28,17 @@ use crate::store::{Owned, Stored, keys};
 
 /// What the record says when a deployment ends.
 #[derive(Default)]
-pub(super) struct Before {
-    pub(super) live: Option<Live>,
+pub(super) struct PriorState {
+    pub(super) live: Option<LiveRelease>,
     /// The deployments that ended earlier.
-    pub(super) past: Vec<Summary>,
+    pub(super) past: Vec<DeploymentSummary>,
 }
 
-impl Course {
+impl DriveState {
     /// Adds `event` to the journal, with all that belongs to it.
-    pub(super) fn record(
+    pub(super) fn append_entry(
         &mut self,
-        pending: &mut Pending,
+        pending: &mut PendingTransaction,
         event: Event,
         at: Timestamp,
     ) -> Result<(), DriverError> {
@@ -46,39 +46,40 @@ impl Course {
         let mut span = Span::current();
         let belongings = match &entry.event {
             Event::Begun { step, direction } => {
-                let (begun, writes) = self.hand_out(*step, *direction)?;
+                let (begun, writes) = self.assign(*step, *direction)?;
                 span = begun;
                 writes
             }
             Event::Done { step, .. } | Event::Failed { step, .. } => {
-                span = self.handed.span(*step).unwrap_or(span);
-                withdrawn(self.handed.withdraw(*step))
+                span = self.assigned.span(*step).unwrap_or(span);
+                withdrawn(self.assigned.withdraw(*step))
             }
             Event::Stuck { .. } => {
-                vec![self.open_as(OpenKind::Stuck { deployment: self.opened.id.clone() })]
+                vec![self.claim_with(ClaimKind::Stuck { deployment: self.opened.id.clone() })]
             }
             Event::Resumed { .. } => vec![self.resumed()],
-            Event::Left { step, how } => {
-                let mut writes = self.handed.withdraw(*step);
-                writes.extend(self.owe(&entry));
-                writes.extend(matches!(how, Leaving::Skipped { .. }).then(|| self.resumed()));
+            Event::UndoDeferred { step, how } => {
+                let mut writes = self.assigned.withdraw(*step);
+                writes.extend(self.add_pending_undo(&entry));
+                writes.extend(matches!(how, Deferral::Skipped { .. }).then(|| self.resumed()));
                 writes
             }
-            Event::Taken { .. } | Event::PassedBy { .. } | Event::Turned { .. } | Event::Ended { .. } => {
-                Vec::new()
-            }
+            Event::LockTaken { .. }
+            | Event::Excluded { .. }
+            | Event::RevertStarted { .. }
+            | Event::Ended { .. } => Vec::new(),
         };
-        let begun = entry.event.step().and_then(|step| self.run.standing(step).begun_at());
+        let begun = entry.event.step().and_then(|step| self.run.step_status(step).begun_at());
         let took = begun.map(|begun| at.since(begun));
         self.run.apply(&entry)?;
         self.entries.push(entry.clone());
-        pending.tell(&self.opened.id, Told { entry, span, took });
+        pending.append(&self.opened.id, JournaledEntry { entry, span, took });
         pending.writes.extend(belongings);
         Ok(())
     }
 
     /// The assignment of a step, in place of what the step had before; and the step's span.
-    pub(super) fn hand_out(
+    pub(super) fn assign(
         &mut self,
         step: StepId,
         direction: Direction,
@@ -101,41 +102,41 @@ impl Course {
                 traceparent: traceparent(&span),
             },
         );
-        let mut writes = self.handed.withdraw(step);
+        let mut writes = self.assigned.withdraw(step);
         writes.push(put);
-        self.handed.set(step, Assigned { key, token, span: span.clone() });
+        self.assigned.set(step, Assigned { key, token, span: span.clone() });
         Ok((span, writes))
     }
 
     /// What hosts answered to the questions after the take-over.
-    pub(super) fn take_in_answers(
+    pub(super) fn add_answers(
         &mut self,
-        pending: &mut Pending,
+        pending: &mut PendingTransaction,
         at: Timestamp,
     ) -> Result<(), DriverError> {
-        while let Some(event) = self.heard.front() {
+        while let Some(event) = self.answers.front() {
             if !fits(pending, event) {
                 break;
             }
-            if let Some(event) = self.heard.pop_front()
-                && self.run.admits(&event, at)
+            if let Some(event) = self.answers.pop_front()
+                && self.run.accepts(&event, at)
             {
-                self.record(pending, event, at)?;
+                self.append_entry(pending, event, at)?;
             }
         }
         Ok(())
     }
 
     /// What hosts report. A report that comes too late or is not for this deployment is only removed.
-    pub(super) fn take_in_reports(
+    pub(super) fn add_reports(
         &mut self,
-        pending: &mut Pending,
+        pending: &mut PendingTransaction,
         reports: &[Stored],
         at: Timestamp,
     ) -> Result<(), DriverError> {
         for stored in reports {
             let report: Report = stored.read()?;
-            let event = self.event_of(report).filter(|event| self.run.admits(event, at));
+            let event = self.event_of(report).filter(|event| self.run.accepts(event, at));
             if !event.as_ref().map_or(pending.has_room(), |event| fits(pending, event)) {
                 break;
             }
@@ -143,7 +144,7 @@ impl Course {
                 .map(OwnedWrite::delete)
                 .ok_or(DriverError::Bug("a report is not owned"))?;
             match event {
-                Some(event) if !is_on(Mutant::ReportDropped) => self.record(pending, event, at)?,
+                Some(event) if !is_on(Mutant::ReportDropped) => self.append_entry(pending, event, at)?,
                 Some(_) | None => {}
             }
             pending.writes.push(delete);
@@ -158,7 +159,9 @@ impl Course {
         }
         match report.outcome {
             Reported::Done(finding) => Some(Event::Done { step, direction, finding }),
-            Reported::Failed(failure) => Some(Event::Failed { step, direction, failure: brief(failure) }),
+            Reported::Failed(failure) => {
+                Some(Event::Failed { step, direction, failure: shorten_failure(failure) })
+            }
             // An assignment of a deposed driver is refused as it should be: the question of its successor has fenced it.
             Reported::Refused { why } => self.is_own(step, &report.token).then(|| {
                 let failure = StepFailure::new("the agent refused the step").why(why);
@@ -168,36 +171,39 @@ impl Course {
     }
 
     /// The end: the journal, the history, what is live, and the claim go together.
-    pub(super) fn end(
+    pub(super) fn end_deployment(
         &mut self,
-        pending: &mut Pending,
+        pending: &mut PendingTransaction,
         verdict: Verdict,
-        before: &Before,
+        before: &PriorState,
         at: Timestamp,
     ) -> Result<(), DriverError> {
-        self.record(pending, Event::Ended { verdict }, at)?;
+        self.append_entry(pending, Event::Ended { verdict }, at)?;
         let summary = ending::summary(&self.opened, &self.run, &self.entries, at, verdict);
         pending.writes.push(OwnedWrite::delete(keys::open(&self.opened.key)));
         pending.writes.extend(history::summary_writes(&summary));
         match verdict {
             Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
             Verdict::Succeeded => {
-                let live = Live::after(&summary, before.live.as_ref(), &before.past, at);
+                let live = LiveRelease::after(&summary, before.live.as_ref(), &before.past, at);
                 pending.writes.push(OwnedWrite::put(keys::live(&self.opened.key), &live));
             }
             Verdict::RolledBack => {}
         }
-        pending.writes.extend(withdrawn(self.handed.withdraw_all()));
+        pending.writes.extend(withdrawn(self.assigned.withdraw_all()));
         Ok(())
     }
 
     fn resumed(&self) -> OwnedWrite {
-        self.open_as(OpenKind::Running { deployment: self.opened.id.clone(), wish: Wish::None })
+        self.claim_with(ClaimKind::Running {
+            deployment: self.opened.id.clone(),
+            request: OperatorRequest::None,
+        })
     }
 }
 
 /// Whether `event` can be in the same transaction as what is there.
-pub(super) fn fits(pending: &Pending, event: &Event) -> bool {
+pub(super) fn fits(pending: &PendingTransaction, event: &Event) -> bool {
     pending.has_room() && event.step().is_none_or(|step| !pending.is_about(step))
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Because, Direction, Entry, Event, Finding, StepFailure, TrafficCount};
-use lockstep_core::record::{FailedStep, Receipt, StepTime, Summary, Verdict};
+use lockstep_core::journal::{Direction, Entry, Event, Finding, RevertReason, StepFailure, TrafficCount};
+use lockstep_core::record::{DeploymentSummary, FailedStep, Receipt, StepTime, Verdict};
 use lockstep_core::time::Timestamp;
 
 /// The most times of one kind of step that a summary has.
@@ -14,20 +14,20 @@ const TIMES_OF_A_KIND_MAX: usize = 100;
 /// The summary of a deployment that ends at `at` as `verdict`. `opened` is what was recorded of it when
 /// it was opened, `entries` its journal.
 pub(super) fn summary(
-    opened: &Summary,
+    opened: &DeploymentSummary,
     run: &Run,
     entries: &[Entry],
     at: Timestamp,
     verdict: Verdict,
-) -> Summary {
+) -> DeploymentSummary {
     let findings = || findings(entries);
     let migrated = findings().filter_map(|finding| finding.migrated.as_ref());
     let schema_after = migrated.clone().next_back().map(|migrated| migrated.schema_version);
     let applied: usize = migrated.map(|migrated| migrated.applied.len()).sum();
     let (requests, requests_lost) = counted(counts(entries));
-    Summary {
-        serving: run.going().serving.clone(),
-        passed_by: run.going().passed_by.clone(),
+    DeploymentSummary {
+        serving: run.effective_plan().serving.clone(),
+        excluded: run.effective_plan().passed_by.clone(),
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
         verdict: Some(verdict),
@@ -45,21 +45,21 @@ pub(super) fn summary(
 }
 
 /// Why the deployment is or was unwound, as far as the journal tells.
-pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
+pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
     let because = entries.iter().find_map(|entry| match &entry.event {
-        Event::Turned { because } => Some(because),
-        Event::Taken { .. }
+        Event::RevertStarted { because } => Some(because),
+        Event::LockTaken { .. }
         | Event::Begun { .. }
-        | Event::PassedBy { .. }
+        | Event::Excluded { .. }
         | Event::Done { .. }
         | Event::Failed { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. }
+        | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
     })?;
     Some(match because {
-        Because::StepFailed { step } => FailedStep {
+        RevertReason::StepFailed { step } => FailedStep {
             step: run
                 .plan()
                 .step(*step)
@@ -69,12 +69,12 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
                 .cloned()
                 .unwrap_or_else(|| StepFailure::new(format!("{step} failed"))),
         },
-        Because::LockTimeout => FailedStep {
+        RevertReason::LockTimeout => FailedStep {
             step: "lock time-out".to_owned(),
             host: None,
             failure: time_is_over(opened, entries),
         },
-        Because::Cancelled { by } => FailedStep {
+        RevertReason::Cancelled { by } => FailedStep {
             step: format!("cancelled by {by}"),
             host: None,
             failure: StepFailure::new(format!("{by} cancelled it")),
@@ -83,10 +83,11 @@ pub(crate) fn failed_step(opened: &Summary, run: &Run, entries: &[Entry]) -> Opt
 }
 
 /// The lock's time begins by the clock of who opened it, and is over by the clock of who drives.
-fn time_is_over(opened: &Summary, entries: &[Entry]) -> StepFailure {
+fn time_is_over(opened: &DeploymentSummary, entries: &[Entry]) -> StepFailure {
     let limit = opened.spec.deploy.lock_timeout;
     let has_begun = entries.iter().any(|entry| entry.event.step().is_some());
-    let Some(Entry { event: Event::Taken { by }, at, .. }) = entries.first().filter(|_| !has_begun) else {
+    let Some(Entry { event: Event::LockTaken { by }, at, .. }) = entries.first().filter(|_| !has_begun)
+    else {
         return StepFailure::new(format!("it took longer than its lock_timeout of {limit}"));
     };
     let opened_at = opened.opened_at;
@@ -105,14 +106,14 @@ fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
     entries.iter().find_map(|entry| match &entry.event {
         Event::Failed { step, direction: Direction::Do, failure } if *step == of => Some(failure),
         Event::Failed { .. }
-        | Event::Taken { .. }
+        | Event::LockTaken { .. }
         | Event::Begun { .. }
-        | Event::PassedBy { .. }
+        | Event::Excluded { .. }
         | Event::Done { .. }
-        | Event::Turned { .. }
+        | Event::RevertStarted { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. }
+        | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -121,14 +122,14 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
     entries.iter().filter_map(|entry| match &entry.event {
         Event::Done { direction: Direction::Do, finding, .. } => Some(finding),
         Event::Done { .. }
-        | Event::Taken { .. }
+        | Event::LockTaken { .. }
         | Event::Begun { .. }
-        | Event::PassedBy { .. }
+        | Event::Excluded { .. }
         | Event::Failed { .. }
-        | Event::Turned { .. }
+        | Event::RevertStarted { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. }
+        | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -137,14 +138,14 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
 fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
     entries.iter().filter_map(|entry| match &entry.event {
         Event::Done { finding, .. } => finding.traffic,
-        Event::Taken { .. }
+        Event::LockTaken { .. }
         | Event::Begun { .. }
-        | Event::PassedBy { .. }
+        | Event::Excluded { .. }
         | Event::Failed { .. }
-        | Event::Turned { .. }
+        | Event::RevertStarted { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. }
+        | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
     })
 }
@@ -198,14 +199,14 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
                 }
             }
             Event::Begun { .. }
-            | Event::PassedBy { .. }
+            | Event::Excluded { .. }
             | Event::Done { .. }
-            | Event::Taken { .. }
+            | Event::LockTaken { .. }
             | Event::Failed { .. }
-            | Event::Turned { .. }
+            | Event::RevertStarted { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
-            | Event::Left { .. }
+            | Event::UndoDeferred { .. }
             | Event::Ended { .. } => {}
         }
     }

@@ -11,13 +11,13 @@ use lockstep_core::fence::Token;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepFailure;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
-use lockstep_core::record::{Debt, Open};
+use lockstep_core::record::{Claim, PendingUndo};
 use lockstep_crashpoint::reach;
 use lockstep_proto::trace::traceparent;
 use tracing::{Span, info, warn};
 
-use super::Parts;
-use super::deployment::{DriverError, Left};
+use super::Context;
+use super::deployment::{DriverError, DriverExit};
 use crate::audit::{self, Change};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::{Held, OwnedWrite};
@@ -33,33 +33,33 @@ pub(super) fn lockstep() -> OperatorName {
 }
 
 /// The debts of one host to one environment, one after another.
-pub(super) struct Payer {
-    pub(super) parts: Parts,
+pub(super) struct PendingUndoRunner {
+    pub(super) parts: Context,
     pub(super) environment: EnvironmentKey,
     pub(super) host: HostId,
 }
 
 /// Whether the next debt may be handed out.
-enum Paid {
+enum UndoProgress {
     Yes,
     No,
 }
 
-impl Payer {
-    pub(super) async fn run(self) -> Result<Left, DriverError> {
+impl PendingUndoRunner {
+    pub(super) async fn run(self) -> Result<DriverExit, DriverError> {
         let store = &*self.parts.store;
-        let mut lock = Lock::of(self.environment.clone(), self.parts.coordinator.clone());
+        let mut lock = Lock::new(self.environment.clone(), self.parts.coordinator.clone());
         lock.acquire(store).await;
         let paid = match lock.held() {
-            Some(held) => self.pay_all(&lock, held).await,
+            Some(held) => self.run_all(&lock, held).await,
             // Somebody works on the environment: the next look tries again.
-            None => return Ok(Left::NotOpen),
+            None => return Ok(DriverExit::NotOpen),
         };
         lock.release(store).await;
-        paid.map(|()| Left::Ended)
+        paid.map(|()| DriverExit::Ended)
     }
 
-    async fn pay_all(&self, lock: &Lock, held: &Held) -> Result<(), DriverError> {
+    async fn run_all(&self, lock: &Lock, held: &Held) -> Result<(), DriverError> {
         let store = &*self.parts.store;
         let seen = environments::open(store, &self.environment).await?;
         if seen.as_ref().is_some_and(|seen| is_deployment(&seen.content)) {
@@ -67,38 +67,38 @@ impl Payer {
         }
         let open = seen.map(|seen| seen.stored);
         let is_there = hosts::find(store, &self.host).await?.is_some();
-        let owed = debts::of(store, &self.host, &self.environment).await?.owed;
+        let owed = debts::of_host(store, &self.host, &self.environment).await?.undos;
         for (seq, debt) in (1..).zip(owed) {
             let token = Token { cluster: self.parts.cluster.clone(), epoch: held.epoch(), seq };
             let attempt = Attempt { payer: self, lock, held, open: open.as_ref(), token, debt };
-            let paid = if is_there { attempt.pay().await? } else { attempt.forget().await? };
+            let paid = if is_there { attempt.run().await? } else { attempt.forget().await? };
             match paid {
-                Paid::Yes => {}
-                Paid::No => break,
+                UndoProgress::Yes => {}
+                UndoProgress::No => break,
             }
         }
         Ok(())
     }
 }
 
-fn is_deployment(open: &Open) -> bool {
+fn is_deployment(open: &Claim) -> bool {
     open.deployment().is_some()
 }
 
 /// One debt that is handed out.
 struct Attempt<'a> {
-    payer: &'a Payer,
+    payer: &'a PendingUndoRunner,
     lock: &'a Lock,
     held: &'a Held,
     open: Option<&'a Stored>,
     token: Token,
-    debt: Debt,
+    debt: PendingUndo,
 }
 
 impl Attempt<'_> {
     /// Hands the undo out and waits for what becomes of it.
-    async fn pay(self) -> Result<Paid, DriverError> {
-        let Payer { parts, environment, host } = self.payer;
+    async fn run(self) -> Result<UndoProgress, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
         let assignment = Assignment {
             token: self.token.clone(),
             key: self.debt.key.clone(),
@@ -107,12 +107,12 @@ impl Attempt<'_> {
             limit: self.debt.limit,
             traceparent: traceparent(&Span::current()),
         };
-        let mut writes = self.left_behind().await?;
+        let mut writes = self.leftover_assignments().await?;
         let key = keys::assignment(host, environment, self.token.epoch, self.token.seq);
         writes.push(OwnedWrite::put(key, &assignment));
         info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is handed out");
         if self.commit(writes).await? == Committed::No {
-            return Ok(Paid::No);
+            return Ok(UndoProgress::No);
         }
         reach(|| format!("coordinator: debt {} handed out", self.debt.key.step));
         let until = parts.clock.now() + self.debt.limit + ANSWER_GRACE;
@@ -120,7 +120,7 @@ impl Attempt<'_> {
             if let Some(outcome) = self.reported().await? {
                 break Some(outcome);
             }
-            let is_here = parts.agents.connected(host).is_some();
+            let is_here = parts.agents.session_of(host).is_some();
             if !is_here
                 || parts.clock.now() >= until
                 || self.lock.keep(&*parts.store).await == LeaseStanding::Gone
@@ -143,7 +143,7 @@ impl Attempt<'_> {
     }
 
     /// The host was removed: it never serves again, so it owes nothing.
-    async fn forget(self) -> Result<Paid, DriverError> {
+    async fn forget(self) -> Result<UndoProgress, DriverError> {
         info!(step = %self.debt.key.step, host = %self.payer.host, "a debt is forgotten with its host");
         self.settle(None).await
     }
@@ -165,41 +165,41 @@ impl Attempt<'_> {
     }
 
     /// What is handed to the host and reported for the environment, to be removed.
-    async fn left_behind(&self) -> Result<Vec<OwnedWrite>, DriverError> {
-        let Payer { parts, environment, host } = self.payer;
+    async fn leftover_assignments(&self) -> Result<Vec<OwnedWrite>, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
         let mut left = parts.store.list(&keys::assignments(host, environment)).await?;
         left.extend(parts.store.list(&keys::reports(environment)).await?);
         Ok(left.iter().filter_map(|stored| Owned::of_stored(&stored.key)).map(OwnedWrite::delete).collect())
     }
 
     /// The debt goes, or stays with why it was not paid.
-    async fn settle(&self, failure: Option<StepFailure>) -> Result<Paid, DriverError> {
-        let Payer { parts, environment, host } = self.payer;
-        let mut debts = debts::of(&*parts.store, host, environment).await?;
-        let is_it = |debt: &Debt| debt.key == self.debt.key;
+    async fn settle(&self, failure: Option<StepFailure>) -> Result<UndoProgress, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
+        let mut debts = debts::of_host(&*parts.store, host, environment).await?;
+        let is_it = |debt: &PendingUndo| debt.key == self.debt.key;
         match &failure {
-            None => debts.owed.retain(|debt| !is_it(debt)),
+            None => debts.undos.retain(|debt| !is_it(debt)),
             Some(failure) => {
                 warn!(step = %self.debt.key.step, %host, what = failure.what, why = failure.why, "a debt is not paid");
-                for debt in debts.owed.iter_mut().filter(|debt| is_it(debt)) {
+                for debt in debts.undos.iter_mut().filter(|debt| is_it(debt)) {
                     debt.failure = Some(failure.clone());
                 }
             }
         }
-        let mut writes = self.left_behind().await?;
+        let mut writes = self.leftover_assignments().await?;
         writes.push(debts::write(host, environment, &debts));
         if self.commit(writes).await? == Committed::No || failure.is_some() {
-            return Ok(Paid::No);
+            return Ok(UndoProgress::No);
         }
         reach(|| format!("coordinator: debt {} paid", self.debt.key.step));
         info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is paid");
         self.write_down().await?;
-        Ok(Paid::Yes)
+        Ok(UndoProgress::Yes)
     }
 
     async fn write_down(&self) -> Result<(), DriverError> {
-        let Payer { parts, environment, .. } = self.payer;
-        let Debt { host_name, key, change, .. } = &self.debt;
+        let PendingUndoRunner { parts, environment, .. } = self.payer;
+        let PendingUndo { host_name, key, change, .. } = &self.debt;
         let operator = lockstep();
         let said = format!("{host_name} does not owe {} any more: {change}", key.deployment);
         let change = Change { operator, verb: "pay debt", environment: Some(environment.clone()), said };

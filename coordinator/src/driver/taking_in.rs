@@ -2,12 +2,12 @@
 //! deployment is open, in one transaction with its place in the history.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Live, LocalChange, LocalRollback, Summary, TakenIn};
+use lockstep_core::record::{Adoption, DeploymentSummary, LiveRelease, LocalChange, LocalRollback};
 use lockstep_crashpoint::reach;
 use tracing::{info, warn};
 
-use super::Parts;
-use super::deployment::{DriverError, Left};
+use super::Context;
+use super::deployment::{DriverError, DriverExit};
 use crate::audit::{self, Change};
 use crate::lock::Lock;
 use crate::store::guarded::{Held, OwnedWrite};
@@ -15,21 +15,21 @@ use crate::store::{Committed, Guard, Owned, Stored, keys};
 use crate::{deployments, environments, history, hosts, local_changes, state_file, status};
 
 /// One local rollback that the record does not know of.
-pub(super) struct TakingIn {
-    pub(super) parts: Parts,
+pub(super) struct LocalRollbackAdoption {
+    pub(super) parts: Context,
     pub(super) stored: Stored,
     pub(super) change: LocalChange,
 }
 
-impl TakingIn {
-    pub(super) async fn run(self) -> Result<Left, DriverError> {
+impl LocalRollbackAdoption {
+    pub(super) async fn run(self) -> Result<DriverExit, DriverError> {
         let store = &*self.parts.store;
-        let mut lock = Lock::of(self.environment().clone(), self.parts.coordinator.clone());
+        let mut lock = Lock::new(self.environment().clone(), self.parts.coordinator.clone());
         lock.acquire(store).await;
         let taken = match lock.held() {
-            Some(held) => self.take_in(held).await,
+            Some(held) => self.adopt(held).await,
             // Somebody works on the environment: the next look tries again.
-            None => return Ok(Left::NotOpen),
+            None => return Ok(DriverExit::NotOpen),
         };
         lock.release(store).await;
         taken
@@ -39,13 +39,13 @@ impl TakingIn {
         &self.change.rollback.environment
     }
 
-    async fn take_in(&self, held: &Held) -> Result<Left, DriverError> {
+    async fn adopt(&self, held: &Held) -> Result<DriverExit, DriverError> {
         let store = &*self.parts.store;
         let environment = self.environment();
         let open = environments::open(store, environment).await?;
         // A deployment that is open comes to its end first: its steps on that host unwind to what is there.
         if open.as_ref().is_some_and(|open| open.content.deployment().is_some()) {
-            return Ok(Left::NotOpen);
+            return Ok(DriverExit::NotOpen);
         }
         let (summary, said) = self.what_to_record().await?;
         let key =
@@ -54,20 +54,20 @@ impl TakingIn {
             Guard::as_seen(keys::open(environment), open.as_ref().map(|open| &open.stored)),
             Guard::as_seen(&key, Some(&self.stored)),
         ];
-        let taken_in = TakenIn {
+        let taken_in = Adoption {
             at: self.parts.clock.now(),
             deployment: summary.as_ref().map(|summary| summary.id.clone()),
         };
-        let change = LocalChange { taken_in: Some(taken_in), ..self.change.clone() };
+        let change = LocalChange { adopted: Some(taken_in), ..self.change.clone() };
         let mut writes = vec![OwnedWrite::put(key, &change)];
         if let Some(summary) = &summary {
             let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
-            let live = Live::after(summary, None, &past, self.change.rollback.at);
+            let live = LiveRelease::after(summary, None, &past, self.change.rollback.at);
             writes.push(OwnedWrite::put(keys::live(environment), &live));
             writes.extend(history::summary_writes(summary));
         }
         if held.commit(store, guards, writes).await? == Committed::No {
-            return Ok(Left::NotOpen);
+            return Ok(DriverExit::NotOpen);
         }
         reach(|| "coordinator: local change taken in".to_owned());
         info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
@@ -76,11 +76,11 @@ impl TakingIn {
             Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
         audit::append(store, self.parts.clock.now(), change).await?;
         state_file::keep_current(&self.parts, environment).await;
-        Ok(Left::Ended)
+        Ok(DriverExit::Ended)
     }
 
     /// What the history gets, and what is said of it.
-    async fn what_to_record(&self) -> Result<(Option<Summary>, String), DriverError> {
+    async fn what_to_record(&self) -> Result<(Option<DeploymentSummary>, String), DriverError> {
         let store = &*self.parts.store;
         let LocalChange { host, host_name, rollback, .. } = &self.change;
         let LocalRollback { environment, by, from, to, at, .. } = rollback;
@@ -93,7 +93,7 @@ impl TakingIn {
             return not_recorded("nothing is recorded as live");
         };
         let all = hosts::list(store).await?;
-        let balancer = status::placed(&live.roles(), &all).lb.map(|lb| lb.id.clone());
+        let balancer = status::place_hosts(&live.roles(), &all).lb.map(|lb| lb.id.clone());
         if balancer.as_ref() != Some(host) {
             return not_recorded("it is not the host of the load balancer");
         }

@@ -20,32 +20,32 @@ const BYTES_LEFT: usize = TRANSACTION_BYTES_MAX * 3 / 4;
 
 /// What is written at one moment.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Pending {
+pub(super) struct PendingTransaction {
     /// What it adds to the journal.
-    pub(super) told: Vec<Told>,
+    pub(super) entries: Vec<JournaledEntry>,
     pub(super) guards: Vec<Guard>,
     pub(super) writes: Vec<OwnedWrite>,
 }
 
 /// An entry, and what it tells of.
 #[derive(Debug, Clone)]
-pub(super) struct Told {
+pub(super) struct JournaledEntry {
     pub(super) entry: Entry,
     pub(super) span: Span,
     /// How long the step had been under way when it was written, where it was.
     pub(super) took: Option<Millis>,
 }
 
-impl Pending {
+impl PendingTransaction {
     /// Adds `entry` to the journal of `deployment`, if nobody else has added one in its place.
-    pub(super) fn tell(&mut self, deployment: &DeploymentId, told: Told) {
+    pub(super) fn append(&mut self, deployment: &DeploymentId, told: JournaledEntry) {
         let key = keys::journal_entry(deployment, told.entry.seq);
-        if self.told.is_empty() {
+        if self.entries.is_empty() {
             // An entry has one before it: where the first is not there, the others are not either.
             self.guards.push(Guard::absent(&key));
         }
         self.writes.push(OwnedWrite::put_bytes(key, encode(&told.entry)));
-        self.told.push(told);
+        self.entries.push(told);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,7 +61,7 @@ impl Pending {
 
     /// Whether it has an entry about `step`: a second one would write the same keys.
     pub(super) fn is_about(&self, step: StepId) -> bool {
-        self.told.iter().any(|told| told.entry.event.step() == Some(step))
+        self.entries.iter().any(|told| told.entry.event.step() == Some(step))
     }
 }
 
@@ -76,9 +76,9 @@ pub(super) struct Assigned {
 
 /// The steps that are handed out. More than one for a step only where a predecessor left one behind.
 #[derive(Debug, Default)]
-pub(super) struct Handed(BTreeMap<StepId, Vec<Assigned>>);
+pub(super) struct AssignedSteps(BTreeMap<StepId, Vec<Assigned>>);
 
-impl Handed {
+impl AssignedSteps {
     pub(super) fn add(&mut self, step: StepId, assigned: Assigned) {
         self.0.entry(step).or_default().push(assigned);
     }

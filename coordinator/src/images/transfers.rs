@@ -30,7 +30,7 @@ enum Transfer {
 }
 
 /// A transfer; it is forgotten when this is dropped.
-pub(super) struct Begun<'a> {
+pub(super) struct TransferGuard<'a> {
     transfers: &'a Transfers,
     transfer: String,
 }
@@ -41,13 +41,13 @@ impl Transfers {
         &self,
         transfer: &str,
         from: &HostId,
-    ) -> (Begun<'_>, mpsc::Sender<Part>, mpsc::Receiver<Part>) {
+    ) -> (TransferGuard<'_>, mpsc::Sender<Part>, mpsc::Receiver<Part>) {
         let (parts, taken) = mpsc::channel(PARTS_MAX);
         (self.begin(transfer, Transfer::Asked { from: from.clone(), parts: parts.clone() }), parts, taken)
     }
 
     /// Begins one that is sent to `to`.
-    pub(super) fn send(&self, transfer: &str, to: &HostId) -> (Begun<'_>, mpsc::Sender<Part>) {
+    pub(super) fn send(&self, transfer: &str, to: &HostId) -> (TransferGuard<'_>, mpsc::Sender<Part>) {
         let (parts, taken) = mpsc::channel(PARTS_MAX);
         (self.begin(transfer, Transfer::Sent { to: to.clone(), parts: taken }), parts)
     }
@@ -73,9 +73,9 @@ impl Transfers {
         }
     }
 
-    fn begin(&self, transfer: &str, how: Transfer) -> Begun<'_> {
+    fn begin(&self, transfer: &str, how: Transfer) -> TransferGuard<'_> {
         self.lock().insert(transfer.to_owned(), how);
-        Begun { transfers: self, transfer: transfer.to_owned() }
+        TransferGuard { transfers: self, transfer: transfer.to_owned() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Transfer>> {
@@ -84,7 +84,7 @@ impl Transfers {
     }
 }
 
-impl Drop for Begun<'_> {
+impl Drop for TransferGuard<'_> {
     fn drop(&mut self) {
         self.transfers.lock().remove(&self.transfer);
     }

@@ -67,7 +67,7 @@ fn open(directory: &TempDir, name: &str) -> Authority {
 #[tokio::test]
 async fn one_root_at_a_time_takes_anothers_place_and_everybody_counts_meanwhile() {
     let Cluster { store, first, .. } = &Cluster::new().await;
-    assert!(matches!(retire(store, first, Behind::Refuse).await, Err(RotationError::NoneRetires)));
+    assert!(matches!(retire(store, first, HostsBehind::Refuse).await, Err(RotationError::NoneRetires)));
     let earlier = first.name();
     rotate(store, first, NOW).await.unwrap();
     assert!(first.has_root_key() && first.name() != earlier);
@@ -82,7 +82,7 @@ async fn a_coordinator_that_is_behind_moves_over_and_goes_on_where_it_died() {
     let cluster = Cluster::new().await;
     let Cluster { store, first, second, directory } = &cluster;
     rotate(store, first, NOW).await.unwrap();
-    take_in(store, second).await.unwrap();
+    adopt_stored_roots(store, second).await.unwrap();
     assert!(!second.is_current() && cluster.counts(second).await);
     let earlier = second.name();
     // It died with the file written, and nobody is asked again: there is nobody at these addresses.
@@ -93,9 +93,9 @@ async fn a_coordinator_that_is_behind_moves_over_and_goes_on_where_it_died() {
     assert!(coordinators::counts(store, &earlier).await.unwrap());
     // It may be behind on its disk only.
     coordinators::enlist(store, &open(directory, "second"), "127.0.0.1:2", NOW).await.unwrap();
-    retire(store, first, Behind::Refuse).await.unwrap();
+    retire(store, first, HostsBehind::Refuse).await.unwrap();
     assert!(cluster.counts(&second).await && !coordinators::counts(store, &earlier).await.unwrap());
-    take_in(store, &second).await.unwrap();
+    adopt_stored_roots(store, &second).await.unwrap();
     assert_eq!((second.bundle(), second.pin()), (first.bundle(), first.pin()));
     rotate(store, first, NOW).await.unwrap();
 }
@@ -105,17 +105,17 @@ async fn who_is_behind_is_cut_off_only_where_that_was_asked_for() {
     let cluster = Cluster::new().await;
     let Cluster { store, first, second, directory } = &cluster;
     rotate(store, first, NOW).await.unwrap();
-    let refused = retire(store, first, Behind::Refuse).await;
+    let refused = retire(store, first, HostsBehind::Refuse).await;
     assert!(
         matches!(&refused, Err(RotationError::Behind { name }) if name == second.coordinator()),
         "{refused:?}"
     );
-    let own = retire(store, second, Behind::Remove).await;
+    let own = retire(store, second, HostsBehind::Remove).await;
     assert!(matches!(own, Err(RotationError::Behind { .. })), "it removed itself");
-    retire(store, first, Behind::Remove).await.unwrap();
+    retire(store, first, HostsBehind::Remove).await.unwrap();
     assert!(!cluster.counts(second).await);
     let second = open(directory, "second");
-    take_in(store, &second).await.unwrap();
+    adopt_stored_roots(store, &second).await.unwrap();
     let refused = coordinators::enlist(store, &second, "127.0.0.1:2", NOW).await;
     assert!(matches!(refused, Err(coordinators::EnlistError::Removed { .. })), "{refused:?}");
 }

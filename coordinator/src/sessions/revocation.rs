@@ -59,8 +59,9 @@ impl Sessions {
             .map(|coordinator| (coordinator.name.clone(), coordinator))
             .collect();
         for (host, Cut { signed_by, revoked }) in connected {
-            let is_signed =
-                coordinators.get(&signed_by.coordinator).is_some_and(|one| one.counts(&signed_by.id));
+            let is_signed = coordinators
+                .get(&signed_by.coordinator)
+                .is_some_and(|one| one.is_trusted_signer(&signed_by.id));
             if !(there.contains(&host) && is_signed) {
                 info!(%host, "its certificate does not count any more: its session is cut");
                 revoked.cancel();

@@ -14,7 +14,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Host, Observation};
 use tokio::sync::Semaphore;
 
-use crate::agents::{Agents, Look};
+use crate::agents::{Agents, ObservationRequest};
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -76,8 +76,12 @@ impl Looking {
         if asked.is_silent.load(Ordering::Relaxed) {
             return Err(silent());
         }
-        let look =
-            Look { environment: environment.clone(), image: None, migrations_path: None, database: None };
+        let look = ObservationRequest {
+            environment: environment.clone(),
+            image: None,
+            migrations_path: None,
+            database: None,
+        };
         match tokio::time::timeout(LOOK_LIMIT, agents.observe(&host.id, look)).await {
             Ok(Ok(observation)) => Ok(observation),
             Ok(Err(error)) => Err(error.to_string()),
@@ -95,14 +99,14 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use async_trait::async_trait;
-    use lockstep_core::errand::Errand;
+    use lockstep_core::errand::HostTask;
     use lockstep_core::health::InstanceHealth;
     use lockstep_core::journal::StepKey;
     use tokio::sync::broadcast;
     use tokio::time::Instant;
 
     use super::*;
-    use crate::agents::{AgentError, AskedStanding, LogWanted, ProgressLine, Question, Sighting};
+    use crate::agents::{AgentError, LogRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery};
 
     /// One host that takes its time.
     struct Slow {
@@ -125,11 +129,15 @@ mod tests {
 
     #[async_trait]
     impl Agents for Slow {
-        async fn ask(&self, host: &HostId, _: Question) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        async fn query_steps(
+            &self,
+            host: &HostId,
+            _: StepQuery,
+        ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError> {
             Err(absent(host))
         }
 
-        async fn observe(&self, _: &HostId, _: Look) -> Result<Observation, AgentError> {
+        async fn observe(&self, _: &HostId, _: ObservationRequest) -> Result<Observation, AgentError> {
             self.looks.fetch_add(1, Ordering::Relaxed);
             let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
             self.most.fetch_max(now, Ordering::Relaxed);
@@ -138,11 +146,11 @@ mod tests {
             Ok(Observation::default())
         }
 
-        async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+        async fn fetch_log(&self, host: &HostId, _: LogRequest) -> Result<Vec<String>, AgentError> {
             Err(absent(host))
         }
 
-        async fn run_errand(&self, host: &HostId, _: Errand) -> Result<(), AgentError> {
+        async fn run_task(&self, host: &HostId, _: HostTask) -> Result<(), AgentError> {
             Err(absent(host))
         }
 
@@ -150,7 +158,7 @@ mod tests {
             BTreeMap::new()
         }
 
-        fn connected(&self, _: &HostId) -> Option<Sighting> {
+        fn session_of(&self, _: &HostId) -> Option<SessionInfo> {
             None
         }
 

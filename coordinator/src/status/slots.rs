@@ -4,39 +4,42 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::health::{Health, InstanceHealth};
-use lockstep_core::host_status::SlotSeen;
+use lockstep_core::host_status::SlotObservation;
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::record::{Host, Observation, Running, Slot, TrafficSeen};
+use lockstep_core::record::{ContainerRunState, Host, Observation, Slot, TrafficObservation};
 use lockstep_core::release::Release;
 
-use crate::drift::Placed;
+use crate::drift::PlacedHosts;
 
 /// Where the load balancer's host says that it sends the traffic.
-pub(super) fn traffic(placed: &Placed<'_>, observed: &BTreeMap<HostId, Observation>) -> Option<TrafficSeen> {
+pub(super) fn traffic(
+    placed: &PlacedHosts<'_>,
+    observed: &BTreeMap<HostId, Observation>,
+) -> Option<TrafficObservation> {
     let host = placed.lb?;
     let slot = observed.get(&host.id)?.traffic?;
-    Some(TrafficSeen { host: host.name.clone(), slot })
+    Some(TrafficObservation { host: host.name.clone(), slot })
 }
 
 /// The slots of `host` that hold something. `share` is what a host gets of each hundred requests whose slot they
 /// are sent to.
-pub(super) fn of(
+pub(super) fn slots_of(
     seen: &Observation,
     instances: &[InstanceHealth],
     releases: &BTreeMap<DeploymentId, Release>,
     share: impl Fn(Slot) -> u8,
-) -> Vec<SlotSeen> {
+) -> Vec<SlotObservation> {
     [Slot::Blue, Slot::Green]
         .into_iter()
         .filter_map(|slot| {
             let mine: Vec<_> = seen.containers.iter().filter(|container| container.slot == slot).collect();
             // A slot is emptied before it is filled: all that is in it is of one deployment.
             let deployment = mine.iter().map(|container| &container.deployment).max()?.clone();
-            let running = mine.iter().filter(|container| container.running == Running::Yes).count();
+            let running = mine.iter().filter(|container| container.running == ContainerRunState::Yes).count();
             let healths = mine.iter().filter_map(|container| {
                 instances.iter().find(|instance| instance.container == container.name)
             });
-            Some(SlotSeen {
+            Some(SlotObservation {
                 slot,
                 release: releases.get(&deployment).cloned(),
                 deployment,
@@ -50,7 +53,7 @@ pub(super) fn of(
 }
 
 /// What one of the app hosts gets of each hundred requests: nginx gives to all of them in turn.
-pub(super) fn share(placed: &Placed<'_>, host: &Host) -> u8 {
+pub(super) fn share(placed: &PlacedHosts<'_>, host: &Host) -> u8 {
     let serves = placed.app.iter().any(|app| app.id == host.id);
     if !serves {
         return 0;
@@ -62,20 +65,20 @@ pub(super) fn share(placed: &Placed<'_>, host: &Host) -> u8 {
 mod tests {
     use super::*;
     use lockstep_core::id::Digest;
-    use lockstep_core::record::ContainerSeen;
+    use lockstep_core::record::ContainerObservation;
 
     const BEFORE: &str = "dep_01JBQR2KXYZ987654321012345";
     const LIVE: &str = "dep_01JBQR2KXYZ987654321012346";
 
-    fn container(name: &str, slot: Slot, running: Running) -> ContainerSeen {
+    fn container(name: &str, slot: Slot, running: ContainerRunState) -> ContainerObservation {
         let deployment = if slot == Slot::Blue { LIVE } else { BEFORE };
-        ContainerSeen {
+        ContainerObservation {
             name: name.to_owned(),
             slot,
             process: "web".parse().unwrap(),
             deployment: deployment.parse().unwrap(),
-            spec: Digest::of(b"spec"),
-            image_id: Digest::of(b"image"),
+            spec: Digest::of_content(b"spec"),
+            image_id: Digest::of_content(b"image"),
             running,
             health: Health::Unknown,
         }
@@ -85,9 +88,9 @@ mod tests {
     fn a_slot_is_as_well_as_the_worst_in_it() {
         let seen = Observation {
             containers: vec![
-                container("web-blue", Slot::Blue, Running::Yes),
-                container("worker-blue", Slot::Blue, Running::Yes),
-                container("web-green", Slot::Green, Running::Exited(1)),
+                container("web-blue", Slot::Blue, ContainerRunState::Yes),
+                container("worker-blue", Slot::Blue, ContainerRunState::Yes),
+                container("web-green", Slot::Green, ContainerRunState::Exited(1)),
             ],
             ..Observation::default()
         };
@@ -99,13 +102,13 @@ mod tests {
         let instances = [health("web-blue", Health::Healthy), health("worker-blue", Health::Degraded)];
         let release = Release {
             image: "notes:2".to_owned(),
-            image_id: Digest::of(b"image"),
+            image_id: Digest::of_content(b"image"),
             manifest: None,
             commit: None,
             migrations: Vec::new(),
         };
         let releases = BTreeMap::from([(LIVE.parse().unwrap(), release.clone())]);
-        let slots = of(&seen, &instances, &releases, |slot| if slot == Slot::Blue { 50 } else { 0 });
+        let slots = slots_of(&seen, &instances, &releases, |slot| if slot == Slot::Blue { 50 } else { 0 });
         let [blue, green] = &slots[..] else { panic!("{slots:?}") };
         assert_eq!((blue.running, blue.containers, blue.health), (2, 2, Health::Degraded));
         assert_eq!((blue.release.as_ref(), blue.traffic_percent), (Some(&release), 50));

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::OperatorName;
 use lockstep_core::secret::Secret;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,7 @@ pub struct LoginRecord {
     ciphertext: Vec<u8>,
 }
 
-impl Kept for LoginRecord {
+impl StoredDocument for LoginRecord {
     const KIND: &'static str = "registry_login";
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_coordinator::deployments::{self, Ask, DeployError, Start, What};
+use lockstep_coordinator::deployments::{self, DeployError, PlanRequest, RequestedOperation, StartRequest};
 use lockstep_coordinator::history;
 use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
@@ -24,8 +24,8 @@ fn hosts_of(plan: &Plan) -> BTreeSet<&str> {
     plan.steps().map(|step| HostName::as_str(&step.host_name)).collect()
 }
 
-async fn plan(world: &World, what: What) -> Result<Plan, DeployError> {
-    deployments::plan(&world.parts, &Ask { environment: environment(), what }).await
+async fn plan(world: &World, what: RequestedOperation) -> Result<Plan, DeployError> {
+    deployments::plan(&world.parts, &PlanRequest { environment: environment(), what }).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +42,9 @@ async fn a_second_host_that_never_served_has_no_part_in_a_rollback() {
     // It is declared, and away.
     world.hosts.absent(&second);
     let rollback =
-        plan(&world, What::Rollback { to: None, changed_site: ChangedSite::Refused }).await.expect("a plan");
+        plan(&world, RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused })
+            .await
+            .expect("a plan");
     assert_eq!(rollback.release.image, "notes:1");
     assert_eq!(hosts_of(&rollback), BTreeSet::from(["app-1"]));
 }
@@ -60,11 +62,11 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
         panic!("a host that serves is left out");
     };
     assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
-    let ask = Ask {
+    let ask = PlanRequest {
         environment: environment(),
-        what: What::Rollback { to: None, changed_site: ChangedSite::Refused },
+        what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
     };
-    let start = Start { ask, hash: None, claim: None };
+    let start = StartRequest { ask, hash: None, claim: None };
     let (id, back) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
     world.check_ended(&world.ended(&id).await, Verdict::Succeeded).await;

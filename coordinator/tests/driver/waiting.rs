@@ -43,7 +43,7 @@ async fn it_is_woken_when_the_lock_is_free() {
     held.release(&*world.store).await.expect("given back");
     world.ended(&id).await;
     let entries = history::journal(&*world.store, &id).await.expect("read");
-    let taken = entries.iter().find(|entry| matches!(entry.event, Event::Taken { .. })).expect("taken");
+    let taken = entries.iter().find(|entry| matches!(entry.event, Event::LockTaken { .. })).expect("taken");
     assert_eq!(taken.at.since(freed), Millis(0), "it has waited for its next try");
     world.shut_down().await;
 }

@@ -10,23 +10,23 @@ use alloc::vec::Vec;
 
 use crate::engine::{Command, Run, assignment, backward, ways};
 use crate::id::{DeploymentId, HostId};
-use crate::journal::{Direction, Entry, Event, Leaving, StepKey};
+use crate::journal::{Deferral, Direction, Entry, Event, StepKey};
 use crate::plan::Undo;
-use crate::record::{Debt, Wish};
+use crate::record::{OperatorRequest, PendingUndo};
 use crate::time::{Millis, Timestamp};
 
 /// How long a host has no session until what it is to undo is owed.
-pub const GONE_AFTER: Millis = Millis::from_secs(60);
+pub const UNREACHABLE_AFTER: Millis = Millis::from_secs(60);
 
 /// As [`decide`](crate::engine::decide), given also which hosts are gone, each since when: what they are to
 /// undo is owed before anything else is decided.
-pub fn decide_knowing(
+pub fn decide_with_unreachable(
     run: &Run,
-    wish: &Wish,
+    wish: &OperatorRequest,
     gone: &BTreeMap<HostId, Timestamp>,
     now: Timestamp,
 ) -> Vec<Command> {
-    let mut commands = owe(run, gone, now);
+    let mut commands = defer_undos(run, gone, now);
     if !commands.iter().any(|command| matches!(command, Command::Append(_))) {
         commands.extend(super::decide(run, wish, now));
     }
@@ -34,31 +34,31 @@ pub fn decide_knowing(
 }
 
 /// Nothing while the run is not being unwound.
-fn owe(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
-    if !matches!(run.phase(), super::Phase::Backward { .. }) {
+fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
+    if !matches!(run.phase(), super::Phase::Reverting { .. }) {
         return Vec::new();
     }
-    let steps = backward::newest(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
+    let steps = backward::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| gone.contains_key(&step.host) && backward::is_to_be_undone(run, step))
-        .filter(|step| ways::rule_against_leaving(run.plan(), step.id).is_none())
+        .filter(|step| gone.contains_key(&step.host) && backward::needs_undo(run, step))
+        .filter(|step| ways::rule_against_deferring(run.plan(), step.id).is_none())
         .filter_map(|step| {
             let since = *gone.get(&step.host)?;
-            let due = since + GONE_AFTER;
+            let due = since + UNREACHABLE_AFTER;
             if now < due {
                 return Some(Command::WakeAt(due));
             }
             let because = format!("{} has been away for {}", step.host_name, now.since(since));
-            let how = Leaving::Owed { because, by: None };
-            Some(Command::Append(Event::Left { step: step.id, how }))
+            let how = Deferral::Pending { because, by: None };
+            Some(Command::Append(Event::UndoDeferred { step: step.id, how }))
         })
         .collect()
 }
 
 /// The debt that `entry` of this deployment's journal makes, if it makes one.
-pub fn debt(run: &Run, deployment: &DeploymentId, entry: &Entry) -> Option<Debt> {
-    let Event::Left { step, how: Leaving::Owed { because, by } } = &entry.event else {
+pub fn pending_undo(run: &Run, deployment: &DeploymentId, entry: &Entry) -> Option<PendingUndo> {
+    let Event::UndoDeferred { step, how: Deferral::Pending { because, by } } = &entry.event else {
         return None;
     };
     let planned = run.plan().step(*step)?;
@@ -67,7 +67,7 @@ pub fn debt(run: &Run, deployment: &DeploymentId, entry: &Entry) -> Option<Debt>
         Undo::By { change, .. } => change.clone(),
         Undo::Nothing { .. } => format!("{} has ended", planned.action.name()),
     };
-    Some(Debt {
+    Some(PendingUndo {
         key: StepKey { deployment: deployment.clone(), step: *step, direction: Direction::Undo },
         environment: run.plan().key.clone(),
         host: work.host,

@@ -13,7 +13,7 @@ use lockstep_mutant::{Mutant, is_on};
 
 use crate::engine::{Command, Run, backward};
 use crate::id::{HostId, StepId};
-use crate::journal::{Event, Leaving, Standing};
+use crate::journal::{Deferral, Event, StepStatus};
 use crate::plan::action::Endpoint;
 use crate::plan::{Action, OnFailure, Plan, Step, passing};
 
@@ -22,27 +22,27 @@ impl Run {
     ///
     /// # Errors
     /// Why it cannot be passed by.
-    pub(super) fn without(&self, host: &HostId) -> Result<Plan, String> {
+    pub(super) fn plan_without(&self, host: &HostId) -> Result<Plan, String> {
         let is_forward = matches!(self.phase, super::Phase::Forward);
         if !is_forward {
             return Err("it is being unwound".into());
         }
         let tells_nginx =
             |step: &&Step| matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_));
-        let told = self.going.steps().filter(tells_nginx).find(|step| self.has_begun(step));
+        let told = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
         if let Some(step) = told {
             return Err(format!("{} has begun", step.id));
         }
-        passing::without_host(&self.going, host)
+        passing::without_host(&self.effective_plan, host)
     }
 
     fn has_begun(&self, step: &Step) -> bool {
-        *self.standing(step.id) != Standing::Waiting
+        *self.step_status(step.id) != StepStatus::Waiting
     }
 
     /// Whether the host of `step` was passed by.
-    pub(super) fn is_passed_by(&self, step: StepId) -> bool {
-        self.plan.step(step).is_some_and(|step| self.passed_by.contains(&step.host))
+    pub(super) fn is_excluded(&self, step: StepId) -> bool {
+        self.plan.step(step).is_some_and(|step| self.excluded.contains(&step.host))
     }
 
     /// Whose endpoint it is.
@@ -53,44 +53,46 @@ impl Run {
 
 /// The hosts on which a step has failed that decides, and those that a check of health has missed, as far as they have a
 /// part in it; each with the step.
-pub(super) fn ill(run: &Run) -> impl Iterator<Item = (&HostId, StepId)> {
+pub(super) fn failed_hosts(run: &Run) -> impl Iterator<Item = (&HostId, StepId)> {
     let has_failed = |step: &&Step| {
-        step.on_failure == OnFailure::Unwind && matches!(run.standing(step.id), Standing::Failed { .. })
+        step.on_failure == OnFailure::Unwind && matches!(run.step_status(step.id), StepStatus::Failed { .. })
     };
-    let failed = run.going.steps().filter(has_failed).map(|step| (&step.host, step.id));
-    let missed = run.unhealthy.keys().flat_map(|check| misses(run, *check).map(|host| (host, *check)));
+    let failed = run.effective_plan.steps().filter(has_failed).map(|step| (&step.host, step.id));
+    let missed =
+        run.unhealthy.keys().flat_map(|check| unhealthy_hosts(run, *check).map(|host| (host, *check)));
     failed.chain(missed)
 }
 
 /// The next host that is passed by; nothing where there is none, or too few would be left.
-pub(super) fn pass_by(run: &Run) -> Option<Event> {
-    let (first, because) = ill(run).next()?;
+pub(super) fn exclude_host(run: &Run) -> Option<Event> {
+    let (first, because) = failed_hosts(run).next()?;
     // All that are ill at this moment, or none: a release that is bad everywhere is not tried to the quorum's end.
-    let hosts: BTreeSet<&HostId> = ill(run).map(|(host, _)| host).collect();
+    let hosts: BTreeSet<&HostId> = failed_hosts(run).map(|(host, _)| host).collect();
     let mut rest = run.clone();
     for host in hosts {
-        rest.going = rest.without(host).ok()?.into();
+        rest.effective_plan = rest.plan_without(host).ok()?.into();
     }
-    Some(Event::PassedBy { host: first.clone(), because })
+    Some(Event::Excluded { host: first.clone(), because })
 }
 
 /// The hosts that a check of health has missed, as far as they have a part in it.
-fn misses(run: &Run, check: StepId) -> impl Iterator<Item = &HostId> {
-    let is_check = run.going.step(check).is_some_and(|step| matches!(step.action, Action::CheckHealth(_)));
+fn unhealthy_hosts(run: &Run, check: StepId) -> impl Iterator<Item = &HostId> {
+    let is_check =
+        run.effective_plan.step(check).is_some_and(|step| matches!(step.action, Action::CheckHealth(_)));
     let unhealthy = run.unhealthy.get(&check).filter(|_| is_check);
     let hosts = unhealthy.into_iter().flatten().filter_map(|endpoint| run.host_of(endpoint));
-    hosts.filter(|host| !run.passed_by.contains(*host))
+    hosts.filter(|host| !run.excluded.contains(*host))
 }
 
 /// What hosts that were passed by have begun is owed.
-pub(super) fn leave(run: &Run) -> Vec<Command> {
-    if run.passed_by.is_empty() || is_on(Mutant::PassedByNotOwed) {
+pub(super) fn defer_undos_of_excluded(run: &Run) -> Vec<Command> {
+    if run.excluded.is_empty() || is_on(Mutant::PassedByNotOwed) {
         return Vec::new();
     }
-    let begun = run.plan.steps().filter(|step| run.passed_by.contains(&step.host));
-    let left = begun.filter(|step| backward::is_to_be_undone(run, step)).map(|step| {
+    let begun = run.plan.steps().filter(|step| run.excluded.contains(&step.host));
+    let left = begun.filter(|step| backward::needs_undo(run, step)).map(|step| {
         let because = format!("{} was passed by", step.host_name);
-        Event::Left { step: step.id, how: Leaving::Owed { because, by: None } }
+        Event::UndoDeferred { step: step.id, how: Deferral::Pending { because, by: None } }
     });
     left.map(Command::Append).collect()
 }

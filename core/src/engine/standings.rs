@@ -3,31 +3,31 @@
 use alloc::vec::Vec;
 
 use crate::id::StepId;
-use crate::journal::Standing;
+use crate::journal::StepStatus;
 use crate::plan::Plan;
 
 /// In the order of the numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Standings(Vec<(StepId, Standing)>);
+pub(super) struct StepStatuses(Vec<(StepId, StepStatus)>);
 
-impl Standings {
+impl StepStatuses {
     /// Everything waits.
-    pub(super) fn of(plan: &Plan) -> Self {
-        let mut all: Vec<_> = plan.steps().map(|step| (step.id, Standing::Waiting)).collect();
+    pub(super) fn all_waiting(plan: &Plan) -> Self {
+        let mut all: Vec<_> = plan.steps().map(|step| (step.id, StepStatus::Waiting)).collect();
         all.sort_by_key(|(id, _)| *id);
         Self(all)
     }
 
-    pub(super) fn get(&self, step: StepId) -> Option<&Standing> {
+    pub(super) fn get(&self, step: StepId) -> Option<&StepStatus> {
         self.0.get(self.place(step)?).map(|(_, standing)| standing)
     }
 
-    pub(super) fn get_mut(&mut self, step: StepId) -> Option<&mut Standing> {
+    pub(super) fn get_mut(&mut self, step: StepId) -> Option<&mut StepStatus> {
         let place = self.place(step)?;
         self.0.get_mut(place).map(|(_, standing)| standing)
     }
 
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Standing> {
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut StepStatus> {
         self.0.iter_mut().map(|(_, standing)| standing)
     }
 

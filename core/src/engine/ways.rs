@@ -7,61 +7,67 @@ use alloc::vec::Vec;
 
 use crate::engine::{Phase, Run, UNDO_ATTEMPTS_MAX, backward};
 use crate::id::StepId;
-use crate::journal::{Event, Leaving, Standing};
+use crate::journal::{Deferral, Event, StepStatus};
 use crate::plan::{Action, Plan, Step, Undo, check};
-use crate::record::{Way, WayOut, Wish};
+use crate::record::{OperatorRequest, Resolution, ResolutionOption};
 
 /// Each way out of a run that is stuck, with what it costs; none of one that is not.
-pub fn ways_out(run: &Run) -> Vec<WayOut> {
+pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
     let Phase::Stuck { step, .. } = run.phase() else {
         return Vec::new();
     };
-    [Way::Retry, Way::Unwind, Way::Skip { step: *step }]
+    [Resolution::Retry, Resolution::Unwind, Resolution::Skip { step: *step }]
         .into_iter()
-        .map(|way| WayOut { way, costs: costs(run, *step, way), refused: refusal(run, way) })
+        .map(|way| ResolutionOption {
+            resolution: way,
+            cost: describe_cost(run, *step, way),
+            refused: refuse_resolution(run, way),
+        })
         .collect()
 }
 
 /// Why `way` cannot be taken, if it cannot.
-pub fn refusal(run: &Run, way: Way) -> Option<String> {
+pub fn refuse_resolution(run: &Run, way: Resolution) -> Option<String> {
     let Phase::Stuck { step: stuck, .. } = run.phase() else {
         return Some("it is not stuck".to_string());
     };
     match way {
-        Way::Retry => None,
-        Way::Unwind => rule_against_leaving(run.plan(), *stuck),
-        Way::Skip { step } if !matches!(run.standing(step), Standing::UndoFailed { .. }) => {
+        Resolution::Retry => None,
+        Resolution::Unwind => rule_against_deferring(run.plan(), *stuck),
+        Resolution::Skip { step } if !matches!(run.step_status(step), StepStatus::UndoFailed { .. }) => {
             Some(format!("the undo of {step} has not failed; it is stuck at {stuck}"))
         }
-        Way::Skip { step } => rule_against_leaving(run.plan(), step),
+        Resolution::Skip { step } => rule_against_deferring(run.plan(), step),
     }
 }
 
 /// What `wish` comes to for `stuck`, whose undo has failed for good.
-pub(super) fn take(run: &Run, stuck: StepId, wish: &Wish) -> Option<Event> {
+pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) -> Option<Event> {
     match wish {
-        Wish::None | Wish::Cancel { .. } => None,
-        Wish::Retry { by } => Some(Event::Resumed { by: by.clone() }),
-        Wish::Unwind { by } => {
+        OperatorRequest::None | OperatorRequest::Cancel { .. } => None,
+        OperatorRequest::Retry { by } => Some(Event::Resumed { by: by.clone() }),
+        OperatorRequest::Unwind { by } => {
             let because = run
                 .failure(stuck)
                 .map_or_else(|| "its undo failed".to_string(), |failure| failure.what.clone());
-            let how = Leaving::Owed { because, by: Some(by.clone()) };
-            rule_against_leaving(run.plan(), stuck).is_none().then_some(Event::Left { step: stuck, how })
+            let how = Deferral::Pending { because, by: Some(by.clone()) };
+            rule_against_deferring(run.plan(), stuck)
+                .is_none()
+                .then_some(Event::UndoDeferred { step: stuck, how })
         }
-        Wish::Skip { by, step } => refusal(run, Way::Skip { step: *step })
+        OperatorRequest::Skip { by, step } => refuse_resolution(run, Resolution::Skip { step: *step })
             .is_none()
-            .then(|| Event::Left { step: *step, how: Leaving::Skipped { by: by.clone() } }),
+            .then(|| Event::UndoDeferred { step: *step, how: Deferral::Skipped { by: by.clone() } }),
     }
 }
 
 /// The rule by which the effect of `step` cannot be left as it is: that of the plan without it. What has
 /// nothing to take back can be left.
-pub(super) fn rule_against_leaving(plan: &Plan, step: StepId) -> Option<String> {
+pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String> {
     match &plan.step(step)?.undo {
         Undo::Nothing { .. } => None,
         Undo::By { .. } => {
-            let broken = check::without(plan, step);
+            let broken = check::violations_without(plan, step);
             // What the plan as a whole comes to says more than which other step counted on this one.
             let worst = broken.iter().find(|violation| violation.step.is_none()).or(broken.first());
             worst.map(ToString::to_string)
@@ -69,7 +75,7 @@ pub(super) fn rule_against_leaving(plan: &Plan, step: StepId) -> Option<String> 
     }
 }
 
-fn costs(run: &Run, stuck: StepId, way: Way) -> String {
+fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
     let Some(step) = run.plan().step(stuck) else {
         return String::new();
     };
@@ -78,22 +84,22 @@ fn costs(run: &Run, stuck: StepId, way: Way) -> String {
         Undo::Nothing { .. } => format!("{} has ended on {}", step.action.name(), step.host_name),
     };
     match way {
-        Way::Retry => {
+        Resolution::Retry => {
             format!(
                 "up to {UNDO_ATTEMPTS_MAX} more attempts at this on {}: {undo}; then {}",
                 step.host_name,
-                rest(run, stuck)
+                describe_rest(run, stuck)
             )
         }
-        Way::Unwind => format!(
+        Resolution::Unwind => format!(
             "{}; {} owes this, and nothing is deployed there before it is done: {undo}",
-            rest(run, stuck),
+            describe_rest(run, stuck),
             step.host_name
         ),
-        Way::Skip { .. } => {
+        Resolution::Skip { .. } => {
             format!(
                 "{}; this is never done on {}, and you answer for it: {undo}",
-                rest(run, stuck),
+                describe_rest(run, stuck),
                 step.host_name
             )
         }
@@ -101,9 +107,9 @@ fn costs(run: &Run, stuck: StepId, way: Way) -> String {
 }
 
 /// What is taken back beside `stuck`.
-fn rest(run: &Run, stuck: StepId) -> String {
+fn describe_rest(run: &Run, stuck: StepId) -> String {
     let left: Vec<&Step> =
-        run.plan().steps().filter(|step| step.id != stuck && backward::is_to_be_undone(run, step)).collect();
+        run.plan().steps().filter(|step| step.id != stuck && backward::needs_undo(run, step)).collect();
     let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
     let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
     let mut words = vec![match left.len() {

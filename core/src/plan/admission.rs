@@ -10,16 +10,16 @@ use crate::name::HostName;
 /// The lines of one environment, complete: the file has exactly these of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Admission {
+pub struct HbaBlock {
     /// Of the server, which is on the step's host.
     pub port: u16,
-    pub lines: Vec<AdmissionLine>,
+    pub lines: Vec<HbaLine>,
 }
 
 /// One host, as one role, to one database.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AdmissionLine {
+pub struct HbaLine {
     /// Whose address it is, for whoever reads the file.
     pub host: HostName,
     pub address: String,
@@ -45,7 +45,7 @@ pub enum Transport {
     Tls,
 }
 
-impl Admission {
+impl HbaBlock {
     /// Whether it lets in whom `before` does, and perhaps others.
     pub fn keeps(&self, before: &Self) -> bool {
         self.port == before.port && before.lines.iter().all(|line| self.lines.contains(line))

@@ -46,7 +46,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
                 step.action.forget(&endpoints);
             }
         }
-        wave.steps.retain(|step| !asks_nobody(&step.action));
+        wave.steps.retain(|step| !has_no_endpoints(&step.action));
     }
     rest.waves.retain(|wave| !wave.steps.is_empty());
     if !rest.steps().any(|step| matches!(step.action, Action::InstallSite { .. })) {
@@ -79,6 +79,6 @@ fn is_of_application(action: &Action) -> bool {
 }
 
 /// A check of nothing but what was passed by.
-fn asks_nobody(action: &Action) -> bool {
+fn has_no_endpoints(action: &Action) -> bool {
     matches!(action, Action::CheckHealth(check) if check.targets.is_empty())
 }

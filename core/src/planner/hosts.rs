@@ -12,40 +12,40 @@ use alloc::vec::Vec;
 use crate::name::HostName;
 use crate::operation::Operation;
 use crate::plan::action::Preflight;
-use crate::plan::admission::Admission;
+use crate::plan::admission::HbaBlock;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
-use crate::planner::database::Asked;
+use crate::planner::database::HbaRequest;
 use crate::planner::deploy::{started, version_of};
 use crate::planner::site;
 use crate::planner::{
-    Draft, Placement, Refused, Waves, asks, by, hash, housekeeping, names, nothing, seconds, step,
-    web_endpoints,
+    Placement, PlanRefusal, StepDraft, Waves, check_from_lb, hash, housekeeping, names, no_undo, seconds,
+    step, undo_by, web_endpoints,
 };
-use crate::record::{Host, Live, Record};
+use crate::record::{Host, LiveRelease, Record};
 use crate::spec::check::check;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Millis;
 
 /// What is live runs on `name` too.
-pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, Refused> {
+pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal> {
     let live = live(record)?;
     let mut roles = live.roles();
     if roles.app.contains(name) {
-        return Err(Refused::new(
+        return Err(PlanRefusal::new(
             format!("{name} serves {} already", record.key),
             "nginx sends it requests",
             format!("lockstep status {}", record.key.environment),
         ));
     }
     roles.app.push(name.clone());
-    let placement = Placement::of(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, record)?;
     let host = placement.app.last().copied().expect("it was pushed a few lines ago");
-    let changing = Changing { live, host, placement, record };
+    let changing = HostChangePlanner { live, host, placement, record };
     changing.add(Operation::AddHost(name.clone()))
 }
 
 /// `name` gets no traffic and runs nothing of what is live.
-pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) -> Result<Plan, Refused> {
+pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) -> Result<Plan, PlanRefusal> {
     let live = live(record)?;
     let environment = &record.key.environment;
     let mut roles = live.roles();
@@ -53,7 +53,7 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     let is_to_come_back = live.passed_by.contains(name);
     let is_drained = live.is_drained(name) && matches!(operation, Operation::RemoveHost(_));
     if !(serves || is_drained || is_to_come_back) {
-        return Err(Refused::new(
+        return Err(PlanRefusal::new(
             format!("{name} does not serve {}", record.key),
             format!("nginx sends requests to: {}", list(&roles.app)),
             format!("lockstep status {environment}"),
@@ -61,23 +61,27 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     }
     roles.app.retain(|there| there != name);
     if roles.app.is_empty() {
-        return Err(Refused::new(
+        return Err(PlanRefusal::new(
             format!("{name} is the only host that serves {}", record.key),
             "nobody would answer",
             format!("lockstep host add {environment} HOST, and then this again"),
         ));
     }
-    let placement = Placement::of(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, record)?;
     let host = record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
-        Refused::new(format!("there is no host {name}"), "none of this name has joined", "lockstep host list")
+        PlanRefusal::new(
+            format!("there is no host {name}"),
+            "none of this name has joined",
+            "lockstep host list",
+        )
     })?;
-    let changing = Changing { live, host, placement, record };
+    let changing = HostChangePlanner { live, host, placement, record };
     changing.take_out(operation.clone())
 }
 
-fn live(record: &Record) -> Result<&Live, Refused> {
+fn live(record: &Record) -> Result<&LiveRelease, PlanRefusal> {
     record.live.as_ref().ok_or_else(|| {
-        Refused::new(
+        PlanRefusal::new(
             format!("nothing is live in {}", record.key),
             "its hosts are those of its first deployment, as deployment.yml names them",
             format!("lockstep deploy {}", record.key.environment),
@@ -89,8 +93,8 @@ fn list(hosts: &[HostName]) -> String {
     hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ")
 }
 
-struct Changing<'a> {
-    live: &'a Live,
+struct HostChangePlanner<'a> {
+    live: &'a LiveRelease,
     /// The host that comes or goes.
     host: &'a Host,
     /// With the app hosts that serve at the end.
@@ -104,11 +108,11 @@ struct Notes {
     omitted: Vec<Omission>,
     warnings: Vec<String>,
     /// The database's lines for whom it lets in, where that changes.
-    admitted: Option<Admission>,
+    admitted: Option<HbaBlock>,
 }
 
-impl Changing<'_> {
-    fn add(&self, operation: Operation) -> Result<Plan, Refused> {
+impl HostChangePlanner<'_> {
+    fn add(&self, operation: Operation) -> Result<Plan, PlanRefusal> {
         let Self { live, host, record, .. } = self;
         let (version, slot) = (version_of(live), live.slot);
         let start = |containers: &[ContainerSpec]| started(&version, containers, record, host);
@@ -133,12 +137,12 @@ impl Changing<'_> {
     }
 
     /// With the one host that comes: those that serve are let in already.
-    fn asked(&self) -> Asked<'_> {
+    fn asked(&self) -> HbaRequest<'_> {
         let app = core::slice::from_ref(&self.host);
-        Asked { spec: &self.live.spec, db: self.placement.db, app, record: self.record }
+        HbaRequest { spec: &self.live.spec, db: self.placement.db, app, record: self.record }
     }
 
-    fn take_out(&self, operation: Operation) -> Result<Plan, Refused> {
+    fn take_out(&self, operation: Operation) -> Result<Plan, PlanRefusal> {
         let Self { live, host, record, .. } = self;
         let mut waves = Waves::new(record);
         waves.push(vec![self.site()?]);
@@ -162,7 +166,7 @@ impl Changing<'_> {
         let mut hosts = self.declared();
         if is_removal {
             hosts.app.retain(|there| *there != host.name);
-            match self.asked().keep_out(host) {
+            match self.asked().remove_line(host) {
                 Ok(step) => waves.push(step.into_iter().collect()),
                 Err(unknown) => notes.push(unknown),
             }
@@ -182,7 +186,7 @@ impl Changing<'_> {
         hosts: HostRoles,
         waves: Waves<'_>,
         notes: Notes,
-    ) -> Result<Plan, Refused> {
+    ) -> Result<Plan, PlanRefusal> {
         let Self { live, record, placement, .. } = self;
         let Notes { mut omitted, mut warnings, admitted } = notes;
         let environment = &record.key.environment;
@@ -201,7 +205,7 @@ impl Changing<'_> {
         }
         let spec = EnvironmentSpec { hosts, ..live.spec.clone() };
         if let Err(problems) = check(spec.clone()) {
-            return Err(Refused::new(
+            return Err(PlanRefusal::new(
                 format!("what is live in {} cannot be on these hosts", record.key),
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                 format!(
@@ -232,7 +236,7 @@ impl Changing<'_> {
         })
     }
 
-    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn preflight(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let version = version_of(live);
         let look = |host, app, lb| {
@@ -240,7 +244,7 @@ impl Changing<'_> {
             step(
                 host,
                 action,
-                nothing("it only looks"),
+                no_undo("it only looks"),
                 seconds(60),
                 "nothing: looks at tools, ports and image",
             )
@@ -254,17 +258,17 @@ impl Changing<'_> {
         })
     }
 
-    fn health(&self) -> Result<Draft<'_>, Refused> {
+    fn health(&self) -> Result<StepDraft<'_>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let check = version_of(live).check_health(&[*host], live.slot, record)?;
         let change = format!(
             "nothing: asks {} on {} until {} good answers in a row, for at most {}",
             check.health.path, host.name, check.health.consecutive, check.health.timeout
         );
-        Ok(asks(placement.lb, check, change))
+        Ok(check_from_lb(placement.lb, check, change))
     }
 
-    fn site(&self) -> Result<Draft<'_>, Refused> {
+    fn site(&self) -> Result<StepDraft<'_>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let serving = &placement.app;
         let site = version_of(live).site(serving, serving, record)?;
@@ -282,24 +286,24 @@ impl Changing<'_> {
         let is_in = serving.iter().any(|there| there.id == host.id);
         let what = if is_in { "requests to HOST too" } else { "no request to HOST" };
         let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));
-        let undo = by(Action::RestoreSite, "nginx has the site that it had");
+        let undo = undo_by(Action::RestoreSite, "nginx has the site that it had");
         Ok(step(placement.lb, Action::InstallSite { site, overwrites: None }, undo, seconds(30), change))
     }
 
     /// A host that comes back may still run the workers of a release that was live when it went.
-    fn workers(&self) -> Result<Draft<'_>, Refused> {
+    fn workers(&self) -> Result<StepDraft<'_>, PlanRefusal> {
         let Self { live, host, record, .. } = self;
         let slot = live.slot;
         let containers = version_of(live).worker_containers(host, slot, record)?;
         let grace: u64 = containers.iter().map(|container| container.stop_grace.0).sum();
         let change = format!("the workers of {slot} run, and no others; {slot} is told that it is live");
         let end = Action::MoveWorkers { stop: Some(slot), start: slot, containers: Vec::new() };
-        let undo = by(end, "its workers end");
+        let undo = undo_by(end, "its workers end");
         let action = Action::MoveWorkers { stop: Some(slot.other()), start: slot, containers };
         Ok(step(host, action, undo, Millis(60_000 + grace), change))
     }
 
-    fn drain(&self) -> Result<Option<Draft<'_>>, Refused> {
+    fn drain(&self) -> Result<Option<StepDraft<'_>>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let deadline = live.spec.deploy.drain;
         if deadline.0 == 0 || !live.serving.contains(&host.name) {

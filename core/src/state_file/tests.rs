@@ -6,12 +6,12 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::record::OpenKind;
+use crate::record::ClaimKind;
 use crate::time::Timestamp;
 
 const SINCE: u64 = 1_769_596_200_000;
 
-fn summary(id: u8, commit: &str, verdict: &str) -> Summary {
+fn summary(id: u8, commit: &str, verdict: &str) -> DeploymentSummary {
     let ended = SINCE + u64::from(id) * 60_000;
     let text = serde_json::json!({
         "id": std_id(id),
@@ -20,7 +20,7 @@ fn summary(id: u8, commit: &str, verdict: &str) -> Summary {
         "operator": "anna",
         "release": {
             "image": "notes:1",
-            "image_id": crate::id::Digest::of(commit.as_bytes()).as_str(),
+            "image_id": crate::id::Digest::of_content(commit.as_bytes()).as_str(),
             "commit": commit,
             "migrations": [],
         },
@@ -53,8 +53,8 @@ fn std_id(id: u8) -> String {
     format!("dep_01JBQR2KXYZ98765432101234{id}")
 }
 
-fn live(summary: &Summary) -> Live {
-    Live {
+fn live(summary: &DeploymentSummary) -> LiveRelease {
+    LiveRelease {
         slot: summary.slot,
         release: summary.release.clone(),
         deployment: summary.id.clone(),
@@ -68,12 +68,12 @@ fn live(summary: &Summary) -> Live {
     }
 }
 
-fn state(live: Option<&Live>, history: &[Summary], open: Option<&Open>) -> StateFile {
+fn state(live: Option<&LiveRelease>, history: &[DeploymentSummary], open: Option<&Claim>) -> StateFile {
     let health = SlotHealth { live: Health::Healthy, standby: Health::Unknown };
-    of(&"notes/production".parse().expect("a key"), live, history, open, health)
+    state_file_of(&"notes/production".parse().expect("a key"), live, history, open, health)
 }
 
-fn history() -> Vec<Summary> {
+fn history() -> Vec<DeploymentSummary> {
     vec![
         summary(3, "abc1234567890abcdef1234567890abcdef12345", "succeeded"),
         summary(2, "bad1234567890abcdef1234567890abcdef12345", "rolled_back"),
@@ -103,8 +103,8 @@ fn the_live_release_is_active_and_the_one_to_go_back_to_is_superseded() {
 
 #[test]
 fn before_the_first_deployment_there_is_nothing_but_perhaps_the_lock() {
-    let open = Open {
-        kind: OpenKind::Building { deployment: std_id(1).parse().expect("an id") },
+    let open = Claim {
+        kind: ClaimKind::Building { deployment: std_id(1).parse().expect("an id") },
         by: "anna".parse().expect("a name"),
         since: Timestamp(SINCE),
         until: Timestamp(SINCE + 1_800_000),
@@ -123,8 +123,8 @@ fn before_the_first_deployment_there_is_nothing_but_perhaps_the_lock() {
 
 #[test]
 fn a_hold_locks_without_particulars() {
-    let open = Open {
-        kind: OpenKind::Hold { reason: "audit".to_owned() },
+    let open = Claim {
+        kind: ClaimKind::Freeze { reason: "audit".to_owned() },
         by: "anna".parse().expect("a name"),
         since: Timestamp(SINCE),
         until: Timestamp(SINCE + 86_400_000),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Receipt, Summary, Verdict};
+use lockstep_core::record::{DeploymentSummary, Receipt, Verdict};
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
     Role, SnapshotSpec, Standby, Tls, TrafficSpec,
@@ -23,9 +23,9 @@ pub(super) fn summary(
     verdict: Verdict,
     now: Timestamp,
     schema: Option<u64>,
-) -> Summary {
-    Summary {
-        passed_by: plan.passed_by.clone(),
+) -> DeploymentSummary {
+    DeploymentSummary {
+        excluded: plan.passed_by.clone(),
         id: id.clone(),
         key: plan.key.clone(),
         kind: plan.kind,

@@ -17,10 +17,9 @@ fn succeeds(ended: &Ended) -> Result<()> {
 
 /// Who drove it, one after the other.
 fn drivers(ended: &Ended) -> Vec<&str> {
-    let by = ended
-        .journal
-        .iter()
-        .filter_map(|entry| if let Event::Taken { by } = &entry.event { Some(by.as_str()) } else { None });
+    let by = ended.journal.iter().filter_map(|entry| {
+        if let Event::LockTaken { by } = &entry.event { Some(by.as_str()) } else { None }
+    });
     by.collect()
 }
 

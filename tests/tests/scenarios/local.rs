@@ -43,7 +43,7 @@ fn roll_back(scene: &Scene, environment: &str, point: &str) -> Result<Said> {
 fn wait_until_recorded(scene: &Scene) -> Result<EnvironmentStatus> {
     until("the local rollback is recorded", SOON, || {
         let status = scene.status()?;
-        Ok(status.drift.is_empty() && status.local.iter().any(|change| change.taken_in.is_some()))
+        Ok(status.drift.is_empty() && status.local.iter().any(|change| change.adopted.is_some()))
     })?;
     scene.status()
 }
@@ -194,7 +194,7 @@ fn a_command_that_is_killed_counts_by_what_nginx_does() -> Result<()> {
 
 fn wait_until_told(scene: &Scene) -> Result<EnvironmentStatus> {
     until("the local rollback is recorded", SOON, || {
-        Ok(scene.status()?.local.iter().any(|change| change.taken_in.is_some()))
+        Ok(scene.status()?.local.iter().any(|change| change.adopted.is_some()))
     })?;
     scene.status()
 }

@@ -4,12 +4,12 @@
 //! What must stay true: a pipe gets the same words as a terminal, which has colours and bars besides.
 
 use lockstep_core::health::Health;
-use lockstep_core::host_status::{HostStatus, Presence, SlotSeen};
+use lockstep_core::host_status::{HostStatus, Presence, SlotObservation};
 use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{
-    Debt, EnvironmentStatus, LocalChange, LocalRollback, OpenKind, OpenStatus, SiteChangeOn, Slot, Summary,
-    TakenIn, TrafficMoved, Way,
+    Adoption, ClaimKind, ClaimStatus, DeploymentSummary, EnvironmentStatus, LocalChange, LocalRollback,
+    PendingUndo, Resolution, SiteChangeOn, Slot, TrafficMoved,
 };
 use lockstep_core::time::Timestamp;
 
@@ -25,7 +25,7 @@ const BAR: u8 = 10;
 const NOTHING: &str = "-";
 
 /// The lines of one environment at `now`.
-pub(super) fn of(output: Output, status: &EnvironmentStatus, now: Timestamp) -> Vec<String> {
+pub(super) fn render(output: Output, status: &EnvironmentStatus, now: Timestamp) -> Vec<String> {
     let mut picture = Picture { output, now, lines: Vec::new() };
     picture.draw(status);
     picture.lines
@@ -44,8 +44,8 @@ impl Picture {
         let state = self.output.toned(tone, &state);
         self.lines.push(format!("{key}  {}  {state}", status.url));
         match &status.live {
-            None => self.say("live", "nothing yet"),
-            Some(live) => self.say(
+            None => self.line("live", "nothing yet"),
+            Some(live) => self.line(
                 "live",
                 &format!(
                     "{} ({}) in {} since {}, {}",
@@ -65,26 +65,26 @@ impl Picture {
                 .takes
                 .map_or_else(|| "it would be started first".to_owned(), |takes| format!("about {takes}"));
             let to = &ready.release.image;
-            self.say("rollback", &format!("to {to}, {takes}: lockstep rollback {}", status.key));
+            self.line("rollback", &format!("to {to}, {takes}: lockstep rollback {}", status.key));
         }
         status.local.iter().for_each(|change| self.local(change));
-        status.debts.iter().for_each(|debt| self.debt(debt));
+        status.debts.iter().for_each(|debt| self.pending_undo(debt));
         if let Some(last) = &status.last {
             self.last(last);
         }
-        status.drift.iter().for_each(|drift| self.say_bad("drift", drift));
+        status.drift.iter().for_each(|drift| self.problem_line("drift", drift));
         if let Some(SiteChangeOn { host, change }) = &status.site_changed {
             let site = format!("the nginx site on {host} was changed by hand ({change})");
-            self.say_bad("drift", &format!("{site}: lockstep doctor {}", status.key));
+            self.problem_line("drift", &format!("{site}: lockstep doctor {}", status.key));
         }
     }
 
     /// `  label     text`
-    fn say(&mut self, label: &str, text: &str) {
+    fn line(&mut self, label: &str, text: &str) {
         self.lines.push(format!("  {label:8}  {text}"));
     }
 
-    fn say_bad(&mut self, label: &str, text: &str) {
+    fn problem_line(&mut self, label: &str, text: &str) {
         let label = self.output.toned(Tone::Bad, &format!("{label:8}"));
         self.lines.push(format!("  {label}  {text}"));
     }
@@ -108,7 +108,7 @@ impl Picture {
         let header = ["host", "agent", "blue", "green", "traffic"];
         let mut rows = vec![header.map(|word| self.output.toned(Tone::Quiet, word)).to_vec()];
         rows.extend(shown.iter().map(|host| {
-            let part = |seen: &SlotSeen| {
+            let part = |seen: &SlotObservation| {
                 let serves = live == Some(seen.slot) || seen.traffic_percent > 0;
                 if serves || open == Some(&seen.deployment) { Part::Serving } else { Part::Waiting }
             };
@@ -140,7 +140,7 @@ impl Picture {
         self.lines.push(String::new());
     }
 
-    fn host(&self, status: &HostStatus, part: impl Fn(&SlotSeen) -> Part) -> Vec<String> {
+    fn host(&self, status: &HostStatus, part: impl Fn(&SlotObservation) -> Part) -> Vec<String> {
         let agent = match (status.presence, status.last_seen) {
             (Presence::Connected, _) => self.output.toned(Tone::Good, "connected"),
             (Presence::Absent, Some(seen)) => {
@@ -150,7 +150,7 @@ impl Picture {
         };
         let slot = |slot: Slot| {
             let seen = status.slots.iter().find(|seen| seen.slot == slot);
-            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, how(seen, part(seen))))
+            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, describe(seen, part(seen))))
         };
         let percent: u8 = status.slots.iter().map(|seen| seen.traffic_percent).sum();
         let name = status.host.name.to_string();
@@ -158,7 +158,7 @@ impl Picture {
     }
 
     /// `notes:2 healthy`
-    fn slot(&self, seen: &SlotSeen, (tone, how): (Tone, String)) -> String {
+    fn slot(&self, seen: &SlotObservation, (tone, how): (Tone, String)) -> String {
         let what = match &seen.release {
             // Without the registry: the application is known.
             Some(release) => release.image.rsplit('/').next().unwrap_or_default(),
@@ -180,20 +180,20 @@ impl Picture {
         format!("{bar}{rest} {percent:3} %")
     }
 
-    fn last(&mut self, last: &Summary) {
+    fn last(&mut self, last: &DeploymentSummary) {
         let when = last.ended_at.map(|ended| format!(", {}", self.ago(ended))).unwrap_or_default();
         let (by, id) = (&last.operator, &last.id);
-        self.say("last", &format!("{}{when}, by {by}: lockstep show {id}", verdict(last)));
+        self.line("last", &format!("{}{when}, by {by}: lockstep show {id}", verdict(last)));
     }
 
     fn local(&mut self, change: &LocalChange) {
         let LocalRollback { by, from, to, at, .. } = &change.rollback;
-        let recorded = match &change.taken_in {
-            Some(TakenIn { deployment: Some(id), .. }) => format!("recorded as {id}"),
+        let recorded = match &change.adopted {
+            Some(Adoption { deployment: Some(id), .. }) => format!("recorded as {id}"),
             Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
         };
         let (host, ago) = (&change.host_name, self.ago(*at));
-        self.say_bad(
+        self.problem_line(
             "local",
             &format!(
                 "{by} on {host} gave the traffic from {from} to {to} without a coordinator, {ago} ({at}); {recorded}"
@@ -201,15 +201,15 @@ impl Picture {
         );
     }
 
-    fn debt(&mut self, debt: &Debt) {
+    fn pending_undo(&mut self, debt: &PendingUndo) {
         let failed = debt
             .failure
             .as_ref()
             .map(|failure| format!(" · it failed: {}", failure.what))
             .unwrap_or_default();
-        let Debt { host_name, change, key, .. } = debt;
-        self.say_bad("owes", &format!("{host_name}, {}: {change}{failed}", self.ago(debt.since)));
-        self.say(
+        let PendingUndo { host_name, change, key, .. } = debt;
+        self.problem_line("owes", &format!("{host_name}, {}: {change}{failed}", self.ago(debt.since)));
+        self.line(
             "next",
             &format!(
                 "done by itself as soon as {host_name} can; to answer for it: lockstep resolve {} --skip {}",
@@ -218,12 +218,12 @@ impl Picture {
         );
     }
 
-    fn open(&mut self, key: &EnvironmentKey, status: &OpenStatus) {
+    fn open(&mut self, key: &EnvironmentKey, status: &ClaimStatus) {
         let open = &status.open;
         match (&open.kind, open.deployment()) {
-            (OpenKind::Hold { reason }, _) => {
+            (ClaimKind::Freeze { reason }, _) => {
                 let (by, ago, until) = (&open.by, self.ago(open.since), open.until);
-                self.say(
+                self.line(
                     "frozen",
                     &format!("{reason} · by {by} {ago}, until {until}: lockstep lock thaw {key}"),
                 );
@@ -238,7 +238,7 @@ impl Picture {
                 let (done, all) = (status.steps_done, status.steps_all);
                 let (by, since) = (&open.by, length(self.now.since(open.since)));
                 let until = open.until;
-                self.say(
+                self.line(
                     "open",
                     &format!(
                         "{what} {way}: {done} of {all} steps, by {by} for {since}, until {until} at most · {id}"
@@ -249,16 +249,16 @@ impl Picture {
         for step in &status.running {
             let usual = step.usual.map(|usual| format!(", usually {usual}")).unwrap_or_default();
             let runs = length(self.now.since(step.since));
-            self.say("step", &format!("{} on {} for {runs}{usual}", step.name, step.host));
+            self.line("step", &format!("{} on {} for {runs}{usual}", step.name, step.host));
             if let Some(tail) = &step.tail {
-                self.say("", &self.output.toned(Tone::Quiet, &format!("| {tail}")));
+                self.line("", &self.output.toned(Tone::Quiet, &format!("| {tail}")));
             }
         }
         if let Some(failure) = &status.failure {
-            self.say("failed", &format!("{}: {}", failure.step, failure.failure.what));
+            self.line("failed", &format!("{}: {}", failure.step, failure.failure.what));
         }
-        for way in ways_out(key, status) {
-            self.say("next", &way);
+        for way in resolutions(key, status) {
+            self.line("next", &way);
         }
     }
 }
@@ -267,11 +267,11 @@ impl Picture {
 fn state(status: &EnvironmentStatus) -> (Tone, String) {
     let live = status.live.as_ref().map(|live| live.slot);
     match status.open.as_ref().map(|open| (&open.open.kind, open.direction)) {
-        Some((OpenKind::Stuck { .. }, _)) => (Tone::Bad, "stuck".to_owned()),
-        Some((OpenKind::Hold { .. }, _)) => (Tone::Strong, "frozen".to_owned()),
-        Some((OpenKind::Building { .. }, _)) => (Tone::Strong, "builds".to_owned()),
-        Some((OpenKind::Running { .. }, Direction::Do)) => (Tone::Strong, "deploys".to_owned()),
-        Some((OpenKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "is being unwound".to_owned()),
+        Some((ClaimKind::Stuck { .. }, _)) => (Tone::Bad, "stuck".to_owned()),
+        Some((ClaimKind::Freeze { .. }, _)) => (Tone::Strong, "frozen".to_owned()),
+        Some((ClaimKind::Building { .. }, _)) => (Tone::Strong, "builds".to_owned()),
+        Some((ClaimKind::Running { .. }, Direction::Do)) => (Tone::Strong, "deploys".to_owned()),
+        Some((ClaimKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "is being unwound".to_owned()),
         None if live.is_none() => (Tone::Quiet, "nothing is live".to_owned()),
         None if needs_a_look(status, live) => (Tone::Bad, "needs a look: lockstep doctor".to_owned()),
         None => (Tone::Good, "all is well".to_owned()),
@@ -279,7 +279,7 @@ fn state(status: &EnvironmentStatus) -> (Tone, String) {
 }
 
 fn needs_a_look(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
-    let is_recorded = |change: &LocalChange| change.taken_in.is_some();
+    let is_recorded = |change: &LocalChange| change.adopted.is_some();
     !status.drift.is_empty()
         || status.site_changed.is_some()
         || !status.debts.is_empty()
@@ -305,8 +305,8 @@ enum Part {
 }
 
 /// What is in a slot, in a word: of one that serves its health counts, of the other whether it is warm.
-fn how(seen: &SlotSeen, part: Part) -> (Tone, String) {
-    let SlotSeen { running, containers, health, .. } = seen;
+fn describe(seen: &SlotObservation, part: Part) -> (Tone, String) {
+    let SlotObservation { running, containers, health, .. } = seen;
     match (part, running) {
         (Part::Serving, 0) => (Tone::Bad, "does not run".to_owned()),
         (Part::Waiting, 0) => (Tone::Quiet, "stopped".to_owned()),
@@ -323,31 +323,31 @@ fn how(seen: &SlotSeen, part: Part) -> (Tone, String) {
 }
 
 /// The commands that make sense, each with what it costs.
-fn ways_out(key: &EnvironmentKey, status: &OpenStatus) -> Vec<String> {
+fn resolutions(key: &EnvironmentKey, status: &ClaimStatus) -> Vec<String> {
     let cost = match status.traffic_moved {
         TrafficMoved::NotYet => "traffic untouched",
         TrafficMoved::Moved => "traffic goes back to the release before",
     };
     match (&status.open.kind, status.direction) {
-        (OpenKind::Hold { .. }, _) => Vec::new(),
-        (OpenKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
-        (OpenKind::Stuck { deployment }, _) => {
+        (ClaimKind::Freeze { .. }, _) => Vec::new(),
+        (ClaimKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
+        (ClaimKind::Stuck { deployment }, _) => {
             let show = format!("lockstep show {deployment}: what could not be taken back, and why");
             let possible = status.ways_out.iter().filter(|out| out.refused.is_none());
             let resolve = possible.map(|out| {
-                let way = match out.way {
-                    Way::Retry => "--retry".to_owned(),
-                    Way::Unwind => "--unwind".to_owned(),
-                    Way::Skip { step } => format!("--skip {step}"),
+                let way = match out.resolution {
+                    Resolution::Retry => "--retry".to_owned(),
+                    Resolution::Unwind => "--unwind".to_owned(),
+                    Resolution::Skip { step } => format!("--skip {step}"),
                 };
-                format!("lockstep resolve {deployment} {way}: {}", out.costs)
+                format!("lockstep resolve {deployment} {way}: {}", out.cost)
             });
             [show].into_iter().chain(resolve).collect()
         }
-        (OpenKind::Running { deployment, .. }, Direction::Undo) => {
+        (ClaimKind::Running { deployment, .. }, Direction::Undo) => {
             vec![format!("lockstep watch {deployment}")]
         }
-        (OpenKind::Running { deployment, .. }, Direction::Do) => {
+        (ClaimKind::Running { deployment, .. }, Direction::Do) => {
             vec![format!("lockstep watch {deployment}"), format!("lockstep cancel {key}: {cost}")]
         }
     }
@@ -458,7 +458,7 @@ mod tests {
 
     fn drawn(output: Output, status: Value) -> String {
         let status: EnvironmentStatus = serde_json::from_value(status).unwrap();
-        of(output, &status, NOW).join("\n").replace('\u{1b}', "^")
+        render(output, &status, NOW).join("\n").replace('\u{1b}', "^")
     }
 
     #[test]

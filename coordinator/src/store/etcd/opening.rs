@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::EtcdStore;
-use super::failure::Troubles;
+use super::failure::MemberFailures;
 use super::handshake::{Handshake, Pem, handshake};
 use super::members::{Members, Unusable, WhatIsWrong, Wrong};
 use crate::private::{self, PrivateError};
@@ -94,7 +94,7 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         .ca_certificate(Certificate::from_pem(&pem.ca))
         .identity(Identity::from_pem(&pem.certificate, &pem.key));
     let members = Members::new(&settings.endpoints, tls);
-    let mut troubles = Troubles::default();
+    let mut troubles = MemberFailures::default();
     let mut answers = 0;
     for connected in members.connect_all().await {
         match connected {
