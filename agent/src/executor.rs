@@ -27,7 +27,7 @@ use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
-use crate::together::Together;
+use crate::shared_lookup::Together;
 use crate::worker::Output;
 
 mod clean_up;

@@ -11,8 +11,8 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use lockstep_core::accept::{self, AcceptDecision, NextAction, OfferedStep, TokenUpdate};
 use lockstep_core::fence::{self, FenceState, Token};
-use lockstep_core::intake::{self, AcceptDecision, NextAction, OfferedStep, TokenUpdate};
 use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::LocalRollback;
@@ -28,9 +28,9 @@ mod local;
 mod rows;
 
 pub use local::{GivenTraffic, LocalRefusal};
-pub use lockstep_core::intake::Outcome;
+pub use lockstep_core::accept::Outcome;
 
-use lockstep_core::intake::StepState;
+use lockstep_core::accept::StepState;
 
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 2;
@@ -302,8 +302,8 @@ impl Journal {
         let mark = rows::fence_state(&mut transaction, &row.environment).await?;
         let undo = undo_of(&mut transaction, key).await?;
         let undo = undo.as_ref().map(|undo| &undo.known);
-        if intake::decide_begin(mark.as_ref(), &row.known, undo, key.direction)
-            == intake::BeginDecision::Withdrawn
+        if accept::decide_begin(mark.as_ref(), &row.known, undo, key.direction)
+            == accept::BeginDecision::Withdrawn
         {
             return Ok(BeginOutcome::Withdrawn);
         }
@@ -382,7 +382,7 @@ async fn take_on(
     let offered =
         OfferedStep { token: &assignment.token, assignment_digest: &said, direction: key.direction };
     let (known, undo) = (row.as_ref().map(|row| &row.known), undo.as_ref().map(|undo| &undo.known));
-    let then = match intake::decide_accept(known, undo, &offered) {
+    let then = match accept::decide_accept(known, undo, &offered) {
         AcceptDecision::UndoAccepted => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
         AcceptDecision::DifferentContent => {
             return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));

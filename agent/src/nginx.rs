@@ -26,9 +26,9 @@ use crate::probe::{self, ProbeRequest, Reads};
 use crate::settings::NginxSettings;
 
 mod additions;
-mod by_hand;
 pub mod certificate;
 pub mod site;
+mod site_diff;
 pub mod sizes;
 
 use site::{Address, PROBE_HEADER, SITE_HEADER, STATUS_PATH, SitePaths};
@@ -210,7 +210,7 @@ impl Nginx {
             Some(digest) if copy.as_ref() == Some(&text) => Ok(InstalledSite::Ours(digest)),
             Some(_) | None => {
                 let secret = disk::read(&self.secret_file())?;
-                Ok(InstalledSite::Changed(by_hand::change(copy.as_deref(), &text, secret.as_deref())))
+                Ok(InstalledSite::Changed(site_diff::change(copy.as_deref(), &text, secret.as_deref())))
             }
         }
     }

@@ -9,13 +9,13 @@ use lockstep_core::secret::Secret;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
-mod admission;
+mod hba;
+mod hba_file;
 pub mod keeper;
 mod reach;
-mod rules;
 pub mod schema;
 
-pub use admission::HbaQuery;
+pub use hba::HbaQuery;
 pub use reach::{COMMAND, Keeper};
 
 /// What the driver says of its trouble; the rest of the agent knows it by this name.

@@ -31,11 +31,11 @@ use crate::telemetry;
 use crate::vitals::Vitals;
 use crate::worker::{Answer, Worker, WorkerEvent, probe_without};
 
-mod errand;
+mod host_tasks;
 mod link;
 mod message;
 
-pub use errand::HostTasks;
+pub use host_tasks::HostTasks;
 pub use link::{DialSettings, instance};
 pub use message::{LogRequest, LogSource, ObservationRequest};
 

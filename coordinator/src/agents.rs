@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use lockstep_core::errand::HostTask;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::host_status::Vitals;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};

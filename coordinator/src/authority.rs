@@ -34,12 +34,12 @@ use crate::private::{self, PrivateError};
 use crate::roots::{self, Retiring, Roots};
 
 mod certificates;
-mod held;
-mod next;
+mod next_issuing;
+mod signing_keys;
 
-use held::SigningKeys;
-pub use next::NextIssuing;
-use next::NextRoot;
+pub use next_issuing::NextIssuing;
+use next_issuing::NextRoot;
+use signing_keys::SigningKeys;
 
 /// How far a certificate is back-dated. A clock that was set as another zone's is some hours off: whoever has one is
 /// connected all the same, and told of. A coordinator's certificate is good for at least as long in the other direction.
@@ -149,7 +149,7 @@ impl Authority {
             (Some(_), Some(_)) => {}
             (Some(_), None) => return Err(AuthorityError::Half),
             (None, Some(_) | None) => {
-                let root = held::root_issuer(directory)?.ok_or(AuthorityError::Half)?;
+                let root = signing_keys::root_issuer(directory)?.ok_or(AuthorityError::Half)?;
                 let (issuing, key) = new_issuing(first_coordinator(), &root, now)?;
                 private::write(&directory.join(ISSUING_KEY_FILE), &key)?;
                 private::write(&directory.join(ISSUING_FILE), &issuing)?;

@@ -19,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tracing::warn;
 
 use crate::driver::Context;
-use crate::driver::telling::revert_reason_text;
+use crate::driver::entry_log::revert_reason_text;
 use crate::history;
 
 /// How the last line begins, after its time.

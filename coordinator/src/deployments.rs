@@ -17,20 +17,20 @@ use lockstep_core::time::Timestamp;
 use tracing::info;
 
 use crate::clock::Clock;
-use crate::debts;
 use crate::driver::Context;
 use crate::environments::{self, Versioned};
 use crate::history::{self, PlanDocument, Reference, ReferenceError};
+use crate::pending_undos;
 use crate::store::guarded::{self, Accompanying, OwnedWrite};
 use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
 
 pub mod claims;
-mod gathering;
+pub mod image_transfer;
+mod planning_input;
 mod ports;
-pub mod sending;
 
 use claims::ClaimState;
-use gathering::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
+use planning_input::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
 use ports::Proposal;
 
 /// What hosts call it among their tools.
@@ -251,7 +251,7 @@ async fn make_plan(
     let operation = operation(parts, ask, &spec, &gathered.record).await?;
     let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
     plan.warnings.extend(image_to_send(ask, &gathered.record));
-    if let Some(refusal) = debts::refuse_plan(&*parts.store, &plan).await? {
+    if let Some(refusal) = pending_undos::refuse_plan(&*parts.store, &plan).await? {
         return Err(refusal.into());
     }
     let spec = match plan.operation.host() {

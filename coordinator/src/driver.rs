@@ -25,24 +25,24 @@ use crate::kept_images::KeptImages;
 use crate::secrets::Secrets;
 use crate::store::guarded::disclaim;
 use crate::store::{Store, StoreError, keys};
-use crate::{debts, deployment_log, environments, hosts, local_changes, state_file};
+use crate::{deployment_log, environments, hosts, local_rollbacks, pending_undos, state_file};
 
-mod asking;
-mod counting;
-mod course;
-mod deployment;
-mod drafting;
+mod adopt_local_rollback;
+mod deployment_driver;
+mod drive_state;
 pub(crate) mod ending;
-mod paying;
-mod returning;
-mod taking_in;
-pub(crate) mod telling;
+pub(crate) mod entry_log;
+mod entry_metrics;
+mod intent_query;
+mod pending_transaction;
+mod pending_undo_runner;
+mod readmission;
 mod transaction;
 
-use deployment::{Driver, DriverError, DriverExit};
-use paying::PendingUndoRunner;
-use returning::Readmission;
-use taking_in::LocalRollbackAdoption;
+use adopt_local_rollback::LocalRollbackAdoption;
+use deployment_driver::{Driver, DriverError, DriverExit};
+use pending_undo_runner::PendingUndoRunner;
+use readmission::Readmission;
 
 /// How often the record is looked through though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -166,7 +166,7 @@ impl Drivers {
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for (stored, change) in local_changes::not_adopted(&*self.context.store).await? {
+        for (stored, change) in local_rollbacks::not_adopted(&*self.context.store).await? {
             let environment = change.rollback.environment.clone();
             let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
             if may_start && busy.insert(environment.clone()) {
@@ -185,7 +185,7 @@ impl Drivers {
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for debt in debts::list(&*self.context.store).await? {
+        for debt in pending_undos::list(&*self.context.store).await? {
             let whose = (debt.host.clone(), debt.environment.clone());
             let is_due = self.undo_not_before.get(&whose).is_none_or(|at| now >= *at);
             if !is_due || busy.contains(&debt.environment) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_core::drive::LOCK_RETRY_AFTER;
+use lockstep_core::driver_phase::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::{Claim, LiveRelease, PendingUndos, PortTable};

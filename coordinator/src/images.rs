@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use lockstep_core::errand::HostTask;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use lockstep_core::drive::{AcquireOutcome, RESEND_AFTER};
+use lockstep_core::driver_phase::{AcquireOutcome, RESEND_AFTER};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Millis;
 use lockstep_mutant::{Mutant, is_on};

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use lockstep_core::errand::HostTask;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use lockstep_core::errand::HostTask;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};

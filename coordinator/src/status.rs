@@ -26,12 +26,12 @@ use crate::environments::Recorded;
 use crate::history::Past;
 use crate::hosts::HostNotes;
 use crate::store::StoreError;
-use crate::{debts, environments, history, hosts, local_changes, tails};
+use crate::{environments, history, hosts, local_rollbacks, pending_undos, tails};
 
-mod looking;
+mod observing;
 mod slots;
 
-use looking::Looking;
+use observing::Looking;
 
 /// How many environments are worked on at a time.
 const AT_A_TIME: usize = 128;
@@ -97,8 +97,8 @@ impl Shared {
         let (hosts, noted, owed, local) = tokio::try_join!(
             hosts::list(store),
             hosts::notes(store),
-            debts::list(store),
-            local_changes::list(store)
+            pending_undos::list(store),
+            local_rollbacks::list(store)
         )?;
         let mut debts: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
         for debt in owed {
@@ -218,7 +218,7 @@ async fn recorded_status(
     };
     let debts = shared.debts.get(&spec.key).cloned().unwrap_or_default();
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
-    let local = local_changes::that_matter(local, live.as_ref());
+    let local = local_rollbacks::that_matter(local, live.as_ref());
     Ok(EnvironmentStatus {
         key: spec.key.clone(),
         url: spec.url.clone(),
@@ -248,7 +248,7 @@ fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<Roll
 /// When the record cannot be read.
 pub async fn all_hosts(parts: &Context) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*parts.store).await?;
-    let owed = debts::list(&*parts.store).await?;
+    let owed = pending_undos::list(&*parts.store).await?;
     let noted = hosts::notes(&*parts.store).await?;
     let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
     let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };

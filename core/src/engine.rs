@@ -22,17 +22,17 @@ use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::{OperatorRequest, Verdict};
 use crate::time::{Millis, Timestamp};
 
-mod backward;
-mod debt;
+mod exclusion;
 mod forward;
-mod passing;
-mod standings;
-mod ways;
+mod pending_undo;
+mod resolutions;
+mod reverting;
+mod step_statuses;
 
-pub use debt::{UNREACHABLE_AFTER, decide_with_unreachable, pending_undo};
-pub use ways::{refuse_resolution, resolutions};
+pub use pending_undo::{UNREACHABLE_AFTER, decide_with_unreachable, pending_undo};
+pub use resolutions::{refuse_resolution, resolutions};
 
-use standings::StepStatuses;
+use step_statuses::StepStatuses;
 
 /// How often an undo is tried before the deployment is stuck.
 pub const UNDO_ATTEMPTS_MAX: u16 = 3;
@@ -211,7 +211,7 @@ impl Run {
             ) => Phase::Reverting { because: because.clone() },
             (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
         };
-        if let Some(rule) = ways::rule_against_deferring(&self.plan, step) {
+        if let Some(rule) = resolutions::rule_against_deferring(&self.plan, step) {
             return illegal(format!("{step} is left: {rule}"));
         }
         let standing = self.step_statuses.get_mut(step);
@@ -312,9 +312,9 @@ pub fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command>
     let wish = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { wish };
     match &run.phase {
         Phase::Forward => forward::decide(run, wish, now),
-        Phase::Reverting { .. } => backward::decide(run, wish, now),
+        Phase::Reverting { .. } => reverting::decide(run, wish, now),
         Phase::Stuck { step, .. } => {
-            ways::apply_request(run, *step, wish).into_iter().map(Command::Append).collect()
+            resolutions::apply_request(run, *step, wish).into_iter().map(Command::Append).collect()
         }
         Phase::Ended { .. } => Vec::new(),
     }

@@ -13,17 +13,17 @@
 
 extern crate alloc;
 
+pub mod accept;
 pub mod access;
 pub mod authority_status;
-pub mod drive;
+pub mod driver_phase;
 pub mod engine;
-pub mod errand;
 pub mod fence;
 pub mod health;
 pub mod host_status;
+pub mod host_task;
 pub mod id;
 pub mod image;
-pub mod intake;
 pub mod join_token;
 pub mod journal;
 pub mod name;

@@ -19,9 +19,9 @@ use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
 pub mod action;
-pub mod admission;
 pub mod check;
-pub mod passing;
+pub mod exclusion;
+pub mod hba;
 
 pub use action::Action;
 

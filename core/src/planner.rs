@@ -28,8 +28,8 @@ use crate::time::Millis;
 
 mod database;
 mod deploy;
-mod hosts;
-mod left_out;
+mod excluded_hosts;
+mod host_change;
 mod rollback;
 mod site;
 
@@ -61,8 +61,10 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
     let plan = match operation {
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
-        Operation::AddHost(name) => hosts::add(name, record),
-        Operation::DrainHost(name) | Operation::RemoveHost(name) => hosts::take_out(name, operation, record),
+        Operation::AddHost(name) => host_change::add(name, record),
+        Operation::DrainHost(name) | Operation::RemoveHost(name) => {
+            host_change::take_out(name, operation, record)
+        }
     }?;
     if is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked) {
         // A planner that is wrong and a check that does not see it.

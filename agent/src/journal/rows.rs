@@ -1,8 +1,8 @@
 //! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
 
+use lockstep_core::accept::{StepRecord, StepState};
 use lockstep_core::fence::{FenceState, Token};
 use lockstep_core::id::{Digest, StepId};
-use lockstep_core::intake::{StepRecord, StepState};
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;

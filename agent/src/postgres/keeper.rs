@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{DatabaseRole, HbaLine};
+use lockstep_core::plan::hba::{DatabaseRole, HbaLine};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
-use super::rules::{self, HbaFileError, Rule};
+use super::hba_file::{self, HbaFileError, Rule};
 use super::{OURS, started_at};
 use crate::disk;
 
@@ -117,13 +117,13 @@ impl Server {
             return Ok(Answer::AnotherServer);
         }
         let file = RulesFile::load(&mut connection).await?;
-        let lines = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        let lines = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
         let rules = match file.parsed(&mut connection).await? {
             Parsed::Rules(rules) => rules,
             Parsed::Faults(faults) => return Err(file.faulty(&faults)),
         };
         let is_let_in =
-            |address: &&String| rules::deciding(&rules, &look.role, address).is_some_and(Rule::allows);
+            |address: &&String| hba_file::deciding(&rules, &look.role, address).is_some_and(Rule::allows);
         let admitted = look.addresses.iter().filter(is_let_in).cloned().collect();
         Ok(Answer::Seen { lines, admitted })
     }
@@ -132,9 +132,9 @@ impl Server {
         let mut connection = self.connect().await?;
         self.lock(&mut connection).await.map_err(query_failed)?;
         let file = RulesFile::load(&mut connection).await?;
-        let there = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        let there = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
         let text =
-            rules::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
+            hba_file::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
         let added: Vec<&HbaLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
         if !added.is_empty() {
             if let Parsed::Faults(faults) = file.parsed(&mut connection).await? {
@@ -303,7 +303,7 @@ impl RulesFile {
             Parsed::Faults(faults) => return Err(self.faulty(&faults)),
         };
         for line in added {
-            let rule = rules::deciding(&rules, &line.role, &line.address);
+            let rule = hba_file::deciding(&rules, &line.role, &line.address);
             if rule.is_some_and(Rule::allows) {
                 continue;
             }

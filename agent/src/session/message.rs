@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::errand::HostTask;
 use lockstep_core::fence::Token;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::{EnvironmentKey, ProcessName};

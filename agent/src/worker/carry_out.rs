@@ -21,10 +21,10 @@ use tracing::{Instrument, Span, error, info, info_span, warn};
 use super::{JobExit, Output, WorkerContext, WorkerEvent};
 use crate::assignment::Assignment;
 use crate::executor::Work;
-use crate::hold::{self, StepPolicy, step_policy};
 use crate::journal::{BeginOutcome, Ended, GivenTraffic, Outcome};
 use crate::secrets::SecretSet;
 use crate::step_log::StepLog;
+use crate::step_policy::{self, StepPolicy, step_policy};
 use crate::telemetry;
 
 /// How long an executor that was told to stop may take; then it is cut off.
@@ -119,7 +119,7 @@ impl Job {
                 let said = format!("nothing was done: {traffic} has the traffic by a local rollback");
                 Ok(Finding { said, ..Finding::default() })
             }
-            StepPolicy::Refused => Err(hold::refusal(held, traffic)),
+            StepPolicy::Refused => Err(step_policy::refusal(held, traffic)),
         }
     }
 

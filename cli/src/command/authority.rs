@@ -4,7 +4,7 @@ use lockstep_core::authority_status::{AuthorityStatus, HostsToMove, Retiring, Ro
 use lockstep_core::host_status::Presence;
 use lockstep_proto::wire;
 
-use super::people::show_done;
+use super::operators::show_done;
 use super::read;
 use crate::args::AuthorityCommand;
 use crate::context::Context;

@@ -3,7 +3,7 @@
 use lockstep_core::record::{CoordinatorStatus, RootKey};
 use lockstep_proto::wire;
 
-use super::people::{show_done, show_token};
+use super::operators::{show_done, show_token};
 use super::read_all;
 use crate::context::Context;
 use crate::failure::Result;

@@ -18,7 +18,7 @@ use tonic::{Code, Status};
 use super::build::{self, BuildSource, Claim};
 use super::environments::secrets_of;
 use super::local_image::LocalImage;
-use super::people::show_done;
+use super::operators::show_done;
 use super::read;
 use super::watch::follow;
 use crate::args::{DeployArgs, HostChangeArgs, RollbackArgs};

@@ -9,7 +9,7 @@ use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::people::show_done;
+use super::operators::show_done;
 use super::{read, read_all};
 use crate::args::LogsArgs;
 use crate::context::{Context, client, environment_ref, read_input};

@@ -5,7 +5,7 @@ use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::people::show_done;
+use super::operators::show_done;
 use crate::args::RegistryCommand;
 use crate::context::{Context, read_input};
 use crate::failure::{Failure, Kind, Result};

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal};
 use lockstep_core::record::{ClaimKind, DeploymentSummary, EnvironmentStatus, Resolution};
 use lockstep_proto::wire;
 
-use super::people::show_done;
+use super::operators::show_done;
 use super::read;
 use crate::args::{ResolutionArgs, ResolveArgs};
 use crate::context::{Context, environment_ref, read_line};

@@ -11,7 +11,7 @@ use crate::context::{Context, environment_ref, now};
 use crate::failure::Result;
 use crate::output::{Tone, ago, table};
 
-mod picture;
+mod overview;
 
 pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
     let request = match env {
@@ -24,7 +24,7 @@ pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
     if environments.is_empty() {
         context.output.line("nothing has been deployed yet: lockstep deploy ENV")?;
     }
-    let drawn = environments.iter().flat_map(|one| picture::render(context.output, one, now()));
+    let drawn = environments.iter().flat_map(|one| overview::render(context.output, one, now()));
     drawn.into_iter().try_for_each(|line| context.output.line(&line))
 }
 

@@ -1,111 +1,217 @@
-//! The guarded transactions of a driver: each is made once and sent until its outcome is known.
+//! What one transaction writes: entries that follow from each other, each with all that belongs to it.
+//!
+//! An entry is taken in as soon as it is drafted, so that what follows from it can be in the same
+//! transaction: the outcome of a step and the intent of the next. So a course is ahead of the record until
+//! its transaction is written, and nothing else happens meanwhile; a driver that cannot write it leaves, and
+//! its course with it.
 
-use std::collections::BTreeMap;
-
-use lockstep_core::fence::Token;
+use lockstep_core::engine::assignment;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::Entry;
-use lockstep_core::stored::encode;
-use lockstep_core::time::Millis;
-use tracing::Span;
+use lockstep_core::journal::{Deferral, Direction, Event, StepFailure, StepKey};
+use lockstep_core::record::{ClaimKind, DeploymentSummary, LiveRelease, OperatorRequest, Verdict};
+use lockstep_core::time::Timestamp;
+use lockstep_mutant::{Mutant, is_on};
+use lockstep_proto::trace::traceparent;
+use lockstep_telemetry::span;
+use tracing::{Span, info_span};
 
+use super::deployment_driver::DriverError;
+use super::drive_state::DriveState;
+use super::ending;
+use super::entry_log::shorten_failure;
+use super::entry_metrics::kind;
+use super::pending_transaction::{Assigned, JournaledEntry, PendingTransaction};
+use crate::history;
 use crate::store::guarded::OwnedWrite;
-use crate::store::{Guard, OPERATIONS_MAX, Owned, TRANSACTION_BYTES_MAX, keys};
+use crate::store::handover::{Assignment, Report, Reported};
+use crate::store::{Owned, Stored, keys};
 
-/// How many operations are left for the last entry of a transaction, for what belongs to it, and for the lock.
-const OPERATIONS_LEFT: usize = 30;
-
-/// How much of a transaction's size is left for the same.
-const BYTES_LEFT: usize = TRANSACTION_BYTES_MAX * 3 / 4;
-
-/// What is written at one moment.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PendingTransaction {
-    /// What it adds to the journal.
-    pub(super) entries: Vec<JournaledEntry>,
-    pub(super) guards: Vec<Guard>,
-    pub(super) writes: Vec<OwnedWrite>,
+/// What the record says when a deployment ends.
+#[derive(Default)]
+pub(super) struct PriorState {
+    pub(super) live: Option<LiveRelease>,
+    /// The deployments that ended earlier.
+    pub(super) past: Vec<DeploymentSummary>,
 }
 
-/// An entry, and what it tells of.
-#[derive(Debug, Clone)]
-pub(super) struct JournaledEntry {
-    pub(super) entry: Entry,
-    pub(super) span: Span,
-    /// How long the step had been under way when it was written, where it was.
-    pub(super) took: Option<Millis>,
-}
+impl DriveState {
+    /// Adds `event` to the journal, with all that belongs to it.
+    pub(super) fn append_entry(
+        &mut self,
+        pending: &mut PendingTransaction,
+        event: Event,
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
+        let entry = self.entry(event, at);
+        let mut span = Span::current();
+        let belongings = match &entry.event {
+            Event::Begun { step, direction } => {
+                let (begun, writes) = self.assign(*step, *direction)?;
+                span = begun;
+                writes
+            }
+            Event::Done { step, .. } | Event::Failed { step, .. } => {
+                span = self.assigned.span(*step).unwrap_or(span);
+                withdrawn(self.assigned.withdraw(*step))
+            }
+            Event::Stuck { .. } => {
+                vec![self.claim_with(ClaimKind::Stuck { deployment: self.opened.id.clone() })]
+            }
+            Event::Resumed { .. } => vec![self.resumed()],
+            Event::UndoDeferred { step, how } => {
+                let mut writes = self.assigned.withdraw(*step);
+                writes.extend(self.add_pending_undo(&entry));
+                writes.extend(matches!(how, Deferral::Skipped { .. }).then(|| self.resumed()));
+                writes
+            }
+            Event::LockTaken { .. }
+            | Event::Excluded { .. }
+            | Event::RevertStarted { .. }
+            | Event::Ended { .. } => Vec::new(),
+        };
+        let begun = entry.event.step().and_then(|step| self.run.step_status(step).begun_at());
+        let took = begun.map(|begun| at.since(begun));
+        self.run.apply(&entry)?;
+        self.entries.push(entry.clone());
+        pending.append(&self.opened.id, JournaledEntry { entry, span, took });
+        pending.writes.extend(belongings);
+        Ok(())
+    }
 
-impl PendingTransaction {
-    /// Adds `entry` to the journal of `deployment`, if nobody else has added one in its place.
-    pub(super) fn append(&mut self, deployment: &DeploymentId, told: JournaledEntry) {
-        let key = keys::journal_entry(deployment, told.entry.seq);
-        if self.entries.is_empty() {
-            // An entry has one before it: where the first is not there, the others are not either.
-            self.guards.push(Guard::absent(&key));
+    /// The assignment of a step, in place of what the step had before; and the step's span.
+    pub(super) fn assign(
+        &mut self,
+        step: StepId,
+        direction: Direction,
+    ) -> Result<(Span, Vec<OwnedWrite>), DriverError> {
+        let token = self.next_token();
+        let work = assignment(self.run.plan_of(direction), step, direction)
+            .ok_or(DriverError::Bug("a step begins that the plan does not have"))?;
+        let environment = self.opened.key.clone();
+        let key = keys::assignment(&work.host, &environment, token.epoch, token.seq);
+        let span = info_span!("step", host = %work.host, %step, %direction);
+        span::kind(&span, kind(work.action.as_ref()));
+        let put = OwnedWrite::put(
+            key.clone(),
+            &Assignment {
+                token: token.clone(),
+                key: StepKey { deployment: self.opened.id.clone(), step, direction },
+                environment,
+                action: work.action,
+                limit: work.limit,
+                traceparent: traceparent(&span),
+            },
+        );
+        let mut writes = self.assigned.withdraw(step);
+        writes.push(put);
+        self.assigned.set(step, Assigned { key, token, span: span.clone() });
+        Ok((span, writes))
+    }
+
+    /// What hosts answered to the questions after the take-over.
+    pub(super) fn add_answers(
+        &mut self,
+        pending: &mut PendingTransaction,
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
+        while let Some(event) = self.answers.front() {
+            if !fits(pending, event) {
+                break;
+            }
+            if let Some(event) = self.answers.pop_front()
+                && self.run.accepts(&event, at)
+            {
+                self.append_entry(pending, event, at)?;
+            }
         }
-        self.writes.push(OwnedWrite::put_bytes(key, encode(&told.entry)));
-        self.entries.push(told);
+        Ok(())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+    /// What hosts report. A report that comes too late or is not for this deployment is only removed.
+    pub(super) fn add_reports(
+        &mut self,
+        pending: &mut PendingTransaction,
+        reports: &[Stored],
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
+        for stored in reports {
+            let report: Report = stored.read()?;
+            let event = self.event_of(report).filter(|event| self.run.accepts(event, at));
+            if !event.as_ref().map_or(pending.has_room(), |event| fits(pending, event)) {
+                break;
+            }
+            let delete = Owned::of_stored(&stored.key)
+                .map(OwnedWrite::delete)
+                .ok_or(DriverError::Bug("a report is not owned"))?;
+            match event {
+                Some(event) if !is_on(Mutant::ReportDropped) => self.append_entry(pending, event, at)?,
+                Some(_) | None => {}
+            }
+            pending.writes.push(delete);
+        }
+        Ok(())
     }
 
-    /// Whether one more entry fits in.
-    pub(super) fn has_room(&self) -> bool {
-        let bytes: usize = self.writes.iter().filter_map(OwnedWrite::value).map(|value| value.len()).sum();
-        let operations = self.guards.len() + self.writes.len();
-        operations + OPERATIONS_LEFT <= OPERATIONS_MAX && bytes + BYTES_LEFT <= TRANSACTION_BYTES_MAX
+    fn event_of(&self, report: Report) -> Option<Event> {
+        let StepKey { deployment, step, direction } = report.key;
+        if !is_of(&deployment, &self.opened.id) {
+            return None;
+        }
+        match report.outcome {
+            Reported::Done(finding) => Some(Event::Done { step, direction, finding }),
+            Reported::Failed(failure) => {
+                Some(Event::Failed { step, direction, failure: shorten_failure(failure) })
+            }
+            // An assignment of a deposed driver is refused as it should be: the question of its successor has fenced it.
+            Reported::Refused { why } => self.is_own(step, &report.token).then(|| {
+                let failure = StepFailure::new("the agent refused the step").why(why);
+                Event::Failed { step, direction, failure }
+            }),
+        }
     }
 
-    /// Whether it has an entry about `step`: a second one would write the same keys.
-    pub(super) fn is_about(&self, step: StepId) -> bool {
-        self.entries.iter().any(|told| told.entry.event.step() == Some(step))
+    /// The end: the journal, the history, what is live, and the claim go together.
+    pub(super) fn end_deployment(
+        &mut self,
+        pending: &mut PendingTransaction,
+        verdict: Verdict,
+        before: &PriorState,
+        at: Timestamp,
+    ) -> Result<(), DriverError> {
+        self.append_entry(pending, Event::Ended { verdict }, at)?;
+        let summary = ending::summary(&self.opened, &self.run, &self.entries, at, verdict);
+        pending.writes.push(OwnedWrite::delete(keys::open(&self.opened.key)));
+        pending.writes.extend(history::summary_writes(&summary));
+        match verdict {
+            Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
+            Verdict::Succeeded => {
+                let live = LiveRelease::after(&summary, before.live.as_ref(), &before.past, at);
+                pending.writes.push(OwnedWrite::put(keys::live(&self.opened.key), &live));
+            }
+            Verdict::RolledBack => {}
+        }
+        pending.writes.extend(withdrawn(self.assigned.withdraw_all()));
+        Ok(())
+    }
+
+    fn resumed(&self) -> OwnedWrite {
+        self.claim_with(ClaimKind::Running {
+            deployment: self.opened.id.clone(),
+            request: OperatorRequest::None,
+        })
     }
 }
 
-/// A step that is handed to a host.
-#[derive(Debug, Clone)]
-pub(super) struct Assigned {
-    pub(super) key: Owned,
-    pub(super) token: Token,
-    /// Open for as long as the step is.
-    pub(super) span: Span,
+/// Whether `event` can be in the same transaction as what is there.
+pub(super) fn fits(pending: &PendingTransaction, event: &Event) -> bool {
+    pending.has_room() && event.step().is_none_or(|step| !pending.is_about(step))
 }
 
-/// The steps that are handed out. More than one for a step only where a predecessor left one behind.
-#[derive(Debug, Default)]
-pub(super) struct AssignedSteps(BTreeMap<StepId, Vec<Assigned>>);
-
-impl AssignedSteps {
-    pub(super) fn add(&mut self, step: StepId, assigned: Assigned) {
-        self.0.entry(step).or_default().push(assigned);
-    }
-
-    /// From here on the step has only this one.
-    pub(super) fn set(&mut self, step: StepId, assigned: Assigned) {
-        self.0.insert(step, vec![assigned]);
-    }
-
-    pub(super) fn is_current(&self, step: StepId, token: &Token) -> bool {
-        self.0.get(&step).is_some_and(|all| all.iter().any(|assigned| assigned.token == *token))
-    }
-
-    pub(super) fn span(&self, step: StepId) -> Option<Span> {
-        self.0.get(&step)?.last().map(|assigned| assigned.span.clone())
-    }
-
-    /// Deletes what the step has in any direction.
-    pub(super) fn withdraw(&mut self, step: StepId) -> Vec<OwnedWrite> {
-        deletions(self.0.remove(&step).into_iter().flatten())
-    }
-
-    pub(super) fn withdraw_all(&mut self) -> Vec<OwnedWrite> {
-        deletions(std::mem::take(&mut self.0).into_values().flatten())
-    }
+/// The deletions of assignments that belong to a transaction.
+fn withdrawn(deletions: Vec<OwnedWrite>) -> Vec<OwnedWrite> {
+    if is_on(Mutant::NothingWithdrawn) { Vec::new() } else { deletions }
 }
 
-fn deletions(withdrawn: impl Iterator<Item = Assigned>) -> Vec<OwnedWrite> {
-    withdrawn.map(|assigned| OwnedWrite::delete(assigned.key)).collect()
+fn is_of(reported: &DeploymentId, driven: &DeploymentId) -> bool {
+    reported == driven || is_on(Mutant::ReportOfOthers)
 }

@@ -26,7 +26,7 @@ use super::{Answer, Outgoing, PendingQuestion, SessionPlace, Sessions};
 use crate::agents::{Agents, ProgressLine, QueriedStatus};
 use crate::coordinators;
 use crate::hosts;
-use crate::local_changes;
+use crate::local_rollbacks;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
@@ -189,7 +189,7 @@ impl AgentSession {
             spoken_of.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
             for seq in
-                local_changes::mark_adopted(&*self.sessions.parts.store, &environment, &self.host).await?
+                local_rollbacks::mark_adopted(&*self.sessions.parts.store, &environment, &self.host).await?
             {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
@@ -282,7 +282,7 @@ impl AgentSession {
     async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
         let seq = rollback.seq;
-        if local_changes::report(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
+        if local_rollbacks::report(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use lockstep_coordinator::deployments::{DeployError, claims};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::{audit, debts, history, hosts as joined, status};
+use lockstep_coordinator::{audit, history, hosts as joined, pending_undos, status};
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::journal::{Deferral, Direction, Event};
 use lockstep_core::record::{Claim, ClaimKind, PendingUndo, Resolution, Verdict};
@@ -16,7 +16,7 @@ fn is_stuck(open: Option<&Claim>) -> bool {
 }
 
 async fn owed(world: &World) -> Vec<PendingUndo> {
-    debts::list(&*world.store).await.expect("read")
+    pending_undos::list(&*world.store).await.expect("read")
 }
 
 async fn until_nothing_is_owed(world: &World) {
@@ -184,7 +184,8 @@ async fn a_debt_goes_with_an_operator_who_answers_for_it_or_with_its_host() {
             joined::remove(&*world.store, &host_id()).await.expect("removed");
         } else {
             world.hosts.absent(&host_id());
-            let forgiven = debts::drop_for_host(&*world.store, &environment(), &id, StepId(3), "c1").await;
+            let forgiven =
+                pending_undos::drop_for_host(&*world.store, &environment(), &id, StepId(3), "c1").await;
             forgiven.expect("the store answers").expect("it was owed");
         }
         until_nothing_is_owed(&world).await;

@@ -11,9 +11,9 @@ use lockstep_coordinator::agents::{
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
-use lockstep_core::errand::HostTask;
 use lockstep_core::fence::{Token, TokenOrder, compare_token};
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;

@@ -1,7 +1,7 @@
 //! What was done on a host without a coordinator becomes the record, and is told.
 
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::{audit, environments, history, local_changes, status};
+use lockstep_coordinator::{audit, environments, history, local_rollbacks, status};
 use lockstep_core::id::HostId;
 use lockstep_core::journal::Direction;
 use lockstep_core::record::{
@@ -30,7 +30,7 @@ fn rollback(world: &World, seq: u64, served: &DeploymentSummary) -> LocalRollbac
 /// What the agent does: says it again until it is taken in.
 async fn tell(world: &World, host: &HostId, rollback: &LocalRollback) -> LocalChange {
     let wait = async {
-        while local_changes::report(&*world.store, host, rollback.clone()).await.expect("told").is_none() {
+        while local_rollbacks::report(&*world.store, host, rollback.clone()).await.expect("told").is_none() {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
     };
@@ -90,7 +90,7 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     world.until_begun(&id, 4).await;
     let rollback = rollback(&world, 1, &first);
     for _ in 0..20 {
-        let known = local_changes::report(&*world.store, &host_id(), rollback.clone()).await.expect("told");
+        let known = local_rollbacks::report(&*world.store, &host_id(), rollback.clone()).await.expect("told");
         assert_eq!(known, None, "the record was changed under an open deployment");
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWrite, epoch_of};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_core::drive::LOCK_RETRY_AFTER;
+use lockstep_core::driver_phase::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::journal::Event;
 use lockstep_core::record::Verdict;

@@ -5,24 +5,24 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, await_outcome, backward, passing};
+use crate::engine::{Command, Run, await_outcome, exclusion, reverting};
 use crate::journal::{Direction, Event, RevertReason, StepStatus};
 use crate::plan::{OnFailure, Step};
 use crate::record::{OperatorRequest, Verdict};
 use crate::time::Timestamp;
 
 pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
-    let left = passing::defer_undos_of_excluded(run);
+    let left = exclusion::defer_undos_of_excluded(run);
     if !left.is_empty() {
         return left;
     }
     let is_committed = run.is_committed();
-    if !is_committed && let Some(event) = passing::exclude_host(run) {
+    if !is_committed && let Some(event) = exclusion::exclude_host(run) {
         return vec![Command::Append(event)];
     }
     if !is_committed && let Some(because) = reason_to_revert(run, wish, now) {
         if is_on(Mutant::TurnNotRecorded) {
-            return backward::decide(run, wish, now);
+            return reverting::decide(run, wish, now);
         }
         return vec![Command::Append(Event::RevertStarted { because })];
     }
@@ -39,7 +39,7 @@ pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<C
 }
 
 fn reason_to_revert(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Option<RevertReason> {
-    if let Some((_, step)) = passing::failed_hosts(run).next() {
+    if let Some((_, step)) = exclusion::failed_hosts(run).next() {
         return Some(RevertReason::StepFailed { step });
     }
     if let OperatorRequest::Cancel { by } = wish {

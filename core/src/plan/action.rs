@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::Digest;
 use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
-use crate::plan::admission::HbaBlock;
+use crate::plan::hba::HbaBlock;
 use crate::record::Slot;
 use crate::release::{Migration, Release};
 use crate::spec::{HealthSpec, TrafficSpec};

@@ -10,7 +10,7 @@ use core::fmt;
 use crate::id::StepId;
 use crate::operation::Operation;
 use crate::plan::action::{Endpoint, Site, SwitchTraffic};
-use crate::plan::admission::HbaBlock;
+use crate::plan::hba::HbaBlock;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
 use crate::record::Slot;
 

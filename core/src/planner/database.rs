@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 
 use crate::name::HostName;
-use crate::plan::admission::{HbaBlock, HbaLine, Transport};
+use crate::plan::hba::{HbaBlock, HbaLine, Transport};
 use crate::plan::{Action, Omission};
 use crate::planner::{Placement, PlanRefusal, StepDraft, Waves, housekeeping, seconds, step, undo_by};
 use crate::record::{HbaObservation, Host, LocalHba, Record};

@@ -15,7 +15,7 @@ use crate::plan::action::{
 };
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
 use crate::planner::database::{HbaRequest, current_schema, foreign_schema, refuse_foreign_schema};
-use crate::planner::left_out::{self, ExcludedHost};
+use crate::planner::excluded_hosts::{self, ExcludedHost};
 use crate::planner::site::{self, Hosts, SiteDecision};
 use crate::planner::{
     Placement, PlanRefusal, StepDraft, Version, Waves, check_from_lb, hash, housekeeping, names, no_undo,
@@ -49,16 +49,16 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let (mut left_out, roles) = left_out::without_drained(spec, record)?;
+    let (mut left_out, roles) = excluded_hosts::without_drained(spec, record)?;
     let mut placement = Placement::place(&spec.key, &roles, record)?;
-    left_out.extend(left_out::exclude_unreachable(&mut placement, spec, record)?);
+    left_out.extend(excluded_hosts::exclude_unreachable(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),
         Some(serving) => serving,
         None => Vec::new(),
     };
-    left_out::refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
+    excluded_hosts::refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
     let version = Version {
         release: &deploy.release,
         spec,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::id::{DeploymentId, Digest};
 use crate::name::{HostName, ProcessName};
-use crate::plan::admission::{DatabaseRole, HbaLine};
+use crate::plan::hba::{DatabaseRole, HbaLine};
 use crate::record::Slot;
 use crate::release::Schema;
 

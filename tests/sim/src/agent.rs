@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use lockstep_coordinator::agents::{QueriedStatus, StepQuery};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
-use lockstep_core::fence::{self, FenceState, Token};
-use lockstep_core::id::Digest;
-use lockstep_core::intake::{
+use lockstep_core::accept::{
     self, AcceptDecision, BeginDecision, NextAction, OfferedStep, Outcome, StepRecord, StepState, TokenUpdate,
 };
+use lockstep_core::fence::{self, FenceState, Token};
+use lockstep_core::id::Digest;
 use lockstep_core::journal::{Direction, Finding, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_mutant::{Mutant, is_on};
@@ -198,7 +198,7 @@ impl Me {
         }
         let (_, known, undo) = self.known(key);
         let offered = OfferedStep { token, assignment_digest: &said, direction: key.direction };
-        let then = match intake::decide_accept(known.as_ref(), undo.as_ref(), &offered) {
+        let then = match accept::decide_accept(known.as_ref(), undo.as_ref(), &offered) {
             AcceptDecision::UndoAccepted => return Accepted::Refused("it has been undone".to_owned()),
             AcceptDecision::DifferentContent => {
                 return Accepted::Refused("it came before, with other work".to_owned());
@@ -255,7 +255,7 @@ impl Me {
         self.transaction(|me| {
             let (mark, known, undo) = me.known(key);
             let Some(known) = known else { return BeginDecision::Withdrawn };
-            let beginning = intake::decide_begin(mark.as_ref(), &known, undo.as_ref(), key.direction);
+            let beginning = accept::decide_begin(mark.as_ref(), &known, undo.as_ref(), key.direction);
             if beginning == BeginDecision::Begun {
                 me.world.begins(me.host, key, &known.token);
                 me.write(Sync::Yes, |tables| tables.set(key, StepState::Running));

@@ -11,13 +11,13 @@ use lockstep_coordinator::agents::{
 };
 use lockstep_coordinator::driver::{Context, Drivers};
 use lockstep_coordinator::secrets::Secrets;
-use lockstep_core::errand::HostTask;
 use lockstep_core::health::InstanceHealth;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::HostId;
 use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
-use lockstep_core::plan::admission::{DatabaseRole, Transport};
+use lockstep_core::plan::hba::{DatabaseRole, Transport};
 use lockstep_core::record::{HbaObservation, ImageObservation, LocalHba, Observation, SecretsSummary};
 use lockstep_core::redact::Redactor;
 use lockstep_core::release::{Schema, SchemaState};

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::accept::{Outcome, StepRecord, StepState};
 use lockstep_core::fence::{FenceState, Token};
-use lockstep_core::intake::{Outcome, StepRecord, StepState};
 use lockstep_core::journal::{Direction, StepKey};
 
 /// What the journal has of one step.

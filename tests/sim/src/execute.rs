@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use lockstep_coordinator::store::handover::Assignment;
+use lockstep_core::accept::{BeginDecision, Outcome};
 use lockstep_core::id::Digest;
-use lockstep_core::intake::{BeginDecision, Outcome};
 use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::name::HostName;
 use lockstep_core::plan::action::{CheckHealth, Endpoint, Migrate, SwitchTraffic};

@@ -7,7 +7,7 @@ use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::ProcessName;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::plan::action::{Endpoint, Site};
-use lockstep_core::plan::admission::HbaLine;
+use lockstep_core::plan::hba::HbaLine;
 use lockstep_core::record::{ContainerObservation, ContainerRunState, Slot};
 use lockstep_core::release::{Compatibility, Migration};
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::plan::admission::{DatabaseRole, HbaBlock, Transport};
+use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
 use lockstep_core::record::{ContainerRunState, HbaObservation, Host, LocalHba, Observation, SiteChange};
 use lockstep_core::release::{Schema, SchemaState};
 

@@ -12,10 +12,10 @@ use tonic::{Status, Streaming};
 use super::convert::{deployment, environment, non_empty, plan_request, requester};
 use super::failure::{deploy_status, refused, store_status};
 use super::{Caller, ControlApi};
-use crate::deployments::sending::{self, ImageOffer};
+use crate::deployments::image_transfer::{self, ImageOffer};
 use crate::deployments::{self, RequestedOperation, StartRequest, claims};
 use crate::history as past;
-use crate::{debts, environments};
+use crate::{environments, pending_undos};
 
 /// How many deployments a history has that does not say.
 const HISTORY_USUALLY: usize = 20;
@@ -75,8 +75,9 @@ pub(super) async fn send_image(
         image: non_empty(image).ok_or_else(|| Invalid::missing("offer.image"))?,
         image_id: image_id.parse().map_err(|error| Invalid::because("offer.image_id", error))?,
     };
-    let host =
-        sending::receiver(&api.parts, &offer, &requester(caller, None)?).await.map_err(deploy_status)?;
+    let host = image_transfer::receiver(&api.parts, &offer, &requester(caller, None)?)
+        .await
+        .map_err(deploy_status)?;
     let ImageOffer { image, image_id, .. } = offer;
     let said = format!("{image} ({}) is on {}", image_id.short(), host.name);
     let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
@@ -138,7 +139,7 @@ pub(super) async fn resolve(
         // Of a deployment that has ended something may still be owed.
         Resolution::Skip { step } if open.is_none() => {
             let coordinator = &api.parts.coordinator;
-            let forgiven = debts::drop_for_host(store, &environment, &id, step, coordinator).await;
+            let forgiven = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
             let forgiven = forgiven.map_err(|error| store_status(&error))?;
             let debt = forgiven.map_err(|refusal| refused(&refusal))?;
             format!("{} does not owe this any more: {}", debt.host_name, debt.change)

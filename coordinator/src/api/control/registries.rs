@@ -1,7 +1,7 @@
 //! Registries: a login comes in with its password, and goes out without.
 
 use futures::future::join_all;
-use lockstep_core::errand::HostTask;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::operation::Refusal;
 use lockstep_core::record::{Host, HostRole};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, ways};
+use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, resolutions};
 use crate::journal::{Certainty, Direction, Event, StepFailure, StepStatus};
 use crate::plan::{Step, Undo, Wave};
 use crate::record::{OperatorRequest, Verdict};
@@ -53,7 +53,7 @@ fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Optio
         StepStatus::UndoFailed { attempt, .. } if *attempt >= UNDO_ATTEMPTS_MAX => {
             let failure =
                 run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("its undo failed"));
-            let owed = ways::apply_request(run, step.id, wish)
+            let owed = resolutions::apply_request(run, step.id, wish)
                 .filter(|_| matches!(wish, OperatorRequest::Unwind { .. }));
             Some(Command::Append(owed.unwrap_or(Event::Stuck { step: step.id, failure })))
         }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{DatabaseRole, HbaLine, Transport};
+use lockstep_core::plan::hba::{DatabaseRole, HbaLine, Transport};
 
 const BEGIN: &str = "# BEGIN LOCKSTEP";
 const END: &str = "# END LOCKSTEP";

@@ -5,7 +5,7 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use lockstep_core::drive::{DriverPhase, Input, Output, WriteOutcome};
+use lockstep_core::driver_phase::{DriverPhase, Input, Output, WriteOutcome};
 use lockstep_core::engine::{Command, OpenIntent, Phase, decide_with_unreachable};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::journal::{Event, IllegalEntry, StepKey};
@@ -19,12 +19,12 @@ use tokio::task::JoinSet;
 use tracing::{debug, info};
 
 use super::Context;
-use super::asking::{IntentAnswer, IntentQuery};
-use super::counting::record_metrics;
-use super::course::{DriveState, TakeoverEntry};
-use super::drafting::{PriorState, fits};
-use super::telling::{crash_point, log_entry};
-use super::transaction::{JournaledEntry, PendingTransaction};
+use super::drive_state::{DriveState, TakeoverEntry};
+use super::entry_log::{crash_point, log_entry};
+use super::entry_metrics::record_metrics;
+use super::intent_query::{IntentAnswer, IntentQuery};
+use super::pending_transaction::{JournaledEntry, PendingTransaction};
+use super::transaction::{PriorState, fits};
 use crate::agents::{QueriedStatus, StepQuery};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::Held;

@@ -12,8 +12,8 @@ use lockstep_core::time::{Millis, Timestamp};
 use tracing::{info, warn};
 
 use super::Context;
-use super::deployment::{DriverError, DriverExit};
-use super::paying::lockstep;
+use super::deployment_driver::{DriverError, DriverExit};
+use super::pending_undo_runner::lockstep;
 use crate::audit::{self, Change};
 use crate::deployments::{self, DeployError, PlanRequest, RequestedOperation, Requester, StartRequest};
 use crate::hosts;

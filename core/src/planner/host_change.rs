@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use crate::name::HostName;
 use crate::operation::Operation;
 use crate::plan::action::Preflight;
-use crate::plan::admission::HbaBlock;
+use crate::plan::hba::HbaBlock;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::database::HbaRequest;
 use crate::planner::deploy::{started, version_of};

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
-use lockstep_core::errand::HostTask;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
@@ -16,7 +16,7 @@ use super::ports::{self, Proposal, propose};
 use crate::agents::{AgentError, DatabaseObservation, ObservationRequest};
 use crate::driver::Context;
 use crate::store::{Store, StoreError, Stored, keys};
-use crate::{debts, environments, history, hosts};
+use crate::{environments, history, hosts, pending_undos};
 
 /// A record, and what its guards need when a plan from it is started.
 pub(super) struct PlanningInput {
@@ -86,7 +86,7 @@ pub(super) async fn gather_planning_input(
         hosts::list(store),
         environments::ports(store, key),
         parts.kept_images.elsewhere(store, key, parts.clock.now()),
-        debts::list(store),
+        pending_undos::list(store),
     )?;
     let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);

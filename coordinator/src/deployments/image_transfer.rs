@@ -12,7 +12,7 @@ use lockstep_core::record::Host;
 use lockstep_core::spec::{EnvironmentSpec, ImageSource};
 
 use super::claims::claimable;
-use super::{DeployError, Requester, checked, gathering};
+use super::{DeployError, Requester, checked, planning_input};
 use crate::driver::Context;
 use crate::environments;
 
@@ -36,7 +36,7 @@ pub async fn receiver(parts: &Context, offer: &ImageOffer, asker: &Requester) ->
     claimable(store, &offer.environment, Some(&offer.claim), asker, parts.clock.now()).await?;
     let declared = environments::declared(store).await?;
     refuse_other_name(&offer.image, spec.get(), &declared)?;
-    let app = gathering::app_hosts(store, spec.get()).await?;
+    let app = planning_input::app_hosts(store, spec.get()).await?;
     let connected = app.iter().find(|host| parts.agents.session_of(&host.id).is_some());
     let Some(host) = connected.cloned() else {
         return Err(DeployError::Refused(Refusal {

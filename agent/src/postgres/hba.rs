@@ -2,7 +2,7 @@
 
 use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{DatabaseRole, HbaBlock, Transport};
+use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
 use lockstep_core::record::{HbaObservation, LocalHba};
 use sqlx::PgConnection;
 use sqlx::postgres::PgSslMode;

@@ -15,14 +15,14 @@ use lockstep_mutant::{Mutant, is_on};
 use tracing::Span;
 
 use super::Context;
-use super::deployment::DriverError;
-use super::transaction::{Assigned, AssignedSteps};
+use super::deployment_driver::DriverError;
+use super::pending_transaction::{Assigned, AssignedSteps};
 use crate::deployment_log::DeploymentLog;
 use crate::environments::Versioned;
 use crate::store::guarded::OwnedWrite;
 use crate::store::handover::Assignment;
 use crate::store::{Owned, Store, StoreError, Stored, keys};
-use crate::{debts, environments, history};
+use crate::{environments, history, pending_undos};
 
 pub(super) struct DriveState {
     pub(super) run: Run,
@@ -71,7 +71,7 @@ impl DriveState {
             history::summary(store, id),
             environments::open_of(store, environment, id),
             history::journal(store, id),
-            debts::list(store),
+            pending_undos::list(store),
         )?;
         let Some(open) = open else {
             return Ok(None);
@@ -155,7 +155,7 @@ impl DriveState {
         let host = debt.host.clone();
         let debts = self.pending_undos.entry(host.clone()).or_default();
         debts.undos.push(debt);
-        Some(debts::write(&host, &self.opened.key, debts))
+        Some(pending_undos::write(&host, &self.opened.key, debts))
     }
 
     /// The claim as it stands now. It is read again only when it has changed.

@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, backward};
+use crate::engine::{Command, Run, reverting};
 use crate::id::{HostId, StepId};
 use crate::journal::{Deferral, Event, StepStatus};
 use crate::plan::action::Endpoint;
-use crate::plan::{Action, OnFailure, Plan, Step, passing};
+use crate::plan::{Action, OnFailure, Plan, Step, exclusion};
 
 impl Run {
     /// The plan that is left without `host`.
@@ -33,7 +33,7 @@ impl Run {
         if let Some(step) = told {
             return Err(format!("{} has begun", step.id));
         }
-        passing::without_host(&self.effective_plan, host)
+        exclusion::without_host(&self.effective_plan, host)
     }
 
     fn has_begun(&self, step: &Step) -> bool {
@@ -90,7 +90,7 @@ pub(super) fn defer_undos_of_excluded(run: &Run) -> Vec<Command> {
         return Vec::new();
     }
     let begun = run.plan.steps().filter(|step| run.excluded.contains(&step.host));
-    let left = begun.filter(|step| backward::needs_undo(run, step)).map(|step| {
+    let left = begun.filter(|step| reverting::needs_undo(run, step)).map(|step| {
         let because = format!("{} was passed by", step.host_name);
         Event::UndoDeferred { step: step.id, how: Deferral::Pending { because, by: None } }
     });

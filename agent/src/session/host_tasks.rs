@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use lockstep_core::errand::HostTask;
+use lockstep_core::host_task::HostTask;
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::Observation;

@@ -8,8 +8,8 @@ use lockstep_core::record::Verdict;
 use lockstep_core::time::Millis;
 use lockstep_telemetry::span;
 
-use super::course::DriveState;
-use super::transaction::JournaledEntry;
+use super::drive_state::DriveState;
+use super::pending_transaction::JournaledEntry;
 use crate::telemetry;
 
 /// Counts what is written.

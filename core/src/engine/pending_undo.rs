@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::engine::{Command, Run, assignment, backward, ways};
+use crate::engine::{Command, Run, assignment, resolutions, reverting};
 use crate::id::{DeploymentId, HostId};
 use crate::journal::{Deferral, Direction, Entry, Event, StepKey};
 use crate::plan::Undo;
@@ -38,11 +38,11 @@ fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) ->
     if !matches!(run.phase(), super::Phase::Reverting { .. }) {
         return Vec::new();
     }
-    let steps = backward::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
+    let steps = reverting::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| gone.contains_key(&step.host) && backward::needs_undo(run, step))
-        .filter(|step| ways::rule_against_deferring(run.plan(), step.id).is_none())
+        .filter(|step| gone.contains_key(&step.host) && reverting::needs_undo(run, step))
+        .filter(|step| resolutions::rule_against_deferring(run.plan(), step.id).is_none())
         .filter_map(|step| {
             let since = *gone.get(&step.host)?;
             let due = since + UNREACHABLE_AFTER;

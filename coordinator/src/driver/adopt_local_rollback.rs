@@ -7,12 +7,12 @@ use lockstep_crashpoint::reach;
 use tracing::{info, warn};
 
 use super::Context;
-use super::deployment::{DriverError, DriverExit};
+use super::deployment_driver::{DriverError, DriverExit};
 use crate::audit::{self, Change};
 use crate::lock::Lock;
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::{Committed, Guard, Owned, Stored, keys};
-use crate::{deployments, environments, history, hosts, local_changes, state_file, status};
+use crate::{deployments, environments, history, hosts, local_rollbacks, state_file, status};
 
 /// One local rollback that the record does not know of.
 pub(super) struct LocalRollbackAdoption {
@@ -71,7 +71,7 @@ impl LocalRollbackAdoption {
         }
         reach(|| "coordinator: local change taken in".to_owned());
         info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
-        let operator = local_changes::root();
+        let operator = local_rollbacks::root();
         let change =
             Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
         audit::append(store, self.parts.clock.now(), change).await?;
@@ -98,7 +98,7 @@ impl LocalRollbackAdoption {
             return not_recorded("it is not the host of the load balancer");
         }
         let served = history::summary(store, &rollback.deployment).await?;
-        match local_changes::recorded(
+        match local_rollbacks::recorded(
             rollback,
             &live,
             served.as_ref(),

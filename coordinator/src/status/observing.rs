@@ -99,8 +99,8 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use async_trait::async_trait;
-    use lockstep_core::errand::HostTask;
     use lockstep_core::health::InstanceHealth;
+    use lockstep_core::host_task::HostTask;
     use lockstep_core::journal::StepKey;
     use tokio::sync::broadcast;
     use tokio::time::Instant;

@@ -17,13 +17,13 @@ use lockstep_proto::trace::traceparent;
 use tracing::{Span, info, warn};
 
 use super::Context;
-use super::deployment::{DriverError, DriverExit};
+use super::deployment_driver::{DriverError, DriverExit};
 use crate::audit::{self, Change};
 use crate::lock::{LEASE_RENEWED_EVERY, Lock};
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, Guard, LeaseStanding, Owned, Stored, keys};
-use crate::{debts, environments, hosts};
+use crate::{environments, hosts, pending_undos};
 
 /// Who is named for what the coordinator does of its own.
 const BY: &str = "lockstep";
@@ -67,7 +67,7 @@ impl PendingUndoRunner {
         }
         let open = seen.map(|seen| seen.stored);
         let is_there = hosts::find(store, &self.host).await?.is_some();
-        let owed = debts::of_host(store, &self.host, &self.environment).await?.undos;
+        let owed = pending_undos::of_host(store, &self.host, &self.environment).await?.undos;
         for (seq, debt) in (1..).zip(owed) {
             let token = Token { cluster: self.parts.cluster.clone(), epoch: held.epoch(), seq };
             let attempt = Attempt { payer: self, lock, held, open: open.as_ref(), token, debt };
@@ -175,7 +175,7 @@ impl Attempt<'_> {
     /// The debt goes, or stays with why it was not paid.
     async fn settle(&self, failure: Option<StepFailure>) -> Result<UndoProgress, DriverError> {
         let PendingUndoRunner { parts, environment, host } = self.payer;
-        let mut debts = debts::of_host(&*parts.store, host, environment).await?;
+        let mut debts = pending_undos::of_host(&*parts.store, host, environment).await?;
         let is_it = |debt: &PendingUndo| debt.key == self.debt.key;
         match &failure {
             None => debts.undos.retain(|debt| !is_it(debt)),
@@ -187,7 +187,7 @@ impl Attempt<'_> {
             }
         }
         let mut writes = self.leftover_assignments().await?;
-        writes.push(debts::write(host, environment, &debts));
+        writes.push(pending_undos::write(host, environment, &debts));
         if self.commit(writes).await? == Committed::No || failure.is_some() {
             return Ok(UndoProgress::No);
         }
