@@ -1,10 +1,10 @@
 //! A step as it was handed to this host.
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::Digest;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::time::Millis;
 
 /// One assignment. The same key is the same work, whoever sends it and under whatever token.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lockstep_core::host_status::Disk;
+use lockstep_core::view::host_status::Disk;
 
 /// What is on the file system whose room is told to the coordinator.
 pub const WATCHED: &str = "/var/lib";

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use lockstep_core::health::Probe;
 use lockstep_core::image::Login;
-use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::Slot;
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,5 @@
 //! What this host was asked to do and what became of it, in one SQLite file with the
-//! [marks](lockstep_core::fence::Mark) of its environments.
+//! [marks](lockstep_core::agent::fence::Mark) of its environments.
 //!
 //! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
 //! step is written down as running before its effect and as ended after it; an outcome that was written
@@ -11,11 +11,13 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lockstep_core::accept::{self, AcceptDecision, NextAction, OfferedStep, TokenUpdate};
-use lockstep_core::fence::{self, FenceState, Token};
-use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::agent::accept;
+use lockstep_core::agent::accept::{AcceptDecision, NextAction, OfferedStep, TokenUpdate};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, StepKey};
 use lockstep_core::stored;
 use lockstep_crashpoint::reach;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -28,9 +30,9 @@ mod local;
 mod rows;
 
 pub use local::{GivenTraffic, LocalRefusal};
-pub use lockstep_core::accept::Outcome;
+pub use lockstep_core::agent::accept::Outcome;
 
-use lockstep_core::accept::StepState;
+use lockstep_core::agent::accept::StepState;
 
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 2;

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_core::slot::Slot;
 use lockstep_crashpoint::reach;
 use tracing::warn;
 

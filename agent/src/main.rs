@@ -15,7 +15,7 @@ use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
 use lockstep_agent::unit::{self, Unit};
 use lockstep_core::name::HostName;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_telemetry::{Otlp, Telemetry};
 use tracing::info;
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use lockstep_core::journal::StepFailure;
-use lockstep_core::redact::{percent_decoded, url_password};
+use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::redact::{percent_decoded, url_password};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::health::{self, InstanceHealth, Probe};
 use lockstep_core::id::ClusterId;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::redact::Redactor;
+use lockstep_core::run::journal::StepKey;
+use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::wire;
 use lockstep_supervisor::Watchdog;
 use tokio::sync::{mpsc, watch};

@@ -4,9 +4,10 @@
 //! What must stay true: whatever a driver wants that does not know of it, the slot that has the traffic goes
 //! on running and keeps it; and what is refused lets the driver's deployment unwind to just that.
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::plan::Action;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_core::slot::Slot;
 
 /// What becomes of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]

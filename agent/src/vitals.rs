@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lockstep_core::host_status::Disk;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::host_status::Disk;
 use lockstep_proto::dial::Credential;
 use tokio::sync::watch;
 

@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::image::RegistryName;
-use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::run::journal::{Direction, StepKey};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;

@@ -10,13 +10,15 @@ use lockstep_agent::journal::{
     Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournalError, JournaledStatus, LocalRefusal,
     Refusal,
 };
-use lockstep_core::fence::{self, Token};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::{Millis, Timestamp};
 
 const OURS: &str = "cl_01JBQR2KXYZ987654321012345";

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use lockstep_agent::nginx::{DesiredSite, InstalledSite, Reloaded, SiteRevert, certificate};
 use lockstep_agent::probe::Scheme;
 use lockstep_core::plan::action::{Site, SiteTls};
-use lockstep_core::record::SiteChange;
+use lockstep_core::record::observed::SiteChange;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
 use sites::{assert_lost, certificate_of, deployment, environment, install, site};
 

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep_core::host::HostRole;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
-use lockstep_core::record::HostRole;
 
 /// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
 ///

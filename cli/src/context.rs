@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::CoordinatorStatus;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::coordinator::CoordinatorStatus;
 use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, trace, wire};

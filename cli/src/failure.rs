@@ -1,7 +1,7 @@
 //! What went wrong, why, and the next command: every hint stands here.
 
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Claim, ClaimKind};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::decode;
 use lockstep_proto::dial::DialError;
 use tonic::{Code, Status};

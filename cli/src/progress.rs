@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event};
 use lockstep_core::name::OperatorName;
 use lockstep_core::plan::Plan;
+use lockstep_core::run::journal::{Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
 
 use crate::context::now;

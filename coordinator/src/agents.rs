@@ -6,16 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
-use lockstep_core::host_status::Vitals;
-use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
-use lockstep_core::record::Observation;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::host_status::Vitals;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 

@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 
 use lockstep_core::id::HostId;
 use lockstep_core::name::CoordinatorName;
-use lockstep_core::record::{CoordinatorStatus, CoordinatorsPresence, RootKey};
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::coordinator::{CoordinatorStatus, CoordinatorsPresence, RootKey};
 use serde::{Deserialize, Serialize};
 
 use crate::authority::Authority;

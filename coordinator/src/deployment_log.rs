@@ -7,12 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use lockstep_core::engine::Run;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Certainty, Deferral, Direction, Entry, Event, StepFailure};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::DeploymentSummary;
-use lockstep_core::redact::Redactor;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::{Certainty, Deferral, Direction, Entry, Event, StepFailure};
+use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::EnvironmentSpec;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;

@@ -4,12 +4,13 @@
 use lockstep_core::id::{DeploymentId, Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
-use lockstep_core::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
 use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
-use lockstep_core::record::{
-    Claim, ClaimKind, DeploymentSummary, ImageObservation, OperatorRequest, Receipt, Record,
-};
+use lockstep_core::record::Record;
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
+use lockstep_core::record::history::{DeploymentSummary, Receipt};
+use lockstep_core::record::observed::ImageObservation;
 use lockstep_core::release::Release;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check};

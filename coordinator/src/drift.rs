@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{ContainerRunState, Host, LiveRelease, Observation};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::observed::{ContainerRunState, Observation};
 
 /// What an environment's hosts are for.
 #[derive(Debug, Clone)]
@@ -80,7 +82,8 @@ fn containers(live: &LiveRelease, host: &Host, seen: &Observation) -> Vec<String
 mod tests {
     use lockstep_core::health::Health;
     use lockstep_core::id::Digest;
-    use lockstep_core::record::{ContainerObservation, Slot};
+    use lockstep_core::record::observed::ContainerObservation;
+    use lockstep_core::slot::Slot;
 
     use super::*;
 

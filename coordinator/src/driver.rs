@@ -2,7 +2,7 @@
 //! dead coordinator left open is found like anything else.
 //!
 //! A driver decides nothing by itself: [`lockstep_core::drive`] says what it does about the lock and
-//! about unknown outcomes, [`lockstep_core::engine`] what comes next in the deployment. It performs.
+//! about unknown outcomes, [`lockstep_core::run::engine`] what comes next in the deployment. It performs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use lockstep_core::id::{ClusterId, DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Claim, ClaimKind};
+use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace;
 use lockstep_supervisor::Watchdog;

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use lockstep_core::driver_phase::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Claim, LiveRelease, PendingUndos, PortTable};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::pending_undo::PendingUndos;
+use lockstep_core::record::ports::PortTable;
+use lockstep_core::run::driver_phase::LOCK_RETRY_AFTER;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::StoredDocument;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::Entry;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::DeploymentSummary;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Entry;
 use lockstep_core::stored::{StoredDocument, Unreadable, decode, encode};
 use lockstep_core::time::Millis;
 use serde::{Deserialize, Serialize};

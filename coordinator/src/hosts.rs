@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::host_status::SecondSession;
+use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::HostName;
-use lockstep_core::record::Host;
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::host_status::SecondSession;
 use serde::{Deserialize, Serialize};
 
 use crate::agents::SessionInfo;

@@ -7,11 +7,11 @@
 use std::pin::pin;
 use std::sync::Arc;
 
-use lockstep_core::host_task::HostTask;
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::HostRole;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
-use lockstep_core::record::HostRole;
 use lockstep_proto::wire;
 use lockstep_proto::wire::image_sent::Sent;
 use tokio::sync::{mpsc, oneshot};

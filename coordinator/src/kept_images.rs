@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::planner::{IMAGES_KEPT_MAX, images_kept};
-use lockstep_core::record::LiveRelease;
+use lockstep_core::record::live::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Mutex;
 

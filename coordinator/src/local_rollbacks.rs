@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
-use lockstep_core::record::{
-    Adoption, DeploymentSummary, LiveRelease, LocalChange, LocalRollback, OperationKind, Receipt, Verdict,
-};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::{DeploymentSummary, Receipt};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
+use lockstep_core::run::journal::Verdict;
 
 use crate::hosts;
 use crate::store::guarded;

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use lockstep_core::driver_phase::{AcquireOutcome, RESEND_AFTER};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::run::driver_phase::{AcquireOutcome, RESEND_AFTER};
 use lockstep_core::time::Millis;
 use lockstep_mutant::{Mutant, is_on};
 use tracing::{debug, warn};

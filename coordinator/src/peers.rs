@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
-use lockstep_core::host_task::HostTask;
 use lockstep_core::id::HostId;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
-use lockstep_core::record::Observation;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::dial;
 use lockstep_proto::wire::relay_client::RelayClient;

@@ -6,9 +6,9 @@
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::Refusal;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{PendingUndo, PendingUndos};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::pending_undo::{PendingUndo, PendingUndos};
 
 use crate::environments;
 use crate::store::guarded::OwnedWrite;

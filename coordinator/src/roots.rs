@@ -3,9 +3,9 @@
 //! What must stay true: they change only together with what the coordinators' records say of their authorities, in one
 //! transaction; before the first rotation nothing is recorded, and every coordinator has the root in its own file.
 
-use lockstep_core::authority_status::RootStatus;
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::authority_status::RootStatus;
 use lockstep_proto::dial::pin_of;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use lockstep_core::name::CoordinatorName;
-use lockstep_core::record::RootKey;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::coordinator::RootKey;
 use lockstep_crashpoint::reach;
 use lockstep_proto::wire::SignAuthorityRequest;
 use lockstep_proto::wire::relay_client::RelayClient;

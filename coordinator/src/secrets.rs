@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::SecretsSummary;
-use lockstep_core::redact::Redactor;
+use lockstep_core::secret::redact::Redactor;
 
 #[async_trait]
 pub trait Secrets: Send + Sync + 'static {

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
-use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{ClusterId, HostId};
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
-use lockstep_core::record::Observation;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::stored;
 use lockstep_proto::wire;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};

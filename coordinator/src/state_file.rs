@@ -7,8 +7,9 @@ use std::path::Path;
 
 use lockstep_core::health::Health;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Slot;
-use lockstep_core::state_file::{self, SlotHealth, StateFile};
+use lockstep_core::slot::Slot;
+use lockstep_core::view::state_file;
+use lockstep_core::view::state_file::{SlotHealth, StateFile};
 use tracing::warn;
 
 use crate::driver::Context;

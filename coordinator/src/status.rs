@@ -4,20 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use lockstep_core::engine::{Phase, Run, resolutions};
-use lockstep_core::host_status::{HostStatus, Presence};
+use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::journal::{Direction, StepStatus};
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::plan::Action;
 use lockstep_core::planner::earlier_good;
-use lockstep_core::record::{
-    Claim, ClaimStatus, ContainerRunState, DeploymentSummary, EnvironmentStatus, Host, LiveRelease,
-    LocalChange, Observation, PendingUndo, RollbackReady, RunningStep, SiteChangeOn, TrafficMoved,
-};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::LocalChange;
+use lockstep_core::record::observed::{ContainerRunState, Observation, SiteChangeOn};
+use lockstep_core::record::pending_undo::PendingUndo;
 use lockstep_core::release::Release;
+use lockstep_core::run::engine::{Phase, Run, resolutions};
+use lockstep_core::run::journal::{Direction, StepStatus};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
+use lockstep_core::view::environment::{
+    ClaimStatus, EnvironmentStatus, RollbackReady, RunningStep, TrafficMoved,
+};
+use lockstep_core::view::host_status::{HostStatus, Presence};
 
 use crate::drift::{self, PlacedHosts};
 use crate::driver::Context;

@@ -5,9 +5,10 @@
 
 use std::sync::LazyLock;
 
-use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{OperationKind, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
 use lockstep_telemetry::{ENVIRONMENT, OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
 use opentelemetry::metrics::{Counter, Histogram};

@@ -4,11 +4,11 @@
 //! deletes the token, so that of two who use it at once one wins.
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
+use lockstep_core::host::HostRole;
 use lockstep_core::id::Digest;
-use lockstep_core::join_token::{JoinToken, base32};
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
-use lockstep_core::record::HostRole;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::join_token::{JoinToken, base32};
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};

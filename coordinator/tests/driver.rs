@@ -11,8 +11,11 @@ use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
 use lockstep_coordinator::{environments, history};
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Direction, Entry, Event};
-use lockstep_core::record::{ClaimKind, LocalChange, LocalRollback, Resolution, Slot, Verdict};
+use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Direction, Entry, Event};
+use lockstep_core::slot::Slot;
 use tokio::sync::Notify;
 
 #[path = "driver/debts.rs"]
@@ -412,7 +415,7 @@ async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
     world.hosts.script("health", Direction::Do, Does::Fails);
     world.hosts.script("stop", Direction::Undo, Does::Fails);
     let (id, _) = world.start("notes:1").await.expect("it starts");
-    let is_stuck = |open: Option<&lockstep_core::record::Claim>| {
+    let is_stuck = |open: Option<&lockstep_core::record::claim::Claim>| {
         matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
     };
     world.until(is_stuck).await;

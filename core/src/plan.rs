@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, HostId, StepId};
 use crate::name::{EnvironmentKey, HostName};
-use crate::operation::Operation;
-use crate::record::{OperationKind, Slot};
+use crate::plan::operation::Operation;
+use crate::plan::operation::OperationKind;
 use crate::release::Release;
+use crate::slot::Slot;
 use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
@@ -22,6 +23,7 @@ pub mod action;
 pub mod check;
 pub mod exclusion;
 pub mod hba;
+pub mod operation;
 
 pub use action::Action;
 

@@ -13,15 +13,18 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 use serde::Serialize;
 
+use crate::host::{Host, HostRole};
 use crate::id::StepId;
 use crate::name::{EnvironmentKey, HostName, ProcessName};
-use crate::operation::Operation;
 use crate::plan::action::{
     CheckHealth, DatabaseRef, Endpoint, PreflightApp, PreflightLb, PresentImage, Site, SwitchTraffic,
 };
+use crate::plan::operation::Operation;
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
-use crate::record::{Host, HostRole, LiveRelease, Record, Slot};
+use crate::record::Record;
+use crate::record::live::LiveRelease;
 use crate::release::Release;
+use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;

@@ -1,8 +1,8 @@
 //! Wire to model by `TryFrom` (it may be wrong), model to wire by `From` (it cannot).
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::stored::{self, StoredDocument};
 
 use crate::invalid::Invalid;

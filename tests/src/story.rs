@@ -16,18 +16,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, anyhow, bail};
-use lockstep_core::engine::{self, Command, Phase, Run};
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{Digest, HostId, StepId};
-use lockstep_core::journal::{Deferral, Direction, Entry, Event, Finding, StepFailure};
 use lockstep_core::name::HostName;
-use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
+use lockstep_core::plan::operation::{AnyBranch, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
-use lockstep_core::record::{
-    ContainerObservation, ContainerRunState, Host, HostRole, LiveRelease, Observation, OperatorRequest,
-    PortEntry, PortTable, Record, Resolution, SecretsSummary, Slot, Verdict,
-};
+use lockstep_core::record::claim::{OperatorRequest, Resolution};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState, Observation};
+use lockstep_core::record::ports::{PortEntry, PortTable};
+use lockstep_core::record::{Record, SecretsSummary};
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
+use lockstep_core::run::engine;
+use lockstep_core::run::engine::{Command, Phase, Run};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event, Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
 use lockstep_core::time::{Millis, Timestamp};

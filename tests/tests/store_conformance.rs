@@ -11,7 +11,7 @@ use lockstep_coordinator::store::{
     VALUE_BYTES_MAX, Write, keys,
 };
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Claim;
+use lockstep_core::record::claim::Claim;
 use lockstep_core::time::Millis;
 
 mod store_conformance {

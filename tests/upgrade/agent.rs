@@ -17,12 +17,13 @@ use lockstep_agent::nginx::{InstalledSite, Nginx};
 use lockstep_agent::settings::{NginxSettings, Settings};
 use lockstep_agent::step_log::StepLogs;
 use lockstep_coordinator::identity;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::Site;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::{Millis, Timestamp};
 
 use crate::golden::{self, ADVICE, VERSIONS};

@@ -19,19 +19,25 @@ use lockstep_coordinator::store::guarded::LockRecord;
 use lockstep_coordinator::store::handover::{Assignment, Report};
 use lockstep_coordinator::tokens::TokenRecord;
 use lockstep_coordinator::vault::{LoginRecord, VersionRecord};
-use lockstep_core::authority_status::AuthorityStatus;
-use lockstep_core::host_status::{HostStatus, Vitals};
-use lockstep_core::host_task::HostTask;
-use lockstep_core::journal::{Deferral, Entry, Event, Finding, RevertReason, StepFailure};
-use lockstep_core::operation::{Operation, Refusal};
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::Host;
+use lockstep_core::plan::operation::{Operation, Refusal};
 use lockstep_core::plan::{Action, Plan, Wave};
-use lockstep_core::record::{
-    Claim, CoordinatorStatus, DeploymentSummary, EnvironmentStatus, Host, ImageObservation, LiveRelease,
-    LocalChange, LocalRollback, Observation, PendingUndos, PortTable,
-};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::record::pending_undo::PendingUndos;
+use lockstep_core::record::ports::PortTable;
+use lockstep_core::run::journal::{Deferral, Entry, Event, Finding, RevertReason, StepFailure};
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::state_file::StateFile;
 use lockstep_core::stored::{self, StoredDocument};
+use lockstep_core::view::authority_status::AuthorityStatus;
+use lockstep_core::view::coordinator::CoordinatorStatus;
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::host_status::{HostStatus, Vitals};
+use lockstep_core::view::state_file::StateFile;
 use serde_json::Value;
 
 use crate::coverage::Coverage;

@@ -13,8 +13,8 @@ use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Stored};
 use lockstep_coordinator::{audit, cluster, coordinators, history, hosts, operators, tails};
 use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::join_token::JoinToken;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::secret::join_token::JoinToken;
 
 use crate::golden::{self, ADVICE, VERSIONS};
 use crate::tables;

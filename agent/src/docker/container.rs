@@ -17,7 +17,8 @@ use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::record::{ContainerObservation, ContainerRunState, Slot};
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::VolumeAccess;
 
 use super::{Docker, DockerError, Filter, is_missing};

@@ -15,7 +15,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::redact::Redactor;
+use lockstep_core::secret::redact::Redactor;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 

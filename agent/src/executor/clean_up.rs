@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{CleanUp, KeepSnapshots};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, docker_failed, finding};
 use crate::docker::Removed;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use lockstep_core::health::{Health, Probe, judge};
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{CheckHealth, Endpoint};
+use lockstep_core::run::journal::{Finding, StepFailure};
 use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 

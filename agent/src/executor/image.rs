@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{PreflightApp, PresentImage};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;

@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use lockstep_core::health::{Health, judge};
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
-use lockstep_core::record::{ContainerRunState, Slot};
+use lockstep_core::record::observed::ContainerRunState;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 

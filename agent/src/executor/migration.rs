@@ -4,9 +4,9 @@
 //! both or neither. What cannot run in a transaction is marked dirty first, as golang-migrate does.
 
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState};
+use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
 use lockstep_migrations::Files;
 
 use super::{Executors, Work, database_failed, docker_failed, finding};

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::journal::StepFailure;
-use lockstep_core::record::{ImageObservation, Observation};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;

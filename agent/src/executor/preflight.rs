@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb, PreflightLb};
 use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, database_failed, docker_failed, finding};
 use crate::nginx::certificate;

@@ -4,10 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::record::{ContainerRunState, Slot};
+use lockstep_core::record::observed::ContainerRunState;
+use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, finding, variables};

@@ -8,9 +8,9 @@ use std::process::Stdio;
 
 use data_encoding::HEXLOWER;
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::TakeSnapshot;
-use lockstep_core::record::SnapshotTaken;
+use lockstep_core::run::journal::SnapshotTaken;
+use lockstep_core::run::journal::{Finding, StepFailure};
 use sha2::Digest as _;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;

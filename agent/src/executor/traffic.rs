@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use lockstep_core::health::{Answer, Probe};
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
-use lockstep_core::record::Slot;
+use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::{ProcError, ProcResult};

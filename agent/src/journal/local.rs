@@ -8,7 +8,8 @@
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::slot::Slot;
 use lockstep_core::stored::{self, StoredDocument};
 use lockstep_crashpoint::reach;
 use serde::{Deserialize, Serialize};

@@ -1,11 +1,11 @@
 //! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
 
-use lockstep_core::accept::{StepRecord, StepState};
-use lockstep_core::fence::{FenceState, Token};
+use lockstep_core::agent::accept::{StepRecord, StepState};
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::id::{Digest, StepId};
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::stored;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};

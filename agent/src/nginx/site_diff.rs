@@ -2,8 +2,8 @@
 //! answer came.
 
 use lockstep_core::id::Digest;
-use lockstep_core::record::SiteChange;
-use lockstep_core::redact::MASK;
+use lockstep_core::record::observed::SiteChange;
+use lockstep_core::secret::redact::MASK;
 use similar::{ChangeTag, TextDiff};
 
 use super::site;

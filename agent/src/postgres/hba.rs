@@ -1,9 +1,9 @@
 //! Whom PostgreSQL lets in, where the database of a URL is one of this host's.
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
-use lockstep_core::record::{HbaObservation, LocalHba};
+use lockstep_core::record::observed::{HbaObservation, LocalHba};
+use lockstep_core::run::journal::StepFailure;
 use sqlx::PgConnection;
 use sqlx::postgres::PgSslMode;
 

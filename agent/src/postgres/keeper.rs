@@ -12,9 +12,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::hba::{DatabaseRole, HbaLine};
+use lockstep_core::run::journal::StepFailure;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lockstep_core::journal::StepFailure;
+use lockstep_core::run::journal::StepFailure;
 use lockstep_supervisor::units::has_systemd;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use lockstep_core::host_task::HostTask;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Observation;
+use lockstep_core::record::observed::Observation;
 use lockstep_proto::wire;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;

@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
-use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::{LocalRollback, Observation};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as Said;

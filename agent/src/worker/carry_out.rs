@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::image::Login;
-use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
 use lockstep_telemetry::span;

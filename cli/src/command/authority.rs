@@ -1,7 +1,7 @@
 //! The roots that the cluster trusts.
 
-use lockstep_core::authority_status::{AuthorityStatus, HostsToMove, Retiring, RootStatus};
-use lockstep_core::host_status::Presence;
+use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiring, RootStatus};
+use lockstep_core::view::host_status::Presence;
 use lockstep_proto::wire;
 
 use super::operators::show_done;
@@ -89,8 +89,8 @@ fn hosts_behind(left: &HostsToMove, output: Output) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_core::authority_status::{CoordinatorToMove, HostToMove};
     use lockstep_core::time::{Millis, Timestamp};
+    use lockstep_core::view::authority_status::{CoordinatorToMove, HostToMove};
 
     use crate::context::now;
 

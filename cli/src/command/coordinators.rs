@@ -1,6 +1,6 @@
 //! The coordinators of the cluster.
 
-use lockstep_core::record::{CoordinatorStatus, RootKey};
+use lockstep_core::view::coordinator::{CoordinatorStatus, RootKey};
 use lockstep_proto::wire;
 
 use super::operators::{show_done, show_token};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
-use lockstep_core::operation::Operation;
+use lockstep_core::plan::operation::Operation;
 use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::Millis;

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use lockstep_core::health::Health;
-use lockstep_core::host_status::{HostStatus, Presence, Validity, Vitals};
-use lockstep_core::record::{ClaimKind, EnvironmentStatus, HostRole, Observation, SiteChangeOn};
+use lockstep_core::host::HostRole;
+use lockstep_core::record::claim::ClaimKind;
+use lockstep_core::record::observed::{Observation, SiteChangeOn};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 

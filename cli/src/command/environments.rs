@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::record::{ClaimKind, EnvironmentStatus};
+use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::state_file::StateFile;
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 use serde_json::json;
 

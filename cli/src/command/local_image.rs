@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::RegistryName;
-use lockstep_core::record::ImageObservation;
+use lockstep_core::record::observed::ImageObservation;
 use lockstep_migrations::Files;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;

@@ -2,7 +2,9 @@
 
 use std::io::{self, IsTerminal};
 
-use lockstep_core::record::{ClaimKind, DeploymentSummary, EnvironmentStatus, Resolution};
+use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 
 use super::operators::show_done;

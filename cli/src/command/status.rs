@@ -1,8 +1,9 @@
 //! How things stand, and how they stood.
 
-use lockstep_core::journal::Entry;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{DeploymentSummary, EnvironmentStatus};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Entry;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 use serde_json::json;
 

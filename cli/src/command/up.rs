@@ -18,7 +18,7 @@ use crate::args::UpArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 mod detached;
 pub mod down;

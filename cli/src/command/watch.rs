@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Deferral, Direction, Entry, Event};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{
-    DeploymentSummary, EnvironmentStatus, FailedStep, OperationKind, RollbackReady, Verdict,
-};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::{DeploymentSummary, FailedStep};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::{EnvironmentStatus, RollbackReady};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
 use tokio::time::Instant;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep_core::access::{Grant, Identity};
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
-use lockstep_core::record::{Host, HostRole, RootKey};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::coordinator::RootKey;
 use lockstep_proto::wire;
 use lockstep_proto::wire::enroll_server::Enroll;
 use tonic::{Request, Response, Status};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::access::Identity;
-use lockstep_core::host_task::HostTask;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::id::HostId;
 use lockstep_core::stored::StoredDocument;
 use lockstep_proto::wire::relay_server::Relay;

@@ -3,11 +3,11 @@
 //! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
 //! sees what the other did.
 
-use lockstep_core::engine::{Run, refuse_resolution};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Claim, ClaimKind, OperatorRequest, Resolution};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest, Resolution};
+use lockstep_core::run::engine::{Run, refuse_resolution};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::time::Timestamp;

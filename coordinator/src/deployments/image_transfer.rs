@@ -4,11 +4,11 @@
 //! What must stay true: nothing is sent but under a claim of the environment, by whoever holds it, and under no name
 //! that another application's images have: names are a host's, and a host has many applications.
 
+use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::image::{repository, same_repository};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::Host;
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::spec::{EnvironmentSpec, ImageSource};
 
 use super::claims::claimable;

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
-use lockstep_core::host_task::HostTask;
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, HostName};
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Host, LiveRelease, Observation, PortTable, Record};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::Record;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::record::ports::PortTable;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles, PgHba};
 
 use super::DeployError;

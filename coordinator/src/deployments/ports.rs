@@ -6,10 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Host, PortEntry, PortTable, Slot};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::ports::{PortEntry, PortTable};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::encode;
 

@@ -2,7 +2,9 @@
 //! deployment is open, in one transaction with its place in the history.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Adoption, DeploymentSummary, LiveRelease, LocalChange, LocalRollback};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
 use lockstep_crashpoint::reach;
 use tracing::{info, warn};
 

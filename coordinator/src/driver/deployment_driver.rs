@@ -5,12 +5,12 @@ use std::mem;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use lockstep_core::driver_phase::{DriverPhase, Input, Output, WriteOutcome};
-use lockstep_core::engine::{Command, OpenIntent, Phase, decide_with_unreachable};
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::driver_phase::{DriverPhase, Input, Output, WriteOutcome};
+use lockstep_core::run::engine::{Command, OpenIntent, Phase, decide_with_unreachable};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Event, IllegalEntry, StepKey};
 use lockstep_core::stored::encode;
 use lockstep_core::time::Timestamp;
 use lockstep_crashpoint::reach;

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use lockstep_core::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, pending_undo};
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::{ClusterId, DeploymentId, HostId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::check;
-use lockstep_core::record::{Claim, ClaimKind, DeploymentSummary, OperatorRequest, PendingUndos};
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::pending_undo::PendingUndos;
+use lockstep_core::run::engine::{ANSWER_GRACE, OpenIntent, Phase, Run, pending_undo};
+use lockstep_core::run::journal::{Direction, Entry, Event, StepKey};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_mutant::{Mutant, is_on};
 use tracing::Span;

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Entry, Event, Finding, RevertReason, StepFailure, TrafficCount};
-use lockstep_core::record::{DeploymentSummary, FailedStep, Receipt, StepTime, Verdict};
+use lockstep_core::record::history::{DeploymentSummary, FailedStep, Receipt, StepTime};
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{
+    Direction, Entry, Event, Finding, RevertReason, StepFailure, TrafficCount,
+};
 use lockstep_core::time::Timestamp;
 
 /// The most times of one kind of step that a summary has.

@@ -1,8 +1,8 @@
 //! What a driver says of an entry of the journal: to the log of this process, and to crash points.
 
-use lockstep_core::engine::Run;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Deferral, Direction, Entry, Event, RevertReason, StepFailure};
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event, RevertReason, StepFailure};
 use tracing::{info, warn};
 
 /// The most lines of output that a journal keeps of one failure; the whole is in the step's log.

@@ -1,10 +1,10 @@
 //! What a driver counts and measures of an entry, and how the span that the entry is about ends.
 
-use lockstep_core::engine::{Run, assignment};
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Event};
 use lockstep_core::plan::Action;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::engine::{Run, assignment};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Direction, Event};
 use lockstep_core::time::Millis;
 use lockstep_telemetry::span;
 

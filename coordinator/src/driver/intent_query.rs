@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_core::engine::OpenIntent;
-use lockstep_core::journal::StepKey;
+use lockstep_core::run::engine::OpenIntent;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::time::Timestamp;
 use tracing::info;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::Entry;
+use lockstep_core::run::journal::Entry;
 use lockstep_core::stored::encode;
 use lockstep_core::time::Millis;
 use tracing::Span;

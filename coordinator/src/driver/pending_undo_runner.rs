@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use lockstep_core::engine::ANSWER_GRACE;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::HostId;
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
-use lockstep_core::record::{Claim, PendingUndo};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::run::engine::ANSWER_GRACE;
+use lockstep_core::run::journal::StepFailure;
 use lockstep_crashpoint::reach;
 use lockstep_proto::trace::traceparent;
 use tracing::{Span, info, warn};

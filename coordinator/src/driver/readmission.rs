@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::name::{EnvironmentKey, HostName};
-use lockstep_core::record::LiveRelease;
+use lockstep_core::record::live::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tracing::{info, warn};
 

@@ -5,10 +5,13 @@
 //! its transaction is written, and nothing else happens meanwhile; a driver that cannot write it leaves, and
 //! its course with it.
 
-use lockstep_core::engine::assignment;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Deferral, Direction, Event, StepFailure, StepKey};
-use lockstep_core::record::{ClaimKind, DeploymentSummary, LiveRelease, OperatorRequest, Verdict};
+use lockstep_core::record::claim::{ClaimKind, OperatorRequest};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::engine::assignment;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Event, StepFailure, StepKey};
 use lockstep_core::time::Timestamp;
 use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use lockstep_core::host_status::{ClockOffset, Disk, Validity, Vitals};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::host_status::{ClockOffset, Disk, Validity, Vitals};
 use lockstep_proto::wire;
 use tokio::time::Instant;
 

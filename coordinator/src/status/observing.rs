@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Host, Observation};
+use lockstep_core::record::observed::Observation;
 use tokio::sync::Semaphore;
 
 use crate::agents::{Agents, ObservationRequest};
@@ -99,9 +100,9 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use async_trait::async_trait;
+    use lockstep_core::agent::host_task::HostTask;
     use lockstep_core::health::InstanceHealth;
-    use lockstep_core::host_task::HostTask;
-    use lockstep_core::journal::StepKey;
+    use lockstep_core::run::journal::StepKey;
     use tokio::sync::broadcast;
     use tokio::time::Instant;
 

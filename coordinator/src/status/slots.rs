@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::health::{Health, InstanceHealth};
-use lockstep_core::host_status::SlotObservation;
+use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::record::{ContainerRunState, Host, Observation, Slot, TrafficObservation};
+use lockstep_core::record::observed::{ContainerRunState, Observation};
 use lockstep_core::release::Release;
+use lockstep_core::slot::Slot;
+use lockstep_core::view::environment::TrafficObservation;
+use lockstep_core::view::host_status::SlotObservation;
 
 use crate::drift::PlacedHosts;
 
@@ -65,7 +68,7 @@ pub(super) fn share(placed: &PlacedHosts<'_>, host: &Host) -> u8 {
 mod tests {
     use super::*;
     use lockstep_core::id::Digest;
-    use lockstep_core::record::ContainerObservation;
+    use lockstep_core::record::observed::ContainerObservation;
 
     const BEFORE: &str = "dep_01JBQR2KXYZ987654321012345";
     const LIVE: &str = "dep_01JBQR2KXYZ987654321012346";

@@ -8,7 +8,8 @@
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Claim, LocalChange};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::local_rollback::LocalChange;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::stored::{self, StoredDocument};
 use lockstep_mutant::{Mutant, is_on};

@@ -5,9 +5,9 @@
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use lockstep_core::join_token::base32;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::join_token::base32;
 use sha2::Sha256;
 
 use super::KEY_BYTES;

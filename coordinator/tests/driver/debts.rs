@@ -4,8 +4,10 @@ use lockstep_coordinator::deployments::{DeployError, claims};
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_coordinator::{audit, history, hosts as joined, pending_undos, status};
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Deferral, Direction, Event};
-use lockstep_core::record::{Claim, ClaimKind, PendingUndo, Resolution, Verdict};
+use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Event};
 use lockstep_core::time::Millis;
 
 use crate::hosts::Does;

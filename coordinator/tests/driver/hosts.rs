@@ -11,13 +11,13 @@ use lockstep_coordinator::agents::{
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
-use lockstep_core::fence::{Token, TokenOrder, compare_token};
+use lockstep_core::agent::fence::{Token, TokenOrder, compare_token};
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
-use lockstep_core::host_task::HostTask;
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{ImageObservation, Observation};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::time::Timestamp;
 use tokio::sync::broadcast;
 

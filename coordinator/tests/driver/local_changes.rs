@@ -3,10 +3,13 @@
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_coordinator::{audit, environments, history, local_rollbacks, status};
 use lockstep_core::id::HostId;
-use lockstep_core::journal::Direction;
-use lockstep_core::record::{
-    DeploymentSummary, LiveRelease, LocalChange, LocalRollback, OperationKind, Slot, Verdict,
-};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::slot::Slot;
 
 use crate::hosts::Does;
 use crate::world::{LIMIT, World, environment, host_id, spec};

@@ -4,7 +4,7 @@ use lockstep_coordinator::deployments::{self, StartRequest};
 use lockstep_coordinator::{environments, history, status};
 use lockstep_core::id::Digest;
 use lockstep_core::plan::{Action, Plan};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::world::{LIMIT, World, anna, spec};
@@ -145,7 +145,7 @@ async fn a_past_is_read_as_far_as_somebody_asks() {
     let newest = past.find(|past| past.first().cloned()).await.expect("read").expect("there is one");
     assert_eq!(newest.release.image, format!("notes:{}", MANY - 1));
     assert!(past.read().len() < MANY, "all of it is read for the newest");
-    let oldest = |past: &[lockstep_core::record::DeploymentSummary]| {
+    let oldest = |past: &[lockstep_core::record::history::DeploymentSummary]| {
         past.iter().find(|summary| summary.release.image == "notes:0").cloned()
     };
     assert!(past.find(oldest).await.expect("read").is_some());

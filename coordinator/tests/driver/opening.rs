@@ -7,13 +7,14 @@ use lockstep_coordinator::driver::Context;
 use lockstep_coordinator::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim};
 use lockstep_coordinator::store::{OPERATIONS_MAX, Store, keys};
-use lockstep_core::record::{Claim, ClaimKind, Verdict};
+use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::{Millis, Timestamp};
 
 use crate::world::{World, anna, environment, spec};
 
-fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::operation::Refusal {
+fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::plan::operation::Refusal {
     match result {
         Err(DeployError::Refused(refusal)) => refusal,
         other => panic!("it is not refused: {other:?}"),

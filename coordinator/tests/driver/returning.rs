@@ -5,9 +5,12 @@ use std::time::Duration;
 use lockstep_coordinator::deployments::{self, PlanRequest, RequestedOperation, StartRequest};
 use lockstep_coordinator::{environments, history};
 use lockstep_core::id::HostId;
-use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
-use lockstep_core::record::{DeploymentSummary, LiveRelease, OperationKind, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 

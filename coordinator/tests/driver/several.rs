@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use lockstep_coordinator::deployments::{self, DeployError, PlanRequest, RequestedOperation, StartRequest};
 use lockstep_coordinator::history;
-use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
-use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::Verdict;
+use lockstep_core::plan::operation::ChangedSite;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 
 use crate::hosts::Does;

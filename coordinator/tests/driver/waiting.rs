@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWrite, epoch_of};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_core::driver_phase::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::Event;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::driver_phase::LOCK_RETRY_AFTER;
+use lockstep_core::run::journal::Event;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
 use tokio::task::JoinSet;
 

@@ -11,8 +11,8 @@ use crate::id::Digest;
 use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
 use crate::plan::hba::HbaBlock;
-use crate::record::Slot;
 use crate::release::{Migration, Release};
+use crate::slot::Slot;
 use crate::spec::{HealthSpec, TrafficSpec};
 use crate::time::Millis;
 

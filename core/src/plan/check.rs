@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::id::StepId;
-use crate::operation::Operation;
 use crate::plan::action::{Endpoint, Site, SwitchTraffic};
 use crate::plan::hba::HbaBlock;
+use crate::plan::operation::Operation;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
-use crate::record::Slot;
+use crate::slot::Slot;
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::HostId;
 use crate::plan::action::{CleanUp, Endpoint, Preflight};
+use crate::plan::operation::OperationKind;
 use crate::plan::{Action, Plan, check};
-use crate::record::OperationKind;
 
 /// `plan` without `host`.
 ///

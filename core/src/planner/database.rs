@@ -13,11 +13,13 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
+use crate::host::Host;
 use crate::name::HostName;
 use crate::plan::hba::{HbaBlock, HbaLine, Transport};
 use crate::plan::{Action, Omission};
 use crate::planner::{Placement, PlanRefusal, StepDraft, Waves, housekeeping, seconds, step, undo_by};
-use crate::record::{HbaObservation, Host, LocalHba, Record};
+use crate::record::Record;
+use crate::record::observed::{HbaObservation, LocalHba};
 use crate::release::{Release, SchemaState};
 use crate::spec::{EnvironmentSpec, PgHba};
 

@@ -8,11 +8,13 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
+use crate::host::Host;
 use crate::id::Digest;
-use crate::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::action::{
     CheckHealth, CleanUp, DatabaseRef, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
 };
+use crate::plan::operation::OperationKind;
+use crate::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
 use crate::planner::database::{HbaRequest, current_schema, foreign_schema, refuse_foreign_schema};
 use crate::planner::excluded_hosts::{self, ExcludedHost};
@@ -21,8 +23,11 @@ use crate::planner::{
     Placement, PlanRefusal, StepDraft, Version, Waves, check_from_lb, hash, housekeeping, names, no_undo,
     notify_live_slot, seconds, serving, step, undo_by, waves_of, web_endpoints,
 };
-use crate::record::{DeploymentSummary, Host, LiveRelease, OperationKind, Record, Slot};
+use crate::record::Record;
+use crate::record::history::DeploymentSummary;
+use crate::record::live::LiveRelease;
 use crate::release::{Compatibility, Migration};
+use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, Mode};
 use crate::time::Millis;

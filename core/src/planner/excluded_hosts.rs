@@ -6,10 +6,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::host::Host;
 use crate::name::{EnvironmentName, HostName};
 use crate::plan::Omission;
 use crate::planner::{Placement, PlanRefusal};
-use crate::record::{Host, Record};
+use crate::record::Record;
 use crate::spec::{EnvironmentSpec, HostRoles};
 
 /// What a host that is left out runs would go on running, workers and all.

@@ -9,10 +9,11 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
+use crate::host::Host;
 use crate::name::HostName;
-use crate::operation::Operation;
 use crate::plan::action::Preflight;
 use crate::plan::hba::HbaBlock;
+use crate::plan::operation::Operation;
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::database::HbaRequest;
 use crate::planner::deploy::{started, version_of};
@@ -21,7 +22,8 @@ use crate::planner::{
     Placement, PlanRefusal, StepDraft, Waves, check_from_lb, hash, housekeeping, names, no_undo, seconds,
     step, undo_by, web_endpoints,
 };
-use crate::record::{Host, LiveRelease, Record};
+use crate::record::Record;
+use crate::record::live::LiveRelease;
 use crate::spec::check::check;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Millis;

@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::operation::{ChangedSite, Operation, Rollback};
+use crate::host::Host;
 use crate::plan::action::Preflight;
+use crate::plan::operation::OperationKind;
+use crate::plan::operation::{ChangedSite, Operation, Rollback};
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
 use crate::planner::site::{self, SiteDecision};
@@ -16,8 +18,12 @@ use crate::planner::{
     Placement, PlanRefusal, StepDraft, Version, Waves, check_from_lb, hash, names, no_undo, notify_live_slot,
     seconds, step, undo_by, waves_of,
 };
-use crate::record::{ContainerRunState, DeploymentSummary, Host, LiveRelease, OperationKind, Record, Slot};
+use crate::record::Record;
+use crate::record::history::DeploymentSummary;
+use crate::record::live::LiveRelease;
+use crate::record::observed::ContainerRunState;
 use crate::release::Compatibility;
+use crate::slot::Slot;
 use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 

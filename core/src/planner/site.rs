@@ -4,12 +4,14 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use crate::host::Host;
 use crate::name::EnvironmentKey;
-use crate::operation::ChangedSite;
 use crate::plan::action::{Site, SiteTls};
+use crate::plan::operation::ChangedSite;
 use crate::plan::{Action, Omission};
 use crate::planner::{PlanRefusal, StepDraft, Version, seconds, step, undo_by};
-use crate::record::{Host, Record, SiteChange};
+use crate::record::Record;
+use crate::record::observed::SiteChange;
 use crate::spec::{EnvironmentSpec, HTTP_PORT, HTTPS_PORT, Tls};
 
 /// What a plan has to do about the site.

@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::DeploymentId;
 use crate::name::HostName;
-use crate::record::{DeploymentSummary, OperationKind, Slot, Verdict};
+use crate::plan::operation::OperationKind;
+use crate::record::history::DeploymentSummary;
 use crate::release::Release;
+use crate::run::journal::Verdict;
+use crate::slot::Slot;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Timestamp;
 

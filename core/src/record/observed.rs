@@ -11,8 +11,8 @@ use crate::health::Health;
 use crate::id::{DeploymentId, Digest};
 use crate::name::{HostName, ProcessName};
 use crate::plan::hba::{DatabaseRole, HbaLine};
-use crate::record::Slot;
 use crate::release::Schema;
+use crate::slot::Slot;
 
 /// What an agent sees on its host when asked, without any effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

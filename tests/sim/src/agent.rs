@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use lockstep_coordinator::agents::{QueriedStatus, StepQuery};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
-use lockstep_core::accept::{
-    self, AcceptDecision, BeginDecision, NextAction, OfferedStep, Outcome, StepRecord, StepState, TokenUpdate,
+use lockstep_core::agent::accept;
+use lockstep_core::agent::accept::{
+    AcceptDecision, BeginDecision, NextAction, OfferedStep, Outcome, StepRecord, StepState, TokenUpdate,
 };
-use lockstep_core::fence::{self, FenceState, Token};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Direction, Finding, StepKey};
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::{Direction, Finding, StepKey};
 use lockstep_mutant::{Mutant, is_on};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;

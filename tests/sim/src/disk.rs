@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::accept::{Outcome, StepRecord, StepState};
-use lockstep_core::fence::{FenceState, Token};
-use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::agent::accept::{Outcome, StepRecord, StepState};
+use lockstep_core::agent::fence::{FenceState, Token};
+use lockstep_core::run::journal::{Direction, StepKey};
 
 /// What the journal has of one step.
 #[derive(Debug, Clone)]

@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use lockstep_coordinator::store::handover::Assignment;
-use lockstep_core::accept::{BeginDecision, Outcome};
+use lockstep_core::agent::accept::{BeginDecision, Outcome};
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::name::HostName;
 use lockstep_core::plan::action::{CheckHealth, Endpoint, Migrate, SwitchTraffic};
 use lockstep_core::plan::{Action, ContainerSpec};
-use lockstep_core::record::{Slot, SnapshotTaken};
+use lockstep_core::run::journal::SnapshotTaken;
+use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_mutant::{Mutant, is_on};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;

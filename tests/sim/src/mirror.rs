@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_core::engine::{ANSWER_GRACE, Phase, Run};
 use lockstep_core::id::{HostId, StepId};
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, StepStatus};
 use lockstep_core::plan::{Action, OnFailure, Plan, Step, Wave};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::engine::{ANSWER_GRACE, Phase, Run};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Certainty, Direction, Entry, Event, StepStatus};
 use lockstep_core::time::Timestamp;
 
 use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};

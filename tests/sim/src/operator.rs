@@ -9,9 +9,12 @@ use lockstep_coordinator::deployments::{
 };
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
-use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Action;
-use lockstep_core::record::{Claim, ClaimKind, DeploymentSummary, LiveRelease, Resolution, Verdict};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::check::{ENDS, NOTHING_LOST, REALITY};

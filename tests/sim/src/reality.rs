@@ -8,8 +8,9 @@ use lockstep_core::name::ProcessName;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::plan::action::{Endpoint, Site};
 use lockstep_core::plan::hba::HbaLine;
-use lockstep_core::record::{ContainerObservation, ContainerRunState, Slot};
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState};
 use lockstep_core::release::{Compatibility, Migration};
+use lockstep_core::slot::Slot;
 
 use crate::schedule::Release;
 

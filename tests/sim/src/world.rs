@@ -10,7 +10,7 @@ use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Key, keys};
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::LiveRelease;
+use lockstep_core::record::live::LiveRelease;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{DeploymentSummary, OperationKind};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::DeploymentSummary;
 
 use crate::bed::program::run;
 use crate::bench::by_hand::SCRIPT;

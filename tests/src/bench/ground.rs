@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::DeploymentSummary;
+use lockstep_core::record::history::DeploymentSummary;
 
 use crate::bed::stage::{Setting, Stage};
 use crate::bench::by_hand::ByHand;

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use lockstep_core::record::{DeploymentSummary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
 use lockstep_tests::bed::stage::{Setting, Stage};

@@ -3,12 +3,13 @@
 //! What must stay true: the answers of an earlier revision's command line are read as well, so here stand the fields
 //! that are needed and no others. What is stored is read by its own type: every later revision must.
 
-use lockstep_core::host_status::Presence;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::Entry;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Action;
-use lockstep_core::record::{DeploymentSummary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Entry;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::host_status::Presence;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

@@ -1,9 +1,10 @@
 //! What a story's hosts see when a plan is made.
 
 use anyhow::{Context, Result, bail};
+use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
-use lockstep_core::record::{ContainerRunState, HbaObservation, Host, LocalHba, Observation, SiteChange};
+use lockstep_core::record::observed::{ContainerRunState, HbaObservation, LocalHba, Observation, SiteChange};
 use lockstep_core::release::{Schema, SchemaState};
 
 use super::World;

@@ -1,10 +1,11 @@
 //! Plans and journal entries as a story tells them.
 
-use lockstep_core::engine::{self, Run};
-use lockstep_core::journal::{Certainty, Deferral, Direction, Event};
 use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
 use lockstep_core::plan::{Action, OnFailure, Plan, Undo};
-use lockstep_core::record::Resolution;
+use lockstep_core::record::claim::Resolution;
+use lockstep_core::run::engine;
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::{Certainty, Deferral, Direction, Event};
 
 pub(super) fn plan(plan: &Plan) -> String {
     let mut told = String::new();

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::authority_status::{AuthorityStatus, HostsToMove, Retiring};
+use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiring};
 use lockstep_tests::bed::process::Process;
 use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::wait::until;

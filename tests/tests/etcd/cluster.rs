@@ -7,10 +7,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::host_status::{HostStatus, Presence};
-use lockstep_core::journal::{Entry, Event};
-use lockstep_core::record::{CoordinatorStatus, DeploymentSummary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Entry, Event};
 use lockstep_core::time::Millis;
+use lockstep_core::view::coordinator::CoordinatorStatus;
+use lockstep_core::view::host_status::{HostStatus, Presence};
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::stage::Said;

@@ -6,7 +6,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{DeploymentSummary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
 use lockstep_tests::bed::wait::until;

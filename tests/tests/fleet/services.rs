@@ -1,7 +1,7 @@
 //! Services are upgraded, started anew, killed and switched off while a deployment runs.
 
 use anyhow::{Result, ensure};
-use lockstep_core::journal::Event;
+use lockstep_core::run::journal::Event;
 use lockstep_tests::fleet::{
     Ended, Fleet, Held, Host, Loaded, Moment, NOTICED_AFTER, Order, Packages, Passing, RATE, Site, Version,
     give_images, tell,

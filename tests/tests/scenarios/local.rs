@@ -5,7 +5,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{EnvironmentStatus, OperationKind, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::process::built;
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;

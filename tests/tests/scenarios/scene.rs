@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Claim, DeploymentSummary, EnvironmentStatus, Verdict};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
 use lockstep_tests::bed::wait::until;

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Claim, ClaimKind, Verdict};
+use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::wait::until;
 

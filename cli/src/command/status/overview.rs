@@ -4,14 +4,17 @@
 //! What must stay true: a pipe gets the same words as a terminal, which has colours and bars besides.
 
 use lockstep_core::health::Health;
-use lockstep_core::host_status::{HostStatus, Presence, SlotObservation};
-use lockstep_core::journal::Direction;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{
-    Adoption, ClaimKind, ClaimStatus, DeploymentSummary, EnvironmentStatus, LocalChange, LocalRollback,
-    PendingUndo, Resolution, SiteChangeOn, Slot, TrafficMoved,
-};
+use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
+use lockstep_core::record::observed::SiteChangeOn;
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::slot::Slot;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus, TrafficMoved};
+use lockstep_core::view::host_status::{HostStatus, Presence, SlotObservation};
 
 use crate::command::watch::verdict;
 use crate::output::{Output, Tone, length, table};

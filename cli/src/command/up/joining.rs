@@ -5,7 +5,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use lockstep_core::host_status::{HostStatus, Presence};
+use lockstep_core::view::host_status::{HostStatus, Presence};
 use lockstep_proto::dial;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -19,7 +19,7 @@ use crate::command::read_all;
 use crate::context::Context;
 use crate::credential::{self, CredentialError};
 use crate::failure::{Failure, Kind, Result};
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 /// What of `identity.toml` concerns this command.
 #[derive(Debug, Clone, Deserialize)]

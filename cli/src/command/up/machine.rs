@@ -9,7 +9,7 @@ use lockstep_supervisor::units::has_systemd;
 use super::place::{self, Place};
 use super::{StepLog, systemd};
 use crate::failure::{Failure, Kind, Result};
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 /// Where Debian puts each version's programs of PostgreSQL.
 const POSTGRES: &str = "/usr/lib/postgresql";

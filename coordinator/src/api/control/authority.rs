@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_core::authority_status::{
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::time::Timestamp;
+use lockstep_core::view::authority_status::{
     AuthorityStatus, CoordinatorToMove, HostToMove, HostsToMove, Retiring, short_pin,
 };
-use lockstep_core::host_status::Presence;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{CoordinatorStatus, RootKey};
-use lockstep_core::time::Timestamp;
+use lockstep_core::view::coordinator::{CoordinatorStatus, RootKey};
+use lockstep_core::view::host_status::Presence;
 use lockstep_proto::wire::{Document, Done, RetireAuthorityRequest};
 use tonic::Status;
 use tracing::error;

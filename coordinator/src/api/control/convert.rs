@@ -1,7 +1,7 @@
 //! From what the wire says to what is asked for.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::{AnyBranch, ChangedSite};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire;

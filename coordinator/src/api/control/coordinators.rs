@@ -1,8 +1,8 @@
 //! Coordinators: who there is, tokens for those that will join, and their removal.
 
 use lockstep_core::name::CoordinatorName;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::RootKey;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::view::coordinator::RootKey;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;

@@ -1,9 +1,9 @@
 //! Plans and deployments.
 
 use lockstep_core::id::StepId;
-use lockstep_core::operation::Refusal;
 use lockstep_core::plan::PlanHash;
-use lockstep_core::record::Resolution;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::Resolution;
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};

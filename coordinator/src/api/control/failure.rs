@@ -6,8 +6,8 @@
 
 use std::error::Error;
 
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Claim, ClaimKind};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::encode;
 use tonic::{Code, Status};
 use tracing::{error, warn};

@@ -1,6 +1,6 @@
 //! Hosts: who has joined, and tokens for those that will.
 
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
@@ -13,7 +13,7 @@ use crate::status as state;
 use crate::tokens::{self, TOKEN_LIFE, TokenHolder};
 use crate::{environments, hosts};
 use lockstep_core::name::HostName;
-use lockstep_core::operation::Refusal;
+use lockstep_core::plan::operation::Refusal;
 
 /// A key that no environment has: names begin with a letter, and this one is nobody's application.
 const NO_ENVIRONMENT: &str = "lockstep/none";

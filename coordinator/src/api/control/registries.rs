@@ -1,10 +1,10 @@
 //! Registries: a login comes in with its password, and goes out without.
 
 use futures::future::join_all;
-use lockstep_core::host_task::HostTask;
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::image::{Login, RegistryName};
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Host, HostRole};
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::secret::Secret;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};

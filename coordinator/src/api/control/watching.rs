@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::stream;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::ClaimKind;
+use lockstep_core::record::claim::ClaimKind;
 use lockstep_proto::wire::{self, Document, watch_event::Event};
 use tonic::Status;
 use tonic::codegen::BoxStream;

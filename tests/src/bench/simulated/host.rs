@@ -6,9 +6,12 @@ use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, Digest};
-use lockstep_core::journal::Finding;
 use lockstep_core::plan::{Action, ContainerSpec};
-use lockstep_core::record::{ContainerObservation, ContainerRunState, ImageObservation, Observation, Slot};
+use lockstep_core::record::observed::{
+    ContainerObservation, ContainerRunState, ImageObservation, Observation,
+};
+use lockstep_core::run::journal::Finding;
+use lockstep_core::slot::Slot;
 use lockstep_proto::dial::{self, Credential};
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;

@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, await_outcome, exclusion, reverting};
-use crate::journal::{Direction, Event, RevertReason, StepStatus};
 use crate::plan::{OnFailure, Step};
-use crate::record::{OperatorRequest, Verdict};
+use crate::record::claim::OperatorRequest;
+use crate::run::engine::{Command, Run, await_outcome, exclusion, reverting};
+use crate::run::journal::Verdict;
+use crate::run::journal::{Direction, Event, RevertReason, StepStatus};
 use crate::time::Timestamp;
 
 pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {

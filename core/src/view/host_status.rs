@@ -8,9 +8,11 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::health::{Health, InstanceHealth};
+use crate::host::Host;
 use crate::id::DeploymentId;
-use crate::record::{Host, PendingUndo, Slot};
+use crate::record::pending_undo::PendingUndo;
 use crate::release::Release;
+use crate::slot::Slot;
 use crate::time::{Millis, Timestamp};
 
 /// Clocks further apart make times in the record hard to read; sixteen hours apart, no certificate is good.

@@ -8,9 +8,9 @@ use alloc::boxed::Box;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::fence::{FenceState, Token};
+use crate::agent::fence::{FenceState, Token};
 use crate::id::Digest;
-use crate::journal::{Direction, Finding, StepFailure};
+use crate::run::journal::{Direction, Finding, StepFailure};
 
 /// What became of a step.
 pub type Outcome = Result<Finding, StepFailure>;

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::host_status::Presence;
 use crate::name::{CoordinatorName, HostName, OperatorName};
 use crate::time::Timestamp;
+use crate::view::host_status::Presence;
 
 /// So much of a pin tells two roots apart.
 const PIN_SHOWN: usize = 12;

@@ -6,7 +6,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
-use crate::record::ClaimKind;
+use crate::record::claim::ClaimKind;
 use crate::time::Timestamp;
 
 const SINCE: u64 = 1_769_596_200_000;

@@ -14,12 +14,13 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 
 use crate::id::{HostId, StepId};
-use crate::journal::{
-    Deferral, Direction, Entry, Event, IllegalEntry, RevertReason, StepFailure, StepStatus,
-};
 use crate::plan::action::Endpoint;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
-use crate::record::{OperatorRequest, Verdict};
+use crate::record::claim::OperatorRequest;
+use crate::run::journal::Verdict;
+use crate::run::journal::{
+    Certainty, Deferral, Direction, Entry, Event, IllegalEntry, RevertReason, StepFailure, StepStatus,
+};
 use crate::time::{Millis, Timestamp};
 
 mod exclusion;
@@ -304,6 +305,22 @@ impl Run {
             .filter(|step| step.on_failure == OnFailure::Unwind)
             .all(|step| *self.step_status(step.id) == StepStatus::Done)
     }
+
+    /// Whether the effect of `step` may be there, and is to be reverted.
+    fn needs_undo(&self, step: &Step) -> bool {
+        match self.step_status(step.id) {
+            StepStatus::Waiting | StepStatus::Undone | StepStatus::UndoDeferred => false,
+            // Begun and nothing more is "perhaps done", and perhaps still running: its host is told to end it.
+            StepStatus::Begun { .. } | StepStatus::Failed { certainty: Certainty::Unknown } => {
+                !is_on(Mutant::UnknownNotUndone)
+            }
+            StepStatus::Done | StepStatus::Failed { certainty: Certainty::Failed } => match step.undo {
+                Undo::By { .. } => true,
+                Undo::Nothing { .. } => false,
+            },
+            StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. } => true,
+        }
+    }
 }
 
 /// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
@@ -345,7 +362,7 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
         step.limit
     ));
     if !is_on(Mutant::UnknownIsFailed) {
-        failure.certainty = crate::journal::Certainty::Unknown;
+        failure.certainty = crate::run::journal::Certainty::Unknown;
     }
     failure.why = Some("the agent has not reported; the step may have happened".into());
     failure.next = Some(format!("look at the agent on {}: lockstep host list", step.host_name));

@@ -9,7 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::name::EnvironmentKey;
 use crate::planner::earlier_good;
-use crate::record::{Claim, DeploymentSummary, LiveRelease, Slot, Verdict};
+use crate::record::claim::Claim;
+use crate::record::history::DeploymentSummary;
+use crate::record::live::LiveRelease;
+use crate::run::journal::Verdict;
+use crate::slot::Slot;
 
 /// `deployment-state.json` of one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,13 +5,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use core::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::health::Probe;
-use crate::id::{DeploymentId, HostId, StepId};
-use crate::name::OperatorName;
+use crate::id::{DeploymentId, Digest, HostId, StepId};
+use crate::name::{HostName, OperatorName};
 use crate::plan::action::Endpoint;
-use crate::record::{SnapshotTaken, Verdict};
 use crate::time::{Millis, Timestamp};
 
 /// One line of a deployment's journal.
@@ -321,4 +322,31 @@ impl core::fmt::Display for StepKey {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{}/{}/{}", self.deployment, self.step, self.direction)
     }
+}
+
+/// How a deployment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Succeeded,
+    RolledBack,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Succeeded => "succeeded",
+            Self::RolledBack => "rolled back",
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotTaken {
+    pub host: HostName,
+    pub path: String,
+    pub bytes: u64,
+    /// Of the manifest, which has the digest of every file.
+    pub manifest: Digest,
 }

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::DeploymentId;
 use crate::name::HostName;
-use crate::record::OperationKind;
 use crate::release::Release;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +113,37 @@ impl fmt::Display for Operation {
             Self::AddHost(host) => write!(f, "add host {host}"),
             Self::DrainHost(host) => write!(f, "drain host {host}"),
             Self::RemoveHost(host) => write!(f, "remove host {host}"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    Deploy,
+    Rollback,
+    AddHost,
+    DrainHost,
+    RemoveHost,
+}
+
+impl OperationKind {
+    /// As it is recorded, and as metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deploy => "deploy",
+            Self::Rollback => "rollback",
+            Self::AddHost => "add_host",
+            Self::DrainHost => "drain_host",
+            Self::RemoveHost => "remove_host",
+        }
+    }
+
+    /// Whether what is live is another release afterwards, or another copy of the same.
+    pub fn changes_release(self) -> bool {
+        match self {
+            Self::Deploy | Self::Rollback => true,
+            Self::AddHost | Self::DrainHost | Self::RemoveHost => false,
         }
     }
 }

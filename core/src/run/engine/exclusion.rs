@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, reverting};
 use crate::id::{HostId, StepId};
-use crate::journal::{Deferral, Event, StepStatus};
 use crate::plan::action::Endpoint;
 use crate::plan::{Action, OnFailure, Plan, Step, exclusion};
+use crate::run::engine::{Command, Run};
+use crate::run::journal::{Deferral, Event, StepStatus};
 
 impl Run {
     /// The plan that is left without `host`.
@@ -90,7 +90,7 @@ pub(super) fn defer_undos_of_excluded(run: &Run) -> Vec<Command> {
         return Vec::new();
     }
     let begun = run.plan.steps().filter(|step| run.excluded.contains(&step.host));
-    let left = begun.filter(|step| reverting::needs_undo(run, step)).map(|step| {
+    let left = begun.filter(|step| run.needs_undo(step)).map(|step| {
         let because = format!("{} was passed by", step.host_name);
         Event::UndoDeferred { step: step.id, how: Deferral::Pending { because, by: None } }
     });

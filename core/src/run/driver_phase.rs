@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::OpenIntent;
+use crate::run::engine::OpenIntent;
 use crate::time::Millis;
 
 /// How long a driver waits before it tries for a lock that another holds.
@@ -223,7 +223,7 @@ impl Default for DriverPhase {
 mod tests {
     use super::*;
     use crate::id::StepId;
-    use crate::journal::Direction;
+    use crate::run::journal::Direction;
 
     fn intent(step: u16) -> OpenIntent {
         OpenIntent {

@@ -5,11 +5,12 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::engine::{Phase, Run, UNDO_ATTEMPTS_MAX, reverting};
 use crate::id::StepId;
-use crate::journal::{Deferral, Event, StepStatus};
 use crate::plan::{Action, Plan, Step, Undo, check};
-use crate::record::{OperatorRequest, Resolution, ResolutionOption};
+use crate::record::claim::{OperatorRequest, Resolution};
+use crate::run::engine::{Phase, Run, UNDO_ATTEMPTS_MAX};
+use crate::run::journal::{Deferral, Event, StepStatus};
+use crate::view::environment::ResolutionOption;
 
 /// Each way out of a run that is stuck, with what it costs; none of one that is not.
 pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
@@ -109,7 +110,7 @@ fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
 /// What is taken back beside `stuck`.
 fn describe_rest(run: &Run, stuck: StepId) -> String {
     let left: Vec<&Step> =
-        run.plan().steps().filter(|step| step.id != stuck && reverting::needs_undo(run, step)).collect();
+        run.plan().steps().filter(|step| step.id != stuck && run.needs_undo(step)).collect();
     let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
     let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
     let mut words = vec![match left.len() {

@@ -8,17 +8,18 @@ use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::engine::{Command, Run, assignment, resolutions, reverting};
 use crate::id::{DeploymentId, HostId};
-use crate::journal::{Deferral, Direction, Entry, Event, StepKey};
 use crate::plan::Undo;
-use crate::record::{OperatorRequest, PendingUndo};
+use crate::record::claim::OperatorRequest;
+use crate::record::pending_undo::PendingUndo;
+use crate::run::engine::{Command, Run, assignment, resolutions, reverting};
+use crate::run::journal::{Deferral, Direction, Entry, Event, StepKey};
 use crate::time::{Millis, Timestamp};
 
 /// How long a host has no session until what it is to undo is owed.
 pub const UNREACHABLE_AFTER: Millis = Millis::from_secs(60);
 
-/// As [`decide`](crate::engine::decide), given also which hosts are gone, each since when: what they are to
+/// As [`decide`](crate::run::engine::decide), given also which hosts are gone, each since when: what they are to
 /// undo is owed before anything else is decided.
 pub fn decide_with_unreachable(
     run: &Run,
@@ -41,7 +42,7 @@ fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) ->
     let steps = reverting::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| gone.contains_key(&step.host) && reverting::needs_undo(run, step))
+        .filter(|step| gone.contains_key(&step.host) && run.needs_undo(step))
         .filter(|step| resolutions::rule_against_deferring(run.plan(), step.id).is_none())
         .filter_map(|step| {
             let since = *gone.get(&step.host)?;

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 
 use crate::id::StepId;
-use crate::journal::StepStatus;
 use crate::plan::Plan;
+use crate::run::journal::StepStatus;
 
 /// In the order of the numbers.
 #[derive(Debug, Clone)]

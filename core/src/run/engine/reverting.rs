@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
-use crate::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, resolutions};
-use crate::journal::{Certainty, Direction, Event, StepFailure, StepStatus};
-use crate::plan::{Step, Undo, Wave};
-use crate::record::{OperatorRequest, Verdict};
+use crate::plan::{Step, Wave};
+use crate::record::claim::OperatorRequest;
+use crate::run::engine::{Command, Run, UNDO_ATTEMPTS_MAX, UNDO_RETRY_AFTER, await_outcome, resolutions};
+use crate::run::journal::Verdict;
+use crate::run::journal::{Direction, Event, StepFailure, StepStatus};
 use crate::time::Timestamp;
 
 pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
@@ -20,30 +21,15 @@ pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<C
 
 /// The wave that is taken back before any other.
 pub(super) fn newest_wave_to_undo(run: &Run) -> Option<&Wave> {
-    let is_left = |wave: &&Wave| wave.steps.iter().any(|step| needs_undo(run, step));
+    let is_left = |wave: &&Wave| wave.steps.iter().any(|step| run.needs_undo(step));
     if is_on(Mutant::OldestUndoneFirst) {
         return run.plan().waves.iter().find(is_left);
     }
     run.plan().waves.iter().rev().find(is_left)
 }
 
-pub(super) fn needs_undo(run: &Run, step: &Step) -> bool {
-    match run.step_status(step.id) {
-        StepStatus::Waiting | StepStatus::Undone | StepStatus::UndoDeferred => false,
-        // Begun and nothing more is "perhaps done", and perhaps still running: its host is told to end it.
-        StepStatus::Begun { .. } | StepStatus::Failed { certainty: Certainty::Unknown } => {
-            !is_on(Mutant::UnknownNotUndone)
-        }
-        StepStatus::Done | StepStatus::Failed { certainty: Certainty::Failed } => match step.undo {
-            Undo::By { .. } => true,
-            Undo::Nothing { .. } => false,
-        },
-        StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. } => true,
-    }
-}
-
 fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Option<Command> {
-    if !needs_undo(run, step) {
+    if !run.needs_undo(step) {
         return None;
     }
     let begin = Command::Append(Event::Begun { step: step.id, direction: Direction::Undo });
