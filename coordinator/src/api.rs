@@ -14,9 +14,10 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
-use crate::identity::IssuingName;
+use crate::identity::certificate::IssuingName;
+use crate::identity::{certificate, operators};
+use crate::record::{coordinators, hosts};
 use crate::store::{Store, StoreError};
-use crate::{coordinators, hosts, identity, operators};
 
 pub mod control;
 mod cut;
@@ -153,9 +154,9 @@ impl GateLayer {
             .unwrap_or_default();
         match chain.first() {
             Some(leaf) => PeerCertificate {
-                identity: identity::identity_of(leaf, &self.cluster),
+                identity: certificate::identity_of(leaf, &self.cluster),
                 signed_by: IssuingName::of_issuer(leaf),
-                serial: identity::serial(leaf).unwrap_or_default(),
+                serial: certificate::serial(leaf).unwrap_or_default(),
             },
             None => PeerCertificate { identity: Identity::Nobody, signed_by: None, serial: String::new() },
         }

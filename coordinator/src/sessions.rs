@@ -28,19 +28,22 @@ use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use crate::agents::{
+use crate::identity::authority::Authority;
+use crate::identity::certificate::IssuingName;
+use crate::ports::agents::{
     AgentError, Agents, DatabaseObservation, LogRequest, LogSource, ObservationRequest, ProgressLine,
     QueriedStatus, SessionInfo, StepQuery,
 };
-use crate::authority::Authority;
-use crate::clock::Clock;
-use crate::coordinators::AgentSessionRecord;
-use crate::hosts;
-use crate::identity::IssuingName;
-use crate::presence::Presence;
+use crate::ports::clock::Clock;
+use crate::record::coordinators::AgentSessionRecord;
+use crate::record::hosts;
+use crate::record::vault::Vault;
+use crate::sessions::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
-use crate::vault::Vault;
 
+pub mod images;
+pub mod peers;
+pub mod presence;
 mod pulse;
 mod revocation;
 mod session;

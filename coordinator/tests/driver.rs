@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lockstep_coordinator::deployments::{DeployError, claims};
+use lockstep_coordinator::planning::{DeployError, claims};
+use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::guarded::{self, epoch_of, report};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
-use lockstep_coordinator::{environments, history};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::record::claim::{ClaimKind, Resolution};
 use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};

@@ -16,7 +16,7 @@ use lockstep_agent::nginx::sizes::Sizes;
 use lockstep_agent::nginx::{InstalledSite, Nginx};
 use lockstep_agent::settings::{NginxSettings, Settings};
 use lockstep_agent::step_log::StepLogs;
-use lockstep_coordinator::identity;
+use lockstep_coordinator::identity::certificate;
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::Action;
@@ -196,7 +196,7 @@ fn an_agent_knows_who_it_is_and_writes_it_as_it_was() {
         assert_eq!(identity.coordinators, ["10.0.0.1:7443", "10.0.0.2:7443"]);
         let credential = enroll::credential(&directory).expect("it is there");
         let leaf = coordinator::leaf(&credential.certificate);
-        let named = identity::identity_of(&leaf, &coordinator::cluster()).to_string();
+        let named = certificate::identity_of(&leaf, &coordinator::cluster()).to_string();
         assert!(named.contains(store::host().as_str()), "{named}");
         identity.write(&directory).expect("it is written");
         let written = fs::read_to_string(directory.identity()).expect("it is there");

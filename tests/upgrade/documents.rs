@@ -6,19 +6,21 @@ use std::fs;
 use std::path::Path;
 
 use lockstep_agent::journal::GivenTraffic;
-use lockstep_coordinator::agents::{LogRequest, ObservationRequest, QueriedStatuses, SessionInfo, StepQuery};
-use lockstep_coordinator::audit::AuditEntry;
-use lockstep_coordinator::cluster::Meta;
-use lockstep_coordinator::coordinators::{AgentSessionRecord, Alive, Coordinator};
-use lockstep_coordinator::history::PlanParts;
-use lockstep_coordinator::hosts::SecondSessionRecord;
-use lockstep_coordinator::identity::IssuingName;
-use lockstep_coordinator::operators::Operator;
-use lockstep_coordinator::roots::Roots;
+use lockstep_coordinator::identity::certificate::IssuingName;
+use lockstep_coordinator::identity::operators::Operator;
+use lockstep_coordinator::identity::roots::Roots;
+use lockstep_coordinator::identity::tokens::TokenRecord;
+use lockstep_coordinator::ports::agents::{
+    LogRequest, ObservationRequest, QueriedStatuses, SessionInfo, StepQuery,
+};
+use lockstep_coordinator::record::audit::AuditEntry;
+use lockstep_coordinator::record::cluster::Meta;
+use lockstep_coordinator::record::coordinators::{AgentSessionRecord, Alive, Coordinator};
+use lockstep_coordinator::record::history::PlanParts;
+use lockstep_coordinator::record::hosts::SecondSessionRecord;
+use lockstep_coordinator::record::vault::{LoginRecord, VersionRecord};
 use lockstep_coordinator::store::guarded::LockRecord;
 use lockstep_coordinator::store::handover::{Assignment, Report};
-use lockstep_coordinator::tokens::TokenRecord;
-use lockstep_coordinator::vault::{LoginRecord, VersionRecord};
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::host::Host;
 use lockstep_core::plan::operation::{Operation, Refusal};

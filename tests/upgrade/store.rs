@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep_coordinator::clock::SystemClock;
+use lockstep_coordinator::identity::operators;
+use lockstep_coordinator::ports::clock::SystemClock;
+use lockstep_coordinator::record::{audit, cluster, coordinators, history, hosts, tails};
 use lockstep_coordinator::store::guarded::{Restored, epoch_of};
 use lockstep_coordinator::store::keys::{self, Key, Prefix};
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Stored};
-use lockstep_coordinator::{audit, cluster, coordinators, history, hosts, operators, tails};
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::secret::join_token::JoinToken;

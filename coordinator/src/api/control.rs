@@ -13,11 +13,12 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument, info_span};
 
 use crate::api::Caller;
-use crate::audit::{self, Change};
-use crate::authority::Authority;
-use crate::driver::Context;
-use crate::images::Images;
-use crate::vault::Vault;
+use crate::context::Context;
+use crate::identity::authority::Authority;
+use crate::record::audit;
+use crate::record::audit::Change;
+use crate::record::vault::Vault;
+use crate::sessions::images::Images;
 
 mod about;
 mod authority;

@@ -16,16 +16,19 @@ use tracing::{info, warn};
 use ulid::Ulid;
 
 use crate::api::Caller;
-use crate::audit::{self, Change};
-use crate::authority::{Authority, AuthorityError, Issued};
-use crate::clock::Clock;
-use crate::coordinators::{self, Coordinator};
-use crate::hosts;
-use crate::operators::{Operator, OperatorStanding};
-use crate::roots;
+use crate::identity::authority::{Authority, AuthorityError, Issued};
+use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::roots;
+use crate::identity::tokens;
+use crate::identity::tokens::{TokenError, TokenHolder};
+use crate::ports::clock::Clock;
+use crate::record::audit;
+use crate::record::audit::Change;
+use crate::record::coordinators;
+use crate::record::coordinators::Coordinator;
+use crate::record::hosts;
+use crate::record::vault::Vault;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
-use crate::tokens::{self, TokenError, TokenHolder};
-use crate::vault::Vault;
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);

@@ -19,11 +19,13 @@ use tracing::info;
 
 use super::Caller;
 use super::enroll::authority_failed;
-use crate::agents::{Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatuses, StepQuery};
-use crate::authority::Authority;
-use crate::clock::Clock;
-use crate::peers::{next_line, refusal};
+use crate::identity::authority::Authority;
+use crate::ports::agents::{
+    Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatuses, StepQuery,
+};
+use crate::ports::clock::Clock;
 use crate::sessions::Sessions;
+use crate::sessions::peers::{next_line, refusal};
 
 /// Changes that come this close after another go out together.
 const TOGETHER: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::images`].
+//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::sessions::images`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Caller;
-use crate::images::Images;
+use crate::sessions::images::Images;
 use crate::sessions::{ConnectingAgent, Sessions};
 
 pub struct SessionApi {

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
-use crate::coordinators::Coordinator;
-use crate::identity::IssuingName;
+use crate::identity::certificate::IssuingName;
+use crate::record::coordinators::Coordinator;
+use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
-use crate::{coordinators, hosts};
 
 /// How often it is looked though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

@@ -23,10 +23,10 @@ use tracing::{debug, info, warn};
 
 use super::pulse::{ASKED_EVERY, Pulse};
 use super::{Answer, Outgoing, PendingQuestion, SessionPlace, Sessions};
-use crate::agents::{Agents, ProgressLine, QueriedStatus};
-use crate::coordinators;
-use crate::hosts;
-use crate::local_rollbacks;
+use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
+use crate::record::coordinators;
+use crate::record::hosts;
+use crate::record::local_rollbacks;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 

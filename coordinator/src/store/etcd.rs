@@ -21,7 +21,7 @@ use super::{
     Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write, keys,
     within_limits,
 };
-use crate::settings::EtcdSettings;
+use crate::program::settings::EtcdSettings;
 
 mod failure;
 mod handshake;

@@ -1,8 +1,9 @@
 //! The ways out of a deployment that is stuck, and what a host owes that was gone.
 
-use lockstep_coordinator::deployments::{DeployError, claims};
+use lockstep_coordinator::planning::{DeployError, claims};
+use lockstep_coordinator::record::{audit, history, hosts as joined, pending_undos};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::{audit, history, hosts as joined, pending_undos, status};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
 use lockstep_core::record::pending_undo::PendingUndo;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lockstep_coordinator::agents::{
+use lockstep_coordinator::ports::agents::{
     AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
 use lockstep_coordinator::store::guarded::report;

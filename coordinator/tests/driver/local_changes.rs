@@ -1,7 +1,8 @@
 //! What was done on a host without a coordinator becomes the record, and is told.
 
+use lockstep_coordinator::record::{audit, environments, history, local_rollbacks};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::{audit, environments, history, local_rollbacks, status};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::HostId;
 use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::record::history::DeploymentSummary;

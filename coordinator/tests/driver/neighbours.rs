@@ -1,7 +1,9 @@
 //! Several environments on one host: what one keeps the others do not remove, and a status has all of them.
 
-use lockstep_coordinator::deployments::{self, StartRequest};
-use lockstep_coordinator::{environments, history, status};
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::StartRequest;
+use lockstep_coordinator::record::{environments, history};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::Digest;
 use lockstep_core::plan::{Action, Plan};
 use lockstep_core::run::journal::Verdict;
@@ -20,7 +22,7 @@ fn other() -> EnvironmentSpec {
 /// Deploys `image` to the other environment.
 async fn deploy_other(world: &World, image: &str) {
     let start = StartRequest { ask: World::ask(other(), image), hash: None, claim: None };
-    let (id, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let (id, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     let ended = async {
         while environments::open(&*world.store, &other().key).await.expect("read").is_some() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -32,7 +34,7 @@ async fn deploy_other(world: &World, image: &str) {
 }
 
 async fn plan(world: &World) -> Plan {
-    deployments::plan(&world.parts, &World::ask(spec(), "notes:next")).await.expect("a plan")
+    planning::plan(&world.parts, &World::ask(spec(), "notes:next")).await.expect("a plan")
 }
 
 /// Whether the plan may remove this image.

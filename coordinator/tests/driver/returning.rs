@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use lockstep_coordinator::deployments::{self, PlanRequest, RequestedOperation, StartRequest};
-use lockstep_coordinator::{environments, history};
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{PlanRequest, RequestedOperation, StartRequest};
+use lockstep_coordinator::record::{environments, history};
 use lockstep_core::id::HostId;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::operation::OperationKind;
@@ -98,7 +99,7 @@ async fn one_that_is_not_well_is_tried_ever_more_seldom_and_not_once_it_was_drai
     let what = RequestedOperation::DrainHost("app-2".parse().expect("a name"));
     let start =
         StartRequest { ask: PlanRequest { environment: environment(), what }, hash: None, claim: None };
-    let (drained, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let (drained, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     world.ended(&drained).await;
     assert_eq!(names(&live(&world).await.passed_by), Vec::<&str>::new());
     tokio::time::sleep(Duration::from_secs(3 * 3600)).await;

@@ -1,7 +1,7 @@
 //! The seed's `deployment-state.json`: written at each end, true to its schema, and the schema refuses
 //! what the seed refuses.
 
-use lockstep_coordinator::state_file::export;
+use lockstep_coordinator::export::state_file::export;
 use lockstep_core::run::journal::Direction;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;

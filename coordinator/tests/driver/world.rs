@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_coordinator::clock::Clock;
-use lockstep_coordinator::deployments::{
-    self, DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::drive::Drivers;
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{
+    DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
 };
-use lockstep_coordinator::driver::{Context, Drivers};
-use lockstep_coordinator::secrets::Secrets;
+use lockstep_coordinator::ports::clock::Clock;
+use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Store, Write, keys};
-use lockstep_coordinator::{environments, history};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
@@ -158,13 +160,13 @@ impl World {
 
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
         let start = StartRequest { ask: Self::ask(spec(), image), hash: None, claim: None };
-        deployments::start(&self.parts, &start, &anna()).await
+        planning::start(&self.parts, &start, &anna()).await
     }
 
     /// Opens a deployment of another declaration and waits until it has ended.
     pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> DeploymentSummary {
         let start = StartRequest { ask: Self::ask(spec, image), hash: None, claim: None };
-        let (id, _) = deployments::start(&self.parts, &start, &anna()).await.expect("it starts");
+        let (id, _) = planning::start(&self.parts, &start, &anna()).await.expect("it starts");
         self.ended(&id).await
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_coordinator::agents::{QueriedStatus, StepQuery};
+use lockstep_coordinator::ports::agents::{QueriedStatus, StepQuery};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_core::agent::accept;
 use lockstep_core::agent::accept::{

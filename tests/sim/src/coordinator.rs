@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_coordinator::agents::{
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::drive::Drivers;
+use lockstep_coordinator::ports::agents::{
     AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
-use lockstep_coordinator::driver::{Context, Drivers};
-use lockstep_coordinator::secrets::Secrets;
+use lockstep_coordinator::ports::secrets::Secrets;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_coordinator::deployments::{
-    self, DeployError, DeployRequest, PlanRequest, RequestedOperation as Asked, Requester, StartRequest,
-    claims,
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{
+    DeployError, DeployRequest, PlanRequest, RequestedOperation as Asked, Requester, StartRequest, claims,
 };
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
@@ -162,7 +162,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
         StartRequest { ask: PlanRequest { environment: world.key.clone(), what }, hash: None, claim: None };
     for _ in 0..COMMANDS_MAX {
         let parts = world.parts(any_coordinator(world));
-        let started = tokio::time::timeout(ANSWER_LIMIT, deployments::start(&parts, &start, &anna())).await;
+        let started = tokio::time::timeout(ANSWER_LIMIT, planning::start(&parts, &start, &anna())).await;
         match started {
             Ok(Ok((id, _))) => return Some(id),
             Ok(Err(DeployError::Refused(refusal))) => {

@@ -6,8 +6,8 @@ use tonic::Status;
 use super::convert::environment;
 use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::audit as log;
-use crate::operators;
+use crate::identity::operators;
+use crate::record::audit as log;
 
 /// How many changes are told to somebody who does not say.
 const AUDIT_USUALLY: usize = 100;

@@ -15,12 +15,16 @@ use tracing::error;
 
 use super::failure::{refused, store_status};
 use super::{Caller, ControlApi};
-use crate::authority::{AuthorityError, CLIENT_LIFE};
-use crate::operators::{self, OperatorStanding};
-use crate::roots::Roots;
-use crate::rotation::{self, HostsBehind, RotationError};
+use crate::identity::authority::{AuthorityError, CLIENT_LIFE};
+use crate::identity::operators;
+use crate::identity::operators::OperatorStanding;
+use crate::identity::roots;
+use crate::identity::roots::Roots;
+use crate::identity::rotation;
+use crate::identity::rotation::{HostsBehind, RotationError};
+use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
-use crate::{coordinators, hosts, roots, status as state};
+use crate::view::status as state;
 
 /// Where to look on.
 const LIST: &str = "lockstep authority list";

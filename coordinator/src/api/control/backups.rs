@@ -9,7 +9,7 @@ use tracing::warn;
 use super::convert::environment;
 use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::backup::{Backup, BackupError};
+use crate::program::backup::{Backup, BackupError};
 use crate::store::guarded::bump_epoch;
 
 /// What one message carries.

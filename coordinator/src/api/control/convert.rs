@@ -9,8 +9,9 @@ use tonic::Status;
 
 use super::failure::reference_status;
 use super::{Caller, ControlApi};
-use crate::deployments::{DeployRequest, PlanRequest, RequestedOperation, Requester};
-use crate::history::{self, Reference};
+use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
+use crate::record::history;
+use crate::record::history::Reference;
 use lockstep_core::id::DeploymentId;
 
 /// The environment of a request, if the caller has a say over it.

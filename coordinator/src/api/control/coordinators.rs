@@ -11,8 +11,8 @@ use super::convert::non_empty;
 use super::failure::{refused, store_status};
 use super::hosts::issue_token;
 use super::{Caller, ControlApi, RecordIn};
-use crate::coordinators;
-use crate::tokens::TokenHolder;
+use crate::identity::tokens::TokenHolder;
+use crate::record::coordinators;
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
     let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| store_status(&error))?;

@@ -12,10 +12,12 @@ use tonic::{Status, Streaming};
 use super::convert::{deployment, environment, non_empty, plan_request, requester};
 use super::failure::{deploy_status, refused, store_status};
 use super::{Caller, ControlApi};
-use crate::deployments::image_transfer::{self, ImageOffer};
-use crate::deployments::{self, RequestedOperation, StartRequest, claims};
-use crate::history as past;
-use crate::{environments, pending_undos};
+use crate::planning;
+use crate::planning::image_transfer;
+use crate::planning::image_transfer::ImageOffer;
+use crate::planning::{RequestedOperation, StartRequest, claims};
+use crate::record::history as past;
+use crate::record::{environments, pending_undos};
 
 /// How many deployments a history has that does not say.
 const HISTORY_USUALLY: usize = 20;
@@ -26,7 +28,7 @@ pub(super) async fn plan(
     request: wire::PlanRequest,
 ) -> Result<wire::PlanReply, Status> {
     let ask = plan_request(caller, request)?;
-    let plan = deployments::plan(&api.parts, &ask).await.map_err(deploy_status)?;
+    let plan = planning::plan(&api.parts, &ask).await.map_err(deploy_status)?;
     Ok(wire::PlanReply { plan: Some(Document::of_content(&plan)) })
 }
 
@@ -109,7 +111,7 @@ pub(super) async fn start(
     let asker = requester(caller, client)?;
     let environment = ask.environment.clone();
     let start = StartRequest { ask, hash, claim };
-    let (id, plan) = deployments::start(&api.parts, &start, &asker).await.map_err(deploy_status)?;
+    let (id, plan) = planning::start(&api.parts, &start, &asker).await.map_err(deploy_status)?;
     api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of_content(&plan)) })
 }

@@ -8,9 +8,11 @@ use tonic::Status;
 use super::convert::{environment, requester};
 use super::failure::{deploy_status, removal_status, store_status};
 use super::{Caller, ControlApi};
-use crate::deployments::claims;
-use crate::environments::Recorded;
-use crate::{environments, state_file, status as state};
+use crate::export::state_file;
+use crate::planning::claims;
+use crate::record::environments;
+use crate::record::environments::Recorded;
+use crate::view::status as state;
 
 pub(super) async fn status(
     api: &ControlApi,

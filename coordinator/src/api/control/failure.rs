@@ -12,9 +12,9 @@ use lockstep_core::stored::encode;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use crate::deployments::DeployError;
-use crate::environments::RemoveError;
-use crate::history::ReferenceError;
+use crate::planning::DeployError;
+use crate::record::environments::RemoveError;
+use crate::record::history::ReferenceError;
 use crate::store::StoreError;
 
 pub(super) fn deploy_status(failure: DeployError) -> Status {

@@ -8,10 +8,11 @@ use tonic::Status;
 use super::convert::{environment, non_empty};
 use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::agents::ObservationRequest;
-use crate::status as state;
-use crate::tokens::{self, TOKEN_LIFE, TokenHolder};
-use crate::{environments, hosts};
+use crate::identity::tokens;
+use crate::identity::tokens::{TOKEN_LIFE, TokenHolder};
+use crate::ports::agents::ObservationRequest;
+use crate::record::{environments, hosts};
+use crate::view::status as state;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::operation::Refusal;
 

@@ -15,9 +15,10 @@ use tracing::warn;
 use super::convert::{deployment, environment, non_empty};
 use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::agents::{AgentError, LogRequest, LogSource};
-use crate::driver::Context;
-use crate::{deployment_log, environments, history, hosts};
+use crate::context::Context;
+use crate::export::deployment_log;
+use crate::ports::agents::{AgentError, LogRequest, LogSource};
+use crate::record::{environments, history, hosts};
 
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(300);

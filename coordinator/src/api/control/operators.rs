@@ -9,9 +9,10 @@ use tonic::Status;
 use super::failure::store_status;
 use super::hosts::issue_token;
 use super::{Caller, ControlApi};
-use crate::operators::{self, Operator, OperatorStanding};
+use crate::identity::operators;
+use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::tokens::TokenHolder;
 use crate::store::Committed;
-use crate::tokens::TokenHolder;
 
 pub(super) async fn add(
     api: &ControlApi,

@@ -13,9 +13,9 @@ use tonic::Status;
 use super::convert::non_empty;
 use super::failure::{refused, secrets_status, store_status};
 use super::{Caller, ControlApi};
-use crate::agents::AgentError;
-use crate::hosts;
-use crate::vault::ListedLogin;
+use crate::ports::agents::AgentError;
+use crate::record::hosts;
+use crate::record::vault::ListedLogin;
 
 pub(super) async fn log_in(
     api: &ControlApi,

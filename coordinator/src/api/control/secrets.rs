@@ -11,7 +11,7 @@ use tonic::Status;
 use super::convert::environment;
 use super::failure::secrets_status;
 use super::{Caller, ControlApi};
-use crate::vault::{Listing, OtherValues};
+use crate::record::vault::{Listing, OtherValues};
 
 pub(super) async fn import(
     api: &ControlApi,

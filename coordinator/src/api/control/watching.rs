@@ -16,8 +16,8 @@ use tonic::codegen::BoxStream;
 use super::convert::deployment;
 use super::failure::store_status;
 use super::{Caller, ControlApi};
+use crate::record::{environments, history, tails};
 use crate::store::{Store, StoreError, Wakeups, keys};
-use crate::{environments, history, tails};
 
 /// How often the record is looked at though nothing woke this watch: a wake-up is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
