@@ -1,10 +1,10 @@
 //! A step as it was handed to this host.
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::Digest;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::time::Millis;
 
 /// One assignment. The same key is the same work, whoever sends it and under whatever token.
@@ -26,6 +26,6 @@ impl Assignment {
     pub fn digest(&self) -> Digest {
         let action = self.action.as_ref().map(Action::digest);
         let action = action.as_ref().map_or("nothing", Digest::as_str);
-        Digest::of(format!("{}\n{}\n{action}", self.environment, self.key).as_bytes())
+        Digest::of_content(format!("{}\n{}\n{action}", self.environment, self.key).as_bytes())
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lockstep_core::host_status::Disk;
+use lockstep_core::view::host_status::Disk;
 
 /// What is on the file system whose room is told to the coordinator.
 pub const WATCHED: &str = "/var/lib";
@@ -61,14 +61,14 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 /// # Errors
 /// When the system does not say.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    Ok(of(path)?.free_bytes)
+    Ok(usage(path)?.free_bytes)
 }
 
 /// The file system of `path`.
 ///
 /// # Errors
 /// When the system does not say.
-pub fn of(path: &Path) -> io::Result<Disk> {
+pub fn usage(path: &Path) -> io::Result<Disk> {
     let system = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(system.f_frsize);
     Ok(Disk { free_bytes: bytes(system.f_bavail), size_bytes: bytes(system.f_blocks) })

@@ -16,7 +16,7 @@ mod container;
 mod image;
 mod registry;
 
-pub use container::{Looked, Making, Ours, container_name};
+pub use container::{ContainerState, CreateContext, ManagedContainer, container_name};
 pub use image::{Image, Removed};
 
 /// On containers that are made only to read a folder of an image.

@@ -33,7 +33,7 @@ const SPREAD_MAX: Duration = Duration::from_secs(2);
 
 /// What an operator says when a host joins.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct JoinRequest {
     /// `host:port`.
     pub coordinator: String,
     /// Nothing: the machine's own name.
@@ -44,15 +44,15 @@ pub struct Wish {
 
 /// Who this host is from here on, and what for.
 #[derive(Debug, Clone)]
-pub struct Admitted {
+pub struct Enrollment {
     pub identity: Identity,
-    pub chosen: Chosen,
+    pub chosen: AddressChoice,
     pub roles: Vec<String>,
 }
 
 /// Who chose the address by which load balancers reach this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chosen {
+pub enum AddressChoice {
     /// Who typed the command.
     ByName,
     /// It is the one that this machine has towards the coordinator.
@@ -63,7 +63,7 @@ pub enum Chosen {
 ///
 /// # Errors
 /// When this host has joined before, or the coordinator refuses, or the files cannot be written.
-pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Result<Admitted> {
+pub async fn join(directory: &Directory, wish: JoinRequest, token: &str) -> anyhow::Result<Enrollment> {
     match Identity::read(directory) {
         Err(IdentityError::None) => {}
         Ok(Identity { name, cluster, .. }) => {
@@ -74,14 +74,14 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
         }
         Err(error) => return Err(error.into()),
     }
-    let Wish { coordinator, name, address } = wish;
+    let JoinRequest { coordinator, name, address } = wish;
     let name = match name {
         Some(name) => name,
         None => machine_name()?,
     };
     let (address, chosen) = match address {
-        Some(address) => (address, Chosen::ByName),
-        None => (own_address(&coordinator).await?.to_string(), Chosen::TowardsCoordinator),
+        Some(address) => (address, AddressChoice::ByName),
+        None => (own_address(&coordinator).await?.to_string(), AddressChoice::TowardsCoordinator),
     };
     let joined = dial::join(&coordinator, token.trim(), name.as_str(), &address)
         .await
@@ -98,7 +98,7 @@ pub async fn join(directory: &Directory, wish: Wish, token: &str) -> anyhow::Res
         coordinators: vec![coordinator],
     };
     identity.write(directory)?;
-    Ok(Admitted { identity, chosen, roles: joined.roles })
+    Ok(Enrollment { identity, chosen, roles: joined.roles })
 }
 
 /// Reads key, certificate and authority.
@@ -117,7 +117,7 @@ pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
 }
 
 /// What the renewal goes by.
-pub struct Renewing {
+pub struct RenewalContext {
     pub directory: Arc<Directory>,
     pub coordinators: watch::Receiver<Vec<String>>,
     /// The roots that the cluster trusts, as a coordinator said last; empty until one has.
@@ -127,8 +127,8 @@ pub struct Renewing {
 
 /// Renews the certificate at a third of its life, and as soon as the cluster trusts other roots or another one signs,
 /// for ever. The session that runs keeps the old one; the next dial takes the new one.
-pub async fn keep_valid(renewing: Renewing) {
-    let Renewing { directory, coordinators, mut told, current } = renewing;
+pub async fn keep_valid(renewing: RenewalContext) {
+    let RenewalContext { directory, coordinators, mut told, current } = renewing;
     loop {
         let credential = current.borrow().clone();
         let roots = told.borrow_and_update().clone();

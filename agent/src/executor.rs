@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use lockstep_core::health::Probe;
 use lockstep_core::image::Login;
-use lockstep_core::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::Slot;
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +22,12 @@ use crate::directory::Directory;
 use crate::docker::{Docker, DockerError};
 use crate::identity::Identity;
 use crate::images::Reach;
-use crate::nginx::{Nginx, TakenBack};
+use crate::nginx::{Nginx, SiteRevert};
 use crate::postgres::{Database, Keeper, PostgresError};
-use crate::probe::{self, Ask, Reads, Scheme};
+use crate::probe::{self, ProbeRequest, Reads, Scheme};
 use crate::secrets::SecretSet;
 use crate::settings::Settings;
-use crate::together::Together;
+use crate::shared_lookup::Together;
 use crate::worker::Output;
 
 mod clean_up;
@@ -145,7 +145,7 @@ impl Executors {
         match &work.action {
             Action::Preflight(preflight) => self.preflight(work, preflight).await,
             Action::PresentImage(present) => self.present_image(work, present).await,
-            Action::AdmitHosts(wanted) => Ok(said(self.keeper.keep(&work.environment, wanted).await?)),
+            Action::AdmitHosts(wanted) => Ok(finding(self.keeper.keep(&work.environment, wanted).await?)),
             Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
             Action::Migrate(migrate) => self.migrate(work, migrate).await,
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
@@ -155,11 +155,11 @@ impl Executors {
                 self.install_site(work, site, overwrites.as_ref()).await
             }
             Action::RemoveSite => {
-                Ok(taken_back(self.nginx.remove(&work.environment).await?, "the site is gone"))
+                Ok(site_reverted(self.nginx.remove(&work.environment).await?, "the site is gone"))
             }
             Action::RestoreSite => {
                 let restored = self.nginx.restore(&work.environment, &work.key.deployment).await?;
-                Ok(taken_back(restored, "the site is what it was"))
+                Ok(site_reverted(restored, "the site is what it was"))
             }
             Action::SwitchTraffic(switch) => self.switch_traffic(work, switch).await,
             Action::MoveWorkers { stop, start, containers } => {
@@ -189,7 +189,7 @@ impl Executors {
 
     /// Asks an instance once.
     pub async fn probe(&self, target: &Target) -> Probe {
-        let ask = Ask {
+        let ask = ProbeRequest {
             address: &target.address,
             port: target.port,
             host: &target.address,
@@ -199,7 +199,7 @@ impl Executors {
             reads: Reads::Body,
             limit: WATCH_LIMIT,
         };
-        probe::ask(&ask).await.probe
+        probe::send_probe(&ask).await.probe
     }
 
     /// What the live slot's containers printed, each line with its process.
@@ -262,14 +262,14 @@ fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Da
     Ok(Database { url, url_from: &reference.url_from })
 }
 
-fn taken_back(taken: TakenBack, done: &str) -> Finding {
-    said(match taken {
-        TakenBack::Yes => done,
-        TakenBack::LeftAsChanged => "somebody changed the site by hand: it is left as it is",
+fn site_reverted(taken: SiteRevert, done: &str) -> Finding {
+    finding(match taken {
+        SiteRevert::Yes => done,
+        SiteRevert::LeftAsChanged => "somebody changed the site by hand: it is left as it is",
     })
 }
 
-fn said(said: impl Into<String>) -> Finding {
+fn finding(said: impl Into<String>) -> Finding {
     Finding { said: said.into(), ..Finding::default() }
 }
 

@@ -41,7 +41,7 @@ pub struct Watch {
     executors: Arc<Executors>,
     reports: mpsc::Sender<HealthReport>,
     instances: BTreeMap<String, Instance>,
-    reported: BTreeMap<EnvironmentKey, Reported>,
+    reported: BTreeMap<EnvironmentKey, LastReport>,
     listed: Option<Instant>,
 }
 
@@ -50,7 +50,7 @@ struct Instance {
     probes: VecDeque<Probe>,
 }
 
-struct Reported {
+struct LastReport {
     at: Instant,
     /// What each instance was.
     health: BTreeMap<String, Health>,
@@ -92,14 +92,14 @@ impl Watch {
         match self.executors.targets().await {
             Ok(targets) => {
                 self.listed = Some(Instant::now());
-                self.take_in(targets);
+                self.update_targets(targets);
             }
             // Docker may be restarting; the instances that were there are probed on.
             Err(error) => debug!(%error, "containers cannot be listed"),
         }
     }
 
-    fn take_in(&mut self, targets: Vec<Target>) {
+    fn update_targets(&mut self, targets: Vec<Target>) {
         let mut before = std::mem::take(&mut self.instances);
         for target in targets {
             let probes = before.remove(&target.container).map(|instance| instance.probes).unwrap_or_default();
@@ -137,12 +137,12 @@ impl Watch {
             if before.is_some_and(|before| before.health == health && now - before.at < REPORT_EVERY) {
                 continue;
             }
-            say_changes(&environment, before, &health);
+            log_changes(&environment, before, &health);
             if instances.is_empty() {
                 // Said once: the environment has left this host.
                 self.reported.remove(&environment);
             } else {
-                self.reported.insert(environment.clone(), Reported { at: now, health });
+                self.reported.insert(environment.clone(), LastReport { at: now, health });
             }
             due.push(HealthReport { environment, instances });
         }
@@ -150,7 +150,7 @@ impl Watch {
     }
 }
 
-fn say_changes(environment: &EnvironmentKey, before: Option<&Reported>, health: &BTreeMap<String, Health>) {
+fn log_changes(environment: &EnvironmentKey, before: Option<&LastReport>, health: &BTreeMap<String, Health>) {
     for (container, health) in health {
         let was = before.and_then(|before| before.health.get(container));
         if was.is_some_and(|was| was != health) {

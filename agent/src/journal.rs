@@ -1,5 +1,5 @@
 //! What this host was asked to do and what became of it, in one SQLite file with the
-//! [marks](lockstep_core::fence::Mark) of its environments.
+//! [marks](lockstep_core::agent::fence::Mark) of its environments.
 //!
 //! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
 //! step is written down as running before its effect and as ended after it; an outcome that was written
@@ -11,11 +11,13 @@ use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use lockstep_core::fence::{self, Mark, Token};
-use lockstep_core::intake::{self, Intake, Offered, Retoken, Then};
-use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::agent::accept;
+use lockstep_core::agent::accept::{AcceptDecision, NextAction, OfferedStep, TokenUpdate};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, StepKey};
 use lockstep_core::stored;
 use lockstep_crashpoint::reach;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
@@ -27,10 +29,10 @@ use crate::assignment::Assignment;
 mod local;
 mod rows;
 
-pub use local::{Given, Withheld};
-pub use lockstep_core::intake::Outcome;
+pub use local::{GivenTraffic, LocalRefusal};
+pub use lockstep_core::agent::accept::Outcome;
 
-use lockstep_core::intake::State;
+use lockstep_core::agent::accept::StepState;
 
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 2;
@@ -106,7 +108,7 @@ pub enum Acceptance {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error(transparent)]
-    Fence(#[from] fence::Unfit),
+    Fence(#[from] fence::FenceError),
     #[error("{key} came before, with other work")]
     OtherWork { key: StepKey },
     #[error("{key} has been undone, so it does not begin again")]
@@ -115,7 +117,7 @@ pub enum Refusal {
 
 /// Whether a step that was accepted may begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
+pub enum BeginOutcome {
     Begun,
     /// It may do only what leaves the traffic where this put it.
     Held(LocalRollback),
@@ -125,17 +127,17 @@ pub enum Beginning {
 
 /// Where a step stands, for a driver that asks.
 #[derive(Debug, PartialEq)]
-pub enum Standing {
+pub enum JournaledStatus {
     Ended(Outcome),
     /// In this process; its report will come.
     Running,
     /// Nothing is done for it, and nothing will be under an older token.
-    Idle(Idle),
+    Idle(IdleReason),
 }
 
 /// Why nothing is done for a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Idle {
+pub enum IdleReason {
     Unheard,
     Accepted,
     /// It was running when an earlier process of this agent ended. It has perhaps happened: only carrying
@@ -239,7 +241,7 @@ impl Journal {
     /// When the journal cannot be read or written: then nothing was taken on.
     pub async fn accept(&self, assignment: &Assignment) -> Result<Acceptance, JournalError> {
         let said = assignment.digest();
-        let offered = Mark { token: assignment.token.clone(), said: Some(said) };
+        let offered = FenceState { token: assignment.token.clone(), assignment_digest: Some(said) };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let acceptance = match raise(&mut transaction, &assignment.environment, &offered).await? {
@@ -264,8 +266,8 @@ impl Journal {
         token: &Token,
         environment: &EnvironmentKey,
         keys: &[StepKey],
-    ) -> Result<Result<Vec<(StepKey, Standing)>, Refusal>, JournalError> {
-        let offered = Mark { token: token.clone(), said: None };
+    ) -> Result<Result<Vec<(StepKey, JournaledStatus)>, Refusal>, JournalError> {
+        let offered = FenceState { token: token.clone(), assignment_digest: None };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         if let Err(refusal) = raise(&mut transaction, environment, &offered).await? {
@@ -274,15 +276,15 @@ impl Journal {
         let mut standings = Vec::with_capacity(keys.len());
         for key in keys {
             let standing = match rows::step(&mut transaction, key).await? {
-                None => Standing::Idle(Idle::Unheard),
+                None => JournaledStatus::Idle(IdleReason::Unheard),
                 Some(row) => match row.known.state {
-                    State::Accepted => Standing::Idle(Idle::Accepted),
-                    State::Interrupted => Standing::Idle(Idle::Interrupted),
-                    State::Running => {
-                        rows::retoken(&mut transaction, key, token).await?;
-                        Standing::Running
+                    StepState::Accepted => JournaledStatus::Idle(IdleReason::Accepted),
+                    StepState::Interrupted => JournaledStatus::Idle(IdleReason::Interrupted),
+                    StepState::Running => {
+                        rows::update_token(&mut transaction, key, token).await?;
+                        JournaledStatus::Running
                     }
-                    State::Ended(outcome) => Standing::Ended(outcome),
+                    StepState::Ended(outcome) => JournaledStatus::Ended(outcome),
                 },
             };
             standings.push((key.clone(), standing));
@@ -295,22 +297,24 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be read or written: then the step must not begin.
-    pub async fn begin(&self, key: &StepKey) -> Result<Beginning, JournalError> {
+    pub async fn begin(&self, key: &StepKey) -> Result<BeginOutcome, JournalError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let row = rows::step(&mut transaction, key).await?.ok_or_else(|| missing(key))?;
-        let mark = rows::mark(&mut transaction, &row.environment).await?;
+        let mark = rows::fence_state(&mut transaction, &row.environment).await?;
         let undo = undo_of(&mut transaction, key).await?;
         let undo = undo.as_ref().map(|undo| &undo.known);
-        if intake::begin(mark.as_ref(), &row.known, undo, key.direction) == intake::Beginning::Withdrawn {
-            return Ok(Beginning::Withdrawn);
+        if accept::decide_begin(mark.as_ref(), &row.known, undo, key.direction)
+            == accept::BeginDecision::Withdrawn
+        {
+            return Ok(BeginOutcome::Withdrawn);
         }
         rows::set_running(&mut transaction, key).await?;
         let held = local::hold(&mut transaction, &row.environment).await?;
         transaction.commit().await?;
         drop(connection);
         reach(|| format!("agent: running {}", brief(key)));
-        Ok(held.map_or(Beginning::Begun, Beginning::Held))
+        Ok(held.map_or(BeginOutcome::Begun, BeginOutcome::Held))
     }
 
     /// Writes down what became of the step. What is given back is what to report, under the newest token
@@ -354,14 +358,14 @@ impl Journal {
 async fn raise(
     transaction: &mut Transaction<'_, Sqlite>,
     environment: &EnvironmentKey,
-    offered: &Mark,
-) -> Result<Result<(), fence::Unfit>, JournalError> {
-    let seen = rows::mark(transaction, environment).await?;
-    match fence::raise(seen.as_ref(), offered) {
+    offered: &FenceState,
+) -> Result<Result<(), fence::FenceError>, JournalError> {
+    let seen = rows::fence_state(transaction, environment).await?;
+    match fence::advance_fence(seen.as_ref(), offered) {
         Err(refusal) => Ok(Err(refusal)),
         Ok(raised) => {
             if let Some(mark) = raised {
-                rows::set_mark(transaction, environment, &mark).await?;
+                rows::set_fence_state(transaction, environment, &mark).await?;
             }
             Ok(Ok(()))
         }
@@ -377,29 +381,32 @@ async fn take_on(
     let row = rows::step(transaction, key).await?;
     let undo = undo_of(transaction, key).await?;
     let said = assignment.digest();
-    let offered = Offered { token: &assignment.token, said: &said, direction: key.direction };
+    let offered =
+        OfferedStep { token: &assignment.token, assignment_digest: &said, direction: key.direction };
     let (known, undo) = (row.as_ref().map(|row| &row.known), undo.as_ref().map(|undo| &undo.known));
-    let then = match intake::take_on(known, undo, &offered) {
-        Intake::Undone => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
-        Intake::OtherWork => return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() })),
-        Intake::New => {
+    let then = match accept::decide_accept(known, undo, &offered) {
+        AcceptDecision::UndoAccepted => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
+        AcceptDecision::DifferentContent => {
+            return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));
+        }
+        AcceptDecision::New => {
             rows::insert(transaction, assignment).await?;
             return Ok(Acceptance::Begin);
         }
-        Intake::Again(Retoken::No, then) => then,
-        Intake::Again(Retoken::Yes, then) => {
-            rows::retoken(transaction, key, &assignment.token).await?;
+        AcceptDecision::AlreadyKnown(TokenUpdate::No, then) => then,
+        AcceptDecision::AlreadyKnown(TokenUpdate::Yes, then) => {
+            rows::update_token(transaction, key, &assignment.token).await?;
             then
         }
     };
     Ok(match then {
-        Then::Begin => Acceptance::Begin,
-        Then::BeginAnew => {
+        NextAction::Begin => Acceptance::Begin,
+        NextAction::BeginAgain => {
             rows::set_accepted(transaction, key).await?;
             Acceptance::Begin
         }
-        Then::Attach => Acceptance::Attached,
-        Then::Answer(outcome) => Acceptance::Ended(*outcome),
+        NextAction::Attach => Acceptance::Attached,
+        NextAction::Answer(outcome) => Acceptance::Ended(*outcome),
     })
 }
 

@@ -26,7 +26,6 @@ pub mod docker;
 pub mod enroll;
 pub mod executor;
 pub mod health;
-pub mod hold;
 pub mod identity;
 pub mod images;
 pub mod journal;
@@ -39,25 +38,26 @@ pub mod reconcile;
 pub mod secrets;
 pub mod session;
 pub mod settings;
+pub mod shared_lookup;
 pub mod step_log;
+pub mod step_policy;
 pub mod telemetry;
-pub mod together;
 pub mod unit;
 pub mod vitals;
 pub mod worker;
 
 use coordinators::Coordinators;
 use directory::Directory;
-use enroll::Renewing;
+use enroll::RenewalContext;
 use executor::Executors;
 use identity::Identity;
 use images::Reach;
 use journal::Journal;
-use local::Locals;
-use session::{Dialling, Errands, Parts, Session};
+use local::LocalRollbacks;
+use session::{DialSettings, HostTasks, Session, SessionContext};
 use settings::Settings;
 use step_log::StepLogs;
-use worker::{Tools, Worker};
+use worker::{Worker, WorkerContext};
 
 /// What steps have told and the session has not taken.
 const HAPPENINGS_MAX: usize = 32;
@@ -84,13 +84,23 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let known = coordinators.known();
     let instance = session::instance().context("the system gives no random numbers")?;
     let reach = Reach { coordinators: known.clone(), credential: credential.clone() };
-    let tools =
-        Tools { journal: Arc::clone(&journal), executors: Arc::clone(&executors), logs, happenings, reach };
-    let errands = Errands::new(tools.clone());
-    let locals = Locals::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
-    let session = Session::new(Parts {
+    let tools = WorkerContext {
+        journal: Arc::clone(&journal),
+        executors: Arc::clone(&executors),
+        logs,
+        happenings,
+        reach,
+    };
+    let errands = HostTasks::new(tools.clone());
+    let locals = LocalRollbacks::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
+    let session = Session::new(SessionContext {
         cluster: identity.cluster,
-        dialling: Dialling { coordinators: known.clone(), credential, address: identity.address, instance },
+        dialling: DialSettings {
+            coordinators: known.clone(),
+            credential,
+            address: identity.address,
+            instance,
+        },
         coordinators,
         roots: tell,
         worker: Worker::new(tools),
@@ -105,11 +115,11 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     lockstep_supervisor::ready();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
-    let renewing = Renewing { directory, coordinators: known, told, current: renewed };
+    let renewing = RenewalContext { directory, coordinators: known, told, current: renewed };
     tasks.spawn(enroll::keep_valid(renewing));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
-        signal = told_to_stop() => {
+        signal = stop_signal() => {
             lockstep_supervisor::stopping();
             info!(signal = signal?, "agent ends; steps that run are carried out again after the next start");
             Ok(())
@@ -117,7 +127,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     }
 }
 
-async fn told_to_stop() -> anyhow::Result<&'static str> {
+async fn stop_signal() -> anyhow::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {

@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_core::slot::Slot;
 use lockstep_crashpoint::reach;
 use tracing::warn;
 
@@ -20,12 +21,12 @@ use crate::clock;
 use crate::directory::{Directory, DirectoryError};
 use crate::executor::{Executors, Instance};
 use crate::identity::Identity;
-use crate::journal::{Given, Journal, JournalError, Withheld};
+use crate::journal::{GivenTraffic, Journal, JournalError, LocalRefusal};
 use crate::settings::Settings;
 
 /// What a local rollback came to.
 #[derive(Debug)]
-pub struct Told {
+pub struct RollbackReport {
     pub rollback: LocalRollback,
     /// Of the workers on this host.
     pub workers: Result<(usize, usize), StepFailure>,
@@ -35,7 +36,7 @@ pub struct Told {
 ///
 /// # Errors
 /// When it is refused, with why, or fails; then the traffic is where it was.
-pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<Told> {
+pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<RollbackReport> {
     let directory = match Directory::visit(directory) {
         Ok(directory) => directory,
         Err(DirectoryError::Taken { path }) => {
@@ -57,7 +58,7 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     }
     let executors = Executors::new(&directory, &settings, &identity);
     settle(&journal, &executors).await?;
-    let told = Rolling { journal: &journal, executors: &executors, by }.roll(environment).await;
+    let told = LocalSwitch { journal: &journal, executors: &executors, by }.roll(environment).await;
     journal.close().await?;
     told.map_err(refused)
 }
@@ -73,14 +74,14 @@ fn refused(failure: StepFailure) -> anyhow::Error {
     anyhow::anyhow!(words)
 }
 
-struct Rolling<'a> {
+struct LocalSwitch<'a> {
     journal: &'a Journal,
     executors: &'a Executors,
     by: String,
 }
 
-impl Rolling<'_> {
-    async fn roll(self, environment: &str) -> Result<Told, StepFailure> {
+impl LocalSwitch<'_> {
+    async fn roll(self, environment: &str) -> Result<RollbackReport, StepFailure> {
         let given = self.journal.given().await.map_err(unreadable)?;
         let environment = named(environment, &given)?;
         let from = self.executors.traffic_of(&environment).ok_or_else(|| {
@@ -102,7 +103,7 @@ impl Rolling<'_> {
         };
         let rollback = match self.journal.begin_local(wanted).await.map_err(unreadable)? {
             Ok(begun) => begun,
-            Err(Withheld::StepRuns { work }) => {
+            Err(LocalRefusal::StepRuns { work }) => {
                 return Err(StepFailure::new(format!("a deployment's step runs on this host: {work}"))
                     .why("it moves containers or traffic, and two hands must not")
                     .next(
@@ -129,14 +130,14 @@ impl Rolling<'_> {
         reach(|| "local: switched".to_owned());
         self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
         let workers = self.executors.workers_follow(&environment, rollback.to).await;
-        Ok(Told { rollback, workers })
+        Ok(RollbackReport { rollback, workers })
     }
 }
 
-impl Rolling<'_> {
+impl LocalSwitch<'_> {
     /// What the traffic may go back to, as things are.
-    async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<Given, StepFailure> {
-        let known = Known {
+    async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<GivenTraffic, StepFailure> {
+        let known = LocalKnowledge {
             newest: self.journal.newest_deployment(environment).await.map_err(unreadable)?,
             instances: self.executors.instances(environment, from.other()).await,
             given: &self.journal.given().await.map_err(unreadable)?,
@@ -152,7 +153,7 @@ fn unreadable(error: JournalError) -> StepFailure {
 }
 
 /// The environment that is meant, of those that had traffic here.
-fn named(text: &str, given: &[Given]) -> Result<EnvironmentKey, StepFailure> {
+fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
     let mut known: Vec<&EnvironmentKey> = given.iter().map(|given| &given.environment).collect();
     known.dedup();
     let mut found = known
@@ -176,18 +177,18 @@ fn named(text: &str, given: &[Given]) -> Result<EnvironmentKey, StepFailure> {
 }
 
 /// What is known of an environment before its traffic is moved.
-struct Known<'a> {
+struct LocalKnowledge<'a> {
     environment: &'a EnvironmentKey,
     from: Slot,
-    given: &'a [Given],
+    given: &'a [GivenTraffic],
     newest: Option<DeploymentId>,
     /// What runs here of the other slot.
     instances: Result<Vec<Instance>, StepFailure>,
 }
 
-impl Known<'_> {
+impl LocalKnowledge<'_> {
     /// What gave the other slot its traffic before, if that is what runs there.
-    fn target(&self) -> Result<&Given, StepFailure> {
+    fn target(&self) -> Result<&GivenTraffic, StepFailure> {
         let (from, to) = (self.from, self.from.other());
         let of = |slot: Slot| {
             self.given.iter().find(|given| given.environment == *self.environment && given.switch.to == slot)
@@ -206,21 +207,23 @@ impl Known<'_> {
                 let gone = target.containers.iter().find(|name| !is_there(name));
                 match (gone, other) {
                     (None, None) => Ok(target),
-                    (Some(gone), _) => Err(self.touched(&format!("{gone} does not run any more"))),
-                    (None, Some(other)) => Err(self.touched(&format!("{} was started since", other.name))),
+                    (Some(gone), _) => Err(self.state_unknown(&format!("{gone} does not run any more"))),
+                    (None, Some(other)) => {
+                        Err(self.state_unknown(&format!("{} was started since", other.name)))
+                    }
                 }
             }
             // On other hosts it is only known that no newer deployment has begun here.
             Ok(_) | Err(_) => match (&self.newest, of(from)) {
                 (Some(newest), _) if *newest == target.deployment => Ok(target),
                 (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
-                (Some(newest), _) => Err(self.touched(&format!("{newest} has begun since"))),
-                (None, _) => Err(self.touched("nothing is known of later deployments")),
+                (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has begun since"))),
+                (None, _) => Err(self.state_unknown("nothing is known of later deployments")),
             },
         }
     }
 
-    fn touched(&self, how: &str) -> StepFailure {
+    fn state_unknown(&self, how: &str) -> StepFailure {
         let (from, to) = (self.from, self.from.other());
         StepFailure::new(format!("what runs in {to} of {} is not what served from there", self.environment))
             .why(format!(
@@ -243,13 +246,13 @@ async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalE
 }
 
 /// What an agent tells coordinators of what was done here without them.
-pub struct Locals {
+pub struct LocalRollbacks {
     journal: Arc<Journal>,
     executors: Arc<Executors>,
     directory: Arc<Directory>,
 }
 
-impl Locals {
+impl LocalRollbacks {
     pub fn new(journal: Arc<Journal>, executors: Arc<Executors>, directory: Arc<Directory>) -> Self {
         Self { journal, executors, directory }
     }
@@ -258,7 +261,7 @@ impl Locals {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn to_tell(&self) -> Result<Vec<LocalRollback>, JournalError> {
+    pub async fn unreported(&self) -> Result<Vec<LocalRollback>, JournalError> {
         // What a command has begun is its own until it has ended.
         if !self.journal.local_begun().await?.is_empty()
             && let Ok(_kept_out) = self.directory.keep_visitors_out()
@@ -269,8 +272,8 @@ impl Locals {
     }
 
     /// The record knows of it.
-    pub async fn taken_in(&self, seq: u64) {
-        if let Err(error) = self.journal.take_in_local(seq).await {
+    pub async fn mark_adopted(&self, seq: u64) {
+        if let Err(error) = self.journal.mark_adopted(seq).await {
             // It is told once more, and taken in once more without effect.
             warn!(why = crate::telemetry::chain(&error), "a local rollback cannot be marked as taken in");
         }
@@ -287,7 +290,7 @@ mod tests {
     const NEW: &str = "dep_01JBQR2KXYZ987654321012346";
     const LATER: &str = "dep_01JBQR2KXYZ987654321012347";
 
-    fn given(slot: Slot, deployment: &str, containers: &[&str]) -> Given {
+    fn given(slot: Slot, deployment: &str, containers: &[&str]) -> GivenTraffic {
         let endpoints = vec![Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 }];
         let switch = SwitchTraffic {
             to: slot,
@@ -297,7 +300,7 @@ mod tests {
             endpoints,
             secrets_version: None,
         };
-        Given {
+        GivenTraffic {
             environment: "notes/production".parse().unwrap(),
             deployment: deployment.parse().unwrap(),
             switch,
@@ -307,15 +310,15 @@ mod tests {
 
     fn known<'a>(
         environment: &'a EnvironmentKey,
-        given: &'a [Given],
+        given: &'a [GivenTraffic],
         newest: &str,
         here: &[&str],
-    ) -> Known<'a> {
+    ) -> LocalKnowledge<'a> {
         let instance = |name: &&str| Instance {
             name: (*name).to_owned(),
             endpoint: Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 },
         };
-        Known {
+        LocalKnowledge {
             environment,
             from: Slot::Green,
             given,
@@ -325,7 +328,7 @@ mod tests {
     }
 
     /// The deployment that the traffic goes back to, or why it does not.
-    fn target(given: &[Given], newest: &str, here: &[&str]) -> String {
+    fn target(given: &[GivenTraffic], newest: &str, here: &[&str]) -> String {
         let environment = "notes/production".parse().unwrap();
         match known(&environment, given, newest, here).target() {
             Ok(given) => given.deployment.to_string(),
@@ -356,8 +359,8 @@ mod tests {
     #[test]
     fn an_environment_may_be_named_by_its_last_part_where_that_is_one() {
         let one = given(Slot::Blue, OLD, &[]);
-        let other = Given { environment: "shop/production".parse().unwrap(), ..one.clone() };
-        let name = |text: &str, given: &[Given]| named(text, given).map(|key| key.to_string()).ok();
+        let other = GivenTraffic { environment: "shop/production".parse().unwrap(), ..one.clone() };
+        let name = |text: &str, given: &[GivenTraffic]| named(text, given).map(|key| key.to_string()).ok();
         assert_eq!(name("production", std::slice::from_ref(&one)).as_deref(), Some("notes/production"));
         assert_eq!(name("production", &[one.clone(), other.clone()]), None);
         assert_eq!(name("shop/production", &[one.clone(), other]).as_deref(), Some("shop/production"));

@@ -8,14 +8,14 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use futures::FutureExt;
 use lockstep_agent::directory::Directory;
-use lockstep_agent::enroll::{self, Admitted, Chosen, Wish};
-use lockstep_agent::local::{self, Told};
+use lockstep_agent::enroll::{self, AddressChoice, Enrollment, JoinRequest};
+use lockstep_agent::local::{self, RollbackReport};
 use lockstep_agent::postgres::{COMMAND, keeper};
 use lockstep_agent::settings::{self, Settings};
 use lockstep_agent::telemetry;
 use lockstep_agent::unit::{self, Unit};
 use lockstep_core::name::HostName;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_telemetry::{Otlp, Telemetry};
 use tracing::info;
 
@@ -98,7 +98,7 @@ async fn carry_out(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Join { directory, coordinator, name, address } => {
             begin_log()?;
-            join(&directory, Wish { coordinator, name, address }).await
+            join(&directory, JoinRequest { coordinator, name, address }).await
         }
         Command::Run { directory } => {
             let directory = Directory::open(&directory)?;
@@ -128,12 +128,12 @@ fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
     Ok(telemetry)
 }
 
-async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
+async fn join(path: &Path, wish: JoinRequest) -> anyhow::Result<()> {
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
     let directory = Directory::open(path)?;
     let coordinator = wish.coordinator.clone();
-    let Admitted { identity, chosen, roles } = enroll::join(&directory, wish, &token).await?;
+    let Enrollment { identity, chosen, roles } = enroll::join(&directory, wish, &token).await?;
     info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
     // The unit's agent takes the directory.
     drop(directory);
@@ -143,8 +143,8 @@ async fn join(path: &Path, wish: Wish) -> anyhow::Result<()> {
     };
     let (name, address, roles) = (&identity.name, &identity.address, roles.join(","));
     let why = match chosen {
-        Chosen::ByName => "as --address says".to_owned(),
-        Chosen::TowardsCoordinator => format!(
+        AddressChoice::ByName => "as --address says".to_owned(),
+        AddressChoice::TowardsCoordinator => format!(
             "the address from which this machine reaches {coordinator}; for another: lockstep host forget {name}, \
              then join in an empty directory with --address"
         ),
@@ -163,7 +163,8 @@ async fn rollback(env: &str, directory: PathBuf) -> anyhow::Result<()> {
     if !directory.join("identity.toml").exists() {
         anyhow::bail!("no agent has joined in {}: name its directory with --directory", directory.display());
     }
-    let Told { rollback, workers } = local::rollback(&directory, env, settings::who()).await?;
+    let RollbackReport { rollback, workers } =
+        local::rollback(&directory, env, settings::calling_user()).await?;
     let workers = match workers {
         Ok((0, 0)) => "no worker is on this host".to_owned(),
         Ok((ended, run)) => format!("of the workers on this host {ended} ended, {run} run"),

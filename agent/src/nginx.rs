@@ -11,27 +11,28 @@ use std::time::Duration;
 use data_encoding::HEXLOWER;
 use lockstep_core::health::Answer;
 use lockstep_core::id::{DeploymentId, Digest};
-use lockstep_core::journal::{StepFailure, TrafficCount};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
-use lockstep_core::record::{SiteChange, Slot};
-use lockstep_core::redact::MASK;
+use lockstep_core::record::observed::SiteChange;
+use lockstep_core::run::journal::{StepFailure, TrafficCount};
+use lockstep_core::secret::redact::MASK;
+use lockstep_core::slot::Slot;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::disk;
-use crate::probe::{self, Ask, Reads};
+use crate::probe::{self, ProbeRequest, Reads};
 use crate::settings::NginxSettings;
 
 mod additions;
-mod by_hand;
 pub mod certificate;
 pub mod site;
+mod site_diff;
 pub mod sizes;
 
-use site::{Address, PROBE_HEADER, Places, SITE_HEADER, STATUS_PATH};
+use site::{Address, PROBE_HEADER, SITE_HEADER, STATUS_PATH, SitePaths};
 
 /// How long a reload may take until an answer of the new configuration is seen.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
@@ -52,7 +53,7 @@ pub struct Nginx {
 
 /// What stands where the site should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Installed {
+pub enum InstalledSite {
     Nothing,
     /// As it was installed, from this site.
     Ours(Digest),
@@ -61,7 +62,7 @@ pub enum Installed {
 
 /// A site that is to be served.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct DesiredSite<'a> {
     /// Whose undo may bring back what was there before.
     pub deployment: &'a DeploymentId,
     pub site: &'a Site,
@@ -72,7 +73,7 @@ pub struct Wanted<'a> {
 /// What was there before a deployment installed its site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Before {
+struct PreviousSite {
     deployment: DeploymentId,
     /// The site's file; nothing where there was none.
     file: Option<String>,
@@ -82,7 +83,7 @@ struct Before {
 
 /// Whether an undo did what it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TakenBack {
+pub enum SiteRevert {
     Yes,
     /// What somebody changed by hand is not overwritten by an undo either.
     LeftAsChanged,
@@ -198,8 +199,8 @@ impl Nginx {
     ///
     /// # Errors
     /// When it cannot be read.
-    pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<Installed> {
-        let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(Installed::Nothing) };
+    pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<InstalledSite> {
+        let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(InstalledSite::Nothing) };
         let before = self.before(environment)?.filter(|before| before.file.as_ref() == Some(&text));
         let copy = match before {
             // Killed between the copy and the file, it stands as it did before.
@@ -207,10 +208,10 @@ impl Nginx {
             None => disk::read(&self.installed_copy(environment))?,
         };
         match site::digest_of(&text) {
-            Some(digest) if copy.as_ref() == Some(&text) => Ok(Installed::Ours(digest)),
+            Some(digest) if copy.as_ref() == Some(&text) => Ok(InstalledSite::Ours(digest)),
             Some(_) | None => {
                 let secret = disk::read(&self.secret_file())?;
-                Ok(Installed::Changed(by_hand::change(copy.as_deref(), &text, secret.as_deref())))
+                Ok(InstalledSite::Changed(site_diff::change(copy.as_deref(), &text, secret.as_deref())))
             }
         }
     }
@@ -223,20 +224,20 @@ impl Nginx {
     pub async fn install(
         &self,
         environment: &EnvironmentKey,
-        wanted: &Wanted<'_>,
+        wanted: &DesiredSite<'_>,
     ) -> Result<Reloaded, StepFailure> {
         let site = wanted.site;
         let text = self.render(environment, site).map_err(|error| failed(environment, &error))?;
         match self.installed(environment).map_err(|error| failed(environment, &error))? {
-            Installed::Ours(digest) if digest == site.digest() => {
+            InstalledSite::Ours(digest) if digest == site.digest() => {
                 // Perhaps installed by this very step before the agent was killed: see that it is served.
                 self.wait_for(environment, site).await?;
                 return Ok(Reloaded::No);
             }
-            Installed::Changed(change) if wanted.overwrites != Some(&change.there) => {
+            InstalledSite::Changed(change) if wanted.overwrites != Some(&change.there) => {
                 return Err(self.changed_by_hand(environment, &change));
             }
-            Installed::Nothing | Installed::Ours(_) | Installed::Changed(_) => {}
+            InstalledSite::Nothing | InstalledSite::Ours(_) | InstalledSite::Changed(_) => {}
         }
         self.master()?;
         let before =
@@ -268,45 +269,49 @@ impl Nginx {
         &self,
         environment: &EnvironmentKey,
         deployment: &DeploymentId,
-    ) -> Result<TakenBack, StepFailure> {
+    ) -> Result<SiteRevert, StepFailure> {
         let before = self.before(environment).map_err(|error| failed(environment, &error))?;
         // Else it was refused before anything was touched, and what is remembered is of another.
         let Some(before) = before.filter(|before| before.deployment == *deployment) else {
-            return Ok(TakenBack::Yes);
+            return Ok(SiteRevert::Yes);
         };
         if self.is_changed_since(environment, &before)? {
-            return Ok(TakenBack::LeftAsChanged);
+            return Ok(SiteRevert::LeftAsChanged);
         }
         self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
         self.test().await?;
         self.signal()?;
-        Ok(TakenBack::Yes)
+        Ok(SiteRevert::Yes)
     }
 
     /// nginx has no site of this environment.
     ///
     /// # Errors
     /// When it cannot be removed.
-    pub async fn remove(&self, environment: &EnvironmentKey) -> Result<TakenBack, StepFailure> {
+    pub async fn remove(&self, environment: &EnvironmentKey) -> Result<SiteRevert, StepFailure> {
         let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
-        if let Installed::Changed(_) = installed {
-            return Ok(TakenBack::LeftAsChanged);
+        if let InstalledSite::Changed(_) = installed {
+            return Ok(SiteRevert::LeftAsChanged);
         }
-        self.take_away(environment).map_err(|error| failed(environment, &error))?;
+        self.remove_site(environment).map_err(|error| failed(environment, &error))?;
         additions::tidy(&self.additions(environment)).map_err(|error| failed(environment, &error))?;
         self.test().await?;
         self.signal()?;
-        Ok(TakenBack::Yes)
+        Ok(SiteRevert::Yes)
     }
 
     /// Whether somebody changed the site after it was installed over `before`.
-    fn is_changed_since(&self, environment: &EnvironmentKey, before: &Before) -> Result<bool, StepFailure> {
+    fn is_changed_since(
+        &self,
+        environment: &EnvironmentKey,
+        before: &PreviousSite,
+    ) -> Result<bool, StepFailure> {
         let there = disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
         if there == before.file {
             return Ok(false);
         }
         let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
-        Ok(matches!(installed, Installed::Changed(_)))
+        Ok(matches!(installed, InstalledSite::Changed(_)))
     }
 
     fn render(&self, environment: &EnvironmentKey, site: &Site) -> io::Result<String> {
@@ -317,7 +322,7 @@ impl Nginx {
         let proxy_params = configuration.with_file_name("proxy_params");
         let proxy_params = proxy_params.is_file().then_some(proxy_params.as_path());
         let sizes = sizes::look(&sizes::Places { configuration, proxy_params, additions: &additions })?;
-        let places = Places {
+        let places = SitePaths {
             switch: &switch,
             lost_log: &lost,
             additions: &additions,
@@ -328,14 +333,14 @@ impl Nginx {
         Ok(site::render(environment, site, &places))
     }
 
-    fn before(&self, environment: &EnvironmentKey) -> io::Result<Option<Before>> {
+    fn before(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
         let Some(text) = disk::read(&self.previous_copy(environment))? else { return Ok(None) };
         // What cannot be read was not written by an installation that could still be taken back.
         Ok(serde_json::from_str(&text).ok())
     }
 
     /// Keeps what is there, once for a deployment: a step that is run again finds its own work there.
-    fn remember(&self, environment: &EnvironmentKey, deployment: &DeploymentId) -> io::Result<Before> {
+    fn remember(&self, environment: &EnvironmentKey, deployment: &DeploymentId) -> io::Result<PreviousSite> {
         make_open(&self.traffic)?;
         make_open(&self.folder(environment))?;
         additions::make(&self.additions(environment))?;
@@ -344,15 +349,15 @@ impl Nginx {
         }
         let file = disk::read(&self.site_file(environment))?;
         let installed = disk::read(&self.installed_copy(environment))?;
-        let before = Before { deployment: deployment.clone(), file, installed };
+        let before = PreviousSite { deployment: deployment.clone(), file, installed };
         let json = serde_json::to_string(&before).map_err(io::Error::other)?;
         disk::write(&self.previous_copy(environment), &json, 0o600)?;
         Ok(before)
     }
 
     /// The file, then the copy: killed in between, what is there is known as what was there before.
-    fn put_back(&self, environment: &EnvironmentKey, before: &Before) -> io::Result<()> {
-        let Some(text) = &before.file else { return self.take_away(environment) };
+    fn put_back(&self, environment: &EnvironmentKey, before: &PreviousSite) -> io::Result<()> {
+        let Some(text) = &before.file else { return self.remove_site(environment) };
         disk::write(&self.site_file(environment), text, 0o600)?;
         let copy = self.installed_copy(environment);
         match &before.installed {
@@ -367,7 +372,7 @@ impl Nginx {
         disk::write(&self.site_file(environment), text, 0o600)
     }
 
-    fn take_away(&self, environment: &EnvironmentKey) -> io::Result<()> {
+    fn remove_site(&self, environment: &EnvironmentKey) -> io::Result<()> {
         disk::remove(&self.site_file(environment))?;
         disk::remove(&self.installed_copy(environment))
     }
@@ -387,7 +392,7 @@ impl Nginx {
     /// asked: how it answers is no matter of the site's.
     async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
-        let at = Address::of(site);
+        let at = Address::of_site(site);
         let begun = Instant::now();
         loop {
             let answered = self.ask_itself(&at).await.map_err(|error| failed(environment, &error))?;
@@ -416,12 +421,12 @@ impl Nginx {
     ///
     /// # Errors
     /// When the secret of that header cannot be read.
-    pub async fn ask(&self, at: &Address, path: &str, limit: Duration) -> io::Result<probe::Answered> {
+    pub async fn ask(&self, at: &Address, path: &str, limit: Duration) -> io::Result<probe::ProbeAnswer> {
         self.ask_for(at, path, (Reads::Headers, limit)).await
     }
 
     /// Asks for what nginx answers by itself: its counters, and in a header the site that it serves.
-    async fn ask_itself(&self, at: &Address) -> io::Result<probe::Answered> {
+    async fn ask_itself(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
         let path = format!("{STATUS_PATH}{}", self.probe_secret()?);
         self.ask_for(at, &path, (Reads::Body, ANSWER_LIMIT)).await
     }
@@ -431,9 +436,9 @@ impl Nginx {
         at: &Address,
         path: &str,
         (reads, limit): (Reads, Duration),
-    ) -> io::Result<probe::Answered> {
+    ) -> io::Result<probe::ProbeAnswer> {
         let secret = self.probe_secret()?;
-        let ask = Ask {
+        let ask = ProbeRequest {
             address: "127.0.0.1",
             port: at.port,
             host: &at.server_name,
@@ -443,7 +448,7 @@ impl Nginx {
             reads,
             limit,
         };
-        let mut answered = probe::ask(&ask).await;
+        let mut answered = probe::send_probe(&ask).await;
         // What listens there may be something else, and pages of errors show what was asked for.
         if let Answer::Http { body, .. } = &mut answered.probe.answer {
             *body = body.replace(&secret, MASK);

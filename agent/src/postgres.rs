@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use lockstep_core::journal::StepFailure;
-use lockstep_core::redact::{percent_decoded, url_password};
+use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::redact::{percent_decoded, url_password};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
-mod admission;
+mod hba;
+mod hba_file;
 pub mod keeper;
 mod reach;
-mod rules;
 pub mod schema;
 
-pub use admission::Asked;
+pub use hba::HbaQuery;
 pub use reach::{COMMAND, Keeper};
 
 /// What the driver says of its trouble; the rest of the agent knows it by this name.

@@ -35,7 +35,7 @@ const BODY_SHOWN: usize = 300;
 
 /// Where and how to ask.
 #[derive(Debug, Clone)]
-pub struct Ask<'a> {
+pub struct ProbeRequest<'a> {
     pub address: &'a str,
     pub port: u16,
     pub host: &'a str,
@@ -65,7 +65,7 @@ pub enum Scheme {
 }
 
 /// An answer with what the probe itself does not keep.
-pub struct Answered {
+pub struct ProbeAnswer {
     pub probe: Probe,
     pub headers: HeaderMap,
     /// The schema version that the application says it sees.
@@ -73,7 +73,7 @@ pub struct Answered {
 }
 
 /// Asks once.
-pub async fn ask(ask: &Ask<'_>) -> Answered {
+pub async fn send_probe(ask: &ProbeRequest<'_>) -> ProbeAnswer {
     let at = clock::now();
     let begun = Instant::now();
     let received = match timeout(ask.limit, request(ask)).await {
@@ -84,7 +84,7 @@ pub async fn ask(ask: &Ask<'_>) -> Answered {
         )),
     };
     let took = Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
-    let answered = |answer, headers, schema_version| Answered {
+    let answered = |answer, headers, schema_version| ProbeAnswer {
         probe: Probe { at, took, answer },
         headers,
         schema_version,
@@ -133,23 +133,23 @@ enum Body {
     Begin(Vec<u8>),
 }
 
-fn words(error: &dyn std::error::Error) -> String {
+fn describe_error(error: &dyn std::error::Error) -> String {
     crate::telemetry::chain(error)
 }
 
-async fn request(ask: &Ask<'_>) -> Result<Received, String> {
-    let tcp = TcpStream::connect((ask.address, ask.port)).await.map_err(|error| words(&error))?;
+async fn request(ask: &ProbeRequest<'_>) -> Result<Received, String> {
+    let tcp = TcpStream::connect((ask.address, ask.port)).await.map_err(|error| describe_error(&error))?;
     match ask.scheme {
         Scheme::Http => exchange(ask, tcp).await,
         Scheme::Https => {
-            let name = ServerName::try_from(ask.host.to_owned()).map_err(|error| words(&error))?;
-            let tls = unverified().connect(name, tcp).await.map_err(|error| words(&error))?;
+            let name = ServerName::try_from(ask.host.to_owned()).map_err(|error| describe_error(&error))?;
+            let tls = unverified().connect(name, tcp).await.map_err(|error| describe_error(&error))?;
             exchange(ask, tls).await
         }
     }
 }
 
-async fn exchange<Stream>(ask: &Ask<'_>, stream: Stream) -> Result<Received, String>
+async fn exchange<Stream>(ask: &ProbeRequest<'_>, stream: Stream) -> Result<Received, String>
 where
     Stream: AsyncRead + AsyncWrite + Unpin,
 {
@@ -157,18 +157,18 @@ where
         .max_headers(HEADERS_MAX)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| words(&error))?;
+        .map_err(|error| describe_error(&error))?;
     let mut request = Request::get(ask.path).header(HOST, ask.host);
     if let Some((name, value)) = ask.header {
         request = request.header(name, value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| words(&error))?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| describe_error(&error))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| words(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| describe_error(&error))?;
         let (parts, body) = response.into_parts();
         let body = match ask.reads {
             Reads::Headers => Body::Begin(Vec::new()),
-            Reads::Body => read(body).await.map_err(|error| words(&error))?,
+            Reads::Body => read(body).await.map_err(|error| describe_error(&error))?,
         };
         Ok(Received { status: parts.status.as_u16(), headers: parts.headers, body })
     };
@@ -180,7 +180,7 @@ where
         // A server may close as soon as it has answered: the answer is there all the same, whole or not.
         ended = connection => match (exchange.await, ended) {
             (Ok(received), _) => Ok(received),
-            (Err(_), Err(error)) => Err(words(&error)),
+            (Err(_), Err(error)) => Err(describe_error(&error)),
             (Err(why), Ok(())) => Err(why),
         },
     }
@@ -269,7 +269,7 @@ mod tests {
             let answer = b"HTTP/1.0 200 OK\r\nContent-Length: 16\r\n\r\n{\"status\": \"up\"}";
             servers.write_all(answer).await.unwrap();
         });
-        let ask = Ask {
+        let ask = ProbeRequest {
             address: "127.0.0.1",
             port: 80,
             host: "127.0.0.1",

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::redact::Redactor;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::redact::Redactor;
 use tokio::sync::oneshot;
 
 /// The versions of one environment whose values are kept: what is live, and what is being deployed.

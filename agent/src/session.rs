@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::health::{self, InstanceHealth, Probe};
 use lockstep_core::id::ClusterId;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::redact::Redactor;
+use lockstep_core::run::journal::StepKey;
+use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::wire;
 use lockstep_supervisor::Watchdog;
 use tokio::sync::{mpsc, watch};
@@ -24,20 +24,20 @@ use tracing::{error, info, warn};
 use crate::coordinators::Coordinators;
 use crate::health::HealthReport;
 use crate::journal::{Ended, Journal};
-use crate::local::Locals;
+use crate::local::LocalRollbacks;
 use crate::logins::Logins;
 use crate::secrets::Secrets;
 use crate::telemetry;
 use crate::vitals::Vitals;
-use crate::worker::{Answer, Happening, Worker, probe_without};
+use crate::worker::{Answer, Worker, WorkerEvent, probe_without};
 
-mod errand;
+mod host_tasks;
 mod link;
 mod message;
 
-pub use errand::Errands;
-pub use link::{Dialling, instance};
-pub use message::{LogOf, LogWanted, Look};
+pub use host_tasks::HostTasks;
+pub use link::{DialSettings, instance};
+pub use message::{LogRequest, LogSource, ObservationRequest};
 
 use link::{Link, LinkEvent};
 use message::{NotUnderstood, Order};
@@ -59,13 +59,13 @@ pub struct Session {
     worker: Worker,
     secrets: Secrets,
     logins: Logins,
-    errands: Errands,
+    errands: HostTasks,
     journal: Arc<Journal>,
-    locals: Locals,
+    locals: LocalRollbacks,
     vitals: Vitals,
     /// When what was done here without a coordinator is looked for again.
     local_look: Interval,
-    happenings: mpsc::Receiver<Happening>,
+    happenings: mpsc::Receiver<WorkerEvent>,
     health: mpsc::Receiver<HealthReport>,
     /// The last report of each environment, for the next coordinator.
     last_health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
@@ -74,22 +74,22 @@ pub struct Session {
 }
 
 /// What a session is made of.
-pub struct Parts {
+pub struct SessionContext {
     pub cluster: ClusterId,
-    pub dialling: Dialling,
+    pub dialling: DialSettings,
     pub coordinators: Coordinators,
     pub roots: watch::Sender<String>,
     pub worker: Worker,
-    pub errands: Errands,
+    pub errands: HostTasks,
     pub journal: Arc<Journal>,
-    pub locals: Locals,
-    pub happenings: mpsc::Receiver<Happening>,
+    pub locals: LocalRollbacks,
+    pub happenings: mpsc::Receiver<WorkerEvent>,
     pub health: mpsc::Receiver<HealthReport>,
 }
 
-enum Event {
+enum SessionEvent {
     Link(LinkEvent),
-    Happening(Happening),
+    Happening(WorkerEvent),
     Health(HealthReport),
     /// An errand has something to say.
     Errand(wire::FromAgent),
@@ -102,9 +102,9 @@ enum Event {
 }
 
 impl Session {
-    pub fn new(parts: Parts) -> Self {
-        let Parts { cluster, dialling, coordinators, roots, .. } = parts;
-        let Parts { worker, errands, journal, locals, happenings, health, .. } = parts;
+    pub fn new(parts: SessionContext) -> Self {
+        let SessionContext { cluster, dialling, coordinators, roots, .. } = parts;
+        let SessionContext { worker, errands, journal, locals, happenings, health, .. } = parts;
         let mut local_look = interval(LOCAL_LOOK_EVERY);
         local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -132,33 +132,33 @@ impl Session {
         let mut watchdog = Watchdog::asked_for();
         loop {
             let event = self.next().await;
-            self.on(event).await;
+            self.handle_event(event).await;
             self.dial_anew();
             watchdog.turned();
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SessionEvent {
         // What makes more to say waits while too much is unsaid.
         let has_room = self.link.has_room();
         let settles = self.unsettled.front().map(|(at, ..)| *at + SETTLED_AFTER);
         tokio::select! {
-            event = self.link.next() => Event::Link(event),
-            () = self.worker.left() => Event::Left,
-            Some(happening) = self.happenings.recv(), if has_room => Event::Happening(happening),
-            Some(report) = self.health.recv(), if has_room => Event::Health(report),
-            said = self.errands.next(), if has_room => Event::Errand(said),
-            () = until(settles) => Event::Settle,
-            _ = self.local_look.tick() => Event::LookLocally,
+            event = self.link.next() => SessionEvent::Link(event),
+            () = self.worker.next_exit() => SessionEvent::Left,
+            Some(happening) = self.happenings.recv(), if has_room => SessionEvent::Happening(happening),
+            Some(report) = self.health.recv(), if has_room => SessionEvent::Health(report),
+            said = self.errands.next(), if has_room => SessionEvent::Errand(said),
+            () = until(settles) => SessionEvent::Settle,
+            _ = self.local_look.tick() => SessionEvent::LookLocally,
         }
     }
 
-    async fn on(&mut self, event: Event) {
+    async fn handle_event(&mut self, event: SessionEvent) {
         match event {
-            Event::Link(LinkEvent::Up) => self.attached().await,
-            Event::Link(LinkEvent::Down { why, again_in }) => self.lost(&why, again_in),
-            Event::Link(LinkEvent::Received(message)) => match message::read(message) {
-                Ok(order) => self.obey(order).await,
+            SessionEvent::Link(LinkEvent::Up) => self.attached().await,
+            SessionEvent::Link(LinkEvent::Down { why, again_in }) => self.lost(&why, again_in),
+            SessionEvent::Link(LinkEvent::Received(message)) => match message::read(message) {
+                Ok(order) => self.handle_order(order).await,
                 Err(NotUnderstood { invalid, answer }) => {
                     warn!(%invalid, "a message of the coordinator is not understood");
                     if let Some(answer) = answer {
@@ -166,12 +166,12 @@ impl Session {
                     }
                 }
             },
-            Event::Happening(happening) => self.tell(happening),
-            Event::Health(report) => self.tell_health(report),
-            Event::Errand(said) => self.link.send(said),
-            Event::Settle => self.settle().await,
-            Event::Left => {}
-            Event::LookLocally => self.tell_locals().await,
+            SessionEvent::Happening(happening) => self.report_worker_event(happening),
+            SessionEvent::Health(report) => self.report_health(report),
+            SessionEvent::Errand(said) => self.link.send(said),
+            SessionEvent::Settle => self.settle().await,
+            SessionEvent::Left => {}
+            SessionEvent::LookLocally => self.report_local_rollbacks().await,
         }
     }
 
@@ -195,11 +195,11 @@ impl Session {
     }
 
     /// What was done here without a coordinator is said again until the record knows of it.
-    async fn tell_locals(&mut self) {
+    async fn report_local_rollbacks(&mut self) {
         if !self.link.is_up() {
             return;
         }
-        match self.locals.to_tell().await {
+        match self.locals.unreported().await {
             Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local(rollback))),
             Err(error) => error!(why = telemetry::chain(&error), "what was done locally cannot be read"),
         }
@@ -222,7 +222,7 @@ impl Session {
         }
     }
 
-    async fn obey(&mut self, order: Order) {
+    async fn handle_order(&mut self, order: Order) {
         match order {
             Order::Welcome { cluster, coordinator, coordinators, roots } => {
                 self.welcome(&cluster, &coordinator, (coordinators, roots));
@@ -241,7 +241,7 @@ impl Session {
             }
             Order::Ask { token, environment, keys } => {
                 let answer = match self.worker.ask(&token, &environment, &keys).await {
-                    Ok(standings) => message::standings(token, &environment, standings),
+                    Ok(standings) => message::statuses(token, &environment, standings),
                     Err(why) => {
                         warn!(%environment, why, "question refused");
                         // A refusal is of a step: the first that was asked about stands for all.
@@ -257,7 +257,7 @@ impl Session {
             Order::Observe(look) => self.errands.observe(look),
             Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
             Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
-            Order::LocalTakenIn { seq } => self.locals.taken_in(seq).await,
+            Order::LocalTakenIn { seq } => self.locals.mark_adopted(seq).await,
         }
     }
 
@@ -274,21 +274,21 @@ impl Session {
         }
     }
 
-    fn tell(&mut self, happening: Happening) {
+    fn report_worker_event(&mut self, happening: WorkerEvent) {
         match happening {
-            Happening::Progress { key, environment, line } => {
+            WorkerEvent::Progress { key, environment, line } => {
                 self.link.send(message::progress(key, &environment, line));
             }
-            Happening::SecretsWanted { environment, version, reply } => {
+            WorkerEvent::SecretsWanted { environment, version, reply } => {
                 if let Some(question) = self.secrets.want(environment, version, reply) {
                     self.link.send(message::secrets_wanted(question));
                 }
             }
-            Happening::LoginWanted { registry, reply } => {
+            WorkerEvent::LoginWanted { registry, reply } => {
                 let question = self.logins.want(registry, reply);
                 self.link.send(message::login_wanted(question));
             }
-            Happening::Ended(ended) => self.report(&ended),
+            WorkerEvent::Ended(ended) => self.report(&ended),
         }
     }
 
@@ -300,13 +300,13 @@ impl Session {
         }
     }
 
-    fn tell_health(&mut self, report: HealthReport) {
+    fn report_health(&mut self, report: HealthReport) {
         let HealthReport { environment, instances } = report;
         let redactor = self.secrets.redactor(&environment);
         let instances: Vec<InstanceHealth> = instances
             .into_iter()
             .map(|instance| InstanceHealth {
-                probes: instance.probes.into_iter().map(|probe| shown(probe, redactor)).collect(),
+                probes: instance.probes.into_iter().map(|probe| redacted_probe(probe, redactor)).collect(),
                 ..instance
             })
             .collect();
@@ -329,7 +329,7 @@ impl Session {
 }
 
 /// A probe as it may leave this host: what cannot be redacted is left out.
-fn shown(probe: Probe, redactor: Option<&Redactor>) -> Probe {
+fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     if let Some(redactor) = redactor {
         return probe_without(probe, redactor);
     }

@@ -44,7 +44,7 @@ pub struct PostgresSettings {
 /// `agent.toml` as typed.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Typed {
+struct SettingsFile {
     nginx: NginxSettings,
     docker: DockerSettings,
     postgres: PostgresSettings,
@@ -89,13 +89,13 @@ impl Settings {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(SettingsError::Read { path: path.to_owned(), source }),
         };
-        let typed: Typed =
+        let typed: SettingsFile =
             toml::from_str(&text).map_err(|source| SettingsError::Parse { path: path.to_owned(), source })?;
         typed.checked().map_err(|problems| SettingsError::Wrong { path: path.to_owned(), problems })
     }
 }
 
-impl Typed {
+impl SettingsFile {
     fn checked(self) -> Result<Settings, Vec<String>> {
         let Self { nginx, docker, postgres, telemetry } = self;
         let paths = [
@@ -126,7 +126,7 @@ pub fn log_filter() -> String {
 }
 
 /// Who acts on this host: who became root, where that is known.
-pub fn who() -> String {
+pub fn calling_user() -> String {
     match std::env::var("SUDO_USER") {
         Ok(user) if !user.is_empty() => format!("{user}, as root"),
         Ok(_) | Err(_) => "root".to_owned(),

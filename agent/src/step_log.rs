@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::run::journal::{Direction, StepKey};
 use lockstep_core::time::Timestamp;
 
 /// A log that passes this is cut down to its beginning and its end.

@@ -36,7 +36,7 @@ pub(crate) fn step_ended(kind: &'static str, direction: &'static str, outcome: &
 
 /// Has a panic's place logged, and not what it says.
 pub fn keep_panics_quiet() {
-    std::panic::set_hook(Box::new(say_where));
+    std::panic::set_hook(Box::new(log_panic_location));
 }
 
 /// `error` with everything that it is because of.
@@ -56,7 +56,7 @@ pub fn chain(error: &dyn Error) -> String {
 }
 
 /// What a panic says may hold a secret, so the log has only its place; a step's failure has the rest, redacted.
-fn say_where(panic: &PanicHookInfo<'_>) {
+fn log_panic_location(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     error!(place, "bug: the program panicked");
 }

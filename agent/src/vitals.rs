@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lockstep_core::host_status::Disk;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::host_status::Disk;
 use lockstep_proto::dial::Credential;
 use tokio::sync::watch;
 
@@ -32,7 +32,7 @@ impl Vitals {
 
     pub fn read(&self) -> Reading {
         let certificate = enroll::validity(&self.credential.borrow().certificate).ok();
-        let disk = disk::of(Path::new(disk::WATCHED)).ok();
+        let disk = disk::usage(Path::new(disk::WATCHED)).ok();
         // Last: the coordinator takes it for the moment at which the answer leaves.
         Reading { disk, certificate, clock: clock::now() }
     }

@@ -9,10 +9,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::image::RegistryName;
-use lockstep_core::journal::{Direction, StepKey};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::run::journal::{Direction, StepKey};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use tracing::{error, warn};
 use crate::assignment::Assignment;
 use crate::executor::Executors;
 use crate::images::Reach;
-use crate::journal::{Acceptance, Ended, Journal, JournalError, Outcome, Refusal, Standing};
+use crate::journal::{Acceptance, Ended, Journal, JournalError, JournaledStatus, Outcome, Refusal};
 use crate::logins;
 use crate::secrets;
 use crate::step_log::StepLogs;
@@ -35,7 +35,7 @@ use carry_out::Job;
 
 /// What steps tell while they run.
 #[derive(Debug)]
-pub enum Happening {
+pub enum WorkerEvent {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
     SecretsWanted { environment: EnvironmentKey, version: u64, reply: oneshot::Sender<secrets::Answer> },
     LoginWanted { registry: RegistryName, reply: oneshot::Sender<logins::Answer> },
@@ -53,23 +53,23 @@ pub enum Answer {
 }
 
 /// What a question about steps gets.
-pub type Standings = Result<Vec<(StepKey, Standing)>, String>;
+pub type QueriedStatuses = Result<Vec<(StepKey, JournaledStatus)>, String>;
 
 /// What a worker works with.
 #[derive(Clone)]
-pub struct Tools {
+pub struct WorkerContext {
     pub journal: Arc<Journal>,
     pub executors: Arc<Executors>,
     pub logs: StepLogs,
     /// Bounded: a step that prints faster than anybody listens waits.
-    pub happenings: mpsc::Sender<Happening>,
+    pub happenings: mpsc::Sender<WorkerEvent>,
     pub reach: Reach,
 }
 
 /// The steps of this host.
 pub struct Worker {
-    tools: Tools,
-    tasks: JoinSet<Left>,
+    tools: WorkerContext,
+    tasks: JoinSet<JobExit>,
     keys: BTreeMap<Id, StepKey>,
     active: BTreeMap<StepKey, Active>,
     /// Whose turn it is, for each environment.
@@ -84,7 +84,7 @@ struct Active {
 
 /// How the task of a step went away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
+enum JobExit {
     /// With an outcome in the journal.
     Ended,
     /// It never began.
@@ -92,7 +92,7 @@ enum Left {
 }
 
 impl Worker {
-    pub fn new(tools: Tools) -> Self {
+    pub fn new(tools: WorkerContext) -> Self {
         Self {
             tools,
             tasks: JoinSet::new(),
@@ -116,7 +116,12 @@ impl Worker {
     }
 
     /// Fences, then says where `keys` stand.
-    pub async fn ask(&self, token: &Token, environment: &EnvironmentKey, keys: &[StepKey]) -> Standings {
+    pub async fn ask(
+        &self,
+        token: &Token,
+        environment: &EnvironmentKey,
+        keys: &[StepKey],
+    ) -> QueriedStatuses {
         match self.tools.journal.ask(token, environment, keys).await {
             Ok(standings) => standings.map_err(|refusal: Refusal| refusal.to_string()),
             Err(error) => Err(unusable(&error)),
@@ -125,7 +130,7 @@ impl Worker {
 
     /// Waits until the task of a step has gone, and says whose it was. Does not come back while there
     /// is none.
-    pub async fn left(&mut self) {
+    pub async fn next_exit(&mut self) {
         let Some(left) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
         };
@@ -133,12 +138,12 @@ impl Worker {
             Ok((id, left)) => (id, left),
             Err(error) => {
                 error!(%error, "bug: the task of a step broke; its step stays as the journal has it");
-                (error.id(), Left::Ended)
+                (error.id(), JobExit::Ended)
             }
         };
         let again =
             self.keys.remove(&id).and_then(|key| self.active.remove(&key)).and_then(|active| active.again);
-        if let (Left::Withdrawn, Some(assignment)) = (left, again) {
+        if let (JobExit::Withdrawn, Some(assignment)) = (left, again) {
             self.start(assignment);
         }
         let tasks = &self.active;

@@ -7,15 +7,18 @@ use std::path::Path;
 
 use lockstep_agent::assignment::Assignment;
 use lockstep_agent::journal::{
-    Acceptance, Beginning, Given, Idle, Journal, JournalError, Refusal, Standing, Withheld,
+    Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournalError, JournaledStatus, LocalRefusal,
+    Refusal,
 };
-use lockstep_core::fence::{self, Token};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::{Millis, Timestamp};
 
 const OURS: &str = "cl_01JBQR2KXYZ987654321012345";
@@ -81,11 +84,11 @@ impl Bed {
         self.journal.accept(assignment).await.unwrap()
     }
 
-    async fn begin(&self, key: &StepKey) -> Beginning {
+    async fn begin(&self, key: &StepKey) -> BeginOutcome {
         self.journal.begin(key).await.unwrap()
     }
 
-    async fn ask(&self, token: Token, key: &StepKey) -> Standing {
+    async fn ask(&self, token: Token, key: &StepKey) -> JournaledStatus {
         let answer = self.journal.ask(&token, &environment(), std::slice::from_ref(key)).await.unwrap();
         answer.unwrap().remove(0).1
     }
@@ -100,20 +103,23 @@ async fn a_step_sent_again_has_the_outcome_that_it_had_also_after_a_restart() {
     let bed = Bed::new().await;
     let step = do_step(1, token(1, 2));
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
     assert_eq!(ended.token, token(1, 2));
 
     assert_eq!(bed.accept(&step).await, Acceptance::Ended(Ok(said("well"))));
     let bed = bed.restarted().await;
     assert_eq!(bed.accept(&do_step(1, token(2, 1))).await, Acceptance::Ended(Ok(said("well"))));
-    assert_eq!(bed.ask(token(3, 1), &step.key).await, Standing::Ended(Ok(said("well"))));
+    assert_eq!(bed.ask(token(3, 1), &step.key).await, JournaledStatus::Ended(Ok(said("well"))));
 }
 
 /// Whether an assignment of `late` is fenced off after a restart, where the fence is at epoch 4, sequence 7.
 async fn is_fenced_off_after_a_restart(late: Token) -> bool {
     let bed = Bed::new().await;
-    assert_eq!(bed.ask(token(4, 7), &key(1, Direction::Do)).await, Standing::Idle(Idle::Unheard));
+    assert_eq!(
+        bed.ask(token(4, 7), &key(1, Direction::Do)).await,
+        JournaledStatus::Idle(IdleReason::Unheard)
+    );
     let bed = bed.restarted().await;
     let acceptance = bed.accept(&do_step(1, late)).await;
     matches!(acceptance, Acceptance::Refused(Refusal::Fence(_)))
@@ -158,7 +164,7 @@ async fn the_same_token_with_other_content_is_an_error_and_not_a_repeat() {
     let other = Assignment { action: Some(Action::StopSlot { slot: Slot::Green }), ..step.clone() };
     let refused = bed.accept(&other).await;
     assert!(
-        matches!(refused, Acceptance::Refused(Refusal::Fence(fence::Unfit::OtherContent { .. }))),
+        matches!(refused, Acceptance::Refused(Refusal::Fence(fence::FenceError::DifferentContent { .. }))),
         "{refused:?}"
     );
     // Nor is the same step with other work, under a token of its own.
@@ -184,15 +190,15 @@ async fn a_do_that_waits_is_withdrawn_when_its_undo_or_a_successor_comes() {
     let waiting = do_step(1, token(1, 2));
     assert_eq!(bed.accept(&waiting).await, Acceptance::Begin);
     assert_eq!(bed.accept(&undo_step(1, token(1, 4))).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&waiting.key).await, Beginning::Withdrawn);
+    assert_eq!(bed.begin(&waiting.key).await, BeginOutcome::Withdrawn);
 
     let waiting = do_step(2, token(1, 6));
     assert_eq!(bed.accept(&waiting).await, Acceptance::Begin);
-    assert_eq!(bed.ask(token(2, 1), &waiting.key).await, Standing::Idle(Idle::Accepted));
-    assert_eq!(bed.begin(&waiting.key).await, Beginning::Withdrawn);
+    assert_eq!(bed.ask(token(2, 1), &waiting.key).await, JournaledStatus::Idle(IdleReason::Accepted));
+    assert_eq!(bed.begin(&waiting.key).await, BeginOutcome::Withdrawn);
     // The successor sends it again: the same work under its own token.
     assert_eq!(bed.accept(&do_step(2, token(2, 2))).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&waiting.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&waiting.key).await, BeginOutcome::Begun);
 }
 
 #[tokio::test]
@@ -200,9 +206,9 @@ async fn a_step_that_runs_is_joined_and_reported_under_the_newest_token() {
     let bed = Bed::new().await;
     let step = do_step(1, token(1, 2));
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     assert_eq!(bed.accept(&step).await, Acceptance::Attached);
-    assert_eq!(bed.ask(token(2, 1), &step.key).await, Standing::Running);
+    assert_eq!(bed.ask(token(2, 1), &step.key).await, JournaledStatus::Running);
     assert_eq!(bed.accept(&do_step(1, token(2, 2))).await, Acceptance::Attached);
     let ended = bed.journal.finish(&step.key, Err(StepFailure::new("it broke"))).await.unwrap();
     assert_eq!(ended.token, token(2, 2));
@@ -217,7 +223,7 @@ async fn a_driver_that_only_asked_gets_the_report_under_its_own_token() {
     let step = do_step(1, token(1, 2));
     bed.accept(&step).await;
     bed.begin(&step.key).await;
-    assert_eq!(bed.ask(token(2, 1), &step.key).await, Standing::Running);
+    assert_eq!(bed.ask(token(2, 1), &step.key).await, JournaledStatus::Running);
     let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
     assert_eq!(ended.token, token(2, 1));
 }
@@ -227,11 +233,11 @@ async fn what_ran_when_the_process_ended_is_interrupted_and_carried_out_again() 
     let bed = Bed::new().await;
     let step = do_step(1, token(1, 2));
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     let bed = bed.restarted().await;
-    assert_eq!(bed.ask(token(1, 2), &step.key).await, Standing::Idle(Idle::Interrupted));
+    assert_eq!(bed.ask(token(1, 2), &step.key).await, JournaledStatus::Idle(IdleReason::Interrupted));
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
 }
 
 #[tokio::test]
@@ -240,11 +246,11 @@ async fn a_failed_undo_is_tried_again_under_a_newer_token_only() {
     let undo = undo_step(1, token(1, 4));
     let failed = StepFailure::new("nginx did not answer");
     assert_eq!(bed.accept(&undo).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&undo.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&undo.key).await, BeginOutcome::Begun);
     bed.journal.finish(&undo.key, Err(failed.clone())).await.unwrap();
     assert_eq!(bed.accept(&undo).await, Acceptance::Ended(Err(failed)));
     assert_eq!(bed.accept(&undo_step(1, token(1, 6))).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&undo.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&undo.key).await, BeginOutcome::Begun);
     bed.journal.finish(&undo.key, Ok(said("back"))).await.unwrap();
     assert_eq!(bed.accept(&undo_step(1, token(1, 8))).await, Acceptance::Ended(Ok(said("back"))));
 }
@@ -310,26 +316,26 @@ async fn a_local_rollback_waits_for_what_moves_traffic_and_then_holds_every_step
     // The command is another process on the same file.
     let command = Journal::open(&path(bed.folder.path())).await.unwrap();
     let withheld = command.begin_local(local_rollback()).await.unwrap();
-    assert_eq!(withheld, Err(Withheld::StepRuns { work: "stop".to_owned() }));
+    assert_eq!(withheld, Err(LocalRefusal::StepRuns { work: "stop".to_owned() }));
     bed.journal.finish(&step.key, Ok(said("done"))).await.unwrap();
     let begun = command.begin_local(local_rollback()).await.unwrap().unwrap();
 
     // From its first line on: what it has not done yet is perhaps done.
     let next = do_step(2, token(1, 3));
     assert_eq!(bed.accept(&next).await, Acceptance::Begin);
-    assert_eq!(bed.begin(&next.key).await, Beginning::Held(begun.clone()));
+    assert_eq!(bed.begin(&next.key).await, BeginOutcome::Held(begun.clone()));
     assert_eq!(bed.journal.local_done().await.unwrap(), []);
     command.end_local(begun.seq).await.unwrap();
     let bed = bed.restarted().await;
     assert_eq!(bed.journal.local_done().await.unwrap(), std::slice::from_ref(&begun));
     let again = bed.journal.begin(&next.key).await.unwrap();
-    assert_eq!(again, Beginning::Held(begun.clone()), "a restart has lifted the hold");
+    assert_eq!(again, BeginOutcome::Held(begun.clone()), "a restart has lifted the hold");
 
-    bed.journal.take_in_local(begun.seq).await.unwrap();
+    bed.journal.mark_adopted(begun.seq).await.unwrap();
     assert_eq!(bed.journal.local_done().await.unwrap(), []);
     let last = do_step(3, token(1, 4));
     bed.accept(&last).await;
-    assert_eq!(bed.begin(&last.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&last.key).await, BeginOutcome::Begun);
 }
 
 #[tokio::test]
@@ -339,7 +345,7 @@ async fn another_environment_is_not_held() {
     bed.journal.begin_local(elsewhere).await.unwrap().unwrap();
     let step = do_step(1, token(1, 2));
     bed.accept(&step).await;
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
 }
 
 #[tokio::test]
@@ -356,7 +362,7 @@ async fn a_journal_of_version_1_is_read_on() {
     assert!(output.status.success(), "{output:?}");
     let journal = Journal::open(&path(folder.path())).await.unwrap();
     let bed = Bed { folder, journal };
-    assert_eq!(bed.begin(&step.key).await, Beginning::Begun);
+    assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     let switch = SwitchTraffic {
         to: Slot::Blue,
         server_name: "notes.example".to_owned(),
@@ -366,11 +372,12 @@ async fn a_journal_of_version_1_is_read_on() {
         secrets_version: None,
     };
     let deployment = step.key.deployment.clone();
-    let given = Given { environment: environment(), deployment, switch, containers: vec!["web".to_owned()] };
+    let given =
+        GivenTraffic { environment: environment(), deployment, switch, containers: vec!["web".to_owned()] };
     bed.journal.give(&given).await.unwrap();
     assert_eq!(bed.journal.given().await.unwrap(), std::slice::from_ref(&given));
     let newest = bed.journal.newest_deployment(&environment()).await.unwrap();
     assert_eq!(newest, Some(given.deployment.clone()));
-    bed.journal.take_back(&environment(), Slot::Blue).await.unwrap();
+    bed.journal.withdraw_traffic(&environment(), Slot::Blue).await.unwrap();
     assert_eq!(bed.journal.given().await.unwrap(), []);
 }

@@ -15,11 +15,11 @@ mod switch;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lockstep_agent::nginx::{Installed, Reloaded, TakenBack, Wanted, certificate};
+use lockstep_agent::nginx::{DesiredSite, InstalledSite, Reloaded, SiteRevert, certificate};
 use lockstep_agent::probe::Scheme;
 use lockstep_core::id::Digest;
 use lockstep_core::plan::action::{Site, SiteTls};
-use lockstep_core::record::SiteChange;
+use lockstep_core::record::observed::SiteChange;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
 use sites::{assert_lost, certificate_of, deployment, environment, install, site};
 
@@ -117,8 +117,8 @@ async fn files_that_are_no_certificate_and_its_key_are_refused() {
 
 fn changed(server: &Server) -> SiteChange {
     match server.nginx.installed(&environment()).unwrap() {
-        Installed::Changed(change) => change,
-        other @ (Installed::Nothing | Installed::Ours(_)) => panic!("it is {other:?}"),
+        InstalledSite::Changed(change) => change,
+        other @ (InstalledSite::Nothing | InstalledSite::Ours(_)) => panic!("it is {other:?}"),
     }
 }
 
@@ -154,12 +154,12 @@ impl ByHand {
     /// A change that is not asked for as it is leaves everything as it is.
     async fn check_refused(&self, overwrites: Option<&Digest>) {
         let (server, id, site) = (&self.server, deployment(2), self.wanted());
-        let wanted = Wanted { deployment: &id, site: &site, overwrites };
+        let wanted = DesiredSite { deployment: &id, site: &site, overwrites };
         let refused = server.nginx.install(&environment(), &wanted).await.unwrap_err();
         assert!(refused.what.contains("was changed by hand"), "{refused:?}");
         // Its undo finds nothing of its own to take back.
         server.nginx.restore(&environment(), &id).await.unwrap();
-        assert_eq!(server.nginx.remove(&environment()).await.unwrap(), TakenBack::LeftAsChanged);
+        assert_eq!(server.nginx.remove(&environment()).await.unwrap(), SiteRevert::LeftAsChanged);
         assert_eq!(fs::read_to_string(server.site()).unwrap(), self.text);
     }
 }
@@ -191,11 +191,11 @@ async fn what_somebody_changed_by_hand_is_overwritten_when_asked_and_comes_back_
     let by_hand = ByHand::new().await;
     let (server, id, site) = (&by_hand.server, deployment(2), by_hand.wanted());
     let change = changed(server);
-    let wanted = Wanted { deployment: &id, site: &site, overwrites: Some(&change.there) };
+    let wanted = DesiredSite { deployment: &id, site: &site, overwrites: Some(&change.there) };
     assert_eq!(server.nginx.install(&environment(), &wanted).await.unwrap(), Reloaded::Yes);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(site.digest()));
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(site.digest()));
     // Taken back, it is there again, and still known as changed.
-    assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), TakenBack::Yes);
+    assert_eq!(server.nginx.restore(&environment(), &id).await.unwrap(), SiteRevert::Yes);
     assert_eq!(changed(server), change);
 }
 
@@ -212,15 +212,15 @@ async fn an_installation_that_was_killed_between_its_two_files_is_no_change_by_h
     // As it stood in the middle of it.
     fs::write(server.site(), &before).unwrap();
     assert_ne!(fs::read_to_string(&copy).unwrap(), before);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(first.digest()));
     install(&server, 2, &second).await;
     let after = fs::read_to_string(&copy).unwrap();
     server.nginx.restore(&environment(), &deployment(2)).await.unwrap();
     assert_eq!(fs::read_to_string(server.site()).unwrap(), before);
     // And as it stood in the middle of the way back, which is gone again.
     fs::write(&copy, &after).unwrap();
-    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), TakenBack::Yes);
-    assert_eq!(server.nginx.installed(&environment()).unwrap(), Installed::Ours(first.digest()));
+    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), SiteRevert::Yes);
+    assert_eq!(server.nginx.installed(&environment()).unwrap(), InstalledSite::Ours(first.digest()));
     assert_eq!(fs::read_to_string(&copy).unwrap(), before);
 }
 

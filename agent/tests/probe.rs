@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use lockstep_agent::probe::{self, Answered, Ask, Reads, Scheme};
+use lockstep_agent::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 use lockstep_core::health::{Answer, Health};
 
 /// How a server ends its connection.
@@ -49,8 +49,8 @@ fn read_request(stream: &mut TcpStream) {
     }
 }
 
-async fn ask_within(address: SocketAddr, limit: Duration) -> Answered {
-    let ask = Ask {
+async fn ask_within(address: SocketAddr, limit: Duration) -> ProbeAnswer {
+    let ask = ProbeRequest {
         address: "127.0.0.1",
         port: address.port(),
         host: "127.0.0.1",
@@ -60,10 +60,10 @@ async fn ask_within(address: SocketAddr, limit: Duration) -> Answered {
         reads: Reads::Body,
         limit,
     };
-    probe::ask(&ask).await
+    probe::send_probe(&ask).await
 }
 
-async fn ask(address: SocketAddr) -> Answered {
+async fn ask(address: SocketAddr) -> ProbeAnswer {
     ask_within(address, Duration::from_secs(10)).await
 }
 

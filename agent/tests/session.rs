@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use coordinator::{Bed, Heard, do_key, undo_key};
 use lockstep_agent::clock;
-use lockstep_core::journal::{Certainty, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::{DatabaseRef, Endpoint, TakeSnapshot};
-use lockstep_core::record::Slot;
+use lockstep_core::run::journal::{Certainty, StepKey};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire;
 use tokio::net::{TcpListener, TcpStream};

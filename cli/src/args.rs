@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep_core::host::HostRole;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
-use lockstep_core::record::HostRole;
 
 /// Deploys web applications to ordinary Linux hosts with no downtime and nothing lost.
 ///
@@ -230,7 +230,7 @@ pub enum Command {
 
 impl Command {
     /// Whether its exit code says how something ended that it follows.
-    pub fn tells_an_end(&self) -> bool {
+    pub fn reports_end(&self) -> bool {
         matches!(self, Self::Deploy(_) | Self::Rollback(_) | Self::Resolve(_) | Self::Watch { .. })
     }
 }
@@ -330,7 +330,7 @@ pub struct RollbackArgs {
 pub struct ResolveArgs {
     pub dep: String,
     #[command(flatten)]
-    pub way: WayArgs,
+    pub way: ResolutionArgs,
     /// The environment that @open and @last are of.
     #[arg(long)]
     pub env: Option<String>,
@@ -342,7 +342,7 @@ pub struct ResolveArgs {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
-pub struct WayArgs {
+pub struct ResolutionArgs {
     /// Try the undo that failed again.
     #[arg(long)]
     pub retry: bool,

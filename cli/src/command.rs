@@ -10,14 +10,14 @@ pub mod environments;
 pub mod hosts;
 mod local_image;
 pub mod manual;
-pub mod people;
+pub mod operators;
 pub mod registries;
 pub mod resolve;
 pub mod status;
 pub mod up;
 pub mod watch;
 
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_proto::wire::Document;
 use lockstep_proto::wire::plan_request::What;
 
@@ -84,32 +84,32 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Host(HostCommand::Remove(args)) => {
             deploy::change_host(&context, &args, What::RemoveHost).await
         }
-        Command::Host(HostCommand::Forget { name }) => people::forget_host(&context, name).await,
+        Command::Host(HostCommand::Forget { name }) => operators::forget_host(&context, name).await,
         Command::Registry(command) => registries::run(&context, command).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
-            people::add_operator(&context, name, env, role).await
+            operators::add_operator(&context, name, env, role).await
         }
-        Command::Operator(OperatorCommand::List) => people::operators(&context).await,
-        Command::Operator(OperatorCommand::Revoke { name }) => people::revoke(&context, name).await,
+        Command::Operator(OperatorCommand::List) => operators::operators(&context).await,
+        Command::Operator(OperatorCommand::Revoke { name }) => operators::revoke(&context, name).await,
         Command::Backup { to } => backups::backup(&context, &to).await,
         Command::Restore { file, directory } => backups::restore(&file, &directory),
         Command::Fence(FenceCommand::Bump { env }) => backups::bump_fence(&context, &env).await,
         Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
         Command::Schema => environments::schema(&context),
         Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
-        Command::Login => people::login(&context).await,
+        Command::Login => operators::login(&context).await,
         Command::Completions { shell } => manual::completions(shell, context.output),
         Command::PackageFiles { directory } => manual::package_files(&directory),
     }
 }
 
 /// Reads a document of an answer.
-fn read<T: Kept>(document: Option<&Document>) -> Result<T> {
+fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
     lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
         Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
     })
 }
 
-fn read_all<T: Kept>(documents: &[Document]) -> Result<Vec<T>> {
+fn read_all<T: StoredDocument>(documents: &[Document]) -> Result<Vec<T>> {
     documents.iter().map(|document| read(Some(document))).collect()
 }

@@ -7,8 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::CoordinatorStatus;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::coordinator::CoordinatorStatus;
 use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, trace, wire};
@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 
 use crate::args::Arguments;
 use crate::credential;
-use crate::deployment_yml::{Declared, Effective, Project};
+use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
@@ -208,7 +208,7 @@ impl Context {
     ///
     /// # Errors
     /// When it is not declared here.
-    pub fn declared(&self, name: &str) -> Result<Declared> {
+    pub fn declared(&self, name: &str) -> Result<DeclaredEnvironment> {
         let project = self.project()?;
         Ok(project.environment(own_name(&project, name)?)?)
     }

@@ -38,7 +38,7 @@ pub struct Project {
 
 /// One environment of it, as meant.
 #[derive(Debug)]
-pub struct Declared {
+pub struct DeclaredEnvironment {
     pub spec: EnvironmentSpec,
     /// Where the file stands: paths in it count from here.
     pub folder: PathBuf,
@@ -88,7 +88,7 @@ impl Project {
                 Ok(Self { path, file, typed })
             }
             Err(error) => {
-                let words::Told { diagnostic, hint } = words::told(&error);
+                let words::Explanation { diagnostic, hint } = words::explain(&error);
                 Err(DeclarationError::Parse { path, diagnostic, hint })
             }
         }
@@ -106,7 +106,7 @@ impl Project {
     ///
     /// # Errors
     /// When it is not declared, or cannot be deployed as declared.
-    pub fn environment(&self, name: &str) -> Result<Declared, DeclarationError> {
+    pub fn environment(&self, name: &str) -> Result<DeclaredEnvironment, DeclarationError> {
         let found = self.file.environments.iter().find(|(there, _)| there.as_str() == name);
         let Some((name, own)) = found else {
             let known: Vec<String> = self.environments().map(ToString::to_string).collect();
@@ -123,9 +123,9 @@ impl Project {
         let env_file = folder.join(keys.env_file.clone().unwrap_or_else(|| format!(".env.{name}")));
         let problems = |problems| DeclarationError::Problems { path: self.path.clone(), problems };
         let key = EnvironmentKey::new(self.file.app.clone(), name.clone());
-        let spec = meant(key, keys).map_err(problems)?;
+        let spec = to_spec(key, keys).map_err(problems)?;
         check(spec.clone()).map_err(problems)?;
-        Ok(Declared { spec, folder, env_file })
+        Ok(DeclaredEnvironment { spec, folder, env_file })
     }
 
     /// Every value that holds for the environment, and where it stands.
@@ -151,7 +151,7 @@ pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option
         .map(|(_, name)| name.to_owned())
 }
 
-fn meant(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Problem>> {
+fn to_spec(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Problem>> {
     let mut found = Vec::new();
     let mode = keys.mode.map_or(Mode::Production, Mode::from);
     let processes = processes(&keys, mode, &mut found);

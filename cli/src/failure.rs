@@ -1,7 +1,7 @@
 //! What went wrong, why, and the next command: every hint stands here.
 
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Open, OpenKind};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::decode;
 use lockstep_proto::dial::DialError;
 use tonic::{Code, Status};
@@ -88,13 +88,13 @@ impl From<Status> for Failure {
                 }
                 Err(_) => Self::new(Kind::Refused, what),
             },
-            Code::Aborted => match decode::<Open>(status.details()) {
+            Code::Aborted => match decode::<Claim>(status.details()) {
                 Ok(open) => Self::new(Kind::Locked, what).next(match open.kind {
-                    OpenKind::Hold { .. } => "wait for its end, or: lockstep lock thaw ENV",
-                    OpenKind::Stuck { .. } => {
+                    ClaimKind::Freeze { .. } => "wait for its end, or: lockstep lock thaw ENV",
+                    ClaimKind::Stuck { .. } => {
                         "lockstep status ENV: what could not be taken back, and what each way out costs"
                     }
-                    OpenKind::Building { .. } | OpenKind::Running { .. } => {
+                    ClaimKind::Building { .. } | ClaimKind::Running { .. } => {
                         "lockstep watch @open, or the same command with --wait-lock 10m"
                     }
                 }),

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         }
     };
     // What has an end to tell has not told it; any other answer was as long as somebody read it.
-    let unread = match arguments.command.tells_an_end() {
+    let unread = match arguments.command.reports_end() {
         true => ExitCode::from(Kind::Unread as u8),
         false => ExitCode::SUCCESS,
     };

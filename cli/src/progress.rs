@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event};
 use lockstep_core::name::OperatorName;
 use lockstep_core::plan::Plan;
+use lockstep_core::run::journal::{Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
 
 use crate::context::now;
@@ -78,12 +78,12 @@ impl Progress {
                 }
             }
             Event::Ended { .. } | Event::Stuck { .. } => self.clear(),
-            Event::Turned { .. } => self.done = 0,
-            Event::Taken { .. }
+            Event::RevertStarted { .. } => self.done = 0,
+            Event::LockTaken { .. }
             | Event::Begun { .. }
-            | Event::PassedBy { .. }
+            | Event::Excluded { .. }
             | Event::Resumed { .. }
-            | Event::Left { .. } => {}
+            | Event::UndoDeferred { .. } => {}
         }
         self.tell_whole(plan);
         // A line that is written past the bars would be drawn over.

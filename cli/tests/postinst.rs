@@ -23,7 +23,7 @@ fn packaged(unit: &str) -> String {
 }
 
 fn marked(text: &str) -> String {
-    format!("{MARK}{}\n{text}", Digest::of(text.as_bytes()).hex())
+    format!("{MARK}{}\n{text}", Digest::of_content(text.as_bytes()).hex())
 }
 
 /// A machine that a package is installed on.

@@ -14,9 +14,10 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
-use crate::identity::IssuingName;
+use crate::identity::certificate::IssuingName;
+use crate::identity::{certificate, operators};
+use crate::record::{coordinators, hosts};
 use crate::store::{Store, StoreError};
-use crate::{coordinators, hosts, identity, operators};
 
 pub mod control;
 mod cut;
@@ -39,7 +40,7 @@ impl Caller {
     ///
     /// # Errors
     /// Never behind the gate.
-    pub fn of<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
+    pub fn from_request<T>(request: &tonic::Request<T>) -> Result<Self, Status> {
         request
             .extensions()
             .get::<Self>()
@@ -64,7 +65,7 @@ impl Caller {
     ///
     /// # Errors
     /// When its certificate's owner was given others.
-    pub fn may(&self, environment: &EnvironmentKey) -> Result<(), Status> {
+    pub fn check_environment(&self, environment: &EnvironmentKey) -> Result<(), Status> {
         let operator = self.operator()?;
         match &self.environments {
             Some(pattern) if pattern.covers(environment) => Ok(()),
@@ -136,7 +137,7 @@ where
 
 /// What the certificate of a call says.
 #[derive(Clone)]
-struct Shown {
+struct PeerCertificate {
     identity: Identity,
     /// Whose authority signed it; nothing without a certificate, or with one that no issuing authority signed.
     signed_by: Option<IssuingName>,
@@ -145,24 +146,24 @@ struct Shown {
 }
 
 impl GateLayer {
-    fn identify(&self, request: &Request<Body>) -> Shown {
+    fn identify(&self, request: &Request<Body>) -> PeerCertificate {
         let chain = request
             .extensions()
             .get::<TlsConnectInfo<TcpConnectInfo>>()
             .and_then(TlsConnectInfo::peer_certs)
             .unwrap_or_default();
         match chain.first() {
-            Some(leaf) => Shown {
-                identity: identity::of(leaf, &self.cluster),
+            Some(leaf) => PeerCertificate {
+                identity: certificate::identity_of(leaf, &self.cluster),
                 signed_by: IssuingName::of_issuer(leaf),
-                serial: identity::serial(leaf).unwrap_or_default(),
+                serial: certificate::serial(leaf).unwrap_or_default(),
             },
-            None => Shown { identity: Identity::Nobody, signed_by: None, serial: String::new() },
+            None => PeerCertificate { identity: Identity::Nobody, signed_by: None, serial: String::new() },
         }
     }
 
     /// Hosts' sessions look for themselves.
-    fn watched(self, answer: Response<Body>, shown: Shown, method: String) -> Response<Body> {
+    fn watched(self, answer: Response<Body>, shown: PeerCertificate, method: String) -> Response<Body> {
         answer.map(|body| {
             cut::unless_refused(body, move || {
                 let (gate, shown, method) = (self.clone(), shown.clone(), method.clone());
@@ -171,8 +172,8 @@ impl GateLayer {
         })
     }
 
-    async fn admit(&self, shown: Shown, method: &str) -> Result<Caller, Status> {
-        let Shown { identity, signed_by, serial } = shown;
+    async fn admit(&self, shown: PeerCertificate, method: &str) -> Result<Caller, Status> {
+        let PeerCertificate { identity, signed_by, serial } = shown;
         self.check_authority(&identity, signed_by.as_ref()).await?;
         let grant = self.grant(&identity, &serial).await?;
         access::allow(&identity, grant.as_ref(), method).map_err(|denied| {

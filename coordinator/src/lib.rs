@@ -1,47 +1,17 @@
-//! The service: keeps the record, drives deployments, and lets nobody in who has no business here.
+//! The coordinator: it keeps the record, drives deployments, and refuses whoever has no right to call.
 //!
-//! Modules in reading order: who is who ([`cluster`], [`authority`], [`identity`], [`tokens`],
-//! [`operators`], [`hosts`], [`coordinators`], [`roots`], [`rotation`], [`audit`]); what is kept ([`store`], [`private`]); who is
-//! connected ([`agents`], [`sessions`], [`peers`], [`presence`]); what is secret ([`vault`]); and who may come in ([`server`], [`api`]).
+//! Rooms from the ground up; each imports only from those above it in this list: [`ports`], [`store`], [`identity`],
+//! [`record`], [`context`], [`sessions`], [`planning`], [`export`], [`view`], [`drive`], [`api`], [`program`].
 
-pub mod agents;
 pub mod api;
-pub mod audit;
-pub mod authority;
-pub mod backup;
-pub mod clock;
-pub mod cluster;
-pub mod coordinators;
-pub mod debts;
-pub mod deployment_log;
-pub mod deployments;
-pub mod drift;
-pub mod driver;
-pub mod environments;
-pub mod history;
-pub mod hosts;
+pub mod context;
+pub mod drive;
+pub mod export;
 pub mod identity;
-pub mod images;
-pub mod joining;
-pub mod kept_images;
-pub mod local_changes;
-pub mod lock;
-pub mod operators;
-pub mod peers;
-pub mod presence;
-pub mod private;
-pub mod restore;
-pub mod roots;
-pub mod rotation;
-pub mod secrets;
-pub mod server;
-pub mod service;
+pub mod planning;
+pub mod ports;
+pub mod program;
+pub mod record;
 pub mod sessions;
-pub mod settings;
-pub mod state_file;
-pub mod status;
 pub mod store;
-pub mod tails;
-pub mod telemetry;
-pub mod tokens;
-pub mod vault;
+pub mod view;

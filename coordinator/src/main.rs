@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockstep_coordinator::settings::{Arguments, Command, Settings};
-use lockstep_coordinator::telemetry::SERVICE;
-use lockstep_coordinator::{joining, restore, service};
+use lockstep_coordinator::ports::metrics::SERVICE;
+use lockstep_coordinator::program::settings::{Arguments, Command, Settings};
+use lockstep_coordinator::program::{joining, restore, service};
 use lockstep_telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use lockstep_core::errand::Errand;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
-use lockstep_core::record::Observation;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::stored;
 use lockstep_proto::wire;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -28,18 +28,22 @@ use tokio_util::task::TaskTracker;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
-use crate::agents::{
-    AgentError, Agents, AskedStanding, LogOf, LogWanted, Look, LookDatabase, ProgressLine, Question, Sighting,
+use crate::identity::authority::Authority;
+use crate::identity::certificate::IssuingName;
+use crate::ports::agents::{
+    AgentError, Agents, DatabaseObservation, LogRequest, LogSource, ObservationRequest, ProgressLine,
+    QueriedStatus, SessionInfo, StepQuery,
 };
-use crate::authority::Authority;
-use crate::clock::Clock;
-use crate::coordinators::SessionOf;
-use crate::hosts;
-use crate::identity::IssuingName;
-use crate::presence::Presence;
+use crate::ports::clock::Clock;
+use crate::record::coordinators::AgentSessionRecord;
+use crate::record::hosts;
+use crate::record::vault::Vault;
+use crate::sessions::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
-use crate::vault::Vault;
 
+pub mod images;
+pub mod peers;
+pub mod presence;
 mod pulse;
 mod revocation;
 mod session;
@@ -65,7 +69,7 @@ const OUTGOING_MAX: usize = 64;
 pub(crate) const PROGRESS_MAX: usize = 256;
 
 /// What the sessions of a coordinator are made of.
-pub struct Parts {
+pub struct SessionContext {
     pub store: Arc<dyn Store>,
     pub vault: Arc<Vault>,
     pub clock: Arc<dyn Clock>,
@@ -77,7 +81,7 @@ pub struct Parts {
 
 /// Who is connected, and what was asked of whom.
 pub struct Sessions {
-    parts: Parts,
+    parts: SessionContext,
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
@@ -90,7 +94,7 @@ pub struct Sessions {
 
 /// Who dials, as its certificate says.
 #[derive(Debug)]
-pub struct Guest {
+pub struct ConnectingAgent {
     pub host: HostId,
     pub signed_by: IssuingName,
     /// The address that it dials from; empty where nobody knows.
@@ -98,7 +102,7 @@ pub struct Guest {
 }
 
 /// That a host's session is here, as the record has it.
-struct Place {
+struct SessionPlace {
     lease: LeaseId,
     revision: Revision,
 }
@@ -109,9 +113,9 @@ type Outgoing = mpsc::Sender<Result<Box<wire::ToAgent>, Box<Status>>>;
 /// One host's session.
 struct Connected {
     cut: Cut,
-    sighting: Sighting,
+    sighting: SessionInfo,
     outgoing: Outgoing,
-    waiting: BTreeMap<Waiting, oneshot::Sender<Answer>>,
+    waiting: BTreeMap<PendingQuestion, oneshot::Sender<Answer>>,
     /// Lines of a log that has not ended.
     logs: BTreeMap<u64, Vec<String>>,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
@@ -121,13 +125,13 @@ struct Connected {
 
 /// What an answer belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Waiting {
+enum PendingQuestion {
     Request(u64),
     /// A question has no number but its token.
     Standing(EnvironmentKey, u64, u64),
 }
 
-impl Waiting {
+impl PendingQuestion {
     fn for_token(environment: &EnvironmentKey, token: &Token) -> Self {
         Self::Standing(environment.clone(), token.epoch, token.seq)
     }
@@ -135,14 +139,14 @@ impl Waiting {
 
 enum Answer {
     Observed(Box<Observation>),
-    Standings(Vec<(StepKey, AskedStanding)>),
+    Standings(Vec<(StepKey, QueriedStatus)>),
     Log(Vec<String>),
     /// An errand's end, or why it went wrong.
     Done(Result<(), String>),
 }
 
 impl Sessions {
-    pub fn new(parts: Parts) -> Arc<Self> {
+    pub fn new(parts: SessionContext) -> Arc<Self> {
         Arc::new(Self {
             parts,
             next_request: AtomicU64::new(1),
@@ -161,7 +165,7 @@ impl Sessions {
     /// When the agent does not say hello, or is connected already.
     pub async fn attach(
         this: &Arc<Self>,
-        guest: Guest,
+        guest: ConnectingAgent,
         mut incoming: Streaming<wire::FromAgent>,
     ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
         let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
@@ -172,12 +176,12 @@ impl Sessions {
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
         let place = this.take_place(&guest, &hello).await?;
-        let Guest { host, signed_by, .. } = guest;
+        let ConnectingAgent { host, signed_by, .. } = guest;
         let revoked = CancellationToken::new();
         let cut = Cut { signed_by, revoked: revoked.clone() };
         let look = this.enter(&host, &hello, outgoing.clone(), cut);
         info!(%host, version = hello.version, address = hello.address, "agent connected");
-        let session = session::Running {
+        let session = session::AgentSession {
             sessions: Arc::clone(this),
             host,
             outgoing,
@@ -225,14 +229,17 @@ impl Sessions {
 
     /// Makes it known that the session of `host` is here. An agent that moves takes its place along; another with
     /// the same identity gets none.
-    async fn take_place(&self, guest: &Guest, hello: &wire::Hello) -> Result<Place, Status> {
-        let Guest { host, from, .. } = guest;
+    async fn take_place(&self, guest: &ConnectingAgent, hello: &wire::Hello) -> Result<SessionPlace, Status> {
+        let ConnectingAgent { host, from, .. } = guest;
         let key = keys::host_presence(host);
-        let own = SessionOf { coordinator: self.parts.coordinator.clone(), instance: hello.instance.clone() };
+        let own = AgentSessionRecord {
+            coordinator: self.parts.coordinator.clone(),
+            instance: hello.instance.clone(),
+        };
         for _ in 0..ATTEMPTS_MAX {
             let lease = self.parts.presence.lease().ok_or_else(out_of_reach)?;
             let seen = self.parts.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
-            let there = seen.as_ref().map(Stored::read::<SessionOf>).transpose();
+            let there = seen.as_ref().map(Stored::read::<AgentSessionRecord>).transpose();
             if let Some(there) = there.map_err(|error| unreadable(&error))?
                 && (hello.instance.is_empty() || there.instance != hello.instance)
                 && self.is_held(&there, host)
@@ -250,7 +257,7 @@ impl Sessions {
                 vec![write, Write::delete(keys::host_second(host)), hosts::signed(host, &guest.signed_by)];
             let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
             match taken.map_err(|error| unreadable(&error))? {
-                Committed::Yes { revision } => return Ok(Place { lease, revision }),
+                Committed::Yes { revision } => return Ok(SessionPlace { lease, revision }),
                 // It attached to another coordinator in this moment: looked at again, it is said.
                 Committed::No => {}
             }
@@ -258,7 +265,7 @@ impl Sessions {
         Err(Status::aborted("its sessions follow each other too fast"))
     }
 
-    async fn note_second(&self, Guest { host, from, .. }: &Guest, hello: &wire::Hello) {
+    async fn note_second(&self, ConnectingAgent { host, from, .. }: &ConnectingAgent, hello: &wire::Hello) {
         let now = self.parts.clock.now();
         let second = (hello.instance.as_str(), from.clone());
         if let Err(error) = hosts::note_second(&*self.parts.store, host, second, now).await {
@@ -268,12 +275,12 @@ impl Sessions {
     }
 
     /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
-    fn is_held(&self, there: &SessionOf, host: &HostId) -> bool {
+    fn is_held(&self, there: &AgentSessionRecord, host: &HostId) -> bool {
         there.coordinator != self.parts.coordinator
             || self.lock().get(host).is_some_and(|session| !session.outgoing.is_closed())
     }
 
-    async fn leave_place(&self, host: &HostId, place: &Place) {
+    async fn leave_place(&self, host: &HostId, place: &SessionPlace) {
         let key = keys::host_presence(host);
         let guard = Guard::Unchanged((&key).into(), place.revision);
         // Not committed means that the host has its place elsewhere.
@@ -287,7 +294,11 @@ impl Sessions {
         let mut connected = self.lock();
         let entry = Connected {
             cut,
-            sighting: Sighting { at: self.parts.clock.now(), version: hello.version.clone(), vitals: None },
+            sighting: SessionInfo {
+                at: self.parts.clock.now(),
+                version: hello.version.clone(),
+                vitals: None,
+            },
             outgoing,
             waiting: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -321,7 +332,7 @@ impl Sessions {
             host: host.to_string(),
             version: session.sighting.version.clone(),
             seen_ms: session.sighting.at.0,
-            vitals: session.sighting.vitals.as_ref().map(wire::Document::of),
+            vitals: session.sighting.vitals.as_ref().map(wire::Document::of_content),
             health: session
                 .health
                 .iter()
@@ -360,7 +371,7 @@ impl Sessions {
     async fn question(
         &self,
         host: &HostId,
-        waiting: Waiting,
+        waiting: PendingQuestion,
         message: wire::to_agent::Message,
         limit: Duration,
     ) -> Result<Answer, AgentError> {
@@ -392,13 +403,13 @@ impl Sessions {
 
 #[async_trait]
 impl Agents for Sessions {
-    async fn ask(
+    async fn query_steps(
         &self,
         host: &HostId,
-        question: Question,
-    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
-        let Question { token, environment, keys } = question;
-        let waiting = Waiting::for_token(&environment, &token);
+        question: StepQuery,
+    ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError> {
+        let StepQuery { token, environment, keys } = question;
+        let waiting = PendingQuestion::for_token(&environment, &token);
         let message = wire::to_agent::Message::Ask(wire::AskStanding {
             token: Some(token.into()),
             environment: environment.to_string(),
@@ -406,16 +417,18 @@ impl Agents for Sessions {
         });
         match self.question(host, waiting, message, ANSWER_LIMIT).await? {
             Answer::Standings(standings) => Ok(standings),
-            Answer::Observed(_) | Answer::Log(_) | Answer::Done(_) => Err(crossed(host)),
+            Answer::Observed(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
     }
 
-    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
-        let Look { environment, image, migrations_path, database } = look;
+    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
+        let ObservationRequest { environment, image, migrations_path, database } = look;
         let request = self.request();
         let (database_url_from, secrets_version, addresses) = database.map_or_else(
             || (String::new(), 0, Vec::new()),
-            |LookDatabase { url_from, secrets_version, addresses }| (url_from, secrets_version, addresses),
+            |DatabaseObservation { url_from, secrets_version, addresses }| {
+                (url_from, secrets_version, addresses)
+            },
         );
         let message = wire::to_agent::Message::Observe(wire::Observe {
             request,
@@ -426,13 +439,13 @@ impl Agents for Sessions {
             secrets_version,
             addresses,
         });
-        match self.question(host, Waiting::Request(request), message, ANSWER_LIMIT).await? {
+        match self.question(host, PendingQuestion::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Observed(observation) => Ok(*observation),
-            Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(crossed(host)),
+            Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
     }
 
-    async fn fetch_log(&self, host: &HostId, wanted: LogWanted) -> Result<Vec<String>, AgentError> {
+    async fn fetch_log(&self, host: &HostId, wanted: LogRequest) -> Result<Vec<String>, AgentError> {
         let request = self.request();
         let mut fetch = wire::FetchLog {
             request,
@@ -441,30 +454,30 @@ impl Agents for Sessions {
             ..wire::FetchLog::default()
         };
         match wanted.of {
-            LogOf::Step { deployment, step } => {
+            LogSource::Step { deployment, step } => {
                 fetch.deployment = deployment.to_string();
                 fetch.step = step.0.into();
             }
-            LogOf::Live { process, secrets_version } => {
+            LogSource::Live { process, secrets_version } => {
                 fetch.process = process.map(|process| process.to_string()).unwrap_or_default();
                 fetch.secrets_version = secrets_version.unwrap_or_default();
             }
         }
         let message = wire::to_agent::Message::FetchLog(fetch);
-        match self.question(host, Waiting::Request(request), message, ANSWER_LIMIT).await? {
+        match self.question(host, PendingQuestion::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Log(lines) => Ok(lines),
-            Answer::Observed(_) | Answer::Standings(_) | Answer::Done(_) => Err(crossed(host)),
+            Answer::Observed(_) | Answer::Standings(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
     }
 
-    async fn run_errand(&self, host: &HostId, errand: Errand) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError> {
         let request = self.request();
         let limit = Duration::from_millis(errand.limit().0);
-        let document = Some(wire::Document::of(&errand));
+        let document = Some(wire::Document::of_content(&errand));
         let message = wire::to_agent::Message::RunErrand(wire::RunErrand { request, errand: document });
-        match self.question(host, Waiting::Request(request), message, limit).await? {
+        match self.question(host, PendingQuestion::Request(request), message, limit).await? {
             Answer::Done(done) => done.map_err(|why| AgentError::Refused { host: host.clone(), why }),
-            Answer::Observed(_) | Answer::Standings(_) | Answer::Log(_) => Err(crossed(host)),
+            Answer::Observed(_) | Answer::Standings(_) | Answer::Log(_) => Err(answer_mismatch(host)),
         }
     }
 
@@ -475,11 +488,11 @@ impl Agents for Sessions {
             .collect()
     }
 
-    fn connected(&self, host: &HostId) -> Option<Sighting> {
+    fn session_of(&self, host: &HostId) -> Option<SessionInfo> {
         self.lock().get(host).map(|session| session.sighting.clone())
     }
 
-    fn absent(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
+    fn unreachable_of(&self, hosts: &BTreeSet<HostId>) -> Vec<HostId> {
         // Asked at every turn of a driver: they are locked once.
         let connected = self.lock();
         hosts.iter().filter(|host| !connected.contains_key(host)).cloned().collect()
@@ -507,6 +520,6 @@ fn unreadable(error: &StoreError) -> Status {
     Status::unavailable("the store does not answer")
 }
 
-fn crossed(host: &HostId) -> AgentError {
+fn answer_mismatch(host: &HostId) -> AgentError {
     AgentError::Refused { host: host.clone(), why: "it answered something else than was asked".to_owned() }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lockstep_core::stored::{self, Kept, Unreadable};
+use lockstep_core::stored::{self, StoredDocument, Unreadable};
 use lockstep_core::time::Millis;
 
 pub mod etcd;
@@ -66,7 +66,7 @@ impl Stored {
     ///
     /// # Errors
     /// When it is of another kind or version, or damaged.
-    pub fn read<T: Kept>(&self) -> Result<T, StoreError> {
+    pub fn read<T: StoredDocument>(&self) -> Result<T, StoreError> {
         stored::decode(&self.value).map_err(|source| StoreError::Unreadable { key: self.key.clone(), source })
     }
 }
@@ -127,7 +127,7 @@ pub(in crate::store) enum Change {
 }
 
 impl Write {
-    pub fn put<T: Kept>(key: Free, content: &T) -> Self {
+    pub fn put<T: StoredDocument>(key: Free, content: &T) -> Self {
         Self::put_bytes(key, stored::encode(content))
     }
 
@@ -165,7 +165,7 @@ impl Write {
         }
     }
 
-    pub(in crate::store) fn of(key: Key, change: Change) -> Self {
+    pub(in crate::store) fn new(key: Key, change: Change) -> Self {
         Self { key, change }
     }
 }

@@ -4,15 +4,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lockstep_coordinator::deployments::{DeployError, claims};
+use lockstep_coordinator::planning::{DeployError, claims};
+use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::guarded::{self, epoch_of, report};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::memory::Fault;
 use lockstep_coordinator::store::{Key, Store, keys};
-use lockstep_coordinator::{environments, history};
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Direction, Entry, Event};
-use lockstep_core::record::{LocalChange, LocalRollback, OpenKind, Slot, Verdict, Way};
+use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Direction, Entry, Event};
+use lockstep_core::slot::Slot;
 use tokio::sync::Notify;
 
 #[path = "driver/debts.rs"]
@@ -90,10 +93,12 @@ async fn what_is_kept_has_this_form() {
     world.check_ended(&second, Verdict::RolledBack).await;
     world.hosts.script("stop", Direction::Undo, Does::Fails);
     let (third, _) = world.start("notes:3").await.expect("it starts");
-    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))).await;
     // What it owes is kept as it is while it is away.
     world.hosts.absent(&host_id());
-    claims::resolve(&world.parts, (&environment(), &third), Way::Unwind, &anna()).await.expect("wished for");
+    claims::resolve(&world.parts, (&environment(), &third), Resolution::Unwind, &anna())
+        .await
+        .expect("wished for");
     world.ended(&third).await;
     drop(drivers);
     let rollback = LocalRollback {
@@ -106,7 +111,7 @@ async fn what_is_kept_has_this_form() {
         deployment: first.id.clone(),
     };
     let host_name = "app-1".parse().expect("a name");
-    let change = LocalChange { host: host_id(), host_name, rollback, taken_in: None };
+    let change = LocalChange { host: host_id(), host_name, rollback, adopted: None };
     guarded::local_change(&*world.store, &change).await.expect("the memory store answers");
     let mut text = String::new();
     let all = world.store.list(&keys::all()).await.expect("the memory store answers");
@@ -427,10 +432,10 @@ async fn a_host_that_never_comes_back_leaves_a_deployment_that_is_stuck_and_name
     world.hosts.script("start", Direction::Do, Does::Waits);
     let (id, _) = world.start("notes:1").await.expect("it starts");
     world.hosts.script("stop", Direction::Undo, Does::Waits);
-    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))).await;
     // Its operator brings it back and says so.
     world.hosts.unscript();
-    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+    claims::resolve(&world.parts, (&environment(), &id), Resolution::Retry, &anna())
         .await
         .expect("it is wished for");
     let summary = world.ended(&id).await;
@@ -445,8 +450,8 @@ async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
     world.hosts.script("health", Direction::Do, Does::Fails);
     world.hosts.script("stop", Direction::Undo, Does::Fails);
     let (id, _) = world.start("notes:1").await.expect("it starts");
-    let is_stuck = |open: Option<&lockstep_core::record::Open>| {
-        matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))
+    let is_stuck = |open: Option<&lockstep_core::record::claim::Claim>| {
+        matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
     };
     world.until(is_stuck).await;
     let tries = world.hosts.effects().iter().filter(|effect| *effect == "stop undo").count();
@@ -457,7 +462,7 @@ async fn an_undo_that_fails_is_tried_again_and_then_waits_for_an_operator() {
     drop(drivers);
     let _successor = world.drivers();
     world.hosts.unscript();
-    claims::resolve(&world.parts, (&environment(), &id), Way::Retry, &anna())
+    claims::resolve(&world.parts, (&environment(), &id), Resolution::Retry, &anna())
         .await
         .expect("it is wished for");
     let summary = world.ended(&id).await;

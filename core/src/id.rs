@@ -105,7 +105,7 @@ impl DeploymentId {
 
 impl Digest {
     /// The digest of `content`, by SHA-256.
-    pub fn of(content: &[u8]) -> Self {
+    pub fn of_content(content: &[u8]) -> Self {
         use sha2::Digest as _;
         let mut text = "sha256:".to_owned();
         HEXLOWER.encode_append(&sha2::Sha256::digest(content), &mut text);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_digest_is_sha256() {
-        let empty = Digest::of(b"");
+        let empty = Digest::of_content(b"");
         assert_eq!(empty.as_str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(empty.short(), "e3b0c44");
     }

@@ -52,7 +52,7 @@ impl RegistryName {
     }
 
     /// The registry of `image`.
-    pub fn of(image: &str) -> Self {
+    pub fn of_image(image: &str) -> Self {
         Self::named_by(image).unwrap_or_else(|| Self(DEFAULT.to_owned()))
     }
 }
@@ -146,7 +146,7 @@ mod tests {
             let named = RegistryName::named_by(image);
             assert_eq!(named.as_ref().map(RegistryName::as_str), registry, "{image}");
         }
-        assert_eq!(RegistryName::of("anna/notes:1").as_str(), "docker.io");
+        assert_eq!(RegistryName::of_image("anna/notes:1").as_str(), "docker.io");
         for bad in ["", "ghcr", "https://ghcr.io", "ghcr.io/anna", "ghcr.io:x", "ghcr.io:70000", "a b.c"] {
             assert!(bad.parse::<RegistryName>().is_err(), "{bad}");
         }
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_name_is_pinned_by_its_manifest_and_keeps_its_port() {
-        let manifest = Digest::of(b"");
+        let manifest = Digest::of_content(b"");
         for (image, repository_of_it, tag_of_it) in [
             ("notes", "notes", Some("latest")),
             ("notes:1", "notes", Some("1")),

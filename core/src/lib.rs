@@ -4,37 +4,29 @@
 //! environment, printing and unordered maps in one line: time, ids and facts come in as values,
 //! decisions go out as values. Production, stories and the dry run all drive this same code.
 //!
-//! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`]), what an operator
-//! declares ([`spec`]), what is so ([`record`], [`host_status`], [`authority_status`]), what should happen
-//! ([`operation`], [`plan`], [`planner`]), what has happened ([`journal`]), what comes next ([`engine`], [`drive`]),
-//! and the rules that agents and coordinators share ([`fence`], [`intake`], [`errand`], [`health`],
-//! [`access`], [`stored`], [`redact`], [`state_file`]).
+//! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`], [`slot`], [`host`], [`release`]), what an
+//! operator declares ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what comes next ([`run`]), what is
+//! recorded and observed ([`record`]), what screens show of it ([`view`]), and the rules that agents and coordinators share ([`agent`],
+//! [`health`], [`access`], [`stored`]).
 #![no_std]
 
 extern crate alloc;
 
 pub mod access;
-pub mod authority_status;
-pub mod drive;
-pub mod engine;
-pub mod errand;
-pub mod fence;
+pub mod agent;
 pub mod health;
-pub mod host_status;
+pub mod host;
 pub mod id;
 pub mod image;
-pub mod intake;
-pub mod join_token;
-pub mod journal;
 pub mod name;
-pub mod operation;
 pub mod plan;
 pub mod planner;
 pub mod record;
-pub mod redact;
 pub mod release;
+pub mod run;
 pub mod secret;
+pub mod slot;
 pub mod spec;
-pub mod state_file;
 pub mod stored;
 pub mod time;
+pub mod view;

@@ -12,16 +12,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, HostId, StepId};
 use crate::name::{EnvironmentKey, HostName};
-use crate::operation::Operation;
-use crate::record::{OperationKind, Slot};
+use crate::plan::operation::Operation;
+use crate::plan::operation::OperationKind;
 use crate::release::Release;
+use crate::slot::Slot;
 use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
 pub mod action;
-pub mod admission;
 pub mod check;
-pub mod passing;
+pub mod exclusion;
+pub mod hba;
+pub mod operation;
 
 pub use action::Action;
 
@@ -155,8 +157,8 @@ pub struct InvalidPlanHash {
 impl PlanHash {
     /// Hashes the canonical JSON of each group. Never put time, health, presence, disk or a digest of
     /// a secret into one: they move without the plan being another.
-    pub fn of(configuration: &str, release: &str, live_state: &str, hosts: &str) -> Self {
-        let group = |content: &str| Digest::of(content.as_bytes()).hex()[..6].to_string();
+    pub fn of_parts(configuration: &str, release: &str, live_state: &str, hosts: &str) -> Self {
+        let group = |content: &str| Digest::of_content(content.as_bytes()).hex()[..6].to_string();
         Self {
             configuration: group(configuration),
             release: group(release),
@@ -256,6 +258,6 @@ impl ContainerSpec {
     pub fn digest(&self) -> Digest {
         let json = serde_json::to_string(self)
             .expect("a container's specification has only text, numbers and lists");
-        Digest::of(json.as_bytes())
+        Digest::of_content(json.as_bytes())
     }
 }

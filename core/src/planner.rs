@@ -13,23 +13,26 @@ use alloc::vec::Vec;
 use lockstep_mutant::{Mutant, is_on};
 use serde::Serialize;
 
+use crate::host::{Host, HostRole};
 use crate::id::StepId;
 use crate::name::{EnvironmentKey, HostName, ProcessName};
-use crate::operation::Operation;
 use crate::plan::action::{
     CheckHealth, DatabaseRef, Endpoint, PreflightApp, PreflightLb, PresentImage, Site, SwitchTraffic,
 };
+use crate::plan::operation::Operation;
 use crate::plan::{Action, ContainerSpec, OnFailure, Plan, PlanHash, Publish, Step, Undo, Wave, check};
-use crate::record::{Host, HostRole, Live, Record, Slot};
+use crate::record::Record;
+use crate::record::live::LiveRelease;
 use crate::release::Release;
+use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;
 
 mod database;
 mod deploy;
-mod hosts;
-mod left_out;
+mod excluded_hosts;
+mod host_change;
 mod rollback;
 mod site;
 
@@ -39,14 +42,14 @@ pub use rollback::earlier_good;
 /// Why there is no plan: bad input is refused before anything starts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
-pub struct Refused {
+pub struct PlanRefusal {
     pub what: String,
     pub why: String,
     /// The next command, or what to change.
     pub next: String,
 }
 
-impl Refused {
+impl PlanRefusal {
     fn new(what: impl Into<String>, why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { what: what.into(), why: why.into(), next: next.into() }
     }
@@ -56,13 +59,15 @@ impl Refused {
 ///
 /// # Errors
 /// When it cannot be carried out as things are.
-pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
+pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) -> Result<Plan, PlanRefusal> {
     refuse_traffic_elsewhere(record)?;
     let plan = match operation {
         Operation::Deploy(deploy) => deploy::plan(deploy, declared, record),
         Operation::Rollback(rollback) => rollback::plan(rollback, record),
-        Operation::AddHost(name) => hosts::add(name, record),
-        Operation::DrainHost(name) | Operation::RemoveHost(name) => hosts::take_out(name, operation, record),
+        Operation::AddHost(name) => host_change::add(name, record),
+        Operation::DrainHost(name) | Operation::RemoveHost(name) => {
+            host_change::take_out(name, operation, record)
+        }
     }?;
     if is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked) {
         // A planner that is wrong and a check that does not see it.
@@ -70,7 +75,7 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
     }
     match check::check(&plan).as_slice() {
         [] => Ok(plan),
-        broken => Err(Refused::new(
+        broken => Err(PlanRefusal::new(
             format!("the plan for {} would break a rule", plan.key),
             broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             "this is a bug in Lockstep: please report it with the output of lockstep status",
@@ -79,7 +84,7 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
 }
 
 /// A plan that began with the wrong slot as live would stop what serves.
-fn refuse_traffic_elsewhere(record: &Record) -> Result<(), Refused> {
+fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
     let Some(live) = &record.live else {
         return Ok(());
     };
@@ -91,7 +96,7 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), Refused> {
         return Ok(());
     };
     let (key, name) = (&record.key, &host.name);
-    Err(Refused::new(
+    Err(PlanRefusal::new(
         format!("nginx on {name} sends {key} to {slot}, and {} is recorded as live", live.slot),
         "somebody moved the traffic there without a coordinator",
         format!(
@@ -101,12 +106,12 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), Refused> {
 }
 
 /// A host does what it has joined for: nothing else is installed on it, and its agent may do nothing else.
-fn with_role(host: &Host, role: HostRole) -> Result<&Host, Refused> {
+fn with_role(host: &Host, role: HostRole) -> Result<&Host, PlanRefusal> {
     if host.roles.contains(&role) {
         return Ok(host);
     }
     let (name, roles) = (&host.name, host.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>());
-    Err(Refused::new(
+    Err(PlanRefusal::new(
         format!("{name} is no host for {role}"),
         format!("deployment.yml names it under {role}:, and it has joined for {}", roles.join(", ")),
         format!("name another under {role}:, of those that lockstep host list shows"),
@@ -121,16 +126,16 @@ struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    fn of(key: &EnvironmentKey, roles: &HostRoles, record: &'a Record) -> Result<Self, Refused> {
+    fn place(key: &EnvironmentKey, roles: &HostRoles, record: &'a Record) -> Result<Self, PlanRefusal> {
         if roles.app.is_empty() {
             return match record.hosts.as_slice() {
-                [] => Err(Refused::new(
+                [] => Err(PlanRefusal::new(
                     "there is no host",
                     "no agent has joined this coordinator",
                     "lockstep up, or lockstep host token",
                 )),
                 [only] => Ok(Self { app: vec![only], lb: only, db: only }),
-                several => Err(Refused::new(
+                several => Err(PlanRefusal::new(
                     "it is not said which host does what",
                     format!("there are {} hosts and deployment.yml names none", several.len()),
                     format!(
@@ -143,7 +148,7 @@ impl<'a> Placement<'a> {
         let find = |name: &HostName| {
             record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
                 let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
-                Refused::new(
+                PlanRefusal::new(
                     format!("there is no host {name}"),
                     format!(
                         "the hosts that have joined are: {}",
@@ -179,7 +184,7 @@ impl<'a> Placement<'a> {
 }
 
 /// The hosts whose containers have the traffic.
-fn serving<'a>(live: &Live, record: &'a Record) -> Vec<&'a Host> {
+fn serving<'a>(live: &LiveRelease, record: &'a Record) -> Vec<&'a Host> {
     let find = |name: &HostName| record.hosts.iter().find(|host| host.name == *name);
     live.serving.iter().filter_map(find).collect()
 }
@@ -207,7 +212,7 @@ impl Version<'_> {
         slot: Slot,
         process: (&ProcessName, &ProcessSpec),
         record: &Record,
-    ) -> Result<ContainerSpec, Refused> {
+    ) -> Result<ContainerSpec, PlanRefusal> {
         let (name, spec) = process;
         let publish = match spec.port {
             None => None,
@@ -236,9 +241,9 @@ impl Version<'_> {
         })
     }
 
-    fn present_image<'h>(&self, host: &'h Host) -> Draft<'h> {
+    fn present_image<'h>(&self, host: &'h Host) -> StepDraft<'h> {
         let action = Action::PresentImage(PresentImage::of(self.release));
-        let undo = nothing("an image that nobody runs does no harm; clean up removes it");
+        let undo = no_undo("an image that nobody runs does no harm; clean up removes it");
         let change = format!("{} ({}) is on the host", self.release.image, self.release.version());
         step(host, action, undo, seconds(600), change)
     }
@@ -249,16 +254,16 @@ impl Version<'_> {
         slot: Slot,
         record: &Record,
         change: impl FnOnce(&[ContainerSpec]) -> String,
-    ) -> Result<Draft<'h>, Refused> {
+    ) -> Result<StepDraft<'h>, PlanRefusal> {
         let containers = self.web_containers(host, slot, record)?;
         let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
-        let undo = by(Action::StopSlot { slot }, format!("{slot} is stopped and removed"));
+        let undo = undo_by(Action::StopSlot { slot }, format!("{slot} is stopped and removed"));
         let change = change(&containers);
         let limit = Millis(120_000 + grace.0);
         Ok(step(host, Action::StartSlot { slot, containers }, undo, limit, change))
     }
 
-    fn preflight_app(&self, host: &Host, slot: Slot, record: &Record) -> Result<PreflightApp, Refused> {
+    fn preflight_app(&self, host: &Host, slot: Slot, record: &Record) -> Result<PreflightApp, PlanRefusal> {
         Ok(PreflightApp {
             image: self.release.image.clone(),
             image_id: self.release.image_id.clone(),
@@ -279,7 +284,7 @@ impl Version<'_> {
         host: &Host,
         slot: Slot,
         record: &Record,
-    ) -> Result<Vec<ContainerSpec>, Refused> {
+    ) -> Result<Vec<ContainerSpec>, PlanRefusal> {
         self.spec.web_processes().map(|process| self.container(host, slot, process, record)).collect()
     }
 
@@ -288,11 +293,11 @@ impl Version<'_> {
         host: &Host,
         slot: Slot,
         record: &Record,
-    ) -> Result<Vec<ContainerSpec>, Refused> {
+    ) -> Result<Vec<ContainerSpec>, PlanRefusal> {
         self.spec.worker_processes().map(|process| self.container(host, slot, process, record)).collect()
     }
 
-    fn check_health(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<CheckHealth, Refused> {
+    fn check_health(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<CheckHealth, PlanRefusal> {
         Ok(CheckHealth {
             slot,
             targets: web_endpoints(self.spec, hosts, slot, record)?,
@@ -308,7 +313,7 @@ impl Version<'_> {
         web.1.health.clone()
     }
 
-    fn switch_to(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<SwitchTraffic, Refused> {
+    fn switch_to(&self, hosts: &[&Host], slot: Slot, record: &Record) -> Result<SwitchTraffic, PlanRefusal> {
         let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         Ok(SwitchTraffic {
             to: slot,
@@ -321,7 +326,7 @@ impl Version<'_> {
     }
 
     /// What is live keeps the instances that it has, on `serving`; the other slot has this version's on `hosts`.
-    fn site(&self, hosts: &[&Host], serving: &[&Host], record: &Record) -> Result<Site, Refused> {
+    fn site(&self, hosts: &[&Host], serving: &[&Host], record: &Record) -> Result<Site, PlanRefusal> {
         let address = self.spec.site_address().expect("a checked declaration has a URL that nginx can serve");
         let of = |slot| match &record.live {
             Some(live) if live.slot == slot => web_endpoints(&live.spec, serving, slot, record),
@@ -347,9 +352,9 @@ fn waves_of(hosts: &[&Host], spec: &EnvironmentSpec) -> Vec<usize> {
     (1..=hosts.len()).filter(|end| end % size == 0 || *end == hosts.len()).collect()
 }
 
-fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> Result<u16, Refused> {
+fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> Result<u16, PlanRefusal> {
     record.ports.get(&host.id, slot, process).ok_or_else(|| {
-        Refused::new(
+        PlanRefusal::new(
             format!("{process} has no port on {} in {slot}", host.name),
             "the coordinator allocates 20000 to 29999, and none is left or none was recorded",
             "lockstep env list, and lockstep env remove for those that are not used",
@@ -362,7 +367,7 @@ fn web_endpoints(
     hosts: &[&Host],
     slot: Slot,
     record: &Record,
-) -> Result<Vec<Endpoint>, Refused> {
+) -> Result<Vec<Endpoint>, PlanRefusal> {
     let mut endpoints = Vec::new();
     for host in hosts {
         for (name, _) in spec.web_processes() {
@@ -381,7 +386,7 @@ struct Waves<'a> {
 }
 
 /// A step before it has a number.
-struct Draft<'a> {
+struct StepDraft<'a> {
     host: &'a Host,
     action: Action,
     undo: Undo,
@@ -395,7 +400,7 @@ impl<'a> Waves<'a> {
         Self { waves: Vec::new(), next: 1, usual: &record.usual }
     }
 
-    fn push(&mut self, drafts: Vec<Draft<'_>>) {
+    fn push(&mut self, drafts: Vec<StepDraft<'_>>) {
         if drafts.is_empty() {
             return;
         }
@@ -426,11 +431,11 @@ impl<'a> Waves<'a> {
     }
 }
 
-fn nothing(because: &str) -> Undo {
+fn no_undo(because: &str) -> Undo {
     Undo::Nothing { because: because.to_string() }
 }
 
-fn by(action: Action, change: impl Into<String>) -> Undo {
+fn undo_by(action: Action, change: impl Into<String>) -> Undo {
     Undo::By { action, change: change.into() }
 }
 
@@ -441,25 +446,34 @@ fn step<'a>(
     undo: Undo,
     limit: Millis,
     change: impl Into<String>,
-) -> Draft<'a> {
-    Draft { host, action, undo, on_failure: OnFailure::Unwind, limit, change: change.into() }
+) -> StepDraft<'a> {
+    StepDraft { host, action, undo, on_failure: OnFailure::Unwind, limit, change: change.into() }
 }
 
 /// Asks from the load balancer's host, for somewhat longer than the check itself may take.
-fn asks(lb: &Host, check: CheckHealth, change: String) -> Draft<'_> {
+fn check_from_lb(lb: &Host, check: CheckHealth, change: String) -> StepDraft<'_> {
     let limit = Millis(check.health.timeout.0 + 10_000);
-    step(lb, Action::CheckHealth(check), nothing("it only looks"), limit, change)
+    step(lb, Action::CheckHealth(check), no_undo("it only looks"), limit, change)
 }
 
 /// A step whose failure is noted.
-fn housekeeping<'a>(host: &'a Host, action: Action, limit: Millis, change: impl Into<String>) -> Draft<'a> {
-    let undo = nothing("the release serves already; this is housekeeping");
-    Draft { host, action, undo, on_failure: OnFailure::Note, limit, change: change.into() }
+fn housekeeping<'a>(
+    host: &'a Host,
+    action: Action,
+    limit: Millis,
+    change: impl Into<String>,
+) -> StepDraft<'a> {
+    let undo = no_undo("the release serves already; this is housekeeping");
+    StepDraft { host, action, undo, on_failure: OnFailure::Note, limit, change: change.into() }
 }
 
 /// The switch tells the processes of its own host which slot is live; those of other hosts are told by the step that
 /// moves their workers, and by this one where there are none.
-fn told<'a>(placement: &Placement<'a>, workers: &[Draft<'_>], slot: Slot) -> Vec<Draft<'a>> {
+fn notify_live_slot<'a>(
+    placement: &Placement<'a>,
+    workers: &[StepDraft<'_>],
+    slot: Slot,
+) -> Vec<StepDraft<'a>> {
     let is_told =
         |host: &Host| host.id == placement.lb.id || workers.iter().any(|workers| workers.host.id == host.id);
     let tell = |host: &'a Host| {
@@ -472,7 +486,7 @@ fn told<'a>(placement: &Placement<'a>, workers: &[Draft<'_>], slot: Slot) -> Vec
 /// Hashes the four things that a plan is made from.
 fn hash(version: &Version<'_>, live_state: &impl Serialize, record: &Record) -> PlanHash {
     let json = |content: &dyn ErasedJson| content.json();
-    PlanHash::of(
+    PlanHash::of_parts(
         &json(&(version.spec, version.secrets_version)),
         &json(version.release),
         &json(live_state),

@@ -73,14 +73,14 @@ impl Migration {
         Some(Self {
             version: version.parse().ok()?,
             name: title.to_string(),
-            digest: Digest::of(sql.as_bytes()),
-            compatibility: Compatibility::of(sql),
+            digest: Digest::of_content(sql.as_bytes()),
+            compatibility: Compatibility::in_sql(sql),
         })
     }
 }
 
 impl Compatibility {
-    fn of(sql: &str) -> Self {
+    fn in_sql(sql: &str) -> Self {
         if sql.lines().any(|line| line.trim() == CONTRACT) { Self::Contracts } else { Self::Expands }
     }
 }
@@ -109,7 +109,7 @@ impl Release {
             all.push_str(migration.digest.as_str());
             all.push('\n');
         }
-        Some(Digest::of(all.as_bytes()))
+        Some(Digest::of_content(all.as_bytes()))
     }
 
     /// The migrations that a database at `version` still needs.
@@ -133,8 +133,8 @@ mod tests {
 
     #[test]
     fn only_its_own_line_makes_a_migration_one_that_takes_away() {
-        let contracts = Compatibility::of("-- lockstep:contract\nALTER TABLE notes DROP title;");
+        let contracts = Compatibility::in_sql("-- lockstep:contract\nALTER TABLE notes DROP title;");
         assert_eq!(contracts, Compatibility::Contracts);
-        assert_eq!(Compatibility::of("-- not a lockstep:contract\nSELECT 1;"), Compatibility::Expands);
+        assert_eq!(Compatibility::in_sql("-- not a lockstep:contract\nSELECT 1;"), Compatibility::Expands);
     }
 }

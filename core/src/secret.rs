@@ -4,6 +4,9 @@
 use alloc::string::String;
 use core::fmt;
 
+pub mod join_token;
+pub mod redact;
+
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 

@@ -11,46 +11,46 @@ use serde::{Deserialize, Serialize};
 pub const VERSION: u32 = 1;
 
 /// A type that is kept or sent.
-pub trait Kept: Serialize + DeserializeOwned {
+pub trait StoredDocument: Serialize + DeserializeOwned {
     /// The name in the envelope; never reused.
     const KIND: &'static str;
 }
 
 macro_rules! kept {
     ($($type:ty => $kind:literal),* $(,)?) => {
-        $(impl Kept for $type {
+        $(impl StoredDocument for $type {
             const KIND: &'static str = $kind;
         })*
     };
 }
 
 kept! {
-    crate::authority_status::AuthorityStatus => "authority_status",
-    crate::host_status::HostStatus => "host_status",
-    crate::host_status::Vitals => "vitals",
-    crate::journal::Entry => "journal_entry",
-    crate::journal::Finding => "finding",
-    crate::journal::StepFailure => "step_failure",
-    crate::operation::Operation => "operation",
-    crate::operation::Refusal => "refusal",
+    crate::view::authority_status::AuthorityStatus => "authority_status",
+    crate::view::host_status::HostStatus => "host_status",
+    crate::view::host_status::Vitals => "vitals",
+    crate::run::journal::Entry => "journal_entry",
+    crate::run::journal::Finding => "finding",
+    crate::run::journal::StepFailure => "step_failure",
+    crate::plan::operation::Operation => "operation",
+    crate::plan::operation::Refusal => "refusal",
     crate::plan::Action => "action",
     crate::plan::Plan => "plan",
     crate::plan::Wave => "wave",
-    crate::record::CoordinatorStatus => "coordinator_status",
-    crate::record::Debts => "debts",
-    crate::record::EnvironmentStatus => "environment_status",
-    crate::record::Host => "host",
-    crate::record::ImageFound => "image_found",
-    crate::record::Live => "live",
-    crate::record::LocalChange => "local_change",
-    crate::record::LocalRollback => "local_rollback",
-    crate::record::Observation => "observation",
-    crate::record::Open => "open",
-    crate::record::PortTable => "port_table",
-    crate::record::Removal => "removal",
-    crate::record::Summary => "summary",
+    crate::view::coordinator::CoordinatorStatus => "coordinator_status",
+    crate::record::pending_undo::PendingUndos => "debts",
+    crate::view::environment::EnvironmentStatus => "environment_status",
+    crate::host::Host => "host",
+    crate::record::observed::ImageObservation => "image_found",
+    crate::record::live::LiveRelease => "live",
+    crate::record::local_rollback::LocalChange => "local_change",
+    crate::record::local_rollback::LocalRollback => "local_rollback",
+    crate::record::observed::Observation => "observation",
+    crate::record::claim::Claim => "open",
+    crate::record::ports::PortTable => "port_table",
+    crate::record::removal::Removal => "removal",
+    crate::record::history::DeploymentSummary => "summary",
     crate::spec::EnvironmentSpec => "environment_spec",
-    crate::state_file::StateFile => "state_file",
+    crate::view::state_file::StateFile => "state_file",
 }
 
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ pub enum Unreadable {
 }
 
 /// The bytes of `content` in its envelope.
-pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
+pub fn encode<T: StoredDocument>(content: &T) -> Vec<u8> {
     serde_json::to_vec(&Envelope { kind: T::KIND, version: VERSION, content })
         .expect("a kept type has only text, numbers, lists and maps with text keys")
 }
@@ -96,7 +96,7 @@ pub fn encode<T: Kept>(content: &T) -> Vec<u8> {
 ///
 /// # Errors
 /// When the bytes are not an envelope, or of another kind, or of a version that is not known.
-pub fn decode<T: Kept>(bytes: &[u8]) -> Result<T, Unreadable> {
+pub fn decode<T: StoredDocument>(bytes: &[u8]) -> Result<T, Unreadable> {
     let text = core::str::from_utf8(bytes).map_err(|error| Unreadable::NotOurs(error.to_string()))?;
     // What is as it should be is read in one go; only what is not is looked at twice, to say what it is.
     let why = match serde_json::from_str::<Whole<'_, T>>(text) {

@@ -1,9 +1,9 @@
 //! Wire to model by `TryFrom` (it may be wrong), model to wire by `From` (it cannot).
 
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
-use lockstep_core::stored::{self, Kept};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::stored::{self, StoredDocument};
 
 use crate::invalid::Invalid;
 use crate::wire;
@@ -13,7 +13,7 @@ pub type Outcome = Result<Finding, StepFailure>;
 
 impl wire::Document {
     /// The document of `content`.
-    pub fn of<T: Kept>(content: &T) -> Self {
+    pub fn of_content<T: StoredDocument>(content: &T) -> Self {
         Self { json: stored::encode(content) }
     }
 
@@ -21,7 +21,7 @@ impl wire::Document {
     ///
     /// # Errors
     /// When it is of another kind or version, or damaged.
-    pub fn read<T: Kept>(&self, field: &'static str) -> Result<T, Invalid> {
+    pub fn read<T: StoredDocument>(&self, field: &'static str) -> Result<T, Invalid> {
         stored::decode(&self.json).map_err(|error| Invalid::because(field, error))
     }
 }
@@ -30,7 +30,10 @@ impl wire::Document {
 ///
 /// # Errors
 /// When it is not there, of another kind or version, or damaged.
-pub fn required<T: Kept>(document: Option<&wire::Document>, field: &'static str) -> Result<T, Invalid> {
+pub fn required<T: StoredDocument>(
+    document: Option<&wire::Document>,
+    field: &'static str,
+) -> Result<T, Invalid> {
     document.ok_or_else(|| Invalid::missing(field))?.read(field)
 }
 
@@ -87,8 +90,8 @@ impl wire::Outcome {
 
     pub fn of(outcome: &Outcome) -> Self {
         let outcome = match outcome {
-            Ok(finding) => wire::outcome::Outcome::Finding(wire::Document::of(finding)),
-            Err(failure) => wire::outcome::Outcome::Failure(wire::Document::of(failure)),
+            Ok(finding) => wire::outcome::Outcome::Finding(wire::Document::of_content(finding)),
+            Err(failure) => wire::outcome::Outcome::Failure(wire::Document::of_content(failure)),
         };
         Self { outcome: Some(outcome) }
     }

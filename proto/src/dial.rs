@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
-use lockstep_core::join_token::{InvalidToken, JoinToken};
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::join_token::{InvalidToken, JoinToken};
 use lockstep_core::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::Resumption;

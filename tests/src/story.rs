@@ -16,18 +16,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::{Context, Result, anyhow, bail};
-use lockstep_core::engine::{self, Command, Phase, Run};
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{Digest, HostId, StepId};
-use lockstep_core::journal::{Direction, Entry, Event, Finding, Leaving, StepFailure};
 use lockstep_core::name::HostName;
-use lockstep_core::operation::{AnyBranch, Deploy, Operation, Rollback};
+use lockstep_core::plan::operation::{AnyBranch, Deploy, Operation, Rollback};
 use lockstep_core::plan::{Action, Plan, Undo, check};
 use lockstep_core::planner;
-use lockstep_core::record::{
-    ContainerSeen, Host, HostRole, Live, Observation, PortEntry, PortTable, Record, Running, SecretsSummary,
-    Slot, Verdict, Way, Wish,
-};
+use lockstep_core::record::claim::{OperatorRequest, Resolution};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState, Observation};
+use lockstep_core::record::ports::{PortEntry, PortTable};
+use lockstep_core::record::{Record, SecretsSummary};
 use lockstep_core::release::{Compatibility, Migration, Release, Schema, SchemaState};
+use lockstep_core::run::engine;
+use lockstep_core::run::engine::{Command, Phase, Run};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event, Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::{ValidatedSpec, check as check_spec};
 use lockstep_core::time::{Millis, Timestamp};
@@ -79,7 +84,7 @@ struct World {
     plan: Option<Plan>,
     run: Option<Run>,
     entries: Vec<Entry>,
-    wish: Wish,
+    wish: OperatorRequest,
     /// Hosts without a session, each since when.
     gone: BTreeMap<HostId, Timestamp>,
     now: Timestamp,
@@ -100,7 +105,7 @@ impl World {
             observed: BTreeMap::new(),
             usual: BTreeMap::new(),
             kept_elsewhere: BTreeSet::new(),
-            owing: BTreeSet::new(),
+            hosts_with_pending_undos: BTreeSet::new(),
         };
         Self {
             spec,
@@ -109,7 +114,7 @@ impl World {
             plan: None,
             run: None,
             entries: Vec::new(),
-            wish: Wish::None,
+            wish: OperatorRequest::None,
             gone: BTreeMap::new(),
             now: START,
             epoch: 1,
@@ -156,7 +161,7 @@ impl World {
             "site-changed-by-hand" => self.change_site(),
             "elsewhere" => {
                 let image = words.first().context("elsewhere IMAGE")?;
-                self.record.kept_elsewhere.insert(Digest::of(image.as_bytes()));
+                self.record.kept_elsewhere.insert(Digest::of_content(image.as_bytes()));
                 Ok(String::new())
             }
             _ => Err(anyhow!("{verb:?} is not a command of a story")),
@@ -192,7 +197,7 @@ impl World {
         let [version, name, rest @ ..] = words else { bail!("migration VERSION NAME [contracts]") };
         let compatibility =
             if rest == ["contracts"] { Compatibility::Contracts } else { Compatibility::Expands };
-        let digest = Digest::of(format!("{version} {name}").as_bytes());
+        let digest = Digest::of_content(format!("{version} {name}").as_bytes());
         let migration =
             Migration { version: version.parse()?, name: (*name).to_owned(), digest, compatibility };
         self.migrations.push(migration);
@@ -207,7 +212,7 @@ impl World {
     }
 
     fn release(&self, image: &str) -> Release {
-        let image_id = Digest::of(image.as_bytes());
+        let image_id = Digest::of_content(image.as_bytes());
         Release {
             image: image.to_owned(),
             image_id,
@@ -252,7 +257,7 @@ impl World {
     fn owes(&mut self, words: &[&str]) -> Result<String> {
         let [name] = words else { bail!("owes HOST") };
         let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
-        self.record.owing.insert(host.context("there is no such host")?.id.clone());
+        self.record.hosts_with_pending_undos.insert(host.context("there is no such host")?.id.clone());
         Ok(String::new())
     }
 
@@ -310,7 +315,7 @@ impl World {
         let until = self.now + plan.spec.deploy.lock_timeout;
         self.run = Some(Run::open(plan, until));
         self.entries.clear();
-        self.wish = Wish::None;
+        self.wish = OperatorRequest::None;
         self.deployments += 1;
         Ok(String::new())
     }
@@ -326,7 +331,7 @@ impl World {
             return Ok(format!("refused: {illegal}\n"));
         }
         let mut told = format!("{}\n", tell::event(&entry.event));
-        if let Some(debt) = engine::debt(run, &deployment(self.deployments)?, &entry) {
+        if let Some(debt) = engine::pending_undo(run, &deployment(self.deployments)?, &entry) {
             writeln!(told, "{} owes: {}", debt.host_name, debt.change)?;
         }
         self.entries.push(entry);
@@ -337,7 +342,7 @@ impl World {
     fn decide(&mut self) -> Result<String> {
         let mut told = String::new();
         for _ in 0..DECISIONS_MAX {
-            let commands = engine::decide_knowing(self.run()?, &self.wish, &self.gone, self.now);
+            let commands = engine::decide_with_unreachable(self.run()?, &self.wish, &self.gone, self.now);
             let mut appended = false;
             let mut wake = None;
             for command in commands {
@@ -346,9 +351,9 @@ impl World {
                         // As the driver does when it has written what was wished for.
                         if matches!(
                             event,
-                            Event::Resumed { .. } | Event::Left { how: Leaving::Skipped { .. }, .. }
+                            Event::Resumed { .. } | Event::UndoDeferred { how: Deferral::Skipped { .. }, .. }
                         ) {
-                            self.wish = Wish::None;
+                            self.wish = OperatorRequest::None;
                         }
                         told.push_str(&self.append(event)?);
                         appended = true;
@@ -360,7 +365,7 @@ impl World {
                 told.push_str(&match (self.run()?.phase(), wake) {
                     (_, Some(at)) => format!("wait {}\n", at.since(self.now)),
                     (Phase::Ended { .. } | Phase::Stuck { .. }, None) => String::new(),
-                    (Phase::Forward | Phase::Backward { .. }, None) => "STANDS STILL\n".to_owned(),
+                    (Phase::Forward | Phase::Reverting { .. }, None) => "STANDS STILL\n".to_owned(),
                 });
                 return Ok(told);
             }
@@ -388,7 +393,7 @@ impl World {
         let step: StepId = step.parse()?;
         let host = self.record.hosts.iter().find(|host| host.name.as_str() == *name);
         let address = &host.context("there is no such host")?.address;
-        let planned = self.run()?.going().step(step).context("there is no such step")?;
+        let planned = self.run()?.effective_plan().step(step).context("there is no such step")?;
         let Action::CheckHealth(check) = &planned.action else { bail!("{step} asks nobody") };
         let own = check.targets.iter().filter(|target| target.address == *address);
         let finding = Finding { unhealthy: own.cloned().collect(), ..Finding::default() };
@@ -402,7 +407,7 @@ impl World {
     }
 
     fn cancel(&mut self, by: &str) -> Result<String> {
-        self.wish = Wish::Cancel { by: by.parse()? };
+        self.wish = OperatorRequest::Cancel { by: by.parse()? };
         self.decide()
     }
 
@@ -435,15 +440,15 @@ impl World {
     /// `resolve anna --retry`, `--unwind` or `--skip s3`.
     fn resolve(&mut self, words: &[&str]) -> Result<String> {
         let (by, way) = match words {
-            [by, "--retry"] => (by, Way::Retry),
-            [by, "--unwind"] => (by, Way::Unwind),
-            [by, "--skip", step] => (by, Way::Skip { step: step.parse()? }),
+            [by, "--retry"] => (by, Resolution::Retry),
+            [by, "--unwind"] => (by, Resolution::Unwind),
+            [by, "--skip", step] => (by, Resolution::Skip { step: step.parse()? }),
             _ => bail!("resolve NAME --retry|--unwind|--skip STEP"),
         };
-        if let Some(why) = engine::refusal(self.run()?, way) {
+        if let Some(why) = engine::refuse_resolution(self.run()?, way) {
             return Ok(format!("refused: {why}\n"));
         }
-        self.wish = way.wished(by.parse()?);
+        self.wish = way.requested_by(by.parse()?);
         self.decide()
     }
 
@@ -473,7 +478,7 @@ impl World {
 
     fn record_end(&mut self, verdict: Verdict) -> Result<String> {
         let run = self.run.take().context("nothing is open")?;
-        let plan = run.going().clone();
+        let plan = run.effective_plan().clone();
         let id = deployment(self.deployments)?;
         let schema = plan.schema_before.map(|before| before.max(plan.release.schema_version()));
         self.record.history.insert(0, summary(&plan, &id, verdict, self.now, schema));
@@ -497,14 +502,14 @@ impl World {
                 }
                 if let Action::StartSlot { slot, containers } = &step.action {
                     seen.containers.retain(|there| there.slot != *slot);
-                    seen.containers.extend(containers.iter().map(|spec| ContainerSeen {
+                    seen.containers.extend(containers.iter().map(|spec| ContainerObservation {
                         name: format!("ls-{}-{slot}", spec.process),
                         slot: *slot,
                         process: spec.process.clone(),
                         deployment: id.clone(),
                         spec: spec.digest(),
                         image_id: spec.image_id.clone(),
-                        running: Running::Yes,
+                        running: ContainerRunState::Yes,
                         health: lockstep_core::health::Health::Healthy,
                     }));
                 }
@@ -512,7 +517,7 @@ impl World {
         }
         let told = format!("{} is live in {}", plan.release.image, plan.slot);
         let (ended, earlier) = self.record.history.split_first().context("it was recorded above")?;
-        self.record.live = Some(Live::after(ended, self.record.live.as_ref(), earlier, self.now));
+        self.record.live = Some(LiveRelease::after(ended, self.record.live.as_ref(), earlier, self.now));
         Ok(told)
     }
 

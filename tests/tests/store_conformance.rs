@@ -11,7 +11,7 @@ use lockstep_coordinator::store::{
     VALUE_BYTES_MAX, Write, keys,
 };
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Open;
+use lockstep_core::record::claim::Claim;
 use lockstep_core::time::Millis;
 
 mod store_conformance {
@@ -237,7 +237,7 @@ async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
         ] {
             put(&*store, "a", &value).await;
             let there = store.get(key("a").key()).await.expect("it is got").expect("it is there");
-            let refused = there.read::<Open>().expect_err("it was read");
+            let refused = there.read::<Claim>().expect_err("it was read");
             assert_eq!(refused.to_string(), "/lockstep/v1/revoked/a in the store cannot be read", "{value}");
             let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
             assert!(said.starts_with(why), "{value}: {said}");

@@ -55,7 +55,7 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ("coordinator/src", "bollard", &[]),
     (
         "coordinator/src",
-        "lockstep_core::engine",
+        "lockstep_core::run::engine",
         &[
             "coordinator/src/driver",
             "coordinator/src/lock.rs",
@@ -66,9 +66,9 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     ),
     ("agent/src", "bollard", &["agent/src/docker"]),
     ("agent/src", "sqlx", &["agent/src/postgres", "agent/src/journal"]),
-    ("agent/src", "lockstep_core::engine", &[]),
+    ("agent/src", "lockstep_core::run::engine", &[]),
     ("agent/src", "lockstep_core::planner", &[]),
-    ("cli/src", "lockstep_core::engine", &[]),
+    ("cli/src", "lockstep_core::run::engine", &[]),
     ("cli/src", "lockstep_core::planner", &[]),
     ("cli/src", "println!", &["cli/src/output"]),
 ];

@@ -8,19 +8,22 @@ use lockstep_agent::assignment::Assignment;
 use lockstep_agent::directory::Directory;
 use lockstep_agent::enroll;
 use lockstep_agent::identity::Identity;
-use lockstep_agent::journal::{Acceptance, Beginning, Given, Idle, Journal, Refusal, Standing};
-use lockstep_agent::nginx::site::{self, Address, Places};
+use lockstep_agent::journal::{
+    Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournaledStatus, Refusal,
+};
+use lockstep_agent::nginx::site::{self, Address, SitePaths};
 use lockstep_agent::nginx::sizes::Sizes;
-use lockstep_agent::nginx::{Installed, Nginx};
+use lockstep_agent::nginx::{InstalledSite, Nginx};
 use lockstep_agent::settings::{NginxSettings, Settings};
 use lockstep_agent::step_log::StepLogs;
-use lockstep_coordinator::identity;
-use lockstep_core::fence::Token;
+use lockstep_coordinator::identity::certificate;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::Site;
-use lockstep_core::record::{LocalRollback, Slot};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::{Millis, Timestamp};
 
 use crate::golden::{self, ADVICE, VERSIONS};
@@ -65,7 +68,7 @@ fn assignment(version: &str, key: StepKey, token: Token) -> Assignment {
     }
 }
 
-fn one<T: lockstep_core::stored::Kept>(version: &str) -> T {
+fn one<T: lockstep_core::stored::StoredDocument>(version: &str) -> T {
     documents::of::<T>(version).swap_remove(0)
 }
 
@@ -91,16 +94,16 @@ pub(crate) async fn fill_journal(journal: &Journal, version: &str) {
     accept(key(2, Direction::Undo), 4).await;
     accept(key(3, Direction::Do), 5).await;
     accept(key(6, Direction::Undo), 6).await;
-    journal.give(&one::<Given>(version)).await.expect("written");
+    journal.give(&one::<GivenTraffic>(version)).await.expect("written");
     let rollback: LocalRollback = one(version);
     for _ in 1..=3 {
         journal.begin_local(rollback.clone()).await.expect("written").expect("no step moves traffic");
     }
     journal.end_local(1).await.expect("written");
-    journal.take_in_local(1).await.expect("written");
+    journal.mark_adopted(1).await.expect("written");
     journal.end_local(2).await.expect("written");
     accept(key(5, Direction::Do), 7).await;
-    assert!(matches!(begin(5).await, Beginning::Held(held) if held.seq == 3));
+    assert!(matches!(begin(5).await, BeginOutcome::Held(held) if held.seq == 3));
     let staging = "notes/staging".parse().expect("a key");
     journal.ask(&token(8, 1), &staging, &[]).await.expect("written").expect("it is newer");
 }
@@ -140,10 +143,10 @@ async fn an_earlier_journal_says_where_each_step_stands() {
         let standings = journal.ask(&token(9, 1), &store::environment(), &keys).await.expect("read");
         let standings = standings.expect("it is newer").into_iter().map(|(_, standing)| standing);
         let wanted = [
-            Standing::Ended(Ok(one::<Finding>(version))),
-            Standing::Idle(Idle::Accepted),
-            Standing::Idle(Idle::Interrupted),
-            Standing::Idle(Idle::Unheard),
+            JournaledStatus::Ended(Ok(one::<Finding>(version))),
+            JournaledStatus::Idle(IdleReason::Accepted),
+            JournaledStatus::Idle(IdleReason::Interrupted),
+            JournaledStatus::Idle(IdleReason::Unheard),
         ];
         assert_eq!(standings.collect::<Vec<_>>(), wanted);
     }
@@ -174,7 +177,7 @@ async fn an_earlier_journal_knows_work_again_and_refuses_what_it_refused() {
 async fn an_earlier_journal_knows_what_was_done_without_a_coordinator() {
     for version in VERSIONS {
         let (_folder, journal) = open(version).await;
-        assert_eq!(journal.given().await.expect("read"), [one::<Given>(version)]);
+        assert_eq!(journal.given().await.expect("read"), [one::<GivenTraffic>(version)]);
         let numbered = |seq| LocalRollback { seq, ..one::<LocalRollback>(version) };
         assert_eq!(journal.local_done().await.expect("read"), [numbered(2)]);
         assert_eq!(journal.local_begun().await.expect("read"), [numbered(3)]);
@@ -193,7 +196,7 @@ fn an_agent_knows_who_it_is_and_writes_it_as_it_was() {
         assert_eq!(identity.coordinators, ["10.0.0.1:7443", "10.0.0.2:7443"]);
         let credential = enroll::credential(&directory).expect("it is there");
         let leaf = coordinator::leaf(&credential.certificate);
-        let named = identity::of(&leaf, &coordinator::cluster()).to_string();
+        let named = certificate::identity_of(&leaf, &coordinator::cluster()).to_string();
         assert!(named.contains(store::host().as_str()), "{named}");
         identity.write(&directory).expect("it is written");
         let written = fs::read_to_string(directory.identity()).expect("it is there");
@@ -244,7 +247,7 @@ pub(crate) fn sites(version: &str) -> Vec<Site> {
 /// The text of a site, wherever a test's files are.
 pub(crate) fn site_text(site: &Site) -> String {
     let traffic = Path::new("/var/lib/lockstep/agent/traffic/notes-production");
-    let places = Places {
+    let places = SitePaths {
         switch: &traffic.join("green"),
         lost_log: &traffic.join("lost.log"),
         additions: Path::new("/etc/nginx/conf.d/lockstep-notes-production.d"),
@@ -271,7 +274,7 @@ fn installed_sites_are_still_known_by_their_text() {
         assert_eq!(texts.len(), sites.len(), "{ADVICE}");
         for (text, site) in texts.iter().zip(&sites) {
             assert_eq!(site::digest_of(text), Some(site.digest()), "{ADVICE}");
-            assert_eq!(site::address_of(text), Some(Address::of(site)), "{ADVICE}");
+            assert_eq!(site::address_of(text), Some(Address::of_site(site)), "{ADVICE}");
         }
     }
 }
@@ -287,7 +290,7 @@ fn what_nginx_has_is_known_again() {
         let [before, installed] = &sites(version)[..] else { panic!("there are two") };
         assert_eq!(nginx.slot(&environment), Slot::Green);
         let there = nginx.installed(&environment).expect("read");
-        assert_eq!(there, Installed::Ours(installed.digest()), "{ADVICE}");
+        assert_eq!(there, InstalledSite::Ours(installed.digest()), "{ADVICE}");
         let address = nginx.address(&environment).expect("it is served somewhere");
         assert_eq!((address.server_name.as_str(), address.port), ("notes.example", installed.listen_port));
 
@@ -295,7 +298,7 @@ fn what_nginx_has_is_known_again() {
         let file = folder.path().join("sites/lockstep-notes-production.conf");
         fs::write(&file, site_text(before)).expect("written");
         let there = nginx.installed(&environment).expect("read");
-        assert_eq!(there, Installed::Ours(before.digest()), "{ADVICE}");
+        assert_eq!(there, InstalledSite::Ours(before.digest()), "{ADVICE}");
 
         nginx.switch(&environment, Slot::Blue).expect("switched");
         assert!(!folder.path().join("traffic/notes-production/green").exists());

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use lockstep_core::fence::Token;
-use lockstep_core::journal::{Direction, StepFailure, StepKey};
+use lockstep_core::agent::fence::Token;
+use lockstep_core::run::journal::{Direction, StepFailure, StepKey};
 use lockstep_proto::{CONTRACT, wire};
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};

@@ -6,18 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use age::secrecy::SecretString;
-use lockstep_coordinator::authority::Authority;
-use lockstep_coordinator::backup::Backup;
-use lockstep_coordinator::clock::SystemClock;
-use lockstep_coordinator::roots::Roots;
-use lockstep_coordinator::settings::{Settings, StoreSettings};
+use lockstep_coordinator::identity::authority::Authority;
+use lockstep_coordinator::identity::roots::Roots;
+use lockstep_coordinator::identity::tokens;
+use lockstep_coordinator::identity::tokens::TokenHolder;
+use lockstep_coordinator::ports::clock::SystemClock;
+use lockstep_coordinator::program::backup::Backup;
+use lockstep_coordinator::program::restore;
+use lockstep_coordinator::program::settings::{Settings, StoreSettings};
+use lockstep_coordinator::record::cluster;
+use lockstep_coordinator::record::vault::Vault;
 use lockstep_coordinator::store::guarded::epoch_of;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::tokens::{self, Admits};
-use lockstep_coordinator::vault::Vault;
-use lockstep_coordinator::{cluster, restore};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::secret::Secret;
@@ -98,7 +100,7 @@ async fn a_token_that_was_given_admits_whom_it_did() {
         let (store, token) = (memory(version).await, store::token(version));
         assert_eq!(format!("{}\n", token.expose()), golden::text(version, "token.txt"), "{ADVICE}");
         let presented = tokens::present(&*store, &token.id, token.secret.expose(), WRITTEN).await;
-        let wanted = Admits::Operator {
+        let wanted = TokenHolder::Operator {
             name: "bert".parse().expect("a name"),
             environments: EnvironmentPattern::One(store::environment()),
             role: OperatorRole::Deploy,
@@ -128,7 +130,7 @@ async fn an_authority_goes_on_where_it_was() {
         assert!(
             std::fs::read_to_string(directory.join("next.json")).expect("it is there").contains("replaces")
         );
-        authority.take_in(Some(&recorded), Some(&name.id)).expect("it is put in place");
+        authority.adopt_roots(Some(&recorded), Some(&name.id)).expect("it is put in place");
         assert_eq!((authority.name(), authority.roots()), (name, recorded));
         assert!(authority.is_current() && authority.has_root_key());
         assert!(!directory.join("next.json").exists());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lockstep::credential;
-use lockstep_coordinator::identity;
+use lockstep_coordinator::identity::certificate;
 use lockstep_core::access::Identity;
 use lockstep_core::secret::Secret;
 use lockstep_proto::dial::{Credential, Joined};
@@ -32,7 +32,8 @@ fn an_operator_stays_logged_in() {
         let (credential, addresses) = credential::load(folder.path()).expect("it is read");
         assert_eq!(addresses, "10.0.0.1:7443,10.0.0.2:7443");
         credential::check(&credential, coordinator::WRITTEN).expect("it was good then");
-        let named = identity::of(&coordinator::leaf(&credential.certificate), &coordinator::cluster());
+        let named =
+            certificate::identity_of(&coordinator::leaf(&credential.certificate), &coordinator::cluster());
         assert_eq!(named, Identity::Operator("anna".parse().expect("a name")));
         assert!(credential.authority.starts_with("-----BEGIN CERTIFICATE-----"));
         assert!(credential.key.starts_with("-----BEGIN PRIVATE KEY-----"));

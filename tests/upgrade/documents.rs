@@ -5,33 +5,41 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use lockstep_agent::journal::Given;
-use lockstep_coordinator::agents::{LogWanted, Look, Question, Sighting, Standings};
-use lockstep_coordinator::audit::AuditEntry;
-use lockstep_coordinator::cluster::Meta;
-use lockstep_coordinator::coordinators::{Alive, Coordinator, SessionOf};
-use lockstep_coordinator::history::PlanParts;
-use lockstep_coordinator::hosts::Second;
-use lockstep_coordinator::identity::IssuingName;
-use lockstep_coordinator::operators::Operator;
-use lockstep_coordinator::roots::Roots;
+use lockstep_agent::journal::GivenTraffic;
+use lockstep_coordinator::identity::certificate::IssuingName;
+use lockstep_coordinator::identity::operators::Operator;
+use lockstep_coordinator::identity::roots::Roots;
+use lockstep_coordinator::identity::tokens::TokenRecord;
+use lockstep_coordinator::ports::agents::{
+    LogRequest, ObservationRequest, QueriedStatuses, SessionInfo, StepQuery,
+};
+use lockstep_coordinator::record::audit::AuditEntry;
+use lockstep_coordinator::record::cluster::Meta;
+use lockstep_coordinator::record::coordinators::{AgentSessionRecord, Alive, Coordinator};
+use lockstep_coordinator::record::history::PlanParts;
+use lockstep_coordinator::record::hosts::SecondSessionRecord;
+use lockstep_coordinator::record::vault::{LoginRecord, VersionRecord};
 use lockstep_coordinator::store::guarded::LockRecord;
 use lockstep_coordinator::store::handover::{Assignment, Report};
-use lockstep_coordinator::tokens::TokenRecord;
-use lockstep_coordinator::vault::{LoginRecord, VersionRecord};
-use lockstep_core::authority_status::AuthorityStatus;
-use lockstep_core::errand::Errand;
-use lockstep_core::host_status::{HostStatus, Vitals};
-use lockstep_core::journal::{Because, Entry, Event, Finding, Leaving, StepFailure};
-use lockstep_core::operation::{Operation, Refusal};
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::Host;
+use lockstep_core::plan::operation::{Operation, Refusal};
 use lockstep_core::plan::{Action, Plan, Wave};
-use lockstep_core::record::{
-    CoordinatorStatus, Debts, EnvironmentStatus, Host, ImageFound, Live, LocalChange, LocalRollback,
-    Observation, Open, PortTable, Summary,
-};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::record::pending_undo::PendingUndos;
+use lockstep_core::record::ports::PortTable;
+use lockstep_core::run::journal::{Deferral, Entry, Event, Finding, RevertReason, StepFailure};
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::state_file::StateFile;
-use lockstep_core::stored::{self, Kept};
+use lockstep_core::stored::{self, StoredDocument};
+use lockstep_core::view::authority_status::AuthorityStatus;
+use lockstep_core::view::coordinator::CoordinatorStatus;
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::host_status::{HostStatus, Vitals};
+use lockstep_core::view::state_file::StateFile;
 use serde_json::Value;
 
 use crate::coverage::Coverage;
@@ -52,24 +60,24 @@ pub(crate) struct Kind {
 macro_rules! kinds {
     ($($type:ty),* $(,)?) => {
         pub(crate) const KINDS: &[Kind] = &[$(
-            Kind { name: <$type as Kept>::KIND, rewrite: rewrite::<$type>, show: show::<$type> }
+            Kind { name: <$type as StoredDocument>::KIND, rewrite: rewrite::<$type>, show: show::<$type> }
         ),*];
     };
 }
 
 kinds! {
-    Action, Alive, Assignment, AuditEntry, AuthorityStatus, Coordinator, CoordinatorStatus, Debts, Entry,
-    EnvironmentSpec, EnvironmentStatus, Errand, Finding, Given, Host, HostStatus, ImageFound, IssuingName, Live,
-    LocalChange, LocalRollback, LockRecord, LoginRecord, LogWanted, Look, Meta, Observation, Open, Operation,
-    Operator, Plan, PlanParts, PortTable, Question, Refusal, Report, Roots, Second, SessionOf, Sighting,
-    Standings, StateFile, StepFailure, Summary, TokenRecord, VersionRecord, Vitals, Wave,
+    Action, Alive, Assignment, AuditEntry, AuthorityStatus, Coordinator, CoordinatorStatus, PendingUndos, Entry,
+    EnvironmentSpec, EnvironmentStatus, HostTask, Finding, GivenTraffic, Host, HostStatus, ImageObservation, IssuingName, LiveRelease,
+    LocalChange, LocalRollback, LockRecord, LoginRecord, LogRequest, ObservationRequest, Meta, Observation, Claim, Operation,
+    Operator, Plan, PlanParts, PortTable, StepQuery, Refusal, Report, Roots, SecondSessionRecord, AgentSessionRecord, SessionInfo,
+    QueriedStatuses, StateFile, StepFailure, DeploymentSummary, TokenRecord, VersionRecord, Vitals, Wave,
 }
 
-fn rewrite<T: Kept>(bytes: &[u8]) -> Result<Vec<u8>, stored::Unreadable> {
+fn rewrite<T: StoredDocument>(bytes: &[u8]) -> Result<Vec<u8>, stored::Unreadable> {
     stored::decode::<T>(bytes).map(|content| stored::encode(&content))
 }
 
-fn show<T: Kept>(coverage: &Coverage, content: &Value) -> Result<(), serde_json::Error> {
+fn show<T: StoredDocument>(coverage: &Coverage, content: &Value) -> Result<(), serde_json::Error> {
     coverage.read::<T>(content).map(drop)
 }
 
@@ -98,7 +106,7 @@ pub(crate) fn kind_of(text: &str) -> Option<&'static Kind> {
 }
 
 /// The contents of all documents of one kind, as they stand in `documents.jsonl`.
-pub(crate) fn of<T: Kept>(version: &str) -> Vec<T> {
+pub(crate) fn of<T: StoredDocument>(version: &str) -> Vec<T> {
     let is_one = |line: &String| kind_of(line).is_some_and(|kind| kind.name == T::KIND);
     let read = |line: String| stored::decode(line.as_bytes()).expect("it is of that kind");
     lines(version).into_iter().filter(is_one).map(read).collect()
@@ -144,7 +152,7 @@ fn every_kind_field_and_variant_has_a_golden_document() {
     assert!(missing.is_empty(), "no golden document has\n{}\n{ADVICE}", missing.join("\n"));
 }
 
-/// `Kept` is the programs' own list of what is stored and sent.
+/// `StoredDocument` is the programs' own list of what is stored and sent.
 #[test]
 fn every_kind_of_the_programs_is_known_here() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests live in the workspace");
@@ -177,21 +185,23 @@ fn collect_kinds(folder: &Path, found: &mut BTreeSet<String>) {
 
 fn event(event: &Event) -> String {
     match event {
-        Event::Taken { by } => format!("taken by {by}"),
+        Event::LockTaken { by } => format!("taken by {by}"),
         Event::Begun { step, direction } => format!("begun {step} {direction}"),
         Event::Done { step, direction, finding } => format!("done {step} {direction}: {}", finding.said),
         Event::Failed { step, direction, failure } => format!("failed {step} {direction}: {}", failure.what),
-        Event::PassedBy { host, because } => format!("without {host} because of {because}"),
-        Event::Turned { because: Because::StepFailed { step } } => format!("turned: {step} failed"),
-        Event::Turned { because: Because::LockTimeout } => "turned: time".to_owned(),
-        Event::Turned { because: Because::Cancelled { by } } => format!("turned by {by}"),
+        Event::Excluded { host, because } => format!("without {host} because of {because}"),
+        Event::RevertStarted { because: RevertReason::StepFailed { step } } => {
+            format!("turned: {step} failed")
+        }
+        Event::RevertStarted { because: RevertReason::LockTimeout } => "turned: time".to_owned(),
+        Event::RevertStarted { because: RevertReason::Cancelled { by } } => format!("turned by {by}"),
         Event::Stuck { step, failure } => format!("stuck at {step}: {}", failure.what),
         Event::Resumed { by } => format!("resumed by {by}"),
-        Event::Left { step, how: Leaving::Owed { because, by } } => {
+        Event::UndoDeferred { step, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map_or("nobody", |by| by.as_str());
             format!("{step} owed, decided by {by}: {because}")
         }
-        Event::Left { step, how: Leaving::Skipped { by } } => format!("{step} skipped by {by}"),
+        Event::UndoDeferred { step, how: Deferral::Skipped { by } } => format!("{step} skipped by {by}"),
         Event::Ended { verdict } => format!("ended: {verdict}"),
     }
 }

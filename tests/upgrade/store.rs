@@ -5,16 +5,17 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use lockstep_coordinator::clock::SystemClock;
+use lockstep_coordinator::identity::operators;
+use lockstep_coordinator::ports::clock::SystemClock;
+use lockstep_coordinator::record::{audit, cluster, coordinators, history, hosts, tails};
 use lockstep_coordinator::store::guarded::{Restored, epoch_of};
 use lockstep_coordinator::store::keys::{self, Key, Prefix};
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Stored};
-use lockstep_coordinator::{audit, cluster, coordinators, history, hosts, operators, tails};
 use lockstep_core::id::{DeploymentId, HostId, StepId};
-use lockstep_core::join_token::JoinToken;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::secret::join_token::JoinToken;
 
 use crate::golden::{self, ADVICE, VERSIONS};
 use crate::tables;
@@ -221,7 +222,7 @@ async fn what_is_no_document_is_read_as_it_was() {
         hosts::named(&store, &"app-1".parse().expect("a name")).await.expect("read").expect("it has joined");
     assert_eq!((named.id, named.address.as_str()), (host(), "10.0.0.1"));
     assert_eq!(hosts::ids(&store).await.expect("read"), [host()].into());
-    let tails = tails::of(&store, &deployment(5)).await.expect("read");
+    let tails = tails::of_deployment(&store, &deployment(5)).await.expect("read");
     assert_eq!(tails, [(StepId(2), "listening on 8080".to_owned())].into());
 }
 
@@ -254,7 +255,7 @@ async fn the_record_is_found_in_the_store() {
     );
     let session = coordinators::with_session_of(&store, &host()).await.expect("read").expect("it has one");
     assert_eq!(session.as_str(), "coordinator-1");
-    let noted = &hosts::noted(&store).await.expect("read")[&host()];
+    let noted = &hosts::notes(&store).await.expect("read")[&host()];
     assert_eq!(noted.sighting.as_ref().expect("it was seen").version, "0.1.0");
     assert_eq!(noted.second.as_ref().expect("there was one").session.from, "10.0.0.9");
     assert_eq!(hosts::signers(&store).await.expect("read")[&host()].coordinator.as_str(), "coordinator-1");

@@ -10,20 +10,22 @@ use std::sync::Arc;
 
 use age::secrecy::SecretString;
 use lockstep_agent::journal::Journal;
-use lockstep_coordinator::authority::{self, Authority};
-use lockstep_coordinator::backup::Backup;
-use lockstep_coordinator::clock::SystemClock;
-use lockstep_coordinator::coordinators::{Alive, SessionOf};
+use lockstep_coordinator::identity::authority;
+use lockstep_coordinator::identity::authority::Authority;
+use lockstep_coordinator::identity::tokens;
+use lockstep_coordinator::identity::tokens::TokenHolder;
+use lockstep_coordinator::ports::clock::SystemClock;
+use lockstep_coordinator::program::backup::Backup;
+use lockstep_coordinator::record::coordinators::{AgentSessionRecord, Alive};
+use lockstep_coordinator::record::vault::{OtherValues, Vault};
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition};
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Write, keys};
-use lockstep_coordinator::tokens::{self, Admits};
-use lockstep_coordinator::vault::{Others, Vault};
 use lockstep_core::access::{EnvironmentPattern, Identity, OperatorRole};
 use lockstep_core::image::Login;
 use lockstep_core::plan::Plan;
 use lockstep_core::secret::Secret;
-use lockstep_core::stored::{self, Kept};
+use lockstep_core::stored::{self, StoredDocument};
 use lockstep_core::time::Millis;
 use lockstep_proto::dial::Credential;
 
@@ -84,7 +86,7 @@ async fn write_store(version: &str, authority: &Authority) {
     store.commit(Vec::new(), vec![Write::put(keys::roots(), &roots)]).await.expect("written");
     let vault = Vault::open(Arc::clone(&store), &at("coordinator/secrets.key")).expect("made");
     seal(&vault, version).await;
-    let admits = Admits::Operator {
+    let admits = TokenHolder::Operator {
         name: "bert".parse().expect("a name"),
         environments: EnvironmentPattern::One(store::environment()),
         role: OperatorRole::Deploy,
@@ -139,7 +141,7 @@ async fn seal(vault: &Vault, version: &str) {
         ("LOG_LEVEL".to_owned(), value("info")),
     ];
     let environment = store::environment();
-    vault.import(&environment, values.into(), Others::Go, by()).await.expect("sealed");
+    vault.import(&environment, values.into(), OtherValues::Go, by()).await.expect("sealed");
     let login = Login {
         registry: "ghcr.io".parse().expect("a registry"),
         username: "robot".to_owned(),
@@ -156,7 +158,7 @@ async fn lease(store: &dyn Store) {
     let lease = store.grant(Millis::from_secs(600)).await.expect("given");
     let name = || "coordinator-1".parse().expect("a name");
     let alive = Alive { version: "0.1.0".to_owned(), since: WRITTEN };
-    let session = SessionOf { coordinator: name(), instance: "5f0c".to_owned() };
+    let session = AgentSessionRecord { coordinator: name(), instance: "5f0c".to_owned() };
     let writes = vec![
         Write::put_leased(keys::coordinator_presence(&name()), encoded(&alive), lease),
         Write::put_leased(keys::host_presence(&store::host()), encoded(&session), lease),
@@ -171,7 +173,7 @@ async fn lease(store: &dyn Store) {
     assert!(matches!(acquisition.attempt(store).await, Ok(Acquired::Held(_))));
 }
 
-fn encoded<T: Kept>(content: &T) -> Vec<u8> {
+fn encoded<T: StoredDocument>(content: &T) -> Vec<u8> {
     stored::encode(content)
 }
 

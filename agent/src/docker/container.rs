@@ -17,7 +17,8 @@ use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::record::{ContainerSeen, Running, Slot};
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::VolumeAccess;
 
 use super::{Docker, DockerError, Filter, is_missing};
@@ -40,7 +41,7 @@ const LOG_LINES_MAX: u32 = 10_000;
 
 /// Where a container's file of its slot's state and its health are found.
 #[derive(Debug, Clone)]
-pub struct Making<'a> {
+pub struct CreateContext<'a> {
     pub environment: &'a EnvironmentKey,
     pub deployment: &'a DeploymentId,
     pub step: StepId,
@@ -52,8 +53,8 @@ pub struct Making<'a> {
 
 /// How a container is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Looked {
-    pub running: Running,
+pub struct ContainerState {
+    pub running: ContainerRunState,
     /// How often the engine started it again because it had ended by itself.
     pub restarts: i64,
     /// The stop grace that it was made with.
@@ -62,10 +63,10 @@ pub struct Looked {
 
 /// A container of ours, with what only this host needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ours {
+pub struct ManagedContainer {
     pub id: String,
     pub environment: EnvironmentKey,
-    pub seen: ContainerSeen,
+    pub seen: ContainerObservation,
     pub health_path: Option<String>,
     /// Where it is published when it runs.
     pub endpoint: Option<(String, u16)>,
@@ -76,11 +77,14 @@ impl Docker {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn containers(&self, environment: Option<&EnvironmentKey>) -> Result<Vec<Ours>, DockerError> {
+    pub async fn containers(
+        &self,
+        environment: Option<&EnvironmentKey>,
+    ) -> Result<Vec<ManagedContainer>, DockerError> {
         let label = environment
             .map_or_else(|| LABEL_ENVIRONMENT.to_owned(), |key| format!("{LABEL_ENVIRONMENT}={key}"));
         let found = self.list(Filter::Label(&label)).await?;
-        let mut ours: Vec<Ours> = found.iter().filter_map(ours).collect();
+        let mut ours: Vec<ManagedContainer> = found.iter().filter_map(managed_container).collect();
         ours.sort_by(|one, other| one.seen.name.cmp(&other.seen.name));
         Ok(ours)
     }
@@ -90,7 +94,11 @@ impl Docker {
     ///
     /// # Errors
     /// When the name is taken by something else, or the engine refuses.
-    pub async fn make(&self, spec: &ContainerSpec, making: &Making<'_>) -> Result<String, DockerError> {
+    pub async fn make(
+        &self,
+        spec: &ContainerSpec,
+        making: &CreateContext<'_>,
+    ) -> Result<String, DockerError> {
         let name = container_name(making.environment, making.deployment, spec);
         let client = self.client().await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
@@ -181,9 +189,9 @@ impl Docker {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn look(&self, id: &str) -> Result<Option<Looked>, DockerError> {
+    pub async fn look(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
         match self.client().await?.inspect_container(id, None).await {
-            Ok(found) => Ok(Some(looked(&found))),
+            Ok(found) => Ok(Some(container_state(&found))),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(self.refused(format!("to look at {id}"))(error)),
         }
@@ -219,7 +227,7 @@ pub fn container_name(
     format!("ls-{}-{}-{}-{}", environment.dashed(), spec.process, spec.slot, &ulid[ulid.len() - 8..])
 }
 
-fn body(spec: &ContainerSpec, making: &Making<'_>) -> ContainerCreateBody {
+fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody {
     let mut labels = HashMap::from([
         (LABEL_ENVIRONMENT.to_owned(), making.environment.to_string()),
         (LABEL_SLOT.to_owned(), spec.slot.to_string()),
@@ -283,12 +291,15 @@ fn body(spec: &ContainerSpec, making: &Making<'_>) -> ContainerCreateBody {
     }
 }
 
-fn ours(found: &ContainerSummary) -> Option<Ours> {
+fn managed_container(found: &ContainerSummary) -> Option<ManagedContainer> {
     let labels = found.labels.as_ref()?;
     let label = |name: &str| labels.get(name);
     let state = found.state.as_ref().map(ToString::to_string).unwrap_or_default();
-    let running =
-        if state == "running" { Running::Yes } else { Running::Exited(exit_code(found.status.as_deref())) };
+    let running = if state == "running" {
+        ContainerRunState::Yes
+    } else {
+        ContainerRunState::Exited(exit_code(found.status.as_deref()))
+    };
     let endpoint = label(LABEL_ENDPOINT).and_then(|endpoint| {
         let (address, port) = endpoint.rsplit_once(':')?;
         Some((address.to_owned(), port.parse().ok()?))
@@ -299,10 +310,10 @@ fn ours(found: &ContainerSummary) -> Option<Ours> {
         _ => return None,
     };
     let process: ProcessName = label(LABEL_PROCESS)?.parse().ok()?;
-    Some(Ours {
+    Some(ManagedContainer {
         id: found.id.clone()?,
         environment: label(LABEL_ENVIRONMENT)?.parse().ok()?,
-        seen: ContainerSeen {
+        seen: ContainerObservation {
             name: found.names.as_ref()?.first()?.trim_start_matches('/').to_owned(),
             slot,
             process,
@@ -325,14 +336,16 @@ fn exit_code(status: Option<&str>) -> i64 {
         .unwrap_or(-1)
 }
 
-fn looked(found: &ContainerInspectResponse) -> Looked {
+fn container_state(found: &ContainerInspectResponse) -> ContainerState {
     let running = match &found.state {
-        Some(state) if state.running == Some(true) && state.restarting != Some(true) => Running::Yes,
-        Some(state) => Running::Exited(state.exit_code.unwrap_or(-1)),
-        None => Running::Exited(-1),
+        Some(state) if state.running == Some(true) && state.restarting != Some(true) => {
+            ContainerRunState::Yes
+        }
+        Some(state) => ContainerRunState::Exited(state.exit_code.unwrap_or(-1)),
+        None => ContainerRunState::Exited(-1),
     };
     let grace = found.config.as_ref().and_then(|config| config.stop_timeout);
-    Looked {
+    ContainerState {
         running,
         restarts: found.restart_count.unwrap_or_default(),
         stop_grace_seconds: grace.and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(ENGINES_GRACE),

@@ -89,14 +89,14 @@ impl Docker {
         if self.image(id.as_str()).await?.is_none() {
             return Err(DockerError::Other { id: id.clone() });
         }
-        self.call(id, name).await
+        self.tag(id, name).await
     }
 
     /// Calls an image that is there by a name too; one that is an id is none.
     ///
     /// # Errors
     /// When the engine refuses.
-    pub async fn call(&self, id: &Digest, name: &str) -> Result<(), DockerError> {
+    pub async fn tag(&self, id: &Digest, name: &str) -> Result<(), DockerError> {
         let Some(tag) = image::tag(name).filter(|_| name.parse::<Digest>().is_err()) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
         let called = self.client().await?.tag_image(id.as_str(), Some(options)).await;

@@ -15,7 +15,7 @@ use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::redact::Redactor;
+use lockstep_core::secret::redact::Redactor;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -65,7 +65,7 @@ impl Docker {
     /// # Errors
     /// When it has none, does not let this host in, or does not answer.
     pub async fn manifest(&self, reference: &str, login: Option<&Login>) -> Result<Digest, DockerError> {
-        let registry = RegistryName::of(reference);
+        let registry = RegistryName::of_image(reference);
         let client = self.client().await?;
         let asking = client.inspect_registry_image(reference, login.map(credentials));
         let said = match timeout(ASK_LIMIT, asking).await {
@@ -96,10 +96,10 @@ impl Docker {
             match state {
                 Ok(state) => state.status.iter().for_each(|status| tell(status)),
                 Err(Bollard::DockerResponseServerError { message, .. }) => {
-                    return Err(refused(&RegistryName::of(reference), login, &message));
+                    return Err(refused(&RegistryName::of_image(reference), login, &message));
                 }
                 Err(Bollard::DockerStreamError { error }) => {
-                    return Err(refused(&RegistryName::of(reference), login, &error));
+                    return Err(refused(&RegistryName::of_image(reference), login, &error));
                 }
                 Err(error) => return Err(self.absent(error)),
             }

@@ -5,10 +5,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{CleanUp, KeepSnapshots};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
-use super::{Executors, Work, docker_failed, said};
+use super::{Executors, Work, docker_failed, finding};
 use crate::docker::Removed;
 
 impl Executors {
@@ -39,7 +39,7 @@ impl Executors {
                     .why(error.to_string())
             })?,
         };
-        Ok(said(format!("{images} images and {snapshots} snapshots removed")))
+        Ok(finding(format!("{images} images and {snapshots} snapshots removed")))
     }
 }
 

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use lockstep_core::health::{Health, Probe, judge};
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{CheckHealth, Endpoint};
+use lockstep_core::run::journal::{Finding, StepFailure};
 use lockstep_core::time::Millis;
 use tokio::time::{Instant, sleep};
 
-use super::{Executors, Work, docker_failed, said};
+use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;
-use crate::probe::{self, Answered, Ask, Reads, Scheme};
+use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 
 /// The probes of a failure.
 const PROBES_KEPT: usize = 10;
@@ -23,7 +23,7 @@ const ASKED_AT_ONCE: usize = 64;
 /// The least that one probe may take.
 const PROBE_LIMIT_MIN: Duration = Duration::from_secs(1);
 
-struct Asked<'a> {
+struct ProbedInstance<'a> {
     endpoint: &'a Endpoint,
     probes: VecDeque<Probe>,
     schema_version: Option<u64>,
@@ -37,29 +37,29 @@ impl Executors {
         check: &CheckHealth,
     ) -> Result<Finding, StepFailure> {
         let begun = Instant::now();
-        let mut targets = asked(check);
+        let mut targets = probed_instances(check);
         loop {
-            ask_all(&mut targets, check).await;
+            probe_all(&mut targets, check).await;
             for target in &targets {
                 if let Some(last) = target.probes.back() {
                     work.output.line(&format!("{}: {last}", target.endpoint));
                 }
             }
             if targets.iter().all(|target| target.health(check) == Health::Healthy) {
-                let mut finding = said(format!("healthy after {}", millis(begun)));
+                let mut finding = finding(format!("healthy after {}", millis(begun)));
                 finding.probes = targets.iter().flat_map(|target| target.probes.iter().cloned()).collect();
                 refuse_old_schema(check, &targets)?;
                 return Ok(finding);
             }
             self.refuse_ended(work, check).await?;
             if begun.elapsed() >= Duration::from_millis(check.health.timeout.0) {
-                let ill = ill(&targets, |target| target.health(check) != Health::Healthy);
+                let ill = unhealthy_endpoints(&targets, |target| target.health(check) != Health::Healthy);
                 if !check.spares(&ill) {
                     return Err(self.unhealthy(work, check, &targets, "did not become healthy").await);
                 }
                 refuse_old_schema(check, &targets)?;
                 let words = format!("not healthy after {}, and not needed: {}", millis(begun), list(&ill));
-                return Ok(Finding { unhealthy: ill, ..said(words) });
+                return Ok(Finding { unhealthy: ill, ..finding(words) });
             }
             tokio::select! {
                 () = sleep(Duration::from_millis(check.health.interval.0)) => {}
@@ -76,12 +76,13 @@ impl Executors {
         check: &CheckHealth,
     ) -> Result<Finding, StepFailure> {
         let begun = Instant::now();
-        let mut targets = asked(check);
+        let mut targets = probed_instances(check);
         let mut ill_ones = Vec::new();
         while begun.elapsed() < Duration::from_millis(duration.0) {
-            ask_all(&mut targets, check).await;
-            let is_ill = |target: &Asked<'_>| target.bad_in_a_row() >= usize::from(check.health.consecutive);
-            ill_ones = ill(&targets, is_ill);
+            probe_all(&mut targets, check).await;
+            let is_ill =
+                |target: &ProbedInstance<'_>| target.bad_in_a_row() >= usize::from(check.health.consecutive);
+            ill_ones = unhealthy_endpoints(&targets, is_ill);
             if !ill_ones.is_empty() && !check.spares(&ill_ones) {
                 return Err(self.unhealthy(work, check, &targets, "became unhealthy under traffic").await);
             }
@@ -98,11 +99,11 @@ impl Executors {
             }
         }
         if ill_ones.is_empty() {
-            return Ok(said(format!("healthy for {duration}")));
+            return Ok(finding(format!("healthy for {duration}")));
         }
         // nginx passes over it by itself, as it does at any other time.
         let words = format!("healthy for {duration}, but for {}", list(&ill_ones));
-        Ok(Finding { unhealthy: ill_ones, ..said(words) })
+        Ok(Finding { unhealthy: ill_ones, ..finding(words) })
     }
 
     /// A container that has ended will not become healthy: there is nothing to wait for.
@@ -125,7 +126,7 @@ impl Executors {
         &self,
         work: &Work,
         check: &CheckHealth,
-        targets: &[Asked<'_>],
+        targets: &[ProbedInstance<'_>],
         how: &str,
     ) -> StepFailure {
         let worst = targets.iter().find(|target| target.health(check) != Health::Healthy).or(targets.first());
@@ -153,20 +154,23 @@ impl Executors {
     }
 }
 
-fn asked(check: &CheckHealth) -> Vec<Asked<'_>> {
+fn probed_instances(check: &CheckHealth) -> Vec<ProbedInstance<'_>> {
     check
         .targets
         .iter()
-        .map(|endpoint| Asked { endpoint, probes: VecDeque::new(), schema_version: None })
+        .map(|endpoint| ProbedInstance { endpoint, probes: VecDeque::new(), schema_version: None })
         .collect()
 }
 
 /// A host that does not answer holds up none of the others.
-async fn ask_all(targets: &mut [Asked<'_>], check: &CheckHealth) {
-    stream::iter(targets).for_each_concurrent(ASKED_AT_ONCE, |target| target.ask(check)).await;
+async fn probe_all(targets: &mut [ProbedInstance<'_>], check: &CheckHealth) {
+    stream::iter(targets).for_each_concurrent(ASKED_AT_ONCE, |target| target.probe(check)).await;
 }
 
-fn ill(targets: &[Asked<'_>], is_ill: impl Fn(&Asked<'_>) -> bool) -> Vec<Endpoint> {
+fn unhealthy_endpoints(
+    targets: &[ProbedInstance<'_>],
+    is_ill: impl Fn(&ProbedInstance<'_>) -> bool,
+) -> Vec<Endpoint> {
     targets.iter().filter(|target| is_ill(target)).map(|target| target.endpoint.clone()).collect()
 }
 
@@ -174,10 +178,10 @@ fn list(endpoints: &[Endpoint]) -> String {
     endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-impl Asked<'_> {
-    async fn ask(&mut self, check: &CheckHealth) {
+impl ProbedInstance<'_> {
+    async fn probe(&mut self, check: &CheckHealth) {
         let limit = Duration::from_millis(check.health.interval.0 * 5).max(PROBE_LIMIT_MIN);
-        let ask = Ask {
+        let ask = ProbeRequest {
             address: &self.endpoint.address,
             port: self.endpoint.port,
             host: &self.endpoint.address,
@@ -187,7 +191,7 @@ impl Asked<'_> {
             reads: Reads::Body,
             limit,
         };
-        let Answered { probe, schema_version, .. } = probe::ask(&ask).await;
+        let ProbeAnswer { probe, schema_version, .. } = probe::send_probe(&ask).await;
         if self.probes.len() == PROBES_KEPT.max(usize::from(check.health.consecutive)) {
             self.probes.pop_front();
         }
@@ -206,7 +210,7 @@ impl Asked<'_> {
 }
 
 /// An application that says which schema it sees must see at least its own.
-fn refuse_old_schema(check: &CheckHealth, targets: &[Asked<'_>]) -> Result<(), StepFailure> {
+fn refuse_old_schema(check: &CheckHealth, targets: &[ProbedInstance<'_>]) -> Result<(), StepFailure> {
     let wanted = check.release.schema_version();
     match targets.iter().filter_map(|target| target.schema_version).find(|seen| *seen < wanted) {
         None => Ok(()),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{PreflightApp, PresentImage};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
-use super::{Executors, Work, docker_failed, said};
+use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;
 use crate::images::Reach;
 
@@ -29,7 +29,7 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let PresentImage { image, image_id: id, manifest } = present;
         if self.has_image(id).await? {
-            return Ok(said("it was there"));
+            return Ok(finding("it was there"));
         }
         let brought = async {
             match manifest {
@@ -42,7 +42,7 @@ impl Executors {
             () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
         };
         match self.docker.image(&name).await.map_err(docker_failed)? {
-            Some(found) if found.id == *id => Ok(said(how)),
+            Some(found) if found.id == *id => Ok(finding(how)),
             Some(found) => Err(StepFailure::new(format!("{name} is another image than the plan's"))
                 .why(format!("it is {}, and the plan was made for {}", found.id.short(), id.short()))
                 .next("make the plan again")),
@@ -74,10 +74,10 @@ impl Executors {
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
             match self.take_once(work, present).await {
-                Ok(Came::Whole) => return Ok((id.to_string(), "it was sent by another host")),
+                Ok(ImageSource::Whole) => return Ok((id.to_string(), "it was sent by another host")),
                 // Who has it may not be back yet at a coordinator that has just begun.
-                Ok(Came::NobodyHasIt) if broke.is_some() => {}
-                Ok(Came::NobodyHasIt) => {
+                Ok(ImageSource::NobodyHasIt) if broke.is_some() => {}
+                Ok(ImageSource::NobodyHasIt) => {
                     let pulled = self.docker.pull(image, None, |state| work.output.line(state)).await;
                     pulled.map_err(|error| {
                         let next = format!("docker pull {image}, or build it on a host that is connected");
@@ -97,8 +97,8 @@ impl Executors {
         &self,
         work: &Work,
         PresentImage { image, image_id: id, .. }: &PresentImage,
-    ) -> Result<Came, String> {
-        let Some(parts) = work.reach.take(id).await? else { return Ok(Came::NobodyHasIt) };
+    ) -> Result<ImageSource, String> {
+        let Some(parts) = work.reach.take(id).await? else { return Ok(ImageSource::NobodyHasIt) };
         let output = work.output.clone();
         let mut counted = Counted::default();
         let parts = parts.inspect(move |part| {
@@ -106,8 +106,8 @@ impl Executors {
                 output.line(&line);
             }
         });
-        self.docker.load(parts, (id, image)).await.map_err(in_words)?;
-        Ok(Came::Whole)
+        self.docker.load(parts, (id, image)).await.map_err(describe)?;
+        Ok(ImageSource::Whole)
     }
 
     /// Proves, before anything starts, that this host will get the image.
@@ -118,7 +118,7 @@ impl Executors {
         }
         let pinned = image::pinned(&app.image, manifest);
         self.docker.manifest(&pinned, work.login.as_ref()).await.map_err(docker_failed)?;
-        work.output.line(&format!("{} has {pinned} for this host", RegistryName::of(&app.image)));
+        work.output.line(&format!("{} has {pinned} for this host", RegistryName::of_image(&app.image)));
         Ok(())
     }
 
@@ -132,7 +132,7 @@ impl Executors {
     /// When it does not, in words.
     pub async fn log_in(&self, registry: &RegistryName, login: Option<&Login>) -> Result<(), String> {
         let login = login.ok_or_else(|| format!("nobody has logged in to {registry}"))?;
-        self.docker.log_in(login).await.map_err(in_words)
+        self.docker.log_in(login).await.map_err(describe)
     }
 
     /// Has exactly this manifest.
@@ -140,7 +140,7 @@ impl Executors {
     /// # Errors
     /// When the registry or the engine refuses, in words.
     pub async fn fetch(&self, image: &str, manifest: &Digest, login: Option<&Login>) -> Result<(), String> {
-        self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(in_words)
+        self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(describe)
     }
 
     /// Takes the image that an operator sends to this host; one that is there is not taken again.
@@ -154,10 +154,10 @@ impl Executors {
         reach: &Reach,
     ) -> Result<(), String> {
         let (id, name) = image;
-        if self.docker.image(id.as_str()).await.map_err(in_words)?.is_some() {
-            return self.docker.call(id, name).await.map_err(in_words);
+        if self.docker.image(id.as_str()).await.map_err(describe)?.is_some() {
+            return self.docker.tag(id, name).await.map_err(describe);
         }
-        self.docker.load(reach.take_sent(id, transfer).await?, image).await.map_err(in_words)
+        self.docker.load(reach.take_sent(id, transfer).await?, image).await.map_err(describe)
     }
 
     /// Gives an image to whoever waits for it.
@@ -165,11 +165,11 @@ impl Executors {
     /// # Errors
     /// When it is not here, or does not get there, in words.
     pub async fn give(&self, id: &Digest, to: (&str, &str), reach: &Reach) -> Result<(), String> {
-        reach.give(to, self.docker.save(id).await.map_err(in_words)?).await
+        reach.give(to, self.docker.save(id).await.map_err(describe)?).await
     }
 }
 
-fn in_words(error: DockerError) -> String {
+fn describe(error: DockerError) -> String {
     match error.words() {
         words if words.is_empty() => error.to_string(),
         words => format!("{error}: {words}"),
@@ -177,7 +177,7 @@ fn in_words(error: DockerError) -> String {
 }
 
 /// What became of an image that another host may have.
-enum Came {
+enum ImageSource {
     Whole,
     NobodyHasIt,
 }

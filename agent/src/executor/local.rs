@@ -4,17 +4,18 @@
 use std::time::Duration;
 
 use lockstep_core::health::{Health, judge};
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
-use lockstep_core::record::{Running, Slot};
+use lockstep_core::record::observed::ContainerRunState;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
 use super::traffic::NotProved;
 use super::{Executors, docker_failed};
-use crate::nginx::Installed;
-use crate::probe::{self, Ask, Reads, Scheme};
+use crate::nginx::InstalledSite;
+use crate::probe::{self, ProbeRequest, Reads, Scheme};
 
 /// Good answers in a row, from each instance, that a slot must give.
 const CONSECUTIVE: u16 = 3;
@@ -37,8 +38,8 @@ impl Executors {
     /// The slot that nginx here sends the environment's requests to; nothing where it has no site.
     pub fn traffic_of(&self, environment: &EnvironmentKey) -> Option<Slot> {
         match self.nginx.installed(environment) {
-            Ok(Installed::Nothing) | Err(_) => None,
-            Ok(Installed::Ours(_) | Installed::Changed(_)) => Some(self.nginx.slot(environment)),
+            Ok(InstalledSite::Nothing) | Err(_) => None,
+            Ok(InstalledSite::Ours(_) | InstalledSite::Changed(_)) => Some(self.nginx.slot(environment)),
         }
     }
 
@@ -63,8 +64,9 @@ impl Executors {
         slot: Slot,
     ) -> Result<Vec<Instance>, StepFailure> {
         let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
-        let running =
-            there.into_iter().filter(|ours| ours.seen.slot == slot && ours.seen.running == Running::Yes);
+        let running = there
+            .into_iter()
+            .filter(|ours| ours.seen.slot == slot && ours.seen.running == ContainerRunState::Yes);
         Ok(running
             .filter_map(|ours| {
                 let (address, port) = ours.endpoint?;
@@ -91,7 +93,7 @@ impl Executors {
                 if !probes.is_empty() {
                     sleep(ASK_EVERY).await;
                 }
-                let ask = Ask {
+                let ask = ProbeRequest {
                     address: &endpoint.address,
                     port: endpoint.port,
                     host: &endpoint.address,
@@ -101,7 +103,7 @@ impl Executors {
                     reads: Reads::Body,
                     limit: ANSWER_LIMIT,
                 };
-                probes.push(probe::ask(&ask).await.probe);
+                probes.push(probe::send_probe(&ask).await.probe);
             }
         }
         Ok(())
@@ -144,7 +146,9 @@ impl Executors {
         let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
         let workers = || there.iter().filter(|ours| ours.health_path.is_none());
         let (mut ended, mut run) = (0, 0);
-        for worker in workers().filter(|ours| ours.seen.slot != to && ours.seen.running == Running::Yes) {
+        for worker in
+            workers().filter(|ours| ours.seen.slot != to && ours.seen.running == ContainerRunState::Yes)
+        {
             self.stop(&worker.id).await?;
             ended += 1;
         }

@@ -4,12 +4,12 @@
 //! both or neither. What cannot run in a transaction is marked dirty first, as golang-migrate does.
 
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState};
+use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
 use lockstep_migrations::Files;
 
-use super::{Executors, Work, database_failed, docker_failed, said};
+use super::{Executors, Work, database_failed, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{self, PgConnection};
 
@@ -68,7 +68,7 @@ impl Executors {
             apply(&mut connection, migration, sql).await?;
         }
         let applied: Vec<u64> = migrate.migrations.iter().map(|migration| migration.version).collect();
-        let mut finding = said(format!("schema {} to {to}", migrate.from));
+        let mut finding = finding(format!("schema {} to {to}", migrate.from));
         finding.migrated = Some(Migrated { applied, schema_version: to });
         Ok(finding)
     }

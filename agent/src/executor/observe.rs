@@ -5,16 +5,16 @@ use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
-use lockstep_core::journal::StepFailure;
-use lockstep_core::record::{ImageFound, Observation};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;
-use crate::nginx::Installed;
+use crate::nginx::InstalledSite;
 use crate::postgres::schema::{self, SchemaTable};
-use crate::postgres::{Asked, Database};
+use crate::postgres::{Database, HbaQuery};
 use crate::secrets::SecretSet;
-use crate::session::Look;
+use crate::session::ObservationRequest;
 use crate::{disk, postgres};
 
 /// What this host has of tools: the same for every environment, and two programs to be started to know it.
@@ -28,7 +28,12 @@ pub(super) struct Tools {
 impl Executors {
     /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
     /// worth knowing.
-    pub async fn observe(&self, look: &Look, secrets: &SecretSet, login: Option<&Login>) -> Observation {
+    pub async fn observe(
+        &self,
+        look: &ObservationRequest,
+        secrets: &SecretSet,
+        login: Option<&Login>,
+    ) -> Observation {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
         self.observe_containers(look, &mut seen).await;
@@ -52,7 +57,7 @@ impl Executors {
 
     async fn observe_database(
         &self,
-        look: &Look,
+        look: &ObservationRequest,
         database: Result<Database<'_>, StepFailure>,
         seen: &mut Observation,
     ) -> Result<(), StepFailure> {
@@ -65,7 +70,7 @@ impl Executors {
             seen.foreign_schema = Some(because);
         }
         if !look.addresses.is_empty() {
-            let asked = Asked { environment: &look.environment, addresses: &look.addresses };
+            let asked = HbaQuery { environment: &look.environment, addresses: &look.addresses };
             seen.admission = Some(self.keeper.look(&database, &mut connection, asked).await?);
         }
         Ok(())
@@ -97,21 +102,21 @@ impl Executors {
         tools
     }
 
-    async fn observe_containers(&self, look: &Look, seen: &mut Observation) {
+    async fn observe_containers(&self, look: &ObservationRequest, seen: &mut Observation) {
         match self.docker.containers(Some(&look.environment)).await {
             Ok(containers) => seen.containers = containers.into_iter().map(|ours| ours.seen).collect(),
             Err(error) => seen.problems.push(format!("the containers cannot be seen: {}", error.words())),
         }
     }
 
-    fn observe_nginx(&self, look: &Look, secrets: &SecretSet, seen: &mut Observation) {
+    fn observe_nginx(&self, look: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
         match self.nginx.installed(&look.environment) {
-            Ok(Installed::Nothing) => {}
-            Ok(Installed::Ours(digest)) => {
+            Ok(InstalledSite::Nothing) => {}
+            Ok(InstalledSite::Ours(digest)) => {
                 seen.site = Some(digest);
                 seen.traffic = Some(self.nginx.slot(&look.environment));
             }
-            Ok(Installed::Changed(mut change)) => {
+            Ok(InstalledSite::Changed(mut change)) => {
                 seen.traffic = Some(self.nginx.slot(&look.environment));
                 change.diff = secrets.redactor.redact(&change.diff);
                 seen.site_changed = Some(change);
@@ -124,7 +129,7 @@ impl Executors {
     /// moved since. Where the registry does not say, what this host knows by the name is what there is.
     async fn observe_image(
         &self,
-        look: &Look,
+        look: &ObservationRequest,
         (reference, login): (&str, Option<&Login>),
         seen: &mut Observation,
     ) {
@@ -159,6 +164,6 @@ impl Executors {
             },
         };
         let Image { id, manifest, commit, size_bytes } = image;
-        seen.image = Some(ImageFound { id, manifest, commit, migrations, size_bytes });
+        seen.image = Some(ImageObservation { id, manifest, commit, migrations, size_bytes });
     }
 }

@@ -3,11 +3,11 @@
 use std::net::TcpListener;
 use std::path::Path;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb, PreflightLb};
 use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::run::journal::{Finding, StepFailure};
 
-use super::{Executors, Work, database_failed, docker_failed, said};
+use super::{Executors, Work, database_failed, docker_failed, finding};
 use crate::nginx::certificate;
 use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
@@ -19,7 +19,7 @@ const ROOM_DENOMINATOR: u64 = 2;
 
 impl Executors {
     pub(super) async fn preflight(&self, work: &Work, preflight: &Preflight) -> Result<Finding, StepFailure> {
-        let mut finding = said("everything that it needs is there");
+        let mut finding = finding("everything that it needs is there");
         if let Some(app) = &preflight.app {
             self.preflight_app(work, app).await?;
         }
@@ -78,7 +78,7 @@ impl Executors {
             .nginx
             .installed(&work.environment)
             .map_err(|error| StepFailure::new("the site cannot be read").why(error.to_string()))?;
-        if installed == crate::nginx::Installed::Nothing {
+        if installed == crate::nginx::InstalledSite::Nothing {
             let redirects = lb.tls.as_ref().and_then(|tls| tls.redirect_from);
             for port in [Some(lb.listen_port), redirects].into_iter().flatten() {
                 self.refuse_taken(port).await?;
@@ -98,7 +98,7 @@ impl Executors {
 
     /// Whether nginx itself has the port already, for another site.
     async fn port_serves_nginx(&self, port: u16) -> bool {
-        let ask = probe::Ask {
+        let ask = probe::ProbeRequest {
             address: "127.0.0.1",
             port,
             // No host's name: nginx refuses it by itself, whatever applications there are behind it.
@@ -110,7 +110,7 @@ impl Executors {
             reads: probe::Reads::Headers,
             limit: std::time::Duration::from_secs(1),
         };
-        let answered = probe::ask(&ask).await;
+        let answered = probe::send_probe(&ask).await;
         answered
             .headers
             .get("server")

@@ -4,15 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::record::{Running, Slot};
+use lockstep_core::record::observed::ContainerRunState;
+use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 
-use super::{Executors, Work, docker_failed, said, variables};
+use super::{Executors, Work, docker_failed, finding, variables};
 use crate::disk;
-use crate::docker::{Making, Ours};
+use crate::docker::{CreateContext, ManagedContainer};
 
 /// A process that ends this soon was not started.
 const SETTLES_WITHIN: Duration = Duration::from_millis(250);
@@ -26,7 +27,7 @@ impl Executors {
         slot: Slot,
         containers: &[ContainerSpec],
     ) -> Result<Finding, StepFailure> {
-        let wanted = |there: &Ours| {
+        let wanted = |there: &ManagedContainer| {
             containers
                 .iter()
                 .any(|spec| there.seen.spec == spec.digest() && there.seen.deployment == work.key.deployment)
@@ -43,9 +44,11 @@ impl Executors {
             self.start(work, spec, &id).await?;
             self.settle(spec, &id).await?;
         }
-        let adopted =
-            there.iter().filter(|there| wanted(there) && there.seen.running == Running::Yes).count();
-        Ok(said(match (containers.len(), adopted) {
+        let adopted = there
+            .iter()
+            .filter(|there| wanted(there) && there.seen.running == ContainerRunState::Yes)
+            .count();
+        Ok(finding(match (containers.len(), adopted) {
             (all, 0) => format!("{all} started"),
             (all, adopted) => format!("{} started, {adopted} ran already", all - adopted.min(all)),
         }))
@@ -57,7 +60,7 @@ impl Executors {
             work.output.line(&format!("{} is stopped and removed", container.seen.name));
             self.end(container).await?;
         }
-        Ok(said(format!("{} removed", there.len())))
+        Ok(finding(format!("{} removed", there.len())))
     }
 
     /// The workers of `stop` end, then those of `start` run. Stopped ones stay, so that they can run again.
@@ -71,7 +74,7 @@ impl Executors {
         let mut ended = 0;
         if let Some(stop) = stop {
             for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
-                if worker.seen.running == Running::Yes {
+                if worker.seen.running == ContainerRunState::Yes {
                     work.output.line(&format!("{} ends", worker.seen.name));
                     self.stop(&worker.id).await?;
                     ended += 1;
@@ -96,7 +99,7 @@ impl Executors {
                 self.settle(spec, &id).await?;
             }
         }
-        Ok(said(format!("{ended} ended, {} run", containers.len())))
+        Ok(finding(format!("{ended} ended, {} run", containers.len())))
     }
 
     /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
@@ -115,13 +118,13 @@ impl Executors {
         })
     }
 
-    async fn of_slot(&self, work: &Work, slot: Slot) -> Result<Vec<Ours>, StepFailure> {
+    async fn of_slot(&self, work: &Work, slot: Slot) -> Result<Vec<ManagedContainer>, StepFailure> {
         let mut there = self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)?;
         there.retain(|there| there.seen.slot == slot);
         Ok(there)
     }
 
-    async fn end(&self, container: &Ours) -> Result<(), StepFailure> {
+    async fn end(&self, container: &ManagedContainer) -> Result<(), StepFailure> {
         self.stop(&container.id).await?;
         self.docker.remove(&container.id).await.map_err(docker_failed)
     }
@@ -134,7 +137,7 @@ impl Executors {
 
     async fn make(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
         let state_directory = self.state_directory(&work.environment, spec.slot);
-        let making = Making {
+        let making = CreateContext {
             environment: &work.environment,
             deployment: &work.key.deployment,
             step: work.key.step,
@@ -167,9 +170,9 @@ impl Executors {
     pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
         let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
         let how = match (looked.running, looked.restarts) {
-            (Running::Exited(code), _) => format!("ended with code {code} soon after its start"),
-            (Running::Yes, 1..) => format!("ended soon after its start, {} times", looked.restarts),
-            (Running::Yes, _) => return Ok(()),
+            (ContainerRunState::Exited(code), _) => format!("ended with code {code} soon after its start"),
+            (ContainerRunState::Yes, 1..) => format!("ended soon after its start, {} times", looked.restarts),
+            (ContainerRunState::Yes, _) => return Ok(()),
         };
         let mut failure = StepFailure::new(format!("{process} {how}"))
             .next("docker run the image by hand, with the same variables");

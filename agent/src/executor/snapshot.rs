@@ -8,14 +8,14 @@ use std::process::Stdio;
 
 use data_encoding::HEXLOWER;
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::plan::action::TakeSnapshot;
-use lockstep_core::record::SnapshotTaken;
+use lockstep_core::run::journal::SnapshotTaken;
+use lockstep_core::run::journal::{Finding, StepFailure};
 use sha2::Digest as _;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
-use super::{Executors, Work, said};
+use super::{Executors, Work, finding};
 use crate::{disk, postgres};
 
 /// Tables dumped at a time.
@@ -51,7 +51,7 @@ impl Executors {
     }
 
     fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
-        let mut finding = said(format!("{words}, {} KiB", bytes / 1024));
+        let mut finding = finding(format!("{words}, {} KiB", bytes / 1024));
         finding.snapshot = Some(Box::new(SnapshotTaken {
             host: self.host.clone(),
             path: path.display().to_string(),
@@ -143,7 +143,7 @@ fn seal(partial: &Path, finished: &Path) -> io::Result<(Digest, u64)> {
     disk::write(&partial.join(MANIFEST), &manifest, 0o600)?;
     fs::rename(partial, finished)?;
     disk::sync_parent(finished)?;
-    Ok((Digest::of(manifest.as_bytes()), bytes))
+    Ok((Digest::of_content(manifest.as_bytes()), bytes))
 }
 
 /// Compares every file with the manifest.
@@ -160,7 +160,7 @@ pub(super) fn verify(finished: &Path) -> io::Result<(Digest, u64)> {
         }
         bytes += length;
     }
-    Ok((Digest::of(manifest.as_bytes()), bytes))
+    Ok((Digest::of_content(manifest.as_bytes()), bytes))
 }
 
 fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {

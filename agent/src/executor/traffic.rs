@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use lockstep_core::health::{Answer, Probe};
 use lockstep_core::id::Digest;
-use lockstep_core::journal::{Finding, StepFailure};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
-use lockstep_core::record::Slot;
+use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
 use procfs::net::{TcpNetEntry, TcpState};
 use procfs::{ProcError, ProcResult};
 use tokio::time::{Instant, sleep};
 
-use super::{Executors, Work, said};
+use super::{Executors, Work, finding};
 use crate::nginx::site::{Address, UPSTREAM_HEADER};
-use crate::nginx::{Reloaded, Wanted};
-use crate::probe::Answered;
+use crate::nginx::{DesiredSite, Reloaded};
+use crate::probe::ProbeAnswer;
 
 /// Answers through nginx, from the new slot, in a row.
 const PROOFS: u32 = 3;
@@ -46,13 +46,13 @@ impl Executors {
         site: &Site,
         overwrites: Option<&Digest>,
     ) -> Result<Finding, StepFailure> {
-        let wanted = Wanted { deployment: &work.key.deployment, site, overwrites };
+        let wanted = DesiredSite { deployment: &work.key.deployment, site, overwrites };
         let reloaded = self.nginx.install(&work.environment, &wanted).await?;
         let words = match reloaded {
             Reloaded::Yes => "installed, and nginx answers with it",
             Reloaded::No => "it was there",
         };
-        Ok(said(words))
+        Ok(finding(words))
     }
 
     pub(super) async fn switch_traffic(
@@ -77,7 +77,7 @@ impl Executors {
         })?;
         self.write_state(&work.environment, switch.to, "live")?;
         self.write_state(&work.environment, switch.to.other(), "standby")?;
-        let mut finding = said(format!("{PROOFS} answers through nginx came from {}", switch.to));
+        let mut finding = finding(format!("{PROOFS} answers through nginx came from {}", switch.to));
         finding.traffic = before;
         finding.switch_took = Some(took);
         Ok(finding)
@@ -141,10 +141,10 @@ impl Executors {
                 StepFailure::new("the connections of this host cannot be counted").why(error.to_string())
             })?;
             if left == 0 {
-                return Ok(said(format!("no connection to {slot} is left")));
+                return Ok(finding(format!("no connection to {slot} is left")));
             }
             if begun.elapsed() >= Duration::from_millis(deadline.0) {
-                return Ok(said(format!("{left} connections to {slot} go on past the deadline")));
+                return Ok(finding(format!("{left} connections to {slot} go on past the deadline")));
             }
             work.output.line(&format!("{left} connections to {slot} are left"));
             tokio::select! {
@@ -156,12 +156,12 @@ impl Executors {
 }
 
 /// Whence the answer came: the last that nginx lists, which has those before it that it had to pass over.
-fn upstream(answered: &Answered) -> Option<String> {
+fn upstream(answered: &ProbeAnswer) -> Option<String> {
     let tried = answered.headers.get(UPSTREAM_HEADER)?.to_str().ok()?;
     tried.rsplit([',', ' ']).next().map(ToOwned::to_owned)
 }
 
-pub(super) fn is_proof(answered: &Answered, endpoints: &[Endpoint]) -> bool {
+pub(super) fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint]) -> bool {
     let is_good = matches!(answered.probe.answer, Answer::Http { status: 200..300, .. });
     let from = upstream(answered);
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
@@ -210,7 +210,7 @@ mod tests {
                 took: Millis(1),
                 answer,
             };
-            Answered { probe, headers, schema_version: None }
+            ProbeAnswer { probe, headers, schema_version: None }
         };
         let endpoints = [Endpoint { address: "10.0.0.2".to_owned(), port: 20_000 }];
         assert!(is_proof(&answered("10.0.0.2:20000"), &endpoints));

@@ -8,8 +8,9 @@
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::{LocalRollback, Slot};
-use lockstep_core::stored::{self, Kept};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::slot::Slot;
+use lockstep_core::stored::{self, StoredDocument};
 use lockstep_crashpoint::reach;
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Row, SqliteConnection};
@@ -24,7 +25,7 @@ const MOVES: &str = "SELECT work FROM step WHERE environment = ? AND state = 'ru
 /// Which deployment gave a slot its traffic, and how: what it takes to give it that again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Given {
+pub struct GivenTraffic {
     pub environment: EnvironmentKey,
     pub deployment: DeploymentId,
     pub switch: SwitchTraffic,
@@ -32,13 +33,13 @@ pub struct Given {
     pub containers: Vec<String>,
 }
 
-impl Kept for Given {
+impl StoredDocument for GivenTraffic {
     const KIND: &'static str = "given";
 }
 
 /// Why a local rollback does not begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Withheld {
+pub enum LocalRefusal {
     /// A step of this kind runs here.
     StepRuns { work: String },
 }
@@ -48,7 +49,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn give(&self, given: &Given) -> Result<(), JournalError> {
+    pub async fn give(&self, given: &GivenTraffic) -> Result<(), JournalError> {
         sqlx::query("INSERT OR REPLACE INTO given (environment, slot, content) VALUES (?, ?, ?)")
             .bind(given.environment.to_string())
             .bind(given.switch.to.as_str())
@@ -62,7 +63,11 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn take_back(&self, environment: &EnvironmentKey, slot: Slot) -> Result<(), JournalError> {
+    pub async fn withdraw_traffic(
+        &self,
+        environment: &EnvironmentKey,
+        slot: Slot,
+    ) -> Result<(), JournalError> {
         sqlx::query("DELETE FROM given WHERE environment = ? AND slot = ?")
             .bind(environment.to_string())
             .bind(slot.as_str())
@@ -75,7 +80,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn given(&self) -> Result<Vec<Given>, JournalError> {
+    pub async fn given(&self) -> Result<Vec<GivenTraffic>, JournalError> {
         let rows = sqlx::query("SELECT content FROM given ORDER BY environment, slot")
             .fetch_all(&mut *self.connection.lock().await)
             .await?;
@@ -105,7 +110,7 @@ impl Journal {
     pub async fn begin_local(
         &self,
         wanted: LocalRollback,
-    ) -> Result<Result<LocalRollback, Withheld>, JournalError> {
+    ) -> Result<Result<LocalRollback, LocalRefusal>, JournalError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let running: Option<String> = sqlx::query_scalar(MOVES)
@@ -113,7 +118,7 @@ impl Journal {
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(work) = running {
-            return Ok(Err(Withheld::StepRuns { work }));
+            return Ok(Err(LocalRefusal::StepRuns { work }));
         }
         let seq: i64 = sqlx::query_scalar(
             "INSERT INTO local_rollback (environment, content, state) VALUES (?, ?, 'begun') RETURNING seq",
@@ -154,7 +159,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn take_in_local(&self, seq: u64) -> Result<(), JournalError> {
+    pub async fn mark_adopted(&self, seq: u64) -> Result<(), JournalError> {
         self.set_local(seq, "taken in", "done").await
     }
 

@@ -1,11 +1,11 @@
 //! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
 
-use lockstep_core::fence::{Mark, Token};
+use lockstep_core::agent::accept::{StepRecord, StepState};
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::id::{Digest, StepId};
-use lockstep_core::intake::{Known, State};
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::stored;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
@@ -17,7 +17,7 @@ use crate::assignment::Assignment;
 pub(super) struct Row {
     pub(super) key: StepKey,
     pub(super) environment: EnvironmentKey,
-    pub(super) known: Known,
+    pub(super) known: StepRecord,
 }
 
 const STEP: &str =
@@ -28,10 +28,10 @@ const UNSETTLED: &str =
     "SELECT deployment, step, direction, environment, cluster, epoch, seq, said, state, outcome
     FROM step WHERE settled = 0 AND state IN ('done', 'failed') ORDER BY epoch, seq";
 
-pub(super) async fn mark(
+pub(super) async fn fence_state(
     connection: &mut SqliteConnection,
     environment: &EnvironmentKey,
-) -> Result<Option<Mark>, JournalError> {
+) -> Result<Option<FenceState>, JournalError> {
     let row = sqlx::query("SELECT cluster, epoch, seq, said FROM mark WHERE environment = ?")
         .bind(environment.to_string())
         .fetch_optional(connection)
@@ -39,15 +39,15 @@ pub(super) async fn mark(
     row.map(|row| {
         let said: Option<String> = row.try_get("said")?;
         let said = said.map(|said| said.parse().map_err(damaged)).transpose()?;
-        Ok(Mark { token: token_of(&row)?, said })
+        Ok(FenceState { token: token_of(&row)?, assignment_digest: said })
     })
     .transpose()
 }
 
-pub(super) async fn set_mark(
+pub(super) async fn set_fence_state(
     connection: &mut SqliteConnection,
     environment: &EnvironmentKey,
-    mark: &Mark,
+    mark: &FenceState,
 ) -> Result<(), JournalError> {
     let (epoch, seq) = numbers(&mark.token)?;
     sqlx::query(
@@ -57,7 +57,7 @@ pub(super) async fn set_mark(
     .bind(mark.token.cluster.as_str())
     .bind(epoch)
     .bind(seq)
-    .bind(mark.said.as_ref().map(Digest::as_str))
+    .bind(mark.assignment_digest.as_ref().map(Digest::as_str))
     .execute(connection)
     .await?;
     Ok(())
@@ -97,7 +97,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-pub(super) async fn retoken(
+pub(super) async fn update_token(
     connection: &mut SqliteConnection,
     key: &StepKey,
     token: &Token,
@@ -192,8 +192,8 @@ pub(super) async fn unsettled(connection: &mut SqliteConnection) -> Result<Vec<E
     for row in &rows {
         let Row { key, environment, known } = row_of(row)?;
         match known.state {
-            State::Ended(outcome) => all.push(Ended { token: known.token, key, environment, outcome }),
-            State::Accepted | State::Running | State::Interrupted => {}
+            StepState::Ended(outcome) => all.push(Ended { token: known.token, key, environment, outcome }),
+            StepState::Accepted | StepState::Running | StepState::Interrupted => {}
         }
     }
     Ok(all)
@@ -224,18 +224,20 @@ fn row_of(row: &SqliteRow) -> Result<Row, JournalError> {
     let state: &str = row.try_get("state")?;
     let outcome: Option<&[u8]> = row.try_get("outcome")?;
     let state = match (state, outcome) {
-        ("accepted", _) => State::Accepted,
-        ("running", _) => State::Running,
-        ("interrupted", _) => State::Interrupted,
-        ("done", Some(bytes)) => State::Ended(Ok(stored::decode::<Finding>(bytes).map_err(damaged)?)),
-        ("failed", Some(bytes)) => State::Ended(Err(stored::decode::<StepFailure>(bytes).map_err(damaged)?)),
+        ("accepted", _) => StepState::Accepted,
+        ("running", _) => StepState::Running,
+        ("interrupted", _) => StepState::Interrupted,
+        ("done", Some(bytes)) => StepState::Ended(Ok(stored::decode::<Finding>(bytes).map_err(damaged)?)),
+        ("failed", Some(bytes)) => {
+            StepState::Ended(Err(stored::decode::<StepFailure>(bytes).map_err(damaged)?))
+        }
         (other, _) => return Err(damaged(format!("a step is {other:?}"))),
     };
     let said: &str = row.try_get("said")?;
     Ok(Row {
         key: key_of(row)?,
         environment: environment_of(row)?,
-        known: Known { token: token_of(row)?, said: said.parse().map_err(damaged)?, state },
+        known: StepRecord { token: token_of(row)?, assignment_digest: said.parse().map_err(damaged)?, state },
     })
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::plan::action::SiteTls;
+use lockstep_core::run::journal::StepFailure;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};

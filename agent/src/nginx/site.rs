@@ -33,7 +33,7 @@ const FIRST_LINE: &str =
 
 /// Where the site's files are.
 #[derive(Debug, Clone, Copy)]
-pub struct Places<'a> {
+pub struct SitePaths<'a> {
     /// There, or not: green, or blue.
     pub switch: &'a Path,
     /// One line for each request that no application answered.
@@ -56,7 +56,7 @@ pub struct Address {
 }
 
 impl Address {
-    pub fn of(site: &Site) -> Self {
+    pub fn of_site(site: &Site) -> Self {
         let scheme = if site.tls.is_some() { Scheme::Https } else { Scheme::Http };
         Self { scheme, server_name: site.server_name.clone(), port: site.listen_port }
     }
@@ -69,7 +69,7 @@ impl Address {
 }
 
 /// The site's text.
-pub fn render(environment: &EnvironmentKey, site: &Site, places: &Places<'_>) -> String {
+pub fn render(environment: &EnvironmentKey, site: &Site, places: &SitePaths<'_>) -> String {
     let name = environment.dashed().replace('-', "_");
     let digest = site.digest();
     let mut text = format!("{FIRST_LINE}{digest}\n");
@@ -132,8 +132,8 @@ log_format {name}_lost '$time_iso8601 $status $request_method';
     )
 }
 
-fn server(name: &str, site: &Site, places: &Places<'_>) -> String {
-    let Places { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = places;
+fn server(name: &str, site: &Site, places: &SitePaths<'_>) -> String {
+    let SitePaths { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = places;
     let (listen, tls) = match &site.tls {
         Some(tls) => (" ssl", tls_of(name, tls)),
         None => ("", String::new()),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn text(site: &Site, proxy_params: Option<&Path>) -> String {
-        let places = Places {
+        let places = SitePaths {
             switch: Path::new("/l/traffic/green"),
             lost_log: Path::new("/l/lost.log"),
             additions: Path::new("/n/own.d"),
@@ -341,7 +341,7 @@ mod tests {
         let secure = with_tls(plain.clone());
         let elsewhere = Site { listen_port: 8443, ..secure.clone() };
         for site in [plain, secure, elsewhere] {
-            assert_eq!(address_of(&text(&site, None)), Some(Address::of(&site)));
+            assert_eq!(address_of(&text(&site, None)), Some(Address::of_site(&site)));
         }
         assert_eq!(address_of("server {}"), None);
     }

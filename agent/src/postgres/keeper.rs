@@ -12,15 +12,15 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::admission::{AdmissionLine, DatabaseRole};
+use lockstep_core::plan::hba::{DatabaseRole, HbaLine};
+use lockstep_core::run::journal::StepFailure;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
-use super::rules::{self, Rule, Unusable};
+use super::hba_file::{self, HbaFileError, Rule};
 use super::{OURS, started_at};
 use crate::disk;
 
@@ -43,22 +43,22 @@ pub struct Request {
     pub sockets: PathBuf,
     pub port: u16,
     pub environment: EnvironmentKey,
-    pub what: What,
+    pub what: KeeperOperation,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum What {
-    Look(Look),
+pub enum KeeperOperation {
+    Look(HbaLookup),
     /// The environment has exactly these lines.
     Keep {
-        lines: Vec<AdmissionLine>,
+        lines: Vec<HbaLine>,
     },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Look {
+pub struct HbaLookup {
     /// When the server began that the database is of, by its own clock.
     pub started_at: f64,
     pub role: DatabaseRole,
@@ -70,7 +70,7 @@ pub struct Look {
 pub enum Answer {
     /// The environment's lines, and which of the addresses are let in.
     Seen {
-        lines: Vec<AdmissionLine>,
+        lines: Vec<HbaLine>,
         admitted: Vec<String>,
     },
     /// Another server than the database's listens there.
@@ -97,8 +97,8 @@ async fn answer(request: Request) -> Answer {
     let Request { sockets, port, environment, what } = request;
     let server = Server { sockets, port, environment };
     let answered = match what {
-        What::Look(look) => server.look(&look).await,
-        What::Keep { lines } => server.keep(&lines).await,
+        KeeperOperation::Look(look) => server.look(&look).await,
+        KeeperOperation::Keep { lines } => server.keep(&lines).await,
     };
     answered.unwrap_or_else(Answer::Failed)
 }
@@ -110,32 +110,32 @@ struct Server {
 }
 
 impl Server {
-    async fn look(&self, look: &Look) -> Result<Answer, StepFailure> {
+    async fn look(&self, look: &HbaLookup) -> Result<Answer, StepFailure> {
         let mut connection = self.connect().await?;
-        let began = started_at(&mut connection).await.map_err(unasked)?;
+        let began = started_at(&mut connection).await.map_err(query_failed)?;
         if (began - look.started_at).abs() > 0.001 {
             return Ok(Answer::AnotherServer);
         }
-        let file = RulesFile::of(&mut connection).await?;
-        let lines = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        let file = RulesFile::load(&mut connection).await?;
+        let lines = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
         let rules = match file.parsed(&mut connection).await? {
             Parsed::Rules(rules) => rules,
             Parsed::Faults(faults) => return Err(file.faulty(&faults)),
         };
         let is_let_in =
-            |address: &&String| rules::deciding(&rules, &look.role, address).is_some_and(Rule::lets_in);
+            |address: &&String| hba_file::deciding(&rules, &look.role, address).is_some_and(Rule::allows);
         let admitted = look.addresses.iter().filter(is_let_in).cloned().collect();
         Ok(Answer::Seen { lines, admitted })
     }
 
-    async fn keep(&self, wanted: &[AdmissionLine]) -> Result<Answer, StepFailure> {
+    async fn keep(&self, wanted: &[HbaLine]) -> Result<Answer, StepFailure> {
         let mut connection = self.connect().await?;
-        self.lock(&mut connection).await.map_err(unasked)?;
-        let file = RulesFile::of(&mut connection).await?;
-        let there = rules::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
+        self.lock(&mut connection).await.map_err(query_failed)?;
+        let file = RulesFile::load(&mut connection).await?;
+        let there = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
         let text =
-            rules::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
-        let added: Vec<&AdmissionLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
+            hba_file::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
+        let added: Vec<&HbaLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
         if !added.is_empty() {
             if let Parsed::Faults(faults) = file.parsed(&mut connection).await? {
                 return Err(file.faulty(&faults));
@@ -149,7 +149,7 @@ impl Server {
                 return Err(failure);
             }
         }
-        let said = match (self.reload(&mut connection).await.map_err(unasked)?, text == file.text) {
+        let said = match (self.reload(&mut connection).await.map_err(query_failed)?, text == file.text) {
             (Reload::Seen, true) => "its lines were there".to_owned(),
             (Reload::Seen, false) => format!("{} is read anew", file.path.display()),
             (Reload::NotSeen, _) => {
@@ -242,12 +242,12 @@ struct RulesFile {
 }
 
 impl RulesFile {
-    async fn of(connection: &mut PgConnection) -> Result<Self, StepFailure> {
+    async fn load(connection: &mut PgConnection) -> Result<Self, StepFailure> {
         let path: String =
-            sqlx::query_scalar("SHOW hba_file").fetch_one(connection).await.map_err(unasked)?;
+            sqlx::query_scalar("SHOW hba_file").fetch_one(connection).await.map_err(query_failed)?;
         // Where it is a link, what it leads to is replaced.
-        let path = fs::canonicalize(&path).map_err(|error| unwritten(Path::new(&path), &error))?;
-        let text = fs::read_to_string(&path).map_err(|error| unwritten(&path, &error))?;
+        let path = fs::canonicalize(&path).map_err(|error| write_failed(Path::new(&path), &error))?;
+        let text = fs::read_to_string(&path).map_err(|error| write_failed(&path, &error))?;
         Ok(Self { path, text })
     }
 
@@ -259,11 +259,11 @@ impl RulesFile {
         )
         .fetch_all(connection)
         .await
-        .map_err(unasked)?;
+        .map_err(query_failed)?;
         let mut rules = Vec::new();
         let mut faults = Vec::new();
         for row in rows {
-            match self.rule(&row).map_err(unasked)? {
+            match self.rule(&row).map_err(query_failed)? {
                 Ok(rule) => rules.push(rule),
                 Err(fault) => faults.push(fault),
             }
@@ -294,11 +294,7 @@ impl RulesFile {
     }
 
     /// Whether each of these lines does what it is for.
-    async fn lets_in(
-        &self,
-        connection: &mut PgConnection,
-        added: &[&AdmissionLine],
-    ) -> Result<(), StepFailure> {
+    async fn lets_in(&self, connection: &mut PgConnection, added: &[&HbaLine]) -> Result<(), StepFailure> {
         if added.is_empty() {
             return Ok(());
         }
@@ -307,8 +303,8 @@ impl RulesFile {
             Parsed::Faults(faults) => return Err(self.faulty(&faults)),
         };
         for line in added {
-            let rule = rules::deciding(&rules, &line.role, &line.address);
-            if rule.is_some_and(Rule::lets_in) {
+            let rule = hba_file::deciding(&rules, &line.role, &line.address);
+            if rule.is_some_and(Rule::allows) {
                 continue;
             }
             let because = match rule {
@@ -326,10 +322,10 @@ impl RulesFile {
 
     /// Replaces it whole, if it is as it was read, for the same owner and with the same permissions.
     fn write(&self, read: &str, text: &str) -> Result<(), StepFailure> {
-        replace(&self.path, read, text).map_err(|error| unwritten(&self.path, &error))
+        replace(&self.path, read, text).map_err(|error| write_failed(&self.path, &error))
     }
 
-    fn unusable(&self, error: &Unusable) -> StepFailure {
+    fn unusable(&self, error: &HbaFileError) -> StepFailure {
         StepFailure::new(format!("{} is left as it is", self.path.display()))
             .why(error.to_string())
             .next("mend it, or take what is between # BEGIN LOCKSTEP and # END LOCKSTEP out")
@@ -363,7 +359,7 @@ fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
 }
 
 /// A password that is kept as MD5 is of no use to SCRAM.
-async fn refuse_md5(connection: &mut PgConnection, added: &[&AdmissionLine]) -> Result<(), StepFailure> {
+async fn refuse_md5(connection: &mut PgConnection, added: &[&HbaLine]) -> Result<(), StepFailure> {
     for line in added {
         let user = &line.role.user;
         let is_md5: Option<bool> =
@@ -371,7 +367,7 @@ async fn refuse_md5(connection: &mut PgConnection, added: &[&AdmissionLine]) -> 
                 .bind(user)
                 .fetch_optional(&mut *connection)
                 .await
-                .map_err(unasked)?
+                .map_err(query_failed)?
                 .flatten();
         if is_md5 == Some(true) {
             return Err(StepFailure::new(format!("{user} could not come in by SCRAM"))
@@ -391,12 +387,12 @@ fn own_name() -> String {
     name.unwrap_or_else(|| MAINTENANCE.to_owned())
 }
 
-fn unasked(error: sqlx::Error) -> StepFailure {
+fn query_failed(error: sqlx::Error) -> StepFailure {
     let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
     StepFailure::new("PostgreSQL cannot be asked for its rules").why(why)
 }
 
-fn unwritten(path: &Path, error: &io::Error) -> StepFailure {
+fn write_failed(path: &Path, error: &io::Error) -> StepFailure {
     StepFailure::new(format!("{} cannot be written", path.display()))
         .why(error.to_string())
         .next("it is to be of the user that PostgreSQL runs as; or keep it yourself: database.postgres.pg_hba: by_hand")

@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lockstep_core::journal::StepFailure;
+use lockstep_core::run::journal::StepFailure;
 use lockstep_supervisor::units::has_systemd;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::keeper::{Answer, Request, What};
+use super::keeper::{Answer, KeeperOperation, Request};
 
 /// How long it may take, for systemd too: what the agent does not wait for is not to go on.
 const KEEP_LIMIT: Duration = Duration::from_secs(20);
@@ -55,8 +55,8 @@ impl Keeper {
     /// When it cannot be run, does not end in time, or cannot do it.
     pub(super) async fn ask(&self, request: &Request) -> Result<Answer, StepFailure> {
         let limit = match request.what {
-            What::Look(_) => LOOK_LIMIT,
-            What::Keep { .. } => KEEP_LIMIT,
+            KeeperOperation::Look(_) => LOOK_LIMIT,
+            KeeperOperation::Keep { .. } => KEEP_LIMIT,
         };
         let asked = async {
             let socket = self.socket(request.port);

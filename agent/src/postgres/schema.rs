@@ -3,8 +3,8 @@
 //! What must stay true: Rails, Ecto and others have a table of that name too. Theirs is known by its columns, and it
 //! is neither read nor written.
 
-use lockstep_core::journal::StepFailure;
 use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::run::journal::StepFailure;
 use sqlx::{PgConnection, Row};
 
 /// golang-migrate's columns: <https://github.com/golang-migrate/migrate/blob/master/database/postgres/postgres.go>.

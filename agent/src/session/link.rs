@@ -32,7 +32,7 @@ const SENDING_MAX: usize = 16;
 const PENDING_MAX: usize = 64;
 
 /// Who is dialled, as whom.
-pub struct Dialling {
+pub struct DialSettings {
     /// In turn; what is learned of others counts from the next dial on.
     pub coordinators: watch::Receiver<Vec<String>>,
     /// The certificate may be renewed between two dials.
@@ -55,7 +55,7 @@ pub(super) enum LinkEvent {
 }
 
 pub(super) struct Link {
-    dialling: Dialling,
+    dialling: DialSettings,
     state: State,
     /// Dials since the last good stream.
     failures: u32,
@@ -79,7 +79,7 @@ struct Stream {
 }
 
 impl Link {
-    pub(super) fn new(dialling: Dialling) -> Self {
+    pub(super) fn new(dialling: DialSettings) -> Self {
         Self { dialling, state: State::Waiting(Instant::now()), failures: 0, turn: 0 }
     }
 
@@ -175,7 +175,7 @@ impl Link {
     }
 
     fn dial(&self) -> impl Future<Output = anyhow::Result<Stream>> + Send + use<> {
-        let Dialling { coordinators, credential, address, instance } = &self.dialling;
+        let DialSettings { coordinators, credential, address, instance } = &self.dialling;
         let coordinator = {
             let known = coordinators.borrow();
             known.get(self.turn % known.len().max(1)).cloned()
@@ -220,7 +220,7 @@ impl Stream {
 async fn attach(coordinator: String, credential: Credential, hello: wire::Hello) -> anyhow::Result<Stream> {
     let channel = dial::connect(&coordinator, &credential).await.map_err(refused)?;
     let (outgoing, sending) = mpsc::channel(SENDING_MAX);
-    outgoing.send(super::message::said(wire::from_agent::Message::Hello(hello))).await?;
+    outgoing.send(super::message::envelope(wire::from_agent::Message::Hello(hello))).await?;
     let incoming = SessionClient::new(channel)
         .attach(ReceiverStream::new(sending))
         .await

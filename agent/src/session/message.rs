@@ -3,14 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_core::errand::Errand;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::{LocalRollback, Observation};
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -19,7 +20,7 @@ use lockstep_proto::wire::to_agent::Message as Heard;
 use lockstep_proto::{Invalid, convert, wire};
 
 use crate::assignment::Assignment;
-use crate::journal::{Ended, Idle, Standing};
+use crate::journal::{Ended, IdleReason, JournaledStatus};
 use crate::logins;
 use crate::secrets::{Question, SecretSet};
 use crate::vitals::Reading;
@@ -38,7 +39,7 @@ pub(super) enum Order {
         roots: String,
     },
     Assign(Box<Assignment>),
-    Observe(Look),
+    Observe(ObservationRequest),
     Secrets {
         request: u64,
         given: Result<SecretSet, String>,
@@ -49,14 +50,14 @@ pub(super) enum Order {
     },
     RunErrand {
         request: u64,
-        errand: Errand,
+        errand: HostTask,
     },
     Ask {
         token: Token,
         environment: EnvironmentKey,
         keys: Vec<StepKey>,
     },
-    FetchLog(LogWanted),
+    FetchLog(LogRequest),
     LocalTakenIn {
         seq: u64,
     },
@@ -67,7 +68,7 @@ pub(super) enum Order {
 
 /// A look without any effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct ObservationRequest {
     pub request: u64,
     pub environment: EnvironmentKey,
     pub image: Option<String>,
@@ -78,16 +79,16 @@ pub struct Look {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogWanted {
+pub struct LogRequest {
     pub request: u64,
     pub environment: EnvironmentKey,
-    pub of: LogOf,
+    pub of: LogSource,
     /// The last so many lines; nothing: all that there is.
     pub tail: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogOf {
+pub enum LogSource {
     Step {
         deployment: DeploymentId,
         step: StepId,
@@ -131,10 +132,10 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             };
             assignment(assign).map(|assignment| Order::Assign(Box::new(assignment))).map_err(|invalid| {
                 let refused = wire::Refused { why: invalid.to_string(), ..refused };
-                NotUnderstood { answer: Some(Box::new(said(Said::Refused(refused)))), invalid }
+                NotUnderstood { answer: Some(Box::new(envelope(Said::Refused(refused)))), invalid }
             })
         }
-        Heard::Observe(observe) => Ok(Order::Observe(look(observe)?)),
+        Heard::Observe(observe) => Ok(Order::Observe(observation_request(observe)?)),
         Heard::Secrets(wire::Secrets { request, result }) => {
             let given = match result.ok_or_else(|| Invalid::missing("secrets.result"))? {
                 wire::secrets::Result::Variables(wire::Variables { values, public }) => {
@@ -160,7 +161,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             match convert::required(errand.as_ref(), "run_errand.errand") {
                 Ok(errand) => Ok(Order::RunErrand { request, errand }),
                 Err(invalid) => {
-                    let answer = errand_done(request, Err(invalid.to_string()));
+                    let answer = task_done(request, Err(invalid.to_string()));
                     Err(NotUnderstood { answer: Some(Box::new(answer)), invalid })
                 }
             }
@@ -172,7 +173,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
         }),
         Heard::LocalTakenIn(wire::LocalTakenIn { seq }) => Ok(Order::LocalTakenIn { seq }),
         Heard::AskVitals(wire::AskVitals { request }) => Ok(Order::Vitals { request }),
-        Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_wanted(fetch)?)),
+        Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_request(fetch)?)),
     }
 }
 
@@ -188,7 +189,7 @@ fn assignment(assign: wire::Assign) -> Result<Assignment, Invalid> {
     })
 }
 
-fn look(observe: wire::Observe) -> Result<Look, Invalid> {
+fn observation_request(observe: wire::Observe) -> Result<ObservationRequest, Invalid> {
     let wire::Observe {
         request,
         environment: of,
@@ -198,51 +199,51 @@ fn look(observe: wire::Observe) -> Result<Look, Invalid> {
         secrets_version,
         addresses,
     } = observe;
-    Ok(Look {
+    Ok(ObservationRequest {
         request,
         environment: environment(&of)?,
-        image: filled(image),
-        migrations_path: filled(migrations_path),
-        database: filled(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
+        image: non_empty(image),
+        migrations_path: non_empty(migrations_path),
+        database: non_empty(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
         addresses,
     })
 }
 
-fn log_wanted(fetch: wire::FetchLog) -> Result<LogWanted, Invalid> {
+fn log_request(fetch: wire::FetchLog) -> Result<LogRequest, Invalid> {
     let wire::FetchLog { request, environment: of, deployment, step, process, tail, secrets_version } = fetch;
-    let of_log = match filled(deployment) {
-        Some(deployment) => LogOf::Step {
+    let of_log = match non_empty(deployment) {
+        Some(deployment) => LogSource::Step {
             deployment: deployment
                 .parse()
                 .map_err(|error| Invalid::because("fetch_log.deployment", error))?,
             step: StepId(u16::try_from(step).map_err(|error| Invalid::because("fetch_log.step", error))?),
         },
-        None => LogOf::Live {
-            process: filled(process)
+        None => LogSource::Live {
+            process: non_empty(process)
                 .map(|process| process.parse())
                 .transpose()
                 .map_err(|error| Invalid::because("fetch_log.process", error))?,
             secrets_version: (secrets_version != 0).then_some(secrets_version),
         },
     };
-    Ok(LogWanted { request, environment: environment(&of)?, of: of_log, tail: (tail != 0).then_some(tail) })
+    Ok(LogRequest { request, environment: environment(&of)?, of: of_log, tail: (tail != 0).then_some(tail) })
 }
 
 fn environment(text: &str) -> Result<EnvironmentKey, Invalid> {
     text.parse().map_err(|error| Invalid::because("environment", error))
 }
 
-fn filled(text: String) -> Option<String> {
+fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
 /// A message of this host.
-pub(super) fn said(message: Said) -> wire::FromAgent {
+pub(super) fn envelope(message: Said) -> wire::FromAgent {
     wire::FromAgent { message: Some(message) }
 }
 
 pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire::FromAgent {
-    said(Said::Report(wire::Report {
+    envelope(Said::Report(wire::Report {
         token: Some(token.clone().into()),
         key: Some(key.clone().into()),
         environment: environment.to_string(),
@@ -256,7 +257,7 @@ pub(super) fn refused(
     environment: &EnvironmentKey,
     why: String,
 ) -> wire::FromAgent {
-    said(Said::Refused(wire::Refused {
+    envelope(Said::Refused(wire::Refused {
         token: Some(token.into()),
         key: Some(key.into()),
         environment: environment.to_string(),
@@ -264,26 +265,26 @@ pub(super) fn refused(
     }))
 }
 
-pub(super) fn standings(
+pub(super) fn statuses(
     token: Token,
     environment: &EnvironmentKey,
-    standings: Vec<(StepKey, Standing)>,
+    standings: Vec<(StepKey, JournaledStatus)>,
 ) -> wire::FromAgent {
     let standings = standings
         .into_iter()
         .map(|(key, standing)| wire::StepStanding {
             key: Some(key.into()),
             standing: Some(match standing {
-                Standing::Ended(outcome) => WireStanding::Ended(wire::Outcome::of(&outcome)),
-                Standing::Running => WireStanding::Running(true),
+                JournaledStatus::Ended(outcome) => WireStanding::Ended(wire::Outcome::of(&outcome)),
+                JournaledStatus::Running => WireStanding::Running(true),
                 // All three are the same to a driver: send it again, and it is carried out from here.
-                Standing::Idle(Idle::Unheard | Idle::Accepted | Idle::Interrupted) => {
-                    WireStanding::Unheard(true)
-                }
+                JournaledStatus::Idle(
+                    IdleReason::Unheard | IdleReason::Accepted | IdleReason::Interrupted,
+                ) => WireStanding::Unheard(true),
             }),
         })
         .collect();
-    said(Said::Standing(wire::StandingReply {
+    envelope(Said::Standing(wire::StandingReply {
         token: Some(token.into()),
         environment: environment.to_string(),
         standings,
@@ -292,20 +293,28 @@ pub(super) fn standings(
 
 pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
     let Question { request, environment, version } = question;
-    said(Said::SecretsWanted(wire::SecretsWanted { request, environment: environment.to_string(), version }))
+    envelope(Said::SecretsWanted(wire::SecretsWanted {
+        request,
+        environment: environment.to_string(),
+        version,
+    }))
 }
 
 pub(super) fn login_wanted(question: logins::Question) -> wire::FromAgent {
     let logins::Question { request, registry } = question;
-    said(Said::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
+    envelope(Said::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
 }
 
-pub(super) fn errand_done(request: u64, done: Result<(), String>) -> wire::FromAgent {
-    said(Said::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
+pub(super) fn task_done(request: u64, done: Result<(), String>) -> wire::FromAgent {
+    envelope(Said::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
 }
 
 pub(super) fn progress(key: StepKey, environment: &EnvironmentKey, line: String) -> wire::FromAgent {
-    said(Said::Progress(wire::Progress { key: Some(key.into()), environment: environment.to_string(), line }))
+    envelope(Said::Progress(wire::Progress {
+        key: Some(key.into()),
+        environment: environment.to_string(),
+        line,
+    }))
 }
 
 pub(super) fn health(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::FromAgent {
@@ -315,21 +324,24 @@ pub(super) fn health(environment: &EnvironmentKey, instances: &[InstanceHealth])
             serde_json::to_vec(instance).expect("an instance's health has only text, numbers and lists")
         })
         .collect();
-    said(Said::Health(wire::HealthReport { environment: environment.to_string(), instances }))
+    envelope(Said::Health(wire::HealthReport { environment: environment.to_string(), instances }))
 }
 
 pub(super) fn local(rollback: &LocalRollback) -> wire::FromAgent {
-    said(Said::Local(wire::LocalChanged { rollback: Some(wire::Document::of(rollback)) }))
+    envelope(Said::Local(wire::LocalChanged { rollback: Some(wire::Document::of_content(rollback)) }))
 }
 
 pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAgent {
-    said(Said::Observed(wire::Observed { request, observation: Some(wire::Document::of(observation)) }))
+    envelope(Said::Observed(wire::Observed {
+        request,
+        observation: Some(wire::Document::of_content(observation)),
+    }))
 }
 
 pub(super) fn vitals(request: u64, reading: Reading) -> wire::FromAgent {
     let Reading { clock, disk, certificate } = reading;
     let (from, until) = certificate.unwrap_or_default();
-    said(Said::Vitals(wire::Vitals {
+    envelope(Said::Vitals(wire::Vitals {
         request,
         clock_ms: clock.0,
         disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
@@ -355,6 +367,6 @@ pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
     }
     let last = parts.len();
     let reply =
-        |(number, lines)| said(Said::Log(wire::LogReply { request, lines, last: number + 1 == last }));
+        |(number, lines)| envelope(Said::Log(wire::LogReply { request, lines, last: number + 1 == last }));
     parts.into_iter().enumerate().map(reply).collect()
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::image::Login;
-use lockstep_core::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::SwitchTraffic;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
 use lockstep_telemetry::span;
@@ -18,13 +18,13 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
-use super::{Happening, Left, Output, Tools};
+use super::{JobExit, Output, WorkerContext, WorkerEvent};
 use crate::assignment::Assignment;
 use crate::executor::Work;
-use crate::hold::{self, Under, under};
-use crate::journal::{Beginning, Ended, Given, Outcome};
+use crate::journal::{BeginOutcome, Ended, GivenTraffic, Outcome};
 use crate::secrets::SecretSet;
 use crate::step_log::StepLog;
+use crate::step_policy::{self, StepPolicy, step_policy};
 use crate::telemetry;
 
 /// How long an executor that was told to stop may take; then it is cut off.
@@ -38,7 +38,7 @@ const JOURNAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// One step that was accepted, in its own task.
 pub(super) struct Job {
-    pub(super) tools: Tools,
+    pub(super) tools: WorkerContext,
     pub(super) assignment: Assignment,
     /// Its undo has come.
     pub(super) cancel: CancellationToken,
@@ -53,27 +53,27 @@ enum Stop {
 
 impl Job {
     /// Begins the step unless it was withdrawn, and writes down and reports how it ended.
-    pub(super) async fn carry_out(self) -> Left {
+    pub(super) async fn carry_out(self) -> JobExit {
         let span = self.span();
         async {
             let key = &self.assignment.key;
             let began = Instant::now();
             let outcome = match self.tools.journal.begin(key).await {
-                Ok(Beginning::Withdrawn) => return Left::Withdrawn,
-                Ok(Beginning::Begun) => self.act().await,
-                Ok(Beginning::Held(by)) => self.act_held(&by).await,
+                Ok(BeginOutcome::Withdrawn) => return JobExit::Withdrawn,
+                Ok(BeginOutcome::Begun) => self.act().await,
+                Ok(BeginOutcome::Held(by)) => self.act_held(&by).await,
                 Err(error) => {
                     Err(StepFailure::new("this host's journal cannot be written, so nothing was done")
                         .why(telemetry::chain(&error)))
                 }
             };
-            self.tell(&outcome, began.elapsed());
+            self.log_outcome(&outcome, began.elapsed());
             let ended = self.write_down(outcome).await;
-            if self.tools.happenings.send(Happening::Ended(Box::new(ended))).await.is_err() {
+            if self.tools.happenings.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
                 // The agent is ending; its successor reports what the journal has.
                 info!("the outcome is reported after the next start");
             }
-            Left::Ended
+            JobExit::Ended
         }
         .instrument(span)
         .await
@@ -92,7 +92,7 @@ impl Job {
         self.assignment.action.as_ref().map_or("nothing", Action::name)
     }
 
-    fn tell(&self, outcome: &Outcome, took: Duration) {
+    fn log_outcome(&self, outcome: &Outcome, took: Duration) {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let word = match outcome {
             Ok(finding) => {
@@ -113,22 +113,22 @@ impl Job {
     async fn act_held(&self, held: &LocalRollback) -> Outcome {
         let Some(action) = &self.assignment.action else { return self.act().await };
         let traffic = self.tools.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
-        match under(action, traffic) {
-            Under::Goes => self.act().await,
-            Under::IsNothing => {
+        match step_policy(action, traffic) {
+            StepPolicy::Goes => self.act().await,
+            StepPolicy::IsNothing => {
                 let said = format!("nothing was done: {traffic} has the traffic by a local rollback");
                 Ok(Finding { said, ..Finding::default() })
             }
-            Under::Refused => Err(hold::refusal(held, traffic)),
+            StepPolicy::Refused => Err(step_policy::refusal(held, traffic)),
         }
     }
 
     /// Writes down which deployment gave its slot the traffic, for those who act here without a coordinator.
-    async fn note_given(&self, switch: &SwitchTraffic) {
+    async fn record_traffic(&self, switch: &SwitchTraffic) {
         let Assignment { key, environment, .. } = &self.assignment;
         let written = match key.direction {
             Direction::Do => {
-                let given = Given {
+                let given = GivenTraffic {
                     environment: environment.clone(),
                     deployment: key.deployment.clone(),
                     switch: switch.clone(),
@@ -136,7 +136,7 @@ impl Job {
                 };
                 self.tools.journal.give(&given).await
             }
-            Direction::Undo => self.tools.journal.take_back(environment, switch.to.other()).await,
+            Direction::Undo => self.tools.journal.withdraw_traffic(environment, switch.to.other()).await,
         };
         if let Err(error) = written {
             // A local rollback is refused where this is not known; the switch itself is done.
@@ -153,14 +153,14 @@ impl Job {
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
         let given = tokio::select! {
             given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given?,
-            why = self.told_to_stop(deadline) => {
+            why = self.stop_requested(deadline) => {
                 return Err(why.failure("it still waited for its secrets, so nothing was done"));
             }
         };
         let output = Output::new(given.0.redactor.clone(), self.log());
         let outcome = self.converge(action.clone(), given, &output, deadline).await;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
-            self.note_given(switch).await;
+            self.record_traffic(switch).await;
         }
         output.clean(outcome)
     }
@@ -174,7 +174,7 @@ impl Job {
         let failed =
             || StepFailure::new(format!("the secrets of {environment}, version {version}, did not come"));
         let (reply, given) = oneshot::channel();
-        let wanted = Happening::SecretsWanted { environment: environment.clone(), version, reply };
+        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
         if self.tools.happenings.send(wanted).await.is_err() {
             return Err(failed().why("the agent is ending"));
         }
@@ -191,7 +191,7 @@ impl Job {
         let failed = |why: String| StepFailure::new(format!("the login of {registry} did not come")).why(why);
         let ending = || failed("the agent is ending".to_owned());
         let (reply, given) = oneshot::channel();
-        let wanted = Happening::LoginWanted { registry: registry.clone(), reply };
+        let wanted = WorkerEvent::LoginWanted { registry: registry.clone(), reply };
         self.tools.happenings.send(wanted).await.map_err(|_| ending())?;
         given.await.map_err(|_| ending())?.map_err(failed)
     }
@@ -231,7 +231,7 @@ impl Job {
         task.spawn(async move { executors.converge(work).await }.in_current_span());
         let why = tokio::select! {
             ended = task.join_next() => return outcome_of(ended),
-            why = self.told_to_stop(deadline) => why,
+            why = self.stop_requested(deadline) => why,
             never = self.show_progress(output) => match never {},
         };
         cancel.cancel();
@@ -246,7 +246,7 @@ impl Job {
         }
     }
 
-    async fn told_to_stop(&self, deadline: Instant) -> Stop {
+    async fn stop_requested(&self, deadline: Instant) -> Stop {
         tokio::select! {
             () = self.cancel.cancelled() => Stop::Undone,
             () = tokio::time::sleep_until(deadline) => Stop::Limit(self.assignment.limit),
@@ -261,7 +261,7 @@ impl Job {
             if let Some(line) = output.take_last() {
                 let Assignment { key, environment, .. } = &self.assignment;
                 let progress =
-                    Happening::Progress { key: key.clone(), environment: environment.clone(), line };
+                    WorkerEvent::Progress { key: key.clone(), environment: environment.clone(), line };
                 if self.tools.happenings.send(progress).await.is_err() {
                     // Nobody watches an agent that is ending.
                     return std::future::pending().await;

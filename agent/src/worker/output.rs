@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep_core::health::{Answer, Probe};
-use lockstep_core::journal::{Finding, StepFailure};
-use lockstep_core::redact::Redactor;
+use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::secret::redact::Redactor;
 use tracing::warn;
 
 use crate::clock;

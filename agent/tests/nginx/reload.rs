@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Instant;
 
-use lockstep_agent::nginx::Wanted;
+use lockstep_agent::nginx::DesiredSite;
 use lockstep_core::plan::action::Site;
 
 use crate::server::{Application, Server};
@@ -95,7 +95,7 @@ async fn with_a_certificate() {
 
 async fn refused(server: &Server, site: &Site) -> (String, String) {
     let id = deployment(9);
-    let wanted = Wanted { deployment: &id, site, overwrites: None };
+    let wanted = DesiredSite { deployment: &id, site, overwrites: None };
     let failure = server.nginx.install(&environment(), &wanted).await.unwrap_err();
     (failure.why.unwrap_or_default(), failure.next.unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lockstep_agent::nginx::{Reloaded, Wanted};
+use lockstep_agent::nginx::{DesiredSite, Reloaded};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SiteTls};
@@ -38,7 +38,7 @@ pub(crate) fn site(endpoints: &[std::net::SocketAddr]) -> Site {
 }
 
 pub(crate) async fn install(server: &Server, number: u32, site: &Site) {
-    let wanted = Wanted { deployment: &deployment(number), site, overwrites: None };
+    let wanted = DesiredSite { deployment: &deployment(number), site, overwrites: None };
     let reloaded = server.nginx.install(&environment(), &wanted).await;
     assert_eq!(reloaded.map_err(|failure| format!("{failure:?}")), Ok(Reloaded::Yes));
 }

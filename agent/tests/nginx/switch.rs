@@ -10,7 +10,7 @@ use lockstep_agent::executor::Executors;
 use lockstep_agent::identity::Identity;
 use lockstep_agent::settings::Settings;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
-use lockstep_core::record::Slot;
+use lockstep_core::slot::Slot;
 
 use crate::server::{Application, Server};
 use crate::sites::{environment, install, site};

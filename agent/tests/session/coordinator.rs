@@ -7,10 +7,10 @@ use std::time::Duration;
 use lockstep_agent::directory::Directory;
 use lockstep_agent::identity::Identity;
 use lockstep_agent::settings::Settings;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_proto::dial::COORDINATOR_NAME;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -260,7 +260,7 @@ impl Attached {
         limit: Duration,
     ) {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap();
-        self.send(Order::Assign(assign(key, token, action.map(wire::Document::of), limit_ms))).await;
+        self.send(Order::Assign(assign(key, token, action.map(wire::Document::of_content), limit_ms))).await;
     }
 
     pub(crate) async fn send_unreadable_assignment(&self, key: StepKey, token: (u64, u64)) {

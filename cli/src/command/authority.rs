@@ -1,10 +1,10 @@
 //! The roots that the cluster trusts.
 
-use lockstep_core::authority_status::{AuthorityStatus, Left, Retiring, RootStatus};
-use lockstep_core::host_status::Presence;
+use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiring, RootStatus};
+use lockstep_core::view::host_status::Presence;
 use lockstep_proto::wire;
 
-use super::people::said;
+use super::operators::show_done;
 use super::read;
 use crate::args::AuthorityCommand;
 use crate::context::Context;
@@ -23,15 +23,15 @@ pub async fn run(context: &Context, command: AuthorityCommand) -> Result<()> {
             control.retire_authority(wire::RetireAuthorityRequest { force }).await?
         }
     };
-    said(context, &done.into_inner())
+    show_done(context, &done.into_inner())
 }
 
 fn list(context: &Context, status: &AuthorityStatus) -> Result<()> {
     context.output.json(status)?;
-    drawn(status, context.output).iter().try_for_each(|line| context.output.line(line))
+    render(status, context.output).iter().try_for_each(|line| context.output.line(line))
 }
 
-fn drawn(status: &AuthorityStatus, output: Output) -> Vec<String> {
+fn render(status: &AuthorityStatus, output: Output) -> Vec<String> {
     let AuthorityStatus { signing, retiring } = status;
     let mut rows = vec![["root", "made", "ends", ""].map(ToOwned::to_owned).to_vec()];
     rows.push(row(signing, "signs"));
@@ -39,7 +39,7 @@ fn drawn(status: &AuthorityStatus, output: Output) -> Vec<String> {
     rows.push(row(root, &format!("signed until {}; trusted until it is retired", ago(*since))));
     let mut lines = table(&rows);
     lines.push(String::new());
-    let behind = behind(left, output);
+    let behind = hosts_behind(left, output);
     if behind.is_empty() {
         lines.push(format!("everybody has a certificate of {}: lockstep authority retire", signing.short()));
         return lines;
@@ -56,8 +56,8 @@ fn row(root: &RootStatus, what: &str) -> Vec<String> {
     vec![root.short().to_owned(), ago(root.made), root.ends.to_string(), what.to_owned()]
 }
 
-fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
-    let Left { coordinators, hosts, operators } = left;
+fn hosts_behind(left: &HostsToMove, output: Output) -> Vec<Vec<String>> {
+    let HostsToMove { coordinators, hosts, operators } = left;
     let away = |text: &str| output.toned(Tone::Bad, text);
     let moving = || "connected: it moves over by itself".to_owned();
     let mut rows = Vec::new();
@@ -89,8 +89,8 @@ fn behind(left: &Left, output: Output) -> Vec<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_core::authority_status::{LeftCoordinator, LeftHost};
     use lockstep_core::time::{Millis, Timestamp};
+    use lockstep_core::view::authority_status::{CoordinatorToMove, HostToMove};
 
     use crate::context::now;
 
@@ -101,17 +101,17 @@ mod tests {
 
     #[test]
     fn which_roots_are_trusted_and_who_needs_the_earlier_one() {
-        let drawn = |status: &AuthorityStatus| drawn(status, Output::in_pipe()).join("\n");
+        let drawn = |status: &AuthorityStatus| render(status, Output::in_pipe()).join("\n");
         let signing = root("k3jx", 2);
         let alone = AuthorityStatus { signing: signing.clone(), retiring: None };
         let minutes = |minutes: u64| Timestamp(now().0.saturating_sub(Millis::from_secs(minutes * 60).0));
-        let away = |name: &str, last_seen| LeftHost {
+        let away = |name: &str, last_seen| HostToMove {
             name: name.parse().unwrap(),
             presence: Presence::Absent,
             last_seen,
         };
-        let left = Left {
-            coordinators: vec![LeftCoordinator {
+        let left = HostsToMove {
+            coordinators: vec![CoordinatorToMove {
                 name: "c2".parse().unwrap(),
                 presence: Presence::Connected,
             }],
@@ -120,7 +120,7 @@ mod tests {
         };
         let retiring = |left| Some(Retiring { root: root("a7qd", 400), since: minutes(3), left });
         let moving = AuthorityStatus { signing: signing.clone(), retiring: retiring(left) };
-        let done = AuthorityStatus { signing, retiring: retiring(Left::default()) };
+        let done = AuthorityStatus { signing, retiring: retiring(HostsToMove::default()) };
         let all = [&alone, &moving, &done].map(drawn).join("\n\n--\n");
         insta::assert_snapshot!(all);
     }

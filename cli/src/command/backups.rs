@@ -10,7 +10,7 @@ use std::process::Command;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::people::said;
+use super::operators::show_done;
 use crate::context::{Context, environment_ref, read_input};
 use crate::failure::{Failure, Kind, Result};
 
@@ -66,5 +66,5 @@ pub fn restore(file: &Path, directory: &Path) -> Result<()> {
 pub async fn bump_fence(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
     let done = context.control().await?.bump_fence(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }

@@ -20,7 +20,7 @@ use tonic::transport::Channel;
 
 use super::deploy::git;
 use crate::context::{Context, now};
-use crate::deployment_yml::Declared;
+use crate::deployment_yml::DeclaredEnvironment;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
 
@@ -37,7 +37,7 @@ const BUILT_FROM: &str = "lockstep.built-from";
 
 /// An image and what it is built from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Source {
+pub(super) struct BuildSource {
     pub(super) tag: String,
     commit: String,
     /// The checkout's content, as git knows it.
@@ -50,12 +50,17 @@ pub(super) struct Source {
     dockerfile: String,
 }
 
-impl Source {
+impl BuildSource {
     /// What would be built from `folder`, by the commit at HEAD.
     ///
     /// # Errors
     /// When the checkout does not say which commit it is, or has changes that no commit has.
-    pub(super) fn of(context: &Context, declared: &Declared, folder: &str, dockerfile: &str) -> Result<Self> {
+    pub(super) fn resolve(
+        context: &Context,
+        declared: &DeclaredEnvironment,
+        folder: &str,
+        dockerfile: &str,
+    ) -> Result<Self> {
         let no_commit = || {
             Failure::new(Kind::Refused, "it is not known which commit would be built")
                 .why("this is no git checkout, or it has no commit yet")
@@ -104,7 +109,7 @@ impl Source {
     ///
     /// # Errors
     /// When nobody reads any more.
-    pub(super) fn tell(&self, context: &Context, environment: &EnvironmentKey) -> Result<()> {
+    pub(super) fn show_command(&self, context: &Context, environment: &EnvironmentKey) -> Result<()> {
         let output = context.output;
         output.json(&json!({ "environment": environment, "image": self.tag, "image_is": "to be built",
                              "commit": self.commit, "source": self.tree }))?;
@@ -162,7 +167,7 @@ impl Claim {
     pub(super) async fn hold<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let worked = tokio::select! {
             worked = work => worked,
-            signal = told_to_end() => Err(match signal {
+            signal = stop_signal() => Err(match signal {
                 Ok(signal) => Failure::new(Kind::Interrupted, format!("the build was ended by {signal}")),
                 Err(error) => Failure::new(Kind::Refused, "no signal can be heard").why(error.to_string()),
             }),
@@ -200,7 +205,7 @@ impl Claim {
     }
 }
 
-async fn told_to_end() -> std::io::Result<&'static str> {
+async fn stop_signal() -> std::io::Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {
@@ -213,7 +218,11 @@ async fn told_to_end() -> std::io::Result<&'static str> {
 ///
 /// # Errors
 /// When it cannot be built, with Docker's last lines.
-pub(super) async fn build(context: &Context, declared: &Declared, source: &Source) -> Result<()> {
+pub(super) async fn build(
+    context: &Context,
+    declared: &DeclaredEnvironment,
+    source: &BuildSource,
+) -> Result<()> {
     warn_of_secrets(context, declared, source);
     let output = context.output;
     output.line(&format!("image {}: building it from {}", source.tag, source.built_from()))?;
@@ -277,7 +286,7 @@ async fn listen(stream: Option<impl AsyncRead + Unpin>, said: mpsc::Sender<Strin
 }
 
 /// A `COPY . .` would put the file of secrets into the image.
-fn warn_of_secrets(context: &Context, declared: &Declared, source: &Source) {
+fn warn_of_secrets(context: &Context, declared: &DeclaredEnvironment, source: &BuildSource) {
     let root = source.folder.join(&source.context);
     let (Ok(root), Ok(file)) = (root.canonicalize(), declared.env_file.canonicalize()) else { return };
     let ignored = std::fs::read_to_string(root.join(".dockerignore")).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The coordinators of the cluster.
 
-use lockstep_core::record::{CoordinatorStatus, RootKey};
+use lockstep_core::view::coordinator::{CoordinatorStatus, RootKey};
 use lockstep_proto::wire;
 
-use super::people::{said, token};
+use super::operators::{show_done, show_token};
 use super::read_all;
 use crate::context::Context;
 use crate::failure::Result;
@@ -48,11 +48,11 @@ pub async fn create_token(context: &Context, name: Option<String>) -> Result<()>
     let statuses: Vec<CoordinatorStatus> = read_all(&all.coordinators)?;
     let root = statuses.iter().find(|status| status.root_key == RootKey::Here);
     let address = root.map_or("HOST:PORT", |root| root.address.as_str());
-    token(context, &reply, &format!("lockstep-coordinator join --coordinator {address}"))
+    show_token(context, &reply, &format!("lockstep-coordinator join --coordinator {address}"))
 }
 
 pub async fn remove(context: &Context, name: String) -> Result<()> {
     let request = wire::CoordinatorRef { name };
     let done = context.control().await?.remove_coordinator(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::process::Command;
 use std::time::Duration;
 
-use lockstep_core::operation::Operation;
+use lockstep_core::plan::operation::Operation;
 use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::Millis;
@@ -15,15 +15,15 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use super::build::{self, Claim, Source};
+use super::build::{self, BuildSource, Claim};
 use super::environments::secrets_of;
 use super::local_image::LocalImage;
-use super::people::said;
+use super::operators::show_done;
 use super::read;
 use super::watch::follow;
 use crate::args::{DeployArgs, HostChangeArgs, RollbackArgs};
 use crate::context::{Context, client};
-use crate::deployment_yml::Declared;
+use crate::deployment_yml::DeclaredEnvironment;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, table};
 
@@ -34,17 +34,17 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let secrets = secrets_of(&declared)?;
     let image = match image(context, args, &declared).await? {
         Image::Named(image) => image,
-        Image::ToBuild(source) => return source.tell(context, &declared.spec.key),
+        Image::ToBuild(source) => return source.show_command(context, &declared.spec.key),
     };
-    let image = Meant::of(image).await;
+    let image = ChosenImage::of_name(image).await;
     let mut control = context.control().await?;
     let mut planned = control.plan(request(context, args, &declared, &image)).await;
     if let (Some(here), Err(status)) = (&image.here, &planned)
         && status.code() == Code::NotFound
     {
         let path = declared.spec.database.as_ref().and_then(|database| database.migrations.as_deref());
-        let offered = Some(wire::Document::of(&here.described(path).await?));
-        planned = control.plan(request(context, args, &declared, &Meant { offered, ..image })).await;
+        let offered = Some(wire::Document::of_content(&here.described(path).await?));
+        planned = control.plan(request(context, args, &declared, &ChosenImage { offered, ..image })).await;
     }
     // Who may only read may plan, and is not told what secrets there are.
     let values = secrets.into_iter().flatten().collect();
@@ -52,7 +52,7 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
-            tell(context, &read(reply.into_inner().plan.as_ref())?)?;
+            show_plan(context, &read(reply.into_inner().plan.as_ref())?)?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -75,9 +75,9 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let secrets = secrets_of(&declared)?;
     let image = image(context, args, &declared).await?;
     let control = context.control().await?;
-    let deploying = Deploying { context, args, declared: &declared, secrets, control };
+    let deploying = DeployCall { context, args, declared: &declared, secrets, control };
     let started = match image {
-        Image::Named(image) => deploying.start(&Meant::of(image).await, String::new()).await?,
+        Image::Named(image) => deploying.start(&ChosenImage::of_name(image).await, String::new()).await?,
         Image::ToBuild(source) => deploying.build_and_start(&source).await?,
     };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
@@ -89,17 +89,17 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
 }
 
 /// A deployment that is about to begin.
-struct Deploying<'a> {
+struct DeployCall<'a> {
     context: &'a Context,
     args: &'a DeployArgs,
-    declared: &'a Declared,
+    declared: &'a DeclaredEnvironment,
     secrets: Option<BTreeMap<String, String>>,
     control: ControlClient<Channel>,
 }
 
-impl Deploying<'_> {
+impl DeployCall<'_> {
     /// An image that no app host has is sent first, where this machine has it; under the claim, or one of its own.
-    async fn start(&self, image: &Meant, claim: String) -> Result<wire::StartReply> {
+    async fn start(&self, image: &ChosenImage, claim: String) -> Result<wire::StartReply> {
         let refused = match self.start_once(image, claim.clone()).await? {
             Ok(started) => return Ok(started),
             Err(status) => status,
@@ -117,13 +117,13 @@ impl Deploying<'_> {
 
     async fn send_and_start(
         &self,
-        image: &Meant,
+        image: &ChosenImage,
         here: &LocalImage,
         claim: String,
     ) -> Result<wire::StartReply> {
         let offer = wire::ImageOffer {
             environment: self.declared.spec.key.to_string(),
-            spec: Some(wire::Document::of(&self.declared.spec)),
+            spec: Some(wire::Document::of_content(&self.declared.spec)),
             claim: claim.clone(),
             ..wire::ImageOffer::default()
         };
@@ -133,7 +133,7 @@ impl Deploying<'_> {
 
     async fn start_once(
         &self,
-        image: &Meant,
+        image: &ChosenImage,
         claim: String,
     ) -> Result<std::result::Result<wire::StartReply, Status>> {
         let Self { context, args, declared, secrets, control } = self;
@@ -143,7 +143,7 @@ impl Deploying<'_> {
         let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
         let plan = Some(request(context, args, declared, image));
         let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
-        let patience = patience(args.wait_lock.as_deref())?;
+        let patience = lock_deadline(args.wait_lock.as_deref())?;
         Ok(wait_for_lock(context, patience, || {
             let (mut control, start) = (control.clone(), context.traced(start.clone()));
             async move { control.start(start).await }
@@ -155,10 +155,10 @@ impl Deploying<'_> {
         let Self { context, args, declared, control, .. } = self;
         let request = wire::ClaimRequest {
             environment: declared.spec.key.to_string(),
-            spec: Some(wire::Document::of(&declared.spec)),
+            spec: Some(wire::Document::of_content(&declared.spec)),
             client: Some(client()),
         };
-        let claimed = wait_for_lock(context, patience(args.wait_lock.as_deref())?, || {
+        let claimed = wait_for_lock(context, lock_deadline(args.wait_lock.as_deref())?, || {
             let (mut control, request) = (control.clone(), request.clone());
             async move { control.claim(request).await }
         })
@@ -168,7 +168,7 @@ impl Deploying<'_> {
     }
 
     /// The lock comes before the build, as before everything that costs something.
-    async fn build_and_start(&self, source: &Source) -> Result<wire::StartReply> {
+    async fn build_and_start(&self, source: &BuildSource) -> Result<wire::StartReply> {
         if self.args.plan.is_some() {
             return Err(Failure::new(Kind::Refused, format!("the plan of {} cannot be run", source.tag))
                 .why("a plan is of one image, and this one is not built yet")
@@ -179,7 +179,7 @@ impl Deploying<'_> {
         claim
             .hold(async {
                 build::build(self.context, self.declared, source).await?;
-                self.start(&Meant::of(source.tag.clone()).await, deployment).await
+                self.start(&ChosenImage::of_name(source.tag.clone()).await, deployment).await
             })
             .await
     }
@@ -212,7 +212,7 @@ pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(Stri
 /// Shows the plan, and nothing happens.
 async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let reply = context.control().await?.plan(request).await?.into_inner();
-    tell(context, &read(reply.plan.as_ref())?)
+    show_plan(context, &read(reply.plan.as_ref())?)
 }
 
 /// Starts what is asked for, says what should be read before, and follows it to its end.
@@ -236,14 +236,14 @@ pub async fn cancel(context: &Context, env: &str) -> Result<()> {
     let deployment = wire::DeploymentRef { deployment: "@open".to_owned(), environment };
     let request = wire::CancelRequest { deployment: Some(deployment) };
     let done = context.control().await?.cancel(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 /// The .env file becomes the newest version of the secrets, where it says something else than that.
 async fn import(
     context: &Context,
     control: &mut ControlClient<Channel>,
-    declared: &Declared,
+    declared: &DeclaredEnvironment,
     values: HashMap<String, String>,
 ) -> Result<()> {
     let changes = changes(control, declared, values.clone()).await?;
@@ -264,7 +264,7 @@ async fn import(
 /// What differs between the .env file and the newest version of the secrets: names only.
 async fn changes(
     control: &mut ControlClient<Channel>,
-    declared: &Declared,
+    declared: &DeclaredEnvironment,
     values: HashMap<String, String>,
 ) -> Result<Vec<String>> {
     if values.is_empty() {
@@ -279,7 +279,7 @@ async fn changes(
 }
 
 /// Until when the operator wants to wait.
-fn patience(wait: Option<&str>) -> Result<Option<Instant>> {
+fn lock_deadline(wait: Option<&str>) -> Result<Option<Instant>> {
     let wait =
         wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     Ok(wait.map(|wait| Instant::now() + Duration::from_millis(wait.0)))
@@ -314,24 +314,29 @@ where
 }
 
 /// The image that is meant, and what this machine's Docker has by that name.
-struct Meant {
+struct ChosenImage {
     name: String,
     here: Option<LocalImage>,
     /// For a plan, where no app host has it.
     offered: Option<wire::Document>,
 }
 
-impl Meant {
-    async fn of(name: String) -> Self {
+impl ChosenImage {
+    async fn of_name(name: String) -> Self {
         let here = LocalImage::find(&name).await;
         Self { name, here, offered: None }
     }
 }
 
-fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &Meant) -> wire::PlanRequest {
-    let Meant { name, here, offered } = image;
+fn request(
+    context: &Context,
+    args: &DeployArgs,
+    declared: &DeclaredEnvironment,
+    image: &ChosenImage,
+) -> wire::PlanRequest {
+    let ChosenImage { name, here, offered } = image;
     let deploy = wire::DeployAsk {
-        spec: Some(wire::Document::of(&declared.spec)),
+        spec: Some(wire::Document::of_content(&declared.spec)),
         image: name.clone(),
         commit: args.commit.clone().unwrap_or_default(),
         branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
@@ -346,18 +351,18 @@ fn request(context: &Context, args: &DeployArgs, declared: &Declared, image: &Me
 /// The image that is meant.
 enum Image {
     Named(String),
-    ToBuild(Source),
+    ToBuild(BuildSource),
 }
 
 /// The image that is meant: as typed, else the tag of the commit at HEAD.
-async fn image(context: &Context, args: &DeployArgs, declared: &Declared) -> Result<Image> {
+async fn image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironment) -> Result<Image> {
     if let Some(image) = &args.image {
         return Ok(Image::Named(image.clone()));
     }
     let repository = match &declared.spec.image {
         ImageSource::Repository(repository) => repository,
         ImageSource::Build { context: folder, dockerfile } => {
-            let source = Source::of(context, declared, folder, dockerfile)?;
+            let source = BuildSource::resolve(context, declared, folder, dockerfile)?;
             if !source.is_built().await {
                 return Ok(Image::ToBuild(source));
             }
@@ -386,7 +391,7 @@ pub(super) fn git(context: &Context, arguments: &[&str]) -> Option<String> {
 }
 
 /// The plan as an operator reads it before it runs.
-fn tell(context: &Context, plan: &Plan) -> Result<()> {
+fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
     let output = context.output;
     output.json(plan)?;
     output.line(&format!("{}  {}", output.toned(Tone::Strong, &plan.operation.to_string()), plan.key))?;

@@ -3,9 +3,12 @@
 use std::fmt;
 
 use lockstep_core::health::Health;
-use lockstep_core::host_status::{HostStatus, Presence, Validity, Vitals};
-use lockstep_core::record::{EnvironmentStatus, HostRole, Observation, OpenKind, SiteChangeOn};
+use lockstep_core::host::HostRole;
+use lockstep_core::record::claim::ClaimKind;
+use lockstep_core::record::observed::{Observation, SiteChangeOn};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 
@@ -59,7 +62,7 @@ struct Check {
 struct Checks(Vec<Check>);
 
 impl Checks {
-    fn good(&mut self, what: &str, said: impl Into<String>) {
+    fn ok(&mut self, what: &str, said: impl Into<String>) {
         self.add(what, Verdict::Good, said.into(), None);
     }
 
@@ -109,7 +112,7 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
         }
         Err(failure) => checks.failed("coordinator", failure),
     }
-    tell(context, &checks.0)
+    show_checks(context, &checks.0)
 }
 
 fn declaration(context: &Context, env: &str, checks: &mut Checks) {
@@ -117,10 +120,10 @@ fn declaration(context: &Context, env: &str, checks: &mut Checks) {
         Ok(declared) => declared,
         Err(failure) => return checks.failed("deployment.yml", failure),
     };
-    checks.good("deployment.yml", format!("declares {}", declared.spec.key));
+    checks.ok("deployment.yml", format!("declares {}", declared.spec.key));
     match secrets_of(&declared) {
         Ok(Some(values)) => {
-            checks.good("secrets", format!("{} in {}", values.len(), declared.env_file.display()))
+            checks.ok("secrets", format!("{} in {}", values.len(), declared.env_file.display()))
         }
         Ok(None) => checks.note(
             "secrets",
@@ -137,9 +140,9 @@ fn certificate(context: &Context, checks: &mut Checks) {
     };
     match credential::validity(&loaded.certificate) {
         Some((_, ends)) if ends > now() => {
-            checks.good(
+            checks.ok(
                 "credential",
-                format!("good for {} more, and renewed by use", rough(ends.since(now()))),
+                format!("good for {} more, and renewed by use", rounded(ends.since(now()))),
             );
         }
         Some((_, ends)) => checks.wrong(
@@ -155,14 +158,14 @@ fn certificate(context: &Context, checks: &mut Checks) {
 async fn coordinator(context: &Context, checks: &mut Checks) -> Result<String> {
     let about = context.control().await?.about(wire::ListRequest {}).await?.into_inner();
     let own = env!("CARGO_PKG_VERSION");
-    checks.good("coordinator", format!("{} answers {} as {}", about.version, about.operator, about.role));
+    checks.ok("coordinator", format!("{} answers {} as {}", about.version, about.operator, about.role));
     if about.version != own {
         checks.note("versions", format!("this command line is {own}, and the coordinator {}", about.version));
     }
     let (here, there) = (now(), Timestamp(about.clock_ms));
     let skew = Millis(here.0.abs_diff(there.0));
     if skew < SKEW_NOTED {
-        checks.good("clock", format!("{skew} from the coordinator's"));
+        checks.ok("clock", format!("{skew} from the coordinator's"));
     } else {
         checks.wrong(
             "clock",
@@ -227,7 +230,7 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
             format!("on {name}, if the coordinator's is right: timedatectl set-ntp true"),
         );
     } else {
-        checks.good(what, format!("its clock is {clock} from the coordinator's"));
+        checks.ok(what, format!("its clock is {clock} from the coordinator's"));
     }
     match disk {
         Some(disk) if disk.is_nearly_full() => checks.wrong(
@@ -235,7 +238,7 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
             format!("{} MiB of disk are free", disk.free_bytes >> 20),
             format!("on {name}: docker image prune, or fewer snapshots (keep)"),
         ),
-        Some(disk) => checks.good(what, format!("{} GiB of disk are free", disk.free_bytes >> 30)),
+        Some(disk) => checks.ok(what, format!("{} GiB of disk are free", disk.free_bytes >> 30)),
         None => checks.note(what, "its free disk cannot be seen"),
     }
     match certificate {
@@ -262,7 +265,7 @@ fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Check
             None => checks.wrong(what, format!("{tool} is not there, and its role {role:?} needs it"), next),
         }
     }
-    checks.good(what, there.join(", "));
+    checks.ok(what, there.join(", "));
     for problem in &seen.problems {
         checks.wrong(what, problem.clone(), "mend it on that host, then: lockstep doctor");
     }
@@ -298,7 +301,7 @@ async fn environments(context: &Context, env: Option<&str>, checks: &mut Checks)
 fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
     let what = status.key.to_string();
     match &status.live {
-        Some(live) => checks.good(&what, format!("{} in {}", live.release.image, live.slot)),
+        Some(live) => checks.ok(&what, format!("{} in {}", live.release.image, live.slot)),
         None => checks.note(&what, "nothing is live"),
     }
     if let Some(on) = &status.site_changed {
@@ -323,26 +326,26 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
     }
     let Some(open) = status.open.as_ref().map(|status| &status.open) else { return };
     match &open.kind {
-        OpenKind::Stuck { deployment } => {
+        ClaimKind::Stuck { deployment } => {
             checks.wrong(
                 &what,
                 format!("{deployment} is stuck"),
                 format!("lockstep show {deployment}, then: lockstep resolve {deployment} --retry; lockstep status has every way out"),
             );
         }
-        OpenKind::Hold { reason } => checks.note(&what, format!("frozen until {}: {reason}", open.until)),
-        OpenKind::Building { .. } | OpenKind::Running { .. } => {
+        ClaimKind::Freeze { reason } => checks.note(&what, format!("frozen until {}: {reason}", open.until)),
+        ClaimKind::Building { .. } | ClaimKind::Running { .. } => {
             checks.note(&what, format!("{} deploys since {}", open.by, open.since));
         }
     }
 }
 
-fn rough(length: Millis) -> String {
+fn rounded(length: Millis) -> String {
     const DAY: u64 = 24 * 3600 * 1000;
     if length.0 >= 2 * DAY { format!("{} days", length.0 / DAY) } else { length.to_string() }
 }
 
-fn tell(context: &Context, checks: &[Check]) -> Result<()> {
+fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
     context.output.json(&checks)?;
     let rows: Vec<Vec<String>> = checks
         .iter()

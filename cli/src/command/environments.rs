@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 
-use lockstep_core::record::{EnvironmentStatus, OpenKind};
+use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::state_file::StateFile;
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::people::said;
+use super::operators::show_done;
 use super::resolve::ask;
 use super::{read, read_all};
 use crate::args::{LogsArgs, RemoveArgs};
 use crate::context::{Context, client, environment_ref, read_input};
-use crate::deployment_yml::{self, Declared, Effective};
+use crate::deployment_yml::{self, DeclaredEnvironment, Effective};
 use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{ago, table};
@@ -89,7 +90,7 @@ pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
     if abandon && !yes && io::stdin().is_terminal() {
         // Whatever forbids it is what is asked about; if nothing does, nothing is abandoned.
         let refused = match control.remove_environment(request.clone()).await {
-            Ok(done) => return said(context, &done.into_inner()),
+            Ok(done) => return show_done(context, &done.into_inner()),
             Err(status) => Failure::from(status),
         };
         let reply = control.status(request.clone()).await?.into_inner();
@@ -107,14 +108,14 @@ pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
     } else {
         control.remove_environment(request).await?.into_inner()
     };
-    said(context, &done)
+    show_done(context, &done)
 }
 
 /// The values of the environment's file, checked; nothing where there is no file.
 ///
 /// # Errors
 /// When the file cannot be deployed with.
-pub fn secrets_of(declared: &Declared) -> Result<Option<BTreeMap<String, String>>> {
+pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, String>>> {
     let Some(values) = env_file::read(&declared.env_file)? else { return Ok(None) };
     let required: Vec<String> = declared
         .spec
@@ -127,7 +128,7 @@ pub fn secrets_of(declared: &Declared) -> Result<Option<BTreeMap<String, String>
     Ok(Some(values.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()))
 }
 
-fn file_of(declared: &Declared) -> Result<BTreeMap<String, String>> {
+fn file_of(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {
     secrets_of(declared)?
         .ok_or_else(|| Failure::new(Kind::Refused, format!("there is no {}", declared.env_file.display())))
 }
@@ -138,7 +139,7 @@ pub async fn import(context: &Context, env: &str) -> Result<()> {
     let request =
         wire::ImportSecretsRequest { environment: declared.spec.key.to_string(), values, replace: true };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    tell(context, &reply)
+    show_secrets(context, &reply)
 }
 
 pub async fn set(context: &Context, env: &str, name: String) -> Result<()> {
@@ -147,16 +148,16 @@ pub async fn set(context: &Context, env: &str, name: String) -> Result<()> {
     let values = [(name, value.trim_end_matches('\n').to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    tell(context, &reply)
+    show_secrets(context, &reply)
 }
 
 pub async fn secrets(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
     let reply = context.control().await?.list_secrets(request).await?.into_inner();
-    tell(context, &reply)
+    show_secrets(context, &reply)
 }
 
-fn tell(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
+fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
     let names: BTreeMap<&str, &str> =
         reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
@@ -195,10 +196,10 @@ pub async fn lock_status(context: &Context, env: &str) -> Result<()> {
     context.output.json(&open)?;
     let Some(open) = open else { return context.output.line("nobody: it can be deployed to") };
     let what = match &open.kind {
-        OpenKind::Building { deployment } => format!("{deployment} is being built"),
-        OpenKind::Running { deployment, .. } => format!("{deployment} runs"),
-        OpenKind::Stuck { deployment } => format!("{deployment} is stuck"),
-        OpenKind::Hold { reason } => format!("frozen: {reason}"),
+        ClaimKind::Building { deployment } => format!("{deployment} is being built"),
+        ClaimKind::Running { deployment, .. } => format!("{deployment} runs"),
+        ClaimKind::Stuck { deployment } => format!("{deployment} is stuck"),
+        ClaimKind::Freeze { reason } => format!("frozen: {reason}"),
     };
     context.output.line(&format!("{what}, by {} on {} (pid {})", open.by, open.hostname, open.pid))?;
     context.output.line(&format!("since {} ({}), until {}", open.since, ago(open.since), open.until))
@@ -216,13 +217,13 @@ pub async fn freeze(context: &Context, env: &str, reason: String, length: &str) 
         client: Some(client()),
     };
     let done = control.freeze(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 pub async fn thaw(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
     let done = context.control().await?.thaw(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 pub async fn audit(context: &Context, env: &str) -> Result<()> {

@@ -1,8 +1,8 @@
 //! The hosts as they stand, and tokens for those that will join.
 
-use lockstep_core::host_status::{Disk, HostStatus, Presence, Validity};
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::host_status::{Disk, HostStatus, Presence, Validity};
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -156,8 +156,8 @@ fn user_data(token: &str, join: &str, ends: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_core::host_status::{ClockOffset, Vitals};
-    use lockstep_core::record::Host;
+    use lockstep_core::host::Host;
+    use lockstep_core::view::host_status::{ClockOffset, Vitals};
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
 

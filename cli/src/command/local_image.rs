@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::RegistryName;
-use lockstep_core::record::ImageFound;
+use lockstep_core::record::observed::ImageObservation;
 use lockstep_migrations::Files;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -78,7 +78,7 @@ impl LocalImage {
     ///
     /// # Errors
     /// When Docker does not give them.
-    pub(super) async fn described(&self, migrations_path: Option<&str>) -> Result<ImageFound> {
+    pub(super) async fn described(&self, migrations_path: Option<&str>) -> Result<ImageObservation> {
         let migrations = match migrations_path {
             None => Vec::new(),
             Some(path) => {
@@ -90,7 +90,7 @@ impl LocalImage {
             }
         };
         let Self { name: _, id, commit, size_bytes } = self;
-        Ok(ImageFound {
+        Ok(ImageObservation {
             id: id.clone(),
             manifest: None,
             commit: commit.clone(),

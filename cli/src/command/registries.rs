@@ -5,7 +5,7 @@ use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::people::said;
+use super::operators::show_done;
 use crate::args::RegistryCommand;
 use crate::context::{Context, read_input};
 use crate::failure::{Failure, Kind, Result};
@@ -34,7 +34,7 @@ async fn log_in(context: &Context, registry: &str, username: Option<String>) -> 
     let username = username.unwrap_or_else(|| TOKEN_USER.to_owned());
     let request = wire::RegistryLoginRequest { registry: registry.to_string(), username, password };
     let done = context.control().await?.log_in_to_registry(request).await?.into_inner();
-    said(context, &done)?;
+    show_done(context, &done)?;
     context.output.remark(&format!("whether they are let in: lockstep registry check {registry}"));
     Ok(())
 }
@@ -42,7 +42,7 @@ async fn log_in(context: &Context, registry: &str, username: Option<String>) -> 
 async fn log_out(context: &Context, registry: &str) -> Result<()> {
     let request = wire::RegistryRef { registry: registry_of(registry)?.into() };
     let done = context.control().await?.log_out_of_registry(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 async fn list(context: &Context) -> Result<()> {

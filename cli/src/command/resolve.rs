@@ -2,54 +2,56 @@
 
 use std::io::{self, IsTerminal};
 
-use lockstep_core::record::{EnvironmentStatus, OpenKind, Summary, Way};
+use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 
-use super::people::said;
+use super::operators::show_done;
 use super::read;
-use crate::args::{ResolveArgs, WayArgs};
+use crate::args::{ResolutionArgs, ResolveArgs};
 use crate::context::{Context, environment_ref, read_line};
 use crate::failure::{Failure, Kind, Result};
 
 pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
-    let ResolveArgs { dep, way: WayArgs { unwind, skip, retry: _ }, env, yes } = args;
+    let ResolveArgs { dep, way: ResolutionArgs { unwind, skip, retry: _ }, env, yes } = args;
     let way = match (unwind, skip) {
-        (_, Some(step)) => Way::Skip { step },
-        (true, None) => Way::Unwind,
-        (false, None) => Way::Retry,
+        (_, Some(step)) => Resolution::Skip { step },
+        (true, None) => Resolution::Unwind,
+        (false, None) => Resolution::Retry,
     };
     let reference = super::status::reference(context, dep, env.as_deref())?;
     let mut control = context.control().await?;
     let shown = control.show(reference.clone()).await?.into_inner();
-    let summary: Summary = read(shown.summary.as_ref())?;
+    let summary: DeploymentSummary = read(shown.summary.as_ref())?;
     let reply = control.status(environment_ref(&summary.key, 0)).await?.into_inner();
     let status: EnvironmentStatus = read(reply.environments.first())?;
-    if let Some(costs) = costs(&status, &summary, way) {
+    if let Some(costs) = cost_of(&status, &summary, way) {
         context.output.remark(&format!("{}: {costs}", summary.id));
         if !yes && io::stdin().is_terminal() {
             ask(context)?;
         }
     }
     let (how, step) = match way {
-        Way::Retry => ("retry", 0),
-        Way::Unwind => ("unwind", 0),
-        Way::Skip { step } => ("skip", step.0.into()),
+        Resolution::Retry => ("retry", 0),
+        Resolution::Unwind => ("unwind", 0),
+        Resolution::Skip { step } => ("skip", step.0.into()),
     };
     let request = wire::ResolveRequest { deployment: Some(reference), how: how.to_owned(), step };
     let done = control.resolve(request).await?.into_inner();
-    said(context, &done)
+    show_done(context, &done)
 }
 
 /// What `way` costs; nothing where it will be refused, because then there is nothing to ask.
-fn costs(status: &EnvironmentStatus, summary: &Summary, way: Way) -> Option<String> {
+fn cost_of(status: &EnvironmentStatus, summary: &DeploymentSummary, way: Resolution) -> Option<String> {
     let stuck = status.open.as_ref().filter(
-        |open| matches!(&open.open.kind, OpenKind::Stuck { deployment } if *deployment == summary.id),
+        |open| matches!(&open.open.kind, ClaimKind::Stuck { deployment } if *deployment == summary.id),
     );
     if let Some(stuck) = stuck {
-        let out = stuck.ways_out.iter().find(|out| out.way == way)?;
-        return out.refused.is_none().then(|| out.costs.clone());
+        let out = stuck.ways_out.iter().find(|out| out.resolution == way)?;
+        return out.refused.is_none().then(|| out.cost.clone());
     }
-    let Way::Skip { step } = way else { return None };
+    let Resolution::Skip { step } = way else { return None };
     let debt = status.debts.iter().find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
     Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
 }

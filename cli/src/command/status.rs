@@ -1,8 +1,9 @@
 //! How things stand, and how they stood.
 
-use lockstep_core::journal::Entry;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, Summary};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Entry;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 use serde_json::json;
 
@@ -11,7 +12,7 @@ use crate::context::{Context, environment_ref, now};
 use crate::failure::Result;
 use crate::output::{Tone, ago, table};
 
-mod picture;
+mod overview;
 
 pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
     let request = match env {
@@ -24,14 +25,14 @@ pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
     if environments.is_empty() {
         context.output.line("nothing has been deployed yet: lockstep deploy ENV")?;
     }
-    let drawn = environments.iter().flat_map(|one| picture::of(context.output, one, now()));
+    let drawn = environments.iter().flat_map(|one| overview::render(context.output, one, now()));
     drawn.into_iter().try_for_each(|line| context.output.line(&line))
 }
 
 pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
     let request = environment_ref(&context.key(env)?, limit);
     let reply = context.control().await?.history(request).await?.into_inner();
-    let summaries: Vec<Summary> = read_all(&reply.deployments)?;
+    let summaries: Vec<DeploymentSummary> = read_all(&reply.deployments)?;
     context.output.json(&summaries)?;
     let mut rows =
         vec![["deployment", "release", "by", "", "at", "took", ""].map(ToOwned::to_owned).to_vec()];
@@ -52,7 +53,8 @@ pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
 pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> Result<()> {
     let request = reference(context, deployment, env)?;
     let reply = context.control().await?.show(request).await?.into_inner();
-    let summary: Option<Summary> = reply.summary.as_ref().map(|summary| read(Some(summary))).transpose()?;
+    let summary: Option<DeploymentSummary> =
+        reply.summary.as_ref().map(|summary| read(Some(summary))).transpose()?;
     // What was done without a coordinator was never planned.
     let plan: Option<Plan> = reply.plan.as_ref().map(|plan| read(Some(plan))).transpose()?;
     let entries: Vec<Entry> = read_all(&reply.entries)?;
@@ -72,7 +74,7 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
         return context.output.line("  it was not planned: it was done on the host, without a coordinator");
     };
     entries.iter().try_for_each(|entry| {
-        context.output.line(&format!("  {} {}", entry.at, super::watch::told(&plan, entry)))
+        context.output.line(&format!("  {} {}", entry.at, super::watch::entry_line(&plan, entry)))
     })
 }
 

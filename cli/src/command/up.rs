@@ -18,7 +18,7 @@ use crate::args::UpArgs;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 mod detached;
 pub mod down;
@@ -43,27 +43,27 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOG_LINES: usize = 15;
 
 /// What was found and done, told as it is.
-pub(crate) struct Told {
+pub(crate) struct StepLog {
     output: Output,
     lines: Vec<String>,
     changes: u32,
 }
 
-impl Told {
+impl StepLog {
     fn new(output: Output) -> Self {
         Self { output, lines: Vec::new(), changes: 0 }
     }
 
-    fn there(&mut self, what: &str) -> Result<()> {
-        self.tell("there", what)
+    fn unchanged(&mut self, what: &str) -> Result<()> {
+        self.write("there", what)
     }
 
-    fn did(&mut self, what: &str) -> Result<()> {
+    fn changed(&mut self, what: &str) -> Result<()> {
         self.changes += 1;
-        self.tell("did", what)
+        self.write("did", what)
     }
 
-    fn tell(&mut self, verb: &str, what: &str) -> Result<()> {
+    fn write(&mut self, verb: &str, what: &str) -> Result<()> {
         let line = format!("{verb:8} {what}");
         self.output.line(&line)?;
         self.lines.push(line);
@@ -79,14 +79,14 @@ enum Keeper {
 }
 
 /// A service that was seen to, and may yet end.
-enum Kept {
+enum ServiceManager {
     BySystemd,
     /// It ran already.
     ByItself,
     Started(Child),
 }
 
-impl Kept {
+impl ServiceManager {
     /// Whether it may still become ready: what systemd keeps is started again and again.
     fn may_become_ready(&mut self, place: &Place, service: Service) -> bool {
         match self {
@@ -122,7 +122,7 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
         place::program(service)?;
     }
     let place = Place::new(&args.directory)?;
-    let mut told = Told::new(context.output);
+    let mut told = StepLog::new(context.output);
     let roles = roles(args);
     machine::prepare(&place, &roles, &mut told)?;
     let known = joining::identity(&place)?;
@@ -142,13 +142,13 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
     let mut control = joining::log_in(context, &place, &coordinator, &mut told).await?;
     let identity = match known {
         Some(identity) => {
-            told.there(&format!("the host {} at {}", identity.name, identity.address))?;
+            told.unchanged(&format!("the host {} at {}", identity.name, identity.address))?;
             identity
         }
         None => {
             let reached = Reached { coordinator: &coordinator, host: &host_address };
             let identity = joining::join(&mut control, &place, args, reached).await?;
-            told.did(&format!("joined as the host {} at {}", identity.name, identity.address))?;
+            told.changed(&format!("joined as the host {} at {}", identity.name, identity.address))?;
             identity
         }
     };
@@ -211,41 +211,41 @@ fn keeper(place: &Place, args: &UpArgs) -> Result<Keeper> {
     Ok(Keeper::Systemd)
 }
 
-fn make(place: &Place, told: &mut Told) -> Result<()> {
+fn make(place: &Place, told: &mut StepLog) -> Result<()> {
     let directory = place.directory().display().to_string();
     match place.make()? {
-        Made::Yes => told.did(&format!("made {directory}")),
-        Made::WasThere => told.there(&directory),
+        Made::Yes => told.changed(&format!("made {directory}")),
+        Made::WasThere => told.unchanged(&directory),
     }
 }
 
 /// Sees to it that the service runs.
-fn keep(place: &Place, service: Service, keeper: Keeper, told: &mut Told) -> Result<Kept> {
+fn keep(place: &Place, service: Service, keeper: Keeper, told: &mut StepLog) -> Result<ServiceManager> {
     let command_line = command_line(place, service)?;
     let name = service.name();
     match keeper {
         Keeper::Nobody => {
             if let Some(number) = detached::running(place, service) {
-                told.there(&format!("{name}, process {number}"))?;
-                return Ok(Kept::ByItself);
+                told.unchanged(&format!("{name}, process {number}"))?;
+                return Ok(ServiceManager::ByItself);
             }
             forget_address(place, service)?;
             let child = detached::start(place, service, &command_line)?;
             let log = place.log(service);
-            told.did(&format!("started {name}, process {}, log in {}", child.id(), log.display()))?;
-            Ok(Kept::Started(child))
+            told.changed(&format!("started {name}, process {}, log in {}", child.id(), log.display()))?;
+            Ok(ServiceManager::Started(child))
         }
         Keeper::Systemd => {
             let made = systemd::install(place, service, &command_line, told)?;
             let as_it_should_be = systemd::is_active(service) && systemd::is_enabled(service);
             if made == Made::WasThere && as_it_should_be {
-                told.there(&format!("{name}, kept by systemd"))?;
-                return Ok(Kept::BySystemd);
+                told.unchanged(&format!("{name}, kept by systemd"))?;
+                return Ok(ServiceManager::BySystemd);
             }
             forget_address(place, service)?;
             systemd::start(service)?;
-            told.did(&format!("started {name}, kept by systemd, log: journalctl -u {name}"))?;
-            Ok(Kept::BySystemd)
+            told.changed(&format!("started {name}, kept by systemd, log: journalctl -u {name}"))?;
+            Ok(ServiceManager::BySystemd)
         }
     }
 }
@@ -274,7 +274,7 @@ fn command_line(place: &Place, service: Service) -> Result<Vec<String>> {
 }
 
 /// The address that the coordinator has written; where the system chose its port, it keeps it from here on.
-async fn coordinator_address(place: &Place, kept: &mut Kept) -> Result<String> {
+async fn coordinator_address(place: &Place, kept: &mut ServiceManager) -> Result<String> {
     let begun = Instant::now();
     loop {
         if let Some(address) = place::text(&place.address())?.filter(|address| !address.is_empty()) {
@@ -293,7 +293,7 @@ async fn wait_until_connected(
     control: &mut ControlClient<Channel>,
     place: &Place,
     identity: &Identity,
-    kept: &mut Kept,
+    kept: &mut ServiceManager,
 ) -> Result<()> {
     let begun = Instant::now();
     loop {
@@ -313,7 +313,7 @@ async fn wait_until_connected(
     }
 }
 
-fn ready(told: &Told, coordinator: &str, identity: &Identity) -> Result<()> {
+fn ready(told: &StepLog, coordinator: &str, identity: &Identity) -> Result<()> {
     let output = told.output;
     output.json(&json!({ "coordinator": coordinator, "host": identity.name, "address": identity.address,
                          "changes": told.changes, "said": told.lines }))?;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lockstep_core::id::StepId;
-use lockstep_core::journal::{Direction, Entry, Event, Leaving};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, FailedStep, OperationKind, RollbackReady, Summary, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::{DeploymentSummary, FailedStep};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::environment::{EnvironmentStatus, RollbackReady};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
 use tokio::time::Instant;
@@ -39,7 +42,7 @@ pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> 
 /// # Errors
 /// When it was rolled back or is stuck, or the coordinator stays away.
 pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result<()> {
-    let mut seen = Seen {
+    let mut seen = WatchState {
         plan: None,
         begun: BTreeMap::new(),
         last_seq: 0,
@@ -58,7 +61,7 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
     }
 }
 
-struct Seen {
+struct WatchState {
     plan: Option<Plan>,
     /// When each step that runs began.
     begun: BTreeMap<StepId, Timestamp>,
@@ -67,7 +70,7 @@ struct Seen {
     progress: Progress,
 }
 
-impl Seen {
+impl WatchState {
     async fn until_end(&mut self, context: &Context, reference: wire::DeploymentRef) -> Result<()> {
         loop {
             match self.once(context, &reference).await {
@@ -91,7 +94,11 @@ impl Seen {
         }
     }
 
-    async fn once(&mut self, context: &Context, reference: &wire::DeploymentRef) -> Result<Option<Summary>> {
+    async fn once(
+        &mut self,
+        context: &Context,
+        reference: &wire::DeploymentRef,
+    ) -> Result<Option<DeploymentSummary>> {
         let request = wire::WatchRequest { deployment: Some(reference.clone()), after_seq: self.last_seq };
         let mut events = context.control().await?.watch(request).await?.into_inner();
         while let Some(event) = events.message().await? {
@@ -106,7 +113,7 @@ impl Seen {
                 Some(Watched::Entry(entry)) => {
                     let entry: Entry = read(Some(&entry))?;
                     self.last_seq = entry.seq;
-                    self.tell(context, &entry)?;
+                    self.show_entry(context, &entry)?;
                 }
                 Some(Watched::Summary(summary)) => return Ok(Some(read(Some(&summary))?)),
                 Some(Watched::Progress(wire::WatchProgress { step, line })) => {
@@ -124,23 +131,23 @@ impl Seen {
     async fn head(&mut self, context: &Context, reference: &wire::DeploymentRef) {
         let Ok(mut control) = context.control().await else { return };
         let Ok(shown) = control.show(reference.clone()).await else { return };
-        let Ok(summary) = read::<Summary>(shown.into_inner().summary.as_ref()) else { return };
+        let Ok(summary) = read::<DeploymentSummary>(shown.into_inner().summary.as_ref()) else { return };
         self.progress.head(Head { id: summary.id, by: summary.operator, since: summary.opened_at });
     }
 
-    fn tell(&mut self, context: &Context, entry: &Entry) -> Result<()> {
+    fn show_entry(&mut self, context: &Context, entry: &Entry) -> Result<()> {
         context.output.json(entry)?;
         let Some(plan) = &self.plan else { return Ok(()) };
         let took = took(&mut self.begun, entry).map(|took| format!(" · {took}")).unwrap_or_default();
-        let line = format!("{}{took}", told(plan, entry));
+        let line = format!("{}{took}", entry_line(plan, entry));
         let tone = match &entry.event {
             Event::Done { .. } | Event::Ended { verdict: Verdict::Succeeded } => Tone::Good,
             Event::Failed { .. }
-            | Event::PassedBy { .. }
+            | Event::Excluded { .. }
             | Event::Stuck { .. }
-            | Event::Turned { .. }
-            | Event::Left { .. } => Tone::Bad,
-            Event::Taken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Ended { .. } => {
+            | Event::RevertStarted { .. }
+            | Event::UndoDeferred { .. } => Tone::Bad,
+            Event::LockTaken { .. } | Event::Begun { .. } | Event::Resumed { .. } | Event::Ended { .. } => {
                 Tone::Quiet
             }
         };
@@ -158,18 +165,18 @@ fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis
         Event::Done { step, .. } | Event::Failed { step, .. } => {
             begun.remove(step).map(|begun| entry.at.since(begun))
         }
-        Event::Taken { .. }
-        | Event::PassedBy { .. }
-        | Event::Turned { .. }
+        Event::LockTaken { .. }
+        | Event::Excluded { .. }
+        | Event::RevertStarted { .. }
         | Event::Stuck { .. }
         | Event::Resumed { .. }
-        | Event::Left { .. }
+        | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
     }
 }
 
 /// An entry in words.
-pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
+pub(super) fn entry_line(plan: &Plan, entry: &Entry) -> String {
     let step = |step: &StepId, direction: &Direction| {
         let found = plan.step(*step);
         let name = found.map_or("step", |step| step.action.name());
@@ -181,7 +188,7 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
         format!("{step:4} {way}{name:10} {host}")
     };
     match &entry.event {
-        Event::Taken { by } => format!("· {by} drives"),
+        Event::LockTaken { by } => format!("· {by} drives"),
         Event::Begun { step: id, direction } => format!("▸ {}", step(id, direction)),
         Event::Done { step: id, direction, finding } => {
             format!("✓ {}  {}", step(id, direction), finding.said)
@@ -189,22 +196,22 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
         Event::Failed { step: id, direction, failure } => {
             format!("✗ {}  {}", step(id, direction), failure.what)
         }
-        Event::PassedBy { host, because } => {
+        Event::Excluded { host, because } => {
             let named = plan.host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
             format!("· {named} is passed by after {because}: it gets no requests, the others go on")
         }
-        Event::Turned { .. } => "· taking it back, newest first".to_owned(),
+        Event::RevertStarted { .. } => "· taking it back, newest first".to_owned(),
         Event::Stuck { step: id, failure } => {
             let host = plan.step(*id).map(|step| format!(" on {}", step.host_name)).unwrap_or_default();
             let why = failure.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("✗ stuck at {id}{host}: {}{why}", failure.what)
         }
         Event::Resumed { by } => format!("· {by} wants it tried again"),
-        Event::Left { step: id, how: Leaving::Owed { because, by } } => {
+        Event::UndoDeferred { step: id, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
             format!("· {}  is owed{by}: {because}", step(id, &Direction::Undo))
         }
-        Event::Left { step: id, how: Leaving::Skipped { by } } => {
+        Event::UndoDeferred { step: id, how: Deferral::Skipped { by } } => {
             format!("· {}  is skipped: {by} answers for what is left", step(id, &Direction::Undo))
         }
         Event::Ended { verdict } => format!("· {verdict}"),
@@ -212,7 +219,7 @@ pub(super) fn told(plan: &Plan, entry: &Entry) -> String {
 }
 
 /// What a rollback from here would go to. That nobody says so does not change how the deployment ended.
-async fn rollback_ready(context: &Context, summary: &Summary) -> Option<RollbackReady> {
+async fn rollback_ready(context: &Context, summary: &DeploymentSummary) -> Option<RollbackReady> {
     if summary.verdict != Some(Verdict::Succeeded) || context.output.is_json() {
         return None;
     }
@@ -222,7 +229,7 @@ async fn rollback_ready(context: &Context, summary: &Summary) -> Option<Rollback
     status.rollback
 }
 
-fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
+fn end(context: &Context, summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Result<()> {
     receipt(context, summary, ready)?;
     write_step_summary(context, summary, ready);
     context.output.json(summary)?;
@@ -235,7 +242,7 @@ fn end(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> R
     }
 }
 
-fn failed(summary: &Summary) -> Failure {
+fn failed(summary: &DeploymentSummary) -> Failure {
     let failure = Failure::new(Kind::Failed, format!("{} failed and was rolled back", summary.release.image));
     let Some(step) = &summary.failure else { return failure };
     let unnamed = step.host.as_ref().filter(|host| !step.failure.what.contains(host.as_str()));
@@ -257,14 +264,18 @@ fn failed(summary: &Summary) -> Failure {
 }
 
 /// The figures that a deployment ends with, in one line.
-pub(super) fn receipt(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) -> Result<()> {
+pub(super) fn receipt(
+    context: &Context,
+    summary: &DeploymentSummary,
+    ready: Option<&RollbackReady>,
+) -> Result<()> {
     let text: Vec<String> = [verdict(summary)].into_iter().chain(figures(summary, ready)).collect();
     let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
     context.output.line(&context.output.toned(tone, &text.join(" · ")))
 }
 
 /// `notes:2 succeeded in 12.0 s`, `add host succeeded in 1.1 s`
-pub(super) fn verdict(summary: &Summary) -> String {
+pub(super) fn verdict(summary: &DeploymentSummary) -> String {
     let image = &summary.release.image;
     let what = match summary.kind {
         OperationKind::Deploy => image.clone(),
@@ -279,7 +290,7 @@ pub(super) fn verdict(summary: &Summary) -> String {
     format!("{what} {verdict}{took}")
 }
 
-fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {
+fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<String> {
     let mut figures = Vec::new();
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
         figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
@@ -291,8 +302,8 @@ fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {
             format!("schema {before} → {after}")
         });
     }
-    if !summary.passed_by.is_empty() {
-        let hosts: Vec<&str> = summary.passed_by.iter().map(|host| host.as_str()).collect();
+    if !summary.excluded.is_empty() {
+        let hosts: Vec<&str> = summary.excluded.iter().map(|host| host.as_str()).collect();
         figures.push(format!("without {}", hosts.join(", ")));
     }
     if summary.receipt.snapshot.is_some() {
@@ -308,7 +319,7 @@ fn figures(summary: &Summary, ready: Option<&RollbackReady>) -> Vec<String> {
 }
 
 /// The receipt as Markdown.
-fn markdown(summary: &Summary, ready: Option<&RollbackReady>) -> String {
+fn markdown(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> String {
     let mut text = format!("### {}: {}\n\n", summary.key, verdict(summary));
     for figure in figures(summary, ready) {
         text.push_str(&format!("- {figure}\n"));
@@ -321,7 +332,7 @@ fn markdown(summary: &Summary, ready: Option<&RollbackReady>) -> String {
 }
 
 /// Where GitHub Actions shows it; that it cannot be written does not change how the deployment ended.
-fn write_step_summary(context: &Context, summary: &Summary, ready: Option<&RollbackReady>) {
+fn write_step_summary(context: &Context, summary: &DeploymentSummary, ready: Option<&RollbackReady>) {
     use std::io::Write;
     let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
     let written = std::fs::OpenOptions::new()

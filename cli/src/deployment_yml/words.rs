@@ -9,7 +9,7 @@ use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 use super::nearest;
 
 /// A mistake in the file as it is told.
-pub(super) struct Told {
+pub(super) struct Explanation {
     /// With its line, underlined.
     pub(super) diagnostic: String,
     pub(super) hint: Option<Hint>,
@@ -23,11 +23,11 @@ pub enum Hint {
     Known(Vec<String>),
 }
 
-pub(super) fn told(error: &Error) -> Told {
+pub(super) fn explain(error: &Error) -> Explanation {
     let words = Words;
     let options = serde_saphyr::render_options! { formatter: &words, source_name: Some("deployment.yml") };
     let rendered = error.render_with_options(options);
-    Told {
+    Explanation {
         diagnostic: rendered.trim_start_matches("error: ").to_owned(),
         hint: hint(error.without_snippet()),
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep_core::access::{Grant, Identity};
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
-use lockstep_core::record::{Host, HostRole, RootKey};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::coordinator::RootKey;
 use lockstep_proto::wire;
 use lockstep_proto::wire::enroll_server::Enroll;
 use tonic::{Request, Response, Status};
@@ -15,16 +16,19 @@ use tracing::{info, warn};
 use ulid::Ulid;
 
 use crate::api::Caller;
-use crate::audit::{self, Change};
-use crate::authority::{Authority, AuthorityError, Issued};
-use crate::clock::Clock;
-use crate::coordinators::{self, Coordinator};
-use crate::hosts;
-use crate::operators::{Operator, OperatorStanding};
-use crate::roots;
+use crate::identity::authority::{Authority, AuthorityError, Issued};
+use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::roots;
+use crate::identity::tokens;
+use crate::identity::tokens::{TokenError, TokenHolder};
+use crate::ports::clock::Clock;
+use crate::record::audit;
+use crate::record::audit::Change;
+use crate::record::coordinators;
+use crate::record::coordinators::Coordinator;
+use crate::record::hosts;
+use crate::record::vault::Vault;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
-use crate::tokens::{self, Admits, TokenError};
-use crate::vault::Vault;
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);
@@ -40,7 +44,7 @@ pub struct EnrollApi {
 }
 
 /// Who joins: the transaction that lets it in, and what it is told.
-struct Joining {
+struct JoinAttempt {
     identity: Identity,
     guards: Vec<Guard>,
     writes: Vec<Write>,
@@ -61,13 +65,13 @@ impl Enroll for EnrollApi {
                 .await
                 .map_err(refused_token)?;
             let joining = match presented.admits.clone() {
-                Admits::Host { name, roles } => self.host(&request, name, roles, now).await?,
-                Admits::Operator { name, environments, role } => {
+                TokenHolder::Host { name, roles } => self.host(&request, name, roles, now).await?,
+                TokenHolder::Operator { name, environments, role } => {
                     self.operator(&request, name, Grant { role, environments }, now).await?
                 }
-                Admits::Coordinator { name } => self.coordinator(&request, name, now).await?,
+                TokenHolder::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
-            let Joining { identity, mut guards, mut writes, issued, name, roles } = joining;
+            let JoinAttempt { identity, mut guards, mut writes, issued, name, roles } = joining;
             let (guard, spent) = presented.spending();
             guards.push(guard);
             writes.push(spent);
@@ -95,7 +99,7 @@ impl Enroll for EnrollApi {
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
-        let identity = Caller::of(&request)?.identity;
+        let identity = Caller::from_request(&request)?.identity;
         let request = &request.get_ref().certificate_request;
         let now = self.clock.now();
         let issued = match &identity {
@@ -110,7 +114,7 @@ impl Enroll for EnrollApi {
 
 impl EnrollApi {
     fn issue(&self, request: &str, identity: &Identity, now: Timestamp) -> Result<Issued, Status> {
-        self.authority.issue(request, identity, now).map_err(not_made)
+        self.authority.issue(request, identity, now).map_err(authority_failed)
     }
 
     async fn reply(&self, identity: &Identity, issued: Issued) -> Result<wire::JoinReply, Status> {
@@ -140,7 +144,7 @@ impl EnrollApi {
         name: Option<HostName>,
         roles: Vec<HostRole>,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let name: HostName = match name {
             Some(name) => name,
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
@@ -163,7 +167,7 @@ impl EnrollApi {
         let host = Host { id, name, address: request.address.clone(), roles };
         let (guards, writes) = hosts::joining(&host, &self.authority.name());
         let Host { name, roles, .. } = host;
-        Ok(Joining { identity, guards, writes, issued, name: name.to_string(), roles })
+        Ok(JoinAttempt { identity, guards, writes, issued, name: name.to_string(), roles })
     }
 
     async fn coordinator(
@@ -171,7 +175,7 @@ impl EnrollApi {
         request: &wire::JoinRequest,
         name: Option<CoordinatorName>,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let name: CoordinatorName = match name {
             Some(name) => name,
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
@@ -189,7 +193,7 @@ impl EnrollApi {
         }
         let request_of_key = &request.certificate_request;
         let (authority, issued, root) =
-            self.authority.issue_authority(request_of_key, &name, now).map_err(not_made)?;
+            self.authority.issue_authority(request_of_key, &name, now).map_err(authority_failed)?;
         let coordinator = Coordinator {
             name: name.clone(),
             address: request.address.clone(),
@@ -200,7 +204,7 @@ impl EnrollApi {
             joined: now,
         };
         let (guard, write) = coordinators::joining(&coordinator);
-        Ok(Joining {
+        Ok(JoinAttempt {
             identity: Identity::Coordinator(name.clone()),
             guards: vec![guard],
             writes: vec![write],
@@ -216,7 +220,7 @@ impl EnrollApi {
         name: OperatorName,
         Grant { role, environments }: Grant,
         now: Timestamp,
-    ) -> Result<Joining, Status> {
+    ) -> Result<JoinAttempt, Status> {
         let identity = Identity::Operator(name.clone());
         let issued = self.issue(&request.certificate_request, &identity, now)?;
         let key = keys::operator(&name);
@@ -235,7 +239,7 @@ impl EnrollApi {
         }
         .with(&issued, now);
         let guards = vec![Guard::as_seen(&key, seen.as_ref())];
-        Ok(Joining {
+        Ok(JoinAttempt {
             identity,
             guards,
             writes: vec![Write::put(key, &operator)],
@@ -293,7 +297,7 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
     )))
 }
 
-pub(super) fn not_made(error: AuthorityError) -> Status {
+pub(super) fn authority_failed(error: AuthorityError) -> Status {
     match error {
         AuthorityError::Request(_) | AuthorityError::NoSubject(_) => {
             Status::invalid_argument(error.to_string())

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::access::Identity;
-use lockstep_core::errand::Errand;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::id::HostId;
-use lockstep_core::stored::Kept;
+use lockstep_core::stored::StoredDocument;
 use lockstep_proto::wire::relay_server::Relay;
 use lockstep_proto::wire::{self, Document, followed};
 use lockstep_proto::{Invalid, convert};
@@ -18,12 +18,14 @@ use tonic::{Request, Response, Status};
 use tracing::info;
 
 use super::Caller;
-use super::enroll::not_made;
-use crate::agents::{Agents, LogWanted, Look, ProgressLine, Question, Standings};
-use crate::authority::Authority;
-use crate::clock::Clock;
-use crate::peers::{next_line, refusal};
+use super::enroll::authority_failed;
+use crate::identity::authority::Authority;
+use crate::ports::agents::{
+    Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatuses, StepQuery,
+};
+use crate::ports::clock::Clock;
 use crate::sessions::Sessions;
+use crate::sessions::peers::{next_line, refusal};
 
 /// Changes that come this close after another go out together.
 const TOGETHER: Duration = Duration::from_millis(200);
@@ -48,24 +50,24 @@ impl Relay for RelayApi {
         let (sender, stream) = mpsc::channel(WAITING_MAX);
         let sessions = Arc::clone(&self.sessions);
         // Ends when the other coordinator does not listen any more, or this one ends.
-        self.sessions.spawn(tell(sessions, sender));
+        self.sessions.spawn(follow_sessions(sessions, sender));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }
 
     async fn ask(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
-        let (host, question): (_, Question) = read(request)?;
-        let standings = self.sessions.ask(&host, question).await.map_err(|error| refusal(&error))?;
-        Ok(Response::new(Document::of(&Standings(standings))))
+        let (host, question): (_, StepQuery) = read(request)?;
+        let standings = self.sessions.query_steps(&host, question).await.map_err(|error| refusal(&error))?;
+        Ok(Response::new(Document::of_content(&QueriedStatuses(standings))))
     }
 
     async fn observe(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
-        let (host, look): (_, Look) = read(request)?;
+        let (host, look): (_, ObservationRequest) = read(request)?;
         let observation = self.sessions.observe(&host, look).await.map_err(|error| refusal(&error))?;
-        Ok(Response::new(Document::of(&observation)))
+        Ok(Response::new(Document::of_content(&observation)))
     }
 
     async fn fetch_log(&self, request: Request<wire::Relayed>) -> Result<Response<wire::LogReply>, Status> {
-        let (host, wanted): (_, LogWanted) = read(request)?;
+        let (host, wanted): (_, LogRequest) = read(request)?;
         let lines = self.sessions.fetch_log(&host, wanted).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::LogReply { request: 0, lines, last: true }))
     }
@@ -74,8 +76,8 @@ impl Relay for RelayApi {
         &self,
         request: Request<wire::Relayed>,
     ) -> Result<Response<wire::ErrandDone>, Status> {
-        let (host, errand): (_, Errand) = read(request)?;
-        self.sessions.run_errand(&host, errand).await.map_err(|error| refusal(&error))?;
+        let (host, errand): (_, HostTask) = read(request)?;
+        self.sessions.run_task(&host, errand).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ErrandDone { request: 0, why_not: String::new() }))
     }
 
@@ -83,24 +85,24 @@ impl Relay for RelayApi {
         &self,
         request: Request<wire::SignAuthorityRequest>,
     ) -> Result<Response<wire::SignAuthorityReply>, Status> {
-        let Identity::Coordinator(name) = Caller::of(&request)?.identity else {
+        let Identity::Coordinator(name) = Caller::from_request(&request)?.identity else {
             return Err(Status::permission_denied("only a coordinator has an authority"));
         };
         let request = request.into_inner().certificate_request;
         let issued = self.authority.issue_authority(&request, &name, self.clock.now());
-        let (_, issued, root) = issued.map_err(not_made)?;
+        let (_, issued, root) = issued.map_err(authority_failed)?;
         info!(coordinator = %name, "an authority was signed for another coordinator");
         Ok(Response::new(wire::SignAuthorityReply { certificate: issued.certificate, root }))
     }
 }
 
-fn read<T: Kept>(request: Request<wire::Relayed>) -> Result<(HostId, T), Status> {
+fn read<T: StoredDocument>(request: Request<wire::Relayed>) -> Result<(HostId, T), Status> {
     let wire::Relayed { host, question } = request.into_inner();
     let host = host.parse().map_err(|error| Invalid::because("host", error))?;
     Ok((host, convert::required(question.as_ref(), "question")?))
 }
 
-async fn tell(sessions: Arc<Sessions>, to: mpsc::Sender<Result<wire::Followed, Status>>) {
+async fn follow_sessions(sessions: Arc<Sessions>, to: mpsc::Sender<Result<wire::Followed, Status>>) {
     let mut changes = sessions.changes();
     let mut lines = sessions.progress();
     let mut sightings = interval(SIGHTINGS_EVERY);

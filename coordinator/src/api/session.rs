@@ -1,4 +1,4 @@
-//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::images`].
+//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::sessions::images`].
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Caller;
-use crate::images::Images;
-use crate::sessions::{Guest, Sessions};
+use crate::sessions::images::Images;
+use crate::sessions::{ConnectingAgent, Sessions};
 
 pub struct SessionApi {
     pub sessions: Arc<Sessions>,
@@ -30,12 +30,12 @@ impl Session for SessionApi {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
         let Caller { identity: Identity::Agent(host), signed_by: Some(signed_by), .. } =
-            Caller::of(&request)?
+            Caller::from_request(&request)?
         else {
             return Err(Status::permission_denied("only an agent attaches"));
         };
         let from = request.remote_addr().map(|from| from.ip().to_string()).unwrap_or_default();
-        let guest = Guest { host, signed_by, from };
+        let guest = ConnectingAgent { host, signed_by, from };
         let outgoing = Sessions::attach(&self.sessions, guest, request.into_inner()).await?;
         Ok(Response::new(Box::pin(outgoing)))
     }
@@ -64,7 +64,7 @@ impl Session for SessionApi {
 }
 
 fn agent<T>(request: &Request<T>) -> Result<HostId, Status> {
-    match Caller::of(request)?.identity {
+    match Caller::from_request(request)?.identity {
         Identity::Agent(host) => Ok(host),
         Identity::Nobody | Identity::Operator(_) | Identity::Coordinator(_) => {
             Err(Status::permission_denied("only an agent attaches"))

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use lockstep_core::host_status::{ClockOffset, Disk, Validity, Vitals};
 use lockstep_core::time::{Millis, Timestamp};
+use lockstep_core::view::host_status::{ClockOffset, Disk, Validity, Vitals};
 use lockstep_proto::wire;
 use tokio::time::Instant;
 
-use crate::authority::BACKDATED;
+use crate::identity::certificate::BACKDATED;
 
 /// How often an agent is asked.
 pub(super) const ASKED_EVERY: Duration = Duration::from_secs(10);

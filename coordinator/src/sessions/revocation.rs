@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Sessions;
-use crate::coordinators::Coordinator;
-use crate::identity::IssuingName;
+use crate::identity::certificate::IssuingName;
+use crate::record::coordinators::Coordinator;
+use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
-use crate::{coordinators, hosts};
 
 /// How often it is looked though nothing woke anybody: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -59,8 +59,9 @@ impl Sessions {
             .map(|coordinator| (coordinator.name.clone(), coordinator))
             .collect();
         for (host, Cut { signed_by, revoked }) in connected {
-            let is_signed =
-                coordinators.get(&signed_by.coordinator).is_some_and(|one| one.counts(&signed_by.id));
+            let is_signed = coordinators
+                .get(&signed_by.coordinator)
+                .is_some_and(|one| one.is_trusted_signer(&signed_by.id));
             if !(there.contains(&host) && is_signed) {
                 info!(%host, "its certificate does not count any more: its session is cut");
                 revoked.cancel();

@@ -8,10 +8,10 @@ use anyhow::Context;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::image::{Login, RegistryName};
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
-use lockstep_core::record::LocalRollback;
+use lockstep_core::record::local_rollback::LocalRollback;
+use lockstep_core::run::journal::StepKey;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
@@ -22,11 +22,11 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::pulse::{ASKED_EVERY, Pulse};
-use super::{Answer, Outgoing, Place, Sessions, Waiting};
-use crate::agents::{Agents, AskedStanding, ProgressLine};
-use crate::coordinators;
-use crate::hosts;
-use crate::local_changes;
+use super::{Answer, Outgoing, PendingQuestion, SessionPlace, Sessions};
+use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
+use crate::record::coordinators;
+use crate::record::hosts;
+use crate::record::local_rollbacks;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
@@ -35,11 +35,11 @@ use crate::store::{Key, guarded, keys};
 const NOTED_EVERY: Duration = Duration::from_secs(300);
 
 /// A session from its hello to its end.
-pub(super) struct Running {
+pub(super) struct AgentSession {
     pub(super) sessions: Arc<Sessions>,
     pub(super) host: HostId,
     pub(super) outgoing: Outgoing,
-    pub(super) place: Place,
+    pub(super) place: SessionPlace,
     pub(super) look: Arc<Notify>,
     pub(super) pulse: Pulse,
     /// When the host was written down as seen, or this session began.
@@ -50,13 +50,13 @@ pub(super) struct Running {
 
 /// What this session has handed out work about.
 #[derive(Default)]
-struct SpokenOf {
+struct MentionedSecrets {
     environments: BTreeSet<EnvironmentKey>,
     registries: BTreeSet<RegistryName>,
 }
 
 /// What happened.
-enum Event {
+enum SessionEvent {
     Said(Box<wire::FromAgent>),
     Ended(Option<Status>),
     StoreChanged,
@@ -69,7 +69,7 @@ enum Event {
     OutOfReach,
 }
 
-impl Running {
+impl AgentSession {
     pub(super) async fn run(mut self, mut incoming: Streaming<wire::FromAgent>) {
         let revoked = self.revoked.clone();
         let ended = tokio::select! {
@@ -87,7 +87,7 @@ impl Running {
         };
         // At the end of a coordinator all its hosts go to another, or come back to it.
         if !self.sessions.closing.is_cancelled()
-            && let Err(error) = self.note().await
+            && let Err(error) = self.record_session().await
         {
             debug!(host = %self.host, error = format!("{error:#}"), "it is not written down when it was seen");
         }
@@ -102,7 +102,7 @@ impl Running {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut presence = self.sessions.parts.presence.clone();
         let mut sent = BTreeSet::new();
-        let mut spoken_of = SpokenOf::default();
+        let mut spoken_of = MentionedSecrets::default();
         let mut cluster = self.sessions.parts.store.watch(&keys::coordinators());
         let mut authority = self.sessions.parts.authority.changes();
         let mut told = Box::pin(self.welcome(None)).await?;
@@ -110,31 +110,31 @@ impl Running {
         loop {
             let event = tokio::select! {
                 said = incoming.message() => match said {
-                    Ok(Some(said)) => Event::Said(Box::new(said)),
-                    Ok(None) => Event::Ended(None),
-                    Err(status) => Event::Ended(Some(status)),
+                    Ok(Some(said)) => SessionEvent::Said(Box::new(said)),
+                    Ok(None) => SessionEvent::Ended(None),
+                    Err(status) => SessionEvent::Ended(Some(status)),
                 },
-                () = wakeups.changed() => Event::StoreChanged,
-                () = cluster.changed() => Event::ClusterChanged,
-                () = authority.changed() => Event::ClusterChanged,
-                () = self.look.notified() => Event::StoreChanged,
-                _ = beats.tick() => Event::PulseDue,
-                () = self.sessions.closing.cancelled() => Event::Closing,
-                () = presence.until_not(self.place.lease) => Event::OutOfReach,
+                () = wakeups.changed() => SessionEvent::StoreChanged,
+                () = cluster.changed() => SessionEvent::ClusterChanged,
+                () = authority.changed() => SessionEvent::ClusterChanged,
+                () = self.look.notified() => SessionEvent::StoreChanged,
+                _ = beats.tick() => SessionEvent::PulseDue,
+                () = self.sessions.closing.cancelled() => SessionEvent::Closing,
+                () = presence.until_not(self.place.lease) => SessionEvent::OutOfReach,
             };
             // What each of them needs is there while it goes on: most sessions wait most of the time.
             match event {
-                Event::Said(said) => Box::pin(self.hear(*said, &spoken_of)).await?,
-                Event::PulseDue => {
+                SessionEvent::Said(said) => Box::pin(self.handle_message(*said, &spoken_of)).await?,
+                SessionEvent::PulseDue => {
                     let question = self.pulse.ask(Instant::now());
                     self.send(Order::AskVitals(question)).await?;
                 }
-                Event::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
-                Event::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
-                Event::Closing => return Ok("the coordinator ends"),
-                Event::OutOfReach => return Ok("the record was out of reach"),
-                Event::Ended(None) => return Ok("the agent ended it"),
-                Event::Ended(Some(status)) => {
+                SessionEvent::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
+                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
+                SessionEvent::Closing => return Ok("the coordinator ends"),
+                SessionEvent::OutOfReach => return Ok("the record was out of reach"),
+                SessionEvent::Ended(None) => return Ok("the agent ended it"),
+                SessionEvent::Ended(Some(status)) => {
                     debug!(host = %self.host, %status, "the stream broke");
                     return Ok("the stream broke");
                 }
@@ -173,7 +173,11 @@ impl Running {
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
-    async fn hand_over(&self, sent: &mut BTreeSet<Key>, spoken_of: &mut SpokenOf) -> anyhow::Result<()> {
+    async fn hand_over(
+        &self,
+        sent: &mut BTreeSet<Key>,
+        spoken_of: &mut MentionedSecrets,
+    ) -> anyhow::Result<()> {
         let there = self.sessions.parts.store.list(&keys::assignments_to(&self.host)).await?;
         sent.retain(|key| there.iter().any(|stored| stored.key == *key));
         for stored in there {
@@ -184,14 +188,16 @@ impl Running {
             spoken_of.registries.extend(action.as_ref().and_then(Action::registry));
             spoken_of.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
-            for seq in local_changes::taken_in(&*self.sessions.parts.store, &environment, &self.host).await? {
+            for seq in
+                local_rollbacks::mark_adopted(&*self.sessions.parts.store, &environment, &self.host).await?
+            {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
             self.send(Order::Assign(wire::Assign {
                 token: Some(token.into()),
                 key: Some(key.into()),
                 environment: environment.to_string(),
-                action: action.as_ref().map(wire::Document::of),
+                action: action.as_ref().map(wire::Document::of_content),
                 limit_ms: limit.0,
                 traceparent,
             }))
@@ -201,7 +207,11 @@ impl Running {
         Ok(())
     }
 
-    async fn hear(&mut self, said: wire::FromAgent, spoken_of: &SpokenOf) -> anyhow::Result<()> {
+    async fn handle_message(
+        &mut self,
+        said: wire::FromAgent,
+        spoken_of: &MentionedSecrets,
+    ) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
             Said::Hello(_) => anyhow::bail!("hello comes once"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
@@ -227,14 +237,14 @@ impl Running {
             Said::Observed(wire::Observed { request, observation }) => {
                 let observation =
                     lockstep_proto::convert::required(observation.as_ref(), "observed.observation")?;
-                self.answer(&Waiting::Request(request), Answer::Observed(Box::new(observation)));
+                self.answer(&PendingQuestion::Request(request), Answer::Observed(Box::new(observation)));
                 Ok(())
             }
             Said::SecretsWanted(wanted) => self.give_secrets(wanted, spoken_of).await,
             Said::LoginWanted(wanted) => self.give_login(wanted, spoken_of).await,
             Said::ErrandDone(wire::ErrandDone { request, why_not }) => {
                 let done = if why_not.is_empty() { Ok(()) } else { Err(why_not) };
-                self.answer(&Waiting::Request(request), Answer::Done(done));
+                self.answer(&PendingQuestion::Request(request), Answer::Done(done));
                 Ok(())
             }
             Said::Local(wire::LocalChanged { rollback }) => self.local(rollback.as_ref()).await,
@@ -272,13 +282,17 @@ impl Running {
     async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
         let seq = rollback.seq;
-        if local_changes::tell(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
+        if local_rollbacks::report(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
         }
         Ok(())
     }
 
-    async fn give_secrets(&self, wanted: wire::SecretsWanted, spoken_of: &SpokenOf) -> anyhow::Result<()> {
+    async fn give_secrets(
+        &self,
+        wanted: wire::SecretsWanted,
+        spoken_of: &MentionedSecrets,
+    ) -> anyhow::Result<()> {
         let wire::SecretsWanted { request, environment, version } = wanted;
         let environment: EnvironmentKey = environment.parse()?;
         let result = if spoken_of.environments.contains(&environment) || self.has_open_question() {
@@ -290,7 +304,11 @@ impl Running {
         self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
     }
 
-    async fn give_login(&self, wanted: wire::LoginWanted, spoken_of: &SpokenOf) -> anyhow::Result<()> {
+    async fn give_login(
+        &self,
+        wanted: wire::LoginWanted,
+        spoken_of: &MentionedSecrets,
+    ) -> anyhow::Result<()> {
         let wire::LoginWanted { request, registry } = wanted;
         let registry: RegistryName = registry.parse()?;
         let result = if spoken_of.registries.contains(&registry) || self.has_open_question() {
@@ -362,15 +380,15 @@ impl Running {
             self.sessions.changed();
         }
         if self.noted.elapsed() >= NOTED_EVERY {
-            self.note().await?;
+            self.record_session().await?;
         }
         Ok(())
     }
 
     /// Writes down when the host was seen, for when nobody has its session.
-    async fn note(&mut self) -> anyhow::Result<()> {
+    async fn record_session(&mut self) -> anyhow::Result<()> {
         self.noted = Instant::now();
-        if let Some(sighting) = self.sessions.connected(&self.host) {
+        if let Some(sighting) = self.sessions.session_of(&self.host) {
             hosts::note(&*self.sessions.parts.store, &self.host, &sighting).await?;
         }
         Ok(())
@@ -380,7 +398,7 @@ impl Running {
         let wire::StandingReply { token, environment, standings } = reply;
         let token = token.context("standings without a token")?.try_into()?;
         let standings = standings.into_iter().map(standing).collect::<anyhow::Result<_>>()?;
-        self.answer(&Waiting::for_token(&environment.parse()?, &token), Answer::Standings(standings));
+        self.answer(&PendingQuestion::for_token(&environment.parse()?, &token), Answer::Standings(standings));
         Ok(())
     }
 
@@ -392,11 +410,11 @@ impl Running {
             if last { session.logs.remove(&request) } else { None }
         };
         if let Some(lines) = whole {
-            self.answer(&Waiting::Request(request), Answer::Log(lines));
+            self.answer(&PendingQuestion::Request(request), Answer::Log(lines));
         }
     }
 
-    fn answer(&self, waiting: &Waiting, answer: Answer) {
+    fn answer(&self, waiting: &PendingQuestion, answer: Answer) {
         let waiter =
             self.sessions.lock().get_mut(&self.host).and_then(|session| session.waiting.remove(waiting));
         if waiter.is_none_or(|waiter| waiter.send(answer).is_err()) {
@@ -405,12 +423,12 @@ impl Running {
     }
 }
 
-fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, AskedStanding)> {
+fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
     let standing = match standing.context("a step without a standing")? {
-        wire::step_standing::Standing::Ended(outcome) => AskedStanding::Ended(outcome.read()?),
-        wire::step_standing::Standing::Running(_) => AskedStanding::Running,
-        wire::step_standing::Standing::Unheard(_) => AskedStanding::Unheard,
+        wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(outcome.read()?),
+        wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
+        wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,
     };
     Ok((key.context("a standing without a key")?.try_into()?, standing))
 }

@@ -21,7 +21,7 @@ use super::{
     Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Store, StoreError, Stored, Wakeups, Write, keys,
     within_limits,
 };
-use crate::settings::EtcdSettings;
+use crate::program::settings::EtcdSettings;
 
 mod failure;
 mod handshake;
@@ -35,7 +35,7 @@ pub use opening::OpenError;
 
 use failure::Unanswered;
 use members::{Members, Repeat};
-use transaction::{Place, etcd_lease, lease_of, own_lease, revision};
+use transaction::{Namespace, etcd_lease, lease_of, own_lease, revision};
 use watching::Watching;
 
 /// How long a member may take to answer.
@@ -49,7 +49,7 @@ const PAGE: usize = 128;
 
 pub struct EtcdStore {
     members: Arc<Members>,
-    place: Place,
+    place: Namespace,
     watchers: Arc<Watchers>,
     /// Ends with the store.
     _watching: AbortOnDropHandle<()>,
@@ -62,7 +62,7 @@ impl EtcdStore {
     /// When none does, or when one of them is not what the settings say.
     pub async fn open(settings: &EtcdSettings) -> Result<Self, OpenError> {
         let members = Arc::new(opening::members(settings).await?);
-        let place = Place::new(&settings.prefix);
+        let place = Namespace::new(&settings.prefix);
         // A member that lost the others a moment ago still says that it is well; only an answer is one.
         range(&members, place.key(keys::meta().key()), GetOptions::new()).await.map_err(|unanswered| {
             OpenError::Unreachable { troubles: unanswered.into_source().to_string() }

@@ -1,6 +1,6 @@
 //! The only transactions that write what belongs to an environment.
 //!
-//! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
+//! [`SigningKeys`] proves that the lock was taken, and every transaction through it happens only while it
 //! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
 //! then. Five transactions need no lock. Four are guarded by their own keys: claiming and changing `open`,
 //! giving ports away, a report, and what a host says was done on it without a coordinator. The fifth writes
@@ -8,8 +8,9 @@
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{LocalChange, Open};
-use lockstep_core::stored::{self, Kept};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::local_rollback::LocalChange;
+use lockstep_core::stored::{self, StoredDocument};
 use lockstep_mutant::{Mutant, is_on};
 use serde::{Deserialize, Serialize};
 
@@ -22,24 +23,24 @@ use super::{Change, Committed, Guard, LeaseId, Revision, Store, StoreError, Stor
 pub struct OwnedWrite(Write);
 
 impl OwnedWrite {
-    pub fn put<T: Kept>(key: Owned, content: &T) -> Self {
+    pub fn put<T: StoredDocument>(key: Owned, content: &T) -> Self {
         Self::put_bytes(key, stored::encode(content))
     }
 
     pub fn put_bytes(key: Owned, value: impl Into<Bytes>) -> Self {
         let value = value.into();
         let change = Change::Put { value, lease: None };
-        Self(Write::of(key.into(), change))
+        Self(Write::new(key.into(), change))
     }
 
     /// The key is not there afterwards, whether it was or not.
     pub fn delete(key: Owned) -> Self {
-        Self(Write::of(key.into(), Change::Delete))
+        Self(Write::new(key.into(), Change::Delete))
     }
 
     /// What removes what this writes.
     pub fn undone(&self) -> Self {
-        Self(Write::of(self.0.key.clone(), Change::Delete))
+        Self(Write::new(self.0.key.clone(), Change::Delete))
     }
 
     /// The bytes that it writes; nothing when it deletes.
@@ -66,7 +67,7 @@ pub struct LockRecord {
     pub nonce: String,
 }
 
-impl Kept for LockRecord {
+impl StoredDocument for LockRecord {
     const KIND: &'static str = "lock";
 }
 
@@ -106,7 +107,7 @@ impl Acquisition {
         let guards = vec![Guard::absent(&lock), Guard::as_seen(&epoch_key, seen.as_ref())];
         let put_lock = Change::Put { value: stored::encode(&record).into(), lease: Some(self.lease) };
         let put_epoch = Change::Put { value: epoch_bytes(epoch), lease: None };
-        let writes = vec![Write::of(lock.into(), put_lock), Write::of(epoch_key.into(), put_epoch)];
+        let writes = vec![Write::new(lock.into(), put_lock), Write::new(epoch_key.into(), put_epoch)];
         match store.commit(guards, writes).await {
             Ok(Committed::Yes { revision }) => Ok(Acquired::Held(self.held(revision, epoch))),
             Ok(Committed::No) => Ok(self.look(store).await?.unwrap_or(Acquired::Again)),
@@ -203,7 +204,7 @@ impl Held {
     /// # Errors
     /// When the outcome is unknown; the lease's end gives it back then.
     pub async fn release(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let delete = Write::of(self.lock.key().clone(), Change::Delete);
+        let delete = Write::new(self.lock.key().clone(), Change::Delete);
         // Not committed means that it is another's, and then there is nothing to give back.
         let guards = if is_on(Mutant::ReleasedUnconditionally) { Vec::new() } else { self.guards() };
         store.commit(guards, vec![delete]).await?;
@@ -254,11 +255,11 @@ impl Restored {
     }
 
     pub fn put(self, value: Bytes) -> Write {
-        Write::of(self.0, Change::Put { value, lease: None })
+        Write::new(self.0, Change::Put { value, lease: None })
     }
 
     pub fn deletion(self) -> Write {
-        Write::of(self.0, Change::Delete)
+        Write::new(self.0, Change::Delete)
     }
 }
 
@@ -278,7 +279,7 @@ pub async fn claim(
     store: &dyn Store,
     environment: &EnvironmentKey,
     seen: Option<&Stored>,
-    open: &Open,
+    open: &Claim,
     with: Accompanying,
 ) -> Result<Committed, StoreError> {
     let key = keys::open(environment);

@@ -4,11 +4,11 @@
 //! The holder of the session watches [`super::keys::assignments_to`] its host, sends what is there, and
 //! writes each answer once with [`super::guarded::report`]. Only the driver deletes either.
 
-use lockstep_core::fence::Token;
-use lockstep_core::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::agent::fence::Token;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
-use lockstep_core::stored::Kept;
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -48,10 +48,10 @@ pub enum Reported {
     },
 }
 
-impl Kept for Assignment {
+impl StoredDocument for Assignment {
     const KIND: &'static str = "assignment";
 }
 
-impl Kept for Report {
+impl StoredDocument for Report {
     const KIND: &'static str = "report";
 }

@@ -14,7 +14,7 @@ use super::{
     Change, Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Revision, Store, StoreError, Stored,
     Wakeups, Write, within_limits,
 };
-use crate::clock::Clock;
+use crate::ports::clock::Clock;
 
 /// What happens to one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

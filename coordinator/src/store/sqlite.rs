@@ -23,7 +23,7 @@ use super::{
     Change, Committed, Guard, Key, LeaseId, LeaseStanding, Prefix, Revision, Store, StoreError, Stored,
     Wakeups, Write, within_limits,
 };
-use crate::clock::Clock;
+use crate::ports::clock::Clock;
 
 mod writer;
 
@@ -326,7 +326,7 @@ fn unknown(error: sqlx::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
+    use crate::ports::clock::SystemClock;
 
     /// SQLite ends a transaction by itself there, and sqlx goes on counting it.
     #[tokio::test]

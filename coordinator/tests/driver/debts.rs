@@ -1,22 +1,25 @@
 //! The ways out of a deployment that is stuck, and what a host owes that was gone.
 
-use lockstep_coordinator::deployments::{DeployError, claims};
+use lockstep_coordinator::planning::{DeployError, claims};
+use lockstep_coordinator::record::{audit, history, hosts as joined, pending_undos};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_coordinator::{audit, debts, history, hosts as joined, status};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::{Direction, Event, Leaving};
-use lockstep_core::record::{Debt, Open, OpenKind, Verdict, Way};
+use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Deferral, Direction, Event};
 use lockstep_core::time::Millis;
 
 use crate::hosts::Does;
 use crate::world::{LIMIT, World, anna, environment, host_id, spec};
 
-fn is_stuck(open: Option<&Open>) -> bool {
-    matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))
+fn is_stuck(open: Option<&Claim>) -> bool {
+    matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
 }
 
-async fn owed(world: &World) -> Vec<Debt> {
-    debts::list(&*world.store).await.expect("read")
+async fn owed(world: &World) -> Vec<PendingUndo> {
+    pending_undos::list(&*world.store).await.expect("read")
 }
 
 async fn until_nothing_is_owed(world: &World) {
@@ -41,27 +44,30 @@ async fn stuck_at_the_start() -> (World, tokio::task::JoinSet<()>, DeploymentId)
     (world, drivers, id)
 }
 
-async fn resolve(world: &World, id: &DeploymentId, way: Way) -> Result<String, DeployError> {
+async fn resolve(world: &World, id: &DeploymentId, way: Resolution) -> Result<String, DeployError> {
     claims::resolve(&world.parts, (&environment(), id), way, &anna()).await
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_deployed_to() {
     let (world, _drivers, id) = stuck_at_the_start().await;
-    let seen = status::of(&world.parts, &spec()).await.expect("read");
-    let ways: Vec<(Way, bool)> = seen
+    let seen = status::load_status(&world.parts, &spec()).await.expect("read");
+    let ways: Vec<(Resolution, bool)> = seen
         .open
         .expect("it is open")
         .ways_out
         .into_iter()
-        .map(|out| (out.way, out.refused.is_none()))
+        .map(|out| (out.resolution, out.refused.is_none()))
         .collect();
-    assert_eq!(ways, [(Way::Retry, true), (Way::Unwind, true), (Way::Skip { step: StepId(3) }, true)]);
+    assert_eq!(
+        ways,
+        [(Resolution::Retry, true), (Resolution::Unwind, true), (Resolution::Skip { step: StepId(3) }, true)]
+    );
 
-    resolve(&world, &id, Way::Unwind).await.expect("it is wished for");
+    resolve(&world, &id, Resolution::Unwind).await.expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
-    let seen = status::of(&world.parts, &spec()).await.expect("read");
+    let seen = status::load_status(&world.parts, &spec()).await.expect("read");
     let [debt] = seen.debts.as_slice() else { panic!("{:?}", seen.debts) };
     assert_eq!(
         (&debt.key.deployment, &debt.host, debt.by.as_ref()),
@@ -88,19 +94,19 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
 #[tokio::test(start_paused = true)]
 async fn a_step_is_skipped_only_where_no_rule_is_broken_and_by_somebody() {
     let (world, drivers, id) = stuck_at_the_start().await;
-    let refused = resolve(&world, &id, Way::Skip { step: StepId(2) }).await;
+    let refused = resolve(&world, &id, Resolution::Skip { step: StepId(2) }).await;
     assert!(
         matches!(&refused, Err(DeployError::Refused(refusal)) if refusal.why.contains("s3")),
         "{refused:?}"
     );
     // What is chosen is in the record: a successor does it.
     drop(drivers);
-    resolve(&world, &id, Way::Skip { step: StepId(3) }).await.expect("it is wished for");
+    resolve(&world, &id, Resolution::Skip { step: StepId(3) }).await.expect("it is wished for");
     let _successor = world.drivers();
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     let entries = history::journal(&*world.store, &id).await.expect("read");
-    let skipped = Event::Left { step: StepId(3), how: Leaving::Skipped { by: anna().operator } };
+    let skipped = Event::UndoDeferred { step: StepId(3), how: Deferral::Skipped { by: anna().operator } };
     assert!(entries.iter().any(|entry| entry.event == skipped), "the journal does not say who skipped it");
     assert_eq!(owed(&world).await, []);
     world.hosts.unscript();
@@ -124,7 +130,7 @@ async fn stuck_at_the_switch() -> (World, tokio::task::JoinSet<()>, DeploymentId
 }
 
 /// A way out that would leave the traffic where it is, is refused, and what has the traffic goes on.
-async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Way) {
+async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Resolution) {
     match resolve(world, id, way).await {
         Err(DeployError::Refused(refusal)) => {
             assert!(refusal.why.contains("traffic elsewhere"), "{refusal}");
@@ -137,14 +143,14 @@ async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Way) {
 #[tokio::test(start_paused = true)]
 async fn a_switch_that_cannot_be_taken_back_is_not_left_behind() {
     let (world, _drivers, id, _) = stuck_at_the_switch().await;
-    check_traffic_stays(&world, &id, Way::Unwind).await;
+    check_traffic_stays(&world, &id, Resolution::Unwind).await;
     world.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_switch_that_cannot_be_taken_back_is_not_skipped() {
     let (world, _drivers, id, step) = stuck_at_the_switch().await;
-    check_traffic_stays(&world, &id, Way::Skip { step }).await;
+    check_traffic_stays(&world, &id, Resolution::Skip { step }).await;
     world.shut_down().await;
 }
 
@@ -152,7 +158,7 @@ async fn a_switch_that_cannot_be_taken_back_is_not_skipped() {
 async fn a_switch_that_cannot_be_taken_back_is_tried_again() {
     let (world, _drivers, id, _) = stuck_at_the_switch().await;
     world.hosts.unscript();
-    resolve(&world, &id, Way::Retry).await.expect("it is wished for");
+    resolve(&world, &id, Resolution::Retry).await.expect("it is wished for");
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     world.shut_down().await;
@@ -195,7 +201,7 @@ async fn what_a_host_that_is_gone_has_to_take_back_is_owed_until_it_is_back() {
 /// A deployment that has ended and left one undo pending.
 async fn one_owed() -> (World, tokio::task::JoinSet<()>, DeploymentId) {
     let (world, drivers, id) = stuck_at_the_start().await;
-    resolve(&world, &id, Way::Unwind).await.expect("it is wished for");
+    resolve(&world, &id, Resolution::Unwind).await.expect("it is wished for");
     world.ended(&id).await;
     assert_eq!(owed(&world).await.len(), 1);
     (world, drivers, id)
@@ -205,7 +211,7 @@ async fn one_owed() -> (World, tokio::task::JoinSet<()>, DeploymentId) {
 async fn a_debt_goes_with_an_operator_who_answers_for_it() {
     let (world, _drivers, id) = one_owed().await;
     world.hosts.absent(&host_id());
-    let forgiven = debts::forgive(&*world.store, &environment(), &id, StepId(3), "c1").await;
+    let forgiven = pending_undos::drop_for_host(&*world.store, &environment(), &id, StepId(3), "c1").await;
     forgiven.expect("the store answers").expect("it was owed");
     until_nothing_is_owed(&world).await;
     world.shut_down().await;

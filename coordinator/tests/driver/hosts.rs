@@ -5,19 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use lockstep_coordinator::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting,
+use lockstep_coordinator::ports::agents::{
+    AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
-use lockstep_core::errand::Errand;
-use lockstep_core::fence::{Admission, Token, admit};
+use lockstep_core::agent::fence::{Token, TokenOrder, compare_token};
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{ImageFound, Observation};
+use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::time::Timestamp;
 use tokio::sync::{Notify, broadcast};
 
@@ -156,7 +156,7 @@ impl Hosts {
             return None;
         }
         let fence = (host.clone(), assignment.environment.clone());
-        let admission = match admit(state.fences.get(&fence), &assignment.token) {
+        let admission = match compare_token(state.fences.get(&fence), &assignment.token) {
             Ok(admission) => admission,
             Err(refusal) => return Some(Reported::Refused { why: refusal.to_string() }),
         };
@@ -168,7 +168,7 @@ impl Hosts {
             return None;
         }
         // The same message again is no other attempt.
-        let is_retry = admission == Admission::Raise
+        let is_retry = admission == TokenOrder::Newer
             && key.direction == Direction::Undo
             && matches!(state.outcomes.get(key), Some(Reported::Failed(_)));
         if let Some(outcome) = state.outcomes.get(key).filter(|_| !is_retry) {
@@ -196,30 +196,30 @@ impl Hosts {
 
 #[async_trait]
 impl Agents for Hosts {
-    async fn ask(
+    async fn query_steps(
         &self,
         host: &HostId,
-        question: Question,
-    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        question: StepQuery,
+    ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError> {
         let mut state = self.state();
         if state.absent.contains(host) {
             return Err(AgentError::Absent { host: host.clone() });
         }
         let fence = (host.clone(), question.environment.clone());
-        if let Err(refusal) = admit(state.fences.get(&fence), &question.token) {
+        if let Err(refusal) = compare_token(state.fences.get(&fence), &question.token) {
             return Err(AgentError::Refused { host: host.clone(), why: refusal.to_string() });
         }
         state.fences.insert(fence, question.token);
         state.answered += 1;
         let standing = |key: &StepKey| match state.outcomes.get(key) {
-            Some(Reported::Done(finding)) => AskedStanding::Ended(Ok(finding.clone())),
-            Some(Reported::Failed(failure)) => AskedStanding::Ended(Err(failure.clone())),
-            Some(Reported::Refused { .. }) | None => AskedStanding::Unheard,
+            Some(Reported::Done(finding)) => QueriedStatus::Ended(Ok(finding.clone())),
+            Some(Reported::Failed(failure)) => QueriedStatus::Ended(Err(failure.clone())),
+            Some(Reported::Refused { .. }) | None => QueriedStatus::NeverReceived,
         };
         Ok(question.keys.iter().map(|key| (key.clone(), standing(key))).collect())
     }
 
-    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
         let gate = self.state().gate.take();
         if let Some(gate) = gate {
             gate.begun.notify_one();
@@ -229,8 +229,8 @@ impl Agents for Hosts {
             return Err(AgentError::Absent { host: host.clone() });
         }
         let seen = self.state().seen.get(host).cloned().unwrap_or_default();
-        let image = look.image.map(|image| ImageFound {
-            id: Digest::of(image.as_bytes()),
+        let image = look.image.map(|image| ImageObservation {
+            id: Digest::of_content(image.as_bytes()),
             manifest: None,
             commit: None,
             migrations: Vec::new(),
@@ -239,11 +239,11 @@ impl Agents for Hosts {
         Ok(Observation { image, ..seen })
     }
 
-    async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+    async fn fetch_log(&self, host: &HostId, _: LogRequest) -> Result<Vec<String>, AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 
-    async fn run_errand(&self, host: &HostId, _: Errand) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, _: HostTask) -> Result<(), AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 
@@ -251,8 +251,8 @@ impl Agents for Hosts {
         BTreeMap::new()
     }
 
-    fn connected(&self, host: &HostId) -> Option<Sighting> {
-        let seen = Sighting { at: Timestamp(0), version: "0.1.0".to_owned(), vitals: None };
+    fn session_of(&self, host: &HostId) -> Option<SessionInfo> {
+        let seen = SessionInfo { at: Timestamp(0), version: "0.1.0".to_owned(), vitals: None };
         (!self.state().absent.contains(host)).then_some(seen)
     }
 

@@ -1,10 +1,13 @@
 //! Several environments on one host: what one keeps the others do not remove, and a status has all of them.
 
-use lockstep_coordinator::deployments::{self, Start};
-use lockstep_coordinator::{environments, history, status};
+use lockstep_coordinator::drive::removal::{self, WhileServing};
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::StartRequest;
+use lockstep_coordinator::record::{environments, history};
+use lockstep_coordinator::view::status;
 use lockstep_core::id::Digest;
 use lockstep_core::plan::{Action, Plan};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::world::{LIMIT, World, anna, spec};
@@ -19,8 +22,8 @@ fn other() -> EnvironmentSpec {
 
 /// Deploys `image` to the other environment.
 async fn deploy_other(world: &World, image: &str) {
-    let start = Start { ask: World::ask(other(), image), hash: None, claim: None };
-    let (id, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let start = StartRequest { ask: World::ask(other(), image), hash: None, claim: None };
+    let (id, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     let ended = async {
         while environments::open(&*world.store, &other().key).await.expect("read").is_some() {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
@@ -32,12 +35,12 @@ async fn deploy_other(world: &World, image: &str) {
 }
 
 async fn plan(world: &World) -> Plan {
-    deployments::plan(&world.parts, &World::ask(spec(), "notes:next")).await.expect("a plan")
+    planning::plan(&world.parts, &World::ask(spec(), "notes:next")).await.expect("a plan")
 }
 
 /// Whether the plan may remove this image.
 fn may_remove(plan: &Plan, image: &str) -> bool {
-    let image = Digest::of(image.as_bytes());
+    let image = Digest::of_content(image.as_bytes());
     plan.steps().any(|step| match &step.action {
         Action::CleanUp(clean_up) => clean_up.known_images.contains(&image),
         _ => false,
@@ -80,7 +83,8 @@ async fn an_image_of_an_environment_that_was_removed_is_removed() {
     let (world, _drivers) = deployed_often().await;
     deploy_other(&world, "notes:0").await;
     assert!(!may_remove(&plan(&world).await, "notes:0"));
-    environments::remove(&*world.store, &other().key, "c1").await.expect("removed");
+    let abandoned = WhileServing::Abandoned;
+    removal::remove(&world.parts, &other().key, &anna().operator, abandoned).await.expect("removed");
     assert!(may_remove(&plan(&world).await, "notes:0"));
     world.shut_down().await;
 }
@@ -103,8 +107,8 @@ async fn a_status_of_all_has_each_environment_as_a_status_of_one_has_it() {
     deploy_other(&world, "notes:0").await;
     let all = environments::all_recorded(&*world.store, |_| true).await.expect("read");
     let all = status::of_all(&world.parts, all).await.expect("read");
-    let notes = status::of(&world.parts, &spec()).await.expect("read");
-    let other = status::of(&world.parts, &other()).await.expect("read");
+    let notes = status::load_status(&world.parts, &spec()).await.expect("read");
+    let other = status::load_status(&world.parts, &other()).await.expect("read");
     assert_eq!(all, [notes, other]);
     world.shut_down().await;
 }
@@ -125,13 +129,13 @@ async fn a_rollback_is_offered_however_many_deployments_ago_its_release_was_live
     let _drivers = world.drivers();
     let first = world.deploy("notes:1").await;
     world.deploy("notes:2").await;
-    let mut seen = status::of(&world.parts, &spec()).await.expect("read");
+    let mut seen = status::load_status(&world.parts, &spec()).await.expect("read");
     assert_eq!(seen.rollback.map(|rollback| rollback.deployment), Some(first.id.clone()));
     // The newest that the record is read for at first are all of one release.
     for _ in 0..MANY {
         world.deploy("notes:2").await;
     }
-    seen = status::of(&world.parts, &spec()).await.expect("read");
+    seen = status::load_status(&world.parts, &spec()).await.expect("read");
     assert_eq!(seen.rollback.map(|rollback| rollback.deployment), Some(first.id));
     world.shut_down().await;
 }
@@ -145,7 +149,7 @@ async fn a_past_is_read_as_far_as_somebody_asks() {
     let newest = past.find(|past| past.first().cloned()).await.expect("read").expect("there is one");
     assert_eq!(newest.release.image, format!("notes:{}", MANY - 1));
     assert!(past.read().len() < MANY, "all of it is read for the newest");
-    let oldest = |past: &[lockstep_core::record::Summary]| {
+    let oldest = |past: &[lockstep_core::record::history::DeploymentSummary]| {
         past.iter().find(|summary| summary.release.image == "notes:0").cloned()
     };
     assert!(past.find(oldest).await.expect("read").is_some());

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_coordinator::deployments::{self, DeployError, Start, claims};
-use lockstep_coordinator::driver::Parts;
-use lockstep_coordinator::environments;
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{DeployError, StartRequest, claims};
+use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim};
 use lockstep_coordinator::store::{OPERATIONS_MAX, keys};
-use lockstep_core::record::{Open, OpenKind, Verdict};
+use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
 
 use crate::world::{World, anna, environment, spec};
 
-fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::operation::Refusal {
+fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::plan::operation::Refusal {
     match result {
         Err(DeployError::Refused(refusal)) => refusal,
         other => panic!("it is not refused: {other:?}"),
@@ -28,8 +30,8 @@ async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
     let claimed = world.open().await.expect("it is owned");
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(matches!(world.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
-    let start = Start { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
-    let (id, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let start = StartRequest { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
+    let (id, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(id, claim);
     let open = world.open().await.expect("it is owned");
     assert_eq!((open.since, open.until), (claimed.since, claimed.until), "its time began with the claim");
@@ -47,8 +49,8 @@ async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
     assert_eq!(world.open().await, None);
     let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
     world.until(|open| open.is_none()).await;
-    let start = Start { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
-    let refusal = refused(deployments::start(&world.parts, &start, &anna()).await);
+    let start = StartRequest { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
+    let refusal = refused(planning::start(&world.parts, &start, &anna()).await);
     assert!(refusal.what.ends_with("is gone"), "{refusal:?}");
     world.shut_down().await;
 }
@@ -58,14 +60,14 @@ async fn what_was_planned_is_started_or_it_is_said_what_moved() {
     let world = World::new().await;
     let _drivers = world.drivers();
     let ask = World::ask(spec(), "notes:1");
-    let planned = deployments::plan(&world.parts, &ask).await.expect("a plan");
-    assert_eq!(deployments::plan(&world.parts, &ask).await.expect("a plan"), planned, "the same again");
-    let start = |hash| Start { ask: ask.clone(), hash: Some(hash), claim: None };
+    let planned = planning::plan(&world.parts, &ask).await.expect("a plan");
+    assert_eq!(planning::plan(&world.parts, &ask).await.expect("a plan"), planned, "the same again");
+    let start = |hash| StartRequest { ask: ask.clone(), hash: Some(hash), claim: None };
     let (id, started) =
-        deployments::start(&world.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
+        planning::start(&world.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
     assert_eq!(started, planned, "what runs is what was shown");
     world.ended(&id).await;
-    let refusal = refused(deployments::start(&world.parts, &start(planned.hash), &anna()).await);
+    let refusal = refused(planning::start(&world.parts, &start(planned.hash), &anna()).await);
     assert!(refusal.why.contains("the live state"), "{refusal:?}");
     assert!(!refusal.why.contains("the configuration"), "{refusal:?}");
     assert_eq!(world.open().await, None);
@@ -76,13 +78,13 @@ async fn what_was_planned_is_started_or_it_is_said_what_moved() {
 async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
     let world = World::new().await;
     let broken = EnvironmentSpec { url: "gopher://notes".to_owned(), ..spec() };
-    let refusal = refused(deployments::plan(&world.parts, &World::ask(broken, "notes:1")).await);
+    let refusal = refused(planning::plan(&world.parts, &World::ask(broken, "notes:1")).await);
     assert!(refusal.why.contains("url"), "{refusal:?}");
     let lacking = EnvironmentSpec { required: vec!["JWT_SECRET".to_owned()], ..spec() };
-    let refusal = refused(deployments::plan(&world.parts, &World::ask(lacking, "notes:1")).await);
+    let refusal = refused(planning::plan(&world.parts, &World::ask(lacking, "notes:1")).await);
     assert!(refusal.what.contains("JWT_SECRET"), "{refusal:?}");
     world.hosts.absent(&crate::world::host_id());
-    let refusal = refused(deployments::plan(&world.parts, &World::ask(spec(), "notes:1")).await);
+    let refusal = refused(planning::plan(&world.parts, &World::ask(spec(), "notes:1")).await);
     assert!(refusal.what.contains("app-1"), "{refusal:?}");
     assert_eq!(environments::declared(&*world.store).await.expect("read"), [], "a plan leaves nothing");
     world.shut_down().await;
@@ -91,8 +93,8 @@ async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
 /// Ports that some other environment has.
 async fn give_away(world: &World, ports: Vec<u16>) {
     let other = "other/production".parse().expect("a key");
-    let open = Open {
-        kind: OpenKind::Hold { reason: "it takes ports".to_owned() },
+    let open = Claim {
+        kind: ClaimKind::Freeze { reason: "it takes ports".to_owned() },
         by: anna().operator,
         since: Timestamp(0),
         until: Timestamp(u64::MAX),
@@ -108,7 +110,7 @@ async fn give_away(world: &World, ports: Vec<u16>) {
     }
 }
 
-async fn ports(parts: &Parts, environment: &str) -> Vec<u16> {
+async fn ports(parts: &Context, environment: &str) -> Vec<u16> {
     let key = environment.parse().expect("a key");
     let table = environments::ports(&*parts.store, &key).await.expect("read").expect("it has ports");
     table.content.ports.iter().map(|entry| entry.port).collect()
@@ -124,10 +126,13 @@ async fn no_two_environments_share_a_port() {
     let mut starts = tokio::task::JoinSet::new();
     for number in 0..ENVIRONMENTS {
         let key = format!("notes/e{number}").parse().expect("a key");
-        let start =
-            Start { ask: World::ask(EnvironmentSpec { key, ..spec() }, "notes:1"), hash: None, claim: None };
+        let start = StartRequest {
+            ask: World::ask(EnvironmentSpec { key, ..spec() }, "notes:1"),
+            hash: None,
+            claim: None,
+        };
         let parts = world.parts.clone();
-        starts.spawn(async move { deployments::start(&parts, &start, &anna()).await.map(|_| ()) });
+        starts.spawn(async move { planning::start(&parts, &start, &anna()).await.map(|_| ()) });
     }
     for started in starts.join_all().await {
         started.expect("it starts");

@@ -4,21 +4,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_coordinator::deployments::{DeployError, claims};
-use lockstep_coordinator::driver::Parts;
-use lockstep_coordinator::environments::removal::{RemoveError, Removed, WhileServing, remove};
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::drive::removal::{RemoveError, Removed, WhileServing, remove};
+use lockstep_coordinator::planning::{DeployError, claims};
+use lockstep_coordinator::record::{environments, history, pending_undos};
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim, disclaim};
 use lockstep_coordinator::store::memory::{Fault, MemoryStore};
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{OPERATIONS_MAX, Store, keys};
-use lockstep_coordinator::{debts, environments, history, status};
+use lockstep_coordinator::view::status;
 use lockstep_core::health::Health;
 use lockstep_core::id::{Digest, StepId};
-use lockstep_core::journal::Direction;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{
-    ContainerSeen, Observation, Open, OpenKind, PortEntry, PortTable, Running, Slot, Summary, Verdict, Way,
-};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState, Observation};
+use lockstep_core::record::ports::{PortEntry, PortTable};
+use lockstep_core::run::journal::{Direction, Verdict};
+use lockstep_core::slot::Slot;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -63,14 +66,14 @@ async fn never_live() -> (World, JoinSet<()>) {
     (world, drivers)
 }
 
-fn container(running: Running) -> ContainerSeen {
-    ContainerSeen {
+fn container(running: ContainerRunState) -> ContainerObservation {
+    ContainerObservation {
         name: "lockstep-notes-production-blue-web".to_owned(),
         slot: Slot::Blue,
         process: "web".parse().expect("a name"),
         deployment: "dep_01JBQR2KXYZ987654321012345".parse().expect("an id"),
-        spec: Digest::of(b"spec"),
-        image_id: Digest::of(b"image"),
+        spec: Digest::of_content(b"spec"),
+        image_id: Digest::of_content(b"image"),
         running,
         health: Health::Unknown,
     }
@@ -81,7 +84,7 @@ async fn check_nothing_left(store: &dyn Store) {
     let left: Vec<&str> = left.iter().map(|stored| stored.key.last()).collect();
     assert!(left.iter().all(|last| ["epoch", "lock"].contains(last)), "{left:?}");
     assert_eq!(store.list(&keys::all_ports()).await.expect("listed"), []);
-    assert_eq!(debts::list(store).await.expect("listed"), []);
+    assert_eq!(pending_undos::list(store).await.expect("listed"), []);
 }
 
 async fn check_still_there(world: &World) {
@@ -109,7 +112,7 @@ async fn what_is_abandoned_is_forgotten_and_the_receipt_says_what_goes_on() {
     let (world, _drivers) = deployed().await;
     let seen = Observation {
         traffic: Some(Slot::Blue),
-        containers: vec![container(Running::Yes)],
+        containers: vec![container(ContainerRunState::Yes)],
         ..Observation::default()
     };
     world.hosts.sees(&host_id(), seen);
@@ -139,7 +142,7 @@ async fn an_environment_of_which_nothing_runs_is_removed_unasked_and_can_be_depl
 #[tokio::test(start_paused = true)]
 async fn containers_that_run_are_not_taken_for_nothing_where_nothing_is_recorded_as_live() {
     let (world, _drivers) = never_live().await;
-    let seen = Observation { containers: vec![container(Running::Yes)], ..Observation::default() };
+    let seen = Observation { containers: vec![container(ContainerRunState::Yes)], ..Observation::default() };
     world.hosts.sees(&host_id(), seen);
     let refusal = refused(&world, WhileServing::Refused).await;
     assert!(refusal.why.contains("containers run on app-1"), "{refusal:?}");
@@ -150,7 +153,8 @@ async fn containers_that_run_are_not_taken_for_nothing_where_nothing_is_recorded
 #[tokio::test(start_paused = true)]
 async fn stopped_containers_forbid_nothing_and_the_receipt_names_them() {
     let (world, _drivers) = never_live().await;
-    let seen = Observation { containers: vec![container(Running::Exited(0))], ..Observation::default() };
+    let seen =
+        Observation { containers: vec![container(ContainerRunState::Exited(0))], ..Observation::default() };
     world.hosts.sees(&host_id(), seen);
     let said = removed(&world, WhileServing::Refused).await.expect("removed").said(&environment());
     assert!(said.contains("stopped containers are on app-1: lockstep-notes-production-blue-web"), "{said}");
@@ -160,7 +164,7 @@ async fn stopped_containers_forbid_nothing_and_the_receipt_names_them() {
 #[tokio::test(start_paused = true)]
 async fn a_site_of_nginx_is_not_taken_for_nothing() {
     let (world, _drivers) = never_live().await;
-    let seen = Observation { site: Some(Digest::of(b"site")), ..Observation::default() };
+    let seen = Observation { site: Some(Digest::of_content(b"site")), ..Observation::default() };
     world.hosts.sees(&host_id(), seen);
     let refusal = refused(&world, WhileServing::Refused).await;
     assert!(refusal.why.contains("nginx on app-1 has its site"), "{refusal:?}");
@@ -171,7 +175,7 @@ async fn a_site_of_nginx_is_not_taken_for_nothing() {
 async fn containers_on_a_host_that_the_record_does_not_name_are_found() {
     let (mut world, _drivers) = never_live().await;
     let other = world.join("app-2", 2).await;
-    let seen = Observation { containers: vec![container(Running::Yes)], ..Observation::default() };
+    let seen = Observation { containers: vec![container(ContainerRunState::Yes)], ..Observation::default() };
     world.hosts.sees(&other, seen);
     let refusal = refused(&world, WhileServing::Refused).await;
     assert!(refusal.why.contains("containers run on app-2"), "{refusal:?}");
@@ -235,7 +239,7 @@ async fn an_environment_with_a_stuck_deployment_is_not_even_abandoned() {
     world.hosts.script("health", Direction::Do, Does::Fails);
     world.hosts.script("stop", Direction::Undo, Does::Fails);
     world.start("notes:1").await.expect("it starts");
-    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))).await;
     let refusal = refused(&world, WhileServing::Abandoned).await;
     assert_eq!(refusal.next, "lockstep status notes/production");
     world.shut_down().await;
@@ -274,8 +278,10 @@ async fn a_pending_undo_forbids_the_removal_and_is_forgotten_only_with_what_is_a
     world.hosts.script("health", Direction::Do, Does::Fails);
     world.hosts.script("stop", Direction::Undo, Does::Fails);
     let (id, _) = world.start("notes:1").await.expect("it starts");
-    world.until(|open| matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))).await;
-    claims::resolve(&world.parts, (&environment(), &id), Way::Unwind, &anna()).await.expect("resolved");
+    world.until(|open| matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))).await;
+    claims::resolve(&world.parts, (&environment(), &id), Resolution::Unwind, &anna())
+        .await
+        .expect("resolved");
     world.ended(&id).await;
     // Nobody tries the undo meanwhile, so that nobody has the lock.
     drop(drivers);
@@ -320,7 +326,7 @@ async fn what_was_never_declared_is_unknown() {
 }
 
 /// A deployment that failed, as the history has it.
-async fn failed_deployment() -> Summary {
+async fn failed_deployment() -> DeploymentSummary {
     let (world, _drivers) = never_live().await;
     let past = history::recent(&*world.store, &environment(), 1).await.expect("read");
     world.shut_down().await;
@@ -328,10 +334,10 @@ async fn failed_deployment() -> Summary {
 }
 
 /// Declares an environment with very many ports and a long history, on whatever store.
-async fn declare_large(store: &dyn Store, past: &Summary) {
+async fn declare_large(store: &dyn Store, past: &DeploymentSummary) {
     let environment = environment();
-    let open = Open {
-        kind: OpenKind::Hold { reason: "it takes ports".to_owned() },
+    let open = Claim {
+        kind: ClaimKind::Freeze { reason: "it takes ports".to_owned() },
         by: anna().operator,
         since: Timestamp(0),
         until: Timestamp(u64::MAX),
@@ -355,7 +361,7 @@ async fn declare_large(store: &dyn Store, past: &Summary) {
     }));
     writes.extend((0..PORTS).flat_map(|number| {
         let id = format!("dep_01JBQR2KXYZ98765432{number:07}").parse().expect("an id");
-        history::summary_writes(&Summary { id, ..past.clone() })
+        history::summary_writes(&DeploymentSummary { id, ..past.clone() })
     }));
     for some in writes.chunks(OPERATIONS_MAX - 10) {
         let seen = environments::open(store, &environment).await.expect("read").map(|seen| seen.stored);
@@ -367,8 +373,8 @@ async fn declare_large(store: &dyn Store, past: &Summary) {
 }
 
 /// What works on `store`, which knows no host.
-fn parts_on(world: &World, store: Arc<dyn Store>) -> Parts {
-    Parts { store: store.clone(), agents: Arc::new(Hosts::new(store)), ..world.parts.clone() }
+fn parts_on(world: &World, store: Arc<dyn Store>) -> Context {
+    Context { store: store.clone(), agents: Arc::new(Hosts::new(store)), ..world.parts.clone() }
 }
 
 async fn a_large_environment_is_removed(store: Arc<dyn Store>) {
@@ -416,7 +422,7 @@ async fn stage(world: &World) -> Stage {
         assert_eq!(ports, 0, "nothing names the ports that are left");
         return Stage::Gone;
     };
-    let seen = status::of(&world.parts, &declared.content).await.expect("read");
+    let seen = status::load_status(&world.parts, &declared.content).await.expect("read");
     if seen.removal.is_none() {
         assert_eq!(ports, usize::from(PORTS), "it looks alive and has lost ports");
         return Stage::Untouched;

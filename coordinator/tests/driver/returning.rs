@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use lockstep_coordinator::deployments::{self, Ask, Start, What};
-use lockstep_coordinator::{environments, history};
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{PlanRequest, RequestedOperation, StartRequest};
+use lockstep_coordinator::record::{environments, history};
 use lockstep_core::id::HostId;
-use lockstep_core::journal::Direction;
 use lockstep_core::name::HostName;
-use lockstep_core::record::{Live, OperationKind, Summary, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 
@@ -27,7 +31,7 @@ fn content_with_one() -> EnvironmentSpec {
     spec
 }
 
-async fn live(world: &World) -> Live {
+async fn live(world: &World) -> LiveRelease {
     environments::live(&*world.store, &environment()).await.expect("read").expect("something is live")
 }
 
@@ -44,11 +48,11 @@ async fn without_the_second() -> (World, HostId) {
 }
 
 /// What was done about hosts, oldest first, as soon as it was so often.
-async fn returns(world: &World, times: usize) -> Vec<Summary> {
+async fn returns(world: &World, times: usize) -> Vec<DeploymentSummary> {
     let wait = async {
         loop {
             let ended = history::ended(&*world.store, &environment(), 100).await.expect("read");
-            let mut returns: Vec<Summary> =
+            let mut returns: Vec<DeploymentSummary> =
                 ended.into_iter().filter(|one| one.kind == OperationKind::AddHost).collect();
             if returns.len() >= times {
                 returns.reverse();
@@ -92,9 +96,10 @@ async fn one_that_is_not_well_is_tried_ever_more_seldom_and_not_once_it_was_drai
     assert_eq!(names(&live(&world).await.passed_by), ["app-2"]);
 
     world.hosts.unscript();
-    let what = What::DrainHost("app-2".parse().expect("a name"));
-    let start = Start { ask: Ask { environment: environment(), what }, hash: None, claim: None };
-    let (drained, _) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let what = RequestedOperation::DrainHost("app-2".parse().expect("a name"));
+    let start =
+        StartRequest { ask: PlanRequest { environment: environment(), what }, hash: None, claim: None };
+    let (drained, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     world.ended(&drained).await;
     assert_eq!(names(&live(&world).await.passed_by), Vec::<&str>::new());
     tokio::time::sleep(Duration::from_secs(3 * 3600)).await;

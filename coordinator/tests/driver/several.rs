@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_coordinator::deployments::{self, Ask, DeployError, Start, What};
-use lockstep_coordinator::history;
-use lockstep_core::journal::Direction;
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{DeployError, PlanRequest, RequestedOperation, StartRequest};
+use lockstep_coordinator::record::history;
 use lockstep_core::name::HostName;
-use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::Verdict;
+use lockstep_core::plan::operation::ChangedSite;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 
 use crate::hosts::Does;
@@ -24,8 +25,8 @@ fn hosts_of(plan: &Plan) -> BTreeSet<&str> {
     plan.steps().map(|step| HostName::as_str(&step.host_name)).collect()
 }
 
-async fn plan(world: &World, what: What) -> Result<Plan, DeployError> {
-    deployments::plan(&world.parts, &Ask { environment: environment(), what }).await
+async fn plan(world: &World, what: RequestedOperation) -> Result<Plan, DeployError> {
+    planning::plan(&world.parts, &PlanRequest { environment: environment(), what }).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -42,7 +43,9 @@ async fn a_second_host_that_never_served_has_no_part_in_a_rollback() {
     // It is declared, and away.
     world.hosts.absent(&second);
     let rollback =
-        plan(&world, What::Rollback { to: None, changed_site: ChangedSite::Refused }).await.expect("a plan");
+        plan(&world, RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused })
+            .await
+            .expect("a plan");
     assert_eq!(rollback.release.image, "notes:1");
     assert_eq!(hosts_of(&rollback), BTreeSet::from(["app-1"]));
 }
@@ -56,16 +59,16 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
     let grown = world.deploy_as(on(&["app-1", "app-2"]), "notes:2").await;
     world.check_ended(&grown, Verdict::Succeeded).await;
     let ask = World::ask(on(&["app-1"]), "notes:3");
-    let Err(DeployError::Refused(refusal)) = deployments::plan(&world.parts, &ask).await else {
+    let Err(DeployError::Refused(refusal)) = planning::plan(&world.parts, &ask).await else {
         panic!("a host that serves is left out");
     };
     assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
-    let ask = Ask {
+    let ask = PlanRequest {
         environment: environment(),
-        what: What::Rollback { to: None, changed_site: ChangedSite::Refused },
+        what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
     };
-    let start = Start { ask, hash: None, claim: None };
-    let (id, back) = deployments::start(&world.parts, &start, &anna()).await.expect("it starts");
+    let start = StartRequest { ask, hash: None, claim: None };
+    let (id, back) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
     world.check_ended(&world.ended(&id).await, Verdict::Succeeded).await;
 }
@@ -81,7 +84,7 @@ async fn a_deployment_to_very_many_hosts_is_opened_and_ends() {
     }
     let _drivers = world.drivers();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let planned = deployments::plan(&world.parts, &World::ask(on(&names), "notes:1")).await.expect("a plan");
+    let planned = planning::plan(&world.parts, &World::ask(on(&names), "notes:1")).await.expect("a plan");
     let first = world.deploy_as(on(&names), "notes:1").await;
     world.check_ended(&first, Verdict::Succeeded).await;
     let kept = history::plan(&*world.store, &first.id).await.expect("read").expect("it is kept");

@@ -1,11 +1,11 @@
 //! The seed's `deployment-state.json`: written at each end, true to its schema, and the schema refuses
 //! what the seed refuses.
 
-use lockstep_coordinator::state_file::export;
-use lockstep_core::journal::Direction;
-use lockstep_core::record::Verdict;
-use lockstep_core::state_file::StateFile;
+use lockstep_coordinator::export::state_file::export;
+use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
+use lockstep_core::view::state_file::StateFile;
 use serde_json::{Value, json};
 
 use crate::hosts::Does;

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWrite, epoch_of};
 use lockstep_coordinator::store::{Store, keys};
-use lockstep_core::drive::LOCK_RETRY_AFTER;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::Event;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::driver_phase::LOCK_RETRY_AFTER;
+use lockstep_core::run::journal::Event;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
 use tokio::task::JoinSet;
 
@@ -43,7 +43,7 @@ async fn it_is_woken_when_the_lock_is_free() {
     held.release(&*world.store).await.expect("given back");
     world.ended(&id).await;
     let entries = history::journal(&*world.store, &id).await.expect("read");
-    let taken = entries.iter().find(|entry| matches!(entry.event, Event::Taken { .. })).expect("taken");
+    let taken = entries.iter().find(|entry| matches!(entry.event, Event::LockTaken { .. })).expect("taken");
     assert_eq!(taken.at.since(freed), Millis(0), "it has waited for its next try");
     world.shut_down().await;
 }

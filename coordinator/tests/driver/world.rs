@@ -4,21 +4,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_coordinator::clock::Clock;
-use lockstep_coordinator::deployments::{self, Ask, Asker, DeployAsk, DeployError, Start, What};
-use lockstep_coordinator::driver::{Drivers, Parts};
-use lockstep_coordinator::secrets::Secrets;
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::drive::Drivers;
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{
+    DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
+};
+use lockstep_coordinator::ports::clock::Clock;
+use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Store, Write, keys};
-use lockstep_coordinator::{environments, history};
-use lockstep_core::engine::Run;
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
-use lockstep_core::journal::{Entry, Event};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Host, HostRole, Open, SecretsSummary, Summary, Verdict};
-use lockstep_core::redact::Redactor;
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::record::SecretsSummary;
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Entry, Event};
+use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
 use tokio::task::JoinSet;
@@ -55,7 +63,7 @@ impl Secrets for NoSecrets {
 pub(crate) struct World {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) hosts: Arc<Hosts>,
-    pub(crate) parts: Parts,
+    pub(crate) parts: Context,
     pub(crate) logs: tempfile::TempDir,
     sessions: JoinSet<()>,
 }
@@ -81,8 +89,8 @@ pub(crate) fn environment() -> EnvironmentKey {
     "notes/production".parse().expect("a key")
 }
 
-pub(crate) fn anna() -> Asker {
-    Asker { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
+pub(crate) fn anna() -> Requester {
+    Requester { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
 }
 
 impl World {
@@ -100,7 +108,7 @@ impl World {
         store.commit(vec![], joined(&host)).await.expect("the host joins");
         let mut sessions = JoinSet::new();
         sessions.spawn(hosts.clone().serve(host_id()));
-        let parts = Parts {
+        let parts = Context {
             store: store.clone(),
             agents: hosts.clone(),
             secrets: Arc::new(NoSecrets),
@@ -135,9 +143,9 @@ impl World {
         tasks
     }
 
-    pub(crate) fn ask(spec: EnvironmentSpec, image: &str) -> Ask {
+    pub(crate) fn ask(spec: EnvironmentSpec, image: &str) -> PlanRequest {
         let environment = spec.key.clone();
-        let deploy = DeployAsk {
+        let deploy = DeployRequest {
             spec,
             image: image.to_owned(),
             commit: None,
@@ -147,39 +155,39 @@ impl World {
             image_id: None,
             offered: None,
         };
-        Ask { environment, what: What::Deploy(Box::new(deploy)) }
+        PlanRequest { environment, what: RequestedOperation::Deploy(Box::new(deploy)) }
     }
 
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
-        let start = Start { ask: Self::ask(spec(), image), hash: None, claim: None };
-        deployments::start(&self.parts, &start, &anna()).await
+        let start = StartRequest { ask: Self::ask(spec(), image), hash: None, claim: None };
+        planning::start(&self.parts, &start, &anna()).await
     }
 
     /// Opens a deployment of another declaration and waits until it has ended.
-    pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> Summary {
-        let start = Start { ask: Self::ask(spec, image), hash: None, claim: None };
-        let (id, _) = deployments::start(&self.parts, &start, &anna()).await.expect("it starts");
+    pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> DeploymentSummary {
+        let start = StartRequest { ask: Self::ask(spec, image), hash: None, claim: None };
+        let (id, _) = planning::start(&self.parts, &start, &anna()).await.expect("it starts");
         self.ended(&id).await
     }
 
     /// Opens a deployment and waits until it has ended.
-    pub(crate) async fn deploy(&self, image: &str) -> Summary {
+    pub(crate) async fn deploy(&self, image: &str) -> DeploymentSummary {
         let (id, _) = self.start(image).await.expect("it starts");
         self.ended(&id).await
     }
 
-    pub(crate) async fn open(&self) -> Option<Open> {
+    pub(crate) async fn open(&self) -> Option<Claim> {
         environments::open(&*self.store, &environment()).await.expect("read").map(|seen| seen.content)
     }
 
     /// Waits until nothing is open, and says how `id` ended.
-    pub(crate) async fn ended(&self, id: &DeploymentId) -> Summary {
+    pub(crate) async fn ended(&self, id: &DeploymentId) -> DeploymentSummary {
         self.until(|open| open.is_none()).await;
         history::summary(&*self.store, id).await.expect("read").expect("it is in the history")
     }
 
     /// Waits until what is open is as wanted.
-    pub(crate) async fn until(&self, is_so: impl Fn(Option<&Open>) -> bool) {
+    pub(crate) async fn until(&self, is_so: impl Fn(Option<&Claim>) -> bool) {
         let wait = async {
             let mut wakeups = self.store.watch(&keys::environment(&environment()));
             while !is_so(self.open().await.as_ref()) {
@@ -201,7 +209,7 @@ impl World {
     }
 
     /// What must be so after every deployment, however it went.
-    pub(crate) async fn check_ended(&self, summary: &Summary, verdict: Verdict) {
+    pub(crate) async fn check_ended(&self, summary: &DeploymentSummary, verdict: Verdict) {
         assert_eq!(summary.verdict, Some(verdict), "{:?}", summary.failure);
         let entries = history::journal(&*self.store, &summary.id).await.expect("the journal is read");
         let plan = history::plan(&*self.store, &summary.id).await.expect("read").expect("it is there");

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::id::Digest;
 use crate::image::RegistryName;
 use crate::plan::ContainerSpec;
-use crate::plan::admission::Admission;
-use crate::record::Slot;
+use crate::plan::hba::HbaBlock;
 use crate::release::{Migration, Release};
+use crate::slot::Slot;
 use crate::spec::{HealthSpec, TrafficSpec};
 use crate::time::Millis;
 
@@ -24,7 +24,7 @@ pub enum Action {
     /// The image is on the host, under its id.
     PresentImage(PresentImage),
     /// PostgreSQL on this host lets in the environment's hosts that are named, and its own lines name no others.
-    AdmitHosts(Admission),
+    AdmitHosts(HbaBlock),
     TakeSnapshot(TakeSnapshot),
     Migrate(Migrate),
     /// The slot's containers run, made from exactly these specifications, and no others of that slot do.
@@ -219,7 +219,7 @@ pub struct SiteTls {
 
 impl Site {
     /// Where nginx sends the requests of `slot`.
-    pub fn of(&self, slot: Slot) -> &[Endpoint] {
+    pub fn endpoints_of(&self, slot: Slot) -> &[Endpoint] {
         match slot {
             Slot::Blue => &self.blue,
             Slot::Green => &self.green,
@@ -229,7 +229,7 @@ impl Site {
     /// The digest by which an installed site is recognised as this one.
     pub fn digest(&self) -> Digest {
         let json = serde_json::to_string(self).expect("a site has only text, numbers and lists");
-        Digest::of(json.as_bytes())
+        Digest::of_content(json.as_bytes())
     }
 }
 
@@ -337,7 +337,7 @@ impl Action {
     /// The digest of all that the action says: equal tokens with other content are refused by it.
     pub fn digest(&self) -> Digest {
         let json = serde_json::to_string(self).expect("an action has only text, numbers and lists");
-        Digest::of(json.as_bytes())
+        Digest::of_content(json.as_bytes())
     }
 
     /// The registry whose login the action may need, if any.
@@ -361,7 +361,7 @@ impl Action {
             | Self::DrainSlot { .. }
             | Self::CleanUp(_) => return None,
         };
-        manifest.as_ref().map(|_| RegistryName::of(image))
+        manifest.as_ref().map(|_| RegistryName::of_image(image))
     }
 
     /// The version of the secrets that the action needs, if any: to use their values, or to take them out of

@@ -8,11 +8,11 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::id::StepId;
-use crate::operation::Operation;
 use crate::plan::action::{Endpoint, Site, SwitchTraffic};
-use crate::plan::admission::Admission;
+use crate::plan::hba::HbaBlock;
+use crate::plan::operation::Operation;
 use crate::plan::{Action, OnFailure, Plan, Step, Undo};
-use crate::record::Slot;
+use crate::slot::Slot;
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,9 +33,9 @@ impl fmt::Display for Violation {
 
 /// Every rule that `plan` breaks.
 pub fn check(plan: &Plan) -> Vec<Violation> {
-    let mut broken = Broken(Vec::new());
+    let mut broken = Violations(Vec::new());
     shape(plan, &mut broken);
-    let mut before = Before::of(plan);
+    let mut before = PrecedingSteps::none(plan);
     for wave in &plan.waves {
         for step in &wave.steps {
             order(plan, step, &before, &mut broken);
@@ -58,7 +58,7 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
 }
 
 /// Every rule that `plan` would break without what `step` does.
-pub fn without(plan: &Plan, step: StepId) -> Vec<Violation> {
+pub fn violations_without(plan: &Plan, step: StepId) -> Vec<Violation> {
     let mut rest = plan.clone();
     for wave in &mut rest.waves {
         wave.steps.retain(|there| there.id != step);
@@ -67,9 +67,9 @@ pub fn without(plan: &Plan, step: StepId) -> Vec<Violation> {
     check(&rest)
 }
 
-struct Broken(Vec<Violation>);
+struct Violations(Vec<Violation>);
 
-impl Broken {
+impl Violations {
     fn add(&mut self, step: Option<&Step>, rule: impl Into<String>) {
         self.0.push(Violation { step: step.map(|step| step.id), rule: rule.into() });
     }
@@ -77,7 +77,7 @@ impl Broken {
 
 /// What earlier waves have done.
 #[derive(Default)]
-struct Before {
+struct PrecedingSteps {
     snapshots: usize,
     migrations: usize,
     /// Where instances were started and what has been asked since, of each slot.
@@ -88,9 +88,9 @@ struct Before {
     housekeeping: bool,
 }
 
-impl Before {
+impl PrecedingSteps {
     /// Where only the hosts change, the traffic is where it was.
-    fn of(plan: &Plan) -> Self {
+    fn none(plan: &Plan) -> Self {
         let switched = plan.live_slot.filter(|_| !plan.kind.changes_release());
         Self { switched, ..Self::default() }
     }
@@ -99,7 +99,7 @@ impl Before {
     fn are_without_traffic(&self, slot: Slot, endpoints: &[Endpoint]) -> bool {
         match (&self.site, self.switched) {
             (Some(site), Some(switched)) if switched == slot => {
-                endpoints.iter().all(|endpoint| !site.of(slot).contains(endpoint))
+                endpoints.iter().all(|endpoint| !site.endpoints_of(slot).contains(endpoint))
             }
             (None, Some(switched)) => switched != slot,
             (Some(_), Some(_)) | (_, None) => true,
@@ -116,17 +116,17 @@ impl Before {
     }
 
     /// What of the slot that has the traffic was started by this plan must be healthy before it gets any.
-    fn site(&self, plan: &Plan, step: &Step, site: &Site, broken: &mut Broken) {
+    fn site(&self, plan: &Plan, step: &Step, site: &Site, broken: &mut Violations) {
         let Some(live) = plan.live_slot else { return };
         let none = BTreeSet::new();
         let healthy = self.healthy.get(&live).unwrap_or(&none);
         let started = self.started.get(&live).unwrap_or(&none);
         for endpoint in started.iter().filter(|started| !healthy.contains(*started)) {
-            if site.of(live).contains(endpoint) {
+            if site.endpoints_of(live).contains(endpoint) {
                 broken.add(Some(step), format!("it sends requests to {endpoint} before that is healthy"));
             }
         }
-        if let Some(left_out) = started.iter().find(|started| !site.of(live).contains(*started)) {
+        if let Some(left_out) = started.iter().find(|started| !site.endpoints_of(live).contains(*started)) {
             broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {live}"));
         }
     }
@@ -163,7 +163,7 @@ impl Before {
     }
 
     /// Let in before anything of theirs starts, and kept out only once they are gone.
-    fn admission(&self, plan: &Plan, step: &Step, admission: &Admission, broken: &mut Broken) {
+    fn admission(&self, plan: &Plan, step: &Step, admission: &HbaBlock, broken: &mut Violations) {
         match (step.on_failure, &plan.operation) {
             (OnFailure::Unwind, _) if !self.started.is_empty() => {
                 broken.add(Some(step), "it lets hosts into the database after something was started there");
@@ -185,7 +185,7 @@ impl Before {
     }
 
     /// One switch for all: to every instance of the slot, each healthy, and where nginx sends requests to.
-    fn switch(&self, step: &Step, switch: &SwitchTraffic, broken: &mut Broken) {
+    fn switch(&self, step: &Step, switch: &SwitchTraffic, broken: &mut Violations) {
         let to = switch.to;
         let named: BTreeSet<Endpoint> = switch.endpoints.iter().cloned().collect();
         if named.is_empty() {
@@ -200,14 +200,14 @@ impl Before {
         if let Some(left_out) = started.union(healthy).find(|endpoint| !named.contains(endpoint)) {
             broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {to}"));
         }
-        let of_site = self.site.as_ref().map(|site| site.of(to));
+        let of_site = self.site.as_ref().map(|site| site.endpoints_of(to));
         if of_site.is_some_and(|of_site| of_site.iter().cloned().collect::<BTreeSet<_>>() != named) {
             broken.add(Some(step), format!("nginx has other instances of {to} than it names"));
         }
     }
 }
 
-fn shape(plan: &Plan, broken: &mut Broken) {
+fn shape(plan: &Plan, broken: &mut Violations) {
     if !plan.steps().any(|step| step.on_failure == OnFailure::Unwind) {
         broken.add(None, "it has no step that decides");
     }
@@ -232,7 +232,7 @@ fn shape(plan: &Plan, broken: &mut Broken) {
     }
 }
 
-fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
+fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violations) {
     if before.housekeeping && step.on_failure == OnFailure::Unwind {
         broken.add(Some(step), "a step that decides follows housekeeping");
     }
@@ -283,7 +283,7 @@ fn order(plan: &Plan, step: &Step, before: &Before, broken: &mut Broken) {
     }
 }
 
-fn undo(plan: &Plan, step: &Step, broken: &mut Broken) {
+fn undo(plan: &Plan, step: &Step, broken: &mut Violations) {
     match (&step.action, &step.undo) {
         (Action::StartSlot { slot, .. }, Undo::By { action: Action::StopSlot { slot: stopped }, .. })
             if slot == stopped => {}

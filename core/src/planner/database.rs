@@ -13,11 +13,13 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
+use crate::host::Host;
 use crate::name::HostName;
-use crate::plan::admission::{Admission, AdmissionLine, Transport};
+use crate::plan::hba::{HbaBlock, HbaLine, Transport};
 use crate::plan::{Action, Omission};
-use crate::planner::{Draft, Placement, Refused, Waves, by, housekeeping, seconds, step};
-use crate::record::{AdmissionHere, AdmissionSeen, Host, Record};
+use crate::planner::{Placement, PlanRefusal, StepDraft, Waves, housekeeping, seconds, step, undo_by};
+use crate::record::Record;
+use crate::record::observed::{HbaObservation, LocalHba};
 use crate::release::{Release, SchemaState};
 use crate::spec::{EnvironmentSpec, PgHba};
 
@@ -36,12 +38,12 @@ pub(super) fn refuse_foreign_schema(
     spec: &EnvironmentSpec,
     release: &Release,
     foreign: Option<&str>,
-) -> Result<(), Refused> {
+) -> Result<(), PlanRefusal> {
     let path = spec.database.as_ref().and_then(|database| database.migrations.as_deref());
     let (Some(foreign), Some(path), false) = (foreign, path, release.migrations.is_empty()) else {
         return Ok(());
     };
-    Err(Refused::new(
+    Err(PlanRefusal::new(
         format!("schema_migrations in the database of {} is another tool's", spec.key),
         format!(
             "{foreign}; golang-migrate's has version bigint, dirty boolean, and {} brings {} for it in {path}",
@@ -57,7 +59,7 @@ pub(super) fn current_schema(
     spec: &EnvironmentSpec,
     placement: &Placement<'_>,
     record: &Record,
-) -> Result<Option<u64>, Refused> {
+) -> Result<Option<u64>, PlanRefusal> {
     let Some(database) = &spec.database else {
         return Ok(None);
     };
@@ -67,7 +69,7 @@ pub(super) fn current_schema(
     let seen = record.observed.get(&placement.db.id);
     let Some(schema) = seen.and_then(|seen| seen.schema) else {
         let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));
-        return Err(Refused::new(
+        return Err(PlanRefusal::new(
             format!("the database of {} cannot be read from {}", spec.key, placement.db.name),
             if why.is_empty() { "it did not answer".to_string() } else { why },
             format!("check {} and that PostgreSQL runs and lets {} in", database.url_from, placement.db.name),
@@ -75,7 +77,7 @@ pub(super) fn current_schema(
     };
     match schema.state {
         SchemaState::Clean => Ok(Some(schema.version)),
-        SchemaState::Dirty => Err(Refused::new(
+        SchemaState::Dirty => Err(PlanRefusal::new(
             format!("the schema of {} is dirty at version {}", spec.key, schema.version),
             format!(
                 "migration {} began and did not end, so nobody knows how much of it is there",
@@ -90,13 +92,13 @@ pub(super) fn current_schema(
     }
 }
 
-enum Decided<'a> {
-    Step(Box<Draft<'a>>, Admission),
+enum HbaDecision<'a> {
+    Step(Box<StepDraft<'a>>, HbaBlock),
     Nothing(Option<Omission>),
 }
 
 /// What is to be decided about: who has to be let in, and where.
-pub(super) struct Asked<'a> {
+pub(super) struct HbaRequest<'a> {
     pub(super) spec: &'a EnvironmentSpec,
     pub(super) db: &'a Host,
     /// Those on which the application runs.
@@ -104,29 +106,29 @@ pub(super) struct Asked<'a> {
     pub(super) record: &'a Record,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> HbaRequest<'a> {
     /// Every app host is let in; gives the lines that this takes, where it takes any.
-    pub(super) fn admit(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Option<Admission> {
+    pub(super) fn admit(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Option<HbaBlock> {
         match self.decide() {
-            Decided::Step(..) if is_on(Mutant::StartsKeptOut) => None,
-            Decided::Step(draft, admission) => {
+            HbaDecision::Step(..) if is_on(Mutant::StartsKeptOut) => None,
+            HbaDecision::Step(draft, admission) => {
                 waves.push(vec![*draft]);
                 Some(admission)
             }
-            Decided::Nothing(omission) => {
+            HbaDecision::Nothing(omission) => {
                 omitted.extend(omission);
                 None
             }
         }
     }
 
-    fn decide(&self) -> Decided<'a> {
-        let omitted = |because: String| Decided::Nothing(Some(omission(because)));
+    fn decide(&self) -> HbaDecision<'a> {
+        let omitted = |because: String| HbaDecision::Nothing(Some(omission(because)));
         let db = &self.db.name;
         let others: Vec<&Host> = self.app.iter().copied().filter(|host| host.id != self.db.id).collect();
         if !is_ours(self.spec) {
             return match &self.spec.database {
-                None => Decided::Nothing(None),
+                None => HbaDecision::Nothing(None),
                 Some(_) => omitted("deployment.yml says database.postgres.pg_hba: by_hand".to_string()),
             };
         }
@@ -137,27 +139,27 @@ impl<'a> Asked<'a> {
             return omitted(because);
         }
         let here = match self.seen() {
-            Seen::Here(here) => here,
-            Seen::NotOurs(because) => return omitted(because.to_string()),
-            Seen::Unknown => return omitted(format!("{db} does not say whom its PostgreSQL lets in")),
+            HbaState::Here(here) => here,
+            HbaState::NotOurs(because) => return omitted(because.to_string()),
+            HbaState::Unknown => return omitted(format!("{db} does not say whom its PostgreSQL lets in")),
         };
         let missing: Vec<&Host> =
             others.into_iter().filter(|host| !here.admitted.contains(&host.address)).collect();
         if missing.is_empty() {
-            return Decided::Nothing(None);
+            return HbaDecision::Nothing(None);
         }
-        let lines: BTreeSet<AdmissionLine> =
+        let lines: BTreeSet<HbaLine> =
             here.lines.iter().cloned().chain(missing.iter().map(|host| line(host, here))).collect();
         if lines.len() == here.lines.len() {
             let names = list(missing.iter().map(|host| &host.name));
             return omitted(format!("{names} is named there, and a line before it keeps it out"));
         }
-        let wanted = Admission { port: here.port, lines: lines.into_iter().collect() };
-        Decided::Step(Box::new(self.letting_in(here, wanted.clone(), &missing)), wanted)
+        let wanted = HbaBlock { port: here.port, lines: lines.into_iter().collect() };
+        HbaDecision::Step(Box::new(self.letting_in(here, wanted.clone(), &missing)), wanted)
     }
 
-    fn letting_in(&self, here: &AdmissionHere, wanted: Admission, missing: &[&Host]) -> Draft<'a> {
-        let before = Admission { port: here.port, lines: here.lines.clone() };
+    fn letting_in(&self, here: &LocalHba, wanted: HbaBlock, missing: &[&Host]) -> StepDraft<'a> {
+        let before = HbaBlock { port: here.port, lines: here.lines.clone() };
         let names = list(missing.iter().map(|host| &host.name));
         let (user, database) = (&here.role.user, &here.role.database);
         let tls = match here.role.transport {
@@ -168,26 +170,26 @@ impl<'a> Asked<'a> {
             "PostgreSQL lets {names} in, as {user} to {database}{tls}: {} in pg_hba.conf, no connection ends",
             counted(missing.len())
         );
-        let undo = by(Action::AdmitHosts(before), "PostgreSQL lets in whom it let in before");
+        let undo = undo_by(Action::AdmitHosts(before), "PostgreSQL lets in whom it let in before");
         step(self.db, Action::AdmitHosts(wanted), undo, seconds(30), change)
     }
 
     /// The host that goes is named no more; lines of its address go too, whoever had it.
-    pub(super) fn keep_out(&self, host: &Host) -> Result<Option<Draft<'a>>, String> {
+    pub(super) fn remove_line(&self, host: &Host) -> Result<Option<StepDraft<'a>>, String> {
         if !is_ours(self.spec) || host.id == self.db.id {
             return Ok(None);
         }
         let here = match self.seen() {
-            Seen::Here(here) => here,
-            Seen::NotOurs(_) => return Ok(None),
-            Seen::Unknown => {
+            HbaState::Here(here) => here,
+            HbaState::NotOurs(_) => return Ok(None),
+            HbaState::Unknown => {
                 return Err(format!(
                     "{} does not say whom its PostgreSQL lets in: where {} has a line in pg_hba.conf there, it stays",
                     self.db.name, host.name
                 ));
             }
         };
-        let is_of_host = |line: &AdmissionLine| line.host == host.name || line.address == host.address;
+        let is_of_host = |line: &HbaLine| line.host == host.name || line.address == host.address;
         let (gone, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
         if gone.is_empty() {
             return Ok(None);
@@ -197,21 +199,21 @@ impl<'a> Asked<'a> {
             host.name,
             counted(gone.len())
         );
-        let action = Action::AdmitHosts(Admission { port: here.port, lines });
+        let action = Action::AdmitHosts(HbaBlock { port: here.port, lines });
         Ok(Some(housekeeping(self.db, action, seconds(30), change)))
     }
 
-    fn seen(&self) -> Seen<'a> {
+    fn seen(&self) -> HbaState<'a> {
         match self.record.observed.get(&self.db.id).and_then(|seen| seen.admission.as_ref()) {
-            None => Seen::Unknown,
-            Some(AdmissionSeen::Here(here)) => Seen::Here(here),
-            Some(AdmissionSeen::NotOurs { because }) => Seen::NotOurs(because),
+            None => HbaState::Unknown,
+            Some(HbaObservation::Here(here)) => HbaState::Here(here),
+            Some(HbaObservation::NotOurs { because }) => HbaState::NotOurs(because),
         }
     }
 }
 
-enum Seen<'a> {
-    Here(&'a AdmissionHere),
+enum HbaState<'a> {
+    Here(&'a LocalHba),
     NotOurs(&'a str),
     Unknown,
 }
@@ -220,8 +222,8 @@ fn is_ours(spec: &EnvironmentSpec) -> bool {
     spec.database.as_ref().is_some_and(|database| database.pg_hba == PgHba::Managed)
 }
 
-fn line(host: &Host, here: &AdmissionHere) -> AdmissionLine {
-    AdmissionLine { host: host.name.clone(), address: host.address.clone(), role: here.role.clone() }
+fn line(host: &Host, here: &LocalHba) -> HbaLine {
+    HbaLine { host: host.name.clone(), address: host.address.clone(), role: here.role.clone() }
 }
 
 fn omission(because: String) -> Omission {

@@ -8,21 +8,26 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
+use crate::host::Host;
 use crate::id::Digest;
-use crate::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::action::{
     CheckHealth, CleanUp, DatabaseRef, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
 };
+use crate::plan::operation::OperationKind;
+use crate::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation};
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
-use crate::planner::database::{Asked, current_schema, foreign_schema, refuse_foreign_schema};
-use crate::planner::left_out::{self, LeftOut};
-use crate::planner::site::{self, Decided, Hosts};
+use crate::planner::database::{HbaRequest, current_schema, foreign_schema, refuse_foreign_schema};
+use crate::planner::excluded_hosts::{self, ExcludedHost};
+use crate::planner::site::{self, Hosts, SiteDecision};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, asks, by, hash, housekeeping, names, nothing, seconds,
-    serving, step, told, waves_of, web_endpoints,
+    Placement, PlanRefusal, StepDraft, Version, Waves, check_from_lb, hash, housekeeping, names, no_undo,
+    notify_live_slot, seconds, serving, step, undo_by, waves_of, web_endpoints,
 };
-use crate::record::{Host, Live, OperationKind, Record, Slot, Summary};
+use crate::record::Record;
+use crate::record::history::DeploymentSummary;
+use crate::record::live::LiveRelease;
 use crate::release::{Compatibility, Migration};
+use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, Mode};
 use crate::time::Millis;
@@ -35,7 +40,7 @@ pub const IMAGES_KEPT_MAX: usize = IMAGES_KEPT + 1;
 
 /// The images of an environment that a rollback may need: of what is live, and of the newest that were good. Once
 /// there are [`IMAGES_KEPT_MAX`] of them, older deployments add none.
-pub fn images_kept(live: Option<&Live>, history: &[Summary]) -> Vec<Digest> {
+pub fn images_kept(live: Option<&LiveRelease>, history: &[DeploymentSummary]) -> Vec<Digest> {
     let mut keep: Vec<Digest> = live.map(|live| live.release.image_id.clone()).into_iter().collect();
     for summary in history.iter().filter(|summary| summary.is_verified_good()) {
         if keep.len() <= IMAGES_KEPT && !keep.contains(&summary.release.image_id) {
@@ -45,20 +50,20 @@ pub fn images_kept(live: Option<&Live>, history: &[Summary]) -> Vec<Digest> {
     keep
 }
 
-pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -> Result<Plan, Refused> {
+pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -> Result<Plan, PlanRefusal> {
     let spec = declared.get();
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
-    let (mut left_out, roles) = left_out::without_drained(spec, record)?;
-    let mut placement = Placement::of(&spec.key, &roles, record)?;
-    left_out.extend(left_out::pass_by(&mut placement, spec, record)?);
+    let (mut left_out, roles) = excluded_hosts::without_drained(spec, record)?;
+    let mut placement = Placement::place(&spec.key, &roles, record)?;
+    left_out.extend(excluded_hosts::exclude_unreachable(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
         Some(none) if none.is_empty() => placement.app.clone(),
         Some(serving) => serving,
         None => Vec::new(),
     };
-    left_out::refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
+    excluded_hosts::refuse_without_a_host_that_serves(spec, &serving, &placement, &left_out)?;
     let version = Version {
         release: &deploy.release,
         spec,
@@ -67,7 +72,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     let schema = current_schema(spec, &placement, record)?;
     let foreign = foreign_schema(spec, &placement, record);
     refuse_foreign_schema(spec, &deploy.release, foreign)?;
-    let planning = Planning {
+    let planning = DeployPlanner {
         slot: record.live.as_ref().map_or(Slot::Blue, |live| live.slot.other()),
         pending: schema.map_or_else(Vec::new, |schema| deploy.release.pending(schema).cloned().collect()),
         placement,
@@ -81,12 +86,12 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     planning.plan(deploy)
 }
 
-fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Refused> {
+fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), PlanRefusal> {
     match (&spec.branch, &deploy.branch, deploy.any_branch) {
         (Some(wanted), Some(found), AnyBranch::Refused)
             if spec.mode == Mode::Production && wanted != found =>
         {
-            Err(Refused::new(
+            Err(PlanRefusal::new(
                 format!("{} is deployed from the branch {wanted}", spec.key),
                 format!("this checkout is on {found}"),
                 format!("git switch {wanted}, or add --allow-branch"),
@@ -96,7 +101,7 @@ fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Re
     }
 }
 
-fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(), Refused> {
+fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(), PlanRefusal> {
     let none = BTreeSet::new();
     let secrets = record.secrets.as_ref().map_or(&none, |secrets| &secrets.names);
     let database = spec.database.as_ref().map(|database| &database.url_from);
@@ -110,18 +115,18 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Refused::new(
+    Err(PlanRefusal::new(
         format!("{} lacks {}", spec.key, missing.join(", ")),
         "the application needs it, and neither `env` nor the imported secrets have it",
         format!("add it to .env.{0}, then: lockstep secret import {0}", spec.key.environment),
     ))
 }
 
-struct Planning<'a> {
+struct DeployPlanner<'a> {
     placement: Placement<'a>,
     /// The app hosts of what is live: all of them are among those of the placement, or left out.
     serving: Vec<&'a Host>,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<ExcludedHost>,
     version: Version<'a>,
     slot: Slot,
     schema: Option<u64>,
@@ -131,15 +136,15 @@ struct Planning<'a> {
     record: &'a Record,
 }
 
-impl Planning<'_> {
-    fn plan(&self, deploy: &Deploy) -> Result<Plan, Refused> {
+impl DeployPlanner<'_> {
+    fn plan(&self, deploy: &Deploy) -> Result<Plan, PlanRefusal> {
         let mut waves = Waves::new(self.record);
         let environment = &self.version.spec.key.environment;
         let mut omitted: Vec<Omission> =
             self.left_out.iter().map(|host| host.omission(environment)).collect();
         waves.push(self.preflight()?);
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
-        let asked = Asked {
+        let asked = HbaRequest {
             spec: self.version.spec,
             db: self.placement.db,
             app: &self.placement.app,
@@ -150,7 +155,7 @@ impl Planning<'_> {
         self.slot(&mut waves)?;
         self.traffic(deploy.changed_site, &mut waves, &mut omitted)?;
         let workers = self.workers(&mut omitted)?;
-        let told = told(&self.placement, &workers, self.slot);
+        let told = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
         self.bake(&mut waves, &mut omitted)?;
         waves.push(told.into_iter().chain(self.drain(&mut omitted)?).collect());
@@ -171,7 +176,7 @@ impl Planning<'_> {
             live_slot: live.map(|live| live.slot),
             spec: self.version.spec.clone(),
             serving: names(&self.placement.app),
-            passed_by: self.left_out.iter().filter_map(LeftOut::passed_by).collect(),
+            passed_by: self.left_out.iter().filter_map(ExcludedHost::excluded_name).collect(),
             secrets_version: self.version.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -183,7 +188,7 @@ impl Planning<'_> {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        warnings.extend(self.left_out.iter().filter_map(LeftOut::warning));
+        warnings.extend(self.left_out.iter().filter_map(ExcludedHost::warning));
         for migration in
             self.pending.iter().filter(|migration| migration.compatibility == Compatibility::Contracts)
         {
@@ -212,7 +217,7 @@ impl Planning<'_> {
         warnings
     }
 
-    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn preflight(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let app = match self.placement.is_app(host) {
@@ -225,7 +230,7 @@ impl Planning<'_> {
             drafts.push(step(
                 host,
                 action,
-                nothing("it only looks"),
+                no_undo("it only looks"),
                 seconds(60),
                 "nothing: looks at tools, disk, ports, image and database",
             ));
@@ -279,7 +284,7 @@ impl Planning<'_> {
         });
         let names: Vec<&str> = self.pending.iter().map(|migration| migration.name.as_str()).collect();
         let change = format!("schema {schema} to {to}: {}", names.join(", "));
-        let undo = nothing("migrations stay: they only add, so the release before runs on with them");
+        let undo = no_undo("migrations stay: they only add, so the release before runs on with them");
         waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
         if is_on(Mutant::MigratesBeforeSnapshot) {
             waves.swap_last();
@@ -295,13 +300,13 @@ impl Planning<'_> {
         };
         let change = format!("a verified snapshot of the database in {}", snapshot.directory);
         let action = Action::TakeSnapshot(TakeSnapshot { database, directory: snapshot.directory.clone() });
-        let undo = nothing("a snapshot is kept");
+        let undo = no_undo("a snapshot is kept");
         waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
     }
 
     /// Started and checked, so many hosts at a time. Each check asks all that were started so far: the last one
     /// asks the whole slot.
-    fn slot(&self, waves: &mut Waves<'_>) -> Result<(), Refused> {
+    fn slot(&self, waves: &mut Waves<'_>) -> Result<(), PlanRefusal> {
         let hosts = &self.placement.app;
         let mut begin = 0;
         for end in waves_of(hosts, self.version.spec) {
@@ -314,7 +319,7 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
+    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<StepDraft<'h>>, PlanRefusal> {
         let Self { version, slot, record, .. } = self;
         let start = |host: &&'h Host| {
             version.start(host, *slot, record, |containers| started(version, containers, record, host))
@@ -329,12 +334,12 @@ impl Planning<'_> {
         u16::try_from(app.saturating_sub(quorum)).unwrap_or(u16::MAX)
     }
 
-    fn check(&self, hosts: &[&Host]) -> Result<CheckHealth, Refused> {
+    fn check(&self, hosts: &[&Host]) -> Result<CheckHealth, PlanRefusal> {
         let check = self.version.check_health(hosts, self.slot, self.record)?;
         Ok(CheckHealth { spare: self.spare(), ..check })
     }
 
-    fn health(&self, hosts: &[&Host]) -> Result<Vec<Draft<'_>>, Refused> {
+    fn health(&self, hosts: &[&Host]) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let check = self.check(hosts)?;
         let without = match check.spare {
             0 => String::new(),
@@ -345,7 +350,7 @@ impl Planning<'_> {
             "nothing: asks {} until {} good answers in a row, for at most {}{without}",
             check.health.path, check.health.consecutive, check.health.timeout
         );
-        Ok(vec![asks(self.placement.lb, check, change)])
+        Ok(vec![check_from_lb(self.placement.lb, check, change)])
     }
 
     fn traffic(
@@ -353,21 +358,21 @@ impl Planning<'_> {
         changed: ChangedSite,
         waves: &mut Waves<'_>,
         omitted: &mut Vec<Omission>,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), PlanRefusal> {
         let lb = self.placement.lb;
         let live = self.record.live.as_ref();
         let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
         let hosts = if self.spare() > 0 { Hosts::MayBePassedBy } else { Hosts::AreFixed };
         match site::of_deployment(lb, (site, hosts), changed, (&self.version, self.record))? {
-            Decided::Step(step) => waves.push(vec![*step]),
-            Decided::Nothing(omission) => omitted.push(omission),
+            SiteDecision::Step(step) => waves.push(vec![*step]),
+            SiteDecision::Nothing(omission) => omitted.push(omission),
         }
         let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let undo: Undo = match live {
-            None => nothing("no slot had the traffic before"),
+            None => no_undo("no slot had the traffic before"),
             Some(live) => {
                 let back = version_of(live).switch_to(&self.serving, live.slot, self.record)?;
-                by(Action::SwitchTraffic(back), format!("traffic goes to {} again", live.slot))
+                undo_by(Action::SwitchTraffic(back), format!("traffic goes to {} again", live.slot))
             }
         };
         let from = live.map_or("no slot".to_string(), |live| live.slot.to_string());
@@ -376,7 +381,7 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn workers(&self, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
+    fn workers(&self, omitted: &mut Vec<Omission>) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let live = self.record.live.as_ref();
         let mut drafts = Vec::new();
         for host in &self.placement.app {
@@ -392,8 +397,8 @@ impl Planning<'_> {
             }
             let grace: u64 = fresh.iter().chain(&before).map(|container| container.stop_grace.0).sum();
             let undo = match live {
-                None => nothing("they end with the slot"),
-                Some(live) => by(
+                None => no_undo("they end with the slot"),
+                Some(live) => undo_by(
                     Action::MoveWorkers { stop: Some(self.slot), start: live.slot, containers: before },
                     format!("the workers of {} run again", live.slot),
                 ),
@@ -412,7 +417,7 @@ impl Planning<'_> {
         Ok(drafts)
     }
 
-    fn bake(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), Refused> {
+    fn bake(&self, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) -> Result<(), PlanRefusal> {
         let deploy = &self.version.spec.deploy;
         let lb = self.placement.lb;
         if deploy.bake.0 == 0 {
@@ -424,7 +429,7 @@ impl Planning<'_> {
             waves.push(vec![step(
                 lb,
                 action,
-                nothing("it only looks"),
+                no_undo("it only looks"),
                 Millis(deploy.bake.0 + 30_000),
                 change,
             )]);
@@ -432,7 +437,7 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn drain(&self, omitted: &mut Vec<Omission>) -> Result<Option<Draft<'_>>, Refused> {
+    fn drain(&self, omitted: &mut Vec<Omission>) -> Result<Option<StepDraft<'_>>, PlanRefusal> {
         let deploy = &self.version.spec.deploy;
         let lb = self.placement.lb;
         let because = match &self.record.live {
@@ -452,7 +457,7 @@ impl Planning<'_> {
         Ok(None)
     }
 
-    fn clean_up(&self) -> Vec<Draft<'_>> {
+    fn clean_up(&self) -> Vec<StepDraft<'_>> {
         let mut keep = images_kept(self.record.live.as_ref(), &self.record.history);
         if !keep.contains(&self.version.release.image_id) {
             keep.insert(0, self.version.release.image_id.clone());
@@ -511,6 +516,6 @@ pub(super) fn started(
 }
 
 /// What is live, as a version of its own.
-pub(super) fn version_of(live: &Live) -> Version<'_> {
+pub(super) fn version_of(live: &LiveRelease) -> Version<'_> {
     Version { release: &live.release, spec: &live.spec, secrets_version: live.secrets_version }
 }

@@ -7,16 +7,23 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
-use crate::operation::{ChangedSite, Operation, Rollback};
+use crate::host::Host;
 use crate::plan::action::Preflight;
+use crate::plan::operation::OperationKind;
+use crate::plan::operation::{ChangedSite, Operation, Rollback};
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
-use crate::planner::site::{self, Decided};
+use crate::planner::site::{self, SiteDecision};
 use crate::planner::{
-    Draft, Placement, Refused, Version, Waves, asks, by, hash, names, nothing, seconds, step, told, waves_of,
+    Placement, PlanRefusal, StepDraft, Version, Waves, check_from_lb, hash, names, no_undo, notify_live_slot,
+    seconds, step, undo_by, waves_of,
 };
-use crate::record::{Host, Live, OperationKind, Record, Running, Slot, Summary};
+use crate::record::Record;
+use crate::record::history::DeploymentSummary;
+use crate::record::live::LiveRelease;
+use crate::record::observed::ContainerRunState;
 use crate::release::Compatibility;
+use crate::slot::Slot;
 use crate::spec::EnvironmentSpec;
 use crate::time::Millis;
 
@@ -26,9 +33,9 @@ const WARM_CONSECUTIVE: u16 = 2;
 /// How long a warm slot may take for them.
 const WARM_TIMEOUT: Millis = Millis::from_secs(10);
 
-pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused> {
+pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, PlanRefusal> {
     let Some(live) = &record.live else {
-        return Err(Refused::new(
+        return Err(PlanRefusal::new(
             format!("{} has nothing to roll back", record.key),
             "nothing has been deployed to it",
             format!("lockstep deploy {}", record.key.environment),
@@ -37,24 +44,24 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, Refused
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
     // The release, its configuration and its secrets come back; the hosts stay those that serve.
-    let placement = Placement::of(&record.key, &live.roles(), record)?;
+    let placement = Placement::place(&record.key, &live.roles(), record)?;
     let version =
         Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();
-    let planning = Planning { target, live, placement, version, slot, schema, record };
+    let planning = RollbackPlanner { target, live, placement, version, slot, schema, record };
     planning.plan(rollback)
 }
 
 /// The deployment to go back to: the one that is named, else the newest verified-good one before the live release.
 pub(super) fn target<'a>(
     rollback: &Rollback,
-    live: &Live,
+    live: &LiveRelease,
     record: &'a Record,
-) -> Result<&'a Summary, Refused> {
+) -> Result<&'a DeploymentSummary, PlanRefusal> {
     let list = format!("lockstep history {}", record.key.environment);
     if let Some(id) = &rollback.to {
         let Some(summary) = record.history.iter().find(|summary| summary.id == *id) else {
-            return Err(Refused::new(
+            return Err(PlanRefusal::new(
                 format!("{id} is not in the history of {}", record.key),
                 "it was never deployed there",
                 list,
@@ -62,13 +69,13 @@ pub(super) fn target<'a>(
         };
         if !summary.is_verified_good() {
             let how = summary.verdict.map_or("not ended".to_string(), |verdict| verdict.to_string());
-            return Err(Refused::new(format!("{id} never served"), format!("it {how}"), list));
+            return Err(PlanRefusal::new(format!("{id} never served"), format!("it {how}"), list));
         }
         if summary.release.image_id == live.release.image_id
             && summary.secrets_version == live.secrets_version
             && on_hosts_of(live, &summary.spec) == live.spec
         {
-            return Err(Refused::new(
+            return Err(PlanRefusal::new(
                 format!("{} is live already", summary.release.image),
                 format!("{id} deployed what serves"),
                 list,
@@ -77,7 +84,7 @@ pub(super) fn target<'a>(
         return Ok(summary);
     }
     earlier_good(live, &record.history).ok_or_else(|| {
-        Refused::new(
+        PlanRefusal::new(
             format!("{} has no earlier release that was verified good", record.key),
             format!("{} is the first that served", live.release.image),
             format!("{list}, then lockstep rollback {} --to DEP", record.key.environment),
@@ -86,14 +93,17 @@ pub(super) fn target<'a>(
 }
 
 /// `spec` with the hosts of what is live.
-fn on_hosts_of(live: &Live, spec: &EnvironmentSpec) -> EnvironmentSpec {
+fn on_hosts_of(live: &LiveRelease, spec: &EnvironmentSpec) -> EnvironmentSpec {
     EnvironmentSpec { hosts: live.spec.hosts.clone(), ..spec.clone() }
 }
 
 /// The newest verified-good deployment of another release from before the live one was first deployed.
-pub fn earlier_good<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summary> {
+pub fn earlier_good<'a>(
+    live: &LiveRelease,
+    history: &'a [DeploymentSummary],
+) -> Option<&'a DeploymentSummary> {
     // The live release may be live because of a rollback: what counts is when it was deployed.
-    let is_origin = |summary: &Summary| {
+    let is_origin = |summary: &DeploymentSummary| {
         summary.kind == OperationKind::Deploy
             && summary.is_verified_good()
             && summary.release.image_id == live.release.image_id
@@ -108,10 +118,10 @@ pub fn earlier_good<'a>(live: &Live, history: &'a [Summary]) -> Option<&'a Summa
 
 /// The schema that is there, if the target can run with it.
 fn refuse_outside_schema_range(
-    target: &Summary,
-    live: &Live,
+    target: &DeploymentSummary,
+    live: &LiveRelease,
     record: &Record,
-) -> Result<Option<u64>, Refused> {
+) -> Result<Option<u64>, PlanRefusal> {
     let seen = record.observed.values().find_map(|seen| seen.schema).map(|schema| schema.version);
     let Some(schema) = seen.or(live.schema_version) else {
         return Ok(None);
@@ -124,7 +134,7 @@ fn refuse_outside_schema_range(
     });
     match contracting {
         None => Ok(Some(schema)),
-        Some(migration) => Err(Refused::new(
+        Some(migration) => Err(PlanRefusal::new(
             format!("{} cannot run on schema {schema}", target.release.image),
             format!("migration {} {} took something away that it needs", migration.version, migration.name),
             format!(
@@ -142,9 +152,9 @@ enum Warmth {
     Cold,
 }
 
-struct Planning<'a> {
-    target: &'a Summary,
-    live: &'a Live,
+struct RollbackPlanner<'a> {
+    target: &'a DeploymentSummary,
+    live: &'a LiveRelease,
     placement: Placement<'a>,
     version: Version<'a>,
     slot: Slot,
@@ -152,8 +162,8 @@ struct Planning<'a> {
     record: &'a Record,
 }
 
-impl Planning<'_> {
-    fn plan(&self, rollback: &Rollback) -> Result<Plan, Refused> {
+impl RollbackPlanner<'_> {
+    fn plan(&self, rollback: &Rollback) -> Result<Plan, PlanRefusal> {
         let cold = self.cold()?;
         let warmth = if cold.is_empty() { Warmth::Warm } else { Warmth::Cold };
         let mut waves = Waves::new(self.record);
@@ -176,7 +186,7 @@ impl Planning<'_> {
         waves.push(self.site(rollback.changed_site, &mut omitted)?);
         waves.push(self.switch()?);
         let workers = self.workers()?;
-        let told = told(&self.placement, &workers, self.slot);
+        let told = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
         waves.push(told);
         omitted.push(omit(
@@ -212,7 +222,7 @@ impl Planning<'_> {
     }
 
     /// The hosts on which the slot does not run as it was deployed.
-    fn cold(&self) -> Result<Vec<&Host>, Refused> {
+    fn cold(&self) -> Result<Vec<&Host>, PlanRefusal> {
         let mut cold = Vec::new();
         for host in &self.placement.app {
             let seen = self.record.observed.get(&host.id);
@@ -220,7 +230,9 @@ impl Planning<'_> {
                 let digest = wanted.digest();
                 let runs = seen.is_some_and(|seen| {
                     seen.containers.iter().any(|there| {
-                        there.spec == digest && there.slot == self.slot && there.running == Running::Yes
+                        there.spec == digest
+                            && there.slot == self.slot
+                            && there.running == ContainerRunState::Yes
                     })
                 });
                 if !runs && !cold.iter().any(|there: &&Host| there.id == host.id) {
@@ -232,7 +244,7 @@ impl Planning<'_> {
     }
 
     /// Where it is cold the slot is started and checked, so many hosts at a time; the last check asks all of it.
-    fn slot(&self, cold: &[&Host], waves: &mut Waves<'_>) -> Result<(), Refused> {
+    fn slot(&self, cold: &[&Host], waves: &mut Waves<'_>) -> Result<(), PlanRefusal> {
         let mut begin = 0;
         for end in waves_of(cold, self.version.spec) {
             waves.push(self.start(&cold[begin..end])?);
@@ -245,11 +257,11 @@ impl Planning<'_> {
         Ok(())
     }
 
-    fn images<'h>(&self, cold: &[&'h Host]) -> Vec<Draft<'h>> {
+    fn images<'h>(&self, cold: &[&'h Host]) -> Vec<StepDraft<'h>> {
         cold.iter().map(|host| self.version.present_image(host)).collect()
     }
 
-    fn preflight(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn preflight(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let mut drafts = Vec::new();
         for host in self.placement.all() {
             let is_app = self.placement.is_app(host);
@@ -266,7 +278,7 @@ impl Planning<'_> {
             drafts.push(step(
                 host,
                 action,
-                nothing("it only looks"),
+                no_undo("it only looks"),
                 seconds(60),
                 "nothing: looks at tools, ports and image",
             ));
@@ -274,13 +286,13 @@ impl Planning<'_> {
         Ok(drafts)
     }
 
-    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<Draft<'h>>, Refused> {
+    fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<StepDraft<'h>>, PlanRefusal> {
         let Self { version, slot, record, .. } = self;
         let again = |_: &[ContainerSpec]| format!("{} runs in {slot} again", version.release.version());
         hosts.iter().map(|host| version.start(host, *slot, record, again)).collect()
     }
 
-    fn health(&self, hosts: &[&Host], warmth: Warmth) -> Result<Vec<Draft<'_>>, Refused> {
+    fn health(&self, hosts: &[&Host], warmth: Warmth) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let mut check = self.version.check_health(hosts, self.slot, self.record)?;
         if warmth == Warmth::Warm {
             check.health.consecutive = check.health.consecutive.min(WARM_CONSECUTIVE);
@@ -290,17 +302,21 @@ impl Planning<'_> {
             "nothing: asks {} for {} good answers in a row",
             check.health.path, check.health.consecutive
         );
-        Ok(vec![asks(self.placement.lb, check, change)])
+        Ok(vec![check_from_lb(self.placement.lb, check, change)])
     }
 
-    fn site(&self, changed: ChangedSite, omitted: &mut Vec<Omission>) -> Result<Vec<Draft<'_>>, Refused> {
+    fn site(
+        &self,
+        changed: ChangedSite,
+        omitted: &mut Vec<Omission>,
+    ) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
         let change = format!(
             "nginx serves {} as it was (one reload: clients with idle connections may have to reconnect)",
             site.server_name
         );
         let overwriting = format!("lockstep rollback {} --overwrite-site", self.record.key.environment);
-        let wanted = site::Wanted {
+        let wanted = site::DesiredSite {
             lb: self.placement.lb,
             site,
             hosts: site::Hosts::AreFixed,
@@ -309,23 +325,23 @@ impl Planning<'_> {
             overwriting,
         };
         Ok(match site::decide(wanted, self.record)? {
-            Decided::Step(step) => vec![*step],
-            Decided::Nothing(omission) => {
+            SiteDecision::Step(step) => vec![*step],
+            SiteDecision::Nothing(omission) => {
                 omitted.push(omission);
                 Vec::new()
             }
         })
     }
 
-    fn switch(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn switch(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let back = version_of(self.live).switch_to(&self.placement.app, self.live.slot, self.record)?;
-        let undo = by(Action::SwitchTraffic(back), format!("traffic goes to {} again", self.live.slot));
+        let undo = undo_by(Action::SwitchTraffic(back), format!("traffic goes to {} again", self.live.slot));
         let change = format!("traffic goes from {} to {}, proved through nginx", self.live.slot, self.slot);
         Ok(vec![step(self.placement.lb, Action::SwitchTraffic(switch), undo, seconds(30), change)])
     }
 
-    fn workers(&self) -> Result<Vec<Draft<'_>>, Refused> {
+    fn workers(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let live = version_of(self.live);
         let mut drafts = Vec::new();
         for host in &self.placement.app {
@@ -335,7 +351,7 @@ impl Planning<'_> {
                 continue;
             }
             let grace: u64 = wanted.iter().chain(&before).map(|container| container.stop_grace.0).sum();
-            let undo = by(
+            let undo = undo_by(
                 Action::MoveWorkers { stop: Some(self.slot), start: self.live.slot, containers: before },
                 format!("the workers of {} run again", self.live.slot),
             );

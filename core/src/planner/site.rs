@@ -4,17 +4,19 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 
+use crate::host::Host;
 use crate::name::EnvironmentKey;
-use crate::operation::ChangedSite;
 use crate::plan::action::{Site, SiteTls};
+use crate::plan::operation::ChangedSite;
 use crate::plan::{Action, Omission};
-use crate::planner::{Draft, Refused, Version, by, seconds, step};
-use crate::record::{Host, Record, SiteChange};
+use crate::planner::{PlanRefusal, StepDraft, Version, seconds, step, undo_by};
+use crate::record::Record;
+use crate::record::observed::SiteChange;
 use crate::spec::{EnvironmentSpec, HTTP_PORT, HTTPS_PORT, Tls};
 
 /// What a plan has to do about the site.
-pub(super) enum Decided<'a> {
-    Step(Box<Draft<'a>>),
+pub(super) enum SiteDecision<'a> {
+    Step(Box<StepDraft<'a>>),
     Nothing(Omission),
 }
 
@@ -26,7 +28,7 @@ pub(super) enum Hosts {
 }
 
 /// The site that a plan is for.
-pub(super) struct Wanted<'a> {
+pub(super) struct DesiredSite<'a> {
     pub(super) lb: &'a Host,
     pub(super) site: Site,
     pub(super) hosts: Hosts,
@@ -43,7 +45,7 @@ pub(super) fn of_deployment<'a>(
     (site, hosts): (Site, Hosts),
     changed: ChangedSite,
     (version, record): (&Version<'_>, &Record),
-) -> Result<Decided<'a>, Refused> {
+) -> Result<SiteDecision<'a>, PlanRefusal> {
     let reload = match record.live {
         Some(_) => "one reload: clients with idle connections may have to reconnect",
         None => "one reload, before there is any traffic",
@@ -53,17 +55,17 @@ pub(super) fn of_deployment<'a>(
         "lockstep deploy {} --image {} --overwrite-site",
         record.key.environment, version.release.image
     );
-    decide(Wanted { lb, site, hosts, changed, change, overwriting }, record)
+    decide(DesiredSite { lb, site, hosts, changed, change, overwriting }, record)
 }
 
 /// What becomes of the site as it is seen.
-pub(super) fn decide<'a>(wanted: Wanted<'a>, record: &Record) -> Result<Decided<'a>, Refused> {
-    let Wanted { lb, site, hosts, changed, change, overwriting } = wanted;
+pub(super) fn decide<'a>(wanted: DesiredSite<'a>, record: &Record) -> Result<SiteDecision<'a>, PlanRefusal> {
+    let DesiredSite { lb, site, hosts, changed, change, overwriting } = wanted;
     let key = &record.key;
     let seen = record.observed.get(&lb.id);
     let installed = seen.and_then(|seen| seen.site.as_ref());
     let by_hand = seen.and_then(|seen| seen.site_changed.as_ref());
-    let nothing = |because| Ok(Decided::Nothing(Omission { what: "nginx site".to_string(), because }));
+    let nothing = |because| Ok(SiteDecision::Nothing(Omission { what: "nginx site".to_string(), because }));
     let (overwrites, change) = match by_hand {
         None if installed == Some(&site.digest()) && hosts == Hosts::MayBePassedBy => {
             (None, "nothing, unless a host is passed by: then one reload takes it out".to_string())
@@ -85,12 +87,12 @@ pub(super) fn decide<'a>(wanted: Wanted<'a>, record: &Record) -> Result<Decided<
         Some(there) => return Err(changed_by_hand(lb, key, there, &overwriting)),
     };
     let undo = if installed.is_none() && by_hand.is_none() {
-        by(Action::RemoveSite, "nginx has no site of this environment")
+        undo_by(Action::RemoveSite, "nginx has no site of this environment")
     } else {
-        by(Action::RestoreSite, "nginx has the site that it had")
+        undo_by(Action::RestoreSite, "nginx has the site that it had")
     };
     let step = step(lb, Action::InstallSite { site, overwrites }, undo, seconds(30), change);
-    Ok(Decided::Step(Box::new(step)))
+    Ok(SiteDecision::Step(Box::new(step)))
 }
 
 /// What somebody changed by hand is not overwritten unasked.
@@ -99,8 +101,8 @@ pub(super) fn changed_by_hand(
     key: &EnvironmentKey,
     there: &SiteChange,
     overwriting: &str,
-) -> Refused {
-    Refused::new(
+) -> PlanRefusal {
+    PlanRefusal::new(
         format!("the nginx site of {key} on {} was changed by hand", lb.name),
         format!("another site is needed there, and this is not overwritten unasked ({there})"),
         format!("look at it: lockstep doctor {key}; then overwrite it: {overwriting}"),

@@ -6,15 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::DeploymentId;
 use crate::name::HostName;
-use crate::record::{OperationKind, Slot, Summary, Verdict};
+use crate::plan::operation::OperationKind;
+use crate::record::history::DeploymentSummary;
 use crate::release::Release;
+use crate::run::journal::Verdict;
+use crate::slot::Slot;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Timestamp;
 
 /// What has the traffic, as recorded when the last deployment ended well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Live {
+pub struct LiveRelease {
     pub slot: Slot,
     pub release: Release,
     /// The deployment that brought it here.
@@ -34,24 +37,29 @@ pub struct Live {
     pub passed_by: Vec<HostName>,
 }
 
-impl Live {
+impl LiveRelease {
     /// What is live after a deployment that succeeded at `at`. `before` is what was live, `history` has the
     /// deployments that ended earlier.
-    pub fn after(summary: &Summary, before: Option<&Live>, history: &[Summary], at: Timestamp) -> Live {
+    pub fn after(
+        summary: &DeploymentSummary,
+        before: Option<&LiveRelease>,
+        history: &[DeploymentSummary],
+        at: Timestamp,
+    ) -> LiveRelease {
         let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
-        let passed_by = summary.passed_by.clone();
+        let passed_by = summary.excluded.clone();
         if let Some(before) = before
             && !summary.kind.changes_release()
         {
-            return Live { spec, serving, passed_by, ..before.clone() };
+            return LiveRelease { spec, serving, passed_by, ..before.clone() };
         }
-        let is_rollback_to_it = |past: &&Summary| {
+        let is_rollback_to_it = |past: &&DeploymentSummary| {
             past.kind == OperationKind::Rollback
                 && past.verdict == Some(Verdict::Succeeded)
                 && past.release.image_id == summary.release.image_id
         };
         let rollbacks = history.iter().chain([summary]).filter(is_rollback_to_it).count();
-        Live {
+        LiveRelease {
             slot: summary.slot,
             release: summary.release.clone(),
             deployment: summary.id.clone(),

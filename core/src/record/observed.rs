@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 use crate::id::{DeploymentId, Digest};
 use crate::name::{HostName, ProcessName};
-use crate::plan::admission::{AdmissionLine, DatabaseRole};
-use crate::record::Slot;
+use crate::plan::hba::{DatabaseRole, HbaLine};
 use crate::release::Schema;
+use crate::slot::Slot;
 
 /// What an agent sees on its host when asked, without any effect.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,7 +20,7 @@ use crate::release::Schema;
 pub struct Observation {
     /// `docker` → `20.10.24`, `nginx` → …, `pg_dump` → …; a tool that is not there is not here.
     pub tools: BTreeMap<String, String>,
-    pub image: Option<ImageFound>,
+    pub image: Option<ImageObservation>,
     /// What a registry has under the name that was looked for, where one was asked and answered. Then `image` is
     /// of this manifest, or nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct Observation {
     pub foreign_schema: Option<String>,
     /// Whom PostgreSQL lets in; nothing where nobody asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub admission: Option<AdmissionSeen>,
+    pub admission: Option<HbaObservation>,
     /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
     pub site: Option<Digest>,
     /// What somebody changed by hand in nginx's site, which is not overwritten unasked.
@@ -40,7 +40,7 @@ pub struct Observation {
     pub site_changed: Option<SiteChange>,
     /// The slot that nginx points at.
     pub traffic: Option<Slot>,
-    pub containers: Vec<ContainerSeen>,
+    pub containers: Vec<ContainerObservation>,
     pub disk_free_bytes: Option<u64>,
     /// What could not be seen, and why.
     pub problems: Vec<String>,
@@ -49,21 +49,21 @@ pub struct Observation {
 /// Whom PostgreSQL lets in, as its rules say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum AdmissionSeen {
+pub enum HbaObservation {
     /// The database is one of this host's PostgreSQL, which can be asked and told.
-    Here(AdmissionHere),
+    Here(LocalHba),
     /// Somebody else's affair, because.
     NotOurs { because: String },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct AdmissionHere {
+pub struct LocalHba {
     pub port: u16,
     /// As whom the application comes, and to which database.
     pub role: DatabaseRole,
     /// The environment's own.
-    pub lines: Vec<AdmissionLine>,
+    pub lines: Vec<HbaLine>,
     /// Of the addresses that were asked about, those that are let in, by whosever line.
     pub admitted: BTreeSet<String>,
 }
@@ -99,7 +99,7 @@ pub struct SiteChangeOn {
 /// An image as the host's engine has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ImageFound {
+pub struct ImageObservation {
     pub id: Digest,
     /// By which the registry of its name has it, as the engine remembers; nothing for an image that came from none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -112,7 +112,7 @@ pub struct ImageFound {
 /// A container that carries our labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ContainerSeen {
+pub struct ContainerObservation {
     pub name: String,
     pub slot: Slot,
     pub process: ProcessName,
@@ -120,13 +120,13 @@ pub struct ContainerSeen {
     /// The digest of the specification that it was made from.
     pub spec: Digest,
     pub image_id: Digest,
-    pub running: Running,
+    pub running: ContainerRunState,
     pub health: Health,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Running {
+pub enum ContainerRunState {
     Yes,
     /// It is there and has ended, with this code.
     Exited(i64),

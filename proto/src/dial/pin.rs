@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lockstep_core::join_token::base32;
+use lockstep_core::secret::join_token::base32;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};

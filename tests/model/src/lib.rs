@@ -3,14 +3,14 @@
 //!
 //! One deployment of one step is enough for what can go wrong: the step is intended, handed over, done or
 //! taken back, and whoever drives may be deposed, frozen or killed at any moment, the agent killed too.
-//! The agent's rule of admission is the real one ([`lockstep_core::fence::admit`]).
+//! The agent's rule of admission is the real one ([`lockstep_core::agent::fence::admit`]).
 //!
 //! What must stay true is in [`Protocol::properties`]; each defence can be taken away ([`Without`]), and
 //! then one of them must break: a test says so for each.
 
 use std::collections::BTreeSet;
 
-use lockstep_core::fence::{Admission, Token, admit};
+use lockstep_core::agent::fence::{Token, TokenOrder, compare_token};
 use lockstep_core::id::ClusterId;
 use stateright::{Model, Property};
 
@@ -202,12 +202,12 @@ impl Protocol {
     }
 
     /// Whether the agent listens to this token; it is fenced then.
-    fn admitted(&self, state: &mut State, stamp: Stamp) -> Option<Admission> {
+    fn admitted(&self, state: &mut State, stamp: Stamp) -> Option<TokenOrder> {
         let seen = state.fence_in_memory;
-        let by_epoch = |seen: Stamp| (stamp.epoch >= seen.epoch).then_some(Admission::Raise);
+        let by_epoch = |seen: Stamp| (stamp.epoch >= seen.epoch).then_some(TokenOrder::Newer);
         let admission = match self.without {
-            Without::Fence => Some(Admission::Raise),
-            Without::OrderAndTombstone => seen.map_or(Some(Admission::Raise), by_epoch),
+            Without::Fence => Some(TokenOrder::Newer),
+            Without::OrderAndTombstone => seen.map_or(Some(TokenOrder::Newer), by_epoch),
             Without::Nothing
             | Without::Guard
             | Without::FenceOnDisk
@@ -215,7 +215,7 @@ impl Protocol {
             | Without::IntentFirst
             | Without::UndoOfUnknown
             | Without::WorkBeforeAnswer
-            | Without::Convergence => admit(seen.map(Stamp::token).as_ref(), &stamp.token()).ok(),
+            | Without::Convergence => compare_token(seen.map(Stamp::token).as_ref(), &stamp.token()).ok(),
         };
         if admission.is_some() {
             state.fence_in_memory = seen.max(Some(stamp));
@@ -231,7 +231,7 @@ impl Protocol {
         let Some(admission) = self.admitted(state, stamp) else { return };
         match (message, state.standing) {
             // What was tidied away is not begun by its own repetition.
-            (Message::Do(_), Standing::Unheard) if admission == Admission::Raise => {
+            (Message::Do(_), Standing::Unheard) if admission == TokenOrder::Newer => {
                 state.standing = Standing::Accepted;
                 if self.lacks(Without::WorkBeforeAnswer) {
                     state.network.insert(Message::DoneReport);

@@ -5,13 +5,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use lockstep_coordinator::agents::{AskedStanding, Question};
+use lockstep_coordinator::ports::agents::{QueriedStatus, StepQuery};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
-use lockstep_core::fence::{self, Mark, Token};
+use lockstep_core::agent::accept;
+use lockstep_core::agent::accept::{
+    AcceptDecision, BeginDecision, NextAction, OfferedStep, Outcome, StepRecord, StepState, TokenUpdate,
+};
+use lockstep_core::agent::fence;
+use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::id::Digest;
-use lockstep_core::intake::{self, Beginning, Intake, Known, Offered, Outcome, Retoken, State, Then};
-use lockstep_core::journal::{Direction, Finding, StepKey};
 use lockstep_core::plan::Action;
+use lockstep_core::run::journal::{Direction, Finding, StepKey};
 use lockstep_mutant::{Mutant, is_on};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -31,13 +35,13 @@ const WAIT_MIN_MS: u64 = 200;
 const WAIT_MAX_MS: u64 = 5_000;
 
 /// The answer to a question, for whoever still waits; a question that comes twice is answered once.
-pub type Reply = Arc<Mutex<Option<oneshot::Sender<Vec<(StepKey, AskedStanding)>>>>>;
+pub type Reply = Arc<Mutex<Option<oneshot::Sender<Vec<(StepKey, QueriedStatus)>>>>>;
 
 /// What a coordinator sends.
 #[derive(Clone)]
 pub enum ToAgent {
     Assign(Box<Assignment>),
-    Ask(Question, Reply),
+    Ask(StepQuery, Reply),
 }
 
 /// What comes to an agent.
@@ -164,16 +168,16 @@ impl Me {
         self.world.lock().hosts[self.host].disk.write(sync, change);
     }
 
-    fn known(&self, key: &StepKey) -> (Option<Mark>, Option<Known>, Option<Known>) {
+    fn known(&self, key: &StepKey) -> (Option<FenceState>, Option<StepRecord>, Option<StepRecord>) {
         let state = self.world.lock();
         let tables = state.hosts[self.host].disk.read();
         (tables.mark.clone(), tables.known(key).cloned(), tables.undo_of(key).cloned())
     }
 
     /// Raises the mark to `offered`, or says why not.
-    fn raise(&self, offered: &Mark) -> Result<(), String> {
+    fn raise(&self, offered: &FenceState) -> Result<(), String> {
         let seen = self.world.lock().hosts[self.host].disk.read().mark.clone();
-        let raised = fence::raise(seen.as_ref(), offered).map_err(|unfit| unfit.to_string())?;
+        let raised = fence::advance_fence(seen.as_ref(), offered).map_err(|unfit| unfit.to_string())?;
         self.world.fenced(self.host, &offered.token);
         if let Some(mark) = raised {
             let sync = if is_on(Mutant::FenceNotSynced) { Sync::No } else { Sync::Yes };
@@ -189,66 +193,74 @@ impl Me {
     fn take_on(&self, assignment: &Assignment) -> Accepted {
         let said = digest(assignment);
         let Assignment { token, key, .. } = assignment;
-        if let Err(why) = self.raise(&Mark { token: token.clone(), said: Some(said.clone()) }) {
+        if let Err(why) =
+            self.raise(&FenceState { token: token.clone(), assignment_digest: Some(said.clone()) })
+        {
             return Accepted::Refused(why);
         }
         let (_, known, undo) = self.known(key);
-        let offered = Offered { token, said: &said, direction: key.direction };
-        let then = match intake::take_on(known.as_ref(), undo.as_ref(), &offered) {
-            Intake::Undone => return Accepted::Refused("it has been undone".to_owned()),
-            Intake::OtherWork => return Accepted::Refused("it came before, with other work".to_owned()),
-            Intake::New => {
-                let known = Known { token: token.clone(), said: said.clone(), state: State::Accepted };
+        let offered = OfferedStep { token, assignment_digest: &said, direction: key.direction };
+        let then = match accept::decide_accept(known.as_ref(), undo.as_ref(), &offered) {
+            AcceptDecision::UndoAccepted => return Accepted::Refused("it has been undone".to_owned()),
+            AcceptDecision::DifferentContent => {
+                return Accepted::Refused("it came before, with other work".to_owned());
+            }
+            AcceptDecision::New => {
+                let known = StepRecord {
+                    token: token.clone(),
+                    assignment_digest: said.clone(),
+                    state: StepState::Accepted,
+                };
                 self.write(Sync::Yes, |tables| {
                     tables.rows.insert(key.clone(), Row { known: known.clone(), settled: false });
                 });
                 return Accepted::Begin;
             }
-            Intake::Again(retoken, then) => {
-                if retoken == Retoken::Yes {
+            AcceptDecision::AlreadyKnown(retoken, then) => {
+                if retoken == TokenUpdate::Yes {
                     self.write(Sync::Yes, |tables| tables.retoken(key, token));
                 }
                 then
             }
         };
         match then {
-            Then::Begin | Then::Attach => Accepted::Begin,
-            Then::BeginAnew => {
-                self.write(Sync::Yes, |tables| tables.set(key, State::Accepted));
+            NextAction::Begin | NextAction::Attach => Accepted::Begin,
+            NextAction::BeginAgain => {
+                self.write(Sync::Yes, |tables| tables.set(key, StepState::Accepted));
                 Accepted::Begin
             }
-            Then::Answer(outcome) => Accepted::Ended(*outcome),
+            NextAction::Answer(outcome) => Accepted::Ended(*outcome),
         }
     }
 
-    async fn ask(&self, question: &Question) -> Result<Vec<(StepKey, AskedStanding)>, String> {
+    async fn ask(&self, question: &StepQuery) -> Result<Vec<(StepKey, QueriedStatus)>, String> {
         self.transaction(|me| {
-            me.raise(&Mark { token: question.token.clone(), said: None })?;
+            me.raise(&FenceState { token: question.token.clone(), assignment_digest: None })?;
             Ok(question.keys.iter().map(|key| (key.clone(), me.standing(key, &question.token))).collect())
         })
         .await
     }
 
-    fn standing(&self, key: &StepKey, token: &Token) -> AskedStanding {
+    fn standing(&self, key: &StepKey, token: &Token) -> QueriedStatus {
         match self.known(key).1.map(|known| known.state) {
-            None | Some(State::Accepted | State::Interrupted) => AskedStanding::Unheard,
-            Some(State::Running) => {
+            None | Some(StepState::Accepted | StepState::Interrupted) => QueriedStatus::NeverReceived,
+            Some(StepState::Running) => {
                 self.write(Sync::Yes, |tables| tables.retoken(key, token));
-                AskedStanding::Running
+                QueriedStatus::Running
             }
-            Some(State::Ended(outcome)) => AskedStanding::Ended(outcome),
+            Some(StepState::Ended(outcome)) => QueriedStatus::Ended(outcome),
         }
     }
 
     /// Writes down that a step runs, unless something newer has come.
-    pub async fn begin(&self, key: &StepKey) -> Beginning {
+    pub async fn begin(&self, key: &StepKey) -> BeginDecision {
         self.transaction(|me| {
             let (mark, known, undo) = me.known(key);
-            let Some(known) = known else { return Beginning::Withdrawn };
-            let beginning = intake::begin(mark.as_ref(), &known, undo.as_ref(), key.direction);
-            if beginning == Beginning::Begun {
+            let Some(known) = known else { return BeginDecision::Withdrawn };
+            let beginning = accept::decide_begin(mark.as_ref(), &known, undo.as_ref(), key.direction);
+            if beginning == BeginDecision::Begun {
                 me.world.begins(me.host, key, &known.token);
-                me.write(Sync::Yes, |tables| tables.set(key, State::Running));
+                me.write(Sync::Yes, |tables| tables.set(key, StepState::Running));
             }
             beginning
         })
@@ -262,7 +274,7 @@ impl Me {
         }
         self.transaction(|me| {
             let sync = if is_on(Mutant::OutcomeNotSynced) { Sync::No } else { Sync::Yes };
-            me.write(sync, |tables| tables.set(key, State::Ended(outcome.clone())));
+            me.write(sync, |tables| tables.set(key, StepState::Ended(outcome.clone())));
         })
         .await;
     }
@@ -339,11 +351,11 @@ impl Agent {
     fn interrupt(&self) {
         self.me.write(Sync::Yes, |tables| {
             for row in tables.rows.values_mut() {
-                if row.known.state == State::Running {
+                if row.known.state == StepState::Running {
                     row.known.state = if is_on(Mutant::InterruptedIsDone) {
-                        State::Ended(Ok(Finding::default()))
+                        StepState::Ended(Ok(Finding::default()))
                     } else {
-                        State::Interrupted
+                        StepState::Interrupted
                     };
                 }
             }
@@ -486,7 +498,7 @@ impl Agent {
 fn digest(assignment: &Assignment) -> Digest {
     let action = assignment.action.as_ref().map(Action::digest);
     let action = action.as_ref().map_or("nothing", Digest::as_str);
-    Digest::of(format!("{}\n{}\n{action}", assignment.environment, assignment.key).as_bytes())
+    Digest::of_content(format!("{}\n{}\n{action}", assignment.environment, assignment.key).as_bytes())
 }
 
 async fn until(moment: Option<Instant>) {

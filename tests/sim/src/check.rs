@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lockstep_coordinator::store::guarded::{LockRecord, epoch_of};
 use lockstep_coordinator::store::{Key, keys};
-use lockstep_core::engine::Phase;
-use lockstep_core::fence::Token;
+use lockstep_core::agent::fence::Token;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing, StepKey};
 use lockstep_core::plan::action::Endpoint;
 use lockstep_core::plan::{OnFailure, Plan, Undo};
-use lockstep_core::record::{Live, Open, OpenKind, Verdict, Wish};
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::engine::Phase;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Certainty, Direction, Entry, Event, StepKey, StepStatus};
 use lockstep_core::stored;
 
 use crate::mirror::Mirror;
@@ -132,7 +134,7 @@ impl Check {
         mirror.may_follow(entry)?;
         let key = |step, direction| StepKey { deployment: deployment.clone(), step, direction };
         match &entry.event {
-            Event::Taken { .. } => {
+            Event::LockTaken { .. } => {
                 if mirror.is_taken && self.taken == TakenFor::Nothing {
                     return Err(Broken(ENDS, format!("epoch {} takes it over for no reason", entry.epoch)));
                 }
@@ -171,11 +173,11 @@ impl Check {
                 Certainty::Failed | Certainty::Unknown => {}
             },
             Event::Begun { .. }
-            | Event::PassedBy { .. }
-            | Event::Turned { .. }
+            | Event::Excluded { .. }
+            | Event::RevertStarted { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
-            | Event::Left { .. }
+            | Event::UndoDeferred { .. }
             | Event::Ended { .. } => {}
         }
         mirror.apply(entry)
@@ -206,11 +208,11 @@ impl Check {
         let Some(mirror) = self.runs.get(&key.deployment) else {
             return Err(Broken(ONE_HAND, format!("{key} belongs to nothing")));
         };
-        let standing = mirror.run.standing(key.step);
+        let standing = mirror.run.step_status(key.step);
         let (epoch, seq) = self.fences.get(&host).copied().unwrap_or_default();
         // A question about the undo of what runs is not about what runs: that goes on until the undo itself comes.
         let goes_on = key.direction == Direction::Do
-            && matches!(standing, Standing::Undoing { .. } | Standing::UndoFailed { .. });
+            && matches!(standing, StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. });
         if token.epoch < epoch && !goes_on {
             let what = format!("host {} acts under {token}, and has admitted {epoch}.{seq}", host + 1);
             return Err(Broken(ONE_HAND, what));
@@ -220,17 +222,18 @@ impl Check {
         let may = match (key.direction, standing) {
             (
                 Direction::Do,
-                Standing::Begun { .. } | Standing::Undoing { .. } | Standing::UndoFailed { .. },
+                StepStatus::Begun { .. } | StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. },
             ) => true,
             // What a host that is gone has to undo is owed: until then nobody knows what it does.
-            (Direction::Do, Standing::Failed { certainty: Certainty::Unknown }) | (_, Standing::Left) => true,
-            (Direction::Undo, Standing::Undoing { .. } | Standing::UndoFailed { .. }) => true,
+            (Direction::Do, StepStatus::Failed { certainty: Certainty::Unknown })
+            | (_, StepStatus::UndoDeferred) => true,
+            (Direction::Undo, StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. }) => true,
             (Direction::Do | Direction::Undo, _) => false,
         };
         if !may {
             return Err(Broken(ONE_HAND, format!("{key} acts, and the journal has it as {standing:?}")));
         }
-        let may_outlive = is_housekeeping || *standing == Standing::Left;
+        let may_outlive = is_housekeeping || *standing == StepStatus::UndoDeferred;
         if matches!(mirror.run.phase(), Phase::Ended { .. }) && !may_outlive {
             return Err(Broken(ONE_HAND, format!("{key} acts after its deployment's end")));
         }
@@ -360,8 +363,9 @@ impl World {
                     self.lock().check.locked(lock.epoch, now)?;
                 }
                 ["env", _, _, "open"] => {
-                    let open: Open = read(value)?;
-                    if let OpenKind::Running { deployment, wish: Wish::Cancel { .. } } = &open.kind
+                    let open: Claim = read(value)?;
+                    if let ClaimKind::Running { deployment, request: OperatorRequest::Cancel { .. } } =
+                        &open.kind
                         && let Some(mirror) = self.lock().check.runs.get_mut(deployment)
                     {
                         mirror.cancelled();
@@ -420,7 +424,8 @@ impl World {
         if self.store.peek(&self.keys.open).is_some() {
             return Err(Broken(ENDS, "a deployment has ended, and is open".to_owned()));
         }
-        let live: Option<Live> = self.store.peek(&self.keys.live).and_then(|stored| stored.read().ok());
+        let live: Option<LiveRelease> =
+            self.store.peek(&self.keys.live).and_then(|stored| stored.read().ok());
         let state = self.lock();
         let Some(mirror) = state.check.runs.get(id) else {
             return Err(Broken(NOTHING_LOST, format!("{id} ended, and has no plan")));
@@ -433,7 +438,7 @@ impl World {
     }
 }
 
-fn read<T: stored::Kept>(value: &[u8]) -> Result<T, Broken> {
+fn read<T: stored::StoredDocument>(value: &[u8]) -> Result<T, Broken> {
     stored::decode(value).map_err(|error| Broken(NOTHING_LOST, error.to_string()))
 }
 
@@ -470,7 +475,12 @@ fn kept_out(reality: &Reality) -> Result<(), Broken> {
     }
 }
 
-fn succeeded(state: &State, plan: &Plan, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+fn succeeded(
+    state: &State,
+    plan: &Plan,
+    live: Option<&LiveRelease>,
+    id: &DeploymentId,
+) -> Result<(), Broken> {
     let (slot, reality) = (plan.slot, &state.reality);
     let broken = |what: String| Err(Broken(REALITY, what));
     let live = match live {
@@ -491,7 +501,7 @@ fn succeeded(state: &State, plan: &Plan, live: Option<&Live>, id: &DeploymentId)
     workers(state, live)
 }
 
-fn rolled_back(state: &State, live: Option<&Live>, id: &DeploymentId) -> Result<(), Broken> {
+fn rolled_back(state: &State, live: Option<&LiveRelease>, id: &DeploymentId) -> Result<(), Broken> {
     let reality = &state.reality;
     let broken = |what: String| Err(Broken(REALITY, what));
     let of_it = |there: &&Container| there.deployment == *id;
@@ -509,7 +519,7 @@ fn rolled_back(state: &State, live: Option<&Live>, id: &DeploymentId) -> Result<
 }
 
 /// Workers run in one slot, and there they do. What runs on a host that was passed by goes on.
-fn workers(state: &State, live: &Live) -> Result<(), Broken> {
+fn workers(state: &State, live: &LiveRelease) -> Result<(), Broken> {
     let slot = live.slot;
     let is_running = |there: &&Container| !there.is_web() && there.is_started;
     let mut others = state.serving(live).flatten().filter(|there| there.slot == slot.other());

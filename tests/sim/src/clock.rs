@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep_coordinator::clock::Clock;
+use lockstep_coordinator::ports::clock::Clock;
 use lockstep_core::time::Timestamp;
 use tokio::time::Instant;
 use ulid::Ulid;

@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_coordinator::agents::{
-    AgentError, Agents, AskedStanding, LogWanted, Look, ProgressLine, Question, Sighting,
+use lockstep_coordinator::context::Context;
+use lockstep_coordinator::drive::Drivers;
+use lockstep_coordinator::ports::agents::{
+    AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
-use lockstep_coordinator::driver::{Drivers, Parts};
-use lockstep_coordinator::secrets::Secrets;
-use lockstep_core::errand::Errand;
+use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
-use lockstep_core::journal::StepKey;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
-use lockstep_core::plan::admission::{DatabaseRole, Transport};
-use lockstep_core::record::{AdmissionHere, AdmissionSeen, ImageFound, Observation, SecretsSummary};
-use lockstep_core::redact::Redactor;
+use lockstep_core::plan::hba::{DatabaseRole, Transport};
+use lockstep_core::record::SecretsSummary;
+use lockstep_core::record::observed::{HbaObservation, ImageObservation, LocalHba, Observation};
 use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::run::journal::StepKey;
+use lockstep_core::secret::redact::Redactor;
 use lockstep_core::time::Timestamp;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
@@ -55,7 +57,7 @@ impl Secrets for OneSecret {
 
 impl World {
     /// What the process of a coordinator that runs at this moment works with.
-    pub fn parts(self: &Arc<Self>, coordinator: usize) -> Parts {
+    pub fn parts(self: &Arc<Self>, coordinator: usize) -> Context {
         let (incarnation, clock) = {
             let state = self.lock();
             let there = &state.coordinators[coordinator];
@@ -63,7 +65,7 @@ impl World {
         };
         let link = Link { world: Arc::clone(self), coordinator, incarnation };
         let reach = Reach { link: link.clone(), progress: broadcast::channel(1).0 };
-        Parts {
+        Context {
             store: Arc::new(link),
             agents: Arc::new(reach),
             secrets: Arc::new(OneSecret),
@@ -141,11 +143,11 @@ impl World {
 
 #[async_trait]
 impl Agents for Reach {
-    async fn ask(
+    async fn query_steps(
         &self,
         host: &HostId,
-        question: Question,
-    ) -> Result<Vec<(StepKey, AskedStanding)>, AgentError> {
+        question: StepQuery,
+    ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError> {
         let world = &self.link.world;
         self.link.gate().await;
         let absent = || AgentError::Absent { host: host.clone() };
@@ -163,7 +165,7 @@ impl Agents for Reach {
         }
     }
 
-    async fn observe(&self, host: &HostId, look: Look) -> Result<Observation, AgentError> {
+    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
         let world = &self.link.world;
         self.link.gate().await;
         wait(2).await;
@@ -176,7 +178,7 @@ impl Agents for Reach {
             return Err(absent());
         }
         let reality = &state.reality;
-        let image = look.image.and_then(|name| reality.image_named(&name)).map(|image| ImageFound {
+        let image = look.image.and_then(|name| reality.image_named(&name)).map(|image| ImageObservation {
             id: image.id.clone(),
             manifest: None,
             commit: None,
@@ -201,11 +203,11 @@ impl Agents for Reach {
         })
     }
 
-    async fn fetch_log(&self, host: &HostId, _: LogWanted) -> Result<Vec<String>, AgentError> {
+    async fn fetch_log(&self, host: &HostId, _: LogRequest) -> Result<Vec<String>, AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 
-    async fn run_errand(&self, host: &HostId, _: Errand) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, _: HostTask) -> Result<(), AgentError> {
         Err(AgentError::Absent { host: host.clone() })
     }
 
@@ -213,9 +215,9 @@ impl Agents for Reach {
         BTreeMap::new()
     }
 
-    fn connected(&self, host: &HostId) -> Option<Sighting> {
+    fn session_of(&self, host: &HostId) -> Option<SessionInfo> {
         let number = self.link.world.host_of(host)?;
-        self.link.world.lock().hosts[number].session.map(|_| Sighting {
+        self.link.world.lock().hosts[number].session.map(|_| SessionInfo {
             at: Timestamp(0),
             version: "0.1.0".to_owned(),
             vitals: None,
@@ -228,11 +230,11 @@ impl Agents for Reach {
 }
 
 /// Whom the database lets in: those that a plan has let in.
-fn admission(reality: &Reality, addresses: &[String]) -> AdmissionSeen {
+fn admission(reality: &Reality, addresses: &[String]) -> HbaObservation {
     let lines = reality.database.lines.clone();
     let is_let_in = |address: &&String| lines.iter().any(|line| line.address == **address);
     let admitted = addresses.iter().filter(is_let_in).cloned().collect();
     let role =
         DatabaseRole { database: "notes".to_owned(), user: "notes".to_owned(), transport: Transport::Any };
-    AdmissionSeen::Here(AdmissionHere { port: 5432, role, lines, admitted })
+    HbaObservation::Here(LocalHba { port: 5432, role, lines, admitted })
 }

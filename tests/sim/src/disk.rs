@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::fence::{Mark, Token};
-use lockstep_core::intake::{Known, Outcome, State};
-use lockstep_core::journal::{Direction, StepKey};
+use lockstep_core::agent::accept::{Outcome, StepRecord, StepState};
+use lockstep_core::agent::fence::{FenceState, Token};
+use lockstep_core::run::journal::{Direction, StepKey};
 
 /// What the journal has of one step.
 #[derive(Debug, Clone)]
 pub struct Row {
-    pub known: Known,
+    pub known: StepRecord,
     pub settled: bool,
 }
 
 /// The tables of the journal of one environment.
 #[derive(Debug, Clone, Default)]
 pub struct Tables {
-    pub mark: Option<Mark>,
+    pub mark: Option<FenceState>,
     pub rows: BTreeMap<StepKey, Row>,
 }
 
@@ -47,7 +47,7 @@ impl Disk {
 
     /// Whether the outcome of a step would survive a loss of power.
     pub fn keeps_outcome(&self, key: &StepKey) -> bool {
-        self.synced.known(key).is_some_and(|known| matches!(known.state, State::Ended(_)))
+        self.synced.known(key).is_some_and(|known| matches!(known.state, StepState::Ended(_)))
     }
 
     /// Every outcome was seen by a coordinator long ago.
@@ -62,19 +62,19 @@ impl Disk {
 }
 
 impl Tables {
-    pub fn known(&self, key: &StepKey) -> Option<&Known> {
+    pub fn known(&self, key: &StepKey) -> Option<&StepRecord> {
         self.rows.get(key).map(|row| &row.known)
     }
 
     /// The undo of a "do": its tombstone.
-    pub fn undo_of(&self, key: &StepKey) -> Option<&Known> {
+    pub fn undo_of(&self, key: &StepKey) -> Option<&StepRecord> {
         match key.direction {
             Direction::Undo => None,
             Direction::Do => self.known(&StepKey { direction: Direction::Undo, ..key.clone() }),
         }
     }
 
-    pub fn set(&mut self, key: &StepKey, state: State) {
+    pub fn set(&mut self, key: &StepKey, state: StepState) {
         if let Some(row) = self.rows.get_mut(key) {
             row.known.state = state;
             row.settled = false;
@@ -92,8 +92,8 @@ impl Tables {
         let ended = self.rows.iter().filter(|(_, row)| !row.settled);
         ended
             .filter_map(|(key, row)| match &row.known.state {
-                State::Ended(outcome) => Some((key.clone(), row.known.token.clone(), outcome.clone())),
-                State::Accepted | State::Running | State::Interrupted => None,
+                StepState::Ended(outcome) => Some((key.clone(), row.known.token.clone(), outcome.clone())),
+                StepState::Accepted | StepState::Running | StepState::Interrupted => None,
             })
             .collect()
     }

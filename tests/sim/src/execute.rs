@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use lockstep_coordinator::store::handover::Assignment;
+use lockstep_core::agent::accept::{BeginDecision, Outcome};
 use lockstep_core::id::Digest;
-use lockstep_core::intake::{Beginning, Outcome};
-use lockstep_core::journal::{Finding, Migrated, StepFailure};
 use lockstep_core::name::HostName;
 use lockstep_core::plan::action::{CheckHealth, Endpoint, Migrate, SwitchTraffic};
 use lockstep_core::plan::{Action, ContainerSpec};
-use lockstep_core::record::{Slot, SnapshotTaken};
+use lockstep_core::run::journal::SnapshotTaken;
+use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
+use lockstep_core::slot::Slot;
 use lockstep_mutant::{Mutant, is_on};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -52,7 +53,7 @@ impl Job {
         if let Some(Fault::StepWaits) = self.me.world.strike(Point::Begin) {
             self.dawdle(STEP_WAITS_MS_MAX).await;
         }
-        if self.me.begin(key).await == Beginning::Withdrawn {
+        if self.me.begin(key).await == BeginDecision::Withdrawn {
             return Left::Withdrawn;
         }
         if is_on(Mutant::AnsweredBeforeWork) {
@@ -195,7 +196,7 @@ impl Job {
         .await?;
         let host: HostName = "db".parse().expect("a host's name");
         let path = deployment.to_string();
-        Ok(SnapshotTaken { host, manifest: Digest::of(path.as_bytes()), path, bytes: 1 })
+        Ok(SnapshotTaken { host, manifest: Digest::of_content(path.as_bytes()), path, bytes: 1 })
     }
 
     async fn migrate(&self, migrate: &Migrate) -> Result<Migrated, StepFailure> {

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_core::engine::{ANSWER_GRACE, Phase, Run};
 use lockstep_core::id::{HostId, StepId};
-use lockstep_core::journal::{Certainty, Direction, Entry, Event, Standing};
 use lockstep_core::plan::{Action, OnFailure, Plan, Step, Wave};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::engine::{ANSWER_GRACE, Phase, Run};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Certainty, Direction, Entry, Event, StepStatus};
 use lockstep_core::time::Timestamp;
 
 use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
@@ -41,7 +41,7 @@ impl Mirror {
     pub fn fingerprint(&self) -> u32 {
         let phase = match self.run.phase() {
             Phase::Forward => 0,
-            Phase::Backward { .. } => 1,
+            Phase::Reverting { .. } => 1,
             Phase::Stuck { .. } => 2,
             Phase::Ended { .. } => 3,
         };
@@ -56,7 +56,7 @@ impl Mirror {
 
     pub fn is_past_deadline(&self, step: StepId, at: Timestamp) -> bool {
         let Some(planned) = self.run.plan().step(step) else { return true };
-        match self.run.standing(step).begun_at() {
+        match self.run.step_status(step).begun_at() {
             Some(begun) => at >= begun + planned.limit + ANSWER_GRACE,
             None => true,
         }
@@ -70,19 +70,19 @@ impl Mirror {
             self.ill.insert(*step);
         }
         let (kind, step) = match &entry.event {
-            Event::Taken { .. } => (1, 0),
+            Event::LockTaken { .. } => (1, 0),
             Event::Begun { step, direction: Direction::Do } => (2, step.0),
             Event::Begun { step, direction: Direction::Undo } => (3, step.0),
             Event::Done { step, direction: Direction::Do, .. } => (4, step.0),
             Event::Done { step, direction: Direction::Undo, .. } => (5, step.0),
             Event::Failed { step, direction: Direction::Do, .. } => (6, step.0),
             Event::Failed { step, direction: Direction::Undo, .. } => (7, step.0),
-            Event::Turned { .. } => (8, 0),
+            Event::RevertStarted { .. } => (8, 0),
             Event::Stuck { .. } => (9, 0),
             Event::Resumed { .. } => (10, 0),
-            Event::Left { step, .. } => (11, step.0),
+            Event::UndoDeferred { step, .. } => (11, step.0),
             Event::Ended { .. } => (12, 0),
-            Event::PassedBy { because, .. } => (13, because.0),
+            Event::Excluded { because, .. } => (13, because.0),
         };
         self.last = kind << 8 | u32::from(step);
         Ok(())
@@ -104,9 +104,9 @@ impl Mirror {
         match &entry.event {
             Event::Begun { step, direction: Direction::Do } => self.may_begin(*step),
             Event::Begun { step, direction: Direction::Undo } => self.may_undo(*step),
-            Event::PassedBy { host, because } => self.may_pass_by(host, *because),
+            Event::Excluded { host, because } => self.may_pass_by(host, *because),
             Event::Ended { verdict: Verdict::Succeeded } => {
-                match self.run.going().steps().find(|step| !self.is_settled(step)) {
+                match self.run.effective_plan().steps().find(|step| !self.is_settled(step)) {
                     Some(step) => Err(Broken(ENDS, format!("it succeeded without {}", step.id))),
                     None => Ok(()),
                 }
@@ -120,13 +120,13 @@ impl Mirror {
                     None => Ok(()),
                 }
             }
-            Event::Taken { .. }
+            Event::LockTaken { .. }
             | Event::Done { .. }
             | Event::Failed { .. }
-            | Event::Turned { .. }
+            | Event::RevertStarted { .. }
             | Event::Stuck { .. }
             | Event::Resumed { .. }
-            | Event::Left { .. } => Ok(()),
+            | Event::UndoDeferred { .. } => Ok(()),
         }
     }
 
@@ -135,7 +135,7 @@ impl Mirror {
         if *self.run.phase() != Phase::Forward {
             return Err(Broken(ONE_HAND, format!("{step} begins while it is unwound")));
         }
-        let plan = self.run.going();
+        let plan = self.run.effective_plan();
         let waves = plan.waves.iter().take(wave_of(plan, step));
         match waves.flat_map(|wave| &wave.steps).find(|before| !self.is_settled(before)) {
             Some(before) => Err(Broken(TRAFFIC, format!("{step} begins before {} has ended", before.id))),
@@ -147,19 +147,19 @@ impl Mirror {
     fn may_pass_by(&self, host: &HostId, because: StepId) -> Result<(), Broken> {
         let is_told = self.run.plan().steps().any(|step| {
             matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_))
-                && *self.run.standing(step.id) != Standing::Waiting
+                && *self.run.step_status(step.id) != StepStatus::Waiting
         });
-        let is_reason = match self.run.standing(because) {
-            Standing::Failed { .. } => self.run.plan().step(because).is_some_and(|step| step.host == *host),
-            Standing::Done => self.ill.contains(&because),
-            Standing::Waiting
-            | Standing::Begun { .. }
-            | Standing::Undoing { .. }
-            | Standing::UndoFailed { .. }
-            | Standing::Undone
-            | Standing::Left => false,
+        let is_reason = match self.run.step_status(because) {
+            StepStatus::Failed { .. } => self.run.plan().step(because).is_some_and(|step| step.host == *host),
+            StepStatus::Done => self.ill.contains(&because),
+            StepStatus::Waiting
+            | StepStatus::Begun { .. }
+            | StepStatus::Undoing { .. }
+            | StepStatus::UndoFailed { .. }
+            | StepStatus::Undone
+            | StepStatus::UndoDeferred => false,
         };
-        let left = self.run.going().serving.len().saturating_sub(1);
+        let left = self.run.effective_plan().serving.len().saturating_sub(1);
         let is_enough = self.run.plan().spec.deploy.quorum.is_some_and(|quorum| left >= usize::from(quorum));
         let number = self.host_number(host) + 1;
         if is_told {
@@ -194,25 +194,25 @@ impl Mirror {
     }
 
     fn is_settled(&self, step: &Step) -> bool {
-        match self.run.standing(step.id) {
-            Standing::Done => true,
-            Standing::Failed { .. } => step.on_failure == OnFailure::Note,
-            Standing::Waiting
-            | Standing::Begun { .. }
-            | Standing::Undoing { .. }
-            | Standing::UndoFailed { .. }
-            | Standing::Undone
-            | Standing::Left => false,
+        match self.run.step_status(step.id) {
+            StepStatus::Done => true,
+            StepStatus::Failed { .. } => step.on_failure == OnFailure::Note,
+            StepStatus::Waiting
+            | StepStatus::Begun { .. }
+            | StepStatus::Undoing { .. }
+            | StepStatus::UndoFailed { .. }
+            | StepStatus::Undone
+            | StepStatus::UndoDeferred => false,
         }
     }
 
     /// Whether something of the step is perhaps there.
     fn is_left(&self, step: &Step) -> bool {
-        match self.run.standing(step.id) {
-            Standing::Waiting | Standing::Undone | Standing::Left => false,
-            Standing::Begun { .. } | Standing::Failed { certainty: Certainty::Unknown } => true,
-            Standing::Done | Standing::Failed { certainty: Certainty::Failed } => has_undo(&step.undo),
-            Standing::Undoing { .. } | Standing::UndoFailed { .. } => true,
+        match self.run.step_status(step.id) {
+            StepStatus::Waiting | StepStatus::Undone | StepStatus::UndoDeferred => false,
+            StepStatus::Begun { .. } | StepStatus::Failed { certainty: Certainty::Unknown } => true,
+            StepStatus::Done | StepStatus::Failed { certainty: Certainty::Failed } => has_undo(&step.undo),
+            StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. } => true,
         }
     }
 }

@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_coordinator::deployments::{
-    self, Ask, Asker, DeployAsk, DeployError, Start, What as Asked, claims,
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::{
+    DeployError, DeployRequest, PlanRequest, RequestedOperation as Asked, Requester, StartRequest, claims,
 };
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
-use lockstep_core::operation::{AnyBranch, ChangedSite};
 use lockstep_core::plan::Action;
-use lockstep_core::record::{Live, Open, OpenKind, Summary, Verdict, Way};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::check::{ENDS, NOTHING_LOST, REALITY};
@@ -30,8 +34,8 @@ const RETURNS_WITHIN_MS: u64 = 40_000;
 /// How often a command that was refused is given again.
 const COMMANDS_MAX: usize = 100;
 
-fn anna() -> Asker {
-    Asker { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
+fn anna() -> Requester {
+    Requester { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
 }
 
 pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
@@ -118,13 +122,13 @@ async fn all_ended(world: &Arc<World>) -> bool {
     true
 }
 
-fn opened(world: &World) -> Option<Open> {
+fn opened(world: &World) -> Option<Claim> {
     world.store.peek(&world.keys.open).and_then(|stored| stored.read().ok())
 }
 
 /// What is live is without a host that it should have.
 fn is_passing_by(world: &World) -> bool {
-    let live: Option<Live> = world.store.peek(&world.keys.live).and_then(|stored| stored.read().ok());
+    let live: Option<LiveRelease> = world.store.peek(&world.keys.live).and_then(|stored| stored.read().ok());
     live.is_some_and(|live| !live.passed_by.is_empty())
 }
 
@@ -142,7 +146,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             let image = Image::new(number, release);
             let name = image.name.clone();
             world.lock().reality.images.insert(image.id.clone(), image);
-            Asked::Deploy(Box::new(DeployAsk {
+            Asked::Deploy(Box::new(DeployRequest {
                 spec: declaration(shape, number),
                 image: name,
                 commit: None,
@@ -154,10 +158,11 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             }))
         }
     };
-    let start = Start { ask: Ask { environment: world.key.clone(), what }, hash: None, claim: None };
+    let start =
+        StartRequest { ask: PlanRequest { environment: world.key.clone(), what }, hash: None, claim: None };
     for _ in 0..COMMANDS_MAX {
         let parts = world.parts(any_coordinator(world));
-        let started = tokio::time::timeout(ANSWER_LIMIT, deployments::start(&parts, &start, &anna())).await;
+        let started = tokio::time::timeout(ANSWER_LIMIT, planning::start(&parts, &start, &anna())).await;
         match started {
             Ok(Ok((id, _))) => return Some(id),
             Ok(Err(DeployError::Refused(refusal))) => {
@@ -207,11 +212,15 @@ async fn ended(world: &Arc<World>, id: &DeploymentId) -> bool {
     loop {
         match opened(world) {
             Some(open) if open.deployment() == Some(id) => {
-                if let OpenKind::Stuck { .. } = open.kind {
+                if let ClaimKind::Stuck { .. } = open.kind {
                     wait(1_000).await;
                     let parts = world.parts(any_coordinator(world));
                     let anna = anna();
-                    let way = if world.chance(|rng| rng.u8(0..4)) == 0 { Way::Unwind } else { Way::Retry };
+                    let way = if world.chance(|rng| rng.u8(0..4)) == 0 {
+                        Resolution::Unwind
+                    } else {
+                        Resolution::Retry
+                    };
                     let retry = claims::resolve(&parts, (&world.key, id), way, &anna);
                     if tokio::time::timeout(ANSWER_LIMIT, retry).await.is_ok_and(|retried| retried.is_ok()) {
                         world.tell(|| format!("{id} is to go on: {way:?}"));
@@ -235,7 +244,7 @@ async fn ended(world: &Arc<World>, id: &DeploymentId) -> bool {
 /// What was acknowledged is in the history, with its verdict, and the record is so.
 fn verify(world: &World, id: &DeploymentId) {
     let summary = world.store.peek(keys::summary(id).key());
-    let summary: Option<Summary> = summary.and_then(|stored| stored.read().ok());
+    let summary: Option<DeploymentSummary> = summary.and_then(|stored| stored.read().ok());
     let kept = world.store.peek(keys::history_entry(&world.key, id).key()).is_some();
     let Some(verdict) = summary.as_ref().filter(|_| kept).and_then(|summary| summary.verdict) else {
         return world.break_off(NOTHING_LOST, format!("{id} was acknowledged, and is not in the history"));

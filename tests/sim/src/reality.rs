@@ -7,9 +7,10 @@ use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::ProcessName;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::plan::action::{Endpoint, Site};
-use lockstep_core::plan::admission::AdmissionLine;
-use lockstep_core::record::{ContainerSeen, Running, Slot};
+use lockstep_core::plan::hba::HbaLine;
+use lockstep_core::record::observed::{ContainerObservation, ContainerRunState};
 use lockstep_core::release::{Compatibility, Migration};
+use lockstep_core::slot::Slot;
 
 use crate::schedule::Release;
 
@@ -50,16 +51,16 @@ impl Container {
     }
 
     /// As an agent sees it.
-    pub fn seen(&self, now: u64) -> ContainerSeen {
+    pub fn seen(&self, now: u64) -> ContainerObservation {
         let is_up = self.is_started && now >= self.down_until;
-        ContainerSeen {
+        ContainerObservation {
             name: format!("{}-{}", self.slot, self.process),
             slot: self.slot,
             process: self.process.clone(),
             deployment: self.deployment.clone(),
             spec: self.spec.clone(),
             image_id: self.image.clone(),
-            running: if is_up { Running::Yes } else { Running::Exited(137) },
+            running: if is_up { ContainerRunState::Yes } else { ContainerRunState::Exited(137) },
             health: if self.is_healthy(now) { Health::Healthy } else { Health::Unhealthy },
         }
     }
@@ -100,7 +101,7 @@ pub struct Database {
     /// Of its own host.
     pub address: &'static str,
     /// Whom it lets in, beside its own host.
-    pub lines: Vec<AdmissionLine>,
+    pub lines: Vec<HbaLine>,
 }
 
 /// An image that an operator can name.
@@ -120,10 +121,10 @@ impl Image {
         let migrations = (1..=versions).map(|version| Migration {
             version,
             name: format!("m{version}"),
-            digest: Digest::of(&version.to_be_bytes()),
+            digest: Digest::of_content(&version.to_be_bytes()),
             compatibility: Compatibility::Expands,
         });
-        Self { id: Digest::of(name.as_bytes()), migrations: migrations.collect(), release, name }
+        Self { id: Digest::of_content(name.as_bytes()), migrations: migrations.collect(), release, name }
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Store, Write, keys};
+use lockstep_core::host::{Host as HostRecord, HostRole};
 use lockstep_core::id::HostId;
-use lockstep_core::record::{Host as HostRecord, HostRole};
 use tokio::time::Instant;
 
 use crate::check::{Check, ENDS, Violation};

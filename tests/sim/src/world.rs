@@ -10,7 +10,7 @@ use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Key, keys};
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::Live;
+use lockstep_core::record::live::LiveRelease;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -100,7 +100,7 @@ pub struct Host {
 
 impl State {
     /// What is on the hosts that have the traffic.
-    pub fn serving<'a>(&'a self, live: &'a Live) -> impl Iterator<Item = &'a Vec<Container>> {
+    pub fn serving<'a>(&'a self, live: &'a LiveRelease) -> impl Iterator<Item = &'a Vec<Container>> {
         let named = self.hosts.iter().zip(&self.reality.containers);
         let serving = named.filter(|(host, _)| live.serving.iter().any(|name| name.as_str() == host.name));
         serving.map(|(_, containers)| containers)

@@ -66,7 +66,8 @@ impl Docker {
     pub fn build_notes(self, tag: &str, schema: u32, environment: &[(&str, &str)]) -> anyhow::Result<String> {
         let mut command = Command::new(notes_directory().join("image.sh"));
         // Every release has a commit of its own, as releases do.
-        let commit = format!("org.opencontainers.image.revision={}", &Digest::of(tag.as_bytes()).hex()[..40]);
+        let commit =
+            format!("org.opencontainers.image.revision={}", &Digest::of_content(tag.as_bytes()).hex()[..40]);
         command.args([tag, "--schema", &schema.to_string(), "--label", &commit]);
         for (key, value) in environment {
             command.arg("--env").arg(format!("{key}={value}"));
@@ -88,7 +89,7 @@ impl Docker {
             fs::write(folder.join(name), sql)?;
         }
         let version = tag.rsplit(':').next().unwrap_or(tag);
-        let commit = Digest::of(tag.as_bytes());
+        let commit = Digest::of_content(tag.as_bytes());
         let commit = &commit.hex()[..40];
         let dockerfile = format!(
             "FROM {base}\nCOPY migrations /migrations\nENV NOTES_VERSION={version}\n\

@@ -10,7 +10,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{OperationKind, Summary};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::DeploymentSummary;
 
 use crate::bed::program::run;
 use crate::bench::by_hand::SCRIPT;
@@ -132,8 +133,8 @@ fn assert_schema(ground: &Ground, schema: usize) -> Result<()> {
 }
 
 /// The steps of both sides, by their medians.
-fn where_time_goes(history: &[Summary], times: &Times) -> Result<String> {
-    let deployments: Vec<&Summary> = history
+fn where_time_goes(history: &[DeploymentSummary], times: &Times) -> Result<String> {
+    let deployments: Vec<&DeploymentSummary> = history
         .iter()
         .filter(|summary| summary.kind == OperationKind::Deploy)
         .take(times.ours.len())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Summary;
+use lockstep_core::record::history::DeploymentSummary;
 
 use crate::bed::stage::{Setting, Stage};
 use crate::bench::by_hand::ByHand;
@@ -57,7 +57,7 @@ impl Ground {
     }
 
     /// Newest first.
-    pub(super) fn history(&self) -> Result<Vec<Summary>> {
+    pub(super) fn history(&self) -> Result<Vec<DeploymentSummary>> {
         Ok(serde_json::from_value(self.stage.json(&["history", ENVIRONMENT])?)?)
     }
 

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lockstep_core::record::CoordinatorStatus;
+use lockstep_core::view::coordinator::CoordinatorStatus;
 
 use crate::bed::etcd::{Etcd, Members};
 use crate::bed::stage::{Record, Setting, Stage};

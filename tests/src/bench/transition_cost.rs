@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use lockstep_coordinator::settings::EtcdSettings;
+use lockstep_coordinator::program::settings::EtcdSettings;
 use lockstep_coordinator::store::etcd::EtcdStore;
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition, Held, OwnedWrite};
 use lockstep_coordinator::store::{Committed, Store, keys};

@@ -10,7 +10,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
 use lockstep_tests::bed::stage::{Setting, Stage};
@@ -142,13 +143,13 @@ fn show(stage: &Stage, arguments: &[&str], expected: i32) -> Result<()> {
     Ok(())
 }
 
-fn history(stage: &Stage) -> Result<Vec<Summary>> {
-    let mut history: Vec<Summary> = serde_json::from_value(stage.json(&["history", ENVIRONMENT])?)?;
+fn history(stage: &Stage) -> Result<Vec<DeploymentSummary>> {
+    let mut history: Vec<DeploymentSummary> = serde_json::from_value(stage.json(&["history", ENVIRONMENT])?)?;
     history.reverse();
     Ok(history)
 }
 
-fn report(told: &Told, history: &[Summary]) -> Result<DemoReport> {
+fn report(told: &Told, history: &[DeploymentSummary]) -> Result<DemoReport> {
     let last = history.last().context("the history is empty")?;
     let unhealthy_release = match last.verdict {
         Some(Verdict::RolledBack) => "rolled_back",
@@ -164,7 +165,7 @@ fn report(told: &Told, history: &[Summary]) -> Result<DemoReport> {
     })
 }
 
-fn deployment_report(summary: &Summary) -> DeploymentReport {
+fn deployment_report(summary: &DeploymentSummary) -> DeploymentReport {
     let seconds = |ms: u64| ms as f64 / 1000.0;
     DeploymentReport {
         id: summary.id.to_string(),

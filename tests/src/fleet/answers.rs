@@ -3,12 +3,13 @@
 //! What must stay true: the answers of an earlier revision's command line are read as well, so here stand the fields
 //! that are needed and no others. What is stored is read by its own type: every later revision must.
 
-use lockstep_core::host_status::Presence;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::journal::Entry;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Action;
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Entry;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::host_status::Presence;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -77,7 +78,7 @@ pub(super) struct Started {
 /// `lockstep show DEP`, of a deployment that has ended.
 #[derive(Deserialize)]
 pub struct Ended {
-    pub summary: Summary,
+    pub summary: DeploymentSummary,
     pub journal: Vec<Entry>,
 }
 
@@ -88,7 +89,7 @@ impl Ended {
 
     /// In a few words, with what failed where something did.
     pub fn told(&self) -> String {
-        let Summary { verdict, failure, ended_at, opened_at, .. } = &self.summary;
+        let DeploymentSummary { verdict, failure, ended_at, opened_at, .. } = &self.summary;
         let verdict = verdict.map_or_else(|| "stuck".to_owned(), |verdict| verdict.to_string());
         let took = ended_at.map(|ended| format!(" in {}", ended.since(*opened_at))).unwrap_or_default();
         let why = failure.as_ref().map(|failed| {

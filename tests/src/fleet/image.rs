@@ -27,7 +27,7 @@ rm -f /etc/machine-id && touch /etc/machine-id";
 /// The image's tag; it is made where it is missing.
 pub(super) fn ensure(tell: &mut dyn FnMut(&str)) -> Result<String> {
     let docker = Docker::check()?;
-    let recipe = Digest::of(format!("{SUITE}\n{PACKAGES}\n{FINISH}").as_bytes());
+    let recipe = Digest::of_content(format!("{SUITE}\n{PACKAGES}\n{FINISH}").as_bytes());
     let tag = format!("lockstep-fleet:{}", &recipe.hex()[..12]);
     if !docker.docker(["images", "--quiet", &tag])?.is_empty() {
         return Ok(tag);

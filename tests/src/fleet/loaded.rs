@@ -3,7 +3,7 @@
 use std::thread;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use lockstep_core::host_status::Presence;
+use lockstep_core::view::host_status::Presence;
 
 use super::{Fleet, RATE, SOON, Site, tell};
 use crate::bed::wait::until;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use lockstep_core::id::StepId;
 use lockstep_core::name::HostName;
-use lockstep_core::operation::Operation;
+use lockstep_core::plan::operation::Operation;
 use lockstep_core::plan::{Action, Plan, Step, Undo};
 
 /// Damages `plan` in one way.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use lockstep_core::id::DeploymentId;
-use lockstep_core::operation::ChangedSite;
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{Receipt, Summary, Verdict};
+use lockstep_core::plan::operation::ChangedSite;
+use lockstep_core::record::history::{DeploymentSummary, Receipt};
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
     Role, SnapshotSpec, Standby, Tls, TrafficSpec,
@@ -23,9 +24,9 @@ pub(super) fn summary(
     verdict: Verdict,
     now: Timestamp,
     schema: Option<u64>,
-) -> Summary {
-    Summary {
-        passed_by: plan.passed_by.clone(),
+) -> DeploymentSummary {
+    DeploymentSummary {
+        excluded: plan.passed_by.clone(),
         id: id.clone(),
         key: plan.key.clone(),
         kind: plan.kind,

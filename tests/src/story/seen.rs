@@ -1,9 +1,10 @@
 //! What a story's hosts see when a plan is made.
 
 use anyhow::{Context, Result, bail};
+use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::plan::admission::{Admission, DatabaseRole, Transport};
-use lockstep_core::record::{AdmissionHere, AdmissionSeen, Host, Observation, Running, SiteChange};
+use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
+use lockstep_core::record::observed::{ContainerRunState, HbaObservation, LocalHba, Observation, SiteChange};
 use lockstep_core::release::{Schema, SchemaState};
 
 use super::World;
@@ -43,7 +44,7 @@ impl World {
         let db = hosts.iter().find(|host| host.name.as_str() == *name).context("there is no such host")?;
         let seen = match let_in {
             None => {
-                AdmissionSeen::NotOurs { because: "the database is not one of its PostgreSQL".to_owned() }
+                HbaObservation::NotOurs { because: "the database is not one of its PostgreSQL".to_owned() }
             }
             Some(let_in) => {
                 let is_let_in = |name: &str| let_in.split(',').any(|there| there == name);
@@ -54,7 +55,7 @@ impl World {
                     transport: Transport::Any,
                 };
                 let admitted = admitted.map(|host| host.address.clone()).collect();
-                AdmissionSeen::Here(AdmissionHere { port: 5432, role, lines: Vec::new(), admitted })
+                HbaObservation::Here(LocalHba { port: 5432, role, lines: Vec::new(), admitted })
             }
         };
         let observed = self.record.observed.get_mut(&db.id).context("it is not seen")?;
@@ -81,7 +82,7 @@ impl World {
         let seen = self.record.observed.iter_mut().filter(|(id, _)| is_meant(id));
         for container in seen.flat_map(|(_, seen)| seen.containers.iter_mut()) {
             if container.slot.as_str() == *slot {
-                container.running = Running::Exited(137);
+                container.running = ContainerRunState::Exited(137);
             }
         }
         Ok(String::new())
@@ -92,7 +93,7 @@ impl World {
         let seen = self.record.observed.values_mut().next().context("there is no host")?;
         seen.site_changed = Some(SiteChange {
             installed: seen.site.take(),
-            there: Digest::of(b"changed"),
+            there: Digest::of_content(b"changed"),
             added: 2,
             removed: 1,
             diff: String::new(),
@@ -102,8 +103,8 @@ impl World {
 }
 
 /// What is seen once the database's rules have changed.
-pub(super) fn admit(seen: &mut Observation, admission: &Admission) {
-    if let Some(AdmissionSeen::Here(here)) = &mut seen.admission {
+pub(super) fn admit(seen: &mut Observation, admission: &HbaBlock) {
+    if let Some(HbaObservation::Here(here)) = &mut seen.admission {
         for gone in here.lines.iter().filter(|line| !admission.lines.contains(line)) {
             here.admitted.remove(&gone.address);
         }

@@ -1,10 +1,11 @@
 //! Plans and journal entries as a story tells them.
 
-use lockstep_core::engine::{self, Run};
-use lockstep_core::journal::{Certainty, Direction, Event, Leaving};
 use lockstep_core::plan::action::{Endpoint, SwitchTraffic};
 use lockstep_core::plan::{Action, OnFailure, Plan, Undo};
-use lockstep_core::record::Way;
+use lockstep_core::record::claim::Resolution;
+use lockstep_core::run::engine;
+use lockstep_core::run::engine::Run;
+use lockstep_core::run::journal::{Certainty, Deferral, Direction, Event};
 
 pub(super) fn plan(plan: &Plan) -> String {
     let mut told = String::new();
@@ -68,7 +69,7 @@ pub(super) fn event(event: &Event) -> String {
         Direction::Undo => "undo ",
     };
     match event {
-        Event::Taken { by } => format!("append taken by {by}"),
+        Event::LockTaken { by } => format!("append taken by {by}"),
         Event::Begun { step, direction } => format!("append {}begun {step}", way(direction)),
         Event::Done { step, direction, .. } => format!("append {}done {step}", way(direction)),
         Event::Failed { step, direction, failure } => {
@@ -78,15 +79,17 @@ pub(super) fn event(event: &Event) -> String {
             };
             format!("append {}{sure} {step}: {}", way(direction), failure.what)
         }
-        Event::PassedBy { host, because } => format!("append passed by {host}, because of {because}"),
-        Event::Turned { because } => format!("append turned: {because:?}"),
+        Event::Excluded { host, because } => format!("append passed by {host}, because of {because}"),
+        Event::RevertStarted { because } => format!("append turned: {because:?}"),
         Event::Stuck { step, failure } => format!("append stuck at {step}: {}", failure.what),
         Event::Resumed { by } => format!("append resumed by {by}"),
-        Event::Left { step, how: Leaving::Owed { because, by } } => {
+        Event::UndoDeferred { step, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
             format!("append owed {step}{by}: {because}")
         }
-        Event::Left { step, how: Leaving::Skipped { by } } => format!("append skipped {step} by {by}"),
+        Event::UndoDeferred { step, how: Deferral::Skipped { by } } => {
+            format!("append skipped {step} by {by}")
+        }
         Event::Ended { verdict } => format!("append ended: {verdict}"),
     }
 }
@@ -94,14 +97,14 @@ pub(super) fn event(event: &Event) -> String {
 /// The ways out, each with what it costs or the rule that it would break.
 pub(super) fn ways(run: &Run) -> String {
     let mut told = String::new();
-    for out in engine::ways_out(run) {
-        let way = match out.way {
-            Way::Retry => "--retry".to_owned(),
-            Way::Unwind => "--unwind".to_owned(),
-            Way::Skip { step } => format!("--skip {step}"),
+    for out in engine::resolutions(run) {
+        let way = match out.resolution {
+            Resolution::Retry => "--retry".to_owned(),
+            Resolution::Unwind => "--unwind".to_owned(),
+            Resolution::Skip { step } => format!("--skip {step}"),
         };
         let refused = out.refused.map(|rule| format!(" (refused: {rule})")).unwrap_or_default();
-        told.push_str(&format!("{way}: {}{refused}\n", out.costs));
+        told.push_str(&format!("{way}: {}{refused}\n", out.cost));
     }
     told
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::authority_status::{AuthorityStatus, Left, Retiring};
+use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiring};
 use lockstep_tests::bed::process::Process;
 use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::wait::until;
@@ -26,7 +26,7 @@ fn status(cluster: &Cluster) -> Result<AuthorityStatus> {
     cluster.json(SECOND, &["authority", "list"])
 }
 
-fn left(cluster: &Cluster) -> Result<Left> {
+fn left(cluster: &Cluster) -> Result<HostsToMove> {
     let Retiring { left, .. } = status(cluster)?.retiring.context("no root retires")?;
     Ok(left)
 }

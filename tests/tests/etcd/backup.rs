@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::process::built;
 use lockstep_tests::bed::program::run_with_input;
@@ -56,7 +57,7 @@ impl OneMachine {
         run_with_input(&mut command, passphrase)
     }
 
-    fn history(&self) -> Result<Vec<Summary>> {
+    fn history(&self) -> Result<Vec<DeploymentSummary>> {
         Ok(serde_json::from_value(self.stage.json(&["history", ENVIRONMENT])?)?)
     }
 

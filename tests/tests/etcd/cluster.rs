@@ -7,10 +7,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::host_status::{HostStatus, Presence};
-use lockstep_core::journal::{Entry, Event};
-use lockstep_core::record::{CoordinatorStatus, Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::run::journal::{Entry, Event};
 use lockstep_core::time::Millis;
+use lockstep_core::view::coordinator::CoordinatorStatus;
+use lockstep_core::view::host_status::{HostStatus, Presence};
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::{run, run_with_input};
 use lockstep_tests::bed::stage::Said;
@@ -82,12 +84,12 @@ impl Cluster {
 
     /// The coordinators that have driven the environment's newest deployment, in turn, once it is the `nth`.
     fn drivers(&self, asked: &str, nth: usize) -> Result<Vec<String>> {
-        let history: Vec<Summary> = self.json(asked, &["history", ENVIRONMENT])?;
+        let history: Vec<DeploymentSummary> = self.json(asked, &["history", ENVIRONMENT])?;
         if history.len() < nth {
             return Ok(Vec::new());
         }
         let Shown { journal } = self.json(asked, &["show", "@last", "--env", ENVIRONMENT])?;
-        let taken = |entry: Entry| if let Event::Taken { by } = entry.event { Some(by) } else { None };
+        let taken = |entry: Entry| if let Event::LockTaken { by } = entry.event { Some(by) } else { None };
         Ok(journal.into_iter().filter_map(taken).collect())
     }
 

@@ -6,7 +6,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
 use lockstep_tests::bed::wait::until;
@@ -55,7 +56,7 @@ impl OnEtcd {
         Ok(fs::write(&file, text.replacen(from, to, 1))?)
     }
 
-    pub(super) fn history(&self) -> Result<Vec<Summary>> {
+    pub(super) fn history(&self) -> Result<Vec<DeploymentSummary>> {
         Ok(serde_json::from_value(self.stage.json(&["history", ENVIRONMENT])?)?)
     }
 
@@ -63,7 +64,7 @@ impl OnEtcd {
         until("the deployment has ended", LIMIT, || {
             // It may be asked at a moment at which etcd does not answer.
             let said = self.stage.lockstep(&["--output", "json", "history", ENVIRONMENT])?;
-            let history: Vec<Summary> = serde_json::from_str(&said.stdout).unwrap_or_default();
+            let history: Vec<DeploymentSummary> = serde_json::from_str(&said.stdout).unwrap_or_default();
             let ended = history.len() == deployments && history[0].verdict.is_some();
             ensure!(!ended || history[0].verdict == Some(verdict), "{:?}", history[0]);
             Ok(ended)

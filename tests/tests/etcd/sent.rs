@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::CoordinatorStatus;
+use lockstep_core::view::coordinator::CoordinatorStatus;
 use lockstep_tests::bed::engine::Engine;
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::run_with_input;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::wait::until;
 
 use super::on_etcd::{ENVIRONMENT, LIMIT, OnEtcd, RATE, assert_none_lost};

@@ -54,7 +54,7 @@ fn a_host_that_falls_ill_is_passed_by_and_comes_back_by_itself() -> Result<()> {
 
 fn passed_by(ended: &Ended, host: &Host) -> Result<()> {
     tell(&ended.told());
-    let hosts: Vec<&str> = ended.summary.passed_by.iter().map(|host| host.as_str()).collect();
+    let hosts: Vec<&str> = ended.summary.excluded.iter().map(|host| host.as_str()).collect();
     ensure!(ended.is_success(), "{}", ended.told());
     ensure!(hosts == [host.name.as_str()], "passed by: {hosts:?}");
     Ok(())

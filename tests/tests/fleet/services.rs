@@ -1,7 +1,7 @@
 //! Services are upgraded, started anew, killed and switched off while a deployment runs.
 
 use anyhow::{Result, ensure};
-use lockstep_core::journal::Event;
+use lockstep_core::run::journal::Event;
 use lockstep_tests::fleet::{
     Ended, Fleet, Held, Host, Loaded, Moment, NOTICED_AFTER, Order, Packages, Passing, RATE, Site, Version,
     give_images, tell,
@@ -17,10 +17,9 @@ fn succeeds(ended: &Ended) -> Result<()> {
 
 /// Who drove it, one after the other.
 fn drivers(ended: &Ended) -> Vec<&str> {
-    let by = ended
-        .journal
-        .iter()
-        .filter_map(|entry| if let Event::Taken { by } = &entry.event { Some(by.as_str()) } else { None });
+    let by = ended.journal.iter().filter_map(|entry| {
+        if let Event::LockTaken { by } = &entry.event { Some(by.as_str()) } else { None }
+    });
     by.collect()
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::authority_status::AuthorityStatus;
+use lockstep_core::view::authority_status::AuthorityStatus;
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::process::{Process, built};
 use lockstep_tests::bed::program::run_with_input;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::wait::until;
 

@@ -4,7 +4,7 @@
 use std::env;
 
 use anyhow::{Result, bail};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 
 use crate::scenarios::scene::{Scene, assert_verdict};
 use crate::scenarios::world::World;

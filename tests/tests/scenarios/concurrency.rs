@@ -1,7 +1,7 @@
 //! Two operators at once, and one who presses Ctrl-C.
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 
 use crate::scenarios::background::Background;
 use crate::scenarios::scene::{

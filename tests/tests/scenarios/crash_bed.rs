@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::process::Process;
 use lockstep_tests::bed::wait::until;
 
@@ -170,7 +171,7 @@ impl Bed {
     }
 
     /// The deployment's log has every step, and each once.
-    fn assert_log(&self, last: &Summary) -> Result<()> {
+    fn assert_log(&self, last: &DeploymentSummary) -> Result<()> {
         if !self.scene.stage.others.is_empty() {
             // Each coordinator has a log of what it drove.
             return Ok(());

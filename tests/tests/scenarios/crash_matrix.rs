@@ -247,7 +247,8 @@ impl Cluster {
         if said.code != 0 {
             return Ok(false);
         }
-        let all: Vec<lockstep_core::record::CoordinatorStatus> = serde_json::from_str(&said.stdout)?;
+        let all: Vec<lockstep_core::view::coordinator::CoordinatorStatus> =
+            serde_json::from_str(&said.stdout)?;
         let still = if at == 0 { "coordinator-1" } else { SECOND_COORDINATOR };
         Ok(all.iter().any(|one| one.name.as_str() != still && !one.drives.is_empty()))
     }
@@ -257,7 +258,8 @@ impl Cluster {
         if said.code != 0 {
             return Ok(false);
         }
-        let all: Vec<lockstep_core::record::EnvironmentStatus> = serde_json::from_str(&said.stdout)?;
+        let all: Vec<lockstep_core::view::environment::EnvironmentStatus> =
+            serde_json::from_str(&said.stdout)?;
         Ok(all.iter().all(|one| one.open.is_none()))
     }
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::health::Health;
-use lockstep_core::record::{OperationKind, Slot, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::slot::Slot;
 use lockstep_tests::bed::wait::until;
 use serde_json::Value;
 

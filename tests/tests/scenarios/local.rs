@@ -5,7 +5,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{EnvironmentStatus, OperationKind, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::process::built;
 use lockstep_tests::bed::stage::Said;
 use lockstep_tests::bed::wait::until;
@@ -43,7 +45,7 @@ fn roll_back(scene: &Scene, environment: &str, point: &str) -> Result<Said> {
 fn wait_until_recorded(scene: &Scene) -> Result<EnvironmentStatus> {
     until("the local rollback is recorded", SOON, || {
         let status = scene.status()?;
-        Ok(status.drift.is_empty() && status.local.iter().any(|change| change.taken_in.is_some()))
+        Ok(status.drift.is_empty() && status.local.iter().any(|change| change.adopted.is_some()))
     })?;
     scene.status()
 }
@@ -194,7 +196,7 @@ fn a_command_that_is_killed_counts_by_what_nginx_does() -> Result<()> {
 
 fn wait_until_told(scene: &Scene) -> Result<EnvironmentStatus> {
     until("the local rollback is recorded", SOON, || {
-        Ok(scene.status()?.local.iter().any(|change| change.taken_in.is_some()))
+        Ok(scene.status()?.local.iter().any(|change| change.adopted.is_some()))
     })?;
     scene.status()
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::EnvironmentStatus;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::stage::write_private;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::directory::command_as;
 use lockstep_tests::bed::engine::Engine;
 use lockstep_tests::bed::postgres::Postgres;

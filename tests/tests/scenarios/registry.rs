@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::program::run_with_input;
 use lockstep_tests::bed::registry::Registry;
 use lockstep_tests::bed::stage::Said;

@@ -1,7 +1,9 @@
 //! The way back: one switch to the slot that is warm. The database is never changed by it.
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{OperationKind, Slot, Verdict};
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::slot::Slot;
 
 use crate::scenarios::cases::Cases;
 use crate::scenarios::scene::{ENVIRONMENT, Expect, Scene, assert_none_lost, assert_verdict};

@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::{EnvironmentStatus, Open, Summary, Verdict};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::etcd::{Etcd, Members};
 use lockstep_tests::bed::stage::{Record, Said, Setting, Stage};
 use lockstep_tests::bed::wait::until;
@@ -73,15 +76,15 @@ impl Scene {
     }
 
     /// Newest first.
-    pub(crate) fn history(&self) -> Result<Vec<Summary>> {
+    pub(crate) fn history(&self) -> Result<Vec<DeploymentSummary>> {
         Ok(serde_json::from_value(self.stage.json(&["history", ENVIRONMENT])?)?)
     }
 
-    pub(crate) fn last(&self) -> Result<Summary> {
+    pub(crate) fn last(&self) -> Result<DeploymentSummary> {
         self.history()?.into_iter().next().context("the history is empty")
     }
 
-    pub(crate) fn wait_until_open(&self) -> Result<Open> {
+    pub(crate) fn wait_until_open(&self) -> Result<Claim> {
         let mut open = None;
         until("a deployment is open", SOON, || {
             // The environment becomes known with its first deployment.
@@ -181,7 +184,7 @@ impl All for Said {
     }
 }
 
-pub(crate) fn assert_verdict(scene: &Scene, verdict: Verdict) -> Result<Summary> {
+pub(crate) fn assert_verdict(scene: &Scene, verdict: Verdict) -> Result<DeploymentSummary> {
     let last = scene.last()?;
     ensure!(last.verdict == Some(verdict), "the last deployment {:?}, and not {verdict}", last.verdict);
     Ok(last)

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::engine::Engine;
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::wait::until;

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 use lockstep_core::plan::Plan;
-use lockstep_core::record::Verdict;
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::engine::Engine;
 use lockstep_tests::bed::wait::until;
 

@@ -131,7 +131,7 @@ fn offer(scene: &Scene, (image, id): (&str, &Digest), claim: &str) -> Result<wir
         serde_json::from_str(&shown).or_else(|_| decode(shown.trim().as_bytes())).context(shown.clone())?;
     Ok(wire::ImageOffer {
         environment: spec.key.to_string(),
-        spec: Some(wire::Document::of(&spec)),
+        spec: Some(wire::Document::of_content(&spec)),
         claim: claim.to_owned(),
         image: image.to_owned(),
         image_id: id.to_string(),

@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::{Open, OpenKind, Verdict};
+use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::wait::until;
 
@@ -55,7 +56,7 @@ fn stuck_at_the_start(scene: &Scene, docker: &DockerLink, image: &str) -> Result
         .wait(DEPLOYMENT_LIMIT)?
         .expect_said(6, &["is stuck", "Docker does not answer", "lockstep resolve", "lockstep status"])?;
     let open = scene.status()?.open.context("nothing is open")?;
-    let OpenKind::Stuck { deployment } = open.open.kind else {
+    let ClaimKind::Stuck { deployment } = open.open.kind else {
         anyhow::bail!("it is not stuck: {:?}", open.open);
     };
     Ok(deployment.to_string())
@@ -81,7 +82,7 @@ fn each_way_out_of_what_is_stuck_comes_to_its_end() -> Result<()> {
     // What fails again is stuck again.
     scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["3 more attempts", "is stopped"])?;
     wait_until(&scene, "it is stuck again", |open| {
-        matches!(open.map(|open| &open.kind), Some(OpenKind::Stuck { .. }))
+        matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
     })?;
     docker.mend()?;
     scene.stage.lockstep(&["resolve", &id, "--retry", "--yes"])?.expect_said(0, &["tries its undo again"])?;
@@ -206,7 +207,7 @@ fn wait_until_it_runs(scene: &Scene, step: &str) -> Result<()> {
     })
 }
 
-fn wait_until(scene: &Scene, what: &str, is_so: impl Fn(Option<&Open>) -> bool) -> Result<()> {
+fn wait_until(scene: &Scene, what: &str, is_so: impl Fn(Option<&Claim>) -> bool) -> Result<()> {
     until(what, DEPLOYMENT_LIMIT, || {
         let open = scene.status()?.open.map(|open| open.open);
         Ok(is_so(open.as_ref()))

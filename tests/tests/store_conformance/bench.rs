@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lockstep_coordinator::clock::Clock;
-use lockstep_coordinator::settings::EtcdSettings;
+use lockstep_coordinator::ports::clock::Clock;
+use lockstep_coordinator::program::settings::EtcdSettings;
 use lockstep_coordinator::store::Store;
 use lockstep_coordinator::store::etcd::EtcdStore;
 use lockstep_coordinator::store::memory::MemoryStore;

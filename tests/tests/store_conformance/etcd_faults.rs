@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_coordinator::settings::EtcdSettings;
+use lockstep_coordinator::program::settings::EtcdSettings;
 use lockstep_coordinator::store::etcd::{EtcdStore, OpenError};
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition};
 use lockstep_coordinator::store::{Committed, Guard, LeaseStanding, Store, StoreError, Stored, Write, keys};

@@ -13,7 +13,7 @@ use serde_json::json;
 use super::machine::sites_served_from;
 use super::place::{self, Place, SERVICES, Service};
 use super::units::Units;
-use super::{Told, detached, require_root, systemd};
+use super::{StepLog, detached, require_root, systemd};
 use crate::args::DownArgs;
 use crate::context::{Context, read_line};
 use crate::failure::{Failure, Kind, Result};
@@ -23,8 +23,8 @@ use crate::failure::{Failure, Kind, Result};
 pub async fn down(context: &Context, args: &DownArgs) -> Result<()> {
     require_root("lockstep down", "the services are root's")?;
     let place = Place::new(&args.directory)?;
-    let mut told = Told::new(context.output);
-    let going = if args.purge { Some(going(context, &place, args)?) } else { None };
+    let mut told = StepLog::new(context.output);
+    let going = if args.purge { Some(plan_removal(context, &place, args)?) } else { None };
     // The agent first, so that it does not look for a coordinator that has ended.
     for service in SERVICES.into_iter().rev() {
         end(&place, service, &mut told).await?;
@@ -41,22 +41,22 @@ pub async fn down(context: &Context, args: &DownArgs) -> Result<()> {
     })
 }
 
-async fn end(place: &Place, service: Service, told: &mut Told) -> Result<()> {
+async fn end(place: &Place, service: Service, told: &mut StepLog) -> Result<()> {
     let name = service.name();
     if let Some(number) = detached::stop(place, service).await? {
-        return told.did(&format!("ended {name}, process {number}"));
+        return told.changed(&format!("ended {name}, process {number}"));
     }
     // A unit of another place is none of ours, and no reason to fail.
     let has_unit = has_systemd() && systemd::is_installed(place, service).is_ok_and(|is_there| is_there);
     if has_unit && (systemd::is_active(service) || systemd::is_enabled(service)) {
         systemd::stop(service)?;
-        return told.did(&format!("ended {name}, which systemd kept"));
+        return told.changed(&format!("ended {name}, which systemd kept"));
     }
-    told.there(&format!("no {name} runs here"))
+    told.unchanged(&format!("no {name} runs here"))
 }
 
 /// What a purge removes.
-struct Going {
+struct Removal {
     units: Vec<(Service, Vec<PathBuf>)>,
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
@@ -65,9 +65,9 @@ struct Going {
 }
 
 /// Shows what goes, and asks.
-fn going(context: &Context, place: &Place, args: &DownArgs) -> Result<Going> {
+fn plan_removal(context: &Context, place: &Place, args: &DownArgs) -> Result<Removal> {
     refuse_while_served(place)?;
-    let going = Going::of(context, place)?;
+    let going = Removal::find(context, place)?;
     let output = context.output;
     output.remark("this goes, and does not come back:");
     let of_units = going.units.iter().flat_map(|(_, files)| files);
@@ -110,8 +110,8 @@ fn refuse_while_served(place: &Place) -> Result<()> {
         )))
 }
 
-impl Going {
-    fn of(context: &Context, place: &Place) -> Result<Self> {
+impl Removal {
+    fn find(context: &Context, place: &Place) -> Result<Self> {
         let mut units = Vec::new();
         for service in SERVICES {
             // A unit of another place is none of ours.
@@ -146,34 +146,34 @@ fn is_of(credential: &Path, place: &Place) -> Result<bool> {
     Ok(theirs.is_some() && theirs == place::text(&place.authority())?)
 }
 
-fn remove(going: &Going, told: &mut Told) -> Result<()> {
+fn remove(going: &Removal, told: &mut StepLog) -> Result<()> {
     let failed = |path: &Path, error: &io::Error| {
         Failure::new(Kind::Refused, format!("{} cannot be removed", path.display())).why(error.to_string())
     };
     for (service, files) in &going.units {
         if !files.is_empty() {
             systemd::remove(*service)?;
-            told.did(&format!("removed what was written of the unit {}", service.name()))?;
+            told.changed(&format!("removed what was written of the unit {}", service.name()))?;
         }
         for file in Units::of_this_machine().changed(*service)? {
-            told.there(&format!("{}, which was changed by hand", file.display()))?;
+            told.unchanged(&format!("{}, which was changed by hand", file.display()))?;
         }
     }
     for folder in &going.folders {
         fs::remove_dir_all(folder).map_err(|error| failed(folder, &error))?;
-        told.did(&format!("removed {}", folder.display()))?;
+        told.changed(&format!("removed {}", folder.display()))?;
     }
     // A pid file has gone with its process.
     for file in going.files.iter().filter(|file| file.exists()) {
         fs::remove_file(file).map_err(|error| failed(file, &error))?;
     }
-    told.did("removed their logs, addresses and credentials")?;
+    told.changed("removed their logs, addresses and credentials")?;
     for folder in &going.emptied {
         match fs::remove_dir(folder) {
-            Ok(()) => told.did(&format!("removed {}", folder.display()))?,
+            Ok(()) => told.changed(&format!("removed {}", folder.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                told.there(&format!("{}, which has other things in it", folder.display()))?;
+                told.unchanged(&format!("{}, which has other things in it", folder.display()))?;
             }
             Err(error) => return Err(failed(folder, &error)),
         }

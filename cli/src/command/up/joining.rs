@@ -5,21 +5,21 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use lockstep_core::host_status::{HostStatus, Presence};
+use lockstep_core::view::host_status::{HostStatus, Presence};
 use lockstep_proto::dial;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
 use serde::Deserialize;
 use tonic::transport::Channel;
 
-use super::Told;
+use super::StepLog;
 use super::place::{self, Place, Service};
 use crate::args::UpArgs;
 use crate::command::read_all;
 use crate::context::Context;
 use crate::credential::{self, CredentialError};
 use crate::failure::{Failure, Kind, Result};
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 /// What of `identity.toml` concerns this command.
 #[derive(Debug, Clone, Deserialize)]
@@ -34,7 +34,7 @@ pub(super) async fn log_in(
     context: &Context,
     place: &Place,
     address: &str,
-    told: &mut Told,
+    told: &mut StepLog,
 ) -> Result<ControlClient<Channel>> {
     let directory = context.credential();
     let authority = place::text(&place.authority())?.unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) async fn log_in(
             if let Ok(mut control) = dial::connect(address, &credential).await.map(ControlClient::new)
                 && let Ok(about) = control.about(wire::ListRequest {}).await
             {
-                told.there(&format!(
+                told.unchanged(&format!(
                     "the operator {}, credential in {}",
                     about.into_inner().operator,
                     directory.display()
@@ -70,7 +70,7 @@ pub(super) async fn log_in(
             ))
     })?;
     let name = context.join(address, &token).await?;
-    told.did(&format!("logged in as the operator {name}, credential in {}", directory.display()))?;
+    told.changed(&format!("logged in as the operator {name}, credential in {}", directory.display()))?;
     let (credential, _) = credential::load(directory)?;
     Ok(ControlClient::new(dial::connect(address, &credential).await?))
 }

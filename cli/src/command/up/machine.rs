@@ -7,9 +7,9 @@ use std::process::Command;
 use lockstep_supervisor::units::has_systemd;
 
 use super::place::{self, Place};
-use super::{Told, systemd};
+use super::{StepLog, systemd};
 use crate::failure::{Failure, Kind, Result};
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 
 /// Where Debian puts each version's programs of PostgreSQL.
 const POSTGRES: &str = "/usr/lib/postgresql";
@@ -18,7 +18,7 @@ const POSTGRES: &str = "/usr/lib/postgresql";
 ///
 /// # Errors
 /// When something is missing, with what to install.
-pub(super) fn prepare(place: &Place, roles: &[HostRole], told: &mut Told) -> Result<()> {
+pub(super) fn prepare(place: &Place, roles: &[HostRole], told: &mut StepLog) -> Result<()> {
     let settings = Settings::read(&place.agent_settings())?;
     for role in roles {
         match role {
@@ -55,7 +55,7 @@ impl Settings {
     }
 }
 
-fn docker(told: &mut Told) -> Result<()> {
+fn docker(told: &mut StepLog) -> Result<()> {
     let output = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
     let output = match output {
         Ok(output) => output,
@@ -70,10 +70,10 @@ fn docker(told: &mut Told) -> Result<()> {
             .why(String::from_utf8_lossy(&output.stderr).trim().to_owned())
             .next(format!("{next}; from Lockstep's source: make setup")));
     }
-    told.there(&format!("Docker {}", String::from_utf8_lossy(&output.stdout).trim()))
+    told.unchanged(&format!("Docker {}", String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-fn nginx(settings: &Settings, told: &mut Told) -> Result<()> {
+fn nginx(settings: &Settings, told: &mut StepLog) -> Result<()> {
     let version = Command::new(&settings.nginx)
         .arg("-v")
         .output()
@@ -81,7 +81,7 @@ fn nginx(settings: &Settings, told: &mut Told) -> Result<()> {
     let version = String::from_utf8_lossy(&version.stderr).trim().to_owned();
     let version = version.rsplit_once('/').map_or(version.as_str(), |(_, version)| version);
     if nginx_runs(&settings.configuration) {
-        return told.there(&format!("nginx {version}"));
+        return told.unchanged(&format!("nginx {version}"));
     }
     let of_the_system = settings.configuration == Path::new("/etc/nginx/nginx.conf");
     if has_systemd() && of_the_system {
@@ -95,7 +95,7 @@ fn nginx(settings: &Settings, told: &mut Told) -> Result<()> {
                 .next(format!("nginx -t -c {}", settings.configuration.display())));
         }
     }
-    told.did(&format!("started nginx {version}"))
+    told.changed(&format!("started nginx {version}"))
 }
 
 /// As its pid file says, which is where the configuration says, else where Debian has it.
@@ -112,7 +112,7 @@ fn nginx_runs(configuration: &Path) -> bool {
         .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-fn postgres(settings: &Settings, told: &mut Told) -> Result<()> {
+fn postgres(settings: &Settings, told: &mut StepLog) -> Result<()> {
     let folders: Vec<PathBuf> = match &settings.postgres {
         Some(folder) => vec![folder.clone()],
         None => std::fs::read_dir(POSTGRES)
@@ -130,7 +130,7 @@ fn postgres(settings: &Settings, told: &mut Told) -> Result<()> {
                 "apt-get install postgresql-client, or --roles app,lb where no application has a database",
             ));
     };
-    told.there(String::from_utf8_lossy(&output.stdout).trim())
+    told.unchanged(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 fn missing(what: &str, package: &str, why: &str) -> Failure {

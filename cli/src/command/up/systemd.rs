@@ -4,7 +4,7 @@ use std::process::Command;
 
 use lockstep_supervisor::units;
 
-use super::Told;
+use super::StepLog;
 use super::place::{Made, Place, Service};
 use super::units::{Fitted, Units};
 use crate::failure::{Failure, Kind, Result};
@@ -22,11 +22,11 @@ pub(super) fn install(
     place: &Place,
     service: Service,
     command_line: &[String],
-    told: &mut Told,
+    told: &mut StepLog,
 ) -> Result<Made> {
     let Fitted { did, left } = Units::of_this_machine().fit(place, service, command_line)?;
-    did.iter().try_for_each(|what| told.did(what))?;
-    left.iter().try_for_each(|what| told.there(what))?;
+    did.iter().try_for_each(|what| told.changed(what))?;
+    left.iter().try_for_each(|what| told.unchanged(what))?;
     if did.is_empty() {
         return Ok(Made::WasThere);
     }

@@ -384,7 +384,7 @@ fn read(file: &Path, service: Service) -> Result<File> {
 /// What `up` wrote, if nobody has changed it since.
 fn unchanged(there: &str, service: Service) -> Option<&str> {
     if let Some((digest, text)) = there.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
-        return (Digest::of(text.as_bytes()).hex() == digest).then_some(text);
+        return (Digest::of_content(text.as_bytes()).hex() == digest).then_some(text);
     }
     let of_the_machine =
         |line: &&str| line.split_once('=').is_some_and(|(name, _)| OF_THE_MACHINE.contains(&name));
@@ -394,10 +394,10 @@ fn unchanged(there: &str, service: Service) -> Option<&str> {
         Service::Agent => (AGENT, UNMARKED[1]),
     };
     let rest: String = rest.iter().map(|line| format!("{line}\n")).collect();
-    let is_unit = Digest::of(rest.as_bytes()).hex() == digest
+    let is_unit = Digest::of_content(rest.as_bytes()).hex() == digest
         && settings.len() == template.lines().filter(of_the_machine).count()
         && exec_start(there).is_some_and(|command| is_command_of_up(command, service));
-    let is_role = UNMARKED_ROLES.contains(&Digest::of(there.as_bytes()).hex());
+    let is_role = UNMARKED_ROLES.contains(&Digest::of_content(there.as_bytes()).hex());
     (is_unit || is_role).then_some(there)
 }
 
@@ -421,7 +421,7 @@ fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Resu
         }
         File::Ours(_) | File::Absent => {}
     }
-    let text = format!("{MARK}{}\n{wanted}", Digest::of(wanted.as_bytes()).hex());
+    let text = format!("{MARK}{}\n{wanted}", Digest::of_content(wanted.as_bytes()).hex());
     let folder = file.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(folder).and_then(|()| fs::write(file, text)).map_err(|error| {
         Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())

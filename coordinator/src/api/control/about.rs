@@ -4,10 +4,10 @@ use lockstep_proto::wire;
 use tonic::Status;
 
 use super::convert::environment;
-use super::failure::of_store;
+use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::audit as log;
-use crate::operators;
+use crate::identity::operators;
+use crate::record::audit as log;
 
 /// How many changes are told to somebody who does not say.
 const AUDIT_USUALLY: usize = 100;
@@ -17,7 +17,7 @@ const AUDIT_MAX: usize = 10_000;
 
 pub(super) async fn about(api: &ControlApi, caller: &Caller) -> Result<wire::AboutReply, Status> {
     let name = caller.operator()?;
-    let operator = operators::find(&*api.parts.store, name).await.map_err(|error| of_store(&error))?;
+    let operator = operators::find(&*api.parts.store, name).await.map_err(|error| store_status(&error))?;
     Ok(wire::AboutReply {
         cluster: api.parts.cluster.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -41,11 +41,11 @@ pub(super) async fn audit(
         Ok(0) | Err(_) => AUDIT_USUALLY,
     };
     let entries = log::list(&*api.parts.store, wanted.as_ref(), AUDIT_MAX).await;
-    let entries = entries.map_err(|error| of_store(&error))?;
+    let entries = entries.map_err(|error| store_status(&error))?;
     let records = entries
         .into_iter()
         // What concerns no environment, hosts and operators, is no secret to those who may read any.
-        .filter(|entry| entry.environment.as_ref().is_none_or(|of| caller.may(of).is_ok()))
+        .filter(|entry| entry.environment.as_ref().is_none_or(|of| caller.check_environment(of).is_ok()))
         .take(most)
         .map(|entry| wire::AuditRecord {
             seq: entry.seq,

@@ -2,39 +2,45 @@
 
 use std::collections::BTreeSet;
 
-use lockstep_core::authority_status::{AuthorityStatus, Left, LeftCoordinator, LeftHost, Retiring, short};
-use lockstep_core::host_status::Presence;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{CoordinatorStatus, RootKey};
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::authority_status::{
+    AuthorityStatus, CoordinatorToMove, HostToMove, HostsToMove, Retiring, short_pin,
+};
+use lockstep_core::view::coordinator::{CoordinatorStatus, RootKey};
+use lockstep_core::view::host_status::Presence;
 use lockstep_proto::wire::{Document, Done, RetireAuthorityRequest};
 use tonic::Status;
 use tracing::error;
 
-use super::failure::{of_store, refused};
+use super::failure::{refused, store_status};
 use super::{Caller, ControlApi};
-use crate::authority::{AuthorityError, CLIENT_LIFE};
-use crate::operators::{self, OperatorStanding};
-use crate::roots::Roots;
-use crate::rotation::{self, Behind, RotationError};
+use crate::identity::authority::{AuthorityError, CLIENT_LIFE};
+use crate::identity::operators;
+use crate::identity::operators::OperatorStanding;
+use crate::identity::roots;
+use crate::identity::roots::Roots;
+use crate::identity::rotation;
+use crate::identity::rotation::{HostsBehind, RotationError};
+use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
-use crate::{coordinators, hosts, roots, status as state};
+use crate::view::status as state;
 
 /// Where to look on.
 const LIST: &str = "lockstep authority list";
 
 pub(super) async fn show(api: &ControlApi) -> Result<Document, Status> {
-    Ok(Document::of(&standing(api).await?))
+    Ok(Document::of_content(&authority_status(api).await?))
 }
 
 pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, Status> {
     let store = &*api.parts.store;
-    let all = coordinators::statuses(store).await.map_err(|error| of_store(&error))?;
+    let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
     let what = "no other root is made";
     if !api.authority.has_root_key() {
-        return Err(elsewhere(what, &all, "rotate"));
+        return Err(not_on_this_coordinator(what, &all, "rotate"));
     }
-    if let Some((name, version)) = of_another_version(&all) {
+    if let Some((name, version)) = different_version(&all) {
         return Err(refused(&Refusal {
             what: what.to_owned(),
             why: format!("{name} runs version {version}, and {} runs here", env!("CARGO_PKG_VERSION")),
@@ -49,8 +55,8 @@ pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, St
         "the root {} signs; {} is trusted beside it until it is retired. Hosts and coordinators take new \
          certificates by themselves ({LIST}), operators with their next command; then: lockstep authority retire. \
          Backups from before have the earlier root: make another",
-        short(&api.authority.pin()),
-        short(&before),
+        short_pin(&api.authority.pin()),
+        short_pin(&before),
     );
     api.audit(caller, "rotate authority", None, said).await
 }
@@ -60,17 +66,18 @@ pub(super) async fn retire(
     caller: &Caller,
     request: RetireAuthorityRequest,
 ) -> Result<Done, Status> {
-    let AuthorityStatus { signing, retiring } = standing(api).await?;
+    let AuthorityStatus { signing, retiring } = authority_status(api).await?;
     let Some(Retiring { root, left, .. }) = retiring else {
         return Err(failed("no root is retired", &RotationError::NoneRetires));
     };
     let what = format!("the root {} is not retired", root.short());
     let store = &*api.parts.store;
     if !api.authority.is_current() {
-        let all = coordinators::statuses(store).await.map_err(|error| of_store(&error))?;
-        return Err(elsewhere(&what, &all, "retire"));
+        let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
+        return Err(not_on_this_coordinator(&what, &all, "retire"));
     }
-    let current = rotation::current(store, &api.authority.roots()).await.map_err(|error| of_store(&error))?;
+    let current =
+        rotation::current(store, &api.authority.roots()).await.map_err(|error| store_status(&error))?;
     if !caller.signed_by.as_ref().is_some_and(|signer| current.contains(&signer.id)) {
         return Err(refused(&Refusal {
             what,
@@ -89,7 +96,7 @@ pub(super) async fn retire(
             ),
         }));
     }
-    let behind = if request.force { Behind::Remove } else { Behind::Refuse };
+    let behind = if request.force { HostsBehind::Remove } else { HostsBehind::Refuse };
     rotation::retire(store, &api.authority, behind).await.map_err(|error| failed(&what, &error))?;
     let (gone, signs) = (root.short(), signing.short());
     let said = match cut_off {
@@ -101,35 +108,35 @@ pub(super) async fn retire(
     api.audit(caller, "retire authority", None, said).await
 }
 
-async fn standing(api: &ControlApi) -> Result<AuthorityStatus, Status> {
+async fn authority_status(api: &ControlApi) -> Result<AuthorityStatus, Status> {
     let damaged = || Status::internal("a root in the record is damaged: put the record back from a backup");
     let trusted = api.authority.roots();
     let signing = roots::status(&trusted.signing).ok_or_else(damaged)?;
     let Some(retiring) = &trusted.retiring else {
         return Ok(AuthorityStatus { signing, retiring: None });
     };
-    let left = left(api, &trusted, retiring.since).await.map_err(|error| of_store(&error))?;
+    let left = hosts_to_move(api, &trusted, retiring.since).await.map_err(|error| store_status(&error))?;
     let root = roots::status(&retiring.root).ok_or_else(damaged)?;
     Ok(AuthorityStatus { signing, retiring: Some(Retiring { root, since: retiring.since, left }) })
 }
 
 /// Who has only certificates of the root that retires.
-async fn left(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<Left, StoreError> {
+async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<HostsToMove, StoreError> {
     let store = &*api.parts.store;
     let current: BTreeSet<String> = rotation::current(store, roots).await?;
     let pin = roots.pin();
-    let mut left = Left::default();
+    let mut left = HostsToMove::default();
     let alive = coordinators::alive(store).await?;
     for one in coordinators::list(store).await?.into_iter().filter(|one| !one.is_of(pin.as_deref())) {
         let is_alive = alive.iter().any(|alive| alive.name == one.name);
         let presence = if is_alive { Presence::Connected } else { Presence::Absent };
-        left.coordinators.push(LeftCoordinator { name: one.name, presence });
+        left.coordinators.push(CoordinatorToMove { name: one.name, presence });
     }
     let signers = hosts::signers(store).await?;
     for status in state::all_hosts(&api.parts).await? {
         if !signers.get(&status.host.id).is_some_and(|signer| current.contains(&signer.id)) {
             let (name, presence, last_seen) = (status.host.name, status.presence, status.last_seen);
-            left.hosts.push(LeftHost { name, presence, last_seen });
+            left.hosts.push(HostToMove { name, presence, last_seen });
         }
     }
     let now = api.parts.clock.now();
@@ -144,7 +151,7 @@ async fn left(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<Left,
 }
 
 /// What only the coordinator does that has the root's key.
-fn elsewhere(what: &str, all: &[CoordinatorStatus], verb: &str) -> Status {
+fn not_on_this_coordinator(what: &str, all: &[CoordinatorStatus], verb: &str) -> Status {
     let holder = all.iter().find(|one| one.root_key == RootKey::Here);
     let (name, address) = holder
         .map_or(("another coordinator".to_owned(), "HOST:PORT"), |one| (one.name.to_string(), &one.address));
@@ -155,7 +162,7 @@ fn elsewhere(what: &str, all: &[CoordinatorStatus], verb: &str) -> Status {
     })
 }
 
-fn of_another_version(all: &[CoordinatorStatus]) -> Option<(String, String)> {
+fn different_version(all: &[CoordinatorStatus]) -> Option<(String, String)> {
     all.iter().find_map(|one| {
         let version = &one.presence.as_ref()?.version;
         (version != env!("CARGO_PKG_VERSION")).then(|| (one.name.to_string(), version.clone()))
@@ -164,7 +171,7 @@ fn of_another_version(all: &[CoordinatorStatus]) -> Option<(String, String)> {
 
 fn failed(what: &str, failure: &RotationError) -> Status {
     let next = match failure {
-        RotationError::Store(failure) => return of_store(failure),
+        RotationError::Store(failure) => return store_status(failure),
         RotationError::Authority(failure @ AuthorityError::NoRootKey) => {
             return Status::failed_precondition(failure.to_string());
         }

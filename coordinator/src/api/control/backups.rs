@@ -7,9 +7,9 @@ use tonic::codegen::BoxStream;
 use tracing::warn;
 
 use super::convert::environment;
-use super::failure::of_store;
+use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::backup::{Backup, BackupError};
+use crate::program::backup::{Backup, BackupError};
 use crate::store::guarded::bump_epoch;
 
 /// What one message carries.
@@ -42,7 +42,7 @@ pub(super) async fn bump_fence(
     request: wire::EnvironmentRef,
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
-    let raised = bump_epoch(&*api.parts.store, &environment).await.map_err(|error| of_store(&error))?;
+    let raised = bump_epoch(&*api.parts.store, &environment).await.map_err(|error| store_status(&error))?;
     let epoch =
         raised.ok_or_else(|| Status::aborted("another has the environment in this moment: try again"))?;
     let said = format!("the epoch of {environment} is {epoch}: its hosts obey this record again");
@@ -51,7 +51,7 @@ pub(super) async fn bump_fence(
 
 fn refused(error: &BackupError) -> Status {
     match error {
-        BackupError::Store(error) => of_store(error),
+        BackupError::Store(error) => store_status(error),
         BackupError::ShortPassphrase => Status::invalid_argument(error.to_string()),
         BackupError::File(_)
         | BackupError::Missing(_)

@@ -1,47 +1,48 @@
 //! From what the wire says to what is asked for.
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::operation::{AnyBranch, ChangedSite};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire;
 use tonic::Status;
 
-use super::failure::of_unresolved;
+use super::failure::reference_status;
 use super::{Caller, ControlApi};
-use crate::deployments::{Ask, Asker, DeployAsk, What};
-use crate::history::{self, Reference};
+use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
+use crate::record::history;
+use crate::record::history::Reference;
 use lockstep_core::id::DeploymentId;
 
 /// The environment of a request, if the caller has a say over it.
 pub(super) fn environment(caller: &Caller, text: &str) -> Result<EnvironmentKey, Status> {
     let environment = text.parse().map_err(|error| Invalid::because("environment", error))?;
-    caller.may(&environment)?;
+    caller.check_environment(&environment)?;
     Ok(environment)
 }
 
 /// Nothing for an empty text.
-pub(super) fn given(text: String) -> Option<String> {
+pub(super) fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-pub(super) fn asker(caller: &Caller, client: Option<wire::Client>) -> Result<Asker, Status> {
+pub(super) fn requester(caller: &Caller, client: Option<wire::Client>) -> Result<Requester, Status> {
     let wire::Client { hostname, pid } = client.unwrap_or_default();
-    Ok(Asker { operator: caller.operator()?.clone(), hostname, pid })
+    Ok(Requester { operator: caller.operator()?.clone(), hostname, pid })
 }
 
-pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, Status> {
+pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Result<PlanRequest, Status> {
     let wire::PlanRequest { environment: text, what } = request;
     let environment = environment(caller, &text)?;
     let host = |name: String| name.parse().map_err(|error| Invalid::because("host", error));
     let what = match what.ok_or_else(|| Invalid::missing("what"))? {
         wire::plan_request::What::Rollback(wire::RollbackAsk { to, overwrite_site }) => {
             let changed_site = if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused };
-            What::Rollback { to: given(to), changed_site }
+            RequestedOperation::Rollback { to: non_empty(to), changed_site }
         }
-        wire::plan_request::What::AddHost(name) => What::AddHost(host(name)?),
-        wire::plan_request::What::DrainHost(name) => What::DrainHost(host(name)?),
-        wire::plan_request::What::RemoveHost(name) => What::RemoveHost(host(name)?),
+        wire::plan_request::What::AddHost(name) => RequestedOperation::AddHost(host(name)?),
+        wire::plan_request::What::DrainHost(name) => RequestedOperation::DrainHost(host(name)?),
+        wire::plan_request::What::RemoveHost(name) => RequestedOperation::RemoveHost(host(name)?),
         wire::plan_request::What::Deploy(deploy) => {
             let wire::DeployAsk {
                 spec,
@@ -55,19 +56,19 @@ pub(super) fn ask(caller: &Caller, request: wire::PlanRequest) -> Result<Ask, St
             } = deploy;
             let parse_id =
                 |text: String| text.parse().map_err(|error| Invalid::because("deploy.image_id", error));
-            What::Deploy(Box::new(DeployAsk {
+            RequestedOperation::Deploy(Box::new(DeployRequest {
                 spec: required(spec.as_ref(), "deploy.spec")?,
-                image: given(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
-                commit: given(commit),
-                branch: given(branch),
+                image: non_empty(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
+                commit: non_empty(commit),
+                branch: non_empty(branch),
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
                 changed_site: if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused },
-                image_id: given(image_id).map(parse_id).transpose()?,
+                image_id: non_empty(image_id).map(parse_id).transpose()?,
                 offered: offered.map(|offered| required(Some(&offered), "deploy.offered")).transpose()?,
             }))
         }
     };
-    Ok(Ask { environment, what })
+    Ok(PlanRequest { environment, what })
 }
 
 /// A deployment that the caller may see, and its environment.
@@ -78,21 +79,21 @@ pub(super) async fn deployment(
 ) -> Result<(DeploymentId, EnvironmentKey), Status> {
     let wire::DeploymentRef { deployment: text, environment: of } =
         reference.ok_or_else(|| Invalid::missing("deployment"))?;
-    let named = match given(of) {
+    let named = match non_empty(of) {
         Some(of) => Some(environment(caller, &of)?),
         None => None,
     };
     let store = &*api.parts.store;
     let id = history::resolve(store, &Reference { text: text.clone(), environment: named.clone() })
         .await
-        .map_err(|unresolved| of_unresolved(&unresolved))?;
-    let summary = history::summary(store, &id).await.map_err(|error| super::of_store(&error))?;
+        .map_err(|unresolved| reference_status(&unresolved))?;
+    let summary = history::summary(store, &id).await.map_err(|error| super::store_status(&error))?;
     let environment = match (summary, named) {
         (Some(summary), _) => summary.key,
         // A claim for a build has no summary.
         (None, Some(named)) => named,
         (None, None) => return Err(Status::not_found(format!("there is no deployment {text}"))),
     };
-    caller.may(&environment)?;
+    caller.check_environment(&environment)?;
     Ok((id, environment))
 }

@@ -1,22 +1,22 @@
 //! Coordinators: who there is, tokens for those that will join, and their removal.
 
 use lockstep_core::name::CoordinatorName;
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::RootKey;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::view::coordinator::RootKey;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
-use super::convert::given;
-use super::failure::{of_store, refused};
-use super::hosts::token;
+use super::convert::non_empty;
+use super::failure::{refused, store_status};
+use super::hosts::issue_token;
 use super::{Caller, ControlApi, RecordIn};
-use crate::coordinators;
-use crate::tokens::Admits;
+use crate::identity::tokens::TokenHolder;
+use crate::record::coordinators;
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
-    let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| of_store(&error))?;
-    let coordinators = statuses.iter().map(Document::of).collect();
+    let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let coordinators = statuses.iter().map(Document::of_content).collect();
     Ok(wire::CoordinatorsReply { coordinators, authority: api.authority.bundle() })
 }
 
@@ -27,7 +27,7 @@ pub(super) async fn create_token(
 ) -> Result<wire::TokenReply, Status> {
     let parse =
         |text: String| text.parse::<CoordinatorName>().map_err(|error| Invalid::because("name", error));
-    let name = given(request.name).map(parse).transpose()?;
+    let name = non_empty(request.name).map(parse).transpose()?;
     if api.record_in == RecordIn::OneMachine {
         return Err(refused(&Refusal {
             what: "no coordinator can join".to_owned(),
@@ -40,7 +40,7 @@ pub(super) async fn create_token(
         Some(name) => format!("a token for the coordinator {name}"),
         None => "a token for a coordinator".to_owned(),
     };
-    let reply = token(api, Admits::Coordinator { name }).await?;
+    let reply = issue_token(api, TokenHolder::Coordinator { name }).await?;
     api.audit(caller, "create coordinator token", None, said).await?;
     Ok(reply)
 }
@@ -52,7 +52,7 @@ pub(super) async fn remove(
 ) -> Result<Done, Status> {
     let name: CoordinatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
     let store = &*api.parts.store;
-    let there = coordinators::find(store, &name).await.map_err(|error| of_store(&error))?;
+    let there = coordinators::find(store, &name).await.map_err(|error| store_status(&error))?;
     let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
     if there.root_key == RootKey::Here {
         return Err(refused(&Refusal {
@@ -62,7 +62,7 @@ pub(super) async fn remove(
             next: "it may be switched off for as long as no coordinator joins".to_owned(),
         }));
     }
-    coordinators::remove(store, &name).await.map_err(|error| of_store(&error))?;
+    coordinators::remove(store, &name).await.map_err(|error| store_status(&error))?;
     let said = format!(
         "the coordinator {name} is removed; what it signed is not taken any more: hosts and operators that joined \
          or renewed there join again"

@@ -1,21 +1,23 @@
 //! Plans and deployments.
 
 use lockstep_core::id::StepId;
-use lockstep_core::operation::Refusal;
 use lockstep_core::plan::PlanHash;
-use lockstep_core::record::Way;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::Resolution;
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::{Status, Streaming};
 
-use super::convert::{ask, asker, deployment, environment, given};
-use super::failure::{of, of_store, refused};
+use super::convert::{deployment, environment, non_empty, plan_request, requester};
+use super::failure::{deploy_status, refused, store_status};
 use super::{Caller, ControlApi};
-use crate::deployments::sending::{self, Offer};
-use crate::deployments::{self, Start, What, claims};
-use crate::history as past;
-use crate::{debts, environments};
+use crate::planning;
+use crate::planning::image_transfer;
+use crate::planning::image_transfer::ImageOffer;
+use crate::planning::{RequestedOperation, StartRequest, claims};
+use crate::record::history as past;
+use crate::record::{environments, pending_undos};
 
 /// How many deployments a history has that does not say.
 const HISTORY_USUALLY: usize = 20;
@@ -25,9 +27,9 @@ pub(super) async fn plan(
     caller: &Caller,
     request: wire::PlanRequest,
 ) -> Result<wire::PlanReply, Status> {
-    let ask = ask(caller, request)?;
-    let plan = deployments::plan(&api.parts, &ask).await.map_err(of)?;
-    Ok(wire::PlanReply { plan: Some(Document::of(&plan)) })
+    let ask = plan_request(caller, request)?;
+    let plan = planning::plan(&api.parts, &ask).await.map_err(deploy_status)?;
+    Ok(wire::PlanReply { plan: Some(Document::of_content(&plan)) })
 }
 
 pub(super) async fn claim(
@@ -38,9 +40,9 @@ pub(super) async fn claim(
     let wire::ClaimRequest { environment: text, spec, client } = request;
     let environment = environment(caller, &text)?;
     let spec: lockstep_core::spec::EnvironmentSpec = required(spec.as_ref(), "spec")?;
-    caller.may(&spec.key)?;
-    let asker = asker(caller, client)?;
-    let id = claims::claim_for_build(&api.parts, spec, &asker).await.map_err(of)?;
+    caller.check_environment(&spec.key)?;
+    let asker = requester(caller, client)?;
+    let id = claims::claim_for_build(&api.parts, spec, &asker).await.map_err(deploy_status)?;
     api.audit(caller, "claim", Some(&environment), format!("claimed for a build: {id}")).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: None })
 }
@@ -52,7 +54,7 @@ pub(super) async fn unclaim(
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
     let id = request.deployment.parse().map_err(|error| Invalid::because("deployment", error))?;
-    claims::unclaim(&api.parts, &environment, &id).await.map_err(of)?;
+    claims::unclaim(&api.parts, &environment, &id).await.map_err(deploy_status)?;
     api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is given back")).await
 }
 
@@ -68,15 +70,17 @@ pub(super) async fn send_image(
     };
     let wire::ImageOffer { environment: text, spec, claim, image, image_id } = offer;
     let environment = environment(caller, &text)?;
-    let offer = Offer {
+    let offer = ImageOffer {
         environment: environment.clone(),
         spec: required(spec.as_ref(), "offer.spec")?,
         claim: claim.parse().map_err(|error| Invalid::because("offer.claim", error))?,
-        image: given(image).ok_or_else(|| Invalid::missing("offer.image"))?,
+        image: non_empty(image).ok_or_else(|| Invalid::missing("offer.image"))?,
         image_id: image_id.parse().map_err(|error| Invalid::because("offer.image_id", error))?,
     };
-    let host = sending::receiver(&api.parts, &offer, &asker(caller, None)?).await.map_err(of)?;
-    let Offer { image, image_id, .. } = offer;
+    let host = image_transfer::receiver(&api.parts, &offer, &requester(caller, None)?)
+        .await
+        .map_err(deploy_status)?;
+    let ImageOffer { image, image_id, .. } = offer;
     let said = format!("{image} ({}) is on {}", image_id.short(), host.name);
     let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
     sent.map_err(|status| {
@@ -95,21 +99,21 @@ pub(super) async fn start(
     request: wire::StartRequest,
 ) -> Result<wire::StartReply, Status> {
     let wire::StartRequest { plan, hash, claim, client } = request;
-    let mut ask = ask(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
-    if let What::Deploy(deploy) = &mut ask.what {
+    let mut ask = plan_request(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
+    if let RequestedOperation::Deploy(deploy) = &mut ask.what {
         // What runs is planned from what a host has.
         deploy.offered = None;
     }
     let parse_hash = |text: String| text.parse::<PlanHash>().map_err(|error| Invalid::because("hash", error));
-    let hash = given(hash).map(parse_hash).transpose()?;
+    let hash = non_empty(hash).map(parse_hash).transpose()?;
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
-    let claim = given(claim).map(parse_claim).transpose()?;
-    let asker = asker(caller, client)?;
+    let claim = non_empty(claim).map(parse_claim).transpose()?;
+    let asker = requester(caller, client)?;
     let environment = ask.environment.clone();
-    let start = Start { ask, hash, claim };
-    let (id, plan) = deployments::start(&api.parts, &start, &asker).await.map_err(of)?;
+    let start = StartRequest { ask, hash, claim };
+    let (id, plan) = planning::start(&api.parts, &start, &asker).await.map_err(deploy_status)?;
     api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
-    Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of(&plan)) })
+    Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of_content(&plan)) })
 }
 
 pub(super) async fn cancel(
@@ -118,8 +122,8 @@ pub(super) async fn cancel(
     request: wire::CancelRequest,
 ) -> Result<Done, Status> {
     let (id, environment) = deployment(api, caller, request.deployment).await?;
-    let asker = asker(caller, None)?;
-    let said = claims::cancel(&api.parts, &environment, &id, &asker).await.map_err(of)?;
+    let asker = requester(caller, None)?;
+    let said = claims::cancel(&api.parts, &environment, &id, &asker).await.map_err(deploy_status)?;
     api.audit(caller, "cancel", Some(&environment), said).await
 }
 
@@ -130,32 +134,32 @@ pub(super) async fn resolve(
 ) -> Result<Done, Status> {
     let wire::ResolveRequest { deployment: reference, how, step } = request;
     let (id, environment) = deployment(api, caller, reference).await?;
-    let way = way(&how, step)?;
+    let way = resolution(&how, step)?;
     let store = &*api.parts.store;
-    let open = environments::open_of(store, &environment, &id).await.map_err(|error| of_store(&error))?;
+    let open = environments::open_of(store, &environment, &id).await.map_err(|error| store_status(&error))?;
     let said = match way {
         // Of a deployment that has ended something may still be owed.
-        Way::Skip { step } if open.is_none() => {
+        Resolution::Skip { step } if open.is_none() => {
             let coordinator = &api.parts.coordinator;
-            let forgiven = debts::forgive(store, &environment, &id, step, coordinator).await;
-            let forgiven = forgiven.map_err(|error| of_store(&error))?;
+            let forgiven = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
+            let forgiven = forgiven.map_err(|error| store_status(&error))?;
             let debt = forgiven.map_err(|refusal| refused(&refusal))?;
             format!("{} does not owe this any more: {}", debt.host_name, debt.change)
         }
-        Way::Retry | Way::Unwind | Way::Skip { .. } => {
-            let asker = asker(caller, None)?;
-            claims::resolve(&api.parts, (&environment, &id), way, &asker).await.map_err(of)?
+        Resolution::Retry | Resolution::Unwind | Resolution::Skip { .. } => {
+            let asker = requester(caller, None)?;
+            claims::resolve(&api.parts, (&environment, &id), way, &asker).await.map_err(deploy_status)?
         }
     };
     api.audit(caller, "resolve", Some(&environment), said).await
 }
 
-fn way(how: &str, step: u32) -> Result<Way, Invalid> {
+fn resolution(how: &str, step: u32) -> Result<Resolution, Invalid> {
     match how {
-        "retry" => Ok(Way::Retry),
-        "unwind" => Ok(Way::Unwind),
+        "retry" => Ok(Resolution::Retry),
+        "unwind" => Ok(Resolution::Unwind),
         "skip" => match u16::try_from(step) {
-            Ok(step @ 1..) => Ok(Way::Skip { step: StepId(step) }),
+            Ok(step @ 1..) => Ok(Resolution::Skip { step: StepId(step) }),
             Ok(0) | Err(_) => Err(Invalid { field: "step", what: "is not the number of a step".to_owned() }),
         },
         other => {
@@ -176,8 +180,8 @@ pub(super) async fn history(
         Ok(0) | Err(_) => HISTORY_USUALLY,
     };
     let summaries = past::recent(&*api.parts.store, &environment, limit).await;
-    let summaries = summaries.map_err(|error| of_store(&error))?;
-    Ok(wire::HistoryReply { deployments: summaries.iter().map(Document::of).collect() })
+    let summaries = summaries.map_err(|error| store_status(&error))?;
+    Ok(wire::HistoryReply { deployments: summaries.iter().map(Document::of_content).collect() })
 }
 
 pub(super) async fn show(
@@ -187,13 +191,13 @@ pub(super) async fn show(
 ) -> Result<wire::ShowReply, Status> {
     let (id, _) = deployment(api, caller, Some(request)).await?;
     let store = &*api.parts.store;
-    let failed = |error| of_store(&error);
+    let failed = |error| store_status(&error);
     let summary = past::summary(store, &id).await.map_err(failed)?;
     let plan = past::plan(store, &id).await.map_err(failed)?;
     let entries = past::journal(store, &id).await.map_err(failed)?;
     Ok(wire::ShowReply {
-        summary: summary.as_ref().map(Document::of),
-        plan: plan.as_ref().map(Document::of),
-        entries: entries.iter().map(Document::of).collect(),
+        summary: summary.as_ref().map(Document::of_content),
+        plan: plan.as_ref().map(Document::of_content),
+        entries: entries.iter().map(Document::of_content).collect(),
     })
 }

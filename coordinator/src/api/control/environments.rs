@@ -5,13 +5,15 @@ use lockstep_core::time::Timestamp;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
-use super::convert::{asker, environment};
-use super::failure::{of, of_removal, of_store};
+use super::convert::{environment, requester};
+use super::failure::{deploy_status, removal_status, store_status};
 use super::{Caller, ControlApi};
-use crate::deployments::claims;
-use crate::environments::Recorded;
-use crate::environments::removal::{self, WhileServing};
-use crate::{environments, state_file, status as state};
+use crate::drive::removal::{self, WhileServing};
+use crate::export::state_file;
+use crate::planning::claims;
+use crate::record::environments;
+use crate::record::environments::Recorded;
+use crate::view::status as state;
 
 pub(super) async fn status(
     api: &ControlApi,
@@ -21,18 +23,18 @@ pub(super) async fn status(
     let recorded = if request.environment.is_empty() {
         all_recorded(api, caller).await?
     } else {
-        vec![recorded(api, caller, &request.environment).await?]
+        vec![recorded_spec(api, caller, &request.environment).await?]
     };
-    let statuses = state::of_all(&api.parts, recorded).await.map_err(|error| of_store(&error))?;
-    let environments = statuses.iter().map(Document::of).collect();
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
-    Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of).collect() })
+    let statuses = state::of_all(&api.parts, recorded).await.map_err(|error| store_status(&error))?;
+    let environments = statuses.iter().map(Document::of_content).collect();
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
+    Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of_content).collect() })
 }
 
 pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::EnvironmentsReply, Status> {
     let recorded = all_recorded(api, caller).await?;
-    let statuses = state::all_recorded(&api.parts, recorded).await.map_err(|error| of_store(&error))?;
-    Ok(wire::EnvironmentsReply { environments: statuses.iter().map(Document::of).collect() })
+    let statuses = state::all_recorded(&api.parts, recorded).await.map_err(|error| store_status(&error))?;
+    Ok(wire::EnvironmentsReply { environments: statuses.iter().map(Document::of_content).collect() })
 }
 
 pub(super) async fn show(
@@ -40,7 +42,7 @@ pub(super) async fn show(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
-    Ok(Document::of(&recorded(api, caller, &request.environment).await?.spec))
+    Ok(Document::of_content(&recorded_spec(api, caller, &request.environment).await?.spec))
 }
 
 pub(super) async fn export_state(
@@ -48,9 +50,9 @@ pub(super) async fn export_state(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
-    let spec = recorded(api, caller, &request.environment).await?.spec;
-    let state = state_file::export(&api.parts, &spec.key).await.map_err(|error| of_store(&error))?;
-    Ok(Document::of(&state))
+    let spec = recorded_spec(api, caller, &request.environment).await?.spec;
+    let state = state_file::export(&api.parts, &spec.key).await.map_err(|error| store_status(&error))?;
+    Ok(Document::of_content(&state))
 }
 
 pub(super) async fn freeze(
@@ -60,9 +62,9 @@ pub(super) async fn freeze(
 ) -> Result<Done, Status> {
     let wire::FreezeRequest { environment: text, reason, until_ms, client } = request;
     let environment = environment(caller, &text)?;
-    let asker = asker(caller, client)?;
+    let asker = requester(caller, client)?;
     let until = Timestamp(until_ms);
-    claims::freeze(&api.parts, &environment, reason.clone(), until, &asker).await.map_err(of)?;
+    claims::freeze(&api.parts, &environment, reason.clone(), until, &asker).await.map_err(deploy_status)?;
     let said = format!("{environment} is frozen until {until}: {reason}");
     api.audit(caller, "freeze", Some(&environment), said).await
 }
@@ -73,7 +75,7 @@ pub(super) async fn thaw(
     request: wire::EnvironmentRef,
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
-    claims::thaw(&api.parts, &environment).await.map_err(of)?;
+    claims::thaw(&api.parts, &environment).await.map_err(deploy_status)?;
     api.audit(caller, "thaw", Some(&environment), format!("{environment} is frozen no longer")).await
 }
 
@@ -89,21 +91,21 @@ pub(super) async fn remove(
         WhileServing::Abandoned => "abandon environment",
     };
     let removed = removal::remove(&api.parts, &environment, caller.operator()?, while_serving).await;
-    let said = removed.map_err(|error| of_removal(&error))?.said(&environment);
+    let said = removed.map_err(|error| removal_status(&error))?.said(&environment);
     api.audit(caller, verb, Some(&environment), said).await
 }
 
 /// An environment that the caller may see.
-async fn recorded(api: &ControlApi, caller: &Caller, text: &str) -> Result<Recorded, Status> {
+async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<Recorded, Status> {
     let environment = environment(caller, text)?;
     let recorded = environments::recorded(&*api.parts.store, &environment).await;
-    recorded.map_err(|error| of_store(&error))?.ok_or_else(|| {
+    recorded.map_err(|error| store_status(&error))?.ok_or_else(|| {
         Status::not_found(format!("there is no environment {environment}: nothing has been deployed to it"))
     })
 }
 
 /// Those that the caller may see.
 async fn all_recorded(api: &ControlApi, caller: &Caller) -> Result<Vec<Recorded>, Status> {
-    let may = |environment: &EnvironmentKey| caller.may(environment).is_ok();
-    environments::all_recorded(&*api.parts.store, may).await.map_err(|error| of_store(&error))
+    let may = |environment: &EnvironmentKey| caller.check_environment(environment).is_ok();
+    environments::all_recorded(&*api.parts.store, may).await.map_err(|error| store_status(&error))
 }

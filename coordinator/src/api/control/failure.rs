@@ -6,18 +6,18 @@
 
 use std::error::Error;
 
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Open, OpenKind};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::encode;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
-use crate::deployments::DeployError;
-use crate::environments::removal::RemoveError;
-use crate::history::Unresolved;
+use crate::drive::removal::RemoveError;
+use crate::planning::DeployError;
+use crate::record::history::ReferenceError;
 use crate::store::StoreError;
 
-pub(super) fn of(failure: DeployError) -> Status {
+pub(super) fn deploy_status(failure: DeployError) -> Status {
     match failure {
         DeployError::Refused(refusal) => refused(&refusal),
         DeployError::ImageAbsent(refusal) => {
@@ -28,9 +28,9 @@ pub(super) fn of(failure: DeployError) -> Status {
             locked(&environment.to_string(), &open),
             encode(&*open).into(),
         ),
-        DeployError::Unresolved(unresolved) => of_unresolved(&unresolved),
-        DeployError::Store(error) => of_store(&error),
-        DeployError::Secrets(error) => of_secrets(&error),
+        DeployError::Unresolved(unresolved) => reference_status(&unresolved),
+        DeployError::Store(error) => store_status(&error),
+        DeployError::Secrets(error) => secrets_status(&error),
     }
 }
 
@@ -38,43 +38,45 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
     Status::with_details(Code::FailedPrecondition, refusal.to_string(), encode(refusal).into())
 }
 
-fn locked(environment: &str, open: &Open) -> String {
-    let Open { by, since, until, .. } = open;
+fn locked(environment: &str, open: &Claim) -> String {
+    let Claim { by, since, until, .. } = open;
     match &open.kind {
-        OpenKind::Building { deployment } => {
+        ClaimKind::Building { deployment } => {
             format!("{environment} is locked: {by} builds for {deployment} since {since}, until {until}")
         }
-        OpenKind::Running { deployment, .. } => {
+        ClaimKind::Running { deployment, .. } => {
             format!("{environment} is locked: {deployment} by {by} runs since {since}, until {until} at most")
         }
-        OpenKind::Stuck { deployment } => {
+        ClaimKind::Stuck { deployment } => {
             format!("{environment} is locked: {deployment} by {by} is stuck, since {since}")
         }
-        OpenKind::Hold { reason } => {
+        ClaimKind::Freeze { reason } => {
             format!("{environment} is frozen by {by} since {since}, until {until}: {reason}")
         }
     }
 }
 
-pub(super) fn of_unresolved(unresolved: &Unresolved) -> Status {
+pub(super) fn reference_status(unresolved: &ReferenceError) -> Status {
     let (why, next) = match unresolved {
-        Unresolved::Store(error) => return of_store(error),
-        Unresolved::NoEnvironment { .. } => {
+        ReferenceError::Store(error) => return store_status(error),
+        ReferenceError::NoEnvironment { .. } => {
             ("every environment has one of its own", "add --env ENV".to_owned())
         }
-        Unresolved::Ambiguous { .. } => ("both begin so", "write more of it".to_owned()),
-        Unresolved::NoneOpen(key) => {
+        ReferenceError::Ambiguous { .. } => ("both begin so", "write more of it".to_owned()),
+        ReferenceError::NoneOpen(key) => {
             ("what was deployed last has ended", format!("lockstep status {}", key.environment))
         }
-        Unresolved::NoneEver(key) => ("its history is empty", format!("lockstep deploy {}", key.environment)),
-        Unresolved::Unknown { .. } => {
+        ReferenceError::NoneEver(key) => {
+            ("its history is empty", format!("lockstep deploy {}", key.environment))
+        }
+        ReferenceError::Unknown { .. } => {
             ("it is neither the id of one nor the beginning of an id", "lockstep history ENV".to_owned())
         }
     };
     refused(&Refusal { what: unresolved.to_string(), why: why.to_owned(), next })
 }
 
-pub(super) fn of_store(failure: &StoreError) -> Status {
+pub(super) fn store_status(failure: &StoreError) -> Status {
     match failure {
         StoreError::Unknown(_) | StoreError::Unavailable(_) => {
             warn!(error = failure as &dyn Error, "a call cannot be answered");
@@ -93,12 +95,12 @@ pub(super) fn of_store(failure: &StoreError) -> Status {
     }
 }
 
-pub(super) fn of_secrets(failure: &anyhow::Error) -> Status {
+pub(super) fn secrets_status(failure: &anyhow::Error) -> Status {
     warn!(error = %format!("{failure:#}"), "a call about secrets failed");
     Status::internal(format!("{failure:#}"))
 }
 
-pub(super) fn of_removal(failure: &RemoveError) -> Status {
+pub(super) fn removal_status(failure: &RemoveError) -> Status {
     match failure {
         RemoveError::Unknown(_) => Status::not_found(failure.to_string()),
         RemoveError::Refused(refusal) => refused(refusal),
@@ -107,6 +109,6 @@ pub(super) fn of_removal(failure: &RemoveError) -> Status {
             why: failure.to_string(),
             next: format!("lockstep status {environment}"),
         }),
-        RemoveError::Store(_, error) => of_store(error),
+        RemoveError::Store(_, error) => store_status(error),
     }
 }

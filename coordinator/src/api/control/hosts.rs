@@ -1,26 +1,27 @@
 //! Hosts: who has joined, and tokens for those that will.
 
-use lockstep_core::record::HostRole;
+use lockstep_core::host::HostRole;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
-use super::convert::{environment, given};
-use super::failure::of_store;
+use super::convert::{environment, non_empty};
+use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::agents::Look;
-use crate::status as state;
-use crate::tokens::{self, Admits, TOKEN_LIFE};
-use crate::{environments, hosts};
+use crate::identity::tokens;
+use crate::identity::tokens::{TOKEN_LIFE, TokenHolder};
+use crate::ports::agents::ObservationRequest;
+use crate::record::{environments, hosts};
+use crate::view::status as state;
 use lockstep_core::name::HostName;
-use lockstep_core::operation::Refusal;
+use lockstep_core::plan::operation::Refusal;
 
 /// A key that no environment has: names begin with a letter, and this one is nobody's application.
 const NO_ENVIRONMENT: &str = "lockstep/none";
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
-    Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of).collect() })
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
+    Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of_content).collect() })
 }
 
 /// Looks at every host, all at once. Without an environment, for what belongs to none.
@@ -33,14 +34,14 @@ pub(super) async fn inspect(
         "" => NO_ENVIRONMENT.parse().map_err(|error| Invalid::because("environment", error))?,
         text => environment(caller, text)?,
     };
-    let look = Look { environment, image: None, migrations_path: None, database: None };
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| of_store(&error))?;
+    let look = ObservationRequest { environment, image: None, migrations_path: None, database: None };
+    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
     let looks = hosts.iter().map(|status| async {
         let (seen, why) = match api.parts.agents.observe(&status.host.id, look.clone()).await {
-            Ok(seen) => (Some(Document::of(&seen)), String::new()),
+            Ok(seen) => (Some(Document::of_content(&seen)), String::new()),
             Err(error) => (None, error.to_string()),
         };
-        wire::InspectedHost { host: Some(Document::of(status)), seen, why }
+        wire::InspectedHost { host: Some(Document::of_content(status)), seen, why }
     });
     Ok(wire::InspectReply { hosts: futures::future::join_all(looks).await })
 }
@@ -51,20 +52,20 @@ pub(super) async fn create_token(
     request: wire::HostTokenRequest,
 ) -> Result<wire::TokenReply, Status> {
     let parse = |text: String| text.parse::<HostName>().map_err(|error| Invalid::because("name", error));
-    let name = given(request.name).map(parse).transpose()?;
+    let name = non_empty(request.name).map(parse).transpose()?;
     let role = |text: &String| text.parse::<HostRole>().map_err(|error| Invalid::because("roles", error));
     let roles = request.roles.iter().map(role).collect::<Result<Vec<_>, _>>()?;
     let said = match &name {
         Some(name) => format!("a token for the host {name}"),
         None => "a token for a host".to_owned(),
     };
-    let reply = token(api, Admits::Host { name, roles }).await?;
+    let reply = issue_token(api, TokenHolder::Host { name, roles }).await?;
     api.audit(caller, "create host token", None, said).await?;
     Ok(reply)
 }
 
 /// A fresh token that admits whoever has it, once.
-pub(super) async fn token(api: &ControlApi, admits: Admits) -> Result<wire::TokenReply, Status> {
+pub(super) async fn issue_token(api: &ControlApi, admits: TokenHolder) -> Result<wire::TokenReply, Status> {
     let expires = api.parts.clock.now() + TOKEN_LIFE;
     let token = tokens::make(&*api.parts.store, &api.authority.pin(), admits, expires)
         .await
@@ -79,7 +80,7 @@ pub(super) async fn remove(
 ) -> Result<Done, Status> {
     let name: HostName = request.host.parse().map_err(|error| Invalid::because("host", error))?;
     let store = &*api.parts.store;
-    let failed = |error| of_store(&error);
+    let failed = |error| store_status(&error);
     let host = hosts::named(store, &name).await.map_err(failed)?;
     let host = host.ok_or_else(|| Status::not_found(format!("there is no host {name}")))?;
     let specs = environments::declared(store).await.map_err(failed)?;

@@ -12,12 +12,13 @@ use tonic::Status;
 use tonic::codegen::BoxStream;
 use tracing::warn;
 
-use super::convert::{deployment, environment, given};
-use super::failure::of_store;
+use super::convert::{deployment, environment, non_empty};
+use super::failure::store_status;
 use super::{Caller, ControlApi};
-use crate::agents::{AgentError, LogOf, LogWanted};
-use crate::driver::Parts;
-use crate::{deployment_log, environments, history, hosts};
+use crate::context::Context;
+use crate::export::deployment_log;
+use crate::ports::agents::{AgentError, LogRequest, LogSource};
+use crate::record::{environments, history, hosts};
 
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(300);
@@ -52,7 +53,7 @@ pub(super) async fn logs(
         ));
     }
     let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
-    let process = given(process).map(parse).transpose()?;
+    let process = non_empty(process).map(parse).transpose()?;
     lines(of_live(&api.parts, &environment, process, tail).await?)
 }
 
@@ -61,28 +62,28 @@ fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
 }
 
 async fn of_step(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     id: DeploymentId,
     step: StepId,
     tail: Option<u32>,
 ) -> Result<Vec<String>, Status> {
-    let plan = history::plan(&*parts.store, &id).await.map_err(|error| of_store(&error))?;
+    let plan = history::plan(&*parts.store, &id).await.map_err(|error| store_status(&error))?;
     let host = plan.as_ref().and_then(|plan| plan.step(step)).map(|step| step.host.clone());
     let host = host.ok_or_else(|| Status::not_found(format!("{id} has no step {step}")))?;
-    let of = LogOf::Step { deployment: id, step };
-    let wanted = LogWanted { environment: environment.clone(), of, tail };
+    let of = LogSource::Step { deployment: id, step };
+    let wanted = LogRequest { environment: environment.clone(), of, tail };
     parts.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
 }
 
 async fn of_live(
-    parts: &Parts,
+    parts: &Context,
     environment: &EnvironmentKey,
     process: Option<lockstep_core::name::ProcessName>,
     tail: Option<u32>,
 ) -> Result<Vec<String>, Status> {
     let store = &*parts.store;
-    let failed = |error| of_store(&error);
+    let failed = |error| store_status(&error);
     let live = environments::live(store, environment).await.map_err(failed)?;
     let live = live.ok_or_else(|| Status::not_found(format!("nothing is live in {environment}")))?;
     let all = hosts::list(store).await.map_err(failed)?;
@@ -90,8 +91,8 @@ async fn of_live(
     let mine = all.iter().filter(|host| named.is_empty() || named.contains(&host.name));
     let mut lines = Vec::new();
     for host in mine {
-        let of = LogOf::Live { process: process.clone(), secrets_version: live.secrets_version };
-        let wanted = LogWanted { environment: environment.clone(), of, tail };
+        let of = LogSource::Live { process: process.clone(), secrets_version: live.secrets_version };
+        let wanted = LogRequest { environment: environment.clone(), of, tail };
         lines.extend(parts.agents.fetch_log(&host.id, wanted).await.map_err(|error| unreachable(&error))?);
     }
     Ok(lines)
@@ -105,19 +106,19 @@ fn unreachable(error: &AgentError) -> Status {
 }
 
 async fn of_deployment(
-    parts: &Parts,
+    parts: &Context,
     id: DeploymentId,
     tail: Option<u32>,
     reach: Reach,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
-    let summary = history::summary(&*parts.store, &id).await.map_err(|error| of_store(&error))?;
+    let summary = history::summary(&*parts.store, &id).await.map_err(|error| store_status(&error))?;
     let summary = summary.ok_or_else(|| Status::not_found(format!("{id} has not begun yet")))?;
     let path = deployment_log::path(&parts.logs, &summary.spec, &summary.key, &id);
     let mut ready = read(&path, 0).await?;
     let at = ready.len();
     let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
     ready.drain(..from);
-    let following = Following { parts: parts.clone(), id, path, at };
+    let following = FollowedLog { parts: parts.clone(), id, path, at };
     if reach == Reach::AsItIs {
         return lines(ready);
     }
@@ -130,22 +131,22 @@ async fn of_deployment(
 }
 
 /// A deployment's log that is read while it is written.
-struct Following {
-    parts: Parts,
+struct FollowedLog {
+    parts: Context,
     id: DeploymentId,
     path: PathBuf,
     /// How many lines were read.
     at: usize,
 }
 
-impl Following {
+impl FollowedLog {
     /// What was added, and itself while more may come.
     async fn more(mut self) -> (Vec<Result<wire::LogLine, Status>>, Option<Self>) {
         tokio::time::sleep(FOLLOW_EVERY).await;
         // The summary before the file: what has ended has its last line.
         let ended = match history::summary(&*self.parts.store, &self.id).await {
             Ok(summary) => summary.is_none_or(|summary| summary.verdict.is_some()),
-            Err(error) => return (vec![Err(of_store(&error))], None),
+            Err(error) => return (vec![Err(store_status(&error))], None),
         };
         match read(&self.path, self.at).await {
             Err(status) => (vec![Err(status)], None),

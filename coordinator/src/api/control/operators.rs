@@ -6,12 +6,13 @@ use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::failure::of_store;
-use super::hosts::token;
+use super::failure::store_status;
+use super::hosts::issue_token;
 use super::{Caller, ControlApi};
-use crate::operators::{self, Operator, OperatorStanding};
+use crate::identity::operators;
+use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::tokens::TokenHolder;
 use crate::store::Committed;
-use crate::tokens::Admits;
 
 pub(super) async fn add(
     api: &ControlApi,
@@ -24,13 +25,13 @@ pub(super) async fn add(
         environments.parse().map_err(|error| Invalid::because("environments", error))?;
     let role: OperatorRole = role.parse().map_err(|error: String| Invalid::because("role", error))?;
     let said = format!("{name} may log in as {role} of {environments}");
-    let reply = token(api, Admits::Operator { name, environments, role }).await?;
+    let reply = issue_token(api, TokenHolder::Operator { name, environments, role }).await?;
     api.audit(caller, "add operator", None, said).await?;
     Ok(reply)
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
-    let operators = operators::list(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    let operators = operators::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
     let record = |operator: Operator| wire::OperatorRecord {
         name: operator.name.into(),
         environments: operator.environments.to_string(),
@@ -47,7 +48,7 @@ pub(super) async fn revoke(
     request: wire::OperatorRef,
 ) -> Result<Done, Status> {
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    match operators::revoke(&*api.parts.store, &name).await.map_err(|error| of_store(&error))? {
+    match operators::revoke(&*api.parts.store, &name).await.map_err(|error| store_status(&error))? {
         Some(Committed::Yes { .. }) => {
             api.audit(caller, "revoke operator", None, format!("{name} may do nothing any more")).await
         }

@@ -1,21 +1,21 @@
 //! Registries: a login comes in with its password, and goes out without.
 
 use futures::future::join_all;
-use lockstep_core::errand::Errand;
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::{Host, HostRole};
 use lockstep_core::image::{Login, RegistryName};
-use lockstep_core::operation::Refusal;
-use lockstep_core::record::{Host, HostRole};
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::secret::Secret;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::convert::given;
-use super::failure::{of_secrets, of_store, refused};
+use super::convert::non_empty;
+use super::failure::{refused, secrets_status, store_status};
 use super::{Caller, ControlApi};
-use crate::agents::AgentError;
-use crate::hosts;
-use crate::vault::ListedLogin;
+use crate::ports::agents::AgentError;
+use crate::record::hosts;
+use crate::record::vault::ListedLogin;
 
 pub(super) async fn log_in(
     api: &ControlApi,
@@ -32,7 +32,7 @@ pub(super) async fn log_in(
     let said = format!("hosts log in to {registry} as {username}");
     let by = (caller.operator()?.clone(), api.parts.clock.now());
     let login = Login { registry, username, password };
-    api.vault.log_in(&login, by).await.map_err(|error| of_secrets(&error))?;
+    api.vault.log_in(&login, by).await.map_err(|error| secrets_status(&error))?;
     api.audit(caller, "registry login", None, said).await
 }
 
@@ -42,14 +42,14 @@ pub(super) async fn log_out(
     request: wire::RegistryRef,
 ) -> Result<Done, Status> {
     let registry = registry_of(&request.registry)?;
-    if !api.vault.log_out(&registry).await.map_err(|error| of_store(&error))? {
+    if !api.vault.log_out(&registry).await.map_err(|error| store_status(&error))? {
         return Err(unknown(&registry));
     }
     api.audit(caller, "registry logout", None, format!("hosts log in to {registry} no more")).await
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::RegistriesReply, Status> {
-    let logins = api.vault.logins().await.map_err(|error| of_store(&error))?;
+    let logins = api.vault.logins().await.map_err(|error| store_status(&error))?;
     let record = |ListedLogin { registry, username, at, by }| wire::RegistryRecord {
         registry: registry.into(),
         username,
@@ -64,8 +64,8 @@ pub(super) async fn check(
     api: &ControlApi,
     request: wire::RegistryRef,
 ) -> Result<wire::RegistryChecksReply, Status> {
-    let wanted = given(request.registry).map(|text| registry_of(&text)).transpose()?;
-    let logins = api.vault.logins().await.map_err(|error| of_store(&error))?;
+    let wanted = non_empty(request.registry).map(|text| registry_of(&text)).transpose()?;
+    let logins = api.vault.logins().await.map_err(|error| store_status(&error))?;
     let mut registries: Vec<RegistryName> = logins.into_iter().map(|login| login.registry).collect();
     if let Some(wanted) = wanted {
         registries.retain(|registry| *registry == wanted);
@@ -73,12 +73,12 @@ pub(super) async fn check(
             return Err(unknown(&wanted));
         }
     }
-    let hosts = hosts::list(&*api.parts.store).await.map_err(|error| of_store(&error))?;
+    let hosts = hosts::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
     let hosts: Vec<&Host> = hosts.iter().filter(|host| host.roles.contains(&HostRole::App)).collect();
     let pairs = registries.iter().flat_map(|registry| hosts.iter().map(move |host| (registry, *host)));
     let checks = pairs.map(|(registry, host)| async move {
-        let errand = Errand::LogIn { registry: registry.clone() };
-        let why_not = match api.parts.agents.run_errand(&host.id, errand).await {
+        let errand = HostTask::LogIn { registry: registry.clone() };
+        let why_not = match api.parts.agents.run_task(&host.id, errand).await {
             Ok(()) => String::new(),
             Err(AgentError::Refused { why, .. }) => why,
             Err(error @ (AgentError::Absent { .. } | AgentError::NoAnswer { .. })) => error.to_string(),

@@ -9,9 +9,9 @@ use lockstep_proto::wire;
 use tonic::Status;
 
 use super::convert::environment;
-use super::failure::of_secrets;
+use super::failure::secrets_status;
 use super::{Caller, ControlApi};
-use crate::vault::{Listing, Others};
+use crate::record::vault::{Listing, OtherValues};
 
 pub(super) async fn import(
     api: &ControlApi,
@@ -21,11 +21,11 @@ pub(super) async fn import(
     let wire::ImportSecretsRequest { environment: text, values: plain, replace } = request;
     let environment = environment(caller, &text)?;
     let values = values(plain)?;
-    let others = if replace { Others::Go } else { Others::Stay };
+    let others = if replace { OtherValues::Go } else { OtherValues::Stay };
     let by = (caller.operator()?.clone(), api.parts.clock.now());
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
-    let version = version.map_err(|error| of_secrets(&error))?;
+    let version = version.map_err(|error| secrets_status(&error))?;
     let said = format!("{count} secrets imported; version {version} is the newest");
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await
@@ -46,7 +46,7 @@ pub(super) async fn diff(
 ) -> Result<wire::DiffSecretsReply, Status> {
     let environment = environment(caller, &request.environment)?;
     let values = values(request.values)?;
-    let difference = api.vault.diff(&environment, &values).await.map_err(|error| of_secrets(&error))?;
+    let difference = api.vault.diff(&environment, &values).await.map_err(|error| secrets_status(&error))?;
     Ok(wire::DiffSecretsReply {
         version: difference.version,
         added: difference.added,
@@ -59,7 +59,7 @@ async fn listed(
     api: &ControlApi,
     environment: &lockstep_core::name::EnvironmentKey,
 ) -> Result<wire::SecretsReply, Status> {
-    let listing = api.vault.list(environment).await.map_err(|error| of_secrets(&error))?;
+    let listing = api.vault.list(environment).await.map_err(|error| secrets_status(&error))?;
     let Some(Listing { version, at, by, fingerprints }) = listing else {
         return Ok(wire::SecretsReply::default());
     };

@@ -12,21 +12,21 @@ use crate::store::{Source, StoreError};
 #[derive(Debug)]
 pub(super) enum Failure {
     /// The member did not get it.
-    NotSent(Trouble),
+    NotSent(MemberFailure),
     /// The member answered that it does not do this, and has done nothing.
     Refused(Status),
     /// The member may have done it.
-    Lost(Trouble),
+    Lost(MemberFailure),
 }
 
 /// What was wrong, with whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub(super) struct MemberFailure {
     pub(super) endpoint: String,
     pub(super) why: String,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for MemberFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.endpoint, self.why)
     }
@@ -34,10 +34,10 @@ impl fmt::Display for Trouble {
 
 /// The troubles with each member that was tried, newest last.
 #[derive(Debug, Default)]
-pub(super) struct Troubles(Vec<Trouble>);
+pub(super) struct MemberFailures(Vec<MemberFailure>);
 
-impl Troubles {
-    pub(super) fn add(&mut self, trouble: Trouble) {
+impl MemberFailures {
+    pub(super) fn add(&mut self, trouble: MemberFailure) {
         if !self.0.contains(&trouble) {
             self.0.push(trouble);
         }
@@ -52,23 +52,23 @@ impl Troubles {
     }
 }
 
-impl fmt::Display for Troubles {
+impl fmt::Display for MemberFailures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&all.join("; "))
     }
 }
 
-impl Error for Troubles {}
+impl Error for MemberFailures {}
 
 /// Why a call to whichever member answers has no result.
 #[derive(Debug)]
 pub(super) enum Unanswered {
     /// No member got it.
-    NotSent(Troubles),
+    NotSent(MemberFailures),
     Refused(Status),
     /// A member may have done it.
-    Lost(Troubles),
+    Lost(MemberFailures),
 }
 
 impl Unanswered {
@@ -94,8 +94,8 @@ impl Unanswered {
 }
 
 impl Failure {
-    pub(super) fn of(endpoint: &str, error: etcd_client::Error) -> Self {
-        let trouble = Trouble { endpoint: endpoint.to_owned(), why: chain(&error) };
+    pub(super) fn classify(endpoint: &str, error: etcd_client::Error) -> Self {
+        let trouble = MemberFailure { endpoint: endpoint.to_owned(), why: chain(&error) };
         let etcd_client::Error::GRpcStatus(status) = error else {
             return Self::Lost(trouble);
         };

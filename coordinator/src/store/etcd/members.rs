@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::failure::{Failure, Trouble, Troubles, Unanswered};
+use super::failure::{Failure, MemberFailure, MemberFailures, Unanswered};
 use super::version::{Judgement, judge};
 
 /// How long a member may take to be connected to and to say how it is.
@@ -55,7 +55,7 @@ impl fmt::Debug for Connection {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unusable {
     /// It may be better in a moment.
-    Down(Trouble),
+    Down(MemberFailure),
     /// Somebody has to change something.
     Wrong(Wrong),
 }
@@ -73,7 +73,7 @@ pub(super) enum WhatIsWrong {
 }
 
 impl Unusable {
-    pub(super) fn trouble(self) -> Trouble {
+    pub(super) fn trouble(self) -> MemberFailure {
         match self {
             Self::Down(trouble) => trouble,
             Self::Wrong(Wrong { endpoint, what }) => {
@@ -83,7 +83,7 @@ impl Unusable {
                         format!("it is of the etcd cluster {found:x}, and the others are of {known:x}")
                     }
                 };
-                Trouble { endpoint, why }
+                MemberFailure { endpoint, why }
             }
         }
     }
@@ -122,8 +122,8 @@ impl Members {
     ///
     /// # Errors
     /// When none does.
-    pub(super) async fn connection(&self) -> Result<Connection, Troubles> {
-        let mut troubles = Troubles::default();
+    pub(super) async fn connection(&self) -> Result<Connection, MemberFailures> {
+        let mut troubles = MemberFailures::default();
         for _ in &self.members {
             let at = self.current.load(Ordering::Relaxed);
             match self.connection_to(at).await {
@@ -152,7 +152,7 @@ impl Members {
         Sent: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let mut troubles = Troubles::default();
+        let mut troubles = MemberFailures::default();
         let mut may_be_done = false;
         // The only one gets a second chance: it may have been started again since the last call.
         for _ in 0..self.members.len().max(2) {
@@ -165,8 +165,8 @@ impl Members {
             };
             let failure = match tokio::time::timeout(limit, send(connection.client.clone())).await {
                 Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => Failure::of(&connection.endpoint, error),
-                Err(_) => Failure::Lost(Trouble {
+                Ok(Err(error)) => Failure::classify(&connection.endpoint, error),
+                Err(_) => Failure::Lost(MemberFailure {
                     endpoint: connection.endpoint.clone(),
                     why: format!("no answer in {} ms", limit.as_millis()),
                 }),
@@ -213,7 +213,7 @@ impl Members {
         if let Some(connection) = &*there {
             return Ok(connection.clone());
         }
-        let down = |why: String| Unusable::Down(Trouble { endpoint: member.endpoint.clone(), why });
+        let down = |why: String| Unusable::Down(MemberFailure { endpoint: member.endpoint.clone(), why });
         let client = match tokio::time::timeout(GREETING_LIMIT, self.greet(&member.endpoint)).await {
             Ok(greeted) => greeted?,
             Err(_) => return Err(down(format!("no answer in {} ms", GREETING_LIMIT.as_millis()))),
@@ -226,9 +226,9 @@ impl Members {
 
     /// Connects, and asks the member how it is.
     async fn greet(&self, endpoint: &str) -> Result<Client, Unusable> {
-        let down = |why: String| Unusable::Down(Trouble { endpoint: endpoint.to_owned(), why });
+        let down = |why: String| Unusable::Down(MemberFailure { endpoint: endpoint.to_owned(), why });
         let wrong = |what| Unusable::Wrong(Wrong { endpoint: endpoint.to_owned(), what });
-        let failed = |error: etcd_client::Error| match Failure::of(endpoint, error) {
+        let failed = |error: etcd_client::Error| match Failure::classify(endpoint, error) {
             Failure::Refused(status) => down(status.message().to_owned()),
             Failure::Lost(trouble) if trouble.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
             Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::EtcdStore;
-use super::failure::Troubles;
+use super::failure::MemberFailures;
 use super::handshake::{Handshake, Pem, handshake};
 use super::members::{Members, Unusable, WhatIsWrong, Wrong};
-use crate::private::{self, PrivateError};
-use crate::settings::EtcdSettings;
+use crate::ports::private_files;
+use crate::ports::private_files::PrivateError;
+use crate::program::settings::EtcdSettings;
 
 /// How long nobody is asked after nobody answered, at first and at most.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
@@ -94,7 +95,7 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         .ca_certificate(Certificate::from_pem(&pem.ca))
         .identity(Identity::from_pem(&pem.certificate, &pem.key));
     let members = Members::new(&settings.endpoints, tls);
-    let mut troubles = Troubles::default();
+    let mut troubles = MemberFailures::default();
     let mut answers = 0;
     for connected in members.connect_all().await {
         match connected {
@@ -137,7 +138,7 @@ async fn examine(endpoint: &str, settings: &EtcdSettings, pem: &Pem) -> Result<(
 
 fn pem(settings: &EtcdSettings) -> Result<Pem, OpenError> {
     let EtcdSettings { ca, certificate, key: path, .. } = settings;
-    let Some(key) = private::read(path).map_err(OpenError::Key)? else {
+    let Some(key) = private_files::read(path).map_err(OpenError::Key)? else {
         return Err(OpenError::Read { path: path.clone(), source: io::ErrorKind::NotFound.into() });
     };
     if PrivateKeyDer::from_pem_slice(key.as_bytes()).is_err() {

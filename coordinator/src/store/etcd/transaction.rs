@@ -8,9 +8,9 @@ use crate::store::{Change, Guard, Key, LeaseId, Prefix, Revision, Stored, Write}
 
 /// Where in etcd everything of this cluster is: etcd may have other tenants.
 #[derive(Debug, Clone)]
-pub(super) struct Place(String);
+pub(super) struct Namespace(String);
 
-impl Place {
+impl Namespace {
     pub(super) fn new(prefix: &str) -> Self {
         Self(prefix.to_owned())
     }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use super::members::{Connection, Members};
-use super::transaction::Place;
+use super::transaction::Namespace;
 use crate::store::Key;
 use crate::store::keys;
 use crate::store::watch::Watchers;
@@ -25,7 +25,7 @@ const MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 pub(super) struct Watching {
     pub(super) members: Arc<Members>,
-    pub(super) place: Place,
+    pub(super) place: Namespace,
     pub(super) watchers: Arc<Watchers>,
 }
 

@@ -6,9 +6,12 @@ use anyhow::{Context, Result, bail};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, Digest};
-use lockstep_core::journal::Finding;
 use lockstep_core::plan::{Action, ContainerSpec};
-use lockstep_core::record::{ContainerSeen, ImageFound, Observation, Running, Slot};
+use lockstep_core::record::observed::{
+    ContainerObservation, ContainerRunState, ImageObservation, Observation,
+};
+use lockstep_core::run::journal::Finding;
+use lockstep_core::slot::Slot;
 use lockstep_proto::dial::{self, Credential};
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -137,7 +140,7 @@ impl Stream {
                 Order::Observe(wire::Observe { request, environment, image, .. }) => {
                     let image = image_called(&image);
                     let seen = environments.get(&environment).cloned().unwrap_or_default();
-                    let seen = wire::Document::of(&Observation { image, ..seen });
+                    let seen = wire::Document::of_content(&Observation { image, ..seen });
                     Said::Observed(wire::Observed { request, observation: Some(seen) })
                 }
                 Order::AskVitals(wire::AskVitals { request }) => {
@@ -176,19 +179,19 @@ fn remember(environments: &mut BTreeMap<String, Observation>, assign: &wire::Ass
     Ok(())
 }
 
-fn started(spec: &ContainerSpec, deployment: &DeploymentId) -> ContainerSeen {
+fn started(spec: &ContainerSpec, deployment: &DeploymentId) -> ContainerObservation {
     let slot = match spec.slot {
         Slot::Blue => "blue",
         Slot::Green => "green",
     };
-    ContainerSeen {
+    ContainerObservation {
         name: format!("ls-{}-{slot}", spec.process),
         slot: spec.slot,
         process: spec.process.clone(),
         deployment: deployment.clone(),
-        spec: Digest::of(deployment.as_str().as_bytes()),
+        spec: Digest::of_content(deployment.as_str().as_bytes()),
         image_id: spec.image_id.clone(),
-        running: Running::Yes,
+        running: ContainerRunState::Yes,
         health: Health::Healthy,
     }
 }
@@ -198,9 +201,9 @@ fn said(message: Said) -> wire::FromAgent {
 }
 
 /// `None` if none is asked for.
-fn image_called(name: &str) -> Option<ImageFound> {
-    (!name.is_empty()).then(|| ImageFound {
-        id: Digest::of(name.as_bytes()),
+fn image_called(name: &str) -> Option<ImageObservation> {
+    (!name.is_empty()).then(|| ImageObservation {
+        id: Digest::of_content(name.as_bytes()),
         manifest: None,
         commit: None,
         migrations: Vec::new(),

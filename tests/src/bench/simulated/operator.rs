@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::{Summary, Verdict};
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{
     DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby, Tls,
     TrafficSpec,
@@ -87,7 +88,7 @@ impl Operator {
             plan: Some(wire::PlanRequest {
                 environment: environment.to_owned(),
                 what: Some(What::Deploy(wire::DeployAsk {
-                    spec: Some(wire::Document::of(&declaration(environment, hosts)?)),
+                    spec: Some(wire::Document::of_content(&declaration(environment, hosts)?)),
                     image: image.to_owned(),
                     commit: String::new(),
                     branch: String::new(),
@@ -111,7 +112,7 @@ impl Operator {
         while let Some(event) = events.message().await? {
             if let Some(Event::Summary(summary)) = event.event {
                 let ended = begun.elapsed();
-                let summary: Summary = summary.read("summary")?;
+                let summary: DeploymentSummary = summary.read("summary")?;
                 ensure!(
                     summary.verdict == Some(Verdict::Succeeded),
                     "it ended otherwise: {:?}",

@@ -233,7 +233,7 @@ fn the_copy_of_an_up_that_did_not_mark_what_it_wrote_goes_too() {
 fn an_outdated_copy_goes_when_the_packages_come() {
     let machine = Machine::new();
     let outdated = AGENT.replace("WatchdogSec=60", "WatchdogSec=30");
-    machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of(outdated.as_bytes()).hex()));
+    machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of_content(outdated.as_bytes()).hex()));
     machine.install_packages("usr/lib/systemd/system");
     machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
     assert_eq!(machine.own_files(), [] as [&str; 0]);
@@ -243,7 +243,7 @@ fn an_outdated_copy_goes_when_the_packages_come() {
 fn an_outdated_copy_is_renewed_where_there_is_no_package() {
     let machine = Machine::new();
     let outdated = AGENT.replace("WatchdogSec=60", "WatchdogSec=30");
-    machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of(outdated.as_bytes()).hex()));
+    machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of_content(outdated.as_bytes()).hex()));
     machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
     assert!(machine.text(UNIT).unwrap().ends_with(AGENT));
 }

@@ -1,0 +1,72 @@
+//! Hosts, operators, and oneself.
+
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire;
+use serde_json::json;
+
+use crate::context::{Context, read_input};
+use crate::failure::Result;
+use crate::output::table;
+
+pub async fn login(context: &Context) -> Result<()> {
+    let address = context.coordinator()?;
+    // From standard input, so that no history has it.
+    let name = context.join(address, read_input()?.trim()).await?;
+    context.output.json(&json!({ "operator": name }))?;
+    context.output.line(&format!("you are the operator {name}"))
+}
+
+pub(super) fn show_token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
+    context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
+    context.output.line(&reply.token)?;
+    context.output.line(&format!(
+        "good once, until {}; give it on standard input to: {command}",
+        Timestamp(reply.expires_ms)
+    ))
+}
+
+pub async fn forget_host(context: &Context, host: String) -> Result<()> {
+    let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
+    show_done(context, &done)
+}
+
+pub async fn add_operator(context: &Context, name: String, environments: String, role: String) -> Result<()> {
+    let request = wire::AddOperatorRequest { name, environments, role };
+    let reply = context.control().await?.add_operator(request).await?.into_inner();
+    show_token(context, &reply, "lockstep login --coordinator HOST:PORT")
+}
+
+pub async fn operators(context: &Context) -> Result<()> {
+    let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
+    let records: Vec<_> = reply
+        .operators
+        .iter()
+        .map(|operator| {
+            json!({ "name": operator.name, "environments": operator.environments, "role": operator.role,
+                    "certificate_expires_ms": operator.certificate_expires_ms, "revoked": operator.revoked })
+        })
+        .collect();
+    context.output.json(&records)?;
+    let mut rows =
+        vec![["operator", "environments", "role", "certificate until"].map(ToOwned::to_owned).to_vec()];
+    for operator in reply.operators {
+        let until = if operator.revoked {
+            "revoked".to_owned()
+        } else {
+            Timestamp(operator.certificate_expires_ms).to_string()
+        };
+        rows.push(vec![operator.name, operator.environments, operator.role, until]);
+    }
+    table(&rows).iter().try_for_each(|row| context.output.line(row))
+}
+
+pub async fn revoke(context: &Context, name: String) -> Result<()> {
+    let done = context.control().await?.revoke_operator(wire::OperatorRef { name }).await?.into_inner();
+    show_done(context, &done)
+}
+
+/// What the coordinator says that it did.
+pub(super) fn show_done(context: &Context, done: &wire::Done) -> Result<()> {
+    context.output.json(&json!({ "said": done.said }))?;
+    context.output.line(&done.said)
+}

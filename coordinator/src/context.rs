@@ -1,0 +1,27 @@
+//! What the driver, the planning of deployments and the views work with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lockstep_core::id::ClusterId;
+
+use crate::ports::agents::Agents;
+use crate::ports::clock::Clock;
+use crate::ports::secrets::Secrets;
+use crate::record::kept_images::KeptImages;
+use crate::store::Store;
+
+/// The ports and the settings of one coordinator.
+#[derive(Clone)]
+pub struct Context {
+    pub store: Arc<dyn Store>,
+    pub agents: Arc<dyn Agents>,
+    pub secrets: Arc<dyn Secrets>,
+    pub clock: Arc<dyn Clock>,
+    pub kept_images: Arc<KeptImages>,
+    pub cluster: ClusterId,
+    /// The name of this coordinator.
+    pub coordinator: String,
+    /// Where logs of deployments go that name no directory; nothing is written where this is empty.
+    pub logs: PathBuf,
+}

@@ -1,0 +1,31 @@
+//! How a driver leaves its deployment, and why one cannot continue.
+
+use lockstep_core::id::DeploymentId;
+use lockstep_core::run::journal::IllegalEntry;
+
+use crate::store::StoreError;
+
+/// How a driver left its deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DriverExit {
+    Ended,
+    /// Another has the environment.
+    Deposed,
+    /// It had ended before.
+    NotOpen,
+}
+
+/// Why a driver cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DriverError {
+    #[error("cannot read or write the record")]
+    Store(#[from] StoreError),
+    #[error("the record of {0} has no {1}")]
+    Missing(DeploymentId, &'static str),
+    #[error("the journal is damaged")]
+    Journal(#[from] IllegalEntry),
+    #[error("the plan breaks a rule: {0}")]
+    Plan(String),
+    #[error("bug: {0}")]
+    Bug(&'static str),
+}

@@ -1,0 +1,216 @@
+//! Has a debt paid: the undo that a host owes is handed to it as soon as it is back, under the environment's
+//! lock and a token of its own, and goes from the record when the host says that it is done.
+//!
+//! What must stay true: nothing is handed out while a deployment is open, because its driver speaks then; a
+//! debt whose outcome is unknown stays one.
+
+use std::time::Duration;
+
+use lockstep_core::agent::fence::Token;
+use lockstep_core::id::HostId;
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::run::engine::ANSWER_GRACE;
+use lockstep_core::run::journal::StepFailure;
+use lockstep_crashpoint::reach;
+use lockstep_proto::trace::traceparent;
+use tracing::{Span, info, warn};
+
+use super::exit::{DriverError, DriverExit};
+use crate::context::Context;
+use crate::drive::lock::{LEASE_RENEWED_EVERY, Lock};
+use crate::record::audit;
+use crate::record::audit::Change;
+use crate::record::{environments, hosts, pending_undos};
+use crate::store::guarded::{Held, OwnedWrite};
+use crate::store::handover::{Assignment, Report, Reported};
+use crate::store::{Committed, Guard, LeaseStanding, Owned, Stored, keys};
+
+/// Who is named for what the coordinator does of its own.
+const BY: &str = "lockstep";
+
+pub(super) fn lockstep() -> OperatorName {
+    BY.parse().expect("a constant that is a name")
+}
+
+/// The debts of one host to one environment, one after another.
+pub(super) struct PendingUndoRunner {
+    pub(super) parts: Context,
+    pub(super) environment: EnvironmentKey,
+    pub(super) host: HostId,
+}
+
+/// Whether the next debt may be handed out.
+enum UndoProgress {
+    Yes,
+    No,
+}
+
+impl PendingUndoRunner {
+    pub(super) async fn run(self) -> Result<DriverExit, DriverError> {
+        let store = &*self.parts.store;
+        let mut lock = Lock::new(self.environment.clone(), self.parts.coordinator.clone());
+        lock.acquire(store).await;
+        let paid = match lock.held() {
+            Some(held) => self.run_all(&lock, held).await,
+            // Somebody works on the environment: the next look tries again.
+            None => return Ok(DriverExit::NotOpen),
+        };
+        lock.release(store).await;
+        paid.map(|()| DriverExit::Ended)
+    }
+
+    async fn run_all(&self, lock: &Lock, held: &Held) -> Result<(), DriverError> {
+        let store = &*self.parts.store;
+        let seen = environments::open(store, &self.environment).await?;
+        if seen.as_ref().is_some_and(|seen| is_deployment(&seen.content)) {
+            return Ok(());
+        }
+        let open = seen.map(|seen| seen.stored);
+        let is_there = hosts::find(store, &self.host).await?.is_some();
+        let owed = pending_undos::of_host(store, &self.host, &self.environment).await?.undos;
+        for (seq, debt) in (1..).zip(owed) {
+            let token = Token { cluster: self.parts.cluster.clone(), epoch: held.epoch(), seq };
+            let attempt = Attempt { payer: self, lock, held, open: open.as_ref(), token, debt };
+            let paid = if is_there { attempt.run().await? } else { attempt.forget().await? };
+            match paid {
+                UndoProgress::Yes => {}
+                UndoProgress::No => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_deployment(open: &Claim) -> bool {
+    open.deployment().is_some()
+}
+
+/// One debt that is handed out.
+struct Attempt<'a> {
+    payer: &'a PendingUndoRunner,
+    lock: &'a Lock,
+    held: &'a Held,
+    open: Option<&'a Stored>,
+    token: Token,
+    debt: PendingUndo,
+}
+
+impl Attempt<'_> {
+    /// Hands the undo out and waits for what becomes of it.
+    async fn run(self) -> Result<UndoProgress, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
+        let assignment = Assignment {
+            token: self.token.clone(),
+            key: self.debt.key.clone(),
+            environment: environment.clone(),
+            action: self.debt.action.clone(),
+            limit: self.debt.limit,
+            traceparent: traceparent(&Span::current()),
+        };
+        let mut writes = self.leftover_assignments().await?;
+        let key = keys::assignment(host, environment, self.token.epoch, self.token.seq);
+        writes.push(OwnedWrite::put(key, &assignment));
+        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is handed out");
+        if self.commit(writes).await? == Committed::No {
+            return Ok(UndoProgress::No);
+        }
+        reach(|| format!("coordinator: debt {} handed out", self.debt.key.step));
+        let until = parts.clock.now() + self.debt.limit + ANSWER_GRACE;
+        let outcome = loop {
+            if let Some(outcome) = self.reported().await? {
+                break Some(outcome);
+            }
+            let is_here = parts.agents.session_of(host).is_some();
+            if !is_here
+                || parts.clock.now() >= until
+                || self.lock.keep(&*parts.store).await == LeaseStanding::Gone
+            {
+                break None;
+            }
+            self.wait().await;
+        };
+        match outcome {
+            Some(Reported::Done(_)) => self.settle(None).await,
+            Some(Reported::Failed(failure)) => self.settle(Some(failure)).await,
+            Some(Reported::Refused { why }) => {
+                self.settle(Some(StepFailure::new("the agent refused the undo").why(why))).await
+            }
+            None => {
+                let failure = StepFailure::new(format!("{} did not answer in time", self.debt.host_name));
+                self.settle(Some(failure)).await
+            }
+        }
+    }
+
+    /// The host was removed: it never serves again, so it owes nothing.
+    async fn forget(self) -> Result<UndoProgress, DriverError> {
+        info!(step = %self.debt.key.step, host = %self.payer.host, "a debt is forgotten with its host");
+        self.settle(None).await
+    }
+
+    async fn wait(&self) {
+        let mut reports = self.payer.parts.store.watch(&keys::reports(&self.payer.environment));
+        tokio::select! {
+            biased;
+            () = reports.changed() => {}
+            () = tokio::time::sleep(Duration::from_millis(LEASE_RENEWED_EVERY.0)) => {}
+        }
+    }
+
+    async fn reported(&self) -> Result<Option<Reported>, DriverError> {
+        let key = keys::report(&self.payer.environment, self.token.epoch, self.token.seq);
+        let stored = self.payer.parts.store.get(key.key()).await?;
+        let report: Option<Report> = stored.map(|stored| stored.read()).transpose()?;
+        Ok(report.map(|report| report.outcome))
+    }
+
+    /// What is handed to the host and reported for the environment, to be removed.
+    async fn leftover_assignments(&self) -> Result<Vec<OwnedWrite>, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
+        let mut left = parts.store.list(&keys::assignments(host, environment)).await?;
+        left.extend(parts.store.list(&keys::reports(environment)).await?);
+        Ok(left.iter().filter_map(|stored| Owned::of_stored(&stored.key)).map(OwnedWrite::delete).collect())
+    }
+
+    /// The debt goes, or stays with why it was not paid.
+    async fn settle(&self, failure: Option<StepFailure>) -> Result<UndoProgress, DriverError> {
+        let PendingUndoRunner { parts, environment, host } = self.payer;
+        let mut debts = pending_undos::of_host(&*parts.store, host, environment).await?;
+        let is_it = |debt: &PendingUndo| debt.key == self.debt.key;
+        match &failure {
+            None => debts.undos.retain(|debt| !is_it(debt)),
+            Some(failure) => {
+                warn!(step = %self.debt.key.step, %host, what = failure.what, why = failure.why, "a debt is not paid");
+                for debt in debts.undos.iter_mut().filter(|debt| is_it(debt)) {
+                    debt.failure = Some(failure.clone());
+                }
+            }
+        }
+        let mut writes = self.leftover_assignments().await?;
+        writes.push(pending_undos::write(host, environment, &debts));
+        if self.commit(writes).await? == Committed::No || failure.is_some() {
+            return Ok(UndoProgress::No);
+        }
+        reach(|| format!("coordinator: debt {} paid", self.debt.key.step));
+        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is paid");
+        self.write_down().await?;
+        Ok(UndoProgress::Yes)
+    }
+
+    async fn write_down(&self) -> Result<(), DriverError> {
+        let PendingUndoRunner { parts, environment, .. } = self.payer;
+        let PendingUndo { host_name, key, change, .. } = &self.debt;
+        let operator = lockstep();
+        let said = format!("{host_name} does not owe {} any more: {change}", key.deployment);
+        let change = Change { operator, verb: "pay debt", environment: Some(environment.clone()), said };
+        Ok(audit::append(&*parts.store, parts.clock.now(), change).await?)
+    }
+
+    /// Only while no deployment was opened: sent until its outcome is known, or left to the next attempt.
+    async fn commit(&self, writes: Vec<OwnedWrite>) -> Result<Committed, DriverError> {
+        let guards = vec![Guard::as_seen(keys::open(&self.payer.environment), self.open)];
+        Ok(self.held.commit(&*self.payer.parts.store, guards, writes).await?)
+    }
+}

@@ -1,0 +1,145 @@
+//! Brings back the hosts that a deployment passed by: what is live is started on them by the plan that
+//! `lockstep host add` makes, once they are connected again and owe nothing, and nobody works on the environment.
+//!
+//! What must stay true: it is a deployment like any other, with a plan, an undo and a line in the history; what does
+//! not succeed is tried again, ever more seldom.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::time::{Millis, Timestamp};
+use tracing::{info, warn};
+
+use super::exit::{DriverError, DriverExit};
+use super::pending_undo_runner::lockstep;
+use crate::context::Context;
+use crate::planning;
+use crate::planning::{DeployError, PlanRequest, RequestedOperation, Requester, StartRequest};
+use crate::record::audit;
+use crate::record::audit::Change;
+use crate::record::hosts;
+use crate::store::{Revision, StoreError, Stored};
+
+/// How long a host must have been connected: one that comes and goes is not worth a reload of nginx.
+const SETTLED_AFTER: Millis = Millis::from_secs(15);
+
+/// After the first attempt; twice as long after each that follows.
+const TRY_AGAIN_AFTER: Millis = Millis::from_secs(60);
+const TRY_AGAIN_AFTER_MAX: Millis = Millis::from_secs(3600);
+
+/// Who is away, and when each is tried.
+#[derive(Default)]
+pub(super) struct Readmission {
+    away: BTreeMap<EnvironmentKey, ExcludedSince>,
+}
+
+/// Those of one environment, as its record said at a revision.
+struct ExcludedSince {
+    read_at: Revision,
+    hosts: BTreeMap<HostName, RetrySchedule>,
+}
+
+/// When the host is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RetrySchedule {
+    /// Nothing while it is not connected.
+    at: Option<Timestamp>,
+    again_after: Millis,
+}
+
+impl RetrySchedule {
+    const FIRST: Self = Self { at: None, again_after: TRY_AGAIN_AFTER };
+}
+
+/// A host that is to be brought back.
+pub(super) struct ReadmissionTask {
+    pub(super) parts: Context,
+    pub(super) environment: EnvironmentKey,
+    pub(super) host: HostName,
+}
+
+impl Readmission {
+    /// Takes in what the record says is live in `environment`.
+    pub(super) fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
+        if self.away.get(environment).is_some_and(|away| away.read_at == stored.modified) {
+            return Ok(());
+        }
+        let live: LiveRelease = stored.read()?;
+        let before = self.away.remove(environment).map(|away| away.hosts).unwrap_or_default();
+        let next = |host: &HostName| before.get(host).copied().unwrap_or(RetrySchedule::FIRST);
+        let hosts = live.passed_by.into_iter().map(|host| (host.clone(), next(&host))).collect();
+        self.away.insert(environment.clone(), ExcludedSince { read_at: stored.modified, hosts });
+        Ok(())
+    }
+
+    /// The next host of an environment where nobody works that is due at `now`, if there is one.
+    pub(super) async fn next(
+        &mut self,
+        parts: &Context,
+        is_busy: impl Fn(&EnvironmentKey) -> bool,
+        now: Timestamp,
+    ) -> Result<Option<ReadmissionTask>, StoreError> {
+        for (environment, away) in &mut self.away {
+            for (host, next) in &mut away.hosts {
+                if !is_here(parts, host).await? {
+                    next.at = None;
+                    continue;
+                }
+                let at = *next.at.get_or_insert(now + SETTLED_AFTER);
+                if now < at || is_busy(environment) {
+                    continue;
+                }
+                next.at = Some(now + next.again_after);
+                next.again_after = Millis((next.again_after.0 * 2).min(TRY_AGAIN_AFTER_MAX.0));
+                let (parts, environment, host) = (parts.clone(), environment.clone(), host.clone());
+                return Ok(Some(ReadmissionTask { parts, environment, host }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the host has its session here: then it is this coordinator's to bring back.
+async fn is_here(parts: &Context, host: &HostName) -> Result<bool, StoreError> {
+    let named = hosts::named(&*parts.store, host).await?;
+    Ok(named.is_some_and(|host| parts.agents.session_of(&host.id).is_some()))
+}
+
+impl ReadmissionTask {
+    /// Opens the deployment; its driver is started like that of any other.
+    pub(super) async fn open(self) -> Result<DriverExit, DriverError> {
+        let Self { parts, environment, host } = self;
+        let start = StartRequest {
+            ask: PlanRequest {
+                environment: environment.clone(),
+                what: RequestedOperation::AddHost(host.clone()),
+            },
+            hash: None,
+            claim: None,
+        };
+        let asker =
+            Requester { operator: lockstep(), hostname: parts.coordinator.clone(), pid: std::process::id() };
+        match planning::start(&parts, &start, &asker).await {
+            Ok((id, _)) => {
+                let said = format!("{host} is well again, and is brought back: {id}");
+                let change =
+                    Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
+                audit::append(&*parts.store, parts.clock.now(), change).await?;
+                Ok(DriverExit::Ended)
+            }
+            Err(DeployError::Locked { .. }) => {
+                info!(%host, "somebody has the environment: the host is brought back later");
+                Ok(DriverExit::NotOpen)
+            }
+            Err(DeployError::Refused(refusal) | DeployError::ImageAbsent(refusal)) => {
+                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "the host cannot be brought back yet");
+                Ok(DriverExit::NotOpen)
+            }
+            Err(error @ (DeployError::Unresolved(_) | DeployError::Store(_) | DeployError::Secrets(_))) => {
+                warn!(%host, error = &error as &dyn std::error::Error, "the host cannot be brought back yet");
+                Ok(DriverExit::NotOpen)
+            }
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What leaves for files: the log of a deployment and the state file.
+
+pub mod deployment_log;
+pub mod state_file;

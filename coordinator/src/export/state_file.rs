@@ -1,0 +1,85 @@
+//! Keeps the seed's `deployment-state.json` current, where an environment's declaration names one.
+//!
+//! It is a copy for readers: nothing is decided from it, and a file that cannot be written stops nothing.
+
+use std::io;
+use std::path::Path;
+
+use lockstep_core::health::Health;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::slot::Slot;
+use lockstep_core::view::state_file;
+use lockstep_core::view::state_file::{SlotHealth, StateFile};
+use tracing::warn;
+
+use crate::context::Context;
+use crate::record::{environments, history};
+use crate::store::StoreError;
+
+/// How many deployments the file has.
+const HISTORY_IN_FILE: usize = 20;
+
+/// The file's content as things are.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn export(parts: &Context, environment: &EnvironmentKey) -> Result<StateFile, StoreError> {
+    let store = &*parts.store;
+    let live = environments::live(store, environment).await?;
+    let past = history::ended(store, environment, HISTORY_IN_FILE).await?;
+    let open = environments::open(store, environment).await?.map(|seen| seen.content);
+    let health =
+        live.as_ref().map_or(SlotHealth { live: Health::Unknown, standby: Health::Unknown }, |live| {
+            slot_health(parts, environment, live.slot)
+        });
+    Ok(state_file::state_file_of(environment, live.as_ref(), &past, open.as_ref(), health))
+}
+
+/// Writes the file, if the environment has one.
+pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
+    let spec = match environments::spec(&*parts.store, environment).await {
+        Ok(Some(seen)) => seen.content,
+        Ok(None) => return,
+        Err(error) => {
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot look for the state file");
+            return;
+        }
+    };
+    let Some(path) = spec.deploy.state_file else {
+        return;
+    };
+    let state = match export(parts, environment).await {
+        Ok(state) => state,
+        Err(error) => {
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot make the state file");
+            return;
+        }
+    };
+    if let Err(error) = replace(Path::new(&path), &state).await {
+        warn!(%environment, path, %error, "cannot write the state file");
+    }
+}
+
+/// The worst of what the agents last said of each slot's instances.
+fn slot_health(parts: &Context, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
+    let reported = parts.agents.health(environment);
+    let of = |slot: Slot| {
+        let mark = format!("-{slot}-");
+        let instances = reported.values().flatten().filter(|instance| instance.container.contains(&mark));
+        instances.map(|instance| instance.health).max().unwrap_or(Health::Unknown)
+    };
+    SlotHealth { live: of(live), standby: of(live.other()) }
+}
+
+/// A reader sees the old file or the new one, never half of one.
+async fn replace(path: &Path, state: &StateFile) -> io::Result<()> {
+    let mut text = serde_json::to_string_pretty(state)?;
+    text.push('\n');
+    if let Some(directory) = path.parent() {
+        tokio::fs::create_dir_all(directory).await?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    tokio::fs::write(&beside, text).await?;
+    tokio::fs::rename(&beside, path).await
+}

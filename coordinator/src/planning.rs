@@ -1,0 +1,503 @@
+//! From what an operator asks for to a deployment that is open: checked, planned, and stored in the one
+//! transaction that claims the environment. The driver takes it from there.
+
+use lockstep_core::id::{DeploymentId, Digest, HostId};
+use lockstep_core::image::RegistryName;
+use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
+use lockstep_core::plan::{Plan, PlanHash};
+use lockstep_core::planner;
+use lockstep_core::record::Record;
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
+use lockstep_core::record::history::{DeploymentSummary, Receipt};
+use lockstep_core::record::observed::ImageObservation;
+use lockstep_core::release::Release;
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::check::{ValidatedSpec, check};
+use lockstep_core::time::Timestamp;
+use tracing::info;
+
+use crate::context::Context;
+use crate::ports::clock::Clock;
+use crate::record::environments;
+use crate::record::environments::Versioned;
+use crate::record::history;
+use crate::record::history::{PlanDocument, Reference, ReferenceError};
+use crate::record::pending_undos;
+use crate::store::guarded::{self, Accompanying, OwnedWrite};
+use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
+
+pub mod claims;
+pub mod image_transfer;
+mod planning_input;
+mod ports;
+
+use claims::ClaimState;
+use planning_input::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
+use ports::Proposal;
+
+/// What hosts call it among their tools.
+const DOCKER: &str = "docker";
+
+/// How often a plan is made anew because the record moved under it.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What an operator asks for.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    pub environment: EnvironmentKey,
+    pub what: RequestedOperation,
+}
+
+#[derive(Debug, Clone)]
+pub enum RequestedOperation {
+    Deploy(Box<DeployRequest>),
+    /// To the deployment that is named, else to the newest verified good.
+    Rollback {
+        to: Option<String>,
+        changed_site: ChangedSite,
+    },
+    AddHost(HostName),
+    DrainHost(HostName),
+    RemoveHost(HostName),
+}
+
+#[derive(Debug, Clone)]
+pub struct DeployRequest {
+    pub spec: EnvironmentSpec,
+    pub image: String,
+    /// Where the image does not say it.
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    pub any_branch: AnyBranch,
+    pub changed_site: ChangedSite,
+    /// What `image` is where the command line runs, where it has one of that name.
+    pub image_id: Option<Digest>,
+    /// The image as the command line has it, to plan with where no app host has it.
+    pub offered: Option<ImageObservation>,
+}
+
+/// Who asks, and where their command line runs.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    pub operator: OperatorName,
+    pub hostname: String,
+    pub pid: u32,
+}
+
+/// A deployment that is to be opened.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    pub ask: PlanRequest,
+    /// What must still be the plan's hash.
+    pub hash: Option<PlanHash>,
+    /// The claim for a build that becomes this deployment.
+    pub claim: Option<DeploymentId>,
+}
+
+/// Why there is no plan or no deployment.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No app host has the image: who has it may send it.
+    #[error("{}", .0.what)]
+    ImageAbsent(Refusal),
+    #[error("{environment} is locked by {}", .open.by)]
+    Locked { environment: EnvironmentKey, open: Box<Claim> },
+    #[error("the deployment cannot be found")]
+    Unresolved(#[from] ReferenceError),
+    #[error("cannot read or write the record")]
+    Store(#[from] StoreError),
+    #[error("cannot read the secrets")]
+    Secrets(#[source] anyhow::Error),
+}
+
+impl From<planner::PlanRefusal> for DeployError {
+    fn from(planner::PlanRefusal { what, why, next }: planner::PlanRefusal) -> Self {
+        Self::Refused(Refusal { what, why, next })
+    }
+}
+
+/// A plan with what its start must find unchanged.
+struct PlannedDeployment {
+    plan: Plan,
+    gathered: PlanningInput,
+    spec: ValidatedSpec,
+    spec_seen: Option<Stored>,
+}
+
+/// The plan for `ask` as things are, without any effect.
+///
+/// # Errors
+/// When there is none.
+pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
+    claims::refuse_removal(&*parts.store, &ask.environment).await?;
+    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
+    Ok(make_plan(parts, ask, recorded).await?.plan)
+}
+
+/// Opens a deployment.
+///
+/// # Errors
+/// When there is no plan, or it is another than the one asked for, or the environment is owned.
+pub async fn start(
+    parts: &Context,
+    start: &StartRequest,
+    asker: &Requester,
+) -> Result<(DeploymentId, Plan), DeployError> {
+    let store = &*parts.store;
+    for _ in 0..ATTEMPTS_MAX {
+        let now = parts.clock.now();
+        // Before it is looked who owns the environment: a deployment that is opened after that writes the declaration
+        // anew, so that this very one guards against all that such a deployment leaves behind, debts too.
+        let recorded = environments::spec(store, &start.ask.environment).await?;
+        let before =
+            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
+        let planned = make_plan(parts, &start.ask, recorded).await?;
+        refuse_changed_plan(start.hash.as_ref(), &planned.plan)?;
+        let ports = &planned.gathered.ports;
+        if ports.are_too_many() {
+            let seen = planned.gathered.ports_seen.as_ref();
+            give_ports(store, &start.ask.environment, ports, seen).await?;
+            continue;
+        }
+        let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
+        let kind = ClaimKind::Running { deployment: id.clone(), request: OperatorRequest::None };
+        let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
+        let kept = PlanDocument::of_plan(&id, &planned.plan, &parts.clock.ulid().to_string());
+        for parts_of_plan in &kept.ahead {
+            guarded::plan_parts(store, parts_of_plan.clone()).await?;
+        }
+        let with = accompanying(&id, &planned, &open, kept.with_claim);
+        let seen = before.as_ref().map(|seen| &seen.stored);
+        match claims::settle_unknown(store, &start.ask.environment, seen, &open, with).await? {
+            ClaimState::Yes => {
+                info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
+                return Ok((id, planned.plan));
+            }
+            ClaimState::Moved => delete_plan_parts(store, kept.ahead).await?,
+        }
+    }
+    Err(DeployError::Refused(Refusal {
+        what: format!("{} could not be claimed", start.ask.environment),
+        why: format!("its record changed {ATTEMPTS_MAX} times while the plan was made"),
+        next: "try it again".to_owned(),
+    }))
+}
+
+/// Gives all of the ports away that a plan for many hosts needs, so many in each transaction, and none where somebody
+/// else has changed them meanwhile. They are the environment's also when nothing comes of the deployment.
+async fn give_ports(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    proposal: &Proposal,
+    seen: Option<&Stored>,
+) -> Result<(), StoreError> {
+    let mut guard = Guard::as_seen(keys::ports(environment), seen);
+    for some in proposal.parts() {
+        let mut with = some.transaction(environment);
+        with.guards.push(guard);
+        match guarded::give_ports(store, environment, with).await {
+            Ok(Committed::Yes { revision }) => {
+                guard = Guard::Unchanged(keys::ports(environment).into(), revision);
+            }
+            // What is there is looked at again, and a plan made from that.
+            Ok(Committed::No) | Err(StoreError::Unknown(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the parts of a plan that was not opened.
+async fn delete_plan_parts(store: &dyn Store, ahead: Vec<Vec<OwnedWrite>>) -> Result<(), StoreError> {
+    for writes in ahead {
+        let deletions = writes.iter().map(OwnedWrite::undone).collect();
+        guarded::plan_parts(store, deletions).await?;
+    }
+    Ok(())
+}
+
+pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
+    format!("dep_{}", clock.ulid()).parse().expect("a ULID in its text form makes a deployment's id")
+}
+
+async fn make_plan(
+    parts: &Context,
+    ask: &PlanRequest,
+    recorded: Option<Versioned<EnvironmentSpec>>,
+) -> Result<PlannedDeployment, DeployError> {
+    let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
+    let (spec, wanted) = match &ask.what {
+        RequestedOperation::Deploy(deploy) => {
+            let spec = checked(deploy.spec.clone(), &ask.environment)?;
+            (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
+        }
+        RequestedOperation::Rollback { .. } => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Live },
+        ),
+        RequestedOperation::AddHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Coming(host.clone()) },
+        ),
+        RequestedOperation::DrainHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Going(host.clone()) },
+        ),
+        RequestedOperation::RemoveHost(host) => (
+            recorded_spec(recorded, &ask.environment)?,
+            PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
+        ),
+    };
+    let gathered = gather_planning_input(parts, &spec, &wanted).await?;
+    let operation = operation(parts, ask, &spec, &gathered.record).await?;
+    let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
+    plan.warnings.extend(image_to_send(ask, &gathered.record));
+    if let Some(refusal) = pending_undos::refuse_plan(&*parts.store, &plan).await? {
+        return Err(refusal.into());
+    }
+    let spec = match plan.operation.host() {
+        None => spec,
+        Some(_) => {
+            let hosts = plan.spec.hosts.clone();
+            checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
+        }
+    };
+    Ok(PlannedDeployment { plan, gathered, spec, spec_seen })
+}
+
+/// What a plan says of an image that no app host has.
+fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
+    let RequestedOperation::Deploy(deploy) = &ask.what else { return None };
+    let offered =
+        deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
+    let mib = offered.size_bytes.div_ceil(1024 * 1024);
+    Some(format!(
+        "{} is on no app host: deploy first sends it to one from this machine, {mib} MiB",
+        deploy.image
+    ))
+}
+
+/// The declaration, if nothing is wrong with it.
+pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
+    if spec.key != *environment {
+        return Err(Refusal {
+            what: format!("the declaration is of {}", spec.key),
+            why: format!("{environment} was asked for"),
+            next: "name the environment that deployment.yml declares".to_owned(),
+        });
+    }
+    check(spec).map_err(|problems| Refusal {
+        what: format!("the declaration of {environment} is not right"),
+        why: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
+        next: "correct deployment.yml: lockstep env check".to_owned(),
+    })
+}
+
+fn recorded_spec(
+    recorded: Option<Versioned<EnvironmentSpec>>,
+    environment: &EnvironmentKey,
+) -> Result<ValidatedSpec, Refusal> {
+    let Some(seen) = recorded else {
+        return Err(Refusal {
+            what: format!("there is no environment {environment}"),
+            why: "nothing has been deployed to it".to_owned(),
+            next: format!("lockstep deploy {}", environment.environment),
+        });
+    };
+    checked(seen.content, environment)
+}
+
+async fn operation(
+    parts: &Context,
+    ask: &PlanRequest,
+    spec: &EnvironmentSpec,
+    record: &Record,
+) -> Result<Operation, DeployError> {
+    Ok(match &ask.what {
+        RequestedOperation::Rollback { to, changed_site } => {
+            let to = match to {
+                None => None,
+                Some(text) => {
+                    let environment = Some(ask.environment.clone());
+                    let reference = Reference { text: text.clone(), environment };
+                    Some(history::resolve(&*parts.store, &reference).await?)
+                }
+            };
+            Operation::Rollback(Rollback { to, changed_site: *changed_site })
+        }
+        RequestedOperation::AddHost(host) => Operation::AddHost(host.clone()),
+        RequestedOperation::DrainHost(host) => Operation::DrainHost(host.clone()),
+        RequestedOperation::RemoveHost(host) => Operation::RemoveHost(host.clone()),
+        RequestedOperation::Deploy(deploy) => Operation::Deploy(Deploy {
+            release: release(deploy, spec, record)?,
+            branch: deploy.branch.clone(),
+            any_branch: deploy.any_branch,
+            changed_site: deploy.changed_site,
+        }),
+    })
+}
+
+/// The release that `image` is, as an app host has it, or as it is offered. Where the planner will refuse because it
+/// is not said which host that is, the first one will do.
+fn release(deploy: &DeployRequest, spec: &EnvironmentSpec, record: &Record) -> Result<Release, DeployError> {
+    // Where a registry was asked, an older image of the same name is not what was asked for.
+    let named = record.observed.values().find_map(|seen| seen.manifest.as_ref());
+    let seen = record.observed.iter().filter_map(|(host, seen)| Some((host, seen.image.as_ref()?)));
+    let mut seen = seen.filter(|(_, image)| named.is_none() || image.manifest.as_ref() == named);
+    if let Some((host, found)) = seen.next() {
+        if named.is_none() {
+            refuse_other_image(deploy, found, &name_of(host, record).unwrap_or_default())?;
+        }
+        return Ok(release_of(deploy, found));
+    }
+    let asked: Vec<String> = record.observed.keys().filter_map(|host| name_of(host, record)).collect();
+    if asked.is_empty() {
+        // No host was asked: the planner says why, in its words.
+        return Err(no_host(spec, record).into());
+    }
+    // Where no engine answers, it is not the image that lacks.
+    let can_have_it = record.observed.values().any(|seen| seen.tools.contains_key(DOCKER));
+    match &deploy.offered {
+        Some(offered) if can_have_it => Ok(release_of(deploy, offered)),
+        None if can_have_it => Err(DeployError::ImageAbsent(image_not_found(deploy, &asked, record))),
+        Some(_) | None => Err(image_not_found(deploy, &asked, record).into()),
+    }
+}
+
+fn release_of(deploy: &DeployRequest, found: &ImageObservation) -> Release {
+    let ImageObservation { id, manifest, commit, migrations, size_bytes: _ } = found;
+    Release {
+        image: deploy.image.clone(),
+        image_id: id.clone(),
+        manifest: manifest.clone(),
+        commit: commit.clone().or_else(|| deploy.commit.clone()),
+        migrations: migrations.clone(),
+    }
+}
+
+fn name_of(id: &HostId, record: &Record) -> Option<String> {
+    record.hosts.iter().find(|host| host.id == *id).map(|host| host.name.to_string())
+}
+
+/// Who has just built an image does not mean an older one of the same name.
+fn refuse_other_image(deploy: &DeployRequest, found: &ImageObservation, host: &str) -> Result<(), Refusal> {
+    match &deploy.image_id {
+        Some(meant) if *meant != found.id => Err(Refusal {
+            what: format!("{} is not the same on {host} as on this machine", deploy.image),
+            why: format!("it is {} there and {} here", found.id.short(), meant.short()),
+            next: format!(
+                "tag yours otherwise; or say by its id which is meant: --image {meant}, or --image {}",
+                found.id
+            ),
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn image_not_found(deploy: &DeployRequest, asked: &[String], record: &Record) -> Refusal {
+    let problems: Vec<&str> =
+        record.observed.values().flat_map(|seen| seen.problems.iter()).map(String::as_str).collect();
+    Refusal {
+        what: format!("the image {} is not on {}", deploy.image, asked.join(", ")),
+        why: match problems.as_slice() {
+            [] => "its Docker engine has no image of that name".to_owned(),
+            problems => problems.join("; "),
+        },
+        next: match RegistryName::named_by(&deploy.image) {
+            Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
+            None => format!(
+                "docker build or docker load it on this machine or there, then: docker image inspect {}",
+                deploy.image
+            ),
+        },
+    }
+}
+
+fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
+    let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
+    match (known.as_slice(), spec.hosts.app.first()) {
+        ([], _) => Refusal {
+            what: "there is no host".to_owned(),
+            why: "no agent has joined this coordinator".to_owned(),
+            next: "lockstep up, or lockstep host token".to_owned(),
+        },
+        (known, Some(_)) => Refusal {
+            what: format!("{} names a host that has not joined", spec.key),
+            why: format!("the hosts that have joined are: {}", known.join(", ")),
+            next: "lockstep host list".to_owned(),
+        },
+        (known, None) => Refusal {
+            what: "it is not said which host does what".to_owned(),
+            why: format!("there are {} hosts and deployment.yml names none", known.len()),
+            next: format!(
+                "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                spec.key.environment, known[0], known[0]
+            ),
+        },
+    }
+}
+
+fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Refusal> {
+    let moved = wanted.map(|wanted| wanted.moved(&plan.hash)).unwrap_or_default();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal {
+        what: "the plan is not the one that was asked for".to_owned(),
+        why: format!("what moved since: {}", moved.join("; ")),
+        next: format!(
+            "look at it again, then deploy it: lockstep plan {} (its hash is {})",
+            plan.key.environment, plan.hash
+        ),
+    })
+}
+
+/// What is written with the claim: the plan, the deployment, the declaration and the ports.
+fn accompanying(
+    id: &DeploymentId,
+    planned: &PlannedDeployment,
+    open: &Claim,
+    kept: OwnedWrite,
+) -> Accompanying {
+    let PlannedDeployment { plan, gathered, spec, spec_seen } = planned;
+    let key = &plan.key;
+    let Accompanying { mut guards, mut writes } = gathered.ports.transaction(key);
+    guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
+    guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
+    writes.push(kept);
+    writes.extend(history::summary_writes(&new_summary(id, plan, open)));
+    writes.push(OwnedWrite::put(keys::spec(key), spec.get()));
+    Accompanying { guards, writes }
+}
+
+/// What is recorded of a deployment when it is opened.
+fn new_summary(id: &DeploymentId, plan: &Plan, open: &Claim) -> DeploymentSummary {
+    DeploymentSummary {
+        id: id.clone(),
+        key: plan.key.clone(),
+        kind: plan.kind,
+        operator: open.by.clone(),
+        release: plan.release.clone(),
+        slot: plan.slot,
+        spec: plan.spec.clone(),
+        serving: plan.serving.clone(),
+        excluded: plan.passed_by.clone(),
+        secrets_version: plan.secrets_version,
+        schema_before: plan.schema_before,
+        schema_after: None,
+        opened_at: open.since,
+        ended_at: None,
+        verdict: None,
+        failure: None,
+        steps: Vec::new(),
+        receipt: Receipt::default(),
+    }
+}
+
+/// Until when a claim that begins at `since` holds.
+pub(crate) fn until(since: Timestamp, spec: &ValidatedSpec) -> Timestamp {
+    since + spec.get().deploy.lock_timeout
+}

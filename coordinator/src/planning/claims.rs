@@ -1,0 +1,387 @@
+//! What owns an environment: claims for a build, wishes about what is open, and holds.
+//!
+//! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
+//! sees what the other did.
+
+use lockstep_core::id::DeploymentId;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest, Resolution};
+use lockstep_core::run::engine::{Run, refuse_resolution};
+use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::spec::check::ValidatedSpec;
+use lockstep_core::time::Timestamp;
+use lockstep_proto::trace::traceparent;
+use tracing::Span;
+
+use super::{DeployError, Requester, checked, new_id, until};
+use crate::context::Context;
+use crate::record::environments;
+use crate::record::environments::Versioned;
+use crate::record::history;
+use crate::store::guarded::{Accompanying, claim, disclaim};
+use crate::store::{Committed, Store, StoreError, Stored};
+
+/// How often a transaction of unknown outcome is sent again.
+const SENDINGS_MAX: usize = 5;
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimState {
+    Yes,
+    /// Something that it was made from is another meanwhile.
+    Moved,
+}
+
+/// Claims the environment for a build by the command line.
+///
+/// # Errors
+/// When it is owned already, or the declaration is not right.
+pub async fn claim_for_build(
+    parts: &Context,
+    spec: EnvironmentSpec,
+    asker: &Requester,
+) -> Result<DeploymentId, DeployError> {
+    let environment = spec.key.clone();
+    let spec = checked(spec, &environment)?;
+    let now = parts.clock.now();
+    let before = claimable(&*parts.store, &environment, None, asker, now).await?;
+    let id = new_id(&*parts.clock);
+    let open = open(ClaimKind::Building { deployment: id.clone() }, asker, now, None, &spec);
+    own_claim(parts, &environment, before.as_ref(), &open).await?;
+    Ok(id)
+}
+
+/// Ends a claim whose build failed.
+///
+/// # Errors
+/// When the deployment is not a claim for a build.
+pub async fn unclaim(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<(), DeployError> {
+    let seen = environments::open(&*parts.store, environment).await?;
+    match seen {
+        Some(seen) if seen.content.kind == (ClaimKind::Building { deployment: deployment.clone() }) => {
+            end(parts, environment, &seen.stored).await
+        }
+        Some(_) | None => Err(DeployError::Refused(Refusal {
+            what: format!("{deployment} is not a claim for a build"),
+            why: "it is a deployment that runs, or it has ended".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        })),
+    }
+}
+
+/// Wishes that a deployment is unwound. A claim for a build ends at once.
+///
+/// # Errors
+/// When nothing of that id is open.
+pub async fn cancel(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+    asker: &Requester,
+) -> Result<String, DeployError> {
+    let seen = opened_as(parts, environment, deployment).await?;
+    let by = asker.operator.clone();
+    match &seen.content.kind {
+        ClaimKind::Building { .. } => {
+            end(parts, environment, &seen.stored).await?;
+            Ok(format!("the claim of {environment} for a build is given back"))
+        }
+        ClaimKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
+            what: format!("{deployment} is being unwound already, and is stuck"),
+            why: "an undo failed several times".to_owned(),
+            next: format!("lockstep status {} names the ways out", environment.environment),
+        })),
+        ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
+            let wish = OperatorRequest::Cancel { by };
+            change(
+                parts,
+                environment,
+                &seen,
+                ClaimKind::Running { deployment: deployment.clone(), request: wish },
+            )
+            .await?;
+            Ok(format!("{deployment} is being unwound"))
+        }
+    }
+}
+
+/// Wishes for a way out of a stuck deployment.
+///
+/// # Errors
+/// When it is not stuck, or the way would break a rule.
+pub async fn resolve(
+    parts: &Context,
+    stuck: (&EnvironmentKey, &DeploymentId),
+    way: Resolution,
+    asker: &Requester,
+) -> Result<String, DeployError> {
+    let (environment, deployment) = stuck;
+    let seen = opened_as(parts, environment, deployment).await?;
+    match &seen.content.kind {
+        ClaimKind::Stuck { .. } => {
+            refuse_breaking(parts, &seen.content, deployment, way).await?;
+            let wish = way.requested_by(asker.operator.clone());
+            change(
+                parts,
+                environment,
+                &seen,
+                ClaimKind::Running { deployment: deployment.clone(), request: wish },
+            )
+            .await?;
+            Ok(match way {
+                Resolution::Retry => format!("{deployment} tries its undo again"),
+                Resolution::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
+                Resolution::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
+            })
+        }
+        ClaimKind::Building { .. } | ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
+            Err(DeployError::Refused(Refusal {
+                what: format!("{deployment} is not stuck"),
+                why: "only a deployment whose undo failed waits for an operator".to_owned(),
+                next: format!("lockstep watch {deployment}"),
+            }))
+        }
+    }
+}
+
+/// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
+async fn refuse_breaking(
+    parts: &Context,
+    open: &Claim,
+    deployment: &DeploymentId,
+    way: Resolution,
+) -> Result<(), DeployError> {
+    let store = &*parts.store;
+    let plan = history::plan(store, deployment).await?;
+    let entries = history::journal(store, deployment).await?;
+    let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
+    let refused =
+        run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refuse_resolution(&run, way));
+    let Some(rule) = refused else { return Ok(()) };
+    let what = match way {
+        Resolution::Retry => format!("{deployment} cannot try its undo again"),
+        Resolution::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
+        Resolution::Skip { step } => format!("the undo of {step} cannot be skipped"),
+    };
+    Err(DeployError::Refused(Refusal {
+        what,
+        why: format!("without it: {rule}"),
+        next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+    }))
+}
+
+/// Holds the environment: no deployments, because.
+///
+/// # Errors
+/// When it is owned already.
+pub async fn freeze(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    reason: String,
+    until: Timestamp,
+    asker: &Requester,
+) -> Result<(), DeployError> {
+    let now = parts.clock.now();
+    if until <= now {
+        return Err(DeployError::Refused(Refusal {
+            what: format!("a hold of {environment} must end later than it begins"),
+            why: format!("it would end at {until}, and it is {now}"),
+            next: format!("lockstep lock freeze {} --for 2h", environment.environment),
+        }));
+    }
+    let before = claimable(&*parts.store, environment, None, asker, now).await?;
+    let open = Claim {
+        kind: ClaimKind::Freeze { reason },
+        by: asker.operator.clone(),
+        since: now,
+        until,
+        hostname: asker.hostname.clone(),
+        pid: asker.pid,
+        traceparent: traceparent(&Span::current()),
+    };
+    own_claim(parts, environment, before.as_ref(), &open).await
+}
+
+/// Ends a hold.
+///
+/// # Errors
+/// When there is none.
+pub async fn thaw(parts: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
+    match environments::open(&*parts.store, environment).await? {
+        Some(Versioned { stored, content: Claim { kind: ClaimKind::Freeze { .. }, .. } }) => {
+            end(parts, environment, &stored).await
+        }
+        Some(seen) => {
+            Err(DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) })
+        }
+        None => Err(DeployError::Refused(Refusal {
+            what: format!("{environment} is not frozen"),
+            why: "nothing owns it".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        })),
+    }
+}
+
+/// What owns the environment and may be replaced: nothing, what has run out, or the asker's own claim.
+pub(super) async fn claimable(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    own_claim: Option<&DeploymentId>,
+    asker: &Requester,
+    now: Timestamp,
+) -> Result<Option<Versioned<Claim>>, DeployError> {
+    refuse_removal(store, environment).await?;
+    let seen = environments::open(store, environment).await?;
+    let Some(open) = seen.as_ref().map(|seen| &seen.content) else {
+        return match own_claim {
+            None => Ok(None),
+            Some(claim) => Err(DeployError::Refused(claim_lost(environment, claim))),
+        };
+    };
+    let may_be_replaced = match (&open.kind, own_claim) {
+        (ClaimKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
+        (ClaimKind::Building { .. } | ClaimKind::Freeze { .. }, None) => now >= open.until,
+        (ClaimKind::Running { .. } | ClaimKind::Stuck { .. }, _) | (ClaimKind::Freeze { .. }, Some(_)) => {
+            false
+        }
+    };
+    if may_be_replaced {
+        Ok(seen)
+    } else {
+        Err(DeployError::Locked { environment: environment.clone(), open: Box::new(open.clone()) })
+    }
+}
+
+/// Refuses what would be opened in an environment that is being removed.
+pub(super) async fn refuse_removal(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<(), DeployError> {
+    let Some(Versioned { content: removal, .. }) = environments::removal(store, environment).await? else {
+        return Ok(());
+    };
+    Err(DeployError::Refused(Refusal {
+        what: format!("{environment} is being removed"),
+        why: format!("{} removed it at {}, and that is not finished", removal.by, removal.since),
+        next: format!("lockstep env remove {environment}"),
+    }))
+}
+
+fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
+    Refusal {
+        what: format!("the claim {claim} of {environment} is gone"),
+        why: "the build took longer than lock_timeout, or somebody ended it".to_owned(),
+        next: "deploy again; the image is built already".to_owned(),
+    }
+}
+
+/// The claim that `kind` makes. One that follows a claim for a build keeps its times: a deployment never
+/// owns its environment for longer than its lock's time-out.
+pub(super) fn open(
+    kind: ClaimKind,
+    asker: &Requester,
+    now: Timestamp,
+    before: Option<&Versioned<Claim>>,
+    spec: &ValidatedSpec,
+) -> Claim {
+    let building = before
+        .filter(|seen| matches!(seen.content.kind, ClaimKind::Building { .. }) && now < seen.content.until);
+    let since = building.map_or(now, |seen| seen.content.since);
+    Claim {
+        kind,
+        by: asker.operator.clone(),
+        since,
+        until: building.map_or_else(|| until(since, spec), |seen| seen.content.until),
+        hostname: asker.hostname.clone(),
+        pid: asker.pid,
+        traceparent: traceparent(&Span::current()),
+    }
+}
+
+/// Sends the claim until its outcome is known.
+pub(super) async fn settle_unknown(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    seen: Option<&Stored>,
+    open: &Claim,
+    with: Accompanying,
+) -> Result<ClaimState, StoreError> {
+    let Accompanying { guards, writes } = with;
+    for attempt in 1.. {
+        let with = Accompanying { guards: guards.clone(), writes: writes.clone() };
+        match claim(store, environment, seen, open, with).await {
+            Ok(Committed::Yes { .. }) => return Ok(ClaimState::Yes),
+            Ok(Committed::No) => {
+                // An earlier sending of unknown outcome may have been the one.
+                let there = environments::open(store, environment).await?;
+                let is_mine = there.is_some_and(|there| there.content == *open);
+                return Ok(if is_mine { ClaimState::Yes } else { ClaimState::Moved });
+            }
+            Err(StoreError::Unknown(_)) if attempt < SENDINGS_MAX => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(ClaimState::Moved)
+}
+
+async fn own_claim(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    before: Option<&Versioned<Claim>>,
+    open: &Claim,
+) -> Result<(), DeployError> {
+    let seen = before.map(|seen| &seen.stored);
+    match settle_unknown(&*parts.store, environment, seen, open, Accompanying::default()).await? {
+        ClaimState::Yes => Ok(()),
+        ClaimState::Moved => Err(claim_changed(parts, environment).await?),
+    }
+}
+
+async fn change(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    seen: &Versioned<Claim>,
+    kind: ClaimKind,
+) -> Result<(), DeployError> {
+    let open = Claim { kind, ..seen.content.clone() };
+    own_claim(parts, environment, Some(seen), &open).await
+}
+
+async fn end(parts: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
+    match disclaim(&*parts.store, environment, seen).await? {
+        Committed::Yes { .. } => Ok(()),
+        Committed::No => Err(claim_changed(parts, environment).await?),
+    }
+}
+
+/// Who was faster.
+async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
+    Ok(match environments::open(&*parts.store, environment).await? {
+        Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
+        None => DeployError::Refused(Refusal {
+            what: format!("what owned {environment} has ended meanwhile"),
+            why: "it ended while this was asked for".to_owned(),
+            next: format!("lockstep status {}", environment.environment),
+        }),
+    })
+}
+
+async fn opened_as(
+    parts: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<Versioned<Claim>, DeployError> {
+    let seen = environments::open_of(&*parts.store, environment, deployment).await?;
+    seen.ok_or_else(|| {
+        DeployError::Refused(Refusal {
+            what: format!("{deployment} is not open"),
+            why: "it has ended".to_owned(),
+            next: format!("lockstep show {deployment}"),
+        })
+    })
+}

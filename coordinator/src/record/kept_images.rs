@@ -1,0 +1,118 @@
+//! Which images each environment keeps for its rollbacks, for the plans of the others: images are of a host, and a host
+//! has many environments.
+//!
+//! What must stay true: what one environment may go back to no plan of another removes, as far as the record says when
+//! that plan is made. What an environment keeps changes only when its live release does, so it is read once for each
+//! revision of that; whether any changed is looked at only when something below the environments did.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_core::id::Digest;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::planner::{IMAGES_KEPT_MAX, images_kept};
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::time::{Millis, Timestamp};
+use tokio::sync::Mutex;
+
+use crate::record::environments::{by_environment, called};
+use crate::record::history::Past;
+use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
+
+/// How long what was read is taken for true though nothing woke anybody: a watch is only a hint. A plan removes images
+/// at the end of its deployment, so that it is older than this when it does.
+const LOOK_EVERY: Millis = Millis::from_secs(30);
+
+/// How many histories are read at a time.
+const AT_A_TIME: usize = 16;
+
+/// What is kept, read anew as far as the record has changed.
+#[derive(Default)]
+pub struct KeptImages {
+    // Held while it is read: of several plans at one moment, one reads for all.
+    known: Mutex<Option<Known>>,
+}
+
+struct Known {
+    wakeups: Wakeups,
+    read_at: Timestamp,
+    by_environment: BTreeMap<EnvironmentKey, Kept>,
+}
+
+/// What one environment keeps.
+struct Kept {
+    /// `None` if nothing is live.
+    live: Option<Revision>,
+    images: Vec<Digest>,
+}
+
+impl KeptImages {
+    /// The images that other environments than this one keep.
+    ///
+    /// # Errors
+    /// When the store does not answer, or holds what cannot be read.
+    pub async fn elsewhere(
+        &self,
+        store: &dyn Store,
+        environment: &EnvironmentKey,
+        now: Timestamp,
+    ) -> Result<BTreeSet<Digest>, StoreError> {
+        let mut known = self.known.lock().await;
+        let current = match known.take() {
+            Some(known) if known.is_current(now) => known,
+            before => Known::read(store, before, now).await?,
+        };
+        let elsewhere = current.by_environment.iter().filter(|(other, _)| *other != environment);
+        let images = elsewhere.flat_map(|(_, kept)| kept.images.iter().cloned()).collect();
+        *known = Some(current);
+        Ok(images)
+    }
+}
+
+impl Known {
+    fn is_current(&self, now: Timestamp) -> bool {
+        !self.wakeups.has_changed() && now.since(self.read_at) < LOOK_EVERY
+    }
+
+    /// Reads what changed since `before`.
+    async fn read(store: &dyn Store, before: Option<Self>, now: Timestamp) -> Result<Self, StoreError> {
+        let (mut wakeups, mut before) = match before {
+            Some(Self { wakeups, by_environment, .. }) => (wakeups, by_environment),
+            None => (store.watch(&keys::environments()), BTreeMap::new()),
+        };
+        wakeups.look();
+        let stored = store.list(&keys::environments()).await?;
+        let mut known = BTreeMap::new();
+        let mut changed = Vec::new();
+        for (environment, of_one) in by_environment(&stored) {
+            if called(of_one, keys::SPEC).is_none() {
+                continue;
+            }
+            let live = called(of_one, keys::LIVE);
+            match before.remove(&environment) {
+                Some(kept) if kept.live == live.map(|live| live.modified) => {
+                    known.insert(environment, kept);
+                }
+                Some(_) | None => changed.push(kept(store, environment, live)),
+            }
+        }
+        let read: Vec<_> = stream::iter(changed).buffer_unordered(AT_A_TIME).try_collect().await?;
+        known.extend(read);
+        Ok(Self { wakeups, read_at: now, by_environment: known })
+    }
+}
+
+async fn kept(
+    store: &dyn Store,
+    environment: EnvironmentKey,
+    live: Option<&Stored>,
+) -> Result<(EnvironmentKey, Kept), StoreError> {
+    let revision = live.map(|live| live.modified);
+    let live: Option<LiveRelease> = live.map(Stored::read).transpose()?;
+    let mut past = Past::of(store, &environment);
+    let all_of_them =
+        |past: &[_]| Some(images_kept(live.as_ref(), past)).filter(|kept| kept.len() >= IMAGES_KEPT_MAX);
+    let found = past.find(all_of_them).await?;
+    let images = found.unwrap_or_else(|| images_kept(live.as_ref(), past.read()));
+    Ok((environment, Kept { live: revision, images }))
+}

@@ -1,0 +1,375 @@
+//! The secrets of every environment, and what lets hosts into registries: encrypted, shown to nobody.
+//!
+//! What must stay true: the store has ciphertext only, and the key is a file beside it that no backup
+//! of the store has; a ciphertext is bound to its environment and version, so that it cannot be moved
+//! to another; names and keyed fingerprints are all that anybody is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use async_trait::async_trait;
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::record::SecretsSummary;
+use lockstep_core::secret::Secret;
+use lockstep_core::secret::redact::Redactor;
+use lockstep_core::stored::StoredDocument;
+use lockstep_core::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ports::private_files;
+use crate::ports::secrets::Secrets;
+use crate::record::environments;
+use crate::store::{Committed, Guard, Store, Stored, Write, keys};
+
+use fingerprint::FingerprintKey;
+
+mod fingerprint;
+mod registries;
+
+pub use registries::{ListedLogin, LoginRecord};
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 12;
+
+/// One version, as kept. Names are no secret; values are. Public so that a test can hold a later version to what is
+/// kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionRecord {
+    version: u64,
+    at: Timestamp,
+    by: OperatorName,
+    names: BTreeSet<String>,
+    nonce: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+impl StoredDocument for VersionRecord {
+    const KIND: &'static str = "secrets";
+}
+
+/// What anybody who may read the environment is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    pub version: u64,
+    pub at: Timestamp,
+    pub by: OperatorName,
+    /// Name to fingerprint.
+    pub fingerprints: BTreeMap<String, String>,
+}
+
+/// How the newest version and a set of values differ, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Difference {
+    pub version: u64,
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// What becomes of names that an import does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherValues {
+    Go,
+    Stay,
+}
+
+/// What was encrypted, and with which nonce.
+struct Sealed {
+    nonce: Vec<u8>,
+    ciphertext: Vec<u8>,
+}
+
+pub struct Vault {
+    store: Arc<dyn Store>,
+    key: [u8; KEY_BYTES],
+    fingerprints: FingerprintKey,
+}
+
+type Values = BTreeMap<String, Secret>;
+
+impl Vault {
+    /// Opens the vault with the key in `file`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When the file is damaged, or can be read by others.
+    pub fn open(store: Arc<dyn Store>, file: &Path) -> anyhow::Result<Self> {
+        let key = match private_files::read(file)? {
+            Some(text) => {
+                from_hex(text.trim()).with_context(|| format!("{} is not a key", file.display()))?
+            }
+            None => {
+                let mut key = [0; KEY_BYTES];
+                getrandom::fill(&mut key).context("the system gives no random numbers")?;
+                private_files::write(file, &HEXLOWER.encode(&key))?;
+                key
+            }
+        };
+        Ok(Self { store, fingerprints: FingerprintKey::derive(&key), key })
+    }
+
+    /// The key as in its file, for a coordinator that joins.
+    pub fn key(&self) -> Secret {
+        Secret::new(HEXLOWER.encode(&self.key))
+    }
+
+    /// The values of one version.
+    ///
+    /// # Errors
+    /// When it is not there, or was not encrypted with this key for this environment.
+    pub async fn values(&self, environment: &EnvironmentKey, version: u64) -> anyhow::Result<Values> {
+        let key = keys::secrets_version(environment, version);
+        let stored = self
+            .store
+            .get(key.key())
+            .await?
+            .with_context(|| format!("{environment} has no version {version} of its secrets"))?;
+        self.decrypt(environment, &stored.read()?)
+    }
+
+    /// Makes `values` the newest version, if that changes anything; says which version is the newest.
+    ///
+    /// # Errors
+    /// When the store does not answer, or another import came between.
+    pub async fn import(
+        &self,
+        environment: &EnvironmentKey,
+        values: Values,
+        others: OtherValues,
+        by: (OperatorName, Timestamp),
+    ) -> anyhow::Result<u64> {
+        let newest = self.newest(environment).await?;
+        let before = match &newest {
+            Some(stored) => self.decrypt(environment, &stored.read()?)?,
+            None => Values::new(),
+        };
+        let mut wanted = match others {
+            OtherValues::Go => Values::new(),
+            OtherValues::Stay => before.clone(),
+        };
+        wanted.extend(values);
+        let version = newest.as_ref().map(version_of).transpose()?.unwrap_or(0);
+        if newest.is_some() && wanted == before {
+            return Ok(version);
+        }
+        let record = self.encrypt(environment, version + 1, &wanted, by)?;
+        let key = keys::secrets_version(environment, version + 1);
+        match self.store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await? {
+            Committed::Yes { .. } => Ok(version + 1),
+            Committed::No => bail!("another import came between: try again"),
+        }
+    }
+
+    /// Names and fingerprints of the newest version.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn list(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<Listing>> {
+        let Some(stored) = self.newest(environment).await? else { return Ok(None) };
+        let record: VersionRecord = stored.read()?;
+        let values = self.decrypt(environment, &record)?;
+        let fingerprints = values
+            .iter()
+            .map(|(name, value)| (name.clone(), self.fingerprints.fingerprint(environment, name, value)))
+            .collect();
+        Ok(Some(Listing { version: record.version, at: record.at, by: record.by, fingerprints }))
+    }
+
+    /// How `values` differ from the newest version.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn diff(&self, environment: &EnvironmentKey, values: &Values) -> anyhow::Result<Difference> {
+        let Some(stored) = self.newest(environment).await? else {
+            return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
+        };
+        let record: VersionRecord = stored.read()?;
+        let there = self.decrypt(environment, &record)?;
+        let mut difference = Difference { version: record.version, ..Difference::default() };
+        for (name, value) in values {
+            match there.get(name) {
+                None => difference.added.push(name.clone()),
+                Some(before) if before != value => difference.changed.push(name.clone()),
+                Some(_) => {}
+            }
+        }
+        difference.removed = there.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
+        Ok(difference)
+    }
+
+    /// The names whose values may be shown, as declared; none when the declaration cannot be read,
+    /// because too much is hidden then, and not too little.
+    pub async fn public(&self, environment: &EnvironmentKey) -> BTreeSet<String> {
+        match environments::spec(&*self.store, environment).await {
+            Ok(Some(spec)) => spec.content.public.into_iter().collect(),
+            Ok(None) | Err(_) => BTreeSet::new(),
+        }
+    }
+
+    async fn newest(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<Stored>> {
+        Ok(self.store.list(&keys::secrets(environment)).await?.pop())
+    }
+
+    fn encrypt(
+        &self,
+        environment: &EnvironmentKey,
+        version: u64,
+        values: &Values,
+        (by, at): (OperatorName, Timestamp),
+    ) -> anyhow::Result<VersionRecord> {
+        let plain: BTreeMap<&str, &str> =
+            values.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+        let plain = serde_json::to_vec(&plain).context("the values cannot be written")?;
+        let Sealed { nonce, ciphertext } = self.seal(&bound_to(environment, version), &plain)?;
+        let names = values.keys().cloned().collect();
+        Ok(VersionRecord { version, at, by, names, nonce, ciphertext })
+    }
+
+    fn decrypt(&self, environment: &EnvironmentKey, record: &VersionRecord) -> anyhow::Result<Values> {
+        let bound = bound_to(environment, record.version);
+        let plain = self.unseal(&bound, &record.nonce, &record.ciphertext).with_context(|| {
+            format!("version {} of the secrets of {environment} cannot be read", record.version)
+        })?;
+        let values: BTreeMap<String, String> = serde_json::from_slice(&plain)
+            .map_err(|_| anyhow::anyhow!("the secrets of {environment} are damaged"))?;
+        Ok(values.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    }
+
+    /// Encrypts `plain` so that it is good for `bound` only.
+    fn seal(&self, bound: &str, plain: &[u8]) -> anyhow::Result<Sealed> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).context("the system gives no random numbers")?;
+        let ciphertext = self
+            .cipher()
+            .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: bound.as_bytes() })
+            .map_err(|_| anyhow::anyhow!("the values cannot be encrypted"))?;
+        Ok(Sealed { nonce: nonce.to_vec(), ciphertext })
+    }
+
+    fn unseal(&self, bound: &str, nonce: &[u8], ciphertext: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let nonce: [u8; NONCE_BYTES] = nonce.try_into().context("its nonce is damaged")?;
+        self.cipher()
+            .decrypt(&Nonce::from(nonce), Payload { msg: ciphertext, aad: bound.as_bytes() })
+            .map_err(|_| anyhow::anyhow!("it was not encrypted with this coordinator's key"))
+    }
+
+    fn cipher(&self) -> ChaCha20Poly1305 {
+        ChaCha20Poly1305::new(&Key::from(self.key))
+    }
+}
+
+#[async_trait]
+impl Secrets for Vault {
+    async fn summary(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
+        let Some(stored) = self.newest(environment).await? else { return Ok(None) };
+        let record: VersionRecord = stored.read()?;
+        Ok(Some(SecretsSummary { version: record.version, names: record.names }))
+    }
+
+    async fn redactor(&self, environment: &EnvironmentKey, version: Option<u64>) -> anyhow::Result<Redactor> {
+        match version {
+            None => Ok(Redactor::none()),
+            Some(version) => {
+                let values = self.values(environment, version).await?;
+                Ok(Redactor::new(&values, &self.public(environment).await))
+            }
+        }
+    }
+}
+
+fn version_of(stored: &Stored) -> anyhow::Result<u64> {
+    Ok(stored.read::<VersionRecord>()?.version)
+}
+
+fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
+    format!("lockstep secrets {environment} {version}")
+}
+
+fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
+    if text.len() != KEY_BYTES * 2 {
+        bail!("it has another length");
+    }
+    let key = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(anyhow::Error::msg)?;
+    key.try_into().map_err(|_| anyhow::anyhow!("it has another length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::clock::SystemClock;
+    use crate::store::sqlite::SqliteStore;
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned()))).collect()
+    }
+
+    async fn vault(directory: &Path) -> Vault {
+        let store = SqliteStore::open(directory, Arc::new(SystemClock)).await.unwrap();
+        Vault::open(Arc::new(store), &directory.join("secrets.key")).unwrap()
+    }
+
+    fn anna() -> (OperatorName, Timestamp) {
+        ("anna".parse().unwrap(), Timestamp(1))
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_was_written() {
+        assert_eq!(from_hex(&HEXLOWER.encode(&[0xab; KEY_BYTES])).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_may_be_in_capitals() {
+        assert_eq!(from_hex(&"AB".repeat(KEY_BYTES)).unwrap(), [0xab; KEY_BYTES]);
+    }
+
+    #[test]
+    fn a_key_that_is_cut_off_is_refused() {
+        assert_eq!(from_hex("abab").unwrap_err().to_string(), "it has another length");
+    }
+
+    #[test]
+    fn a_key_with_a_sign_in_it_is_refused() {
+        assert!(from_hex(&format!("+f{}", "ab".repeat(KEY_BYTES - 1))).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_version_is_made_only_when_something_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let key: EnvironmentKey = "notes/production".parse().unwrap();
+        let first = values(&[("A", "canary-one"), ("B", "two")]);
+        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
+        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
+        assert_eq!(
+            vault.import(&key, values(&[("B", "three")]), OtherValues::Stay, anna()).await.unwrap(),
+            2
+        );
+        assert_eq!(vault.values(&key, 1).await.unwrap(), first);
+        assert_eq!(vault.values(&key, 2).await.unwrap(), values(&[("A", "canary-one"), ("B", "three")]));
+        let difference = vault.diff(&key, &values(&[("B", "four"), ("C", "new")])).await.unwrap();
+        assert_eq!(
+            (difference.added, difference.changed, difference.removed),
+            (vec!["C".into()], vec!["B".into()], vec!["A".into()])
+        );
+    }
+
+    #[tokio::test]
+    async fn the_store_has_no_value_and_a_ciphertext_cannot_be_moved() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let production: EnvironmentKey = "notes/production".parse().unwrap();
+        let staging: EnvironmentKey = "notes/staging".parse().unwrap();
+        vault.import(&production, values(&[("A", "canary-one")]), OtherValues::Go, anna()).await.unwrap();
+        let stored = vault.store.get(keys::secrets_version(&production, 1).key()).await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&stored.value).contains("canary"));
+        let moved = keys::secrets_version(&staging, 1);
+        let write = Write::put_bytes(moved.clone(), stored.value.clone());
+        vault.store.commit(vec![Guard::absent(&moved)], vec![write]).await.unwrap();
+        assert!(vault.values(&staging, 1).await.is_err());
+    }
+}

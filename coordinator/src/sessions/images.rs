@@ -1,0 +1,198 @@
+//! Images that no registry has, on their way from a host or an operator that has one to a host that is to have it.
+//!
+//! What must stay true: a host gets an image only while it has work that names it, and from the host that was
+//! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
+//! taken, and never gathered; a transfer that breaks is never taken for a whole one.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use lockstep_core::agent::host_task::HostTask;
+use lockstep_core::host::HostRole;
+use lockstep_core::id::{Digest, HostId};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::Action;
+use lockstep_proto::wire;
+use lockstep_proto::wire::image_sent::Sent;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+use tracing::{info, warn};
+
+use crate::ports::agents::{AgentError, Agents, ObservationRequest};
+use crate::ports::clock::Clock;
+use crate::record::hosts;
+use crate::sessions::Sessions;
+use crate::store::handover::Assignment;
+use crate::store::{Store, StoreError, keys};
+
+mod transfers;
+
+use transfers::{Part, Transfers};
+
+pub struct Images {
+    store: Arc<dyn Store>,
+    agents: Arc<dyn Agents>,
+    clock: Arc<dyn Clock>,
+    sessions: Arc<Sessions>,
+    /// Where hosts reach this coordinator; empty where it is the only one.
+    address: String,
+    transfers: Transfers,
+}
+
+impl Images {
+    pub fn new(
+        (store, clock): (Arc<dyn Store>, Arc<dyn Clock>),
+        agents: Arc<dyn Agents>,
+        sessions: Arc<Sessions>,
+        address: String,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, agents, clock, sessions, address, transfers: Transfers::default() })
+    }
+
+    /// The image, as it comes from a host that has it.
+    ///
+    /// # Errors
+    /// When `host` has nothing to do with it, or no host that is connected has it.
+    pub async fn take(this: &Arc<Self>, host: &HostId, image: &str) -> Result<ReceiverStream<Part>, Status> {
+        let image: Digest = image.parse().map_err(|_| Status::invalid_argument("it is no image's id"))?;
+        let environment = this.work_with(host, &image).await?;
+        let from = this.holder(host, &environment, &image).await?;
+        let transfer = this.clock.ulid().to_string();
+        let (begin, begun) = oneshot::channel();
+        info!(%host, %from, %environment, image = image.short(), "an image is sent");
+        let images = Arc::clone(this);
+        this.sessions.spawn(async move {
+            let (_begun, parts, taken) = images.transfers.ask(&transfer, &from);
+            if begin.send(taken).is_err() {
+                return;
+            }
+            let errand =
+                HostTask::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
+            if let Err(error) = images.agents.run_task(&from, errand).await {
+                warn!(%from, %error, "an image was not sent");
+                // Who waited for it may have gone: that is why it was not sent, then.
+                parts.send(Err(Status::aborted(error.to_string()))).await.ok();
+            }
+        });
+        let taken = begun.await.map_err(|_| Status::unavailable("this coordinator is ending"))?;
+        Ok(ReceiverStream::new(taken))
+    }
+
+    /// What an operator sends to `host`, which was asked to take it.
+    ///
+    /// # Errors
+    /// When nothing is sent to it by that name.
+    pub fn take_sent(&self, host: &HostId, transfer: &str) -> Result<ReceiverStream<Part>, Status> {
+        if let Some(parts) = self.transfers.taken_by(host, transfer) {
+            return Ok(ReceiverStream::new(parts));
+        }
+        warn!(%host, "a host asked for an image that is not sent to it");
+        Err(Status::permission_denied("nothing of that name is sent to this host"))
+    }
+
+    /// Passes what an operator sends on to `host`, until that has all of it.
+    ///
+    /// # Errors
+    /// When it breaks, or the host does not take it, or has another image then.
+    pub async fn send(
+        &self,
+        host: &HostId,
+        (image, image_id): (String, Digest),
+        incoming: Streaming<wire::ImageSent>,
+    ) -> Result<(), Status> {
+        let transfer = self.clock.ulid().to_string();
+        let (begun, parts) = self.transfers.send(&transfer, host);
+        info!(%host, image = image_id.short(), "an image is sent by an operator");
+        let errand = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_task(host, errand));
+        let refused = |error: AgentError| Status::aborted(error.to_string());
+        let passed = tokio::select! {
+            // One that has it needs nothing more.
+            taken = &mut taking => return taken.map_err(refused),
+            passed = pass_on(incoming, parts) => passed,
+        };
+        let taken = taking.await;
+        drop(begun);
+        passed.and(taken.map_err(refused))
+    }
+
+    /// Passes on what `host` was asked for.
+    ///
+    /// # Errors
+    /// When nobody waits for it, or it breaks.
+    pub async fn give(&self, host: &HostId, mut incoming: Streaming<wire::ImagePart>) -> Result<(), Status> {
+        let broken = || Status::aborted("it broke off");
+        let mut part = incoming.message().await?.ok_or_else(broken)?;
+        let to = self
+            .transfers
+            .given_by(host, &part.transfer)
+            .ok_or_else(|| Status::not_found("nobody waits for it"))?;
+        loop {
+            let is_last = part.last;
+            to.send(Ok(part)).await.map_err(|_| Status::aborted("nobody waits for it any more"))?;
+            if is_last {
+                return Ok(());
+            }
+            part = incoming.message().await?.ok_or_else(broken)?;
+        }
+    }
+
+    /// The environment for which `host` is to have the image.
+    async fn work_with(&self, host: &HostId, image: &Digest) -> Result<EnvironmentKey, Status> {
+        let there = self.store.list(&keys::assignments_to(host)).await.map_err(|error| unreadable(&error))?;
+        for stored in there {
+            let Assignment { environment, action, .. } = stored.read().map_err(|error| unreadable(&error))?;
+            if let Some(Action::PresentImage(present)) = action
+                && present.image_id == *image
+            {
+                return Ok(environment);
+            }
+        }
+        warn!(%host, image = image.short(), "a host asked for an image that is not its affair");
+        Err(Status::permission_denied("this host has nothing to do with that image"))
+    }
+
+    /// A host that has the image: they are asked one by one.
+    async fn holder(
+        &self,
+        wanting: &HostId,
+        environment: &EnvironmentKey,
+        image: &Digest,
+    ) -> Result<HostId, Status> {
+        let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
+        let look = ObservationRequest {
+            environment: environment.clone(),
+            image: Some(image.to_string()),
+            migrations_path: None,
+            database: None,
+        };
+        for host in hosts.iter().filter(|host| host.id != *wanting && host.roles.contains(&HostRole::App)) {
+            // One that does not answer is no source.
+            if let Ok(seen) = self.agents.observe(&host.id, look.clone()).await
+                && seen.image.is_some_and(|found| found.id == *image)
+            {
+                return Ok(host.id.clone());
+            }
+        }
+        Err(Status::not_found("no host that is connected has it"))
+    }
+}
+
+/// Ends with the last part; the receiver takes what ends without for broken.
+async fn pass_on(mut incoming: Streaming<wire::ImageSent>, to: mpsc::Sender<Part>) -> Result<(), Status> {
+    loop {
+        let sent = incoming.message().await?.and_then(|message| message.sent);
+        let Some(Sent::Part(part)) = sent else { return Err(Status::aborted("it broke off")) };
+        let is_last = part.last;
+        to.send(Ok(part)).await.map_err(|_| Status::aborted("the host has stopped taking it"))?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+fn unreadable(error: &StoreError) -> Status {
+    warn!(%error, "it cannot be read who is to have an image");
+    Status::unavailable("the store does not answer")
+}

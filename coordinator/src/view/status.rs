@@ -1,0 +1,463 @@
+//! How things are, for `lockstep status`: what is recorded, what runs, what the agents see, and where
+//! these differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_core::host::Host;
+use lockstep_core::id::{DeploymentId, HostId};
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::plan::Action;
+use lockstep_core::planner::earlier_good;
+use lockstep_core::record::claim::Claim;
+use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::local_rollback::LocalChange;
+use lockstep_core::record::observed::{ContainerRunState, Observation, SiteChangeOn};
+use lockstep_core::record::pending_undo::PendingUndo;
+use lockstep_core::release::Release;
+use lockstep_core::run::engine::{Phase, Run, resolutions};
+use lockstep_core::run::journal::{Direction, StepStatus};
+use lockstep_core::spec::{EnvironmentSpec, HostRoles};
+use lockstep_core::time::Millis;
+use lockstep_core::view::environment::{
+    ClaimStatus, EnvironmentStatus, RollbackReady, RunningStep, TrafficMoved,
+};
+use lockstep_core::view::host_status::{HostStatus, Presence};
+
+use crate::context::Context;
+use crate::drive::ending::failed_step;
+use crate::record::environments::Recorded;
+use crate::record::history::Past;
+use crate::record::hosts::HostNotes;
+use crate::record::{environments, history, hosts, local_rollbacks, pending_undos, tails};
+use crate::store::StoreError;
+use crate::view::drift;
+use crate::view::drift::PlacedHosts;
+
+mod observing;
+mod slots;
+
+use observing::Looking;
+
+/// How many environments are worked on at a time.
+const AT_A_TIME: usize = 128;
+
+/// What a rollback to a warm slot does.
+const ROLLBACK_STEPS: [&str; 3] = ["health", "switch", "workers"];
+
+/// How long it is told that another machine showed a host's key, after it did so last.
+const SECOND_TOLD_FOR: Millis = Millis::from_secs(3600);
+
+/// What a rollback takes where none was measured.
+const SWITCH_USUALLY: Millis = Millis(500);
+
+/// One environment with what its hosts see.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn load_status(parts: &Context, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
+    let store = &*parts.store;
+    let (live, open, removal) = tokio::try_join!(
+        environments::live(store, &spec.key),
+        environments::open(store, &spec.key),
+        environments::removal(store, &spec.key)
+    )?;
+    let (open, removal) = (open.map(|seen| seen.content), removal.map(|seen| seen.content));
+    let recorded = Recorded { spec: spec.clone(), live, open, removal };
+    let shared = Shared::read(parts).await?;
+    observed(parts, &shared, recorded).await
+}
+
+/// Several environments with what their hosts see, in the order in which they are given.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn of_all(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(parts).await?;
+    let statuses: Vec<_> = all.into_iter().map(|one| observed(parts, &shared, one)).collect();
+    stream::iter(statuses).buffered(AT_A_TIME).try_collect().await
+}
+
+/// Several environments as recorded, without asking any host, in the order in which they are given.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn all_recorded(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(parts).await?;
+    let mut statuses = Vec::new();
+    for one in all {
+        let key = one.spec.key.clone();
+        statuses.push(recorded_status(parts, &shared, one, &mut Past::of(&*parts.store, &key)).await?);
+    }
+    Ok(statuses)
+}
+
+/// What is read once for all environments of a status.
+struct Shared {
+    hosts: Vec<Host>,
+    noted: BTreeMap<HostId, HostNotes>,
+    debts: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
+    local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
+    looking: Looking,
+}
+
+impl Shared {
+    async fn read(parts: &Context) -> Result<Self, StoreError> {
+        let store = &*parts.store;
+        let (hosts, noted, owed, local) = tokio::try_join!(
+            hosts::list(store),
+            hosts::notes(store),
+            pending_undos::list(store),
+            local_rollbacks::list(store)
+        )?;
+        let mut debts: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
+        for debt in owed {
+            debts.entry(debt.environment.clone()).or_default().push(debt);
+        }
+        let looking = Looking::at(&hosts);
+        Ok(Self { hosts, noted, debts, local, looking })
+    }
+}
+
+async fn observed(parts: &Context, shared: &Shared, all: Recorded) -> Result<EnvironmentStatus, StoreError> {
+    let spec = all.spec.clone();
+    let mut past = Past::of(&*parts.store, &spec.key);
+    let mut status = recorded_status(parts, shared, all, &mut past).await?;
+    // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
+    let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), LiveRelease::roles);
+    let placed = place_hosts(&roles, &shared.hosts);
+    let mine = each_once(&placed);
+    let (observed, mut drift) = shared.looking.observe(&*parts.agents, &spec.key, &mine).await;
+    // While a deployment runs, the record and the reality differ as they should.
+    if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
+        drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
+    }
+    status.drift = drift;
+    status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
+    status.hosts = with_health(parts, &spec, &mine, &shared.noted);
+    status.traffic = slots::traffic(&placed, &observed);
+    let releases = releases(&status, &observed, &mut past).await?;
+    for there in &mut status.hosts {
+        if let Some(seen) = observed.get(&there.host.id) {
+            let share = slots::share(&placed, &there.host);
+            let traffic = status.traffic.as_ref().map(|traffic| traffic.slot);
+            let share = |slot| if traffic == Some(slot) { share } else { 0 };
+            there.slots = slots::slots_of(seen, &there.instances, &releases, share);
+        }
+    }
+    if let (Some(live), Some(rollback)) = (&status.live, &mut status.rollback) {
+        let is_warm = placed
+            .app
+            .iter()
+            .all(|host| observed.get(&host.id).is_some_and(|seen| is_warm(seen, live, rollback, &spec)));
+        rollback.takes = is_warm.then(|| usual_rollback_time(status.last.as_ref()));
+    }
+    Ok(status)
+}
+
+/// What each of `hosts` sees of an environment, or why it does not say.
+pub(crate) async fn look_at<'h>(
+    context: &Context,
+    environment: &EnvironmentKey,
+    hosts: &'h [Host],
+) -> Vec<(&'h Host, Result<Observation, String>)> {
+    let looking = Looking::at(hosts);
+    let looks = hosts.iter().map(|host| looking.look(&*context.agents, environment, host));
+    hosts.iter().zip(join_all(looks).await).collect()
+}
+
+/// The hosts of an environment: what serves and the load balancer, which may be one of them.
+fn each_once<'a>(placed: &PlacedHosts<'a>) -> Vec<&'a Host> {
+    let mut mine: Vec<&Host> = Vec::new();
+    for host in placed.app.iter().copied().chain(placed.lb) {
+        if mine.iter().all(|there| there.id != host.id) {
+            mine.push(host);
+        }
+    }
+    mine
+}
+
+/// The releases of the deployments whose containers are there.
+async fn releases(
+    status: &EnvironmentStatus,
+    observed: &BTreeMap<HostId, Observation>,
+    past: &mut Past<'_>,
+) -> Result<BTreeMap<DeploymentId, Release>, StoreError> {
+    let there: BTreeSet<&DeploymentId> =
+        observed.values().flat_map(|seen| &seen.containers).map(|container| &container.deployment).collect();
+    let open = status.open.as_ref().and_then(|open| Some((open.open.deployment()?, open.release.as_ref()?)));
+    let mut releases = BTreeMap::new();
+    for id in there {
+        let release = match open {
+            Some((open, release)) if open == id => Some(release.clone()),
+            Some(_) | None => past.find(|past| release_of(past, id)).await?,
+        };
+        releases.extend(release.map(|release| (id.clone(), release)));
+    }
+    Ok(releases)
+}
+
+fn release_of(past: &[DeploymentSummary], id: &DeploymentId) -> Option<Release> {
+    past.iter().find(|summary| summary.id == *id).map(|summary| summary.release.clone())
+}
+
+fn site_changed(lb: &Host, observed: &BTreeMap<HostId, Observation>) -> Option<SiteChangeOn> {
+    let change = observed.get(&lb.id)?.site_changed.clone()?;
+    Some(SiteChangeOn { host: lb.name.clone(), change })
+}
+
+/// What the steps of a rollback took when they were last done.
+fn usual_rollback_time(last: Option<&DeploymentSummary>) -> Millis {
+    let steps = last.map(|last| last.steps.as_slice()).unwrap_or_default();
+    let of_rollback = steps.iter().filter(|step| ROLLBACK_STEPS.contains(&step.name.as_str()));
+    match of_rollback.map(|step| step.took.0).sum() {
+        0 => SWITCH_USUALLY,
+        took => Millis(took),
+    }
+}
+
+/// One environment as recorded, without asking any host.
+async fn recorded_status(
+    parts: &Context,
+    shared: &Shared,
+    Recorded { spec, live, open, removal }: Recorded,
+    past: &mut Past<'_>,
+) -> Result<EnvironmentStatus, StoreError> {
+    let last = past.find(|past| past.first().cloned()).await?;
+    let rollback = match &live {
+        Some(live) => past.find(|past| rollback_ready(live, past)).await?,
+        None => None,
+    };
+    let open = match open {
+        Some(open) if open.deployment().is_some() || parts.clock.now() < open.until => {
+            Some(open_status(parts, open).await?)
+        }
+        Some(_) | None => None,
+    };
+    let debts = shared.debts.get(&spec.key).cloned().unwrap_or_default();
+    let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
+    let local = local_rollbacks::that_matter(local, live.as_ref());
+    Ok(EnvironmentStatus {
+        key: spec.key,
+        url: spec.url,
+        description: spec.description,
+        branch: spec.branch,
+        live,
+        rollback,
+        open,
+        last,
+        hosts: Vec::new(),
+        traffic: None,
+        drift: Vec::new(),
+        site_changed: None,
+        debts,
+        local,
+        removal,
+    })
+}
+
+fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<RollbackReady> {
+    let good = earlier_good(live, past)?;
+    Some(RollbackReady { deployment: good.id.clone(), release: good.release.clone(), takes: None })
+}
+
+/// Every host that has joined, without the containers of any environment.
+///
+/// # Errors
+/// When the record cannot be read.
+pub async fn all_hosts(parts: &Context) -> Result<Vec<HostStatus>, StoreError> {
+    let all = hosts::list(&*parts.store).await?;
+    let owed = pending_undos::list(&*parts.store).await?;
+    let noted = hosts::notes(&*parts.store).await?;
+    let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
+    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };
+    Ok(all.iter().map(status).collect())
+}
+
+/// A host that is connected is known better by its coordinator than by what was written down.
+fn host_status(parts: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>) -> HostStatus {
+    let HostNotes { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
+    let connected = parts.agents.session_of(&host.id);
+    let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
+    let sighting = connected.or(sighting);
+    let last_seen = sighting.as_ref().map(|seen| seen.at);
+    let second = second.map(|second| second.session).filter(|second| {
+        second.is_proven(last_seen) && parts.clock.now().since(second.last) < SECOND_TOLD_FOR
+    });
+    HostStatus {
+        host: host.clone(),
+        presence,
+        agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
+        instances: Vec::new(),
+        slots: Vec::new(),
+        debts: Vec::new(),
+        last_seen,
+        vitals: sighting.and_then(|seen| seen.vitals),
+        second,
+    }
+}
+
+fn with_health(
+    parts: &Context,
+    spec: &EnvironmentSpec,
+    mine: &[&Host],
+    noted: &BTreeMap<HostId, HostNotes>,
+) -> Vec<HostStatus> {
+    let mut health = parts.agents.health(&spec.key);
+    let status = |host: &&Host| {
+        let instances = health.remove(&host.id).unwrap_or_default();
+        HostStatus { instances, ..host_status(parts, host, noted) }
+    };
+    mine.iter().map(status).collect()
+}
+
+pub(crate) fn place_hosts<'a>(roles: &HostRoles, all: &'a [Host]) -> PlacedHosts<'a> {
+    let find = |name: &HostName| all.iter().find(|host| host.name == *name);
+    let app: Vec<&Host> = if roles.app.is_empty() {
+        match all {
+            [only] => vec![only],
+            [] | [_, _, ..] => Vec::new(),
+        }
+    } else {
+        roles.app.iter().filter_map(find).collect()
+    };
+    let lb = roles.lb.first().and_then(find).or_else(|| app.first().copied());
+    PlacedHosts { app, lb }
+}
+
+/// Whether the slot that is not live runs what a rollback would go to.
+fn is_warm(seen: &Observation, live: &LiveRelease, rollback: &RollbackReady, spec: &EnvironmentSpec) -> bool {
+    spec.web_processes().all(|(process, _)| {
+        seen.containers.iter().any(|container| {
+            container.slot == live.slot.other()
+                && container.process == *process
+                && container.image_id == rollback.release.image_id
+                && container.running == ContainerRunState::Yes
+        })
+    })
+}
+
+async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreError> {
+    let nothing_yet = |open| ClaimStatus {
+        open,
+        release: None,
+        direction: Direction::Do,
+        steps_done: 0,
+        steps_all: 0,
+        running: Vec::new(),
+        failure: None,
+        traffic_moved: TrafficMoved::NotYet,
+        ways_out: Vec::new(),
+    };
+    let Some(id) = open.deployment().cloned() else {
+        return Ok(nothing_yet(open));
+    };
+    let Some((run, summary)) = replayed(parts, &id, &open).await? else {
+        return Ok(nothing_yet(open));
+    };
+    let entries = history::journal(&*parts.store, &id).await?;
+    let tails = tails::of_deployment(&*parts.store, &id).await?;
+    let direction = direction(&run);
+    let (steps_done, steps_all) = counted(&run, direction);
+    let failure = failed_step(&summary, &run, &entries);
+    Ok(ClaimStatus {
+        release: Some(summary.release),
+        direction,
+        steps_done,
+        steps_all,
+        running: running(&run, &tails),
+        failure,
+        traffic_moved: traffic_moved(&run),
+        ways_out: resolutions(&run),
+        open,
+    })
+}
+
+/// The run as far as its journal tells; nothing for a claim that has no plan yet.
+async fn replayed(
+    parts: &Context,
+    id: &DeploymentId,
+    open: &Claim,
+) -> Result<Option<(Run, DeploymentSummary)>, StoreError> {
+    let store = &*parts.store;
+    let (Some(plan), Some(summary)) = (history::plan(store, id).await?, history::summary(store, id).await?)
+    else {
+        return Ok(None);
+    };
+    let entries = history::journal(store, id).await?;
+    // A journal that cannot be replayed is the driver's affair, which says so; a status shows no progress.
+    Ok(Run::replay(plan, open.until, &entries).ok().map(|run| (run, summary)))
+}
+
+fn direction(run: &Run) -> Direction {
+    match run.phase() {
+        Phase::Forward | Phase::Ended { .. } => Direction::Do,
+        Phase::Reverting { .. } | Phase::Stuck { .. } => Direction::Undo,
+    }
+}
+
+/// How many steps are done of how many; on the way back, how many of those that began are undone or need
+/// no undo.
+fn counted(run: &Run, direction: Direction) -> (u32, u32) {
+    let mut done = 0;
+    let mut all = 0;
+    for step in run.plan_of(direction).steps() {
+        let standing = run.step_status(step.id);
+        match direction {
+            Direction::Do => {
+                all += 1;
+                done += u32::from(*standing == StepStatus::Done);
+            }
+            Direction::Undo => {
+                let needs_undo = match standing {
+                    StepStatus::Waiting => false,
+                    StepStatus::UndoDeferred => true,
+                    StepStatus::Undoing { .. } | StepStatus::UndoFailed { .. } | StepStatus::Undone => true,
+                    StepStatus::Begun { .. } | StepStatus::Done | StepStatus::Failed { .. } => {
+                        matches!(step.undo, lockstep_core::plan::Undo::By { .. })
+                    }
+                };
+                all += u32::from(needs_undo);
+                done += u32::from(matches!(standing, StepStatus::Undone | StepStatus::UndoDeferred));
+            }
+        }
+    }
+    (done, all)
+}
+
+fn running(run: &Run, tails: &BTreeMap<lockstep_core::id::StepId, String>) -> Vec<RunningStep> {
+    run.plan()
+        .steps()
+        .filter_map(|step| {
+            let (since, usual) = match run.step_status(step.id) {
+                StepStatus::Begun { at } => (*at, step.usual),
+                StepStatus::Undoing { at, .. } => (*at, None),
+                StepStatus::Waiting
+                | StepStatus::Done
+                | StepStatus::Failed { .. }
+                | StepStatus::UndoFailed { .. }
+                | StepStatus::Undone
+                | StepStatus::UndoDeferred => return None,
+            };
+            Some(RunningStep {
+                step: step.id,
+                name: step.action.name().to_owned(),
+                host: step.host_name.clone(),
+                since,
+                usual,
+                tail: tails.get(&step.id).cloned(),
+            })
+        })
+        .collect()
+}
+
+/// A switch that began has perhaps happened.
+fn traffic_moved(run: &Run) -> TrafficMoved {
+    let moved = run.plan().steps().any(|step| {
+        matches!(step.action, Action::SwitchTraffic(_))
+            && !matches!(run.step_status(step.id), StepStatus::Waiting | StepStatus::Undone)
+    });
+    if moved { TrafficMoved::Moved } else { TrafficMoved::NotYet }
+}

@@ -1,0 +1,45 @@
+//! Local rollbacks: switches that somebody made on the load balancer's host without a coordinator.
+
+use crate::id::{DeploymentId, HostId};
+use crate::name::{EnvironmentKey, HostName};
+use crate::slot::Slot;
+use crate::time::Timestamp;
+use alloc::string::String;
+use serde::{Deserialize, Serialize};
+
+/// A switch that somebody made on the load balancer's host, without a coordinator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalRollback {
+    /// Its number on that host.
+    pub seq: u64,
+    pub environment: EnvironmentKey,
+    pub at: Timestamp,
+    /// As that host calls them.
+    pub by: String,
+    pub from: Slot,
+    pub to: Slot,
+    /// The deployment that gave its traffic to `to` before: its release serves again.
+    pub deployment: DeploymentId,
+}
+
+/// A local rollback, as the coordinators know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalChange {
+    pub host: HostId,
+    pub host_name: HostName,
+    pub rollback: LocalRollback,
+    /// Until then its host keeps the traffic where it is, whatever a deployment wants.
+    #[serde(rename = "taken_in")]
+    pub adopted: Option<Adoption>,
+}
+
+/// That the record says what a local rollback has done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Adoption {
+    pub at: Timestamp,
+    /// As what it stands in the history; nothing where the record said so already, or cannot.
+    pub deployment: Option<DeploymentId>,
+}

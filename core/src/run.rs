@@ -1,0 +1,5 @@
+//! A deployment that runs: what has happened, and what comes next.
+
+pub mod driver_phase;
+pub mod engine;
+pub mod journal;

@@ -1,0 +1,84 @@
+//! Debts: an undo on a host that is gone is not waited for. It is recorded, the unwinding goes on, and
+//! it is paid before that host serves the environment again.
+//!
+//! What must stay true: what decides where the traffic goes is never owed. A load balancer that is out of
+//! reach may be serving, so what it sends its requests to is left running, and the deployment is stuck.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::vec::Vec;
+
+use crate::id::{DeploymentId, HostId};
+use crate::plan::Undo;
+use crate::record::claim::OperatorRequest;
+use crate::record::pending_undo::PendingUndo;
+use crate::run::engine::{Command, Run, assignment, resolutions, reverting};
+use crate::run::journal::{Deferral, Direction, Entry, Event, StepKey};
+use crate::time::{Millis, Timestamp};
+
+/// How long a host has no session until what it is to undo is owed.
+pub const UNREACHABLE_AFTER: Millis = Millis::from_secs(60);
+
+/// As [`decide`](crate::run::engine::decide), given also which hosts are gone, each since when: what they are to
+/// undo is owed before anything else is decided.
+pub fn decide_with_unreachable(
+    run: &Run,
+    wish: &OperatorRequest,
+    gone: &BTreeMap<HostId, Timestamp>,
+    now: Timestamp,
+) -> Vec<Command> {
+    let mut commands = defer_undos(run, gone, now);
+    if !commands.iter().any(|command| matches!(command, Command::Append(_))) {
+        commands.extend(super::decide(run, wish, now));
+    }
+    commands
+}
+
+/// Nothing while the run is not being unwound.
+fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
+    if !matches!(run.phase(), super::Phase::Reverting { .. }) {
+        return Vec::new();
+    }
+    let steps = reverting::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
+    steps
+        .iter()
+        .filter(|step| gone.contains_key(&step.host) && run.needs_undo(step))
+        .filter(|step| resolutions::rule_against_deferring(run.plan(), step.id).is_none())
+        .filter_map(|step| {
+            let since = *gone.get(&step.host)?;
+            let due = since + UNREACHABLE_AFTER;
+            if now < due {
+                return Some(Command::WakeAt(due));
+            }
+            let because = format!("{} has been away for {}", step.host_name, now.since(since));
+            let how = Deferral::Pending { because, by: None };
+            Some(Command::Append(Event::UndoDeferred { step: step.id, how }))
+        })
+        .collect()
+}
+
+/// The debt that `entry` of this deployment's journal makes, if it makes one.
+pub fn pending_undo(run: &Run, deployment: &DeploymentId, entry: &Entry) -> Option<PendingUndo> {
+    let Event::UndoDeferred { step, how: Deferral::Pending { because, by } } = &entry.event else {
+        return None;
+    };
+    let planned = run.plan().step(*step)?;
+    let work = assignment(run.plan(), *step, Direction::Undo)?;
+    let change = match &planned.undo {
+        Undo::By { change, .. } => change.clone(),
+        Undo::Nothing { .. } => format!("{} has ended", planned.action.name()),
+    };
+    Some(PendingUndo {
+        key: StepKey { deployment: deployment.clone(), step: *step, direction: Direction::Undo },
+        environment: run.plan().key.clone(),
+        host: work.host,
+        host_name: planned.host_name.clone(),
+        action: work.action,
+        limit: work.limit,
+        change,
+        because: because.clone(),
+        by: by.clone(),
+        since: entry.at,
+        failure: run.failure(*step).cloned(),
+    })
+}

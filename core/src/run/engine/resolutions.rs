@@ -1,0 +1,123 @@
+//! The ways out of a run that is stuck: what each costs, when it is refused, and what it comes to.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::id::StepId;
+use crate::plan::{Action, Plan, Step, Undo, check};
+use crate::record::claim::{OperatorRequest, Resolution};
+use crate::run::engine::{Phase, Run, UNDO_ATTEMPTS_MAX};
+use crate::run::journal::{Deferral, Event, StepStatus};
+use crate::view::environment::ResolutionOption;
+
+/// Each way out of a run that is stuck, with what it costs; none of one that is not.
+pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
+    let Phase::Stuck { step, .. } = run.phase() else {
+        return Vec::new();
+    };
+    [Resolution::Retry, Resolution::Unwind, Resolution::Skip { step: *step }]
+        .into_iter()
+        .map(|way| ResolutionOption {
+            resolution: way,
+            cost: describe_cost(run, *step, way),
+            refused: refuse_resolution(run, way),
+        })
+        .collect()
+}
+
+/// Why `way` cannot be taken, if it cannot.
+pub fn refuse_resolution(run: &Run, way: Resolution) -> Option<String> {
+    let Phase::Stuck { step: stuck, .. } = run.phase() else {
+        return Some("it is not stuck".to_string());
+    };
+    match way {
+        Resolution::Retry => None,
+        Resolution::Unwind => rule_against_deferring(run.plan(), *stuck),
+        Resolution::Skip { step } if !matches!(run.step_status(step), StepStatus::UndoFailed { .. }) => {
+            Some(format!("the undo of {step} has not failed; it is stuck at {stuck}"))
+        }
+        Resolution::Skip { step } => rule_against_deferring(run.plan(), step),
+    }
+}
+
+/// What `wish` comes to for `stuck`, whose undo has failed for good.
+pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) -> Option<Event> {
+    match wish {
+        OperatorRequest::None | OperatorRequest::Cancel { .. } => None,
+        OperatorRequest::Retry { by } => Some(Event::Resumed { by: by.clone() }),
+        OperatorRequest::Unwind { by } => {
+            let because = run
+                .failure(stuck)
+                .map_or_else(|| "its undo failed".to_string(), |failure| failure.what.clone());
+            let how = Deferral::Pending { because, by: Some(by.clone()) };
+            rule_against_deferring(run.plan(), stuck)
+                .is_none()
+                .then_some(Event::UndoDeferred { step: stuck, how })
+        }
+        OperatorRequest::Skip { by, step } => refuse_resolution(run, Resolution::Skip { step: *step })
+            .is_none()
+            .then(|| Event::UndoDeferred { step: *step, how: Deferral::Skipped { by: by.clone() } }),
+    }
+}
+
+/// The rule by which the effect of `step` cannot be left as it is: that of the plan without it. What has
+/// nothing to take back can be left.
+pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String> {
+    match &plan.step(step)?.undo {
+        Undo::Nothing { .. } => None,
+        Undo::By { .. } => {
+            let broken = check::violations_without(plan, step);
+            // What the plan as a whole comes to says more than which other step counted on this one.
+            let worst = broken.iter().find(|violation| violation.step.is_none()).or(broken.first());
+            worst.map(ToString::to_string)
+        }
+    }
+}
+
+fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
+    let Some(step) = run.plan().step(stuck) else {
+        return String::new();
+    };
+    let undo = match &step.undo {
+        Undo::By { change, .. } => change.clone(),
+        Undo::Nothing { .. } => format!("{} has ended on {}", step.action.name(), step.host_name),
+    };
+    match way {
+        Resolution::Retry => {
+            format!(
+                "up to {UNDO_ATTEMPTS_MAX} more attempts at this on {}: {undo}; then {}",
+                step.host_name,
+                describe_rest(run, stuck)
+            )
+        }
+        Resolution::Unwind => format!(
+            "{}; {} owes this, and nothing is deployed there before it is done: {undo}",
+            describe_rest(run, stuck),
+            step.host_name
+        ),
+        Resolution::Skip { .. } => {
+            format!(
+                "{}; this is never done on {}, and you answer for it: {undo}",
+                describe_rest(run, stuck),
+                step.host_name
+            )
+        }
+    }
+}
+
+/// What is taken back beside `stuck`.
+fn describe_rest(run: &Run, stuck: StepId) -> String {
+    let left: Vec<&Step> =
+        run.plan().steps().filter(|step| step.id != stuck && run.needs_undo(step)).collect();
+    let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
+    let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
+    let mut words = vec![match left.len() {
+        0 => "nothing else is left to take back".to_string(),
+        1 => "one more step is taken back".to_string(),
+        more => format!("{more} more steps are taken back"),
+    }];
+    words.push(traffic.to_string());
+    words.concat()
+}
