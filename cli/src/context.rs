@@ -4,10 +4,9 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::time::Timestamp;
 use lockstep_core::view::coordinator::CoordinatorStatus;
 use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire::control_client::ControlClient;
@@ -16,6 +15,7 @@ use tonic::Request;
 use tonic::transport::Channel;
 
 use crate::args::Arguments;
+use crate::clock::now;
 use crate::credential;
 use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
@@ -264,12 +264,6 @@ pub fn read_input() -> Result<String> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
     Ok(text)
-}
-
-/// What this machine's clock says.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// One line of standard input, without the white space around it.

@@ -7,7 +7,7 @@ use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
 
 use crate::args::Format;
-use crate::context::now;
+use crate::clock::now;
 use crate::failure::{Failure, Kind, Result};
 
 /// Where answers go: text for people, or one JSON document.

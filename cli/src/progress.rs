@@ -12,7 +12,7 @@ use lockstep_core::plan::Plan;
 use lockstep_core::run::journal::{Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
 
-use crate::context::now;
+use crate::clock::now;
 use crate::failure::Result;
 use crate::output::{Output, length};
 

@@ -5,17 +5,31 @@ use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, Login, RegistryName};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::observed::{ImageObservation, Observation};
 use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;
+use crate::host::disk;
 use crate::nginx::InstalledSite;
+use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{Database, HbaQuery};
-use crate::secrets::SecretSet;
-use crate::session::ObservationRequest;
-use crate::{disk, postgres};
+use crate::session::secrets::SecretSet;
+
+/// What is to be observed of an environment on this host, without any effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservationRequest {
+    pub request: u64,
+    pub environment: EnvironmentKey,
+    pub image: Option<String>,
+    pub migrations_path: Option<String>,
+    pub database: Option<DatabaseRef>,
+    /// Of app hosts: which of them does PostgreSQL let in, if the database is on this host?
+    pub addresses: Vec<String>,
+}
 
 /// What this host has of tools: the same for every environment, and two programs to be started to know it.
 #[derive(Clone, Default)]

@@ -12,9 +12,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::error;
 
-use super::message::{self, LogRequest, LogSource, ObservationRequest};
-use crate::secrets::SecretSet;
-use crate::telemetry;
+use super::message::{self, LogRequest, LogSource};
+use crate::executor::observe::ObservationRequest;
+use crate::program::telemetry;
+use crate::session::secrets::SecretSet;
 use crate::worker::{self, WorkerEvent};
 
 /// What errands have said and the session has not sent.

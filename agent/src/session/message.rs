@@ -19,11 +19,12 @@ use lockstep_proto::wire::step_standing::Standing as WireStanding;
 use lockstep_proto::wire::to_agent::Message as Heard;
 use lockstep_proto::{Invalid, convert, wire};
 
-use crate::assignment::Assignment;
+use crate::executor::observe::ObservationRequest;
+use crate::host::vitals::Reading;
+use crate::journal::assignment::Assignment;
 use crate::journal::{Ended, IdleReason, JournaledStatus};
-use crate::logins;
-use crate::secrets::{Question, SecretSet};
-use crate::vitals::Reading;
+use crate::session::logins;
+use crate::session::secrets::{Question, SecretSet};
 
 /// The lines of a log that go into one message: the transport takes 4 MiB.
 const LOG_BYTES_MAX: usize = 256 * 1024;
@@ -64,18 +65,6 @@ pub(super) enum Order {
     Vitals {
         request: u64,
     },
-}
-
-/// A look without any effect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObservationRequest {
-    pub request: u64,
-    pub environment: EnvironmentKey,
-    pub image: Option<String>,
-    pub migrations_path: Option<String>,
-    pub database: Option<DatabaseRef>,
-    /// Of app hosts: which of them does PostgreSQL let in, if the database is on this host?
-    pub addresses: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -92,7 +92,7 @@ mod tests {
     use lockstep_core::time::{Millis, Timestamp};
     use lockstep_core::view::authority_status::{CoordinatorToMove, HostToMove};
 
-    use crate::context::now;
+    use crate::clock::now;
 
     fn root(pin: &str, days: u64) -> RootStatus {
         let made = Timestamp(now().0.saturating_sub(days * 86_400_000));

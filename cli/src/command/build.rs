@@ -18,8 +18,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tonic::transport::Channel;
 
-use super::deploy::git;
-use crate::context::{Context, now};
+use super::git::git;
+use super::local_image::REVISION;
+use crate::clock::now;
+use crate::context::Context;
 use crate::deployment_yml::DeclaredEnvironment;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
@@ -29,8 +31,6 @@ const LAST_LINES: usize = 12;
 
 /// How far the reader of Docker's output may be behind.
 const LINES_MAX: usize = 64;
-
-pub(super) const REVISION: &str = "org.opencontainers.image.revision";
 
 /// From what it was built: environments may build one commit differently.
 const BUILT_FROM: &str = "lockstep.built-from";

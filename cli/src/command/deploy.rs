@@ -1,7 +1,6 @@
 //! Deployments: planned, started, followed, cancelled.
 
 use std::collections::{BTreeMap, HashMap};
-use std::process::Command;
 use std::time::Duration;
 
 use lockstep_core::plan::operation::Operation;
@@ -17,6 +16,7 @@ use tonic::{Code, Status};
 
 use super::build::{self, BuildSource, Claim};
 use super::environments::secrets_of;
+use super::git::git;
 use super::local_image::LocalImage;
 use super::operators::show_done;
 use super::read;
@@ -383,11 +383,6 @@ async fn image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironm
     let image = format!("{repository}:{commit}");
     context.output.line(&format!("image {image}, by the commit at HEAD"))?;
     Ok(Image::Named(image))
-}
-/// What git says of the current directory; nothing where there is no git or no checkout.
-pub(super) fn git(context: &Context, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).current_dir(context.directory()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The plan as an operator reads it before it runs.

@@ -14,7 +14,8 @@ use serde::Serialize;
 
 use super::environments::secrets_of;
 use super::{read, read_all};
-use crate::context::{Context, now};
+use crate::clock::now;
+use crate::context::Context;
 use crate::credential;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, ago, table};

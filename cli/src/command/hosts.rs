@@ -7,7 +7,8 @@ use lockstep_proto::wire;
 use serde_json::json;
 
 use super::read_all;
-use crate::context::{Context, is_of_this_machine, now};
+use crate::clock::now;
+use crate::context::{Context, is_of_this_machine};
 use crate::failure::Result;
 use crate::output::{length, table};
 

@@ -21,10 +21,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use super::build::REVISION;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
+
+pub(super) const REVISION: &str = "org.opencontainers.image.revision";
 
 /// What one message carries.
 const PART_BYTES: usize = 256 * 1024;

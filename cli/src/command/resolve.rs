@@ -20,7 +20,7 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
         (true, None) => Resolution::Unwind,
         (false, None) => Resolution::Retry,
     };
-    let reference = super::status::reference(context, dep, env.as_deref())?;
+    let reference = super::reference::reference(context, dep, env.as_deref())?;
     let mut control = context.control().await?;
     let shown = control.show(reference.clone()).await?.into_inner();
     let summary: DeploymentSummary = read(shown.summary.as_ref())?;

@@ -7,8 +7,10 @@ use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 use serde_json::json;
 
+use super::reference::reference;
 use super::{read, read_all};
-use crate::context::{Context, environment_ref, now};
+use crate::clock::now;
+use crate::context::{Context, environment_ref};
 use crate::failure::Result;
 use crate::output::{Tone, ago, table};
 
@@ -76,32 +78,4 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
     entries.iter().try_for_each(|entry| {
         context.output.line(&format!("  {} {}", entry.at, super::watch::entry_line(&plan, entry)))
     })
-}
-
-/// A deployment as typed, with the environment that `@open` and `@last` need.
-pub(super) fn reference(
-    context: &Context,
-    deployment: String,
-    env: Option<&str>,
-) -> Result<wire::DeploymentRef> {
-    let environment = match env {
-        Some(env) => context.key(env)?.to_string(),
-        // Where the project has one environment, there is nothing to choose.
-        None if deployment.starts_with('@') => {
-            let project = context.project()?;
-            let mut environments = project.environments();
-            match (environments.next(), environments.next()) {
-                (Some(only), None) => context.key(only.as_str())?.to_string(),
-                (Some(_) | None, _) => {
-                    return Err(crate::failure::Failure::new(
-                        crate::failure::Kind::Usage,
-                        format!("{deployment} of which environment?"),
-                    )
-                    .next("add --env ENV"));
-                }
-            }
-        }
-        None => String::new(),
-    };
-    Ok(wire::DeploymentRef { deployment, environment })
 }

@@ -16,7 +16,7 @@ use lockstep_proto::wire::watch_event::Event as Watched;
 use tokio::time::Instant;
 
 use super::read;
-use super::status::reference;
+use super::reference::reference;
 use crate::context::{Context, environment_ref};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, thousands};
