@@ -231,7 +231,7 @@ async fn undo_keys(
 
 impl Removed {
     /// What was forgotten and what goes on, for people and for the audit.
-    pub fn said(&self, environment: &EnvironmentKey) -> String {
+    pub fn receipt(&self, environment: &EnvironmentKey) -> String {
         let Self { removal, ports, pending_undos, secrets } = self;
         let mut forgotten = vec!["declaration".to_owned(), counted(*ports, "port")];
         if *pending_undos > 0 {
@@ -241,7 +241,7 @@ impl Removed {
         if *secrets > 0 {
             stay = format!("{stay}, and {} of its secrets", counted(*secrets, "version"));
         }
-        let left = remnants::told(&removal.left_behind);
+        let left = remnants::what_is_left(&removal.left_behind);
         format!("{environment} is removed: its {} are forgotten; {stay} stay. {left}", forgotten.join(", "))
     }
 }

@@ -99,8 +99,8 @@ async fn a_live_environment_is_not_removed_and_it_is_said_what_serves_where_and_
     let live = environments::live(&*world.store, &environment()).await.expect("read").expect("live");
     let refusal = refused(&world, WhileServing::Refused).await;
     assert!(refusal.what.ends_with("it serves"), "{refusal:?}");
-    let told = format!("notes:1 (blue) has been live on app-1 since {}", live.since);
-    assert!(refusal.why.contains(&told), "{refusal:?}");
+    let live_release = format!("notes:1 (blue) has been live on app-1 since {}", live.since);
+    assert!(refusal.why.contains(&live_release), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep env remove notes/production --abandon");
     assert_eq!(environments::live(&*world.store, &environment()).await.expect("read"), Some(live));
     check_still_there(&world).await;
@@ -116,11 +116,11 @@ async fn what_is_abandoned_is_forgotten_and_the_receipt_says_what_goes_on() {
         ..Observation::default()
     };
     world.hosts.sees(&host_id(), seen);
-    let said = removed(&world, WhileServing::Abandoned).await.expect("removed").said(&environment());
-    assert!(said.contains("its declaration, 2 ports are forgotten"), "{said}");
-    assert!(said.contains("its history and its audit entries stay"), "{said}");
-    assert!(said.contains("containers run on app-1: lockstep-notes-production-blue-web"), "{said}");
-    assert!(said.contains("nginx on app-1 has its site, and sends requests to blue"), "{said}");
+    let receipt = removed(&world, WhileServing::Abandoned).await.expect("removed").receipt(&environment());
+    assert!(receipt.contains("its declaration, 2 ports are forgotten"), "{receipt}");
+    assert!(receipt.contains("its history and its audit entries stay"), "{receipt}");
+    assert!(receipt.contains("containers run on app-1: lockstep-notes-production-blue-web"), "{receipt}");
+    assert!(receipt.contains("nginx on app-1 has its site, and sends requests to blue"), "{receipt}");
     check_nothing_left(&*world.store).await;
     let past = history::recent(&*world.store, &environment(), 10).await.expect("read");
     assert_eq!(past.len(), 1, "its history stays");
@@ -130,8 +130,8 @@ async fn what_is_abandoned_is_forgotten_and_the_receipt_says_what_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn an_environment_of_which_nothing_runs_is_removed_unasked_and_can_be_deployed_again() {
     let (world, _drivers) = never_live().await;
-    let said = removed(&world, WhileServing::Refused).await.expect("removed").said(&environment());
-    assert!(said.ends_with("Every host was asked, and nothing of it is left there."), "{said}");
+    let receipt = removed(&world, WhileServing::Refused).await.expect("removed").receipt(&environment());
+    assert!(receipt.ends_with("Every host was asked, and nothing of it is left there."), "{receipt}");
     check_nothing_left(&*world.store).await;
     world.hosts.unscript();
     let summary = world.deploy("notes:2").await;
@@ -156,8 +156,11 @@ async fn stopped_containers_forbid_nothing_and_the_receipt_names_them() {
     let seen =
         Observation { containers: vec![container(ContainerRunState::Exited(0))], ..Observation::default() };
     world.hosts.sees(&host_id(), seen);
-    let said = removed(&world, WhileServing::Refused).await.expect("removed").said(&environment());
-    assert!(said.contains("stopped containers are on app-1: lockstep-notes-production-blue-web"), "{said}");
+    let receipt = removed(&world, WhileServing::Refused).await.expect("removed").receipt(&environment());
+    assert!(
+        receipt.contains("stopped containers are on app-1: lockstep-notes-production-blue-web"),
+        "{receipt}"
+    );
     world.shut_down().await;
 }
 
@@ -191,8 +194,8 @@ async fn a_host_that_does_not_answer_is_unknown_and_not_empty() {
     assert!(refusal.why.contains("what runs on app-1 is unknown: the agent of"), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep host list");
     check_still_there(&world).await;
-    let said = removed(&world, WhileServing::Abandoned).await.expect("removed").said(&environment());
-    assert!(said.contains("what runs on app-1 is unknown"), "{said}");
+    let receipt = removed(&world, WhileServing::Abandoned).await.expect("removed").receipt(&environment());
+    assert!(receipt.contains("what runs on app-1 is unknown"), "{receipt}");
     check_nothing_left(&*world.store).await;
     world.shut_down().await;
 }
@@ -215,8 +218,8 @@ async fn a_host_that_the_record_does_not_name_forbids_nothing_by_its_silence_and
     let (mut world, _drivers) = never_live().await;
     let other = world.join("app-2", 2).await;
     world.hosts.absent(&other);
-    let said = removed(&world, WhileServing::Refused).await.expect("removed").said(&environment());
-    assert!(said.contains("app-2, which the record does not name for it, did not say"), "{said}");
+    let receipt = removed(&world, WhileServing::Refused).await.expect("removed").receipt(&environment());
+    assert!(receipt.contains("app-2, which the record does not name for it, did not say"), "{receipt}");
     world.shut_down().await;
 }
 
@@ -290,8 +293,8 @@ async fn a_pending_undo_forbids_the_removal_and_is_forgotten_only_with_what_is_a
     let step = StepId(3);
     assert!(refusal.why.contains(&format!("the undo of {step} of {id} on app-1 is pending")), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep status notes/production");
-    let said = removed(&world, WhileServing::Abandoned).await.expect("removed").said(&environment());
-    assert!(said.contains("1 pending undo"), "{said}");
+    let receipt = removed(&world, WhileServing::Abandoned).await.expect("removed").receipt(&environment());
+    assert!(receipt.contains("1 pending undo"), "{receipt}");
     check_nothing_left(&*world.store).await;
     world.shut_down().await;
 }
@@ -418,12 +421,12 @@ enum Stage {
 async fn stage(world: &World) -> Stage {
     let store = &*world.store;
     let ports = store.list(&keys::all_ports()).await.expect("listed").len();
-    let Some(declared) = environments::spec(store, &environment()).await.expect("read") else {
+    let Some(recorded) = environments::recorded(store, &environment()).await.expect("read") else {
         assert_eq!(ports, 0, "nothing names the ports that are left");
         return Stage::Gone;
     };
-    let seen = status::load_status(&world.parts, &declared.content).await.expect("read");
-    if seen.removal.is_none() {
+    let seen = status::all_recorded(&world.parts, vec![recorded]).await.expect("read");
+    if seen[0].removal.is_none() {
         assert_eq!(ports, usize::from(PORTS), "it looks alive and has lost ports");
         return Stage::Untouched;
     }

@@ -24,10 +24,10 @@ pub(super) fn install(
     command_line: &[String],
     told: &mut StepLog,
 ) -> Result<Made> {
-    let Fitted { did, left } = Units::of_this_machine().fit(place, service, command_line)?;
-    did.iter().try_for_each(|what| told.changed(what))?;
-    left.iter().try_for_each(|what| told.unchanged(what))?;
-    if did.is_empty() {
+    let Fitted { changes, left_alone } = Units::of_this_machine().fit(place, service, command_line)?;
+    changes.iter().try_for_each(|what| told.changed(what))?;
+    left_alone.iter().try_for_each(|what| told.unchanged(what))?;
+    if changes.is_empty() {
         return Ok(Made::WasThere);
     }
     systemctl(&["daemon-reload"])?;

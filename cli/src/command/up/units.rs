@@ -62,9 +62,9 @@ pub(super) struct Units {
 /// What was done to the files of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Fitted {
-    pub(super) did: Vec<String>,
+    pub(super) changes: Vec<String>,
     /// What an administrator changed, and was left alone.
-    pub(super) left: Vec<String>,
+    pub(super) left_alone: Vec<String>,
 }
 
 /// Whose a file is.
@@ -189,7 +189,7 @@ impl Units {
         if let File::Changed(there) = read(&own, service)? {
             refuse_other_command(&own, &there, wanted)?;
             fitted
-                .left
+                .left_alone
                 .push(format!("{}, which was changed by hand and hides the package's unit", own.display()));
             return Ok(());
         }
@@ -416,7 +416,7 @@ fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Resu
         File::Masked => return Ok(()),
         File::Ours(there) if there == wanted => return Ok(()),
         File::Changed(_) => {
-            fitted.left.push(format!("{}, which was changed by hand", file.display()));
+            fitted.left_alone.push(format!("{}, which was changed by hand", file.display()));
             return Ok(());
         }
         File::Ours(_) | File::Absent => {}
@@ -426,7 +426,7 @@ fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Resu
     fs::create_dir_all(folder).and_then(|()| fs::write(file, text)).map_err(|error| {
         Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())
     })?;
-    fitted.did.push(format!("wrote {}", file.display()));
+    fitted.changes.push(format!("wrote {}", file.display()));
     Ok(())
 }
 
@@ -435,12 +435,12 @@ fn take_away(file: &Path, service: Service, fitted: &mut Fitted) -> Result<()> {
     match read(file, service)? {
         File::Absent | File::Masked => Ok(()),
         File::Changed(_) => {
-            fitted.left.push(format!("{}, which was changed by hand", file.display()));
+            fitted.left_alone.push(format!("{}, which was changed by hand", file.display()));
             Ok(())
         }
         File::Ours(_) => {
             fs::remove_file(file).map_err(|error| cannot_remove(file, &error))?;
-            fitted.did.push(format!("removed {}", file.display()));
+            fitted.changes.push(format!("removed {}", file.display()));
             Ok(())
         }
     }

@@ -91,7 +91,7 @@ pub(super) async fn remove(
         WhileServing::Abandoned => "abandon environment",
     };
     let removed = removal::remove(&api.parts, &environment, caller.operator()?, while_serving).await;
-    let said = removed.map_err(|error| removal_status(&error))?.said(&environment);
+    let said = removed.map_err(|error| removal_status(&error))?.receipt(&environment);
     api.audit(caller, verb, Some(&environment), said).await
 }
 

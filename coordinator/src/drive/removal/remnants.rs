@@ -101,7 +101,7 @@ impl Remnants {
 }
 
 /// What stays on the hosts, at the end of a receipt.
-pub(super) fn told(left_behind: &[String]) -> String {
+pub(super) fn what_is_left(left_behind: &[String]) -> String {
     if left_behind.is_empty() {
         return "Every host was asked, and nothing of it is left there.".to_owned();
     }

@@ -116,7 +116,7 @@ fn a_directory_is_compared_whole() {
 fn without_packages_the_unit_is_written_whole_and_only_once() {
     let machine = Machine::new();
     let first = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!(first.did.len(), 3, "{first:?}");
+    assert_eq!(first.changes.len(), 3, "{first:?}");
     assert!(machine.text(UNIT).unwrap().ends_with(AGENT));
     assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
 }
@@ -163,7 +163,7 @@ fn only_what_differs_stands_in_a_drop_in() {
     // The next `up` finds it, and one that needs no difference takes it away.
     assert_eq!(machine.fit(Service::Coordinator, &line).unwrap(), Fitted::default());
     let fitted = machine.fit(Service::Coordinator, &USUAL_COORDINATOR).unwrap();
-    assert_eq!(fitted.did.len(), 1, "{fitted:?}");
+    assert_eq!(fitted.changes.len(), 1, "{fitted:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -212,7 +212,7 @@ fn the_copy_of_an_earlier_up_goes_when_the_packages_come() {
     machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
     machine.install_packages("usr/lib/systemd/system");
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!((fitted.did.len(), fitted.left.len()), (3, 0), "{fitted:?}");
+    assert_eq!((fitted.changes.len(), fitted.left_alone.len()), (3, 0), "{fitted:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
     assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
 }
@@ -225,7 +225,7 @@ fn the_copy_of_an_up_that_did_not_mark_what_it_wrote_goes_too() {
     machine.write(LB_CONF, ROLES[0].1);
     machine.install_packages("usr/lib/systemd/system");
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!((fitted.did.len(), fitted.left.len()), (2, 0), "{fitted:?}");
+    assert_eq!((fitted.changes.len(), fitted.left_alone.len()), (2, 0), "{fitted:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -256,8 +256,8 @@ fn a_copy_that_was_changed_by_hand_stays_and_is_named() {
     machine.write(UNIT, &changed);
     machine.install_packages("usr/lib/systemd/system");
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!(fitted.did, [] as [&str; 0]);
-    assert!(fitted.left[0].contains("changed by hand and hides the package's unit"), "{fitted:?}");
+    assert_eq!(fitted.changes, [] as [&str; 0]);
+    assert!(fitted.left_alone[0].contains("changed by hand and hides the package's unit"), "{fitted:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
@@ -267,7 +267,7 @@ fn a_unit_that_was_changed_by_hand_is_not_overwritten_where_there_is_no_package(
     let changed = AGENT.replace("WatchdogSec=60", "WatchdogSec=0");
     machine.write(UNIT, &changed);
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert!(fitted.left[0].contains("changed by hand"), "{fitted:?}");
+    assert!(fitted.left_alone[0].contains("changed by hand"), "{fitted:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
@@ -287,7 +287,7 @@ fn an_unmarked_copy_with_one_more_path_was_changed_by_hand() {
     let changed = AGENT.replace("Number=EPERM\n", "Number=EPERM\nReadWritePaths=/srv/www\n");
     machine.write(UNIT, &changed);
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert!(fitted.left[0].contains("changed by hand"), "{fitted:?}");
+    assert!(fitted.left_alone[0].contains("changed by hand"), "{fitted:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
