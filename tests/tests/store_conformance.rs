@@ -238,7 +238,7 @@ async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
             put(&*store, "a", &value).await;
             let there = store.get(key("a").key()).await.expect("it is got").expect("it is there");
             let refused = there.read::<Claim>().expect_err("it was read");
-            assert_eq!(refused.to_string(), "/lockstep/v1/revoked/a in the store cannot be read", "{value}");
+            assert_eq!(refused.to_string(), "/lockstep/v1/token/a in the store cannot be read", "{value}");
             let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
             assert!(said.starts_with(why), "{value}: {said}");
         }
@@ -315,7 +315,7 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let refused = store.commit(vec![], vec![more]).await.expect_err("it is too large");
         assert_eq!(
             refused.to_string(),
-            "/lockstep/v1/revoked/more would have 262145 bytes; the most is 262144"
+            "/lockstep/v1/token/more would have 262145 bytes; the most is 262144"
         );
         let many = |count: usize| (0..count).map(|at| Write::put_bytes(key(&format!("{at}")), "1")).collect();
         yes(store.commit(vec![], many(OPERATIONS_MAX)).await.expect("it fits"));
