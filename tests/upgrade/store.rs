@@ -90,7 +90,7 @@ macro_rules! named {
 fn made(version: &str) -> Vec<(&'static str, Key)> {
     let (environment, host, deployment) = (&environment(), &host(), &deployment(5));
     let name = |text: &str| text.parse().expect("a name");
-    let mut all = named![
+    named![
         meta(),
         spec(environment),
         lock(environment),
@@ -123,11 +123,7 @@ fn made(version: &str) -> Vec<(&'static str, Key)> {
         join_token(&token(version).id),
         secrets_version(environment, 1),
         audit_record(2),
-    ];
-    if version != "da8beec" {
-        all.extend(named![removal(environment)]);
-    }
-    all
+    ]
 }
 
 /// The edition of the plan that is kept in parts.
