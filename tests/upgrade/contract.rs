@@ -14,7 +14,7 @@ use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet, MethodDescriptorProto};
 
-use crate::golden::{self, ADVICE, VERSIONS};
+use crate::golden::{self, ADVICE};
 
 const PACKAGE: &str = ".lockstep.v1.";
 
@@ -233,7 +233,7 @@ fn known(name: &str) -> &'static Known {
 #[test]
 fn every_service_message_and_field_is_what_it_was() {
     let here = Contract::of_this_program().lines();
-    for version in VERSIONS {
+    for version in golden::folders() {
         let golden = golden::text(version, "contract.txt");
         let gone: Vec<&str> = golden.lines().filter(|line| !here.contains(*line)).collect();
         assert!(gone.is_empty(), "{version} had, and this program has not:\n{}\n{ADVICE}", gone.join("\n"));
@@ -242,7 +242,7 @@ fn every_service_message_and_field_is_what_it_was() {
 
 #[test]
 fn every_frame_is_read_and_sent_as_it_was() {
-    for version in VERSIONS {
+    for version in golden::folders() {
         for (name, bytes) in frames(version) {
             let message = name.split('.').next().unwrap_or_default();
             let written = (known(message).rewrite)(&bytes);
@@ -254,18 +254,20 @@ fn every_frame_is_read_and_sent_as_it_was() {
 
 #[test]
 fn every_message_and_field_of_this_program_has_a_golden_frame() {
-    let contract = Contract::of_this_program();
-    let golden: BTreeSet<String> = VERSIONS
-        .iter()
-        .flat_map(|version| {
-            golden::text(version, "contract.txt").lines().map(str::to_owned).collect::<Vec<_>>()
-        })
-        .collect();
-    let fresh: Vec<String> = contract.lines().difference(&golden).cloned().collect();
-    assert!(fresh.is_empty(), "no golden frame shows\n{}\n{ADVICE}", fresh.join("\n"));
-    let there: BTreeSet<String> = VERSIONS.iter().flat_map(|version| frames(version).into_keys()).collect();
-    let missing: Vec<String> = contract.frames().into_keys().filter(|name| !there.contains(name)).collect();
-    assert!(missing.is_empty(), "no golden frame is of\n{}\n{ADVICE}", missing.join("\n"));
+    let golden: String = golden::folders().map(|version| golden::text(version, "contract.txt")).collect();
+    let golden: BTreeSet<&str> = golden.lines().collect();
+    let here = contract_text();
+    let fresh: Vec<&str> = here.lines().filter(|line| !golden.contains(line)).collect();
+    let frames: String = golden::folders().map(|version| golden::text(version, "frames.txt")).collect();
+    let frames: BTreeSet<&str> = frames.lines().collect();
+    let sent = frames_text();
+    let missing: Vec<&str> = sent.lines().filter(|line| !frames.contains(line)).collect();
+    assert!(
+        fresh.is_empty() && missing.is_empty(),
+        "these lines are missing in unreleased/contract.txt:\n{}\nand these in unreleased/frames.txt:\n{}\n{ADVICE}",
+        fresh.join("\n"),
+        missing.join("\n"),
+    );
 }
 
 /// Two fields of one type that change places are two fields that mean something else.
