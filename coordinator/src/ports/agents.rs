@@ -81,6 +81,7 @@ pub struct StepQuery {
 pub enum QueriedStatus {
     Ended(Result<Finding, StepFailure>),
     Running,
+    #[serde(rename = "Unheard")]
     NeverReceived,
 }
 
