@@ -78,7 +78,7 @@ impl Contract {
         for file in &self.files.file {
             for service in &file.service {
                 let line = |method: &MethodDescriptorProto| {
-                    let (from, to) = (stream(method.client_streaming()), stream(method.server_streaming()));
+                    let (from, to) = (stream(method.client_streaming), stream(method.server_streaming));
                     let (asked, answered) = (short(method.input_type()), short(method.output_type()));
                     format!("service {}: {}({from}{asked}) -> {to}{answered}", service.name(), method.name())
                 };
@@ -136,7 +136,17 @@ impl Contract {
                 Some(entry) => sized(&self.frame(entry, &entry.field.iter().collect::<Vec<_>>())),
                 None => sized(&self.frames_of(short(field.type_name())).swap_remove(0).1),
             },
-            other => panic!("{} is a {other:?}: say here how one is written", field.name()),
+            other @ (Type::Double
+            | Type::Float
+            | Type::Int64
+            | Type::Int32
+            | Type::Fixed64
+            | Type::Fixed32
+            | Type::Group
+            | Type::Sfixed32
+            | Type::Sfixed64
+            | Type::Sint32
+            | Type::Sint64) => panic!("{} is a {other:?}: say here how one is written", field.name()),
         }
     }
 
@@ -156,14 +166,14 @@ fn short(name: &str) -> &str {
     name.strip_prefix(PACKAGE).unwrap_or(name)
 }
 
-fn stream(is_one: bool) -> &'static str {
-    if is_one { "stream " } else { "" }
+fn stream(is_one: Option<bool>) -> &'static str {
+    if is_one == Some(true) { "stream " } else { "" }
 }
 
 fn line_of(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
-    let kind = match field.r#type() {
-        Type::Message | Type::Enum => short(field.type_name()).to_owned(),
-        plain => plain.as_str_name().trim_start_matches("TYPE_").to_lowercase(),
+    let kind = match &field.type_name {
+        Some(name) => short(name).to_owned(),
+        None => field.r#type().as_str_name().trim_start_matches("TYPE_").to_lowercase(),
     };
     let label = if field.label() == Label::Repeated { "repeated " } else { "" };
     let of = field.oneof_index.map_or(String::new(), |index| {
