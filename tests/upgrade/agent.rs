@@ -296,7 +296,9 @@ fn what_nginx_has_is_known_again() {
 
         // An agent that was killed between the copy and the file knows the text by what it wrote down before.
         let file = folder.path().join("sites/lockstep-notes-production.conf");
-        fs::write(&file, site_text(before)).expect("written");
+        let previous = golden::text(version, "agent/traffic/notes-production/site.previous");
+        let previous: serde_json::Value = serde_json::from_str(&previous).expect("what was there before");
+        fs::write(&file, previous["file"].as_str().expect("a text")).expect("written");
         let there = nginx.installed(&environment).expect("read");
         assert_eq!(there, InstalledSite::Ours(before.digest()), "{ADVICE}");
 

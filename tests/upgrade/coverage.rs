@@ -121,7 +121,10 @@ impl<'de> Deserializer<'de> for Watched<'de> {
                 let (variant, content) = values.iter().next().expect("it has one");
                 (variant, Some(content))
             }
-            other => return Err(Error::custom(format!("{other} is no variant of {name}"))),
+            other
+            @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err(Error::custom(format!("{other} is no variant of {name}")));
+            }
         };
         self.coverage
             .variants

@@ -363,4 +363,57 @@ mod tests {
         assert_eq!(exit_code(Some("Created")), -1);
         assert_eq!(exit_code(None), -1);
     }
+
+    /// A container outlives the agent that made it: the next one knows it by its labels.
+    #[test]
+    fn labels_and_name_of_a_container_are_what_they_were() {
+        let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
+        let environment = "notes/production".parse().unwrap();
+        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let making = CreateContext {
+            environment: &environment,
+            deployment: &deployment,
+            step: StepId(3),
+            variables: BTreeMap::new(),
+            state_directory: Path::new("/state"),
+        };
+        let labels: BTreeMap<String, String> = body(&spec, &making).labels.unwrap().into_iter().collect();
+        let written: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(written, LABELS);
+        assert_eq!(
+            container_name(&environment, &deployment, &spec),
+            "ls-notes-production-web-green-21012345"
+        );
+
+        let found = ContainerSummary {
+            id: Some("c1".to_owned()),
+            names: Some(vec!["/ls-notes-production-web-green-21012345".to_owned()]),
+            image_id: Some(spec.image_id.to_string()),
+            labels: Some(labels.into_iter().collect()),
+            ..ContainerSummary::default()
+        };
+        let ours = managed_container(&found).unwrap();
+        assert_eq!(
+            (ours.environment, ours.seen.deployment, ours.seen.slot),
+            (environment, deployment, Slot::Green)
+        );
+        assert_eq!(ours.seen.spec, spec.digest());
+        assert_eq!(
+            (ours.health_path.as_deref(), ours.endpoint),
+            (Some("/health"), Some(("10.0.0.1".to_owned(), 20555)))
+        );
+    }
+
+    const SPEC: &str = r#"{"process":"web","slot":"green","image_id":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","command":[],"env":{},"secrets_version":null,"publish":{"address":"10.0.0.1","host_port":20555,"container_port":8080},"health_path":"/health","volumes":[],"networks":[],"memory_bytes":null,"cpu_milli":null,"user":null,"stop_signal":null,"stop_grace":10000}"#;
+
+    const LABELS: [&str; 8] = [
+        "lockstep.deployment=dep_01JBQR2KXYZ987654321012345",
+        "lockstep.endpoint=10.0.0.1:20555",
+        "lockstep.environment=notes/production",
+        "lockstep.health=/health",
+        "lockstep.process=web",
+        "lockstep.slot=green",
+        "lockstep.spec=sha256:80f9a466d2cb1deffcd5b051e1e344583ebc70cd0035af6f36277a40a67c206b",
+        "lockstep.step=s3",
+    ];
 }
