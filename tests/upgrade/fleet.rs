@@ -24,6 +24,9 @@ const AGENT: &str = "lockstep-agent";
 /// take longer than that on a machine that has other things to do.
 const SHORT_STEP: Duration = Duration::from_secs(20);
 
+/// Where a failure of the upgraded programs shows.
+const UPGRADED: &str = "with the upgraded programs";
+
 const SECRET: &str = "NOTES_SECRET";
 const SECRET_VALUE: &str = "kept-by-the-record";
 
@@ -187,11 +190,16 @@ fn a_fleet_is_upgraded_while_deployments_are_open() -> Result<()> {
     let begun = Instant::now();
     upgrade.of(&fleet)?;
     let open_for = begun.elapsed();
-    succeeded("a deployment that is open at its start", &starts.ended()?)?;
-    succeeded_if_short("a deployment that is open at its switch", open_for, &switches.ended()?)?;
+    succeeded("a deployment that is open at its start", &starts.ended().context(UPGRADED)?)?;
+    succeeded_if_short(
+        "a deployment that is open at its switch",
+        open_for,
+        &switches.ended().context(UPGRADED)?,
+    )?;
     notes.is_settled()?;
     memos.is_settled()?;
-    before.is_kept_in(&Recorded::of(&fleet, &all)?.and_live(&drafts, app_3)?)?;
+    let after = Recorded::of(&fleet, &all).and_then(|after| after.and_live(&drafts, app_3));
+    before.is_kept_in(&after.context(UPGRADED)?)?;
 
     has_its_secrets(&notes.site, app_1, "notes:3.0.0")?;
     people.are_known(&notes.site)?;
@@ -238,9 +246,9 @@ fn one_machine_is_upgraded_while_a_deployment_bakes() -> Result<()> {
     let begun = Instant::now();
     upgrade.of(&fleet)?;
     let open_for = begun.elapsed();
-    succeeded_if_short("a deployment that is open at its bake", open_for, &bakes.ended()?)?;
+    succeeded_if_short("a deployment that is open at its bake", open_for, &bakes.ended().context(UPGRADED)?)?;
     notes.is_settled()?;
-    before.is_kept_in(&Recorded::of(&fleet, &[&notes.site])?)?;
+    before.is_kept_in(&Recorded::of(&fleet, &[&notes.site]).context(UPGRADED)?)?;
 
     has_its_secrets(&notes.site, machine, "notes:3.0.0")?;
     people.are_known(&notes.site)?;
