@@ -49,16 +49,17 @@ impl Upgrade {
             told: format!("{from} to {}", asked("UPGRADE_TO")?),
             sequence: env::var("UPGRADE_ORDER").unwrap_or_default().parse()?,
         };
-        tell(&format!("from {}: {:?}", upgrade.told, upgrade.sequence));
+        tell(&format!("from {}", upgrade.told));
         Ok(upgrade)
     }
 
-    fn of(&self, fleet: &Fleet) -> Result<()> {
+    /// Upgrades every host.
+    fn of(fleet: &Fleet, sequence: &Sequence) -> Result<()> {
         let begun = Instant::now();
-        fleet.upgrade(&self.sequence)?;
+        fleet.upgrade(sequence)?;
         let took = begun.elapsed();
         tell(&format!(
-            "the packages of {} hosts were upgraded in {:.1} s",
+            "{} hosts were upgraded in {:.1} s, {sequence:?}",
             fleet.hosts().len(),
             took.as_secs_f64()
         ));
@@ -109,7 +110,8 @@ fn as_operator(site: &Site<'_>, name: &str, arguments: &str) -> Result<String> {
 }
 
 fn log_in(site: &Site<'_>, name: &str, token: &str) -> Result<()> {
-    let coordinator = site.coordinator();
+    let coordinators = site.fleet().coordinators();
+    let coordinator = coordinators.first().context("the fleet has no coordinator")?;
     as_operator(site, name, &format!("--coordinator {coordinator} login <<< {token}"))?;
     Ok(())
 }
@@ -188,7 +190,7 @@ fn a_fleet_is_upgraded_while_deployments_are_open() -> Result<()> {
     let starts = Held::after(&notes.site, "notes:3.0.0", ("start", app_1))?;
     let switches = Held::when(&memos.site, "notes:3.0.0", ("switch", lb_2))?;
     let begun = Instant::now();
-    upgrade.of(&fleet)?;
+    Upgrade::of(&fleet, &upgrade.sequence)?;
     let open_for = begun.elapsed();
     succeeded("a deployment that is open at its start", &starts.ended().context(UPGRADED)?)?;
     succeeded_if_short(
@@ -244,7 +246,7 @@ fn one_machine_is_upgraded_while_a_deployment_bakes() -> Result<()> {
     let before = Recorded::of(&fleet, &[&notes.site])?;
     let bakes = Held::when(&notes.site, "notes:3.0.0", ("bake", machine))?;
     let begun = Instant::now();
-    upgrade.of(&fleet)?;
+    Upgrade::of(&fleet, &Sequence::AtOnce)?;
     let open_for = begun.elapsed();
     succeeded_if_short("a deployment that is open at its bake", open_for, &bakes.ended().context(UPGRADED)?)?;
     notes.is_settled()?;
