@@ -137,7 +137,7 @@ fn succeeded(what: &str, ended: &Ended) -> Result<()> {
 
 /// [`succeeded`], unless the step was open for too long, which is no fault of the upgraded programs.
 fn succeeded_if_short(what: &str, open_for: Duration, ended: &Ended) -> Result<()> {
-    if open_for < SHORT_STEP {
+    if ended.is_success() || open_for < SHORT_STEP {
         return succeeded(what, ended);
     }
     tell(&format!("NOT SHOWN: {what}: the step was open for {} s: {}", open_for.as_secs(), ended.told()));

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::slice;
 
 use anyhow::{Result, ensure};
 use lockstep_tests::fleet::{Fleet, Host, Kind, Site};
@@ -212,11 +213,7 @@ impl Recorded {
         let Rows { about, arguments, identity, fields } = rows;
         let limit = if arguments.ends_with("--limit") { format!(" {HISTORY}") } else { String::new() };
         let answer: Value = site.json(&format!("{arguments}{limit}"))?;
-        let all = match answer {
-            Value::Array(all) => all,
-            one => vec![one],
-        };
-        for row in &all {
+        for row in answer.as_array().map_or(slice::from_ref(&answer), Vec::as_slice) {
             let id = text(at(row, identity));
             ensure!(!id.is_empty(), "`lockstep {arguments}` has no {identity} in {row}");
             for field in *fields {
