@@ -4,13 +4,13 @@
 //! They need root, debootstrap, minutes, and the programs of the earlier revision: so they are ignored elsewhere.
 
 use std::env;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::wait::until;
 use lockstep_tests::fleet::{
     Ended, Fleet, Held, Host, Kind, Loaded, Packages, Passing, SOON, Sequence, Site, Version, give_images,
-    side_by_side, tell,
+    tell,
 };
 
 #[path = "fleet/recorded.rs"]
@@ -20,8 +20,12 @@ use recorded::Recorded;
 
 const AGENT: &str = "lockstep-agent";
 
-/// A step that runs for longer is taken back with its deployment: an upgrade may take longer than a switch.
-const SWITCH_LIMIT_S: u64 = 30;
+/// A switch and a bake that are open for much longer fail (30 s), and their deployment is rolled back: an upgrade may
+/// take longer than that on a machine that has other things to do.
+const SHORT_STEP: Duration = Duration::from_secs(20);
+
+/// Where a failure of the upgraded programs shows.
+const UPGRADED: &str = "with the upgraded programs";
 
 const SECRET: &str = "NOTES_SECRET";
 const SECRET_VALUE: &str = "kept-by-the-record";
@@ -45,21 +49,21 @@ impl Upgrade {
             told: format!("{from} to {}", asked("UPGRADE_TO")?),
             sequence: env::var("UPGRADE_ORDER").unwrap_or_default().parse()?,
         };
-        tell(&format!("from {}: {:?}", upgrade.told, upgrade.sequence));
+        tell(&format!("from {}", upgrade.told));
         Ok(upgrade)
     }
 
-    /// What an upgrade may not change, and for how long hosts were without the one or the other program.
-    fn of(&self, fleet: &Fleet) -> Result<u64> {
+    /// Upgrades every host.
+    fn of(fleet: &Fleet, sequence: &Sequence) -> Result<()> {
         let begun = Instant::now();
-        fleet.upgrade(&self.sequence)?;
+        fleet.upgrade(sequence)?;
         let took = begun.elapsed();
         tell(&format!(
-            "the packages of {} hosts were upgraded in {:.1} s",
+            "{} hosts were upgraded in {:.1} s, {sequence:?}",
             fleet.hosts().len(),
             took.as_secs_f64()
         ));
-        Ok(took.as_secs())
+        Ok(())
     }
 }
 
@@ -106,7 +110,8 @@ fn as_operator(site: &Site<'_>, name: &str, arguments: &str) -> Result<String> {
 }
 
 fn log_in(site: &Site<'_>, name: &str, token: &str) -> Result<()> {
-    let coordinator = site.coordinator();
+    let coordinators = site.fleet().coordinators();
+    let coordinator = coordinators.first().context("the fleet has no coordinator")?;
     as_operator(site, name, &format!("--coordinator {coordinator} login <<< {token}"))?;
     Ok(())
 }
@@ -127,6 +132,16 @@ fn has_its_secrets(site: &Site<'_>, host: &Host, image: &str) -> Result<()> {
 fn succeeded(what: &str, ended: &Ended) -> Result<()> {
     tell(&format!("{what}: {}", ended.told()));
     ensure!(ended.is_success(), "{what}: {}", ended.told());
+    Ok(())
+}
+
+/// [`succeeded`], unless the step was open for too long, which is no fault of the upgraded programs.
+fn succeeded_if_short(what: &str, open_for: Duration, ended: &Ended) -> Result<()> {
+    if ended.is_success() || open_for < SHORT_STEP {
+        return succeeded(what, ended);
+    }
+    tell(&format!("NOT SHOWN: {what}: the step was open for {} s: {}", open_for.as_secs(), ended.told()));
+    ensure!(ended.summary.verdict.is_some(), "{what}: {}", ended.told());
     Ok(())
 }
 
@@ -153,38 +168,47 @@ fn a_fleet_is_upgraded_while_deployments_are_open() -> Result<()> {
     fleet.obey_orders()?;
     fleet.on_all(|host| upgrade.to.bring(host))?;
 
-    // First, because nginx of its load balancer is reloaded for its site, and nobody is under load yet.
-    let drafts = Site::drafts(&fleet)?;
+    let (notes, memos, drafts) = (Site::notes(&fleet)?, Site::memos(&fleet)?, Site::drafts(&fleet)?);
+    // The others need the tables that its migrations make.
+    notes.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    let notes = Loaded::with(notes, "notes:1.0.0")?;
+    // Its nginx is reloaded for its site: no other site of it is under load yet.
     drafts.declare("app-3", "bake: 1s, drain: 1s")?;
     drafts.lockstep("deploy production --image notes:1.0.0")?;
     drafts.lockstep("lock freeze production --reason 'the fair opens at nine' --for 6h")?;
-    let [notes, memos] = side_by_side(&fleet)?;
+    memos.declare("app-2, app-3", "bake: 1s, drain: 1s")?;
+    let memos = Loaded::with(memos, "notes:1.0.0")?;
     let people = People::of(&notes.site)?;
     notes.site.lockstep("deploy production --image notes:2.0.0")?;
+    notes.site.lockstep("deploy production --image notes:3.0.0")?;
+    notes.site.lockstep("rollback production")?;
     memos.site.lockstep("deploy production --image notes:2.0.0")?;
-    memos.site.lockstep("rollback production")?;
 
     let all = [&notes.site, &memos.site, &drafts];
     let before = Recorded::of(&fleet, &all)?.and_live(&drafts, app_3)?;
-    let starts = Held::when(&notes.site, "notes:3.0.0", ("start", app_1))?;
+    // Not when it begins: an agent that ends where no coordinator is fails a step that needs secrets.
+    let starts = Held::after(&notes.site, "notes:3.0.0", ("start", app_1))?;
     let switches = Held::when(&memos.site, "notes:3.0.0", ("switch", lb_2))?;
-    let took = upgrade.of(&fleet)?;
-    let (starts, switches) = (starts.ended()?, switches.ended()?);
-    succeeded("open since its start", &starts)?;
-    if took < SWITCH_LIMIT_S {
-        succeeded("open since its switch", &switches)?;
-    } else {
-        tell(&format!("open since its switch, for longer than that may take: {}", switches.told()));
-    }
+    let begun = Instant::now();
+    Upgrade::of(&fleet, &upgrade.sequence)?;
+    let open_for = begun.elapsed();
+    succeeded("a deployment that is open at its start", &starts.ended().context(UPGRADED)?)?;
+    succeeded_if_short(
+        "a deployment that is open at its switch",
+        open_for,
+        &switches.ended().context(UPGRADED)?,
+    )?;
     notes.is_settled()?;
     memos.is_settled()?;
-    before.is_kept_in(&Recorded::of(&fleet, &all)?.and_live(&drafts, app_3)?)?;
+    let after = Recorded::of(&fleet, &all).and_then(|after| after.and_live(&drafts, app_3));
+    before.is_kept_in(&after.context(UPGRADED)?)?;
 
     has_its_secrets(&notes.site, app_1, "notes:3.0.0")?;
     people.are_known(&notes.site)?;
     notes.site.lockstep("deploy production --image notes:2.0.0")?;
     has_its_secrets(&notes.site, app_1, "notes:2.0.0")?;
-    memos.site.lockstep("rollback production")?;
+    notes.site.lockstep("rollback production")?;
+    memos.site.lockstep("deploy production --image notes:2.0.0")?;
     let frozen = drafts.lockstep("deploy production --image notes:2.0.0");
     let said = format!("{:#}", frozen.err().context("a frozen environment was deployed to")?);
     ensure!(said.contains("the fair opens at nine"), "{said}");
@@ -221,10 +245,12 @@ fn one_machine_is_upgraded_while_a_deployment_bakes() -> Result<()> {
 
     let before = Recorded::of(&fleet, &[&notes.site])?;
     let bakes = Held::when(&notes.site, "notes:3.0.0", ("bake", machine))?;
-    upgrade.of(&fleet)?;
-    succeeded("open since its bake", &bakes.ended()?)?;
+    let begun = Instant::now();
+    Upgrade::of(&fleet, &Sequence::AtOnce)?;
+    let open_for = begun.elapsed();
+    succeeded_if_short("a deployment that is open at its bake", open_for, &bakes.ended().context(UPGRADED)?)?;
     notes.is_settled()?;
-    before.is_kept_in(&Recorded::of(&fleet, &[&notes.site])?)?;
+    before.is_kept_in(&Recorded::of(&fleet, &[&notes.site]).context(UPGRADED)?)?;
 
     has_its_secrets(&notes.site, machine, "notes:3.0.0")?;
     people.are_known(&notes.site)?;

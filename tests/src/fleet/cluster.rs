@@ -42,6 +42,19 @@ pub(super) fn form(fleet: &Fleet) -> Result<()> {
     fleet.all_are_connected()
 }
 
+impl Fleet {
+    /// Where operators reach each coordinator.
+    pub fn coordinators(&self) -> Vec<String> {
+        let reached = self.hosts.iter().filter_map(|host| match host.kind {
+            Kind::Coordinator => Some(reached(host)),
+            // Where `lockstep up` has it.
+            Kind::Bare => Some(format!("127.0.0.1:{COORDINATOR_PORT}")),
+            Kind::App | Kind::Lb | Kind::LbDb => None,
+        });
+        reached.collect()
+    }
+}
+
 fn reached(coordinator: &Host) -> String {
     format!("{}:{COORDINATOR_PORT}", coordinator.address)
 }

@@ -68,16 +68,6 @@ impl<'a> Site<'a> {
         self.lb
     }
 
-    /// Where its operator reaches a coordinator.
-    pub fn coordinator(&self) -> String {
-        match self.operator.kind {
-            Kind::Bare => format!("127.0.0.1:{COORDINATOR_PORT}"),
-            Kind::Coordinator | Kind::App | Kind::Lb | Kind::LbDb => {
-                format!("{}:{COORDINATOR_PORT}", self.operator.address)
-            }
-        }
-    }
-
     /// As it is named from any directory.
     pub fn environment(&self) -> String {
         format!("{}/production", self.application)

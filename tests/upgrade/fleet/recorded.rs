@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::slice;
 
 use anyhow::{Result, ensure};
 use lockstep_tests::fleet::{Fleet, Host, Kind, Site};
@@ -14,8 +15,8 @@ use serde_json::Value;
 /// The deployments of an environment that are looked at.
 const HISTORY: u32 = 100;
 
-/// Files that say who a host is.
-const IDENTITY: &str = "key.pem certificate.pem authority.pem";
+/// By which a host is known. Its certificate is another as soon as it is renewed.
+const HOST_KEY: &str = "/var/lib/lockstep/agent/key.pem";
 
 /// Facts by what they are about.
 #[derive(Debug, Default)]
@@ -42,7 +43,8 @@ const OF_CLUSTER: [Rows; 6] = [
         about: "operator",
         arguments: "operator list",
         identity: "name",
-        fields: &["environments", "role", "certificate_expires_ms", "revoked"],
+        // A certificate is renewed by use.
+        fields: &["environments", "role", "revoked"],
     },
     Rows {
         about: "registry",
@@ -105,7 +107,8 @@ const OF_ENVIRONMENT: [Rows; 4] = [
         about: "secrets",
         arguments: "secret list production",
         identity: "version",
-        fields: &["set_by", "set_at_ms", "secrets"],
+        // How a fingerprint is made may change: the values are proved by what runs with them.
+        fields: &["set_by", "set_at_ms", "secrets{}"],
     },
     Rows {
         about: "declaration",
@@ -148,14 +151,15 @@ impl Recorded {
         if let Some(site) = sites.first() {
             OF_CLUSTER.iter().try_for_each(|rows| recorded.read(site, "", rows))?;
         }
+        let coordinators = fleet.coordinators();
         for site in sites {
             let environment = format!("{} ", site.environment());
             OF_ENVIRONMENT.iter().try_for_each(|rows| recorded.read(site, &environment, rows))?;
-            recorded.read_deployments(site, &environment)?;
+            recorded.read_deployments(site, &environment, &coordinators)?;
         }
         for host in fleet.hosts().iter().filter(|host| host.kind != Kind::Coordinator) {
-            let sums = host.run(&format!("cd /var/lib/lockstep/agent && sha256sum {IDENTITY}"))?;
-            recorded.note(format!("host {}: {IDENTITY}", host.name), sums.into());
+            let sum = host.run(&format!("sha256sum {HOST_KEY}"))?;
+            recorded.note(format!("host {}: key", host.name), sum.into());
         }
         Ok(recorded)
     }
@@ -173,8 +177,14 @@ impl Recorded {
         Ok(self)
     }
 
-    /// Plan, journal and logs of each deployment that has ended.
-    fn read_deployments(&mut self, site: &Site<'_>, environment: &str) -> Result<()> {
+    /// Plan, journal and log of each deployment that has ended. Whoever drove it has its log; another writes
+    /// it from the journal when it starts.
+    fn read_deployments(
+        &mut self,
+        site: &Site<'_>,
+        environment: &str,
+        coordinators: &[String],
+    ) -> Result<()> {
         let all: Vec<Value> = site.json(&format!("history production --limit {HISTORY}"))?;
         for summary in all.iter().filter(|summary| !at(summary, "ended_at").is_null()) {
             let id = text(at(summary, "id"));
@@ -187,9 +197,14 @@ impl Recorded {
                 self.note(format!("{about}: {field}"), at(&shown, field).clone());
             }
             self.note(format!("{about}: steps"), steps(&shown).into());
-            let lines =
-                site.lockstep(&format!("logs production --deployment {id} --tail 10000"))?.lines().count();
-            self.note(format!("{about}: lines of its log"), lines.into());
+            for coordinator in coordinators {
+                let logs =
+                    format!("--coordinator {coordinator} logs production --deployment {id} --tail 10000");
+                let lines = site.lockstep(&logs)?.lines().count();
+                if lines > 0 {
+                    self.note(format!("{about}: lines of its log at {coordinator}"), lines.into());
+                }
+            }
         }
         Ok(())
     }
@@ -198,15 +213,11 @@ impl Recorded {
         let Rows { about, arguments, identity, fields } = rows;
         let limit = if arguments.ends_with("--limit") { format!(" {HISTORY}") } else { String::new() };
         let answer: Value = site.json(&format!("{arguments}{limit}"))?;
-        let all = match answer {
-            Value::Array(all) => all,
-            one => vec![one],
-        };
-        for row in &all {
+        for row in answer.as_array().map_or(slice::from_ref(&answer), Vec::as_slice) {
             let id = text(at(row, identity));
             ensure!(!id.is_empty(), "`lockstep {arguments}` has no {identity} in {row}");
             for field in *fields {
-                self.note(format!("{environment}{about} {id}: {field}"), at(row, field).clone());
+                self.note(format!("{environment}{about} {id}: {field}"), fact(row, field));
             }
         }
         Ok(())
@@ -259,6 +270,14 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
         .fold(value, |value, names| names.split('|').find_map(|name| value.get(name)).unwrap_or(&Value::Null))
 }
 
+/// The value at a path; of an object whose path ends in `{}` only the names.
+fn fact(value: &Value, path: &str) -> Value {
+    match (path.strip_suffix("{}"), at(value, path.trim_end_matches("{}"))) {
+        (Some(_), Value::Object(object)) => object.keys().cloned().collect(),
+        (_, found) => found.clone(),
+    }
+}
+
 fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
@@ -292,6 +311,13 @@ mod tests {
         let before = recorded(&[("host a: roles", json!(["app"]))]);
         let after = recorded(&[("host a: roles", json!(["app"])), ("host b: roles", json!(["lb"]))]);
         assert_eq!(before.lost_in(&after), Vec::<String>::new());
+    }
+
+    #[test]
+    fn of_an_object_the_names_alone_may_be_compared() {
+        let view = json!({"secrets": {"API_KEY": "3kq7", "DATABASE_URL": "mr4a"}});
+        assert_eq!(fact(&view, "secrets{}"), json!(["API_KEY", "DATABASE_URL"]));
+        assert_eq!(fact(&view, "secrets"), view["secrets"]);
     }
 
     #[test]
