@@ -265,7 +265,8 @@ pub(crate) fn site_texts(version: &str) -> String {
 fn installed_sites_are_still_known_by_their_text() {
     for version in VERSIONS {
         let all = golden::text(version, "sites.conf");
-        let texts: Vec<String> = all.split("# Made by").skip(1).map(|rest| format!("# Made by{rest}")).collect();
+        let texts: Vec<String> =
+            all.split("# Made by").skip(1).map(|rest| format!("# Made by{rest}")).collect();
         let sites = sites(version);
         assert_eq!(texts.len(), sites.len(), "{ADVICE}");
         for (text, site) in texts.iter().zip(&sites) {
