@@ -84,14 +84,17 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+fn folder_of(name: &str) -> PathBuf {
+    root().join(name).parent().expect("a document is in a folder").to_owned()
+}
+
 /// What is wrong with one target of the document at `name`.
 fn broken(name: &str, text: &str, target: &str) -> Option<String> {
     if target.contains("://") || target.starts_with("mailto:") {
         return None;
     }
     let (file, anchor) = target.split_once('#').map_or((target, None), |(file, anchor)| (file, Some(anchor)));
-    let folder = root().join(name).parent().expect("a document is in a folder").to_owned();
-    let path = folder.join(file);
+    let path = folder_of(name).join(file);
     if !file.is_empty() && !path.exists() {
         return Some(format!("{name}: {target} leads nowhere"));
     }
@@ -145,7 +148,7 @@ fn every_page_of_the_documentation_is_linked() {
     let documents = documents();
     let mut linked = BTreeSet::new();
     for (name, text) in &documents {
-        let folder = root().join(name).parent().expect("a document is in a folder").to_owned();
+        let folder = folder_of(name);
         for target in targets(&prose(text)) {
             let file = target.split('#').next().unwrap_or_default();
             if let Ok(path) = folder.join(file).canonicalize() {

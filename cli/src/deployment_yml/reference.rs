@@ -52,7 +52,7 @@ const NAME: &str = "NAME";
 /// What the manual begins with, in both forms.
 const INTRODUCTION: &[&str] = &[
     "deployment.yml declares an application: its image, its processes, and the environments in which it runs. \
-     lockstep looks for it in the current directory, then in deploy/.",
+     The command line looks for it in the current directory, then in deploy/.",
     "Every key of the top level except app and environments may also be given in an environment, where it takes \
      precedence. The maps processes and env are merged; everything else is replaced.",
     "A duration is a whole number with ms, s, m, h or d. Unknown keys are refused, with their line and the nearest key.",
@@ -192,8 +192,11 @@ impl Reader {
         found.push(Section { path: path.to_vec(), keys: Vec::new() });
         let mut keys = Vec::new();
         for (name, property) in properties {
-            let own = [path, &[name.clone()]].concat();
-            let key = self.key(own.clone(), property, required.contains(&name.as_str()));
+            let own = [path, std::slice::from_ref(name)].concat();
+            let mut key = self.key(own.clone(), property);
+            if required.contains(&name.as_str()) {
+                key.default = Standing::Required;
+            }
             if key.support == Support::Used && own != ["environments"] {
                 for (below, schema) in self.below(&own, property) {
                     self.section(&below, schema, found);
@@ -204,9 +207,8 @@ impl Reader {
         found[at].keys = keys;
     }
 
-    fn key(&self, path: Vec<String>, property: &Value, is_required: bool) -> Key {
+    fn key(&self, path: Vec<String>, property: &Value) -> Key {
         let default = match (&property["default"], property["x-default"].as_str()) {
-            _ if is_required => Standing::Required,
             (_, Some(words)) => Standing::Described(words.to_owned()),
             (Value::Null, None) => Standing::None,
             (value @ (Value::Bool(_) | Value::Number(_) | Value::String(_)), None)
