@@ -172,12 +172,11 @@ where
         };
         Ok(Received { status: parts.status.as_u16(), headers: parts.headers, body })
     };
-    // Moved, so that it is gone when it has ended and nobody waits for it.
-    let connection = async move { connection.await };
     tokio::pin!(exchange);
     tokio::select! {
         received = &mut exchange => received,
-        // A server may close as soon as it has answered: the answer is there all the same, whole or not.
+        // A server may close as soon as it has answered: the answer is there all the same, whole or not. The connection
+        // is dropped before this arm runs, so that the exchange waits for nothing that does not come.
         ended = connection => match (exchange.await, ended) {
             (Ok(received), _) => Ok(received),
             (Err(_), Err(error)) => Err(describe_error(&error)),

@@ -14,6 +14,13 @@ s7 wave 7 app-1 switch: traffic goes from no slot to blue, proved through nginx
 s8 wave 8 app-1 bake: nothing: blue is watched under traffic for 20.0 s
 s9 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
 
+show omitted
+----
+no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
+no migration: schema_migrations is another tool's: public.schema_migrations has the columns version character varying
+no workers: no process has the role worker
+no drain: no slot had the traffic before
+
 finish
 deploy notes:2
 ----
