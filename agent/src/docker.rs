@@ -70,7 +70,7 @@ impl DockerError {
         if let Bollard::DockerResponseServerError { message, .. } = source {
             return message.clone();
         }
-        crate::telemetry::chain(source)
+        crate::program::telemetry::chain(source)
     }
 }
 

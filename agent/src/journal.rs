@@ -24,10 +24,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::assignment::Assignment;
+use crate::journal::assignment::Assignment;
 
+pub mod assignment;
 mod local;
+pub mod reconcile;
 mod rows;
+pub mod step_log;
 
 pub use local::{GivenTraffic, LocalRefusal};
 pub use lockstep_core::agent::accept::Outcome;
@@ -469,7 +472,7 @@ mod tests {
             }
         }
         let (step, error) = refused.expect("pages come to an end");
-        assert!(crate::telemetry::chain(&error).contains("disk is full"), "{error:?}");
+        assert!(crate::program::telemetry::chain(&error).contains("disk is full"), "{error:?}");
         assert_eq!(journal.accept(&assignment(step)).await.unwrap(), Acceptance::Begin);
     }
 }

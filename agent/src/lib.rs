@@ -17,46 +17,30 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::info;
 
-pub mod assignment;
-pub mod clock;
-pub mod coordinators;
-pub mod directory;
-pub mod disk;
 pub mod docker;
-pub mod enroll;
 pub mod executor;
 pub mod health;
-pub mod identity;
-pub mod images;
+pub mod host;
 pub mod journal;
-pub mod local;
-pub mod logins;
+pub mod local_rollback;
 pub mod nginx;
 pub mod postgres;
 pub mod probe;
-pub mod reconcile;
-pub mod secrets;
+pub mod program;
 pub mod session;
-pub mod settings;
-pub mod shared_lookup;
-pub mod step_log;
-pub mod step_policy;
-pub mod telemetry;
-pub mod unit;
-pub mod vitals;
 pub mod worker;
 
-use coordinators::Coordinators;
-use directory::Directory;
-use enroll::RenewalContext;
 use executor::Executors;
-use identity::Identity;
-use images::Reach;
 use journal::Journal;
-use local::LocalRollbacks;
+use journal::step_log::StepLogs;
+use local_rollback::LocalRollbacks;
+use program::directory::Directory;
+use program::enroll::RenewalContext;
+use program::identity::Identity;
+use program::settings::Settings;
+use session::coordinators::Coordinators;
+use session::images::Reach;
 use session::{DialSettings, HostTasks, Session, SessionContext};
-use settings::Settings;
-use step_log::StepLogs;
 use worker::{Worker, WorkerContext};
 
 /// What steps have told and the session has not taken.
@@ -68,11 +52,11 @@ const HAPPENINGS_MAX: usize = 32;
 /// When something that it cannot do without is missing or damaged.
 pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::read(&directory)?;
-    let (renewed, credential) = watch::channel(enroll::credential(&directory)?);
+    let (renewed, credential) = watch::channel(program::enroll::credential(&directory)?);
     let (tell, told) = watch::channel(String::new());
     let journal = Arc::new(Journal::open(&directory.journal()).await.context("cannot open the journal")?);
     let logs = StepLogs::new(directory.steps());
-    reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
+    journal::reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
     let directory = Arc::new(directory);
     let executors = Arc::new(Executors::new(&directory, &settings, &identity));
     executors.sweep().await;
@@ -116,7 +100,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
     let renewing = RenewalContext { directory, coordinators: known, told, current: renewed };
-    tasks.spawn(enroll::keep_valid(renewing));
+    tasks.spawn(program::enroll::keep_valid(renewing));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = stop_signal() => {

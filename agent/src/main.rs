@@ -7,13 +7,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand};
 use futures::FutureExt;
-use lockstep_agent::directory::Directory;
-use lockstep_agent::enroll::{self, AddressChoice, Enrollment, JoinRequest};
-use lockstep_agent::local::{self, RollbackReport};
+use lockstep_agent::host::unit;
+use lockstep_agent::host::unit::Unit;
+use lockstep_agent::local_rollback;
+use lockstep_agent::local_rollback::RollbackReport;
 use lockstep_agent::postgres::{COMMAND, keeper};
-use lockstep_agent::settings::{self, Settings};
-use lockstep_agent::telemetry;
-use lockstep_agent::unit::{self, Unit};
+use lockstep_agent::program::directory::Directory;
+use lockstep_agent::program::enroll;
+use lockstep_agent::program::enroll::{AddressChoice, Enrollment, JoinRequest};
+use lockstep_agent::program::settings;
+use lockstep_agent::program::settings::Settings;
+use lockstep_agent::program::telemetry;
 use lockstep_core::name::HostName;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_telemetry::{Otlp, Telemetry};
@@ -164,7 +168,7 @@ async fn rollback(env: &str, directory: PathBuf) -> anyhow::Result<()> {
         anyhow::bail!("no agent has joined in {}: name its directory with --directory", directory.display());
     }
     let RollbackReport { rollback, workers } =
-        local::rollback(&directory, env, settings::calling_user()).await?;
+        local_rollback::rollback(&directory, env, settings::calling_user()).await?;
     let workers = match workers {
         Ok((0, 0)) => "no worker is on this host".to_owned(),
         Ok((ended, run)) => format!("of the workers on this host {ended} ended, {run} run"),

@@ -22,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::disk;
+use crate::host::disk;
 use crate::probe::{self, ProbeRequest, Reads};
-use crate::settings::NginxSettings;
+use crate::program::settings::NginxSettings;
 
 mod additions;
 pub mod certificate;

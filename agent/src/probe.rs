@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::clock;
+use crate::host::clock;
 
 /// What of a body is read at all.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -134,7 +134,7 @@ enum Body {
 }
 
 fn describe_error(error: &dyn std::error::Error) -> String {
-    crate::telemetry::chain(error)
+    crate::program::telemetry::chain(error)
 }
 
 async fn request(ask: &ProbeRequest<'_>) -> Result<Received, String> {

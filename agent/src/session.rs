@@ -21,19 +21,24 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use crate::coordinators::Coordinators;
+use crate::executor::output::probe_without;
 use crate::health::HealthReport;
+use crate::host::vitals::Vitals;
 use crate::journal::{Ended, Journal};
-use crate::local::LocalRollbacks;
-use crate::logins::Logins;
-use crate::secrets::Secrets;
-use crate::telemetry;
-use crate::vitals::Vitals;
-use crate::worker::{Answer, Worker, WorkerEvent, probe_without};
+use crate::local_rollback::LocalRollbacks;
+use crate::program::telemetry;
+use crate::session::coordinators::Coordinators;
+use crate::session::logins::Logins;
+use crate::session::secrets::Secrets;
+use crate::worker::{Answer, Worker, WorkerEvent};
 
+pub mod coordinators;
 mod host_tasks;
+pub mod images;
 mod link;
+pub mod logins;
 mod message;
+pub mod secrets;
 
 pub use host_tasks::HostTasks;
 pub use link::{DialSettings, instance};

@@ -18,18 +18,16 @@ use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::assignment::Assignment;
 use crate::executor::Executors;
-use crate::images::Reach;
+use crate::journal::assignment::Assignment;
+use crate::journal::step_log::StepLogs;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, JournaledStatus, Outcome, Refusal};
-use crate::logins;
-use crate::secrets;
-use crate::step_log::StepLogs;
+use crate::session::images::Reach;
+use crate::session::logins;
+use crate::session::secrets;
 
 mod carry_out;
-mod output;
-
-pub use output::{Output, probe_without};
+pub mod step_policy;
 
 use carry_out::Job;
 

@@ -5,7 +5,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use lockstep_agent::assignment::Assignment;
+use lockstep_agent::journal::assignment::Assignment;
 use lockstep_agent::journal::{
     Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournalError, JournaledStatus, LocalRefusal,
     Refusal,

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use coordinator::{Bed, Heard, do_key, undo_key};
-use lockstep_agent::clock;
+use lockstep_agent::host::clock;
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::{DatabaseRef, Endpoint, TakeSnapshot};
 use lockstep_core::run::journal::{Certainty, StepKey};

@@ -4,18 +4,18 @@
 use std::fs;
 use std::path::Path;
 
-use lockstep_agent::assignment::Assignment;
-use lockstep_agent::directory::Directory;
-use lockstep_agent::enroll;
-use lockstep_agent::identity::Identity;
+use lockstep_agent::journal::assignment::Assignment;
+use lockstep_agent::journal::step_log::StepLogs;
 use lockstep_agent::journal::{
     Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournaledStatus, Refusal,
 };
 use lockstep_agent::nginx::site::{self, Address, SitePaths};
 use lockstep_agent::nginx::sizes::Sizes;
 use lockstep_agent::nginx::{InstalledSite, Nginx};
-use lockstep_agent::settings::{NginxSettings, Settings};
-use lockstep_agent::step_log::StepLogs;
+use lockstep_agent::program::directory::Directory;
+use lockstep_agent::program::enroll;
+use lockstep_agent::program::identity::Identity;
+use lockstep_agent::program::settings::{NginxSettings, Settings};
 use lockstep_coordinator::identity::certificate;
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;

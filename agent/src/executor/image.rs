@@ -10,7 +10,7 @@ use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;
-use crate::images::Reach;
+use crate::session::images::Reach;
 
 /// How often a transfer that breaks is begun, and when again: an agent is back at another coordinator in seconds.
 const ATTEMPTS_MAX: usize = 5;

@@ -10,12 +10,13 @@ use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;
+use crate::host::disk;
 use crate::nginx::InstalledSite;
+use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{Database, HbaQuery};
-use crate::secrets::SecretSet;
 use crate::session::ObservationRequest;
-use crate::{disk, postgres};
+use crate::session::secrets::SecretSet;
 
 /// What this host has of tools: the same for every environment, and two programs to be started to know it.
 #[derive(Clone, Default)]

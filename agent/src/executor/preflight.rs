@@ -8,10 +8,11 @@ use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, database_failed, docker_failed, finding};
+use crate::host::disk;
 use crate::nginx::certificate;
 use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
-use crate::{disk, probe};
+use crate::probe;
 
 /// A snapshot may be larger than the database's own files suggest: room for half as much again.
 const ROOM_NUMERATOR: u64 = 3;

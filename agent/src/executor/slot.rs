@@ -12,8 +12,8 @@ use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, finding, variables};
-use crate::disk;
 use crate::docker::{CreateContext, ManagedContainer};
+use crate::host::disk;
 
 /// A process that ends this soon was not started.
 const SETTLES_WITHIN: Duration = Duration::from_millis(250);

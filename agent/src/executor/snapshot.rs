@@ -16,7 +16,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use super::{Executors, Work, finding};
-use crate::{disk, postgres};
+use crate::host::disk;
+use crate::postgres;
 
 /// Tables dumped at a time.
 const JOBS: &str = "--jobs=2";

@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{Ended, JournalError};
-use crate::assignment::Assignment;
+use crate::journal::assignment::Assignment;
 
 /// One step, as it is kept.
 pub(super) struct Row {

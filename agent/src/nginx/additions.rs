@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::disk;
+use crate::host::disk;
 
 /// Not `*.conf`, so that nginx does not read it.
 const README: &str = "README";

@@ -7,7 +7,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk;
+use crate::host::disk;
 
 /// All that has to fit together, with what nginx derives from it:
 /// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_busy_buffers_size>.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep};
 
 use super::hba_file::{self, HbaFileError, Rule};
 use super::{OURS, started_at};
-use crate::disk;
+use crate::host::disk;
 
 /// How long PostgreSQL may take to read its rules anew.
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);

@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tracing::error;
 
 use super::message::{self, LogRequest, LogSource, ObservationRequest};
-use crate::secrets::SecretSet;
-use crate::telemetry;
+use crate::program::telemetry;
+use crate::session::secrets::SecretSet;
 use crate::worker::{self, WorkerEvent};
 
 /// What errands have said and the session has not sent.

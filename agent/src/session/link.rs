@@ -184,7 +184,7 @@ impl Link {
         let hello = wire::Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             address: address.clone(),
-            clock_ms: crate::clock::now().0,
+            clock_ms: crate::host::clock::now().0,
             instance: instance.clone(),
         };
         async move {

@@ -19,11 +19,11 @@ use lockstep_proto::wire::step_standing::Standing as WireStanding;
 use lockstep_proto::wire::to_agent::Message as Heard;
 use lockstep_proto::{Invalid, convert, wire};
 
-use crate::assignment::Assignment;
+use crate::host::vitals::Reading;
+use crate::journal::assignment::Assignment;
 use crate::journal::{Ended, IdleReason, JournaledStatus};
-use crate::logins;
-use crate::secrets::{Question, SecretSet};
-use crate::vitals::Reading;
+use crate::session::logins;
+use crate::session::secrets::{Question, SecretSet};
 
 /// The lines of a log that go into one message: the transport takes 4 MiB.
 const LOG_BYTES_MAX: usize = 256 * 1024;

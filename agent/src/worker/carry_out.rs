@@ -18,14 +18,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
-use super::{JobExit, Output, WorkerContext, WorkerEvent};
-use crate::assignment::Assignment;
+use super::{JobExit, WorkerContext, WorkerEvent};
 use crate::executor::Work;
+use crate::executor::output::Output;
+use crate::journal::assignment::Assignment;
+use crate::journal::step_log::StepLog;
 use crate::journal::{BeginOutcome, Ended, GivenTraffic, Outcome};
-use crate::secrets::SecretSet;
-use crate::step_log::StepLog;
-use crate::step_policy::{self, StepPolicy, step_policy};
-use crate::telemetry;
+use crate::program::telemetry;
+use crate::session::secrets::SecretSet;
+use crate::worker::step_policy;
+use crate::worker::step_policy::{StepPolicy, step_policy};
 
 /// How long an executor that was told to stop may take; then it is cut off.
 const STOP_GRACE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lockstep_agent::nginx::Nginx;
-use lockstep_agent::settings::NginxSettings;
+use lockstep_agent::program::settings::NginxSettings;
 use rustix::net::{AddressFamily, SocketType};
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use lockstep_agent::directory::Directory;
 use lockstep_agent::executor::Executors;
-use lockstep_agent::identity::Identity;
-use lockstep_agent::settings::Settings;
+use lockstep_agent::program::directory::Directory;
+use lockstep_agent::program::identity::Identity;
+use lockstep_agent::program::settings::Settings;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
 use lockstep_core::slot::Slot;
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_agent::directory::Directory;
-use lockstep_agent::identity::Identity;
-use lockstep_agent::settings::Settings;
+use lockstep_agent::program::directory::Directory;
+use lockstep_agent::program::identity::Identity;
+use lockstep_agent::program::settings::Settings;
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::Action;

@@ -17,12 +17,12 @@ use lockstep_core::slot::Slot;
 use lockstep_crashpoint::reach;
 use tracing::warn;
 
-use crate::clock;
-use crate::directory::{Directory, DirectoryError};
 use crate::executor::{Executors, Instance};
-use crate::identity::Identity;
+use crate::host::clock;
 use crate::journal::{GivenTraffic, Journal, JournalError, LocalRefusal};
-use crate::settings::Settings;
+use crate::program::directory::{Directory, DirectoryError};
+use crate::program::identity::Identity;
+use crate::program::settings::Settings;
 
 /// What a local rollback came to.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ impl LocalSwitch<'_> {
 }
 
 fn unreadable(error: JournalError) -> StepFailure {
-    StepFailure::new("this host's journal cannot be used").why(crate::telemetry::chain(&error))
+    StepFailure::new("this host's journal cannot be used").why(crate::program::telemetry::chain(&error))
 }
 
 /// The environment that is meant, of those that had traffic here.
@@ -275,7 +275,10 @@ impl LocalRollbacks {
     pub async fn mark_adopted(&self, seq: u64) {
         if let Err(error) = self.journal.mark_adopted(seq).await {
             // It is told once more, and taken in once more without effect.
-            warn!(why = crate::telemetry::chain(&error), "a local rollback cannot be marked as taken in");
+            warn!(
+                why = crate::program::telemetry::chain(&error),
+                "a local rollback cannot be marked as taken in"
+            );
         }
     }
 }

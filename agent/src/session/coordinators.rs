@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::directory::Directory;
-use crate::identity::Identity;
-use crate::telemetry;
+use crate::program::directory::Directory;
+use crate::program::identity::Identity;
+use crate::program::telemetry;
 
 pub struct Coordinators {
     directory: Arc<Directory>,

@@ -7,8 +7,8 @@
 
 use tracing::{info, warn};
 
+use crate::journal::step_log::StepLogs;
 use crate::journal::{Journal, JournalError};
-use crate::step_log::StepLogs;
 
 /// Writes down what was interrupted, and drops the output of deployments that ended long ago.
 ///

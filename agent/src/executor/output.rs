@@ -9,9 +9,9 @@ use lockstep_core::run::journal::{Finding, StepFailure};
 use lockstep_core::secret::redact::Redactor;
 use tracing::warn;
 
-use crate::clock;
+use crate::host::clock;
 use crate::journal::Outcome;
-use crate::step_log::StepLog;
+use crate::journal::step_log::StepLog;
 
 /// The last lines that a failure shows.
 const TAIL_LINES: usize = 20;

@@ -15,9 +15,9 @@ use lockstep_proto::dial::{self, Credential};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::clock;
-use crate::directory::Directory;
-use crate::identity::{Identity, IdentityError};
+use crate::host::clock;
+use crate::program::directory::Directory;
+use crate::program::identity::{Identity, IdentityError};
 
 /// How often it is asked whether the certificate is due: the clock may jump, and machines sleep.
 const LOOK_EVERY: Duration = Duration::from_secs(600);

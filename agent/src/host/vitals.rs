@@ -7,7 +7,8 @@ use lockstep_core::view::host_status::Disk;
 use lockstep_proto::dial::Credential;
 use tokio::sync::watch;
 
-use crate::{clock, disk, enroll};
+use crate::host::{clock, disk};
+use crate::program::enroll;
 
 /// As it is at this moment.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::HostName;
 use serde::{Deserialize, Serialize};
 
-use crate::directory::{Directory, DirectoryError};
+use crate::program::directory::{Directory, DirectoryError};
 
 /// What a host is from its joining to its removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
