@@ -165,6 +165,8 @@ pub struct Extent {
     pub database_mib: u64,
     /// The most hosts that are deployed to.
     pub hosts_max: usize,
+    /// The most environments that one coordinator has.
+    pub environments_max: usize,
     pub effort: Effort,
 }
 
@@ -204,7 +206,7 @@ pub fn measure(
         measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::FanoutHosts)));
     }
     if Case::MANY.iter().any(wanted) {
-        let all = many_environments::measure(&directory.join("many"), say)?;
+        let all = many_environments::measure(&directory.join("many"), extent, say)?;
         measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::ManyStatus)));
     }
     if cases.iter().all(|case| case.has_own_stage()) {

@@ -41,10 +41,9 @@ async fn plan(world: &World) -> Plan {
 /// Whether the plan may remove this image.
 fn may_remove(plan: &Plan, image: &str) -> bool {
     let image = Digest::of_content(image.as_bytes());
-    plan.steps().any(|step| match &step.action {
-        Action::CleanUp(clean_up) => clean_up.known_images.contains(&image),
-        _ => false,
-    })
+    plan.steps().any(
+        |step| matches!(&step.action, Action::CleanUp(clean_up) if clean_up.known_images.contains(&image)),
+    )
 }
 
 async fn deployed_often() -> (World, tokio::task::JoinSet<()>) {

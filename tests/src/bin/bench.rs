@@ -2,7 +2,8 @@
 //!
 //! Arguments name the cases, none means all; after `--from REVISION` they are measured beside the programs of that
 //! revision, and none means the usual ones. `LOCKSTEP_BENCH_MB` is the size of the database that is dumped,
-//! `LOCKSTEP_BENCH_HOSTS` the most hosts that are deployed to. The report is `target/bench/report.json`; a limit that
+//! `LOCKSTEP_BENCH_HOSTS` the most hosts that are deployed to, `LOCKSTEP_BENCH_ENVIRONMENTS` the most environments of one
+//! coordinator. The report is `target/bench/report.json`; a limit that
 //! does not hold makes the exit code 1.
 //!
 //! A sample for a comparison is this program again, with `LOCKSTEP_BENCH_SAMPLE` naming its report and
@@ -26,9 +27,12 @@ const DATABASE_MIB: u64 = 1024;
 
 const HOSTS_MAX: usize = 1000;
 
+const ENVIRONMENTS_MAX: usize = 1000;
+
 /// A sample's: there are many of them.
 const DATABASE_MIB_OF_SAMPLE: u64 = 256;
 const HOSTS_MAX_OF_SAMPLE: usize = 100;
+const ENVIRONMENTS_MAX_OF_SAMPLE: usize = 100;
 
 /// Names a sample's report.
 const SAMPLE: &str = "LOCKSTEP_BENCH_SAMPLE";
@@ -76,14 +80,26 @@ fn bench() -> Result<Vec<Measured>> {
 }
 
 fn extent() -> Result<Extent> {
-    let (effort, database_mib, hosts_max) = match env::var_os(SAMPLE) {
-        Some(_) => (Effort::Sample, DATABASE_MIB_OF_SAMPLE, HOSTS_MAX_OF_SAMPLE),
-        None => (Effort::Whole, DATABASE_MIB, HOSTS_MAX),
+    let usual = match env::var_os(SAMPLE) {
+        Some(_) => Extent {
+            database_mib: DATABASE_MIB_OF_SAMPLE,
+            hosts_max: HOSTS_MAX_OF_SAMPLE,
+            environments_max: ENVIRONMENTS_MAX_OF_SAMPLE,
+            effort: Effort::Sample,
+        },
+        None => Extent {
+            database_mib: DATABASE_MIB,
+            hosts_max: HOSTS_MAX,
+            environments_max: ENVIRONMENTS_MAX,
+            effort: Effort::Whole,
+        },
     };
+    let at_most = |name, usual| -> Result<usize> { Ok(number(name)?.map_or(Ok(usual), usize::try_from)?) };
     Ok(Extent {
-        database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(database_mib),
-        hosts_max: number("LOCKSTEP_BENCH_HOSTS")?.map_or(Ok(hosts_max), usize::try_from)?,
-        effort,
+        database_mib: number("LOCKSTEP_BENCH_MB")?.unwrap_or(usual.database_mib),
+        hosts_max: at_most("LOCKSTEP_BENCH_HOSTS", usual.hosts_max)?,
+        environments_max: at_most("LOCKSTEP_BENCH_ENVIRONMENTS", usual.environments_max)?,
+        effort: usual.effort,
     })
 }
 
