@@ -94,10 +94,10 @@ pub struct SessionContext {
 
 enum SessionEvent {
     Link(LinkEvent),
-    Happening(WorkerEvent),
+    Worker(WorkerEvent),
     Health(HealthReport),
     /// An errand has something to say.
-    Errand(wire::FromAgent),
+    Task(wire::FromAgent),
     /// The oldest report has been out for [`SETTLED_AFTER`].
     Settle,
     /// The worker has looked after one of its tasks.
@@ -150,9 +150,9 @@ impl Session {
         tokio::select! {
             event = self.link.next() => SessionEvent::Link(event),
             () = self.worker.next_exit() => SessionEvent::Left,
-            Some(happening) = self.happenings.recv(), if has_room => SessionEvent::Happening(happening),
+            Some(event) = self.happenings.recv(), if has_room => SessionEvent::Worker(event),
             Some(report) = self.health.recv(), if has_room => SessionEvent::Health(report),
-            said = self.errands.next(), if has_room => SessionEvent::Errand(said),
+            said = self.errands.next(), if has_room => SessionEvent::Task(said),
             () = until(settles) => SessionEvent::Settle,
             _ = self.local_look.tick() => SessionEvent::LookLocally,
         }
@@ -171,9 +171,9 @@ impl Session {
                     }
                 }
             },
-            SessionEvent::Happening(happening) => self.report_worker_event(happening),
+            SessionEvent::Worker(event) => self.report_worker_event(event),
             SessionEvent::Health(report) => self.report_health(report),
-            SessionEvent::Errand(said) => self.link.send(said),
+            SessionEvent::Task(said) => self.link.send(said),
             SessionEvent::Settle => self.settle().await,
             SessionEvent::Left => {}
             SessionEvent::LookLocally => self.report_local_rollbacks().await,

@@ -1,9 +1,15 @@
 //! What `rustc` cannot say and everybody relies on: who may know whom, what files are called, how long
 //! they may be, and what does not stand in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+mod tidy {
+    pub(crate) mod circles;
+}
+
+use tidy::circles::circles;
 
 /// A file longer than this is on [`LONG`], which may only shrink.
 const LINES_MAX: usize = 600;
@@ -57,11 +63,10 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
         "coordinator/src",
         "lockstep_core::run::engine",
         &[
-            "coordinator/src/driver",
-            "coordinator/src/lock.rs",
-            "coordinator/src/status.rs",
-            "coordinator/src/deployments",
-            "coordinator/src/deployment_log.rs",
+            "coordinator/src/drive",
+            "coordinator/src/view/status.rs",
+            "coordinator/src/planning",
+            "coordinator/src/export/deployment_log.rs",
         ],
     ),
     ("agent/src", "bollard", &["agent/src/docker"]),
@@ -155,6 +160,57 @@ fn only_adapters_name_what_they_adapt() {
                 problems.push(format!("{name} names {word}"));
             }
         }
+    }
+    complain(&problems);
+}
+
+#[test]
+fn no_files_of_a_crate_import_each_other() {
+    let all = sources();
+    let mut problems = Vec::new();
+    for (folder, _) in CRATES.iter().filter(|(folder, _)| !folder.starts_with("tests/")) {
+        let below = format!("{folder}/src/");
+        let files: BTreeMap<String, String> = all
+            .iter()
+            .filter_map(|(name, source)| {
+                Some((name.strip_prefix(&below)?.to_owned(), production(source).to_owned()))
+            })
+            .collect();
+        problems.extend(circles(&files).into_iter().map(|circle| format!("{folder}: {circle}")));
+    }
+    complain(&problems);
+}
+
+/// Names that were hard to read, and what is said instead: see `GLOSSARY.md`.
+#[test]
+fn words_that_the_field_does_not_know_do_not_come_back() {
+    const BANNED: &[(&str, &str)] = &[
+        ("Course", "DriveState"),
+        ("Payer", "PendingUndoRunner"),
+        ("Returning", "Readmission"),
+        ("TakingIn", "LocalRollbackAdoption"),
+        ("Gathered", "PlanningInput"),
+        ("Errand", "HostTask"),
+        ("Intake", "AcceptDecision"),
+        ("Retoken", "TokenUpdate"),
+        ("Wish", "OperatorRequest"),
+        ("WayOut", "ResolutionOption"),
+        ("Unfit", "FenceError"),
+        ("Happening", "WorkerEvent"),
+        ("Told", "JournaledEntry, or what it reports"),
+        ("is_passed_by", "is_excluded"),
+        ("ways_out", "resolutions"),
+    ];
+    let mut problems = Vec::new();
+    for (name, source) in sources().iter().filter(|(name, _)| !name.starts_with("tests/")) {
+        let code = source
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//") && !line.contains("serde(rename"));
+        let words: BTreeSet<&str> = code
+            .flat_map(|line| line.split(|letter: char| !(letter.is_alphanumeric() || letter == '_')))
+            .collect();
+        let found = BANNED.iter().filter(|(word, _)| words.contains(word));
+        problems.extend(found.map(|(word, instead)| format!("{name} names {word}: {instead}")));
     }
     complain(&problems);
 }

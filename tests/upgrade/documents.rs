@@ -32,6 +32,7 @@ use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
 use lockstep_core::record::observed::{ImageObservation, Observation};
 use lockstep_core::record::pending_undo::PendingUndos;
 use lockstep_core::record::ports::PortTable;
+use lockstep_core::record::removal::Removal;
 use lockstep_core::run::journal::{Deferral, Entry, Event, Finding, RevertReason, StepFailure};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::{self, StoredDocument};
@@ -69,7 +70,7 @@ kinds! {
     Action, Alive, Assignment, AuditEntry, AuthorityStatus, Coordinator, CoordinatorStatus, PendingUndos, Entry,
     EnvironmentSpec, EnvironmentStatus, HostTask, Finding, GivenTraffic, Host, HostStatus, ImageObservation, IssuingName, LiveRelease,
     LocalChange, LocalRollback, LockRecord, LoginRecord, LogRequest, ObservationRequest, Meta, Observation, Claim, Operation,
-    Operator, Plan, PlanParts, PortTable, StepQuery, Refusal, Report, Roots, SecondSessionRecord, AgentSessionRecord, SessionInfo,
+    Operator, Plan, PlanParts, PortTable, Removal, StepQuery, Refusal, Report, Roots, SecondSessionRecord, AgentSessionRecord, SessionInfo,
     QueriedStatuses, StateFile, StepFailure, DeploymentSummary, TokenRecord, VersionRecord, Vitals, Wave,
 }
 

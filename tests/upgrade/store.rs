@@ -100,6 +100,7 @@ fn made(version: &str) -> Vec<(&'static str, Key)> {
         open(environment),
         live(environment),
         ports(environment),
+        removal(environment),
         history_entry(environment, deployment),
         port("10.0.0.1", 20554),
         registry(&"ghcr.io".parse().expect("a registry")),

@@ -48,7 +48,7 @@ fn cost_of(status: &EnvironmentStatus, summary: &DeploymentSummary, way: Resolut
         |open| matches!(&open.open.kind, ClaimKind::Stuck { deployment } if *deployment == summary.id),
     );
     if let Some(stuck) = stuck {
-        let out = stuck.ways_out.iter().find(|out| out.resolution == way)?;
+        let out = stuck.resolutions.iter().find(|out| out.resolution == way)?;
         return out.refused.is_none().then(|| out.cost.clone());
     }
     let Resolution::Skip { step } = way else { return None };

@@ -349,7 +349,7 @@ async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreE
         running: Vec::new(),
         failure: None,
         traffic_moved: TrafficMoved::NotYet,
-        ways_out: Vec::new(),
+        resolutions: Vec::new(),
     };
     let Some(id) = open.deployment().cloned() else {
         return Ok(nothing_yet(open));
@@ -370,7 +370,7 @@ async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreE
         running: running(&run, &tails),
         failure,
         traffic_moved: traffic_moved(&run),
-        ways_out: resolutions(&run),
+        resolutions: resolutions(&run),
         open,
     })
 }

@@ -55,7 +55,7 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     let ways: Vec<(Resolution, bool)> = seen
         .open
         .expect("it is open")
-        .ways_out
+        .resolutions
         .into_iter()
         .map(|out| (out.resolution, out.refused.is_none()))
         .collect();

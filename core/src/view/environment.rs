@@ -94,8 +94,8 @@ pub struct ClaimStatus {
     /// Whether users' requests are touched if it is cancelled at this point.
     pub traffic_moved: TrafficMoved,
     /// Of a stuck deployment.
-    #[serde(default)]
-    pub ways_out: Vec<ResolutionOption>,
+    #[serde(rename = "ways_out", default)]
+    pub resolutions: Vec<ResolutionOption>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -344,7 +344,7 @@ fn resolutions(key: &EnvironmentKey, status: &ClaimStatus) -> Vec<String> {
         (ClaimKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
         (ClaimKind::Stuck { deployment }, _) => {
             let show = format!("lockstep show {deployment}: what could not be taken back, and why");
-            let possible = status.ways_out.iter().filter(|out| out.refused.is_none());
+            let possible = status.resolutions.iter().filter(|out| out.refused.is_none());
             let resolve = possible.map(|out| {
                 let way = match out.resolution {
                     Resolution::Retry => "--retry".to_owned(),
