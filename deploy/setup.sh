@@ -112,10 +112,11 @@ install_packages() {
 checkers() { sed -n 's/^astral-dev-toolchain-\([a-z-]*\)==\([0-9.]*\).*/\1@\2/p' "$CHECKERS"; }
 
 checkers_answer() {
-    local checker
+    local checker version
     for checker in $(checkers); do
-        "$CHECKERS_FOLDER/bin/${checker%@*}" --version 2>/dev/null |
-            grep --quiet --fixed-strings --word-regexp "${checker#*@}" || return 1
+        # Read whole: a program whose reader leaves early ends with an error.
+        version="$("$CHECKERS_FOLDER/bin/${checker%@*}" --version 2>/dev/null)" || return 1
+        grep --quiet --fixed-strings --word-regexp "${checker#*@}" <<<"$version" || return 1
     done
 }
 
