@@ -1,11 +1,11 @@
 //! What this host was asked to do and what became of it, in one SQLite file with the
-//! [marks](lockstep_core::agent::fence::Mark) of its environments.
+//! [fence states](lockstep_core::agent::fence::FenceState) of its environments.
 //!
 //! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
 //! step is written down as running before its effect and as ended after it; an outcome that was written
 //! once is the answer from then on; a "do" whose undo was ever accepted does not begin again. The row
 //! of the undo is that tombstone. While something was done here without a coordinator that the record does
-//! not know of, a step begins only under its [hold](Beginning::Held).
+//! not know of, a step begins only under its [hold](BeginOutcome::Held).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;

@@ -3,7 +3,7 @@
 //! What must stay true: the traffic goes only to a slot that had it before, whose containers are those that it
 //! had it with, and whose every instance answers well as asked from here; it is written down before it is
 //! done; and from then on nothing that a driver wants moves it until the record says the same
-//! (see [`hold`](crate::hold)).
+//! (see [`step_policy`](crate::worker::step_policy)).
 
 use std::path::Path;
 use std::sync::Arc;

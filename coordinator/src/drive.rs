@@ -1,7 +1,7 @@
 //! Drives open deployments: one task for each, found by environment and never by owner, so that what a
 //! dead coordinator left open is found like anything else.
 //!
-//! A driver decides nothing by itself: [`lockstep_core::drive`] says what it does about the lock and
+//! A driver decides nothing by itself: [`lockstep_core::run::driver_phase`] says what it does about the lock and
 //! about unknown outcomes, [`lockstep_core::run::engine`] what comes next in the deployment. It performs.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! How a driver takes an environment's lock, keeps it and gives it back.
 //!
 //! The lock is bound to a lease, so that it frees itself when its holder dies; the proof of it is
-//! [`SigningKeys`], made by the transaction that took it. What an attempt does when its outcome is unknown is
-//! decided in [`lockstep_core::drive`].
+//! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
+//! decided in [`lockstep_core::run::driver_phase`].
 
 use std::time::Duration;
 

@@ -8,9 +8,9 @@
 //!
 //! Another root, or an issuing authority of another root, takes the place of what is there in three moves, so that a
 //! coordinator that dies between two of them is of the one or of the other. All of it is written into one file
-//! ([`RetrySchedule`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
+//! ([`NextIssuing`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
 //! the transaction nothing was signed with it; after it, it is put in place at the next look at the record, also at
-//! the next start ([`Authority::take_in`]). Both roots are trusted from that transaction until the one of the
+//! the next start ([`Authority::adopt_roots`]). Both roots are trusted from that transaction until the one of the
 //! retirement, and whoever trusts only the earlier takes what the later signs, by its bridge ([`Roots`]).
 
 use std::fs;
@@ -131,7 +131,7 @@ pub struct Authority {
 
 impl Authority {
     /// Opens the authority in `directory`, or makes a cluster's first when there is none. It trusts its own root until
-    /// [`Self::take_in`] says more.
+    /// [`Self::adopt_roots`] says more.
     ///
     /// # Errors
     /// When its files are damaged, or can be read by others.

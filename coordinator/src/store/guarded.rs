@@ -1,6 +1,6 @@
 //! The only transactions that write what belongs to an environment.
 //!
-//! [`SigningKeys`] proves that the lock was taken, and every transaction through it happens only while it
+//! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
 //! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
 //! then. Five transactions need no lock. Four are guarded by their own keys: claiming and changing `open`,
 //! giving ports away, a report, and what a host says was done on it without a coordinator. The fifth writes

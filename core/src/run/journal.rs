@@ -1,5 +1,5 @@
 //! What has happened: an append-only list of entries, and the one function
-//! that says which entry may follow which ([`StepStatus::after`]).
+//! that says which entry may follow which ([`StepStatus::next_status`]).
 
 use alloc::boxed::Box;
 use alloc::string::String;

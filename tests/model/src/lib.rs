@@ -3,7 +3,7 @@
 //!
 //! One deployment of one step is enough for what can go wrong: the step is intended, handed over, done or
 //! taken back, and whoever drives may be deposed, frozen or killed at any moment, the agent killed too.
-//! The agent's rule of admission is the real one ([`lockstep_core::agent::fence::admit`]).
+//! The agent's rule of admission is the real one ([`lockstep_core::agent::fence::compare_token`]).
 //!
 //! What must stay true is in [`Protocol::properties`]; each defence can be taken away ([`Without`]), and
 //! then one of them must break: a test says so for each.
