@@ -220,6 +220,14 @@ pub trait Store: Send + Sync + 'static {
     /// Everything below `prefix`, in the order of the keys.
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError>;
 
+    /// Those of [`Store::list`] whose key ends with the part `last`. An adapter that can leaves the values of the others
+    /// unread.
+    async fn list_named(&self, prefix: &Prefix, last: &str) -> Result<Vec<Stored>, StoreError> {
+        let mut found = self.list(prefix).await?;
+        found.retain(|stored| stored.key.last() == last);
+        Ok(found)
+    }
+
     /// The first `most` below `prefix` that are not before `from`, in the order of the keys. Those that are called
     /// for one after the other may be of different moments.
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError>;

@@ -198,6 +198,26 @@ async fn a_long_list_has_everything_once() {
 }
 
 #[tokio::test]
+async fn a_list_of_one_name_has_the_keys_that_end_with_it_and_no_others() {
+    on_every_adapter(|Bench { store, .. }| async move {
+        for name in ["a/lock", "a/spec", "b/lock", "b/padlock", "c/lock/inner", "lock"] {
+            put(&*store, name, name).await;
+        }
+        let lease = store.grant(LEASE).await.expect("granted");
+        let leased = Write::put_leased(key("d/lock"), b"d".to_vec(), lease);
+        store.commit(vec![], vec![leased]).await.expect("written");
+        let named = || async {
+            let found = store.list_named(&keys::join_tokens(), "lock").await.expect("listed");
+            found.iter().map(|stored| stored.value.to_vec()).collect::<Vec<Vec<u8>>>()
+        };
+        assert_eq!(named().await, [&b"a/lock"[..], b"b/lock", b"d", b"lock"]);
+        store.revoke(lease).await.expect("revoked");
+        assert_eq!(named().await, [&b"a/lock"[..], b"b/lock", b"lock"]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_page_begins_where_it_is_told_and_stays_below_its_prefix() {
     on_every_adapter(|Bench { store, .. }| async move {
         for number in 0..5 {

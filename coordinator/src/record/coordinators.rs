@@ -251,10 +251,9 @@ pub async fn statuses(store: &dyn Store) -> Result<Vec<CoordinatorStatus>, Store
             }
         }
     }
-    for stored in store.list(&keys::environments()).await? {
-        if stored.key.last() == keys::LOCK
-            && let Some(environment) = keys::environment_of(&stored.key)
-        {
+    // Every command of the command line comes here: of many environments it reads the locks alone.
+    for stored in store.list_named(&keys::environments(), keys::LOCK).await? {
+        if let Some(environment) = keys::environment_of(&stored.key) {
             let lock: LockRecord = stored.read()?;
             let driver = statuses.values_mut().find(|status| status.name.as_str() == lock.coordinator);
             if let Some(driver) = driver {

@@ -192,8 +192,12 @@ impl SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
+        self.those_that_count(&rows)
+    }
+
+    fn those_that_count(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
         let mut found = Vec::with_capacity(rows.len());
-        for row in &rows {
+        for row in rows {
             if self.is_there(row)? {
                 found.push(stored(row).map_err(unavailable)?);
             }
@@ -235,6 +239,20 @@ impl Store for SqliteStore {
 
     async fn list(&self, prefix: &Prefix) -> Result<Vec<Stored>, StoreError> {
         self.page(prefix, &prefix.first(), usize::MAX).await
+    }
+
+    async fn list_named(&self, prefix: &Prefix, last: &str) -> Result<Vec<Stored>, StoreError> {
+        // The names alone are in the tree in which keys are looked up: what does not match is not read.
+        let query = "SELECT key, value, created, modified, lease FROM kept \
+                     WHERE key >= ?1 AND key < ?2 AND substr(key, -length(?3)) = ?3 ORDER BY key";
+        let rows = sqlx::query(query)
+            .bind(prefix.as_str())
+            .bind(end_of(prefix))
+            .bind(format!("/{last}"))
+            .fetch_all(&self.readers)
+            .await
+            .map_err(unavailable)?;
+        self.those_that_count(&rows)
     }
 
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {
