@@ -11,7 +11,7 @@ cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --
 # What follows shares one Docker daemon and two cores: one test at a time.
 cargo test --package lockstep-core --package lockstep-proto --package lockstep-coordinator \
     --package lockstep-agent --package lockstep --tests -- --test-threads=1
-cargo test --no-fail-fast --package lockstep-tests --lib --test bed --test etcd --test otlp --test store_conformance --test stories --test tidy --test documents --test scenarios --test demo --test up -- \
+cargo test --no-fail-fast --package lockstep-tests --lib --test store --test scenarios --test up -- \
     --test-threads=1
 # The main job, as a user sees it; it fails when one request does.
 cargo run --quiet --package lockstep-tests --bin demo

@@ -1,7 +1,6 @@
 //! What scenarios, the demonstration and the benchmarks are made of.
 
 pub mod bed;
-pub mod bench;
 pub mod fleet;
 pub mod load;
 pub mod picture;

@@ -1,0 +1,207 @@
+//! What can be measured.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::ground::Ground;
+use crate::report::Measured;
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    DeployOverhead,
+    RollbackSeconds,
+    SwitchLoss,
+    SwitchThroughput,
+    AgentIdleRss,
+    CoordinatorIdleRss,
+    AgentIdleCpu,
+    EtcdOverhead,
+    TransitionCost,
+    TakeoverSeconds,
+    FanoutHosts,
+    FanoutCost,
+    FanoutRss,
+    FanoutIdleCpu,
+    FanoutOnEtcd,
+    ManyStatus,
+    ManyPlan,
+    ManyIdleCpu,
+}
+
+impl Case {
+    pub(crate) const ALL: [Self; 18] = [
+        Self::DeployOverhead,
+        Self::RollbackSeconds,
+        Self::SwitchLoss,
+        Self::SwitchThroughput,
+        Self::AgentIdleRss,
+        Self::CoordinatorIdleRss,
+        Self::AgentIdleCpu,
+        Self::EtcdOverhead,
+        Self::TransitionCost,
+        Self::TakeoverSeconds,
+        Self::FanoutHosts,
+        Self::FanoutCost,
+        Self::FanoutRss,
+        Self::FanoutIdleCpu,
+        Self::FanoutOnEtcd,
+        Self::ManyStatus,
+        Self::ManyPlan,
+        Self::ManyIdleCpu,
+    ];
+
+    /// Those that have a cluster of their own.
+    const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
+
+    /// One run with many hosts gives all of them: who asks for the first gets the others too.
+    const FANOUT: [Self; 5] =
+        [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu, Self::FanoutOnEtcd];
+
+    /// One run with many environments gives all of them.
+    const MANY: [Self; 3] = [Self::ManyStatus, Self::ManyPlan, Self::ManyIdleCpu];
+
+    const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
+
+    /// What is compared with another revision where no case is named.
+    pub(crate) const COMPARED: [Self; 9] = [
+        Self::DeployOverhead,
+        Self::RollbackSeconds,
+        Self::AgentIdleRss,
+        Self::CoordinatorIdleRss,
+        Self::AgentIdleCpu,
+        Self::FanoutHosts,
+        Self::FanoutCost,
+        Self::FanoutRss,
+        Self::FanoutIdleCpu,
+    ];
+
+    /// These cases, in groups that one run measures together.
+    pub(crate) fn in_runs(cases: &[Self]) -> Vec<Vec<Self>> {
+        let mut runs: Vec<Vec<Self>> = Vec::new();
+        for case in cases {
+            match runs.iter_mut().find(|run| run.iter().any(|other| other.is_of_one_run_with(*case))) {
+                Some(run) => run.push(*case),
+                None => runs.push(vec![*case]),
+            }
+        }
+        runs
+    }
+
+    fn is_of_one_run_with(self, other: Self) -> bool {
+        let groups: [&[Self]; 3] = [&Self::FANOUT, &Self::MANY, &Self::IDLE];
+        groups.iter().any(|group| group.contains(&self) && group.contains(&other))
+    }
+
+    fn is_better_when_higher(self) -> bool {
+        self == Self::SwitchThroughput
+    }
+
+    /// Whether it is measured without the stage that the others share.
+    fn has_own_stage(self) -> bool {
+        Self::CLUSTER.contains(&self) || Self::FANOUT.contains(&self) || Self::MANY.contains(&self)
+    }
+
+    /// As it stands in the report and is asked for.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::DeployOverhead => "deploy_overhead",
+            Self::RollbackSeconds => "rollback_seconds",
+            Self::SwitchLoss => "switch_loss",
+            Self::SwitchThroughput => "switch_throughput",
+            Self::AgentIdleRss => "agent_idle_rss_mib",
+            Self::CoordinatorIdleRss => "coordinator_idle_rss_mib",
+            Self::AgentIdleCpu => "agent_idle_cpu_percent",
+            Self::EtcdOverhead => "etcd_overhead",
+            Self::TransitionCost => "transition_cost",
+            Self::TakeoverSeconds => "takeover_seconds",
+            Self::FanoutHosts => "fanout_hosts",
+            Self::FanoutCost => "fanout_cost_per_host",
+            Self::FanoutRss => "fanout_kib_per_host",
+            Self::FanoutIdleCpu => "fanout_idle_cpu_percent",
+            Self::FanoutOnEtcd => "fanout_hosts_etcd",
+            Self::ManyStatus => "many_environments",
+            Self::ManyPlan => "many_environments_plan",
+            Self::ManyIdleCpu => "many_environments_idle_cpu",
+        }
+    }
+
+    pub(crate) fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|case| case.name() == name)
+    }
+}
+
+/// How much of everything is measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    /// The size of the database that is dumped.
+    pub(crate) database_mib: u64,
+    /// The most hosts that are deployed to.
+    pub(crate) hosts_max: usize,
+    /// The most environments that one coordinator has.
+    pub(crate) environments_max: usize,
+    pub(crate) effort: Effort,
+}
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Long enough for a figure of its own.
+    Whole,
+    /// One of several samples, which are a figure together.
+    Sample,
+}
+
+impl Effort {
+    /// So many for a figure, and fewer for a sample.
+    fn choose(self, whole: usize, sample: usize) -> usize {
+        match self {
+            Self::Whole => whole,
+            Self::Sample => sample,
+        }
+    }
+}
+
+/// Measures the cases in one stage under `directory`, in the order in which they disturb each other least.
+///
+/// # Errors
+/// When something does not work; a limit that does not hold is no error.
+pub(crate) fn measure(
+    directory: &Path,
+    cases: &[Case],
+    extent: Extent,
+    say: &mut dyn FnMut(&str),
+) -> Result<Vec<Measured>> {
+    let wanted = |case: &Case| cases.contains(case);
+    let mut measured = cluster::measure(&directory.join("cluster"), cases, say)?;
+    if Case::FANOUT.iter().any(wanted) {
+        let all = fanout_hosts::measure(&directory.join("fanout"), extent, say)?;
+        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::FanoutHosts)));
+    }
+    if Case::MANY.iter().any(wanted) {
+        let all = many_environments::measure(&directory.join("many"), extent, say)?;
+        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::ManyStatus)));
+    }
+    if cases.iter().all(|case| case.has_own_stage()) {
+        return Ok(measured);
+    }
+    let mut ground = Ground::start(&directory.join("one"), say)?;
+    if Case::IDLE.iter().any(wanted) {
+        measured
+            .extend(idle::measure(&ground, extent.effort, say)?.into_iter().filter(|one| wanted(&one.case)));
+    }
+    if wanted(&Case::SwitchLoss) {
+        measured.push(switch_loss::measure(&ground, say)?);
+    }
+    if wanted(&Case::SwitchThroughput) {
+        measured.push(switch_throughput::measure(&ground, extent.effort, say)?);
+    }
+    if wanted(&Case::RollbackSeconds) {
+        measured.push(rollback_seconds::measure(&mut ground, extent.effort, say)?);
+    }
+    if wanted(&Case::DeployOverhead) {
+        measured.push(deploy_overhead::measure(&mut ground, extent, say)?);
+    }
+    Ok(measured)
+}

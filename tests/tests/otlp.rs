@@ -1,6 +1,0 @@
-//! Traces and metrics by OTLP: one trace over both services, and a collector that is away.
-
-mod otlp {
-    mod collector;
-    mod exported;
-}
