@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::case::Case;
 use crate::report::Measured;
-use crate::case::{Case, etcd_overhead, takeover_seconds, transition_cost};
+use crate::{etcd_overhead, takeover_seconds, transition_cost};
 
 pub(super) fn measure(directory: &Path, cases: &[Case], say: &mut dyn FnMut(&str)) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();

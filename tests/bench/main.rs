@@ -19,6 +19,7 @@ mod fanout_hosts;
 mod ground;
 mod idle;
 mod many_environments;
+mod measure;
 mod report;
 mod resources;
 mod revision;
@@ -35,15 +36,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use crate::case::{Case, Effort, Extent};
+use crate::compare::Comparison;
+use crate::measure::measure;
+use crate::report::Measured;
 use anyhow::{Context, Result, bail};
 use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
 use lockstep_tests::bed::process::PROGRAMS;
 use lockstep_tests::bed::program::run;
-use crate::compare::Comparison;
-use crate::report::{self, Measured};
-use crate::case::{Case, Effort, Extent, measure};
-use crate::revision;
 
 const DATABASE_MIB: u64 = 1024;
 

@@ -4,9 +4,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_core::run::journal::Verdict;
 
 use crate::background::Background;
-use crate::scene::{
-    All, DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, Scene, assert_none_lost, assert_verdict,
-};
+use crate::scene::{All, DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, Scene, assert_none_lost, assert_verdict};
 use crate::world::assert_containers;
 
 #[test]

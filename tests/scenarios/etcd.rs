@@ -9,4 +9,3 @@ mod on_etcd;
 mod sent;
 mod stage;
 mod start;
-

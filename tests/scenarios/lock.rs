@@ -7,9 +7,7 @@ use lockstep_core::run::journal::Verdict;
 
 use crate::background::Background;
 use crate::cases::Cases;
-use crate::scene::{
-    DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict,
-};
+use crate::scene::{DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, SOON, Scene, assert_none_lost, assert_verdict};
 use crate::world::World;
 use lockstep_tests::bed::wait::until;
 

@@ -13,9 +13,7 @@ use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::stage::write_private;
 
 use crate::background::Background;
-use crate::scene::{
-    DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, Scene, assert_none_lost, get, version_in,
-};
+use crate::scene::{DEPLOYMENT_LIMIT, ENVIRONMENT, Expect, Scene, assert_none_lost, get, version_in};
 use crate::world::World;
 
 /// Another project of the same operator on the same host, with a database and a site of its own.

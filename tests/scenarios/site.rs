@@ -82,15 +82,11 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
     write_private(&folder.join("site.key"), &made.signing_key.serialize_pem())?;
     // Cancelled under the new site: the proof of the way back goes through what nginx serves then.
     scene.stage.lockstep(&["deploy", ENVIRONMENT, "--image", &second, "--detach"])?.expect_said(0, &[])?;
-    lockstep_tests::bed::wait::until(
-        "TLS has the traffic",
-        crate::scene::DEPLOYMENT_LIMIT,
-        || {
-            let status = scene.status()?;
-            let open = status.open.ok_or_else(|| anyhow::anyhow!("it has ended"))?;
-            Ok(open.running.iter().any(|step| step.name == "bake"))
-        },
-    )?;
+    lockstep_tests::bed::wait::until("TLS has the traffic", crate::scene::DEPLOYMENT_LIMIT, || {
+        let status = scene.status()?;
+        let open = status.open.ok_or_else(|| anyhow::anyhow!("it has ended"))?;
+        Ok(open.running.iter().any(|step| step.name == "bake"))
+    })?;
     scene.stage.must(&["cancel", ENVIRONMENT])?;
     scene.wait_until_free()?;
     ensure!(scene.served_version()? == "1", "it is plain again");
