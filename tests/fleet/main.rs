@@ -11,6 +11,7 @@ use lockstep_tests::fleet::{
 mod cuts;
 mod machines;
 mod power;
+mod quick_start;
 mod quorum;
 mod services;
 
@@ -195,7 +196,7 @@ fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
             Kind::App => (AGENT, APP_EXPOSURE, &hosts, "app"),
             Kind::Lb => (AGENT, LB_EXPOSURE, &hosts, "lb"),
             Kind::LbDb => (AGENT, AGENT_EXPOSURE, &hosts, "lb,db"),
-            Kind::Bare => continue,
+            Kind::Bare | Kind::Fresh => continue,
         };
         ensure!(host.is_active(unit)?, "{unit} does not run on {}", host.name);
         let found = host.exposure(unit)?;

@@ -25,6 +25,8 @@ mod services;
 mod site;
 mod upgrade;
 
+use image::Content;
+
 pub use answers::{Ended, Status};
 pub use cluster::COORDINATOR_PORT;
 pub use faults::{Moment, Order};
@@ -78,13 +80,15 @@ pub enum Kind {
     LbDb,
     /// Nothing runs on it but systemd.
     Bare,
+    /// Nothing is installed on it but Debian. All hosts of its fleet are of this kind.
+    Fresh,
 }
 
 impl Kind {
     /// As they are typed; nothing for one that is no host of the cluster.
     fn roles(self) -> Option<&'static str> {
         match self {
-            Self::Coordinator | Self::Bare => None,
+            Self::Coordinator | Self::Bare | Self::Fresh => None,
             Self::App => Some("app"),
             Self::Lb => Some("lb"),
             Self::LbDb => Some("lb,db"),
@@ -137,7 +141,8 @@ impl Fleet {
     /// When one does not boot.
     pub fn start(name: &str, shape: &[(&str, Kind, u8)], tell: &mut dyn FnMut(&str)) -> Result<Self> {
         Self::down(name)?;
-        let image = image::ensure(tell)?;
+        let fresh = shape.iter().all(|(_, kind, _)| *kind == Kind::Fresh);
+        let image = image::ensure(if fresh { Content::Fresh } else { Content::Services }, tell)?;
         let subnet = network(name)?;
         tell("boots the hosts");
         let mut hosts = Vec::new();

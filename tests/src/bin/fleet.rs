@@ -47,7 +47,7 @@ fn what_is_there(host: &Host) -> String {
         Kind::App => "lockstep-agent, Docker".to_owned(),
         Kind::Lb => "lockstep-agent, nginx, idle".to_owned(),
         Kind::LbDb => "lockstep-agent, nginx, PostgreSQL, Docker".to_owned(),
-        Kind::Bare => "nothing".to_owned(),
+        Kind::Bare | Kind::Fresh => "nothing".to_owned(),
     }
 }
 

@@ -48,7 +48,7 @@ impl Fleet {
         let reached = self.hosts.iter().filter_map(|host| match host.kind {
             Kind::Coordinator => Some(reached(host)),
             // Where `lockstep up` has it.
-            Kind::Bare => Some(format!("127.0.0.1:{COORDINATOR_PORT}")),
+            Kind::Bare | Kind::Fresh => Some(format!("127.0.0.1:{COORDINATOR_PORT}")),
             Kind::App | Kind::Lb | Kind::LbDb => None,
         });
         reached.collect()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use lockstep_core::id::StepId;
 
+use super::image::Content;
 use super::{Fleet, Host, Kind, Packages, image};
 use crate::bed::program::run;
 use crate::bed::wait::until;
@@ -106,7 +107,7 @@ impl Fleet {
     pub fn copy_of(&self, host: &Host, name: &str, packages: &Packages) -> Result<Host> {
         let [first, second, third, _] = host.address.octets();
         let address = Ipv4Addr::new(first, second, third, COPY_NUMBER);
-        let image = image::ensure(&mut |_| ())?;
+        let image = image::ensure(Content::Services, &mut |_| ())?;
         let copy = Host::start(&self.name, name, host.kind, address, &image)?;
         copy.wait_until_booted()?;
         packages.install(&copy)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::image::Image;
 use super::{Kind, label};
 use crate::bed::program::{run, run_with_input};
 use crate::bed::wait::until;
@@ -41,14 +42,15 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn start(fleet: &str, name: &str, kind: Kind, address: Ipv4Addr, image: &str) -> Result<Self> {
+    pub(super) fn start(fleet: &str, name: &str, kind: Kind, address: Ipv4Addr, image: &Image) -> Result<Self> {
         let container = format!("{fleet}-{name}");
         let mut command = Command::new("docker");
         command
             .args(["run", "--detach", "--name", &container, "--hostname", name, "--label", &label(fleet)])
             .args(["--network", fleet, "--ip", &address.to_string()])
             .args(RIGHTS)
-            .args([image, "/sbin/init"]);
+            .args([&image.tag, "/sbin/init"])
+            .args(image.boot_arguments);
         run(&mut command).with_context(|| format!("cannot start {container}"))?;
         Ok(Self { name: name.to_owned(), kind, address, container })
     }

@@ -66,7 +66,7 @@ impl Packages {
         let names: &[&str] = match host.kind {
             Kind::Coordinator => &["lockstep", "lockstep-coordinator"],
             Kind::App | Kind::Lb | Kind::LbDb => &["lockstep-agent"],
-            Kind::Bare => &["lockstep", "lockstep-coordinator", "lockstep-agent"],
+            Kind::Bare | Kind::Fresh => &["lockstep", "lockstep-coordinator", "lockstep-agent"],
         };
         host.run("mkdir -p /root/packages && rm -f /root/packages/*")?;
         for name in names {

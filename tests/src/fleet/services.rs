@@ -10,7 +10,7 @@ const DATABASE_PASSWORD: &str = "fleet";
 pub(super) fn start(fleet: &Fleet) -> Result<()> {
     fleet.on_all(|host| {
         let units = match host.kind {
-            Kind::Coordinator | Kind::Bare => return Ok(()),
+            Kind::Coordinator | Kind::Bare | Kind::Fresh => return Ok(()),
             Kind::App => "containerd docker",
             Kind::Lb => "nginx",
             // Migrations are read from the image, on the database's host.

@@ -92,7 +92,7 @@ impl<'a> Site<'a> {
     pub fn declare(&self, app: &str, deploy: &str) -> Result<()> {
         let Self { fleet, application, lb, operator } = self;
         let (database, db) = match lb.kind {
-            Kind::LbDb | Kind::Bare => (
+            Kind::LbDb | Kind::Bare | Kind::Fresh => (
                 "database: { postgres: { url_from: DATABASE_URL }, migrations: { path: /migrations }, \
                  snapshot: { directory: /var/backups/notes } }\n",
                 format!(", db: [{}]", lb.name),
