@@ -19,7 +19,7 @@ sim:
 	@cargo run --quiet --profile sim --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
 
 crash: setup
-	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1
+	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios recovery::crash -- --test-threads=1
 
 # `make bench CASES="rollback_seconds"` measures some cases; `make bench FROM=REVISION` compares them with the programs
 # of another revision.

@@ -1,11 +1,4 @@
-//! What can be measured.
-
-use std::path::Path;
-
-use anyhow::Result;
-
-use crate::ground::Ground;
-use crate::report::Measured;
+//! What can be measured, and how much of it.
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +46,16 @@ impl Case {
     ];
 
     /// Those that have a cluster of their own.
-    const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
+    pub(crate) const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
 
     /// One run with many hosts gives all of them: who asks for the first gets the others too.
-    const FANOUT: [Self; 5] =
+    pub(crate) const FANOUT: [Self; 5] =
         [Self::FanoutHosts, Self::FanoutCost, Self::FanoutRss, Self::FanoutIdleCpu, Self::FanoutOnEtcd];
 
     /// One run with many environments gives all of them.
-    const MANY: [Self; 3] = [Self::ManyStatus, Self::ManyPlan, Self::ManyIdleCpu];
+    pub(crate) const MANY: [Self; 3] = [Self::ManyStatus, Self::ManyPlan, Self::ManyIdleCpu];
 
-    const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
+    pub(crate) const IDLE: [Self; 3] = [Self::AgentIdleRss, Self::CoordinatorIdleRss, Self::AgentIdleCpu];
 
     /// What is compared with another revision where no case is named.
     pub(crate) const COMPARED: [Self; 9] = [
@@ -94,12 +87,12 @@ impl Case {
         groups.iter().any(|group| group.contains(&self) && group.contains(&other))
     }
 
-    fn is_better_when_higher(self) -> bool {
+    pub(crate) fn is_better_when_higher(self) -> bool {
         self == Self::SwitchThroughput
     }
 
     /// Whether it is measured without the stage that the others share.
-    fn has_own_stage(self) -> bool {
+    pub(crate) fn has_own_stage(self) -> bool {
         Self::CLUSTER.contains(&self) || Self::FANOUT.contains(&self) || Self::MANY.contains(&self)
     }
 
@@ -155,53 +148,10 @@ pub(crate) enum Effort {
 
 impl Effort {
     /// So many for a figure, and fewer for a sample.
-    fn choose(self, whole: usize, sample: usize) -> usize {
+    pub(crate) fn choose(self, whole: usize, sample: usize) -> usize {
         match self {
             Self::Whole => whole,
             Self::Sample => sample,
         }
     }
-}
-
-/// Measures the cases in one stage under `directory`, in the order in which they disturb each other least.
-///
-/// # Errors
-/// When something does not work; a limit that does not hold is no error.
-pub(crate) fn measure(
-    directory: &Path,
-    cases: &[Case],
-    extent: Extent,
-    say: &mut dyn FnMut(&str),
-) -> Result<Vec<Measured>> {
-    let wanted = |case: &Case| cases.contains(case);
-    let mut measured = cluster::measure(&directory.join("cluster"), cases, say)?;
-    if Case::FANOUT.iter().any(wanted) {
-        let all = fanout_hosts::measure(&directory.join("fanout"), extent, say)?;
-        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::FanoutHosts)));
-    }
-    if Case::MANY.iter().any(wanted) {
-        let all = many_environments::measure(&directory.join("many"), extent, say)?;
-        measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::ManyStatus)));
-    }
-    if cases.iter().all(|case| case.has_own_stage()) {
-        return Ok(measured);
-    }
-    let mut ground = Ground::start(&directory.join("one"), say)?;
-    if Case::IDLE.iter().any(wanted) {
-        measured
-            .extend(idle::measure(&ground, extent.effort, say)?.into_iter().filter(|one| wanted(&one.case)));
-    }
-    if wanted(&Case::SwitchLoss) {
-        measured.push(switch_loss::measure(&ground, say)?);
-    }
-    if wanted(&Case::SwitchThroughput) {
-        measured.push(switch_throughput::measure(&ground, extent.effort, say)?);
-    }
-    if wanted(&Case::RollbackSeconds) {
-        measured.push(rollback_seconds::measure(&mut ground, extent.effort, say)?);
-    }
-    if wanted(&Case::DeployOverhead) {
-        measured.push(deploy_overhead::measure(&mut ground, extent, say)?);
-    }
-    Ok(measured)
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lockstep_core::record::history::DeploymentSummary;
 
-use lockstep_tests::bed::stage::{Setting, Stage};
 use crate::by_hand::ByHand;
+use lockstep_tests::bed::stage::{Setting, Stage};
 
 pub(super) const ENVIRONMENT: &str = "production";
 

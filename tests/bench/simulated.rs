@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
+use crate::resources::ticks;
 use lockstep_tests::bed::ports::free_port;
-use lockstep_tests::bed::process::{Process, built};
+use lockstep_tests::bed::program::process::{Process, built};
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::stage::Record;
-use crate::resources::ticks;
 
 pub(super) mod host;
 pub(super) mod operator;

@@ -14,7 +14,6 @@ mod power;
 mod quorum;
 mod services;
 
-
 /// What the README says of each unit.
 const COORDINATOR_EXPOSURE: f64 = 2.1;
 const AGENT_EXPOSURE: f64 = 2.4;

@@ -17,7 +17,6 @@ use lockstep_core::time::Millis;
 pub(crate) mod bench;
 mod etcd_faults;
 
-
 use bench::{Bench, HandClock, on_every_adapter, open_sqlite as open};
 
 /// Long enough for a case, and not too long to wait for its end where time is real.

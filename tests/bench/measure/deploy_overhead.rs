@@ -13,12 +13,12 @@ use anyhow::{Context, Result, ensure};
 use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::record::history::DeploymentSummary;
 
-use lockstep_tests::bed::program::run;
 use crate::by_hand::SCRIPT;
+use crate::case::{Case, Extent};
 use crate::ground::Ground;
 use crate::report::{Limit, Measured};
 use crate::statistics::{median, paired_ratio};
-use crate::case::{Case, Extent};
+use lockstep_tests::bed::program::run;
 
 const PAIRS: usize = 11;
 const PAIRS_OF_SAMPLE: usize = 3;

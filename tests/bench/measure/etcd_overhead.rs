@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use lockstep_tests::bed::etcd::{Etcd, Members};
-use lockstep_tests::bed::stage::{Record, Setting, Stage};
 use crate::case::Case;
 use crate::report::{Limit, Measured};
 use crate::statistics::median;
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
+use lockstep_tests::bed::stage::{Record, Setting, Stage};
 
 const PAIRS: usize = 11;
 

@@ -10,15 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::runtime::Runtime;
 
-use lockstep_tests::bed::etcd::{Etcd, Members};
-use lockstep_tests::bed::stage::Record;
+use crate::case::{Case, Effort, Extent};
 use crate::report::{Limit, Measured};
 use crate::resources::rss_mib;
 use crate::simulated::host::{self, Memory};
 use crate::simulated::operator::Operator;
 use crate::simulated::{Place, empty, idle, rest, runtime};
 use crate::statistics::median;
-use crate::case::{Case, Effort, Extent};
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
+use lockstep_tests::bed::stage::Record;
 
 /// How many hosts there are.
 const SIZES: [usize; 3] = [10, 100, 1000];

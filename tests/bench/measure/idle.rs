@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use lockstep_tests::bed::program::run;
+use crate::case::{Case, Effort};
 use crate::ground::Ground;
 use crate::report::{Limit, Measured};
 use crate::resources::{rss_mib, ticks};
 use crate::statistics::median;
-use crate::case::{Case, Effort};
+use lockstep_tests::bed::program::run;
 
 const REST: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);

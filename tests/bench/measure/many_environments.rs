@@ -14,16 +14,16 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use lockstep_tests::bed::process::{Process, built};
-use lockstep_tests::bed::program::run;
-use lockstep_tests::bed::stage::Record;
+use crate::case::{Case, Extent};
 use crate::report::{Limit, Measured};
 use crate::resources::rss_mib;
 use crate::simulated::host::{self, Connected, Memory};
 use crate::simulated::operator::Operator;
 use crate::simulated::{Place, idle, rest, runtime};
 use crate::statistics::median;
-use crate::case::{Case, Extent};
+use lockstep_tests::bed::program::process::{Process, built};
+use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::stage::Record;
 
 /// One coordinator has one environment, one a tenth of the most, and one the most.
 const SIZES: usize = 3;

@@ -3,10 +3,10 @@
 use anyhow::{Result, ensure};
 
 use crate::by_hand::SCRIPT;
+use crate::case::{Case, Effort};
 use crate::ground::Ground;
 use crate::report::{Limit, Measured};
 use crate::statistics::{median, paired_ratio};
-use crate::case::{Case, Effort};
 
 const ROUNDS: usize = 11;
 const ROUNDS_OF_SAMPLE: usize = 5;

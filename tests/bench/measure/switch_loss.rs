@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use lockstep_tests::bed::ports::free_port;
-use lockstep_tests::bed::program::run;
-use lockstep_tests::bed::wait::until;
 use crate::case::Case;
 use crate::ground::Ground;
 use crate::report::{Limit, Measured};
+use lockstep_tests::bed::ports::free_port;
+use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::wait::until;
 use lockstep_tests::load::{Load, Report, Settings};
 
 /// Both sides in turn, so often.

@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use lockstep_tests::bed::ports::free_port;
-use lockstep_tests::bed::process::Process;
-use lockstep_tests::bed::wait::until;
+use crate::case::{Case, Effort};
 use crate::ground::Ground;
 use crate::report::{Limit, Measured};
 use crate::simulated::rest;
 use crate::statistics::{Ratio, median, paired_ratio};
-use crate::switch_loss::slots;
-use crate::case::{Case, Effort};
+use lockstep_tests::bed::ports::free_port;
+use lockstep_tests::bed::program::process::Process;
+use lockstep_tests::bed::wait::until;
+
+use super::switch_loss::slots;
 use lockstep_tests::load::{Load, Settings};
 
 /// All three in turn, so often.

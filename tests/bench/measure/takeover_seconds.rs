@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lockstep_core::view::coordinator::CoordinatorStatus;
 
-use lockstep_tests::bed::etcd::{Etcd, Members};
-use lockstep_tests::bed::stage::{Record, Setting, Stage};
-use lockstep_tests::bed::wait::until;
 use crate::case::Case;
 use crate::report::{Limit, Measured};
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
+use lockstep_tests::bed::stage::{Record, Setting, Stage};
+use lockstep_tests::bed::wait::until;
 
 const KILLS: usize = 50;
 

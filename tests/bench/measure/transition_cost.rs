@@ -14,10 +14,10 @@ use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Millis;
 
-use lockstep_tests::bed::etcd::{Etcd, Members};
 use crate::case::Case;
 use crate::report::{Limit, Measured};
 use crate::statistics::median;
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
 
 const ROUNDS: u32 = 500;
 

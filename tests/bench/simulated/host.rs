@@ -31,7 +31,7 @@ const AT_A_TIME: usize = 16;
 const SENDING_MAX: usize = 16;
 
 /// A host that has joined.
-pub(in crate::bench) struct Joined {
+pub(crate) struct Joined {
     name: String,
     address: String,
     credential: Credential,
@@ -39,7 +39,7 @@ pub(in crate::bench) struct Joined {
 
 /// What a host remembers of its steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::bench) enum Memory {
+pub(crate) enum Memory {
     /// Nothing: its own work is not to be measured.
     Nothing,
     /// The containers and the slot with the traffic of each environment, for those who look.
@@ -47,17 +47,13 @@ pub(in crate::bench) enum Memory {
 }
 
 /// Hosts with a session; it ends with this.
-pub(in crate::bench) struct Connected {
-    pub(in crate::bench) names: Vec<String>,
+pub(crate) struct Connected {
+    pub(crate) names: Vec<String>,
     _sessions: JoinSet<Result<()>>,
 }
 
 /// Lets so many hosts join, each with a token of its own.
-pub(in crate::bench) async fn join(
-    operator: &Operator,
-    coordinator: &str,
-    count: usize,
-) -> Result<Vec<Joined>> {
+pub(crate) async fn join(operator: &Operator, coordinator: &str, count: usize) -> Result<Vec<Joined>> {
     stream::iter(0..count)
         .map(|number| async move {
             let name = format!("h{number:04}");
@@ -74,11 +70,7 @@ pub(in crate::bench) async fn join(
 }
 
 /// Gives each a session, and answers for it from then on.
-pub(in crate::bench) async fn connect(
-    coordinator: &str,
-    joined: Vec<Joined>,
-    memory: Memory,
-) -> Result<Connected> {
+pub(crate) async fn connect(coordinator: &str, joined: Vec<Joined>, memory: Memory) -> Result<Connected> {
     let names = joined.iter().map(|host| host.name.clone()).collect();
     let streams: Vec<Stream> = stream::iter(joined)
         .map(|host| async move {

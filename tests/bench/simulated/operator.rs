@@ -21,31 +21,31 @@ use lockstep_proto::wire::watch_event::Event;
 use tonic::transport::Channel;
 
 use super::Place;
-use crate::bed::stage::write_private;
+use lockstep_tests::bed::files::write_private;
 
 const ENVIRONMENT: &str = "fanout/production";
 
-pub(in crate::bench) struct Operator {
+pub(crate) struct Operator {
     credential: Credential,
     control: ControlClient<Channel>,
 }
 
 /// How long a deployment took, from the call on.
-pub(in crate::bench) struct Took {
-    pub(in crate::bench) answered: Duration,
-    pub(in crate::bench) ended: Duration,
+pub(crate) struct Took {
+    pub(crate) answered: Duration,
+    pub(crate) ended: Duration,
 }
 
 impl Operator {
     /// With the token that waits for the first operator.
-    pub(in crate::bench) async fn log_in(place: &Place) -> Result<Self> {
+    pub(crate) async fn log_in(place: &Place) -> Result<Self> {
         let token = std::fs::read_to_string(place.coordinator().join("operator.token"))?;
         let joined = dial::join(&place.address, token.trim(), "", "").await?;
         Self::dial(joined.credential, &place.address).await
     }
 
     /// Keeps the credential in `directory`, where the command line finds it.
-    pub(in crate::bench) fn keep(&self, directory: &Path, address: &str) -> Result<()> {
+    pub(crate) fn keep(&self, directory: &Path, address: &str) -> Result<()> {
         std::fs::create_dir_all(directory)?;
         let Credential { key, certificate, authority } = &self.credential;
         let files = [("key.pem", key), ("certificate.pem", certificate), ("authority.pem", authority)];
@@ -56,7 +56,7 @@ impl Operator {
     }
 
     /// After the coordinator was started again.
-    pub(in crate::bench) async fn again(self, address: &str) -> Result<Self> {
+    pub(crate) async fn again(self, address: &str) -> Result<Self> {
         Self::dial(self.credential, address).await
     }
 
@@ -66,23 +66,18 @@ impl Operator {
         Ok(Self { credential, control })
     }
 
-    pub(in crate::bench) async fn host_token(&self, name: &str) -> Result<String> {
+    pub(crate) async fn host_token(&self, name: &str) -> Result<String> {
         let request = wire::HostTokenRequest { name: name.to_owned(), roles: Vec::new() };
         Ok(self.control.clone().create_host_token(request).await?.into_inner().token)
     }
 
     /// Deploys to `hosts`, and watches until it has ended well.
-    pub(in crate::bench) async fn deploy(&self, hosts: &[String], number: usize) -> Result<Took> {
+    pub(crate) async fn deploy(&self, hosts: &[String], number: usize) -> Result<Took> {
         self.deploy_to(ENVIRONMENT, hosts, &format!("fanout:{number}")).await
     }
 
     /// The same, to one of several environments.
-    pub(in crate::bench) async fn deploy_to(
-        &self,
-        environment: &str,
-        hosts: &[String],
-        image: &str,
-    ) -> Result<Took> {
+    pub(crate) async fn deploy_to(&self, environment: &str, hosts: &[String], image: &str) -> Result<Took> {
         let mut control = self.control.clone();
         let asked = wire::StartRequest {
             plan: Some(wire::PlanRequest {

@@ -1,9 +1,10 @@
-//! Directories that another user must be able to enter: PostgreSQL refuses to
-//! run as root, and nginx's workers do not.
+//! Files and directories with the owners and permissions that a test needs: PostgreSQL refuses to run as root, and
+//! nginx's workers do not run as root.
 
 use std::env;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -56,5 +57,15 @@ pub fn give_to(user: &str, path: &Path) -> anyhow::Result<()> {
     if we_are_root() {
         run(Command::new("chown").arg("-R").arg(format!("{user}:")).arg(path))?;
     }
+    Ok(())
+}
+
+/// A file that only its owner reads.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
     Ok(())
 }

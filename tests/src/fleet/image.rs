@@ -9,8 +9,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use lockstep_core::id::Digest;
 
-use crate::bed::docker::Docker;
 use crate::bed::program::run;
+use crate::bed::server::docker::Docker;
 
 const SUITE: &str = "bookworm";
 

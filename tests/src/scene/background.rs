@@ -5,21 +5,21 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use lockstep_tests::bed::stage::Said;
-use lockstep_tests::bed::wait::until;
 
-use crate::sent::held_mib;
+use crate::bed::program::CommandOutput;
+use crate::bed::program::process::memory_peak_mib;
+use crate::bed::wait::until;
 
-pub(crate) struct Background {
+pub struct Background {
     child: Option<Child>,
 }
 
 impl Background {
-    pub(crate) fn start(command: Command) -> Result<Self> {
+    pub fn start(command: Command) -> Result<Self> {
         Self::start_with_input(command, "")
     }
 
-    pub(crate) fn start_with_input(mut command: Command, input: &str) -> Result<Self> {
+    pub fn start_with_input(mut command: Command, input: &str) -> Result<Self> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         // Dropped at once, so that it has an end.
@@ -29,36 +29,32 @@ impl Background {
     }
 
     /// As Ctrl-C does.
-    pub(crate) fn interrupt(&self) -> Result<()> {
+    pub fn interrupt(&self) -> Result<()> {
         self.signal("-INT")
     }
 
     /// As `kill` takes it.
-    pub(crate) fn signal(&self, signal: &str) -> Result<()> {
+    pub fn signal(&self, signal: &str) -> Result<()> {
         let id = self.child.as_ref().context("it has ended")?.id();
         Command::new("kill").args([signal, &id.to_string()]).status()?;
         Ok(())
     }
 
-    pub(crate) fn is_running(&mut self) -> Result<bool> {
+    pub fn is_running(&mut self) -> Result<bool> {
         let child = self.child.as_mut().context("it has ended")?;
         Ok(child.try_wait()?.is_none())
     }
 
-    /// The most that it ever had; nothing of one that ends.
-    pub(crate) fn held_mib(&self) -> Option<u64> {
-        held_mib(self.child.as_ref()?.id()).ok()
+    /// The most memory that it ever had; `None` if it has ended.
+    pub fn memory_peak_mib(&self) -> Option<u64> {
+        memory_peak_mib(self.child.as_ref()?.id()).ok()
     }
 
     /// Until it ends; what it says is little, so that the pipe holds it.
-    pub(crate) fn wait(mut self, limit: Duration) -> Result<Said> {
+    pub fn wait(mut self, limit: Duration) -> Result<CommandOutput> {
         until("the command has ended", limit, || Ok(!self.is_running()?))?;
         let output = self.child.take().context("it has ended")?.wait_with_output()?;
-        Ok(Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+        Ok(output.into())
     }
 }
 

@@ -1,4 +1,4 @@
-//! All that a deployment could leave behind, as text: taken before and after, and compared.
+//! An inventory of all that a deployment could leave behind, as text: it is taken before and after, and compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use crate::scene::{ENVIRONMENT, Scene};
+use crate::scene::Scene;
 
-/// What is there, by kind and name: `container/ls-…`, `site/…`, `schema`.
+/// What exists, by kind and name: `container/ls-…`, `site/…`, `schema`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct World(BTreeMap<String, String>);
+pub struct Inventory(BTreeMap<String, String>);
 
-impl World {
-    pub(crate) fn of(scene: &Scene) -> Result<Self> {
+impl Inventory {
+    pub fn take(scene: &Scene) -> Result<Self> {
         let mut found = BTreeMap::new();
         containers(scene, &mut found)?;
         images(scene, &mut found)?;
@@ -21,21 +21,20 @@ impl World {
         let agent = scene.stage.directory.join("agent");
         files("traffic", &agent.join("traffic"), &mut found)?;
         files("slot", &agent.join("slots"), &mut found)?;
-        let backups = format!("backups/{}-{ENVIRONMENT}", scene.stage.application);
-        snapshots(&scene.stage.directory.join(backups), &mut found)?;
+        snapshots(&scene.snapshots(), &mut found)?;
         found.insert("schema".to_owned(), schema(scene)?);
         record(scene, &mut found)?;
         Ok(Self(found))
     }
 
     /// After what was refused: nothing at all has changed.
-    pub(crate) fn assert_same(&self, after: &Self) -> Result<()> {
+    pub fn assert_same(&self, after: &Self) -> Result<()> {
         self.assert_alike(after, |_| true)
     }
 
     /// After what was rolled back: what serves is what served, and nothing else was left. The warm slot may have
     /// given way, the history is longer, and a snapshot may have been taken.
-    pub(crate) fn assert_live_same(&self, after: &Self) -> Result<()> {
+    pub fn assert_live_same(&self, after: &Self) -> Result<()> {
         let live = self.live_slot();
         let counts = |key: &str| match key.split('/').next() {
             Some("history" | "snapshot" | "image") => false,
@@ -53,7 +52,7 @@ impl World {
     }
 
     /// Without what has `text` in its name.
-    pub(crate) fn without(&self, text: &str) -> Self {
+    pub fn without(&self, text: &str) -> Self {
         let mut left = self.clone();
         left.0.retain(|key, _| !key.contains(text));
         left
@@ -154,24 +153,4 @@ fn record(scene: &Scene, found: &mut BTreeMap<String, String>) -> Result<()> {
         found.insert(format!("history/{}", summary.id), serde_json::to_string(&summary.verdict)?);
     }
     Ok(())
-}
-
-/// That no more containers are there than those of what is live, and of the slot that is warm.
-pub(crate) fn assert_containers(scene: &Scene, wanted: &[&str]) -> Result<()> {
-    let mut there: Vec<String> = scene
-        .stage
-        .docker
-        .containers(&scene.stage.label())?
-        .into_iter()
-        .map(|container| format!("{} {}", short(&container.name), container.state))
-        .collect();
-    there.sort();
-    ensure!(there == wanted, "{ENVIRONMENT} has {there:?}, and not {wanted:?}");
-    Ok(())
-}
-
-/// `web-blue` of `ls-<app>-production-web-blue-<deployment>`.
-fn short(name: &str) -> String {
-    let parts: Vec<&str> = name.split('-').collect();
-    parts[parts.len().saturating_sub(3)..parts.len().saturating_sub(1)].join("-")
 }

@@ -158,3 +158,14 @@ impl Drop for Process {
         let _ = self.child.wait();
     }
 }
+
+/// The most memory that the process of this number ever had.
+///
+/// # Errors
+/// When there is no such process.
+pub fn memory_peak_mib(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("it has no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024)
+}

@@ -10,7 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose,
 };
 
-use crate::bed::stage::write_private;
+use crate::bed::files::write_private;
 
 /// Files in PEM.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::bed::process::Process;
+use crate::bed::program::process::Process;
 use crate::bed::program::run;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);

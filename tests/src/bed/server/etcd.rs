@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::bed::certificates::Certificates;
 use crate::bed::ports::free_port;
-use crate::bed::process::Process;
+use crate::bed::program::process::Process;
 use crate::bed::program::{run, run_with_input};
+use crate::bed::server::certificates::Certificates;
 use crate::bed::wait::until;
 
 const SERVER: &str = "etcd";

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use crate::bed::directory::{let_enter, we_are_root};
+use crate::bed::files::{let_enter, we_are_root};
 use crate::bed::program::run;
 use crate::bed::wait::until;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use data_encoding::HEXLOWER;
 
-use crate::bed::directory::{command_as, give_to, let_enter};
+use crate::bed::files::{command_as, give_to, let_enter};
 use crate::bed::ports::free_port;
 use crate::bed::program::{run, run_with_input};
 use crate::bed::wait::until;

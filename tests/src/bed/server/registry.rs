@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-use crate::bed::certificates::Certificates;
-use crate::bed::docker::Docker;
+use crate::bed::files::write_private;
 use crate::bed::ports::free_port;
-use crate::bed::process::Process;
+use crate::bed::program::process::Process;
 use crate::bed::program::{run, run_with_input};
-use crate::bed::stage::write_private;
+use crate::bed::server::certificates::Certificates;
+use crate::bed::server::docker::Docker;
 
 const SERVER: &str = "docker-registry";
 const READY_LIMIT: Duration = Duration::from_secs(30);
