@@ -90,8 +90,7 @@ impl<S: Setup> Cases<S> {
 
     fn add(&mut self, name: &str, case: impl FnOnce(&mut S) -> Result<()> + Send + 'static) {
         let shared = self.shared.clone();
-        // Without spaces, a name is one word of a command.
-        let name = format!("{}::{}", S::NAME, name.replace(' ', "_"));
+        let name = format!("{}::{}", S::NAME, one_word(name));
         let test = move || shared.run(case).map_err(|error| Failed::from(format!("{error:?}")));
         self.trials.push(Trial::test(name, test));
     }
@@ -104,6 +103,12 @@ fn under_load<S: Setup>(setup: &S, check: impl FnOnce(&S) -> Result<()>) -> Resu
     check(setup)?;
     assert_none_lost(load).context("under load")?;
     Ok(())
+}
+
+/// A name that a shell takes as one word.
+fn one_word(name: &str) -> String {
+    let words = name.split(|letter: char| !(letter.is_alphanumeric() || "._'".contains(letter)));
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("_").replace('\'', "")
 }
 
 /// Deploys what the next cases need; the deployment must succeed.

@@ -1,11 +1,13 @@
 //! Bad input, hosts that are not ready, releases that cannot serve, and callers without the right: a named test for
-//! each case. `cargo test -p lockstep-tests --test cases -- --list` shows them.
+//! each case. `cargo test --test cases -- --list` shows them.
 
 mod declaration;
 mod group;
 mod identity;
 mod image_transfer;
 mod releases;
+mod screens;
+mod stuck;
 mod unready_hosts;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ fn main() -> ExitCode {
         identity::cases(&shared),
         image_transfer::cases(&shared),
         releases::cases(&shared),
+        screens::cases(&shared),
+        stuck::cases(&shared),
         unready_hosts::cases(&shared),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials.into_iter().flatten().collect());

@@ -220,6 +220,30 @@ fn words_that_the_field_does_not_know_do_not_come_back() {
     complain(&problems);
 }
 
+/// `cargo test` is not called without names: each target needs its daemons, or none.
+#[test]
+fn every_test_is_run_by_a_script() {
+    let scripts: String = ["check.sh", "run.sh", "fleet.sh"]
+        .map(|script| fs::read_to_string(root().join("tests").join(script)).expect("a script"))
+        .concat();
+    let named: BTreeSet<&str> =
+        scripts.split("--test ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let mut targets: Vec<String> = Vec::new();
+    for (folder, _) in CRATES {
+        let Ok(files) = fs::read_dir(root().join(folder).join("tests")) else { continue };
+        let files = files.map(|entry| entry.expect("an entry").path());
+        let sources = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+        targets
+            .extend(sources.map(|path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned()));
+    }
+    let manifest = fs::read_to_string(root().join("tests/Cargo.toml")).expect("a manifest");
+    let tests = manifest.split("[[test]]\nname = \"").skip(1);
+    targets.extend(tests.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+    assert!(targets.len() > 15, "only {targets:?} were found: the test looks in the wrong place");
+    let forgotten = targets.iter().filter(|target| !named.contains(target.as_str()));
+    complain(&forgotten.map(|target| format!("{target} is run by no script")).collect::<Vec<_>>());
+}
+
 #[test]
 fn a_file_is_named_for_what_it_holds() {
     const NO_NAMES: &[&str] =

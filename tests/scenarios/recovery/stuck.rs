@@ -1,14 +1,11 @@
 //! What cannot be taken back: traffic stays where it is healthy, the environment is locked, and each way out is
 //! named with what it costs.
 
-use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::wait::until;
@@ -17,117 +14,6 @@ use lockstep_tests::scene::{DEPLOYMENT_LIMIT, ENVIRONMENT, Scene};
 
 /// A step's limit, a minute without a session, and some room.
 const GONE_LIMIT: Duration = Duration::from_secs(180);
-
-/// Where the agent looks for Docker, so that it can be taken away from it.
-struct DockerLink(PathBuf);
-
-impl DockerLink {
-    fn put(scene: &mut Scene) -> Result<Self> {
-        let link = Self(scene.stage.directory.join("docker.sock"));
-        link.mend()?;
-        let settings = scene.stage.directory.join("agent/agent.toml");
-        let text = fs::read_to_string(&settings)?;
-        fs::write(&settings, format!("{text}[docker]\nsocket = {:?}\n", link.0))?;
-        scene.stage.agent.stop()?;
-        scene.stage.start_agent(&[])?;
-        scene.stage.wait_for_agent()?;
-        Ok(link)
-    }
-
-    fn mend(&self) -> Result<()> {
-        Ok(symlink("/var/run/docker.sock", &self.0)?)
-    }
-
-    fn cut(&self) -> Result<()> {
-        Ok(fs::remove_file(&self.0)?)
-    }
-}
-
-/// Deploys what never becomes healthy and takes Docker away meanwhile: what was started cannot be stopped.
-fn stuck_at_the_start(scene: &Scene, docker: &DockerLink, image: &str) -> Result<String> {
-    let running = scene.start_deploy(image)?;
-    scene.wait_for_step("health")?;
-    docker.cut()?;
-    running
-        .wait(DEPLOYMENT_LIMIT)?
-        .expect_said(6, &["is stuck", "Docker does not answer", "lockstep resolve", "lockstep status"])?;
-    let open = scene.status()?.open.context("nothing is open")?;
-    let ClaimKind::Stuck { deployment } = open.open.kind else {
-        anyhow::bail!("it is not stuck: {:?}", open.open);
-    };
-    Ok(deployment.to_string())
-}
-
-#[test]
-fn each_way_out_of_what_is_stuck_comes_to_its_end() -> Result<()> {
-    let mut scene = Scene::open("stuck")?;
-    let good = scene.stage.image("1", 1, &[])?;
-    let hangs = scene.stage.image("hangs", 1, &[("NOTES_HEALTH", "hang")])?;
-    let docker = DockerLink::put(&mut scene)?;
-    scene.deploy(&good)?.expect_said(0, &[])?;
-    let _quick = scene.declare("timeout: 10s", "timeout: 3s")?;
-    let load = scene.stage.load(200)?;
-
-    let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    let ways = [&format!("{id} --retry: up to 3 more attempts"), "--unwind: ", "--skip s", "lockstep show"];
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
-    scene.deploy(&good)?.expect_said(4, &["is stuck", "lockstep status"])?;
-    scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
-    scene.stage.lockstep(&["resolve", &id, "--skip", "s1"])?.expect_said(3, &["has not failed"])?;
-    scene.stage.lockstep(&["resolve", &id])?.expect_said(2, &["--retry", "--unwind", "--skip"])?;
-    // What fails again is stuck again.
-    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["3 more attempts", "is stopped"])?;
-    wait_until(&scene, "it is stuck again", |open| {
-        matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
-    })?;
-    docker.mend()?;
-    scene.stage.lockstep(&["resolve", &id, "--retry", "--yes"])?.expect_said(0, &["tries its undo again"])?;
-    scene.wait_until_free()?;
-    scene.assert_verdict(Verdict::RolledBack)?;
-    assert_two_webs_at_most(&scene)?;
-
-    let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(0, &["app-1 owes this"])?;
-    scene.wait_until_free()?;
-    scene.assert_verdict(Verdict::RolledBack)?;
-    scene
-        .stage
-        .lockstep(&["status", ENVIRONMENT])?
-        .expect_said(0, &["owes", "is stopped and removed", &id])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "is stopped and removed"])?;
-    docker.mend()?;
-    until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
-    scene
-        .stage
-        .lockstep(&["audit", ENVIRONMENT])?
-        .expect_said(0, &["pay debt", "resolve", "does not owe"])?;
-
-    let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    let step = skippable(&scene.stage.lockstep(&["status", ENVIRONMENT])?.all())?;
-    scene.stage.lockstep(&["resolve", &id, "--skip", &step])?.expect_said(0, &["you answer for it"])?;
-    scene.wait_until_free()?;
-    docker.mend()?;
-    scene.assert_verdict(Verdict::RolledBack)?;
-    scene.stage.lockstep(&["show", &id])?.expect_said(0, &["is skipped: admin answers"])?;
-
-    assert_none_lost(load)?;
-    ensure!(scene.served_version()? == "1");
-    scene.deploy(&good)?.expect_said(0, &["succeeded"])?;
-    assert_two_webs_at_most(&scene)
-}
-
-/// `s4` of `lockstep resolve dep_… --skip s4: …`.
-fn skippable(status: &str) -> Result<String> {
-    let rest = status.split("--skip ").nth(1).context("nothing can be skipped")?;
-    Ok(rest.split(':').next().unwrap_or_default().to_owned())
-}
-
-fn assert_two_webs_at_most(scene: &Scene) -> Result<()> {
-    let containers = scene.stage.docker.containers(&scene.stage.label())?;
-    let webs = containers.iter().filter(|container| container.name.contains("-web-")).count();
-    ensure!(webs <= 2, "something was left: {containers:?}");
-    Ok(())
-}
 
 #[test]
 fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
@@ -194,13 +80,6 @@ impl Drop for Frozen {
         // nginx has its log open there.
         let _ = run(Command::new("umount").arg("--lazy").arg(&self.0));
     }
-}
-
-fn wait_until(scene: &Scene, what: &str, is_so: impl Fn(Option<&Claim>) -> bool) -> Result<()> {
-    until(what, DEPLOYMENT_LIMIT, || {
-        let open = scene.status()?.open.map(|open| open.open);
-        Ok(is_so(open.as_ref()))
-    })
 }
 
 #[test]
