@@ -1,3 +1,4 @@
+# No command names a package: cargo would compile its dependencies once more, with the features of that package alone.
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
 .PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test upgrade-test pictures manual
 
@@ -5,7 +6,7 @@ setup:
 	@deploy/setup.sh
 
 demo: setup
-	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin demo
+	@cargo build --quiet --workspace && cargo run --quiet --bin demo
 
 test: setup
 	@tests/run.sh
@@ -19,12 +20,12 @@ sim:
 	@cargo run --quiet --profile sim --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
 
 crash: setup
-	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --package lockstep-tests --test scenarios crash:: -- --test-threads=1
+	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --test scenarios recovery::crash -- --test-threads=1
 
 # `make bench CASES="rollback_seconds"` measures some cases; `make bench FROM=REVISION` compares them with the programs
 # of another revision.
 bench: setup
-	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --package lockstep-tests --bin bench -- $(if $(FROM),--from $(FROM)) $(CASES)
+	@cargo build --quiet --release --workspace --bins && cargo run --quiet --release --bin bench -- $(if $(FROM),--from $(FROM)) $(CASES)
 
 # Debian packages in target/debian: lockstep, lockstep-agent, lockstep-coordinator.
 package:
@@ -32,10 +33,10 @@ package:
 
 # Eight hosts with systemd, our packages and what they drive, on a network of their own; they stay until `make fleet-down`.
 fleet: setup fleet-packages
-	@cargo run --quiet --package lockstep-tests --bin fleet -- up
+	@cargo run --quiet --bin fleet -- up
 
 fleet-down:
-	@cargo run --quiet --package lockstep-tests --bin fleet -- down
+	@cargo run --quiet --bin fleet -- down
 
 # The same programs, of the debug build, under two numbers: to be installed, and to be upgraded to.
 fleet-packages:
@@ -43,15 +44,15 @@ fleet-packages:
 	    PROFILE=dev VERSION=$$version OUTPUT=target/fleet/$$version deploy/package.sh >/dev/null || exit 1; done
 
 fleet-test: setup fleet-packages
-	@cargo test --package lockstep-tests --test fleet -- --ignored --test-threads=1
+	@cargo test --test fleet -- --ignored --test-threads=1
 
 # docs/pictures/*.svg, from what the programs show on a terminal of 80 columns.
 pictures: setup
-	@cargo build --quiet --workspace && cargo run --quiet --package lockstep-tests --bin pictures
+	@cargo build --quiet --workspace && cargo run --quiet --bin pictures
 
 # What is made from cli/src/deployment_yml/typed.rs: the JSON Schema of deployment.yml and its reference.
 manual:
-	@cargo build --quiet --package lockstep && mkdir -p target/manual
+	@cargo build --quiet --bin lockstep && mkdir -p target/manual
 	@target/debug/lockstep schema > target/manual/deployment.schema.json && target/debug/lockstep package-files target/manual
 	@cp target/manual/deployment.schema.json deploy/schema/ && cp target/manual/deployment.yml.md docs/
 

@@ -57,4 +57,4 @@ git diff --quiet HEAD -- || to="$to, with changes that are not committed"
 say "to $to"
 PROFILE=dev VERSION=0.1.0-2 OUTPUT=target/fleet/0.1.0-2 deploy/package.sh >/dev/null
 UPGRADE_FROM="$from" UPGRADE_TO="$to" \
-    cargo test --package lockstep-tests --test upgrade_fleet -- --include-ignored --nocapture --test-threads=1 "$@"
+    cargo test --test upgrade_fleet -- --include-ignored --nocapture --test-threads=1 "$@"

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::server::docker::Docker;
 use lockstep_tests::bed::stage::Stage;
 
 const NAME: &str = "lockstep-bench-by-hand";

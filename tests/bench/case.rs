@@ -1,4 +1,4 @@
-//! The cases of `make bench`, and how much of each is measured.
+//! What can be measured, and how much of it.
 
 /// What can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Case {
     ];
 
     /// Those that have a cluster of their own.
-    const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
+    pub(crate) const CLUSTER: [Self; 3] = [Self::EtcdOverhead, Self::TransitionCost, Self::TakeoverSeconds];
 
     /// One run with many hosts gives all of them: who asks for the first gets the others too.
     pub(crate) const FANOUT: [Self; 5] =

@@ -11,40 +11,30 @@
 
 mod by_hand;
 mod case;
-mod cluster;
 mod compare;
-mod deploy_overhead;
-mod etcd_overhead;
-mod fanout_hosts;
 mod ground;
-mod idle;
-mod many_environments;
 mod measure;
 mod report;
 mod resources;
 mod revision;
-mod rollback_seconds;
 mod simulated;
 mod statistics;
-mod switch_loss;
-mod switch_throughput;
-mod takeover_seconds;
-mod transition_cost;
 
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use anyhow::{Context, Result, bail};
+use lockstep_tests::bed::place::Place;
+use lockstep_tests::bed::program::interrupt::unless_interrupted;
+use lockstep_tests::bed::program::process::PROGRAMS;
+use lockstep_tests::bed::program::run;
+
 use crate::case::{Case, Effort, Extent};
 use crate::compare::Comparison;
-use crate::measure::measure;
+use crate::measure::measure_cases;
 use crate::report::Measured;
-use anyhow::{Context, Result, bail};
-use lockstep_tests::bed::interrupt::unless_interrupted;
-use lockstep_tests::bed::place::Place;
-use lockstep_tests::bed::process::PROGRAMS;
-use lockstep_tests::bed::program::run;
 
 const DATABASE_MIB: u64 = 1024;
 
@@ -90,7 +80,7 @@ fn bench() -> Result<Vec<Measured>> {
         Some(from) => compare(&target, from, &arguments.cases)?,
         None => {
             let place = Place::choose(&target)?;
-            measure(&place.directory, &arguments.cases, extent()?, &mut say)?
+            measure_cases(&place.directory, &arguments.cases, extent()?, &mut say)?
         }
     };
     if let Some(report) = env::var_os(SAMPLE) {

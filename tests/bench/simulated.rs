@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use crate::resources::ticks;
 use lockstep_tests::bed::ports::free_port;
-use lockstep_tests::bed::process::{Process, built};
+use lockstep_tests::bed::program::process::{Process, built};
 use lockstep_tests::bed::program::run;
 use lockstep_tests::bed::stage::Record;
 

@@ -1,38 +1,13 @@
 //! Scenarios: the real programs on real parts, told through the command line as an operator uses it.
 //!
-//! Each asserts the exit code, the words that matter (what, why, next), and that nothing half-done is left.
+//! Each asserts the exit code, the words that matter (what, why, next), and that nothing half-done is left. Bad input
+//! has a named test for each case in `tests/cases`.
 
-mod authority;
-mod background;
-mod bed;
-mod build;
-mod cases;
-mod concurrency;
-mod crash;
-mod crash_bed;
-mod crash_matrix;
-mod declaration;
-mod demo;
-mod doctor;
-mod etcd;
-mod happy;
+mod access;
+mod control_plane;
+mod deploying;
 mod hosts;
-mod identity;
-mod local;
-mod lock;
-mod neighbours;
-mod otlp;
-mod pg_hba;
-mod plan;
-mod registry;
-mod releases;
-mod rollback;
-mod scene;
-mod screens;
-mod secrets;
-mod sent;
-mod sent_from_here;
-mod sent_guard;
-mod site;
-mod stuck;
-mod world;
+mod images;
+mod recovery;
+mod reporting;
+mod test_bed;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::bed::docker::Docker;
+use crate::bed::server::docker::Docker;
 
 mod answers;
 mod cluster;

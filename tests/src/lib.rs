@@ -4,4 +4,5 @@ pub mod bed;
 pub mod fleet;
 pub mod load;
 pub mod picture;
+pub mod scene;
 pub mod story;

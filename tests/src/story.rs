@@ -9,7 +9,7 @@
 //! s1 app-1 preflight …
 //! ```
 //!
-//! The world of a story is one environment, `notes/production`, on hosts that are only names: what the
+//! The setting of a story is one environment, `notes/production`, on hosts that are only names: what the
 //! engine wants done is answered by the story itself.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,7 +56,7 @@ const DECISIONS_MAX: usize = 500;
 /// # Errors
 /// When a command is not one, or cannot be carried out.
 pub fn play(story: &str) -> Result<String> {
-    let mut world = World::new();
+    let mut state = StoryState::new();
     let mut told = String::new();
     for block in story.split("\n\n") {
         let (command, _) = block.split_once("\n----").unwrap_or((block, ""));
@@ -66,7 +66,7 @@ pub fn play(story: &str) -> Result<String> {
         }
         let mut answer = String::new();
         for line in command.lines().filter(|line| !line.starts_with('#')) {
-            answer.push_str(&world.obey(line).with_context(|| format!("at {line:?}"))?);
+            answer.push_str(&state.obey(line).with_context(|| format!("at {line:?}"))?);
         }
         told.push_str(command);
         if !answer.is_empty() {
@@ -77,7 +77,7 @@ pub fn play(story: &str) -> Result<String> {
     Ok(format!("{}\n", told.trim_end()))
 }
 
-struct World {
+struct StoryState {
     spec: EnvironmentSpec,
     record: Record,
     migrations: Vec<Migration>,
@@ -92,7 +92,7 @@ struct World {
     deployments: u32,
 }
 
-impl World {
+impl StoryState {
     fn new() -> Self {
         let spec = notes();
         let record = Record {

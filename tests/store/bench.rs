@@ -13,7 +13,7 @@ use lockstep_coordinator::store::etcd::EtcdStore;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_core::time::{Millis, Timestamp};
-use lockstep_tests::bed::etcd::{Etcd, Members};
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
 
 use crate::LEASE;
 

@@ -11,8 +11,8 @@ use lockstep_coordinator::store::etcd::{EtcdStore, OpenError};
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition};
 use lockstep_coordinator::store::{Committed, Guard, LeaseStanding, Store, StoreError, Stored, Write, keys};
 use lockstep_core::time::Millis;
-use lockstep_tests::bed::etcd::{Etcd, Members};
-use lockstep_tests::bed::proxy::{Answers, Proxy};
+use lockstep_tests::bed::server::etcd::{Etcd, Members};
+use lockstep_tests::bed::server::proxy::{Answers, Proxy};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 

@@ -62,6 +62,7 @@ async fn a_value_knows_when_it_came_to_be_and_when_it_was_last_written() {
     .await;
 }
 
+/// One test for all guards, because each test starts an etcd; a failure names the guard.
 #[tokio::test]
 async fn every_guard_holds_when_it_should_and_only_then() {
     on_every_adapter(|Bench { store, .. }| async move {
@@ -240,6 +241,7 @@ async fn a_page_begins_where_it_is_told_and_stays_below_its_prefix() {
     .await;
 }
 
+/// One test for all values, because each test starts an etcd; a failure names the value.
 #[tokio::test]
 async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
     on_every_adapter(|Bench { store, .. }| async move {

@@ -17,7 +17,8 @@ const LINES_MAX: usize = 600;
 const LONG: &[(&str, usize)] = &[];
 
 /// The folders of `lockstep-tests`.
-const RINGS: &[&str] = &["bench", "fleet", "scenarios", "src", "store", "stories", "tidy", "up", "upgrade"];
+const RINGS: &[&str] =
+    &["bench", "cases", "fleet", "scenarios", "src", "store", "stories", "tidy", "up", "upgrade"];
 
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[
@@ -169,16 +170,18 @@ fn only_adapters_name_what_they_adapt() {
 #[test]
 fn no_files_of_a_crate_import_each_other() {
     let all = sources();
+    let crates = CRATES.iter().map(|(folder, _)| format!("{folder}/src/"));
+    let rings = RINGS.iter().map(|ring| format!("tests/{ring}/"));
     let mut problems = Vec::new();
-    for (folder, _) in CRATES.iter().filter(|(folder, _)| !folder.starts_with("tests/")) {
-        let below = format!("{folder}/src/");
+    for below in crates.chain(rings) {
         let files: BTreeMap<String, String> = all
             .iter()
             .filter_map(|(name, source)| {
                 Some((name.strip_prefix(&below)?.to_owned(), production(source).to_owned()))
             })
             .collect();
-        problems.extend(circles(&files).into_iter().map(|circle| format!("{folder}: {circle}")));
+        assert!(!files.is_empty(), "{below} has no sources");
+        problems.extend(circles(&files).into_iter().map(|circle| format!("{below}: {circle}")));
     }
     complain(&problems);
 }
@@ -215,6 +218,30 @@ fn words_that_the_field_does_not_know_do_not_come_back() {
         problems.extend(found.map(|(word, instead)| format!("{name} names {word}: {instead}")));
     }
     complain(&problems);
+}
+
+/// `cargo test` is not called without names: each target needs its daemons, or none.
+#[test]
+fn every_test_is_run_by_a_script() {
+    let scripts: String = ["check.sh", "run.sh", "fleet.sh"]
+        .map(|script| fs::read_to_string(root().join("tests").join(script)).expect("a script"))
+        .concat();
+    let named: BTreeSet<&str> =
+        scripts.split("--test ").skip(1).filter_map(|rest| rest.split_whitespace().next()).collect();
+    let mut targets: Vec<String> = Vec::new();
+    for (folder, _) in CRATES {
+        let Ok(files) = fs::read_dir(root().join(folder).join("tests")) else { continue };
+        let files = files.map(|entry| entry.expect("an entry").path());
+        let sources = files.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+        targets
+            .extend(sources.map(|path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned()));
+    }
+    let manifest = fs::read_to_string(root().join("tests/Cargo.toml")).expect("a manifest");
+    let tests = manifest.split("[[test]]\nname = \"").skip(1);
+    targets.extend(tests.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+    assert!(targets.len() > 15, "only {targets:?} were found: the test looks in the wrong place");
+    let forgotten = targets.iter().filter(|target| !named.contains(target.as_str()));
+    complain(&forgotten.map(|target| format!("{target} is run by no script")).collect::<Vec<_>>());
 }
 
 #[test]

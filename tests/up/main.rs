@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
-use lockstep_tests::bed::directory::{let_enter, we_are_root};
-use lockstep_tests::bed::docker::Docker;
-use lockstep_tests::bed::nginx::Nginx;
+use lockstep_tests::bed::files::{let_enter, we_are_root, write_private};
 use lockstep_tests::bed::ports::free_port;
-use lockstep_tests::bed::postgres::Postgres;
-use lockstep_tests::bed::process::built;
-use lockstep_tests::bed::stage::{Said, write_private};
+use lockstep_tests::bed::program::CommandOutput;
+use lockstep_tests::bed::program::process::built;
+use lockstep_tests::bed::server::docker::Docker;
+use lockstep_tests::bed::server::nginx::Nginx;
+use lockstep_tests::bed::server::postgres::Postgres;
 use lockstep_tests::bed::wait::until;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -65,28 +65,24 @@ impl Machine {
         self.root.join("place")
     }
 
-    fn lockstep(&self, arguments: &[&str]) -> Result<Said> {
-        let output = Command::new(built("lockstep")?)
+    fn lockstep(&self, arguments: &[&str]) -> Result<CommandOutput> {
+        let mut command = Command::new(built("lockstep")?);
+        command
             .args(arguments)
             .current_dir(self.root.join("project"))
             .env("LOCKSTEP_CREDENTIAL", self.root.join("operator"))
             .env_remove("LOCKSTEP_COORDINATOR")
-            .env_remove("SUDO_USER")
-            .output()?;
-        Ok(Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        })
+            .env_remove("SUDO_USER");
+        CommandOutput::of(&mut command)
     }
 
-    fn up(&self, more: &[&str]) -> Result<Said> {
+    fn up(&self, more: &[&str]) -> Result<CommandOutput> {
         let place = self.place().display().to_string();
         let own = ["up", "--directory", &place, "--without-systemd"];
         self.lockstep(&[&own, more].concat())
     }
 
-    fn down(&self, more: &[&str]) -> Result<Said> {
+    fn down(&self, more: &[&str]) -> Result<CommandOutput> {
         let place = self.place().display().to_string();
         self.lockstep(&[&["down", "--directory", &place], more].concat())
     }
@@ -145,15 +141,6 @@ fn is_alive(process: u32) -> bool {
     fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|command| !command.is_empty())
 }
 
-fn expect(said: &Said, code: i32, words: &[&str]) -> Result<()> {
-    let all = format!("{}{}", said.stdout, said.stderr);
-    let missing: Vec<&&str> = words.iter().filter(|word| !all.contains(**word)).collect();
-    if said.code != code || !missing.is_empty() {
-        bail!("it ended with {} instead of {code}, without {missing:?}:\n{all}", said.code);
-    }
-    Ok(())
-}
-
 /// Only root can do this: for another user these are shown as ignored, and it is tried that `up` says so.
 fn main() -> std::process::ExitCode {
     let is_root = we_are_root();
@@ -188,45 +175,41 @@ fn up_refuses_without_root() -> Result<()> {
 fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     let machine = Machine::new("twice")?;
     let said = machine.up(&["--listen", &machine.listen, "--name", "app-1"])?;
-    expect(
-        &said,
-        0,
-        &["did      started lockstep-coordinator", "did      joined as the host app-1", "Ready;"],
-    )?;
+    said.check(0, &["did      started lockstep-coordinator", "did      joined as the host app-1", "Ready;"])?;
     let processes = machine.processes()?;
 
     let said = machine.up(&[])?;
-    expect(&said, 0, &["there    lockstep-agent", "Everything was there; nothing was changed."])?;
+    said.check(0, &["there    lockstep-agent", "Everything was there; nothing was changed."])?;
     ensure!(!said.stdout.contains("did "), "{}", said.stdout);
     ensure!(machine.processes()? == processes, "they were started anew");
     let hosts = machine.lockstep(&["host", "list"])?;
-    expect(&hosts, 0, &["app-1", "app,lb,db", "connected"])?;
-    expect(&machine.up(&["--listen", "127.0.0.1:1"])?, 3, &["listens on", "lockstep down --purge"])?;
-    expect(&machine.up(&["--address", "192.0.2.1"])?, 3, &["app-1 is at", "192.0.2.1 is another"])?;
+    hosts.check(0, &["app-1", "app,lb,db", "connected"])?;
+    machine.up(&["--listen", "127.0.0.1:1"])?.check(3, &["listens on", "lockstep down --purge"])?;
+    machine.up(&["--address", "192.0.2.1"])?.check(3, &["app-1 is at", "192.0.2.1 is another"])?;
 
     // Killed, and not ended: the other goes on, and its address file is not believed.
     let [coordinator, agent] = processes;
     ensure!(Command::new("kill").args(["-9", &coordinator.to_string()]).status()?.success());
     until("the coordinator is dead", SOON, || Ok(!is_alive(coordinator)))?;
-    expect(&machine.up(&[])?, 0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
+    machine.up(&[])?.check(0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
     ensure!(machine.process("agent")? == agent);
 
-    expect(&machine.down(&[])?, 0, &["ended lockstep-agent", "ended lockstep-coordinator", "go on serving"])?;
+    machine.down(&[])?.check(0, &["ended lockstep-agent", "ended lockstep-coordinator", "go on serving"])?;
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
-    expect(&machine.down(&[])?, 0, &["Nothing ran"])?;
+    machine.down(&[])?.check(0, &["Nothing ran"])?;
 
     // As after a reboot: the number in the file is somebody else's.
     let bystander = Bystander::start()?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
-    expect(&machine.down(&[])?, 0, &["no lockstep-agent runs here"])?;
+    machine.down(&[])?.check(0, &["no lockstep-agent runs here"])?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
-    expect(&machine.up(&[])?, 0, &["did      started lockstep-agent", "there    the host app-1"])?;
-    expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
+    machine.up(&[])?.check(0, &["did      started lockstep-agent", "there    the host app-1"])?;
+    machine.lockstep(&["host", "list"])?.check(0, &["connected"])?;
     ensure!(is_alive(bystander.0.id()), "a process that is not ours was ended");
 
-    expect(&machine.down(&["--purge"])?, 3, &["this goes", "--purge --yes", "nothing was removed"])?;
+    machine.down(&["--purge"])?.check(3, &["this goes", "--purge --yes", "nothing was removed"])?;
     ensure!(is_alive(machine.process("agent")?), "it was ended although nothing was confirmed");
-    expect(&machine.down(&["--purge", "--yes"])?, 0, &["ended lockstep-agent", "removed"])?;
+    machine.down(&["--purge", "--yes"])?.check(0, &["ended lockstep-agent", "removed"])?;
     ensure!(!machine.place().exists() && !machine.root.join("operator").exists());
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
     Ok(())
@@ -243,19 +226,19 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     machine.images.push(image.clone());
 
     let said = machine.up(&["--listen", &machine.listen])?;
-    expect(&said, 0, &["lockstep deploy production", &format!(" at {bridge}")])?;
-    expect(&machine.lockstep(&["deploy", "production", "--image", &image])?, 0, &["succeeded"])?;
+    said.check(0, &["lockstep deploy production", &format!(" at {bridge}")])?;
+    machine.lockstep(&["deploy", "production", "--image", &image])?.check(0, &["succeeded"])?;
     ensure!(get(site)?.to_ascii_lowercase().contains("x-version: 1.0.0"), "it does not serve");
 
     // nginx finds the live slot by a file of the agent: it cannot go while the site is there.
     let installed =
         machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
     let refused = machine.down(&["--purge", "--yes"])?;
-    expect(&refused, 3, &["applications are served from here", &installed.display().to_string()])?;
-    expect(&machine.down(&[])?, 0, &["go on serving"])?;
+    refused.check(3, &["applications are served from here", &installed.display().to_string()])?;
+    machine.down(&[])?.check(0, &["go on serving"])?;
     ensure!(get(site)?.starts_with("HTTP/1.1 200"), "the site went with the services");
     fs::remove_file(installed)?;
-    expect(&machine.down(&["--purge", "--yes"])?, 0, &["removed"])?;
+    machine.down(&["--purge", "--yes"])?.check(0, &["removed"])?;
     ensure!(!machine.place().exists());
     Ok(())
 }
@@ -265,23 +248,19 @@ fn what_is_in_the_way_is_said() -> Result<()> {
     let taken = TcpListener::bind((LOOPBACK, 0))?;
     let address = taken.local_addr()?.to_string();
     let said = machine.up(&["--listen", &address])?;
-    expect(
-        &said,
-        5,
-        &["lockstep-coordinator does not serve", &format!("cannot listen on {address}"), "less "],
-    )?;
+    said.check(5, &["lockstep-coordinator does not serve", &format!("cannot listen on {address}"), "less "])?;
     drop(taken);
     fs::write(machine.place().join("agent/agent.toml"), "[nginx]\nbinary = \"/nonexistent/nginx\"\n")?;
-    expect(&machine.up(&[])?, 3, &["nginx is not on this machine", "apt-get install nginx", "make setup"])?;
-    expect(&machine.up(&["--roles", "app,db"])?, 0, &["Ready;"])?;
-    expect(&machine.lockstep(&["host", "list"])?, 0, &["app,db", "connected"])?;
+    machine.up(&[])?.check(3, &["nginx is not on this machine", "apt-get install nginx", "make setup"])?;
+    machine.up(&["--roles", "app,db"])?.check(0, &["Ready;"])?;
+    machine.lockstep(&["host", "list"])?.check(0, &["app,db", "connected"])?;
 
     // An operator of one cluster does not lose that by setting up another.
     let other = Machine::new("other")?;
     let credential = machine.root.join("operator").display().to_string();
     let said = other.up(&["--listen", &other.listen, "--credential", &credential])?;
-    expect(&said, 3, &["has the credential of another cluster", "--credential DIR"])?;
-    expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
+    said.check(3, &["has the credential of another cluster", "--credential DIR"])?;
+    machine.lockstep(&["host", "list"])?.check(0, &["connected"])?;
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use lockstep_proto::wire::watch_event::Event;
 use tonic::transport::Channel;
 
 use super::Place;
-use lockstep_tests::bed::stage::write_private;
+use lockstep_tests::bed::files::write_private;
 
 const ENVIRONMENT: &str = "fanout/production";
 

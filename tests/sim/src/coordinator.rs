@@ -28,8 +28,8 @@ use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::ToAgent;
 use crate::link::Link;
+use crate::message::ToAgent;
 use crate::reality::Reality;
 use crate::world::{World, wait};
 

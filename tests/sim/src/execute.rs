@@ -16,7 +16,7 @@ use lockstep_mutant::{Mutant, is_on};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::Me;
+use crate::agent::process::AgentProcess;
 use crate::fault::{Fault, Point};
 use crate::reality::{Container, HealthCheck, NEVER, Nginx, Reality};
 use crate::schedule::Release;
@@ -35,26 +35,26 @@ const STEP_SLOW_MS_MAX: u64 = 40_000;
 const STEP_WAITS_MS_MAX: u64 = 80_000;
 
 /// How the task of a step went away.
-pub enum Left {
+pub enum JobEnd {
     Ended(Outcome),
     Withdrawn,
 }
 
 /// One step that was accepted.
 pub struct Job {
-    pub me: Me,
+    pub me: AgentProcess,
     pub assignment: Assignment,
     pub cancel: CancellationToken,
 }
 
 impl Job {
-    pub async fn carry_out(self) -> Left {
+    pub async fn carry_out(self) -> JobEnd {
         let key = &self.assignment.key;
         if let Some(Fault::StepWaits) = self.me.world.strike(Point::Begin) {
             self.dawdle(STEP_WAITS_MS_MAX).await;
         }
         if self.me.begin(key).await == BeginDecision::Withdrawn {
-            return Left::Withdrawn;
+            return JobEnd::Withdrawn;
         }
         if is_on(Mutant::AnsweredBeforeWork) {
             self.me.world.report(self.me.host, key, &Ok(Finding::default()));
@@ -71,7 +71,7 @@ impl Job {
             self.me.world.lock().check.done(key);
         }
         self.me.finish(key, outcome.clone()).await;
-        Left::Ended(outcome)
+        JobEnd::Ended(outcome)
     }
 
     async fn dawdle(&self, ms_max: u64) {

@@ -6,9 +6,9 @@
 //! nobody but executors and faults, and every change is looked at ([`check`]).
 //!
 //! Modules in reading order: what a seed means ([`schedule`], [`fault`]), who there is ([`world`]),
-//! coordinators ([`clock`], [`link`], [`coordinator`], [`session`]), hosts ([`disk`], [`agent`],
-//! [`execute`], [`reality`]), what must be so ([`check`], [`mirror`],
-//! [`watchman`]), and one run and many
+//! coordinators ([`clock`], [`link`], [`coordinator`], [`session`], [`message`]), hosts ([`disk`], [`agent`],
+//! [`execute`], [`reality`]), what must be so ([`invariant`], [`check`],
+//! [`mirror`], [`watchman`]), and one run and many
 //! ([`operator`], [`run`], [`many`]).
 
 pub mod agent;
@@ -18,8 +18,10 @@ pub mod coordinator;
 pub mod disk;
 pub mod execute;
 pub mod fault;
+pub mod invariant;
 pub mod link;
 pub mod many;
+pub mod message;
 pub mod mirror;
 pub mod operator;
 pub mod reality;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use lockstep_mutant::Mutant;
-use lockstep_sim::check::Violation;
 use lockstep_sim::fault::Fault;
+use lockstep_sim::invariant::Violation;
 use lockstep_sim::many::{Range, Sum, many};
 use lockstep_sim::run::{Pasts, Telling, run};
 

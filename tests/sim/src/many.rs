@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::check::Violation;
 use crate::fault::Fault;
+use crate::invariant::Violation;
 use crate::run::{Pasts, Telling, run};
 
 /// Which runs.

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 
 use lockstep_core::id::{HostId, StepId};
-use lockstep_core::plan::{Action, OnFailure, Plan, Step, Wave};
+use lockstep_core::plan::{Action, OnFailure, Plan, Step, Undo, Wave};
 use lockstep_core::run::engine::{ANSWER_GRACE, Phase, Run};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{Certainty, Direction, Entry, Event, StepStatus};
 use lockstep_core::time::Timestamp;
 
-use crate::check::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC, has_undo};
+use crate::invariant::{Broken, ENDS, NOTHING_LOST, ONE_HAND, TRAFFIC};
 
 /// What the driver was about to begin when the wish came: one transaction.
 const BEGUN_AFTER_CANCEL: usize = 1;
@@ -220,4 +220,12 @@ impl Mirror {
 fn wave_of(plan: &Plan, step: StepId) -> usize {
     let has = |wave: &Wave| wave.steps.iter().any(|there| there.id == step);
     plan.waves.iter().position(has).unwrap_or(0)
+}
+
+/// Whether the undo of a step is to be carried out when it was done.
+fn has_undo(undo: &Undo) -> bool {
+    match undo {
+        Undo::By { .. } => true,
+        Undo::Nothing { .. } => false,
+    }
 }

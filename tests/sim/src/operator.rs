@@ -17,7 +17,7 @@ use lockstep_core::record::live::LiveRelease;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
-use crate::check::{ENDS, NOTHING_LOST, REALITY};
+use crate::invariant::{ENDS, NOTHING_LOST, REALITY};
 use crate::reality::Image;
 use crate::schedule::{Release, Shape, Wanted, What};
 use crate::world::{World, wait};

@@ -11,10 +11,11 @@ use lockstep_core::host::{Host as HostRecord, HostRole};
 use lockstep_core::id::HostId;
 use tokio::time::Instant;
 
-use crate::check::{Check, ENDS, Violation};
+use crate::check::Check;
 use crate::clock::{BEGINNING, SimulatedClock};
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::invariant::{ENDS, Violation};
 use crate::operator;
 use crate::reality::{Database, NEVER, Reality};
 use crate::schedule::{Schedule, Shape};

@@ -10,10 +10,10 @@ use lockstep_coordinator::store::handover::{Assignment, Report};
 use lockstep_coordinator::store::{Key, Prefix, Store, StoreError, keys};
 use tokio::sync::mpsc;
 
-use crate::agent::{Incoming, ToAgent};
 use crate::fault::{Fault, Point};
 use crate::link::Link;
-use crate::world::{World, wait};
+use crate::message::{Incoming, ToAgent};
+use crate::world::{Session, World, wait};
 
 /// How long a message is under way.
 const LATENCY_MS: u64 = 2;
@@ -23,15 +23,6 @@ const LATE_MS_MAX: u64 = 80_000;
 
 /// How often assignments are looked for though nothing woke anybody.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// A stream between an agent and a coordinator.
-pub struct Session {
-    pub host: usize,
-    pub coordinator: usize,
-    /// What is sent over it is lost.
-    pub is_broken: bool,
-    to_coordinator: Option<mpsc::UnboundedSender<Report>>,
-}
 
 impl World {
     /// An agent dials. Says the session, if the coordinator takes it on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lockstep_coordinator::store::keys;
 
-use crate::check::ENDS;
+use crate::invariant::ENDS;
 use crate::world::{World, wait};
 
 const LOOK_EVERY_MS: u64 = 1_000;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use lockstep_coordinator::store::handover::Report;
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Key, keys};
 use lockstep_core::id::{ClusterId, HostId};
@@ -15,14 +16,13 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::agent::Incoming;
 use crate::check::Check;
 use crate::clock::SimulatedClock;
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults, Point};
+use crate::message::Incoming;
 use crate::reality::{Container, Reality};
 use crate::schedule::Schedule;
-use crate::session::Session;
 
 pub struct World {
     pub store: Arc<MemoryStore>,
@@ -96,6 +96,16 @@ pub struct Host {
     pub inbox: Option<mpsc::UnboundedSender<Incoming>>,
     /// The session that its agent believes to have.
     pub session: Option<u64>,
+}
+
+/// A stream between an agent and a coordinator.
+pub struct Session {
+    pub host: usize,
+    pub coordinator: usize,
+    /// What is sent over it is lost.
+    pub is_broken: bool,
+    /// `None` if the coordinator's end is closed.
+    pub to_coordinator: Option<mpsc::UnboundedSender<Report>>,
 }
 
 impl State {

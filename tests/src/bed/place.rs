@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::bed::directory::let_enter;
+use crate::bed::files::let_enter;
 
 pub struct Place {
     pub directory: PathBuf,

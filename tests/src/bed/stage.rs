@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::bed::directory::let_enter;
-use crate::bed::docker::Docker;
-use crate::bed::etcd::Etcd;
-use crate::bed::nginx::Nginx;
+use crate::bed::files::{let_enter, write_private};
 use crate::bed::ports::free_port;
-use crate::bed::postgres::Postgres;
-use crate::bed::process::{Process, built};
-use crate::bed::program::run_with_input;
+use crate::bed::program::process::{Process, built};
+use crate::bed::program::{CommandOutput, run_with_input};
+use crate::bed::server::docker::Docker;
+use crate::bed::server::etcd::Etcd;
+use crate::bed::server::nginx::Nginx;
+use crate::bed::server::postgres::Postgres;
 use crate::bed::wait::until;
 use crate::load::{Load, Settings};
 
@@ -45,14 +45,6 @@ pub enum Record<'a> {
     /// In its own directory.
     Sqlite,
     Etcd(&'a Etcd),
-}
-
-/// What a command of the command line came to.
-#[derive(Debug)]
-pub struct Said {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 /// The whole, running.
@@ -125,8 +117,8 @@ impl Stage {
     ///
     /// # Errors
     /// When it cannot be run; that it fails is no error, but what is said.
-    pub fn lockstep(&self, arguments: &[&str]) -> Result<Said> {
-        say(self.command(arguments)?)
+    pub fn lockstep(&self, arguments: &[&str]) -> Result<CommandOutput> {
+        CommandOutput::of(&mut self.command(arguments)?)
     }
 
     /// The command itself, for those who run it otherwise.
@@ -141,7 +133,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it does not, with all that it said.
-    pub fn must(&self, arguments: &[&str]) -> Result<Said> {
+    pub fn must(&self, arguments: &[&str]) -> Result<CommandOutput> {
         let said = self.lockstep(arguments)?;
         if said.code != 0 {
             bail!(
@@ -404,17 +396,6 @@ fn write_project(directory: &Path, setting: &Setting, site: SocketAddr, postgres
     write_private(&project.join(".env.production"), &secrets)
 }
 
-/// A file that only its owner reads.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn write_private(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write;
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    Ok(())
-}
-
 fn start_coordinator(directory: &Path, name: &str, environment: &[(&str, &str)]) -> Result<Process> {
     let address = directory.join(name).join("address");
     if address.exists() {
@@ -472,15 +453,6 @@ fn command(directory: &Path, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-fn say(mut command: Command) -> Result<Said> {
-    let output = command.output().context("cannot run lockstep")?;
-    Ok(Said {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    })
-}
-
 fn log_in(directory: &Path) -> Result<()> {
     let token = fs::read_to_string(directory.join("coordinator/operator.token"))?;
     let address = coordinator_address(directory)?;
@@ -500,7 +472,8 @@ fn write_agent_settings(directory: &Path, nginx: &Nginx) -> Result<()> {
 }
 
 fn join(directory: &Path, (name, own): (&str, &str), address: IpAddr) -> Result<()> {
-    let token = say(command(directory, &["--output", "json", "host", "token", "--name", name])?)?;
+    let token =
+        CommandOutput::of(&mut command(directory, &["--output", "json", "host", "token", "--name", name])?)?;
     let answer: Value = serde_json::from_str(&token.stdout)
         .with_context(|| format!("host token said {} {}", token.stdout, token.stderr))?;
     let token = answer["token"].as_str().context("host token gave no token")?;

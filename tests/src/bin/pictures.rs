@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::bed::interrupt::unless_interrupted;
 use lockstep_tests::bed::place::Place;
+use lockstep_tests::bed::program::interrupt::unless_interrupted;
+use lockstep_tests::bed::program::terminal::{Size, on_terminal};
 use lockstep_tests::bed::stage::{Setting, Stage};
-use lockstep_tests::bed::terminal::{Size, on_terminal};
 use lockstep_tests::picture;
 
 const TERMINAL: Size = Size { columns: 80, rows: 120 };

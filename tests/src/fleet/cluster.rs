@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Fleet, Host, Kind, PROJECT};
-use crate::bed::certificates::Certificates;
+use crate::bed::server::certificates::Certificates;
 use crate::bed::wait::until;
 
 pub const COORDINATOR_PORT: u16 = 7443;

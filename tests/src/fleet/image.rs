@@ -10,8 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use lockstep_core::id::Digest;
 
-use crate::bed::docker::Docker;
 use crate::bed::program::run;
+use crate::bed::server::docker::Docker;
 
 /// A release of Debian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

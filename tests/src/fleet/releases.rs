@@ -5,7 +5,7 @@ use std::thread;
 use anyhow::{Result, anyhow};
 
 use super::{Host, Passing};
-use crate::bed::docker::Docker;
+use crate::bed::server::docker::Docker;
 
 /// Releases of the example: the tag, and how many migrations its image has.
 pub type Release = (&'static str, u32);

@@ -5,10 +5,10 @@ use lockstep_core::name::HostName;
 use lockstep_core::spec::{HostRoles, PgHba, ProcessSpec, Role, Tls, Volume, VolumeAccess, VolumeScope};
 use lockstep_core::time::Millis;
 
-use super::World;
+use super::StoryState;
 use super::notes::web;
 
-impl World {
+impl StoryState {
     pub(super) fn change_spec(&mut self, words: &[&str]) -> Result<String> {
         match words {
             ["worker"] => {

@@ -7,9 +7,9 @@ use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
 use lockstep_core::record::observed::{ContainerRunState, HbaObservation, LocalHba, Observation, SiteChange};
 use lockstep_core::release::{Schema, SchemaState};
 
-use super::World;
+use super::StoryState;
 
-impl World {
+impl StoryState {
     pub(super) fn schema(&mut self, words: &[&str]) -> Result<String> {
         let schema = match words {
             ["unreachable" | "foreign"] => None,

@@ -1,0 +1,6 @@
+//! Who may reach what: certificates, tokens, roots and secrets.
+
+mod revocation;
+mod root_rotation;
+mod root_rotation_in_cluster;
+mod secrets;

@@ -1,0 +1,9 @@
+//! Deployments and rollbacks: what an operator does every day.
+
+mod concurrency;
+mod happy;
+mod lock;
+mod neighbours;
+mod plan;
+mod rollback;
+mod site;

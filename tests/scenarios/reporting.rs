@@ -1,0 +1,5 @@
+//! What people and collectors see: screens, traces and metrics, the demonstration.
+
+mod demo;
+mod otlp;
+mod screens;
