@@ -36,21 +36,21 @@ pub enum DockerError {
         #[source]
         source: Bollard,
     },
-    #[error("Docker refused: {what}")]
+    #[error("Docker refused {what}")]
     Refused {
         what: String,
         #[source]
         source: Bollard,
     },
-    #[error("{registry} does not give it to {as_whom}")]
+    #[error("the request to the registry {registry} failed ({as_whom})")]
     Registry { registry: RegistryName, as_whom: String, said: String },
     #[error("Docker at {socket} is too old: its API is {found}")]
     Old { socket: PathBuf, found: String },
-    #[error("{path} of {image} is larger than any folder of migrations")]
+    #[error("the folder {path} of the image {image} is larger than 64 MiB, the limit for migrations")]
     Large { path: String, image: Digest },
-    #[error("what came is not the image {id}")]
+    #[error("the received image is not {id}")]
     Other { id: Digest },
-    #[error("{name} was made for something else: it is not what the plan wants")]
+    #[error("a container {name} exists already, and it is not the one of the plan")]
     Foreign { name: String },
 }
 
@@ -59,10 +59,10 @@ impl DockerError {
     pub fn words(&self) -> String {
         let source = match self {
             Self::Absent { source, .. } | Self::Refused { source, .. } => source,
-            Self::Old { .. } => return "at least 1.40 is needed, which is Docker 19.03".to_owned(),
+            Self::Old { .. } => return "API 1.40 is the oldest that works: Docker 19.03".to_owned(),
             Self::Registry { said, .. } => return said.clone(),
             Self::Other { .. } => {
-                return "it was changed on its way, or the two Docker Engines keep images differently"
+                return "it changed on the way, or the two Docker Engines store images differently"
                     .to_owned();
             }
             Self::Large { .. } | Self::Foreign { .. } => return String::new(),
@@ -139,7 +139,7 @@ impl Docker {
         match self.client().await?.inspect_network(name, None).await {
             Ok(_) => Ok(Some(())),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.refused(format!("to look at the network {name}"))(error)),
+            Err(error) => Err(self.refused(format!("to inspect the network {name}"))(error)),
         }
     }
 }

@@ -120,9 +120,9 @@ impl Executors {
         match timeout(SWEEP_LIMIT, self.docker.sweep_temporary()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, why = error.words(), "containers of looks into images may be left");
+                warn!(%error, why = error.words(), "cannot remove temporary containers");
             }
-            Err(_) => warn!("Docker is slow to answer: containers of looks into images may be left"),
+            Err(_) => warn!("cannot remove temporary containers: Docker did not answer in time"),
         }
     }
 
@@ -157,11 +157,11 @@ impl Executors {
                 self.install_site(work, site, overwrites.as_ref()).await
             }
             Action::RemoveSite => {
-                Ok(site_reverted(self.nginx.remove(&work.environment).await?, "the site is gone"))
+                Ok(site_reverted(self.nginx.remove(&work.environment).await?, "site removed"))
             }
             Action::RestoreSite => {
                 let restored = self.nginx.restore(&work.environment, &work.key.deployment).await?;
-                Ok(site_reverted(restored, "the site is what it was"))
+                Ok(site_reverted(restored, "site restored"))
             }
             Action::SwitchTraffic(switch) => self.switch_traffic(work, switch).await,
             Action::MoveWorkers { stop, start, containers } => {
@@ -248,26 +248,39 @@ impl Executors {
 impl Work {
     /// The database that the step names, with its URL.
     fn database<'a>(&'a self, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
-        database(&self.secrets, reference)
+        database(&self.environment, &self.secrets, reference)
     }
 
     fn cancelled(&self) -> Result<(), StepFailure> {
-        if self.cancel.is_cancelled() { Err(StepFailure::new("it was told to stop")) } else { Ok(()) }
+        if self.cancel.is_cancelled() {
+            Err(StepFailure::new("it stopped before it was done"))
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
+fn database<'a>(
+    environment: &'a EnvironmentKey,
+    secrets: &'a SecretSet,
+    reference: &'a DatabaseRef,
+) -> Result<Database<'a>, StepFailure> {
     let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
-        StepFailure::new(format!("the secrets have no {}", reference.url_from))
-            .next("add it to the .env file, then: lockstep secret import")
+        StepFailure::new(format!("the secret {} is not set", reference.url_from))
+            .next(format!("add it to .env.{0}, then: lockstep secret import {0}", environment.environment))
     })?;
-    Ok(Database { url, url_from: &reference.url_from })
+    Ok(Database { environment, url, url_from: &reference.url_from })
+}
+
+/// The next command when the plan does not fit any more: a new deployment makes a new plan.
+fn deploy_again(environment: &EnvironmentKey) -> String {
+    format!("deploy again: lockstep deploy {}", environment.environment)
 }
 
 fn site_reverted(taken: SiteRevert, done: &str) -> Finding {
     finding(match taken {
         SiteRevert::Yes => done,
-        SiteRevert::LeftAsChanged => "somebody changed the site by hand: it is left as it is",
+        SiteRevert::LeftAsChanged => "site not touched: it was changed by hand",
     })
 }
 

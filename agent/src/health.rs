@@ -95,7 +95,7 @@ impl Watch {
                 self.update_targets(targets);
             }
             // Docker may be restarting; the instances that were there are probed on.
-            Err(error) => debug!(%error, "containers cannot be listed"),
+            Err(error) => debug!(%error, "cannot list containers"),
         }
     }
 

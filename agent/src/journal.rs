@@ -112,9 +112,9 @@ pub enum Acceptance {
 pub enum Refusal {
     #[error(transparent)]
     Fence(#[from] fence::FenceError),
-    #[error("{key} came before, with other work")]
+    #[error("{key} was accepted before with another action")]
     OtherWork { key: StepKey },
-    #[error("{key} has been undone, so it does not begin again")]
+    #[error("{key} has been undone, so it cannot start again")]
     Undone { key: StepKey },
 }
 
@@ -161,9 +161,9 @@ pub struct Ended {
 pub enum JournalError {
     #[error("cannot use the journal")]
     Sql(#[from] sqlx::Error),
-    #[error("cannot make the journal")]
+    #[error("cannot create the journal")]
     Make(#[from] std::io::Error),
-    #[error("the journal is of version {found}; this agent reads up to {SCHEMA_VERSION}")]
+    #[error("the journal has version {found}, and this agent reads versions up to {SCHEMA_VERSION}")]
     Newer { found: i64 },
     #[error("the journal is damaged: {what}")]
     Damaged { what: String },

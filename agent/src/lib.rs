@@ -53,17 +53,17 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let (tell, told) = watch::channel(String::new());
     let journal = Arc::new(Journal::open(&directory.journal()).await.context("cannot open the journal")?);
     let logs = StepLogs::new(directory.steps());
-    journal::reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
+    journal::reconcile::reconcile(&journal, &logs).await.context("cannot reconcile the journal")?;
     let directory = Arc::new(directory);
     let executors = Arc::new(Executors::new(&directory, &settings, &identity));
     executors.sweep().await;
-    info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent begins");
+    info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent started");
 
     let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
     let (reports, health) = mpsc::channel(1);
     let coordinators = Coordinators::new(Arc::clone(&directory), identity.clone());
     let known = coordinators.known();
-    let instance = session::instance().context("the system gives no random numbers")?;
+    let instance = session::instance().context("the system provides no random numbers")?;
     let reach = Reach { coordinators: known.clone(), credential: credential.clone() };
     let tools = WorkerContext {
         journal: Arc::clone(&journal),
@@ -102,7 +102,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = stop_signal() => {
             lockstep_supervisor::stopping();
-            info!(signal = signal?, "agent ends; steps that run are carried out again after the next start");
+            info!(signal = signal?, "agent stopping; steps that are running resume after the next start");
             Ok(())
         }
     }

@@ -40,7 +40,7 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     let directory = match Directory::visit(directory) {
         Ok(directory) => directory,
         Err(DirectoryError::Taken { path }) => {
-            anyhow::bail!("another local command works in {}", path.display())
+            anyhow::bail!("another local command is running in {}", path.display())
         }
         Err(error) => return Err(error.into()),
     };
@@ -86,11 +86,11 @@ impl LocalSwitch<'_> {
         let environment = named(environment, &given)?;
         let from = self.executors.traffic_of(&environment).ok_or_else(|| {
             StepFailure::new(format!("nginx on this host has no site of {environment}"))
-                .why("a local rollback is made on the host of the load balancer")
+                .why("a local rollback runs on the host of the load balancer")
         })?;
         let target = self.target(&environment, from).await?;
         self.executors.ask_until_healthy(&target.switch).await.map_err(|failure| {
-            failure.next(format!("the traffic stays in {from}; what runs: docker ps --all"))
+            failure.next(format!("the traffic stays in {from}; list the containers: docker ps --all"))
         })?;
         let wanted = LocalRollback {
             seq: 0,
@@ -104,17 +104,20 @@ impl LocalSwitch<'_> {
         let rollback = match self.journal.begin_local(wanted).await.map_err(unreadable)? {
             Ok(begun) => begun,
             Err(LocalRefusal::StepRuns { work }) => {
-                return Err(StepFailure::new(format!("a deployment's step runs on this host: {work}"))
-                    .why("it moves containers or traffic, and two hands must not")
-                    .next(
-                        "try it again in a moment; or end the agent first: systemctl stop lockstep-agent",
-                    ));
+                return Err(StepFailure::new(format!(
+                    "a step of a deployment is running on this host: {work}"
+                ))
+                .why("it moves containers or traffic, and so would the rollback")
+                .next("try again in a moment, or stop the agent first: systemctl stop lockstep-agent"));
             }
         };
         // A step may have ended in between; from here on none begins that moves anything.
         let there = self.target(&environment, from).await.and_then(|there| {
-            let changed =
-                || StepFailure::new("a deployment's step came in between; the traffic is where it was");
+            let changed = || {
+                StepFailure::new(
+                    "a step of a deployment changed the slot at the same time; the traffic was not moved",
+                )
+            };
             if there == target { Ok(()) } else { Err(changed()) }
         });
         if let Err(failure) = there {
@@ -149,7 +152,7 @@ impl LocalSwitch<'_> {
 }
 
 fn unreadable(error: JournalError) -> StepFailure {
-    StepFailure::new("this host's journal cannot be used").why(crate::program::telemetry::chain(&error))
+    StepFailure::new("cannot use the journal of this host").why(crate::program::telemetry::chain(&error))
 }
 
 /// The environment that is meant, of those that had traffic here.
@@ -165,12 +168,12 @@ fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailu
         (one, _) => {
             let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let what = match one {
-                Some(_) => format!("{text} could be several environments"),
+                Some(_) => format!("{text} matches several environments"),
                 None => format!("no deployment has switched traffic of {text} on this host"),
             };
             Err(StepFailure::new(what).why(match known.as_slice() {
                 [] => "no environment has had traffic here".to_owned(),
-                known => format!("there are {}", known.join(", ")),
+                known => format!("the environments on this host are {}", known.join(", ")),
             }))
         }
     }
@@ -194,9 +197,9 @@ impl LocalKnowledge<'_> {
             self.given.iter().find(|given| given.environment == *self.environment && given.switch.to == slot)
         };
         let Some(target) = of(to) else {
-            return Err(StepFailure::new(format!("{to} of {} has nothing to go back to", self.environment))
+            return Err(StepFailure::new(format!("{} has no release in {to} to go back to", self.environment))
                 .why(format!(
-                    "no release had the traffic there, or what had it was taken back; it stays in {from}"
+                    "no release had the traffic there, or its deployment was reverted; the traffic stays in {from}"
                 )));
         };
         let runs_here = !target.containers.is_empty();
@@ -207,7 +210,7 @@ impl LocalKnowledge<'_> {
                 let gone = target.containers.iter().find(|name| !is_there(name));
                 match (gone, other) {
                     (None, None) => Ok(target),
-                    (Some(gone), _) => Err(self.state_unknown(&format!("{gone} does not run any more"))),
+                    (Some(gone), _) => Err(self.state_unknown(&format!("{gone} is not running any more"))),
                     (None, Some(other)) => {
                         Err(self.state_unknown(&format!("{} was started since", other.name)))
                     }
@@ -217,19 +220,22 @@ impl LocalKnowledge<'_> {
             Ok(_) | Err(_) => match (&self.newest, of(from)) {
                 (Some(newest), _) if *newest == target.deployment => Ok(target),
                 (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
-                (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has begun since"))),
-                (None, _) => Err(self.state_unknown("nothing is known of later deployments")),
+                (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has started since"))),
+                (None, _) => Err(self.state_unknown("it is not known which deployments came later")),
             },
         }
     }
 
     fn state_unknown(&self, how: &str) -> StepFailure {
         let (from, to) = (self.from, self.from.other());
-        StepFailure::new(format!("what runs in {to} of {} is not what served from there", self.environment))
+        StepFailure::new(format!("{to} of {} has changed since it had the traffic", self.environment))
             .why(format!(
-                "{how}: what runs there was perhaps never healthy under traffic; it stays in {from}"
+                "{how}; what runs there may never have been healthy under traffic, so the traffic stays in {from}"
             ))
-            .next("docker ps --all; with a coordinator: lockstep rollback")
+            .next(format!(
+                "list the containers: docker ps --all; with a coordinator: lockstep rollback {}",
+                self.environment.environment
+            ))
     }
 }
 
@@ -275,10 +281,7 @@ impl LocalRollbacks {
     pub async fn mark_adopted(&self, seq: u64) {
         if let Err(error) = self.journal.mark_adopted(seq).await {
             // It is told once more, and taken in once more without effect.
-            warn!(
-                why = crate::program::telemetry::chain(&error),
-                "a local rollback cannot be marked as taken in"
-            );
+            warn!(why = crate::program::telemetry::chain(&error), "cannot mark a local rollback as adopted");
         }
     }
 }
@@ -345,7 +348,7 @@ mod tests {
         assert_eq!(target(&both, NEW, &["web-old"]), OLD);
         // A later deployment that did not touch the slot is no reason against it.
         assert_eq!(target(&both, LATER, &["web-old"]), OLD);
-        assert!(target(&both, LATER, &["web-later"]).contains("does not run any more"));
+        assert!(target(&both, LATER, &["web-later"]).contains("is not running any more"));
         assert!(target(&both, LATER, &["web-old", "web-later"]).contains("was started since"));
         assert!(target(&both[1..], NEW, &["web-old"]).contains("no release had the traffic"));
     }
@@ -356,7 +359,7 @@ mod tests {
         assert_eq!(target(&both, NEW, &[]), OLD);
         // And there again, where nothing has begun since the traffic came from there.
         assert_eq!(target(&both, OLD, &[]), OLD);
-        assert!(target(&both, LATER, &[]).contains("has begun since"));
+        assert!(target(&both, LATER, &[]).contains("has started since"));
     }
 
     #[test]

@@ -107,15 +107,15 @@ impl Nginx {
         let output =
             Command::new(&self.settings.binary).args(["-t", "-q", "-c"]).arg(configuration).output().await;
         let output = output.map_err(|error| {
-            StepFailure::new(format!("nginx cannot be run as {}", self.settings.binary.display()))
+            StepFailure::new(format!("cannot run {}", self.settings.binary.display()))
                 .why(error.to_string())
-                .next("install nginx, or name its program in agent.toml")
+                .next("apt-get install nginx, or set nginx.binary in agent.toml")
         })?;
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(StepFailure::new("nginx does not take its configuration")
+        Err(StepFailure::new("nginx rejects its configuration")
             .why(said.trim().to_owned())
             .next(format!("nginx -t -c {}", configuration.display())))
     }
@@ -132,8 +132,8 @@ impl Nginx {
             .and_then(Pid::from_raw)
             .filter(|pid| rustix::process::test_kill_process(*pid).is_ok());
         pid.ok_or_else(|| {
-            StepFailure::new("nginx does not run")
-                .why(format!("{} names no process that is there", file.display()))
+            StepFailure::new("nginx is not running")
+                .why(format!("{} does not name a running process", file.display()))
                 .next("systemctl start nginx")
         })
     }
@@ -254,10 +254,11 @@ impl Nginx {
     fn changed_by_hand(&self, environment: &EnvironmentKey, change: &SiteChange) -> StepFailure {
         let file = self.site_file(environment);
         StepFailure::new(format!("the site of {environment} was changed by hand"))
-            .why(format!("{}: {change}; it is not overwritten unasked", file.display()))
+            .why(format!("{}: {change}; it is overwritten only with --overwrite-site", file.display()))
             .next(format!(
-                "lockstep doctor {environment} shows what; put it into {}, then deploy with --overwrite-site",
-                self.additions(environment).display()
+                "see the change: lockstep doctor {environment}; move it into {}, then: lockstep deploy {} --overwrite-site",
+                self.additions(environment).display(),
+                environment.environment
             ))
     }
 
@@ -385,7 +386,7 @@ impl Nginx {
 
     fn signal(&self) -> Result<(), StepFailure> {
         rustix::process::kill_process(self.master()?, Signal::HUP)
-            .map_err(|error| StepFailure::new("nginx cannot be told to reload").why(error.to_string()))
+            .map_err(|error| StepFailure::new("cannot signal nginx to reload").why(error.to_string()))
     }
 
     /// Waits until nginx itself answers with this very site: a reload that is refused is silent. No application is
@@ -405,11 +406,11 @@ impl Nginx {
                 let port = site.listen_port;
                 return Err(match served {
                     Some(other) => failure
-                        .why(format!("port {port} answers with site {other}, and not with {}", wanted.short()))
+                        .why(format!("port {port} serves the site {other}, and not {}", wanted.short()))
                         .next("read nginx's error log: it may have refused to reload; nginx -T shows whether another site has the same name and port"),
                     None => failure
                         .why(format!("port {port} answered: {}", answered.probe))
-                        .next("read nginx's error log: the port may be taken by something else"),
+                        .next("read nginx's error log: another program may use the port"),
                 });
             }
             sleep(LOOK_EVERY).await;
@@ -499,7 +500,7 @@ pub enum Reloaded {
 }
 
 fn failed(environment: &EnvironmentKey, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("the site's files of {environment} cannot be used")).why(error.to_string())
+    StepFailure::new(format!("cannot use the site files of {environment}")).why(error.to_string())
 }
 
 /// A folder that nginx's workers may look into.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::Secret;
 use lockstep_core::secret::redact::{percent_decoded, url_password};
@@ -30,6 +31,7 @@ const OURS: &str = "lockstep/";
 
 /// A database, by its URL, which nobody sees.
 pub struct Database<'a> {
+    pub environment: &'a EnvironmentKey,
     pub url: &'a Secret,
     /// The secret's name, which everybody may see.
     pub url_from: &'a str,
@@ -39,9 +41,12 @@ impl Database<'_> {
     fn options(&self) -> Result<PgConnectOptions, StepFailure> {
         // What the parser says may quote the URL.
         PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
-            StepFailure::new(format!("{} is not a URL of PostgreSQL", self.url_from))
-                .why("it is written as postgres://user:password@host:5432/database")
-                .next("change it in the .env file, then: lockstep secret import")
+            StepFailure::new(format!("{} is not a PostgreSQL URL", self.url_from))
+                .why("the form is postgres://user:password@host:5432/database")
+                .next(format!(
+                    "change it in .env.{0}, then: lockstep secret import {0}",
+                    self.environment.environment
+                ))
         })
     }
 
@@ -59,13 +64,13 @@ impl Database<'_> {
         let at = options
             .as_ref()
             .map_or_else(String::new, |options| format!(" at {}:{}", options.get_host(), options.get_port()));
-        let failure = StepFailure::new(format!("the database of {} cannot be reached{at}", self.url_from));
+        let failure = StepFailure::new(format!("cannot reach the database of {}{at}", self.url_from));
         if let sqlx::Error::Database(error) = error {
             return failure
                 .why(error.message().to_owned())
                 .next("check user, password and database in the URL, and pg_hba.conf on the server");
         }
-        failure.why(error.to_string()).next("is the server running, and does it listen on that address?")
+        failure.why(error.to_string()).next("check that the server is running and listens on that address")
     }
 
     /// Refuses an address that means another machine inside a container than outside.
@@ -77,8 +82,8 @@ impl Database<'_> {
         let host = options.get_host();
         if matches!(host, "localhost" | "::1" | "[::1]") || host.starts_with("127.") || host.starts_with('/')
         {
-            return Err(StepFailure::new(format!("{} names {host}", self.url_from))
-                .why("inside a container that is the container itself, not this machine")
+            return Err(StepFailure::new(format!("{} names the address {host}", self.url_from))
+                .why("inside a container this is the container itself, not this machine")
                 .next("use the address of the Docker bridge (ip address show docker0), and let PostgreSQL listen there"));
         }
         Ok(())

@@ -165,7 +165,7 @@ impl Session {
             SessionEvent::Link(LinkEvent::Received(message)) => match message::read(message) {
                 Ok(order) => self.handle_order(order).await,
                 Err(NotUnderstood { invalid, answer }) => {
-                    warn!(%invalid, "a message of the coordinator is not understood");
+                    warn!(%invalid, "cannot read a message from the coordinator");
                     if let Some(answer) = answer {
                         self.link.send(*answer);
                     }
@@ -186,7 +186,9 @@ impl Session {
         match self.journal.unsettled().await {
             Ok(ended) => ended.iter().for_each(|ended| self.report(ended)),
             // They are said again when the coordinator asks for them.
-            Err(error) => error!(why = telemetry::chain(&error), "what ended before cannot be read"),
+            Err(error) => {
+                error!(why = telemetry::chain(&error), "cannot read the outcomes that are not reported yet")
+            }
         }
         for question in self.secrets.unanswered() {
             self.link.send(message::secrets_wanted(question));
@@ -206,7 +208,7 @@ impl Session {
         }
         match self.locals.unreported().await {
             Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local(rollback))),
-            Err(error) => error!(why = telemetry::chain(&error), "what was done locally cannot be read"),
+            Err(error) => error!(why = telemetry::chain(&error), "cannot read the local rollbacks"),
         }
     }
 
@@ -221,7 +223,7 @@ impl Session {
     /// at which nobody waits for an answer.
     fn dial_anew(&mut self) {
         if self.errands.is_idle() && self.link.shows_less_than_it_has(&self.roots.borrow()) {
-            info!("another root signs: the session goes on with a certificate of it");
+            info!("the cluster has another signing root: reconnecting with a certificate that it signed");
             self.link.dial_anew();
             self.unsettled.clear();
         }
@@ -248,7 +250,7 @@ impl Session {
                 let answer = match self.worker.ask(&token, &environment, &keys).await {
                     Ok(standings) => message::statuses(token, &environment, standings),
                     Err(why) => {
-                        warn!(%environment, why, "question refused");
+                        warn!(%environment, why, "status query refused");
                         // A refusal is of a step: the first that was asked about stands for all.
                         let Some(first) = keys.into_iter().next() else { return };
                         message::refused(token, first, &environment, why)
@@ -268,12 +270,12 @@ impl Session {
 
     fn welcome(&mut self, cluster: &str, coordinator: &str, (coordinators, roots): (Vec<String>, String)) {
         if cluster == self.cluster.as_str() {
-            info!(coordinator, "welcome");
+            info!(coordinator, "session accepted");
             self.coordinators.learn(coordinators);
             self.roots.send_replace(roots);
             return;
         }
-        let why = anyhow!("it is of cluster {cluster}, and this host belongs to {}", self.cluster);
+        let why = anyhow!("the coordinator belongs to cluster {cluster}, and this host to {}", self.cluster);
         if let LinkEvent::Down { why, again_in } = self.link.hang_up(why) {
             self.lost(&why, again_in);
         }
@@ -328,7 +330,7 @@ impl Session {
         }
         if let Err(error) = self.journal.settle(&key, &token).await {
             // It is said once more to the next coordinator, which does not mind.
-            warn!(why = telemetry::chain(&error), "a report cannot be marked as arrived");
+            warn!(why = telemetry::chain(&error), "cannot mark an outcome as reported");
         }
     }
 }

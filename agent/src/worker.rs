@@ -135,7 +135,7 @@ impl Worker {
         let (id, left) = match left {
             Ok((id, left)) => (id, left),
             Err(error) => {
-                error!(%error, "bug: the task of a step broke; its step stays as the journal has it");
+                error!(%error, "bug: the task of a step panicked; the journal still has its step as running");
                 (error.id(), JobExit::Ended)
             }
         };
@@ -174,7 +174,7 @@ impl Worker {
 }
 
 fn unusable(error: &JournalError) -> String {
-    warn!(error = error as &dyn std::error::Error, "an assignment cannot be taken on");
+    warn!(error = error as &dyn std::error::Error, "the journal failed, so a message about steps is refused");
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -57,7 +57,7 @@ impl Watchdog {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "systemd cannot be told how this service is");
+        warn!(%error, "cannot notify systemd of the state of this service");
     }
 }
 

@@ -31,7 +31,7 @@ impl Collector {
         match sent {
             Ok(()) => {
                 if self.is_away.swap(false, Ordering::Relaxed) {
-                    info!(collector, "the collector takes traces and metrics again");
+                    info!(collector, "the collector accepts traces and metrics again");
                 }
             }
             Err(OTelSdkError::AlreadyShutdown) => {}
@@ -39,7 +39,7 @@ impl Collector {
                 if let Err(why) = sent
                     && !self.is_away.swap(true, Ordering::Relaxed)
                 {
-                    warn!(collector, %why, "the collector takes no traces and metrics: they are lost until it does");
+                    warn!(collector, %why, "the collector does not accept traces and metrics: they are dropped until it does");
                 }
             }
         }

@@ -36,11 +36,11 @@ const SPANS_IN_BATCH_MAX: usize = 512;
 pub enum ExportError {
     #[error("cannot read {}", path.display())]
     Ca { path: PathBuf, source: io::Error },
-    #[error("{endpoint} cannot be dialled")]
+    #[error("cannot connect to {endpoint}")]
     Endpoint { endpoint: String, source: tonic::transport::Error },
-    #[error("there is no exporter")]
+    #[error("cannot create an exporter")]
     Build(#[from] ExporterBuildError),
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random(#[from] getrandom::Error),
 }
 

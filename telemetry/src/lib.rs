@@ -41,11 +41,11 @@ const OURS: &str = "lockstep";
 /// Why nothing can be told.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    #[error("cannot log as {filter:?}")]
+    #[error("the log filter {filter:?} is not valid")]
     Filter { filter: String, source: tracing_subscriber::filter::ParseError },
-    #[error("a log was begun before")]
+    #[error("logging is already initialized")]
     Again(#[from] tracing_subscriber::util::TryInitError),
-    #[error("telemetry.otlp cannot be used")]
+    #[error("cannot export to telemetry.otlp")]
     Export(#[from] export::ExportError),
 }
 

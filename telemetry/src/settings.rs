@@ -41,7 +41,7 @@ impl Typed {
                 problems.push(format!("telemetry.ca is {ca:?}, and must be an absolute path"));
             }
             if !otlp.as_deref().is_some_and(|endpoint| endpoint.starts_with("https://")) {
-                problems.push("telemetry.ca is of no use without telemetry.otlp = \"https://…\"".to_owned());
+                problems.push("telemetry.ca has no effect without telemetry.otlp = \"https://…\"".to_owned());
             }
         }
         if problems.is_empty() { Ok(otlp.map(|endpoint| Otlp { endpoint, ca })) } else { Err(problems) }
@@ -90,7 +90,7 @@ mod tests {
             ["127.0.0.1:4317", "http://c", "http://c:0", "grpc://c:1", "http://u:p@c:1", "http://c:1/v1"]
         {
             let said = typed(&format!("otlp = {wrong:?}\nca = \"ca.pem\"")).checked().unwrap_err().join("; ");
-            for word in [wrong, "telemetry.ca is \"ca.pem\"", "of no use"] {
+            for word in [wrong, "telemetry.ca is \"ca.pem\"", "has no effect"] {
                 assert!(said.contains(word), "{word} is not in: {said}");
             }
         }

@@ -72,7 +72,7 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
 
     let mut cases = Cases::on(&scene);
     cases.rolled_back("a certificate that is not there", |scene| {
-        scene.deploy(&second)?.expect_said(1, &["preflight", "site.pem cannot be read", "No such file"])?;
+        scene.deploy(&second)?.expect_said(1, &["preflight", "cannot read", "site.pem", "No such file"])?;
         Ok(())
     });
     cases.end()?;

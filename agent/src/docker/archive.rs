@@ -74,7 +74,7 @@ impl Read for Gate {
         while self.left.is_empty() {
             let whole = std::mem::take(&mut self.whole);
             if !whole.is_empty() && self.looked.blocking_send(Ok(whole)).is_err() {
-                return Err(io::Error::other("the engine takes no more"));
+                return Err(io::Error::other("Docker stopped reading the archive"));
             }
             let Some(part) = self.looking.blocking_recv() else { return Ok(0) };
             self.whole = part?;
@@ -100,7 +100,9 @@ fn look(gate: &mut Gate) -> io::Result<()> {
         let mut text = String::new();
         entry.take(INDEX_BYTES_MAX).read_to_string(&mut text)?;
         if let Some(name) = names(&text)? {
-            return Err(io::Error::other(format!("it calls an image {name}, and names are not sent")));
+            return Err(io::Error::other(format!(
+                "the archive names an image {name}, and an archive must not have names"
+            )));
         }
     }
     io::copy(gate, &mut io::sink()).map(|_| ())

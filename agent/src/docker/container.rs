@@ -112,7 +112,7 @@ impl Docker {
             Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
                 self.adopt(&name, spec, making.deployment).await
             }
-            Err(error) => Err(self.refused(format!("to make {name}"))(error)),
+            Err(error) => Err(self.refused(format!("to create {name}"))(error)),
         }
     }
 
@@ -127,7 +127,7 @@ impl Docker {
             .await?
             .inspect_container(name, None)
             .await
-            .map_err(self.refused(format!("to look at {name}")))?;
+            .map_err(self.refused(format!("to inspect {name}")))?;
         let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
         let is = |label: &str, wanted: &str| labels.get(label).is_some_and(|value| value == wanted);
         let ours = is(LABEL_SPEC, spec.digest().as_str()) && is(LABEL_DEPLOYMENT, deployment.as_str());
@@ -149,7 +149,7 @@ impl Docker {
             .await?
             .connect_network(network, request)
             .await
-            .map_err(self.refused(format!("to let {container} into the network {network}")))
+            .map_err(self.refused(format!("to connect {container} to the network {network}")))
     }
 
     /// # Errors
@@ -193,7 +193,7 @@ impl Docker {
         match self.client().await?.inspect_container(id, None).await {
             Ok(found) => Ok(Some(container_state(&found))),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.refused(format!("to look at {id}"))(error)),
+            Err(error) => Err(self.refused(format!("to inspect {id}"))(error)),
         }
     }
 
@@ -210,7 +210,7 @@ impl Docker {
             match part {
                 Ok(part) => text.push_str(&String::from_utf8_lossy(&part.into_bytes())),
                 Err(error) if is_missing(&error) => break,
-                Err(error) => return Err(self.refused(format!("to show what {id} printed"))(error)),
+                Err(error) => return Err(self.refused(format!("to show the log of {id}"))(error)),
             }
         }
         Ok(text.lines().map(ToOwned::to_owned).collect())

@@ -46,7 +46,7 @@ impl Docker {
         let found = match self.client().await?.inspect_image(reference).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(self.refused(format!("to look at {reference}"))(error)),
+            Err(error) => return Err(self.refused(format!("to inspect {reference}"))(error)),
         };
         let Some(id) = found.id.as_deref().and_then(|id| id.parse().ok()) else { return Ok(None) };
         let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
@@ -100,7 +100,7 @@ impl Docker {
         let Some(tag) = image::tag(name).filter(|_| name.parse::<Digest>().is_err()) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
         let called = self.client().await?.tag_image(id.as_str(), Some(options)).await;
-        called.map_err(self.refused(format!("to call {} {name}", id.short())))
+        called.map_err(self.refused(format!("to tag {} as {name}", id.short())))
     }
 
     /// Removes an image with its names; one that any container uses, stopped ones included, stays.
@@ -112,7 +112,7 @@ impl Docker {
         let found = match client.inspect_image(id.as_str()).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return Ok(Removed::WasNotThere),
-            Err(error) => return Err(self.refused(format!("to look at {id}"))(error)),
+            Err(error) => return Err(self.refused(format!("to inspect {id}"))(error)),
         };
         if !self.list(Filter::Ancestor(id.as_str())).await?.is_empty() {
             return Ok(Removed::InUse);

@@ -71,7 +71,7 @@ impl Docker {
         let said = match timeout(ASK_LIMIT, asking).await {
             Ok(Ok(found)) => match found.descriptor.digest.as_deref().map(str::parse) {
                 Some(Ok(manifest)) => return Ok(manifest),
-                Some(Err(_)) | None => "it names no manifest".to_owned(),
+                Some(Err(_)) | None => "the answer has no manifest".to_owned(),
             },
             Ok(Err(Bollard::DockerResponseServerError { message, .. })) => message,
             Ok(Err(error)) => return Err(self.absent(error)),
@@ -123,7 +123,7 @@ impl Docker {
         let Some(tag) = image::tag(reference) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(reference)).tag(tag).build();
         let named = self.client().await?.tag_image(&pinned, Some(options)).await;
-        named.map_err(self.refused(format!("to call {pinned} {reference}")))
+        named.map_err(self.refused(format!("to tag {pinned} as {reference}")))
     }
 
     /// One request of our own to the engine: its status, and what it says.
@@ -193,6 +193,6 @@ fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> Docker
             Redactor::new(&known, &BTreeSet::new()).redact(said)
         }
     };
-    let as_whom = login.map_or_else(|| "nobody".to_owned(), |login| login.username.clone());
+    let as_whom = login.map_or_else(|| "anonymous".to_owned(), |login| format!("as {}", login.username));
     DockerError::Registry { registry: registry.clone(), as_whom, said: said.trim().to_owned() }
 }

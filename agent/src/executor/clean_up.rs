@@ -28,14 +28,14 @@ impl Executors {
             }
             work.cancelled()?;
             if self.docker.remove_image(image).await.map_err(docker_failed)? == Removed::Yes {
-                work.output.line(&format!("image {} is removed", image.short()));
+                work.output.line(&format!("image {} removed", image.short()));
                 images += 1;
             }
         }
         let snapshots = match &clean_up.snapshots {
             None => 0,
             Some(keep) => sweep(work, keep).map_err(|error| {
-                StepFailure::new(format!("old snapshots in {} cannot be removed", keep.directory))
+                StepFailure::new(format!("cannot remove old snapshots in {}", keep.directory))
                     .why(error.to_string())
             })?,
         };
@@ -63,7 +63,7 @@ fn sweep(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
         if *old == work.key.deployment.as_str() {
             continue;
         }
-        work.output.line(&format!("snapshot {old} is removed"));
+        work.output.line(&format!("snapshot {old} removed"));
         fs::remove_dir_all(directory.join(old))?;
         removed += 1;
     }

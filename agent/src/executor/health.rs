@@ -58,12 +58,13 @@ impl Executors {
                     return Err(self.unhealthy(work, check, &targets, "did not become healthy").await);
                 }
                 refuse_old_schema(check, &targets)?;
-                let words = format!("not healthy after {}, and not needed: {}", millis(begun), list(&ill));
+                let words =
+                    format!("not healthy after {}: {}; the quorum holds without", millis(begun), list(&ill));
                 return Ok(Finding { unhealthy: ill, ..finding(words) });
             }
             tokio::select! {
                 () = sleep(Duration::from_millis(check.health.interval.0)) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
     }
@@ -95,14 +96,14 @@ impl Executors {
             let pause = Duration::from_millis(check.health.interval.0.max(250)).min(left);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
         if ill_ones.is_empty() {
             return Ok(finding(format!("healthy for {duration}")));
         }
         // nginx passes over it by itself, as it does at any other time.
-        let words = format!("healthy for {duration}, but for {}", list(&ill_ones));
+        let words = format!("healthy for {duration}, except {}", list(&ill_ones));
         Ok(Finding { unhealthy: ill_ones, ..finding(words) })
     }
 
@@ -214,9 +215,14 @@ fn refuse_old_schema(check: &CheckHealth, targets: &[ProbedInstance<'_>]) -> Res
     let wanted = check.release.schema_version();
     match targets.iter().filter_map(|target| target.schema_version).find(|seen| *seen < wanted) {
         None => Ok(()),
-        Some(seen) => Err(StepFailure::new(format!("{} sees schema {seen}", check.release.image))
-            .why(format!("it was built for {wanted}: it may be connected to another database"))
-            .next("compare the application's database with the one that was migrated")),
+        Some(seen) => Err(StepFailure::new(format!(
+            "{} reports schema version {seen}, and was built for version {wanted}",
+            check.release.image
+        ))
+        .why("the application may be connected to another database than the one that was migrated")
+        .next(
+            "compare the application's database URL with the secret that database.postgres.url_from names",
+        )),
     }
 }
 

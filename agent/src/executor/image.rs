@@ -8,7 +8,7 @@ use lockstep_core::image::{self, Login, RegistryName};
 use lockstep_core::plan::action::{PreflightApp, PresentImage};
 use lockstep_core::run::journal::{Finding, StepFailure};
 
-use super::{Executors, Work, docker_failed, finding};
+use super::{Executors, Work, deploy_again, docker_failed, finding};
 use crate::docker::DockerError;
 use crate::session::images::Reach;
 
@@ -29,7 +29,7 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let PresentImage { image, image_id: id, manifest } = present;
         if self.has_image(id).await? {
-            return Ok(finding("it was there"));
+            return Ok(finding("already on this host"));
         }
         let brought = async {
             match manifest {
@@ -39,14 +39,14 @@ impl Executors {
         };
         let (name, how) = tokio::select! {
             brought = brought => brought?,
-            () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         match self.docker.image(&name).await.map_err(docker_failed)? {
             Some(found) if found.id == *id => Ok(finding(how)),
-            Some(found) => Err(StepFailure::new(format!("{name} is another image than the plan's"))
-                .why(format!("it is {}, and the plan was made for {}", found.id.short(), id.short()))
-                .next("make the plan again")),
-            None => Err(StepFailure::new(format!("{name} is not there after having been brought"))),
+            Some(found) => Err(StepFailure::new(format!("{name} is not the image of the plan"))
+                .why(format!("{name} is {} now, and the plan has {}", found.id.short(), id.short()))
+                .next(deploy_again(&work.environment))),
+            None => Err(StepFailure::new(format!("the image {name} is missing after its transfer"))),
         }
     }
 
@@ -60,7 +60,7 @@ impl Executors {
         let tell = |state: &str| work.output.line(state);
         let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), tell).await;
         pulled.map_err(docker_failed)?;
-        Ok((image::pinned(image, manifest), "it was pulled"))
+        Ok((image::pinned(image, manifest), "pulled"))
     }
 
     /// From a host that has it, through a coordinator; where none has, by its name. A transfer that breaks, as when
@@ -70,27 +70,27 @@ impl Executors {
         let mut broke = None;
         for _ in 0..ATTEMPTS_MAX {
             if let Some(why) = &broke {
-                work.output.line(&format!("it did not come: {why}"));
+                work.output.line(&format!("the transfer failed: {why}"));
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
             match self.take_once(work, present).await {
-                Ok(ImageSource::Whole) => return Ok((id.to_string(), "it was sent by another host")),
+                Ok(ImageSource::Whole) => return Ok((id.to_string(), "received from another host")),
                 // Who has it may not be back yet at a coordinator that has just begun.
                 Ok(ImageSource::NobodyHasIt) if broke.is_some() => {}
                 Ok(ImageSource::NobodyHasIt) => {
                     let pulled = self.docker.pull(image, None, |state| work.output.line(state)).await;
                     pulled.map_err(|error| {
-                        let next = format!("docker pull {image}, or build it on a host that is connected");
+                        let next = format!("docker pull {image}, or build it on a host of the cluster");
                         docker_failed(error).next(next)
                     })?;
-                    return Ok((image.clone(), "it was pulled"));
+                    return Ok((image.clone(), "pulled"));
                 }
                 Err(why) => broke = Some(why),
             }
         }
-        Err(StepFailure::new(format!("{image} did not come from another host"))
+        Err(StepFailure::new(format!("the image {image} could not be received from another host"))
             .why(broke.unwrap_or_default())
-            .next("deploy again, or docker load it on this host"))
+            .next(format!("{}; or load it on this host: docker load", deploy_again(&work.environment))))
     }
 
     async fn take_once(
@@ -131,7 +131,7 @@ impl Executors {
     /// # Errors
     /// When it does not, in words.
     pub async fn log_in(&self, registry: &RegistryName, login: Option<&Login>) -> Result<(), String> {
-        let login = login.ok_or_else(|| format!("nobody has logged in to {registry}"))?;
+        let login = login.ok_or_else(|| format!("no login for {registry} is stored"))?;
         self.docker.log_in(login).await.map_err(describe)
     }
 
@@ -196,6 +196,6 @@ impl Counted {
             return None;
         }
         self.said = self.bytes;
-        Some(format!("{} MiB have come", self.bytes / MIB))
+        Some(format!("{} MiB received", self.bytes / MIB))
     }
 }

@@ -48,7 +48,7 @@ impl Executors {
         match self.instances(environment, slot).await {
             Ok(there) => there.into_iter().map(|instance| instance.name).collect(),
             Err(failure) => {
-                warn!(what = failure.what, "the containers of the slot cannot be seen");
+                warn!(what = failure.what, "cannot list the containers of the slot");
                 Vec::new()
             }
         }
@@ -86,7 +86,7 @@ impl Executors {
             while judge(&probes, CONSECUTIVE) != Health::Healthy {
                 if begun.elapsed() > HEALTHY_WITHIN {
                     let last = probes.last().map(ToString::to_string).unwrap_or_default();
-                    let failure = StepFailure::new(format!("{} of {} is not healthy", endpoint, switch.to))
+                    let failure = StepFailure::new(format!("{} in {} is not healthy", endpoint, switch.to))
                         .why(format!("{} answered: {last}", switch.health_path));
                     return Err(StepFailure { probes, ..failure });
                 }
@@ -119,15 +119,14 @@ impl Executors {
         environment: &EnvironmentKey,
         switch: &SwitchTraffic,
     ) -> Result<(), StepFailure> {
-        let unwritten = |error: std::io::Error| {
-            StepFailure::new("the switch file cannot be written").why(error.to_string())
-        };
+        let unwritten =
+            |error: std::io::Error| StepFailure::new("cannot write the switch file").why(error.to_string());
         self.nginx.switch(environment, switch.to).map_err(unwritten)?;
         if let Err(NotProved { last }) = self.prove(environment, switch, Instant::now(), |_| {}).await {
             self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
             return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
-                .why(format!("{last}; the traffic is where it was"))
-                .next("nginx -T shows the site; is nginx running?"));
+                .why(format!("{last}; the traffic was moved back to {}", switch.to.other()))
+                .next("check that nginx runs: systemctl status nginx; and its configuration: nginx -T"));
         }
         self.write_state(environment, switch.to, "live")?;
         self.write_state(environment, switch.to.other(), "standby")

@@ -56,7 +56,8 @@ impl Executors {
             self.observe_image(look, (reference, login), &mut seen).await;
         }
         if let Some(reference) = &look.database {
-            let looked = self.observe_database(look, database(secrets, reference), &mut seen).await;
+            let looked =
+                self.observe_database(look, database(&look.environment, secrets, reference), &mut seen).await;
             if let Err(failure) = looked {
                 seen.problems.push(match failure.why {
                     Some(why) => format!("{}: {why}", failure.what),
@@ -78,7 +79,7 @@ impl Executors {
         let database = database?;
         let mut connection = database.connect("observe").await?;
         let there = schema::look(&mut connection).await;
-        let there = there.map_err(|error| super::database_failed("the schema cannot be read", &error))?;
+        let there = there.map_err(|error| super::database_failed("cannot read schema_migrations", &error))?;
         seen.schema = there.schema();
         if let SchemaTable::Foreign { because } = there {
             seen.foreign_schema = Some(because);
@@ -119,7 +120,7 @@ impl Executors {
     async fn observe_containers(&self, look: &ObservationRequest, seen: &mut Observation) {
         match self.docker.containers(Some(&look.environment)).await {
             Ok(containers) => seen.containers = containers.into_iter().map(|ours| ours.seen).collect(),
-            Err(error) => seen.problems.push(format!("the containers cannot be seen: {}", error.words())),
+            Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.words())),
         }
     }
 
@@ -135,7 +136,7 @@ impl Executors {
                 change.diff = secrets.redactor.redact(&change.diff);
                 seen.site_changed = Some(change);
             }
-            Err(error) => seen.problems.push(format!("the nginx site cannot be read: {error}")),
+            Err(error) => seen.problems.push(format!("cannot read the nginx site: {error}")),
         }
     }
 

@@ -88,7 +88,7 @@ impl Shared {
             && let Err(error) = log.line(clock::now(), line)
         {
             // A full disk is no reason to fail a step that needs none.
-            warn!(%error, "the step's log cannot be written; its output is not kept");
+            warn!(%error, "cannot write the log of the step; its output is not stored");
             self.log = None;
         }
         let short = line[..line.floor_char_boundary(WATCHED_BYTES_MAX.min(line.len()))].trim_end();

@@ -20,7 +20,7 @@ const ROOM_DENOMINATOR: u64 = 2;
 
 impl Executors {
     pub(super) async fn preflight(&self, work: &Work, preflight: &Preflight) -> Result<Finding, StepFailure> {
-        let mut finding = finding("everything that it needs is there");
+        let mut finding = finding("all checks passed");
         if let Some(app) = &preflight.app {
             self.preflight_app(work, app).await?;
         }
@@ -39,7 +39,7 @@ impl Executors {
         for network in &app.networks {
             if self.docker.has_network(network).await.map_err(docker_failed)?.is_none() {
                 return Err(StepFailure::new(format!("there is no Docker network {network}"))
-                    .next(format!("docker network create {network}, or take it out of deployment.yml")));
+                    .next(format!("docker network create {network}, or remove it from deployment.yml")));
             }
         }
         self.preflight_image(work, app).await?;
@@ -51,7 +51,7 @@ impl Executors {
             match holder {
                 Some(ours) if ours.environment == work.environment && ours.seen.slot == app.slot => {}
                 Some(ours) => {
-                    return Err(taken(endpoint, &format!("the container {} has it", ours.seen.name)));
+                    return Err(taken(endpoint, &format!("the container {} uses it", ours.seen.name)));
                 }
                 None => {
                     // Bound and given back: what listens there is not ours.
@@ -66,19 +66,19 @@ impl Executors {
     async fn preflight_lb(&self, work: &Work, lb: &PreflightLb) -> Result<(), StepFailure> {
         let version = self.nginx.version().await.ok_or_else(|| {
             StepFailure::new("nginx is not installed")
-                .next("apt-get install nginx, or name its program in agent.toml")
+                .next("apt-get install nginx, or set nginx.binary in agent.toml")
         })?;
         work.output.line(&format!("nginx {version}"));
         self.nginx.test().await?;
         self.nginx.master()?;
         if let Some(tls) = &lb.tls {
             certificate::check(tls)?;
-            work.output.line(&format!("the key is that of {}", tls.certificate));
+            work.output.line(&format!("certificate and key match: {}", tls.certificate));
         }
         let installed = self
             .nginx
             .installed(&work.environment)
-            .map_err(|error| StepFailure::new("the site cannot be read").why(error.to_string()))?;
+            .map_err(|error| StepFailure::new("cannot read the nginx site").why(error.to_string()))?;
         if installed == crate::nginx::InstalledSite::Nothing {
             let redirects = lb.tls.as_ref().and_then(|tls| tls.redirect_from);
             for port in [Some(lb.listen_port), redirects].into_iter().flatten() {
@@ -123,17 +123,19 @@ impl Executors {
         let database = work.database(&db.database)?;
         database.refuse_loopback()?;
         let mut connection = database.connect(&work.key.to_string()).await?;
-        let asked = "the database cannot be asked";
+        let asked = "cannot query the database";
         let (server, size) =
             postgres::server(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
         let there = schema::look(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
         let schema = match there {
-            SchemaTable::Absent => "no schema_migrations yet".to_owned(),
+            SchemaTable::Absent => "no migrations applied yet".to_owned(),
             SchemaTable::Ours(Schema { version, state: SchemaState::Dirty }) => {
                 return Err(super::migration::dirty(version));
             }
             SchemaTable::Ours(Schema { version, state: SchemaState::Clean }) => format!("schema {version}"),
-            SchemaTable::Foreign { because } => format!("schema_migrations is another tool's ({because})"),
+            SchemaTable::Foreign { because } => {
+                format!("schema_migrations belongs to another tool ({because})")
+            }
         };
         let Some(directory) = &db.snapshot_directory else {
             return Ok(format!("PostgreSQL {server}, {schema}"));
@@ -145,7 +147,7 @@ impl Executors {
 
     async fn refuse_old_tools(&self, server: u32) -> Result<(), StepFailure> {
         let install =
-            format!("apt-get install postgresql-client-{server}, or name the programs' folder in agent.toml");
+            format!("apt-get install postgresql-client-{server}, or set postgres.binaries in agent.toml");
         let programs = postgres::programs(self.postgres_programs.as_deref())
             .ok_or_else(|| StepFailure::new("pg_dump is not installed").next(install.clone()))?;
         for tool in ["pg_dump", "pg_restore"] {
@@ -156,9 +158,9 @@ impl Executors {
                 version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default();
             if major < server {
                 return Err(StepFailure::new(format!(
-                    "{tool} {version} is older than the server, which is {server}"
+                    "{tool} {version} is older than the server, PostgreSQL {server}"
                 ))
-                .why("it refuses to dump a newer server")
+                .why(format!("{tool} does not work with a newer server"))
                 .next(install));
             }
         }
@@ -167,7 +169,7 @@ impl Executors {
 }
 
 fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
-    StepFailure::new(format!("port {} of {} is taken", endpoint.port, endpoint.address))
+    StepFailure::new(format!("port {} on {} is in use", endpoint.port, endpoint.address))
         .why(why.to_owned())
         .next(format!("ss --listening --tcp --processes sport = {}", endpoint.port))
 }
@@ -175,8 +177,7 @@ fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
 fn refuse_full_disk(directory: &Path, database_bytes: u64) -> Result<(), StepFailure> {
     let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let free = disk::free_bytes(there).map_err(|error| {
-        StepFailure::new(format!("the free space of {} cannot be read", there.display()))
-            .why(error.to_string())
+        StepFailure::new(format!("cannot read the free space of {}", there.display())).why(error.to_string())
     })?;
     let wanted = database_bytes / ROOM_DENOMINATOR * ROOM_NUMERATOR;
     if free >= wanted {
@@ -184,7 +185,7 @@ fn refuse_full_disk(directory: &Path, database_bytes: u64) -> Result<(), StepFai
     }
     Err(StepFailure::new(format!("the disk of {} is too full for a snapshot", directory.display()))
         .why(format!(
-            "{} MiB are free, and a database of {} MiB wants {} MiB",
+            "{} MiB are free; a database of {} MiB needs {} MiB",
             mib(free),
             mib(database_bytes),
             mib(wanted)

@@ -50,7 +50,7 @@ impl Executors {
             .count();
         Ok(finding(match (containers.len(), adopted) {
             (all, 0) => format!("{all} started"),
-            (all, adopted) => format!("{} started, {adopted} ran already", all - adopted.min(all)),
+            (all, adopted) => format!("{} started, {adopted} already running", all - adopted.min(all)),
         }))
     }
 
@@ -75,7 +75,7 @@ impl Executors {
         if let Some(stop) = stop {
             for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
                 if worker.seen.running == ContainerRunState::Yes {
-                    work.output.line(&format!("{} ends", worker.seen.name));
+                    work.output.line(&format!("{} is stopped", worker.seen.name));
                     self.stop(&worker.id).await?;
                     ended += 1;
                 }
@@ -99,7 +99,7 @@ impl Executors {
                 self.settle(spec, &id).await?;
             }
         }
-        Ok(finding(format!("{ended} ended, {} run", containers.len())))
+        Ok(finding(format!("{ended} stopped, {} running", containers.len())))
     }
 
     /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
@@ -114,7 +114,8 @@ impl Executors {
             .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)))
             .and_then(|()| disk::write(&directory.join("state"), state, 0o644));
         written.map_err(|error| {
-            StepFailure::new(format!("{} cannot be written", directory.display())).why(error.to_string())
+            StepFailure::new(format!("cannot write the state file in {}", directory.display()))
+                .why(error.to_string())
         })
     }
 
@@ -170,12 +171,14 @@ impl Executors {
     pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
         let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
         let how = match (looked.running, looked.restarts) {
-            (ContainerRunState::Exited(code), _) => format!("ended with code {code} soon after its start"),
-            (ContainerRunState::Yes, 1..) => format!("ended soon after its start, {} times", looked.restarts),
+            (ContainerRunState::Exited(code), _) => format!("exited with code {code} soon after it started"),
+            (ContainerRunState::Yes, 1..) => {
+                format!("exited soon after it started, {} times", looked.restarts)
+            }
             (ContainerRunState::Yes, _) => return Ok(()),
         };
         let mut failure = StepFailure::new(format!("{process} {how}"))
-            .next("docker run the image by hand, with the same variables");
+            .next("read its last lines; or run the image by hand with the same variables: docker run");
         failure.tail = self.tail_of(id).await;
         Err(failure)
     }

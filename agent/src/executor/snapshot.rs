@@ -39,7 +39,7 @@ impl Executors {
         if finished.exists() {
             // Renamed by this very step before the agent was killed.
             let (manifest, bytes) = verify(&finished).map_err(|error| unusable(&finished, &error))?;
-            return Ok(self.taken("it was there", &finished, (manifest, bytes)));
+            return Ok(self.taken("already taken", &finished, (manifest, bytes)));
         }
         let partial = directory.join(format!("{}.partial", work.key.deployment));
         clear(&directory, &partial).map_err(|error| unusable(&partial, &error))?;
@@ -48,7 +48,7 @@ impl Executors {
         self.list(work, &partial).await?;
         let written = tokio::task::block_in_place(|| seal(&partial, &finished));
         let sealed = written.map_err(|error| unusable(&partial, &error))?;
-        Ok(self.taken("dumped and read back", &finished, sealed))
+        Ok(self.taken("dumped and verified", &finished, sealed))
     }
 
     fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
@@ -93,7 +93,7 @@ impl Executors {
 /// Runs a tool to its end; it ends with the step.
 async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFailure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let failed = |error: io::Error| StepFailure::new(format!("{name} cannot be run")).why(error.to_string());
+    let failed = |error: io::Error| StepFailure::new(format!("cannot run {name}")).why(error.to_string());
     let mut child = command.spawn().map_err(failed)?;
     let stderr = child.stderr.take().expect("it was asked for just above");
     let mut lines = BufReader::new(stderr).lines();
@@ -117,7 +117,7 @@ async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFa
         }
         () = work.cancel.cancelled() => {
             child.kill().await.map_err(failed)?;
-            Err(StepFailure::new(format!("{name} was told to stop; what it wrote is no snapshot")))
+            Err(StepFailure::new(format!("{name} was stopped, so there is no snapshot")))
         }
     }
 }
@@ -154,10 +154,10 @@ pub(super) fn verify(finished: &Path) -> io::Result<(Digest, u64)> {
     for line in manifest.lines() {
         let (wanted, name) = line
             .split_once("  ")
-            .ok_or_else(|| io::Error::other(format!("{line:?} is no line of a manifest")))?;
+            .ok_or_else(|| io::Error::other(format!("{line:?} is not a line of a manifest")))?;
         let (digest, length) = digest_of(&finished.join(name))?;
         if digest != wanted {
-            return Err(io::Error::other(format!("{name} is not what was dumped")));
+            return Err(io::Error::other(format!("{name} has changed since the dump")));
         }
         bytes += length;
     }
@@ -188,7 +188,7 @@ fn digest_of(path: &Path) -> io::Result<(String, u64)> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("{} cannot be used", path.display())).why(error.to_string())
+    StepFailure::new(format!("cannot use the snapshot {}", path.display())).why(error.to_string())
 }
 
 /// A password goes by a private file: arguments are seen by everybody. It goes when it was used.
@@ -207,7 +207,7 @@ impl PasswordFile {
 impl Drop for PasswordFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "a password's file stays");
+            tracing::warn!(%error, file = %self.0.display(), "cannot remove a file with a database password");
         }
     }
 }

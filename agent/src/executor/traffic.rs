@@ -49,8 +49,8 @@ impl Executors {
         let wanted = DesiredSite { deployment: &work.key.deployment, site, overwrites };
         let reloaded = self.nginx.install(&work.environment, &wanted).await?;
         let words = match reloaded {
-            Reloaded::Yes => "installed, and nginx answers with it",
-            Reloaded::No => "it was there",
+            Reloaded::Yes => "installed, and nginx serves it",
+            Reloaded::No => "already installed",
         };
         Ok(finding(words))
     }
@@ -64,20 +64,20 @@ impl Executors {
         let begun = Instant::now();
         self.nginx
             .switch(&work.environment, switch.to)
-            .map_err(|error| StepFailure::new("the switch file cannot be written").why(error.to_string()))?;
+            .map_err(|error| StepFailure::new("cannot write the switch file").why(error.to_string()))?;
         let watch = |probe: &Probe| work.output.line(&format!("through nginx: {probe}"));
         let proved = tokio::select! {
             proved = self.prove(&work.environment, switch, begun, watch) => proved,
-            () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         let took = proved.map_err(|not_proved| {
             StepFailure::new(format!("nginx does not answer from {}", switch.to))
                 .why(not_proved.last)
-                .next("nginx -T shows the site; another server may have the same name and port")
+                .next("nginx -T shows the site; look for another server block with the same name and port")
         })?;
         self.write_state(&work.environment, switch.to, "live")?;
         self.write_state(&work.environment, switch.to.other(), "standby")?;
-        let mut finding = finding(format!("{PROOFS} answers through nginx came from {}", switch.to));
+        let mut finding = finding(format!("nginx answered {PROOFS} times from {}", switch.to));
         finding.traffic = before;
         finding.switch_took = Some(took);
         Ok(finding)
@@ -117,9 +117,9 @@ impl Executors {
                 None => PROOF_LIMIT,
             };
             if begun.elapsed() >= limit {
-                let from = upstream(&answered).unwrap_or_else(|| "nowhere".to_owned());
+                let from = upstream(&answered).unwrap_or_else(|| "no endpoint".to_owned());
                 return Err(NotProved {
-                    last: format!("its last answer came from {from}: {}", answered.probe),
+                    last: format!("the last answer came from {from}: {}", answered.probe),
                 });
             }
             sleep(LOOK_EVERY).await;
@@ -138,18 +138,18 @@ impl Executors {
         let begun = Instant::now();
         loop {
             let left = established(ports).map_err(|error| {
-                StepFailure::new("the connections of this host cannot be counted").why(error.to_string())
+                StepFailure::new("cannot count the connections of this host").why(error.to_string())
             })?;
             if left == 0 {
-                return Ok(finding(format!("no connection to {slot} is left")));
+                return Ok(finding(format!("no connections to {slot} are open")));
             }
             if begun.elapsed() >= Duration::from_millis(deadline.0) {
-                return Ok(finding(format!("{left} connections to {slot} go on past the deadline")));
+                return Ok(finding(format!("{left} connections to {slot} are still open at the deadline")));
             }
-            work.output.line(&format!("{left} connections to {slot} are left"));
+            work.output.line(&format!("{left} connections to {slot} are open"));
             tokio::select! {
                 () = sleep(Duration::from_millis(100)) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
     }

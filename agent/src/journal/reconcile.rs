@@ -18,12 +18,12 @@ pub async fn reconcile(journal: &Journal, logs: &StepLogs) -> Result<(), Journal
     for (key, environment) in journal.interrupt().await? {
         info!(
             deployment = %key.deployment, %environment, step = %key.step,
-            "step was interrupted; it is carried out again when a coordinator sends it"
+            "step was interrupted; it resumes when a coordinator assigns it again"
         );
     }
     if let Err(error) = logs.prune() {
         // Old output costs disk and nothing else; the agent serves without this.
-        warn!(%error, "old step logs cannot be removed");
+        warn!(%error, "cannot remove old step logs");
     }
     Ok(())
 }

@@ -231,7 +231,7 @@ fn row_of(row: &SqliteRow) -> Result<Row, JournalError> {
         ("failed", Some(bytes)) => {
             StepState::Ended(Err(stored::decode::<StepFailure>(bytes).map_err(damaged)?))
         }
-        (other, _) => return Err(damaged(format!("a step is {other:?}"))),
+        (other, _) => return Err(damaged(format!("a step has the state {other:?}"))),
     };
     let said: &str = row.try_get("said")?;
     Ok(Row {

@@ -31,7 +31,7 @@ impl Keeper {
     ) -> Result<HbaObservation, StepFailure> {
         let options = database.options()?;
         let not_ours = |because: String| Ok(HbaObservation::NotOurs { because });
-        let another = format!("the database of {} is not one of this host's PostgreSQL", database.url_from);
+        let another = format!("the database of {} is not on the PostgreSQL of this host", database.url_from);
         let port = options.get_port();
         if !is_here(options.get_host()) || !self.has_server(port) {
             return not_ours(another);
@@ -44,7 +44,7 @@ impl Keeper {
         let role =
             DatabaseRole { database: options.get_database().unwrap_or(&user).to_owned(), user, transport };
         let Ok(started_at) = started_at(connection).await else {
-            return not_ours("the database does not say of which server it is".to_owned());
+            return not_ours("the database does not report which server it is on".to_owned());
         };
         let look = HbaLookup { started_at, role: role.clone(), addresses: asked.addresses.to_vec() };
         Ok(match self.ask(&self.request(port, asked.environment, KeeperOperation::Look(look))).await {
@@ -82,5 +82,5 @@ fn unknown(failure: StepFailure) -> HbaObservation {
 }
 
 fn answer_mismatch() -> StepFailure {
-    StepFailure::new("the answer is one to another question").next("this is a bug in Lockstep")
+    StepFailure::new("bug: the pg_hba.conf helper answered another question")
 }

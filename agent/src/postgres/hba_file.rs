@@ -18,11 +18,11 @@ const KEYWORDS: &[&str] = &["all", "replication", "samegroup", "samerole", "same
 /// Why a text is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HbaFileError {
-    #[error("the block of {0} has a begin and no end")]
+    #[error("the block of {0} has no END line")]
     NoEnd(EnvironmentKey),
-    #[error("{0:?} is in the block of {1}, and is none of its lines")]
+    #[error("the block of {1} has a line that Lockstep did not write: {0:?}")]
     Strange(String, EnvironmentKey),
-    #[error("{0:?} cannot be written in a line of it")]
+    #[error("{0:?} cannot be written in pg_hba.conf")]
     Unwritable(String),
 }
 

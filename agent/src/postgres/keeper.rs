@@ -150,13 +150,11 @@ impl Server {
             }
         }
         let said = match (self.reload(&mut connection).await.map_err(query_failed)?, text == file.text) {
-            (Reload::Seen, true) => "its lines were there".to_owned(),
-            (Reload::Seen, false) => format!("{} is read anew", file.path.display()),
+            (Reload::Seen, true) => "its lines are already there".to_owned(),
+            (Reload::Seen, false) => format!("PostgreSQL has reloaded {}", file.path.display()),
             (Reload::NotSeen, _) => {
                 let name = file.path.display();
-                format!(
-                    "{name} is as it should be, and PostgreSQL does not say that it has read it: see its log"
-                )
+                format!("{name} is written, and PostgreSQL has not confirmed the reload: read its log")
             }
         };
         Ok(Answer::Kept { said })
@@ -181,9 +179,9 @@ impl Server {
         PgConnection::connect_with(&self.options()).await.map_err(|error| {
             let why =
                 error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-            StepFailure::new(format!("PostgreSQL does not let its own user in at {}", self.sockets.display()))
+            StepFailure::new(format!("PostgreSQL at {} refuses its own user", self.sockets.display()))
                 .why(why)
-                .next("local all postgres peer in pg_hba.conf lets it in; or keep that file yourself: database.postgres.pg_hba: by_hand")
+                .next("add `local all postgres peer` to pg_hba.conf; or manage that file yourself: database.postgres.pg_hba: by_hand")
         })
     }
 
@@ -308,14 +306,15 @@ impl RulesFile {
                 continue;
             }
             let because = match rule {
-                Some(rule) => format!("{} decides before it, and keeps {} out", rule.place, line.address),
-                None => "it is no rule that PostgreSQL could go by; for one with TLS, is ssl on?".to_owned(),
+                Some(rule) => format!("{} comes before it and rejects {}", rule.place, line.address),
+                None => "PostgreSQL does not apply it; a line for TLS needs ssl = on".to_owned(),
             };
-            return Err(StepFailure::new(format!("a line for {} would not let it in", line.host))
-                .why(because)
-                .next(
-                    "put the line where it counts yourself, or change the one before; nothing was changed",
-                ));
+            return Err(StepFailure::new(format!(
+                "the line for {} in pg_hba.conf would not admit it",
+                line.host
+            ))
+            .why(because)
+            .next("change the line before it, or add the line yourself further up; nothing was changed"));
         }
         Ok(())
     }
@@ -326,15 +325,15 @@ impl RulesFile {
     }
 
     fn unusable(&self, error: &HbaFileError) -> StepFailure {
-        StepFailure::new(format!("{} is left as it is", self.path.display()))
+        StepFailure::new(format!("{} was not changed", self.path.display()))
             .why(error.to_string())
-            .next("mend it, or take what is between # BEGIN LOCKSTEP and # END LOCKSTEP out")
+            .next("repair the block, or remove everything from # BEGIN LOCKSTEP to # END LOCKSTEP")
     }
 
     fn faulty(&self, faults: &[String]) -> StepFailure {
-        StepFailure::new(format!("PostgreSQL takes nothing of {} as it is", self.path.display()))
+        StepFailure::new(format!("PostgreSQL rejects {}", self.path.display()))
             .why(faults.join("; "))
-            .next("mend that line; what is wrong: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
+            .next("fix that line; list the errors: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
     }
 }
 
@@ -352,7 +351,7 @@ fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
     file.sync_all()?;
     if fs::read_to_string(path)? != read {
         fs::remove_file(&beside)?;
-        return Err(io::Error::other("somebody changes it at the same time"));
+        return Err(io::Error::other("something else changed it at the same time"));
     }
     fs::rename(&beside, path)?;
     disk::sync_parent(path)
@@ -370,8 +369,8 @@ async fn refuse_md5(connection: &mut PgConnection, added: &[&HbaLine]) -> Result
                 .map_err(query_failed)?
                 .flatten();
         if is_md5 == Some(true) {
-            return Err(StepFailure::new(format!("{user} could not come in by SCRAM"))
-                .why("PostgreSQL keeps the password as MD5")
+            return Err(StepFailure::new(format!("the role {user} cannot log in with SCRAM"))
+                .why("PostgreSQL stores its password as MD5")
                 .next(format!(
                     "SET password_encryption = 'scram-sha-256'; then: ALTER ROLE {user} PASSWORD …"
                 )));
@@ -389,11 +388,11 @@ fn own_name() -> String {
 
 fn query_failed(error: sqlx::Error) -> StepFailure {
     let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-    StepFailure::new("PostgreSQL cannot be asked for its rules").why(why)
+    StepFailure::new("cannot query PostgreSQL for its pg_hba.conf rules").why(why)
 }
 
 fn write_failed(path: &Path, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("{} cannot be written", path.display()))
+    StepFailure::new(format!("cannot read or write {}", path.display()))
         .why(error.to_string())
-        .next("it is to be of the user that PostgreSQL runs as; or keep it yourself: database.postgres.pg_hba: by_hand")
+        .next("the user that PostgreSQL runs as must own it; or manage it yourself: database.postgres.pg_hba: by_hand")
 }

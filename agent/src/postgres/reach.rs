@@ -76,15 +76,15 @@ impl Keeper {
             Ok(serde_json::from_slice(&output.stdout)?)
         };
         let unasked = |why: String| {
-            StepFailure::new("the user that PostgreSQL runs as cannot be asked for its rules")
+            StepFailure::new("cannot run the pg_hba.conf helper as the user that PostgreSQL runs as")
                 .why(why)
-                .next("where systemd runs that takes D-Bus: apt-get install dbus; or keep pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
+                .next("under systemd this needs D-Bus: apt-get install dbus; or manage pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
         };
         match timeout(limit, asked).await {
             Ok(Ok(Answer::Failed(failure))) => Err(failure),
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(unasked(error.to_string())),
-            Err(_) => Err(unasked(format!("no answer came in {} s", limit.as_secs()))),
+            Err(_) => Err(unasked(format!("no answer within {} s", limit.as_secs()))),
         }
     }
 }
@@ -94,7 +94,7 @@ fn command(program: &Path, (uid, gid): (u32, u32), limit: Duration) -> Command {
     if own.as_raw() != uid && has_systemd() {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"]);
-        command.arg("--description=Lockstep: whom PostgreSQL lets in").arg(format!("--uid={uid}"));
+        command.arg("--description=Lockstep: manage pg_hba.conf").arg(format!("--uid={uid}"));
         command.arg(format!("--property=RuntimeMaxSec={}", limit.as_secs()));
         for property in SANDBOX {
             command.arg(format!("--property={property}"));

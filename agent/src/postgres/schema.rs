@@ -74,19 +74,19 @@ pub async fn look(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Er
 fn because_of(name: &str, kind: &str, columns: &[String]) -> Option<String> {
     match kind {
         "r" | "p" if columns == COLUMNS => None,
-        "r" | "p" if columns.is_empty() => Some(format!("{name} has no column")),
+        "r" | "p" if columns.is_empty() => Some(format!("{name} has no columns")),
         "r" | "p" => Some(format!("{name} has the columns {}", columns.join(", "))),
         "v" | "m" => Some(format!("{name} is a view")),
         "f" => Some(format!("{name} is a foreign table")),
-        _ => Some(format!("{name} is no table")),
+        _ => Some(format!("{name} is not a table")),
     }
 }
 
 /// golang-migrate's migrations are not for a table of another tool.
 pub(crate) fn foreign(because: &str) -> StepFailure {
-    StepFailure::new("schema_migrations of this database is another tool's")
-        .why(format!("{because}; golang-migrate's has {}", COLUMNS.join(", ")))
-        .next("take database.migrations out of deployment.yml, or use another database, or another schema in the URL")
+    StepFailure::new("schema_migrations in this database belongs to another tool")
+        .why(format!("{because}; that of golang-migrate has {}", COLUMNS.join(", ")))
+        .next("remove database.migrations from deployment.yml, or use another database, or another schema in the URL")
 }
 
 #[cfg(test)]

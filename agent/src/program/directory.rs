@@ -25,11 +25,11 @@ pub struct Directory {
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    #[error("cannot make {}", path.display())]
+    #[error("cannot create {}", path.display())]
     Make { path: PathBuf, source: std::io::Error },
     #[error("cannot lock {}", path.display())]
     Lock { path: PathBuf, source: std::io::Error },
-    #[error("another agent runs in {}", path.display())]
+    #[error("another agent is running in {}", path.display())]
     Taken { path: PathBuf },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },

@@ -68,7 +68,7 @@ pub async fn join(directory: &Directory, wish: JoinRequest, token: &str) -> anyh
         Err(IdentityError::None) => {}
         Ok(Identity { name, cluster, .. }) => {
             bail!(
-                "this host is {name} of cluster {cluster} already; to join again, remove {}",
+                "this host has already joined cluster {cluster} as {name}; to join again, remove {}",
                 directory.path().display()
             )
         }
@@ -136,7 +136,7 @@ pub async fn keep_valid(renewing: RenewalContext) {
             Ok(due) => due,
             Err(error) => {
                 // It was good enough to be dialled with; a renewal replaces it.
-                warn!(why = format!("{error:#}"), "the certificate cannot be read");
+                warn!(why = format!("{error:#}"), "cannot read the certificate");
                 clock::now()
             }
         };
@@ -161,7 +161,7 @@ pub async fn keep_valid(renewing: RenewalContext) {
                 again
             }
             Err(error) => {
-                warn!(why = format!("{error:#}"), "the certificate cannot be renewed yet");
+                warn!(why = format!("{error:#}"), "cannot renew the certificate; trying again");
                 Some(if is_current { RETRY_AFTER } else { BEHIND_AFTER })
             }
         };
@@ -193,13 +193,14 @@ async fn renew(
     credential: Credential,
 ) -> anyhow::Result<Credential> {
     let mut behind = None;
-    let mut failed = anyhow::anyhow!("no coordinator is known");
+    let mut failed = anyhow::anyhow!("no address of a coordinator is known");
     for coordinator in coordinators {
         match dial::renew(coordinator, &credential).await {
             Ok(renewed) if dial::is_current(&renewed, roots) => return keep(directory, renewed),
             Ok(renewed) => behind = Some(renewed),
             Err(error) => {
-                failed = anyhow::Error::new(error).context(format!("{coordinator} did not renew it"))
+                failed =
+                    anyhow::Error::new(error).context(format!("{coordinator} did not renew the certificate"))
             }
         }
     }
@@ -238,20 +239,20 @@ fn machine_name() -> anyhow::Result<HostName> {
     let text =
         std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this machine's name")?;
     let first = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
-    first.parse().context("this machine's own name cannot be used: give one with --name")
+    first.parse().context("this machine's name is not a valid host name: set one with --name")
 }
 
 /// The address that this machine has towards the coordinator.
 async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     let towards = tokio::net::lookup_host(coordinator)
         .await
-        .with_context(|| format!("cannot find {coordinator}"))?
+        .with_context(|| format!("cannot resolve {coordinator}"))?
         .next()
         .with_context(|| format!("{coordinator} has no address"))?;
     let any = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     // Nothing is sent: a datagram socket that is connected knows its own end.
     let socket = tokio::net::UdpSocket::bind(any).await?;
-    socket.connect(towards).await.with_context(|| format!("there is no way to {coordinator}"))?;
+    socket.connect(towards).await.with_context(|| format!("there is no route to {coordinator}"))?;
     private(socket.local_addr()?.ip(), coordinator)
 }
 
@@ -267,8 +268,8 @@ fn private(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     };
     if !is_private {
         bail!(
-            "this machine reaches {coordinator} from {address}, which is no private address, and containers' ports \
-             would be open to whoever reaches it: choose one with --address (ip -brief address lists them)"
+            "this machine reaches {coordinator} from {address}, which is a public address: containers' ports would be \
+             open to everybody who reaches it; set another with --address (list them: ip -brief address)"
         );
     }
     Ok(address)

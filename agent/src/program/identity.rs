@@ -24,11 +24,11 @@ pub struct Identity {
 pub enum IdentityError {
     #[error("this host has not joined a cluster: run `lockstep-agent join` first")]
     None,
-    #[error("cannot understand identity.toml")]
+    #[error("cannot parse identity.toml")]
     Parse(#[source] toml::de::Error),
-    #[error("identity.toml names no coordinator")]
+    #[error("identity.toml has no coordinators")]
     NoCoordinator,
-    #[error("identity.toml cannot be used")]
+    #[error("cannot use identity.toml")]
     File(#[source] DirectoryError),
 }
 

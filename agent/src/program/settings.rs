@@ -72,9 +72,9 @@ impl Default for DockerSettings {
 pub enum SettingsError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot understand {}", path.display())]
+    #[error("cannot parse {}", path.display())]
     Parse { path: PathBuf, source: toml::de::Error },
-    #[error("{} cannot be used: {}", path.display(), problems.join("; "))]
+    #[error("{} has invalid settings: {}", path.display(), problems.join("; "))]
     Wrong { path: PathBuf, problems: Vec<String> },
 }
 

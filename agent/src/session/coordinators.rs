@@ -39,11 +39,11 @@ impl Coordinators {
         if known == self.identity.coordinators {
             return;
         }
-        info!(coordinators = known.join(", "), "the coordinators are others than before");
+        info!(coordinators = known.join(", "), "the list of coordinators has changed");
         self.identity.coordinators.clone_from(&known);
         if let Err(error) = self.identity.write(&self.directory) {
             // They are told again with the next session.
-            warn!(why = telemetry::chain(&error), "the coordinators cannot be written down");
+            warn!(why = telemetry::chain(&error), "cannot save the list of coordinators");
         }
         self.known.send_replace(known);
     }

@@ -49,7 +49,7 @@ impl HostTasks {
                     if let Err(broken) = gone
                         && broken.is_panic()
                     {
-                        error!("bug: an errand broke; who asked waits in vain");
+                        error!("bug: a host task panicked; its request gets no answer");
                     }
                 }
                 else => return std::future::pending().await,
@@ -134,7 +134,7 @@ impl TaskContext {
                 let look = ObservationRequest { database: None, ..look };
                 let mut observation =
                     self.worker.executors.observe(&look, &SecretSet::none(), login.as_ref()).await;
-                observation.problems.push(format!("the database cannot be looked at: {why}"));
+                observation.problems.push(format!("cannot inspect the database: {why}"));
                 observation
             }
         }
@@ -150,7 +150,7 @@ impl TaskContext {
                 tokio::task::spawn_blocking(move || logs.read(&deployment, step, tail))
                     .await
                     .map_err(|error| error.to_string())?
-                    .map_err(|error| format!("the step's log cannot be read: {error}"))
+                    .map_err(|error| format!("cannot read the log of the step: {error}"))
             }
             LogSource::Live { process, secrets_version } => {
                 let secrets = match secrets_version {

@@ -87,7 +87,7 @@ impl Reach {
             address => vec![address.to_owned()],
         };
         let credential = self.credential.borrow().clone();
-        let mut why = "no coordinator is known".to_owned();
+        let mut why = "no address of a coordinator is known".to_owned();
         for address in known {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => return Ok(SessionClient::new(channel)),
@@ -108,7 +108,7 @@ fn whole(
             Some(Ok(part)) if part.last => None,
             Some(Ok(part)) => Some((Ok(Bytes::from(part.bytes)), Some(source))),
             Some(Err(status)) => Some((Err(io::Error::other(status.message().to_owned())), None)),
-            None => Some((Err(io::Error::other("it broke off")), None)),
+            None => Some((Err(io::Error::other("the transfer ended early")), None)),
         }
     })
 }

@@ -188,7 +188,8 @@ impl Link {
             instance: instance.clone(),
         };
         async move {
-            let coordinator = coordinator.ok_or_else(|| anyhow::anyhow!("no coordinator is known"))?;
+            let coordinator =
+                coordinator.ok_or_else(|| anyhow::anyhow!("no address of a coordinator is known"))?;
             tokio::time::timeout(ATTACH_LIMIT, attach(coordinator, credential, hello))
                 .await
                 .map_err(|_| anyhow::anyhow!("the coordinator did not answer within {ATTACH_LIMIT:?}"))?
@@ -203,11 +204,11 @@ impl Stream {
             tokio::select! {
                 message = self.incoming.message() => {
                     return message
-                        .map_err(|status| anyhow::anyhow!("the session broke: {}", status.message()))?
-                        .ok_or_else(|| anyhow::anyhow!("the coordinator ended the session"));
+                        .map_err(|status| anyhow::anyhow!("the session failed: {}", status.message()))?
+                        .ok_or_else(|| anyhow::anyhow!("the coordinator closed the session"));
                 }
                 permit = self.outgoing.reserve(), if !self.pending.is_empty() => {
-                    let permit = permit.map_err(|_| anyhow::anyhow!("the session was cut off"))?;
+                    let permit = permit.map_err(|_| anyhow::anyhow!("the connection was closed"))?;
                     if let Some(message) = self.pending.pop_front() {
                         permit.send(message);
                     }
@@ -224,7 +225,7 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
     let incoming = SessionClient::new(channel)
         .attach(ReceiverStream::new(sending))
         .await
-        .map_err(|status| anyhow::anyhow!("the coordinator does not take this host: {}", status.message()))?;
+        .map_err(|status| anyhow::anyhow!("the coordinator refused this host: {}", status.message()))?;
     let incoming = incoming.into_inner();
     let shown = credential.certificate;
     Ok(Stream { shown, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
@@ -234,8 +235,8 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
 fn refused(error: DialError) -> anyhow::Error {
     match error {
         DialError::OtherAuthority { .. } => anyhow::anyhow!(
-            "{error}; if the cluster's root was retired while this host was away, join again in an empty directory, \
-             with the line that lockstep host token prints"
+            "{error}; if the cluster retired its root while this host was offline, join again in an empty directory \
+             with the command that `lockstep host token` prints"
         ),
         DialError::Unreachable { .. }
         | DialError::CertificateTime { .. }

@@ -65,7 +65,7 @@ impl Job {
                 Ok(BeginOutcome::Begun) => self.act().await,
                 Ok(BeginOutcome::Held(by)) => self.act_held(&by).await,
                 Err(error) => {
-                    Err(StepFailure::new("this host's journal cannot be written, so nothing was done")
+                    Err(StepFailure::new("the journal of this host cannot be written, so nothing was done")
                         .why(telemetry::chain(&error)))
                 }
             };
@@ -73,7 +73,7 @@ impl Job {
             let ended = self.write_down(outcome).await;
             if self.tools.happenings.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
                 // The agent is ending; its successor reports what the journal has.
-                info!("the outcome is reported after the next start");
+                info!("the outcome will be reported after the next start");
             }
             JobExit::Ended
         }
@@ -118,7 +118,7 @@ impl Job {
         match step_policy(action, traffic) {
             StepPolicy::Goes => self.act().await,
             StepPolicy::IsNothing => {
-                let said = format!("nothing was done: {traffic} has the traffic by a local rollback");
+                let said = format!("skipped: a local rollback moved the traffic to {traffic}");
                 Ok(Finding { said, ..Finding::default() })
             }
             StepPolicy::Refused => Err(step_policy::refusal(held, traffic)),
@@ -142,21 +142,24 @@ impl Job {
         };
         if let Err(error) = written {
             // A local rollback is refused where this is not known; the switch itself is done.
-            warn!(why = telemetry::chain(&error), "who gave the traffic cannot be written down");
+            warn!(
+                why = telemetry::chain(&error),
+                "cannot record which deployment has the traffic, so a local rollback will be refused"
+            );
         }
     }
 
     /// The effect, from the secrets that it needs to an outcome without any.
     async fn act(&self) -> Outcome {
         let Some(action) = &self.assignment.action else {
-            return Ok(Finding { said: "there was nothing to take back".to_owned(), ..Finding::default() });
+            return Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() });
         };
         info!(action = action.name(), "step begins");
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
         let given = tokio::select! {
             given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given?,
             why = self.stop_requested(deadline) => {
-                return Err(why.failure("it still waited for its secrets, so nothing was done"));
+                return Err(why.failure("it was still waiting for its secrets or its registry login, so nothing was done"));
             }
         };
         let output = Output::new(given.0.redactor.clone(), self.log());
@@ -173,8 +176,9 @@ impl Job {
             return Ok(Arc::new(SecretSet::none()));
         };
         let environment = self.assignment.environment.clone();
-        let failed =
-            || StepFailure::new(format!("the secrets of {environment}, version {version}, did not come"));
+        let failed = || {
+            StepFailure::new(format!("version {version} of the secrets of {environment} is not available"))
+        };
         let (reply, given) = oneshot::channel();
         let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
         if self.tools.happenings.send(wanted).await.is_err() {
@@ -190,7 +194,9 @@ impl Job {
     /// What lets this host into the registry that the action may need, from the coordinator.
     async fn login(&self, action: &Action) -> Result<Option<Login>, StepFailure> {
         let Some(registry) = action.registry() else { return Ok(None) };
-        let failed = |why: String| StepFailure::new(format!("the login of {registry} did not come")).why(why);
+        let failed = |why: String| {
+            StepFailure::new(format!("the login for the registry {registry} is not available")).why(why)
+        };
         let ending = || failed("the agent is ending".to_owned());
         let (reply, given) = oneshot::channel();
         let wanted = WorkerEvent::LoginWanted { registry: registry.clone(), reply };
@@ -203,7 +209,7 @@ impl Job {
         match self.tools.logs.open(&self.assignment.key) {
             Ok(log) => Some(log),
             Err(error) => {
-                warn!(%error, "the step's log cannot be opened; its output is not kept");
+                warn!(%error, "cannot open the log of the step; its output is not stored");
                 None
             }
         }
@@ -242,7 +248,8 @@ impl Job {
             Ok(ended) => outcome_of(ended).map_err(|failure| why.explained(failure)),
             Err(_) => {
                 task.shutdown().await;
-                let failure = why.failure("it did not stop when it was told to, and was cut off");
+                let failure = why
+                    .failure(&format!("it did not stop within {} s and was aborted", STOP_GRACE.as_secs()));
                 Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure })
             }
         }
@@ -279,7 +286,10 @@ impl Job {
             match self.tools.journal.finish(&self.assignment.key, outcome.clone()).await {
                 Ok(ended) => return ended,
                 Err(error) => {
-                    error!(why = telemetry::chain(&error), "the outcome cannot be written down yet")
+                    error!(
+                        why = telemetry::chain(&error),
+                        "cannot write the outcome to the journal; trying again"
+                    )
                 }
             }
             tokio::time::sleep(JOURNAL_RETRY_AFTER).await;
@@ -290,8 +300,8 @@ impl Job {
 impl Stop {
     fn reason(self) -> String {
         match self {
-            Self::Undone => "the step was stopped because it is to be undone".to_owned(),
-            Self::Limit(limit) => format!("the step was stopped after its limit of {limit}"),
+            Self::Undone => "the step was stopped because it is being undone".to_owned(),
+            Self::Limit(limit) => format!("the step was stopped at its limit of {limit}"),
         }
     }
 
@@ -323,7 +333,7 @@ fn bug(error: JoinError) -> StepFailure {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "it panicked".to_owned()),
+            .unwrap_or_else(|| "the executor panicked".to_owned()),
         Err(error) => error.to_string(),
     };
     let failure = StepFailure::new(format!("bug: {said}"));

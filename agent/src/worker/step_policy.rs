@@ -44,12 +44,15 @@ pub fn step_policy(action: &Action, traffic: Slot) -> StepPolicy {
 
 /// Why it is refused.
 pub fn refusal(held: &LocalRollback, traffic: Slot) -> StepFailure {
-    StepFailure::new(format!("{} has the traffic of {} by a local rollback", traffic, held.environment))
+    StepFailure::new(format!("a local rollback moved the traffic of {} to {traffic}", held.environment))
         .why(format!(
-            "{} moved it from {} to {} at {}, and it stays there until that is recorded",
+            "{} moved it from {} to {} at {}; no step may move it again until a coordinator adopts the rollback",
             held.by, held.from, held.to, held.at
         ))
-        .next(format!("it is recorded when no deployment is open: lockstep status {}", held.environment))
+        .next(format!(
+            "a coordinator adopts it when no deployment is open: lockstep status {}",
+            held.environment
+        ))
 }
 
 #[cfg(test)]

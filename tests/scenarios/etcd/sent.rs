@@ -36,7 +36,7 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
     // From the first one's host, by the second one, of which its own host asks for it.
     bed.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&bed, "coordinator", &images[1])?;
-    ensure!(said.contains("it was sent by another host") && !said.contains("sent from here"), "{said}");
+    ensure!(said.contains("received from another host") && !said.contains("sent from here"), "{said}");
     let second = told(&bed, SECOND)?;
     ensure!(second.contains("an image is sent"), "the second one has not passed it on:\n{second}");
     assert_same_image(&bed, &engine, &images[1])?;
