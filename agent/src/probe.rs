@@ -103,8 +103,10 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     let bytes = match body {
         Body::Whole(bytes) => bytes,
         Body::Begin(bytes) if bytes.trim_ascii_start().starts_with(b"{") => {
-            let why =
-                format!("{status} with more than {} KiB of JSON, which is the limit", BODY_BYTES_MAX / 1024);
+            let why = format!(
+                "{status} with JSON of more than {} KiB, which is too large to read",
+                BODY_BYTES_MAX / 1024
+            );
             return (Answer::Nothing { why }, None);
         }
         Body::Begin(bytes) => bytes,

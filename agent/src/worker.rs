@@ -27,9 +27,11 @@ use crate::session::logins;
 use crate::session::secrets;
 
 mod carry_out;
+mod session_request;
 pub mod step_policy;
 
 use carry_out::Job;
+pub use session_request::RequestError;
 
 /// What steps tell while they run.
 #[derive(Debug)]
@@ -87,6 +89,8 @@ enum JobExit {
     Ended,
     /// It never began.
     Withdrawn,
+    /// The agent is stopping. The journal has the step as running, and the next agent process takes it up.
+    AgentStopping,
 }
 
 impl Worker {
@@ -134,10 +138,12 @@ impl Worker {
         };
         let (id, left) = match left {
             Ok((id, left)) => (id, left),
-            Err(error) => {
+            Err(error) if error.is_panic() => {
                 error!(%error, "bug: the task of a step panicked; the journal still has its step as running");
                 (error.id(), JobExit::Ended)
             }
+            // Only a runtime that ends cancels it.
+            Err(error) => (error.id(), JobExit::AgentStopping),
         };
         let again =
             self.keys.remove(&id).and_then(|key| self.active.remove(&key)).and_then(|active| active.again);

@@ -8,7 +8,7 @@ use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::observed::Observation;
 use lockstep_proto::wire;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
@@ -16,7 +16,7 @@ use super::message::{self, LogRequest, LogSource};
 use crate::executor::observe::ObservationRequest;
 use crate::program::telemetry;
 use crate::session::secrets::SecretSet;
-use crate::worker::{self, WorkerEvent};
+use crate::worker;
 
 /// What errands have said and the session has not sent.
 const SAID_MAX: usize = 8;
@@ -166,19 +166,11 @@ impl TaskContext {
     }
 
     async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> Result<Arc<SecretSet>, String> {
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
-        let ending = || "the agent is ending".to_owned();
-        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?
+        self.worker.request_secrets(environment, version).await.map_err(|error| error.to_string())
     }
 
     async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
-        let (reply, given) = oneshot::channel();
-        let ending = || "the agent is ending".to_owned();
-        let wanted = WorkerEvent::LoginWanted { registry, reply };
-        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?
+        self.worker.request_login(registry).await.map_err(|error| error.to_string())
     }
 
     async fn send(&self, said: wire::FromAgent) {

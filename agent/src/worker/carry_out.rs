@@ -12,13 +12,12 @@ use lockstep_core::run::journal::{Certainty, Direction, Finding, StepFailure, St
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
 use lockstep_telemetry::span;
-use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
-use super::{JobExit, WorkerContext, WorkerEvent};
+use super::{JobExit, RequestError, WorkerContext, WorkerEvent};
 use crate::executor::Work;
 use crate::executor::output::Output;
 use crate::journal::assignment::Assignment;
@@ -38,6 +37,10 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// How long until an outcome that could not be written is written again.
 const JOURNAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// The agent is stopping, so the step has no outcome: the next agent process takes it up.
+#[derive(Debug)]
+struct AgentStopping;
+
 /// One step that was accepted, in its own task.
 pub(super) struct Job {
     pub(super) tools: WorkerContext,
@@ -54,19 +57,29 @@ enum Stop {
 }
 
 impl Job {
-    /// Begins the step unless it was withdrawn, and writes down and reports how it ended.
+    /// Begins the step unless it was withdrawn, and writes down and reports how it ended. A step that the end of the
+    /// agent interrupts stays as it is in the journal: running, which the next agent process takes as interrupted.
     pub(super) async fn carry_out(self) -> JobExit {
         let span = self.span();
         async {
             let key = &self.assignment.key;
             let began = Instant::now();
-            let outcome = match self.tools.journal.begin(key).await {
+            let ended = match self.tools.journal.begin(key).await {
                 Ok(BeginOutcome::Withdrawn) => return JobExit::Withdrawn,
                 Ok(BeginOutcome::Begun) => self.act().await,
                 Ok(BeginOutcome::Held(by)) => self.act_held(&by).await,
                 Err(error) => {
-                    Err(StepFailure::new("the journal of this host cannot be written, so nothing was done")
-                        .why(telemetry::chain(&error)))
+                    let what = "the journal of this host cannot be written, so nothing was done";
+                    Ok(Err(StepFailure::new(what).why(telemetry::chain(&error))))
+                }
+            };
+            let outcome = match ended {
+                Ok(outcome) => outcome,
+                Err(AgentStopping) => {
+                    info!(
+                        "step interrupted: the agent is stopping, and the step resumes after the next start"
+                    );
+                    return JobExit::AgentStopping;
                 }
             };
             self.log_outcome(&outcome, began.elapsed());
@@ -112,16 +125,16 @@ impl Job {
     }
 
     /// The effect, if it leaves the traffic where somebody put it by hand.
-    async fn act_held(&self, held: &LocalRollback) -> Outcome {
+    async fn act_held(&self, held: &LocalRollback) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else { return self.act().await };
         let traffic = self.tools.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
         match step_policy(action, traffic) {
             StepPolicy::Goes => self.act().await,
             StepPolicy::IsNothing => {
                 let said = format!("skipped: a local rollback moved the traffic to {traffic}");
-                Ok(Finding { said, ..Finding::default() })
+                Ok(Ok(Finding { said, ..Finding::default() }))
             }
-            StepPolicy::Refused => Err(step_policy::refusal(held, traffic)),
+            StepPolicy::Refused => Ok(Err(step_policy::refusal(held, traffic))),
         }
     }
 
@@ -150,58 +163,49 @@ impl Job {
     }
 
     /// The effect, from the secrets that it needs to an outcome without any.
-    async fn act(&self) -> Outcome {
+    async fn act(&self) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else {
-            return Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() });
+            return Ok(Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() }));
         };
         info!(action = action.name(), "step begins");
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
         let given = tokio::select! {
-            given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given?,
+            given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given,
             why = self.stop_requested(deadline) => {
-                return Err(why.failure("it was still waiting for its secrets or its registry login, so nothing was done"));
+                let what = "it was still waiting for its secrets or its registry login, so nothing was done";
+                return Ok(Err(why.failure(what)));
             }
         };
+        let given = match given {
+            Ok(given) => given,
+            Err(NotGiven::AgentStopping) => return Err(AgentStopping),
+            Err(NotGiven::Refused(failure)) => return Ok(Err(failure)),
+        };
         let output = Output::new(given.0.redactor.clone(), self.log());
-        let outcome = self.converge(action.clone(), given, &output, deadline).await;
+        let outcome = self.converge(action.clone(), given, &output, deadline).await?;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
             self.record_traffic(switch).await;
         }
-        output.clean(outcome)
+        Ok(output.clean(outcome))
     }
 
     /// The values that the action needs, from the coordinator.
-    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, StepFailure> {
+    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, NotGiven> {
         let Some(version) = action.secrets_version() else {
             return Ok(Arc::new(SecretSet::none()));
         };
-        let environment = self.assignment.environment.clone();
-        let failed = || {
-            StepFailure::new(format!("version {version} of the secrets of {environment} is not available"))
-        };
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
-        if self.tools.happenings.send(wanted).await.is_err() {
-            return Err(failed().why("the agent is ending"));
-        }
-        match given.await {
-            Ok(Ok(set)) => Ok(set),
-            Ok(Err(refused)) => Err(failed().why(refused)),
-            Err(_) => Err(failed().why("the agent is ending")),
-        }
+        let environment = &self.assignment.environment;
+        let what = || format!("version {version} of the secrets of {environment} is not available");
+        let given = self.tools.request_secrets(environment, version).await;
+        given.map_err(|error| NotGiven::because(error, what))
     }
 
-    /// What lets this host into the registry that the action may need, from the coordinator.
-    async fn login(&self, action: &Action) -> Result<Option<Login>, StepFailure> {
+    /// The login for the registry that the action may need, from the coordinator.
+    async fn login(&self, action: &Action) -> Result<Option<Login>, NotGiven> {
         let Some(registry) = action.registry() else { return Ok(None) };
-        let failed = |why: String| {
-            StepFailure::new(format!("the login for the registry {registry} is not available")).why(why)
-        };
-        let ending = || failed("the agent is ending".to_owned());
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::LoginWanted { registry: registry.clone(), reply };
-        self.tools.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?.map_err(failed)
+        let what = || format!("the login for the registry {registry} is not available");
+        let given = self.tools.request_login(registry.clone()).await;
+        given.map_err(|error| NotGiven::because(error, what))
     }
 
     /// Where the step's output is kept. Without it the step can still be carried out.
@@ -222,7 +226,7 @@ impl Job {
         (secrets, login): (Arc<SecretSet>, Option<Login>),
         output: &Output,
         deadline: Instant,
-    ) -> Outcome {
+    ) -> Result<Outcome, AgentStopping> {
         let cancel = CancellationToken::new();
         let work = Work {
             key: self.assignment.key.clone(),
@@ -245,12 +249,12 @@ impl Job {
         cancel.cancel();
         match tokio::time::timeout(STOP_GRACE, task.join_next()).await {
             // It may have been done at the last moment.
-            Ok(ended) => outcome_of(ended).map_err(|failure| why.explained(failure)),
+            Ok(ended) => Ok(outcome_of(ended)?.map_err(|failure| why.explained(failure))),
             Err(_) => {
                 task.shutdown().await;
                 let failure = why
                     .failure(&format!("it did not stop within {} s and was aborted", STOP_GRACE.as_secs()));
-                Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure })
+                Ok(Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure }))
             }
         }
     }
@@ -319,11 +323,28 @@ impl Stop {
     }
 }
 
-fn outcome_of(ended: Option<Result<Outcome, JoinError>>) -> Outcome {
+/// Why an executor does not get what it needs.
+enum NotGiven {
+    AgentStopping,
+    Refused(StepFailure),
+}
+
+impl NotGiven {
+    fn because(error: RequestError, what: impl FnOnce() -> String) -> Self {
+        match error {
+            RequestError::AgentStopping => Self::AgentStopping,
+            RequestError::Refused(why) => Self::Refused(StepFailure::new(what()).why(why)),
+        }
+    }
+}
+
+fn outcome_of(ended: Option<Result<Outcome, JoinError>>) -> Result<Outcome, AgentStopping> {
     match ended {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => Err(bug(error)),
-        None => Err(StepFailure::new("bug: the executor was never started")),
+        Some(Ok(outcome)) => Ok(outcome),
+        // Nobody but the runtime cancels it here, and the runtime only when the agent stops.
+        Some(Err(error)) if error.is_cancelled() => Err(AgentStopping),
+        Some(Err(error)) => Ok(Err(bug(error))),
+        None => Ok(Err(StepFailure::new("bug: the executor was never started"))),
     }
 }
 
