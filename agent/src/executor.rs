@@ -27,7 +27,7 @@ use crate::probe::{self, ProbeRequest, Reads, Scheme};
 use crate::program::directory::Directory;
 use crate::program::identity::Identity;
 use crate::program::settings::Settings;
-use crate::session::images::Reach;
+use crate::session::images::TransferClient;
 use crate::session::secrets::SecretSet;
 
 mod clean_up;
@@ -62,7 +62,7 @@ pub struct Work {
     /// What lets this host into the registry of the action's image, where somebody has given it.
     pub login: Option<Login>,
     /// The way to an image that another host has.
-    pub reach: Reach,
+    pub transfer_client: TransferClient,
     /// For lines of what runs; what goes through is redacted.
     pub output: Output,
     /// Told to stop: an executor leaves nothing half, and returns.

@@ -113,7 +113,7 @@ pub enum Refusal {
     #[error(transparent)]
     Fence(#[from] fence::FenceError),
     #[error("{key} was accepted before with another action")]
-    OtherWork { key: StepKey },
+    DifferentAction { key: StepKey },
     #[error("{key} has been undone, so it cannot start again")]
     Undone { key: StepKey },
 }
@@ -141,7 +141,7 @@ pub enum JournaledStatus {
 /// Why nothing is done for a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleReason {
-    Unheard,
+    NeverAccepted,
     Accepted,
     /// It was running when an earlier process of this agent ended. It has perhaps happened: only carrying
     /// it out again, which converges, makes it certain.
@@ -247,10 +247,11 @@ impl Journal {
         let offered = FenceState { token: assignment.token.clone(), assignment_digest: Some(said) };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let acceptance = match raise(&mut transaction, &assignment.environment, &offered).await? {
-            Err(refusal) => Acceptance::Refused(refusal.into()),
-            Ok(()) => take_on(&mut transaction, assignment).await?,
-        };
+        let acceptance =
+            match advance_fence_state(&mut transaction, &assignment.environment, &offered).await? {
+                Err(refusal) => Acceptance::Refused(refusal.into()),
+                Ok(()) => decide_acceptance(&mut transaction, assignment).await?,
+            };
         transaction.commit().await?;
         drop(connection);
         if acceptance == Acceptance::Begin {
@@ -264,7 +265,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be read or written.
-    pub async fn ask(
+    pub async fn query_statuses(
         &self,
         token: &Token,
         environment: &EnvironmentKey,
@@ -273,13 +274,13 @@ impl Journal {
         let offered = FenceState { token: token.clone(), assignment_digest: None };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        if let Err(refusal) = raise(&mut transaction, environment, &offered).await? {
+        if let Err(refusal) = advance_fence_state(&mut transaction, environment, &offered).await? {
             return Ok(Err(refusal.into()));
         }
-        let mut standings = Vec::with_capacity(keys.len());
+        let mut statuses = Vec::with_capacity(keys.len());
         for key in keys {
-            let standing = match rows::step(&mut transaction, key).await? {
-                None => JournaledStatus::Idle(IdleReason::Unheard),
+            let status = match rows::step(&mut transaction, key).await? {
+                None => JournaledStatus::Idle(IdleReason::NeverAccepted),
                 Some(row) => match row.known.state {
                     StepState::Accepted => JournaledStatus::Idle(IdleReason::Accepted),
                     StepState::Interrupted => JournaledStatus::Idle(IdleReason::Interrupted),
@@ -290,10 +291,10 @@ impl Journal {
                     StepState::Ended(outcome) => JournaledStatus::Ended(outcome),
                 },
             };
-            standings.push((key.clone(), standing));
+            statuses.push((key.clone(), status));
         }
         transaction.commit().await?;
-        Ok(Ok(standings))
+        Ok(Ok(statuses))
     }
 
     /// Writes down that the step runs, unless something newer has come since it was accepted.
@@ -358,7 +359,7 @@ impl Journal {
     }
 }
 
-async fn raise(
+async fn advance_fence_state(
     transaction: &mut Transaction<'_, Sqlite>,
     environment: &EnvironmentKey,
     offered: &FenceState,
@@ -376,7 +377,7 @@ async fn raise(
 }
 
 /// What becomes of an assignment that the fence lets pass.
-async fn take_on(
+async fn decide_acceptance(
     transaction: &mut Transaction<'_, Sqlite>,
     assignment: &Assignment,
 ) -> Result<Acceptance, JournalError> {
@@ -390,7 +391,7 @@ async fn take_on(
     let then = match accept::decide_accept(known, undo, &offered) {
         AcceptDecision::UndoAccepted => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
         AcceptDecision::DifferentContent => {
-            return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));
+            return Ok(Acceptance::Refused(Refusal::DifferentAction { key: key.clone() }));
         }
         AcceptDecision::New => {
             rows::insert(transaction, assignment).await?;

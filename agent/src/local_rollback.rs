@@ -82,7 +82,7 @@ struct LocalSwitch<'a> {
 
 impl LocalSwitch<'_> {
     async fn roll(self, environment: &str) -> Result<RollbackReport, StepFailure> {
-        let given = self.journal.given().await.map_err(unreadable)?;
+        let given = self.journal.traffic_records().await.map_err(unreadable)?;
         let environment = named(environment, &given)?;
         let from = self.executors.traffic_of(&environment).ok_or_else(|| {
             StepFailure::new(format!("nginx on this host has no site of {environment}"))
@@ -143,7 +143,7 @@ impl LocalSwitch<'_> {
         let known = LocalKnowledge {
             newest: self.journal.newest_deployment(environment).await.map_err(unreadable)?,
             instances: self.executors.instances(environment, from.other()).await,
-            given: &self.journal.given().await.map_err(unreadable)?,
+            given: &self.journal.traffic_records().await.map_err(unreadable)?,
             environment,
             from,
         };

@@ -134,12 +134,12 @@ fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
     Ok(telemetry)
 }
 
-async fn join(path: &Path, wish: JoinRequest) -> anyhow::Result<()> {
+async fn join(path: &Path, request: JoinRequest) -> anyhow::Result<()> {
     let mut token = String::new();
     std::io::stdin().read_to_string(&mut token).context("cannot read the token from standard input")?;
     let directory = Directory::open(path)?;
-    let coordinator = wish.coordinator.clone();
-    let Enrollment { identity, chosen, roles } = enroll::join(&directory, wish, &token).await?;
+    let coordinator = request.coordinator.clone();
+    let Enrollment { identity, chosen, roles } = enroll::join(&directory, request, &token).await?;
     info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
     // The unit's agent takes the directory.
     drop(directory);

@@ -45,14 +45,14 @@ pub use link::{DialSettings, instance};
 pub use message::{LogRequest, LogSource};
 
 use link::{Link, LinkEvent};
-use message::{NotUnderstood, Order};
+use message::{Order, UnreadableMessage};
 
 /// A report counts as arrived when its stream has held this long after it: longer than the transport
 /// takes to notice that nobody answers.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether somebody did something here without a coordinator.
-const LOCAL_LOOK_EVERY: Duration = Duration::from_secs(2);
+const LOCAL_CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Everything that the loop owns.
 pub struct Session {
@@ -64,13 +64,13 @@ pub struct Session {
     worker: Worker,
     secrets: Secrets,
     logins: Logins,
-    errands: HostTasks,
+    host_tasks: HostTasks,
     journal: Arc<Journal>,
-    locals: LocalRollbacks,
+    local_rollbacks: LocalRollbacks,
     vitals: Vitals,
     /// When what was done here without a coordinator is looked for again.
-    local_look: Interval,
-    happenings: mpsc::Receiver<WorkerEvent>,
+    local_check: Interval,
+    worker_events: mpsc::Receiver<WorkerEvent>,
     health: mpsc::Receiver<HealthReport>,
     /// The last report of each environment, for the next coordinator.
     last_health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
@@ -85,10 +85,10 @@ pub struct SessionContext {
     pub coordinators: Coordinators,
     pub roots: watch::Sender<String>,
     pub worker: Worker,
-    pub errands: HostTasks,
+    pub host_tasks: HostTasks,
     pub journal: Arc<Journal>,
-    pub locals: LocalRollbacks,
-    pub happenings: mpsc::Receiver<WorkerEvent>,
+    pub local_rollbacks: LocalRollbacks,
+    pub worker_events: mpsc::Receiver<WorkerEvent>,
     pub health: mpsc::Receiver<HealthReport>,
 }
 
@@ -96,22 +96,23 @@ enum SessionEvent {
     Link(LinkEvent),
     Worker(WorkerEvent),
     Health(HealthReport),
-    /// An errand has something to say.
+    /// A host task has a message to send.
     Task(wire::FromAgent),
     /// The oldest report has been out for [`SETTLED_AFTER`].
     Settle,
     /// The worker has looked after one of its tasks.
-    Left,
+    WorkerTaskExited,
     /// Perhaps somebody did something here without a coordinator.
-    LookLocally,
+    CheckLocalRollbacks,
 }
 
 impl Session {
-    pub fn new(parts: SessionContext) -> Self {
-        let SessionContext { cluster, dialling, coordinators, roots, .. } = parts;
-        let SessionContext { worker, errands, journal, locals, happenings, health, .. } = parts;
-        let mut local_look = interval(LOCAL_LOOK_EVERY);
-        local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub fn new(context: SessionContext) -> Self {
+        let SessionContext { cluster, dialling, coordinators, roots, .. } = context;
+        let SessionContext { worker, host_tasks, journal, local_rollbacks, worker_events, health, .. } =
+            context;
+        let mut local_check = interval(LOCAL_CHECK_EVERY);
+        local_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             cluster,
             vitals: Vitals::new(dialling.credential.clone()),
@@ -121,24 +122,24 @@ impl Session {
             worker,
             secrets: Secrets::default(),
             logins: Logins::default(),
-            errands,
+            host_tasks,
             journal,
-            locals,
-            local_look,
-            happenings,
+            local_rollbacks,
+            local_check,
+            worker_events,
             health,
             last_health: BTreeMap::new(),
             unsettled: VecDeque::new(),
         }
     }
 
-    /// Goes on for ever; at least every [`LOCAL_LOOK_EVERY`] it goes round once.
+    /// Goes on for ever; at least every [`LOCAL_CHECK_EVERY`] it goes round once.
     pub async fn run(mut self) -> std::convert::Infallible {
         let mut watchdog = Watchdog::asked_for();
         loop {
             let event = self.next().await;
             self.handle_event(event).await;
-            self.dial_anew();
+            self.redial_if_root_changed();
             watchdog.turned();
         }
     }
@@ -149,22 +150,22 @@ impl Session {
         let settles = self.unsettled.front().map(|(at, ..)| *at + SETTLED_AFTER);
         tokio::select! {
             event = self.link.next() => SessionEvent::Link(event),
-            () = self.worker.next_exit() => SessionEvent::Left,
-            Some(event) = self.happenings.recv(), if has_room => SessionEvent::Worker(event),
+            () = self.worker.next_exit() => SessionEvent::WorkerTaskExited,
+            Some(event) = self.worker_events.recv(), if has_room => SessionEvent::Worker(event),
             Some(report) = self.health.recv(), if has_room => SessionEvent::Health(report),
-            said = self.errands.next(), if has_room => SessionEvent::Task(said),
-            () = until(settles) => SessionEvent::Settle,
-            _ = self.local_look.tick() => SessionEvent::LookLocally,
+            message = self.host_tasks.next(), if has_room => SessionEvent::Task(message),
+            () = sleep_until(settles) => SessionEvent::Settle,
+            _ = self.local_check.tick() => SessionEvent::CheckLocalRollbacks,
         }
     }
 
     async fn handle_event(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Link(LinkEvent::Up) => self.attached().await,
-            SessionEvent::Link(LinkEvent::Down { why, again_in }) => self.lost(&why, again_in),
+            SessionEvent::Link(LinkEvent::Up) => self.handle_link_up().await,
+            SessionEvent::Link(LinkEvent::Down { why, again_in }) => self.handle_link_down(&why, again_in),
             SessionEvent::Link(LinkEvent::Received(message)) => match message::read(message) {
                 Ok(order) => self.handle_order(order).await,
-                Err(NotUnderstood { invalid, answer }) => {
+                Err(UnreadableMessage { invalid, answer }) => {
                     warn!(%invalid, "cannot read a message from the coordinator");
                     if let Some(answer) = answer {
                         self.link.send(*answer);
@@ -173,14 +174,14 @@ impl Session {
             },
             SessionEvent::Worker(event) => self.report_worker_event(event),
             SessionEvent::Health(report) => self.report_health(report),
-            SessionEvent::Task(said) => self.link.send(said),
+            SessionEvent::Task(message) => self.link.send(message),
             SessionEvent::Settle => self.settle().await,
-            SessionEvent::Left => {}
-            SessionEvent::LookLocally => self.report_local_rollbacks().await,
+            SessionEvent::WorkerTaskExited => {}
+            SessionEvent::CheckLocalRollbacks => self.report_local_rollbacks().await,
         }
     }
 
-    async fn attached(&mut self) {
+    async fn handle_link_up(&mut self) {
         info!("attached to the coordinator");
         self.unsettled.clear();
         match self.journal.unsettled().await {
@@ -206,25 +207,25 @@ impl Session {
         if !self.link.is_up() {
             return;
         }
-        match self.locals.unreported().await {
-            Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local(rollback))),
+        match self.local_rollbacks.unreported().await {
+            Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local_rollback(rollback))),
             Err(error) => error!(why = telemetry::chain(&error), "cannot read the local rollbacks"),
         }
     }
 
-    fn lost(&mut self, why: &anyhow::Error, again_in: Duration) {
+    fn handle_link_down(&mut self, why: &anyhow::Error, again_in: Duration) {
         let again_in_ms = u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX);
         warn!(why = format!("{why:#}"), again_in_ms, "no session with a coordinator");
         self.unsettled.clear();
-        self.errands.drop_all();
+        self.host_tasks.drop_all();
     }
 
     /// What this session was begun with goes with its root. Who has another certificate shows it in time, at a moment
     /// at which nobody waits for an answer.
-    fn dial_anew(&mut self) {
-        if self.errands.is_idle() && self.link.shows_less_than_it_has(&self.roots.borrow()) {
+    fn redial_if_root_changed(&mut self) {
+        if self.host_tasks.is_idle() && self.link.has_newer_certificate(&self.roots.borrow()) {
             info!("the cluster has another signing root: reconnecting with a certificate that it signed");
-            self.link.dial_anew();
+            self.link.redial();
             self.unsettled.clear();
         }
     }
@@ -232,7 +233,7 @@ impl Session {
     async fn handle_order(&mut self, order: Order) {
         match order {
             Order::Welcome { cluster, coordinator, coordinators, roots } => {
-                self.welcome(&cluster, &coordinator, (coordinators, roots));
+                self.handle_welcome(&cluster, &coordinator, (coordinators, roots));
             }
             Order::Assign(assignment) => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
@@ -246,9 +247,9 @@ impl Session {
                     }
                 }
             }
-            Order::Ask { token, environment, keys } => {
-                let answer = match self.worker.ask(&token, &environment, &keys).await {
-                    Ok(standings) => message::statuses(token, &environment, standings),
+            Order::QueryStatuses { token, environment, keys } => {
+                let answer = match self.worker.query_statuses(&token, &environment, &keys).await {
+                    Ok(statuses) => message::statuses(token, &environment, statuses),
                     Err(why) => {
                         warn!(%environment, why, "status query refused");
                         // A refusal is of a step: the first that was asked about stands for all.
@@ -260,15 +261,20 @@ impl Session {
             }
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
             Order::Login { request, given } => self.logins.deliver(request, given),
-            Order::RunErrand { request, errand } => self.errands.run(request, errand),
-            Order::Observe(look) => self.errands.observe(look),
-            Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+            Order::RunHostTask { request, task } => self.host_tasks.run(request, task),
+            Order::Observe(request) => self.host_tasks.observe(request),
+            Order::FetchLog(wanted) => self.host_tasks.fetch_log(wanted),
             Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
-            Order::LocalTakenIn { seq } => self.locals.mark_adopted(seq).await,
+            Order::LocalRollbackAdopted { seq } => self.local_rollbacks.mark_adopted(seq).await,
         }
     }
 
-    fn welcome(&mut self, cluster: &str, coordinator: &str, (coordinators, roots): (Vec<String>, String)) {
+    fn handle_welcome(
+        &mut self,
+        cluster: &str,
+        coordinator: &str,
+        (coordinators, roots): (Vec<String>, String),
+    ) {
         if cluster == self.cluster.as_str() {
             info!(coordinator, "session accepted");
             self.coordinators.learn(coordinators);
@@ -277,22 +283,22 @@ impl Session {
         }
         let why = anyhow!("the coordinator belongs to cluster {cluster}, and this host to {}", self.cluster);
         if let LinkEvent::Down { why, again_in } = self.link.hang_up(why) {
-            self.lost(&why, again_in);
+            self.handle_link_down(&why, again_in);
         }
     }
 
-    fn report_worker_event(&mut self, happening: WorkerEvent) {
-        match happening {
+    fn report_worker_event(&mut self, event: WorkerEvent) {
+        match event {
             WorkerEvent::Progress { key, environment, line } => {
                 self.link.send(message::progress(key, &environment, line));
             }
             WorkerEvent::SecretsWanted { environment, version, reply } => {
-                if let Some(question) = self.secrets.want(environment, version, reply) {
+                if let Some(question) = self.secrets.request(environment, version, reply) {
                     self.link.send(message::secrets_wanted(question));
                 }
             }
             WorkerEvent::LoginWanted { registry, reply } => {
-                let question = self.logins.want(registry, reply);
+                let question = self.logins.request(registry, reply);
                 self.link.send(message::login_wanted(question));
             }
             WorkerEvent::Ended(ended) => self.report(&ended),
@@ -349,7 +355,7 @@ fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     Probe { answer, ..probe }
 }
 
-async fn until(moment: Option<Instant>) {
+async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

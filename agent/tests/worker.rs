@@ -11,7 +11,7 @@ use lockstep_agent::journal::step_log::StepLogs;
 use lockstep_agent::program::directory::Directory;
 use lockstep_agent::program::identity::Identity;
 use lockstep_agent::program::settings::Settings;
-use lockstep_agent::session::images::Reach;
+use lockstep_agent::session::images::TransferClient;
 use lockstep_agent::worker::{Answer, Worker, WorkerContext, WorkerEvent};
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::{Digest, StepId};
@@ -48,15 +48,15 @@ impl Bed {
         };
         let settings = Settings::read(&directory.settings()).unwrap();
         let journal = Arc::new(Journal::open(&directory.journal()).await.unwrap());
-        let (happenings, session) = mpsc::channel(8);
+        let (worker_events, session) = mpsc::channel(8);
         let credential =
             Credential { key: String::new(), certificate: String::new(), authority: String::new() };
         let worker = Worker::new(WorkerContext {
             journal: Arc::clone(&journal),
             executors: Arc::new(Executors::new(&directory, &settings, &identity)),
             logs: StepLogs::new(directory.steps()),
-            happenings,
-            reach: Reach {
+            worker_events,
+            transfer_client: TransferClient {
                 coordinators: watch::Sender::new(Vec::new()).subscribe(),
                 credential: watch::Sender::new(credential).subscribe(),
             },

@@ -10,7 +10,7 @@ use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, deploy_again, docker_failed, finding};
 use crate::docker::DockerError;
-use crate::session::images::Reach;
+use crate::session::images::TransferClient;
 
 /// How often a transfer that breaks is begun, and when again: an agent is back at another coordinator in seconds.
 const ATTEMPTS_MAX: usize = 5;
@@ -19,7 +19,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(3);
 const MIB: usize = 1024 * 1024;
 
 /// After so much of an image it is said how much has come.
-const SAID_EVERY: usize = 8 * MIB;
+const REPORT_EVERY_BYTES: usize = 8 * MIB;
 
 impl Executors {
     pub(super) async fn present_image(
@@ -34,7 +34,7 @@ impl Executors {
         let brought = async {
             match manifest {
                 Some(manifest) => self.pull_pinned(work, image, manifest).await,
-                None => self.take(work, present).await,
+                None => self.receive(work, present).await,
             }
         };
         let (name, how) = tokio::select! {
@@ -65,7 +65,11 @@ impl Executors {
 
     /// From a host that has it, through a coordinator; where none has, by its name. A transfer that breaks, as when
     /// its coordinator ends, is begun again.
-    async fn take(&self, work: &Work, present: &PresentImage) -> Result<(String, &'static str), StepFailure> {
+    async fn receive(
+        &self,
+        work: &Work,
+        present: &PresentImage,
+    ) -> Result<(String, &'static str), StepFailure> {
         let PresentImage { image, image_id: id, .. } = present;
         let mut broke = None;
         for _ in 0..ATTEMPTS_MAX {
@@ -73,8 +77,8 @@ impl Executors {
                 work.output.line(&format!("the transfer failed: {why}"));
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
-            match self.take_once(work, present).await {
-                Ok(ImageSource::Whole) => return Ok((id.to_string(), "received from another host")),
+            match self.receive_once(work, present).await {
+                Ok(ImageSource::Received) => return Ok((id.to_string(), "received from another host")),
                 // Who has it may not be back yet at a coordinator that has just begun.
                 Ok(ImageSource::NobodyHasIt) if broke.is_some() => {}
                 Ok(ImageSource::NobodyHasIt) => {
@@ -93,21 +97,23 @@ impl Executors {
             .next(format!("{}; or load it on this host: docker load", deploy_again(&work.environment))))
     }
 
-    async fn take_once(
+    async fn receive_once(
         &self,
         work: &Work,
         PresentImage { image, image_id: id, .. }: &PresentImage,
     ) -> Result<ImageSource, String> {
-        let Some(parts) = work.reach.take(id).await? else { return Ok(ImageSource::NobodyHasIt) };
+        let Some(parts) = work.transfer_client.receive(id).await? else {
+            return Ok(ImageSource::NobodyHasIt);
+        };
         let output = work.output.clone();
-        let mut counted = Counted::default();
+        let mut progress = TransferProgress::default();
         let parts = parts.inspect(move |part| {
-            if let Some(line) = part.as_ref().ok().and_then(|bytes| counted.add(bytes.len())) {
+            if let Some(line) = part.as_ref().ok().and_then(|bytes| progress.add(bytes.len())) {
                 output.line(&line);
             }
         });
         self.docker.load(parts, (id, image)).await.map_err(describe)?;
-        Ok(ImageSource::Whole)
+        Ok(ImageSource::Received)
     }
 
     /// Proves, before anything starts, that this host will get the image.
@@ -147,25 +153,30 @@ impl Executors {
     ///
     /// # Errors
     /// When it does not come, or is another, in words.
-    pub async fn take_sent(
+    pub async fn receive_sent_image(
         &self,
         image: (&Digest, &str),
         transfer: (&str, &str),
-        reach: &Reach,
+        client: &TransferClient,
     ) -> Result<(), String> {
         let (id, name) = image;
         if self.docker.image(id.as_str()).await.map_err(describe)?.is_some() {
             return self.docker.tag(id, name).await.map_err(describe);
         }
-        self.docker.load(reach.take_sent(id, transfer).await?, image).await.map_err(describe)
+        self.docker.load(client.receive_sent(id, transfer).await?, image).await.map_err(describe)
     }
 
     /// Gives an image to whoever waits for it.
     ///
     /// # Errors
     /// When it is not here, or does not get there, in words.
-    pub async fn give(&self, id: &Digest, to: (&str, &str), reach: &Reach) -> Result<(), String> {
-        reach.give(to, self.docker.save(id).await.map_err(describe)?).await
+    pub async fn send_image(
+        &self,
+        id: &Digest,
+        to: (&str, &str),
+        client: &TransferClient,
+    ) -> Result<(), String> {
+        client.send(to, self.docker.save(id).await.map_err(describe)?).await
     }
 }
 
@@ -178,24 +189,24 @@ fn describe(error: DockerError) -> String {
 
 /// What became of an image that another host may have.
 enum ImageSource {
-    Whole,
+    Received,
     NobodyHasIt,
 }
 
 /// How much of an image has come, said now and then.
 #[derive(Default)]
-struct Counted {
+struct TransferProgress {
     bytes: usize,
-    said: usize,
+    reported: usize,
 }
 
-impl Counted {
+impl TransferProgress {
     fn add(&mut self, bytes: usize) -> Option<String> {
         self.bytes += bytes;
-        if self.bytes - self.said < SAID_EVERY {
+        if self.bytes - self.reported < REPORT_EVERY_BYTES {
             return None;
         }
-        self.said = self.bytes;
+        self.reported = self.bytes;
         Some(format!("{} MiB received", self.bytes / MIB))
     }
 }

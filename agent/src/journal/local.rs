@@ -19,7 +19,7 @@ use super::rows::damaged;
 use super::{Journal, JournalError};
 
 /// A step that moves containers or traffic: while one runs, nobody else does.
-const MOVES: &str = "SELECT work FROM step WHERE environment = ? AND state = 'running'
+const RUNNING_MOVE: &str = "SELECT work FROM step WHERE environment = ? AND state = 'running'
     AND work IN ('start', 'stop', 'site', 'remove site', 'restore site', 'switch', 'workers') LIMIT 1";
 
 /// Which deployment gave a slot its traffic, and how: what it takes to give it that again.
@@ -49,7 +49,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn give(&self, given: &GivenTraffic) -> Result<(), JournalError> {
+    pub async fn record_traffic(&self, given: &GivenTraffic) -> Result<(), JournalError> {
         sqlx::query("INSERT OR REPLACE INTO given (environment, slot, content) VALUES (?, ?, ?)")
             .bind(given.environment.to_string())
             .bind(given.switch.to.as_str())
@@ -80,7 +80,7 @@ impl Journal {
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn given(&self) -> Result<Vec<GivenTraffic>, JournalError> {
+    pub async fn traffic_records(&self) -> Result<Vec<GivenTraffic>, JournalError> {
         let rows = sqlx::query("SELECT content FROM given ORDER BY environment, slot")
             .fetch_all(&mut *self.connection.lock().await)
             .await?;
@@ -113,7 +113,7 @@ impl Journal {
     ) -> Result<Result<LocalRollback, LocalRefusal>, JournalError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let running: Option<String> = sqlx::query_scalar(MOVES)
+        let running: Option<String> = sqlx::query_scalar(RUNNING_MOVE)
             .bind(wanted.environment.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
@@ -178,7 +178,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn local_begun(&self) -> Result<Vec<LocalRollback>, JournalError> {
-        locals(&mut *self.connection.lock().await, "begun").await
+        local_rollbacks_in(&mut *self.connection.lock().await, "begun").await
     }
 
     /// Local rollbacks that the record does not know of, oldest first.
@@ -186,7 +186,7 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be read.
     pub async fn local_done(&self) -> Result<Vec<LocalRollback>, JournalError> {
-        locals(&mut *self.connection.lock().await, "done").await
+        local_rollbacks_in(&mut *self.connection.lock().await, "done").await
     }
 }
 
@@ -202,19 +202,22 @@ pub(super) async fn hold(
     .bind(environment.to_string())
     .fetch_optional(connection)
     .await?;
-    row.as_ref().map(local_of).transpose()
+    row.as_ref().map(local_rollback_of_row).transpose()
 }
 
-async fn locals(connection: &mut SqliteConnection, state: &str) -> Result<Vec<LocalRollback>, JournalError> {
+async fn local_rollbacks_in(
+    connection: &mut SqliteConnection,
+    state: &str,
+) -> Result<Vec<LocalRollback>, JournalError> {
     let rows = sqlx::query("SELECT seq, content FROM local_rollback WHERE state = ? ORDER BY seq")
         .bind(state)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(local_of).collect()
+    rows.iter().map(local_rollback_of_row).collect()
 }
 
-fn local_of(row: &sqlx::sqlite::SqliteRow) -> Result<LocalRollback, JournalError> {
+fn local_rollback_of_row(row: &sqlx::sqlite::SqliteRow) -> Result<LocalRollback, JournalError> {
     let seq: i64 = row.try_get("seq")?;
-    let kept: LocalRollback = stored::decode(row.try_get("content")?).map_err(damaged)?;
-    Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..kept })
+    let content: LocalRollback = stored::decode(row.try_get("content")?).map_err(damaged)?;
+    Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..content })
 }

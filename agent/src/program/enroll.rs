@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The same while this host is behind the cluster: the root that it lives under may be retired soon.
-const BEHIND_AFTER: Duration = Duration::from_secs(5);
+const OUTDATED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The longest wait before a renewal for which all hosts are told at the same moment.
 const SPREAD_MAX: Duration = Duration::from_secs(2);
@@ -59,11 +59,11 @@ pub enum AddressChoice {
     TowardsCoordinator,
 }
 
-/// Joins the cluster of `wish.coordinator` with a one-time token.
+/// Joins the cluster of `request.coordinator` with a one-time token.
 ///
 /// # Errors
 /// When this host has joined before, or the coordinator refuses, or the files cannot be written.
-pub async fn join(directory: &Directory, wish: JoinRequest, token: &str) -> anyhow::Result<Enrollment> {
+pub async fn join(directory: &Directory, request: JoinRequest, token: &str) -> anyhow::Result<Enrollment> {
     match Identity::read(directory) {
         Err(IdentityError::None) => {}
         Ok(Identity { name, cluster, .. }) => {
@@ -74,7 +74,7 @@ pub async fn join(directory: &Directory, wish: JoinRequest, token: &str) -> anyh
         }
         Err(error) => return Err(error.into()),
     }
-    let JoinRequest { coordinator, name, address } = wish;
+    let JoinRequest { coordinator, name, address } = request;
     let name = match name {
         Some(name) => name,
         None => machine_name()?,
@@ -121,17 +121,17 @@ pub struct RenewalContext {
     pub directory: Arc<Directory>,
     pub coordinators: watch::Receiver<Vec<String>>,
     /// The roots that the cluster trusts, as a coordinator said last; empty until one has.
-    pub told: watch::Receiver<String>,
+    pub trusted_roots: watch::Receiver<String>,
     pub current: watch::Sender<Credential>,
 }
 
 /// Renews the certificate at a third of its life, and as soon as the cluster trusts other roots or another one signs,
 /// for ever. The session that runs keeps the old one; the next dial takes the new one.
-pub async fn keep_valid(renewing: RenewalContext) {
-    let RenewalContext { directory, coordinators, mut told, current } = renewing;
+pub async fn keep_valid(renewal: RenewalContext) {
+    let RenewalContext { directory, coordinators, mut trusted_roots, current } = renewal;
     loop {
         let credential = current.borrow().clone();
-        let roots = told.borrow_and_update().clone();
+        let roots = trusted_roots.borrow_and_update().clone();
         let due = match due_at(&credential.certificate) {
             Ok(due) => due,
             Err(error) => {
@@ -145,7 +145,7 @@ pub async fn keep_valid(renewing: RenewalContext) {
             let left = Duration::from_millis(due.since(clock::now()).0);
             tokio::select! {
                 () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
-                () = changed(&mut told) => {}
+                () = changed(&mut trusted_roots) => {}
             }
             continue;
         }
@@ -153,20 +153,20 @@ pub async fn keep_valid(renewing: RenewalContext) {
             tokio::time::sleep(spread()).await;
         }
         let known = coordinators.borrow().clone();
-        let again = match renew(&directory, (&known, &roots), credential).await {
+        let retry_after = match renew(&directory, (&known, &roots), credential).await {
             Ok(renewed) => {
                 info!("certificate renewed");
-                let again = (!dial::is_current(&renewed, &roots)).then_some(BEHIND_AFTER);
+                let retry_after = (!dial::is_current(&renewed, &roots)).then_some(OUTDATED_RETRY_AFTER);
                 current.send_replace(renewed);
-                again
+                retry_after
             }
             Err(error) => {
                 warn!(why = format!("{error:#}"), "cannot renew the certificate; trying again");
-                Some(if is_current { RETRY_AFTER } else { BEHIND_AFTER })
+                Some(if is_current { RETRY_AFTER } else { OUTDATED_RETRY_AFTER })
             }
         };
-        if let Some(again) = again {
-            tokio::time::sleep(again).await;
+        if let Some(retry_after) = retry_after {
+            tokio::time::sleep(retry_after).await;
         }
     }
 }
@@ -178,8 +178,8 @@ fn spread() -> Duration {
     SPREAD_MAX * u32::from(chance) / 255
 }
 
-async fn changed(told: &mut watch::Receiver<String>) {
-    if told.changed().await.is_err() {
+async fn changed(trusted_roots: &mut watch::Receiver<String>) {
+    if trusted_roots.changed().await.is_err() {
         // The session ends, and the agent with it.
         std::future::pending::<()>().await;
     }
@@ -192,26 +192,26 @@ async fn renew(
     (coordinators, roots): (&[String], &str),
     credential: Credential,
 ) -> anyhow::Result<Credential> {
-    let mut behind = None;
+    let mut outdated = None;
     let mut failed = anyhow::anyhow!("no address of a coordinator is known");
     for coordinator in coordinators {
         match dial::renew(coordinator, &credential).await {
-            Ok(renewed) if dial::is_current(&renewed, roots) => return keep(directory, renewed),
-            Ok(renewed) => behind = Some(renewed),
+            Ok(renewed) if dial::is_current(&renewed, roots) => return save(directory, renewed),
+            Ok(renewed) => outdated = Some(renewed),
             Err(error) => {
                 failed =
                     anyhow::Error::new(error).context(format!("{coordinator} did not renew the certificate"))
             }
         }
     }
-    match behind {
-        Some(behind) => keep(directory, behind),
+    match outdated {
+        Some(outdated) => save(directory, outdated),
         None => Err(failed),
     }
 }
 
 /// Whom this host trusts comes first: what the certificate leads to must be among them.
-fn keep(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
+fn save(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
     directory.write(&directory.authority(), &renewed.authority)?;
     directory.write(&directory.certificate(), &renewed.certificate)?;
     Ok(renewed)
@@ -253,11 +253,11 @@ async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     // Nothing is sent: a datagram socket that is connected knows its own end.
     let socket = tokio::net::UdpSocket::bind(any).await?;
     socket.connect(towards).await.with_context(|| format!("there is no route to {coordinator}"))?;
-    private(socket.local_addr()?.ip(), coordinator)
+    refuse_public(socket.local_addr()?.ip(), coordinator)
 }
 
 /// Containers' ports are bound to it: whether the world may reach them is not for us to choose.
-fn private(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
+fn refuse_public(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     let is_private = match address {
         IpAddr::V4(address) => {
             address.is_private() || address.is_loopback() || address.is_link_local() || is_shared(address)
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn no_public_address_is_taken_unasked() {
-        let taken = |text: &str| private(text.parse().unwrap(), "deploy.example:7443");
+        let taken = |text: &str| refuse_public(text.parse().unwrap(), "deploy.example:7443");
         for text in ["10.0.0.5", "172.17.0.1", "192.168.1.2", "100.64.0.1", "127.0.0.1", "fd00::5", "::1"] {
             assert_eq!(taken(text).unwrap().to_string(), text);
         }

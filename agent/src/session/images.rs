@@ -14,24 +14,24 @@ use tonic::transport::Channel;
 
 /// By which this host reaches a coordinator beside its session: an image must not hold up what matters.
 #[derive(Clone)]
-pub struct Reach {
+pub struct TransferClient {
     pub coordinators: watch::Receiver<Vec<String>>,
     pub credential: watch::Receiver<Credential>,
 }
 
-impl Reach {
+impl TransferClient {
     /// The image from a host that has it; nothing when none does.
     ///
     /// # Errors
     /// When no coordinator can be reached, or the one that is does not give it.
-    pub async fn take(
+    pub async fn receive(
         &self,
         id: &Digest,
     ) -> Result<Option<impl Stream<Item = io::Result<Bytes>> + Send + use<>>, String> {
         let mut session = self.session("").await?;
-        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: String::new() };
-        match session.take_image(wanted).await {
-            Ok(parts) => Ok(Some(whole(parts.into_inner()))),
+        let request = wire::ImageWanted { image_id: id.to_string(), transfer: String::new() };
+        match session.take_image(request).await {
+            Ok(parts) => Ok(Some(complete_bytes(parts.into_inner()))),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.message().to_owned()),
         }
@@ -41,22 +41,22 @@ impl Reach {
     ///
     /// # Errors
     /// When that is not reached, or sends nothing of that name to this host.
-    pub async fn take_sent(
+    pub async fn receive_sent(
         &self,
         id: &Digest,
         (transfer, from): (&str, &str),
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, String> {
         let mut session = self.session(from).await?;
-        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: transfer.to_owned() };
-        let parts = session.take_image(wanted).await.map_err(|status| status.message().to_owned())?;
-        Ok(whole(parts.into_inner()))
+        let request = wire::ImageWanted { image_id: id.to_string(), transfer: transfer.to_owned() };
+        let parts = session.take_image(request).await.map_err(|status| status.message().to_owned())?;
+        Ok(complete_bytes(parts.into_inner()))
     }
 
     /// Gives an image to whoever waits for `transfer` at the coordinator at `to`.
     ///
     /// # Errors
     /// When it is not reached, or nobody waits any more, or the image breaks off.
-    pub async fn give<E: Send + 'static>(
+    pub async fn send<E: Send + 'static>(
         &self,
         (transfer, to): (&str, &str),
         bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -99,7 +99,7 @@ impl Reach {
 }
 
 /// The bytes of the parts; an error where the last one is missing.
-fn whole(
+fn complete_bytes(
     parts: impl Stream<Item = Result<wire::ImagePart, tonic::Status>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::unfold(Some(Box::pin(parts)), |source| async {
@@ -123,9 +123,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_breaks_off_is_not_taken_for_whole() {
-        let all: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c"), part(b"")])).collect().await;
+        let all: Vec<_> = complete_bytes(stream::iter([part(b"ab"), part(b"c"), part(b"")])).collect().await;
         assert!(all.iter().all(Result::is_ok) && all.len() == 2, "{all:?}");
-        let broken: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c")])).collect().await;
+        let broken: Vec<_> = complete_bytes(stream::iter([part(b"ab"), part(b"c")])).collect().await;
         assert!(broken.last().unwrap().is_err(), "{broken:?}");
     }
 }

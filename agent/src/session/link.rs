@@ -71,7 +71,7 @@ enum State {
 
 struct Stream {
     /// The certificate with which it was dialled, and what leads from it to a root.
-    shown: String,
+    certificate: String,
     incoming: Streaming<wire::ToAgent>,
     outgoing: mpsc::Sender<wire::FromAgent>,
     pending: VecDeque<wire::FromAgent>,
@@ -149,25 +149,25 @@ impl Link {
 
     /// Whether the stream was dialled with a certificate of another root than the first of `roots`, and there is one of
     /// that.
-    pub(super) fn shows_less_than_it_has(&self, roots: &str) -> bool {
+    pub(super) fn has_newer_certificate(&self, roots: &str) -> bool {
         match &self.state {
             State::Up(stream) => {
-                let certificate = &self.dialling.credential.borrow().certificate;
-                *certificate != stream.shown
-                    && !dial::is_of_first(&stream.shown, roots)
-                    && dial::is_of_first(certificate, roots)
+                let current = &self.dialling.credential.borrow().certificate;
+                *current != stream.certificate
+                    && !dial::is_of_first(&stream.certificate, roots)
+                    && dial::is_of_first(current, roots)
             }
             State::Waiting(_) | State::Dialling(_) => false,
         }
     }
 
     /// Ends the stream, to have the next at once, from the same coordinator.
-    pub(super) fn dial_anew(&mut self) {
+    pub(super) fn redial(&mut self) {
         self.state = State::Waiting(Instant::now());
     }
 
     fn down(&mut self, why: anyhow::Error) -> LinkEvent {
-        let again_in = wait(self.failures, chance());
+        let again_in = backoff(self.failures, random_byte());
         self.failures = self.failures.saturating_add(1);
         self.turn = self.turn.wrapping_add(1);
         self.state = State::Waiting(Instant::now() + again_in);
@@ -227,8 +227,8 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
         .await
         .map_err(|status| anyhow::anyhow!("the coordinator refused this host: {}", status.message()))?;
     let incoming = incoming.into_inner();
-    let shown = credential.certificate;
-    Ok(Stream { shown, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
+    let certificate = credential.certificate;
+    Ok(Stream { certificate, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
 }
 
 /// Why there is no connection, with what to do where only somebody at this host can.
@@ -248,11 +248,11 @@ fn refused(error: DialError) -> anyhow::Error {
     }
 }
 
-/// The wait after so many failures: doubled each time, and spread by `chance` of 0 to 255 over its
+/// The wait after so many failures: doubled each time, and spread by `random` of 0 to 255 over its
 /// upper half, so that a thousand agents do not come back at once.
-fn wait(failures: u32, chance: u8) -> Duration {
+fn backoff(failures: u32, random: u8) -> Duration {
     let whole = WAIT_MIN.saturating_mul(1 << failures.min(10)).min(WAIT_MAX);
-    whole / 2 + whole / 2 * u32::from(chance) / 255
+    whole / 2 + whole / 2 * u32::from(random) / 255
 }
 
 /// What tells this process from another with the same identity.
@@ -263,7 +263,7 @@ pub fn instance() -> Result<String, getrandom::Error> {
     Ok(format!("{:016x}", getrandom::u64()?))
 }
 
-fn chance() -> u8 {
+fn random_byte() -> u8 {
     // Without a source of chance the waits are merely equal.
     getrandom::u32().map_or(u8::MAX, |number| number.to_le_bytes()[0])
 }
@@ -274,10 +274,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_are_spread() {
-        assert_eq!(wait(0, 255), WAIT_MIN);
-        assert_eq!(wait(0, 0), WAIT_MIN / 2);
-        assert_eq!(wait(3, 255), WAIT_MIN * 8);
-        assert_eq!(wait(u32::MAX, 255), WAIT_MAX);
-        assert_eq!(wait(u32::MAX, 0), WAIT_MAX / 2);
+        assert_eq!(backoff(0, 255), WAIT_MIN);
+        assert_eq!(backoff(0, 0), WAIT_MIN / 2);
+        assert_eq!(backoff(3, 255), WAIT_MIN * 8);
+        assert_eq!(backoff(u32::MAX, 255), WAIT_MAX);
+        assert_eq!(backoff(u32::MAX, 0), WAIT_MAX / 2);
     }
 }

@@ -23,7 +23,7 @@ pub struct Logins {
 
 impl Logins {
     /// Says what to ask so that `reply` will be answered.
-    pub fn want(&mut self, registry: RegistryName, reply: oneshot::Sender<Answer>) -> Question {
+    pub fn request(&mut self, registry: RegistryName, reply: oneshot::Sender<Answer>) -> Question {
         self.requests += 1;
         let question = Question { request: self.requests, registry };
         self.open.push((question.clone(), reply));
@@ -62,8 +62,8 @@ mod tests {
         let mut logins = Logins::default();
         let (first, mut first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
-        let question = logins.want("ghcr.io".parse().unwrap(), first);
-        let other = logins.want("10.0.0.5:5000".parse().unwrap(), second);
+        let question = logins.request("ghcr.io".parse().unwrap(), first);
+        let other = logins.request("10.0.0.5:5000".parse().unwrap(), second);
         assert_eq!(logins.unanswered(), [question.clone(), other]);
         drop(second_answer);
         assert_eq!(logins.unanswered(), std::slice::from_ref(&question));

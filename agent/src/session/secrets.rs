@@ -56,7 +56,7 @@ impl SecretSet {
 
 impl Secrets {
     /// Answers `reply` with what is known, or says what to ask so that it will be answered.
-    pub fn want(
+    pub fn request(
         &mut self,
         environment: EnvironmentKey,
         version: u64,
@@ -131,15 +131,15 @@ mod tests {
         let mut secrets = Secrets::default();
         let (first, mut first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        let question = secrets.want(environment(), 3, first).unwrap();
-        assert_eq!(secrets.want(environment(), 3, second), None);
+        let question = secrets.request(environment(), 3, first).unwrap();
+        assert_eq!(secrets.request(environment(), 3, second), None);
         assert_eq!(secrets.unanswered(), std::slice::from_ref(&question));
         secrets.deliver(question.request, Ok(set("top-secret-value")));
         for answer in [first_answer.try_recv(), second_answer.try_recv()] {
             assert_eq!(answer.unwrap().unwrap().variables["TOKEN"].expose(), "top-secret-value");
         }
         let (third, mut third_answer) = oneshot::channel();
-        assert_eq!(secrets.want(environment(), 3, third), None);
+        assert_eq!(secrets.request(environment(), 3, third), None);
         assert!(third_answer.try_recv().unwrap().is_ok());
         assert_eq!(secrets.redactor(&environment()).unwrap().redact("a top-secret-value b"), "a *** b");
     }
@@ -148,11 +148,11 @@ mod tests {
     fn a_refusal_is_not_kept_and_nobody_asks_for_who_went_away() {
         let mut secrets = Secrets::default();
         let (reply, mut answer) = oneshot::channel();
-        let question = secrets.want(environment(), 3, reply).unwrap();
+        let question = secrets.request(environment(), 3, reply).unwrap();
         secrets.deliver(question.request, Err("no such version".to_owned()));
         assert_eq!(answer.try_recv().unwrap().unwrap_err(), "no such version");
         let (reply, answer) = oneshot::channel();
-        assert!(secrets.want(environment(), 3, reply).is_some());
+        assert!(secrets.request(environment(), 3, reply).is_some());
         drop(answer);
         assert_eq!(secrets.unanswered(), []);
         assert!(secrets.redactor(&environment()).is_none());

@@ -43,7 +43,7 @@ struct AgentStopping;
 
 /// One step that was accepted, in its own task.
 pub(super) struct Job {
-    pub(super) tools: WorkerContext,
+    pub(super) context: WorkerContext,
     pub(super) assignment: Assignment,
     /// Its undo has come.
     pub(super) cancel: CancellationToken,
@@ -64,10 +64,10 @@ impl Job {
         async {
             let key = &self.assignment.key;
             let began = Instant::now();
-            let ended = match self.tools.journal.begin(key).await {
+            let ended = match self.context.journal.begin(key).await {
                 Ok(BeginOutcome::Withdrawn) => return JobExit::Withdrawn,
-                Ok(BeginOutcome::Begun) => self.act().await,
-                Ok(BeginOutcome::Held(by)) => self.act_held(&by).await,
+                Ok(BeginOutcome::Begun) => self.run_action().await,
+                Ok(BeginOutcome::Held(by)) => self.run_held_action(&by).await,
                 Err(error) => {
                     let what = "the journal of this host cannot be written, so nothing was done";
                     Ok(Err(StepFailure::new(what).why(telemetry::chain(&error))))
@@ -83,8 +83,8 @@ impl Job {
                 }
             };
             self.log_outcome(&outcome, began.elapsed());
-            let ended = self.write_down(outcome).await;
-            if self.tools.happenings.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
+            let ended = self.record_outcome(outcome).await;
+            if self.context.worker_events.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
                 // The agent is ending; its successor reports what the journal has.
                 info!("the outcome will be reported after the next start");
             }
@@ -109,7 +109,7 @@ impl Job {
 
     fn log_outcome(&self, outcome: &Outcome, took: Duration) {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let word = match outcome {
+        let outcome_name = match outcome {
             Ok(finding) => {
                 info!(took_ms, said = finding.said, "step done");
                 "done"
@@ -120,16 +120,16 @@ impl Job {
                 "failed"
             }
         };
-        span::outcome(&Span::current(), word);
-        telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), word, took);
+        span::outcome(&Span::current(), outcome_name);
+        telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), outcome_name, took);
     }
 
     /// The effect, if it leaves the traffic where somebody put it by hand.
-    async fn act_held(&self, held: &LocalRollback) -> Result<Outcome, AgentStopping> {
-        let Some(action) = &self.assignment.action else { return self.act().await };
-        let traffic = self.tools.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
+    async fn run_held_action(&self, held: &LocalRollback) -> Result<Outcome, AgentStopping> {
+        let Some(action) = &self.assignment.action else { return self.run_action().await };
+        let traffic = self.context.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
         match step_policy(action, traffic) {
-            StepPolicy::Goes => self.act().await,
+            StepPolicy::Goes => self.run_action().await,
             StepPolicy::IsNothing => {
                 let said = format!("skipped: a local rollback moved the traffic to {traffic}");
                 Ok(Ok(Finding { said, ..Finding::default() }))
@@ -147,11 +147,11 @@ impl Job {
                     environment: environment.clone(),
                     deployment: key.deployment.clone(),
                     switch: switch.clone(),
-                    containers: self.tools.executors.instances_of(environment, switch.to).await,
+                    containers: self.context.executors.instances_of(environment, switch.to).await,
                 };
-                self.tools.journal.give(&given).await
+                self.context.journal.record_traffic(&given).await
             }
-            Direction::Undo => self.tools.journal.withdraw_traffic(environment, switch.to.other()).await,
+            Direction::Undo => self.context.journal.withdraw_traffic(environment, switch.to.other()).await,
         };
         if let Err(error) = written {
             // A local rollback is refused where this is not known; the switch itself is done.
@@ -163,26 +163,26 @@ impl Job {
     }
 
     /// The effect, from the secrets that it needs to an outcome without any.
-    async fn act(&self) -> Result<Outcome, AgentStopping> {
+    async fn run_action(&self) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else {
             return Ok(Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() }));
         };
         info!(action = action.name(), "step begins");
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
-        let given = tokio::select! {
-            given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given,
-            why = self.stop_requested(deadline) => {
+        let inputs = tokio::select! {
+            inputs = async { tokio::try_join!(self.secrets(action), self.login(action)) } => inputs,
+            stop = self.stop_requested(deadline) => {
                 let what = "it was still waiting for its secrets or its registry login, so nothing was done";
-                return Ok(Err(why.failure(what)));
+                return Ok(Err(stop.failure(what)));
             }
         };
-        let given = match given {
-            Ok(given) => given,
-            Err(NotGiven::AgentStopping) => return Err(AgentStopping),
-            Err(NotGiven::Refused(failure)) => return Ok(Err(failure)),
+        let inputs = match inputs {
+            Ok(inputs) => inputs,
+            Err(MissingInput::AgentStopping) => return Err(AgentStopping),
+            Err(MissingInput::Refused(failure)) => return Ok(Err(failure)),
         };
-        let output = Output::new(given.0.redactor.clone(), self.log());
-        let outcome = self.converge(action.clone(), given, &output, deadline).await?;
+        let output = Output::new(inputs.0.redactor.clone(), self.log());
+        let outcome = self.converge(action.clone(), inputs, &output, deadline).await?;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
             self.record_traffic(switch).await;
         }
@@ -190,27 +190,27 @@ impl Job {
     }
 
     /// The values that the action needs, from the coordinator.
-    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, NotGiven> {
+    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, MissingInput> {
         let Some(version) = action.secrets_version() else {
             return Ok(Arc::new(SecretSet::none()));
         };
         let environment = &self.assignment.environment;
         let what = || format!("version {version} of the secrets of {environment} is not available");
-        let given = self.tools.request_secrets(environment, version).await;
-        given.map_err(|error| NotGiven::because(error, what))
+        let given = self.context.request_secrets(environment, version).await;
+        given.map_err(|error| MissingInput::because(error, what))
     }
 
     /// The login for the registry that the action may need, from the coordinator.
-    async fn login(&self, action: &Action) -> Result<Option<Login>, NotGiven> {
+    async fn login(&self, action: &Action) -> Result<Option<Login>, MissingInput> {
         let Some(registry) = action.registry() else { return Ok(None) };
         let what = || format!("the login for the registry {registry} is not available");
-        let given = self.tools.request_login(registry.clone()).await;
-        given.map_err(|error| NotGiven::because(error, what))
+        let given = self.context.request_login(registry.clone()).await;
+        given.map_err(|error| MissingInput::because(error, what))
     }
 
     /// Where the step's output is kept. Without it the step can still be carried out.
     fn log(&self) -> Option<StepLog> {
-        match self.tools.logs.open(&self.assignment.key) {
+        match self.context.logs.open(&self.assignment.key) {
             Ok(log) => Some(log),
             Err(error) => {
                 warn!(%error, "cannot open the log of the step; its output is not stored");
@@ -234,25 +234,25 @@ impl Job {
             action,
             secrets,
             login,
-            reach: self.tools.reach.clone(),
+            transfer_client: self.context.transfer_client.clone(),
             output: output.clone(),
             cancel: cancel.clone(),
         };
-        let executors = Arc::clone(&self.tools.executors);
+        let executors = Arc::clone(&self.context.executors);
         let mut task = JoinSet::new();
         task.spawn(async move { executors.converge(work).await }.in_current_span());
-        let why = tokio::select! {
+        let stop = tokio::select! {
             ended = task.join_next() => return outcome_of(ended),
-            why = self.stop_requested(deadline) => why,
+            stop = self.stop_requested(deadline) => stop,
             never = self.show_progress(output) => match never {},
         };
         cancel.cancel();
         match tokio::time::timeout(STOP_GRACE, task.join_next()).await {
             // It may have been done at the last moment.
-            Ok(ended) => Ok(outcome_of(ended)?.map_err(|failure| why.explained(failure))),
+            Ok(ended) => Ok(outcome_of(ended)?.map_err(|failure| stop.explained(failure))),
             Err(_) => {
                 task.shutdown().await;
-                let failure = why
+                let failure = stop
                     .failure(&format!("it did not stop within {} s and was aborted", STOP_GRACE.as_secs()));
                 Ok(Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure }))
             }
@@ -275,7 +275,7 @@ impl Job {
                 let Assignment { key, environment, .. } = &self.assignment;
                 let progress =
                     WorkerEvent::Progress { key: key.clone(), environment: environment.clone(), line };
-                if self.tools.happenings.send(progress).await.is_err() {
+                if self.context.worker_events.send(progress).await.is_err() {
                     // Nobody watches an agent that is ending.
                     return std::future::pending().await;
                 }
@@ -285,9 +285,9 @@ impl Job {
 
     /// Writes the outcome down, however long the disk refuses: an effect without an outcome would be
     /// carried out again.
-    async fn write_down(&self, outcome: Outcome) -> Ended {
+    async fn record_outcome(&self, outcome: Outcome) -> Ended {
         loop {
-            match self.tools.journal.finish(&self.assignment.key, outcome.clone()).await {
+            match self.context.journal.finish(&self.assignment.key, outcome.clone()).await {
                 Ok(ended) => return ended,
                 Err(error) => {
                     error!(
@@ -324,12 +324,12 @@ impl Stop {
 }
 
 /// Why an executor does not get what it needs.
-enum NotGiven {
+enum MissingInput {
     AgentStopping,
     Refused(StepFailure),
 }
 
-impl NotGiven {
+impl MissingInput {
     fn because(error: RequestError, what: impl FnOnce() -> String) -> Self {
         match error {
             RequestError::AgentStopping => Self::AgentStopping,

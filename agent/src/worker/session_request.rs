@@ -49,7 +49,7 @@ impl WorkerContext {
         event: impl FnOnce(oneshot::Sender<Result<T, String>>) -> WorkerEvent,
     ) -> Result<T, RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.happenings.send(event(reply)).await.map_err(|_| RequestError::AgentStopping)?;
+        self.worker_events.send(event(reply)).await.map_err(|_| RequestError::AgentStopping)?;
         answer.await.map_err(|_| RequestError::AgentStopping)?.map_err(RequestError::Refused)
     }
 }
