@@ -42,8 +42,8 @@ pub enum DockerError {
         #[source]
         source: Bollard,
     },
-    #[error("the request to the registry {registry} failed ({as_whom})")]
-    Registry { registry: RegistryName, as_whom: String, said: String },
+    #[error("the request to the registry {registry} failed ({login_name})")]
+    Registry { registry: RegistryName, login_name: String, said: String },
     #[error("Docker at {socket} is too old: its API is {found}")]
     Old { socket: PathBuf, found: String },
     #[error("the folder {path} of the image {image} is larger than 64 MiB, the limit for migrations")]
@@ -56,7 +56,7 @@ pub enum DockerError {
 
 impl DockerError {
     /// What Docker itself says.
-    pub fn words(&self) -> String {
+    pub fn detail(&self) -> String {
         let source = match self {
             Self::Absent { source, .. } | Self::Refused { source, .. } => source,
             Self::Old { .. } => return "API 1.40 is the oldest that works: Docker 19.03".to_owned(),

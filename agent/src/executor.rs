@@ -20,7 +20,7 @@ use tracing::warn;
 
 use crate::docker::{Docker, DockerError};
 use crate::executor::output::Output;
-use crate::executor::shared_lookup::Together;
+use crate::executor::shared_lookup::SharedLookup;
 use crate::nginx::{Nginx, SiteRevert};
 use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
@@ -83,7 +83,7 @@ pub struct Executors {
     host: HostName,
     containers_changed: Notify,
     /// Asked for by the looks of all environments at once.
-    tools: Together<Tools>,
+    tools: SharedLookup<Tools>,
 }
 
 /// An instance that is watched.
@@ -106,7 +106,7 @@ impl Executors {
             slots: directory.slots(),
             host: identity.name.clone(),
             containers_changed: Notify::new(),
-            tools: Together::default(),
+            tools: SharedLookup::default(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Executors {
         match timeout(SWEEP_LIMIT, self.docker.sweep_temporary()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, why = error.words(), "cannot remove temporary containers");
+                warn!(%error, why = error.detail(), "cannot remove temporary containers");
             }
             Err(_) => warn!("cannot remove temporary containers: Docker did not answer in time"),
         }
@@ -147,7 +147,9 @@ impl Executors {
         match &work.action {
             Action::Preflight(preflight) => self.preflight(work, preflight).await,
             Action::PresentImage(present) => self.present_image(work, present).await,
-            Action::AdmitHosts(wanted) => Ok(finding(self.keeper.keep(&work.environment, wanted).await?)),
+            Action::AdmitHosts(wanted) => {
+                Ok(finding(self.keeper.apply_lines(&work.environment, wanted).await?))
+            }
             Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
             Action::Migrate(migrate) => self.migrate(work, migrate).await,
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
@@ -181,17 +183,17 @@ impl Executors {
         let containers = self.docker.containers(None).await?;
         Ok(containers
             .into_iter()
-            .filter_map(|ours| {
-                let (address, port) = ours.endpoint?;
-                let (container, environment) = (ours.seen.name, ours.environment);
-                Some(Target { container, environment, address, port, path: ours.health_path? })
+            .filter_map(|found| {
+                let (address, port) = found.endpoint?;
+                let (container, environment) = (found.seen.name, found.environment);
+                Some(Target { container, environment, address, port, path: found.health_path? })
             })
             .collect())
     }
 
     /// Asks an instance once.
     pub async fn probe(&self, target: &Target) -> Probe {
-        let ask = ProbeRequest {
+        let request = ProbeRequest {
             address: &target.address,
             port: target.port,
             host: &target.address,
@@ -201,7 +203,7 @@ impl Executors {
             reads: Reads::Body,
             limit: WATCH_LIMIT,
         };
-        probe::send_probe(&ask).await.probe
+        probe::send_probe(&request).await.probe
     }
 
     /// What the live slot's containers printed, each line with its process.
@@ -214,24 +216,24 @@ impl Executors {
         process: Option<&ProcessName>,
         tail: Option<u32>,
     ) -> Result<Vec<String>, DockerError> {
-        let live = self.live_here(environment);
+        let live = self.live_slot(environment);
         let mut lines = Vec::new();
-        for ours in self.docker.containers(Some(environment)).await? {
-            if ours.seen.slot == live && process.is_none_or(|wanted| *wanted == ours.seen.process) {
-                let said = self.docker.log(&ours.id, tail).await?;
-                lines.extend(said.into_iter().map(|line| format!("{}  {line}", ours.seen.process)));
+        for container in self.docker.containers(Some(environment)).await? {
+            if container.seen.slot == live && process.is_none_or(|wanted| *wanted == container.seen.process) {
+                let printed = self.docker.log(&container.id, tail).await?;
+                lines.extend(printed.into_iter().map(|line| format!("{}  {line}", container.seen.process)));
             }
         }
         Ok(lines)
     }
 
     /// Where nginx is on another host, its switch cannot be seen from here: what the processes were told counts.
-    fn live_here(&self, environment: &EnvironmentKey) -> Slot {
-        let is_told = |slot: &Slot| {
-            let told = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
-            told.is_ok_and(|told| told == "live")
+    fn live_slot(&self, environment: &EnvironmentKey) -> Slot {
+        let is_live = |slot: &Slot| {
+            let state = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
+            state.is_ok_and(|state| state == "live")
         };
-        [Slot::Blue, Slot::Green].into_iter().find(is_told).unwrap_or_else(|| self.nginx.slot(environment))
+        [Slot::Blue, Slot::Green].into_iter().find(is_live).unwrap_or_else(|| self.nginx.slot(environment))
     }
 
     /// The file by which an application knows whether its slot is live: a folder, so that it can change.
@@ -239,7 +241,7 @@ impl Executors {
         self.slots.join(environment.dashed()).join(slot.as_str())
     }
 
-    async fn tail_of(&self, container: &str) -> Vec<String> {
+    async fn last_lines(&self, container: &str) -> Vec<String> {
         // A log that cannot be read must not hide why it was wanted.
         self.docker.log(container, Some(TAIL_LINES)).await.unwrap_or_default()
     }
@@ -251,7 +253,7 @@ impl Work {
         database(&self.environment, &self.secrets, reference)
     }
 
-    fn cancelled(&self) -> Result<(), StepFailure> {
+    fn refuse_cancelled(&self) -> Result<(), StepFailure> {
         if self.cancel.is_cancelled() {
             Err(StepFailure::new("it stopped before it was done"))
         } else {
@@ -277,8 +279,8 @@ fn deploy_again(environment: &EnvironmentKey) -> String {
     format!("deploy again: lockstep deploy {}", environment.environment)
 }
 
-fn site_reverted(taken: SiteRevert, done: &str) -> Finding {
-    finding(match taken {
+fn site_reverted(reverted: SiteRevert, done: &str) -> Finding {
+    finding(match reverted {
         SiteRevert::Yes => done,
         SiteRevert::LeftAsChanged => "site not touched: it was changed by hand",
     })
@@ -290,9 +292,9 @@ fn finding(said: impl Into<String>) -> Finding {
 
 /// A failure that Docker tells.
 fn docker_failed(error: DockerError) -> StepFailure {
-    let words = error.words();
+    let detail = error.detail();
     let failure = StepFailure::new(error.to_string());
-    let failure = if words.is_empty() { failure } else { failure.why(words) };
+    let failure = if detail.is_empty() { failure } else { failure.why(detail) };
     match error {
         DockerError::Absent { .. } => failure.next("systemctl start docker"),
         DockerError::Old { .. } => failure.next("apt-get install docker.io"),

@@ -37,7 +37,7 @@ pub struct RollbackReport {
 /// # Errors
 /// When it is refused, with why, or fails; then the traffic is where it was.
 pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<RollbackReport> {
-    let directory = match Directory::visit(directory) {
+    let directory = match Directory::open_for_command(directory) {
         Ok(directory) => directory,
         Err(DirectoryError::Taken { path }) => {
             anyhow::bail!("another local command is running in {}", path.display())
@@ -45,8 +45,8 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
         Err(error) => return Err(error.into()),
     };
     // An agent that starts in the middle waits for its supervisor to start it again.
-    let agent = match directory.keep_agent_out() {
-        Ok(kept_out) => Some(kept_out),
+    let agent = match directory.lock_out_agent() {
+        Ok(lock) => Some(lock),
         Err(DirectoryError::Taken { .. }) => None,
         Err(error) => return Err(error.into()),
     };
@@ -58,41 +58,41 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     }
     let executors = Executors::new(&directory, &settings, &identity);
     settle(&journal, &executors).await?;
-    let told = LocalSwitch { journal: &journal, executors: &executors, by }.roll(environment).await;
+    let result = RollbackCommand { journal: &journal, executors: &executors, by }.run(environment).await;
     journal.close().await?;
-    told.map_err(refused)
+    result.map_err(explain)
 }
 
 /// As it is shown where there is no command line: what, why, next.
-fn refused(failure: StepFailure) -> anyhow::Error {
-    let mut words = failure.what;
+fn explain(failure: StepFailure) -> anyhow::Error {
+    let mut text = failure.what;
     for (name, said) in [("why", failure.why), ("next", failure.next)] {
         if let Some(said) = said {
-            words.push_str(&format!("\n  {name}: {said}"));
+            text.push_str(&format!("\n  {name}: {said}"));
         }
     }
-    anyhow::anyhow!(words)
+    anyhow::anyhow!(text)
 }
 
-struct LocalSwitch<'a> {
+struct RollbackCommand<'a> {
     journal: &'a Journal,
     executors: &'a Executors,
     by: String,
 }
 
-impl LocalSwitch<'_> {
-    async fn roll(self, environment: &str) -> Result<RollbackReport, StepFailure> {
-        let given = self.journal.traffic_records().await.map_err(unreadable)?;
-        let environment = named(environment, &given)?;
+impl RollbackCommand<'_> {
+    async fn run(self, environment: &str) -> Result<RollbackReport, StepFailure> {
+        let given = self.journal.traffic_records().await.map_err(journal_failed)?;
+        let environment = resolve_environment(environment, &given)?;
         let from = self.executors.traffic_of(&environment).ok_or_else(|| {
             StepFailure::new(format!("nginx on this host has no site of {environment}"))
                 .why("a local rollback runs on the host of the load balancer")
         })?;
         let target = self.target(&environment, from).await?;
-        self.executors.ask_until_healthy(&target.switch).await.map_err(|failure| {
+        self.executors.wait_until_healthy(&target.switch).await.map_err(|failure| {
             failure.next(format!("the traffic stays in {from}; list the containers: docker ps --all"))
         })?;
-        let wanted = LocalRollback {
+        let new = LocalRollback {
             seq: 0,
             environment: environment.clone(),
             at: clock::now(),
@@ -101,7 +101,7 @@ impl LocalSwitch<'_> {
             to: from.other(),
             deployment: target.deployment.clone(),
         };
-        let rollback = match self.journal.begin_local(wanted).await.map_err(unreadable)? {
+        let rollback = match self.journal.begin_local(new).await.map_err(journal_failed)? {
             Ok(begun) => begun,
             Err(LocalRefusal::StepRuns { work }) => {
                 return Err(StepFailure::new(format!(
@@ -112,38 +112,38 @@ impl LocalSwitch<'_> {
             }
         };
         // A step may have ended in between; from here on none begins that moves anything.
-        let there = self.target(&environment, from).await.and_then(|there| {
+        let unchanged = self.target(&environment, from).await.and_then(|current| {
             let changed = || {
                 StepFailure::new(
                     "a step of a deployment changed the slot at the same time; the traffic was not moved",
                 )
             };
-            if there == target { Ok(()) } else { Err(changed()) }
+            if current == target { Ok(()) } else { Err(changed()) }
         });
-        if let Err(failure) = there {
-            self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+        if let Err(failure) = unchanged {
+            self.journal.forget_local(rollback.seq).await.map_err(journal_failed)?;
             return Err(failure);
         }
         if let Err(failure) = self.executors.switch_by_hand(&environment, &target.switch).await {
             if self.executors.traffic_of(&environment) == Some(from) {
-                self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+                self.journal.forget_local(rollback.seq).await.map_err(journal_failed)?;
             }
             return Err(failure);
         }
         reach(|| "local: switched".to_owned());
-        self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
-        let workers = self.executors.workers_follow(&environment, rollback.to).await;
+        self.journal.end_local(rollback.seq).await.map_err(journal_failed)?;
+        let workers = self.executors.move_workers_by_hand(&environment, rollback.to).await;
         Ok(RollbackReport { rollback, workers })
     }
 }
 
-impl LocalSwitch<'_> {
+impl RollbackCommand<'_> {
     /// What the traffic may go back to, as things are.
     async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<GivenTraffic, StepFailure> {
-        let known = LocalKnowledge {
-            newest: self.journal.newest_deployment(environment).await.map_err(unreadable)?,
+        let known = KnownTraffic {
+            newest: self.journal.newest_deployment(environment).await.map_err(journal_failed)?,
             instances: self.executors.instances(environment, from.other()).await,
-            given: &self.journal.traffic_records().await.map_err(unreadable)?,
+            given: &self.journal.traffic_records().await.map_err(journal_failed)?,
             environment,
             from,
         };
@@ -151,12 +151,12 @@ impl LocalSwitch<'_> {
     }
 }
 
-fn unreadable(error: JournalError) -> StepFailure {
+fn journal_failed(error: JournalError) -> StepFailure {
     StepFailure::new("cannot use the journal of this host").why(crate::program::telemetry::chain(&error))
 }
 
 /// The environment that is meant, of those that had traffic here.
-fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
+fn resolve_environment(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
     let mut known: Vec<&EnvironmentKey> = given.iter().map(|given| &given.environment).collect();
     known.dedup();
     let mut found = known
@@ -180,7 +180,7 @@ fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailu
 }
 
 /// What is known of an environment before its traffic is moved.
-struct LocalKnowledge<'a> {
+struct KnownTraffic<'a> {
     environment: &'a EnvironmentKey,
     from: Slot,
     given: &'a [GivenTraffic],
@@ -189,14 +189,14 @@ struct LocalKnowledge<'a> {
     instances: Result<Vec<Instance>, StepFailure>,
 }
 
-impl LocalKnowledge<'_> {
+impl KnownTraffic<'_> {
     /// What gave the other slot its traffic before, if that is what runs there.
     fn target(&self) -> Result<&GivenTraffic, StepFailure> {
         let (from, to) = (self.from, self.from.other());
-        let of = |slot: Slot| {
+        let traffic_record = |slot: Slot| {
             self.given.iter().find(|given| given.environment == *self.environment && given.switch.to == slot)
         };
-        let Some(target) = of(to) else {
+        let Some(target) = traffic_record(to) else {
             return Err(StepFailure::new(format!("{} has no release in {to} to go back to", self.environment))
                 .why(format!(
                     "no release had the traffic there, or its deployment was reverted; the traffic stays in {from}"
@@ -204,20 +204,22 @@ impl LocalKnowledge<'_> {
         };
         let runs_here = !target.containers.is_empty();
         match &self.instances {
-            Ok(there) if runs_here => {
-                let other = there.iter().find(|instance| !target.containers.contains(&instance.name));
-                let is_there = |name: &String| there.iter().any(|instance| instance.name == *name);
-                let gone = target.containers.iter().find(|name| !is_there(name));
-                match (gone, other) {
+            Ok(instances) if runs_here => {
+                let other = instances.iter().find(|instance| !target.containers.contains(&instance.name));
+                let is_running = |name: &String| instances.iter().any(|instance| instance.name == *name);
+                let missing = target.containers.iter().find(|name| !is_running(name));
+                match (missing, other) {
                     (None, None) => Ok(target),
-                    (Some(gone), _) => Err(self.state_unknown(&format!("{gone} is not running any more"))),
+                    (Some(missing), _) => {
+                        Err(self.state_unknown(&format!("{missing} is not running any more")))
+                    }
                     (None, Some(other)) => {
                         Err(self.state_unknown(&format!("{} was started since", other.name)))
                     }
                 }
             }
             // On other hosts it is only known that no newer deployment has begun here.
-            Ok(_) | Err(_) => match (&self.newest, of(from)) {
+            Ok(_) | Err(_) => match (&self.newest, traffic_record(from)) {
                 (Some(newest), _) if *newest == target.deployment => Ok(target),
                 (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
                 (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has started since"))),
@@ -270,7 +272,7 @@ impl LocalRollbacks {
     pub async fn unreported(&self) -> Result<Vec<LocalRollback>, JournalError> {
         // What a command has begun is its own until it has ended.
         if !self.journal.local_begun().await?.is_empty()
-            && let Ok(_kept_out) = self.directory.keep_visitors_out()
+            && let Ok(_lock) = self.directory.lock_out_commands()
         {
             settle(&self.journal, &self.executors).await?;
         }
@@ -319,12 +321,12 @@ mod tests {
         given: &'a [GivenTraffic],
         newest: &str,
         here: &[&str],
-    ) -> LocalKnowledge<'a> {
+    ) -> KnownTraffic<'a> {
         let instance = |name: &&str| Instance {
             name: (*name).to_owned(),
             endpoint: Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 },
         };
-        LocalKnowledge {
+        KnownTraffic {
             environment,
             from: Slot::Green,
             given,
@@ -366,7 +368,9 @@ mod tests {
     fn an_environment_may_be_named_by_its_last_part_where_that_is_one() {
         let one = given(Slot::Blue, OLD, &[]);
         let other = GivenTraffic { environment: "shop/production".parse().unwrap(), ..one.clone() };
-        let name = |text: &str, given: &[GivenTraffic]| named(text, given).map(|key| key.to_string()).ok();
+        let name = |text: &str, given: &[GivenTraffic]| {
+            resolve_environment(text, given).map(|key| key.to_string()).ok()
+        };
         assert_eq!(name("production", std::slice::from_ref(&one)).as_deref(), Some("notes/production"));
         assert_eq!(name("production", &[one.clone(), other.clone()]), None);
         assert_eq!(name("shop/production", &[one.clone(), other]).as_deref(), Some("shop/production"));

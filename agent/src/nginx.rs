@@ -201,10 +201,11 @@ impl Nginx {
     /// When it cannot be read.
     pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<InstalledSite> {
         let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(InstalledSite::Nothing) };
-        let before = self.before(environment)?.filter(|before| before.file.as_ref() == Some(&text));
-        let copy = match before {
+        let previous =
+            self.previous_site(environment)?.filter(|previous| previous.file.as_ref() == Some(&text));
+        let copy = match previous {
             // Killed between the copy and the file, it stands as it did before.
-            Some(before) => before.installed,
+            Some(previous) => previous.installed,
             None => disk::read(&self.installed_copy(environment))?,
         };
         match site::digest_of(&text) {
@@ -231,7 +232,7 @@ impl Nginx {
         match self.installed(environment).map_err(|error| failed(environment, &error))? {
             InstalledSite::Ours(digest) if digest == site.digest() => {
                 // Perhaps installed by this very step before the agent was killed: see that it is served.
-                self.wait_for(environment, site).await?;
+                self.wait_until_served(environment, site).await?;
                 return Ok(Reloaded::No);
             }
             InstalledSite::Changed(change) if wanted.overwrites != Some(&change.there) => {
@@ -240,11 +241,13 @@ impl Nginx {
             InstalledSite::Nothing | InstalledSite::Ours(_) | InstalledSite::Changed(_) => {}
         }
         self.master()?;
-        let before =
-            self.remember(environment, wanted.deployment).map_err(|error| failed(environment, &error))?;
-        self.put(environment, &text).map_err(|error| failed(environment, &error))?;
+        let previous = self
+            .save_previous_site(environment, wanted.deployment)
+            .map_err(|error| failed(environment, &error))?;
+        self.write_site(environment, &text).map_err(|error| failed(environment, &error))?;
         if let Err(failure) = self.reload(environment, site).await {
-            self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
+            self.restore_previous_site(environment, &previous)
+                .map_err(|error| failed(environment, &error))?;
             self.signal()?;
             return Err(failure);
         }
@@ -271,15 +274,15 @@ impl Nginx {
         environment: &EnvironmentKey,
         deployment: &DeploymentId,
     ) -> Result<SiteRevert, StepFailure> {
-        let before = self.before(environment).map_err(|error| failed(environment, &error))?;
+        let previous = self.previous_site(environment).map_err(|error| failed(environment, &error))?;
         // Else it was refused before anything was touched, and what is remembered is of another.
-        let Some(before) = before.filter(|before| before.deployment == *deployment) else {
+        let Some(previous) = previous.filter(|previous| previous.deployment == *deployment) else {
             return Ok(SiteRevert::Yes);
         };
-        if self.is_changed_since(environment, &before)? {
+        if self.is_changed_since(environment, &previous)? {
             return Ok(SiteRevert::LeftAsChanged);
         }
-        self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
+        self.restore_previous_site(environment, &previous).map_err(|error| failed(environment, &error))?;
         self.test().await?;
         self.signal()?;
         Ok(SiteRevert::Yes)
@@ -305,10 +308,11 @@ impl Nginx {
     fn is_changed_since(
         &self,
         environment: &EnvironmentKey,
-        before: &PreviousSite,
+        previous: &PreviousSite,
     ) -> Result<bool, StepFailure> {
-        let there = disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
-        if there == before.file {
+        let current =
+            disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
+        if current == previous.file {
             return Ok(false);
         }
         let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
@@ -322,7 +326,8 @@ impl Nginx {
         let configuration = self.settings.configuration.as_path();
         let proxy_params = configuration.with_file_name("proxy_params");
         let proxy_params = proxy_params.is_file().then_some(proxy_params.as_path());
-        let sizes = sizes::look(&sizes::Places { configuration, proxy_params, additions: &additions })?;
+        let sizes =
+            sizes::choose_sizes(&sizes::SizeSources { configuration, proxy_params, additions: &additions })?;
         let places = SitePaths {
             switch: &switch,
             lost_log: &lost,
@@ -334,41 +339,47 @@ impl Nginx {
         Ok(site::render(environment, site, &places))
     }
 
-    fn before(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
+    fn previous_site(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
         let Some(text) = disk::read(&self.previous_copy(environment))? else { return Ok(None) };
         // What cannot be read was not written by an installation that could still be taken back.
         Ok(serde_json::from_str(&text).ok())
     }
 
     /// Keeps what is there, once for a deployment: a step that is run again finds its own work there.
-    fn remember(&self, environment: &EnvironmentKey, deployment: &DeploymentId) -> io::Result<PreviousSite> {
+    fn save_previous_site(
+        &self,
+        environment: &EnvironmentKey,
+        deployment: &DeploymentId,
+    ) -> io::Result<PreviousSite> {
         make_open(&self.traffic)?;
         make_open(&self.folder(environment))?;
         additions::make(&self.additions(environment))?;
-        if let Some(before) = self.before(environment)?.filter(|before| before.deployment == *deployment) {
-            return Ok(before);
+        if let Some(previous) =
+            self.previous_site(environment)?.filter(|previous| previous.deployment == *deployment)
+        {
+            return Ok(previous);
         }
         let file = disk::read(&self.site_file(environment))?;
         let installed = disk::read(&self.installed_copy(environment))?;
-        let before = PreviousSite { deployment: deployment.clone(), file, installed };
-        let json = serde_json::to_string(&before).map_err(io::Error::other)?;
+        let previous = PreviousSite { deployment: deployment.clone(), file, installed };
+        let json = serde_json::to_string(&previous).map_err(io::Error::other)?;
         disk::write(&self.previous_copy(environment), &json, 0o600)?;
-        Ok(before)
+        Ok(previous)
     }
 
     /// The file, then the copy: killed in between, what is there is known as what was there before.
-    fn put_back(&self, environment: &EnvironmentKey, before: &PreviousSite) -> io::Result<()> {
-        let Some(text) = &before.file else { return self.remove_site(environment) };
+    fn restore_previous_site(&self, environment: &EnvironmentKey, previous: &PreviousSite) -> io::Result<()> {
+        let Some(text) = &previous.file else { return self.remove_site(environment) };
         disk::write(&self.site_file(environment), text, 0o600)?;
         let copy = self.installed_copy(environment);
-        match &before.installed {
+        match &previous.installed {
             Some(installed) => disk::write(&copy, installed, 0o600),
             None => disk::remove(&copy),
         }
     }
 
     /// The copy, then the file: killed in between, what is there is known from what was kept of it.
-    fn put(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
+    fn write_site(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
         disk::write(&self.installed_copy(environment), text, 0o600)?;
         disk::write(&self.site_file(environment), text, 0o600)
     }
@@ -381,7 +392,7 @@ impl Nginx {
     async fn reload(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         self.test().await?;
         self.signal()?;
-        self.wait_for(environment, site).await
+        self.wait_until_served(environment, site).await
     }
 
     fn signal(&self) -> Result<(), StepFailure> {
@@ -391,12 +402,12 @@ impl Nginx {
 
     /// Waits until nginx itself answers with this very site: a reload that is refused is silent. No application is
     /// asked: how it answers is no matter of the site's.
-    async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
+    async fn wait_until_served(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
         let at = Address::of_site(site);
         let begun = Instant::now();
         loop {
-            let answered = self.ask_itself(&at).await.map_err(|error| failed(environment, &error))?;
+            let answered = self.query_status(&at).await.map_err(|error| failed(environment, &error))?;
             let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
             if served == Some(wanted.short()) {
                 return Ok(());
@@ -423,23 +434,23 @@ impl Nginx {
     /// # Errors
     /// When the secret of that header cannot be read.
     pub async fn ask(&self, at: &Address, path: &str, limit: Duration) -> io::Result<probe::ProbeAnswer> {
-        self.ask_for(at, path, (Reads::Headers, limit)).await
+        self.send_probe(at, path, (Reads::Headers, limit)).await
     }
 
     /// Asks for what nginx answers by itself: its counters, and in a header the site that it serves.
-    async fn ask_itself(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
+    async fn query_status(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
         let path = format!("{STATUS_PATH}{}", self.probe_secret()?);
-        self.ask_for(at, &path, (Reads::Body, ANSWER_LIMIT)).await
+        self.send_probe(at, &path, (Reads::Body, ANSWER_LIMIT)).await
     }
 
-    async fn ask_for(
+    async fn send_probe(
         &self,
         at: &Address,
         path: &str,
         (reads, limit): (Reads, Duration),
     ) -> io::Result<probe::ProbeAnswer> {
         let secret = self.probe_secret()?;
-        let ask = ProbeRequest {
+        let request = ProbeRequest {
             address: "127.0.0.1",
             port: at.port,
             host: &at.server_name,
@@ -449,7 +460,7 @@ impl Nginx {
             reads,
             limit,
         };
-        let mut answered = probe::send_probe(&ask).await;
+        let mut answered = probe::send_probe(&request).await;
         // What listens there may be something else, and pages of errors show what was asked for.
         if let Answer::Http { body, .. } = &mut answered.probe.answer {
             *body = body.replace(&secret, MASK);
@@ -465,7 +476,7 @@ impl Nginx {
     /// nginx's counters; nothing where they cannot be read, because they decide nothing.
     pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
         let at = self.address(environment)?;
-        let answered = self.ask_itself(&at).await.ok()?;
+        let answered = self.query_status(&at).await.ok()?;
         let Answer::Http { status: 200, body, .. } = answered.probe.answer else {
             return None;
         };

@@ -24,10 +24,10 @@ pub use sqlx::Error as PostgresError;
 pub use sqlx::PgConnection;
 
 /// Where Debian puts each version's programs.
-const DEBIANS_PROGRAMS: &str = "/usr/lib/postgresql";
+const DEBIAN_PROGRAMS: &str = "/usr/lib/postgresql";
 
 /// The begin of `application_name` on every connection of ours.
-const OURS: &str = "lockstep/";
+const APPLICATION_NAME_PREFIX: &str = "lockstep/";
 
 /// A database, by its URL, which nobody sees.
 pub struct Database<'a> {
@@ -55,7 +55,10 @@ impl Database<'_> {
     /// # Errors
     /// When the server cannot be reached, or lets nobody in.
     pub async fn connect(&self, name: &str) -> Result<PgConnection, StepFailure> {
-        let options = self.options()?.application_name(&format!("{OURS}{name}")).disable_statement_logging();
+        let options = self
+            .options()?
+            .application_name(&format!("{APPLICATION_NAME_PREFIX}{name}"))
+            .disable_statement_logging();
         PgConnection::connect_with(&options).await.map_err(|error| self.unreachable(&error))
     }
 
@@ -93,12 +96,12 @@ impl Database<'_> {
     ///
     /// # Errors
     /// When the URL is not one.
-    pub fn for_tools(&self) -> Result<ForTools, StepFailure> {
+    pub fn tool_connection(&self) -> Result<ToolConnection, StepFailure> {
         let options = self.options()?;
         let database = options.get_database().unwrap_or(options.get_username()).to_owned();
         let password = url_password(self.url.expose()).map(percent_decoded).unwrap_or_default();
         let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-        Ok(ForTools {
+        Ok(ToolConnection {
             arguments: vec![
                 format!("--host={}", options.get_host()),
                 format!("--port={}", options.get_port()),
@@ -111,7 +114,7 @@ impl Database<'_> {
     }
 }
 
-pub struct ForTools {
+pub struct ToolConnection {
     pub arguments: Vec<String>,
     pub password_file: Secret,
 }
@@ -173,9 +176,9 @@ pub fn programs(set: Option<&Path>) -> Option<PathBuf> {
     if let Some(set) = set {
         return Some(set.to_owned());
     }
-    let versions = std::fs::read_dir(DEBIANS_PROGRAMS).ok()?;
+    let versions = std::fs::read_dir(DEBIAN_PROGRAMS).ok()?;
     let newest = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max()?;
-    Some(Path::new(DEBIANS_PROGRAMS).join(newest.to_string()).join("bin"))
+    Some(Path::new(DEBIAN_PROGRAMS).join(newest.to_string()).join("bin"))
 }
 
 /// The version of a tool: `pg_dump (PostgreSQL) 15.18 (Debian …)` → `15.18`.

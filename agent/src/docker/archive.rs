@@ -37,25 +37,25 @@ struct Described {
 }
 
 /// The same parts, which end in an error where they give an image a name.
-pub(super) fn nameless(
+pub(super) fn refuse_names(
     parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (came, looking) = mpsc::channel(1);
-    let (looked, passed) = mpsc::channel(1);
+    let (received, unchecked) = mpsc::channel(1);
+    let (checked, passed) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut parts = std::pin::pin!(parts);
         while let Some(part) = parts.next().await {
             // Nobody looks at what comes after what was refused.
-            if came.send(part).await.is_err() {
+            if received.send(part).await.is_err() {
                 return;
             }
         }
     });
     tokio::task::spawn_blocking(move || {
-        let mut gate = Gate { looking, looked, whole: Bytes::new(), left: Bytes::new() };
-        if let Err(error) = look(&mut gate) {
+        let mut gate = Gate { unchecked, checked, part: Bytes::new(), unread: Bytes::new() };
+        if let Err(error) = check_archive(&mut gate) {
             // The engine may have stopped listening: then it says why itself.
-            gate.looked.blocking_send(Err(error)).ok();
+            gate.checked.blocking_send(Err(error)).ok();
         }
     });
     ReceiverStream::new(passed)
@@ -63,38 +63,38 @@ pub(super) fn nameless(
 
 /// Gives a part away when all of it was read.
 struct Gate {
-    looking: mpsc::Receiver<io::Result<Bytes>>,
-    looked: mpsc::Sender<io::Result<Bytes>>,
-    whole: Bytes,
-    left: Bytes,
+    unchecked: mpsc::Receiver<io::Result<Bytes>>,
+    checked: mpsc::Sender<io::Result<Bytes>>,
+    part: Bytes,
+    unread: Bytes,
 }
 
 impl Read for Gate {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.left.is_empty() {
-            let whole = std::mem::take(&mut self.whole);
-            if !whole.is_empty() && self.looked.blocking_send(Ok(whole)).is_err() {
+        while self.unread.is_empty() {
+            let part = std::mem::take(&mut self.part);
+            if !part.is_empty() && self.checked.blocking_send(Ok(part)).is_err() {
                 return Err(io::Error::other("Docker stopped reading the archive"));
             }
-            let Some(part) = self.looking.blocking_recv() else { return Ok(0) };
-            self.whole = part?;
-            self.left = self.whole.clone();
+            let Some(next) = self.unchecked.blocking_recv() else { return Ok(0) };
+            self.part = next?;
+            self.unread = self.part.clone();
         }
-        let length = into.len().min(self.left.len());
-        self.left.copy_to_slice(&mut into[..length]);
+        let length = into.len().min(self.unread.len());
+        self.unread.copy_to_slice(&mut into[..length]);
         Ok(length)
     }
 }
 
-fn look(gate: &mut Gate) -> io::Result<()> {
+fn check_archive(gate: &mut Gate) -> io::Result<()> {
     let mut archive = tar::Archive::new(&mut *gate);
     for entry in archive.entries()? {
         let entry = entry?;
         let path = entry.path()?.into_owned();
         let names = match path.file_name().and_then(|name| name.to_str()) {
-            Some("manifest.json") => in_manifest,
-            Some("index.json") => in_index,
-            Some("repositories") => in_repositories,
+            Some("manifest.json") => name_in_manifest,
+            Some("index.json") => name_in_index,
+            Some("repositories") => name_in_repositories,
             Some(_) | None => continue,
         };
         let mut text = String::new();
@@ -108,12 +108,12 @@ fn look(gate: &mut Gate) -> io::Result<()> {
     io::copy(gate, &mut io::sink()).map(|_| ())
 }
 
-fn in_manifest(text: &str) -> io::Result<Option<String>> {
+fn name_in_manifest(text: &str) -> io::Result<Option<String>> {
     let manifests: Vec<Manifest> = serde_json::from_str(text)?;
     Ok(manifests.into_iter().filter_map(|manifest| manifest.names).flatten().next())
 }
 
-fn in_index(text: &str) -> io::Result<Option<String>> {
+fn name_in_index(text: &str) -> io::Result<Option<String>> {
     let index: Index = serde_json::from_str(text)?;
     let mut names = index
         .manifests
@@ -123,7 +123,7 @@ fn in_index(text: &str) -> io::Result<Option<String>> {
     Ok(names.find(|name| name.parse::<Digest>().is_err()))
 }
 
-fn in_repositories(text: &str) -> io::Result<Option<String>> {
+fn name_in_repositories(text: &str) -> io::Result<Option<String>> {
     let repositories: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)?;
     Ok(repositories.into_keys().next())
 }
@@ -137,7 +137,7 @@ mod tests {
         let parts: Vec<io::Result<Bytes>> =
             whole.chunks(700).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
         let mut all = Vec::new();
-        let mut passed = std::pin::pin!(nameless(futures::stream::iter(parts)));
+        let mut passed = std::pin::pin!(refuse_names(futures::stream::iter(parts)));
         while let Some(part) = passed.next().await {
             all.extend_from_slice(&part.map_err(|error| error.to_string())?);
         }

@@ -34,7 +34,7 @@ const LABEL_HEALTH_PATH: &str = "lockstep.health";
 const LABEL_ENDPOINT: &str = "lockstep.endpoint";
 
 /// The engine's own, where an image or a specification says nothing.
-const ENGINES_GRACE: i32 = 10;
+const DEFAULT_STOP_GRACE_SECONDS: i32 = 10;
 
 /// What is read of a log at most.
 const LOG_LINES_MAX: u32 = 10_000;
@@ -94,23 +94,23 @@ impl Docker {
     ///
     /// # Errors
     /// When the name is taken by something else, or the engine refuses.
-    pub async fn make(
+    pub async fn create(
         &self,
         spec: &ContainerSpec,
-        making: &CreateContext<'_>,
+        context: &CreateContext<'_>,
     ) -> Result<String, DockerError> {
-        let name = container_name(making.environment, making.deployment, spec);
+        let name = container_name(context.environment, context.deployment, spec);
         let client = self.client().await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        match client.create_container(Some(options), body(spec, making)).await {
+        match client.create_container(Some(options), body(spec, context)).await {
             Ok(made) => {
                 for network in &spec.networks {
-                    self.join(network, &made.id).await?;
+                    self.connect_to_network(network, &made.id).await?;
                 }
                 Ok(made.id)
             }
             Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
-                self.adopt(&name, spec, making.deployment).await
+                self.adopt(&name, spec, context.deployment).await
             }
             Err(error) => Err(self.refused(format!("to create {name}"))(error)),
         }
@@ -137,12 +137,12 @@ impl Docker {
         // Whoever made it may have been killed before it had joined them all.
         let joined = there.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         for network in spec.networks.iter().filter(|network| !joined.contains_key(*network)) {
-            self.join(network, &id).await?;
+            self.connect_to_network(network, &id).await?;
         }
         Ok(id)
     }
 
-    async fn join(&self, network: &str, container: &str) -> Result<(), DockerError> {
+    async fn connect_to_network(&self, network: &str, container: &str) -> Result<(), DockerError> {
         let request =
             NetworkConnectRequest { container: container.to_owned(), ..NetworkConnectRequest::default() };
         self.client()
@@ -189,7 +189,7 @@ impl Docker {
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn look(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
+    pub async fn inspect(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
         match self.client().await?.inspect_container(id, None).await {
             Ok(found) => Ok(Some(container_state(&found))),
             Err(error) if is_missing(&error) => Ok(None),
@@ -227,13 +227,13 @@ pub fn container_name(
     format!("ls-{}-{}-{}-{}", environment.dashed(), spec.process, spec.slot, &ulid[ulid.len() - 8..])
 }
 
-fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody {
+fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBody {
     let mut labels = HashMap::from([
-        (LABEL_ENVIRONMENT.to_owned(), making.environment.to_string()),
+        (LABEL_ENVIRONMENT.to_owned(), context.environment.to_string()),
         (LABEL_SLOT.to_owned(), spec.slot.to_string()),
         (LABEL_PROCESS.to_owned(), spec.process.to_string()),
-        (LABEL_DEPLOYMENT.to_owned(), making.deployment.to_string()),
-        (LABEL_STEP.to_owned(), making.step.to_string()),
+        (LABEL_DEPLOYMENT.to_owned(), context.deployment.to_string()),
+        (LABEL_STEP.to_owned(), context.step.to_string()),
         (LABEL_SPEC.to_owned(), spec.digest().to_string()),
     ]);
     if let Some(path) = &spec.health_path {
@@ -257,7 +257,7 @@ fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody
             let source = if volume.source.starts_with('/') {
                 volume.source.clone()
             } else {
-                format!("{}-{}", making.environment.dashed(), volume.source)
+                format!("{}-{}", context.environment.dashed(), volume.source)
             };
             let access = match volume.access {
                 VolumeAccess::ReadWrite => "rw",
@@ -266,11 +266,11 @@ fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody
             format!("{source}:{}:{access}", volume.target)
         })
         .collect();
-    binds.push(format!("{}:/run/lockstep:ro", making.state_directory.display()));
+    binds.push(format!("{}:/run/lockstep:ro", context.state_directory.display()));
     ContainerCreateBody {
         image: Some(spec.image_id.to_string()),
         cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
-        env: Some(making.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(context.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(labels),
         user: spec.user.clone(),
         stop_signal: spec.stop_signal.clone(),
@@ -348,7 +348,9 @@ fn container_state(found: &ContainerInspectResponse) -> ContainerState {
     ContainerState {
         running,
         restarts: found.restart_count.unwrap_or_default(),
-        stop_grace_seconds: grace.and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(ENGINES_GRACE),
+        stop_grace_seconds: grace
+            .and_then(|seconds| i32::try_from(seconds).ok())
+            .unwrap_or(DEFAULT_STOP_GRACE_SECONDS),
     }
 }
 
@@ -370,14 +372,14 @@ mod tests {
         let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
         let environment = "notes/production".parse().unwrap();
         let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
-        let making = CreateContext {
+        let context = CreateContext {
             environment: &environment,
             deployment: &deployment,
             step: StepId(3),
             variables: BTreeMap::new(),
             state_directory: Path::new("/state"),
         };
-        let labels: BTreeMap<String, String> = body(&spec, &making).labels.unwrap().into_iter().collect();
+        let labels: BTreeMap<String, String> = body(&spec, &context).labels.unwrap().into_iter().collect();
         let written: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(written, LABELS);
         assert_eq!(

@@ -81,7 +81,7 @@ impl Docker {
         let refused = |error| self.refused(format!("to load {name}"))(error);
         let client = self.client().await?;
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
-        let mut states = client.import_image_stream(options, archive::nameless(parts), None);
+        let mut states = client.import_image_stream(options, archive::refuse_names(parts), None);
         while let Some(state) = states.next().await {
             state.map_err(refused)?;
         }

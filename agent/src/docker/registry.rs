@@ -50,14 +50,14 @@ impl Docker {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.to_string())))
             .expect("a constant path and constant headers make a request");
-        let answered = timeout(ASK_LIMIT, self.ask(request)).await;
+        let answered = timeout(ASK_LIMIT, self.send_to_engine(request)).await;
         let said = match answered {
             Ok(Ok((status, _))) if status.is_success() => return Ok(()),
             Ok(Ok((_, said))) => said,
             Ok(Err(why)) => why,
             Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
         };
-        Err(refused(&login.registry, Some(login), &said))
+        Err(request_failed(&login.registry, Some(login), &said))
     }
 
     /// The manifest that a registry has under this name.
@@ -77,7 +77,7 @@ impl Docker {
             Ok(Err(error)) => return Err(self.absent(error)),
             Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
         };
-        Err(refused(&registry, login, &said))
+        Err(request_failed(&registry, login, &said))
     }
 
     /// Pulls `reference`, telling each new state.
@@ -88,18 +88,18 @@ impl Docker {
         &self,
         reference: &str,
         login: Option<&Login>,
-        mut tell: impl FnMut(&str),
+        mut on_status: impl FnMut(&str),
     ) -> Result<(), DockerError> {
         let options = CreateImageOptionsBuilder::default().from_image(reference).build();
         let mut states = self.client().await?.create_image(Some(options), None, login.map(credentials));
         while let Some(state) = states.next().await {
             match state {
-                Ok(state) => state.status.iter().for_each(|status| tell(status)),
+                Ok(state) => state.status.iter().for_each(|status| on_status(status)),
                 Err(Bollard::DockerResponseServerError { message, .. }) => {
-                    return Err(refused(&RegistryName::of_image(reference), login, &message));
+                    return Err(request_failed(&RegistryName::of_image(reference), login, &message));
                 }
                 Err(Bollard::DockerStreamError { error }) => {
-                    return Err(refused(&RegistryName::of_image(reference), login, &error));
+                    return Err(request_failed(&RegistryName::of_image(reference), login, &error));
                 }
                 Err(error) => return Err(self.absent(error)),
             }
@@ -116,10 +116,10 @@ impl Docker {
         reference: &str,
         manifest: &Digest,
         login: Option<&Login>,
-        tell: impl FnMut(&str),
+        on_status: impl FnMut(&str),
     ) -> Result<(), DockerError> {
         let pinned = image::pinned(reference, manifest);
-        self.pull(&pinned, login, tell).await?;
+        self.pull(&pinned, login, on_status).await?;
         let Some(tag) = image::tag(reference) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(reference)).tag(tag).build();
         let named = self.client().await?.tag_image(&pinned, Some(options)).await;
@@ -127,7 +127,10 @@ impl Docker {
     }
 
     /// One request of our own to the engine: its status, and what it says.
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(hyper::StatusCode, String), String> {
+    async fn send_to_engine(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(hyper::StatusCode, String), String> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| error.to_string())?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -185,7 +188,7 @@ fn server(registry: &RegistryName) -> &str {
 }
 
 /// What was said, without the password: a registry may quote what it was given.
-fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
+fn request_failed(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
     let said = match login {
         None => said.to_owned(),
         Some(login) => {
@@ -193,6 +196,6 @@ fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> Docker
             Redactor::new(&known, &BTreeSet::new()).redact(said)
         }
     };
-    let as_whom = login.map_or_else(|| "anonymous".to_owned(), |login| format!("as {}", login.username));
-    DockerError::Registry { registry: registry.clone(), as_whom, said: said.trim().to_owned() }
+    let login_name = login.map_or_else(|| "anonymous".to_owned(), |login| format!("as {}", login.username));
+    DockerError::Registry { registry: registry.clone(), login_name, said: said.trim().to_owned() }
 }

@@ -19,14 +19,14 @@ impl Executors {
             .await
             .map_err(docker_failed)?
             .into_iter()
-            .map(|ours| ours.seen.image_id)
+            .map(|container| container.seen.image_id)
             .collect();
         let mut images = 0;
         for image in clean_up.known_images.iter().filter(|image| !clean_up.keep_images.contains(image)) {
             if in_use.contains(image) {
                 continue;
             }
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             if self.docker.remove_image(image).await.map_err(docker_failed)? == Removed::Yes {
                 work.output.line(&format!("image {} removed", image.short()));
                 images += 1;
@@ -34,7 +34,7 @@ impl Executors {
         }
         let snapshots = match &clean_up.snapshots {
             None => 0,
-            Some(keep) => sweep(work, keep).map_err(|error| {
+            Some(keep) => remove_old_snapshots(work, keep).map_err(|error| {
                 StepFailure::new(format!("cannot remove old snapshots in {}", keep.directory))
                     .why(error.to_string())
             })?,
@@ -44,7 +44,7 @@ impl Executors {
 }
 
 /// Removes the oldest finished snapshots beyond `keep`; names begin with the time, so that order is age.
-fn sweep(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
+fn remove_old_snapshots(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
     let directory = Path::new(&keep.directory).join(work.environment.dashed());
     if !directory.exists() {
         return Ok(0);

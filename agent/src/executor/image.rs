@@ -31,14 +31,14 @@ impl Executors {
         if self.has_image(id).await? {
             return Ok(finding("already on this host"));
         }
-        let brought = async {
+        let transferred = async {
             match manifest {
                 Some(manifest) => self.pull_pinned(work, image, manifest).await,
                 None => self.receive(work, present).await,
             }
         };
         let (name, how) = tokio::select! {
-            brought = brought => brought?,
+            result = transferred => result?,
             () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         match self.docker.image(&name).await.map_err(docker_failed)? {
@@ -57,8 +57,8 @@ impl Executors {
         image: &str,
         manifest: &Digest,
     ) -> Result<(String, &'static str), StepFailure> {
-        let tell = |state: &str| work.output.line(state);
-        let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), tell).await;
+        let on_status = |state: &str| work.output.line(state);
+        let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), on_status).await;
         pulled.map_err(docker_failed)?;
         Ok((image::pinned(image, manifest), "pulled"))
     }
@@ -71,16 +71,16 @@ impl Executors {
         present: &PresentImage,
     ) -> Result<(String, &'static str), StepFailure> {
         let PresentImage { image, image_id: id, .. } = present;
-        let mut broke = None;
+        let mut last_error = None;
         for _ in 0..ATTEMPTS_MAX {
-            if let Some(why) = &broke {
+            if let Some(why) = &last_error {
                 work.output.line(&format!("the transfer failed: {why}"));
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
             match self.receive_once(work, present).await {
                 Ok(ImageSource::Received) => return Ok((id.to_string(), "received from another host")),
                 // Who has it may not be back yet at a coordinator that has just begun.
-                Ok(ImageSource::NobodyHasIt) if broke.is_some() => {}
+                Ok(ImageSource::NobodyHasIt) if last_error.is_some() => {}
                 Ok(ImageSource::NobodyHasIt) => {
                     let pulled = self.docker.pull(image, None, |state| work.output.line(state)).await;
                     pulled.map_err(|error| {
@@ -89,11 +89,11 @@ impl Executors {
                     })?;
                     return Ok((image.clone(), "pulled"));
                 }
-                Err(why) => broke = Some(why),
+                Err(why) => last_error = Some(why),
             }
         }
         Err(StepFailure::new(format!("the image {image} could not be received from another host"))
-            .why(broke.unwrap_or_default())
+            .why(last_error.unwrap_or_default())
             .next(format!("{}; or load it on this host: docker load", deploy_again(&work.environment))))
     }
 
@@ -181,9 +181,9 @@ impl Executors {
 }
 
 fn describe(error: DockerError) -> String {
-    match error.words() {
-        words if words.is_empty() => error.to_string(),
-        words => format!("{error}: {words}"),
+    match error.detail() {
+        detail if detail.is_empty() => error.to_string(),
+        detail => format!("{error}: {detail}"),
     }
 }
 

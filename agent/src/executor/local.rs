@@ -46,7 +46,7 @@ impl Executors {
     /// The names of the slot's running containers here; none where Docker does not say.
     pub async fn instances_of(&self, environment: &EnvironmentKey, slot: Slot) -> Vec<String> {
         match self.instances(environment, slot).await {
-            Ok(there) => there.into_iter().map(|instance| instance.name).collect(),
+            Ok(instances) => instances.into_iter().map(|instance| instance.name).collect(),
             Err(failure) => {
                 warn!(what = failure.what, "cannot list the containers of the slot");
                 Vec::new()
@@ -63,14 +63,14 @@ impl Executors {
         environment: &EnvironmentKey,
         slot: Slot,
     ) -> Result<Vec<Instance>, StepFailure> {
-        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
-        let running = there
+        let containers = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let running = containers
             .into_iter()
-            .filter(|ours| ours.seen.slot == slot && ours.seen.running == ContainerRunState::Yes);
+            .filter(|found| found.seen.slot == slot && found.seen.running == ContainerRunState::Yes);
         Ok(running
-            .filter_map(|ours| {
-                let (address, port) = ours.endpoint?;
-                Some(Instance { name: ours.seen.name, endpoint: Endpoint { address, port } })
+            .filter_map(|found| {
+                let (address, port) = found.endpoint?;
+                Some(Instance { name: found.seen.name, endpoint: Endpoint { address, port } })
             })
             .collect())
     }
@@ -79,7 +79,7 @@ impl Executors {
     ///
     /// # Errors
     /// When one does not within the limit.
-    pub async fn ask_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
+    pub async fn wait_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
         let begun = Instant::now();
         for endpoint in &switch.endpoints {
             let mut probes = Vec::new();
@@ -93,7 +93,7 @@ impl Executors {
                 if !probes.is_empty() {
                     sleep(ASK_EVERY).await;
                 }
-                let ask = ProbeRequest {
+                let request = ProbeRequest {
                     address: &endpoint.address,
                     port: endpoint.port,
                     host: &endpoint.address,
@@ -103,7 +103,7 @@ impl Executors {
                     reads: Reads::Body,
                     limit: ANSWER_LIMIT,
                 };
-                probes.push(probe::send_probe(&ask).await.probe);
+                probes.push(probe::send_probe(&request).await.probe);
             }
         }
         Ok(())
@@ -119,11 +119,11 @@ impl Executors {
         environment: &EnvironmentKey,
         switch: &SwitchTraffic,
     ) -> Result<(), StepFailure> {
-        let unwritten =
+        let write_failed =
             |error: std::io::Error| StepFailure::new("cannot write the switch file").why(error.to_string());
-        self.nginx.switch(environment, switch.to).map_err(unwritten)?;
+        self.nginx.switch(environment, switch.to).map_err(write_failed)?;
         if let Err(NotProved { last }) = self.prove(environment, switch, Instant::now(), |_| {}).await {
-            self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
+            self.nginx.switch(environment, switch.to.other()).map_err(write_failed)?;
             return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
                 .why(format!("{last}; the traffic was moved back to {}", switch.to.other()))
                 .next("check that nginx runs: systemctl status nginx; and its configuration: nginx -T"));
@@ -137,24 +137,24 @@ impl Executors {
     ///
     /// # Errors
     /// When Docker does not answer.
-    pub async fn workers_follow(
+    pub async fn move_workers_by_hand(
         &self,
         environment: &EnvironmentKey,
         to: Slot,
     ) -> Result<(usize, usize), StepFailure> {
-        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
-        let workers = || there.iter().filter(|ours| ours.health_path.is_none());
-        let (mut ended, mut run) = (0, 0);
+        let containers = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let workers = || containers.iter().filter(|container| container.health_path.is_none());
+        let (mut stopped, mut started) = (0, 0);
         for worker in
-            workers().filter(|ours| ours.seen.slot != to && ours.seen.running == ContainerRunState::Yes)
+            workers().filter(|worker| worker.seen.slot != to && worker.seen.running == ContainerRunState::Yes)
         {
             self.stop(&worker.id).await?;
-            ended += 1;
+            stopped += 1;
         }
-        for worker in workers().filter(|ours| ours.seen.slot == to) {
+        for worker in workers().filter(|worker| worker.seen.slot == to) {
             self.docker.start(&worker.id).await.map_err(docker_failed)?;
-            run += 1;
+            started += 1;
         }
-        Ok((ended, run))
+        Ok((stopped, started))
     }
 }

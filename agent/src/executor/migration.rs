@@ -30,16 +30,16 @@ impl Executors {
         let prepared = async {
             postgres::end_predecessors(&mut connection).await?;
             postgres::run(&mut connection, SETTINGS.to_owned()).await?;
-            let there = schema::look(&mut connection).await?;
-            if there == SchemaTable::Absent {
+            let table = schema::read_table(&mut connection).await?;
+            if table == SchemaTable::Absent {
                 postgres::run(&mut connection, TABLE.to_owned()).await?;
             }
-            Ok(there)
+            Ok(table)
         };
-        let there = prepared
+        let table = prepared
             .await
             .map_err(|error| database_failed("cannot prepare the database for migrations", &error))?;
-        let schema = match &there {
+        let schema = match &table {
             SchemaTable::Absent => Schema { version: 0, state: SchemaState::Clean },
             SchemaTable::Ours(schema) => *schema,
             SchemaTable::Foreign { because } => return Err(schema::foreign(because)),
@@ -57,7 +57,7 @@ impl Executors {
             .next(deploy_again(&work.environment)));
         }
         for migration in migrate.migrations.iter().filter(|migration| migration.version > schema.version) {
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             let sql = files.sql(migration).ok_or_else(|| {
                 StepFailure::new(format!(
                     "migration {} {} in the image is not the one of the plan",

@@ -44,21 +44,22 @@ impl Executors {
     /// worth knowing.
     pub async fn observe(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         secrets: &SecretSet,
         login: Option<&Login>,
     ) -> Observation {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
-        self.observe_containers(look, &mut seen).await;
-        self.observe_nginx(look, secrets, &mut seen);
-        if let Some(reference) = &look.image {
-            self.observe_image(look, (reference, login), &mut seen).await;
+        self.observe_containers(request, &mut seen).await;
+        self.observe_nginx(request, secrets, &mut seen);
+        if let Some(reference) = &request.image {
+            self.observe_image(request, (reference, login), &mut seen).await;
         }
-        if let Some(reference) = &look.database {
-            let looked =
-                self.observe_database(look, database(&look.environment, secrets, reference), &mut seen).await;
-            if let Err(failure) = looked {
+        if let Some(reference) = &request.database {
+            let observed = self
+                .observe_database(request, database(&request.environment, secrets, reference), &mut seen)
+                .await;
+            if let Err(failure) = observed {
                 seen.problems.push(match failure.why {
                     Some(why) => format!("{}: {why}", failure.what),
                     None => failure.what,
@@ -72,39 +73,39 @@ impl Executors {
 
     async fn observe_database(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         database: Result<Database<'_>, StepFailure>,
         seen: &mut Observation,
     ) -> Result<(), StepFailure> {
         let database = database?;
         let mut connection = database.connect("observe").await?;
-        let there = schema::look(&mut connection).await;
-        let there = there.map_err(|error| super::database_failed("cannot read schema_migrations", &error))?;
-        seen.schema = there.schema();
-        if let SchemaTable::Foreign { because } = there {
+        let table = schema::read_table(&mut connection).await;
+        let table = table.map_err(|error| super::database_failed("cannot read schema_migrations", &error))?;
+        seen.schema = table.schema();
+        if let SchemaTable::Foreign { because } = table {
             seen.foreign_schema = Some(because);
         }
-        if !look.addresses.is_empty() {
-            let asked = HbaQuery { environment: &look.environment, addresses: &look.addresses };
-            seen.admission = Some(self.keeper.look(&database, &mut connection, asked).await?);
+        if !request.addresses.is_empty() {
+            let query = HbaQuery { environment: &request.environment, addresses: &request.addresses };
+            seen.admission = Some(self.keeper.query_hba(&database, &mut connection, query).await?);
         }
         Ok(())
     }
 
     async fn observe_tools(&self, seen: &mut Observation) {
-        let Tools { versions, problem } = self.tools.find(self.look_at_tools()).await;
+        let Tools { versions, problem } = self.tools.find(self.find_tools()).await;
         seen.tools = versions;
         seen.problems.extend(problem);
         seen.disk_free_bytes = disk::free_bytes(Path::new(disk::WATCHED)).ok();
     }
 
-    async fn look_at_tools(&self) -> Tools {
+    async fn find_tools(&self) -> Tools {
         let mut tools = Tools::default();
         match self.docker.version().await {
             Ok(version) => {
                 tools.versions.insert("docker".to_owned(), version);
             }
-            Err(error) => tools.problem = Some(format!("{error}: {}", error.words())),
+            Err(error) => tools.problem = Some(format!("{error}: {}", error.detail())),
         }
         if let Some(version) = self.nginx.version().await {
             tools.versions.insert("nginx".to_owned(), version);
@@ -117,22 +118,24 @@ impl Executors {
         tools
     }
 
-    async fn observe_containers(&self, look: &ObservationRequest, seen: &mut Observation) {
-        match self.docker.containers(Some(&look.environment)).await {
-            Ok(containers) => seen.containers = containers.into_iter().map(|ours| ours.seen).collect(),
-            Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.words())),
+    async fn observe_containers(&self, request: &ObservationRequest, seen: &mut Observation) {
+        match self.docker.containers(Some(&request.environment)).await {
+            Ok(containers) => {
+                seen.containers = containers.into_iter().map(|container| container.seen).collect()
+            }
+            Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.detail())),
         }
     }
 
-    fn observe_nginx(&self, look: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
-        match self.nginx.installed(&look.environment) {
+    fn observe_nginx(&self, request: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
+        match self.nginx.installed(&request.environment) {
             Ok(InstalledSite::Nothing) => {}
             Ok(InstalledSite::Ours(digest)) => {
                 seen.site = Some(digest);
-                seen.traffic = Some(self.nginx.slot(&look.environment));
+                seen.traffic = Some(self.nginx.slot(&request.environment));
             }
             Ok(InstalledSite::Changed(mut change)) => {
-                seen.traffic = Some(self.nginx.slot(&look.environment));
+                seen.traffic = Some(self.nginx.slot(&request.environment));
                 change.diff = secrets.redactor.redact(&change.diff);
                 seen.site_changed = Some(change);
             }
@@ -144,7 +147,7 @@ impl Executors {
     /// moved since. Where the registry does not say, what this host knows by the name is what there is.
     async fn observe_image(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         (reference, login): (&str, Option<&Login>),
         seen: &mut Observation,
     ) {
@@ -152,7 +155,7 @@ impl Executors {
         if !is_id && (RegistryName::named_by(reference).is_some() || login.is_some()) {
             match self.docker.manifest(reference, login).await {
                 Ok(manifest) => seen.manifest = Some(manifest),
-                Err(error) => seen.problems.push(format!("{error}: {}", error.words())),
+                Err(error) => seen.problems.push(format!("{error}: {}", error.detail())),
             }
         }
         let pinned = seen.manifest.as_ref().map(|manifest| image::pinned(reference, manifest));
@@ -163,11 +166,11 @@ impl Executors {
                 return;
             }
             Err(error) => {
-                seen.problems.push(format!("{error}: {}", error.words()));
+                seen.problems.push(format!("{error}: {}", error.detail()));
                 return;
             }
         };
-        let migrations = match &look.migrations_path {
+        let migrations = match &request.migrations_path {
             None => Vec::new(),
             Some(path) => match self.migration_files(&image.id, path).await {
                 Ok(files) => files.migrations(),

@@ -45,18 +45,22 @@ impl Executors {
         self.preflight_image(work, app).await?;
         let containers = self.docker.containers(None).await.map_err(docker_failed)?;
         for endpoint in &app.ports {
-            let holder = containers
-                .iter()
-                .find(|ours| ours.endpoint.as_ref() == Some(&(endpoint.address.clone(), endpoint.port)));
+            let holder = containers.iter().find(|container| {
+                container.endpoint.as_ref() == Some(&(endpoint.address.clone(), endpoint.port))
+            });
             match holder {
-                Some(ours) if ours.environment == work.environment && ours.seen.slot == app.slot => {}
-                Some(ours) => {
-                    return Err(taken(endpoint, &format!("the container {} uses it", ours.seen.name)));
+                Some(container)
+                    if container.environment == work.environment && container.seen.slot == app.slot => {}
+                Some(container) => {
+                    return Err(port_in_use(
+                        endpoint,
+                        &format!("the container {} uses it", container.seen.name),
+                    ));
                 }
                 None => {
                     // Bound and given back: what listens there is not ours.
                     TcpListener::bind((endpoint.address.as_str(), endpoint.port))
-                        .map_err(|error| taken(endpoint, &error.to_string()))?;
+                        .map_err(|error| port_in_use(endpoint, &error.to_string()))?;
                 }
             }
         }
@@ -82,24 +86,24 @@ impl Executors {
         if installed == crate::nginx::InstalledSite::Nothing {
             let redirects = lb.tls.as_ref().and_then(|tls| tls.redirect_from);
             for port in [Some(lb.listen_port), redirects].into_iter().flatten() {
-                self.refuse_taken(port).await?;
+                self.refuse_used_port(port).await?;
             }
         }
         Ok(())
     }
 
-    async fn refuse_taken(&self, port: u16) -> Result<(), StepFailure> {
+    async fn refuse_used_port(&self, port: u16) -> Result<(), StepFailure> {
         if self.port_serves_nginx(port).await {
             return Ok(());
         }
         let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port };
-        TcpListener::bind(("0.0.0.0", port)).map_err(|error| taken(&endpoint, &error.to_string()))?;
+        TcpListener::bind(("0.0.0.0", port)).map_err(|error| port_in_use(&endpoint, &error.to_string()))?;
         Ok(())
     }
 
     /// Whether nginx itself has the port already, for another site.
     async fn port_serves_nginx(&self, port: u16) -> bool {
-        let ask = probe::ProbeRequest {
+        let request = probe::ProbeRequest {
             address: "127.0.0.1",
             port,
             // No host's name: nginx refuses it by itself, whatever applications there are behind it.
@@ -111,7 +115,7 @@ impl Executors {
             reads: probe::Reads::Headers,
             limit: std::time::Duration::from_secs(1),
         };
-        let answered = probe::send_probe(&ask).await;
+        let answered = probe::send_probe(&request).await;
         answered
             .headers
             .get("server")
@@ -123,11 +127,13 @@ impl Executors {
         let database = work.database(&db.database)?;
         database.refuse_loopback()?;
         let mut connection = database.connect(&work.key.to_string()).await?;
-        let asked = "cannot query the database";
+        let query_failed = "cannot query the database";
         let (server, size) =
-            postgres::server(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        let there = schema::look(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        let schema = match there {
+            postgres::server(&mut connection).await.map_err(|error| database_failed(query_failed, &error))?;
+        let table = schema::read_table(&mut connection)
+            .await
+            .map_err(|error| database_failed(query_failed, &error))?;
+        let schema = match table {
             SchemaTable::Absent => "no migrations applied yet".to_owned(),
             SchemaTable::Ours(Schema { version, state: SchemaState::Dirty }) => {
                 return Err(super::migration::dirty(version));
@@ -168,7 +174,7 @@ impl Executors {
     }
 }
 
-fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
+fn port_in_use(endpoint: &Endpoint, why: &str) -> StepFailure {
     StepFailure::new(format!("port {} on {} is in use", endpoint.port, endpoint.address))
         .why(why.to_owned())
         .next(format!("ss --listening --tcp --processes sport = {}", endpoint.port))

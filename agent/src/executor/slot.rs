@@ -32,17 +32,17 @@ impl Executors {
                 .iter()
                 .any(|spec| there.seen.spec == spec.digest() && there.seen.deployment == work.key.deployment)
         };
-        let there = self.of_slot(work, slot).await?;
+        let there = self.slot_containers(work, slot).await?;
         for stale in there.iter().filter(|there| !wanted(there)) {
             work.output.line(&format!("{} is stopped and removed", stale.seen.name));
-            self.end(stale).await?;
+            self.stop_and_remove(stale).await?;
         }
         self.write_state(&work.environment, slot, "standby")?;
         for spec in containers {
-            work.cancelled()?;
-            let id = self.make(work, spec).await?;
+            work.refuse_cancelled()?;
+            let id = self.create(work, spec).await?;
             self.start(work, spec, &id).await?;
-            self.settle(spec, &id).await?;
+            self.wait_until_settled(spec, &id).await?;
         }
         let adopted = there
             .iter()
@@ -55,10 +55,10 @@ impl Executors {
     }
 
     pub(super) async fn stop_slot(&self, work: &Work, slot: Slot) -> Result<Finding, StepFailure> {
-        let there = self.of_slot(work, slot).await?;
+        let there = self.slot_containers(work, slot).await?;
         for container in &there {
             work.output.line(&format!("{} is stopped and removed", container.seen.name));
-            self.end(container).await?;
+            self.stop_and_remove(container).await?;
         }
         Ok(finding(format!("{} removed", there.len())))
     }
@@ -71,35 +71,37 @@ impl Executors {
         start: Slot,
         containers: &[ContainerSpec],
     ) -> Result<Finding, StepFailure> {
-        let mut ended = 0;
+        let mut stopped = 0;
         if let Some(stop) = stop {
-            for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
+            for worker in
+                self.slot_containers(work, stop).await?.iter().filter(|there| there.health_path.is_none())
+            {
                 if worker.seen.running == ContainerRunState::Yes {
                     work.output.line(&format!("{} is stopped", worker.seen.name));
                     self.stop(&worker.id).await?;
-                    ended += 1;
+                    stopped += 1;
                 }
             }
         }
         // The load balancer's switch tells only the processes of its own host.
         self.write_state(&work.environment, start, "live")?;
         self.write_state(&work.environment, start.other(), "standby")?;
-        let there = self.of_slot(work, start).await?;
+        let there = self.slot_containers(work, start).await?;
         for spec in containers {
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             // A warm slot's workers were made by the deployment that brought them.
             let made = there.iter().find(|there| there.seen.spec == spec.digest());
             let id = match made {
                 Some(made) => made.id.clone(),
-                None => self.make(work, spec).await?,
+                None => self.create(work, spec).await?,
             };
             self.start(work, spec, &id).await?;
             if made.is_none_or(|made| made.seen.deployment == work.key.deployment) {
                 // That of an earlier deployment was seen to run by it.
-                self.settle(spec, &id).await?;
+                self.wait_until_settled(spec, &id).await?;
             }
         }
-        Ok(finding(format!("{ended} stopped, {} running", containers.len())))
+        Ok(finding(format!("{stopped} stopped, {} running", containers.len())))
     }
 
     /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
@@ -119,33 +121,33 @@ impl Executors {
         })
     }
 
-    async fn of_slot(&self, work: &Work, slot: Slot) -> Result<Vec<ManagedContainer>, StepFailure> {
+    async fn slot_containers(&self, work: &Work, slot: Slot) -> Result<Vec<ManagedContainer>, StepFailure> {
         let mut there = self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)?;
         there.retain(|there| there.seen.slot == slot);
         Ok(there)
     }
 
-    async fn end(&self, container: &ManagedContainer) -> Result<(), StepFailure> {
+    async fn stop_and_remove(&self, container: &ManagedContainer) -> Result<(), StepFailure> {
         self.stop(&container.id).await?;
         self.docker.remove(&container.id).await.map_err(docker_failed)
     }
 
     /// With the stop grace that the container was made with.
     pub(super) async fn stop(&self, id: &str) -> Result<(), StepFailure> {
-        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
-        self.docker.stop(id, looked.stop_grace_seconds).await.map_err(docker_failed)
+        let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
+        self.docker.stop(id, state.stop_grace_seconds).await.map_err(docker_failed)
     }
 
-    async fn make(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
+    async fn create(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
         let state_directory = self.state_directory(&work.environment, spec.slot);
-        let making = CreateContext {
+        let context = CreateContext {
             environment: &work.environment,
             deployment: &work.key.deployment,
             step: work.key.step,
             variables: variables(spec, &work.secrets),
             state_directory: &state_directory,
         };
-        self.docker.make(spec, &making).await.map_err(docker_failed)
+        self.docker.create(spec, &context).await.map_err(docker_failed)
     }
 
     async fn start(&self, work: &Work, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
@@ -155,7 +157,7 @@ impl Executors {
     }
 
     /// Sees that a process without a health check goes on running. The others' health check sees them end.
-    async fn settle(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
+    async fn wait_until_settled(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
         if spec.health_path.is_some() {
             return Ok(());
         }
@@ -169,17 +171,17 @@ impl Executors {
 
     /// A container that has ended, or that the engine starts again and again, will not become healthy.
     pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
-        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
-        let how = match (looked.running, looked.restarts) {
+        let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
+        let how = match (state.running, state.restarts) {
             (ContainerRunState::Exited(code), _) => format!("exited with code {code} soon after it started"),
             (ContainerRunState::Yes, 1..) => {
-                format!("exited soon after it started, {} times", looked.restarts)
+                format!("exited soon after it started, {} times", state.restarts)
             }
             (ContainerRunState::Yes, _) => return Ok(()),
         };
         let mut failure = StepFailure::new(format!("{process} {how}"))
             .next("read its last lines; or run the image by hand with the same variables: docker run");
-        failure.tail = self.tail_of(id).await;
+        failure.tail = self.last_lines(id).await;
         Err(failure)
     }
 }

@@ -39,20 +39,20 @@ impl Executors {
         if finished.exists() {
             // Renamed by this very step before the agent was killed.
             let (manifest, bytes) = verify(&finished).map_err(|error| unusable(&finished, &error))?;
-            return Ok(self.taken("already taken", &finished, (manifest, bytes)));
+            return Ok(self.snapshot_taken("already taken", &finished, (manifest, bytes)));
         }
         let partial = directory.join(format!("{}.partial", work.key.deployment));
         clear(&directory, &partial).map_err(|error| unusable(&partial, &error))?;
         self.dump(work, snapshot, &partial).await?;
-        work.cancelled()?;
-        self.list(work, &partial).await?;
+        work.refuse_cancelled()?;
+        self.check_contents(work, &partial).await?;
         let written = tokio::task::block_in_place(|| seal(&partial, &finished));
         let sealed = written.map_err(|error| unusable(&partial, &error))?;
-        Ok(self.taken("dumped and verified", &finished, sealed))
+        Ok(self.snapshot_taken("dumped and verified", &finished, sealed))
     }
 
-    fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
-        let mut finding = finding(format!("{words}, {} KiB", bytes / 1024));
+    fn snapshot_taken(&self, text: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
+        let mut finding = finding(format!("{text}, {} KiB", bytes / 1024));
         finding.snapshot = Some(Box::new(SnapshotTaken {
             host: self.host.clone(),
             path: path.display().to_string(),
@@ -63,7 +63,7 @@ impl Executors {
     }
 
     async fn dump(&self, work: &Work, snapshot: &TakeSnapshot, partial: &Path) -> Result<(), StepFailure> {
-        let tools = work.database(&snapshot.database)?.for_tools()?;
+        let tools = work.database(&snapshot.database)?.tool_connection()?;
         let password = PasswordFile::write(&partial.with_extension("pass"), tools.password_file.expose())
             .map_err(|error| unusable(partial, &error))?;
         let mut command = Command::new(self.tool("pg_dump")?);
@@ -76,7 +76,7 @@ impl Executors {
     }
 
     /// Reads the table of contents back: a dump that was cut off has none.
-    async fn list(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
+    async fn check_contents(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
         let mut command = Command::new(self.tool("pg_restore")?);
         command.arg("--list").arg(partial);
         run(work, command, "pg_restore --list").await
@@ -97,7 +97,7 @@ async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFa
     let mut child = command.spawn().map_err(failed)?;
     let stderr = child.stderr.take().expect("it was asked for just above");
     let mut lines = BufReader::new(stderr).lines();
-    let said = async {
+    let lines_printed = async {
         let mut last = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             work.output.line(&line);
@@ -106,13 +106,13 @@ async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFa
         last
     };
     tokio::select! {
-        said = said => {
+        printed = lines_printed => {
             let status = child.wait().await.map_err(failed)?;
             if status.success() {
                 return Ok(());
             }
             let mut failure = StepFailure::new(format!("{name} failed with {status}"));
-            failure.tail = said[said.len().saturating_sub(20)..].to_vec();
+            failure.tail = printed[printed.len().saturating_sub(20)..].to_vec();
             Err(failure)
         }
         () = work.cancel.cancelled() => {

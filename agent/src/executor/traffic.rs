@@ -48,11 +48,11 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let wanted = DesiredSite { deployment: &work.key.deployment, site, overwrites };
         let reloaded = self.nginx.install(&work.environment, &wanted).await?;
-        let words = match reloaded {
+        let text = match reloaded {
             Reloaded::Yes => "installed, and nginx serves it",
             Reloaded::No => "already installed",
         };
-        Ok(finding(words))
+        Ok(finding(text))
     }
 
     pub(super) async fn switch_traffic(
@@ -98,8 +98,8 @@ impl Executors {
         let mut row = 0;
         loop {
             let limit = PROOF_LIMIT_SLOW.saturating_sub(begun.elapsed()).min(PROOF_ANSWER_LIMIT);
-            let asked = self.nginx.ask(&at, &switch.health_path, limit).await;
-            let answered = asked.map_err(|error| NotProved { last: error.to_string() })?;
+            let answer = self.nginx.ask(&at, &switch.health_path, limit).await;
+            let answered = answer.map_err(|error| NotProved { last: error.to_string() })?;
             if is_proof(&answered, &switch.endpoints) {
                 row += 1;
                 first.get_or_insert_with(|| begun.elapsed());

@@ -21,7 +21,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use super::hba_file::{self, HbaFileError, Rule};
-use super::{OURS, started_at};
+use super::{APPLICATION_NAME_PREFIX, started_at};
 use crate::host::disk;
 
 /// How long PostgreSQL may take to read its rules anew.
@@ -117,14 +117,15 @@ impl Server {
             return Ok(Answer::AnotherServer);
         }
         let file = RulesFile::load(&mut connection).await?;
-        let lines = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
-        let rules = match file.parsed(&mut connection).await? {
+        let lines =
+            hba_file::lines(&file.text, &self.environment).map_err(|error| file.not_changed(&error))?;
+        let rules = match file.parse_rules(&mut connection).await? {
             Parsed::Rules(rules) => rules,
-            Parsed::Faults(faults) => return Err(file.faulty(&faults)),
+            Parsed::Faults(faults) => return Err(file.rejected(&faults)),
         };
-        let is_let_in =
+        let is_admitted =
             |address: &&String| hba_file::deciding(&rules, &look.role, address).is_some_and(Rule::allows);
-        let admitted = look.addresses.iter().filter(is_let_in).cloned().collect();
+        let admitted = look.addresses.iter().filter(is_admitted).cloned().collect();
         Ok(Answer::Seen { lines, admitted })
     }
 
@@ -132,19 +133,20 @@ impl Server {
         let mut connection = self.connect().await?;
         self.lock(&mut connection).await.map_err(query_failed)?;
         let file = RulesFile::load(&mut connection).await?;
-        let there = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
-        let text =
-            hba_file::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
-        let added: Vec<&HbaLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
+        let current =
+            hba_file::lines(&file.text, &self.environment).map_err(|error| file.not_changed(&error))?;
+        let text = hba_file::with_lines(&file.text, &self.environment, wanted)
+            .map_err(|error| file.not_changed(&error))?;
+        let added: Vec<&HbaLine> = wanted.iter().filter(|line| !current.contains(line)).collect();
         if !added.is_empty() {
-            if let Parsed::Faults(faults) = file.parsed(&mut connection).await? {
-                return Err(file.faulty(&faults));
+            if let Parsed::Faults(faults) = file.parse_rules(&mut connection).await? {
+                return Err(file.rejected(&faults));
             }
             refuse_md5(&mut connection, &added).await?;
         }
         if text != file.text {
             file.write(&file.text, &text)?;
-            if let Err(failure) = file.lets_in(&mut connection, &added).await {
+            if let Err(failure) = file.check_admits(&mut connection, &added).await {
                 file.write(&text, &file.text)?;
                 return Err(failure);
             }
@@ -172,7 +174,7 @@ impl Server {
     }
 
     fn name(&self) -> String {
-        format!("{OURS}pg_hba/{}", self.environment)
+        format!("{APPLICATION_NAME_PREFIX}pg_hba/{}", self.environment)
     }
 
     async fn connect(&self) -> Result<PgConnection, StepFailure> {
@@ -249,7 +251,7 @@ impl RulesFile {
         Ok(Self { path, text })
     }
 
-    async fn parsed(&self, connection: &mut PgConnection) -> Result<Parsed, StepFailure> {
+    async fn parse_rules(&self, connection: &mut PgConnection) -> Result<Parsed, StepFailure> {
         // Since PostgreSQL 16 a file may include others, and each rule says which it is in.
         let rows = sqlx::query(
             "SELECT line_number, type, database, user_name, address, netmask, auth_method, error, \
@@ -292,13 +294,17 @@ impl RulesFile {
     }
 
     /// Whether each of these lines does what it is for.
-    async fn lets_in(&self, connection: &mut PgConnection, added: &[&HbaLine]) -> Result<(), StepFailure> {
+    async fn check_admits(
+        &self,
+        connection: &mut PgConnection,
+        added: &[&HbaLine],
+    ) -> Result<(), StepFailure> {
         if added.is_empty() {
             return Ok(());
         }
-        let rules = match self.parsed(connection).await? {
+        let rules = match self.parse_rules(connection).await? {
             Parsed::Rules(rules) => rules,
-            Parsed::Faults(faults) => return Err(self.faulty(&faults)),
+            Parsed::Faults(faults) => return Err(self.rejected(&faults)),
         };
         for line in added {
             let rule = hba_file::deciding(&rules, &line.role, &line.address);
@@ -324,13 +330,13 @@ impl RulesFile {
         replace(&self.path, read, text).map_err(|error| write_failed(&self.path, &error))
     }
 
-    fn unusable(&self, error: &HbaFileError) -> StepFailure {
+    fn not_changed(&self, error: &HbaFileError) -> StepFailure {
         StepFailure::new(format!("{} was not changed", self.path.display()))
             .why(error.to_string())
             .next("repair the block, or remove everything from # BEGIN LOCKSTEP to # END LOCKSTEP")
     }
 
-    fn faulty(&self, faults: &[String]) -> StepFailure {
+    fn rejected(&self, faults: &[String]) -> StepFailure {
         StepFailure::new(format!("PostgreSQL rejects {}", self.path.display()))
             .why(faults.join("; "))
             .next("fix that line; list the errors: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
@@ -339,9 +345,9 @@ impl RulesFile {
 
 fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
     let before = fs::metadata(path)?;
-    let beside = path.with_extension("conf.lockstep");
+    let temporary = path.with_extension("conf.lockstep");
     let mut file =
-        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     let made = file.metadata()?;
     if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
@@ -350,10 +356,10 @@ fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(before.mode()))?;
     file.sync_all()?;
     if fs::read_to_string(path)? != read {
-        fs::remove_file(&beside)?;
+        fs::remove_file(&temporary)?;
         return Err(io::Error::other("something else changed it at the same time"));
     }
-    fs::rename(&beside, path)?;
+    fs::rename(&temporary, path)?;
     disk::sync_parent(path)
 }
 

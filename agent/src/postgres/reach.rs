@@ -28,7 +28,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 pub const COMMAND: &str = "pg-hba";
 
 /// Where Debian's PostgreSQL listens.
-const DEBIANS_SOCKETS: &str = "/run/postgresql";
+const DEBIAN_SOCKETS: &str = "/run/postgresql";
 
 /// PostgreSQL on this host, as far as it is to be asked whom it lets in.
 pub struct Keeper {
@@ -39,7 +39,7 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(sockets: Option<PathBuf>) -> Self {
-        Self { sockets: sockets.unwrap_or_else(|| DEBIANS_SOCKETS.into()), program: std::env::current_exe() }
+        Self { sockets: sockets.unwrap_or_else(|| DEBIAN_SOCKETS.into()), program: std::env::current_exe() }
     }
 
     /// Whether a server of this host listens at the port.
@@ -58,7 +58,7 @@ impl Keeper {
             KeeperOperation::Look(_) => LOOK_LIMIT,
             KeeperOperation::Keep { .. } => KEEP_LIMIT,
         };
-        let asked = async {
+        let answer = async {
             let socket = self.socket(request.port);
             let user = socket.metadata()?;
             let program = self.program.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
@@ -75,16 +75,16 @@ impl Keeper {
             }
             Ok(serde_json::from_slice(&output.stdout)?)
         };
-        let unasked = |why: String| {
+        let helper_failed = |why: String| {
             StepFailure::new("cannot run the pg_hba.conf helper as the user that PostgreSQL runs as")
                 .why(why)
                 .next("under systemd this needs D-Bus: apt-get install dbus; or manage pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
         };
-        match timeout(limit, asked).await {
+        match timeout(limit, answer).await {
             Ok(Ok(Answer::Failed(failure))) => Err(failure),
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(unasked(error.to_string())),
-            Err(_) => Err(unasked(format!("no answer within {} s", limit.as_secs()))),
+            Ok(Err(error)) => Err(helper_failed(error.to_string())),
+            Err(_) => Err(helper_failed(format!("no answer within {} s", limit.as_secs()))),
         }
     }
 }
@@ -126,7 +126,7 @@ const SANDBOX: &[&str] = &[
 ];
 
 /// Whether `name` is this machine: only an address of its own can be bound.
-pub(super) fn is_here(name: &str) -> bool {
+pub(super) fn is_local_address(name: &str) -> bool {
     let addresses = (name.trim_matches(['[', ']']), 0).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| addresses.any(|address| UdpSocket::bind(address).is_ok()))
 }

@@ -47,13 +47,13 @@ impl SchemaTable {
 ///
 /// # Errors
 /// When the catalogue, or golang-migrate's table, cannot be read.
-pub async fn look(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Error> {
+pub async fn read_table(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Error> {
     let Some(found) = sqlx::query(FIND).fetch_optional(&mut *connection).await? else {
         return Ok(SchemaTable::Absent);
     };
     let (name, kind): (String, String) = (found.try_get("name")?, found.try_get("kind")?);
     let columns: Vec<String> = found.try_get("columns")?;
-    if let Some(because) = because_of(&name, &kind, &columns) {
+    if let Some(because) = foreign_reason(&name, &kind, &columns) {
         return Ok(SchemaTable::Foreign { because });
     }
     let rows = sqlx::query(ROWS_READ).fetch_all(connection).await?;
@@ -71,7 +71,7 @@ pub async fn look(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Er
 }
 
 /// Why it is not golang-migrate's; nothing where it looks like it.
-fn because_of(name: &str, kind: &str, columns: &[String]) -> Option<String> {
+fn foreign_reason(name: &str, kind: &str, columns: &[String]) -> Option<String> {
     match kind {
         "r" | "p" if columns == COLUMNS => None,
         "r" | "p" if columns.is_empty() => Some(format!("{name} has no columns")),
@@ -95,7 +95,7 @@ mod tests {
 
     fn because(kind: &str, columns: &[&str]) -> Option<String> {
         let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
-        because_of("public.schema_migrations", kind, &columns)
+        foreign_reason("public.schema_migrations", kind, &columns)
     }
 
     #[test]

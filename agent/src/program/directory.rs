@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 /// The files by which one agent, and one command beside it, has the directory.
-const AGENT: &str = "agent.lock";
-const VISITOR: &str = "local.lock";
+const AGENT_LOCK: &str = "agent.lock";
+const COMMAND_LOCK: &str = "local.lock";
 
 /// The agent's directory, held by this process.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Directory {
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     #[error("cannot create {}", path.display())]
-    Make { path: PathBuf, source: std::io::Error },
+    Create { path: PathBuf, source: std::io::Error },
     #[error("cannot lock {}", path.display())]
     Lock { path: PathBuf, source: std::io::Error },
     #[error("another agent is running in {}", path.display())]
@@ -44,14 +44,14 @@ impl Directory {
     /// When it cannot be made, or another agent has it.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         // Nginx's workers pass through here to the switch files; they cannot list it.
-        make(path, 0o711)?;
+        create(path, 0o711)?;
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
-        let lock = take(&path, AGENT)?;
+        let lock = lock(&path, AGENT_LOCK)?;
         let directory = Self { path, _lock: lock };
-        make(&directory.traffic(), 0o755)?;
-        make(&directory.slots(), 0o700)?;
-        make(&directory.steps(), 0o700)?;
+        create(&directory.traffic(), 0o755)?;
+        create(&directory.slots(), 0o700)?;
+        create(&directory.steps(), 0o700)?;
         Ok(directory)
     }
 
@@ -59,10 +59,10 @@ impl Directory {
     ///
     /// # Errors
     /// When there is none, or another command has it.
-    pub fn visit(path: &Path) -> Result<Self, DirectoryError> {
+    pub fn open_for_command(path: &Path) -> Result<Self, DirectoryError> {
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
-        let lock = take(&path, VISITOR)?;
+        let lock = lock(&path, COMMAND_LOCK)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -70,16 +70,16 @@ impl Directory {
     ///
     /// # Errors
     /// When one does.
-    pub fn keep_visitors_out(&self) -> Result<File, DirectoryError> {
-        take(&self.path, VISITOR)
+    pub fn lock_out_commands(&self) -> Result<File, DirectoryError> {
+        lock(&self.path, COMMAND_LOCK)
     }
 
     /// Keeps an agent from starting while the answer is kept.
     ///
     /// # Errors
     /// When one runs.
-    pub fn keep_agent_out(&self) -> Result<File, DirectoryError> {
-        take(&self.path, AGENT)
+    pub fn lock_out_agent(&self) -> Result<File, DirectoryError> {
+        lock(&self.path, AGENT_LOCK)
     }
 
     pub fn path(&self) -> &Path {
@@ -131,28 +131,28 @@ impl Directory {
     /// When it cannot be written.
     pub fn write(&self, path: &Path, content: &str) -> Result<(), DirectoryError> {
         let failed = |source| DirectoryError::Write { path: path.to_owned(), source };
-        let beside = path.with_extension("new");
+        let temporary = path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&beside)
+            .open(&temporary)
             .map_err(failed)?;
         file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&beside, path).map_err(failed)?;
+        std::fs::rename(&temporary, path).map_err(failed)?;
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
-    let failed = |source| DirectoryError::Make { path: path.to_owned(), source };
+fn create(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    let failed = |source| DirectoryError::Create { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
     // The process's mask may have taken bits that nginx needs.
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
 }
 
-fn take(directory: &Path, who: &str) -> Result<File, DirectoryError> {
+fn lock(directory: &Path, who: &str) -> Result<File, DirectoryError> {
     let failed = |source| DirectoryError::Lock { path: directory.to_owned(), source };
     let file = OpenOptions::new()
         .write(true)
