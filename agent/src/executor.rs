@@ -1,5 +1,5 @@
-//! One executor for each kind of action. Each looks at what is there, makes it what the step says, and
-//! can be run again after having been killed at any point.
+//! One executor for each kind of action. An executor compares the host with the step and makes the difference. It can
+//! run again after it was killed at any point.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,46 +47,46 @@ pub use local::Instance;
 
 use observe::Tools;
 
-/// The last lines of a container that a failure shows.
+/// The number of lines of a container's log in a failure.
 const TAIL_LINES: u32 = 20;
 
-/// How long the watch over running instances waits for an answer.
+/// The limit of one probe by the health watch.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
 
-/// One step to carry out, with all that it may use.
+/// One step to run, with everything that its executor may use.
 pub struct Work {
     pub key: StepKey,
     pub environment: EnvironmentKey,
     pub action: Action,
     pub secrets: Arc<SecretSet>,
-    /// What lets this host into the registry of the action's image, where somebody has given it.
+    /// The login for the registry of the action's image, if one is stored.
     pub login: Option<Login>,
-    /// The way to an image that another host has.
+    /// Receives an image from another host.
     pub transfer_client: TransferClient,
-    /// For lines of what runs; what goes through is redacted.
+    /// The output of the step. It is redacted.
     pub output: Output,
-    /// Told to stop: an executor leaves nothing half, and returns.
+    /// Cancelled when the executor has to stop. It leaves nothing half done, and returns.
     pub cancel: CancellationToken,
 }
 
-/// The agent does not wait longer for Docker before it is there.
+/// How long the start of the agent waits for Docker.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What this host has.
+/// The executors of this host, and what they share.
 pub struct Executors {
     docker: Docker,
     nginx: Nginx,
-    /// Of the server's tools, where they are not Debian's.
+    /// The folder of the server's tools, if it is not Debian's.
     postgres_programs: Option<PathBuf>,
     keeper: Keeper,
     slots: PathBuf,
     host: HostName,
     containers_changed: Notify,
-    /// Asked for by the looks of all environments at once.
+    /// Shared by the observations of all environments.
     tools: SharedLookup<Tools>,
 }
 
-/// An instance that is watched.
+/// An instance that the health watch probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub container: String,
@@ -110,12 +110,12 @@ impl Executors {
         }
     }
 
-    /// Waits until a step has started or ended containers.
+    /// Waits until a step has started or stopped containers.
     pub async fn containers_changed(&self) {
         self.containers_changed.notified().await;
     }
 
-    /// Removes what an agent that was killed left half done and no step will find again.
+    /// Removes temporary containers of an agent that was killed. No step would find them again.
     pub async fn sweep(&self) {
         match timeout(SWEEP_LIMIT, self.docker.sweep_temporary()).await {
             Ok(Ok(())) => {}
@@ -126,10 +126,10 @@ impl Executors {
         }
     }
 
-    /// Makes it what the step says.
+    /// Runs the executor of the step.
     ///
     /// # Errors
-    /// When it cannot be made so, with what an operator needs to know.
+    /// When the step fails, with what, why and the next command for the operator.
     pub async fn converge(&self, work: Work) -> Result<Finding, StepFailure> {
         let done = self.carry_out(&work).await;
         if let Action::StartSlot { .. } | Action::StopSlot { .. } = work.action {
@@ -191,7 +191,7 @@ impl Executors {
             .collect())
     }
 
-    /// Asks an instance once.
+    /// Probes an instance once.
     pub async fn probe(&self, target: &Target) -> Probe {
         let request = ProbeRequest {
             address: &target.address,
@@ -227,7 +227,7 @@ impl Executors {
         Ok(lines)
     }
 
-    /// Where nginx is on another host, its switch cannot be seen from here: what the processes were told counts.
+    /// The live slot as this host knows it. If nginx is on another host, the state files of the processes decide.
     fn live_slot(&self, environment: &EnvironmentKey) -> Slot {
         let is_live = |slot: &Slot| {
             let state = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
@@ -236,7 +236,7 @@ impl Executors {
         [Slot::Blue, Slot::Green].into_iter().find(is_live).unwrap_or_else(|| self.nginx.slot(environment))
     }
 
-    /// The file by which an application knows whether its slot is live: a folder, so that it can change.
+    /// The folder of the state file of a slot. It is mounted as a folder, so that the file in it can be replaced.
     fn state_directory(&self, environment: &EnvironmentKey, slot: Slot) -> PathBuf {
         self.slots.join(environment.dashed()).join(slot.as_str())
     }
@@ -290,7 +290,7 @@ fn finding(said: impl Into<String>) -> Finding {
     Finding { said: said.into(), ..Finding::default() }
 }
 
-/// A failure that Docker tells.
+/// The step failure of a Docker error.
 fn docker_failed(error: DockerError) -> StepFailure {
     let detail = error.detail();
     let failure = StepFailure::new(error.to_string());
@@ -305,13 +305,13 @@ fn docker_failed(error: DockerError) -> StepFailure {
     }
 }
 
-/// A failure that PostgreSQL or the way to it tells.
+/// The step failure of a PostgreSQL error.
 fn database_failed(what: &str, error: &PostgresError) -> StepFailure {
     let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
     StepFailure::new(what.to_owned()).why(why)
 }
 
-/// Variables of a container: plain ones, then secrets, which win.
+/// The environment variables of a container: plain ones, then secrets, which take precedence.
 fn variables(spec: &lockstep_core::plan::ContainerSpec, secrets: &SecretSet) -> BTreeMap<String, String> {
     let mut variables = spec.env.clone();
     if spec.secrets_version.is_some() {

@@ -1,9 +1,9 @@
-//! The service on each host: it carries out the steps that it is handed, and decides nothing about
-//! what comes next.
+//! The agent: the service on each host that runs the steps that it is assigned. It never decides what comes next.
 //!
-//! Rooms in reading order: the program itself ([`program`]) and the machine that it runs on ([`host`]); what it was assigned and has
-//! done ([`journal`]); what it does ([`worker`], [`executor`], [`health`]) and with what ([`docker`], [`nginx`], [`postgres`],
-//! [`probe`]); what somebody may do here without a coordinator ([`local_rollback`]); and whom it talks to ([`session`]).
+//! Modules in reading order: the program itself ([`program`]) and its machine ([`host`]); what was assigned and what
+//! became of it ([`journal`]); what runs steps ([`worker`], [`executor`], [`health`]) and with which tools ([`docker`],
+//! [`nginx`], [`postgres`], [`probe`]); what root may do here without a coordinator ([`local_rollback`]); and the
+//! connection to the coordinators ([`session`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -43,10 +43,10 @@ use worker::{Worker, WorkerContext};
 /// Events of steps that the session has not handled yet.
 const WORKER_EVENTS_MAX: usize = 32;
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something that it cannot do without is missing or damaged.
+/// When something that it needs is missing or damaged.
 pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::read(&directory)?;
     let (renewed, credential) = watch::channel(program::enroll::credential(&directory)?);

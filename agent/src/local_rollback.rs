@@ -1,9 +1,9 @@
-//! `lockstep-agent local rollback ENV`: gives the traffic back to the other slot with no coordinator.
+//! `lockstep-agent local rollback ENV`: moves the traffic back to the other slot without a coordinator.
 //!
-//! What must stay true: the traffic goes only to a slot that had it before, whose containers are those that it
-//! had it with, and whose every instance answers well as asked from here; it is written down before it is
-//! done; and from then on nothing that a driver wants moves it until the record says the same
-//! (see [`step_policy`](crate::worker::step_policy)).
+//! What must stay true: the traffic goes only to a slot that had it before, with the containers that it had then, when
+//! every instance is healthy as probed from here. The rollback is recorded before its effect. From then on no step of a
+//! driver moves the traffic until a coordinator has adopted the rollback (see
+//! [`step_policy`](crate::worker::step_policy)).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,18 +24,18 @@ use crate::program::directory::{Directory, DirectoryError};
 use crate::program::identity::Identity;
 use crate::program::settings::Settings;
 
-/// What a local rollback came to.
+/// The result of a local rollback.
 #[derive(Debug)]
 pub struct RollbackReport {
     pub rollback: LocalRollback,
-    /// Of the workers on this host.
+    /// How many workers on this host were stopped and started.
     pub workers: Result<(usize, usize), StepFailure>,
 }
 
-/// Gives the traffic of `environment`, which is `<app>/<env>` or the part after the slash, to its other slot.
+/// Moves the traffic of `environment`, which is `<app>/<env>` or `<env>`, to its other slot.
 ///
 /// # Errors
-/// When it is refused, with why, or fails; then the traffic is where it was.
+/// When it is refused or fails, with the reason. The traffic is not moved then.
 pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<RollbackReport> {
     let directory = match Directory::open_for_command(directory) {
         Ok(directory) => directory,
@@ -63,7 +63,7 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     result.map_err(explain)
 }
 
-/// As it is shown where there is no command line: what, why, next.
+/// Formats a failure like the command line does: what, why, next.
 fn explain(failure: StepFailure) -> anyhow::Error {
     let mut text = failure.what;
     for (name, said) in [("why", failure.why), ("next", failure.next)] {
@@ -138,7 +138,7 @@ impl RollbackCommand<'_> {
 }
 
 impl RollbackCommand<'_> {
-    /// What the traffic may go back to, as things are.
+    /// The release to which the traffic may go back now.
     async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<GivenTraffic, StepFailure> {
         let known = KnownTraffic {
             newest: self.journal.newest_deployment(environment).await.map_err(journal_failed)?,
@@ -155,7 +155,7 @@ fn journal_failed(error: JournalError) -> StepFailure {
     StepFailure::new("cannot use the journal of this host").why(crate::program::telemetry::chain(&error))
 }
 
-/// The environment that is meant, of those that had traffic here.
+/// Finds the environment with this name among those that had traffic on this host.
 fn resolve_environment(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
     let mut known: Vec<&EnvironmentKey> = given.iter().map(|given| &given.environment).collect();
     known.dedup();
@@ -179,18 +179,18 @@ fn resolve_environment(text: &str, given: &[GivenTraffic]) -> Result<Environment
     }
 }
 
-/// What is known of an environment before its traffic is moved.
+/// What this host knows of an environment before its traffic is moved.
 struct KnownTraffic<'a> {
     environment: &'a EnvironmentKey,
     from: Slot,
     given: &'a [GivenTraffic],
     newest: Option<DeploymentId>,
-    /// What runs here of the other slot.
+    /// The running instances of the other slot on this host.
     instances: Result<Vec<Instance>, StepFailure>,
 }
 
 impl KnownTraffic<'_> {
-    /// What gave the other slot its traffic before, if that is what runs there.
+    /// The traffic record of the other slot, if the same containers still run there.
     fn target(&self) -> Result<&GivenTraffic, StepFailure> {
         let (from, to) = (self.from, self.from.other());
         let traffic_record = |slot: Slot| {
@@ -241,7 +241,7 @@ impl KnownTraffic<'_> {
     }
 }
 
-/// Ends local rollbacks whose command was killed in the middle: by what nginx says.
+/// Ends local rollbacks whose command was killed. The slot in nginx decides whether they count.
 async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalError> {
     for begun in journal.local_begun().await? {
         if executors.traffic_of(&begun.environment) == Some(begun.to) {
@@ -253,7 +253,7 @@ async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalE
     Ok(())
 }
 
-/// What an agent tells coordinators of what was done here without them.
+/// The local rollbacks that the agent reports to coordinators.
 pub struct LocalRollbacks {
     journal: Arc<Journal>,
     executors: Arc<Executors>,
@@ -265,7 +265,7 @@ impl LocalRollbacks {
         Self { journal, executors, directory }
     }
 
-    /// What the record does not know of, oldest first.
+    /// The rollbacks that no coordinator has adopted, oldest first.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -279,7 +279,7 @@ impl LocalRollbacks {
         self.journal.local_done().await
     }
 
-    /// The record knows of it.
+    /// Records that a coordinator has adopted the rollback.
     pub async fn mark_adopted(&self, seq: u64) {
         if let Err(error) = self.journal.mark_adopted(seq).await {
             // It is told once more, and taken in once more without effect.

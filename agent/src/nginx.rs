@@ -1,8 +1,8 @@
-//! nginx: its configuration and its one running master, through files and signals.
+//! nginx: its configuration files, its switch files and its running master.
 //!
-//! What must stay true: a switch is one rename or unlink and never a reload; a site is tried before it
-//! counts, and what did not work is taken back, because the file on the disk is what a reboot uses; a
-//! reload counts only when an answer of the new configuration was seen.
+//! What must stay true: a switch is one rename or unlink and never a reload. A site is tested before it counts, and one
+//! that fails is reverted, because a reboot uses the file on the disk. A reload counts only when nginx has answered
+//! with the new configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,28 +34,28 @@ pub mod sizes;
 
 use site::{Address, PROBE_HEADER, SITE_HEADER, STATUS_PATH, SitePaths};
 
-/// How long a reload may take until an answer of the new configuration is seen.
+/// How long a reload may take until nginx answers with the new configuration.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
 
-/// Between two looks at a reload.
+/// The wait between two checks of a reload.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long nginx may take for an answer of its own.
+/// How long nginx may take for its own answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 const SECRET_BYTES: usize = 12;
 
 pub struct Nginx {
     settings: NginxSettings,
-    /// Where switch files are: one folder an environment.
+    /// The folder of the switch files, with one folder for each environment.
     traffic: PathBuf,
 }
 
-/// What stands where the site should be.
+/// The site of an environment on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstalledSite {
     Nothing,
-    /// As it was installed, from this site.
+    /// Unchanged since it was installed, from the site with this digest.
     Ours(Digest),
     Changed(SiteChange),
 }
@@ -63,29 +63,29 @@ pub enum InstalledSite {
 /// A site that is to be served.
 #[derive(Debug, Clone, Copy)]
 pub struct DesiredSite<'a> {
-    /// Whose undo may bring back what was there before.
+    /// The deployment whose undo may restore the previous site.
     pub deployment: &'a DeploymentId,
     pub site: &'a Site,
-    /// The text changed by hand that it may replace.
+    /// The digest of a text changed by hand that the installation may overwrite.
     pub overwrites: Option<&'a Digest>,
 }
 
-/// What was there before a deployment installed its site.
+/// The site before a deployment installed its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PreviousSite {
     deployment: DeploymentId,
-    /// The site's file; nothing where there was none.
+    /// The text of the site's file; `None` if there was no file.
     file: Option<String>,
-    /// As it was installed: another text where somebody changed the file by hand.
+    /// The text as it was installed. It differs from `file` if somebody changed the file by hand.
     installed: Option<String>,
 }
 
-/// Whether an undo did what it is for.
+/// The result of reverting a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SiteRevert {
     Yes,
-    /// What somebody changed by hand is not overwritten by an undo either.
+    /// The site was changed by hand, so the undo does not overwrite it.
     LeftAsChanged,
 }
 
@@ -94,14 +94,14 @@ impl Nginx {
         Self { settings: settings.clone(), traffic }
     }
 
-    /// `1.22.1`; nothing when the program is not there.
+    /// The version, such as `1.22.1`; `None` if nginx is not installed.
     pub async fn version(&self) -> Option<String> {
         let output = Command::new(&self.settings.binary).arg("-v").output().await.ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Some(text.trim().rsplit_once('/')?.1.split_whitespace().next()?.to_owned())
     }
 
-    /// Whether the configuration, as it stands on the disk, is one that nginx takes.
+    /// Tests the configuration on the disk.
     pub async fn test(&self) -> Result<(), StepFailure> {
         let configuration = &self.settings.configuration;
         let output =
@@ -123,7 +123,7 @@ impl Nginx {
     /// The running master.
     ///
     /// # Errors
-    /// When there is none.
+    /// When nginx is not running.
     pub fn master(&self) -> Result<Pid, StepFailure> {
         let file = self.pid_file();
         let pid = std::fs::read_to_string(&file)
@@ -138,7 +138,7 @@ impl Nginx {
         })
     }
 
-    /// As the configuration says; else where Debian has it.
+    /// The pid file in the configuration, otherwise Debian's.
     fn pid_file(&self) -> PathBuf {
         let text = std::fs::read_to_string(&self.settings.configuration).unwrap_or_default();
         let named = text.lines().find_map(|line| {
@@ -168,12 +168,12 @@ impl Nginx {
         self.folder(environment).join("lost.log")
     }
 
-    /// The text as it was last installed, to see changes by hand.
+    /// A copy of the installed text, to detect changes by hand.
     fn installed_copy(&self, environment: &EnvironmentKey) -> PathBuf {
         self.folder(environment).join("site.installed")
     }
 
-    /// What was there before the last installation of a deployment.
+    /// A copy of the site before the last installation.
     fn previous_copy(&self, environment: &EnvironmentKey) -> PathBuf {
         self.folder(environment).join("site.previous")
     }
@@ -195,7 +195,7 @@ impl Nginx {
         }
     }
 
-    /// What stands where the site should be.
+    /// The site on the disk.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -217,11 +217,11 @@ impl Nginx {
         }
     }
 
-    /// Makes a site what nginx serves. What somebody changed by hand is overwritten where the plan names that very
-    /// text.
+    /// Installs a site and reloads nginx. A text that was changed by hand is overwritten only if the plan names its
+    /// digest.
     ///
     /// # Errors
-    /// When nginx does not take it; then what was there is there again.
+    /// When nginx rejects the site. The previous one is restored then.
     pub async fn install(
         &self,
         environment: &EnvironmentKey,
@@ -265,10 +265,10 @@ impl Nginx {
             ))
     }
 
-    /// Makes the site what it was before `deployment` installed its own; where there was none, there is none.
+    /// Restores the site as it was before `deployment` installed its own, or removes it if there was none.
     ///
     /// # Errors
-    /// When it cannot be written or nginx does not take it.
+    /// When it cannot be written, or nginx rejects it.
     pub async fn restore(
         &self,
         environment: &EnvironmentKey,
@@ -288,7 +288,7 @@ impl Nginx {
         Ok(SiteRevert::Yes)
     }
 
-    /// nginx has no site of this environment.
+    /// Removes the site of this environment.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -304,7 +304,7 @@ impl Nginx {
         Ok(SiteRevert::Yes)
     }
 
-    /// Whether somebody changed the site after it was installed over `before`.
+    /// Whether somebody has changed the site since it replaced `previous`.
     fn is_changed_since(
         &self,
         environment: &EnvironmentKey,
@@ -345,7 +345,7 @@ impl Nginx {
         Ok(serde_json::from_str(&text).ok())
     }
 
-    /// Keeps what is there, once for a deployment: a step that is run again finds its own work there.
+    /// Saves the current site, once for a deployment: a step that runs again would find its own site there.
     fn save_previous_site(
         &self,
         environment: &EnvironmentKey,
@@ -367,7 +367,7 @@ impl Nginx {
         Ok(previous)
     }
 
-    /// The file, then the copy: killed in between, what is there is known as what was there before.
+    /// Writes the file, then the copy. After a crash in between, the file is recognised as the previous one.
     fn restore_previous_site(&self, environment: &EnvironmentKey, previous: &PreviousSite) -> io::Result<()> {
         let Some(text) = &previous.file else { return self.remove_site(environment) };
         disk::write(&self.site_file(environment), text, 0o600)?;
@@ -378,7 +378,7 @@ impl Nginx {
         }
     }
 
-    /// The copy, then the file: killed in between, what is there is known from what was kept of it.
+    /// Writes the copy, then the file. After a crash in between, the file is recognised from the saved previous site.
     fn write_site(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
         disk::write(&self.installed_copy(environment), text, 0o600)?;
         disk::write(&self.site_file(environment), text, 0o600)
@@ -400,8 +400,8 @@ impl Nginx {
             .map_err(|error| StepFailure::new("cannot signal nginx to reload").why(error.to_string()))
     }
 
-    /// Waits until nginx itself answers with this very site: a reload that is refused is silent. No application is
-    /// asked: how it answers is no matter of the site's.
+    /// Waits until nginx itself answers with this site: nginx does not report a reload that it refuses. The application
+    /// is not asked, because its answers say nothing about the site.
     async fn wait_until_served(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
         let at = Address::of_site(site);
@@ -428,8 +428,7 @@ impl Nginx {
         }
     }
 
-    /// Asks an application through nginx, with the header that makes nginx say whence its answer came. The body is
-    /// not read.
+    /// Probes an application through nginx, with the header that makes nginx report the endpoint. The body is not read.
     ///
     /// # Errors
     /// When the secret of that header cannot be read.
@@ -437,7 +436,7 @@ impl Nginx {
         self.send_probe(at, path, (Reads::Headers, limit)).await
     }
 
-    /// Asks for what nginx answers by itself: its counters, and in a header the site that it serves.
+    /// Queries nginx's own status: its counters, and in a header the site that it serves.
     async fn query_status(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
         let path = format!("{STATUS_PATH}{}", self.probe_secret()?);
         self.send_probe(at, &path, (Reads::Body, ANSWER_LIMIT)).await
@@ -468,12 +467,12 @@ impl Nginx {
         Ok(answered)
     }
 
-    /// Where the site is served that was installed; nothing where none was.
+    /// The address of the installed site; `None` if there is none.
     pub fn address(&self, environment: &EnvironmentKey) -> Option<Address> {
         site::address_of(&disk::read(&self.installed_copy(environment)).ok()??)
     }
 
-    /// nginx's counters; nothing where they cannot be read, because they decide nothing.
+    /// nginx's counters; `None` if they cannot be read. No decision depends on them.
     pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
         let at = self.address(environment)?;
         let answered = self.query_status(&at).await.ok()?;
@@ -488,7 +487,7 @@ impl Nginx {
         self.traffic.join("probe.secret")
     }
 
-    /// Made once for an installation: without it anybody could ask for the ports behind nginx.
+    /// Created once for this host. Without the secret anybody could ask for the ports behind nginx.
     fn probe_secret(&self) -> io::Result<String> {
         let file = self.secret_file();
         if let Some(secret) = disk::read(&file)? {
@@ -503,7 +502,7 @@ impl Nginx {
     }
 }
 
-/// Whether a site cost a reload.
+/// Whether an installation reloaded nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reloaded {
     Yes,
@@ -514,7 +513,7 @@ fn failed(environment: &EnvironmentKey, error: &io::Error) -> StepFailure {
     StepFailure::new(format!("cannot use the site files of {environment}")).why(error.to_string())
 }
 
-/// A folder that nginx's workers may look into.
+/// Creates a folder that nginx's workers can enter.
 fn make_open(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path)?;

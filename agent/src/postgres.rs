@@ -1,4 +1,4 @@
-//! PostgreSQL in our words: a connection, and the server's own tools.
+//! PostgreSQL in the terms of this project: connections, and the tools of the server.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

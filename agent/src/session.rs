@@ -1,8 +1,8 @@
-//! The session with a coordinator: one loop that owns everything, one event after another.
+//! The session with a coordinator: one loop that owns its state and handles one event after another.
 //!
-//! What must stay true: work that runs is not touched by a session that is lost; an outcome is said
-//! again to every coordinator that this host attaches to, until a stream has held long enough after it
-//! for it to have arrived; nothing that a coordinator says can end this loop.
+//! What must stay true: a lost session does not affect running steps. An outcome is reported again to every coordinator
+//! to which this host connects, until a stream has lasted long enough after the report for it to have arrived. No
+//! message of a coordinator can end this loop.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,19 +47,19 @@ pub use message::{LogRequest, LogSource};
 use link::{Link, LinkEvent};
 use message::{Order, UnreadableMessage};
 
-/// A report counts as arrived when its stream has held this long after it: longer than the transport
-/// takes to notice that nobody answers.
+/// A report counts as arrived when its stream has lasted this long after it: longer than the transport takes to notice
+/// a dead connection.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether somebody did something here without a coordinator.
+/// How often the journal is checked for local rollbacks.
 const LOCAL_CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// Everything that the loop owns.
+/// The state of the loop.
 pub struct Session {
     cluster: ClusterId,
     link: Link,
     coordinators: Coordinators,
-    /// The roots that the cluster trusts, as it was said last.
+    /// The roots that the cluster trusts, as a coordinator last sent them.
     roots: watch::Sender<String>,
     worker: Worker,
     secrets: Secrets,
@@ -68,17 +68,17 @@ pub struct Session {
     journal: Arc<Journal>,
     local_rollbacks: LocalRollbacks,
     vitals: Vitals,
-    /// When what was done here without a coordinator is looked for again.
+    /// When the journal is checked for local rollbacks.
     local_check: Interval,
     worker_events: mpsc::Receiver<WorkerEvent>,
     health: mpsc::Receiver<HealthReport>,
     /// The last report of each environment, for the next coordinator.
     last_health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
-    /// Reports that went out over this stream, oldest first.
+    /// Reports that were sent over this stream and have not settled, oldest first.
     unsettled: VecDeque<(Instant, Token, StepKey)>,
 }
 
-/// What a session is made of.
+/// What a session needs.
 pub struct SessionContext {
     pub cluster: ClusterId,
     pub dialling: DialSettings,
@@ -98,11 +98,11 @@ enum SessionEvent {
     Health(HealthReport),
     /// A host task has a message to send.
     Task(wire::FromAgent),
-    /// The oldest report has been out for [`SETTLED_AFTER`].
+    /// [`SETTLED_AFTER`] has passed since the oldest report.
     Settle,
-    /// The worker has looked after one of its tasks.
+    /// A task of the worker has ended, and the worker has handled that.
     WorkerTaskExited,
-    /// Perhaps somebody did something here without a coordinator.
+    /// It is time to check for local rollbacks.
     CheckLocalRollbacks,
 }
 
@@ -133,7 +133,7 @@ impl Session {
         }
     }
 
-    /// Goes on for ever; at least every [`LOCAL_CHECK_EVERY`] it goes round once.
+    /// Runs for ever. The loop turns at least once in [`LOCAL_CHECK_EVERY`].
     pub async fn run(mut self) -> std::convert::Infallible {
         let mut watchdog = Watchdog::asked_for();
         loop {
@@ -202,7 +202,7 @@ impl Session {
         }
     }
 
-    /// What was done here without a coordinator is said again until the record knows of it.
+    /// Reports local rollbacks again and again until a coordinator has adopted them.
     async fn report_local_rollbacks(&mut self) {
         if !self.link.is_up() {
             return;
@@ -220,8 +220,8 @@ impl Session {
         self.host_tasks.drop_all();
     }
 
-    /// What this session was begun with goes with its root. Who has another certificate shows it in time, at a moment
-    /// at which nobody waits for an answer.
+    /// The certificate of this session becomes invalid when its root is retired. So the session reconnects with a newer
+    /// certificate in time, at a moment at which no coordinator waits for an answer.
     fn redial_if_root_changed(&mut self) {
         if self.host_tasks.is_idle() && self.link.has_newer_certificate(&self.roots.borrow()) {
             info!("the cluster has another signing root: reconnecting with a certificate that it signed");
@@ -305,7 +305,7 @@ impl Session {
         }
     }
 
-    /// Reports, if anybody is there; else the journal keeps it for who comes next.
+    /// Reports the outcome if a coordinator is connected. Otherwise the journal keeps it for the next one.
     fn report(&mut self, ended: &Ended) {
         if self.link.is_up() {
             self.link.send(message::report(ended));
@@ -327,7 +327,7 @@ impl Session {
         self.last_health.insert(environment, instances);
     }
 
-    /// The oldest report has arrived, if everything was sent since.
+    /// Marks the oldest report as arrived if the queue is empty.
     async fn settle(&mut self) {
         let Some((_, token, key)) = self.unsettled.pop_front() else { return };
         if !self.link.is_drained() {
@@ -341,7 +341,7 @@ impl Session {
     }
 }
 
-/// A probe as it may leave this host: what cannot be redacted is left out.
+/// A probe as it may leave this host. Without a redactor it has no body.
 fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     if let Some(redactor) = redactor {
         return probe_without(probe, redactor);

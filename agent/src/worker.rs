@@ -1,10 +1,9 @@
-//! One assignment after another: fence and journal, then the executor, then the journal again, then
-//! the report.
+//! Runs assignments: fence and journal, then the executor, then the journal again, then the report.
 //!
-//! What must stay true: on this host one step of an environment runs at a time, and steps of different
-//! environments side by side; an undo stops the "do" of its step and begins when that has ended;
-//! whatever an executor does, a panic included, the step ends in the journal with an outcome; work
-//! goes on while no coordinator is connected.
+//! What must stay true: on this host one step of an environment runs at a time, and steps of different environments run
+//! side by side. An undo stops the "do" of its step, and begins when that has ended. Whatever an executor does, a panic
+//! included, the journal gets an outcome, unless the agent stops first: then the step stays open for the next agent
+//! process. Work continues while no coordinator is connected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +32,7 @@ pub mod step_policy;
 use carry_out::Job;
 pub use session_request::RequestError;
 
-/// What steps tell while they run.
+/// Events of running steps, for the session.
 #[derive(Debug)]
 pub enum WorkerEvent {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
@@ -42,54 +41,54 @@ pub enum WorkerEvent {
     Ended(Box<Ended>),
 }
 
-/// What an assignment gets at once.
+/// The immediate answer to an assignment.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// Its report will come.
+    /// The step runs or will run. Its report follows.
     Later,
     Ended(Outcome),
-    /// Nothing is done for it, because.
+    /// The step is not accepted, with the reason.
     Refused(String),
 }
 
-/// What a question about steps gets.
+/// The answer to a status query: the status of each step, or why the query is refused.
 pub type QueriedStatuses = Result<Vec<(StepKey, JournaledStatus)>, String>;
 
-/// What a worker works with.
+/// What the worker and its steps share.
 #[derive(Clone)]
 pub struct WorkerContext {
     pub journal: Arc<Journal>,
     pub executors: Arc<Executors>,
     pub logs: StepLogs,
-    /// Bounded: a step that prints faster than anybody listens waits.
+    /// Bounded: a step that prints faster than the session reads has to wait.
     pub worker_events: mpsc::Sender<WorkerEvent>,
     pub transfer_client: TransferClient,
 }
 
-/// The steps of this host.
+/// Runs the steps of this host.
 pub struct Worker {
     context: WorkerContext,
     tasks: JoinSet<JobExit>,
     keys: BTreeMap<Id, StepKey>,
     active: BTreeMap<StepKey, Active>,
-    /// Whose turn it is, for each environment.
+    /// One step of an environment runs at a time.
     environment_locks: BTreeMap<EnvironmentKey, Arc<Mutex<()>>>,
 }
 
 struct Active {
     cancel: CancellationToken,
-    /// The same work again, accepted when this one may have been withdrawn already.
+    /// The same step, assigned again when this task may have been withdrawn already.
     reassigned: Option<Assignment>,
 }
 
-/// How the task of a step went away.
+/// How the task of a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JobExit {
     /// With an outcome in the journal.
     Ended,
-    /// It never began.
+    /// The step never began.
     Withdrawn,
-    /// The agent is stopping. The journal has the step as running, and the next agent process takes it up.
+    /// The agent is stopping. The journal still has the step as running, and the next agent process takes it up.
     AgentStopping,
 }
 
@@ -104,7 +103,7 @@ impl Worker {
         }
     }
 
-    /// Takes an assignment on, or says why not, or what became of it already.
+    /// Accepts an assignment, refuses it, or returns the outcome that it already has.
     pub async fn assign(&mut self, assignment: Assignment) -> Answer {
         match self.context.journal.accept(&assignment).await {
             Ok(Acceptance::Begin | Acceptance::Attached) => {
@@ -117,7 +116,7 @@ impl Worker {
         }
     }
 
-    /// Fences, then says where `keys` stand.
+    /// Advances the fence to `token`, then returns the statuses of `keys`.
     pub async fn query_statuses(
         &self,
         token: &Token,
@@ -130,8 +129,7 @@ impl Worker {
         }
     }
 
-    /// Waits until the task of a step has gone, and says whose it was. Does not come back while there
-    /// is none.
+    /// Waits until the task of a step has ended. Never returns while there is none.
     pub async fn next_exit(&mut self) {
         let Some(joined) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;

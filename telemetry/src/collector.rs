@@ -1,4 +1,4 @@
-//! The collector as the exporters find it: that it is away is said once, and once more that it is back.
+//! Watches the collector: one log line when it stops accepting data, and one when it accepts data again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::attributes;
 
-/// One collector, that spans and metrics go to.
+/// The collector of spans and metrics.
 pub(crate) struct Collector {
     endpoint: String,
     is_away: AtomicBool,
@@ -46,7 +46,7 @@ impl Collector {
     }
 }
 
-/// An exporter whose collector is watched.
+/// An exporter that logs when its collector stops or starts accepting data.
 pub(crate) struct Watched<E> {
     pub(crate) exporter: E,
     pub(crate) collector: Arc<Collector>,
@@ -60,8 +60,8 @@ impl<E> fmt::Debug for Watched<E> {
 
 impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let leaving = batch.into_iter().map(attributes::leaving).collect();
-        let sent = self.exporter.export(leaving).await;
+        let spans = batch.into_iter().map(attributes::exported).collect();
+        let sent = self.exporter.export(spans).await;
         self.collector.note(&sent);
         sent
     }

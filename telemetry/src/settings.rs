@@ -1,4 +1,4 @@
-//! Where traces and metrics go: `[telemetry]` in a service's file, as typed and as meant.
+//! `[telemetry]` in the settings of a service, as typed and as checked: where traces and metrics go.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Typed {
-    /// Of a collector that speaks OTLP over gRPC, as in `http://127.0.0.1:4317`.
+    /// The address of a collector that speaks OTLP over gRPC, such as `http://127.0.0.1:4317`.
     otlp: Option<String>,
-    /// Of the authority of its certificate, where that is none of this machine's.
+    /// The authority of its certificate, if this machine does not trust it already.
     ca: Option<PathBuf>,
 }
 
@@ -23,10 +23,10 @@ pub struct Otlp {
 }
 
 impl Typed {
-    /// The collector, if one is named.
+    /// The collector; `None` if none is set.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of the settings at once.
     pub fn checked(self) -> Result<Option<Otlp>, Vec<String>> {
         let Self { otlp, ca } = self;
         let mut problems = Vec::new();

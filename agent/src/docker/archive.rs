@@ -1,7 +1,7 @@
-//! What may be in an image's archive that came from somebody else: its layers and its configuration, and no names.
+//! Checks an image archive from another host: it may have layers and a configuration, and no image names.
 //!
-//! What must stay true: the engine gets no part before it was looked at. It would give an image every name that the
-//! archive says, those of other applications too, and a name is by what the next deployment finds its image.
+//! What must stay true: the engine gets a part of the archive only after the check of that part. The engine would give
+//! an image every name in the archive, also those of other applications, and a deployment finds its image by name.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// What says which images an archive has is short.
+/// The maximum size of a file that lists the images of an archive.
 const INDEX_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Of one image in `manifest.json`.
+/// One image in `manifest.json`.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(rename = "RepoTags")]
@@ -36,7 +36,7 @@ struct Described {
     annotations: BTreeMap<String, String>,
 }
 
-/// The same parts, which end in an error where they give an image a name.
+/// Passes the parts on, and ends with an error if the archive gives an image a name.
 pub(super) fn refuse_names(
     parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
@@ -61,7 +61,7 @@ pub(super) fn refuse_names(
     ReceiverStream::new(passed)
 }
 
-/// Gives a part away when all of it was read.
+/// Passes a part on when all of it was read and checked.
 struct Gate {
     unchecked: mpsc::Receiver<io::Result<Bytes>>,
     checked: mpsc::Sender<io::Result<Bytes>>,

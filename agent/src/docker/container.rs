@@ -1,4 +1,4 @@
-//! Containers: made from a specification, found again by their labels, stopped, read.
+//! Containers: create one from a specification, find it again by its labels, stop it, read its log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -30,50 +30,50 @@ const LABEL_DEPLOYMENT: &str = "lockstep.deployment";
 const LABEL_STEP: &str = "lockstep.step";
 const LABEL_SPEC: &str = "lockstep.spec";
 const LABEL_HEALTH_PATH: &str = "lockstep.health";
-/// Where it is published: the engine itself says so only of what runs.
+/// The address and port of the instance. The engine reports them only for running containers.
 const LABEL_ENDPOINT: &str = "lockstep.endpoint";
 
-/// The engine's own, where an image or a specification says nothing.
+/// The engine's default, if neither image nor specification has one.
 const DEFAULT_STOP_GRACE_SECONDS: i32 = 10;
 
-/// What is read of a log at most.
+/// The maximum number of lines that are read from a log.
 const LOG_LINES_MAX: u32 = 10_000;
 
-/// Where a container's file of its slot's state and its health are found.
+/// What a container needs beyond its specification.
 #[derive(Debug, Clone)]
 pub struct CreateContext<'a> {
     pub environment: &'a EnvironmentKey,
     pub deployment: &'a DeploymentId,
     pub step: StepId,
-    /// The secrets and everything else, as the process sees them.
+    /// All environment variables of the process, secrets included.
     pub variables: BTreeMap<String, String>,
     /// Mounted read-only at `/run/lockstep`.
     pub state_directory: &'a Path,
 }
 
-/// How a container is.
+/// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
     pub running: ContainerRunState,
-    /// How often the engine started it again because it had ended by itself.
+    /// How often the engine has restarted it after it exited.
     pub restarts: i64,
-    /// The stop grace that it was made with.
+    /// The stop grace with which it was created.
     pub stop_grace_seconds: i32,
 }
 
-/// A container of ours, with what only this host needs to know.
+/// A container that Lockstep manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagedContainer {
     pub id: String,
     pub environment: EnvironmentKey,
     pub seen: ContainerObservation,
     pub health_path: Option<String>,
-    /// Where it is published when it runs.
+    /// Its address and published port; `None` if it publishes none.
     pub endpoint: Option<(String, u16)>,
 }
 
 impl Docker {
-    /// Every container of ours, of one environment or of all.
+    /// The managed containers of one environment, or of all.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -89,8 +89,7 @@ impl Docker {
         Ok(ours)
     }
 
-    /// Makes the container, or takes the one that is there when it was made from the same specification
-    /// for the same deployment.
+    /// Creates the container, or adopts an existing one that the same deployment created from the same specification.
     ///
     /// # Errors
     /// When the name is taken by something else, or the engine refuses.
@@ -159,7 +158,7 @@ impl Docker {
         self.client().await?.start_container(id, None).await.map_err(self.refused(format!("to start {id}")))
     }
 
-    /// Asks it to end with its own stop signal, and kills it after `grace_seconds`.
+    /// Stops it with its own stop signal, and kills it after `grace_seconds`.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -172,7 +171,7 @@ impl Docker {
         }
     }
 
-    /// Removes it with its anonymous volumes; one that is not there is fine.
+    /// Removes it with its anonymous volumes. It may be gone already.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -185,7 +184,7 @@ impl Docker {
         }
     }
 
-    /// How it is; nothing when it is not there.
+    /// The state of a container; `None` if it does not exist.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -197,7 +196,7 @@ impl Docker {
         }
     }
 
-    /// The last lines of what it printed.
+    /// The last lines of its log.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -366,7 +365,7 @@ mod tests {
         assert_eq!(exit_code(None), -1);
     }
 
-    /// A container outlives the agent that made it: the next one knows it by its labels.
+    /// A container outlives the agent that created it: the next one recognises it by its labels.
     #[test]
     fn labels_and_name_of_a_container_are_what_they_were() {
         let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();

@@ -1,5 +1,4 @@
-//! What Docker asks of registries for us: with its own trust, and with a login that it is handed for one call
-//! and keeps nowhere.
+//! Requests to registries, which Docker makes with its own trust. A login goes with one request and is stored nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,20 +20,20 @@ use tokio::time::timeout;
 
 use super::{Docker, DockerError};
 
-/// How long a registry may take to say what it has.
+/// How long a registry may take to answer.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
-/// What Docker says of a login is short.
+/// The maximum size of Docker's answer to a login.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What the engine calls its own registry when it logs in.
+/// The address of the default registry in a login.
 const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
 
-/// The header in which a login goes to the engine.
+/// The header with a login for the engine.
 const LOGIN_HEADER: &str = "x-registry-auth";
 
 impl Docker {
-    /// Proves that the registry takes the login.
+    /// Checks that the registry accepts the login.
     ///
     /// # Errors
     /// When it does not, or does not answer.
@@ -60,10 +59,10 @@ impl Docker {
         Err(request_failed(&login.registry, Some(login), &said))
     }
 
-    /// The manifest that a registry has under this name.
+    /// The manifest of this name in its registry.
     ///
     /// # Errors
-    /// When it has none, does not let this host in, or does not answer.
+    /// When the registry has none, denies access, or does not answer.
     pub async fn manifest(&self, reference: &str, login: Option<&Login>) -> Result<Digest, DockerError> {
         let registry = RegistryName::of_image(reference);
         let client = self.client().await?;
@@ -80,7 +79,7 @@ impl Docker {
         Err(request_failed(&registry, login, &said))
     }
 
-    /// Pulls `reference`, telling each new state.
+    /// Pulls `reference`, and calls `on_status` with each new status.
     ///
     /// # Errors
     /// When the registry or the engine refuses.
@@ -107,7 +106,7 @@ impl Docker {
         Ok(())
     }
 
-    /// Pulls exactly this manifest, and gives it the name that people call it by.
+    /// Pulls exactly this manifest, and tags it with `reference`.
     ///
     /// # Errors
     /// When the registry or the engine refuses.
@@ -126,7 +125,7 @@ impl Docker {
         named.map_err(self.refused(format!("to tag {pinned} as {reference}")))
     }
 
-    /// One request of our own to the engine: its status, and what it says.
+    /// Sends one request to the engine. Returns the status and the message.
     async fn send_to_engine(
         &self,
         request: Request<Full<Bytes>>,
@@ -153,8 +152,8 @@ impl Docker {
     }
 }
 
-/// The engine reads the alphabet for URLs and takes what it cannot read for nothing, and the client writes the
-/// other one: the two differ for passwords with `?`, `>` or `~`, and for any that is not ASCII.
+/// Rewrites a login in the Base64 alphabet for URLs. The engine reads that one and ignores a login that it cannot read;
+/// the client writes the other. They differ for passwords with `?`, `>` or `~`, and for any that is not ASCII.
 pub(super) fn in_url_alphabet(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
     if let Some(header) = request.headers_mut().get_mut(LOGIN_HEADER) {
         let bytes: Vec<u8> = header.as_bytes().iter().map(|byte| url_letter(*byte)).collect();
@@ -187,7 +186,7 @@ fn server(registry: &RegistryName) -> &str {
     if registry.is_default() { DEFAULT_SERVER } else { registry.as_str() }
 }
 
-/// What was said, without the password: a registry may quote what it was given.
+/// The error of a request, with the password redacted: a registry may quote what it received.
 fn request_failed(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
     let said = match login {
         None => said.to_owned(),

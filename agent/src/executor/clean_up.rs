@@ -1,4 +1,4 @@
-//! Mark and sweep: what a rollback may need is kept, what was left over goes.
+//! Removes images and snapshots that no rollback may need.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -43,7 +43,7 @@ impl Executors {
     }
 }
 
-/// Removes the oldest finished snapshots beyond `keep`; names begin with the time, so that order is age.
+/// Removes the oldest finished snapshots beyond `keep`. Their names begin with the time, so they sort by age.
 fn remove_old_snapshots(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
     let directory = Path::new(&keep.directory).join(work.environment.dashed());
     if !directory.exists() {

@@ -1,4 +1,4 @@
-//! Asks a slot until it is healthy, and watches that it stays so.
+//! Probes a slot until it is healthy, and watches that it stays healthy under traffic.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;
 use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 
-/// The probes of a failure.
+/// The number of probes in a failure.
 const PROBES_KEPT: usize = 10;
 
-/// Each takes a socket.
+/// Each probe needs a socket.
 const PROBES_AT_ONCE: usize = 64;
 
-/// The least that one probe may take.
+/// The shortest limit of a probe.
 const PROBE_LIMIT_MIN: Duration = Duration::from_secs(1);
 
 struct ProbedInstance<'a> {
@@ -30,7 +30,7 @@ struct ProbedInstance<'a> {
 }
 
 impl Executors {
-    /// Every target answers well several times in a row.
+    /// Probes every target until it has answered well several times in a row.
     pub(super) async fn check_health(
         &self,
         work: &Work,
@@ -73,7 +73,7 @@ impl Executors {
         }
     }
 
-    /// The slot stays healthy under traffic: a row of bad answers is a failure, one is not.
+    /// Watches the slot under traffic. Several bad answers in a row are a failure, a single one is not.
     pub(super) async fn bake(
         &self,
         work: &Work,
@@ -112,7 +112,7 @@ impl Executors {
         Ok(Finding { unhealthy, ..finding(text) })
     }
 
-    /// A container that has ended will not become healthy: there is nothing to wait for.
+    /// Fails at once if a container has exited: it will not become healthy.
     async fn refuse_ended(&self, work: &Work, check: &CheckHealth) -> Result<(), StepFailure> {
         let containers = match self.docker.containers(Some(&work.environment)).await {
             // A load balancer's host need not have Docker: what it asks runs elsewhere.
@@ -169,7 +169,7 @@ fn probed_instances(check: &CheckHealth) -> Vec<ProbedInstance<'_>> {
         .collect()
 }
 
-/// A host that does not answer holds up none of the others.
+/// Probes concurrently, so that a host that does not answer delays no other.
 async fn probe_all(targets: &mut [ProbedInstance<'_>], check: &CheckHealth) {
     stream::iter(targets).for_each_concurrent(PROBES_AT_ONCE, |target| target.probe(check)).await;
 }
@@ -216,7 +216,7 @@ impl ProbedInstance<'_> {
     }
 }
 
-/// An application that says which schema it sees must see at least its own.
+/// Refuses an application that reports an older schema than it was built for.
 fn refuse_old_schema(check: &CheckHealth, targets: &[ProbedInstance<'_>]) -> Result<(), StepFailure> {
     let wanted = check.release.schema_version();
     match targets.iter().filter_map(|target| target.schema_version).find(|seen| *seen < wanted) {

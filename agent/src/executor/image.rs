@@ -1,4 +1,4 @@
-//! The image is on the host, under the id that the plan names.
+//! Brings an image to this host, under the id in the plan.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use super::{Executors, Work, deploy_again, docker_failed, finding};
 use crate::docker::DockerError;
 use crate::session::images::TransferClient;
 
-/// How often a transfer that breaks is begun, and when again: an agent is back at another coordinator in seconds.
+/// How often a transfer is tried, and the wait in between: an agent reconnects to another coordinator in seconds.
 const ATTEMPTS_MAX: usize = 5;
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 const MIB: usize = 1024 * 1024;
 
-/// After so much of an image it is said how much has come.
+/// The progress of a transfer is shown after each of these.
 const REPORT_EVERY_BYTES: usize = 8 * MIB;
 
 impl Executors {
@@ -50,7 +50,7 @@ impl Executors {
         }
     }
 
-    /// The name under which it is there then, and how it came.
+    /// Pulls the image by its manifest. Returns its name, and the text of the finding.
     async fn pull_pinned(
         &self,
         work: &Work,
@@ -63,8 +63,8 @@ impl Executors {
         Ok((image::pinned(image, manifest), "pulled"))
     }
 
-    /// From a host that has it, through a coordinator; where none has, by its name. A transfer that breaks, as when
-    /// its coordinator ends, is begun again.
+    /// Receives the image from a host that has it, through a coordinator. If no host has it, pulls it by its name. A
+    /// transfer that fails, for example because its coordinator stops, is tried again.
     async fn receive(
         &self,
         work: &Work,
@@ -116,7 +116,7 @@ impl Executors {
         Ok(ImageSource::Received)
     }
 
-    /// Proves, before anything starts, that this host will get the image.
+    /// Checks, before anything starts, that the registry has the image for this host.
     pub(super) async fn preflight_image(&self, work: &Work, app: &PreflightApp) -> Result<(), StepFailure> {
         let Some(manifest) = &app.manifest else { return Ok(()) };
         if self.has_image(&app.image_id).await? {
@@ -132,27 +132,27 @@ impl Executors {
         Ok(self.docker.image(id.as_str()).await.map_err(docker_failed)?.is_some())
     }
 
-    /// Proves that the registry takes the login.
+    /// Checks that the registry accepts the login.
     ///
     /// # Errors
-    /// When it does not, in words.
+    /// When it does not, as text.
     pub async fn log_in(&self, registry: &RegistryName, login: Option<&Login>) -> Result<(), String> {
         let login = login.ok_or_else(|| format!("no login for {registry} is stored"))?;
         self.docker.log_in(login).await.map_err(describe)
     }
 
-    /// Has exactly this manifest.
+    /// Pulls exactly this manifest.
     ///
     /// # Errors
-    /// When the registry or the engine refuses, in words.
+    /// When the registry or the engine refuses, as text.
     pub async fn fetch(&self, image: &str, manifest: &Digest, login: Option<&Login>) -> Result<(), String> {
         self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(describe)
     }
 
-    /// Takes the image that an operator sends to this host; one that is there is not taken again.
+    /// Receives the image that an operator sends to this host, unless the host has it already.
     ///
     /// # Errors
-    /// When it does not come, or is another, in words.
+    /// When the transfer fails, or brings another image, as text.
     pub async fn receive_sent_image(
         &self,
         image: (&Digest, &str),
@@ -166,10 +166,10 @@ impl Executors {
         self.docker.load(client.receive_sent(id, transfer).await?, image).await.map_err(describe)
     }
 
-    /// Gives an image to whoever waits for it.
+    /// Sends an image to the receiver of a transfer.
     ///
     /// # Errors
-    /// When it is not here, or does not get there, in words.
+    /// When this host does not have the image, or the transfer fails, as text.
     pub async fn send_image(
         &self,
         id: &Digest,
@@ -187,13 +187,13 @@ fn describe(error: DockerError) -> String {
     }
 }
 
-/// What became of an image that another host may have.
+/// The result of asking the other hosts for an image.
 enum ImageSource {
     Received,
     NobodyHasIt,
 }
 
-/// How much of an image has come, said now and then.
+/// The progress of a transfer, reported from time to time.
 #[derive(Default)]
 struct TransferProgress {
     bytes: usize,

@@ -1,5 +1,4 @@
-//! What the command on this host uses of the executors: the same switch with the same proof, without a
-//! deployment around it.
+//! The executors for the local rollback command: the same switch with the same proof, without a deployment.
 
 use std::time::Duration;
 
@@ -17,17 +16,17 @@ use super::{Executors, docker_failed};
 use crate::nginx::InstalledSite;
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
 
-/// Good answers in a row, from each instance, that a slot must give.
+/// The number of good answers in a row that each instance of the slot must give.
 const CONSECUTIVE: u16 = 3;
 
-/// How long it may take for them.
+/// How long the instances may take for that.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// A running container that is published.
+/// A running container with a published port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pub name: String,
@@ -35,7 +34,7 @@ pub struct Instance {
 }
 
 impl Executors {
-    /// The slot that nginx here sends the environment's requests to; nothing where it has no site.
+    /// The slot to which nginx on this host sends the environment's requests; `None` if it has no site.
     pub fn traffic_of(&self, environment: &EnvironmentKey) -> Option<Slot> {
         match self.nginx.installed(environment) {
             Ok(InstalledSite::Nothing) | Err(_) => None,
@@ -43,7 +42,7 @@ impl Executors {
         }
     }
 
-    /// The names of the slot's running containers here; none where Docker does not say.
+    /// The names of the slot's running containers on this host; empty if Docker does not answer.
     pub async fn instances_of(&self, environment: &EnvironmentKey, slot: Slot) -> Vec<String> {
         match self.instances(environment, slot).await {
             Ok(instances) => instances.into_iter().map(|instance| instance.name).collect(),
@@ -54,7 +53,7 @@ impl Executors {
         }
     }
 
-    /// The slot's running containers here that are published.
+    /// The slot's running containers on this host with a published port.
     ///
     /// # Errors
     /// When Docker does not answer.
@@ -75,10 +74,10 @@ impl Executors {
             .collect())
     }
 
-    /// Asks every endpoint until each has answered well several times in a row.
+    /// Probes every endpoint until it has answered well several times in a row.
     ///
     /// # Errors
-    /// When one does not within the limit.
+    /// When an endpoint does not within the limit.
     pub async fn wait_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
         let begun = Instant::now();
         for endpoint in &switch.endpoints {
@@ -109,11 +108,11 @@ impl Executors {
         Ok(())
     }
 
-    /// Sends every new request to the switch's slot and sees that answers come from there; where they do
-    /// not, it is taken back.
+    /// Sends every new request to the slot of `switch`, and proves that answers come from there. Otherwise switches
+    /// back.
     ///
     /// # Errors
-    /// When it cannot be done, or is not proved.
+    /// When the switch fails, or is not proved.
     pub async fn switch_by_hand(
         &self,
         environment: &EnvironmentKey,
@@ -132,8 +131,8 @@ impl Executors {
         self.write_state(environment, switch.to.other(), "standby")
     }
 
-    /// The workers on this host follow the traffic: those of the other slot end, then those of `to` run.
-    /// Says how many ended and how many run.
+    /// Stops the workers of the other slot on this host, then starts those of `to`. Returns how many it stopped and
+    /// started.
     ///
     /// # Errors
     /// When Docker does not answer.

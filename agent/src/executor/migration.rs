@@ -13,14 +13,14 @@ use super::{Executors, Work, database_failed, deploy_again, docker_failed, findi
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{self, PgConnection};
 
-/// The line by which a migration says that it cannot run in a transaction.
+/// The line with which a migration declares that it cannot run in a transaction.
 const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
 
-/// A migration waits for others' locks no longer than this: what waits behind it would stand still.
+/// A migration gives up waiting for a lock after this time: queries that queue behind it would block.
 const SETTINGS: &str = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET client_connection_check_interval = '1s';";
 
-/// golang-migrate's table, made only where the name is free, in whatever schema it would be found.
+/// golang-migrate's table. It is created only if the search path has no table of this name.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)";
 
 impl Executors {
@@ -113,8 +113,8 @@ async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) 
         .map_err(|error| database_failed("cannot write to schema_migrations", &error))
 }
 
-/// Whether the SQL can be wrapped: it says otherwise, has a transaction of its own, or builds an index
-/// beside the traffic.
+/// Whether the SQL can run in a transaction: it must not declare otherwise, have a transaction of its own, or create an
+/// index concurrently.
 fn runs_in_a_transaction(sql: &str) -> bool {
     let upper = sql.to_uppercase();
     let has_own = upper.lines().any(|line| {
@@ -124,7 +124,7 @@ fn runs_in_a_transaction(sql: &str) -> bool {
     !sql.contains(NO_TRANSACTION) && !upper.contains("CONCURRENTLY") && !has_own
 }
 
-/// A schema that nobody knows, and the way out.
+/// The failure of a dirty schema, with how to fix it.
 pub(super) fn dirty(version: u64) -> StepFailure {
     StepFailure::new(format!("the schema is dirty at version {version}"))
         .why(format!("migration {version} started and did not finish; part of it may be applied"))

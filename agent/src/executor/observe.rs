@@ -1,4 +1,4 @@
-//! A look at this host, without any effect: what a planner needs to know.
+//! Observes this host for a planner. It changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{Database, HbaQuery};
 use crate::session::secrets::SecretSet;
 
-/// What is to be observed of an environment on this host, without any effect.
+/// What to observe of an environment on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservationRequest {
     pub request: u64,
@@ -27,21 +27,22 @@ pub struct ObservationRequest {
     pub image: Option<String>,
     pub migrations_path: Option<String>,
     pub database: Option<DatabaseRef>,
-    /// Of app hosts: which of them does PostgreSQL let in, if the database is on this host?
+    /// The addresses of app hosts. If the database is on this host, the observation says which of them PostgreSQL
+    /// admits.
     pub addresses: Vec<String>,
 }
 
-/// What this host has of tools: the same for every environment, and two programs to be started to know it.
+/// The versions of the tools on this host. They are the same for every environment, and cost the start of two programs.
 #[derive(Clone, Default)]
 pub(super) struct Tools {
     versions: BTreeMap<String, String>,
-    /// Why Docker says nothing.
+    /// Why the version of Docker is unknown.
     problem: Option<String>,
 }
 
 impl Executors {
-    /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
-    /// worth knowing.
+    /// Observes this host. What it cannot see is a problem in the observation and not an error: the rest is still
+    /// useful.
     pub async fn observe(
         &self,
         request: &ObservationRequest,
@@ -143,8 +144,8 @@ impl Executors {
         }
     }
 
-    /// What the registry has under the name, where it is one of a registry: a tag that this host knows may have
-    /// moved since. Where the registry does not say, what this host knows by the name is what there is.
+    /// The image of a name. If the name is one of a registry, the registry decides: a tag may have moved since this
+    /// host pulled it. If the registry does not answer, the image on this host counts.
     async fn observe_image(
         &self,
         request: &ObservationRequest,

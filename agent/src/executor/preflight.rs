@@ -1,4 +1,4 @@
-//! What must be so on this host before anything starts. It only looks.
+//! Checks what a deployment needs on this host, before anything starts. It changes nothing.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
 use crate::probe;
 
-/// A snapshot may be larger than the database's own files suggest: room for half as much again.
+/// A snapshot may be larger than the files of the database: it needs half as much room again.
 const ROOM_NUMERATOR: u64 = 3;
 const ROOM_DENOMINATOR: u64 = 2;
 

@@ -1,20 +1,20 @@
-//! One look for all who ask for the same at the same time.
+//! One lookup for several callers that need the same value at the same time.
 //!
-//! What must stay true: who asks gets what was looked at after they asked, and never what was found before.
+//! What must stay true: a caller gets the result of a lookup that began after its call, and never an earlier one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-/// A look that several ask for.
+/// A lookup that several callers share.
 pub struct SharedLookup<T> {
-    /// How many looks have begun.
+    /// The number of lookups that have begun.
     begun: AtomicU64,
     // Held while somebody looks, so that the others wait for what they find.
     found: Mutex<Option<Found<T>>>,
 }
 
-/// What the last look has found.
+/// The result of the last lookup.
 struct Found<T> {
     number: u64,
     value: T,
@@ -27,7 +27,7 @@ impl<T> Default for SharedLookup<T> {
 }
 
 impl<T: Clone> SharedLookup<T> {
-    /// What a look finds that begins after this was called: that of another who asks, or `look`.
+    /// The result of a lookup that begins after this call: that of another caller, or `look`.
     pub async fn find(&self, look: impl Future<Output = T>) -> T {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut found = self.found.lock().await;

@@ -1,4 +1,4 @@
-//! A slot's containers: started from their specifications, stopped, and workers moved from slot to slot.
+//! The containers of a slot: start them from their specifications, stop them, and move workers from slot to slot.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use super::{Executors, Work, docker_failed, finding, variables};
 use crate::docker::{CreateContext, ManagedContainer};
 use crate::host::disk;
 
-/// A process that ends this soon was not started.
+/// A process that exits this soon counts as not started.
 const SETTLES_WITHIN: Duration = Duration::from_millis(250);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -63,7 +63,8 @@ impl Executors {
         Ok(finding(format!("{} removed", there.len())))
     }
 
-    /// The workers of `stop` end, then those of `start` run. Stopped ones stay, so that they can run again.
+    /// Stops the workers of `stop`, then starts those of `start`. Stopped containers are kept, so that they can run
+    /// again.
     pub(super) async fn move_workers(
         &self,
         work: &Work,
@@ -104,7 +105,7 @@ impl Executors {
         Ok(finding(format!("{stopped} stopped, {} running", containers.len())))
     }
 
-    /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
+    /// Writes `live` or `standby` to the state file of the slot, which applications read as `/run/lockstep/state`.
     pub(super) fn write_state(
         &self,
         environment: &EnvironmentKey,
@@ -132,7 +133,7 @@ impl Executors {
         self.docker.remove(&container.id).await.map_err(docker_failed)
     }
 
-    /// With the stop grace that the container was made with.
+    /// Stops a container with the stop grace with which it was created.
     pub(super) async fn stop(&self, id: &str) -> Result<(), StepFailure> {
         let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
         self.docker.stop(id, state.stop_grace_seconds).await.map_err(docker_failed)
@@ -156,7 +157,7 @@ impl Executors {
         Ok(())
     }
 
-    /// Sees that a process without a health check goes on running. The others' health check sees them end.
+    /// Waits to see that a process without a health check keeps running. The health check covers the others.
     async fn wait_until_settled(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
         if spec.health_path.is_some() {
             return Ok(());
@@ -169,7 +170,7 @@ impl Executors {
         Ok(())
     }
 
-    /// A container that has ended, or that the engine starts again and again, will not become healthy.
+    /// Refuses a container that has exited, or that the engine keeps restarting: it will not become healthy.
     pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
         let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
         let how = match (state.running, state.restarts) {

@@ -1,4 +1,4 @@
-//! A verified snapshot of a database: dumped under a temporary name, read back, and only then renamed.
+//! Takes a verified snapshot of a database: it is dumped under a temporary name, read back, and then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -19,10 +19,10 @@ use super::{Executors, Work, finding};
 use crate::host::disk;
 use crate::postgres;
 
-/// Tables dumped at a time.
+/// The number of tables that are dumped at a time.
 const JOBS: &str = "--jobs=2";
 
-/// The fastest that every supported version has; the newer zstd is not in Debian's PostgreSQL 15.
+/// The fastest method of all supported versions; Debian's PostgreSQL 15 does not have zstd.
 const COMPRESSION: &str = "--compress=1";
 
 /// The digest of every file, as `sha256sum` writes it.
@@ -75,7 +75,7 @@ impl Executors {
         run(work, command, "pg_dump").await
     }
 
-    /// Reads the table of contents back: a dump that was cut off has none.
+    /// Reads the table of contents: a dump that ended early has none.
     async fn check_contents(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
         let mut command = Command::new(self.tool("pg_restore")?);
         command.arg("--list").arg(partial);
@@ -90,7 +90,7 @@ impl Executors {
     }
 }
 
-/// Runs a tool to its end; it ends with the step.
+/// Runs a tool until it exits. It is killed if the step is cancelled.
 async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFailure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let failed = |error: io::Error| StepFailure::new(format!("cannot run {name}")).why(error.to_string());
@@ -191,7 +191,7 @@ fn unusable(path: &Path, error: &io::Error) -> StepFailure {
     StepFailure::new(format!("cannot use the snapshot {}", path.display())).why(error.to_string())
 }
 
-/// A password goes by a private file: arguments are seen by everybody. It goes when it was used.
+/// A private file with a password: everybody could see it among the arguments. It is removed after use.
 struct PasswordFile(PathBuf);
 
 impl PasswordFile {

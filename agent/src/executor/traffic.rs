@@ -19,23 +19,23 @@ use crate::nginx::site::{Address, UPSTREAM_HEADER};
 use crate::nginx::{DesiredSite, Reloaded};
 use crate::probe::ProbeAnswer;
 
-/// Answers through nginx, from the new slot, in a row.
+/// The number of answers in a row from the new slot that prove a switch.
 const PROOFS: u32 = 3;
 
-/// How long the first may take to come.
+/// How long the first of them may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long all of them may take to come from an application that is slow: less than the step's own limit.
+/// How long all of them may take from a slow application: less than the limit of the step.
 const PROOF_LIMIT_SLOW: Duration = Duration::from_secs(27);
 
-/// How long one may take to come.
+/// How long one answer may take.
 const PROOF_ANSWER_LIMIT: Duration = Duration::from_secs(9);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// No proof that nginx answers from a slot.
+/// nginx does not answer from the slot.
 pub(super) struct NotProved {
-    /// What came last instead.
+    /// The last answer.
     pub(super) last: String,
 }
 
@@ -83,8 +83,8 @@ impl Executors {
         Ok(finding)
     }
 
-    /// Waits until answers through nginx come from the slot, several in a row; says when the first did. The body of
-    /// an answer is no part of it, and an application may take its time.
+    /// Waits until several answers in a row through nginx come from the slot, and returns the time of the first. It
+    /// does not read bodies, and it waits for a slow application.
     pub(super) async fn prove(
         &self,
         environment: &EnvironmentKey,
@@ -126,8 +126,8 @@ impl Executors {
         }
     }
 
-    /// Waits until no connection to the slot is established. A passed deadline is no failure: the slot
-    /// stays warm, and what is left goes on there.
+    /// Waits until no connection to the slot is established. A passed deadline is not a failure: the slot stays warm,
+    /// and the remaining connections continue there.
     pub(super) async fn drain(
         &self,
         work: &Work,
@@ -155,7 +155,7 @@ impl Executors {
     }
 }
 
-/// Whence the answer came: the last that nginx lists, which has those before it that it had to pass over.
+/// The endpoint that answered: the last one that nginx lists. Those before it failed.
 fn upstream(answered: &ProbeAnswer) -> Option<String> {
     let tried = answered.headers.get(UPSTREAM_HEADER)?.to_str().ok()?;
     tried.rsplit([',', ' ']).next().map(ToOwned::to_owned)
@@ -167,7 +167,7 @@ pub(super) fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint]) -> bool {
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
 }
 
-/// How many connections from this host to these endpoints are established, by the kernel's tables.
+/// The number of established connections from this host to these endpoints, from the kernel's tables.
 fn established(endpoints: &[Endpoint]) -> ProcResult<usize> {
     let mut count = 0;
     for table in [procfs::net::tcp(), procfs::net::tcp6()] {

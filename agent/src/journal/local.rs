@@ -1,9 +1,8 @@
-//! What the journal knows for those who act on this host without a coordinator: which deployment gave each
-//! slot its traffic, and what was done here by hand. The agent and the command share the file, and every
-//! decision is one transaction of it.
+//! What a local rollback needs from the journal: which deployment gave each slot its traffic, and the local rollbacks
+//! themselves. The agent and the command share the file, and every decision is one transaction.
 //!
-//! What must stay true: a local rollback is written down before its effect; it begins only while no step
-//! that moves traffic runs, and from then on no such step begins until the record knows of it.
+//! What must stay true: a local rollback is recorded before its effect. It begins only while no step that moves traffic
+//! runs. From then on no such step begins until a coordinator has adopted the rollback.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
@@ -29,7 +28,7 @@ pub struct GivenTraffic {
     pub environment: EnvironmentKey,
     pub deployment: DeploymentId,
     pub switch: SwitchTraffic,
-    /// The slot's containers on this host at that time; none where they are on other hosts.
+    /// The slot's containers on this host at that time; empty if they are on other hosts.
     pub containers: Vec<String>,
 }
 
@@ -45,7 +44,7 @@ pub enum LocalRefusal {
 }
 
 impl Journal {
-    /// Writes down that a deployment gave a slot its traffic.
+    /// Records that a deployment gave a slot its traffic.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -59,7 +58,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets what is known of a slot: what got its traffic there was taken back.
+    /// Deletes the traffic record of a slot, because the switch to it was reverted.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -76,7 +75,7 @@ impl Journal {
         Ok(())
     }
 
-    /// What is known of every slot that had the traffic.
+    /// The traffic records of all slots.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -87,7 +86,7 @@ impl Journal {
         rows.iter().map(|row| stored::decode(row.try_get("content")?).map_err(damaged)).collect()
     }
 
-    /// The newest deployment that this host was handed a step of: ids are in the order of their making.
+    /// The newest deployment of which this host was assigned a step. Ids sort by the time of their creation.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -103,10 +102,10 @@ impl Journal {
         newest.map(|id| id.parse().map_err(damaged)).transpose()
     }
 
-    /// Writes down that `wanted` begins, unless a step that moves traffic runs; its number is given here.
+    /// Records that `wanted` begins, unless a step that moves traffic is running. Assigns its number.
     ///
     /// # Errors
-    /// When the journal cannot be read or written: then it must not begin.
+    /// When the journal cannot be read or written. The rollback must not begin then.
     pub async fn begin_local(
         &self,
         wanted: LocalRollback,
@@ -133,7 +132,7 @@ impl Journal {
         Ok(Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..wanted }))
     }
 
-    /// Writes down that a local rollback is done.
+    /// Records that a local rollback is done.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -143,7 +142,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets a local rollback that has come to nothing.
+    /// Deletes a local rollback that did not move the traffic.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -155,7 +154,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The record knows of it: steps begin as ever.
+    /// Records that a coordinator has adopted the rollback: steps may move the traffic again.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -173,7 +172,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Local rollbacks whose command perhaps ended in the middle.
+    /// Local rollbacks whose command may have been killed.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -181,7 +180,7 @@ impl Journal {
         local_rollbacks_in(&mut *self.connection.lock().await, "begun").await
     }
 
-    /// Local rollbacks that the record does not know of, oldest first.
+    /// Local rollbacks that no coordinator has adopted, oldest first.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -190,7 +189,7 @@ impl Journal {
     }
 }
 
-/// The newest local rollback of an environment that the record does not know of.
+/// The newest local rollback of an environment that is not adopted.
 pub(super) async fn hold(
     connection: &mut SqliteConnection,
     environment: &EnvironmentKey,

@@ -1,4 +1,4 @@
-//! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
+//! The rows of the journal's tables. The [journal](super) decides which may be written when.
 
 use lockstep_core::agent::accept::{StepRecord, StepState};
 use lockstep_core::agent::fence::{FenceState, Token};

@@ -1,4 +1,4 @@
-//! The certificate and the key that a site is to be served with, looked at before anything starts.
+//! Checks the certificate and the key of a site, before anything starts.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! The text of an environment's site: from a [`Site`] and nothing else but where files are.
+//! Renders the nginx configuration of an environment from a [`Site`] and the paths of its files.
 //!
-//! Both slots are in it, and one test per request picks one: the green file is there, or it is blue
-//! (measured: no request lost over a hundred switches, where a reload loses some every time).
+//! It has both slots, and one test per request selects one: green if the switch file exists, else blue (measured: no
+//! request lost over a hundred switches, where a reload loses some every time).
 
 use std::path::Path;
 

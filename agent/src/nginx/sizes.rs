@@ -1,7 +1,7 @@
-//! How large headers may be that a site passes on: more than nginx's own 4 KiB of an answer and 8 KiB of a request,
-//! which large cookies and content security policies do not fit into.
+//! The maximum sizes of headers: more than nginx's own 4 KiB for a response and 8 KiB for a request, which are too
+//! small for large cookies and content security policies.
 //!
-//! What must stay true: what an administrator says of it wins, because nginx refuses a directive that is there twice,
+//! What must stay true: the settings of an administrator win, because nginx refuses a directive that is there twice,
 //! and sizes that do not fit together.
 
 use std::io;

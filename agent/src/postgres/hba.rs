@@ -1,4 +1,4 @@
-//! Whom PostgreSQL lets in, where the database of a URL is one of this host's.
+//! Queries and changes `pg_hba.conf` through the [`keeper`](super::keeper), if the database of a URL is on this host.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};

@@ -1,8 +1,8 @@
-//! `pg_hba.conf` as text and as rules: an environment's block of lines, and which rule decides about a connection.
+//! `pg_hba.conf` as text and as rules: an environment's block of lines, and the rule that decides about a connection.
 //! Pure.
 //!
-//! What must stay true: of the text nothing but the environment's own block changes. A block stands at the end, after
-//! the administrator's lines: the first rule that fits decides, so that their word goes before ours.
+//! What must stay true: only the environment's own block changes. A block goes to the end, after the lines of the
+//! administrator: the first rule that fits decides, so an administrator's rule takes precedence.
 
 use std::net::IpAddr;
 

@@ -1,10 +1,10 @@
-//! Keeps an environment's lines in `pg_hba.conf`. It runs as a process of its own, as the user that the server runs
-//! as: that user may write the file, and is let in over the server's socket as its superuser. The agent can do
-//! neither, and needs no right for it.
+//! The keeper manages an environment's lines in `pg_hba.conf`. It is a process of its own that runs as the server's
+//! user: that user may write the file, and may connect over the server's socket as superuser. The agent can do neither,
+//! and needs no privilege for it.
 //!
-//! What must stay true: rules that PostgreSQL would not take, or that would not let in whom they are to, are never in
-//! force. The file is written whole or not at all, looked at by PostgreSQL before it is told to read it, and put back
-//! where that finds fault. Who is kept out never fails for what an administrator's lines are like: an undo ends.
+//! What must stay true: rules that PostgreSQL would reject, or that would not admit their host, are never in force. The
+//! file is replaced whole or not at all; PostgreSQL checks it before it is told to reload, and a file with errors is
+//! put back. A removal of lines never fails because of an administrator's lines: an undo must end.
 
 use std::fs;
 use std::io::{self, Read, Write};

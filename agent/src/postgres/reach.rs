@@ -1,7 +1,7 @@
-//! The way to the [`keeper`](super::keeper): started as the user that the server runs as, asked, and gone.
+//! Starts the [`keeper`](super::keeper) as the user that the server runs as, and asks it.
 //!
-//! What must stay true: the agent needs no right for it. systemd starts it where systemd runs, in a sandbox of its own:
-//! inside of the agent's nobody becomes somebody else.
+//! What must stay true: the agent needs no privilege for it. Under systemd the keeper is a transient unit with a
+//! sandbox of its own, because no process can change its user inside the agent's sandbox.
 
 use std::io;
 use std::net::{ToSocketAddrs, UdpSocket};

@@ -1,6 +1,6 @@
-//! Which migrations a database has: as golang-migrate's table says, where `schema_migrations` is golang-migrate's.
+//! Reads the schema version from golang-migrate's table, `schema_migrations`.
 //!
-//! What must stay true: Rails, Ecto and others have a table of that name too. Theirs is known by its columns, and it
+//! What must stay true: Rails, Ecto and others have a table of that name as well. It is recognised by its columns, and
 //! is neither read nor written.
 
 use lockstep_core::release::{Schema, SchemaState};

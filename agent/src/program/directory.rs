@@ -1,7 +1,7 @@
-//! Where the agent keeps what is its own, and that only one agent process does at a time.
+//! The directory of the agent, which only one agent process uses at a time.
 //!
-//! What must stay true: keys, certificates, journal and step logs are for the agent's user alone; only
-//! the switch files' folder may be looked into by others, because nginx's workers test for the files.
+//! What must stay true: keys, certificates, journal and step logs are readable by the agent's user alone. Others may
+//! look only into the folder of the switch files, because nginx's workers test for these files.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The files by which one agent, and one command beside it, has the directory.
+/// The lock files: one for the agent, one for a command beside it.
 const AGENT_LOCK: &str = "agent.lock";
 const COMMAND_LOCK: &str = "local.lock";
 
-/// The agent's directory, held by this process.
+/// The agent's directory, locked by this process.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -38,10 +38,10 @@ pub enum DirectoryError {
 }
 
 impl Directory {
-    /// Makes what is missing and takes the directory for this process.
+    /// Creates what is missing and locks the directory for this process.
     ///
     /// # Errors
-    /// When it cannot be made, or another agent has it.
+    /// When it cannot be created, or another agent has it.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         // Nginx's workers pass through here to the switch files; they cannot list it.
         create(path, 0o711)?;
@@ -55,10 +55,10 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The directory of an agent that may be running, for a command beside it: one command at a time.
+    /// Opens the directory for a command beside an agent that may be running: one command at a time.
     ///
     /// # Errors
-    /// When there is none, or another command has it.
+    /// When it does not exist, or another command has it.
     pub fn open_for_command(path: &Path) -> Result<Self, DirectoryError> {
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
@@ -66,18 +66,18 @@ impl Directory {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Whether no command works beside this agent; none begins while the answer is kept.
+    /// Keeps commands from starting while the returned lock is held.
     ///
     /// # Errors
-    /// When one does.
+    /// When a command is running.
     pub fn lock_out_commands(&self) -> Result<File, DirectoryError> {
         lock(&self.path, COMMAND_LOCK)
     }
 
-    /// Keeps an agent from starting while the answer is kept.
+    /// Keeps an agent from starting while the returned lock is held.
     ///
     /// # Errors
-    /// When one runs.
+    /// When an agent is running.
     pub fn lock_out_agent(&self) -> Result<File, DirectoryError> {
         lock(&self.path, AGENT_LOCK)
     }
@@ -120,12 +120,12 @@ impl Directory {
         self.path.join("traffic")
     }
 
-    /// What each slot's containers read: `live` or `standby`.
+    /// The state files of the slots: `live` or `standby`.
     pub fn slots(&self) -> PathBuf {
         self.path.join("slots")
     }
 
-    /// Puts `content` into `path`, for the agent's user alone, whole or not at all, and on the disk.
+    /// Replaces the file at `path` durably, whole or not at all, readable by the agent's user alone.
     ///
     /// # Errors
     /// When it cannot be written.

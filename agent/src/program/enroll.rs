@@ -1,8 +1,7 @@
-//! How this host comes to its key and certificate, and keeps them valid.
+//! Joins this host to a cluster, and renews its certificate.
 //!
-//! What must stay true: the key is made here and never leaves; key and certificate on the disk belong
-//! together at every moment, which is why a renewal keeps the key; `identity.toml` is written last, so
-//! that a host has either joined or not.
+//! What must stay true: the key is created here and never leaves. Key and certificate on the disk match at every
+//! moment, so a renewal keeps the key. `identity.toml` is written last, so a host either has joined or has not.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -19,30 +18,30 @@ use crate::host::clock;
 use crate::program::directory::Directory;
 use crate::program::identity::{Identity, IdentityError};
 
-/// How often it is asked whether the certificate is due: the clock may jump, and machines sleep.
+/// How often the certificate is checked: the clock may jump, and machines sleep.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// How long after a failed renewal the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// The same while this host is behind the cluster: the root that it lives under may be retired soon.
+/// The same while the cluster has newer roots than this host: its current root may be retired soon.
 const OUTDATED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The longest wait before a renewal for which all hosts are told at the same moment.
+/// The longest wait before a renewal that all hosts begin at the same moment.
 const SPREAD_MAX: Duration = Duration::from_secs(2);
 
-/// What an operator says when a host joins.
+/// The arguments of `lockstep-agent join`.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
     /// `host:port`.
     pub coordinator: String,
-    /// Nothing: the machine's own name.
+    /// `None` for the name of the machine.
     pub name: Option<HostName>,
-    /// Nothing: the address from which the coordinator is reached.
+    /// `None` for the address from which this machine reaches the coordinator.
     pub address: Option<String>,
 }
 
-/// Who this host is from here on, and what for.
+/// The identity of this host from now on, and its roles.
 #[derive(Debug, Clone)]
 pub struct Enrollment {
     pub identity: Identity,
@@ -50,12 +49,12 @@ pub struct Enrollment {
     pub roles: Vec<String>,
 }
 
-/// Who chose the address by which load balancers reach this host.
+/// How the address for load balancers was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressChoice {
-    /// Who typed the command.
+    /// The operator set it with `--address`.
     ByName,
-    /// It is the one that this machine has towards the coordinator.
+    /// It is the address from which this machine reaches the coordinator.
     TowardsCoordinator,
 }
 
@@ -116,17 +115,17 @@ pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
     })
 }
 
-/// What the renewal goes by.
+/// What the renewal needs.
 pub struct RenewalContext {
     pub directory: Arc<Directory>,
     pub coordinators: watch::Receiver<Vec<String>>,
-    /// The roots that the cluster trusts, as a coordinator said last; empty until one has.
+    /// The roots that the cluster trusts, as a coordinator last sent them; empty before that.
     pub trusted_roots: watch::Receiver<String>,
     pub current: watch::Sender<Credential>,
 }
 
-/// Renews the certificate at a third of its life, and as soon as the cluster trusts other roots or another one signs,
-/// for ever. The session that runs keeps the old one; the next dial takes the new one.
+/// Renews the certificate for ever: at a third of its life, and as soon as the cluster trusts other roots or another
+/// one signs. The running session keeps the old certificate; the next dial uses the new one.
 pub async fn keep_valid(renewal: RenewalContext) {
     let RenewalContext { directory, coordinators, mut trusted_roots, current } = renewal;
     loop {
@@ -171,7 +170,7 @@ pub async fn keep_valid(renewal: RenewalContext) {
     }
 }
 
-/// A thousand hosts that are told at once do not come at once.
+/// Spreads the renewals of hosts that learn of new roots at the same moment.
 fn spread() -> Duration {
     // Without a source of chance they do.
     let chance = getrandom::u32().map_or(0, |number| number.to_le_bytes()[0]);
@@ -185,8 +184,8 @@ async fn changed(trusted_roots: &mut watch::Receiver<String>) {
     }
 }
 
-/// Asks one coordinator after the other until one gives what a cluster does that trusts `roots`; otherwise the last
-/// that gave anything. One of them may be behind the others for a moment.
+/// Asks one coordinator after the other until one issues a certificate that is current for `roots`. Otherwise takes the
+/// last one that was issued: a coordinator may be behind the others for a moment.
 async fn renew(
     directory: &Directory,
     (coordinators, roots): (&[String], &str),
@@ -210,7 +209,7 @@ async fn renew(
     }
 }
 
-/// Whom this host trusts comes first: what the certificate leads to must be among them.
+/// Writes the trusted roots first: the root of the certificate must be among them.
 fn save(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
     directory.write(&directory.authority(), &renewed.authority)?;
     directory.write(&directory.certificate(), &renewed.certificate)?;
@@ -223,10 +222,10 @@ fn due_at(certificate: &str) -> anyhow::Result<Timestamp> {
     Ok(Timestamp(from.0 + until.since(from).0 / 3))
 }
 
-/// From when until when a certificate is good.
+/// The validity of a certificate.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not a certificate.
 pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())?;
     let validity = pem.parse_x509()?.validity().clone();
@@ -234,7 +233,7 @@ pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     Ok((moment(validity.not_before.timestamp())?, moment(validity.not_after.timestamp())?))
 }
 
-/// The machine's name, as far as it can be a name of ours.
+/// The first label of the machine's name, as a host name.
 fn machine_name() -> anyhow::Result<HostName> {
     let text =
         std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this machine's name")?;
@@ -242,7 +241,7 @@ fn machine_name() -> anyhow::Result<HostName> {
     first.parse().context("this machine's name is not a valid host name: set one with --name")
 }
 
-/// The address that this machine has towards the coordinator.
+/// The address from which this machine reaches the coordinator.
 async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     let towards = tokio::net::lookup_host(coordinator)
         .await
@@ -256,7 +255,7 @@ async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     refuse_public(socket.local_addr()?.ip(), coordinator)
 }
 
-/// Containers' ports are bound to it: whether the world may reach them is not for us to choose.
+/// Refuses a public address. Container ports are bound to it, and only an operator may make them public.
 fn refuse_public(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     let is_private = match address {
         IpAddr::V4(address) => {
@@ -275,7 +274,7 @@ fn refuse_public(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     Ok(address)
 }
 
-/// Of carriers and of many overlay networks: RFC 6598.
+/// Whether the address is one of carriers or overlay networks: RFC 6598.
 fn is_shared(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     first == 100 && (64..128).contains(&second)

@@ -1,4 +1,4 @@
-//! Images on their way through a coordinator, as `docker save` writes them: in parts, and never whole in memory.
+//! Transfers images through a coordinator, in the format of `docker save`: in parts, and never whole in memory.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// By which this host reaches a coordinator beside its session: an image must not hold up what matters.
+/// Transfers images over connections of their own: an image must not delay the session.
 #[derive(Clone)]
 pub struct TransferClient {
     pub coordinators: watch::Receiver<Vec<String>>,
@@ -20,10 +20,10 @@ pub struct TransferClient {
 }
 
 impl TransferClient {
-    /// The image from a host that has it; nothing when none does.
+    /// The image from a host that has it; `None` if no host has it.
     ///
     /// # Errors
-    /// When no coordinator can be reached, or the one that is does not give it.
+    /// When no coordinator is reachable, or it refuses.
     pub async fn receive(
         &self,
         id: &Digest,
@@ -40,7 +40,7 @@ impl TransferClient {
     /// The image that an operator sends by `transfer`, through the coordinator at `from`.
     ///
     /// # Errors
-    /// When that is not reached, or sends nothing of that name to this host.
+    /// When that coordinator is unreachable, or has no such transfer for this host.
     pub async fn receive_sent(
         &self,
         id: &Digest,
@@ -52,10 +52,10 @@ impl TransferClient {
         Ok(complete_bytes(parts.into_inner()))
     }
 
-    /// Gives an image to whoever waits for `transfer` at the coordinator at `to`.
+    /// Sends an image to the receiver of `transfer`, through the coordinator at `to`.
     ///
     /// # Errors
-    /// When it is not reached, or nobody waits any more, or the image breaks off.
+    /// When that coordinator is unreachable, the receiver is gone, or the image ends early.
     pub async fn send<E: Send + 'static>(
         &self,
         (transfer, to): (&str, &str),
@@ -80,7 +80,7 @@ impl TransferClient {
         session.give_image(parts).await.map(|_| ()).map_err(|status| status.message().to_owned())
     }
 
-    /// The coordinator at `address`, or where it is empty the first that answers.
+    /// Connects to the coordinator at `address`; if that is empty, to the first that answers.
     async fn session(&self, address: &str) -> Result<SessionClient<Channel>, String> {
         let known = match address {
             "" => self.coordinators.borrow().clone(),
@@ -98,7 +98,7 @@ impl TransferClient {
     }
 }
 
-/// The bytes of the parts; an error where the last one is missing.
+/// The bytes of the parts, with an error if the last part is missing.
 fn complete_bytes(
     parts: impl Stream<Item = Result<wire::ImagePart, tonic::Status>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {

@@ -1,5 +1,5 @@
-//! Where wire types end: what the coordinator says becomes an [`Order`], and what this host says
-//! becomes a message. Nothing here decides anything.
+//! The end of the wire types: a message of the coordinator becomes an [`Order`], and a value of this host becomes a
+//! message. Nothing is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,17 +26,17 @@ use crate::journal::{Ended, IdleReason, JournaledStatus};
 use crate::session::logins;
 use crate::session::secrets::{Question, SecretSet};
 
-/// The lines of a log that go into one message: the transport takes 4 MiB.
+/// The maximum size of a log message: the transport accepts 4 MiB.
 const LOG_BYTES_MAX: usize = 256 * 1024;
 
-/// What the coordinator wants or answers.
+/// A request or an answer of the coordinator.
 #[derive(Debug)]
 pub(super) enum Order {
     Welcome {
         cluster: String,
         coordinator: String,
         coordinators: Vec<String>,
-        /// PEM, the one that signs first; empty where it is not said.
+        /// PEM, the signing root first. Empty if the coordinator does not send it.
         roots: String,
     },
     Assign(Box<Assignment>),
@@ -72,7 +72,7 @@ pub struct LogRequest {
     pub request: u64,
     pub environment: EnvironmentKey,
     pub of: LogSource,
-    /// The last so many lines; nothing: all that there is.
+    /// The number of lines from the end; `None` for all lines.
     pub tail: Option<u32>,
 }
 
@@ -82,14 +82,14 @@ pub enum LogSource {
         deployment: DeploymentId,
         step: StepId,
     },
-    /// The output of the live slot's containers, without the values of this version of the secrets.
+    /// The output of the live slot's containers, with this version of the secrets redacted.
     Live {
         process: Option<ProcessName>,
         secrets_version: Option<u64>,
     },
 }
 
-/// A message that cannot be understood, and what to say to it.
+/// A message that cannot be read, and the answer to it.
 #[derive(Debug)]
 pub(super) struct UnreadableMessage {
     pub(super) invalid: Invalid,
@@ -103,10 +103,10 @@ impl From<Invalid> for UnreadableMessage {
     }
 }
 
-/// Reads what came in.
+/// Reads a message of the coordinator.
 ///
 /// # Errors
-/// When it is not one of the model.
+/// When the message is not valid.
 pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
     match message.message.ok_or_else(|| Invalid::missing("message"))? {
         ToAgent::Welcome(wire::Welcome { cluster, coordinator, coordinators, authority }) => {
@@ -340,7 +340,7 @@ pub(super) fn vitals(request: u64, reading: Reading) -> wire::FromAgent {
     }))
 }
 
-/// The lines of a log, in messages that are small enough to be sent; the last one says so.
+/// The lines of a log, in messages that are small enough. The last one is marked.
 pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
     let mut parts = vec![Vec::new()];
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! One step, from its turn to its outcome.
+//! Runs one step, from its turn to its outcome.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,13 +28,13 @@ use crate::session::secrets::SecretSet;
 use crate::worker::step_policy;
 use crate::worker::step_policy::{StepPolicy, step_policy};
 
-/// How long an executor that was told to stop may take; then it is cut off.
+/// How long an executor may take to stop; then it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// At most two lines a second are shown of a step.
+/// The output of a step is shown at most twice a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long until an outcome that could not be written is written again.
+/// How long until the agent tries again to write an outcome.
 const JOURNAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The agent is stopping, so the step has no outcome: the next agent process takes it up.
@@ -45,11 +45,11 @@ struct AgentStopping;
 pub(super) struct Job {
     pub(super) context: WorkerContext,
     pub(super) assignment: Assignment,
-    /// Its undo has come.
+    /// Cancelled when the undo of the step is accepted.
     pub(super) cancel: CancellationToken,
 }
 
-/// Why an executor is told to stop.
+/// Why an executor has to stop.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     Undone,
@@ -57,8 +57,8 @@ enum Stop {
 }
 
 impl Job {
-    /// Begins the step unless it was withdrawn, and writes down and reports how it ended. A step that the end of the
-    /// agent interrupts stays as it is in the journal: running, which the next agent process takes as interrupted.
+    /// Begins the step unless it was withdrawn, records its outcome and reports it. When the agent stops, the step
+    /// stays running in the journal, and the next agent process marks it as interrupted.
     pub(super) async fn carry_out(self) -> JobExit {
         let span = self.span();
         async {
@@ -124,7 +124,7 @@ impl Job {
         telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), outcome_name, took);
     }
 
-    /// The effect, if it leaves the traffic where somebody put it by hand.
+    /// Runs the action if it leaves the traffic where a local rollback put it.
     async fn run_held_action(&self, held: &LocalRollback) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else { return self.run_action().await };
         let traffic = self.context.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
@@ -138,7 +138,7 @@ impl Job {
         }
     }
 
-    /// Writes down which deployment gave its slot the traffic, for those who act here without a coordinator.
+    /// Records which deployment gave its slot the traffic, for a local rollback.
     async fn record_traffic(&self, switch: &SwitchTraffic) {
         let Assignment { key, environment, .. } = &self.assignment;
         let written = match key.direction {
@@ -162,7 +162,7 @@ impl Job {
         }
     }
 
-    /// The effect, from the secrets that it needs to an outcome without any.
+    /// Requests what the action needs, runs its executor, and redacts the outcome.
     async fn run_action(&self) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else {
             return Ok(Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() }));
@@ -313,7 +313,7 @@ impl Stop {
         StepFailure::new(self.reason()).why(what)
     }
 
-    /// What the executor said of being stopped, with why it was.
+    /// The failure of a stopped executor, with the reason for the stop.
     fn explained(self, failure: StepFailure) -> StepFailure {
         let said = match &failure.why {
             Some(why) => format!("{}: {why}", failure.what),
@@ -323,7 +323,7 @@ impl Stop {
     }
 }
 
-/// Why an executor does not get what it needs.
+/// Why an executor does not get its secrets or its login.
 enum MissingInput {
     AgentStopping,
     Refused(StepFailure),

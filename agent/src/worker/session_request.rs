@@ -1,7 +1,7 @@
 //! What work on this host requests from a coordinator, through the session: secrets and registry logins.
 //!
-//! What must stay true: a session that is gone is no answer. The agent is stopping then, and whoever asked leaves its
-//! work to the next agent process.
+//! What must stay true: a closed session is no answer. The agent is stopping then, and the caller leaves its work to
+//! the next agent process.
 
 use std::sync::Arc;
 
