@@ -147,7 +147,7 @@ async fn an_earlier_journal_says_where_each_step_stands() {
             JournaledStatus::Ended(Ok(one::<Finding>(version))),
             JournaledStatus::Idle(IdleReason::Accepted),
             JournaledStatus::Idle(IdleReason::Interrupted),
-            JournaledStatus::Idle(IdleReason::Unheard),
+            JournaledStatus::Idle(IdleReason::NeverAccepted),
         ];
         assert_eq!(standings.collect::<Vec<_>>(), wanted);
     }
@@ -170,7 +170,7 @@ async fn an_earlier_journal_knows_work_again_and_refuses_what_it_refused() {
         let mut other = assignment(version, key(3, Direction::Do), token(8, 3));
         other.action = Some(Action::RemoveSite);
         let refused = journal.accept(&other).await.expect("read");
-        assert_eq!(refused, Acceptance::Refused(Refusal::OtherWork { key: key(3, Direction::Do) }));
+        assert_eq!(refused, Acceptance::Refused(Refusal::DifferentAction { key: key(3, Direction::Do) }));
     }
 }
 
