@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Makes a fresh Debian 12 ready to build and try this project: checks Rust,
-# installs the packages that are missing, and sees to it that a Docker daemon
-# answers. It may be run at any time: what is there is left as it is, and each
-# line says what was found or done. `make setup` calls it.
+# installs missing packages, and starts a Docker daemon if none answers. It may
+# run at any time: it keeps what is already there, and each line says what it
+# found or did. `make setup` calls it.
 set -euo pipefail
 
 readonly RUST_MINIMUM="1.94"
@@ -34,8 +34,8 @@ as_root() {
 
 check_rights() {
     [ "$(id -u)" -eq 0 ] && return
-    command -v sudo >/dev/null || fail "this needs root, or sudo" \
-        "why: packages are installed and the Docker daemon is started" \
+    command -v sudo >/dev/null || fail "this needs root or sudo" \
+        "why: it installs packages and starts the Docker daemon" \
         "next: run it as root"
 }
 
@@ -53,8 +53,8 @@ check_rust() {
     there "rustc $version"
 }
 
-# What the package is for is looked for, not the package: a Docker or nginx
-# that came from elsewhere is good enough, and Debian's would fight with it.
+# Looks for the program or file of a package, not for the package: a Docker or
+# nginx from elsewhere is good enough, and Debian's would conflict with it.
 is_there() {
     case "$1" in
         build-essential) command -v cc >/dev/null && command -v make >/dev/null ;;
@@ -100,10 +100,10 @@ install_packages() {
     [ "${#missing[@]}" -gt 0 ] || return 0
     command -v apt-get >/dev/null || fail "missing: ${missing[*]}" \
         "why: this machine has no apt-get, so they cannot be installed from here" \
-        "next: install what they stand for, and run this again"
+        "next: install these packages, or what replaces them, and run this again"
     install "${missing[@]}"
     for package in "${missing[@]}"; do
-        is_there "$package" || fail "$package was installed, and what it is for is still not found"
+        is_there "$package" || fail "$package was installed, but its program or file is still missing"
         did "installed $package"
     done
 }
@@ -132,9 +132,9 @@ ensure_checkers() {
     pip3 install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps --require-hashes \
         --target "$CHECKERS_FOLDER" --requirement "$CHECKERS" ||
         fail "$all cannot be installed from $CHECKERS" \
-            "why: the lines above are pip's" \
+            "why: see the output of pip above" \
             "next: cargo install --locked --root $CHECKERS_FOLDER $all"
-    checkers_answer || fail "$all were installed in $CHECKERS_FOLDER, and do not run"
+    checkers_answer || fail "$all were installed in $CHECKERS_FOLDER, but do not run"
     did "installed $all in $CHECKERS_FOLDER"
 }
 
@@ -203,7 +203,7 @@ ensure_docker() {
         if [ "$waited" -gt "$DOCKER_WAIT_SECONDS" ]; then
             show_docker_log "$log"
             fail "the Docker daemon does not answer after $DOCKER_WAIT_SECONDS s" \
-                "next: the lines above are the end of its log; \`docker info\` says what it answers"
+                "next: read the end of its log above; \`docker info\` shows its answer"
         fi
         sleep 1
     done

@@ -1,5 +1,5 @@
-//! Docker in our words. Every call looks at what there is first and says what it did; a call that is
-//! made twice does nothing the second time.
+//! A client of the Docker Engine in the terms of this project. Every call first inspects what exists, and returns what
+//! it did. A second call with the same arguments changes nothing.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ mod registry;
 pub use container::{ContainerState, CreateContext, ManagedContainer, container_name};
 pub use image::{Image, Removed};
 
-/// On containers that are made only to read a folder of an image.
+/// The label of containers that exist only to read a folder of an image.
 const LABEL_TEMPORARY: &str = "lockstep.temporary";
 
-/// Pulling an image takes long; everything else does not.
+/// Long enough to pull an image. All other calls are short.
 const CALL_LIMIT_SECONDS: u64 = 600;
 
-/// Docker 19.03: older ones lack what is asked of them here.
+/// The API of Docker 19.03. Older versions lack calls that the agent needs.
 const API_OLDEST: (usize, usize) = (1, 40);
 
 #[derive(Debug, thiserror::Error)]
@@ -36,33 +36,33 @@ pub enum DockerError {
         #[source]
         source: Bollard,
     },
-    #[error("Docker refused: {what}")]
+    #[error("Docker refused {what}")]
     Refused {
         what: String,
         #[source]
         source: Bollard,
     },
-    #[error("{registry} does not give it to {as_whom}")]
-    Registry { registry: RegistryName, as_whom: String, said: String },
+    #[error("the request to the registry {registry} failed ({login_name})")]
+    Registry { registry: RegistryName, login_name: String, said: String },
     #[error("Docker at {socket} is too old: its API is {found}")]
     Old { socket: PathBuf, found: String },
-    #[error("{path} of {image} is larger than any folder of migrations")]
+    #[error("the folder {path} of the image {image} is larger than 64 MiB, the limit for migrations")]
     Large { path: String, image: Digest },
-    #[error("what came is not the image {id}")]
+    #[error("the received image is not {id}")]
     Other { id: Digest },
-    #[error("{name} was made for something else: it is not what the plan wants")]
+    #[error("a container {name} exists already, and it is not the one of the plan")]
     Foreign { name: String },
 }
 
 impl DockerError {
-    /// What Docker itself says.
-    pub fn words(&self) -> String {
+    /// The detail of the error, mostly Docker's own message. Empty if there is none.
+    pub fn detail(&self) -> String {
         let source = match self {
             Self::Absent { source, .. } | Self::Refused { source, .. } => source,
-            Self::Old { .. } => return "at least 1.40 is needed, which is Docker 19.03".to_owned(),
+            Self::Old { .. } => return "API 1.40 is the oldest that works: Docker 19.03".to_owned(),
             Self::Registry { said, .. } => return said.clone(),
             Self::Other { .. } => {
-                return "it was changed on its way, or the two Docker Engines keep images differently"
+                return "it changed on the way, or the two Docker Engines store images differently"
                     .to_owned();
             }
             Self::Large { .. } | Self::Foreign { .. } => return String::new(),
@@ -77,7 +77,7 @@ impl DockerError {
 /// The engine of this host.
 pub struct Docker {
     socket: PathBuf,
-    /// Whose containers of looks into images are whose.
+    /// The owner in the label of temporary containers.
     host: HostId,
     client: OnceCell<bollard::Docker>,
 }
@@ -87,7 +87,7 @@ impl Docker {
         Self { socket: socket.to_owned(), host, client: OnceCell::new() }
     }
 
-    /// Dialled when it is first needed: an engine that is down must not keep the agent from starting.
+    /// Connects when it is first needed: an engine that is down must not keep the agent from starting.
     async fn client(&self) -> Result<&bollard::Docker, DockerError> {
         let dial = || async {
             let socket = self.socket.to_string_lossy();
@@ -139,12 +139,12 @@ impl Docker {
         match self.client().await?.inspect_network(name, None).await {
             Ok(_) => Ok(Some(())),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.refused(format!("to look at the network {name}"))(error)),
+            Err(error) => Err(self.refused(format!("to inspect the network {name}"))(error)),
         }
     }
 }
 
-/// Asks for containers by one filter: those of ours among all, or all that hold a port.
+/// A filter for containers: by label, by image, or by published port.
 #[derive(Debug, Clone, Copy)]
 enum Filter<'a> {
     Label(&'a str),
@@ -164,7 +164,7 @@ impl Docker {
         self.client().await?.list_containers(Some(options)).await.map_err(|source| self.absent(source))
     }
 
-    /// The names of the running containers, whosever they are, that are published on a port.
+    /// The names of all running containers, managed or not, that publish a port.
     ///
     /// # Errors
     /// When the engine does not answer.

@@ -1,5 +1,5 @@
-//! One executor for each kind of action. Each looks at what is there, makes it what the step says, and
-//! can be run again after having been killed at any point.
+//! One executor for each kind of action. An executor compares the host with the step and makes the difference. It can
+//! run again after it was killed at any point.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,14 +20,14 @@ use tracing::warn;
 
 use crate::docker::{Docker, DockerError};
 use crate::executor::output::Output;
-use crate::executor::shared_lookup::Together;
+use crate::executor::shared_lookup::SharedLookup;
 use crate::nginx::{Nginx, SiteRevert};
 use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
 use crate::program::directory::Directory;
 use crate::program::identity::Identity;
 use crate::program::settings::Settings;
-use crate::session::images::Reach;
+use crate::session::images::TransferClient;
 use crate::session::secrets::SecretSet;
 
 mod clean_up;
@@ -47,46 +47,46 @@ pub use local::Instance;
 
 use observe::Tools;
 
-/// The last lines of a container that a failure shows.
+/// The number of lines of a container's log in a failure.
 const TAIL_LINES: u32 = 20;
 
-/// How long the watch over running instances waits for an answer.
+/// The limit of one probe by the health watch.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
 
-/// One step to carry out, with all that it may use.
+/// One step to run, with everything that its executor may use.
 pub struct Work {
     pub key: StepKey,
     pub environment: EnvironmentKey,
     pub action: Action,
     pub secrets: Arc<SecretSet>,
-    /// What lets this host into the registry of the action's image, where somebody has given it.
+    /// The login for the registry of the action's image, if one is stored.
     pub login: Option<Login>,
-    /// The way to an image that another host has.
-    pub reach: Reach,
-    /// For lines of what runs; what goes through is redacted.
+    /// Receives an image from another host.
+    pub transfer_client: TransferClient,
+    /// The output of the step. It is redacted.
     pub output: Output,
-    /// Told to stop: an executor leaves nothing half, and returns.
+    /// Cancelled when the executor has to stop. It leaves nothing half done, and returns.
     pub cancel: CancellationToken,
 }
 
-/// The agent does not wait longer for Docker before it is there.
+/// How long the start of the agent waits for Docker.
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
 
-/// What this host has.
+/// The executors of this host, and what they share.
 pub struct Executors {
     docker: Docker,
     nginx: Nginx,
-    /// Of the server's tools, where they are not Debian's.
+    /// The folder of the server's tools, if it is not Debian's.
     postgres_programs: Option<PathBuf>,
     keeper: Keeper,
     slots: PathBuf,
     host: HostName,
     containers_changed: Notify,
-    /// Asked for by the looks of all environments at once.
-    tools: Together<Tools>,
+    /// Shared by the observations of all environments.
+    tools: SharedLookup<Tools>,
 }
 
-/// An instance that is watched.
+/// An instance that the health watch probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub container: String,
@@ -106,30 +106,30 @@ impl Executors {
             slots: directory.slots(),
             host: identity.name.clone(),
             containers_changed: Notify::new(),
-            tools: Together::default(),
+            tools: SharedLookup::default(),
         }
     }
 
-    /// Waits until a step has started or ended containers.
+    /// Waits until a step has started or stopped containers.
     pub async fn containers_changed(&self) {
         self.containers_changed.notified().await;
     }
 
-    /// Removes what an agent that was killed left half done and no step will find again.
+    /// Removes temporary containers of an agent that was killed. No step would find them again.
     pub async fn sweep(&self) {
         match timeout(SWEEP_LIMIT, self.docker.sweep_temporary()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, why = error.words(), "containers of looks into images may be left");
+                warn!(%error, why = error.detail(), "cannot remove temporary containers");
             }
-            Err(_) => warn!("Docker is slow to answer: containers of looks into images may be left"),
+            Err(_) => warn!("cannot remove temporary containers: Docker did not answer in time"),
         }
     }
 
-    /// Makes it what the step says.
+    /// Runs the executor of the step.
     ///
     /// # Errors
-    /// When it cannot be made so, with what an operator needs to know.
+    /// When the step fails, with what, why and the next command for the operator.
     pub async fn converge(&self, work: Work) -> Result<Finding, StepFailure> {
         let done = self.carry_out(&work).await;
         if let Action::StartSlot { .. } | Action::StopSlot { .. } = work.action {
@@ -147,7 +147,9 @@ impl Executors {
         match &work.action {
             Action::Preflight(preflight) => self.preflight(work, preflight).await,
             Action::PresentImage(present) => self.present_image(work, present).await,
-            Action::AdmitHosts(wanted) => Ok(finding(self.keeper.keep(&work.environment, wanted).await?)),
+            Action::AdmitHosts(wanted) => {
+                Ok(finding(self.keeper.apply_lines(&work.environment, wanted).await?))
+            }
             Action::TakeSnapshot(snapshot) => self.take_snapshot(work, snapshot).await,
             Action::Migrate(migrate) => self.migrate(work, migrate).await,
             Action::StartSlot { slot, containers } => self.start_slot(work, *slot, containers).await,
@@ -157,11 +159,11 @@ impl Executors {
                 self.install_site(work, site, overwrites.as_ref()).await
             }
             Action::RemoveSite => {
-                Ok(site_reverted(self.nginx.remove(&work.environment).await?, "the site is gone"))
+                Ok(site_reverted(self.nginx.remove(&work.environment).await?, "site removed"))
             }
             Action::RestoreSite => {
                 let restored = self.nginx.restore(&work.environment, &work.key.deployment).await?;
-                Ok(site_reverted(restored, "the site is what it was"))
+                Ok(site_reverted(restored, "site restored"))
             }
             Action::SwitchTraffic(switch) => self.switch_traffic(work, switch).await,
             Action::MoveWorkers { stop, start, containers } => {
@@ -181,17 +183,17 @@ impl Executors {
         let containers = self.docker.containers(None).await?;
         Ok(containers
             .into_iter()
-            .filter_map(|ours| {
-                let (address, port) = ours.endpoint?;
-                let (container, environment) = (ours.seen.name, ours.environment);
-                Some(Target { container, environment, address, port, path: ours.health_path? })
+            .filter_map(|found| {
+                let (address, port) = found.endpoint?;
+                let (container, environment) = (found.seen.name, found.environment);
+                Some(Target { container, environment, address, port, path: found.health_path? })
             })
             .collect())
     }
 
-    /// Asks an instance once.
+    /// Probes an instance once.
     pub async fn probe(&self, target: &Target) -> Probe {
-        let ask = ProbeRequest {
+        let request = ProbeRequest {
             address: &target.address,
             port: target.port,
             host: &target.address,
@@ -201,7 +203,7 @@ impl Executors {
             reads: Reads::Body,
             limit: WATCH_LIMIT,
         };
-        probe::send_probe(&ask).await.probe
+        probe::send_probe(&request).await.probe
     }
 
     /// What the live slot's containers printed, each line with its process.
@@ -214,32 +216,32 @@ impl Executors {
         process: Option<&ProcessName>,
         tail: Option<u32>,
     ) -> Result<Vec<String>, DockerError> {
-        let live = self.live_here(environment);
+        let live = self.live_slot(environment);
         let mut lines = Vec::new();
-        for ours in self.docker.containers(Some(environment)).await? {
-            if ours.seen.slot == live && process.is_none_or(|wanted| *wanted == ours.seen.process) {
-                let said = self.docker.log(&ours.id, tail).await?;
-                lines.extend(said.into_iter().map(|line| format!("{}  {line}", ours.seen.process)));
+        for container in self.docker.containers(Some(environment)).await? {
+            if container.seen.slot == live && process.is_none_or(|wanted| *wanted == container.seen.process) {
+                let printed = self.docker.log(&container.id, tail).await?;
+                lines.extend(printed.into_iter().map(|line| format!("{}  {line}", container.seen.process)));
             }
         }
         Ok(lines)
     }
 
-    /// Where nginx is on another host, its switch cannot be seen from here: what the processes were told counts.
-    fn live_here(&self, environment: &EnvironmentKey) -> Slot {
-        let is_told = |slot: &Slot| {
-            let told = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
-            told.is_ok_and(|told| told == "live")
+    /// The live slot as this host knows it. If nginx is on another host, the state files of the processes decide.
+    fn live_slot(&self, environment: &EnvironmentKey) -> Slot {
+        let is_live = |slot: &Slot| {
+            let state = std::fs::read_to_string(self.state_directory(environment, *slot).join("state"));
+            state.is_ok_and(|state| state == "live")
         };
-        [Slot::Blue, Slot::Green].into_iter().find(is_told).unwrap_or_else(|| self.nginx.slot(environment))
+        [Slot::Blue, Slot::Green].into_iter().find(is_live).unwrap_or_else(|| self.nginx.slot(environment))
     }
 
-    /// The file by which an application knows whether its slot is live: a folder, so that it can change.
+    /// The folder of the state file of a slot. It is mounted as a folder, so that the file in it can be replaced.
     fn state_directory(&self, environment: &EnvironmentKey, slot: Slot) -> PathBuf {
         self.slots.join(environment.dashed()).join(slot.as_str())
     }
 
-    async fn tail_of(&self, container: &str) -> Vec<String> {
+    async fn last_lines(&self, container: &str) -> Vec<String> {
         // A log that cannot be read must not hide why it was wanted.
         self.docker.log(container, Some(TAIL_LINES)).await.unwrap_or_default()
     }
@@ -248,26 +250,39 @@ impl Executors {
 impl Work {
     /// The database that the step names, with its URL.
     fn database<'a>(&'a self, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
-        database(&self.secrets, reference)
+        database(&self.environment, &self.secrets, reference)
     }
 
-    fn cancelled(&self) -> Result<(), StepFailure> {
-        if self.cancel.is_cancelled() { Err(StepFailure::new("it was told to stop")) } else { Ok(()) }
+    fn refuse_cancelled(&self) -> Result<(), StepFailure> {
+        if self.cancel.is_cancelled() {
+            Err(StepFailure::new("it stopped before it was done"))
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn database<'a>(secrets: &'a SecretSet, reference: &'a DatabaseRef) -> Result<Database<'a>, StepFailure> {
+fn database<'a>(
+    environment: &'a EnvironmentKey,
+    secrets: &'a SecretSet,
+    reference: &'a DatabaseRef,
+) -> Result<Database<'a>, StepFailure> {
     let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
-        StepFailure::new(format!("the secrets have no {}", reference.url_from))
-            .next("add it to the .env file, then: lockstep secret import")
+        StepFailure::new(format!("the secret {} is not set", reference.url_from))
+            .next(format!("add it to .env.{0}, then: lockstep secret import {0}", environment.environment))
     })?;
-    Ok(Database { url, url_from: &reference.url_from })
+    Ok(Database { environment, url, url_from: &reference.url_from })
 }
 
-fn site_reverted(taken: SiteRevert, done: &str) -> Finding {
-    finding(match taken {
+/// The next command when the plan does not fit any more: a new deployment makes a new plan.
+fn deploy_again(environment: &EnvironmentKey) -> String {
+    format!("deploy again: lockstep deploy {}", environment.environment)
+}
+
+fn site_reverted(reverted: SiteRevert, done: &str) -> Finding {
+    finding(match reverted {
         SiteRevert::Yes => done,
-        SiteRevert::LeftAsChanged => "somebody changed the site by hand: it is left as it is",
+        SiteRevert::LeftAsChanged => "site not touched: it was changed by hand",
     })
 }
 
@@ -275,11 +290,11 @@ fn finding(said: impl Into<String>) -> Finding {
     Finding { said: said.into(), ..Finding::default() }
 }
 
-/// A failure that Docker tells.
+/// The step failure of a Docker error.
 fn docker_failed(error: DockerError) -> StepFailure {
-    let words = error.words();
+    let detail = error.detail();
     let failure = StepFailure::new(error.to_string());
-    let failure = if words.is_empty() { failure } else { failure.why(words) };
+    let failure = if detail.is_empty() { failure } else { failure.why(detail) };
     match error {
         DockerError::Absent { .. } => failure.next("systemctl start docker"),
         DockerError::Old { .. } => failure.next("apt-get install docker.io"),
@@ -290,13 +305,13 @@ fn docker_failed(error: DockerError) -> StepFailure {
     }
 }
 
-/// A failure that PostgreSQL or the way to it tells.
+/// The step failure of a PostgreSQL error.
 fn database_failed(what: &str, error: &PostgresError) -> StepFailure {
     let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
     StepFailure::new(what.to_owned()).why(why)
 }
 
-/// Variables of a container: plain ones, then secrets, which win.
+/// The environment variables of a container: plain ones, then secrets, which take precedence.
 fn variables(spec: &lockstep_core::plan::ContainerSpec, secrets: &SecretSet) -> BTreeMap<String, String> {
     let mut variables = spec.env.clone();
     if spec.secrets_version.is_some() {

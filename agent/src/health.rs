@@ -1,9 +1,8 @@
-//! The health of every instance on this host, looked at for as long as the agent runs and not only
-//! while something is deployed.
+//! Watches the health of every instance on this host, for as long as the agent runs and not only during a deployment.
 //!
-//! What must stay true: it costs next to nothing. The containers are listed seldom, and at once after a
-//! step that changed them; each is asked once in [`PROBE_EVERY`], a new one sooner; a report goes out when
-//! something changed, and every [`REPORT_EVERY`] otherwise.
+//! What must stay true: it costs next to nothing. The containers are listed seldom, and at once after a step that
+//! changed them. Each instance is probed once in [`PROBE_EVERY`], a new one more often. A report is sent when something
+//! has changed, and every [`REPORT_EVERY`] otherwise.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,15 +17,15 @@ use tracing::{debug, info};
 use crate::executor::{Executors, Target};
 
 const PROBE_EVERY: Duration = Duration::from_secs(5);
-/// While an instance is too new to be judged.
+/// The interval for an instance that is too new to be judged.
 const PROBE_NEW_EVERY: Duration = Duration::from_secs(1);
 const LIST_EVERY: Duration = Duration::from_secs(15);
 const REPORT_EVERY: Duration = Duration::from_secs(30);
 
-/// The probes of an instance that are kept and shown.
+/// The number of probes of an instance that are kept and shown.
 const PROBES_KEPT: usize = 10;
 
-/// Good answers in a row that make an instance healthy.
+/// The number of good answers in a row that make an instance healthy.
 const CONSECUTIVE: u16 = 3;
 
 /// The instances of one environment on this host.
@@ -36,7 +35,7 @@ pub struct HealthReport {
     pub instances: Vec<InstanceHealth>,
 }
 
-/// Looks for as long as it is polled.
+/// The health watch.
 pub struct Watch {
     executors: Arc<Executors>,
     reports: mpsc::Sender<HealthReport>,
@@ -52,7 +51,7 @@ struct Instance {
 
 struct LastReport {
     at: Instant,
-    /// What each instance was.
+    /// The health of each instance.
     health: BTreeMap<String, Health>,
 }
 
@@ -61,7 +60,7 @@ impl Watch {
         Self { executors, reports, instances: BTreeMap::new(), reported: BTreeMap::new(), listed: None }
     }
 
-    /// Goes on until nobody takes the reports.
+    /// Runs until nobody receives the reports.
     pub async fn run(mut self) {
         loop {
             self.list().await;
@@ -83,7 +82,7 @@ impl Watch {
         if self.instances.values().any(is_new) { PROBE_NEW_EVERY } else { PROBE_EVERY }
     }
 
-    /// Takes in which instances there are, once in a while.
+    /// Updates the list of instances from time to time.
     async fn list(&mut self) {
         let is_fresh = self.listed.is_some_and(|at| at.elapsed() < LIST_EVERY);
         if is_fresh {
@@ -95,7 +94,7 @@ impl Watch {
                 self.update_targets(targets);
             }
             // Docker may be restarting; the instances that were there are probed on.
-            Err(error) => debug!(%error, "containers cannot be listed"),
+            Err(error) => debug!(%error, "cannot list containers"),
         }
     }
 

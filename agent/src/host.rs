@@ -1,4 +1,4 @@
-//! The machine that the agent runs on: its clock, its disks, its systemd units, how it is.
+//! The machine on which the agent runs: its clock, disks, systemd units and vital signs.
 
 pub mod clock;
 pub mod disk;

@@ -1,11 +1,10 @@
-//! What this host was asked to do and what became of it, in one SQLite file with the
-//! [fence states](lockstep_core::agent::fence::FenceState) of its environments.
+//! The journal of this host: the steps that it was assigned and their outcomes, in one SQLite file with the [fence
+//! states](lockstep_core::agent::fence::FenceState) of its environments.
 //!
-//! What must stay true: an assignment is on the disk, with its mark, before anything is done for it; a
-//! step is written down as running before its effect and as ended after it; an outcome that was written
-//! once is the answer from then on; a "do" whose undo was ever accepted does not begin again. The row
-//! of the undo is that tombstone. While something was done here without a coordinator that the record does
-//! not know of, a step begins only under its [hold](BeginOutcome::Held).
+//! What must stay true: an assignment and its fence state are on the disk before any work for it; a step is recorded as
+//! running before its effect and as ended after it; a recorded outcome never changes; a "do" whose undo was ever
+//! accepted does not begin again, and the row of the undo is the tombstone. While a local rollback is not adopted, a
+//! step begins only under its [hold](BeginOutcome::Held).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,7 +39,7 @@ use lockstep_core::agent::accept::StepState;
 /// The version of the tables below.
 const SCHEMA_VERSION: i64 = 2;
 
-/// The deployments whose steps are remembered; older ones ended long ago.
+/// The number of deployments whose steps are kept. Older ones ended long ago.
 const DEPLOYMENTS_KEPT: u32 = 1000;
 
 const SCHEMA: &str = "
@@ -95,14 +94,14 @@ pub struct Journal {
     options: SqliteConnectOptions,
 }
 
-/// What to do with an assignment that was offered.
+/// The decision about an offered assignment.
 #[derive(Debug, PartialEq)]
 pub enum Acceptance {
-    /// It is to be carried out: it never began, or it was interrupted, or it is another attempt at an undo.
+    /// Run it: it never began, or it was interrupted, or it is another attempt at an undo.
     Begin,
     /// It runs in this process; its report goes out under the newer token.
     Attached,
-    /// It has ended; this is the answer, once more.
+    /// It has ended. Report this outcome again.
     Ended(Outcome),
     Refused(Refusal),
 }
@@ -112,9 +111,9 @@ pub enum Acceptance {
 pub enum Refusal {
     #[error(transparent)]
     Fence(#[from] fence::FenceError),
-    #[error("{key} came before, with other work")]
-    OtherWork { key: StepKey },
-    #[error("{key} has been undone, so it does not begin again")]
+    #[error("{key} was accepted before with another action")]
+    DifferentAction { key: StepKey },
+    #[error("{key} has been undone, so it cannot start again")]
     Undone { key: StepKey },
 }
 
@@ -122,33 +121,33 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BeginOutcome {
     Begun,
-    /// It may do only what leaves the traffic where this put it.
+    /// It may do only what leaves the traffic where this local rollback put it.
     Held(LocalRollback),
-    /// A newer message came for its environment, or its undo did: it must not.
+    /// It must not begin: a newer message for its environment or its undo has arrived.
     Withdrawn,
 }
 
-/// Where a step stands, for a driver that asks.
+/// The status of a step, for a driver that asks.
 #[derive(Debug, PartialEq)]
 pub enum JournaledStatus {
     Ended(Outcome),
-    /// In this process; its report will come.
+    /// It runs in this process. Its report follows.
     Running,
-    /// Nothing is done for it, and nothing will be under an older token.
+    /// It does not run, and will not run under an older token.
     Idle(IdleReason),
 }
 
-/// Why nothing is done for a step.
+/// Why a step does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleReason {
-    Unheard,
+    NeverAccepted,
     Accepted,
-    /// It was running when an earlier process of this agent ended. It has perhaps happened: only carrying
-    /// it out again, which converges, makes it certain.
+    /// It was running when an earlier process of this agent ended. It has perhaps happened. Only running it again,
+    /// which converges, makes it certain.
     Interrupted,
 }
 
-/// An outcome that the coordinator has perhaps not seen.
+/// An outcome that the coordinator may not have.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ended {
     pub token: Token,
@@ -161,9 +160,9 @@ pub struct Ended {
 pub enum JournalError {
     #[error("cannot use the journal")]
     Sql(#[from] sqlx::Error),
-    #[error("cannot make the journal")]
+    #[error("cannot create the journal")]
     Make(#[from] std::io::Error),
-    #[error("the journal is of version {found}; this agent reads up to {SCHEMA_VERSION}")]
+    #[error("the journal has version {found}, and this agent reads versions up to {SCHEMA_VERSION}")]
     Newer { found: i64 },
     #[error("the journal is damaged: {what}")]
     Damaged { what: String },
@@ -172,7 +171,7 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the journal at `path`, and makes it where there is none.
+    /// Opens the journal at `path`, or creates it.
     ///
     /// # Errors
     /// When it cannot be opened, or is of a newer version.
@@ -216,7 +215,7 @@ impl Journal {
         Ok(connection)
     }
 
-    /// Lets the file go, orderly. A journal that is merely dropped loses nothing either.
+    /// Closes the file. A journal that is merely dropped loses nothing either.
     ///
     /// # Errors
     /// When SQLite cannot close it.
@@ -224,8 +223,7 @@ impl Journal {
         Ok(self.connection.into_inner().close().await?)
     }
 
-    /// Writes down that nothing runs: an earlier process has ended with whatever it was doing.
-    /// Says which steps were interrupted.
+    /// Marks every running step as interrupted, because the earlier process has ended. Returns these steps.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -238,19 +236,20 @@ impl Journal {
         Ok(interrupted)
     }
 
-    /// Raises the mark to the assignment's token and takes the assignment on, in one transaction.
+    /// Advances the fence to the assignment's token and decides about the assignment, in one transaction.
     ///
     /// # Errors
-    /// When the journal cannot be read or written: then nothing was taken on.
+    /// When the journal cannot be read or written. Nothing was accepted then.
     pub async fn accept(&self, assignment: &Assignment) -> Result<Acceptance, JournalError> {
         let said = assignment.digest();
         let offered = FenceState { token: assignment.token.clone(), assignment_digest: Some(said) };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let acceptance = match raise(&mut transaction, &assignment.environment, &offered).await? {
-            Err(refusal) => Acceptance::Refused(refusal.into()),
-            Ok(()) => take_on(&mut transaction, assignment).await?,
-        };
+        let acceptance =
+            match advance_fence_state(&mut transaction, &assignment.environment, &offered).await? {
+                Err(refusal) => Acceptance::Refused(refusal.into()),
+                Ok(()) => decide_acceptance(&mut transaction, assignment).await?,
+            };
         transaction.commit().await?;
         drop(connection);
         if acceptance == Acceptance::Begin {
@@ -259,12 +258,12 @@ impl Journal {
         Ok(acceptance)
     }
 
-    /// Raises the mark to `token`, then says where `keys` stand. The report of one that runs will carry
+    /// Advances the fence to `token`, then returns the statuses of `keys`. The report of a running step will have
     /// `token`.
     ///
     /// # Errors
     /// When the journal cannot be read or written.
-    pub async fn ask(
+    pub async fn query_statuses(
         &self,
         token: &Token,
         environment: &EnvironmentKey,
@@ -273,13 +272,13 @@ impl Journal {
         let offered = FenceState { token: token.clone(), assignment_digest: None };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        if let Err(refusal) = raise(&mut transaction, environment, &offered).await? {
+        if let Err(refusal) = advance_fence_state(&mut transaction, environment, &offered).await? {
             return Ok(Err(refusal.into()));
         }
-        let mut standings = Vec::with_capacity(keys.len());
+        let mut statuses = Vec::with_capacity(keys.len());
         for key in keys {
-            let standing = match rows::step(&mut transaction, key).await? {
-                None => JournaledStatus::Idle(IdleReason::Unheard),
+            let status = match rows::step(&mut transaction, key).await? {
+                None => JournaledStatus::Idle(IdleReason::NeverAccepted),
                 Some(row) => match row.known.state {
                     StepState::Accepted => JournaledStatus::Idle(IdleReason::Accepted),
                     StepState::Interrupted => JournaledStatus::Idle(IdleReason::Interrupted),
@@ -290,16 +289,16 @@ impl Journal {
                     StepState::Ended(outcome) => JournaledStatus::Ended(outcome),
                 },
             };
-            standings.push((key.clone(), standing));
+            statuses.push((key.clone(), status));
         }
         transaction.commit().await?;
-        Ok(Ok(standings))
+        Ok(Ok(statuses))
     }
 
-    /// Writes down that the step runs, unless something newer has come since it was accepted.
+    /// Records that the step runs, unless something newer has arrived since it was accepted.
     ///
     /// # Errors
-    /// When the journal cannot be read or written: then the step must not begin.
+    /// When the journal cannot be read or written. The step must not begin then.
     pub async fn begin(&self, key: &StepKey) -> Result<BeginOutcome, JournalError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
@@ -320,11 +319,10 @@ impl Journal {
         Ok(held.map_or(BeginOutcome::Begun, BeginOutcome::Held))
     }
 
-    /// Writes down what became of the step. What is given back is what to report, under the newest token
-    /// that spoke of it.
+    /// Records the outcome of the step. Returns what to report, under the newest token that named the step.
     ///
     /// # Errors
-    /// When the journal cannot be written: then the step counts as running until this process ends.
+    /// When the journal cannot be written. The step counts as running until this process ends then.
     pub async fn finish(&self, key: &StepKey, outcome: Outcome) -> Result<Ended, JournalError> {
         reach(|| format!("agent: effect {}", brief(key)));
         let (state, content) = match &outcome {
@@ -341,7 +339,7 @@ impl Journal {
         Ok(Ended { token: row.known.token, key: key.clone(), environment: row.environment, outcome })
     }
 
-    /// The outcomes that the coordinator has perhaps not seen.
+    /// The outcomes that the coordinator may not have.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -349,7 +347,7 @@ impl Journal {
         rows::unsettled(&mut *self.connection.lock().await).await
     }
 
-    /// The coordinator has the outcome of `key` that went out under `token`.
+    /// Records that the coordinator has the outcome of `key` that was reported under `token`.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -358,7 +356,7 @@ impl Journal {
     }
 }
 
-async fn raise(
+async fn advance_fence_state(
     transaction: &mut Transaction<'_, Sqlite>,
     environment: &EnvironmentKey,
     offered: &FenceState,
@@ -375,8 +373,8 @@ async fn raise(
     }
 }
 
-/// What becomes of an assignment that the fence lets pass.
-async fn take_on(
+/// Decides about an assignment that has passed the fence.
+async fn decide_acceptance(
     transaction: &mut Transaction<'_, Sqlite>,
     assignment: &Assignment,
 ) -> Result<Acceptance, JournalError> {
@@ -390,7 +388,7 @@ async fn take_on(
     let then = match accept::decide_accept(known, undo, &offered) {
         AcceptDecision::UndoAccepted => return Ok(Acceptance::Refused(Refusal::Undone { key: key.clone() })),
         AcceptDecision::DifferentContent => {
-            return Ok(Acceptance::Refused(Refusal::OtherWork { key: key.clone() }));
+            return Ok(Acceptance::Refused(Refusal::DifferentAction { key: key.clone() }));
         }
         AcceptDecision::New => {
             rows::insert(transaction, assignment).await?;

@@ -1,9 +1,9 @@
-//! The service on each host: it carries out the steps that it is handed, and decides nothing about
-//! what comes next.
+//! The agent: the service on each host that runs the steps that it is assigned. It never decides what comes next.
 //!
-//! Rooms in reading order: the program itself ([`program`]) and the machine that it runs on ([`host`]); what it was assigned and has
-//! done ([`journal`]); what it does ([`worker`], [`executor`], [`health`]) and with what ([`docker`], [`nginx`], [`postgres`],
-//! [`probe`]); what somebody may do here without a coordinator ([`local_rollback`]); and whom it talks to ([`session`]).
+//! Modules in reading order: the program itself ([`program`]) and its machine ([`host`]); what was assigned and what
+//! became of it ([`journal`]); what runs steps ([`worker`], [`executor`], [`health`]) and with which tools ([`docker`],
+//! [`nginx`], [`postgres`], [`probe`]); what root may do here without a coordinator ([`local_rollback`]); and the
+//! connection to the coordinators ([`session`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
 use std::sync::Arc;
@@ -36,44 +36,45 @@ use program::enroll::RenewalContext;
 use program::identity::Identity;
 use program::settings::Settings;
 use session::coordinators::Coordinators;
-use session::images::Reach;
+use session::images::TransferClient;
 use session::{DialSettings, HostTasks, Session, SessionContext};
 use worker::{Worker, WorkerContext};
 
-/// What steps have told and the session has not taken.
-const HAPPENINGS_MAX: usize = 32;
+/// Events of steps that the session has not handled yet.
+const WORKER_EVENTS_MAX: usize = 32;
 
-/// Runs the agent until it is told to stop.
+/// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When something that it cannot do without is missing or damaged.
+/// When something that it needs is missing or damaged.
 pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()> {
     let identity = Identity::read(&directory)?;
     let (renewed, credential) = watch::channel(program::enroll::credential(&directory)?);
-    let (tell, told) = watch::channel(String::new());
+    let (roots_sender, trusted_roots) = watch::channel(String::new());
     let journal = Arc::new(Journal::open(&directory.journal()).await.context("cannot open the journal")?);
     let logs = StepLogs::new(directory.steps());
-    journal::reconcile::reconcile(&journal, &logs).await.context("cannot take stock of the journal")?;
+    journal::reconcile::reconcile(&journal, &logs).await.context("cannot reconcile the journal")?;
     let directory = Arc::new(directory);
     let executors = Arc::new(Executors::new(&directory, &settings, &identity));
     executors.sweep().await;
-    info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent begins");
+    info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent started");
 
-    let (happenings, happened) = mpsc::channel(HAPPENINGS_MAX);
+    let (worker_events, received_events) = mpsc::channel(WORKER_EVENTS_MAX);
     let (reports, health) = mpsc::channel(1);
     let coordinators = Coordinators::new(Arc::clone(&directory), identity.clone());
     let known = coordinators.known();
-    let instance = session::instance().context("the system gives no random numbers")?;
-    let reach = Reach { coordinators: known.clone(), credential: credential.clone() };
-    let tools = WorkerContext {
+    let instance = session::instance().context("the system provides no random numbers")?;
+    let transfer_client = TransferClient { coordinators: known.clone(), credential: credential.clone() };
+    let worker_context = WorkerContext {
         journal: Arc::clone(&journal),
         executors: Arc::clone(&executors),
         logs,
-        happenings,
-        reach,
+        worker_events,
+        transfer_client,
     };
-    let errands = HostTasks::new(tools.clone());
-    let locals = LocalRollbacks::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
+    let host_tasks = HostTasks::new(worker_context.clone());
+    let local_rollbacks =
+        LocalRollbacks::new(Arc::clone(&journal), Arc::clone(&executors), Arc::clone(&directory));
     let session = Session::new(SessionContext {
         cluster: identity.cluster,
         dialling: DialSettings {
@@ -83,12 +84,12 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
             instance,
         },
         coordinators,
-        roots: tell,
-        worker: Worker::new(tools),
-        errands,
+        roots: roots_sender,
+        worker: Worker::new(worker_context),
+        host_tasks,
         journal,
-        locals,
-        happenings: happened,
+        local_rollbacks,
+        worker_events: received_events,
         health,
     });
 
@@ -96,13 +97,13 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     lockstep_supervisor::ready();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
-    let renewing = RenewalContext { directory, coordinators: known, told, current: renewed };
-    tasks.spawn(program::enroll::keep_valid(renewing));
+    let renewal = RenewalContext { directory, coordinators: known, trusted_roots, current: renewed };
+    tasks.spawn(program::enroll::keep_valid(renewal));
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = stop_signal() => {
             lockstep_supervisor::stopping();
-            info!(signal = signal?, "agent ends; steps that run are carried out again after the next start");
+            info!(signal = signal?, "agent stopping; steps that are running resume after the next start");
             Ok(())
         }
     }

@@ -1,9 +1,9 @@
-//! `lockstep-agent local rollback ENV`: gives the traffic back to the other slot with no coordinator.
+//! `lockstep-agent local rollback ENV`: moves the traffic back to the other slot without a coordinator.
 //!
-//! What must stay true: the traffic goes only to a slot that had it before, whose containers are those that it
-//! had it with, and whose every instance answers well as asked from here; it is written down before it is
-//! done; and from then on nothing that a driver wants moves it until the record says the same
-//! (see [`step_policy`](crate::worker::step_policy)).
+//! What must stay true: the traffic goes only to a slot that had it before, with the containers that it had then, when
+//! every instance is healthy as probed from here. The rollback is recorded before its effect. From then on no step of a
+//! driver moves the traffic until a coordinator has adopted the rollback (see
+//! [`step_policy`](crate::worker::step_policy)).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,29 +24,29 @@ use crate::program::directory::{Directory, DirectoryError};
 use crate::program::identity::Identity;
 use crate::program::settings::Settings;
 
-/// What a local rollback came to.
+/// The result of a local rollback.
 #[derive(Debug)]
 pub struct RollbackReport {
     pub rollback: LocalRollback,
-    /// Of the workers on this host.
+    /// How many workers on this host were stopped and started.
     pub workers: Result<(usize, usize), StepFailure>,
 }
 
-/// Gives the traffic of `environment`, which is `<app>/<env>` or the part after the slash, to its other slot.
+/// Moves the traffic of `environment`, which is `<app>/<env>` or `<env>`, to its other slot.
 ///
 /// # Errors
-/// When it is refused, with why, or fails; then the traffic is where it was.
+/// When it is refused or fails, with the reason. The traffic is not moved then.
 pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow::Result<RollbackReport> {
-    let directory = match Directory::visit(directory) {
+    let directory = match Directory::open_for_command(directory) {
         Ok(directory) => directory,
         Err(DirectoryError::Taken { path }) => {
-            anyhow::bail!("another local command works in {}", path.display())
+            anyhow::bail!("another local command is running in {}", path.display())
         }
         Err(error) => return Err(error.into()),
     };
     // An agent that starts in the middle waits for its supervisor to start it again.
-    let agent = match directory.keep_agent_out() {
-        Ok(kept_out) => Some(kept_out),
+    let agent = match directory.lock_out_agent() {
+        Ok(lock) => Some(lock),
         Err(DirectoryError::Taken { .. }) => None,
         Err(error) => return Err(error.into()),
     };
@@ -58,41 +58,41 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     }
     let executors = Executors::new(&directory, &settings, &identity);
     settle(&journal, &executors).await?;
-    let told = LocalSwitch { journal: &journal, executors: &executors, by }.roll(environment).await;
+    let result = RollbackCommand { journal: &journal, executors: &executors, by }.run(environment).await;
     journal.close().await?;
-    told.map_err(refused)
+    result.map_err(explain)
 }
 
-/// As it is shown where there is no command line: what, why, next.
-fn refused(failure: StepFailure) -> anyhow::Error {
-    let mut words = failure.what;
+/// Formats a failure like the command line does: what, why, next.
+fn explain(failure: StepFailure) -> anyhow::Error {
+    let mut text = failure.what;
     for (name, said) in [("why", failure.why), ("next", failure.next)] {
         if let Some(said) = said {
-            words.push_str(&format!("\n  {name}: {said}"));
+            text.push_str(&format!("\n  {name}: {said}"));
         }
     }
-    anyhow::anyhow!(words)
+    anyhow::anyhow!(text)
 }
 
-struct LocalSwitch<'a> {
+struct RollbackCommand<'a> {
     journal: &'a Journal,
     executors: &'a Executors,
     by: String,
 }
 
-impl LocalSwitch<'_> {
-    async fn roll(self, environment: &str) -> Result<RollbackReport, StepFailure> {
-        let given = self.journal.given().await.map_err(unreadable)?;
-        let environment = named(environment, &given)?;
+impl RollbackCommand<'_> {
+    async fn run(self, environment: &str) -> Result<RollbackReport, StepFailure> {
+        let given = self.journal.traffic_records().await.map_err(journal_failed)?;
+        let environment = resolve_environment(environment, &given)?;
         let from = self.executors.traffic_of(&environment).ok_or_else(|| {
             StepFailure::new(format!("nginx on this host has no site of {environment}"))
-                .why("a local rollback is made on the host of the load balancer")
+                .why("a local rollback runs on the host of the load balancer")
         })?;
         let target = self.target(&environment, from).await?;
-        self.executors.ask_until_healthy(&target.switch).await.map_err(|failure| {
-            failure.next(format!("the traffic stays in {from}; what runs: docker ps --all"))
+        self.executors.wait_until_healthy(&target.switch).await.map_err(|failure| {
+            failure.next(format!("the traffic stays in {from}; list the containers: docker ps --all"))
         })?;
-        let wanted = LocalRollback {
+        let new = LocalRollback {
             seq: 0,
             environment: environment.clone(),
             at: clock::now(),
@@ -101,46 +101,49 @@ impl LocalSwitch<'_> {
             to: from.other(),
             deployment: target.deployment.clone(),
         };
-        let rollback = match self.journal.begin_local(wanted).await.map_err(unreadable)? {
+        let rollback = match self.journal.begin_local(new).await.map_err(journal_failed)? {
             Ok(begun) => begun,
             Err(LocalRefusal::StepRuns { work }) => {
-                return Err(StepFailure::new(format!("a deployment's step runs on this host: {work}"))
-                    .why("it moves containers or traffic, and two hands must not")
-                    .next(
-                        "try it again in a moment; or end the agent first: systemctl stop lockstep-agent",
-                    ));
+                return Err(StepFailure::new(format!(
+                    "a step of a deployment is running on this host: {work}"
+                ))
+                .why("it moves containers or traffic, and so would the rollback")
+                .next("try again in a moment, or stop the agent first: systemctl stop lockstep-agent"));
             }
         };
         // A step may have ended in between; from here on none begins that moves anything.
-        let there = self.target(&environment, from).await.and_then(|there| {
-            let changed =
-                || StepFailure::new("a deployment's step came in between; the traffic is where it was");
-            if there == target { Ok(()) } else { Err(changed()) }
+        let unchanged = self.target(&environment, from).await.and_then(|current| {
+            let changed = || {
+                StepFailure::new(
+                    "a step of a deployment changed the slot at the same time; the traffic was not moved",
+                )
+            };
+            if current == target { Ok(()) } else { Err(changed()) }
         });
-        if let Err(failure) = there {
-            self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+        if let Err(failure) = unchanged {
+            self.journal.forget_local(rollback.seq).await.map_err(journal_failed)?;
             return Err(failure);
         }
         if let Err(failure) = self.executors.switch_by_hand(&environment, &target.switch).await {
             if self.executors.traffic_of(&environment) == Some(from) {
-                self.journal.forget_local(rollback.seq).await.map_err(unreadable)?;
+                self.journal.forget_local(rollback.seq).await.map_err(journal_failed)?;
             }
             return Err(failure);
         }
         reach(|| "local: switched".to_owned());
-        self.journal.end_local(rollback.seq).await.map_err(unreadable)?;
-        let workers = self.executors.workers_follow(&environment, rollback.to).await;
+        self.journal.end_local(rollback.seq).await.map_err(journal_failed)?;
+        let workers = self.executors.move_workers_by_hand(&environment, rollback.to).await;
         Ok(RollbackReport { rollback, workers })
     }
 }
 
-impl LocalSwitch<'_> {
-    /// What the traffic may go back to, as things are.
+impl RollbackCommand<'_> {
+    /// The release to which the traffic may go back now.
     async fn target(&self, environment: &EnvironmentKey, from: Slot) -> Result<GivenTraffic, StepFailure> {
-        let known = LocalKnowledge {
-            newest: self.journal.newest_deployment(environment).await.map_err(unreadable)?,
+        let known = KnownTraffic {
+            newest: self.journal.newest_deployment(environment).await.map_err(journal_failed)?,
             instances: self.executors.instances(environment, from.other()).await,
-            given: &self.journal.given().await.map_err(unreadable)?,
+            given: &self.journal.traffic_records().await.map_err(journal_failed)?,
             environment,
             from,
         };
@@ -148,12 +151,12 @@ impl LocalSwitch<'_> {
     }
 }
 
-fn unreadable(error: JournalError) -> StepFailure {
-    StepFailure::new("this host's journal cannot be used").why(crate::program::telemetry::chain(&error))
+fn journal_failed(error: JournalError) -> StepFailure {
+    StepFailure::new("cannot use the journal of this host").why(crate::program::telemetry::chain(&error))
 }
 
-/// The environment that is meant, of those that had traffic here.
-fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
+/// Finds the environment with this name among those that had traffic on this host.
+fn resolve_environment(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailure> {
     let mut known: Vec<&EnvironmentKey> = given.iter().map(|given| &given.environment).collect();
     known.dedup();
     let mut found = known
@@ -165,75 +168,80 @@ fn named(text: &str, given: &[GivenTraffic]) -> Result<EnvironmentKey, StepFailu
         (one, _) => {
             let known: Vec<String> = known.iter().map(ToString::to_string).collect();
             let what = match one {
-                Some(_) => format!("{text} could be several environments"),
+                Some(_) => format!("{text} matches several environments"),
                 None => format!("no deployment has switched traffic of {text} on this host"),
             };
             Err(StepFailure::new(what).why(match known.as_slice() {
                 [] => "no environment has had traffic here".to_owned(),
-                known => format!("there are {}", known.join(", ")),
+                known => format!("the environments on this host are {}", known.join(", ")),
             }))
         }
     }
 }
 
-/// What is known of an environment before its traffic is moved.
-struct LocalKnowledge<'a> {
+/// What this host knows of an environment before its traffic is moved.
+struct KnownTraffic<'a> {
     environment: &'a EnvironmentKey,
     from: Slot,
     given: &'a [GivenTraffic],
     newest: Option<DeploymentId>,
-    /// What runs here of the other slot.
+    /// The running instances of the other slot on this host.
     instances: Result<Vec<Instance>, StepFailure>,
 }
 
-impl LocalKnowledge<'_> {
-    /// What gave the other slot its traffic before, if that is what runs there.
+impl KnownTraffic<'_> {
+    /// The traffic record of the other slot, if the same containers still run there.
     fn target(&self) -> Result<&GivenTraffic, StepFailure> {
         let (from, to) = (self.from, self.from.other());
-        let of = |slot: Slot| {
+        let traffic_record = |slot: Slot| {
             self.given.iter().find(|given| given.environment == *self.environment && given.switch.to == slot)
         };
-        let Some(target) = of(to) else {
-            return Err(StepFailure::new(format!("{to} of {} has nothing to go back to", self.environment))
+        let Some(target) = traffic_record(to) else {
+            return Err(StepFailure::new(format!("{} has no release in {to} to go back to", self.environment))
                 .why(format!(
-                    "no release had the traffic there, or what had it was taken back; it stays in {from}"
+                    "no release had the traffic there, or its deployment was reverted; the traffic stays in {from}"
                 )));
         };
         let runs_here = !target.containers.is_empty();
         match &self.instances {
-            Ok(there) if runs_here => {
-                let other = there.iter().find(|instance| !target.containers.contains(&instance.name));
-                let is_there = |name: &String| there.iter().any(|instance| instance.name == *name);
-                let gone = target.containers.iter().find(|name| !is_there(name));
-                match (gone, other) {
+            Ok(instances) if runs_here => {
+                let other = instances.iter().find(|instance| !target.containers.contains(&instance.name));
+                let is_running = |name: &String| instances.iter().any(|instance| instance.name == *name);
+                let missing = target.containers.iter().find(|name| !is_running(name));
+                match (missing, other) {
                     (None, None) => Ok(target),
-                    (Some(gone), _) => Err(self.state_unknown(&format!("{gone} does not run any more"))),
+                    (Some(missing), _) => {
+                        Err(self.state_unknown(&format!("{missing} is not running any more")))
+                    }
                     (None, Some(other)) => {
                         Err(self.state_unknown(&format!("{} was started since", other.name)))
                     }
                 }
             }
             // On other hosts it is only known that no newer deployment has begun here.
-            Ok(_) | Err(_) => match (&self.newest, of(from)) {
+            Ok(_) | Err(_) => match (&self.newest, traffic_record(from)) {
                 (Some(newest), _) if *newest == target.deployment => Ok(target),
                 (Some(newest), Some(current)) if *newest == current.deployment => Ok(target),
-                (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has begun since"))),
-                (None, _) => Err(self.state_unknown("nothing is known of later deployments")),
+                (Some(newest), _) => Err(self.state_unknown(&format!("{newest} has started since"))),
+                (None, _) => Err(self.state_unknown("it is not known which deployments came later")),
             },
         }
     }
 
     fn state_unknown(&self, how: &str) -> StepFailure {
         let (from, to) = (self.from, self.from.other());
-        StepFailure::new(format!("what runs in {to} of {} is not what served from there", self.environment))
+        StepFailure::new(format!("{to} of {} has changed since it had the traffic", self.environment))
             .why(format!(
-                "{how}: what runs there was perhaps never healthy under traffic; it stays in {from}"
+                "{how}; what runs there may never have been healthy under traffic, so the traffic stays in {from}"
             ))
-            .next("docker ps --all; with a coordinator: lockstep rollback")
+            .next(format!(
+                "list the containers: docker ps --all; with a coordinator: lockstep rollback {}",
+                self.environment.environment
+            ))
     }
 }
 
-/// Ends local rollbacks whose command was killed in the middle: by what nginx says.
+/// Ends local rollbacks whose command was killed. The slot in nginx decides whether they count.
 async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalError> {
     for begun in journal.local_begun().await? {
         if executors.traffic_of(&begun.environment) == Some(begun.to) {
@@ -245,7 +253,7 @@ async fn settle(journal: &Journal, executors: &Executors) -> Result<(), JournalE
     Ok(())
 }
 
-/// What an agent tells coordinators of what was done here without them.
+/// The local rollbacks that the agent reports to coordinators.
 pub struct LocalRollbacks {
     journal: Arc<Journal>,
     executors: Arc<Executors>,
@@ -257,28 +265,25 @@ impl LocalRollbacks {
         Self { journal, executors, directory }
     }
 
-    /// What the record does not know of, oldest first.
+    /// The rollbacks that no coordinator has adopted, oldest first.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn unreported(&self) -> Result<Vec<LocalRollback>, JournalError> {
         // What a command has begun is its own until it has ended.
         if !self.journal.local_begun().await?.is_empty()
-            && let Ok(_kept_out) = self.directory.keep_visitors_out()
+            && let Ok(_lock) = self.directory.lock_out_commands()
         {
             settle(&self.journal, &self.executors).await?;
         }
         self.journal.local_done().await
     }
 
-    /// The record knows of it.
+    /// Records that a coordinator has adopted the rollback.
     pub async fn mark_adopted(&self, seq: u64) {
         if let Err(error) = self.journal.mark_adopted(seq).await {
             // It is told once more, and taken in once more without effect.
-            warn!(
-                why = crate::program::telemetry::chain(&error),
-                "a local rollback cannot be marked as taken in"
-            );
+            warn!(why = crate::program::telemetry::chain(&error), "cannot mark a local rollback as adopted");
         }
     }
 }
@@ -316,12 +321,12 @@ mod tests {
         given: &'a [GivenTraffic],
         newest: &str,
         here: &[&str],
-    ) -> LocalKnowledge<'a> {
+    ) -> KnownTraffic<'a> {
         let instance = |name: &&str| Instance {
             name: (*name).to_owned(),
             endpoint: Endpoint { address: "172.17.0.1".to_owned(), port: 20_000 },
         };
-        LocalKnowledge {
+        KnownTraffic {
             environment,
             from: Slot::Green,
             given,
@@ -345,7 +350,7 @@ mod tests {
         assert_eq!(target(&both, NEW, &["web-old"]), OLD);
         // A later deployment that did not touch the slot is no reason against it.
         assert_eq!(target(&both, LATER, &["web-old"]), OLD);
-        assert!(target(&both, LATER, &["web-later"]).contains("does not run any more"));
+        assert!(target(&both, LATER, &["web-later"]).contains("is not running any more"));
         assert!(target(&both, LATER, &["web-old", "web-later"]).contains("was started since"));
         assert!(target(&both[1..], NEW, &["web-old"]).contains("no release had the traffic"));
     }
@@ -356,14 +361,16 @@ mod tests {
         assert_eq!(target(&both, NEW, &[]), OLD);
         // And there again, where nothing has begun since the traffic came from there.
         assert_eq!(target(&both, OLD, &[]), OLD);
-        assert!(target(&both, LATER, &[]).contains("has begun since"));
+        assert!(target(&both, LATER, &[]).contains("has started since"));
     }
 
     #[test]
     fn an_environment_may_be_named_by_its_last_part_where_that_is_one() {
         let one = given(Slot::Blue, OLD, &[]);
         let other = GivenTraffic { environment: "shop/production".parse().unwrap(), ..one.clone() };
-        let name = |text: &str, given: &[GivenTraffic]| named(text, given).map(|key| key.to_string()).ok();
+        let name = |text: &str, given: &[GivenTraffic]| {
+            resolve_environment(text, given).map(|key| key.to_string()).ok()
+        };
         assert_eq!(name("production", std::slice::from_ref(&one)).as_deref(), Some("notes/production"));
         assert_eq!(name("production", &[one.clone(), other.clone()]), None);
         assert_eq!(name("shop/production", &[one.clone(), other]).as_deref(), Some("shop/production"));

@@ -23,7 +23,7 @@ use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_telemetry::{Otlp, Telemetry};
 use tracing::info;
 
-/// Carries out the steps of Lockstep's deployments on this host.
+/// Run the steps of Lockstep deployments on this host.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -33,45 +33,47 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Make this machine a host of a cluster; the token is read from standard input
+    /// Join a cluster; the token is read from standard input
     Join {
-        /// Where the agent keeps its key, its journal and its logs
+        /// The directory of the agent: its key, journal and logs
         #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
+        /// The coordinator to join at
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: String,
-        /// The host's label [default: the machine's name]
+        /// The name of this host [default: the machine's name]
         #[arg(long)]
         name: Option<HostName>,
-        /// By which load balancers reach this host [default: the address towards the coordinator, if it is private]
+        /// The address at which load balancers reach this host [default: the address towards the coordinator, if it is
+        /// private]
         #[arg(long, value_name = "ADDR")]
         address: Option<String>,
     },
-    /// Carry out what the coordinator hands to this host
+    /// Run the agent: connect to the coordinators and run the steps that they assign
     Run {
-        /// Where the agent keeps its key, its journal and its logs
+        /// The directory of the agent: its key, journal and logs
         #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
     },
-    /// Keep an environment's lines in pg_hba.conf; the agent runs it as PostgreSQL's user
+    /// Manage an environment's lines in pg_hba.conf; the agent runs this as PostgreSQL's user
     #[command(hide = true, name = COMMAND)]
     PgHba,
-    /// What can be done on this host without a coordinator
+    /// Act on this host without a coordinator
     #[command(subcommand)]
     Local(LocalCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum LocalCommand {
-    /// Give the traffic back to the other slot, on the load balancer's host; only root may
+    /// Move the traffic back to the other slot, on the load balancer's host; needs root
     ///
-    /// For when no coordinator can be reached. The slot must be one that had the traffic before, and every instance
-    /// of it must answer well. It is recorded here; while a coordinator does not know of it, nothing that a
-    /// deployment wants moves the traffic away again.
+    /// Use it when no coordinator is reachable. The other slot must have had the traffic before, and all of its
+    /// instances must be healthy. The agent records the rollback. Until a coordinator has adopted it, the agent
+    /// refuses every step of a deployment that would move the traffic again.
     Rollback {
-        /// <app>/<env>, or the part after the slash
+        /// The environment: APP/ENV, or ENV alone if no other application on this host has it
         env: String,
-        /// Where the agent keeps its key, its journal and its logs
+        /// The directory of the agent: its key, journal and logs
         #[arg(long, value_name = "DIR", default_value = unit::DIRECTORY)]
         directory: PathBuf,
     },
@@ -132,53 +134,56 @@ fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
     Ok(telemetry)
 }
 
-async fn join(path: &Path, wish: JoinRequest) -> anyhow::Result<()> {
+async fn join(path: &Path, request: JoinRequest) -> anyhow::Result<()> {
     let mut token = String::new();
-    std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
+    std::io::stdin().read_to_string(&mut token).context("cannot read the token from standard input")?;
     let directory = Directory::open(path)?;
-    let coordinator = wish.coordinator.clone();
-    let Enrollment { identity, chosen, roles } = enroll::join(&directory, wish, &token).await?;
+    let coordinator = request.coordinator.clone();
+    let Enrollment { identity, chosen, roles } = enroll::join(&directory, request, &token).await?;
     info!(host = %identity.host, name = %identity.name, address = identity.address, "joined");
     // The unit's agent takes the directory.
     drop(directory);
-    let began = match unit::fit(path, &roles).context("this host has joined, and its agent does not start")? {
-        Unit::Started => "its agent runs as lockstep-agent.service",
-        Unit::None => "its agent is not started: lockstep-agent run",
+    let began = match unit::fit(path, &roles).context("this host has joined, but its agent does not start")? {
+        Unit::Started => "its agent runs as lockstep-agent.service".to_owned(),
+        Unit::None => format!("start its agent: lockstep-agent run --directory {}", path.display()),
     };
     let (name, address, roles) = (&identity.name, &identity.address, roles.join(","));
     let why = match chosen {
-        AddressChoice::ByName => "as --address says".to_owned(),
+        AddressChoice::ByName => "set with --address".to_owned(),
         AddressChoice::TowardsCoordinator => format!(
-            "the address from which this machine reaches {coordinator}; for another: lockstep host forget {name}, \
-             then join in an empty directory with --address"
+            "the address from which this machine reaches {coordinator}; to change it: lockstep host forget {name}, \
+             then join again in an empty directory with --address"
         ),
     };
     writeln!(
         std::io::stdout(),
-        "this is the host {name} for {roles}; {began}\nload balancers reach it at {address}: {why}"
+        "joined as host {name} with the roles {roles}; {began}\nload balancers reach it at {address}: {why}"
     )?;
     Ok(())
 }
 
 async fn rollback(env: &str, directory: PathBuf) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
-        anyhow::bail!("only root gives traffic back on this host: sudo lockstep-agent local rollback {env}");
+        anyhow::bail!("a local rollback needs root: sudo lockstep-agent local rollback {env}");
     }
     if !directory.join("identity.toml").exists() {
-        anyhow::bail!("no agent has joined in {}: name its directory with --directory", directory.display());
+        anyhow::bail!(
+            "{} is not the directory of an agent that has joined a cluster: set it with --directory",
+            directory.display()
+        );
     }
     let RollbackReport { rollback, workers } =
         local_rollback::rollback(&directory, env, settings::calling_user()).await?;
     let workers = match workers {
-        Ok((0, 0)) => "no worker is on this host".to_owned(),
-        Ok((ended, run)) => format!("of the workers on this host {ended} ended, {run} run"),
-        Err(failure) => format!("the workers stay where they are: {}", failure.what),
+        Ok((0, 0)) => "no workers are on this host".to_owned(),
+        Ok((ended, run)) => format!("workers on this host: {ended} stopped, {run} started"),
+        Err(failure) => format!("the workers were not moved: {}", failure.what),
     };
     let LocalRollback { environment, from, to, deployment, .. } = rollback;
     writeln!(
         std::io::stdout(),
-        "{environment} is served from {to} again, and not from {from}: what {deployment} deployed; {workers}\n\
-         it is recorded here, and by a coordinator as soon as one is back: lockstep status {environment}"
+        "the traffic of {environment} is moved from {from} to {to}, which {deployment} deployed; {workers}\n\
+         a coordinator adopts this rollback when one is reachable again: lockstep status {environment}"
     )?;
     Ok(())
 }

@@ -1,8 +1,8 @@
-//! nginx: its configuration and its one running master, through files and signals.
+//! nginx: its configuration files, its switch files and its running master.
 //!
-//! What must stay true: a switch is one rename or unlink and never a reload; a site is tried before it
-//! counts, and what did not work is taken back, because the file on the disk is what a reboot uses; a
-//! reload counts only when an answer of the new configuration was seen.
+//! What must stay true: a switch is one rename or unlink and never a reload. A site is tested before it counts, and one
+//! that fails is reverted, because a reboot uses the file on the disk. A reload counts only when nginx has answered
+//! with the new configuration.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,28 +34,28 @@ pub mod sizes;
 
 use site::{Address, PROBE_HEADER, SITE_HEADER, STATUS_PATH, SitePaths};
 
-/// How long a reload may take until an answer of the new configuration is seen.
+/// How long a reload may take until nginx answers with the new configuration.
 const RELOAD_LIMIT: Duration = Duration::from_secs(15);
 
-/// Between two looks at a reload.
+/// The wait between two checks of a reload.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// How long nginx may take for an answer of its own.
+/// How long nginx may take for its own answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 const SECRET_BYTES: usize = 12;
 
 pub struct Nginx {
     settings: NginxSettings,
-    /// Where switch files are: one folder an environment.
+    /// The folder of the switch files, with one folder for each environment.
     traffic: PathBuf,
 }
 
-/// What stands where the site should be.
+/// The site of an environment on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InstalledSite {
     Nothing,
-    /// As it was installed, from this site.
+    /// Unchanged since it was installed, from the site with this digest.
     Ours(Digest),
     Changed(SiteChange),
 }
@@ -63,29 +63,29 @@ pub enum InstalledSite {
 /// A site that is to be served.
 #[derive(Debug, Clone, Copy)]
 pub struct DesiredSite<'a> {
-    /// Whose undo may bring back what was there before.
+    /// The deployment whose undo may restore the previous site.
     pub deployment: &'a DeploymentId,
     pub site: &'a Site,
-    /// The text changed by hand that it may replace.
+    /// The digest of a text changed by hand that the installation may overwrite.
     pub overwrites: Option<&'a Digest>,
 }
 
-/// What was there before a deployment installed its site.
+/// The site before a deployment installed its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PreviousSite {
     deployment: DeploymentId,
-    /// The site's file; nothing where there was none.
+    /// The text of the site's file; `None` if there was no file.
     file: Option<String>,
-    /// As it was installed: another text where somebody changed the file by hand.
+    /// The text as it was installed. It differs from `file` if somebody changed the file by hand.
     installed: Option<String>,
 }
 
-/// Whether an undo did what it is for.
+/// The result of reverting a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SiteRevert {
     Yes,
-    /// What somebody changed by hand is not overwritten by an undo either.
+    /// The site was changed by hand, so the undo does not overwrite it.
     LeftAsChanged,
 }
 
@@ -94,28 +94,28 @@ impl Nginx {
         Self { settings: settings.clone(), traffic }
     }
 
-    /// `1.22.1`; nothing when the program is not there.
+    /// The version, such as `1.22.1`; `None` if nginx is not installed.
     pub async fn version(&self) -> Option<String> {
         let output = Command::new(&self.settings.binary).arg("-v").output().await.ok()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Some(text.trim().rsplit_once('/')?.1.split_whitespace().next()?.to_owned())
     }
 
-    /// Whether the configuration, as it stands on the disk, is one that nginx takes.
+    /// Tests the configuration on the disk.
     pub async fn test(&self) -> Result<(), StepFailure> {
         let configuration = &self.settings.configuration;
         let output =
             Command::new(&self.settings.binary).args(["-t", "-q", "-c"]).arg(configuration).output().await;
         let output = output.map_err(|error| {
-            StepFailure::new(format!("nginx cannot be run as {}", self.settings.binary.display()))
+            StepFailure::new(format!("cannot run {}", self.settings.binary.display()))
                 .why(error.to_string())
-                .next("install nginx, or name its program in agent.toml")
+                .next("apt-get install nginx, or set nginx.binary in agent.toml")
         })?;
         if output.status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(StepFailure::new("nginx does not take its configuration")
+        Err(StepFailure::new("nginx rejects its configuration")
             .why(said.trim().to_owned())
             .next(format!("nginx -t -c {}", configuration.display())))
     }
@@ -123,7 +123,7 @@ impl Nginx {
     /// The running master.
     ///
     /// # Errors
-    /// When there is none.
+    /// When nginx is not running.
     pub fn master(&self) -> Result<Pid, StepFailure> {
         let file = self.pid_file();
         let pid = std::fs::read_to_string(&file)
@@ -132,13 +132,13 @@ impl Nginx {
             .and_then(Pid::from_raw)
             .filter(|pid| rustix::process::test_kill_process(*pid).is_ok());
         pid.ok_or_else(|| {
-            StepFailure::new("nginx does not run")
-                .why(format!("{} names no process that is there", file.display()))
+            StepFailure::new("nginx is not running")
+                .why(format!("{} does not name a running process", file.display()))
                 .next("systemctl start nginx")
         })
     }
 
-    /// As the configuration says; else where Debian has it.
+    /// The pid file in the configuration, otherwise Debian's.
     fn pid_file(&self) -> PathBuf {
         let text = std::fs::read_to_string(&self.settings.configuration).unwrap_or_default();
         let named = text.lines().find_map(|line| {
@@ -168,12 +168,12 @@ impl Nginx {
         self.folder(environment).join("lost.log")
     }
 
-    /// The text as it was last installed, to see changes by hand.
+    /// A copy of the installed text, to detect changes by hand.
     fn installed_copy(&self, environment: &EnvironmentKey) -> PathBuf {
         self.folder(environment).join("site.installed")
     }
 
-    /// What was there before the last installation of a deployment.
+    /// A copy of the site before the last installation.
     fn previous_copy(&self, environment: &EnvironmentKey) -> PathBuf {
         self.folder(environment).join("site.previous")
     }
@@ -195,16 +195,17 @@ impl Nginx {
         }
     }
 
-    /// What stands where the site should be.
+    /// The site on the disk.
     ///
     /// # Errors
     /// When it cannot be read.
     pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<InstalledSite> {
         let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(InstalledSite::Nothing) };
-        let before = self.before(environment)?.filter(|before| before.file.as_ref() == Some(&text));
-        let copy = match before {
+        let previous =
+            self.previous_site(environment)?.filter(|previous| previous.file.as_ref() == Some(&text));
+        let copy = match previous {
             // Killed between the copy and the file, it stands as it did before.
-            Some(before) => before.installed,
+            Some(previous) => previous.installed,
             None => disk::read(&self.installed_copy(environment))?,
         };
         match site::digest_of(&text) {
@@ -216,11 +217,11 @@ impl Nginx {
         }
     }
 
-    /// Makes a site what nginx serves. What somebody changed by hand is overwritten where the plan names that very
-    /// text.
+    /// Installs a site and reloads nginx. A text that was changed by hand is overwritten only if the plan names its
+    /// digest.
     ///
     /// # Errors
-    /// When nginx does not take it; then what was there is there again.
+    /// When nginx rejects the site. The previous one is restored then.
     pub async fn install(
         &self,
         environment: &EnvironmentKey,
@@ -231,7 +232,7 @@ impl Nginx {
         match self.installed(environment).map_err(|error| failed(environment, &error))? {
             InstalledSite::Ours(digest) if digest == site.digest() => {
                 // Perhaps installed by this very step before the agent was killed: see that it is served.
-                self.wait_for(environment, site).await?;
+                self.wait_until_served(environment, site).await?;
                 return Ok(Reloaded::No);
             }
             InstalledSite::Changed(change) if wanted.overwrites != Some(&change.there) => {
@@ -240,11 +241,13 @@ impl Nginx {
             InstalledSite::Nothing | InstalledSite::Ours(_) | InstalledSite::Changed(_) => {}
         }
         self.master()?;
-        let before =
-            self.remember(environment, wanted.deployment).map_err(|error| failed(environment, &error))?;
-        self.put(environment, &text).map_err(|error| failed(environment, &error))?;
+        let previous = self
+            .save_previous_site(environment, wanted.deployment)
+            .map_err(|error| failed(environment, &error))?;
+        self.write_site(environment, &text).map_err(|error| failed(environment, &error))?;
         if let Err(failure) = self.reload(environment, site).await {
-            self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
+            self.restore_previous_site(environment, &previous)
+                .map_err(|error| failed(environment, &error))?;
             self.signal()?;
             return Err(failure);
         }
@@ -254,37 +257,38 @@ impl Nginx {
     fn changed_by_hand(&self, environment: &EnvironmentKey, change: &SiteChange) -> StepFailure {
         let file = self.site_file(environment);
         StepFailure::new(format!("the site of {environment} was changed by hand"))
-            .why(format!("{}: {change}; it is not overwritten unasked", file.display()))
+            .why(format!("{}: {change}; it is overwritten only with --overwrite-site", file.display()))
             .next(format!(
-                "lockstep doctor {environment} shows what; put it into {}, then deploy with --overwrite-site",
-                self.additions(environment).display()
+                "see the change: lockstep doctor {environment}; move it into {}, then: lockstep deploy {} --overwrite-site",
+                self.additions(environment).display(),
+                environment.environment
             ))
     }
 
-    /// Makes the site what it was before `deployment` installed its own; where there was none, there is none.
+    /// Restores the site as it was before `deployment` installed its own, or removes it if there was none.
     ///
     /// # Errors
-    /// When it cannot be written or nginx does not take it.
+    /// When it cannot be written, or nginx rejects it.
     pub async fn restore(
         &self,
         environment: &EnvironmentKey,
         deployment: &DeploymentId,
     ) -> Result<SiteRevert, StepFailure> {
-        let before = self.before(environment).map_err(|error| failed(environment, &error))?;
+        let previous = self.previous_site(environment).map_err(|error| failed(environment, &error))?;
         // Else it was refused before anything was touched, and what is remembered is of another.
-        let Some(before) = before.filter(|before| before.deployment == *deployment) else {
+        let Some(previous) = previous.filter(|previous| previous.deployment == *deployment) else {
             return Ok(SiteRevert::Yes);
         };
-        if self.is_changed_since(environment, &before)? {
+        if self.is_changed_since(environment, &previous)? {
             return Ok(SiteRevert::LeftAsChanged);
         }
-        self.put_back(environment, &before).map_err(|error| failed(environment, &error))?;
+        self.restore_previous_site(environment, &previous).map_err(|error| failed(environment, &error))?;
         self.test().await?;
         self.signal()?;
         Ok(SiteRevert::Yes)
     }
 
-    /// nginx has no site of this environment.
+    /// Removes the site of this environment.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -300,14 +304,15 @@ impl Nginx {
         Ok(SiteRevert::Yes)
     }
 
-    /// Whether somebody changed the site after it was installed over `before`.
+    /// Whether somebody has changed the site since it replaced `previous`.
     fn is_changed_since(
         &self,
         environment: &EnvironmentKey,
-        before: &PreviousSite,
+        previous: &PreviousSite,
     ) -> Result<bool, StepFailure> {
-        let there = disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
-        if there == before.file {
+        let current =
+            disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
+        if current == previous.file {
             return Ok(false);
         }
         let installed = self.installed(environment).map_err(|error| failed(environment, &error))?;
@@ -321,7 +326,8 @@ impl Nginx {
         let configuration = self.settings.configuration.as_path();
         let proxy_params = configuration.with_file_name("proxy_params");
         let proxy_params = proxy_params.is_file().then_some(proxy_params.as_path());
-        let sizes = sizes::look(&sizes::Places { configuration, proxy_params, additions: &additions })?;
+        let sizes =
+            sizes::choose_sizes(&sizes::SizeSources { configuration, proxy_params, additions: &additions })?;
         let places = SitePaths {
             switch: &switch,
             lost_log: &lost,
@@ -333,41 +339,47 @@ impl Nginx {
         Ok(site::render(environment, site, &places))
     }
 
-    fn before(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
+    fn previous_site(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
         let Some(text) = disk::read(&self.previous_copy(environment))? else { return Ok(None) };
         // What cannot be read was not written by an installation that could still be taken back.
         Ok(serde_json::from_str(&text).ok())
     }
 
-    /// Keeps what is there, once for a deployment: a step that is run again finds its own work there.
-    fn remember(&self, environment: &EnvironmentKey, deployment: &DeploymentId) -> io::Result<PreviousSite> {
+    /// Saves the current site, once for a deployment: a step that runs again would find its own site there.
+    fn save_previous_site(
+        &self,
+        environment: &EnvironmentKey,
+        deployment: &DeploymentId,
+    ) -> io::Result<PreviousSite> {
         make_open(&self.traffic)?;
         make_open(&self.folder(environment))?;
         additions::make(&self.additions(environment))?;
-        if let Some(before) = self.before(environment)?.filter(|before| before.deployment == *deployment) {
-            return Ok(before);
+        if let Some(previous) =
+            self.previous_site(environment)?.filter(|previous| previous.deployment == *deployment)
+        {
+            return Ok(previous);
         }
         let file = disk::read(&self.site_file(environment))?;
         let installed = disk::read(&self.installed_copy(environment))?;
-        let before = PreviousSite { deployment: deployment.clone(), file, installed };
-        let json = serde_json::to_string(&before).map_err(io::Error::other)?;
+        let previous = PreviousSite { deployment: deployment.clone(), file, installed };
+        let json = serde_json::to_string(&previous).map_err(io::Error::other)?;
         disk::write(&self.previous_copy(environment), &json, 0o600)?;
-        Ok(before)
+        Ok(previous)
     }
 
-    /// The file, then the copy: killed in between, what is there is known as what was there before.
-    fn put_back(&self, environment: &EnvironmentKey, before: &PreviousSite) -> io::Result<()> {
-        let Some(text) = &before.file else { return self.remove_site(environment) };
+    /// Writes the file, then the copy. After a crash in between, the file is recognised as the previous one.
+    fn restore_previous_site(&self, environment: &EnvironmentKey, previous: &PreviousSite) -> io::Result<()> {
+        let Some(text) = &previous.file else { return self.remove_site(environment) };
         disk::write(&self.site_file(environment), text, 0o600)?;
         let copy = self.installed_copy(environment);
-        match &before.installed {
+        match &previous.installed {
             Some(installed) => disk::write(&copy, installed, 0o600),
             None => disk::remove(&copy),
         }
     }
 
-    /// The copy, then the file: killed in between, what is there is known from what was kept of it.
-    fn put(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
+    /// Writes the copy, then the file. After a crash in between, the file is recognised from the saved previous site.
+    fn write_site(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
         disk::write(&self.installed_copy(environment), text, 0o600)?;
         disk::write(&self.site_file(environment), text, 0o600)
     }
@@ -380,22 +392,22 @@ impl Nginx {
     async fn reload(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         self.test().await?;
         self.signal()?;
-        self.wait_for(environment, site).await
+        self.wait_until_served(environment, site).await
     }
 
     fn signal(&self) -> Result<(), StepFailure> {
         rustix::process::kill_process(self.master()?, Signal::HUP)
-            .map_err(|error| StepFailure::new("nginx cannot be told to reload").why(error.to_string()))
+            .map_err(|error| StepFailure::new("cannot signal nginx to reload").why(error.to_string()))
     }
 
-    /// Waits until nginx itself answers with this very site: a reload that is refused is silent. No application is
-    /// asked: how it answers is no matter of the site's.
-    async fn wait_for(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
+    /// Waits until nginx itself answers with this site: nginx does not report a reload that it refuses. The application
+    /// is not asked, because its answers say nothing about the site.
+    async fn wait_until_served(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         let wanted = site.digest();
         let at = Address::of_site(site);
         let begun = Instant::now();
         loop {
-            let answered = self.ask_itself(&at).await.map_err(|error| failed(environment, &error))?;
+            let answered = self.query_status(&at).await.map_err(|error| failed(environment, &error))?;
             let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
             if served == Some(wanted.short()) {
                 return Ok(());
@@ -405,40 +417,39 @@ impl Nginx {
                 let port = site.listen_port;
                 return Err(match served {
                     Some(other) => failure
-                        .why(format!("port {port} answers with site {other}, and not with {}", wanted.short()))
+                        .why(format!("port {port} serves the site {other}, and not {}", wanted.short()))
                         .next("read nginx's error log: it may have refused to reload; nginx -T shows whether another site has the same name and port"),
                     None => failure
                         .why(format!("port {port} answered: {}", answered.probe))
-                        .next("read nginx's error log: the port may be taken by something else"),
+                        .next("read nginx's error log: another program may use the port"),
                 });
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Asks an application through nginx, with the header that makes nginx say whence its answer came. The body is
-    /// not read.
+    /// Probes an application through nginx, with the header that makes nginx report the endpoint. The body is not read.
     ///
     /// # Errors
     /// When the secret of that header cannot be read.
     pub async fn ask(&self, at: &Address, path: &str, limit: Duration) -> io::Result<probe::ProbeAnswer> {
-        self.ask_for(at, path, (Reads::Headers, limit)).await
+        self.send_probe(at, path, (Reads::Headers, limit)).await
     }
 
-    /// Asks for what nginx answers by itself: its counters, and in a header the site that it serves.
-    async fn ask_itself(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
+    /// Queries nginx's own status: its counters, and in a header the site that it serves.
+    async fn query_status(&self, at: &Address) -> io::Result<probe::ProbeAnswer> {
         let path = format!("{STATUS_PATH}{}", self.probe_secret()?);
-        self.ask_for(at, &path, (Reads::Body, ANSWER_LIMIT)).await
+        self.send_probe(at, &path, (Reads::Body, ANSWER_LIMIT)).await
     }
 
-    async fn ask_for(
+    async fn send_probe(
         &self,
         at: &Address,
         path: &str,
         (reads, limit): (Reads, Duration),
     ) -> io::Result<probe::ProbeAnswer> {
         let secret = self.probe_secret()?;
-        let ask = ProbeRequest {
+        let request = ProbeRequest {
             address: "127.0.0.1",
             port: at.port,
             host: &at.server_name,
@@ -448,7 +459,7 @@ impl Nginx {
             reads,
             limit,
         };
-        let mut answered = probe::send_probe(&ask).await;
+        let mut answered = probe::send_probe(&request).await;
         // What listens there may be something else, and pages of errors show what was asked for.
         if let Answer::Http { body, .. } = &mut answered.probe.answer {
             *body = body.replace(&secret, MASK);
@@ -456,15 +467,15 @@ impl Nginx {
         Ok(answered)
     }
 
-    /// Where the site is served that was installed; nothing where none was.
+    /// The address of the installed site; `None` if there is none.
     pub fn address(&self, environment: &EnvironmentKey) -> Option<Address> {
         site::address_of(&disk::read(&self.installed_copy(environment)).ok()??)
     }
 
-    /// nginx's counters; nothing where they cannot be read, because they decide nothing.
+    /// nginx's counters; `None` if they cannot be read. No decision depends on them.
     pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
         let at = self.address(environment)?;
-        let answered = self.ask_itself(&at).await.ok()?;
+        let answered = self.query_status(&at).await.ok()?;
         let Answer::Http { status: 200, body, .. } = answered.probe.answer else {
             return None;
         };
@@ -476,7 +487,7 @@ impl Nginx {
         self.traffic.join("probe.secret")
     }
 
-    /// Made once for an installation: without it anybody could ask for the ports behind nginx.
+    /// Created once for this host. Without the secret anybody could ask for the ports behind nginx.
     fn probe_secret(&self) -> io::Result<String> {
         let file = self.secret_file();
         if let Some(secret) = disk::read(&file)? {
@@ -491,7 +502,7 @@ impl Nginx {
     }
 }
 
-/// Whether a site cost a reload.
+/// Whether an installation reloaded nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reloaded {
     Yes,
@@ -499,10 +510,10 @@ pub enum Reloaded {
 }
 
 fn failed(environment: &EnvironmentKey, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("the site's files of {environment} cannot be used")).why(error.to_string())
+    StepFailure::new(format!("cannot use the site files of {environment}")).why(error.to_string())
 }
 
-/// A folder that nginx's workers may look into.
+/// Creates a folder that nginx's workers can enter.
 fn make_open(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path)?;

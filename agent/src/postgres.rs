@@ -1,8 +1,9 @@
-//! PostgreSQL in our words: a connection, and the server's own tools.
+//! PostgreSQL in the terms of this project: connections, and the tools of the server.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::Secret;
 use lockstep_core::secret::redact::{percent_decoded, url_password};
@@ -23,13 +24,14 @@ pub use sqlx::Error as PostgresError;
 pub use sqlx::PgConnection;
 
 /// Where Debian puts each version's programs.
-const DEBIANS_PROGRAMS: &str = "/usr/lib/postgresql";
+const DEBIAN_PROGRAMS: &str = "/usr/lib/postgresql";
 
 /// The begin of `application_name` on every connection of ours.
-const OURS: &str = "lockstep/";
+const APPLICATION_NAME_PREFIX: &str = "lockstep/";
 
 /// A database, by its URL, which nobody sees.
 pub struct Database<'a> {
+    pub environment: &'a EnvironmentKey,
     pub url: &'a Secret,
     /// The secret's name, which everybody may see.
     pub url_from: &'a str,
@@ -39,9 +41,12 @@ impl Database<'_> {
     fn options(&self) -> Result<PgConnectOptions, StepFailure> {
         // What the parser says may quote the URL.
         PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
-            StepFailure::new(format!("{} is not a URL of PostgreSQL", self.url_from))
-                .why("it is written as postgres://user:password@host:5432/database")
-                .next("change it in the .env file, then: lockstep secret import")
+            StepFailure::new(format!("{} is not a PostgreSQL URL", self.url_from))
+                .why("the form is postgres://user:password@host:5432/database")
+                .next(format!(
+                    "change it in .env.{0}, then: lockstep secret import {0}",
+                    self.environment.environment
+                ))
         })
     }
 
@@ -50,7 +55,10 @@ impl Database<'_> {
     /// # Errors
     /// When the server cannot be reached, or lets nobody in.
     pub async fn connect(&self, name: &str) -> Result<PgConnection, StepFailure> {
-        let options = self.options()?.application_name(&format!("{OURS}{name}")).disable_statement_logging();
+        let options = self
+            .options()?
+            .application_name(&format!("{APPLICATION_NAME_PREFIX}{name}"))
+            .disable_statement_logging();
         PgConnection::connect_with(&options).await.map_err(|error| self.unreachable(&error))
     }
 
@@ -59,13 +67,13 @@ impl Database<'_> {
         let at = options
             .as_ref()
             .map_or_else(String::new, |options| format!(" at {}:{}", options.get_host(), options.get_port()));
-        let failure = StepFailure::new(format!("the database of {} cannot be reached{at}", self.url_from));
+        let failure = StepFailure::new(format!("cannot reach the database of {}{at}", self.url_from));
         if let sqlx::Error::Database(error) = error {
             return failure
                 .why(error.message().to_owned())
                 .next("check user, password and database in the URL, and pg_hba.conf on the server");
         }
-        failure.why(error.to_string()).next("is the server running, and does it listen on that address?")
+        failure.why(error.to_string()).next("check that the server is running and listens on that address")
     }
 
     /// Refuses an address that means another machine inside a container than outside.
@@ -77,8 +85,8 @@ impl Database<'_> {
         let host = options.get_host();
         if matches!(host, "localhost" | "::1" | "[::1]") || host.starts_with("127.") || host.starts_with('/')
         {
-            return Err(StepFailure::new(format!("{} names {host}", self.url_from))
-                .why("inside a container that is the container itself, not this machine")
+            return Err(StepFailure::new(format!("{} names the address {host}", self.url_from))
+                .why("inside a container this is the container itself, not this machine")
                 .next("use the address of the Docker bridge (ip address show docker0), and let PostgreSQL listen there"));
         }
         Ok(())
@@ -88,12 +96,12 @@ impl Database<'_> {
     ///
     /// # Errors
     /// When the URL is not one.
-    pub fn for_tools(&self) -> Result<ForTools, StepFailure> {
+    pub fn tool_connection(&self) -> Result<ToolConnection, StepFailure> {
         let options = self.options()?;
         let database = options.get_database().unwrap_or(options.get_username()).to_owned();
         let password = url_password(self.url.expose()).map(percent_decoded).unwrap_or_default();
         let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-        Ok(ForTools {
+        Ok(ToolConnection {
             arguments: vec![
                 format!("--host={}", options.get_host()),
                 format!("--port={}", options.get_port()),
@@ -106,7 +114,7 @@ impl Database<'_> {
     }
 }
 
-pub struct ForTools {
+pub struct ToolConnection {
     pub arguments: Vec<String>,
     pub password_file: Secret,
 }
@@ -168,9 +176,9 @@ pub fn programs(set: Option<&Path>) -> Option<PathBuf> {
     if let Some(set) = set {
         return Some(set.to_owned());
     }
-    let versions = std::fs::read_dir(DEBIANS_PROGRAMS).ok()?;
+    let versions = std::fs::read_dir(DEBIAN_PROGRAMS).ok()?;
     let newest = versions.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok()).max()?;
-    Some(Path::new(DEBIANS_PROGRAMS).join(newest.to_string()).join("bin"))
+    Some(Path::new(DEBIAN_PROGRAMS).join(newest.to_string()).join("bin"))
 }
 
 /// The version of a tool: `pg_dump (PostgreSQL) 15.18 (Debian …)` → `15.18`.

@@ -1,7 +1,7 @@
-//! One look at a health endpoint: a request, its answer or why there is none.
+//! One probe of an HTTP endpoint: a request, and its answer or why there is none.
 //!
-//! Over TLS no certificate is verified: only nginx on this machine is asked so, on loopback, and whence its answer
-//! came is known by a secret. Whether users' browsers trust it is not what is asked.
+//! Over TLS the certificate is not verified: only nginx on this machine is probed that way, over loopback, and a secret
+//! shows which endpoint answered. A probe does not check whether browsers trust the certificate.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,55 +24,55 @@ use tokio_rustls::TlsConnector;
 
 use crate::host::clock;
 
-/// What of a body is read at all.
+/// The maximum size of a body that is read.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// More cookies than browsers take of one site.
 const HEADERS_MAX: usize = 1000;
 
-/// What of a body is kept and shown.
+/// How many characters of a body are kept and shown.
 const BODY_SHOWN: usize = 300;
 
-/// Where and how to ask.
+/// The target and the parameters of a probe.
 #[derive(Debug, Clone)]
 pub struct ProbeRequest<'a> {
     pub address: &'a str,
     pub port: u16,
     pub host: &'a str,
     pub path: &'a str,
-    /// Sent along, if there is one: what makes nginx say whence its answer came.
+    /// An additional header. nginx reports the endpoint to requests with the right one.
     pub header: Option<(&'a str, &'a str)>,
     pub scheme: Scheme,
     pub reads: Reads,
     pub limit: Duration,
 }
 
-/// What of an answer is waited for.
+/// How much of an answer the probe waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reads {
     /// Status and headers: a body may be large or never end.
     Headers,
-    /// The body as well, because it says something.
+    /// The body as well.
     Body,
 }
 
-/// What is spoken.
+/// The protocol of the endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     Http,
-    /// With whatever certificate there is.
+    /// With any certificate.
     Https,
 }
 
-/// An answer with what the probe itself does not keep.
+/// A probe, with parts of the answer that are not stored in it.
 pub struct ProbeAnswer {
     pub probe: Probe,
     pub headers: HeaderMap,
-    /// The schema version that the application says it sees.
+    /// The schema version that the application reports.
     pub schema_version: Option<u64>,
 }
 
-/// Asks once.
+/// Sends one probe.
 pub async fn send_probe(ask: &ProbeRequest<'_>) -> ProbeAnswer {
     let at = clock::now();
     let begun = Instant::now();
@@ -98,13 +98,15 @@ pub async fn send_probe(ask: &ProbeRequest<'_>) -> ProbeAnswer {
     }
 }
 
-/// What a status with this body is, and the schema version that the body declares.
+/// The answer for a status and a body, and the schema version that the body declares.
 fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     let bytes = match body {
         Body::Whole(bytes) => bytes,
         Body::Begin(bytes) if bytes.trim_ascii_start().starts_with(b"{") => {
-            let why =
-                format!("{status} with JSON of more than {} KiB, which is not read", BODY_BYTES_MAX / 1024);
+            let why = format!(
+                "{status} with JSON of more than {} KiB, which is too large to read",
+                BODY_BYTES_MAX / 1024
+            );
             return (Answer::Nothing { why }, None);
         }
         Body::Begin(bytes) => bytes,
@@ -119,17 +121,17 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     (Answer::Http { status, declared, body: shown.trim().to_owned() }, schema_version)
 }
 
-/// What came back, if anything did.
+/// An HTTP response.
 struct Received {
     status: u16,
     headers: HeaderMap,
     body: Body,
 }
 
-/// What was read of a body.
+/// The part of a body that was read.
 enum Body {
     Whole(Vec<u8>),
-    /// There is more, which nobody asked for.
+    /// The body continues.
     Begin(Vec<u8>),
 }
 
@@ -210,7 +212,7 @@ fn unverified() -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-/// Takes what is shown.
+/// Accepts any certificate.
 #[derive(Debug)]
 struct Unverified {
     schemes: Vec<SignatureScheme>,

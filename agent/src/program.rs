@@ -1,4 +1,4 @@
-//! The program: its directory and settings, who it is, how it joins a cluster and keeps its certificate valid.
+//! The program: its directory, settings and identity; how it joins a cluster and renews its certificate.
 
 pub mod directory;
 pub mod enroll;

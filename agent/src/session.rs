@@ -1,8 +1,8 @@
-//! The session with a coordinator: one loop that owns everything, one event after another.
+//! The session with a coordinator: one loop that owns its state and handles one event after another.
 //!
-//! What must stay true: work that runs is not touched by a session that is lost; an outcome is said
-//! again to every coordinator that this host attaches to, until a stream has held long enough after it
-//! for it to have arrived; nothing that a coordinator says can end this loop.
+//! What must stay true: a lost session does not affect running steps. An outcome is reported again to every coordinator
+//! to which this host connects, until a stream has lasted long enough after the report for it to have arrived. No
+//! message of a coordinator can end this loop.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -45,50 +45,50 @@ pub use link::{DialSettings, instance};
 pub use message::{LogRequest, LogSource};
 
 use link::{Link, LinkEvent};
-use message::{NotUnderstood, Order};
+use message::{Order, UnreadableMessage};
 
-/// A report counts as arrived when its stream has held this long after it: longer than the transport
-/// takes to notice that nobody answers.
+/// A report counts as arrived when its stream has lasted this long after it: longer than the transport takes to notice
+/// a dead connection.
 const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether somebody did something here without a coordinator.
-const LOCAL_LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the journal is checked for local rollbacks.
+const LOCAL_CHECK_EVERY: Duration = Duration::from_secs(2);
 
-/// Everything that the loop owns.
+/// The state of the loop.
 pub struct Session {
     cluster: ClusterId,
     link: Link,
     coordinators: Coordinators,
-    /// The roots that the cluster trusts, as it was said last.
+    /// The roots that the cluster trusts, as a coordinator last sent them.
     roots: watch::Sender<String>,
     worker: Worker,
     secrets: Secrets,
     logins: Logins,
-    errands: HostTasks,
+    host_tasks: HostTasks,
     journal: Arc<Journal>,
-    locals: LocalRollbacks,
+    local_rollbacks: LocalRollbacks,
     vitals: Vitals,
-    /// When what was done here without a coordinator is looked for again.
-    local_look: Interval,
-    happenings: mpsc::Receiver<WorkerEvent>,
+    /// When the journal is checked for local rollbacks.
+    local_check: Interval,
+    worker_events: mpsc::Receiver<WorkerEvent>,
     health: mpsc::Receiver<HealthReport>,
     /// The last report of each environment, for the next coordinator.
     last_health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
-    /// Reports that went out over this stream, oldest first.
+    /// Reports that were sent over this stream and have not settled, oldest first.
     unsettled: VecDeque<(Instant, Token, StepKey)>,
 }
 
-/// What a session is made of.
+/// What a session needs.
 pub struct SessionContext {
     pub cluster: ClusterId,
     pub dialling: DialSettings,
     pub coordinators: Coordinators,
     pub roots: watch::Sender<String>,
     pub worker: Worker,
-    pub errands: HostTasks,
+    pub host_tasks: HostTasks,
     pub journal: Arc<Journal>,
-    pub locals: LocalRollbacks,
-    pub happenings: mpsc::Receiver<WorkerEvent>,
+    pub local_rollbacks: LocalRollbacks,
+    pub worker_events: mpsc::Receiver<WorkerEvent>,
     pub health: mpsc::Receiver<HealthReport>,
 }
 
@@ -96,22 +96,23 @@ enum SessionEvent {
     Link(LinkEvent),
     Worker(WorkerEvent),
     Health(HealthReport),
-    /// An errand has something to say.
+    /// A host task has a message to send.
     Task(wire::FromAgent),
-    /// The oldest report has been out for [`SETTLED_AFTER`].
+    /// [`SETTLED_AFTER`] has passed since the oldest report.
     Settle,
-    /// The worker has looked after one of its tasks.
-    Left,
-    /// Perhaps somebody did something here without a coordinator.
-    LookLocally,
+    /// A task of the worker has ended, and the worker has handled that.
+    WorkerTaskExited,
+    /// It is time to check for local rollbacks.
+    CheckLocalRollbacks,
 }
 
 impl Session {
-    pub fn new(parts: SessionContext) -> Self {
-        let SessionContext { cluster, dialling, coordinators, roots, .. } = parts;
-        let SessionContext { worker, errands, journal, locals, happenings, health, .. } = parts;
-        let mut local_look = interval(LOCAL_LOOK_EVERY);
-        local_look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub fn new(context: SessionContext) -> Self {
+        let SessionContext { cluster, dialling, coordinators, roots, .. } = context;
+        let SessionContext { worker, host_tasks, journal, local_rollbacks, worker_events, health, .. } =
+            context;
+        let mut local_check = interval(LOCAL_CHECK_EVERY);
+        local_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             cluster,
             vitals: Vitals::new(dialling.credential.clone()),
@@ -121,24 +122,24 @@ impl Session {
             worker,
             secrets: Secrets::default(),
             logins: Logins::default(),
-            errands,
+            host_tasks,
             journal,
-            locals,
-            local_look,
-            happenings,
+            local_rollbacks,
+            local_check,
+            worker_events,
             health,
             last_health: BTreeMap::new(),
             unsettled: VecDeque::new(),
         }
     }
 
-    /// Goes on for ever; at least every [`LOCAL_LOOK_EVERY`] it goes round once.
+    /// Runs for ever. The loop turns at least once in [`LOCAL_CHECK_EVERY`].
     pub async fn run(mut self) -> std::convert::Infallible {
         let mut watchdog = Watchdog::asked_for();
         loop {
             let event = self.next().await;
             self.handle_event(event).await;
-            self.dial_anew();
+            self.redial_if_root_changed();
             watchdog.turned();
         }
     }
@@ -149,23 +150,23 @@ impl Session {
         let settles = self.unsettled.front().map(|(at, ..)| *at + SETTLED_AFTER);
         tokio::select! {
             event = self.link.next() => SessionEvent::Link(event),
-            () = self.worker.next_exit() => SessionEvent::Left,
-            Some(event) = self.happenings.recv(), if has_room => SessionEvent::Worker(event),
+            () = self.worker.next_exit() => SessionEvent::WorkerTaskExited,
+            Some(event) = self.worker_events.recv(), if has_room => SessionEvent::Worker(event),
             Some(report) = self.health.recv(), if has_room => SessionEvent::Health(report),
-            said = self.errands.next(), if has_room => SessionEvent::Task(said),
-            () = until(settles) => SessionEvent::Settle,
-            _ = self.local_look.tick() => SessionEvent::LookLocally,
+            message = self.host_tasks.next(), if has_room => SessionEvent::Task(message),
+            () = sleep_until(settles) => SessionEvent::Settle,
+            _ = self.local_check.tick() => SessionEvent::CheckLocalRollbacks,
         }
     }
 
     async fn handle_event(&mut self, event: SessionEvent) {
         match event {
-            SessionEvent::Link(LinkEvent::Up) => self.attached().await,
-            SessionEvent::Link(LinkEvent::Down { why, again_in }) => self.lost(&why, again_in),
+            SessionEvent::Link(LinkEvent::Up) => self.handle_link_up().await,
+            SessionEvent::Link(LinkEvent::Down { why, again_in }) => self.handle_link_down(&why, again_in),
             SessionEvent::Link(LinkEvent::Received(message)) => match message::read(message) {
                 Ok(order) => self.handle_order(order).await,
-                Err(NotUnderstood { invalid, answer }) => {
-                    warn!(%invalid, "a message of the coordinator is not understood");
+                Err(UnreadableMessage { invalid, answer }) => {
+                    warn!(%invalid, "cannot read a message from the coordinator");
                     if let Some(answer) = answer {
                         self.link.send(*answer);
                     }
@@ -173,20 +174,22 @@ impl Session {
             },
             SessionEvent::Worker(event) => self.report_worker_event(event),
             SessionEvent::Health(report) => self.report_health(report),
-            SessionEvent::Task(said) => self.link.send(said),
+            SessionEvent::Task(message) => self.link.send(message),
             SessionEvent::Settle => self.settle().await,
-            SessionEvent::Left => {}
-            SessionEvent::LookLocally => self.report_local_rollbacks().await,
+            SessionEvent::WorkerTaskExited => {}
+            SessionEvent::CheckLocalRollbacks => self.report_local_rollbacks().await,
         }
     }
 
-    async fn attached(&mut self) {
+    async fn handle_link_up(&mut self) {
         info!("attached to the coordinator");
         self.unsettled.clear();
         match self.journal.unsettled().await {
             Ok(ended) => ended.iter().for_each(|ended| self.report(ended)),
             // They are said again when the coordinator asks for them.
-            Err(error) => error!(why = telemetry::chain(&error), "what ended before cannot be read"),
+            Err(error) => {
+                error!(why = telemetry::chain(&error), "cannot read the outcomes that are not reported yet")
+            }
         }
         for question in self.secrets.unanswered() {
             self.link.send(message::secrets_wanted(question));
@@ -199,30 +202,30 @@ impl Session {
         }
     }
 
-    /// What was done here without a coordinator is said again until the record knows of it.
+    /// Reports local rollbacks again and again until a coordinator has adopted them.
     async fn report_local_rollbacks(&mut self) {
         if !self.link.is_up() {
             return;
         }
-        match self.locals.unreported().await {
-            Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local(rollback))),
-            Err(error) => error!(why = telemetry::chain(&error), "what was done locally cannot be read"),
+        match self.local_rollbacks.unreported().await {
+            Ok(all) => all.iter().for_each(|rollback| self.link.send(message::local_rollback(rollback))),
+            Err(error) => error!(why = telemetry::chain(&error), "cannot read the local rollbacks"),
         }
     }
 
-    fn lost(&mut self, why: &anyhow::Error, again_in: Duration) {
+    fn handle_link_down(&mut self, why: &anyhow::Error, again_in: Duration) {
         let again_in_ms = u64::try_from(again_in.as_millis()).unwrap_or(u64::MAX);
         warn!(why = format!("{why:#}"), again_in_ms, "no session with a coordinator");
         self.unsettled.clear();
-        self.errands.drop_all();
+        self.host_tasks.drop_all();
     }
 
-    /// What this session was begun with goes with its root. Who has another certificate shows it in time, at a moment
-    /// at which nobody waits for an answer.
-    fn dial_anew(&mut self) {
-        if self.errands.is_idle() && self.link.shows_less_than_it_has(&self.roots.borrow()) {
-            info!("another root signs: the session goes on with a certificate of it");
-            self.link.dial_anew();
+    /// The certificate of this session becomes invalid when its root is retired. So the session reconnects with a newer
+    /// certificate in time, at a moment at which no coordinator waits for an answer.
+    fn redial_if_root_changed(&mut self) {
+        if self.host_tasks.is_idle() && self.link.has_newer_certificate(&self.roots.borrow()) {
+            info!("the cluster has another signing root: reconnecting with a certificate that it signed");
+            self.link.redial();
             self.unsettled.clear();
         }
     }
@@ -230,7 +233,7 @@ impl Session {
     async fn handle_order(&mut self, order: Order) {
         match order {
             Order::Welcome { cluster, coordinator, coordinators, roots } => {
-                self.welcome(&cluster, &coordinator, (coordinators, roots));
+                self.handle_welcome(&cluster, &coordinator, (coordinators, roots));
             }
             Order::Assign(assignment) => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
@@ -244,11 +247,11 @@ impl Session {
                     }
                 }
             }
-            Order::Ask { token, environment, keys } => {
-                let answer = match self.worker.ask(&token, &environment, &keys).await {
-                    Ok(standings) => message::statuses(token, &environment, standings),
+            Order::QueryStatuses { token, environment, keys } => {
+                let answer = match self.worker.query_statuses(&token, &environment, &keys).await {
+                    Ok(statuses) => message::statuses(token, &environment, statuses),
                     Err(why) => {
-                        warn!(%environment, why, "question refused");
+                        warn!(%environment, why, "status query refused");
                         // A refusal is of a step: the first that was asked about stands for all.
                         let Some(first) = keys.into_iter().next() else { return };
                         message::refused(token, first, &environment, why)
@@ -258,46 +261,51 @@ impl Session {
             }
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
             Order::Login { request, given } => self.logins.deliver(request, given),
-            Order::RunErrand { request, errand } => self.errands.run(request, errand),
-            Order::Observe(look) => self.errands.observe(look),
-            Order::FetchLog(wanted) => self.errands.fetch_log(wanted),
+            Order::RunHostTask { request, task } => self.host_tasks.run(request, task),
+            Order::Observe(request) => self.host_tasks.observe(request),
+            Order::FetchLog(wanted) => self.host_tasks.fetch_log(wanted),
             Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
-            Order::LocalTakenIn { seq } => self.locals.mark_adopted(seq).await,
+            Order::LocalRollbackAdopted { seq } => self.local_rollbacks.mark_adopted(seq).await,
         }
     }
 
-    fn welcome(&mut self, cluster: &str, coordinator: &str, (coordinators, roots): (Vec<String>, String)) {
+    fn handle_welcome(
+        &mut self,
+        cluster: &str,
+        coordinator: &str,
+        (coordinators, roots): (Vec<String>, String),
+    ) {
         if cluster == self.cluster.as_str() {
-            info!(coordinator, "welcome");
+            info!(coordinator, "session accepted");
             self.coordinators.learn(coordinators);
             self.roots.send_replace(roots);
             return;
         }
-        let why = anyhow!("it is of cluster {cluster}, and this host belongs to {}", self.cluster);
+        let why = anyhow!("the coordinator belongs to cluster {cluster}, and this host to {}", self.cluster);
         if let LinkEvent::Down { why, again_in } = self.link.hang_up(why) {
-            self.lost(&why, again_in);
+            self.handle_link_down(&why, again_in);
         }
     }
 
-    fn report_worker_event(&mut self, happening: WorkerEvent) {
-        match happening {
+    fn report_worker_event(&mut self, event: WorkerEvent) {
+        match event {
             WorkerEvent::Progress { key, environment, line } => {
                 self.link.send(message::progress(key, &environment, line));
             }
             WorkerEvent::SecretsWanted { environment, version, reply } => {
-                if let Some(question) = self.secrets.want(environment, version, reply) {
+                if let Some(question) = self.secrets.request(environment, version, reply) {
                     self.link.send(message::secrets_wanted(question));
                 }
             }
             WorkerEvent::LoginWanted { registry, reply } => {
-                let question = self.logins.want(registry, reply);
+                let question = self.logins.request(registry, reply);
                 self.link.send(message::login_wanted(question));
             }
             WorkerEvent::Ended(ended) => self.report(&ended),
         }
     }
 
-    /// Reports, if anybody is there; else the journal keeps it for who comes next.
+    /// Reports the outcome if a coordinator is connected. Otherwise the journal keeps it for the next one.
     fn report(&mut self, ended: &Ended) {
         if self.link.is_up() {
             self.link.send(message::report(ended));
@@ -319,7 +327,7 @@ impl Session {
         self.last_health.insert(environment, instances);
     }
 
-    /// The oldest report has arrived, if everything was sent since.
+    /// Marks the oldest report as arrived if the queue is empty.
     async fn settle(&mut self) {
         let Some((_, token, key)) = self.unsettled.pop_front() else { return };
         if !self.link.is_drained() {
@@ -328,12 +336,12 @@ impl Session {
         }
         if let Err(error) = self.journal.settle(&key, &token).await {
             // It is said once more to the next coordinator, which does not mind.
-            warn!(why = telemetry::chain(&error), "a report cannot be marked as arrived");
+            warn!(why = telemetry::chain(&error), "cannot mark an outcome as reported");
         }
     }
 }
 
-/// A probe as it may leave this host: what cannot be redacted is left out.
+/// A probe as it may leave this host. Without a redactor it has no body.
 fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     if let Some(redactor) = redactor {
         return probe_without(probe, redactor);
@@ -347,7 +355,7 @@ fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     Probe { answer, ..probe }
 }
 
-async fn until(moment: Option<Instant>) {
+async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,

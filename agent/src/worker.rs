@@ -1,10 +1,9 @@
-//! One assignment after another: fence and journal, then the executor, then the journal again, then
-//! the report.
+//! Runs assignments: fence and journal, then the executor, then the journal again, then the report.
 //!
-//! What must stay true: on this host one step of an environment runs at a time, and steps of different
-//! environments side by side; an undo stops the "do" of its step and begins when that has ended;
-//! whatever an executor does, a panic included, the step ends in the journal with an outcome; work
-//! goes on while no coordinator is connected.
+//! What must stay true: on this host one step of an environment runs at a time, and steps of different environments run
+//! side by side. An undo stops the "do" of its step, and begins when that has ended. Whatever an executor does, a panic
+//! included, the journal gets an outcome, unless the agent stops first: then the step stays open for the next agent
+//! process. Work continues while no coordinator is connected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,16 +21,18 @@ use crate::executor::Executors;
 use crate::journal::assignment::Assignment;
 use crate::journal::step_log::StepLogs;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, JournaledStatus, Outcome, Refusal};
-use crate::session::images::Reach;
+use crate::session::images::TransferClient;
 use crate::session::logins;
 use crate::session::secrets;
 
 mod carry_out;
+mod session_request;
 pub mod step_policy;
 
 use carry_out::Job;
+pub use session_request::RequestError;
 
-/// What steps tell while they run.
+/// Events of running steps, for the session.
 #[derive(Debug)]
 pub enum WorkerEvent {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
@@ -40,141 +41,148 @@ pub enum WorkerEvent {
     Ended(Box<Ended>),
 }
 
-/// What an assignment gets at once.
+/// The immediate answer to an assignment.
 #[derive(Debug, PartialEq)]
 pub enum Answer {
-    /// Its report will come.
+    /// The step runs or will run. Its report follows.
     Later,
     Ended(Outcome),
-    /// Nothing is done for it, because.
+    /// The step is not accepted, with the reason.
     Refused(String),
 }
 
-/// What a question about steps gets.
+/// The answer to a status query: the status of each step, or why the query is refused.
 pub type QueriedStatuses = Result<Vec<(StepKey, JournaledStatus)>, String>;
 
-/// What a worker works with.
+/// What the worker and its steps share.
 #[derive(Clone)]
 pub struct WorkerContext {
     pub journal: Arc<Journal>,
     pub executors: Arc<Executors>,
     pub logs: StepLogs,
-    /// Bounded: a step that prints faster than anybody listens waits.
-    pub happenings: mpsc::Sender<WorkerEvent>,
-    pub reach: Reach,
+    /// Bounded: a step that prints faster than the session reads has to wait.
+    pub worker_events: mpsc::Sender<WorkerEvent>,
+    pub transfer_client: TransferClient,
 }
 
-/// The steps of this host.
+/// Runs the steps of this host.
 pub struct Worker {
-    tools: WorkerContext,
+    context: WorkerContext,
     tasks: JoinSet<JobExit>,
     keys: BTreeMap<Id, StepKey>,
     active: BTreeMap<StepKey, Active>,
-    /// Whose turn it is, for each environment.
-    turns: BTreeMap<EnvironmentKey, Arc<Mutex<()>>>,
+    /// One step of an environment runs at a time.
+    environment_locks: BTreeMap<EnvironmentKey, Arc<Mutex<()>>>,
 }
 
 struct Active {
     cancel: CancellationToken,
-    /// The same work again, accepted when this one may have been withdrawn already.
-    again: Option<Assignment>,
+    /// The same step, assigned again when this task may have been withdrawn already.
+    reassigned: Option<Assignment>,
 }
 
-/// How the task of a step went away.
+/// How the task of a step ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JobExit {
     /// With an outcome in the journal.
     Ended,
-    /// It never began.
+    /// The step never began.
     Withdrawn,
+    /// The agent is stopping. The journal still has the step as running, and the next agent process takes it up.
+    AgentStopping,
 }
 
 impl Worker {
-    pub fn new(tools: WorkerContext) -> Self {
+    pub fn new(context: WorkerContext) -> Self {
         Self {
-            tools,
+            context,
             tasks: JoinSet::new(),
             keys: BTreeMap::new(),
             active: BTreeMap::new(),
-            turns: BTreeMap::new(),
+            environment_locks: BTreeMap::new(),
         }
     }
 
-    /// Takes an assignment on, or says why not, or what became of it already.
+    /// Accepts an assignment, refuses it, or returns the outcome that it already has.
     pub async fn assign(&mut self, assignment: Assignment) -> Answer {
-        match self.tools.journal.accept(&assignment).await {
+        match self.context.journal.accept(&assignment).await {
             Ok(Acceptance::Begin | Acceptance::Attached) => {
                 self.start(assignment);
                 Answer::Later
             }
             Ok(Acceptance::Ended(outcome)) => Answer::Ended(outcome),
             Ok(Acceptance::Refused(refusal)) => Answer::Refused(refusal.to_string()),
-            Err(error) => Answer::Refused(unusable(&error)),
+            Err(error) => Answer::Refused(journal_failed(&error)),
         }
     }
 
-    /// Fences, then says where `keys` stand.
-    pub async fn ask(
+    /// Advances the fence to `token`, then returns the statuses of `keys`.
+    pub async fn query_statuses(
         &self,
         token: &Token,
         environment: &EnvironmentKey,
         keys: &[StepKey],
     ) -> QueriedStatuses {
-        match self.tools.journal.ask(token, environment, keys).await {
-            Ok(standings) => standings.map_err(|refusal: Refusal| refusal.to_string()),
-            Err(error) => Err(unusable(&error)),
+        match self.context.journal.query_statuses(token, environment, keys).await {
+            Ok(statuses) => statuses.map_err(|refusal: Refusal| refusal.to_string()),
+            Err(error) => Err(journal_failed(&error)),
         }
     }
 
-    /// Waits until the task of a step has gone, and says whose it was. Does not come back while there
-    /// is none.
+    /// Waits until the task of a step has ended. Never returns while there is none.
     pub async fn next_exit(&mut self) {
-        let Some(left) = self.tasks.join_next_with_id().await else {
+        let Some(joined) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
         };
-        let (id, left) = match left {
-            Ok((id, left)) => (id, left),
-            Err(error) => {
-                error!(%error, "bug: the task of a step broke; its step stays as the journal has it");
+        let (id, exit) = match joined {
+            Ok((id, exit)) => (id, exit),
+            Err(error) if error.is_panic() => {
+                error!(%error, "bug: the task of a step panicked; the journal still has its step as running");
                 (error.id(), JobExit::Ended)
             }
+            // Only a runtime that ends cancels it.
+            Err(error) => (error.id(), JobExit::AgentStopping),
         };
-        let again =
-            self.keys.remove(&id).and_then(|key| self.active.remove(&key)).and_then(|active| active.again);
-        if let (JobExit::Withdrawn, Some(assignment)) = (left, again) {
+        let reassigned = self
+            .keys
+            .remove(&id)
+            .and_then(|key| self.active.remove(&key))
+            .and_then(|active| active.reassigned);
+        if let (JobExit::Withdrawn, Some(assignment)) = (exit, reassigned) {
             self.start(assignment);
         }
         let tasks = &self.active;
-        self.turns.retain(|_, turn| Arc::strong_count(turn) > 1 || !tasks.is_empty());
+        self.environment_locks.retain(|_, lock| Arc::strong_count(lock) > 1 || !tasks.is_empty());
     }
 
     fn start(&mut self, assignment: Assignment) {
         let key = assignment.key.clone();
         if let Some(active) = self.active.get_mut(&key) {
-            active.again = Some(assignment);
+            active.reassigned = Some(assignment);
             return;
         }
         if key.direction == Direction::Undo {
-            let doing = StepKey { direction: Direction::Do, ..key.clone() };
-            if let Some(active) = self.active.get(&doing) {
+            let do_key = StepKey { direction: Direction::Do, ..key.clone() };
+            if let Some(active) = self.active.get(&do_key) {
                 active.cancel.cancel();
             }
         }
         let cancel = CancellationToken::new();
-        let turn = Arc::clone(self.turns.entry(assignment.environment.clone()).or_default());
-        let job = Job { tools: self.tools.clone(), assignment, cancel: cancel.clone() };
+        let environment_lock =
+            Arc::clone(self.environment_locks.entry(assignment.environment.clone()).or_default());
+        let job = Job { context: self.context.clone(), assignment, cancel: cancel.clone() };
         let task = self.tasks.spawn(async move {
             // A "do" that was stopped for this undo gives its turn up when it has ended.
-            let _turn = turn.lock().await;
+            let _locked = environment_lock.lock().await;
             job.carry_out().await
         });
         self.keys.insert(task.id(), key.clone());
-        self.active.insert(key, Active { cancel, again: None });
+        self.active.insert(key, Active { cancel, reassigned: None });
     }
 }
 
-fn unusable(error: &JournalError) -> String {
-    warn!(error = error as &dyn std::error::Error, "an assignment cannot be taken on");
+fn journal_failed(error: &JournalError) -> String {
+    warn!(error = error as &dyn std::error::Error, "the journal failed, so a message about steps is refused");
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -88,8 +88,9 @@ impl Bed {
         self.journal.begin(key).await.unwrap()
     }
 
-    async fn ask(&self, token: Token, key: &StepKey) -> JournaledStatus {
-        let answer = self.journal.ask(&token, &environment(), std::slice::from_ref(key)).await.unwrap();
+    async fn query_statuses(&self, token: Token, key: &StepKey) -> JournaledStatus {
+        let answer =
+            self.journal.query_statuses(&token, &environment(), std::slice::from_ref(key)).await.unwrap();
         answer.unwrap().remove(0).1
     }
 }
@@ -110,15 +111,15 @@ async fn a_step_sent_again_has_the_outcome_that_it_had_also_after_a_restart() {
     assert_eq!(bed.accept(&step).await, Acceptance::Ended(Ok(said("well"))));
     let bed = bed.restarted().await;
     assert_eq!(bed.accept(&do_step(1, token(2, 1))).await, Acceptance::Ended(Ok(said("well"))));
-    assert_eq!(bed.ask(token(3, 1), &step.key).await, JournaledStatus::Ended(Ok(said("well"))));
+    assert_eq!(bed.query_statuses(token(3, 1), &step.key).await, JournaledStatus::Ended(Ok(said("well"))));
 }
 
 /// Whether an assignment of `late` is fenced off after a restart, where the fence is at epoch 4, sequence 7.
 async fn is_fenced_off_after_a_restart(late: Token) -> bool {
     let bed = Bed::new().await;
     assert_eq!(
-        bed.ask(token(4, 7), &key(1, Direction::Do)).await,
-        JournaledStatus::Idle(IdleReason::Unheard)
+        bed.query_statuses(token(4, 7), &key(1, Direction::Do)).await,
+        JournaledStatus::Idle(IdleReason::NeverAccepted)
     );
     let bed = bed.restarted().await;
     let acceptance = bed.accept(&do_step(1, late)).await;
@@ -169,7 +170,7 @@ async fn the_same_token_with_other_content_is_an_error_and_not_a_repeat() {
     );
     // Nor is the same step with other work, under a token of its own.
     let other = Assignment { token: token(1, 3), ..other };
-    assert!(matches!(bed.accept(&other).await, Acceptance::Refused(Refusal::OtherWork { .. })));
+    assert!(matches!(bed.accept(&other).await, Acceptance::Refused(Refusal::DifferentAction { .. })));
 }
 
 #[tokio::test]
@@ -194,7 +195,10 @@ async fn a_do_that_waits_is_withdrawn_when_its_undo_or_a_successor_comes() {
 
     let waiting = do_step(2, token(1, 6));
     assert_eq!(bed.accept(&waiting).await, Acceptance::Begin);
-    assert_eq!(bed.ask(token(2, 1), &waiting.key).await, JournaledStatus::Idle(IdleReason::Accepted));
+    assert_eq!(
+        bed.query_statuses(token(2, 1), &waiting.key).await,
+        JournaledStatus::Idle(IdleReason::Accepted)
+    );
     assert_eq!(bed.begin(&waiting.key).await, BeginOutcome::Withdrawn);
     // The successor sends it again: the same work under its own token.
     assert_eq!(bed.accept(&do_step(2, token(2, 2))).await, Acceptance::Begin);
@@ -208,7 +212,7 @@ async fn a_step_that_runs_is_joined_and_reported_under_the_newest_token() {
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
     assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     assert_eq!(bed.accept(&step).await, Acceptance::Attached);
-    assert_eq!(bed.ask(token(2, 1), &step.key).await, JournaledStatus::Running);
+    assert_eq!(bed.query_statuses(token(2, 1), &step.key).await, JournaledStatus::Running);
     assert_eq!(bed.accept(&do_step(1, token(2, 2))).await, Acceptance::Attached);
     let ended = bed.journal.finish(&step.key, Err(StepFailure::new("it broke"))).await.unwrap();
     assert_eq!(ended.token, token(2, 2));
@@ -223,7 +227,7 @@ async fn a_driver_that_only_asked_gets_the_report_under_its_own_token() {
     let step = do_step(1, token(1, 2));
     bed.accept(&step).await;
     bed.begin(&step.key).await;
-    assert_eq!(bed.ask(token(2, 1), &step.key).await, JournaledStatus::Running);
+    assert_eq!(bed.query_statuses(token(2, 1), &step.key).await, JournaledStatus::Running);
     let ended = bed.journal.finish(&step.key, Ok(said("well"))).await.unwrap();
     assert_eq!(ended.token, token(2, 1));
 }
@@ -235,7 +239,10 @@ async fn what_ran_when_the_process_ended_is_interrupted_and_carried_out_again() 
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
     assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
     let bed = bed.restarted().await;
-    assert_eq!(bed.ask(token(1, 2), &step.key).await, JournaledStatus::Idle(IdleReason::Interrupted));
+    assert_eq!(
+        bed.query_statuses(token(1, 2), &step.key).await,
+        JournaledStatus::Idle(IdleReason::Interrupted)
+    );
     assert_eq!(bed.accept(&step).await, Acceptance::Begin);
     assert_eq!(bed.begin(&step.key).await, BeginOutcome::Begun);
 }
@@ -374,10 +381,10 @@ async fn a_journal_of_version_1_is_read_on() {
     let deployment = step.key.deployment.clone();
     let given =
         GivenTraffic { environment: environment(), deployment, switch, containers: vec!["web".to_owned()] };
-    bed.journal.give(&given).await.unwrap();
-    assert_eq!(bed.journal.given().await.unwrap(), std::slice::from_ref(&given));
+    bed.journal.record_traffic(&given).await.unwrap();
+    assert_eq!(bed.journal.traffic_records().await.unwrap(), std::slice::from_ref(&given));
     let newest = bed.journal.newest_deployment(&environment()).await.unwrap();
     assert_eq!(newest, Some(given.deployment.clone()));
     bed.journal.withdraw_traffic(&environment(), Slot::Blue).await.unwrap();
-    assert_eq!(bed.journal.given().await.unwrap(), []);
+    assert_eq!(bed.journal.traffic_records().await.unwrap(), []);
 }

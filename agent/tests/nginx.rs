@@ -106,13 +106,13 @@ async fn files_that_are_no_certificate_and_its_key_are_refused() {
     let (tls, other) = (certificate_of(&server, "notes"), certificate_of(&server, "other"));
     let refused = |tls: &SiteTls| certificate::check(tls).unwrap_err().what;
     let missing = SiteTls { certificate: "/nowhere/notes.pem".to_owned(), ..tls.clone() };
-    assert_eq!(refused(&missing), "/nowhere/notes.pem cannot be read");
+    assert_eq!(refused(&missing), "cannot read /nowhere/notes.pem");
     let mixed = SiteTls { key: other.key, ..tls.clone() };
-    assert!(refused(&mixed).contains("is not the key of"), "{}", refused(&mixed));
+    assert!(refused(&mixed).contains("does not belong to the certificate"), "{}", refused(&mixed));
     let swapped = SiteTls { certificate: tls.key.clone(), key: tls.certificate.clone(), redirect_from: None };
-    assert!(refused(&swapped).contains("is no certificate"), "{}", refused(&swapped));
+    assert!(refused(&swapped).contains("is not a certificate"), "{}", refused(&swapped));
     let keyless = SiteTls { key: tls.certificate.clone(), ..tls };
-    assert!(refused(&keyless).contains("is no key"), "{}", refused(&keyless));
+    assert!(refused(&keyless).contains("is not a key"), "{}", refused(&keyless));
 }
 
 fn changed(server: &Server) -> SiteChange {

@@ -4,14 +4,14 @@
 #[path = "postgres/server.rs"]
 mod server;
 
-use lockstep_agent::postgres::schema::{SchemaTable, look};
+use lockstep_agent::postgres::schema::{SchemaTable, read_table};
 use lockstep_core::release::{Schema, SchemaState};
 use server::Server;
 
 async fn after(sql: &str) -> SchemaTable {
     let server = Server::start().await;
     server.sql(sql).await;
-    look(&mut server.connect("postgres").await).await.unwrap()
+    read_table(&mut server.connect("postgres").await).await.unwrap()
 }
 
 async fn because_after(sql: &str) -> String {
@@ -106,7 +106,7 @@ async fn a_table_of_another_schema_that_is_searched_is_found() {
 async fn another_tools_table_need_not_be_readable() {
     let server = Server::start().await;
     server.sql("CREATE ROLE notes LOGIN; CREATE TABLE schema_migrations (version character varying)").await;
-    let there = look(&mut server.connect("notes").await).await.unwrap();
+    let there = read_table(&mut server.connect("notes").await).await.unwrap();
     assert!(matches!(there, SchemaTable::Foreign { .. }), "{there:?}");
 }
 
@@ -114,6 +114,6 @@ async fn another_tools_table_need_not_be_readable() {
 async fn golang_migrates_table_that_cannot_be_read_says_so() {
     let server = Server::start().await;
     server.sql(&format!("CREATE ROLE notes LOGIN; {GOLANG_MIGRATES}")).await;
-    let error = look(&mut server.connect("notes").await).await.unwrap_err();
+    let error = read_table(&mut server.connect("notes").await).await.unwrap_err();
     assert!(error.to_string().contains("permission denied for table schema_migrations"), "{error}");
 }

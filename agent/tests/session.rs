@@ -16,6 +16,7 @@ use lockstep_core::run::journal::{Certainty, StepKey};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire;
+use rustix::process::{Pid, Signal};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A drain with nothing to wait for: the shortest work that there is.
@@ -25,6 +26,12 @@ fn quick() -> Action {
 
 fn drain(ports: Vec<Endpoint>) -> Action {
     Action::DrainSlot { slot: Slot::Blue, ports, deadline: Millis::from_secs(600) }
+}
+
+/// Work that needs secrets.
+fn snapshot() -> Action {
+    let database = DatabaseRef { url_from: "DATABASE_URL".to_owned(), secrets_version: 3 };
+    Action::TakeSnapshot(TakeSnapshot { database, directory: "/nonexistent".to_owned() })
 }
 
 /// A drain that goes on until the connection is closed.
@@ -160,10 +167,8 @@ async fn what_an_agent_that_died_was_doing_is_unheard_and_carried_out_again() {
 #[tokio::test]
 async fn secrets_are_asked_for_until_there_is_an_answer() {
     let mut bed = Bed::new().await;
-    let database = DatabaseRef { url_from: "DATABASE_URL".to_owned(), secrets_version: 3 };
-    let snapshot = Action::TakeSnapshot(TakeSnapshot { database, directory: "/nonexistent".to_owned() });
     let mut session = bed.attached().await;
-    session.assign(do_key(1), (1, 2), Some(&snapshot)).await;
+    session.assign(do_key(1), (1, 2), Some(&snapshot())).await;
     assert_eq!(session.secrets_wanted().await.version, 3);
     drop(session);
     let mut session = bed.attached().await;
@@ -172,6 +177,25 @@ async fn secrets_are_asked_for_until_there_is_an_answer() {
     session.refuse_secrets(wanted.request, "version 3 was removed").await;
     let failure = session.report().await.outcome.unwrap_err();
     assert_eq!(failure.why.as_deref(), Some("version 3 was removed"));
+}
+
+#[tokio::test]
+async fn a_step_that_waits_for_secrets_stays_open_when_the_agent_is_asked_to_end() {
+    let mut bed = Bed::new().await;
+    let mut agent = bed.start_agent_process().await;
+    let mut session = bed.attached().await;
+    session.assign(do_key(1), (1, 2), Some(&snapshot())).await;
+    session.secrets_wanted().await;
+    drop(session);
+    bed.end_coordinator();
+    let pid = Pid::from_raw(i32::try_from(agent.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(agent.wait().await.unwrap().success());
+    let journal = bed.journal().await;
+    assert_eq!(journal.unsettled().await.unwrap(), []);
+    let interrupted: Vec<StepKey> =
+        journal.interrupt().await.unwrap().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(interrupted, [do_key(1)]);
 }
 
 #[tokio::test]

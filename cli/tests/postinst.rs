@@ -22,6 +22,11 @@ fn packaged(unit: &str) -> String {
     fs::read_to_string(deploy(&format!("systemd/{unit}"))).unwrap()
 }
 
+/// A file of an `up` that did not mark what it wrote.
+fn unmarked(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/unmarked").join(file)).unwrap()
+}
+
 fn marked(text: &str) -> String {
     format!("{MARK}{}\n{text}", Digest::of_content(text.as_bytes()).hex())
 }
@@ -60,15 +65,15 @@ fn a_copy_of_the_agents_unit_and_of_its_roles_goes() {
         (LB, &marked(&packaged("lockstep-agent.service.d/lb.conf"))),
     ]);
     let output = machine.configure("lockstep-agent");
-    assert!(String::from_utf8_lossy(&output.stdout).contains("this package's unit is in force"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("the unit of this package replaces it"));
     assert!(!machine.file(AGENT).exists() && !machine.file(LB).parent().unwrap().exists());
 }
 
 #[test]
 fn a_copy_of_an_up_that_did_not_mark_what_it_wrote_goes() {
     let machine = Machine::with(&[
-        (AGENT, &packaged("lockstep-agent.service").replace("/usr/bin/", "/opt/lockstep/")),
-        (LB, &packaged("lockstep-agent.service.d/lb.conf")),
+        (AGENT, &unmarked("lockstep-agent.service").replace("/usr/bin/", "/opt/lockstep/")),
+        (LB, &unmarked("lb.conf")),
     ]);
     machine.configure("lockstep-agent");
     assert!(!machine.file(AGENT).exists() && !machine.file(LB).exists());
@@ -87,7 +92,7 @@ fn a_copy_that_was_changed_by_hand_stays_and_is_named() {
     let changed = marked(&packaged("lockstep-agent.service")).replace("WatchdogSec=60", "WatchdogSec=0");
     let machine = Machine::with(&[(AGENT, &changed)]);
     let output = machine.configure("lockstep-agent");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("hides this package's unit"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("overrides the unit of this package"));
     assert_eq!(fs::read_to_string(machine.file(AGENT)).unwrap(), changed);
 }
 
@@ -135,7 +140,7 @@ fn a_copy_of_the_coordinators_unit_that_listens_elsewhere_stays_until_up_runs() 
         .replace("lockstep/coordinator\nRestart", "lockstep/coordinator --listen 10.0.0.5:7443\nRestart");
     let machine = Machine::with(&[(COORDINATOR, &marked(&copy))]);
     let output = machine.configure("lockstep-coordinator");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("lockstep up says more"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("For details: lockstep up"));
     assert!(machine.file(COORDINATOR).exists());
 }
 

@@ -1,14 +1,14 @@
-//! The migrations of an image, from the tar archive of its folder: `000001_create_notes.up.sql` and so
-//! on, as <https://github.com/golang-migrate/migrate/blob/master/MIGRATIONS.md> has them.
+//! Reads the migrations of an image from the tar archive of its folder, in the format of
+//! <https://github.com/golang-migrate/migrate/blob/master/MIGRATIONS.md>: `000001_create_notes.up.sql` and so on.
 //!
-//! What must stay true: what the command line shows of an image is what an agent makes of the same image.
+//! What must stay true: the command line and the agent find the same migrations in the same image.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use lockstep_core::release::Migration;
 
-/// Files by version, with what they say.
+/// The migrations by version, with their SQL.
 pub struct Files {
     by_version: BTreeMap<u64, (Migration, String)>,
 }
@@ -39,12 +39,12 @@ impl Files {
         Ok(Self { by_version })
     }
 
-    /// What a release says that it brings, by version.
+    /// The migrations, by version.
     pub fn migrations(&self) -> Vec<Migration> {
         self.by_version.values().map(|(migration, _)| migration.clone()).collect()
     }
 
-    /// The text of `migration`, if it is the one that the plan was made from.
+    /// The SQL of `migration`; `None` if it is not the one of the plan.
     pub fn sql(&self, migration: &Migration) -> Option<&str> {
         let (there, sql) = self.by_version.get(&migration.version)?;
         (there.digest == migration.digest).then_some(sql.as_str())

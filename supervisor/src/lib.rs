@@ -1,7 +1,7 @@
-//! What a service tells systemd about itself: that it is ready, that it goes on, that it ends.
+//! Notifies systemd of the state of a service: ready, alive, stopping.
 //!
-//! What must stay true: the watchdog is fed by the turns of the loop that does the work and by nothing else, so
-//! that a service whose loop stands still is started anew. Where no systemd asks, nothing is said.
+//! What must stay true: only the loop that does the work feeds the watchdog, so that systemd restarts a service whose
+//! loop hangs. Without a supervisor that asks for it, nothing is sent.
 
 pub mod units;
 
@@ -10,35 +10,35 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::warn;
 
-/// How many times within the limit the watchdog is fed.
+/// How often the watchdog is fed within its limit.
 const FEEDINGS: u32 = 4;
 
-/// Says that what others wait for is there.
+/// Notifies systemd that the service is ready.
 pub fn ready() {
     tell(NotifyState::Ready);
 }
 
-/// Says that it ends because it was told to.
+/// Notifies systemd that the service stops as requested.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
-/// The watchdog, in the hands of the loop that feeds it.
+/// The watchdog. The loop that does the work owns it.
 #[derive(Debug, Default)]
 pub struct Watchdog {
-    /// Nothing: nobody watches.
+    /// `None` if systemd does not watch this service.
     every: Option<Duration>,
     fed: Option<Instant>,
 }
 
 impl Watchdog {
-    /// As systemd has asked for it.
+    /// The watchdog that systemd has configured for this process.
     #[must_use]
     pub fn asked_for() -> Self {
         Self { every: sd_notify::watchdog_enabled().map(|limit| limit / FEEDINGS), fed: None }
     }
 
-    /// The loop has gone round once.
+    /// Feeds the watchdog if it is due. The loop calls this after each turn.
     pub fn turned(&mut self) {
         let Some(every) = self.every else { return };
         if self.is_due(Instant::now(), every) {
@@ -57,7 +57,7 @@ impl Watchdog {
 
 fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
-        warn!(%error, "systemd cannot be told how this service is");
+        warn!(%error, "cannot notify systemd of the state of this service");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of systemd where it is process 1, about the units of Lockstep's services.
+//! Runs `systemctl` for the units of Lockstep's services, where systemd is process 1.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 /// What masks a file of the same name: <https://www.freedesktop.org/software/systemd/man/latest/systemd.unit.html>.
 pub const MASK: &str = "/dev/null";
 
-/// What systemd would not do.
+/// A `systemctl` command that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("systemctl {arguments} failed: {why}")]
 pub struct Refused {
@@ -23,7 +23,7 @@ pub fn has_systemd() -> bool {
 /// Runs `systemctl` with `arguments`.
 ///
 /// # Errors
-/// When it cannot be run, or does not do as it is told; with what it said.
+/// When it cannot be run, or fails; with its output.
 pub fn systemctl(arguments: &[&str]) -> Result<(), Refused> {
     let refused = |why: String| Refused { arguments: arguments.join(" "), why };
     let output =

@@ -1,4 +1,4 @@
-//! What of a span may leave: these attributes and no others, under the names that the field has for them.
+//! The attributes of a span that are exported, under the names of the OpenTelemetry conventions. No others are.
 
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -10,8 +10,8 @@ pub const OUTCOME: &str = "lockstep.outcome";
 pub const STEP_KIND: &str = "lockstep.step.kind";
 pub const STEP_DIRECTION: &str = "lockstep.step.direction";
 
-/// What a span calls it, and what a collector is told that it is called.
-const LEAVE: &[(&str, &str)] = &[
+/// The exported attributes: the name in a span, and the name for a collector.
+const EXPORTED: &[(&str, &str)] = &[
     ("deployment", "deployment.id"),
     ("environment", ENVIRONMENT),
     ("host", "lockstep.host.id"),
@@ -21,13 +21,13 @@ const LEAVE: &[(&str, &str)] = &[
     ("outcome", OUTCOME),
 ];
 
-/// The span with what may leave of it.
-pub(crate) fn leaving(span: SpanData) -> SpanData {
+/// The span with its exported attributes only.
+pub(crate) fn exported(span: SpanData) -> SpanData {
     let attributes = span.attributes.into_iter().filter_map(renamed).collect();
     SpanData { attributes, events: SpanEvents::default(), links: SpanLinks::default(), ..span }
 }
 
 fn renamed(attribute: KeyValue) -> Option<KeyValue> {
-    let (_, name) = LEAVE.iter().find(|(ours, _)| *ours == attribute.key.as_str())?;
+    let (_, name) = EXPORTED.iter().find(|(ours, _)| *ours == attribute.key.as_str())?;
     Some(KeyValue::new(Key::from_static_str(name), attribute.value))
 }

@@ -1,4 +1,4 @@
-//! The collector as the exporters find it: that it is away is said once, and once more that it is back.
+//! Watches the collector: one log line when it stops accepting data, and one when it accepts data again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::attributes;
 
-/// One collector, that spans and metrics go to.
+/// The collector of spans and metrics.
 pub(crate) struct Collector {
     endpoint: String,
     is_away: AtomicBool,
@@ -31,7 +31,7 @@ impl Collector {
         match sent {
             Ok(()) => {
                 if self.is_away.swap(false, Ordering::Relaxed) {
-                    info!(collector, "the collector takes traces and metrics again");
+                    info!(collector, "the collector accepts traces and metrics again");
                 }
             }
             Err(OTelSdkError::AlreadyShutdown) => {}
@@ -39,14 +39,14 @@ impl Collector {
                 if let Err(why) = sent
                     && !self.is_away.swap(true, Ordering::Relaxed)
                 {
-                    warn!(collector, %why, "the collector takes no traces and metrics: they are lost until it does");
+                    warn!(collector, %why, "the collector does not accept traces and metrics: they are dropped until it does");
                 }
             }
         }
     }
 }
 
-/// An exporter whose collector is watched.
+/// An exporter that logs when its collector stops or starts accepting data.
 pub(crate) struct Watched<E> {
     pub(crate) exporter: E,
     pub(crate) collector: Arc<Collector>,
@@ -60,8 +60,8 @@ impl<E> fmt::Debug for Watched<E> {
 
 impl<E: SpanExporter> SpanExporter for Watched<E> {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let leaving = batch.into_iter().map(attributes::leaving).collect();
-        let sent = self.exporter.export(leaving).await;
+        let spans = batch.into_iter().map(attributes::exported).collect();
+        let sent = self.exporter.export(spans).await;
         self.collector.note(&sent);
         sent
     }

@@ -1,4 +1,4 @@
-//! Exporters over OTLP: in batches, from threads of their own, through a queue that drops what it cannot hold.
+//! Exporters over OTLP: they send batches from their own threads, and drop what their queue cannot hold.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// How long the collector may take over one batch.
 const EXPORT_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a span waits for others at most.
+/// The longest time that a span waits for others.
 const SPANS_EVERY: Duration = Duration::from_secs(1);
 
 const METRICS_EVERY: Duration = Duration::from_secs(15);
@@ -36,11 +36,11 @@ const SPANS_IN_BATCH_MAX: usize = 512;
 pub enum ExportError {
     #[error("cannot read {}", path.display())]
     Ca { path: PathBuf, source: io::Error },
-    #[error("{endpoint} cannot be dialled")]
+    #[error("cannot connect to {endpoint}")]
     Endpoint { endpoint: String, source: tonic::transport::Error },
-    #[error("there is no exporter")]
+    #[error("cannot create an exporter")]
     Build(#[from] ExporterBuildError),
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Random(#[from] getrandom::Error),
 }
 
@@ -92,14 +92,14 @@ impl Exports {
         self.metrics.clone()
     }
 
-    /// Sends what has not left. That the collector does not take it was said when it was sent.
+    /// Sends the remaining data. A failure is not returned: the collector has been logged as unavailable already.
     pub(crate) fn end(&self, limit: Duration) {
         self.traces.shutdown_with_timeout(limit).ok();
         self.metrics.shutdown_with_timeout(limit).ok();
     }
 }
 
-/// Connects when the first batch is to leave, and again whenever the connection is lost.
+/// Connects for the first batch, and again whenever the connection is lost.
 fn channel(otlp: &Otlp) -> Result<Channel, ExportError> {
     let Otlp { endpoint, ca } = otlp;
     let unusable = |source| ExportError::Endpoint { endpoint: endpoint.clone(), source };
@@ -121,7 +121,7 @@ fn channel(otlp: &Otlp) -> Result<Channel, ExportError> {
     Ok(dialled.connect_lazy())
 }
 
-/// Who sends. A process is an instance: two of them may be on one machine.
+/// The sender. Each process is an instance, because two of them may run on one machine.
 fn resource(service: &'static str) -> Result<Resource, ExportError> {
     let mut random = [0; 16];
     getrandom::fill(&mut random)?;

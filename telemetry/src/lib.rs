@@ -1,10 +1,10 @@
-//! What a service tells of itself: lines on standard error and, where a collector is configured, traces and metrics
-//! by OTLP.
+//! The log and the telemetry of a service: lines on standard error and, if a collector is configured, traces and
+//! metrics by OTLP.
 //!
-//! Modules in reading order: where it goes ([`settings`]), what may leave and how ([`export`], [`attributes`], [`span`]), and
-//! what is said of a collector that does not answer ([`collector`]). What must stay true: nothing leaves without a
-//! setting; nothing waits for a collector; and only the attributes named in [`attributes`] leave, never a line of the
-//! log, because a line may hold what a program printed.
+//! Modules in reading order: the destination ([`settings`]), what is exported and how ([`export`], [`attributes`],
+//! [`span`]), and the log of a collector that does not answer ([`collector`]). What must stay true: nothing is exported
+//! without a setting; nothing waits for a collector; and only the attributes named in [`attributes`] are exported,
+//! never a line of the log, because a line may have the output of a program.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -32,32 +32,32 @@ pub use settings::Otlp;
 pub const SECONDS: [f64; 14] =
     [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0];
 
-/// How long the end of a service waits for its last spans and metrics to leave.
+/// How long the end of a service waits for its last spans and metrics.
 const END_LIMIT: Duration = Duration::from_secs(2);
 
-/// Whose crates make spans that are worth keeping; those of libraries would be traces of the exporter itself.
+/// The prefix of the crates whose spans are exported. Spans of libraries would be traces of the exporter itself.
 const OURS: &str = "lockstep";
 
-/// Why nothing can be told.
+/// Why logging or telemetry cannot begin.
 #[derive(Debug, thiserror::Error)]
 pub enum BeginError {
-    #[error("cannot log as {filter:?}")]
+    #[error("the log filter {filter:?} is not valid")]
     Filter { filter: String, source: tracing_subscriber::filter::ParseError },
-    #[error("a log was begun before")]
+    #[error("logging is already initialized")]
     Again(#[from] tracing_subscriber::util::TryInitError),
-    #[error("telemetry.otlp cannot be used")]
+    #[error("cannot export to telemetry.otlp")]
     Export(#[from] export::ExportError),
 }
 
-/// What is to be ended with the service, so that its last spans leave.
+/// The running telemetry. It is ended with the service, so that the last spans are sent.
 pub struct Telemetry(Option<Exports>);
 
-/// Begins the log of `service`, and its export where there is one. `filter` is of the log alone, written as
-/// <https://docs.rs/tracing-subscriber> has it for its `Targets`: `info`, or `warn,lockstep_agent=debug`. With `otlp` a
-/// runtime must be entered, and live until [`Telemetry::end`].
+/// Begins the log of `service`, and its export if `otlp` is set. `filter` applies to the log alone, in the format of
+/// `Targets` in <https://docs.rs/tracing-subscriber>: `info`, or `warn,lockstep_agent=debug`. With `otlp` a runtime must
+/// be entered, and live until [`Telemetry::end`].
 ///
 /// # Errors
-/// When `filter` cannot be understood, the collector's authority cannot be read, or a log was begun before.
+/// When `filter` is not valid, the collector's authority cannot be read, or a log was begun before.
 pub fn begin(service: &'static str, filter: &str, otlp: Option<&Otlp>) -> Result<Telemetry, BeginError> {
     let exports = otlp.map(|otlp| Exports::to(otlp, service)).transpose()?;
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
@@ -90,7 +90,7 @@ pub fn begin(service: &'static str, filter: &str, otlp: Option<&Otlp>) -> Result
 }
 
 impl Telemetry {
-    /// Sends what has not left, for two seconds at most.
+    /// Sends the remaining spans and metrics, for two seconds at most.
     pub fn end(self) {
         let Self(Some(exports)) = self else { return };
         let (done, is_done) = std::sync::mpsc::channel();

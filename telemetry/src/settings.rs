@@ -1,4 +1,4 @@
-//! Where traces and metrics go: `[telemetry]` in a service's file, as typed and as meant.
+//! `[telemetry]` in the settings of a service, as typed and as checked: where traces and metrics go.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Typed {
-    /// Of a collector that speaks OTLP over gRPC, as in `http://127.0.0.1:4317`.
+    /// The address of a collector that speaks OTLP over gRPC, such as `http://127.0.0.1:4317`.
     otlp: Option<String>,
-    /// Of the authority of its certificate, where that is none of this machine's.
+    /// The authority of its certificate, if this machine does not trust it already.
     ca: Option<PathBuf>,
 }
 
@@ -23,10 +23,10 @@ pub struct Otlp {
 }
 
 impl Typed {
-    /// The collector, if one is named.
+    /// The collector; `None` if none is set.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// All problems of the settings at once.
     pub fn checked(self) -> Result<Option<Otlp>, Vec<String>> {
         let Self { otlp, ca } = self;
         let mut problems = Vec::new();
@@ -41,7 +41,7 @@ impl Typed {
                 problems.push(format!("telemetry.ca is {ca:?}, and must be an absolute path"));
             }
             if !otlp.as_deref().is_some_and(|endpoint| endpoint.starts_with("https://")) {
-                problems.push("telemetry.ca is of no use without telemetry.otlp = \"https://…\"".to_owned());
+                problems.push("telemetry.ca has no effect without telemetry.otlp = \"https://…\"".to_owned());
             }
         }
         if problems.is_empty() { Ok(otlp.map(|endpoint| Otlp { endpoint, ca })) } else { Err(problems) }
@@ -90,7 +90,7 @@ mod tests {
             ["127.0.0.1:4317", "http://c", "http://c:0", "grpc://c:1", "http://u:p@c:1", "http://c:1/v1"]
         {
             let said = typed(&format!("otlp = {wrong:?}\nca = \"ca.pem\"")).checked().unwrap_err().join("; ");
-            for word in [wrong, "telemetry.ca is \"ca.pem\"", "of no use"] {
+            for word in [wrong, "telemetry.ca is \"ca.pem\"", "has no effect"] {
                 assert!(said.contains(word), "{word} is not in: {said}");
             }
         }

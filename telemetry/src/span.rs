@@ -1,20 +1,20 @@
-//! What a span is told beyond its fields: for a collector, and not for the log.
+//! Attributes of a span for a collector. The log does not show them.
 
 use opentelemetry::trace::Status;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// How what `span` is about came out, in one word of few.
+/// Sets the outcome of `span`.
 pub fn outcome(span: &Span, outcome: &'static str) {
     span.set_attribute("outcome", outcome);
 }
 
-/// What kind of step `span` is about.
+/// Sets the kind of step of `span`.
 pub fn kind(span: &Span, kind: &'static str) {
     span.set_attribute("kind", kind);
 }
 
-/// What `span` is about went wrong. Why stands in the log: it may be what a program printed.
+/// Marks `span` as failed. The reason is only in the log: it may have the output of a program.
 pub fn fail(span: &Span) {
     span.set_status(Status::error(""));
 }

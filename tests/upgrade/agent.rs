@@ -94,7 +94,7 @@ pub(crate) async fn fill_journal(journal: &Journal, version: &str) {
     accept(key(2, Direction::Undo), 4).await;
     accept(key(3, Direction::Do), 5).await;
     accept(key(6, Direction::Undo), 6).await;
-    journal.give(&one::<GivenTraffic>(version)).await.expect("written");
+    journal.record_traffic(&one::<GivenTraffic>(version)).await.expect("written");
     let rollback: LocalRollback = one(version);
     for _ in 1..=3 {
         journal.begin_local(rollback.clone()).await.expect("written").expect("no step moves traffic");
@@ -105,7 +105,7 @@ pub(crate) async fn fill_journal(journal: &Journal, version: &str) {
     accept(key(5, Direction::Do), 7).await;
     assert!(matches!(begin(5).await, BeginOutcome::Held(held) if held.seq == 3));
     let staging = "notes/staging".parse().expect("a key");
-    journal.ask(&token(8, 1), &staging, &[]).await.expect("written").expect("it is newer");
+    journal.query_statuses(&token(8, 1), &staging, &[]).await.expect("written").expect("it is newer");
 }
 
 async fn open(version: &str) -> (tempfile::TempDir, Journal) {
@@ -140,13 +140,14 @@ async fn an_earlier_journal_says_where_each_step_stands() {
         assert_eq!(interrupted, [(key(5, Direction::Do), store::environment())]);
         let keys =
             [key(1, Direction::Do), key(3, Direction::Do), key(4, Direction::Do), key(9, Direction::Do)];
-        let standings = journal.ask(&token(9, 1), &store::environment(), &keys).await.expect("read");
+        let standings =
+            journal.query_statuses(&token(9, 1), &store::environment(), &keys).await.expect("read");
         let standings = standings.expect("it is newer").into_iter().map(|(_, standing)| standing);
         let wanted = [
             JournaledStatus::Ended(Ok(one::<Finding>(version))),
             JournaledStatus::Idle(IdleReason::Accepted),
             JournaledStatus::Idle(IdleReason::Interrupted),
-            JournaledStatus::Idle(IdleReason::Unheard),
+            JournaledStatus::Idle(IdleReason::NeverAccepted),
         ];
         assert_eq!(standings.collect::<Vec<_>>(), wanted);
     }
@@ -169,7 +170,7 @@ async fn an_earlier_journal_knows_work_again_and_refuses_what_it_refused() {
         let mut other = assignment(version, key(3, Direction::Do), token(8, 3));
         other.action = Some(Action::RemoveSite);
         let refused = journal.accept(&other).await.expect("read");
-        assert_eq!(refused, Acceptance::Refused(Refusal::OtherWork { key: key(3, Direction::Do) }));
+        assert_eq!(refused, Acceptance::Refused(Refusal::DifferentAction { key: key(3, Direction::Do) }));
     }
 }
 
@@ -177,7 +178,7 @@ async fn an_earlier_journal_knows_work_again_and_refuses_what_it_refused() {
 async fn an_earlier_journal_knows_what_was_done_without_a_coordinator() {
     for version in VERSIONS {
         let (_folder, journal) = open(version).await;
-        assert_eq!(journal.given().await.expect("read"), [one::<GivenTraffic>(version)]);
+        assert_eq!(journal.traffic_records().await.expect("read"), [one::<GivenTraffic>(version)]);
         let numbered = |seq| LocalRollback { seq, ..one::<LocalRollback>(version) };
         assert_eq!(journal.local_done().await.expect("read"), [numbered(2)]);
         assert_eq!(journal.local_begun().await.expect("read"), [numbered(3)]);

@@ -1,7 +1,7 @@
-//! What may be in an image's archive that came from somebody else: its layers and its configuration, and no names.
+//! Checks an image archive from another host: it may have layers and a configuration, and no image names.
 //!
-//! What must stay true: the engine gets no part before it was looked at. It would give an image every name that the
-//! archive says, those of other applications too, and a name is by what the next deployment finds its image.
+//! What must stay true: the engine gets a part of the archive only after the check of that part. The engine would give
+//! an image every name in the archive, also those of other applications, and a deployment finds its image by name.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// What says which images an archive has is short.
+/// The maximum size of a file that lists the images of an archive.
 const INDEX_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Of one image in `manifest.json`.
+/// One image in `manifest.json`.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(rename = "RepoTags")]
@@ -36,82 +36,84 @@ struct Described {
     annotations: BTreeMap<String, String>,
 }
 
-/// The same parts, which end in an error where they give an image a name.
-pub(super) fn nameless(
+/// Passes the parts on, and ends with an error if the archive gives an image a name.
+pub(super) fn refuse_names(
     parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (came, looking) = mpsc::channel(1);
-    let (looked, passed) = mpsc::channel(1);
+    let (received, unchecked) = mpsc::channel(1);
+    let (checked, passed) = mpsc::channel(1);
     tokio::spawn(async move {
         let mut parts = std::pin::pin!(parts);
         while let Some(part) = parts.next().await {
             // Nobody looks at what comes after what was refused.
-            if came.send(part).await.is_err() {
+            if received.send(part).await.is_err() {
                 return;
             }
         }
     });
     tokio::task::spawn_blocking(move || {
-        let mut gate = Gate { looking, looked, whole: Bytes::new(), left: Bytes::new() };
-        if let Err(error) = look(&mut gate) {
+        let mut gate = Gate { unchecked, checked, part: Bytes::new(), unread: Bytes::new() };
+        if let Err(error) = check_archive(&mut gate) {
             // The engine may have stopped listening: then it says why itself.
-            gate.looked.blocking_send(Err(error)).ok();
+            gate.checked.blocking_send(Err(error)).ok();
         }
     });
     ReceiverStream::new(passed)
 }
 
-/// Gives a part away when all of it was read.
+/// Passes a part on when all of it was read and checked.
 struct Gate {
-    looking: mpsc::Receiver<io::Result<Bytes>>,
-    looked: mpsc::Sender<io::Result<Bytes>>,
-    whole: Bytes,
-    left: Bytes,
+    unchecked: mpsc::Receiver<io::Result<Bytes>>,
+    checked: mpsc::Sender<io::Result<Bytes>>,
+    part: Bytes,
+    unread: Bytes,
 }
 
 impl Read for Gate {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        while self.left.is_empty() {
-            let whole = std::mem::take(&mut self.whole);
-            if !whole.is_empty() && self.looked.blocking_send(Ok(whole)).is_err() {
-                return Err(io::Error::other("the engine takes no more"));
+        while self.unread.is_empty() {
+            let part = std::mem::take(&mut self.part);
+            if !part.is_empty() && self.checked.blocking_send(Ok(part)).is_err() {
+                return Err(io::Error::other("Docker stopped reading the archive"));
             }
-            let Some(part) = self.looking.blocking_recv() else { return Ok(0) };
-            self.whole = part?;
-            self.left = self.whole.clone();
+            let Some(next) = self.unchecked.blocking_recv() else { return Ok(0) };
+            self.part = next?;
+            self.unread = self.part.clone();
         }
-        let length = into.len().min(self.left.len());
-        self.left.copy_to_slice(&mut into[..length]);
+        let length = into.len().min(self.unread.len());
+        self.unread.copy_to_slice(&mut into[..length]);
         Ok(length)
     }
 }
 
-fn look(gate: &mut Gate) -> io::Result<()> {
+fn check_archive(gate: &mut Gate) -> io::Result<()> {
     let mut archive = tar::Archive::new(&mut *gate);
     for entry in archive.entries()? {
         let entry = entry?;
         let path = entry.path()?.into_owned();
         let names = match path.file_name().and_then(|name| name.to_str()) {
-            Some("manifest.json") => in_manifest,
-            Some("index.json") => in_index,
-            Some("repositories") => in_repositories,
+            Some("manifest.json") => name_in_manifest,
+            Some("index.json") => name_in_index,
+            Some("repositories") => name_in_repositories,
             Some(_) | None => continue,
         };
         let mut text = String::new();
         entry.take(INDEX_BYTES_MAX).read_to_string(&mut text)?;
         if let Some(name) = names(&text)? {
-            return Err(io::Error::other(format!("it calls an image {name}, and names are not sent")));
+            return Err(io::Error::other(format!(
+                "the archive names an image {name}, and an archive must not have names"
+            )));
         }
     }
     io::copy(gate, &mut io::sink()).map(|_| ())
 }
 
-fn in_manifest(text: &str) -> io::Result<Option<String>> {
+fn name_in_manifest(text: &str) -> io::Result<Option<String>> {
     let manifests: Vec<Manifest> = serde_json::from_str(text)?;
     Ok(manifests.into_iter().filter_map(|manifest| manifest.names).flatten().next())
 }
 
-fn in_index(text: &str) -> io::Result<Option<String>> {
+fn name_in_index(text: &str) -> io::Result<Option<String>> {
     let index: Index = serde_json::from_str(text)?;
     let mut names = index
         .manifests
@@ -121,7 +123,7 @@ fn in_index(text: &str) -> io::Result<Option<String>> {
     Ok(names.find(|name| name.parse::<Digest>().is_err()))
 }
 
-fn in_repositories(text: &str) -> io::Result<Option<String>> {
+fn name_in_repositories(text: &str) -> io::Result<Option<String>> {
     let repositories: BTreeMap<String, serde_json::Value> = serde_json::from_str(text)?;
     Ok(repositories.into_keys().next())
 }
@@ -135,7 +137,7 @@ mod tests {
         let parts: Vec<io::Result<Bytes>> =
             whole.chunks(700).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
         let mut all = Vec::new();
-        let mut passed = std::pin::pin!(nameless(futures::stream::iter(parts)));
+        let mut passed = std::pin::pin!(refuse_names(futures::stream::iter(parts)));
         while let Some(part) = passed.next().await {
             all.extend_from_slice(&part.map_err(|error| error.to_string())?);
         }

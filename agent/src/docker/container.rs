@@ -1,4 +1,4 @@
-//! Containers: made from a specification, found again by their labels, stopped, read.
+//! Containers: create one from a specification, find it again by its labels, stop it, read its log.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -30,50 +30,50 @@ const LABEL_DEPLOYMENT: &str = "lockstep.deployment";
 const LABEL_STEP: &str = "lockstep.step";
 const LABEL_SPEC: &str = "lockstep.spec";
 const LABEL_HEALTH_PATH: &str = "lockstep.health";
-/// Where it is published: the engine itself says so only of what runs.
+/// The address and port of the instance. The engine reports them only for running containers.
 const LABEL_ENDPOINT: &str = "lockstep.endpoint";
 
-/// The engine's own, where an image or a specification says nothing.
-const ENGINES_GRACE: i32 = 10;
+/// The engine's default, if neither image nor specification has one.
+const DEFAULT_STOP_GRACE_SECONDS: i32 = 10;
 
-/// What is read of a log at most.
+/// The maximum number of lines that are read from a log.
 const LOG_LINES_MAX: u32 = 10_000;
 
-/// Where a container's file of its slot's state and its health are found.
+/// What a container needs beyond its specification.
 #[derive(Debug, Clone)]
 pub struct CreateContext<'a> {
     pub environment: &'a EnvironmentKey,
     pub deployment: &'a DeploymentId,
     pub step: StepId,
-    /// The secrets and everything else, as the process sees them.
+    /// All environment variables of the process, secrets included.
     pub variables: BTreeMap<String, String>,
     /// Mounted read-only at `/run/lockstep`.
     pub state_directory: &'a Path,
 }
 
-/// How a container is.
+/// The state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
     pub running: ContainerRunState,
-    /// How often the engine started it again because it had ended by itself.
+    /// How often the engine has restarted it after it exited.
     pub restarts: i64,
-    /// The stop grace that it was made with.
+    /// The stop grace with which it was created.
     pub stop_grace_seconds: i32,
 }
 
-/// A container of ours, with what only this host needs to know.
+/// A container that Lockstep manages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ManagedContainer {
     pub id: String,
     pub environment: EnvironmentKey,
     pub seen: ContainerObservation,
     pub health_path: Option<String>,
-    /// Where it is published when it runs.
+    /// Its address and published port; `None` if it publishes none.
     pub endpoint: Option<(String, u16)>,
 }
 
 impl Docker {
-    /// Every container of ours, of one environment or of all.
+    /// The managed containers of one environment, or of all.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -89,30 +89,29 @@ impl Docker {
         Ok(ours)
     }
 
-    /// Makes the container, or takes the one that is there when it was made from the same specification
-    /// for the same deployment.
+    /// Creates the container, or adopts an existing one that the same deployment created from the same specification.
     ///
     /// # Errors
     /// When the name is taken by something else, or the engine refuses.
-    pub async fn make(
+    pub async fn create(
         &self,
         spec: &ContainerSpec,
-        making: &CreateContext<'_>,
+        context: &CreateContext<'_>,
     ) -> Result<String, DockerError> {
-        let name = container_name(making.environment, making.deployment, spec);
+        let name = container_name(context.environment, context.deployment, spec);
         let client = self.client().await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        match client.create_container(Some(options), body(spec, making)).await {
+        match client.create_container(Some(options), body(spec, context)).await {
             Ok(made) => {
                 for network in &spec.networks {
-                    self.join(network, &made.id).await?;
+                    self.connect_to_network(network, &made.id).await?;
                 }
                 Ok(made.id)
             }
             Err(Bollard::DockerResponseServerError { status_code: 409, .. }) => {
-                self.adopt(&name, spec, making.deployment).await
+                self.adopt(&name, spec, context.deployment).await
             }
-            Err(error) => Err(self.refused(format!("to make {name}"))(error)),
+            Err(error) => Err(self.refused(format!("to create {name}"))(error)),
         }
     }
 
@@ -127,7 +126,7 @@ impl Docker {
             .await?
             .inspect_container(name, None)
             .await
-            .map_err(self.refused(format!("to look at {name}")))?;
+            .map_err(self.refused(format!("to inspect {name}")))?;
         let labels = there.config.and_then(|config| config.labels).unwrap_or_default();
         let is = |label: &str, wanted: &str| labels.get(label).is_some_and(|value| value == wanted);
         let ours = is(LABEL_SPEC, spec.digest().as_str()) && is(LABEL_DEPLOYMENT, deployment.as_str());
@@ -137,19 +136,19 @@ impl Docker {
         // Whoever made it may have been killed before it had joined them all.
         let joined = there.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
         for network in spec.networks.iter().filter(|network| !joined.contains_key(*network)) {
-            self.join(network, &id).await?;
+            self.connect_to_network(network, &id).await?;
         }
         Ok(id)
     }
 
-    async fn join(&self, network: &str, container: &str) -> Result<(), DockerError> {
+    async fn connect_to_network(&self, network: &str, container: &str) -> Result<(), DockerError> {
         let request =
             NetworkConnectRequest { container: container.to_owned(), ..NetworkConnectRequest::default() };
         self.client()
             .await?
             .connect_network(network, request)
             .await
-            .map_err(self.refused(format!("to let {container} into the network {network}")))
+            .map_err(self.refused(format!("to connect {container} to the network {network}")))
     }
 
     /// # Errors
@@ -159,7 +158,7 @@ impl Docker {
         self.client().await?.start_container(id, None).await.map_err(self.refused(format!("to start {id}")))
     }
 
-    /// Asks it to end with its own stop signal, and kills it after `grace_seconds`.
+    /// Stops it with its own stop signal, and kills it after `grace_seconds`.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -172,7 +171,7 @@ impl Docker {
         }
     }
 
-    /// Removes it with its anonymous volumes; one that is not there is fine.
+    /// Removes it with its anonymous volumes. It may be gone already.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -185,19 +184,19 @@ impl Docker {
         }
     }
 
-    /// How it is; nothing when it is not there.
+    /// The state of a container; `None` if it does not exist.
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn look(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
+    pub async fn inspect(&self, id: &str) -> Result<Option<ContainerState>, DockerError> {
         match self.client().await?.inspect_container(id, None).await {
             Ok(found) => Ok(Some(container_state(&found))),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(self.refused(format!("to look at {id}"))(error)),
+            Err(error) => Err(self.refused(format!("to inspect {id}"))(error)),
         }
     }
 
-    /// The last lines of what it printed.
+    /// The last lines of its log.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -210,7 +209,7 @@ impl Docker {
             match part {
                 Ok(part) => text.push_str(&String::from_utf8_lossy(&part.into_bytes())),
                 Err(error) if is_missing(&error) => break,
-                Err(error) => return Err(self.refused(format!("to show what {id} printed"))(error)),
+                Err(error) => return Err(self.refused(format!("to show the log of {id}"))(error)),
             }
         }
         Ok(text.lines().map(ToOwned::to_owned).collect())
@@ -227,13 +226,13 @@ pub fn container_name(
     format!("ls-{}-{}-{}-{}", environment.dashed(), spec.process, spec.slot, &ulid[ulid.len() - 8..])
 }
 
-fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody {
+fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBody {
     let mut labels = HashMap::from([
-        (LABEL_ENVIRONMENT.to_owned(), making.environment.to_string()),
+        (LABEL_ENVIRONMENT.to_owned(), context.environment.to_string()),
         (LABEL_SLOT.to_owned(), spec.slot.to_string()),
         (LABEL_PROCESS.to_owned(), spec.process.to_string()),
-        (LABEL_DEPLOYMENT.to_owned(), making.deployment.to_string()),
-        (LABEL_STEP.to_owned(), making.step.to_string()),
+        (LABEL_DEPLOYMENT.to_owned(), context.deployment.to_string()),
+        (LABEL_STEP.to_owned(), context.step.to_string()),
         (LABEL_SPEC.to_owned(), spec.digest().to_string()),
     ]);
     if let Some(path) = &spec.health_path {
@@ -257,7 +256,7 @@ fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody
             let source = if volume.source.starts_with('/') {
                 volume.source.clone()
             } else {
-                format!("{}-{}", making.environment.dashed(), volume.source)
+                format!("{}-{}", context.environment.dashed(), volume.source)
             };
             let access = match volume.access {
                 VolumeAccess::ReadWrite => "rw",
@@ -266,11 +265,11 @@ fn body(spec: &ContainerSpec, making: &CreateContext<'_>) -> ContainerCreateBody
             format!("{source}:{}:{access}", volume.target)
         })
         .collect();
-    binds.push(format!("{}:/run/lockstep:ro", making.state_directory.display()));
+    binds.push(format!("{}:/run/lockstep:ro", context.state_directory.display()));
     ContainerCreateBody {
         image: Some(spec.image_id.to_string()),
         cmd: (!spec.command.is_empty()).then(|| spec.command.clone()),
-        env: Some(making.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        env: Some(context.variables.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         labels: Some(labels),
         user: spec.user.clone(),
         stop_signal: spec.stop_signal.clone(),
@@ -348,7 +347,9 @@ fn container_state(found: &ContainerInspectResponse) -> ContainerState {
     ContainerState {
         running,
         restarts: found.restart_count.unwrap_or_default(),
-        stop_grace_seconds: grace.and_then(|seconds| i32::try_from(seconds).ok()).unwrap_or(ENGINES_GRACE),
+        stop_grace_seconds: grace
+            .and_then(|seconds| i32::try_from(seconds).ok())
+            .unwrap_or(DEFAULT_STOP_GRACE_SECONDS),
     }
 }
 
@@ -364,20 +365,20 @@ mod tests {
         assert_eq!(exit_code(None), -1);
     }
 
-    /// A container outlives the agent that made it: the next one knows it by its labels.
+    /// A container outlives the agent that created it: the next one recognises it by its labels.
     #[test]
     fn labels_and_name_of_a_container_are_what_they_were() {
         let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
         let environment = "notes/production".parse().unwrap();
         let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
-        let making = CreateContext {
+        let context = CreateContext {
             environment: &environment,
             deployment: &deployment,
             step: StepId(3),
             variables: BTreeMap::new(),
             state_directory: Path::new("/state"),
         };
-        let labels: BTreeMap<String, String> = body(&spec, &making).labels.unwrap().into_iter().collect();
+        let labels: BTreeMap<String, String> = body(&spec, &context).labels.unwrap().into_iter().collect();
         let written: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(written, LABELS);
         assert_eq!(

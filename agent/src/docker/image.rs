@@ -1,4 +1,4 @@
-//! Images: found, read without being run, removed.
+//! Images: find them, read files without running them, remove them.
 
 use std::collections::HashMap;
 use std::io;
@@ -16,20 +16,20 @@ use lockstep_core::image;
 
 use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, archive, is_missing};
 
-/// Migrations are text; what is larger is another folder.
+/// Migrations are text. A larger folder is not one of migrations.
 const FOLDER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// An image as the engine has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
     pub id: Digest,
-    /// By which the registry of the name that was asked for has it.
+    /// The manifest of this image in the registry of the requested name.
     pub manifest: Option<Digest>,
     pub commit: Option<String>,
     pub size_bytes: u64,
 }
 
-/// What became of an image that was to go.
+/// The result of removing an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removed {
     Yes,
@@ -38,7 +38,7 @@ pub enum Removed {
 }
 
 impl Docker {
-    /// The image of this name or id; nothing when it is not there.
+    /// The image with this name or id; `None` if this host does not have it.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -46,7 +46,7 @@ impl Docker {
         let found = match self.client().await?.inspect_image(reference).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(self.refused(format!("to look at {reference}"))(error)),
+            Err(error) => return Err(self.refused(format!("to inspect {reference}"))(error)),
         };
         let Some(id) = found.id.as_deref().and_then(|id| id.parse().ok()) else { return Ok(None) };
         let labels = found.config.and_then(|config| config.labels).unwrap_or_default();
@@ -58,7 +58,7 @@ impl Docker {
         Ok(Some(Image { id, manifest, commit, size_bytes }))
     }
 
-    /// An image with its layers, in parts.
+    /// Exports an image with its layers, in parts.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -69,10 +69,11 @@ impl Docker {
         Ok(self.client().await?.export_image(id.as_str()))
     }
 
-    /// Takes what [`Docker::save`] gave: the image of this id and no name, or an error. It is called as people call it then.
+    /// Loads what [`Docker::save`] exported: the image with this id and no names, or an error. Then tags it with
+    /// `name`.
     ///
     /// # Errors
-    /// When the engine refuses, the parts break off, or they are of another image.
+    /// When the engine refuses, the parts end early, or they are of another image.
     pub async fn load(
         &self,
         parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
@@ -81,7 +82,7 @@ impl Docker {
         let refused = |error| self.refused(format!("to load {name}"))(error);
         let client = self.client().await?;
         let options = ImportImageOptionsBuilder::default().quiet(true).build();
-        let mut states = client.import_image_stream(options, archive::nameless(parts), None);
+        let mut states = client.import_image_stream(options, archive::refuse_names(parts), None);
         while let Some(state) = states.next().await {
             state.map_err(refused)?;
         }
@@ -92,7 +93,7 @@ impl Docker {
         self.tag(id, name).await
     }
 
-    /// Calls an image that is there by a name too; one that is an id is none.
+    /// Tags an image with `name`, unless the name is an id.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -100,10 +101,10 @@ impl Docker {
         let Some(tag) = image::tag(name).filter(|_| name.parse::<Digest>().is_err()) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(name)).tag(tag).build();
         let called = self.client().await?.tag_image(id.as_str(), Some(options)).await;
-        called.map_err(self.refused(format!("to call {} {name}", id.short())))
+        called.map_err(self.refused(format!("to tag {} as {name}", id.short())))
     }
 
-    /// Removes an image with its names; one that any container uses, stopped ones included, stays.
+    /// Removes an image and its names, unless a container uses it, running or stopped.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -112,7 +113,7 @@ impl Docker {
         let found = match client.inspect_image(id.as_str()).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return Ok(Removed::WasNotThere),
-            Err(error) => return Err(self.refused(format!("to look at {id}"))(error)),
+            Err(error) => return Err(self.refused(format!("to inspect {id}"))(error)),
         };
         if !self.list(Filter::Ancestor(id.as_str())).await?.is_empty() {
             return Ok(Removed::InUse);
@@ -135,8 +136,8 @@ impl Docker {
         Ok(Removed::Yes)
     }
 
-    /// A folder of an image as a tar archive, read from a container that is made and never started.
-    /// Nothing when the image has no such folder.
+    /// A folder of an image as a tar archive, read from a container that is never started. `None` if the image has no
+    /// such folder.
     ///
     /// # Errors
     /// When the engine refuses.
@@ -173,8 +174,8 @@ impl Docker {
         Ok(outcome?.then_some(archive))
     }
 
-    /// Removes what looks at a folder left when this host's agent was killed. For its start: later, what is
-    /// there may be in use.
+    /// Removes the temporary containers of an agent of this host that was killed. Only for the start of the agent:
+    /// later they may be in use.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -189,7 +190,7 @@ impl Docker {
     }
 }
 
-/// The digest by which the registry of `reference` has an image that is known by these `names`.
+/// The digest of the image in the registry of `reference`, from the `names` of the image.
 fn manifest_of(reference: &str, names: &[String]) -> Option<Digest> {
     let of_this = names.iter().filter(|name| image::same_repository(reference, name));
     let mut digests = of_this.filter_map(|name| name.split_once('@')?.1.parse::<Digest>().ok());

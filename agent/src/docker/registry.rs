@@ -1,5 +1,4 @@
-//! What Docker asks of registries for us: with its own trust, and with a login that it is handed for one call
-//! and keeps nowhere.
+//! Requests to registries, which Docker makes with its own trust. A login goes with one request and is stored nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -21,20 +20,20 @@ use tokio::time::timeout;
 
 use super::{Docker, DockerError};
 
-/// How long a registry may take to say what it has.
+/// How long a registry may take to answer.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
 
-/// What Docker says of a login is short.
+/// The maximum size of Docker's answer to a login.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// What the engine calls its own registry when it logs in.
+/// The address of the default registry in a login.
 const DEFAULT_SERVER: &str = "https://index.docker.io/v1/";
 
-/// The header in which a login goes to the engine.
+/// The header with a login for the engine.
 const LOGIN_HEADER: &str = "x-registry-auth";
 
 impl Docker {
-    /// Proves that the registry takes the login.
+    /// Checks that the registry accepts the login.
     ///
     /// # Errors
     /// When it does not, or does not answer.
@@ -50,20 +49,20 @@ impl Docker {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body.to_string())))
             .expect("a constant path and constant headers make a request");
-        let answered = timeout(ASK_LIMIT, self.ask(request)).await;
+        let answered = timeout(ASK_LIMIT, self.send_to_engine(request)).await;
         let said = match answered {
             Ok(Ok((status, _))) if status.is_success() => return Ok(()),
             Ok(Ok((_, said))) => said,
             Ok(Err(why)) => why,
             Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
         };
-        Err(refused(&login.registry, Some(login), &said))
+        Err(request_failed(&login.registry, Some(login), &said))
     }
 
-    /// The manifest that a registry has under this name.
+    /// The manifest of this name in its registry.
     ///
     /// # Errors
-    /// When it has none, does not let this host in, or does not answer.
+    /// When the registry has none, denies access, or does not answer.
     pub async fn manifest(&self, reference: &str, login: Option<&Login>) -> Result<Digest, DockerError> {
         let registry = RegistryName::of_image(reference);
         let client = self.client().await?;
@@ -71,16 +70,16 @@ impl Docker {
         let said = match timeout(ASK_LIMIT, asking).await {
             Ok(Ok(found)) => match found.descriptor.digest.as_deref().map(str::parse) {
                 Some(Ok(manifest)) => return Ok(manifest),
-                Some(Err(_)) | None => "it names no manifest".to_owned(),
+                Some(Err(_)) | None => "the answer has no manifest".to_owned(),
             },
             Ok(Err(Bollard::DockerResponseServerError { message, .. })) => message,
             Ok(Err(error)) => return Err(self.absent(error)),
             Err(_) => format!("no answer within {} s", ASK_LIMIT.as_secs()),
         };
-        Err(refused(&registry, login, &said))
+        Err(request_failed(&registry, login, &said))
     }
 
-    /// Pulls `reference`, telling each new state.
+    /// Pulls `reference`, and calls `on_status` with each new status.
     ///
     /// # Errors
     /// When the registry or the engine refuses.
@@ -88,18 +87,18 @@ impl Docker {
         &self,
         reference: &str,
         login: Option<&Login>,
-        mut tell: impl FnMut(&str),
+        mut on_status: impl FnMut(&str),
     ) -> Result<(), DockerError> {
         let options = CreateImageOptionsBuilder::default().from_image(reference).build();
         let mut states = self.client().await?.create_image(Some(options), None, login.map(credentials));
         while let Some(state) = states.next().await {
             match state {
-                Ok(state) => state.status.iter().for_each(|status| tell(status)),
+                Ok(state) => state.status.iter().for_each(|status| on_status(status)),
                 Err(Bollard::DockerResponseServerError { message, .. }) => {
-                    return Err(refused(&RegistryName::of_image(reference), login, &message));
+                    return Err(request_failed(&RegistryName::of_image(reference), login, &message));
                 }
                 Err(Bollard::DockerStreamError { error }) => {
-                    return Err(refused(&RegistryName::of_image(reference), login, &error));
+                    return Err(request_failed(&RegistryName::of_image(reference), login, &error));
                 }
                 Err(error) => return Err(self.absent(error)),
             }
@@ -107,7 +106,7 @@ impl Docker {
         Ok(())
     }
 
-    /// Pulls exactly this manifest, and gives it the name that people call it by.
+    /// Pulls exactly this manifest, and tags it with `reference`.
     ///
     /// # Errors
     /// When the registry or the engine refuses.
@@ -116,18 +115,21 @@ impl Docker {
         reference: &str,
         manifest: &Digest,
         login: Option<&Login>,
-        tell: impl FnMut(&str),
+        on_status: impl FnMut(&str),
     ) -> Result<(), DockerError> {
         let pinned = image::pinned(reference, manifest);
-        self.pull(&pinned, login, tell).await?;
+        self.pull(&pinned, login, on_status).await?;
         let Some(tag) = image::tag(reference) else { return Ok(()) };
         let options = TagImageOptionsBuilder::default().repo(image::repository(reference)).tag(tag).build();
         let named = self.client().await?.tag_image(&pinned, Some(options)).await;
-        named.map_err(self.refused(format!("to call {pinned} {reference}")))
+        named.map_err(self.refused(format!("to tag {pinned} as {reference}")))
     }
 
-    /// One request of our own to the engine: its status, and what it says.
-    async fn ask(&self, request: Request<Full<Bytes>>) -> Result<(hyper::StatusCode, String), String> {
+    /// Sends one request to the engine. Returns the status and the message.
+    async fn send_to_engine(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(hyper::StatusCode, String), String> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| error.to_string())?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
@@ -150,8 +152,8 @@ impl Docker {
     }
 }
 
-/// The engine reads the alphabet for URLs and takes what it cannot read for nothing, and the client writes the
-/// other one: the two differ for passwords with `?`, `>` or `~`, and for any that is not ASCII.
+/// Rewrites a login in the Base64 alphabet for URLs. The engine reads that one and ignores a login that it cannot read;
+/// the client writes the other. They differ for passwords with `?`, `>` or `~`, and for any that is not ASCII.
 pub(super) fn in_url_alphabet(mut request: bollard::BollardRequest) -> bollard::BollardRequest {
     if let Some(header) = request.headers_mut().get_mut(LOGIN_HEADER) {
         let bytes: Vec<u8> = header.as_bytes().iter().map(|byte| url_letter(*byte)).collect();
@@ -184,8 +186,8 @@ fn server(registry: &RegistryName) -> &str {
     if registry.is_default() { DEFAULT_SERVER } else { registry.as_str() }
 }
 
-/// What was said, without the password: a registry may quote what it was given.
-fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
+/// The error of a request, with the password redacted: a registry may quote what it received.
+fn request_failed(registry: &RegistryName, login: Option<&Login>, said: &str) -> DockerError {
     let said = match login {
         None => said.to_owned(),
         Some(login) => {
@@ -193,6 +195,6 @@ fn refused(registry: &RegistryName, login: Option<&Login>, said: &str) -> Docker
             Redactor::new(&known, &BTreeSet::new()).redact(said)
         }
     };
-    let as_whom = login.map_or_else(|| "nobody".to_owned(), |login| login.username.clone());
-    DockerError::Registry { registry: registry.clone(), as_whom, said: said.trim().to_owned() }
+    let login_name = login.map_or_else(|| "anonymous".to_owned(), |login| format!("as {}", login.username));
+    DockerError::Registry { registry: registry.clone(), login_name, said: said.trim().to_owned() }
 }

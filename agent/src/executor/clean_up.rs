@@ -1,4 +1,4 @@
-//! Mark and sweep: what a rollback may need is kept, what was left over goes.
+//! Removes images and snapshots that no rollback may need.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,23 +19,23 @@ impl Executors {
             .await
             .map_err(docker_failed)?
             .into_iter()
-            .map(|ours| ours.seen.image_id)
+            .map(|container| container.seen.image_id)
             .collect();
         let mut images = 0;
         for image in clean_up.known_images.iter().filter(|image| !clean_up.keep_images.contains(image)) {
             if in_use.contains(image) {
                 continue;
             }
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             if self.docker.remove_image(image).await.map_err(docker_failed)? == Removed::Yes {
-                work.output.line(&format!("image {} is removed", image.short()));
+                work.output.line(&format!("image {} removed", image.short()));
                 images += 1;
             }
         }
         let snapshots = match &clean_up.snapshots {
             None => 0,
-            Some(keep) => sweep(work, keep).map_err(|error| {
-                StepFailure::new(format!("old snapshots in {} cannot be removed", keep.directory))
+            Some(keep) => remove_old_snapshots(work, keep).map_err(|error| {
+                StepFailure::new(format!("cannot remove old snapshots in {}", keep.directory))
                     .why(error.to_string())
             })?,
         };
@@ -43,8 +43,8 @@ impl Executors {
     }
 }
 
-/// Removes the oldest finished snapshots beyond `keep`; names begin with the time, so that order is age.
-fn sweep(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
+/// Removes the oldest finished snapshots beyond `keep`. Their names begin with the time, so they sort by age.
+fn remove_old_snapshots(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
     let directory = Path::new(&keep.directory).join(work.environment.dashed());
     if !directory.exists() {
         return Ok(0);
@@ -63,7 +63,7 @@ fn sweep(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
         if *old == work.key.deployment.as_str() {
             continue;
         }
-        work.output.line(&format!("snapshot {old} is removed"));
+        work.output.line(&format!("snapshot {old} removed"));
         fs::remove_dir_all(directory.join(old))?;
         removed += 1;
     }

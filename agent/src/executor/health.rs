@@ -1,4 +1,4 @@
-//! Asks a slot until it is healthy, and watches that it stays so.
+//! Probes a slot until it is healthy, and watches that it stays healthy under traffic.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::{Executors, Work, docker_failed, finding};
 use crate::docker::DockerError;
 use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 
-/// The probes of a failure.
+/// The number of probes in a failure.
 const PROBES_KEPT: usize = 10;
 
-/// Each takes a socket.
-const ASKED_AT_ONCE: usize = 64;
+/// Each probe needs a socket.
+const PROBES_AT_ONCE: usize = 64;
 
-/// The least that one probe may take.
+/// The shortest limit of a probe.
 const PROBE_LIMIT_MIN: Duration = Duration::from_secs(1);
 
 struct ProbedInstance<'a> {
@@ -30,7 +30,7 @@ struct ProbedInstance<'a> {
 }
 
 impl Executors {
-    /// Every target answers well several times in a row.
+    /// Probes every target until it has answered well several times in a row.
     pub(super) async fn check_health(
         &self,
         work: &Work,
@@ -46,29 +46,34 @@ impl Executors {
                 }
             }
             if targets.iter().all(|target| target.health(check) == Health::Healthy) {
-                let mut finding = finding(format!("healthy after {}", millis(begun)));
+                let mut finding = finding(format!("healthy after {}", elapsed(begun)));
                 finding.probes = targets.iter().flat_map(|target| target.probes.iter().cloned()).collect();
                 refuse_old_schema(check, &targets)?;
                 return Ok(finding);
             }
             self.refuse_ended(work, check).await?;
             if begun.elapsed() >= Duration::from_millis(check.health.timeout.0) {
-                let ill = unhealthy_endpoints(&targets, |target| target.health(check) != Health::Healthy);
-                if !check.spares(&ill) {
+                let unhealthy =
+                    unhealthy_endpoints(&targets, |target| target.health(check) != Health::Healthy);
+                if !check.spares(&unhealthy) {
                     return Err(self.unhealthy(work, check, &targets, "did not become healthy").await);
                 }
                 refuse_old_schema(check, &targets)?;
-                let words = format!("not healthy after {}, and not needed: {}", millis(begun), list(&ill));
-                return Ok(Finding { unhealthy: ill, ..finding(words) });
+                let text = format!(
+                    "not healthy after {}: {}; the quorum holds without",
+                    elapsed(begun),
+                    list(&unhealthy)
+                );
+                return Ok(Finding { unhealthy, ..finding(text) });
             }
             tokio::select! {
                 () = sleep(Duration::from_millis(check.health.interval.0)) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
     }
 
-    /// The slot stays healthy under traffic: a row of bad answers is a failure, one is not.
+    /// Watches the slot under traffic. Several bad answers in a row are a failure, a single one is not.
     pub(super) async fn bake(
         &self,
         work: &Work,
@@ -77,13 +82,14 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let begun = Instant::now();
         let mut targets = probed_instances(check);
-        let mut ill_ones = Vec::new();
+        let mut unhealthy = Vec::new();
         while begun.elapsed() < Duration::from_millis(duration.0) {
             probe_all(&mut targets, check).await;
-            let is_ill =
-                |target: &ProbedInstance<'_>| target.bad_in_a_row() >= usize::from(check.health.consecutive);
-            ill_ones = unhealthy_endpoints(&targets, is_ill);
-            if !ill_ones.is_empty() && !check.spares(&ill_ones) {
+            let is_unhealthy = |target: &ProbedInstance<'_>| {
+                target.failures_in_a_row() >= usize::from(check.health.consecutive)
+            };
+            unhealthy = unhealthy_endpoints(&targets, is_unhealthy);
+            if !unhealthy.is_empty() && !check.spares(&unhealthy) {
                 return Err(self.unhealthy(work, check, &targets, "became unhealthy under traffic").await);
             }
             self.refuse_ended(work, check).await?;
@@ -95,29 +101,29 @@ impl Executors {
             let pause = Duration::from_millis(check.health.interval.0.max(250)).min(left);
             tokio::select! {
                 () = sleep(pause) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
-        if ill_ones.is_empty() {
+        if unhealthy.is_empty() {
             return Ok(finding(format!("healthy for {duration}")));
         }
         // nginx passes over it by itself, as it does at any other time.
-        let words = format!("healthy for {duration}, but for {}", list(&ill_ones));
-        Ok(Finding { unhealthy: ill_ones, ..finding(words) })
+        let text = format!("healthy for {duration}, except {}", list(&unhealthy));
+        Ok(Finding { unhealthy, ..finding(text) })
     }
 
-    /// A container that has ended will not become healthy: there is nothing to wait for.
+    /// Fails at once if a container has exited: it will not become healthy.
     async fn refuse_ended(&self, work: &Work, check: &CheckHealth) -> Result<(), StepFailure> {
-        let there = match self.docker.containers(Some(&work.environment)).await {
+        let containers = match self.docker.containers(Some(&work.environment)).await {
             // A load balancer's host need not have Docker: what it asks runs elsewhere.
             Err(DockerError::Absent { .. }) => return Ok(()),
-            there => there.map_err(docker_failed)?,
+            found => found.map_err(docker_failed)?,
         };
-        for ours in there {
-            if ours.seen.slot != check.slot || ours.health_path.is_none() {
+        for container in containers {
+            if container.seen.slot != check.slot || container.health_path.is_none() {
                 continue;
             }
-            self.refuse_exited(ours.seen.process.as_str(), &ours.id).await?;
+            self.refuse_exited(container.seen.process.as_str(), &container.id).await?;
         }
         Ok(())
     }
@@ -145,10 +151,11 @@ impl Executors {
             failure.probes = worst.probes.iter().cloned().collect();
         }
         if let Ok(containers) = self.docker.containers(Some(&work.environment)).await
-            && let Some(ours) =
-                containers.iter().find(|ours| ours.seen.slot == check.slot && ours.health_path.is_some())
+            && let Some(container) = containers
+                .iter()
+                .find(|container| container.seen.slot == check.slot && container.health_path.is_some())
         {
-            failure.tail = self.tail_of(&ours.id).await;
+            failure.tail = self.last_lines(&container.id).await;
         }
         failure
     }
@@ -162,16 +169,16 @@ fn probed_instances(check: &CheckHealth) -> Vec<ProbedInstance<'_>> {
         .collect()
 }
 
-/// A host that does not answer holds up none of the others.
+/// Probes concurrently, so that a host that does not answer delays no other.
 async fn probe_all(targets: &mut [ProbedInstance<'_>], check: &CheckHealth) {
-    stream::iter(targets).for_each_concurrent(ASKED_AT_ONCE, |target| target.probe(check)).await;
+    stream::iter(targets).for_each_concurrent(PROBES_AT_ONCE, |target| target.probe(check)).await;
 }
 
 fn unhealthy_endpoints(
     targets: &[ProbedInstance<'_>],
-    is_ill: impl Fn(&ProbedInstance<'_>) -> bool,
+    is_unhealthy: impl Fn(&ProbedInstance<'_>) -> bool,
 ) -> Vec<Endpoint> {
-    targets.iter().filter(|target| is_ill(target)).map(|target| target.endpoint.clone()).collect()
+    targets.iter().filter(|target| is_unhealthy(target)).map(|target| target.endpoint.clone()).collect()
 }
 
 fn list(endpoints: &[Endpoint]) -> String {
@@ -181,7 +188,7 @@ fn list(endpoints: &[Endpoint]) -> String {
 impl ProbedInstance<'_> {
     async fn probe(&mut self, check: &CheckHealth) {
         let limit = Duration::from_millis(check.health.interval.0 * 5).max(PROBE_LIMIT_MIN);
-        let ask = ProbeRequest {
+        let request = ProbeRequest {
             address: &self.endpoint.address,
             port: self.endpoint.port,
             host: &self.endpoint.address,
@@ -191,7 +198,7 @@ impl ProbedInstance<'_> {
             reads: Reads::Body,
             limit,
         };
-        let ProbeAnswer { probe, schema_version, .. } = probe::send_probe(&ask).await;
+        let ProbeAnswer { probe, schema_version, .. } = probe::send_probe(&request).await;
         if self.probes.len() == PROBES_KEPT.max(usize::from(check.health.consecutive)) {
             self.probes.pop_front();
         }
@@ -204,22 +211,27 @@ impl ProbedInstance<'_> {
         judge(&probes, check.health.consecutive)
     }
 
-    fn bad_in_a_row(&self) -> usize {
+    fn failures_in_a_row(&self) -> usize {
         self.probes.iter().rev().take_while(|probe| probe.health() != Health::Healthy).count()
     }
 }
 
-/// An application that says which schema it sees must see at least its own.
+/// Refuses an application that reports an older schema than it was built for.
 fn refuse_old_schema(check: &CheckHealth, targets: &[ProbedInstance<'_>]) -> Result<(), StepFailure> {
     let wanted = check.release.schema_version();
     match targets.iter().filter_map(|target| target.schema_version).find(|seen| *seen < wanted) {
         None => Ok(()),
-        Some(seen) => Err(StepFailure::new(format!("{} sees schema {seen}", check.release.image))
-            .why(format!("it was built for {wanted}: it may be connected to another database"))
-            .next("compare the application's database with the one that was migrated")),
+        Some(seen) => Err(StepFailure::new(format!(
+            "{} reports schema version {seen}, and was built for version {wanted}",
+            check.release.image
+        ))
+        .why("the application may be connected to another database than the one that was migrated")
+        .next(
+            "compare the application's database URL with the secret that database.postgres.url_from names",
+        )),
     }
 }
 
-fn millis(begun: Instant) -> Millis {
+fn elapsed(begun: Instant) -> Millis {
     Millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX))
 }

@@ -1,4 +1,4 @@
-//! The image is on the host, under the id that the plan names.
+//! Brings an image to this host, under the id in the plan.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use lockstep_core::image::{self, Login, RegistryName};
 use lockstep_core::plan::action::{PreflightApp, PresentImage};
 use lockstep_core::run::journal::{Finding, StepFailure};
 
-use super::{Executors, Work, docker_failed, finding};
+use super::{Executors, Work, deploy_again, docker_failed, finding};
 use crate::docker::DockerError;
-use crate::session::images::Reach;
+use crate::session::images::TransferClient;
 
-/// How often a transfer that breaks is begun, and when again: an agent is back at another coordinator in seconds.
+/// How often a transfer is tried, and the wait in between: an agent reconnects to another coordinator in seconds.
 const ATTEMPTS_MAX: usize = 5;
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
 
 const MIB: usize = 1024 * 1024;
 
-/// After so much of an image it is said how much has come.
-const SAID_EVERY: usize = 8 * MIB;
+/// The progress of a transfer is shown after each of these.
+const REPORT_EVERY_BYTES: usize = 8 * MIB;
 
 impl Executors {
     pub(super) async fn present_image(
@@ -29,88 +29,94 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let PresentImage { image, image_id: id, manifest } = present;
         if self.has_image(id).await? {
-            return Ok(finding("it was there"));
+            return Ok(finding("already on this host"));
         }
-        let brought = async {
+        let transferred = async {
             match manifest {
                 Some(manifest) => self.pull_pinned(work, image, manifest).await,
-                None => self.take(work, present).await,
+                None => self.receive(work, present).await,
             }
         };
         let (name, how) = tokio::select! {
-            brought = brought => brought?,
-            () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            result = transferred => result?,
+            () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         match self.docker.image(&name).await.map_err(docker_failed)? {
             Some(found) if found.id == *id => Ok(finding(how)),
-            Some(found) => Err(StepFailure::new(format!("{name} is another image than the plan's"))
-                .why(format!("it is {}, and the plan was made for {}", found.id.short(), id.short()))
-                .next("make the plan again")),
-            None => Err(StepFailure::new(format!("{name} is not there after having been brought"))),
+            Some(found) => Err(StepFailure::new(format!("{name} is not the image of the plan"))
+                .why(format!("{name} is {} now, and the plan has {}", found.id.short(), id.short()))
+                .next(deploy_again(&work.environment))),
+            None => Err(StepFailure::new(format!("the image {name} is missing after its transfer"))),
         }
     }
 
-    /// The name under which it is there then, and how it came.
+    /// Pulls the image by its manifest. Returns its name, and the text of the finding.
     async fn pull_pinned(
         &self,
         work: &Work,
         image: &str,
         manifest: &Digest,
     ) -> Result<(String, &'static str), StepFailure> {
-        let tell = |state: &str| work.output.line(state);
-        let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), tell).await;
+        let on_status = |state: &str| work.output.line(state);
+        let pulled = self.docker.pull_manifest(image, manifest, work.login.as_ref(), on_status).await;
         pulled.map_err(docker_failed)?;
-        Ok((image::pinned(image, manifest), "it was pulled"))
+        Ok((image::pinned(image, manifest), "pulled"))
     }
 
-    /// From a host that has it, through a coordinator; where none has, by its name. A transfer that breaks, as when
-    /// its coordinator ends, is begun again.
-    async fn take(&self, work: &Work, present: &PresentImage) -> Result<(String, &'static str), StepFailure> {
+    /// Receives the image from a host that has it, through a coordinator. If no host has it, pulls it by its name. A
+    /// transfer that fails, for example because its coordinator stops, is tried again.
+    async fn receive(
+        &self,
+        work: &Work,
+        present: &PresentImage,
+    ) -> Result<(String, &'static str), StepFailure> {
         let PresentImage { image, image_id: id, .. } = present;
-        let mut broke = None;
+        let mut last_error = None;
         for _ in 0..ATTEMPTS_MAX {
-            if let Some(why) = &broke {
-                work.output.line(&format!("it did not come: {why}"));
+            if let Some(why) = &last_error {
+                work.output.line(&format!("the transfer failed: {why}"));
                 tokio::time::sleep(AGAIN_AFTER).await;
             }
-            match self.take_once(work, present).await {
-                Ok(ImageSource::Whole) => return Ok((id.to_string(), "it was sent by another host")),
+            match self.receive_once(work, present).await {
+                Ok(ImageSource::Received) => return Ok((id.to_string(), "received from another host")),
                 // Who has it may not be back yet at a coordinator that has just begun.
-                Ok(ImageSource::NobodyHasIt) if broke.is_some() => {}
+                Ok(ImageSource::NobodyHasIt) if last_error.is_some() => {}
                 Ok(ImageSource::NobodyHasIt) => {
                     let pulled = self.docker.pull(image, None, |state| work.output.line(state)).await;
                     pulled.map_err(|error| {
-                        let next = format!("docker pull {image}, or build it on a host that is connected");
+                        let next = format!("docker pull {image}, or build it on a host of the cluster");
                         docker_failed(error).next(next)
                     })?;
-                    return Ok((image.clone(), "it was pulled"));
+                    return Ok((image.clone(), "pulled"));
                 }
-                Err(why) => broke = Some(why),
+                Err(why) => last_error = Some(why),
             }
         }
-        Err(StepFailure::new(format!("{image} did not come from another host"))
-            .why(broke.unwrap_or_default())
-            .next("deploy again, or docker load it on this host"))
+        Err(StepFailure::new(format!("the image {image} could not be received from another host"))
+            .why(last_error.unwrap_or_default())
+            .next(format!("{}; or load it on this host: docker load", deploy_again(&work.environment))))
     }
 
-    async fn take_once(
+    async fn receive_once(
         &self,
         work: &Work,
         PresentImage { image, image_id: id, .. }: &PresentImage,
     ) -> Result<ImageSource, String> {
-        let Some(parts) = work.reach.take(id).await? else { return Ok(ImageSource::NobodyHasIt) };
+        let Some(parts) = work.transfer_client.receive(id).await? else {
+            return Ok(ImageSource::NobodyHasIt);
+        };
         let output = work.output.clone();
-        let mut counted = Counted::default();
+        let mut progress = TransferProgress::default();
         let parts = parts.inspect(move |part| {
-            if let Some(line) = part.as_ref().ok().and_then(|bytes| counted.add(bytes.len())) {
+            if let Some(line) = part.as_ref().ok().and_then(|bytes| progress.add(bytes.len())) {
                 output.line(&line);
             }
         });
         self.docker.load(parts, (id, image)).await.map_err(describe)?;
-        Ok(ImageSource::Whole)
+        Ok(ImageSource::Received)
     }
 
-    /// Proves, before anything starts, that this host will get the image.
+    /// Checks, before anything starts, that the registry has the image for this host.
     pub(super) async fn preflight_image(&self, work: &Work, app: &PreflightApp) -> Result<(), StepFailure> {
         let Some(manifest) = &app.manifest else { return Ok(()) };
         if self.has_image(&app.image_id).await? {
@@ -126,76 +132,81 @@ impl Executors {
         Ok(self.docker.image(id.as_str()).await.map_err(docker_failed)?.is_some())
     }
 
-    /// Proves that the registry takes the login.
+    /// Checks that the registry accepts the login.
     ///
     /// # Errors
-    /// When it does not, in words.
+    /// When it does not, as text.
     pub async fn log_in(&self, registry: &RegistryName, login: Option<&Login>) -> Result<(), String> {
-        let login = login.ok_or_else(|| format!("nobody has logged in to {registry}"))?;
+        let login = login.ok_or_else(|| format!("no login for {registry} is stored"))?;
         self.docker.log_in(login).await.map_err(describe)
     }
 
-    /// Has exactly this manifest.
+    /// Pulls exactly this manifest.
     ///
     /// # Errors
-    /// When the registry or the engine refuses, in words.
+    /// When the registry or the engine refuses, as text.
     pub async fn fetch(&self, image: &str, manifest: &Digest, login: Option<&Login>) -> Result<(), String> {
         self.docker.pull_manifest(image, manifest, login, |_| ()).await.map_err(describe)
     }
 
-    /// Takes the image that an operator sends to this host; one that is there is not taken again.
+    /// Receives the image that an operator sends to this host, unless the host has it already.
     ///
     /// # Errors
-    /// When it does not come, or is another, in words.
-    pub async fn take_sent(
+    /// When the transfer fails, or brings another image, as text.
+    pub async fn receive_sent_image(
         &self,
         image: (&Digest, &str),
         transfer: (&str, &str),
-        reach: &Reach,
+        client: &TransferClient,
     ) -> Result<(), String> {
         let (id, name) = image;
         if self.docker.image(id.as_str()).await.map_err(describe)?.is_some() {
             return self.docker.tag(id, name).await.map_err(describe);
         }
-        self.docker.load(reach.take_sent(id, transfer).await?, image).await.map_err(describe)
+        self.docker.load(client.receive_sent(id, transfer).await?, image).await.map_err(describe)
     }
 
-    /// Gives an image to whoever waits for it.
+    /// Sends an image to the receiver of a transfer.
     ///
     /// # Errors
-    /// When it is not here, or does not get there, in words.
-    pub async fn give(&self, id: &Digest, to: (&str, &str), reach: &Reach) -> Result<(), String> {
-        reach.give(to, self.docker.save(id).await.map_err(describe)?).await
+    /// When this host does not have the image, or the transfer fails, as text.
+    pub async fn send_image(
+        &self,
+        id: &Digest,
+        to: (&str, &str),
+        client: &TransferClient,
+    ) -> Result<(), String> {
+        client.send(to, self.docker.save(id).await.map_err(describe)?).await
     }
 }
 
 fn describe(error: DockerError) -> String {
-    match error.words() {
-        words if words.is_empty() => error.to_string(),
-        words => format!("{error}: {words}"),
+    match error.detail() {
+        detail if detail.is_empty() => error.to_string(),
+        detail => format!("{error}: {detail}"),
     }
 }
 
-/// What became of an image that another host may have.
+/// The result of asking the other hosts for an image.
 enum ImageSource {
-    Whole,
+    Received,
     NobodyHasIt,
 }
 
-/// How much of an image has come, said now and then.
+/// The progress of a transfer, reported from time to time.
 #[derive(Default)]
-struct Counted {
+struct TransferProgress {
     bytes: usize,
-    said: usize,
+    reported: usize,
 }
 
-impl Counted {
+impl TransferProgress {
     fn add(&mut self, bytes: usize) -> Option<String> {
         self.bytes += bytes;
-        if self.bytes - self.said < SAID_EVERY {
+        if self.bytes - self.reported < REPORT_EVERY_BYTES {
             return None;
         }
-        self.said = self.bytes;
-        Some(format!("{} MiB have come", self.bytes / MIB))
+        self.reported = self.bytes;
+        Some(format!("{} MiB received", self.bytes / MIB))
     }
 }

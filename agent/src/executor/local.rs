@@ -1,5 +1,4 @@
-//! What the command on this host uses of the executors: the same switch with the same proof, without a
-//! deployment around it.
+//! The executors for the local rollback command: the same switch with the same proof, without a deployment.
 
 use std::time::Duration;
 
@@ -17,17 +16,17 @@ use super::{Executors, docker_failed};
 use crate::nginx::InstalledSite;
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
 
-/// Good answers in a row, from each instance, that a slot must give.
+/// The number of good answers in a row that each instance of the slot must give.
 const CONSECUTIVE: u16 = 3;
 
-/// How long it may take for them.
+/// How long the instances may take for that.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(10);
 
 const ASK_EVERY: Duration = Duration::from_millis(200);
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
-/// A running container that is published.
+/// A running container with a published port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     pub name: String,
@@ -35,7 +34,7 @@ pub struct Instance {
 }
 
 impl Executors {
-    /// The slot that nginx here sends the environment's requests to; nothing where it has no site.
+    /// The slot to which nginx on this host sends the environment's requests; `None` if it has no site.
     pub fn traffic_of(&self, environment: &EnvironmentKey) -> Option<Slot> {
         match self.nginx.installed(environment) {
             Ok(InstalledSite::Nothing) | Err(_) => None,
@@ -43,18 +42,18 @@ impl Executors {
         }
     }
 
-    /// The names of the slot's running containers here; none where Docker does not say.
+    /// The names of the slot's running containers on this host; empty if Docker does not answer.
     pub async fn instances_of(&self, environment: &EnvironmentKey, slot: Slot) -> Vec<String> {
         match self.instances(environment, slot).await {
-            Ok(there) => there.into_iter().map(|instance| instance.name).collect(),
+            Ok(instances) => instances.into_iter().map(|instance| instance.name).collect(),
             Err(failure) => {
-                warn!(what = failure.what, "the containers of the slot cannot be seen");
+                warn!(what = failure.what, "cannot list the containers of the slot");
                 Vec::new()
             }
         }
     }
 
-    /// The slot's running containers here that are published.
+    /// The slot's running containers on this host with a published port.
     ///
     /// # Errors
     /// When Docker does not answer.
@@ -63,37 +62,37 @@ impl Executors {
         environment: &EnvironmentKey,
         slot: Slot,
     ) -> Result<Vec<Instance>, StepFailure> {
-        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
-        let running = there
+        let containers = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let running = containers
             .into_iter()
-            .filter(|ours| ours.seen.slot == slot && ours.seen.running == ContainerRunState::Yes);
+            .filter(|found| found.seen.slot == slot && found.seen.running == ContainerRunState::Yes);
         Ok(running
-            .filter_map(|ours| {
-                let (address, port) = ours.endpoint?;
-                Some(Instance { name: ours.seen.name, endpoint: Endpoint { address, port } })
+            .filter_map(|found| {
+                let (address, port) = found.endpoint?;
+                Some(Instance { name: found.seen.name, endpoint: Endpoint { address, port } })
             })
             .collect())
     }
 
-    /// Asks every endpoint until each has answered well several times in a row.
+    /// Probes every endpoint until it has answered well several times in a row.
     ///
     /// # Errors
-    /// When one does not within the limit.
-    pub async fn ask_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
+    /// When an endpoint does not within the limit.
+    pub async fn wait_until_healthy(&self, switch: &SwitchTraffic) -> Result<(), StepFailure> {
         let begun = Instant::now();
         for endpoint in &switch.endpoints {
             let mut probes = Vec::new();
             while judge(&probes, CONSECUTIVE) != Health::Healthy {
                 if begun.elapsed() > HEALTHY_WITHIN {
                     let last = probes.last().map(ToString::to_string).unwrap_or_default();
-                    let failure = StepFailure::new(format!("{} of {} is not healthy", endpoint, switch.to))
+                    let failure = StepFailure::new(format!("{} in {} is not healthy", endpoint, switch.to))
                         .why(format!("{} answered: {last}", switch.health_path));
                     return Err(StepFailure { probes, ..failure });
                 }
                 if !probes.is_empty() {
                     sleep(ASK_EVERY).await;
                 }
-                let ask = ProbeRequest {
+                let request = ProbeRequest {
                     address: &endpoint.address,
                     port: endpoint.port,
                     host: &endpoint.address,
@@ -103,59 +102,58 @@ impl Executors {
                     reads: Reads::Body,
                     limit: ANSWER_LIMIT,
                 };
-                probes.push(probe::send_probe(&ask).await.probe);
+                probes.push(probe::send_probe(&request).await.probe);
             }
         }
         Ok(())
     }
 
-    /// Sends every new request to the switch's slot and sees that answers come from there; where they do
-    /// not, it is taken back.
+    /// Sends every new request to the slot of `switch`, and proves that answers come from there. Otherwise switches
+    /// back.
     ///
     /// # Errors
-    /// When it cannot be done, or is not proved.
+    /// When the switch fails, or is not proved.
     pub async fn switch_by_hand(
         &self,
         environment: &EnvironmentKey,
         switch: &SwitchTraffic,
     ) -> Result<(), StepFailure> {
-        let unwritten = |error: std::io::Error| {
-            StepFailure::new("the switch file cannot be written").why(error.to_string())
-        };
-        self.nginx.switch(environment, switch.to).map_err(unwritten)?;
+        let write_failed =
+            |error: std::io::Error| StepFailure::new("cannot write the switch file").why(error.to_string());
+        self.nginx.switch(environment, switch.to).map_err(write_failed)?;
         if let Err(NotProved { last }) = self.prove(environment, switch, Instant::now(), |_| {}).await {
-            self.nginx.switch(environment, switch.to.other()).map_err(unwritten)?;
+            self.nginx.switch(environment, switch.to.other()).map_err(write_failed)?;
             return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
-                .why(format!("{last}; the traffic is where it was"))
-                .next("nginx -T shows the site; is nginx running?"));
+                .why(format!("{last}; the traffic was moved back to {}", switch.to.other()))
+                .next("check that nginx runs: systemctl status nginx; and its configuration: nginx -T"));
         }
         self.write_state(environment, switch.to, "live")?;
         self.write_state(environment, switch.to.other(), "standby")
     }
 
-    /// The workers on this host follow the traffic: those of the other slot end, then those of `to` run.
-    /// Says how many ended and how many run.
+    /// Stops the workers of the other slot on this host, then starts those of `to`. Returns how many it stopped and
+    /// started.
     ///
     /// # Errors
     /// When Docker does not answer.
-    pub async fn workers_follow(
+    pub async fn move_workers_by_hand(
         &self,
         environment: &EnvironmentKey,
         to: Slot,
     ) -> Result<(usize, usize), StepFailure> {
-        let there = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
-        let workers = || there.iter().filter(|ours| ours.health_path.is_none());
-        let (mut ended, mut run) = (0, 0);
+        let containers = self.docker.containers(Some(environment)).await.map_err(docker_failed)?;
+        let workers = || containers.iter().filter(|container| container.health_path.is_none());
+        let (mut stopped, mut started) = (0, 0);
         for worker in
-            workers().filter(|ours| ours.seen.slot != to && ours.seen.running == ContainerRunState::Yes)
+            workers().filter(|worker| worker.seen.slot != to && worker.seen.running == ContainerRunState::Yes)
         {
             self.stop(&worker.id).await?;
-            ended += 1;
+            stopped += 1;
         }
-        for worker in workers().filter(|ours| ours.seen.slot == to) {
+        for worker in workers().filter(|worker| worker.seen.slot == to) {
             self.docker.start(&worker.id).await.map_err(docker_failed)?;
-            run += 1;
+            started += 1;
         }
-        Ok((ended, run))
+        Ok((stopped, started))
     }
 }

@@ -9,18 +9,18 @@ use lockstep_core::release::{Migration, Schema, SchemaState};
 use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
 use lockstep_migrations::Files;
 
-use super::{Executors, Work, database_failed, docker_failed, finding};
+use super::{Executors, Work, database_failed, deploy_again, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{self, PgConnection};
 
-/// The line by which a migration says that it cannot run in a transaction.
+/// The line with which a migration declares that it cannot run in a transaction.
 const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
 
-/// A migration waits for others' locks no longer than this: what waits behind it would stand still.
+/// A migration gives up waiting for a lock after this time: queries that queue behind it would block.
 const SETTINGS: &str = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET client_connection_check_interval = '1s';";
 
-/// golang-migrate's table, made only where the name is free, in whatever schema it would be found.
+/// golang-migrate's table. It is created only if the search path has no table of this name.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)";
 
 impl Executors {
@@ -30,15 +30,16 @@ impl Executors {
         let prepared = async {
             postgres::end_predecessors(&mut connection).await?;
             postgres::run(&mut connection, SETTINGS.to_owned()).await?;
-            let there = schema::look(&mut connection).await?;
-            if there == SchemaTable::Absent {
+            let table = schema::read_table(&mut connection).await?;
+            if table == SchemaTable::Absent {
                 postgres::run(&mut connection, TABLE.to_owned()).await?;
             }
-            Ok(there)
+            Ok(table)
         };
-        let there =
-            prepared.await.map_err(|error| database_failed("the database cannot be made ready", &error))?;
-        let schema = match &there {
+        let table = prepared
+            .await
+            .map_err(|error| database_failed("cannot prepare the database for migrations", &error))?;
+        let schema = match &table {
             SchemaTable::Absent => Schema { version: 0, state: SchemaState::Clean },
             SchemaTable::Ours(schema) => *schema,
             SchemaTable::Foreign { because } => return Err(schema::foreign(because)),
@@ -49,20 +50,20 @@ impl Executors {
         let to = migrate.migrations.last().map_or(migrate.from, |migration| migration.version);
         if schema.version < migrate.from || schema.version > to {
             return Err(StepFailure::new(format!(
-                "the schema is at {}, and not between {} and {to}",
+                "the schema is at version {}, and the plan expects {} to {to}",
                 schema.version, migrate.from
             ))
-            .why("somebody else migrated it since the plan was made")
-            .next("make the plan again"));
+            .why("it was migrated after the plan was made")
+            .next(deploy_again(&work.environment)));
         }
         for migration in migrate.migrations.iter().filter(|migration| migration.version > schema.version) {
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             let sql = files.sql(migration).ok_or_else(|| {
                 StepFailure::new(format!(
-                    "migration {} {} is not what the plan was made from",
+                    "migration {} {} in the image is not the one of the plan",
                     migration.version, migration.name
                 ))
-                .next("make the plan again")
+                .next(deploy_again(&work.environment))
             })?;
             work.output.line(&format!("{} {}", migration.version, migration.name));
             apply(&mut connection, migration, sql).await?;
@@ -76,7 +77,7 @@ impl Executors {
     pub(super) async fn migration_files(&self, image: &Digest, path: &str) -> Result<Files, StepFailure> {
         let archive = self.docker.folder(image, path).await.map_err(docker_failed)?;
         Files::read(archive.as_deref().unwrap_or_default()).map_err(|why| {
-            StepFailure::new(format!("the migrations in {path} of the image cannot be read")).why(why)
+            StepFailure::new(format!("cannot read the migrations in {path} of the image")).why(why)
         })
     }
 }
@@ -93,16 +94,15 @@ async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) 
             Err(error) => {
                 // The connection goes with the step; a failed transaction ends with it.
                 Err(database_failed(&format!("migration {version} {} failed", migration.name), &error)
-                    .next("nothing of it was applied: mend the migration and deploy again"))
+                    .next("it was rolled back: fix the migration, then deploy again"))
             }
         };
     }
     let marked = postgres::run(connection, row("true")).await;
-    marked.map_err(|error| database_failed("the schema cannot be marked", &error))?;
+    marked.map_err(|error| database_failed("cannot write to schema_migrations", &error))?;
     postgres::run(connection, sql.to_owned()).await.map_err(|error| {
         let mut failure = dirty(version);
-        failure.what =
-            format!("migration {version} {} failed, and it does not run in a transaction", migration.name);
+        failure.what = format!("migration {version} {} failed outside of a transaction", migration.name);
         failure.why = Some(
             error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned()),
         );
@@ -110,11 +110,11 @@ async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) 
     })?;
     postgres::run(connection, row("false"))
         .await
-        .map_err(|error| database_failed("the schema cannot be marked", &error))
+        .map_err(|error| database_failed("cannot write to schema_migrations", &error))
 }
 
-/// Whether the SQL can be wrapped: it says otherwise, has a transaction of its own, or builds an index
-/// beside the traffic.
+/// Whether the SQL can run in a transaction: it must not declare otherwise, have a transaction of its own, or create an
+/// index concurrently.
 fn runs_in_a_transaction(sql: &str) -> bool {
     let upper = sql.to_uppercase();
     let has_own = upper.lines().any(|line| {
@@ -124,14 +124,13 @@ fn runs_in_a_transaction(sql: &str) -> bool {
     !sql.contains(NO_TRANSACTION) && !upper.contains("CONCURRENTLY") && !has_own
 }
 
-/// A schema that nobody knows, and the way out.
+/// The failure of a dirty schema, with how to fix it.
 pub(super) fn dirty(version: u64) -> StepFailure {
     StepFailure::new(format!("the schema is dirty at version {version}"))
-        .why(format!("migration {version} began and did not end, so nobody knows how much of it is there"))
+        .why(format!("migration {version} started and did not finish; part of it may be applied"))
         .next(format!(
-            "look at the database and mend it by hand, then say what is there: \
-             UPDATE schema_migrations SET version = N, dirty = false; N is {version} when all of it is there, \
-             and the version before it when nothing is"
+            "complete or revert it by hand, then: UPDATE schema_migrations SET version = N, dirty = false; \
+             N is {version} if the migration is complete, and the version before it if it is reverted"
         ))
 }
 

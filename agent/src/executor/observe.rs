@@ -1,4 +1,4 @@
-//! A look at this host, without any effect: what a planner needs to know.
+//! Observes this host for a planner. It changes nothing.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,7 +19,7 @@ use crate::postgres::schema::{self, SchemaTable};
 use crate::postgres::{Database, HbaQuery};
 use crate::session::secrets::SecretSet;
 
-/// What is to be observed of an environment on this host, without any effect.
+/// What to observe of an environment on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservationRequest {
     pub request: u64,
@@ -27,37 +27,40 @@ pub struct ObservationRequest {
     pub image: Option<String>,
     pub migrations_path: Option<String>,
     pub database: Option<DatabaseRef>,
-    /// Of app hosts: which of them does PostgreSQL let in, if the database is on this host?
+    /// The addresses of app hosts. If the database is on this host, the observation says which of them PostgreSQL
+    /// admits.
     pub addresses: Vec<String>,
 }
 
-/// What this host has of tools: the same for every environment, and two programs to be started to know it.
+/// The versions of the tools on this host. They are the same for every environment, and cost the start of two programs.
 #[derive(Clone, Default)]
 pub(super) struct Tools {
     versions: BTreeMap<String, String>,
-    /// Why Docker says nothing.
+    /// Why the version of Docker is unknown.
     problem: Option<String>,
 }
 
 impl Executors {
-    /// What is so on this host. What cannot be seen is told as a problem, not as an error: the rest is
-    /// worth knowing.
+    /// Observes this host. What it cannot see is a problem in the observation and not an error: the rest is still
+    /// useful.
     pub async fn observe(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         secrets: &SecretSet,
         login: Option<&Login>,
     ) -> Observation {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
-        self.observe_containers(look, &mut seen).await;
-        self.observe_nginx(look, secrets, &mut seen);
-        if let Some(reference) = &look.image {
-            self.observe_image(look, (reference, login), &mut seen).await;
+        self.observe_containers(request, &mut seen).await;
+        self.observe_nginx(request, secrets, &mut seen);
+        if let Some(reference) = &request.image {
+            self.observe_image(request, (reference, login), &mut seen).await;
         }
-        if let Some(reference) = &look.database {
-            let looked = self.observe_database(look, database(secrets, reference), &mut seen).await;
-            if let Err(failure) = looked {
+        if let Some(reference) = &request.database {
+            let observed = self
+                .observe_database(request, database(&request.environment, secrets, reference), &mut seen)
+                .await;
+            if let Err(failure) = observed {
                 seen.problems.push(match failure.why {
                     Some(why) => format!("{}: {why}", failure.what),
                     None => failure.what,
@@ -71,39 +74,39 @@ impl Executors {
 
     async fn observe_database(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         database: Result<Database<'_>, StepFailure>,
         seen: &mut Observation,
     ) -> Result<(), StepFailure> {
         let database = database?;
         let mut connection = database.connect("observe").await?;
-        let there = schema::look(&mut connection).await;
-        let there = there.map_err(|error| super::database_failed("the schema cannot be read", &error))?;
-        seen.schema = there.schema();
-        if let SchemaTable::Foreign { because } = there {
+        let table = schema::read_table(&mut connection).await;
+        let table = table.map_err(|error| super::database_failed("cannot read schema_migrations", &error))?;
+        seen.schema = table.schema();
+        if let SchemaTable::Foreign { because } = table {
             seen.foreign_schema = Some(because);
         }
-        if !look.addresses.is_empty() {
-            let asked = HbaQuery { environment: &look.environment, addresses: &look.addresses };
-            seen.admission = Some(self.keeper.look(&database, &mut connection, asked).await?);
+        if !request.addresses.is_empty() {
+            let query = HbaQuery { environment: &request.environment, addresses: &request.addresses };
+            seen.admission = Some(self.keeper.query_hba(&database, &mut connection, query).await?);
         }
         Ok(())
     }
 
     async fn observe_tools(&self, seen: &mut Observation) {
-        let Tools { versions, problem } = self.tools.find(self.look_at_tools()).await;
+        let Tools { versions, problem } = self.tools.find(self.find_tools()).await;
         seen.tools = versions;
         seen.problems.extend(problem);
         seen.disk_free_bytes = disk::free_bytes(Path::new(disk::WATCHED)).ok();
     }
 
-    async fn look_at_tools(&self) -> Tools {
+    async fn find_tools(&self) -> Tools {
         let mut tools = Tools::default();
         match self.docker.version().await {
             Ok(version) => {
                 tools.versions.insert("docker".to_owned(), version);
             }
-            Err(error) => tools.problem = Some(format!("{error}: {}", error.words())),
+            Err(error) => tools.problem = Some(format!("{error}: {}", error.detail())),
         }
         if let Some(version) = self.nginx.version().await {
             tools.versions.insert("nginx".to_owned(), version);
@@ -116,34 +119,36 @@ impl Executors {
         tools
     }
 
-    async fn observe_containers(&self, look: &ObservationRequest, seen: &mut Observation) {
-        match self.docker.containers(Some(&look.environment)).await {
-            Ok(containers) => seen.containers = containers.into_iter().map(|ours| ours.seen).collect(),
-            Err(error) => seen.problems.push(format!("the containers cannot be seen: {}", error.words())),
+    async fn observe_containers(&self, request: &ObservationRequest, seen: &mut Observation) {
+        match self.docker.containers(Some(&request.environment)).await {
+            Ok(containers) => {
+                seen.containers = containers.into_iter().map(|container| container.seen).collect()
+            }
+            Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.detail())),
         }
     }
 
-    fn observe_nginx(&self, look: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
-        match self.nginx.installed(&look.environment) {
+    fn observe_nginx(&self, request: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
+        match self.nginx.installed(&request.environment) {
             Ok(InstalledSite::Nothing) => {}
             Ok(InstalledSite::Ours(digest)) => {
                 seen.site = Some(digest);
-                seen.traffic = Some(self.nginx.slot(&look.environment));
+                seen.traffic = Some(self.nginx.slot(&request.environment));
             }
             Ok(InstalledSite::Changed(mut change)) => {
-                seen.traffic = Some(self.nginx.slot(&look.environment));
+                seen.traffic = Some(self.nginx.slot(&request.environment));
                 change.diff = secrets.redactor.redact(&change.diff);
                 seen.site_changed = Some(change);
             }
-            Err(error) => seen.problems.push(format!("the nginx site cannot be read: {error}")),
+            Err(error) => seen.problems.push(format!("cannot read the nginx site: {error}")),
         }
     }
 
-    /// What the registry has under the name, where it is one of a registry: a tag that this host knows may have
-    /// moved since. Where the registry does not say, what this host knows by the name is what there is.
+    /// The image of a name. If the name is one of a registry, the registry decides: a tag may have moved since this
+    /// host pulled it. If the registry does not answer, the image on this host counts.
     async fn observe_image(
         &self,
-        look: &ObservationRequest,
+        request: &ObservationRequest,
         (reference, login): (&str, Option<&Login>),
         seen: &mut Observation,
     ) {
@@ -151,7 +156,7 @@ impl Executors {
         if !is_id && (RegistryName::named_by(reference).is_some() || login.is_some()) {
             match self.docker.manifest(reference, login).await {
                 Ok(manifest) => seen.manifest = Some(manifest),
-                Err(error) => seen.problems.push(format!("{error}: {}", error.words())),
+                Err(error) => seen.problems.push(format!("{error}: {}", error.detail())),
             }
         }
         let pinned = seen.manifest.as_ref().map(|manifest| image::pinned(reference, manifest));
@@ -162,11 +167,11 @@ impl Executors {
                 return;
             }
             Err(error) => {
-                seen.problems.push(format!("{error}: {}", error.words()));
+                seen.problems.push(format!("{error}: {}", error.detail()));
                 return;
             }
         };
-        let migrations = match &look.migrations_path {
+        let migrations = match &request.migrations_path {
             None => Vec::new(),
             Some(path) => match self.migration_files(&image.id, path).await {
                 Ok(files) => files.migrations(),

@@ -1,4 +1,4 @@
-//! What a step prints: redacted here, before it goes anywhere; whole into its log, the last line to
+//! The output of a step. It is redacted here, before it goes anywhere: all of it to the step's log, the last line to
 //! whoever watches.
 
 use std::collections::VecDeque;
@@ -13,13 +13,13 @@ use crate::host::clock;
 use crate::journal::Outcome;
 use crate::journal::step_log::StepLog;
 
-/// The last lines that a failure shows.
+/// The number of lines in a failure.
 const TAIL_LINES: usize = 20;
 
-/// A line is cut here for those who watch; the log has more of it.
+/// The maximum length of a line for those who watch. The log has more of it.
 const WATCHED_BYTES_MAX: usize = 1024;
 
-/// Where a step's lines go. Shared by the tasks of one step, each of which reads another stream.
+/// The output of a step. The tasks of the step share it, and each reads another stream.
 #[derive(Debug, Clone)]
 pub struct Output {
     shared: Arc<Mutex<Shared>>,
@@ -34,13 +34,13 @@ struct Shared {
 }
 
 impl Output {
-    /// Into `log`, where there is one, without what `redactor` knows.
+    /// Writes to `log`, if there is one, without the values that `redactor` knows.
     pub fn new(redactor: Redactor, log: Option<StepLog>) -> Self {
         let shared = Shared { redactor, log, last: None, tail: VecDeque::with_capacity(TAIL_LINES) };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
-    /// Something was printed.
+    /// Adds a line, or several.
     pub fn line(&self, text: &str) {
         let mut shared = self.shared();
         let clean = shared.redactor.redact(text);
@@ -49,7 +49,7 @@ impl Output {
         }
     }
 
-    /// The last line since this was asked before.
+    /// The last line since the previous call.
     pub fn take_last(&self) -> Option<String> {
         self.shared().last.take()
     }
@@ -59,7 +59,7 @@ impl Output {
         self.shared().tail.iter().cloned().collect()
     }
 
-    /// `outcome` without what the redactor knows: an executor may have put a tool's words into it.
+    /// Redacts `outcome`: it may have the output of a tool.
     pub fn clean(&self, outcome: Outcome) -> Outcome {
         let redactor = self.shared().redactor.clone();
         let clean = |text: String| redactor.redact(&text);
@@ -88,7 +88,7 @@ impl Shared {
             && let Err(error) = log.line(clock::now(), line)
         {
             // A full disk is no reason to fail a step that needs none.
-            warn!(%error, "the step's log cannot be written; its output is not kept");
+            warn!(%error, "cannot write the log of the step; its output is not stored");
             self.log = None;
         }
         let short = line[..line.floor_char_boundary(WATCHED_BYTES_MAX.min(line.len()))].trim_end();
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-/// `probe` without what `redactor` knows.
+/// Redacts `probe`.
 pub fn probe_without(probe: Probe, redactor: &Redactor) -> Probe {
     let answer = match probe.answer {
         Answer::Http { status, declared, body } => {

@@ -1,4 +1,4 @@
-//! What must be so on this host before anything starts. It only looks.
+//! Checks what a deployment needs on this host, before anything starts. It changes nothing.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
 use crate::probe;
 
-/// A snapshot may be larger than the database's own files suggest: room for half as much again.
+/// A snapshot may be larger than the files of the database: it needs half as much room again.
 const ROOM_NUMERATOR: u64 = 3;
 const ROOM_DENOMINATOR: u64 = 2;
 
 impl Executors {
     pub(super) async fn preflight(&self, work: &Work, preflight: &Preflight) -> Result<Finding, StepFailure> {
-        let mut finding = finding("everything that it needs is there");
+        let mut finding = finding("all checks passed");
         if let Some(app) = &preflight.app {
             self.preflight_app(work, app).await?;
         }
@@ -39,24 +39,28 @@ impl Executors {
         for network in &app.networks {
             if self.docker.has_network(network).await.map_err(docker_failed)?.is_none() {
                 return Err(StepFailure::new(format!("there is no Docker network {network}"))
-                    .next(format!("docker network create {network}, or take it out of deployment.yml")));
+                    .next(format!("docker network create {network}, or remove it from deployment.yml")));
             }
         }
         self.preflight_image(work, app).await?;
         let containers = self.docker.containers(None).await.map_err(docker_failed)?;
         for endpoint in &app.ports {
-            let holder = containers
-                .iter()
-                .find(|ours| ours.endpoint.as_ref() == Some(&(endpoint.address.clone(), endpoint.port)));
+            let holder = containers.iter().find(|container| {
+                container.endpoint.as_ref() == Some(&(endpoint.address.clone(), endpoint.port))
+            });
             match holder {
-                Some(ours) if ours.environment == work.environment && ours.seen.slot == app.slot => {}
-                Some(ours) => {
-                    return Err(taken(endpoint, &format!("the container {} has it", ours.seen.name)));
+                Some(container)
+                    if container.environment == work.environment && container.seen.slot == app.slot => {}
+                Some(container) => {
+                    return Err(port_in_use(
+                        endpoint,
+                        &format!("the container {} uses it", container.seen.name),
+                    ));
                 }
                 None => {
                     // Bound and given back: what listens there is not ours.
                     TcpListener::bind((endpoint.address.as_str(), endpoint.port))
-                        .map_err(|error| taken(endpoint, &error.to_string()))?;
+                        .map_err(|error| port_in_use(endpoint, &error.to_string()))?;
                 }
             }
         }
@@ -66,40 +70,40 @@ impl Executors {
     async fn preflight_lb(&self, work: &Work, lb: &PreflightLb) -> Result<(), StepFailure> {
         let version = self.nginx.version().await.ok_or_else(|| {
             StepFailure::new("nginx is not installed")
-                .next("apt-get install nginx, or name its program in agent.toml")
+                .next("apt-get install nginx, or set nginx.binary in agent.toml")
         })?;
         work.output.line(&format!("nginx {version}"));
         self.nginx.test().await?;
         self.nginx.master()?;
         if let Some(tls) = &lb.tls {
             certificate::check(tls)?;
-            work.output.line(&format!("the key is that of {}", tls.certificate));
+            work.output.line(&format!("certificate and key match: {}", tls.certificate));
         }
         let installed = self
             .nginx
             .installed(&work.environment)
-            .map_err(|error| StepFailure::new("the site cannot be read").why(error.to_string()))?;
+            .map_err(|error| StepFailure::new("cannot read the nginx site").why(error.to_string()))?;
         if installed == crate::nginx::InstalledSite::Nothing {
             let redirects = lb.tls.as_ref().and_then(|tls| tls.redirect_from);
             for port in [Some(lb.listen_port), redirects].into_iter().flatten() {
-                self.refuse_taken(port).await?;
+                self.refuse_used_port(port).await?;
             }
         }
         Ok(())
     }
 
-    async fn refuse_taken(&self, port: u16) -> Result<(), StepFailure> {
+    async fn refuse_used_port(&self, port: u16) -> Result<(), StepFailure> {
         if self.port_serves_nginx(port).await {
             return Ok(());
         }
         let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port };
-        TcpListener::bind(("0.0.0.0", port)).map_err(|error| taken(&endpoint, &error.to_string()))?;
+        TcpListener::bind(("0.0.0.0", port)).map_err(|error| port_in_use(&endpoint, &error.to_string()))?;
         Ok(())
     }
 
     /// Whether nginx itself has the port already, for another site.
     async fn port_serves_nginx(&self, port: u16) -> bool {
-        let ask = probe::ProbeRequest {
+        let request = probe::ProbeRequest {
             address: "127.0.0.1",
             port,
             // No host's name: nginx refuses it by itself, whatever applications there are behind it.
@@ -111,7 +115,7 @@ impl Executors {
             reads: probe::Reads::Headers,
             limit: std::time::Duration::from_secs(1),
         };
-        let answered = probe::send_probe(&ask).await;
+        let answered = probe::send_probe(&request).await;
         answered
             .headers
             .get("server")
@@ -123,17 +127,21 @@ impl Executors {
         let database = work.database(&db.database)?;
         database.refuse_loopback()?;
         let mut connection = database.connect(&work.key.to_string()).await?;
-        let asked = "the database cannot be asked";
+        let query_failed = "cannot query the database";
         let (server, size) =
-            postgres::server(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        let there = schema::look(&mut connection).await.map_err(|error| database_failed(asked, &error))?;
-        let schema = match there {
-            SchemaTable::Absent => "no schema_migrations yet".to_owned(),
+            postgres::server(&mut connection).await.map_err(|error| database_failed(query_failed, &error))?;
+        let table = schema::read_table(&mut connection)
+            .await
+            .map_err(|error| database_failed(query_failed, &error))?;
+        let schema = match table {
+            SchemaTable::Absent => "no migrations applied yet".to_owned(),
             SchemaTable::Ours(Schema { version, state: SchemaState::Dirty }) => {
                 return Err(super::migration::dirty(version));
             }
             SchemaTable::Ours(Schema { version, state: SchemaState::Clean }) => format!("schema {version}"),
-            SchemaTable::Foreign { because } => format!("schema_migrations is another tool's ({because})"),
+            SchemaTable::Foreign { because } => {
+                format!("schema_migrations belongs to another tool ({because})")
+            }
         };
         let Some(directory) = &db.snapshot_directory else {
             return Ok(format!("PostgreSQL {server}, {schema}"));
@@ -145,7 +153,7 @@ impl Executors {
 
     async fn refuse_old_tools(&self, server: u32) -> Result<(), StepFailure> {
         let install =
-            format!("apt-get install postgresql-client-{server}, or name the programs' folder in agent.toml");
+            format!("apt-get install postgresql-client-{server}, or set postgres.binaries in agent.toml");
         let programs = postgres::programs(self.postgres_programs.as_deref())
             .ok_or_else(|| StepFailure::new("pg_dump is not installed").next(install.clone()))?;
         for tool in ["pg_dump", "pg_restore"] {
@@ -156,9 +164,9 @@ impl Executors {
                 version.split('.').next().and_then(|major| major.parse::<u32>().ok()).unwrap_or_default();
             if major < server {
                 return Err(StepFailure::new(format!(
-                    "{tool} {version} is older than the server, which is {server}"
+                    "{tool} {version} is older than the server, PostgreSQL {server}"
                 ))
-                .why("it refuses to dump a newer server")
+                .why(format!("{tool} does not work with a newer server"))
                 .next(install));
             }
         }
@@ -166,8 +174,8 @@ impl Executors {
     }
 }
 
-fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
-    StepFailure::new(format!("port {} of {} is taken", endpoint.port, endpoint.address))
+fn port_in_use(endpoint: &Endpoint, why: &str) -> StepFailure {
+    StepFailure::new(format!("port {} on {} is in use", endpoint.port, endpoint.address))
         .why(why.to_owned())
         .next(format!("ss --listening --tcp --processes sport = {}", endpoint.port))
 }
@@ -175,8 +183,7 @@ fn taken(endpoint: &Endpoint, why: &str) -> StepFailure {
 fn refuse_full_disk(directory: &Path, database_bytes: u64) -> Result<(), StepFailure> {
     let there = directory.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let free = disk::free_bytes(there).map_err(|error| {
-        StepFailure::new(format!("the free space of {} cannot be read", there.display()))
-            .why(error.to_string())
+        StepFailure::new(format!("cannot read the free space of {}", there.display())).why(error.to_string())
     })?;
     let wanted = database_bytes / ROOM_DENOMINATOR * ROOM_NUMERATOR;
     if free >= wanted {
@@ -184,7 +191,7 @@ fn refuse_full_disk(directory: &Path, database_bytes: u64) -> Result<(), StepFai
     }
     Err(StepFailure::new(format!("the disk of {} is too full for a snapshot", directory.display()))
         .why(format!(
-            "{} MiB are free, and a database of {} MiB wants {} MiB",
+            "{} MiB are free; a database of {} MiB needs {} MiB",
             mib(free),
             mib(database_bytes),
             mib(wanted)

@@ -1,33 +1,33 @@
-//! One look for all who ask for the same at the same time.
+//! One lookup for several callers that need the same value at the same time.
 //!
-//! What must stay true: who asks gets what was looked at after they asked, and never what was found before.
+//! What must stay true: a caller gets the result of a lookup that began after its call, and never an earlier one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-/// A look that several ask for.
-pub struct Together<T> {
-    /// How many looks have begun.
+/// A lookup that several callers share.
+pub struct SharedLookup<T> {
+    /// The number of lookups that have begun.
     begun: AtomicU64,
     // Held while somebody looks, so that the others wait for what they find.
     found: Mutex<Option<Found<T>>>,
 }
 
-/// What the last look has found.
+/// The result of the last lookup.
 struct Found<T> {
     number: u64,
     value: T,
 }
 
-impl<T> Default for Together<T> {
+impl<T> Default for SharedLookup<T> {
     fn default() -> Self {
         Self { begun: AtomicU64::new(0), found: Mutex::new(None) }
     }
 }
 
-impl<T: Clone> Together<T> {
-    /// What a look finds that begins after this was called: that of another who asks, or `look`.
+impl<T: Clone> SharedLookup<T> {
+    /// The result of a lookup that begins after this call: that of another caller, or `look`.
     pub async fn find(&self, look: impl Future<Output = T>) -> T {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut found = self.found.lock().await;
@@ -69,10 +69,10 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_ask_while_a_look_goes_on_share_the_next() {
-        let (looks, together) = (Arc::new(Looks::default()), Arc::new(Together::default()));
+        let (looks, lookup) = (Arc::new(Looks::default()), Arc::new(SharedLookup::default()));
         let ask = || {
-            let (looks, together) = (Arc::clone(&looks), Arc::clone(&together));
-            tokio::spawn(async move { together.find(looks.look()).await })
+            let (looks, lookup) = (Arc::clone(&looks), Arc::clone(&lookup));
+            tokio::spawn(async move { lookup.find(looks.look()).await })
         };
         let first = ask();
         while looks.count.load(Ordering::SeqCst) == 0 {
@@ -91,18 +91,18 @@ mod tests {
 
     #[tokio::test]
     async fn one_who_asks_later_looks_anew() {
-        let (looks, together) = (Looks::default(), Together::default());
+        let (looks, lookup) = (Looks::default(), SharedLookup::default());
         for number in 1..=3 {
             looks.may_end.notify_one();
-            assert_eq!(together.find(looks.look()).await, number);
+            assert_eq!(lookup.find(looks.look()).await, number);
         }
     }
 
     #[tokio::test]
     async fn a_look_that_is_given_up_is_nobodys_answer() {
-        let (looks, together) = (Looks::default(), Together::default());
+        let (looks, lookup) = (Looks::default(), SharedLookup::default());
         {
-            let given_up = together.find(looks.look());
+            let given_up = lookup.find(looks.look());
             tokio::select! {
                 biased;
                 _ = given_up => panic!("nobody let it end"),
@@ -110,6 +110,6 @@ mod tests {
             }
         }
         looks.may_end.notify_one();
-        assert_eq!(together.find(looks.look()).await, 2);
+        assert_eq!(lookup.find(looks.look()).await, 2);
     }
 }

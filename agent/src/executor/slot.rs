@@ -1,4 +1,4 @@
-//! A slot's containers: started from their specifications, stopped, and workers moved from slot to slot.
+//! The containers of a slot: start them from their specifications, stop them, and move workers from slot to slot.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use super::{Executors, Work, docker_failed, finding, variables};
 use crate::docker::{CreateContext, ManagedContainer};
 use crate::host::disk;
 
-/// A process that ends this soon was not started.
+/// A process that exits this soon counts as not started.
 const SETTLES_WITHIN: Duration = Duration::from_millis(250);
 
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -32,17 +32,17 @@ impl Executors {
                 .iter()
                 .any(|spec| there.seen.spec == spec.digest() && there.seen.deployment == work.key.deployment)
         };
-        let there = self.of_slot(work, slot).await?;
+        let there = self.slot_containers(work, slot).await?;
         for stale in there.iter().filter(|there| !wanted(there)) {
             work.output.line(&format!("{} is stopped and removed", stale.seen.name));
-            self.end(stale).await?;
+            self.stop_and_remove(stale).await?;
         }
         self.write_state(&work.environment, slot, "standby")?;
         for spec in containers {
-            work.cancelled()?;
-            let id = self.make(work, spec).await?;
+            work.refuse_cancelled()?;
+            let id = self.create(work, spec).await?;
             self.start(work, spec, &id).await?;
-            self.settle(spec, &id).await?;
+            self.wait_until_settled(spec, &id).await?;
         }
         let adopted = there
             .iter()
@@ -50,20 +50,21 @@ impl Executors {
             .count();
         Ok(finding(match (containers.len(), adopted) {
             (all, 0) => format!("{all} started"),
-            (all, adopted) => format!("{} started, {adopted} ran already", all - adopted.min(all)),
+            (all, adopted) => format!("{} started, {adopted} already running", all - adopted.min(all)),
         }))
     }
 
     pub(super) async fn stop_slot(&self, work: &Work, slot: Slot) -> Result<Finding, StepFailure> {
-        let there = self.of_slot(work, slot).await?;
+        let there = self.slot_containers(work, slot).await?;
         for container in &there {
             work.output.line(&format!("{} is stopped and removed", container.seen.name));
-            self.end(container).await?;
+            self.stop_and_remove(container).await?;
         }
         Ok(finding(format!("{} removed", there.len())))
     }
 
-    /// The workers of `stop` end, then those of `start` run. Stopped ones stay, so that they can run again.
+    /// Stops the workers of `stop`, then starts those of `start`. Stopped containers are kept, so that they can run
+    /// again.
     pub(super) async fn move_workers(
         &self,
         work: &Work,
@@ -71,38 +72,40 @@ impl Executors {
         start: Slot,
         containers: &[ContainerSpec],
     ) -> Result<Finding, StepFailure> {
-        let mut ended = 0;
+        let mut stopped = 0;
         if let Some(stop) = stop {
-            for worker in self.of_slot(work, stop).await?.iter().filter(|there| there.health_path.is_none()) {
+            for worker in
+                self.slot_containers(work, stop).await?.iter().filter(|there| there.health_path.is_none())
+            {
                 if worker.seen.running == ContainerRunState::Yes {
-                    work.output.line(&format!("{} ends", worker.seen.name));
+                    work.output.line(&format!("{} is stopped", worker.seen.name));
                     self.stop(&worker.id).await?;
-                    ended += 1;
+                    stopped += 1;
                 }
             }
         }
         // The load balancer's switch tells only the processes of its own host.
         self.write_state(&work.environment, start, "live")?;
         self.write_state(&work.environment, start.other(), "standby")?;
-        let there = self.of_slot(work, start).await?;
+        let there = self.slot_containers(work, start).await?;
         for spec in containers {
-            work.cancelled()?;
+            work.refuse_cancelled()?;
             // A warm slot's workers were made by the deployment that brought them.
             let made = there.iter().find(|there| there.seen.spec == spec.digest());
             let id = match made {
                 Some(made) => made.id.clone(),
-                None => self.make(work, spec).await?,
+                None => self.create(work, spec).await?,
             };
             self.start(work, spec, &id).await?;
             if made.is_none_or(|made| made.seen.deployment == work.key.deployment) {
                 // That of an earlier deployment was seen to run by it.
-                self.settle(spec, &id).await?;
+                self.wait_until_settled(spec, &id).await?;
             }
         }
-        Ok(finding(format!("{ended} ended, {} run", containers.len())))
+        Ok(finding(format!("{stopped} stopped, {} running", containers.len())))
     }
 
-    /// Whether the slot is live, for applications that ask: `live` or `standby` in `/run/lockstep/state`.
+    /// Writes `live` or `standby` to the state file of the slot, which applications read as `/run/lockstep/state`.
     pub(super) fn write_state(
         &self,
         environment: &EnvironmentKey,
@@ -114,37 +117,38 @@ impl Executors {
             .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)))
             .and_then(|()| disk::write(&directory.join("state"), state, 0o644));
         written.map_err(|error| {
-            StepFailure::new(format!("{} cannot be written", directory.display())).why(error.to_string())
+            StepFailure::new(format!("cannot write the state file in {}", directory.display()))
+                .why(error.to_string())
         })
     }
 
-    async fn of_slot(&self, work: &Work, slot: Slot) -> Result<Vec<ManagedContainer>, StepFailure> {
+    async fn slot_containers(&self, work: &Work, slot: Slot) -> Result<Vec<ManagedContainer>, StepFailure> {
         let mut there = self.docker.containers(Some(&work.environment)).await.map_err(docker_failed)?;
         there.retain(|there| there.seen.slot == slot);
         Ok(there)
     }
 
-    async fn end(&self, container: &ManagedContainer) -> Result<(), StepFailure> {
+    async fn stop_and_remove(&self, container: &ManagedContainer) -> Result<(), StepFailure> {
         self.stop(&container.id).await?;
         self.docker.remove(&container.id).await.map_err(docker_failed)
     }
 
-    /// With the stop grace that the container was made with.
+    /// Stops a container with the stop grace with which it was created.
     pub(super) async fn stop(&self, id: &str) -> Result<(), StepFailure> {
-        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
-        self.docker.stop(id, looked.stop_grace_seconds).await.map_err(docker_failed)
+        let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
+        self.docker.stop(id, state.stop_grace_seconds).await.map_err(docker_failed)
     }
 
-    async fn make(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
+    async fn create(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
         let state_directory = self.state_directory(&work.environment, spec.slot);
-        let making = CreateContext {
+        let context = CreateContext {
             environment: &work.environment,
             deployment: &work.key.deployment,
             step: work.key.step,
             variables: variables(spec, &work.secrets),
             state_directory: &state_directory,
         };
-        self.docker.make(spec, &making).await.map_err(docker_failed)
+        self.docker.create(spec, &context).await.map_err(docker_failed)
     }
 
     async fn start(&self, work: &Work, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
@@ -153,8 +157,8 @@ impl Executors {
         Ok(())
     }
 
-    /// Sees that a process without a health check goes on running. The others' health check sees them end.
-    async fn settle(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
+    /// Waits to see that a process without a health check keeps running. The health check covers the others.
+    async fn wait_until_settled(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
         if spec.health_path.is_some() {
             return Ok(());
         }
@@ -166,17 +170,19 @@ impl Executors {
         Ok(())
     }
 
-    /// A container that has ended, or that the engine starts again and again, will not become healthy.
+    /// Refuses a container that has exited, or that the engine keeps restarting: it will not become healthy.
     pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
-        let Some(looked) = self.docker.look(id).await.map_err(docker_failed)? else { return Ok(()) };
-        let how = match (looked.running, looked.restarts) {
-            (ContainerRunState::Exited(code), _) => format!("ended with code {code} soon after its start"),
-            (ContainerRunState::Yes, 1..) => format!("ended soon after its start, {} times", looked.restarts),
+        let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
+        let how = match (state.running, state.restarts) {
+            (ContainerRunState::Exited(code), _) => format!("exited with code {code} soon after it started"),
+            (ContainerRunState::Yes, 1..) => {
+                format!("exited soon after it started, {} times", state.restarts)
+            }
             (ContainerRunState::Yes, _) => return Ok(()),
         };
         let mut failure = StepFailure::new(format!("{process} {how}"))
-            .next("docker run the image by hand, with the same variables");
-        failure.tail = self.tail_of(id).await;
+            .next("read its last lines; or run the image by hand with the same variables: docker run");
+        failure.tail = self.last_lines(id).await;
         Err(failure)
     }
 }

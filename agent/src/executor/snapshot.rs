@@ -1,4 +1,4 @@
-//! A verified snapshot of a database: dumped under a temporary name, read back, and only then renamed.
+//! Takes a verified snapshot of a database: it is dumped under a temporary name, read back, and then renamed.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -19,10 +19,10 @@ use super::{Executors, Work, finding};
 use crate::host::disk;
 use crate::postgres;
 
-/// Tables dumped at a time.
+/// The number of tables that are dumped at a time.
 const JOBS: &str = "--jobs=2";
 
-/// The fastest that every supported version has; the newer zstd is not in Debian's PostgreSQL 15.
+/// The fastest method of all supported versions; Debian's PostgreSQL 15 does not have zstd.
 const COMPRESSION: &str = "--compress=1";
 
 /// The digest of every file, as `sha256sum` writes it.
@@ -39,20 +39,20 @@ impl Executors {
         if finished.exists() {
             // Renamed by this very step before the agent was killed.
             let (manifest, bytes) = verify(&finished).map_err(|error| unusable(&finished, &error))?;
-            return Ok(self.taken("it was there", &finished, (manifest, bytes)));
+            return Ok(self.snapshot_taken("already taken", &finished, (manifest, bytes)));
         }
         let partial = directory.join(format!("{}.partial", work.key.deployment));
         clear(&directory, &partial).map_err(|error| unusable(&partial, &error))?;
         self.dump(work, snapshot, &partial).await?;
-        work.cancelled()?;
-        self.list(work, &partial).await?;
+        work.refuse_cancelled()?;
+        self.check_contents(work, &partial).await?;
         let written = tokio::task::block_in_place(|| seal(&partial, &finished));
         let sealed = written.map_err(|error| unusable(&partial, &error))?;
-        Ok(self.taken("dumped and read back", &finished, sealed))
+        Ok(self.snapshot_taken("dumped and verified", &finished, sealed))
     }
 
-    fn taken(&self, words: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
-        let mut finding = finding(format!("{words}, {} KiB", bytes / 1024));
+    fn snapshot_taken(&self, text: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {
+        let mut finding = finding(format!("{text}, {} KiB", bytes / 1024));
         finding.snapshot = Some(Box::new(SnapshotTaken {
             host: self.host.clone(),
             path: path.display().to_string(),
@@ -63,7 +63,7 @@ impl Executors {
     }
 
     async fn dump(&self, work: &Work, snapshot: &TakeSnapshot, partial: &Path) -> Result<(), StepFailure> {
-        let tools = work.database(&snapshot.database)?.for_tools()?;
+        let tools = work.database(&snapshot.database)?.tool_connection()?;
         let password = PasswordFile::write(&partial.with_extension("pass"), tools.password_file.expose())
             .map_err(|error| unusable(partial, &error))?;
         let mut command = Command::new(self.tool("pg_dump")?);
@@ -75,8 +75,8 @@ impl Executors {
         run(work, command, "pg_dump").await
     }
 
-    /// Reads the table of contents back: a dump that was cut off has none.
-    async fn list(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
+    /// Reads the table of contents: a dump that ended early has none.
+    async fn check_contents(&self, work: &Work, partial: &Path) -> Result<(), StepFailure> {
         let mut command = Command::new(self.tool("pg_restore")?);
         command.arg("--list").arg(partial);
         run(work, command, "pg_restore --list").await
@@ -90,14 +90,14 @@ impl Executors {
     }
 }
 
-/// Runs a tool to its end; it ends with the step.
+/// Runs a tool until it exits. It is killed if the step is cancelled.
 async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFailure> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let failed = |error: io::Error| StepFailure::new(format!("{name} cannot be run")).why(error.to_string());
+    let failed = |error: io::Error| StepFailure::new(format!("cannot run {name}")).why(error.to_string());
     let mut child = command.spawn().map_err(failed)?;
     let stderr = child.stderr.take().expect("it was asked for just above");
     let mut lines = BufReader::new(stderr).lines();
-    let said = async {
+    let lines_printed = async {
         let mut last = Vec::new();
         while let Ok(Some(line)) = lines.next_line().await {
             work.output.line(&line);
@@ -106,18 +106,18 @@ async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFa
         last
     };
     tokio::select! {
-        said = said => {
+        printed = lines_printed => {
             let status = child.wait().await.map_err(failed)?;
             if status.success() {
                 return Ok(());
             }
             let mut failure = StepFailure::new(format!("{name} failed with {status}"));
-            failure.tail = said[said.len().saturating_sub(20)..].to_vec();
+            failure.tail = printed[printed.len().saturating_sub(20)..].to_vec();
             Err(failure)
         }
         () = work.cancel.cancelled() => {
             child.kill().await.map_err(failed)?;
-            Err(StepFailure::new(format!("{name} was told to stop; what it wrote is no snapshot")))
+            Err(StepFailure::new(format!("{name} was stopped, so there is no snapshot")))
         }
     }
 }
@@ -154,10 +154,10 @@ pub(super) fn verify(finished: &Path) -> io::Result<(Digest, u64)> {
     for line in manifest.lines() {
         let (wanted, name) = line
             .split_once("  ")
-            .ok_or_else(|| io::Error::other(format!("{line:?} is no line of a manifest")))?;
+            .ok_or_else(|| io::Error::other(format!("{line:?} is not a line of a manifest")))?;
         let (digest, length) = digest_of(&finished.join(name))?;
         if digest != wanted {
-            return Err(io::Error::other(format!("{name} is not what was dumped")));
+            return Err(io::Error::other(format!("{name} has changed since the dump")));
         }
         bytes += length;
     }
@@ -188,10 +188,10 @@ fn digest_of(path: &Path) -> io::Result<(String, u64)> {
 }
 
 fn unusable(path: &Path, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("{} cannot be used", path.display())).why(error.to_string())
+    StepFailure::new(format!("cannot use the snapshot {}", path.display())).why(error.to_string())
 }
 
-/// A password goes by a private file: arguments are seen by everybody. It goes when it was used.
+/// A private file with a password: everybody could see it among the arguments. It is removed after use.
 struct PasswordFile(PathBuf);
 
 impl PasswordFile {
@@ -207,7 +207,7 @@ impl PasswordFile {
 impl Drop for PasswordFile {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "a password's file stays");
+            tracing::warn!(%error, file = %self.0.display(), "cannot remove a file with a database password");
         }
     }
 }

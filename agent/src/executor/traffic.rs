@@ -19,23 +19,23 @@ use crate::nginx::site::{Address, UPSTREAM_HEADER};
 use crate::nginx::{DesiredSite, Reloaded};
 use crate::probe::ProbeAnswer;
 
-/// Answers through nginx, from the new slot, in a row.
+/// The number of answers in a row from the new slot that prove a switch.
 const PROOFS: u32 = 3;
 
-/// How long the first may take to come.
+/// How long the first of them may take.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long all of them may take to come from an application that is slow: less than the step's own limit.
+/// How long all of them may take from a slow application: less than the limit of the step.
 const PROOF_LIMIT_SLOW: Duration = Duration::from_secs(27);
 
-/// How long one may take to come.
+/// How long one answer may take.
 const PROOF_ANSWER_LIMIT: Duration = Duration::from_secs(9);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// No proof that nginx answers from a slot.
+/// nginx does not answer from the slot.
 pub(super) struct NotProved {
-    /// What came last instead.
+    /// The last answer.
     pub(super) last: String,
 }
 
@@ -48,11 +48,11 @@ impl Executors {
     ) -> Result<Finding, StepFailure> {
         let wanted = DesiredSite { deployment: &work.key.deployment, site, overwrites };
         let reloaded = self.nginx.install(&work.environment, &wanted).await?;
-        let words = match reloaded {
-            Reloaded::Yes => "installed, and nginx answers with it",
-            Reloaded::No => "it was there",
+        let text = match reloaded {
+            Reloaded::Yes => "installed, and nginx serves it",
+            Reloaded::No => "already installed",
         };
-        Ok(finding(words))
+        Ok(finding(text))
     }
 
     pub(super) async fn switch_traffic(
@@ -64,27 +64,27 @@ impl Executors {
         let begun = Instant::now();
         self.nginx
             .switch(&work.environment, switch.to)
-            .map_err(|error| StepFailure::new("the switch file cannot be written").why(error.to_string()))?;
+            .map_err(|error| StepFailure::new("cannot write the switch file").why(error.to_string()))?;
         let watch = |probe: &Probe| work.output.line(&format!("through nginx: {probe}"));
         let proved = tokio::select! {
             proved = self.prove(&work.environment, switch, begun, watch) => proved,
-            () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+            () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         let took = proved.map_err(|not_proved| {
             StepFailure::new(format!("nginx does not answer from {}", switch.to))
                 .why(not_proved.last)
-                .next("nginx -T shows the site; another server may have the same name and port")
+                .next("nginx -T shows the site; look for another server block with the same name and port")
         })?;
         self.write_state(&work.environment, switch.to, "live")?;
         self.write_state(&work.environment, switch.to.other(), "standby")?;
-        let mut finding = finding(format!("{PROOFS} answers through nginx came from {}", switch.to));
+        let mut finding = finding(format!("nginx answered {PROOFS} times from {}", switch.to));
         finding.traffic = before;
         finding.switch_took = Some(took);
         Ok(finding)
     }
 
-    /// Waits until answers through nginx come from the slot, several in a row; says when the first did. The body of
-    /// an answer is no part of it, and an application may take its time.
+    /// Waits until several answers in a row through nginx come from the slot, and returns the time of the first. It
+    /// does not read bodies, and it waits for a slow application.
     pub(super) async fn prove(
         &self,
         environment: &EnvironmentKey,
@@ -98,8 +98,8 @@ impl Executors {
         let mut row = 0;
         loop {
             let limit = PROOF_LIMIT_SLOW.saturating_sub(begun.elapsed()).min(PROOF_ANSWER_LIMIT);
-            let asked = self.nginx.ask(&at, &switch.health_path, limit).await;
-            let answered = asked.map_err(|error| NotProved { last: error.to_string() })?;
+            let answer = self.nginx.ask(&at, &switch.health_path, limit).await;
+            let answered = answer.map_err(|error| NotProved { last: error.to_string() })?;
             if is_proof(&answered, &switch.endpoints) {
                 row += 1;
                 first.get_or_insert_with(|| begun.elapsed());
@@ -117,17 +117,17 @@ impl Executors {
                 None => PROOF_LIMIT,
             };
             if begun.elapsed() >= limit {
-                let from = upstream(&answered).unwrap_or_else(|| "nowhere".to_owned());
+                let from = upstream(&answered).unwrap_or_else(|| "no endpoint".to_owned());
                 return Err(NotProved {
-                    last: format!("its last answer came from {from}: {}", answered.probe),
+                    last: format!("the last answer came from {from}: {}", answered.probe),
                 });
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Waits until no connection to the slot is established. A passed deadline is no failure: the slot
-    /// stays warm, and what is left goes on there.
+    /// Waits until no connection to the slot is established. A passed deadline is not a failure: the slot stays warm,
+    /// and the remaining connections continue there.
     pub(super) async fn drain(
         &self,
         work: &Work,
@@ -138,24 +138,24 @@ impl Executors {
         let begun = Instant::now();
         loop {
             let left = established(ports).map_err(|error| {
-                StepFailure::new("the connections of this host cannot be counted").why(error.to_string())
+                StepFailure::new("cannot count the connections of this host").why(error.to_string())
             })?;
             if left == 0 {
-                return Ok(finding(format!("no connection to {slot} is left")));
+                return Ok(finding(format!("no connections to {slot} are open")));
             }
             if begun.elapsed() >= Duration::from_millis(deadline.0) {
-                return Ok(finding(format!("{left} connections to {slot} go on past the deadline")));
+                return Ok(finding(format!("{left} connections to {slot} are still open at the deadline")));
             }
-            work.output.line(&format!("{left} connections to {slot} are left"));
+            work.output.line(&format!("{left} connections to {slot} are open"));
             tokio::select! {
                 () = sleep(Duration::from_millis(100)) => {}
-                () = work.cancel.cancelled() => return Err(StepFailure::new("it was told to stop")),
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
             }
         }
     }
 }
 
-/// Whence the answer came: the last that nginx lists, which has those before it that it had to pass over.
+/// The endpoint that answered: the last one that nginx lists. Those before it failed.
 fn upstream(answered: &ProbeAnswer) -> Option<String> {
     let tried = answered.headers.get(UPSTREAM_HEADER)?.to_str().ok()?;
     tried.rsplit([',', ' ']).next().map(ToOwned::to_owned)
@@ -167,7 +167,7 @@ pub(super) fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint]) -> bool {
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
 }
 
-/// How many connections from this host to these endpoints are established, by the kernel's tables.
+/// The number of established connections from this host to these endpoints, from the kernel's tables.
 fn established(endpoints: &[Endpoint]) -> ProcResult<usize> {
     let mut count = 0;
     for table in [procfs::net::tcp(), procfs::net::tcp6()] {

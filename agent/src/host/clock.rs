@@ -1,4 +1,4 @@
-//! The wall clock, for what people read: nothing is decided by it.
+//! The wall clock, for times that people read. No decision depends on it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Files that must survive a power cut, and how much room there is.
+//! Writes files that must survive a power cut, and reads the free space.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,13 +7,13 @@ use std::path::Path;
 
 use lockstep_core::view::host_status::Disk;
 
-/// What is on the file system whose room is told to the coordinator.
+/// The file system whose free space is reported.
 pub const WATCHED: &str = "/var/lib";
 
 /// Writes a file, whole or not at all, with these permissions.
 ///
 /// # Errors
-/// When it cannot be written; what was there is there still.
+/// When it cannot be written. The previous content is kept then.
 pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("partial");
     let mut file =
@@ -24,7 +24,7 @@ pub fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     sync_parent(path)
 }
 
-/// Removes a file for good; one that is not there is fine.
+/// Removes a file durably. It may be gone already.
 ///
 /// # Errors
 /// When it cannot be removed.
@@ -36,7 +36,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes what happened in a folder durable.
+/// Makes changes in the folder of `path` durable.
 ///
 /// # Errors
 /// When the folder cannot be opened.
@@ -44,10 +44,10 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
-/// The text of a file; nothing when it is not there.
+/// The text of a file; `None` if it does not exist.
 ///
 /// # Errors
-/// When it is there and cannot be read.
+/// When it exists and cannot be read.
 pub fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
@@ -64,7 +64,7 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(usage(path)?.free_bytes)
 }
 
-/// The file system of `path`.
+/// The size and the free space of the file system of `path`.
 ///
 /// # Errors
 /// When the system does not say.

@@ -1,7 +1,7 @@
-//! This agent's unit in systemd, where a package has installed one: fitted to what the host is for, and started.
+//! Configures and starts the systemd unit of this agent, if a package has installed it.
 //!
-//! What a role needs beyond the unit stands in a file of its own, `lockstep-agent.service.d/<role>.conf`. What must
-//! stay true: a file is masked only while the host does not have its role, and nothing but a mask is ever removed.
+//! A drop-in, `lockstep-agent.service.d/<role>.conf`, allows what a role needs beyond the unit. What must stay true: a
+//! drop-in is masked only while the host does not have its role, and only masks are ever removed.
 
 use std::fs;
 use std::io;
@@ -11,29 +11,29 @@ use std::path::Path;
 use anyhow::Context;
 use lockstep_supervisor::units::{MASK, has_systemd, is_masked, systemctl};
 
-/// The directory of the unit's agent: another agent's is none of its business.
+/// The directory of the unit's agent. The unit does not concern an agent in another directory.
 pub const DIRECTORY: &str = "/var/lib/lockstep/agent";
 
 const UNIT: &str = "lockstep-agent.service";
 
-/// Where an administrator's word goes before a package's.
+/// Drop-ins here take precedence over those of a package.
 const DROP_INS: &str = "/etc/systemd/system/lockstep-agent.service.d";
 
-/// The roles that need more than every agent.
+/// The roles that need more than the unit allows.
 const ROLES: [&str; 2] = ["lb", "db"];
 
-/// What became of the unit.
+/// The result of configuring the unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Started,
-    /// No systemd, no unit, or one of another directory.
+    /// There is no systemd, no unit, or the agent has another directory.
     None,
 }
 
-/// Takes from the unit what the host's roles do not need, and starts it.
+/// Masks the drop-ins of roles that the host does not have, and starts the unit.
 ///
 /// # Errors
-/// When systemd does not do as it is told.
+/// When systemctl fails.
 pub fn fit(directory: &Path, roles: &[String]) -> anyhow::Result<Unit> {
     if directory != Path::new(DIRECTORY) || !has_systemd() {
         return Ok(Unit::None);

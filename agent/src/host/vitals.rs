@@ -1,4 +1,4 @@
-//! What the coordinator asks of this machine as such: its clock, its disk, the certificate of its agent.
+//! The vital signs that a coordinator requests: clock, disk, and the certificate of the agent.
 
 use std::path::Path;
 
@@ -10,17 +10,17 @@ use tokio::sync::watch;
 use crate::host::{clock, disk};
 use crate::program::enroll;
 
-/// As it is at this moment.
+/// The vital signs at one moment.
 #[derive(Debug, Clone)]
 pub struct Reading {
     pub clock: Timestamp,
-    /// Nothing where the system does not say.
+    /// `None` if the system does not report it.
     pub disk: Option<Disk>,
-    /// From when until when, as it stands in the certificate.
+    /// The validity of the certificate; `None` if it cannot be read.
     pub certificate: Option<(Timestamp, Timestamp)>,
 }
 
-/// What there is to look at.
+/// Reads the vital signs.
 #[derive(Debug, Clone)]
 pub struct Vitals {
     credential: watch::Receiver<Credential>,

@@ -1,4 +1,4 @@
-//! A step as it was handed to this host.
+//! A step, as a coordinator assigned it to this host.
 
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::Digest;
@@ -13,16 +13,16 @@ pub struct Assignment {
     pub token: Token,
     pub key: StepKey,
     pub environment: EnvironmentKey,
-    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    /// `None` if the agent only has to make sure that the step's "do" has ended and will not begin.
     pub action: Option<Action>,
-    /// After this long, counted from its beginning, the step is given up.
+    /// The step is stopped after this long, counted from its beginning.
     pub limit: Millis,
     /// W3C Trace Context of the step's span.
     pub traceparent: String,
 }
 
 impl Assignment {
-    /// The digest by which the same work is recognised: whose step it is, and all that it does.
+    /// The digest that identifies the work: the environment, the step and its whole action.
     pub fn digest(&self) -> Digest {
         let action = self.action.as_ref().map(Action::digest);
         let action = action.as_ref().map_or("nothing", Digest::as_str);

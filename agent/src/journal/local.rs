@@ -1,9 +1,8 @@
-//! What the journal knows for those who act on this host without a coordinator: which deployment gave each
-//! slot its traffic, and what was done here by hand. The agent and the command share the file, and every
-//! decision is one transaction of it.
+//! What a local rollback needs from the journal: which deployment gave each slot its traffic, and the local rollbacks
+//! themselves. The agent and the command share the file, and every decision is one transaction.
 //!
-//! What must stay true: a local rollback is written down before its effect; it begins only while no step
-//! that moves traffic runs, and from then on no such step begins until the record knows of it.
+//! What must stay true: a local rollback is recorded before its effect. It begins only while no step that moves traffic
+//! runs. From then on no such step begins until a coordinator has adopted the rollback.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
@@ -19,7 +18,7 @@ use super::rows::damaged;
 use super::{Journal, JournalError};
 
 /// A step that moves containers or traffic: while one runs, nobody else does.
-const MOVES: &str = "SELECT work FROM step WHERE environment = ? AND state = 'running'
+const RUNNING_MOVE: &str = "SELECT work FROM step WHERE environment = ? AND state = 'running'
     AND work IN ('start', 'stop', 'site', 'remove site', 'restore site', 'switch', 'workers') LIMIT 1";
 
 /// Which deployment gave a slot its traffic, and how: what it takes to give it that again.
@@ -29,7 +28,7 @@ pub struct GivenTraffic {
     pub environment: EnvironmentKey,
     pub deployment: DeploymentId,
     pub switch: SwitchTraffic,
-    /// The slot's containers on this host at that time; none where they are on other hosts.
+    /// The slot's containers on this host at that time; empty if they are on other hosts.
     pub containers: Vec<String>,
 }
 
@@ -45,11 +44,11 @@ pub enum LocalRefusal {
 }
 
 impl Journal {
-    /// Writes down that a deployment gave a slot its traffic.
+    /// Records that a deployment gave a slot its traffic.
     ///
     /// # Errors
     /// When the journal cannot be written.
-    pub async fn give(&self, given: &GivenTraffic) -> Result<(), JournalError> {
+    pub async fn record_traffic(&self, given: &GivenTraffic) -> Result<(), JournalError> {
         sqlx::query("INSERT OR REPLACE INTO given (environment, slot, content) VALUES (?, ?, ?)")
             .bind(given.environment.to_string())
             .bind(given.switch.to.as_str())
@@ -59,7 +58,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets what is known of a slot: what got its traffic there was taken back.
+    /// Deletes the traffic record of a slot, because the switch to it was reverted.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -76,18 +75,18 @@ impl Journal {
         Ok(())
     }
 
-    /// What is known of every slot that had the traffic.
+    /// The traffic records of all slots.
     ///
     /// # Errors
     /// When the journal cannot be read.
-    pub async fn given(&self) -> Result<Vec<GivenTraffic>, JournalError> {
+    pub async fn traffic_records(&self) -> Result<Vec<GivenTraffic>, JournalError> {
         let rows = sqlx::query("SELECT content FROM given ORDER BY environment, slot")
             .fetch_all(&mut *self.connection.lock().await)
             .await?;
         rows.iter().map(|row| stored::decode(row.try_get("content")?).map_err(damaged)).collect()
     }
 
-    /// The newest deployment that this host was handed a step of: ids are in the order of their making.
+    /// The newest deployment of which this host was assigned a step. Ids sort by the time of their creation.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -103,17 +102,17 @@ impl Journal {
         newest.map(|id| id.parse().map_err(damaged)).transpose()
     }
 
-    /// Writes down that `wanted` begins, unless a step that moves traffic runs; its number is given here.
+    /// Records that `wanted` begins, unless a step that moves traffic is running. Assigns its number.
     ///
     /// # Errors
-    /// When the journal cannot be read or written: then it must not begin.
+    /// When the journal cannot be read or written. The rollback must not begin then.
     pub async fn begin_local(
         &self,
         wanted: LocalRollback,
     ) -> Result<Result<LocalRollback, LocalRefusal>, JournalError> {
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let running: Option<String> = sqlx::query_scalar(MOVES)
+        let running: Option<String> = sqlx::query_scalar(RUNNING_MOVE)
             .bind(wanted.environment.to_string())
             .fetch_optional(&mut *transaction)
             .await?;
@@ -133,7 +132,7 @@ impl Journal {
         Ok(Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..wanted }))
     }
 
-    /// Writes down that a local rollback is done.
+    /// Records that a local rollback is done.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -143,7 +142,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Forgets a local rollback that has come to nothing.
+    /// Deletes a local rollback that did not move the traffic.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -155,7 +154,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The record knows of it: steps begin as ever.
+    /// Records that a coordinator has adopted the rollback: steps may move the traffic again.
     ///
     /// # Errors
     /// When the journal cannot be written.
@@ -173,24 +172,24 @@ impl Journal {
         Ok(())
     }
 
-    /// Local rollbacks whose command perhaps ended in the middle.
+    /// Local rollbacks whose command may have been killed.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn local_begun(&self) -> Result<Vec<LocalRollback>, JournalError> {
-        locals(&mut *self.connection.lock().await, "begun").await
+        local_rollbacks_in(&mut *self.connection.lock().await, "begun").await
     }
 
-    /// Local rollbacks that the record does not know of, oldest first.
+    /// Local rollbacks that no coordinator has adopted, oldest first.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn local_done(&self) -> Result<Vec<LocalRollback>, JournalError> {
-        locals(&mut *self.connection.lock().await, "done").await
+        local_rollbacks_in(&mut *self.connection.lock().await, "done").await
     }
 }
 
-/// The newest local rollback of an environment that the record does not know of.
+/// The newest local rollback of an environment that is not adopted.
 pub(super) async fn hold(
     connection: &mut SqliteConnection,
     environment: &EnvironmentKey,
@@ -202,19 +201,22 @@ pub(super) async fn hold(
     .bind(environment.to_string())
     .fetch_optional(connection)
     .await?;
-    row.as_ref().map(local_of).transpose()
+    row.as_ref().map(local_rollback_of_row).transpose()
 }
 
-async fn locals(connection: &mut SqliteConnection, state: &str) -> Result<Vec<LocalRollback>, JournalError> {
+async fn local_rollbacks_in(
+    connection: &mut SqliteConnection,
+    state: &str,
+) -> Result<Vec<LocalRollback>, JournalError> {
     let rows = sqlx::query("SELECT seq, content FROM local_rollback WHERE state = ? ORDER BY seq")
         .bind(state)
         .fetch_all(connection)
         .await?;
-    rows.iter().map(local_of).collect()
+    rows.iter().map(local_rollback_of_row).collect()
 }
 
-fn local_of(row: &sqlx::sqlite::SqliteRow) -> Result<LocalRollback, JournalError> {
+fn local_rollback_of_row(row: &sqlx::sqlite::SqliteRow) -> Result<LocalRollback, JournalError> {
     let seq: i64 = row.try_get("seq")?;
-    let kept: LocalRollback = stored::decode(row.try_get("content")?).map_err(damaged)?;
-    Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..kept })
+    let content: LocalRollback = stored::decode(row.try_get("content")?).map_err(damaged)?;
+    Ok(LocalRollback { seq: u64::try_from(seq).map_err(damaged)?, ..content })
 }

@@ -1,9 +1,8 @@
-//! After a start: what an earlier process left, before anything is accepted.
+//! Reconciles the journal after a start, before anything is accepted.
 //!
-//! What the journal calls running runs no longer than its process did, so it becomes *interrupted*:
-//! neither done nor running. Nothing is carried on with on this host's own account. A driver that asks
-//! is told that nothing is done for it, sends it again under its own token, and the executor, which
-//! looks before it does anything, converges from whatever is there.
+//! A step that the journal has as running ended with the earlier process, so it becomes *interrupted*: neither done nor
+//! running. This host resumes nothing by itself. A driver that asks is told that the step does not run, and assigns it
+//! again under its own token. The executor then converges from whatever exists.
 
 use tracing::{info, warn};
 
@@ -18,12 +17,12 @@ pub async fn reconcile(journal: &Journal, logs: &StepLogs) -> Result<(), Journal
     for (key, environment) in journal.interrupt().await? {
         info!(
             deployment = %key.deployment, %environment, step = %key.step,
-            "step was interrupted; it is carried out again when a coordinator sends it"
+            "step was interrupted; it resumes when a coordinator assigns it again"
         );
     }
     if let Err(error) = logs.prune() {
         // Old output costs disk and nothing else; the agent serves without this.
-        warn!(%error, "old step logs cannot be removed");
+        warn!(%error, "cannot remove old step logs");
     }
     Ok(())
 }

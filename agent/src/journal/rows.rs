@@ -1,4 +1,4 @@
-//! The journal's tables, row by row. What may be written when is the [journal](super)'s affair.
+//! The rows of the journal's tables. The [journal](super) decides which may be written when.
 
 use lockstep_core::agent::accept::{StepRecord, StepState};
 use lockstep_core::agent::fence::{FenceState, Token};
@@ -231,7 +231,7 @@ fn row_of(row: &SqliteRow) -> Result<Row, JournalError> {
         ("failed", Some(bytes)) => {
             StepState::Ended(Err(stored::decode::<StepFailure>(bytes).map_err(damaged)?))
         }
-        (other, _) => return Err(damaged(format!("a step is {other:?}"))),
+        (other, _) => return Err(damaged(format!("a step has the state {other:?}"))),
     };
     let said: &str = row.try_get("said")?;
     Ok(Row {

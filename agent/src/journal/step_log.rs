@@ -1,8 +1,7 @@
 //! The complete output of each step, in `steps/<deployment>/<step>-<do|undo>.log`.
 //!
-//! What must stay true: nothing gets in here before it was redacted; a file stays below
-//! [`BYTES_MAX`], keeping its beginning and its end; a step that is carried out again goes on in the
-//! same file.
+//! What must stay true: only redacted lines are written; a file stays below [`BYTES_MAX`] and keeps its beginning and
+//! its end; a step that runs again appends to the same file.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -13,16 +12,16 @@ use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::run::journal::{Direction, StepKey};
 use lockstep_core::time::Timestamp;
 
-/// A log that passes this is cut down to its beginning and its end.
+/// A larger log is cut down to its beginning and its end.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-/// What stays of each when a log is cut.
+/// How much of each is kept.
 const BYTES_KEPT: u64 = BYTES_MAX / 4;
 
-/// A line is cut here.
+/// The maximum length of a line.
 const LINE_BYTES_MAX: usize = 16 * 1024;
 
-/// The deployments whose output is kept.
+/// The number of deployments whose output is kept.
 const DEPLOYMENTS_KEPT: usize = 200;
 
 /// The folder of all step logs.

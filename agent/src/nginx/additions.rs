@@ -1,5 +1,5 @@
-//! The folder of an administrator's own additions to a site: made with a word on what it is for, and from then on
-//! theirs. It is removed with the site only where nobody has put anything into it.
+//! The folder for an administrator's additions to a site. It is created with a README and is the administrator's from
+//! then on. It is removed with the site only if nobody has put anything into it.
 
 use std::fs;
 use std::io;

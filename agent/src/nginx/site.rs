@@ -1,7 +1,7 @@
-//! The text of an environment's site: from a [`Site`] and nothing else but where files are.
+//! Renders the nginx configuration of an environment from a [`Site`] and the paths of its files.
 //!
-//! Both slots are in it, and one test per request picks one: the green file is there, or it is blue
-//! (measured: no request lost over a hundred switches, where a reload loses some every time).
+//! It has both slots, and one test per request selects one: green if the switch file exists, else blue (measured: no
+//! request lost over a hundred switches, where a reload loses some every time).
 
 use std::path::Path;
 
@@ -69,16 +69,16 @@ impl Address {
 }
 
 /// The site's text.
-pub fn render(environment: &EnvironmentKey, site: &Site, places: &SitePaths<'_>) -> String {
+pub fn render(environment: &EnvironmentKey, site: &Site, paths: &SitePaths<'_>) -> String {
     let name = environment.dashed().replace('-', "_");
     let digest = site.digest();
     let mut text = format!("{FIRST_LINE}{digest}\n");
     text.push_str(&upstream(&format!("{name}_blue"), &site.blue));
     text.push_str(&upstream(&format!("{name}_green"), &site.green));
-    text.push_str(&maps(&name, digest.short(), places.probe_secret));
-    text.push_str(&server(&name, site, places));
+    text.push_str(&maps(&name, digest.short(), paths.probe_secret));
+    text.push_str(&server(&name, site, paths));
     if let Some(tls) = &site.tls {
-        text.push_str(&redirect(site, tls, places.sizes));
+        text.push_str(&redirect(site, tls, paths.sizes));
     }
     text
 }
@@ -132,10 +132,10 @@ log_format {name}_lost '$time_iso8601 $status $request_method';
     )
 }
 
-fn server(name: &str, site: &Site, places: &SitePaths<'_>) -> String {
-    let SitePaths { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = places;
+fn server(name: &str, site: &Site, paths: &SitePaths<'_>) -> String {
+    let SitePaths { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = paths;
     let (listen, tls) = match &site.tls {
-        Some(tls) => (" ssl", tls_of(name, tls)),
+        Some(tls) => (" ssl", tls_directives(name, tls)),
         None => ("", String::new()),
     };
     format!(
@@ -173,7 +173,7 @@ fn server(name: &str, site: &Site, places: &SitePaths<'_>) -> String {
         request = sizes.request,
         lost = lost_log.display(),
         switch = switch.display(),
-        headers = headers(site, places.proxy_params),
+        headers = headers(site, paths.proxy_params),
         additions = additions.display(),
     )
 }
@@ -216,7 +216,7 @@ fn headers(site: &Site, proxy_params: Option<&Path>) -> String {
 }
 
 /// Mozilla's intermediate configuration: what every browser of the last years speaks, and nothing weaker.
-fn tls_of(name: &str, tls: &SiteTls) -> String {
+fn tls_directives(name: &str, tls: &SiteTls) -> String {
     format!(
         "    ssl_certificate {};
     ssl_certificate_key {};
@@ -298,7 +298,7 @@ mod tests {
     }
 
     fn text(site: &Site, proxy_params: Option<&Path>) -> String {
-        let places = SitePaths {
+        let paths = SitePaths {
             switch: Path::new("/l/traffic/green"),
             lost_log: Path::new("/l/lost.log"),
             additions: Path::new("/n/own.d"),
@@ -306,7 +306,7 @@ mod tests {
             sizes: Sizes::OURS,
             probe_secret: "abc",
         };
-        render(&"my-notes/production".parse().unwrap(), site, &places)
+        render(&"my-notes/production".parse().unwrap(), site, &paths)
     }
 
     #[test]

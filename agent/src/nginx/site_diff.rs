@@ -1,5 +1,4 @@
-//! What somebody changed in a site by hand, as it may be shown: without the secret by which nginx tells whence an
-//! answer came.
+//! The changes that somebody made to a site by hand, as they may be shown: without the secret of the probe header.
 
 use lockstep_core::id::Digest;
 use lockstep_core::record::observed::SiteChange;

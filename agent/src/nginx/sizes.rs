@@ -1,7 +1,7 @@
-//! How large headers may be that a site passes on: more than nginx's own 4 KiB of an answer and 8 KiB of a request,
-//! which large cookies and content security policies do not fit into.
+//! The maximum sizes of headers: more than nginx's own 4 KiB for a response and 8 KiB for a request, which are too
+//! small for large cookies and content security policies.
 //!
-//! What must stay true: what an administrator says of it wins, because nginx refuses a directive that is there twice,
+//! What must stay true: the settings of an administrator win, because nginx refuses a directive that is there twice,
 //! and sizes that do not fit together.
 
 use std::io;
@@ -33,7 +33,7 @@ impl Sizes {
 }
 
 /// Where an administrator may have said it.
-pub(super) struct Places<'a> {
+pub(super) struct SizeSources<'a> {
     /// `nginx.conf`, of which only what holds for every site counts.
     pub(super) configuration: &'a Path,
     pub(super) proxy_params: Option<&'a Path>,
@@ -44,21 +44,22 @@ pub(super) struct Places<'a> {
 ///
 /// # Errors
 /// When a file that is there cannot be read.
-pub(super) fn look(places: &Places<'_>) -> io::Result<Sizes> {
-    let of_all = disk::read(places.configuration)?.unwrap_or_default();
+pub(super) fn choose_sizes(sources: &SizeSources<'_>) -> io::Result<Sizes> {
+    let of_all = disk::read(sources.configuration)?.unwrap_or_default();
     let mut of_site = String::new();
-    let files = configurations(places.additions)?.into_iter().chain(places.proxy_params.map(Path::to_owned));
+    let files =
+        configurations(sources.additions)?.into_iter().chain(sources.proxy_params.map(Path::to_owned));
     for file in files {
         of_site.push_str(&disk::read(&file)?.unwrap_or_default());
         of_site.push('\n');
     }
-    let is_said = |names: &[&str]| {
+    let is_set = |names: &[&str]| {
         directives(&of_all).any(|(depth, name)| depth == 1 && names.contains(&name))
             || directives(&of_site).any(|(_, name)| names.contains(&name))
     };
     Ok(Sizes {
-        answer: if is_said(&ANSWER) { "" } else { Sizes::OURS.answer },
-        request: if is_said(&REQUEST) { "" } else { Sizes::OURS.request },
+        answer: if is_set(&ANSWER) { "" } else { Sizes::OURS.answer },
+        request: if is_set(&REQUEST) { "" } else { Sizes::OURS.request },
     })
 }
 
@@ -82,11 +83,11 @@ fn configurations(folder: &Path) -> io::Result<Vec<PathBuf>> {
 fn directives(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let mut depth = 0_usize;
-    let mut is_begin = true;
-    lines.flat_map(pieces).filter_map(move |piece| {
-        let found = (is_begin && !matches!(piece, ";" | "{" | "}")).then_some((depth, piece));
-        is_begin = matches!(piece, ";" | "{" | "}");
-        match piece {
+    let mut is_name = true;
+    lines.flat_map(tokens).filter_map(move |token| {
+        let found = (is_name && !matches!(token, ";" | "{" | "}")).then_some((depth, token));
+        is_name = matches!(token, ";" | "{" | "}");
+        match token {
             "{" => depth += 1,
             "}" => depth = depth.saturating_sub(1),
             _ => {}
@@ -96,7 +97,7 @@ fn directives(text: &str) -> impl Iterator<Item = (usize, &str)> {
 }
 
 /// Words, and each of `;`, `{` and `}` by itself.
-fn pieces(line: &str) -> impl Iterator<Item = &str> {
+fn tokens(line: &str) -> impl Iterator<Item = &str> {
     let is_mark = |letter: char| matches!(letter, ';' | '{' | '}');
     line.split_whitespace()
         .flat_map(move |word| {
@@ -105,14 +106,14 @@ fn pieces(line: &str) -> impl Iterator<Item = &str> {
                 [name, mark]
             })
         })
-        .filter(|piece| !piece.is_empty())
+        .filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn look_at(configuration: &str, addition: &str, proxy_params: &str) -> Sizes {
+    fn sizes_for(configuration: &str, addition: &str, proxy_params: &str) -> Sizes {
         let directory = tempfile::tempdir().unwrap();
         let (nginx, additions) = (directory.path().join("nginx.conf"), directory.path().join("own.d"));
         let params = directory.path().join("proxy_params");
@@ -121,41 +122,49 @@ mod tests {
         std::fs::write(additions.join("own.conf"), addition).unwrap();
         std::fs::write(additions.join("README"), "proxy_buffers 4 4k;").unwrap();
         std::fs::write(&params, proxy_params).unwrap();
-        look(&Places { configuration: &nginx, proxy_params: Some(&params), additions: &additions }).unwrap()
+        choose_sizes(&SizeSources {
+            configuration: &nginx,
+            proxy_params: Some(&params),
+            additions: &additions,
+        })
+        .unwrap()
     }
 
     #[test]
     fn where_nobody_has_said_it_the_site_does() {
         let configuration = "http {\n    # proxy_buffers 4 4k;\n    include conf.d/*.conf;\n}\n";
-        assert_eq!(look_at(configuration, "location /a { return 204; }", "proxy_redirect off;"), Sizes::OURS);
+        assert_eq!(
+            sizes_for(configuration, "location /a { return 204; }", "proxy_redirect off;"),
+            Sizes::OURS
+        );
     }
 
     #[test]
     fn what_is_said_for_every_site_wins() {
-        let sizes = look_at("events {}\nhttp { gzip on; proxy_buffer_size\n 128k; }", "", "");
+        let sizes = sizes_for("events {}\nhttp { gzip on; proxy_buffer_size\n 128k; }", "", "");
         assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
     }
 
     #[test]
     fn what_is_said_of_another_site_is_not_said_of_this_one() {
-        assert_eq!(look_at("http { server { proxy_buffers 8 32k; } }", "", ""), Sizes::OURS);
+        assert_eq!(sizes_for("http { server { proxy_buffers 8 32k; } }", "", ""), Sizes::OURS);
     }
 
     #[test]
     fn what_an_addition_says_wins() {
-        let sizes = look_at("", "large_client_header_buffers 8 64k;", "");
+        let sizes = sizes_for("", "large_client_header_buffers 8 64k;", "");
         assert_eq!(sizes, Sizes { request: "", ..Sizes::OURS });
     }
 
     #[test]
     fn what_an_addition_says_of_one_place_has_to_fit() {
-        let sizes = look_at("", "location /a {proxy_buffers 4 4k;}", "");
+        let sizes = sizes_for("", "location /a {proxy_buffers 4 4k;}", "");
         assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
     }
 
     #[test]
     fn what_the_hosts_proxy_params_say_wins() {
-        let sizes = look_at("", "", "proxy_set_header Host $host;\nproxy_busy_buffers_size 16k;\n");
+        let sizes = sizes_for("", "", "proxy_set_header Host $host;\nproxy_busy_buffers_size 16k;\n");
         assert_eq!(sizes, Sizes { answer: "", ..Sizes::OURS });
     }
 }

@@ -1,4 +1,4 @@
-//! Whom PostgreSQL lets in, where the database of a URL is one of this host's.
+//! Queries and changes `pg_hba.conf` through the [`keeper`](super::keeper), if the database of a URL is on this host.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::hba::{DatabaseRole, HbaBlock, Transport};
@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgSslMode;
 
 use super::keeper::{Answer, HbaLookup, KeeperOperation, Request};
-use super::reach::{Keeper, is_here};
+use super::reach::{Keeper, is_local_address};
 use super::{Database, started_at};
 
 /// Whose lines, and which addresses are asked about.
@@ -23,17 +23,17 @@ impl Keeper {
     ///
     /// # Errors
     /// When the URL is not one.
-    pub async fn look(
+    pub async fn query_hba(
         &self,
         database: &Database<'_>,
         connection: &mut PgConnection,
-        asked: HbaQuery<'_>,
+        query: HbaQuery<'_>,
     ) -> Result<HbaObservation, StepFailure> {
         let options = database.options()?;
         let not_ours = |because: String| Ok(HbaObservation::NotOurs { because });
-        let another = format!("the database of {} is not one of this host's PostgreSQL", database.url_from);
+        let another = format!("the database of {} is not on the PostgreSQL of this host", database.url_from);
         let port = options.get_port();
-        if !is_here(options.get_host()) || !self.has_server(port) {
+        if !is_local_address(options.get_host()) || !self.has_server(port) {
             return not_ours(another);
         }
         let transport = match options.get_ssl_mode() {
@@ -44,10 +44,10 @@ impl Keeper {
         let role =
             DatabaseRole { database: options.get_database().unwrap_or(&user).to_owned(), user, transport };
         let Ok(started_at) = started_at(connection).await else {
-            return not_ours("the database does not say of which server it is".to_owned());
+            return not_ours("the database does not report which server it is on".to_owned());
         };
-        let look = HbaLookup { started_at, role: role.clone(), addresses: asked.addresses.to_vec() };
-        Ok(match self.ask(&self.request(port, asked.environment, KeeperOperation::Look(look))).await {
+        let lookup = HbaLookup { started_at, role: role.clone(), addresses: query.addresses.to_vec() };
+        Ok(match self.ask(&self.request(port, query.environment, KeeperOperation::Look(lookup))).await {
             Ok(Answer::Seen { lines, admitted }) => {
                 HbaObservation::Here(LocalHba { port, role, lines, admitted: admitted.into_iter().collect() })
             }
@@ -61,7 +61,11 @@ impl Keeper {
     ///
     /// # Errors
     /// When they would not let in whom they are to, or the file cannot be written: then it is as it was.
-    pub async fn keep(&self, environment: &EnvironmentKey, wanted: &HbaBlock) -> Result<String, StepFailure> {
+    pub async fn apply_lines(
+        &self,
+        environment: &EnvironmentKey,
+        wanted: &HbaBlock,
+    ) -> Result<String, StepFailure> {
         let what = KeeperOperation::Keep { lines: wanted.lines.clone() };
         match self.ask(&self.request(wanted.port, environment, what)).await? {
             Answer::Kept { said } => Ok(said),
@@ -82,5 +86,5 @@ fn unknown(failure: StepFailure) -> HbaObservation {
 }
 
 fn answer_mismatch() -> StepFailure {
-    StepFailure::new("the answer is one to another question").next("this is a bug in Lockstep")
+    StepFailure::new("bug: the pg_hba.conf helper answered another question")
 }

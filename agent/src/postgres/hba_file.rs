@@ -1,8 +1,8 @@
-//! `pg_hba.conf` as text and as rules: an environment's block of lines, and which rule decides about a connection.
+//! `pg_hba.conf` as text and as rules: an environment's block of lines, and the rule that decides about a connection.
 //! Pure.
 //!
-//! What must stay true: of the text nothing but the environment's own block changes. A block stands at the end, after
-//! the administrator's lines: the first rule that fits decides, so that their word goes before ours.
+//! What must stay true: only the environment's own block changes. A block goes to the end, after the lines of the
+//! administrator: the first rule that fits decides, so an administrator's rule takes precedence.
 
 use std::net::IpAddr;
 
@@ -18,11 +18,11 @@ const KEYWORDS: &[&str] = &["all", "replication", "samegroup", "samerole", "same
 /// Why a text is left as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum HbaFileError {
-    #[error("the block of {0} has a begin and no end")]
+    #[error("the block of {0} has no END line")]
     NoEnd(EnvironmentKey),
-    #[error("{0:?} is in the block of {1}, and is none of its lines")]
-    Strange(String, EnvironmentKey),
-    #[error("{0:?} cannot be written in a line of it")]
+    #[error("the block of {1} has a line that Lockstep did not write: {0:?}")]
+    ForeignLine(String, EnvironmentKey),
+    #[error("{0:?} cannot be written in pg_hba.conf")]
     Unwritable(String),
 }
 
@@ -30,11 +30,17 @@ pub(super) enum HbaFileError {
 pub(super) fn lines(text: &str, key: &EnvironmentKey) -> Result<Vec<HbaLine>, HbaFileError> {
     let Some(block) = Block::find(text, key)? else { return Ok(Vec::new()) };
     let inner = text[block.begin..block.end].lines().filter(|line| !line.starts_with('#'));
-    inner.map(|line| read(line).ok_or_else(|| HbaFileError::Strange(line.to_owned(), key.clone()))).collect()
+    inner
+        .map(|line| read(line).ok_or_else(|| HbaFileError::ForeignLine(line.to_owned(), key.clone())))
+        .collect()
 }
 
 /// The text with exactly these lines of the environment.
-pub(super) fn with(text: &str, key: &EnvironmentKey, lines: &[HbaLine]) -> Result<String, HbaFileError> {
+pub(super) fn with_lines(
+    text: &str,
+    key: &EnvironmentKey,
+    lines: &[HbaLine],
+) -> Result<String, HbaFileError> {
     let written = if lines.is_empty() { String::new() } else { block(key, lines)? };
     if let Some(there) = Block::find(text, key)? {
         return Ok(format!("{}{written}{}", &text[..there.begin], &text[there.end..]));
@@ -213,26 +219,26 @@ mod tests {
     #[test]
     fn a_block_comes_changes_and_goes_and_the_rest_stays_as_it_is() {
         let notes = key("notes/production");
-        let one = with(DEBIANS, &notes, &[line("app-1", "10.0.0.31")]).unwrap();
+        let one = with_lines(DEBIANS, &notes, &[line("app-1", "10.0.0.31")]).unwrap();
         let marked = "# BEGIN LOCKSTEP notes/production: kept by Lockstep, what is changed before the end is lost\n\
                       host\tnotes\twriter\t10.0.0.31/32\tscram-sha-256\t# app-1\n\
                       # END LOCKSTEP notes/production\n";
         assert_eq!(one, format!("{DEBIANS}{marked}"));
         // Another's line after it, and another's block.
         let lines_2 = [line("app-1", "10.0.0.31"), line("app-2", "fd00::1")];
-        let more =
-            with(&format!("{one}host all all 10.9.0.0/16 md5\n"), &key("notes/prod"), &lines_2).unwrap();
+        let more = with_lines(&format!("{one}host all all 10.9.0.0/16 md5\n"), &key("notes/prod"), &lines_2)
+            .unwrap();
         assert_eq!(lines(&more, &key("notes/prod")), Ok(lines_2.to_vec()));
         assert_eq!(lines(&more, &notes), Ok(vec![line("app-1", "10.0.0.31")]));
-        let without = with(&with(&more, &notes, &[]).unwrap(), &key("notes/prod"), &[]).unwrap();
+        let without = with_lines(&with_lines(&more, &notes, &[]).unwrap(), &key("notes/prod"), &[]).unwrap();
         assert_eq!(without, format!("{DEBIANS}host all all 10.9.0.0/16 md5\n"));
-        assert_eq!(with(DEBIANS, &notes, &[]), Ok(DEBIANS.to_owned()));
+        assert_eq!(with_lines(DEBIANS, &notes, &[]), Ok(DEBIANS.to_owned()));
     }
 
     #[test]
     fn an_unfinished_last_line_stays_a_line_of_its_own() {
         for last in ["local all all peer", "local all all peer \\\n"] {
-            let text = with(last, &key("a/b"), &[line("app-1", "10.0.0.1")]).unwrap();
+            let text = with_lines(last, &key("a/b"), &[line("app-1", "10.0.0.1")]).unwrap();
             assert!(text.starts_with(&format!("{last}\n# BEGIN")), "{text}");
         }
     }
@@ -240,11 +246,11 @@ mod tests {
     #[test]
     fn a_block_that_somebody_has_cut_is_left_alone() {
         let notes = key("notes/production");
-        let whole = with(DEBIANS, &notes, &[line("app-1", "10.0.0.31")]).unwrap();
+        let whole = with_lines(DEBIANS, &notes, &[line("app-1", "10.0.0.31")]).unwrap();
         let cut = whole.replace("# END LOCKSTEP notes/production\n", "host all all 10.0.0.0/8 md5\n");
-        assert_eq!(with(&cut, &notes, &[]), Err(HbaFileError::NoEnd(notes.clone())));
+        assert_eq!(with_lines(&cut, &notes, &[]), Err(HbaFileError::NoEnd(notes.clone())));
         let strange = whole.replace("# END", "host all all 10.0.0.0/8 md5\n# END");
-        assert!(matches!(lines(&strange, &notes), Err(HbaFileError::Strange(..))));
+        assert!(matches!(lines(&strange, &notes), Err(HbaFileError::ForeignLine(..))));
     }
 
     #[test]
@@ -252,14 +258,17 @@ mod tests {
         for name in ["all", "+team", "/.*", "a b", "x,y", "sam\"uel", "ümlaut", "#1"] {
             let mut there = line("app-1", "10.0.0.1");
             there.role.user = name.to_owned();
-            let text = with("", &key("a/b"), std::slice::from_ref(&there)).unwrap();
+            let text = with_lines("", &key("a/b"), std::slice::from_ref(&there)).unwrap();
             assert!(text.contains('"'), "{text}");
             assert_eq!(lines(&text, &key("a/b")), Ok(vec![there]));
         }
         let mut there = line("app-1", "10.0.0.1");
         there.role.database = "a\nhost all all all trust".to_owned();
-        assert!(matches!(with("", &key("a/b"), &[there]), Err(HbaFileError::Unwritable(_))));
-        assert!(matches!(with("", &key("a/b"), &[line("app-1", "all")]), Err(HbaFileError::Unwritable(_))));
+        assert!(matches!(with_lines("", &key("a/b"), &[there]), Err(HbaFileError::Unwritable(_))));
+        assert!(matches!(
+            with_lines("", &key("a/b"), &[line("app-1", "all")]),
+            Err(HbaFileError::Unwritable(_))
+        ));
     }
 
     fn rule(kind: &str, database: &str, user: &str, at: (&str, &str)) -> Rule {

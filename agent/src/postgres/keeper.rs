@@ -1,10 +1,10 @@
-//! Keeps an environment's lines in `pg_hba.conf`. It runs as a process of its own, as the user that the server runs
-//! as: that user may write the file, and is let in over the server's socket as its superuser. The agent can do
-//! neither, and needs no right for it.
+//! The keeper manages an environment's lines in `pg_hba.conf`. It is a process of its own that runs as the server's
+//! user: that user may write the file, and may connect over the server's socket as superuser. The agent can do neither,
+//! and needs no privilege for it.
 //!
-//! What must stay true: rules that PostgreSQL would not take, or that would not let in whom they are to, are never in
-//! force. The file is written whole or not at all, looked at by PostgreSQL before it is told to read it, and put back
-//! where that finds fault. Who is kept out never fails for what an administrator's lines are like: an undo ends.
+//! What must stay true: rules that PostgreSQL would reject, or that would not admit their host, are never in force. The
+//! file is replaced whole or not at all; PostgreSQL checks it before it is told to reload, and a file with errors is
+//! put back. A removal of lines never fails because of an administrator's lines: an undo must end.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -21,7 +21,7 @@ use sqlx::{ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
 use super::hba_file::{self, HbaFileError, Rule};
-use super::{OURS, started_at};
+use super::{APPLICATION_NAME_PREFIX, started_at};
 use crate::host::disk;
 
 /// How long PostgreSQL may take to read its rules anew.
@@ -117,14 +117,15 @@ impl Server {
             return Ok(Answer::AnotherServer);
         }
         let file = RulesFile::load(&mut connection).await?;
-        let lines = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
-        let rules = match file.parsed(&mut connection).await? {
+        let lines =
+            hba_file::lines(&file.text, &self.environment).map_err(|error| file.not_changed(&error))?;
+        let rules = match file.parse_rules(&mut connection).await? {
             Parsed::Rules(rules) => rules,
-            Parsed::Faults(faults) => return Err(file.faulty(&faults)),
+            Parsed::Faults(faults) => return Err(file.rejected(&faults)),
         };
-        let is_let_in =
+        let is_admitted =
             |address: &&String| hba_file::deciding(&rules, &look.role, address).is_some_and(Rule::allows);
-        let admitted = look.addresses.iter().filter(is_let_in).cloned().collect();
+        let admitted = look.addresses.iter().filter(is_admitted).cloned().collect();
         Ok(Answer::Seen { lines, admitted })
     }
 
@@ -132,31 +133,30 @@ impl Server {
         let mut connection = self.connect().await?;
         self.lock(&mut connection).await.map_err(query_failed)?;
         let file = RulesFile::load(&mut connection).await?;
-        let there = hba_file::lines(&file.text, &self.environment).map_err(|error| file.unusable(&error))?;
-        let text =
-            hba_file::with(&file.text, &self.environment, wanted).map_err(|error| file.unusable(&error))?;
-        let added: Vec<&HbaLine> = wanted.iter().filter(|line| !there.contains(line)).collect();
+        let current =
+            hba_file::lines(&file.text, &self.environment).map_err(|error| file.not_changed(&error))?;
+        let text = hba_file::with_lines(&file.text, &self.environment, wanted)
+            .map_err(|error| file.not_changed(&error))?;
+        let added: Vec<&HbaLine> = wanted.iter().filter(|line| !current.contains(line)).collect();
         if !added.is_empty() {
-            if let Parsed::Faults(faults) = file.parsed(&mut connection).await? {
-                return Err(file.faulty(&faults));
+            if let Parsed::Faults(faults) = file.parse_rules(&mut connection).await? {
+                return Err(file.rejected(&faults));
             }
             refuse_md5(&mut connection, &added).await?;
         }
         if text != file.text {
             file.write(&file.text, &text)?;
-            if let Err(failure) = file.lets_in(&mut connection, &added).await {
+            if let Err(failure) = file.check_admits(&mut connection, &added).await {
                 file.write(&text, &file.text)?;
                 return Err(failure);
             }
         }
         let said = match (self.reload(&mut connection).await.map_err(query_failed)?, text == file.text) {
-            (Reload::Seen, true) => "its lines were there".to_owned(),
-            (Reload::Seen, false) => format!("{} is read anew", file.path.display()),
+            (Reload::Seen, true) => "its lines are already there".to_owned(),
+            (Reload::Seen, false) => format!("PostgreSQL has reloaded {}", file.path.display()),
             (Reload::NotSeen, _) => {
                 let name = file.path.display();
-                format!(
-                    "{name} is as it should be, and PostgreSQL does not say that it has read it: see its log"
-                )
+                format!("{name} is written, and PostgreSQL has not confirmed the reload: read its log")
             }
         };
         Ok(Answer::Kept { said })
@@ -174,16 +174,16 @@ impl Server {
     }
 
     fn name(&self) -> String {
-        format!("{OURS}pg_hba/{}", self.environment)
+        format!("{APPLICATION_NAME_PREFIX}pg_hba/{}", self.environment)
     }
 
     async fn connect(&self) -> Result<PgConnection, StepFailure> {
         PgConnection::connect_with(&self.options()).await.map_err(|error| {
             let why =
                 error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-            StepFailure::new(format!("PostgreSQL does not let its own user in at {}", self.sockets.display()))
+            StepFailure::new(format!("PostgreSQL at {} refuses its own user", self.sockets.display()))
                 .why(why)
-                .next("local all postgres peer in pg_hba.conf lets it in; or keep that file yourself: database.postgres.pg_hba: by_hand")
+                .next("add `local all postgres peer` to pg_hba.conf; or manage that file yourself: database.postgres.pg_hba: by_hand")
         })
     }
 
@@ -251,7 +251,7 @@ impl RulesFile {
         Ok(Self { path, text })
     }
 
-    async fn parsed(&self, connection: &mut PgConnection) -> Result<Parsed, StepFailure> {
+    async fn parse_rules(&self, connection: &mut PgConnection) -> Result<Parsed, StepFailure> {
         // Since PostgreSQL 16 a file may include others, and each rule says which it is in.
         let rows = sqlx::query(
             "SELECT line_number, type, database, user_name, address, netmask, auth_method, error, \
@@ -294,13 +294,17 @@ impl RulesFile {
     }
 
     /// Whether each of these lines does what it is for.
-    async fn lets_in(&self, connection: &mut PgConnection, added: &[&HbaLine]) -> Result<(), StepFailure> {
+    async fn check_admits(
+        &self,
+        connection: &mut PgConnection,
+        added: &[&HbaLine],
+    ) -> Result<(), StepFailure> {
         if added.is_empty() {
             return Ok(());
         }
-        let rules = match self.parsed(connection).await? {
+        let rules = match self.parse_rules(connection).await? {
             Parsed::Rules(rules) => rules,
-            Parsed::Faults(faults) => return Err(self.faulty(&faults)),
+            Parsed::Faults(faults) => return Err(self.rejected(&faults)),
         };
         for line in added {
             let rule = hba_file::deciding(&rules, &line.role, &line.address);
@@ -308,14 +312,15 @@ impl RulesFile {
                 continue;
             }
             let because = match rule {
-                Some(rule) => format!("{} decides before it, and keeps {} out", rule.place, line.address),
-                None => "it is no rule that PostgreSQL could go by; for one with TLS, is ssl on?".to_owned(),
+                Some(rule) => format!("{} comes before it and rejects {}", rule.place, line.address),
+                None => "PostgreSQL does not apply it; a line for TLS needs ssl = on".to_owned(),
             };
-            return Err(StepFailure::new(format!("a line for {} would not let it in", line.host))
-                .why(because)
-                .next(
-                    "put the line where it counts yourself, or change the one before; nothing was changed",
-                ));
+            return Err(StepFailure::new(format!(
+                "the line for {} in pg_hba.conf would not admit it",
+                line.host
+            ))
+            .why(because)
+            .next("change the line before it, or add the line yourself further up; nothing was changed"));
         }
         Ok(())
     }
@@ -325,24 +330,24 @@ impl RulesFile {
         replace(&self.path, read, text).map_err(|error| write_failed(&self.path, &error))
     }
 
-    fn unusable(&self, error: &HbaFileError) -> StepFailure {
-        StepFailure::new(format!("{} is left as it is", self.path.display()))
+    fn not_changed(&self, error: &HbaFileError) -> StepFailure {
+        StepFailure::new(format!("{} was not changed", self.path.display()))
             .why(error.to_string())
-            .next("mend it, or take what is between # BEGIN LOCKSTEP and # END LOCKSTEP out")
+            .next("repair the block, or remove everything from # BEGIN LOCKSTEP to # END LOCKSTEP")
     }
 
-    fn faulty(&self, faults: &[String]) -> StepFailure {
-        StepFailure::new(format!("PostgreSQL takes nothing of {} as it is", self.path.display()))
+    fn rejected(&self, faults: &[String]) -> StepFailure {
+        StepFailure::new(format!("PostgreSQL rejects {}", self.path.display()))
             .why(faults.join("; "))
-            .next("mend that line; what is wrong: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
+            .next("fix that line; list the errors: SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL")
     }
 }
 
 fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
     let before = fs::metadata(path)?;
-    let beside = path.with_extension("conf.lockstep");
+    let temporary = path.with_extension("conf.lockstep");
     let mut file =
-        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
+        fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.write_all(text.as_bytes())?;
     let made = file.metadata()?;
     if (made.uid(), made.gid()) != (before.uid(), before.gid()) {
@@ -351,10 +356,10 @@ fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
     file.set_permissions(fs::Permissions::from_mode(before.mode()))?;
     file.sync_all()?;
     if fs::read_to_string(path)? != read {
-        fs::remove_file(&beside)?;
-        return Err(io::Error::other("somebody changes it at the same time"));
+        fs::remove_file(&temporary)?;
+        return Err(io::Error::other("something else changed it at the same time"));
     }
-    fs::rename(&beside, path)?;
+    fs::rename(&temporary, path)?;
     disk::sync_parent(path)
 }
 
@@ -370,8 +375,8 @@ async fn refuse_md5(connection: &mut PgConnection, added: &[&HbaLine]) -> Result
                 .map_err(query_failed)?
                 .flatten();
         if is_md5 == Some(true) {
-            return Err(StepFailure::new(format!("{user} could not come in by SCRAM"))
-                .why("PostgreSQL keeps the password as MD5")
+            return Err(StepFailure::new(format!("the role {user} cannot log in with SCRAM"))
+                .why("PostgreSQL stores its password as MD5")
                 .next(format!(
                     "SET password_encryption = 'scram-sha-256'; then: ALTER ROLE {user} PASSWORD …"
                 )));
@@ -389,11 +394,11 @@ fn own_name() -> String {
 
 fn query_failed(error: sqlx::Error) -> StepFailure {
     let why = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
-    StepFailure::new("PostgreSQL cannot be asked for its rules").why(why)
+    StepFailure::new("cannot query PostgreSQL for its pg_hba.conf rules").why(why)
 }
 
 fn write_failed(path: &Path, error: &io::Error) -> StepFailure {
-    StepFailure::new(format!("{} cannot be written", path.display()))
+    StepFailure::new(format!("cannot read or write {}", path.display()))
         .why(error.to_string())
-        .next("it is to be of the user that PostgreSQL runs as; or keep it yourself: database.postgres.pg_hba: by_hand")
+        .next("the user that PostgreSQL runs as must own it; or manage it yourself: database.postgres.pg_hba: by_hand")
 }

@@ -1,7 +1,7 @@
-//! The way to the [`keeper`](super::keeper): started as the user that the server runs as, asked, and gone.
+//! Starts the [`keeper`](super::keeper) as the user that the server runs as, and asks it.
 //!
-//! What must stay true: the agent needs no right for it. systemd starts it where systemd runs, in a sandbox of its own:
-//! inside of the agent's nobody becomes somebody else.
+//! What must stay true: the agent needs no privilege for it. Under systemd the keeper is a transient unit with a
+//! sandbox of its own, because no process can change its user inside the agent's sandbox.
 
 use std::io;
 use std::net::{ToSocketAddrs, UdpSocket};
@@ -28,7 +28,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(5);
 pub const COMMAND: &str = "pg-hba";
 
 /// Where Debian's PostgreSQL listens.
-const DEBIANS_SOCKETS: &str = "/run/postgresql";
+const DEBIAN_SOCKETS: &str = "/run/postgresql";
 
 /// PostgreSQL on this host, as far as it is to be asked whom it lets in.
 pub struct Keeper {
@@ -39,7 +39,7 @@ pub struct Keeper {
 
 impl Keeper {
     pub fn new(sockets: Option<PathBuf>) -> Self {
-        Self { sockets: sockets.unwrap_or_else(|| DEBIANS_SOCKETS.into()), program: std::env::current_exe() }
+        Self { sockets: sockets.unwrap_or_else(|| DEBIAN_SOCKETS.into()), program: std::env::current_exe() }
     }
 
     /// Whether a server of this host listens at the port.
@@ -58,7 +58,7 @@ impl Keeper {
             KeeperOperation::Look(_) => LOOK_LIMIT,
             KeeperOperation::Keep { .. } => KEEP_LIMIT,
         };
-        let asked = async {
+        let answer = async {
             let socket = self.socket(request.port);
             let user = socket.metadata()?;
             let program = self.program.as_ref().map_err(|error| io::Error::other(error.to_string()))?;
@@ -75,16 +75,16 @@ impl Keeper {
             }
             Ok(serde_json::from_slice(&output.stdout)?)
         };
-        let unasked = |why: String| {
-            StepFailure::new("the user that PostgreSQL runs as cannot be asked for its rules")
+        let helper_failed = |why: String| {
+            StepFailure::new("cannot run the pg_hba.conf helper as the user that PostgreSQL runs as")
                 .why(why)
-                .next("where systemd runs that takes D-Bus: apt-get install dbus; or keep pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
+                .next("under systemd this needs D-Bus: apt-get install dbus; or manage pg_hba.conf yourself: database.postgres.pg_hba: by_hand")
         };
-        match timeout(limit, asked).await {
+        match timeout(limit, answer).await {
             Ok(Ok(Answer::Failed(failure))) => Err(failure),
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(unasked(error.to_string())),
-            Err(_) => Err(unasked(format!("no answer came in {} s", limit.as_secs()))),
+            Ok(Err(error)) => Err(helper_failed(error.to_string())),
+            Err(_) => Err(helper_failed(format!("no answer within {} s", limit.as_secs()))),
         }
     }
 }
@@ -94,7 +94,7 @@ fn command(program: &Path, (uid, gid): (u32, u32), limit: Duration) -> Command {
     if own.as_raw() != uid && has_systemd() {
         let mut command = Command::new("systemd-run");
         command.args(["--quiet", "--collect", "--wait", "--pipe", "--service-type=exec"]);
-        command.arg("--description=Lockstep: whom PostgreSQL lets in").arg(format!("--uid={uid}"));
+        command.arg("--description=Lockstep: manage pg_hba.conf").arg(format!("--uid={uid}"));
         command.arg(format!("--property=RuntimeMaxSec={}", limit.as_secs()));
         for property in SANDBOX {
             command.arg(format!("--property={property}"));
@@ -126,7 +126,7 @@ const SANDBOX: &[&str] = &[
 ];
 
 /// Whether `name` is this machine: only an address of its own can be bound.
-pub(super) fn is_here(name: &str) -> bool {
+pub(super) fn is_local_address(name: &str) -> bool {
     let addresses = (name.trim_matches(['[', ']']), 0).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| addresses.any(|address| UdpSocket::bind(address).is_ok()))
 }

@@ -1,6 +1,6 @@
-//! Which migrations a database has: as golang-migrate's table says, where `schema_migrations` is golang-migrate's.
+//! Reads the schema version from golang-migrate's table, `schema_migrations`.
 //!
-//! What must stay true: Rails, Ecto and others have a table of that name too. Theirs is known by its columns, and it
+//! What must stay true: Rails, Ecto and others have a table of that name as well. It is recognised by its columns, and
 //! is neither read nor written.
 
 use lockstep_core::release::{Schema, SchemaState};
@@ -47,13 +47,13 @@ impl SchemaTable {
 ///
 /// # Errors
 /// When the catalogue, or golang-migrate's table, cannot be read.
-pub async fn look(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Error> {
+pub async fn read_table(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Error> {
     let Some(found) = sqlx::query(FIND).fetch_optional(&mut *connection).await? else {
         return Ok(SchemaTable::Absent);
     };
     let (name, kind): (String, String) = (found.try_get("name")?, found.try_get("kind")?);
     let columns: Vec<String> = found.try_get("columns")?;
-    if let Some(because) = because_of(&name, &kind, &columns) {
+    if let Some(because) = foreign_reason(&name, &kind, &columns) {
         return Ok(SchemaTable::Foreign { because });
     }
     let rows = sqlx::query(ROWS_READ).fetch_all(connection).await?;
@@ -71,22 +71,22 @@ pub async fn look(connection: &mut PgConnection) -> Result<SchemaTable, sqlx::Er
 }
 
 /// Why it is not golang-migrate's; nothing where it looks like it.
-fn because_of(name: &str, kind: &str, columns: &[String]) -> Option<String> {
+fn foreign_reason(name: &str, kind: &str, columns: &[String]) -> Option<String> {
     match kind {
         "r" | "p" if columns == COLUMNS => None,
-        "r" | "p" if columns.is_empty() => Some(format!("{name} has no column")),
+        "r" | "p" if columns.is_empty() => Some(format!("{name} has no columns")),
         "r" | "p" => Some(format!("{name} has the columns {}", columns.join(", "))),
         "v" | "m" => Some(format!("{name} is a view")),
         "f" => Some(format!("{name} is a foreign table")),
-        _ => Some(format!("{name} is no table")),
+        _ => Some(format!("{name} is not a table")),
     }
 }
 
 /// golang-migrate's migrations are not for a table of another tool.
 pub(crate) fn foreign(because: &str) -> StepFailure {
-    StepFailure::new("schema_migrations of this database is another tool's")
-        .why(format!("{because}; golang-migrate's has {}", COLUMNS.join(", ")))
-        .next("take database.migrations out of deployment.yml, or use another database, or another schema in the URL")
+    StepFailure::new("schema_migrations in this database belongs to another tool")
+        .why(format!("{because}; that of golang-migrate has {}", COLUMNS.join(", ")))
+        .next("remove database.migrations from deployment.yml, or use another database, or another schema in the URL")
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     fn because(kind: &str, columns: &[&str]) -> Option<String> {
         let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
-        because_of("public.schema_migrations", kind, &columns)
+        foreign_reason("public.schema_migrations", kind, &columns)
     }
 
     #[test]

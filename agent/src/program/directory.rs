@@ -1,7 +1,7 @@
-//! Where the agent keeps what is its own, and that only one agent process does at a time.
+//! The directory of the agent, which only one agent process uses at a time.
 //!
-//! What must stay true: keys, certificates, journal and step logs are for the agent's user alone; only
-//! the switch files' folder may be looked into by others, because nginx's workers test for the files.
+//! What must stay true: keys, certificates, journal and step logs are readable by the agent's user alone. Others may
+//! look only into the folder of the switch files, because nginx's workers test for these files.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::Write;
@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
-/// The files by which one agent, and one command beside it, has the directory.
-const AGENT: &str = "agent.lock";
-const VISITOR: &str = "local.lock";
+/// The lock files: one for the agent, one for a command beside it.
+const AGENT_LOCK: &str = "agent.lock";
+const COMMAND_LOCK: &str = "local.lock";
 
-/// The agent's directory, held by this process.
+/// The agent's directory, locked by this process.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -25,11 +25,11 @@ pub struct Directory {
 /// Why the directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
-    #[error("cannot make {}", path.display())]
-    Make { path: PathBuf, source: std::io::Error },
+    #[error("cannot create {}", path.display())]
+    Create { path: PathBuf, source: std::io::Error },
     #[error("cannot lock {}", path.display())]
     Lock { path: PathBuf, source: std::io::Error },
-    #[error("another agent runs in {}", path.display())]
+    #[error("another agent is running in {}", path.display())]
     Taken { path: PathBuf },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
@@ -38,48 +38,48 @@ pub enum DirectoryError {
 }
 
 impl Directory {
-    /// Makes what is missing and takes the directory for this process.
+    /// Creates what is missing and locks the directory for this process.
     ///
     /// # Errors
-    /// When it cannot be made, or another agent has it.
+    /// When it cannot be created, or another agent has it.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         // Nginx's workers pass through here to the switch files; they cannot list it.
-        make(path, 0o711)?;
+        create(path, 0o711)?;
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
-        let lock = take(&path, AGENT)?;
+        let lock = lock(&path, AGENT_LOCK)?;
         let directory = Self { path, _lock: lock };
-        make(&directory.traffic(), 0o755)?;
-        make(&directory.slots(), 0o700)?;
-        make(&directory.steps(), 0o700)?;
+        create(&directory.traffic(), 0o755)?;
+        create(&directory.slots(), 0o700)?;
+        create(&directory.steps(), 0o700)?;
         Ok(directory)
     }
 
-    /// The directory of an agent that may be running, for a command beside it: one command at a time.
+    /// Opens the directory for a command beside an agent that may be running: one command at a time.
     ///
     /// # Errors
-    /// When there is none, or another command has it.
-    pub fn visit(path: &Path) -> Result<Self, DirectoryError> {
+    /// When it does not exist, or another command has it.
+    pub fn open_for_command(path: &Path) -> Result<Self, DirectoryError> {
         let path =
             path.canonicalize().map_err(|source| DirectoryError::Read { path: path.to_owned(), source })?;
-        let lock = take(&path, VISITOR)?;
+        let lock = lock(&path, COMMAND_LOCK)?;
         Ok(Self { path, _lock: lock })
     }
 
-    /// Whether no command works beside this agent; none begins while the answer is kept.
+    /// Keeps commands from starting while the returned lock is held.
     ///
     /// # Errors
-    /// When one does.
-    pub fn keep_visitors_out(&self) -> Result<File, DirectoryError> {
-        take(&self.path, VISITOR)
+    /// When a command is running.
+    pub fn lock_out_commands(&self) -> Result<File, DirectoryError> {
+        lock(&self.path, COMMAND_LOCK)
     }
 
-    /// Keeps an agent from starting while the answer is kept.
+    /// Keeps an agent from starting while the returned lock is held.
     ///
     /// # Errors
-    /// When one runs.
-    pub fn keep_agent_out(&self) -> Result<File, DirectoryError> {
-        take(&self.path, AGENT)
+    /// When an agent is running.
+    pub fn lock_out_agent(&self) -> Result<File, DirectoryError> {
+        lock(&self.path, AGENT_LOCK)
     }
 
     pub fn path(&self) -> &Path {
@@ -120,39 +120,39 @@ impl Directory {
         self.path.join("traffic")
     }
 
-    /// What each slot's containers read: `live` or `standby`.
+    /// The state files of the slots: `live` or `standby`.
     pub fn slots(&self) -> PathBuf {
         self.path.join("slots")
     }
 
-    /// Puts `content` into `path`, for the agent's user alone, whole or not at all, and on the disk.
+    /// Replaces the file at `path` durably, whole or not at all, readable by the agent's user alone.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, path: &Path, content: &str) -> Result<(), DirectoryError> {
         let failed = |source| DirectoryError::Write { path: path.to_owned(), source };
-        let beside = path.with_extension("new");
+        let temporary = path.with_extension("new");
         let mut file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o600)
-            .open(&beside)
+            .open(&temporary)
             .map_err(failed)?;
         file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&beside, path).map_err(failed)?;
+        std::fs::rename(&temporary, path).map_err(failed)?;
         File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(failed)
     }
 }
 
-fn make(path: &Path, mode: u32) -> Result<(), DirectoryError> {
-    let failed = |source| DirectoryError::Make { path: path.to_owned(), source };
+fn create(path: &Path, mode: u32) -> Result<(), DirectoryError> {
+    let failed = |source| DirectoryError::Create { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(failed)?;
     // The process's mask may have taken bits that nginx needs.
     std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)
 }
 
-fn take(directory: &Path, who: &str) -> Result<File, DirectoryError> {
+fn lock(directory: &Path, who: &str) -> Result<File, DirectoryError> {
     let failed = |source| DirectoryError::Lock { path: directory.to_owned(), source };
     let file = OpenOptions::new()
         .write(true)

@@ -1,8 +1,7 @@
-//! How this host comes to its key and certificate, and keeps them valid.
+//! Joins this host to a cluster, and renews its certificate.
 //!
-//! What must stay true: the key is made here and never leaves; key and certificate on the disk belong
-//! together at every moment, which is why a renewal keeps the key; `identity.toml` is written last, so
-//! that a host has either joined or not.
+//! What must stay true: the key is created here and never leaves. Key and certificate on the disk match at every
+//! moment, so a renewal keeps the key. `identity.toml` is written last, so a host either has joined or has not.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -19,30 +18,30 @@ use crate::host::clock;
 use crate::program::directory::Directory;
 use crate::program::identity::{Identity, IdentityError};
 
-/// How often it is asked whether the certificate is due: the clock may jump, and machines sleep.
+/// How often the certificate is checked: the clock may jump, and machines sleep.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// How long after a failed renewal the next is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// The same while this host is behind the cluster: the root that it lives under may be retired soon.
-const BEHIND_AFTER: Duration = Duration::from_secs(5);
+/// The same while the cluster has newer roots than this host: its current root may be retired soon.
+const OUTDATED_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The longest wait before a renewal for which all hosts are told at the same moment.
+/// The longest wait before a renewal that all hosts begin at the same moment.
 const SPREAD_MAX: Duration = Duration::from_secs(2);
 
-/// What an operator says when a host joins.
+/// The arguments of `lockstep-agent join`.
 #[derive(Debug, Clone)]
 pub struct JoinRequest {
     /// `host:port`.
     pub coordinator: String,
-    /// Nothing: the machine's own name.
+    /// `None` for the name of the machine.
     pub name: Option<HostName>,
-    /// Nothing: the address from which the coordinator is reached.
+    /// `None` for the address from which this machine reaches the coordinator.
     pub address: Option<String>,
 }
 
-/// Who this host is from here on, and what for.
+/// The identity of this host from now on, and its roles.
 #[derive(Debug, Clone)]
 pub struct Enrollment {
     pub identity: Identity,
@@ -50,31 +49,31 @@ pub struct Enrollment {
     pub roles: Vec<String>,
 }
 
-/// Who chose the address by which load balancers reach this host.
+/// How the address for load balancers was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressChoice {
-    /// Who typed the command.
+    /// The operator set it with `--address`.
     ByName,
-    /// It is the one that this machine has towards the coordinator.
+    /// It is the address from which this machine reaches the coordinator.
     TowardsCoordinator,
 }
 
-/// Joins the cluster of `wish.coordinator` with a one-time token.
+/// Joins the cluster of `request.coordinator` with a one-time token.
 ///
 /// # Errors
 /// When this host has joined before, or the coordinator refuses, or the files cannot be written.
-pub async fn join(directory: &Directory, wish: JoinRequest, token: &str) -> anyhow::Result<Enrollment> {
+pub async fn join(directory: &Directory, request: JoinRequest, token: &str) -> anyhow::Result<Enrollment> {
     match Identity::read(directory) {
         Err(IdentityError::None) => {}
         Ok(Identity { name, cluster, .. }) => {
             bail!(
-                "this host is {name} of cluster {cluster} already; to join again, remove {}",
+                "this host has already joined cluster {cluster} as {name}; to join again, remove {}",
                 directory.path().display()
             )
         }
         Err(error) => return Err(error.into()),
     }
-    let JoinRequest { coordinator, name, address } = wish;
+    let JoinRequest { coordinator, name, address } = request;
     let name = match name {
         Some(name) => name,
         None => machine_name()?,
@@ -116,27 +115,27 @@ pub fn credential(directory: &Directory) -> anyhow::Result<Credential> {
     })
 }
 
-/// What the renewal goes by.
+/// What the renewal needs.
 pub struct RenewalContext {
     pub directory: Arc<Directory>,
     pub coordinators: watch::Receiver<Vec<String>>,
-    /// The roots that the cluster trusts, as a coordinator said last; empty until one has.
-    pub told: watch::Receiver<String>,
+    /// The roots that the cluster trusts, as a coordinator last sent them; empty before that.
+    pub trusted_roots: watch::Receiver<String>,
     pub current: watch::Sender<Credential>,
 }
 
-/// Renews the certificate at a third of its life, and as soon as the cluster trusts other roots or another one signs,
-/// for ever. The session that runs keeps the old one; the next dial takes the new one.
-pub async fn keep_valid(renewing: RenewalContext) {
-    let RenewalContext { directory, coordinators, mut told, current } = renewing;
+/// Renews the certificate for ever: at a third of its life, and as soon as the cluster trusts other roots or another
+/// one signs. The running session keeps the old certificate; the next dial uses the new one.
+pub async fn keep_valid(renewal: RenewalContext) {
+    let RenewalContext { directory, coordinators, mut trusted_roots, current } = renewal;
     loop {
         let credential = current.borrow().clone();
-        let roots = told.borrow_and_update().clone();
+        let roots = trusted_roots.borrow_and_update().clone();
         let due = match due_at(&credential.certificate) {
             Ok(due) => due,
             Err(error) => {
                 // It was good enough to be dialled with; a renewal replaces it.
-                warn!(why = format!("{error:#}"), "the certificate cannot be read");
+                warn!(why = format!("{error:#}"), "cannot read the certificate");
                 clock::now()
             }
         };
@@ -145,7 +144,7 @@ pub async fn keep_valid(renewing: RenewalContext) {
             let left = Duration::from_millis(due.since(clock::now()).0);
             tokio::select! {
                 () = tokio::time::sleep(left.min(LOOK_EVERY)) => {}
-                () = changed(&mut told) => {}
+                () = changed(&mut trusted_roots) => {}
             }
             continue;
         }
@@ -153,64 +152,65 @@ pub async fn keep_valid(renewing: RenewalContext) {
             tokio::time::sleep(spread()).await;
         }
         let known = coordinators.borrow().clone();
-        let again = match renew(&directory, (&known, &roots), credential).await {
+        let retry_after = match renew(&directory, (&known, &roots), credential).await {
             Ok(renewed) => {
                 info!("certificate renewed");
-                let again = (!dial::is_current(&renewed, &roots)).then_some(BEHIND_AFTER);
+                let retry_after = (!dial::is_current(&renewed, &roots)).then_some(OUTDATED_RETRY_AFTER);
                 current.send_replace(renewed);
-                again
+                retry_after
             }
             Err(error) => {
-                warn!(why = format!("{error:#}"), "the certificate cannot be renewed yet");
-                Some(if is_current { RETRY_AFTER } else { BEHIND_AFTER })
+                warn!(why = format!("{error:#}"), "cannot renew the certificate; trying again");
+                Some(if is_current { RETRY_AFTER } else { OUTDATED_RETRY_AFTER })
             }
         };
-        if let Some(again) = again {
-            tokio::time::sleep(again).await;
+        if let Some(retry_after) = retry_after {
+            tokio::time::sleep(retry_after).await;
         }
     }
 }
 
-/// A thousand hosts that are told at once do not come at once.
+/// Spreads the renewals of hosts that learn of new roots at the same moment.
 fn spread() -> Duration {
     // Without a source of chance they do.
     let chance = getrandom::u32().map_or(0, |number| number.to_le_bytes()[0]);
     SPREAD_MAX * u32::from(chance) / 255
 }
 
-async fn changed(told: &mut watch::Receiver<String>) {
-    if told.changed().await.is_err() {
+async fn changed(trusted_roots: &mut watch::Receiver<String>) {
+    if trusted_roots.changed().await.is_err() {
         // The session ends, and the agent with it.
         std::future::pending::<()>().await;
     }
 }
 
-/// Asks one coordinator after the other until one gives what a cluster does that trusts `roots`; otherwise the last
-/// that gave anything. One of them may be behind the others for a moment.
+/// Asks one coordinator after the other until one issues a certificate that is current for `roots`. Otherwise takes the
+/// last one that was issued: a coordinator may be behind the others for a moment.
 async fn renew(
     directory: &Directory,
     (coordinators, roots): (&[String], &str),
     credential: Credential,
 ) -> anyhow::Result<Credential> {
-    let mut behind = None;
-    let mut failed = anyhow::anyhow!("no coordinator is known");
+    let mut outdated = None;
+    let mut failed = anyhow::anyhow!("no address of a coordinator is known");
     for coordinator in coordinators {
         match dial::renew(coordinator, &credential).await {
-            Ok(renewed) if dial::is_current(&renewed, roots) => return keep(directory, renewed),
-            Ok(renewed) => behind = Some(renewed),
+            Ok(renewed) if dial::is_current(&renewed, roots) => return save(directory, renewed),
+            Ok(renewed) => outdated = Some(renewed),
             Err(error) => {
-                failed = anyhow::Error::new(error).context(format!("{coordinator} did not renew it"))
+                failed =
+                    anyhow::Error::new(error).context(format!("{coordinator} did not renew the certificate"))
             }
         }
     }
-    match behind {
-        Some(behind) => keep(directory, behind),
+    match outdated {
+        Some(outdated) => save(directory, outdated),
         None => Err(failed),
     }
 }
 
-/// Whom this host trusts comes first: what the certificate leads to must be among them.
-fn keep(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
+/// Writes the trusted roots first: the root of the certificate must be among them.
+fn save(directory: &Directory, renewed: Credential) -> anyhow::Result<Credential> {
     directory.write(&directory.authority(), &renewed.authority)?;
     directory.write(&directory.certificate(), &renewed.certificate)?;
     Ok(renewed)
@@ -222,10 +222,10 @@ fn due_at(certificate: &str) -> anyhow::Result<Timestamp> {
     Ok(Timestamp(from.0 + until.since(from).0 / 3))
 }
 
-/// From when until when a certificate is good.
+/// The validity of a certificate.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not a certificate.
 pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes())?;
     let validity = pem.parse_x509()?.validity().clone();
@@ -233,30 +233,30 @@ pub fn validity(certificate: &str) -> anyhow::Result<(Timestamp, Timestamp)> {
     Ok((moment(validity.not_before.timestamp())?, moment(validity.not_after.timestamp())?))
 }
 
-/// The machine's name, as far as it can be a name of ours.
+/// The first label of the machine's name, as a host name.
 fn machine_name() -> anyhow::Result<HostName> {
     let text =
         std::fs::read_to_string("/proc/sys/kernel/hostname").context("cannot read this machine's name")?;
     let first = text.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
-    first.parse().context("this machine's own name cannot be used: give one with --name")
+    first.parse().context("this machine's name is not a valid host name: set one with --name")
 }
 
-/// The address that this machine has towards the coordinator.
+/// The address from which this machine reaches the coordinator.
 async fn own_address(coordinator: &str) -> anyhow::Result<IpAddr> {
     let towards = tokio::net::lookup_host(coordinator)
         .await
-        .with_context(|| format!("cannot find {coordinator}"))?
+        .with_context(|| format!("cannot resolve {coordinator}"))?
         .next()
         .with_context(|| format!("{coordinator} has no address"))?;
     let any = if towards.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     // Nothing is sent: a datagram socket that is connected knows its own end.
     let socket = tokio::net::UdpSocket::bind(any).await?;
-    socket.connect(towards).await.with_context(|| format!("there is no way to {coordinator}"))?;
-    private(socket.local_addr()?.ip(), coordinator)
+    socket.connect(towards).await.with_context(|| format!("there is no route to {coordinator}"))?;
+    refuse_public(socket.local_addr()?.ip(), coordinator)
 }
 
-/// Containers' ports are bound to it: whether the world may reach them is not for us to choose.
-fn private(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
+/// Refuses a public address. Container ports are bound to it, and only an operator may make them public.
+fn refuse_public(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     let is_private = match address {
         IpAddr::V4(address) => {
             address.is_private() || address.is_loopback() || address.is_link_local() || is_shared(address)
@@ -267,14 +267,14 @@ fn private(address: IpAddr, coordinator: &str) -> anyhow::Result<IpAddr> {
     };
     if !is_private {
         bail!(
-            "this machine reaches {coordinator} from {address}, which is no private address, and containers' ports \
-             would be open to whoever reaches it: choose one with --address (ip -brief address lists them)"
+            "this machine reaches {coordinator} from {address}, which is a public address: containers' ports would be \
+             open to everybody who reaches it; set another with --address (list them: ip -brief address)"
         );
     }
     Ok(address)
 }
 
-/// Of carriers and of many overlay networks: RFC 6598.
+/// Whether the address is one of carriers or overlay networks: RFC 6598.
 fn is_shared(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     first == 100 && (64..128).contains(&second)
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn no_public_address_is_taken_unasked() {
-        let taken = |text: &str| private(text.parse().unwrap(), "deploy.example:7443");
+        let taken = |text: &str| refuse_public(text.parse().unwrap(), "deploy.example:7443");
         for text in ["10.0.0.5", "172.17.0.1", "192.168.1.2", "100.64.0.1", "127.0.0.1", "fd00::5", "::1"] {
             assert_eq!(taken(text).unwrap().to_string(), text);
         }

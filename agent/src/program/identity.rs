@@ -1,4 +1,4 @@
-//! `identity.toml`: who this host is, and who its coordinators are. Written once, when it joins.
+//! `identity.toml`: the identity of this host and the addresses of its coordinators.
 
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::HostName;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::program::directory::{Directory, DirectoryError};
 
-/// What a host is from its joining to its removal.
+/// The identity of a host, from joining to removal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
@@ -14,7 +14,7 @@ pub struct Identity {
     pub host: HostId,
     /// Its label.
     pub name: HostName,
-    /// By which other hosts reach it.
+    /// The address at which other hosts reach it.
     pub address: String,
     /// `host:port` of each.
     pub coordinators: Vec<String>,
@@ -24,11 +24,11 @@ pub struct Identity {
 pub enum IdentityError {
     #[error("this host has not joined a cluster: run `lockstep-agent join` first")]
     None,
-    #[error("cannot understand identity.toml")]
+    #[error("cannot parse identity.toml")]
     Parse(#[source] toml::de::Error),
-    #[error("identity.toml names no coordinator")]
+    #[error("identity.toml has no coordinators")]
     NoCoordinator,
-    #[error("identity.toml cannot be used")]
+    #[error("cannot use identity.toml")]
     File(#[source] DirectoryError),
 }
 

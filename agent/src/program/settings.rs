@@ -1,18 +1,18 @@
-//! `agent.toml` as typed, then as meant: one checked value, made once at the start. Nothing else in
-//! this crate reads a setting from a file or from the environment.
+//! `agent.toml`, as typed and as checked: one value that is made once at the start. Nothing else in this crate reads a
+//! setting from a file or from the environment.
 
 use std::path::{Path, PathBuf};
 
 use lockstep_telemetry::Otlp;
 use serde::Deserialize;
 
-/// What stands in `agent.toml`, with every default filled in.
+/// The settings in `agent.toml`, with defaults.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub nginx: NginxSettings,
     pub docker: DockerSettings,
     pub postgres: PostgresSettings,
-    /// Where traces and metrics go; nowhere, when nobody says it.
+    /// Where traces and metrics go; `None` if no collector is configured.
     pub otlp: Option<Otlp>,
 }
 
@@ -22,7 +22,7 @@ pub struct NginxSettings {
     pub binary: PathBuf,
     /// The main file, as `nginx -c` takes it.
     pub configuration: PathBuf,
-    /// The folder that the main file includes, where sites are put.
+    /// The folder for sites, which the main file includes.
     pub sites: PathBuf,
 }
 
@@ -35,9 +35,9 @@ pub struct DockerSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PostgresSettings {
-    /// Where `pg_dump` is; without it the newest that Debian has.
+    /// The folder of `pg_dump`; `None` for the newest version of Debian's packages.
     pub binaries: Option<PathBuf>,
-    /// The folder of the server's socket; without it Debian's.
+    /// The folder of the server's socket; `None` for Debian's.
     pub sockets: Option<PathBuf>,
 }
 
@@ -67,22 +67,22 @@ impl Default for DockerSettings {
     }
 }
 
-/// Why there are no settings.
+/// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("cannot understand {}", path.display())]
+    #[error("cannot parse {}", path.display())]
     Parse { path: PathBuf, source: toml::de::Error },
-    #[error("{} cannot be used: {}", path.display(), problems.join("; "))]
+    #[error("{} has invalid settings: {}", path.display(), problems.join("; "))]
     Wrong { path: PathBuf, problems: Vec<String> },
 }
 
 impl Settings {
-    /// Reads `path`; a file that is not there means every default.
+    /// Reads `path`. If the file does not exist, every setting has its default.
     ///
     /// # Errors
-    /// When the file cannot be read, has a key that is not known, or a path that is not absolute.
+    /// When the file cannot be read, or has an unknown key or a relative path.
     pub fn read(path: &Path) -> Result<Self, SettingsError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -120,12 +120,12 @@ impl SettingsFile {
     }
 }
 
-/// What the log shows, from `LOCKSTEP_LOG`: `info` unless it says something else.
+/// The log filter, from `LOCKSTEP_LOG`; `info` by default.
 pub fn log_filter() -> String {
     std::env::var("LOCKSTEP_LOG").ok().filter(|text| !text.is_empty()).unwrap_or_else(|| "info".to_owned())
 }
 
-/// Who acts on this host: who became root, where that is known.
+/// The user who runs the command: the one who became root with sudo, if known.
 pub fn calling_user() -> String {
     match std::env::var("SUDO_USER") {
         Ok(user) if !user.is_empty() => format!("{user}, as root"),

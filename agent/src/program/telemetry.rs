@@ -1,5 +1,5 @@
-//! What the agent counts and measures, under which names, and what may be said of what broke. The log, the traces and
-//! the way out are shared with the coordinator ([`lockstep_telemetry`]).
+//! The metrics of the agent and their names, and what the log may show of an error. Log, traces and export are shared
+//! with the coordinator ([`lockstep_telemetry`]).
 
 use std::error::Error;
 use std::panic::PanicHookInfo;
@@ -14,7 +14,7 @@ use tracing::error;
 /// The name of the service, of its tracer and of its meter.
 pub const SERVICE: &str = "lockstep-agent";
 
-/// It measures nothing where nothing is exported.
+/// Without an exporter it records nothing.
 static STEP_DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
     global::meter(SERVICE)
         .f64_histogram("lockstep.agent.step.duration")
@@ -24,7 +24,7 @@ static STEP_DURATION: LazyLock<Histogram<f64>> = LazyLock::new(|| {
         .build()
 });
 
-/// Measures a step that has an outcome; how many there were is in it too.
+/// Records the duration of a step with an outcome. The histogram also counts the steps.
 pub(crate) fn step_ended(kind: &'static str, direction: &'static str, outcome: &'static str, took: Duration) {
     let attributes = [
         KeyValue::new(STEP_KIND, kind),
@@ -34,12 +34,12 @@ pub(crate) fn step_ended(kind: &'static str, direction: &'static str, outcome: &
     STEP_DURATION.record(took.as_secs_f64(), &attributes);
 }
 
-/// Has a panic's place logged, and not what it says.
+/// Logs the location of a panic without its message.
 pub fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(log_panic_location));
 }
 
-/// `error` with everything that it is because of.
+/// `error` with its chain of sources.
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -55,7 +55,8 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// What a panic says may hold a secret, so the log has only its place; a step's failure has the rest, redacted.
+/// The message of a panic may have a secret, so the log has only its location. The failure of a step has the message,
+/// redacted.
 fn log_panic_location(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     error!(place, "bug: the program panicked");

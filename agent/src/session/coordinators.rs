@@ -1,7 +1,7 @@
-//! Where the coordinators are: the one at which this host joined, and those that they told it of since.
+//! The addresses of the coordinators: the one at which this host joined, and those that coordinators have sent since.
 //!
-//! What must stay true: what was learned is in `identity.toml` before it is relied on, so that a host that restarts
-//! while its first coordinator is away finds the others; the address at which it joined is never forgotten.
+//! What must stay true: an address is in `identity.toml` before it is used, so that a host that restarts while its
+//! first coordinator is unreachable finds the others. The address at which it joined is never removed.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl Coordinators {
         self.known.subscribe()
     }
 
-    /// Takes over what a coordinator says; nothing where it says nothing.
+    /// Replaces the list with the one that a coordinator sent. An empty list changes nothing.
     pub fn learn(&mut self, told: Vec<String>) {
         if told.is_empty() {
             return;
@@ -39,11 +39,11 @@ impl Coordinators {
         if known == self.identity.coordinators {
             return;
         }
-        info!(coordinators = known.join(", "), "the coordinators are others than before");
+        info!(coordinators = known.join(", "), "the list of coordinators has changed");
         self.identity.coordinators.clone_from(&known);
         if let Err(error) = self.identity.write(&self.directory) {
             // They are told again with the next session.
-            warn!(why = telemetry::chain(&error), "the coordinators cannot be written down");
+            warn!(why = telemetry::chain(&error), "cannot save the list of coordinators");
         }
         self.known.send_replace(known);
     }

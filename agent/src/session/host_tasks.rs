@@ -1,5 +1,7 @@
-//! What is asked of this host beside steps: a look, a log, an image to look into. Without effect on what
-//! serves, without a token, and of no interest once the session that asked is lost.
+//! Host tasks: what a coordinator requests from this host outside of a plan, as an observation, a log or an image.
+//!
+//! What must stay true: a host task changes nothing that serves and has no token. It ends with the session that
+//! requested it.
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::observed::Observation;
 use lockstep_proto::wire;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
@@ -16,40 +18,40 @@ use super::message::{self, LogRequest, LogSource};
 use crate::executor::observe::ObservationRequest;
 use crate::program::telemetry;
 use crate::session::secrets::SecretSet;
-use crate::worker::{self, WorkerEvent};
+use crate::worker;
 
-/// What errands have said and the session has not sent.
-const SAID_MAX: usize = 8;
+/// Messages of host tasks that the session has not sent yet.
+const OUTGOING_MAX: usize = 8;
 
-/// The errands that run.
+/// The running host tasks.
 pub struct HostTasks {
-    tools: TaskContext,
+    context: TaskContext,
     tasks: JoinSet<()>,
-    said: mpsc::Receiver<wire::FromAgent>,
+    messages: mpsc::Receiver<wire::FromAgent>,
 }
 
 #[derive(Clone)]
 struct TaskContext {
     worker: worker::WorkerContext,
-    say: mpsc::Sender<wire::FromAgent>,
+    outgoing: mpsc::Sender<wire::FromAgent>,
 }
 
 impl HostTasks {
     pub fn new(worker: worker::WorkerContext) -> Self {
-        let (say, said) = mpsc::channel(SAID_MAX);
-        Self { tools: TaskContext { worker, say }, tasks: JoinSet::new(), said }
+        let (outgoing, received) = mpsc::channel(OUTGOING_MAX);
+        Self { context: TaskContext { worker, outgoing }, tasks: JoinSet::new(), messages: received }
     }
 
-    /// What an errand says next. May be dropped at any moment and called again.
+    /// The next message of a host task. May be dropped at any moment and called again.
     pub async fn next(&mut self) -> wire::FromAgent {
         loop {
             tokio::select! {
-                Some(said) = self.said.recv() => return said,
-                Some(gone) = self.tasks.join_next() => {
-                    if let Err(broken) = gone
-                        && broken.is_panic()
+                Some(message) = self.messages.recv() => return message,
+                Some(ended) = self.tasks.join_next() => {
+                    if let Err(error) = ended
+                        && error.is_panic()
                     {
-                        error!("bug: an errand broke; who asked waits in vain");
+                        error!("bug: a host task panicked; its request gets no answer");
                     }
                 }
                 else => return std::future::pending().await,
@@ -57,50 +59,50 @@ impl HostTasks {
         }
     }
 
-    /// Whether none runs, and none has something to say.
+    /// Whether no task runs, and no message waits.
     pub fn is_idle(&self) -> bool {
-        self.tasks.is_empty() && self.said.is_empty()
+        self.tasks.is_empty() && self.messages.is_empty()
     }
 
-    /// Nobody waits for them any more.
+    /// Ends all tasks and drops their messages.
     pub fn drop_all(&mut self) {
         self.tasks.abort_all();
-        while self.said.try_recv().is_ok() {}
+        while self.messages.try_recv().is_ok() {}
     }
 
-    pub fn observe(&mut self, look: ObservationRequest) {
-        let tools = self.tools.clone();
+    pub fn observe(&mut self, request: ObservationRequest) {
+        let context = self.context.clone();
         self.tasks.spawn(async move {
-            let request = look.request;
-            let observation = tools.observe(look).await;
-            tools.send(message::observed(request, &observation)).await;
+            let number = request.request;
+            let observation = context.observe(request).await;
+            context.send(message::observed(number, &observation)).await;
         });
     }
 
-    pub fn run(&mut self, request: u64, errand: HostTask) {
-        let tools = self.tools.clone();
+    pub fn run(&mut self, request: u64, task: HostTask) {
+        let context = self.context.clone();
         self.tasks.spawn(async move {
-            let done = tools.run(&errand).await;
-            tools.send(message::task_done(request, done)).await;
+            let done = context.run(&task).await;
+            context.send(message::task_done(request, done)).await;
         });
     }
 
     pub fn fetch_log(&mut self, wanted: LogRequest) {
-        let tools = self.tools.clone();
+        let context = self.context.clone();
         self.tasks.spawn(async move {
             let request = wanted.request;
-            let lines = tools.log(wanted).await.unwrap_or_else(|why| vec![why]);
+            let lines = context.log(wanted).await.unwrap_or_else(|why| vec![why]);
             for part in message::log(request, lines) {
-                tools.send(part).await;
+                context.send(part).await;
             }
         });
     }
 }
 
 impl TaskContext {
-    async fn run(&self, errand: &HostTask) -> Result<(), String> {
+    async fn run(&self, task: &HostTask) -> Result<(), String> {
         let executors = &self.worker.executors;
-        match errand {
+        match task {
             HostTask::LogIn { registry } => {
                 executors.log_in(registry, self.login(registry.clone()).await?.as_ref()).await
             }
@@ -109,38 +111,40 @@ impl TaskContext {
                 executors.fetch(image, manifest, login.as_ref()).await
             }
             HostTask::Give { image_id, transfer, to } => {
-                executors.give(image_id, (transfer, to), &self.worker.reach).await
+                executors.send_image(image_id, (transfer, to), &self.worker.transfer_client).await
             }
             HostTask::Take { image, image_id, transfer, from } => {
-                executors.take_sent((image_id, image), (transfer, from), &self.worker.reach).await
+                executors
+                    .receive_sent_image((image_id, image), (transfer, from), &self.worker.transfer_client)
+                    .await
             }
         }
     }
 
-    async fn observe(&self, look: ObservationRequest) -> Observation {
+    async fn observe(&self, request: ObservationRequest) -> Observation {
         // Without it the registry says for itself that it wanted one.
-        let login = match &look.image {
+        let login = match &request.image {
             None => None,
             Some(image) => self.login(RegistryName::of_image(image)).await.unwrap_or_default(),
         };
-        let secrets = match &look.database {
+        let secrets = match &request.database {
             None => Ok(Arc::new(SecretSet::none())),
-            Some(database) => self.secrets(&look.environment, database.secrets_version).await,
+            Some(database) => self.secrets(&request.environment, database.secrets_version).await,
         };
         match secrets {
-            Ok(secrets) => self.worker.executors.observe(&look, &secrets, login.as_ref()).await,
+            Ok(secrets) => self.worker.executors.observe(&request, &secrets, login.as_ref()).await,
             Err(why) => {
                 // What needs no secret can be seen all the same.
-                let look = ObservationRequest { database: None, ..look };
+                let request = ObservationRequest { database: None, ..request };
                 let mut observation =
-                    self.worker.executors.observe(&look, &SecretSet::none(), login.as_ref()).await;
-                observation.problems.push(format!("the database cannot be looked at: {why}"));
+                    self.worker.executors.observe(&request, &SecretSet::none(), login.as_ref()).await;
+                observation.problems.push(format!("cannot inspect the database: {why}"));
                 observation
             }
         }
     }
 
-    /// The lines wanted, or one that says why there are none.
+    /// The requested lines, or why there are none.
     async fn log(&self, wanted: LogRequest) -> Result<Vec<String>, String> {
         let LogRequest { request: _, environment, of, tail } = wanted;
         match of {
@@ -150,7 +154,7 @@ impl TaskContext {
                 tokio::task::spawn_blocking(move || logs.read(&deployment, step, tail))
                     .await
                     .map_err(|error| error.to_string())?
-                    .map_err(|error| format!("the step's log cannot be read: {error}"))
+                    .map_err(|error| format!("cannot read the log of the step: {error}"))
             }
             LogSource::Live { process, secrets_version } => {
                 let secrets = match secrets_version {
@@ -166,23 +170,15 @@ impl TaskContext {
     }
 
     async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> Result<Arc<SecretSet>, String> {
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
-        let ending = || "the agent is ending".to_owned();
-        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?
+        self.worker.request_secrets(environment, version).await.map_err(|error| error.to_string())
     }
 
     async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
-        let (reply, given) = oneshot::channel();
-        let ending = || "the agent is ending".to_owned();
-        let wanted = WorkerEvent::LoginWanted { registry, reply };
-        self.worker.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?
+        self.worker.request_login(registry).await.map_err(|error| error.to_string())
     }
 
-    async fn send(&self, said: wire::FromAgent) {
-        // When the agent is ending nobody hears it.
-        self.say.send(said).await.ok();
+    async fn send(&self, message: wire::FromAgent) {
+        // Nobody receives it when the agent is stopping.
+        self.outgoing.send(message).await.ok();
     }
 }

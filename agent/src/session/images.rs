@@ -1,4 +1,4 @@
-//! Images on their way through a coordinator, as `docker save` writes them: in parts, and never whole in memory.
+//! Transfers images through a coordinator, in the format of `docker save`: in parts, and never whole in memory.
 
 use std::io;
 
@@ -12,26 +12,26 @@ use tokio::sync::watch;
 use tonic::Code;
 use tonic::transport::Channel;
 
-/// By which this host reaches a coordinator beside its session: an image must not hold up what matters.
+/// Transfers images over connections of their own: an image must not delay the session.
 #[derive(Clone)]
-pub struct Reach {
+pub struct TransferClient {
     pub coordinators: watch::Receiver<Vec<String>>,
     pub credential: watch::Receiver<Credential>,
 }
 
-impl Reach {
-    /// The image from a host that has it; nothing when none does.
+impl TransferClient {
+    /// The image from a host that has it; `None` if no host has it.
     ///
     /// # Errors
-    /// When no coordinator can be reached, or the one that is does not give it.
-    pub async fn take(
+    /// When no coordinator is reachable, or it refuses.
+    pub async fn receive(
         &self,
         id: &Digest,
     ) -> Result<Option<impl Stream<Item = io::Result<Bytes>> + Send + use<>>, String> {
         let mut session = self.session("").await?;
-        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: String::new() };
-        match session.take_image(wanted).await {
-            Ok(parts) => Ok(Some(whole(parts.into_inner()))),
+        let request = wire::ImageWanted { image_id: id.to_string(), transfer: String::new() };
+        match session.take_image(request).await {
+            Ok(parts) => Ok(Some(complete_bytes(parts.into_inner()))),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status.message().to_owned()),
         }
@@ -40,23 +40,23 @@ impl Reach {
     /// The image that an operator sends by `transfer`, through the coordinator at `from`.
     ///
     /// # Errors
-    /// When that is not reached, or sends nothing of that name to this host.
-    pub async fn take_sent(
+    /// When that coordinator is unreachable, or has no such transfer for this host.
+    pub async fn receive_sent(
         &self,
         id: &Digest,
         (transfer, from): (&str, &str),
     ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, String> {
         let mut session = self.session(from).await?;
-        let wanted = wire::ImageWanted { image_id: id.to_string(), transfer: transfer.to_owned() };
-        let parts = session.take_image(wanted).await.map_err(|status| status.message().to_owned())?;
-        Ok(whole(parts.into_inner()))
+        let request = wire::ImageWanted { image_id: id.to_string(), transfer: transfer.to_owned() };
+        let parts = session.take_image(request).await.map_err(|status| status.message().to_owned())?;
+        Ok(complete_bytes(parts.into_inner()))
     }
 
-    /// Gives an image to whoever waits for `transfer` at the coordinator at `to`.
+    /// Sends an image to the receiver of `transfer`, through the coordinator at `to`.
     ///
     /// # Errors
-    /// When it is not reached, or nobody waits any more, or the image breaks off.
-    pub async fn give<E: Send + 'static>(
+    /// When that coordinator is unreachable, the receiver is gone, or the image ends early.
+    pub async fn send<E: Send + 'static>(
         &self,
         (transfer, to): (&str, &str),
         bytes: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
@@ -80,14 +80,14 @@ impl Reach {
         session.give_image(parts).await.map(|_| ()).map_err(|status| status.message().to_owned())
     }
 
-    /// The coordinator at `address`, or where it is empty the first that answers.
+    /// Connects to the coordinator at `address`; if that is empty, to the first that answers.
     async fn session(&self, address: &str) -> Result<SessionClient<Channel>, String> {
         let known = match address {
             "" => self.coordinators.borrow().clone(),
             address => vec![address.to_owned()],
         };
         let credential = self.credential.borrow().clone();
-        let mut why = "no coordinator is known".to_owned();
+        let mut why = "no address of a coordinator is known".to_owned();
         for address in known {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => return Ok(SessionClient::new(channel)),
@@ -98,8 +98,8 @@ impl Reach {
     }
 }
 
-/// The bytes of the parts; an error where the last one is missing.
-fn whole(
+/// The bytes of the parts, with an error if the last part is missing.
+fn complete_bytes(
     parts: impl Stream<Item = Result<wire::ImagePart, tonic::Status>> + Send + 'static,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send {
     stream::unfold(Some(Box::pin(parts)), |source| async {
@@ -108,7 +108,7 @@ fn whole(
             Some(Ok(part)) if part.last => None,
             Some(Ok(part)) => Some((Ok(Bytes::from(part.bytes)), Some(source))),
             Some(Err(status)) => Some((Err(io::Error::other(status.message().to_owned())), None)),
-            None => Some((Err(io::Error::other("it broke off")), None)),
+            None => Some((Err(io::Error::other("the transfer ended early")), None)),
         }
     })
 }
@@ -123,9 +123,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_breaks_off_is_not_taken_for_whole() {
-        let all: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c"), part(b"")])).collect().await;
+        let all: Vec<_> = complete_bytes(stream::iter([part(b"ab"), part(b"c"), part(b"")])).collect().await;
         assert!(all.iter().all(Result::is_ok) && all.len() == 2, "{all:?}");
-        let broken: Vec<_> = whole(stream::iter([part(b"ab"), part(b"c")])).collect().await;
+        let broken: Vec<_> = complete_bytes(stream::iter([part(b"ab"), part(b"c")])).collect().await;
         assert!(broken.last().unwrap().is_err(), "{broken:?}");
     }
 }

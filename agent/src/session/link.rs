@@ -1,7 +1,7 @@
-//! The stream to a coordinator: dialled, lost, dialled again. Whatever else happens, this goes on.
+//! The stream to a coordinator, which is dialled again whenever it is lost.
 //!
-//! What must stay true: what waits to be sent is bounded; a lost stream loses what waited, because all
-//! that matters is in the journal and is said again to the next one.
+//! What must stay true: the queue of unsent messages is bounded. A lost stream loses its queue, because everything that
+//! matters is in the journal and is sent again over the next stream.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,35 +19,35 @@ use tonic::Streaming;
 const WAIT_MIN: Duration = Duration::from_millis(200);
 const WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// A stream that held this long was a good one: the wait begins small again.
+/// A stream that lasted this long resets the backoff.
 const GOOD_AFTER: Duration = Duration::from_secs(5);
 
-/// How long a coordinator may take to take the stream on.
+/// How long a coordinator may take to accept the stream.
 const ATTACH_LIMIT: Duration = Duration::from_secs(10);
 
-/// What the transport has not taken yet.
+/// The number of messages that the transport may hold.
 const SENDING_MAX: usize = 16;
 
-/// What may wait before work that makes more waits too.
+/// The number of unsent messages above which steps and host tasks have to wait.
 const PENDING_MAX: usize = 64;
 
-/// Who is dialled, as whom.
+/// Which coordinators are dialled, and the identity of this process.
 pub struct DialSettings {
-    /// In turn; what is learned of others counts from the next dial on.
+    /// Dialled in turn. A change of the list takes effect with the next dial.
     pub coordinators: watch::Receiver<Vec<String>>,
     /// The certificate may be renewed between two dials.
     pub credential: watch::Receiver<Credential>,
-    /// By which other hosts reach this one.
+    /// The address at which other hosts reach this one.
     pub address: String,
-    /// Of this process.
+    /// Identifies this process.
     pub instance: String,
 }
 
-/// What happened on the stream.
+/// An event of the stream.
 pub(super) enum LinkEvent {
     Up,
     Received(wire::ToAgent),
-    /// Why there is none, and when the next is tried.
+    /// Why there is no stream, and the wait until the next dial.
     Down {
         why: anyhow::Error,
         again_in: Duration,
@@ -57,9 +57,9 @@ pub(super) enum LinkEvent {
 pub(super) struct Link {
     dialling: DialSettings,
     state: State,
-    /// Dials since the last good stream.
+    /// The number of dials since the last good stream.
     failures: u32,
-    /// Whose turn it is: after each stream or dial that ended, the next one's.
+    /// The coordinator that is dialled next. It advances after each stream or dial that has ended.
     turn: usize,
 }
 
@@ -70,8 +70,8 @@ enum State {
 }
 
 struct Stream {
-    /// The certificate with which it was dialled, and what leads from it to a root.
-    shown: String,
+    /// The certificate chain with which it was dialled.
+    certificate: String,
     incoming: Streaming<wire::ToAgent>,
     outgoing: mpsc::Sender<wire::FromAgent>,
     pending: VecDeque<wire::FromAgent>,
@@ -83,7 +83,7 @@ impl Link {
         Self { dialling, state: State::Waiting(Instant::now()), failures: 0, turn: 0 }
     }
 
-    /// Goes on until something has happened. May be dropped at any moment and called again.
+    /// Waits for the next event. May be dropped at any moment and called again.
     pub(super) async fn next(&mut self) -> LinkEvent {
         loop {
             match &mut self.state {
@@ -116,7 +116,7 @@ impl Link {
         matches!(self.state, State::Up(_))
     }
 
-    /// Puts `message` at the end of what is sent; without a stream it is nothing.
+    /// Queues `message`. Without a stream it is dropped.
     pub(super) fn send(&mut self, message: wire::FromAgent) {
         match &mut self.state {
             State::Up(stream) => stream.pending.push_back(message),
@@ -124,7 +124,7 @@ impl Link {
         }
     }
 
-    /// Whether work that has something to say may go on.
+    /// Whether the queue has room for more messages.
     pub(super) fn has_room(&self) -> bool {
         match &self.state {
             State::Up(stream) => stream.pending.len() < PENDING_MAX,
@@ -132,7 +132,7 @@ impl Link {
         }
     }
 
-    /// Whether everything that was to be sent is with the transport.
+    /// Whether the queue is empty and the transport has sent everything.
     pub(super) fn is_drained(&self) -> bool {
         match &self.state {
             State::Up(stream) => {
@@ -142,32 +142,32 @@ impl Link {
         }
     }
 
-    /// Gives the stream up, as if it had been lost.
+    /// Drops the stream, as if it had been lost.
     pub(super) fn hang_up(&mut self, why: anyhow::Error) -> LinkEvent {
         self.down(why)
     }
 
-    /// Whether the stream was dialled with a certificate of another root than the first of `roots`, and there is one of
-    /// that.
-    pub(super) fn shows_less_than_it_has(&self, roots: &str) -> bool {
+    /// Whether this host has a certificate that the first of `roots` signed, and the stream was dialled with another
+    /// one.
+    pub(super) fn has_newer_certificate(&self, roots: &str) -> bool {
         match &self.state {
             State::Up(stream) => {
-                let certificate = &self.dialling.credential.borrow().certificate;
-                *certificate != stream.shown
-                    && !dial::is_of_first(&stream.shown, roots)
-                    && dial::is_of_first(certificate, roots)
+                let current = &self.dialling.credential.borrow().certificate;
+                *current != stream.certificate
+                    && !dial::is_of_first(&stream.certificate, roots)
+                    && dial::is_of_first(current, roots)
             }
             State::Waiting(_) | State::Dialling(_) => false,
         }
     }
 
-    /// Ends the stream, to have the next at once, from the same coordinator.
-    pub(super) fn dial_anew(&mut self) {
+    /// Drops the stream and dials the same coordinator again at once.
+    pub(super) fn redial(&mut self) {
         self.state = State::Waiting(Instant::now());
     }
 
     fn down(&mut self, why: anyhow::Error) -> LinkEvent {
-        let again_in = wait(self.failures, chance());
+        let again_in = backoff(self.failures, random_byte());
         self.failures = self.failures.saturating_add(1);
         self.turn = self.turn.wrapping_add(1);
         self.state = State::Waiting(Instant::now() + again_in);
@@ -188,7 +188,8 @@ impl Link {
             instance: instance.clone(),
         };
         async move {
-            let coordinator = coordinator.ok_or_else(|| anyhow::anyhow!("no coordinator is known"))?;
+            let coordinator =
+                coordinator.ok_or_else(|| anyhow::anyhow!("no address of a coordinator is known"))?;
             tokio::time::timeout(ATTACH_LIMIT, attach(coordinator, credential, hello))
                 .await
                 .map_err(|_| anyhow::anyhow!("the coordinator did not answer within {ATTACH_LIMIT:?}"))?
@@ -197,17 +198,17 @@ impl Link {
 }
 
 impl Stream {
-    /// The next message; what is pending goes out meanwhile.
+    /// The next message. Sends the queue in the meantime.
     async fn next(&mut self) -> anyhow::Result<wire::ToAgent> {
         loop {
             tokio::select! {
                 message = self.incoming.message() => {
                     return message
-                        .map_err(|status| anyhow::anyhow!("the session broke: {}", status.message()))?
-                        .ok_or_else(|| anyhow::anyhow!("the coordinator ended the session"));
+                        .map_err(|status| anyhow::anyhow!("the session failed: {}", status.message()))?
+                        .ok_or_else(|| anyhow::anyhow!("the coordinator closed the session"));
                 }
                 permit = self.outgoing.reserve(), if !self.pending.is_empty() => {
-                    let permit = permit.map_err(|_| anyhow::anyhow!("the session was cut off"))?;
+                    let permit = permit.map_err(|_| anyhow::anyhow!("the connection was closed"))?;
                     if let Some(message) = self.pending.pop_front() {
                         permit.send(message);
                     }
@@ -224,18 +225,18 @@ async fn attach(coordinator: String, credential: Credential, hello: wire::Hello)
     let incoming = SessionClient::new(channel)
         .attach(ReceiverStream::new(sending))
         .await
-        .map_err(|status| anyhow::anyhow!("the coordinator does not take this host: {}", status.message()))?;
+        .map_err(|status| anyhow::anyhow!("the coordinator refused this host: {}", status.message()))?;
     let incoming = incoming.into_inner();
-    let shown = credential.certificate;
-    Ok(Stream { shown, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
+    let certificate = credential.certificate;
+    Ok(Stream { certificate, incoming, outgoing, pending: VecDeque::new(), since: Instant::now() })
 }
 
-/// Why there is no connection, with what to do where only somebody at this host can.
+/// The error of a failed dial, with the next command if only root on this host can fix it.
 fn refused(error: DialError) -> anyhow::Error {
     match error {
         DialError::OtherAuthority { .. } => anyhow::anyhow!(
-            "{error}; if the cluster's root was retired while this host was away, join again in an empty directory, \
-             with the line that lockstep host token prints"
+            "{error}; if the cluster retired its root while this host was offline, join again in an empty directory \
+             with the command that `lockstep host token` prints"
         ),
         DialError::Unreachable { .. }
         | DialError::CertificateTime { .. }
@@ -247,22 +248,22 @@ fn refused(error: DialError) -> anyhow::Error {
     }
 }
 
-/// The wait after so many failures: doubled each time, and spread by `chance` of 0 to 255 over its
-/// upper half, so that a thousand agents do not come back at once.
-fn wait(failures: u32, chance: u8) -> Duration {
+/// The wait after `failures`: doubled each time, and spread by `random` over its upper half, so that a thousand agents
+/// do not reconnect at once.
+fn backoff(failures: u32, random: u8) -> Duration {
     let whole = WAIT_MIN.saturating_mul(1 << failures.min(10)).min(WAIT_MAX);
-    whole / 2 + whole / 2 * u32::from(chance) / 255
+    whole / 2 + whole / 2 * u32::from(random) / 255
 }
 
-/// What tells this process from another with the same identity.
+/// A random name that distinguishes this process from another with the same identity.
 ///
 /// # Errors
-/// When the system gives no random numbers.
+/// When the system provides no random numbers.
 pub fn instance() -> Result<String, getrandom::Error> {
     Ok(format!("{:016x}", getrandom::u64()?))
 }
 
-fn chance() -> u8 {
+fn random_byte() -> u8 {
     // Without a source of chance the waits are merely equal.
     getrandom::u32().map_or(u8::MAX, |number| number.to_le_bytes()[0])
 }
@@ -273,10 +274,10 @@ mod tests {
 
     #[test]
     fn waits_grow_to_a_bound_and_are_spread() {
-        assert_eq!(wait(0, 255), WAIT_MIN);
-        assert_eq!(wait(0, 0), WAIT_MIN / 2);
-        assert_eq!(wait(3, 255), WAIT_MIN * 8);
-        assert_eq!(wait(u32::MAX, 255), WAIT_MAX);
-        assert_eq!(wait(u32::MAX, 0), WAIT_MAX / 2);
+        assert_eq!(backoff(0, 255), WAIT_MIN);
+        assert_eq!(backoff(0, 0), WAIT_MIN / 2);
+        assert_eq!(backoff(3, 255), WAIT_MIN * 8);
+        assert_eq!(backoff(u32::MAX, 255), WAIT_MAX);
+        assert_eq!(backoff(u32::MAX, 0), WAIT_MAX / 2);
     }
 }

@@ -1,20 +1,20 @@
-//! What lets this host into a registry: asked for over the session each time that it is needed, and kept
-//! nowhere. A wait for it outlives a lost session: the question is put again to the next one.
+//! Logins for registries. They are requested over the session each time that one is needed, and stored nowhere. A
+//! request outlives a lost session: it is sent again over the next one.
 
 use lockstep_core::image::{Login, RegistryName};
 use tokio::sync::oneshot;
 
-/// What who waits gets: the login, nothing where nobody has given one, or why the coordinator does not give it.
+/// The login, `None` if nobody has stored one, or why the coordinator refuses.
 pub type Answer = Result<Option<Login>, String>;
 
-/// A question to the coordinator.
+/// A request to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub request: u64,
     pub registry: RegistryName,
 }
 
-/// What is being asked for.
+/// The open requests.
 #[derive(Debug, Default)]
 pub struct Logins {
     open: Vec<(Question, oneshot::Sender<Answer>)>,
@@ -22,8 +22,8 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// Says what to ask so that `reply` will be answered.
-    pub fn want(&mut self, registry: RegistryName, reply: oneshot::Sender<Answer>) -> Question {
+    /// Registers a request. The caller sends it to the coordinator.
+    pub fn request(&mut self, registry: RegistryName, reply: oneshot::Sender<Answer>) -> Question {
         self.requests += 1;
         let question = Question { request: self.requests, registry };
         self.open.push((question.clone(), reply));
@@ -44,7 +44,7 @@ impl Logins {
         drop(reply.send(given.map(|given| given.map(login))));
     }
 
-    /// The questions without an answer that somebody still waits for.
+    /// The requests without an answer whose caller still waits.
     pub fn unanswered(&mut self) -> Vec<Question> {
         self.open.retain(|(_, reply)| !reply.is_closed());
         self.open.iter().map(|(question, _)| question.clone()).collect()
@@ -62,8 +62,8 @@ mod tests {
         let mut logins = Logins::default();
         let (first, mut first_answer) = oneshot::channel();
         let (second, second_answer) = oneshot::channel();
-        let question = logins.want("ghcr.io".parse().unwrap(), first);
-        let other = logins.want("10.0.0.5:5000".parse().unwrap(), second);
+        let question = logins.request("ghcr.io".parse().unwrap(), first);
+        let other = logins.request("10.0.0.5:5000".parse().unwrap(), second);
         assert_eq!(logins.unanswered(), [question.clone(), other]);
         drop(second_answer);
         assert_eq!(logins.unanswered(), std::slice::from_ref(&question));

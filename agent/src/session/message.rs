@@ -1,5 +1,5 @@
-//! Where wire types end: what the coordinator says becomes an [`Order`], and what this host says
-//! becomes a message. Nothing here decides anything.
+//! The end of the wire types: a message of the coordinator becomes an [`Order`], and a value of this host becomes a
+//! message. Nothing is decided here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,9 +14,9 @@ use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
-use lockstep_proto::wire::from_agent::Message as Said;
+use lockstep_proto::wire::from_agent::Message as FromAgent;
 use lockstep_proto::wire::step_standing::Standing as WireStanding;
-use lockstep_proto::wire::to_agent::Message as Heard;
+use lockstep_proto::wire::to_agent::Message as ToAgent;
 use lockstep_proto::{Invalid, convert, wire};
 
 use crate::executor::observe::ObservationRequest;
@@ -26,17 +26,17 @@ use crate::journal::{Ended, IdleReason, JournaledStatus};
 use crate::session::logins;
 use crate::session::secrets::{Question, SecretSet};
 
-/// The lines of a log that go into one message: the transport takes 4 MiB.
+/// The maximum size of a log message: the transport accepts 4 MiB.
 const LOG_BYTES_MAX: usize = 256 * 1024;
 
-/// What the coordinator wants or answers.
+/// A request or an answer of the coordinator.
 #[derive(Debug)]
 pub(super) enum Order {
     Welcome {
         cluster: String,
         coordinator: String,
         coordinators: Vec<String>,
-        /// PEM, the one that signs first; empty where it is not said.
+        /// PEM, the signing root first. Empty if the coordinator does not send it.
         roots: String,
     },
     Assign(Box<Assignment>),
@@ -49,17 +49,17 @@ pub(super) enum Order {
         request: u64,
         given: Result<Option<(String, Secret)>, String>,
     },
-    RunErrand {
+    RunHostTask {
         request: u64,
-        errand: HostTask,
+        task: HostTask,
     },
-    Ask {
+    QueryStatuses {
         token: Token,
         environment: EnvironmentKey,
         keys: Vec<StepKey>,
     },
     FetchLog(LogRequest),
-    LocalTakenIn {
+    LocalRollbackAdopted {
         seq: u64,
     },
     Vitals {
@@ -72,7 +72,7 @@ pub struct LogRequest {
     pub request: u64,
     pub environment: EnvironmentKey,
     pub of: LogSource,
-    /// The last so many lines; nothing: all that there is.
+    /// The number of lines from the end; `None` for all lines.
     pub tail: Option<u32>,
 }
 
@@ -82,37 +82,37 @@ pub enum LogSource {
         deployment: DeploymentId,
         step: StepId,
     },
-    /// The output of the live slot's containers, without the values of this version of the secrets.
+    /// The output of the live slot's containers, with this version of the secrets redacted.
     Live {
         process: Option<ProcessName>,
         secrets_version: Option<u64>,
     },
 }
 
-/// A message that cannot be understood, and what to say to it.
+/// A message that cannot be read, and the answer to it.
 #[derive(Debug)]
-pub(super) struct NotUnderstood {
+pub(super) struct UnreadableMessage {
     pub(super) invalid: Invalid,
     /// An assignment gets an answer, or its driver would wait for its limit.
     pub(super) answer: Option<Box<wire::FromAgent>>,
 }
 
-impl From<Invalid> for NotUnderstood {
+impl From<Invalid> for UnreadableMessage {
     fn from(invalid: Invalid) -> Self {
         Self { invalid, answer: None }
     }
 }
 
-/// Reads what came in.
+/// Reads a message of the coordinator.
 ///
 /// # Errors
-/// When it is not one of the model.
-pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
+/// When the message is not valid.
+pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
     match message.message.ok_or_else(|| Invalid::missing("message"))? {
-        Heard::Welcome(wire::Welcome { cluster, coordinator, coordinators, authority }) => {
+        ToAgent::Welcome(wire::Welcome { cluster, coordinator, coordinators, authority }) => {
             Ok(Order::Welcome { cluster, coordinator, coordinators, roots: authority })
         }
-        Heard::Assign(assign) => {
+        ToAgent::Assign(assign) => {
             let refused = wire::Refused {
                 token: assign.token.clone(),
                 key: assign.key.clone(),
@@ -121,11 +121,11 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             };
             assignment(assign).map(|assignment| Order::Assign(Box::new(assignment))).map_err(|invalid| {
                 let refused = wire::Refused { why: invalid.to_string(), ..refused };
-                NotUnderstood { answer: Some(Box::new(envelope(Said::Refused(refused)))), invalid }
+                UnreadableMessage { answer: Some(Box::new(envelope(FromAgent::Refused(refused)))), invalid }
             })
         }
-        Heard::Observe(observe) => Ok(Order::Observe(observation_request(observe)?)),
-        Heard::Secrets(wire::Secrets { request, result }) => {
+        ToAgent::Observe(observe) => Ok(Order::Observe(observation_request(observe)?)),
+        ToAgent::Secrets(wire::Secrets { request, result }) => {
             let given = match result.ok_or_else(|| Invalid::missing("secrets.result"))? {
                 wire::secrets::Result::Variables(wire::Variables { values, public }) => {
                     let values: BTreeMap<String, String> = values.into_iter().collect();
@@ -136,7 +136,7 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             };
             Ok(Order::Secrets { request, given })
         }
-        Heard::Login(wire::RegistryLogin { request, result }) => {
+        ToAgent::Login(wire::RegistryLogin { request, result }) => {
             let given = match result.ok_or_else(|| Invalid::missing("login.result"))? {
                 wire::registry_login::Result::Login(wire::UsernamePassword { username, password }) => {
                     Ok(Some((username, Secret::new(password))))
@@ -146,23 +146,23 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, NotUnderstood> {
             };
             Ok(Order::Login { request, given })
         }
-        Heard::RunErrand(wire::RunErrand { request, errand }) => {
+        ToAgent::RunErrand(wire::RunErrand { request, errand }) => {
             match convert::required(errand.as_ref(), "run_errand.errand") {
-                Ok(errand) => Ok(Order::RunErrand { request, errand }),
+                Ok(task) => Ok(Order::RunHostTask { request, task }),
                 Err(invalid) => {
                     let answer = task_done(request, Err(invalid.to_string()));
-                    Err(NotUnderstood { answer: Some(Box::new(answer)), invalid })
+                    Err(UnreadableMessage { answer: Some(Box::new(answer)), invalid })
                 }
             }
         }
-        Heard::Ask(wire::AskStanding { token, environment: of, keys }) => Ok(Order::Ask {
+        ToAgent::Ask(wire::AskStanding { token, environment: of, keys }) => Ok(Order::QueryStatuses {
             token: token.ok_or_else(|| Invalid::missing("ask.token"))?.try_into()?,
             environment: environment(&of)?,
             keys: keys.into_iter().map(StepKey::try_from).collect::<Result<_, _>>()?,
         }),
-        Heard::LocalTakenIn(wire::LocalTakenIn { seq }) => Ok(Order::LocalTakenIn { seq }),
-        Heard::AskVitals(wire::AskVitals { request }) => Ok(Order::Vitals { request }),
-        Heard::FetchLog(fetch) => Ok(Order::FetchLog(log_request(fetch)?)),
+        ToAgent::LocalTakenIn(wire::LocalTakenIn { seq }) => Ok(Order::LocalRollbackAdopted { seq }),
+        ToAgent::AskVitals(wire::AskVitals { request }) => Ok(Order::Vitals { request }),
+        ToAgent::FetchLog(fetch) => Ok(Order::FetchLog(log_request(fetch)?)),
     }
 }
 
@@ -227,12 +227,12 @@ fn non_empty(text: String) -> Option<String> {
 }
 
 /// A message of this host.
-pub(super) fn envelope(message: Said) -> wire::FromAgent {
+pub(super) fn envelope(message: FromAgent) -> wire::FromAgent {
     wire::FromAgent { message: Some(message) }
 }
 
 pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire::FromAgent {
-    envelope(Said::Report(wire::Report {
+    envelope(FromAgent::Report(wire::Report {
         token: Some(token.clone().into()),
         key: Some(key.clone().into()),
         environment: environment.to_string(),
@@ -246,7 +246,7 @@ pub(super) fn refused(
     environment: &EnvironmentKey,
     why: String,
 ) -> wire::FromAgent {
-    envelope(Said::Refused(wire::Refused {
+    envelope(FromAgent::Refused(wire::Refused {
         token: Some(token.into()),
         key: Some(key.into()),
         environment: environment.to_string(),
@@ -268,12 +268,12 @@ pub(super) fn statuses(
                 JournaledStatus::Running => WireStanding::Running(true),
                 // All three are the same to a driver: send it again, and it is carried out from here.
                 JournaledStatus::Idle(
-                    IdleReason::Unheard | IdleReason::Accepted | IdleReason::Interrupted,
+                    IdleReason::NeverAccepted | IdleReason::Accepted | IdleReason::Interrupted,
                 ) => WireStanding::Unheard(true),
             }),
         })
         .collect();
-    envelope(Said::Standing(wire::StandingReply {
+    envelope(FromAgent::Standing(wire::StandingReply {
         token: Some(token.into()),
         environment: environment.to_string(),
         standings,
@@ -282,7 +282,7 @@ pub(super) fn statuses(
 
 pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
     let Question { request, environment, version } = question;
-    envelope(Said::SecretsWanted(wire::SecretsWanted {
+    envelope(FromAgent::SecretsWanted(wire::SecretsWanted {
         request,
         environment: environment.to_string(),
         version,
@@ -291,15 +291,15 @@ pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
 
 pub(super) fn login_wanted(question: logins::Question) -> wire::FromAgent {
     let logins::Question { request, registry } = question;
-    envelope(Said::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
+    envelope(FromAgent::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
 }
 
 pub(super) fn task_done(request: u64, done: Result<(), String>) -> wire::FromAgent {
-    envelope(Said::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
+    envelope(FromAgent::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
 }
 
 pub(super) fn progress(key: StepKey, environment: &EnvironmentKey, line: String) -> wire::FromAgent {
-    envelope(Said::Progress(wire::Progress {
+    envelope(FromAgent::Progress(wire::Progress {
         key: Some(key.into()),
         environment: environment.to_string(),
         line,
@@ -313,15 +313,15 @@ pub(super) fn health(environment: &EnvironmentKey, instances: &[InstanceHealth])
             serde_json::to_vec(instance).expect("an instance's health has only text, numbers and lists")
         })
         .collect();
-    envelope(Said::Health(wire::HealthReport { environment: environment.to_string(), instances }))
+    envelope(FromAgent::Health(wire::HealthReport { environment: environment.to_string(), instances }))
 }
 
-pub(super) fn local(rollback: &LocalRollback) -> wire::FromAgent {
-    envelope(Said::Local(wire::LocalChanged { rollback: Some(wire::Document::of_content(rollback)) }))
+pub(super) fn local_rollback(rollback: &LocalRollback) -> wire::FromAgent {
+    envelope(FromAgent::Local(wire::LocalChanged { rollback: Some(wire::Document::of_content(rollback)) }))
 }
 
 pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAgent {
-    envelope(Said::Observed(wire::Observed {
+    envelope(FromAgent::Observed(wire::Observed {
         request,
         observation: Some(wire::Document::of_content(observation)),
     }))
@@ -330,7 +330,7 @@ pub(super) fn observed(request: u64, observation: &Observation) -> wire::FromAge
 pub(super) fn vitals(request: u64, reading: Reading) -> wire::FromAgent {
     let Reading { clock, disk, certificate } = reading;
     let (from, until) = certificate.unwrap_or_default();
-    envelope(Said::Vitals(wire::Vitals {
+    envelope(FromAgent::Vitals(wire::Vitals {
         request,
         clock_ms: clock.0,
         disk_free_bytes: disk.map_or(0, |disk| disk.free_bytes),
@@ -340,7 +340,7 @@ pub(super) fn vitals(request: u64, reading: Reading) -> wire::FromAgent {
     }))
 }
 
-/// The lines of a log, in messages that are small enough to be sent; the last one says so.
+/// The lines of a log, in messages that are small enough. The last one is marked.
 pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
     let mut parts = vec![Vec::new()];
     let mut length = 0;
@@ -355,7 +355,8 @@ pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
         }
     }
     let last = parts.len();
-    let reply =
-        |(number, lines)| envelope(Said::Log(wire::LogReply { request, lines, last: number + 1 == last }));
+    let reply = |(number, lines)| {
+        envelope(FromAgent::Log(wire::LogReply { request, lines, last: number + 1 == last }))
+    };
     parts.into_iter().enumerate().map(reply).collect()
 }

@@ -1,7 +1,7 @@
-//! The values of secrets, as this host was given them: in memory and nowhere else.
+//! The values of secrets that this host received. They are in memory and nowhere else.
 //!
-//! A step names a version; the values are asked for over the session once and kept for the next step
-//! that names it. A wait for them outlives a lost session: the question is put again to the next one.
+//! A step names a version. Its values are requested over the session once, and kept for the next step that names the
+//! version. A request outlives a lost session: it is sent again over the next one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use lockstep_core::secret::Secret;
 use lockstep_core::secret::redact::Redactor;
 use tokio::sync::oneshot;
 
-/// The versions of one environment whose values are kept: what is live, and what is being deployed.
+/// The number of versions whose values are kept for an environment: the live one, and the one being deployed.
 const VERSIONS_KEPT: usize = 2;
 
 /// One version of an environment's secrets.
 #[derive(Debug)]
 pub struct SecretSet {
     pub variables: BTreeMap<String, Secret>,
-    /// Takes these values out of text.
+    /// Redacts these values.
     pub redactor: Redactor,
 }
 
-/// What a waiting step gets: the values, or why the coordinator does not give them.
+/// The values, or why the coordinator refuses.
 pub type Answer = Result<Arc<SecretSet>, String>;
 
-/// A question to the coordinator.
+/// A request to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     pub request: u64,
@@ -33,7 +33,7 @@ pub struct Question {
     pub version: u64,
 }
 
-/// What is known, and what is being asked for.
+/// The known values, and the open requests.
 #[derive(Debug, Default)]
 pub struct Secrets {
     known: BTreeMap<EnvironmentKey, BTreeMap<u64, Arc<SecretSet>>>,
@@ -55,8 +55,8 @@ impl SecretSet {
 }
 
 impl Secrets {
-    /// Answers `reply` with what is known, or says what to ask so that it will be answered.
-    pub fn want(
+    /// Answers `reply` with known values, or returns the request that the caller sends to the coordinator.
+    pub fn request(
         &mut self,
         environment: EnvironmentKey,
         version: u64,
@@ -97,13 +97,13 @@ impl Secrets {
         }
     }
 
-    /// The questions without an answer that somebody still waits for.
+    /// The requests without an answer whose callers still wait.
     pub fn unanswered(&mut self) -> Vec<Question> {
         self.open.retain(|(_, replies)| replies.iter().any(|reply| !reply.is_closed()));
         self.open.iter().map(|(question, _)| question.clone()).collect()
     }
 
-    /// What takes the newest known values of `environment` out of text; `None` when none are known.
+    /// Redacts the newest known values of `environment`; `None` if no values are known.
     pub fn redactor(&self, environment: &EnvironmentKey) -> Option<&Redactor> {
         self.known.get(environment)?.last_key_value().map(|(_, set)| &set.redactor)
     }
@@ -131,15 +131,15 @@ mod tests {
         let mut secrets = Secrets::default();
         let (first, mut first_answer) = oneshot::channel();
         let (second, mut second_answer) = oneshot::channel();
-        let question = secrets.want(environment(), 3, first).unwrap();
-        assert_eq!(secrets.want(environment(), 3, second), None);
+        let question = secrets.request(environment(), 3, first).unwrap();
+        assert_eq!(secrets.request(environment(), 3, second), None);
         assert_eq!(secrets.unanswered(), std::slice::from_ref(&question));
         secrets.deliver(question.request, Ok(set("top-secret-value")));
         for answer in [first_answer.try_recv(), second_answer.try_recv()] {
             assert_eq!(answer.unwrap().unwrap().variables["TOKEN"].expose(), "top-secret-value");
         }
         let (third, mut third_answer) = oneshot::channel();
-        assert_eq!(secrets.want(environment(), 3, third), None);
+        assert_eq!(secrets.request(environment(), 3, third), None);
         assert!(third_answer.try_recv().unwrap().is_ok());
         assert_eq!(secrets.redactor(&environment()).unwrap().redact("a top-secret-value b"), "a *** b");
     }
@@ -148,11 +148,11 @@ mod tests {
     fn a_refusal_is_not_kept_and_nobody_asks_for_who_went_away() {
         let mut secrets = Secrets::default();
         let (reply, mut answer) = oneshot::channel();
-        let question = secrets.want(environment(), 3, reply).unwrap();
+        let question = secrets.request(environment(), 3, reply).unwrap();
         secrets.deliver(question.request, Err("no such version".to_owned()));
         assert_eq!(answer.try_recv().unwrap().unwrap_err(), "no such version");
         let (reply, answer) = oneshot::channel();
-        assert!(secrets.want(environment(), 3, reply).is_some());
+        assert!(secrets.request(environment(), 3, reply).is_some());
         drop(answer);
         assert_eq!(secrets.unanswered(), []);
         assert!(secrets.redactor(&environment()).is_none());

@@ -1,4 +1,4 @@
-//! One step, from its turn to its outcome.
+//! Runs one step, from its turn to its outcome.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,13 +12,12 @@ use lockstep_core::run::journal::{Certainty, Direction, Finding, StepFailure, St
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
 use lockstep_telemetry::span;
-use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, info, info_span, warn};
 
-use super::{JobExit, WorkerContext, WorkerEvent};
+use super::{JobExit, RequestError, WorkerContext, WorkerEvent};
 use crate::executor::Work;
 use crate::executor::output::Output;
 use crate::journal::assignment::Assignment;
@@ -29,24 +28,28 @@ use crate::session::secrets::SecretSet;
 use crate::worker::step_policy;
 use crate::worker::step_policy::{StepPolicy, step_policy};
 
-/// How long an executor that was told to stop may take; then it is cut off.
+/// How long an executor may take to stop; then it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
-/// At most two lines a second are shown of a step.
+/// The output of a step is shown at most twice a second.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
-/// How long until an outcome that could not be written is written again.
+/// How long until the agent tries again to write an outcome.
 const JOURNAL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The agent is stopping, so the step has no outcome: the next agent process takes it up.
+#[derive(Debug)]
+struct AgentStopping;
 
 /// One step that was accepted, in its own task.
 pub(super) struct Job {
-    pub(super) tools: WorkerContext,
+    pub(super) context: WorkerContext,
     pub(super) assignment: Assignment,
-    /// Its undo has come.
+    /// Cancelled when the undo of the step is accepted.
     pub(super) cancel: CancellationToken,
 }
 
-/// Why an executor is told to stop.
+/// Why an executor has to stop.
 #[derive(Debug, Clone, Copy)]
 enum Stop {
     Undone,
@@ -54,26 +57,36 @@ enum Stop {
 }
 
 impl Job {
-    /// Begins the step unless it was withdrawn, and writes down and reports how it ended.
+    /// Begins the step unless it was withdrawn, records its outcome and reports it. When the agent stops, the step
+    /// stays running in the journal, and the next agent process marks it as interrupted.
     pub(super) async fn carry_out(self) -> JobExit {
         let span = self.span();
         async {
             let key = &self.assignment.key;
             let began = Instant::now();
-            let outcome = match self.tools.journal.begin(key).await {
+            let ended = match self.context.journal.begin(key).await {
                 Ok(BeginOutcome::Withdrawn) => return JobExit::Withdrawn,
-                Ok(BeginOutcome::Begun) => self.act().await,
-                Ok(BeginOutcome::Held(by)) => self.act_held(&by).await,
+                Ok(BeginOutcome::Begun) => self.run_action().await,
+                Ok(BeginOutcome::Held(by)) => self.run_held_action(&by).await,
                 Err(error) => {
-                    Err(StepFailure::new("this host's journal cannot be written, so nothing was done")
-                        .why(telemetry::chain(&error)))
+                    let what = "the journal of this host cannot be written, so nothing was done";
+                    Ok(Err(StepFailure::new(what).why(telemetry::chain(&error))))
+                }
+            };
+            let outcome = match ended {
+                Ok(outcome) => outcome,
+                Err(AgentStopping) => {
+                    info!(
+                        "step interrupted: the agent is stopping, and the step resumes after the next start"
+                    );
+                    return JobExit::AgentStopping;
                 }
             };
             self.log_outcome(&outcome, began.elapsed());
-            let ended = self.write_down(outcome).await;
-            if self.tools.happenings.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
+            let ended = self.record_outcome(outcome).await;
+            if self.context.worker_events.send(WorkerEvent::Ended(Box::new(ended))).await.is_err() {
                 // The agent is ending; its successor reports what the journal has.
-                info!("the outcome is reported after the next start");
+                info!("the outcome will be reported after the next start");
             }
             JobExit::Ended
         }
@@ -96,7 +109,7 @@ impl Job {
 
     fn log_outcome(&self, outcome: &Outcome, took: Duration) {
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let word = match outcome {
+        let outcome_name = match outcome {
             Ok(finding) => {
                 info!(took_ms, said = finding.said, "step done");
                 "done"
@@ -107,25 +120,25 @@ impl Job {
                 "failed"
             }
         };
-        span::outcome(&Span::current(), word);
-        telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), word, took);
+        span::outcome(&Span::current(), outcome_name);
+        telemetry::step_ended(self.kind(), self.assignment.key.direction.as_str(), outcome_name, took);
     }
 
-    /// The effect, if it leaves the traffic where somebody put it by hand.
-    async fn act_held(&self, held: &LocalRollback) -> Outcome {
-        let Some(action) = &self.assignment.action else { return self.act().await };
-        let traffic = self.tools.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
+    /// Runs the action if it leaves the traffic where a local rollback put it.
+    async fn run_held_action(&self, held: &LocalRollback) -> Result<Outcome, AgentStopping> {
+        let Some(action) = &self.assignment.action else { return self.run_action().await };
+        let traffic = self.context.executors.traffic_of(&self.assignment.environment).unwrap_or(held.to);
         match step_policy(action, traffic) {
-            StepPolicy::Goes => self.act().await,
+            StepPolicy::Goes => self.run_action().await,
             StepPolicy::IsNothing => {
-                let said = format!("nothing was done: {traffic} has the traffic by a local rollback");
-                Ok(Finding { said, ..Finding::default() })
+                let said = format!("skipped: a local rollback moved the traffic to {traffic}");
+                Ok(Ok(Finding { said, ..Finding::default() }))
             }
-            StepPolicy::Refused => Err(step_policy::refusal(held, traffic)),
+            StepPolicy::Refused => Ok(Err(step_policy::refusal(held, traffic))),
         }
     }
 
-    /// Writes down which deployment gave its slot the traffic, for those who act here without a coordinator.
+    /// Records which deployment gave its slot the traffic, for a local rollback.
     async fn record_traffic(&self, switch: &SwitchTraffic) {
         let Assignment { key, environment, .. } = &self.assignment;
         let written = match key.direction {
@@ -134,76 +147,73 @@ impl Job {
                     environment: environment.clone(),
                     deployment: key.deployment.clone(),
                     switch: switch.clone(),
-                    containers: self.tools.executors.instances_of(environment, switch.to).await,
+                    containers: self.context.executors.instances_of(environment, switch.to).await,
                 };
-                self.tools.journal.give(&given).await
+                self.context.journal.record_traffic(&given).await
             }
-            Direction::Undo => self.tools.journal.withdraw_traffic(environment, switch.to.other()).await,
+            Direction::Undo => self.context.journal.withdraw_traffic(environment, switch.to.other()).await,
         };
         if let Err(error) = written {
             // A local rollback is refused where this is not known; the switch itself is done.
-            warn!(why = telemetry::chain(&error), "who gave the traffic cannot be written down");
+            warn!(
+                why = telemetry::chain(&error),
+                "cannot record which deployment has the traffic, so a local rollback will be refused"
+            );
         }
     }
 
-    /// The effect, from the secrets that it needs to an outcome without any.
-    async fn act(&self) -> Outcome {
+    /// Requests what the action needs, runs its executor, and redacts the outcome.
+    async fn run_action(&self) -> Result<Outcome, AgentStopping> {
         let Some(action) = &self.assignment.action else {
-            return Ok(Finding { said: "there was nothing to take back".to_owned(), ..Finding::default() });
+            return Ok(Ok(Finding { said: "nothing to undo".to_owned(), ..Finding::default() }));
         };
         info!(action = action.name(), "step begins");
         let deadline = Instant::now() + Duration::from_millis(self.assignment.limit.0);
-        let given = tokio::select! {
-            given = async { tokio::try_join!(self.secrets(action), self.login(action)) } => given?,
-            why = self.stop_requested(deadline) => {
-                return Err(why.failure("it still waited for its secrets, so nothing was done"));
+        let inputs = tokio::select! {
+            inputs = async { tokio::try_join!(self.secrets(action), self.login(action)) } => inputs,
+            stop = self.stop_requested(deadline) => {
+                let what = "it was still waiting for its secrets or its registry login, so nothing was done";
+                return Ok(Err(stop.failure(what)));
             }
         };
-        let output = Output::new(given.0.redactor.clone(), self.log());
-        let outcome = self.converge(action.clone(), given, &output, deadline).await;
+        let inputs = match inputs {
+            Ok(inputs) => inputs,
+            Err(MissingInput::AgentStopping) => return Err(AgentStopping),
+            Err(MissingInput::Refused(failure)) => return Ok(Err(failure)),
+        };
+        let output = Output::new(inputs.0.redactor.clone(), self.log());
+        let outcome = self.converge(action.clone(), inputs, &output, deadline).await?;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
             self.record_traffic(switch).await;
         }
-        output.clean(outcome)
+        Ok(output.clean(outcome))
     }
 
     /// The values that the action needs, from the coordinator.
-    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, StepFailure> {
+    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, MissingInput> {
         let Some(version) = action.secrets_version() else {
             return Ok(Arc::new(SecretSet::none()));
         };
-        let environment = self.assignment.environment.clone();
-        let failed =
-            || StepFailure::new(format!("the secrets of {environment}, version {version}, did not come"));
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::SecretsWanted { environment: environment.clone(), version, reply };
-        if self.tools.happenings.send(wanted).await.is_err() {
-            return Err(failed().why("the agent is ending"));
-        }
-        match given.await {
-            Ok(Ok(set)) => Ok(set),
-            Ok(Err(refused)) => Err(failed().why(refused)),
-            Err(_) => Err(failed().why("the agent is ending")),
-        }
+        let environment = &self.assignment.environment;
+        let what = || format!("version {version} of the secrets of {environment} is not available");
+        let given = self.context.request_secrets(environment, version).await;
+        given.map_err(|error| MissingInput::because(error, what))
     }
 
-    /// What lets this host into the registry that the action may need, from the coordinator.
-    async fn login(&self, action: &Action) -> Result<Option<Login>, StepFailure> {
+    /// The login for the registry that the action may need, from the coordinator.
+    async fn login(&self, action: &Action) -> Result<Option<Login>, MissingInput> {
         let Some(registry) = action.registry() else { return Ok(None) };
-        let failed = |why: String| StepFailure::new(format!("the login of {registry} did not come")).why(why);
-        let ending = || failed("the agent is ending".to_owned());
-        let (reply, given) = oneshot::channel();
-        let wanted = WorkerEvent::LoginWanted { registry: registry.clone(), reply };
-        self.tools.happenings.send(wanted).await.map_err(|_| ending())?;
-        given.await.map_err(|_| ending())?.map_err(failed)
+        let what = || format!("the login for the registry {registry} is not available");
+        let given = self.context.request_login(registry.clone()).await;
+        given.map_err(|error| MissingInput::because(error, what))
     }
 
     /// Where the step's output is kept. Without it the step can still be carried out.
     fn log(&self) -> Option<StepLog> {
-        match self.tools.logs.open(&self.assignment.key) {
+        match self.context.logs.open(&self.assignment.key) {
             Ok(log) => Some(log),
             Err(error) => {
-                warn!(%error, "the step's log cannot be opened; its output is not kept");
+                warn!(%error, "cannot open the log of the step; its output is not stored");
                 None
             }
         }
@@ -216,7 +226,7 @@ impl Job {
         (secrets, login): (Arc<SecretSet>, Option<Login>),
         output: &Output,
         deadline: Instant,
-    ) -> Outcome {
+    ) -> Result<Outcome, AgentStopping> {
         let cancel = CancellationToken::new();
         let work = Work {
             key: self.assignment.key.clone(),
@@ -224,26 +234,27 @@ impl Job {
             action,
             secrets,
             login,
-            reach: self.tools.reach.clone(),
+            transfer_client: self.context.transfer_client.clone(),
             output: output.clone(),
             cancel: cancel.clone(),
         };
-        let executors = Arc::clone(&self.tools.executors);
+        let executors = Arc::clone(&self.context.executors);
         let mut task = JoinSet::new();
         task.spawn(async move { executors.converge(work).await }.in_current_span());
-        let why = tokio::select! {
+        let stop = tokio::select! {
             ended = task.join_next() => return outcome_of(ended),
-            why = self.stop_requested(deadline) => why,
+            stop = self.stop_requested(deadline) => stop,
             never = self.show_progress(output) => match never {},
         };
         cancel.cancel();
         match tokio::time::timeout(STOP_GRACE, task.join_next()).await {
             // It may have been done at the last moment.
-            Ok(ended) => outcome_of(ended).map_err(|failure| why.explained(failure)),
+            Ok(ended) => Ok(outcome_of(ended)?.map_err(|failure| stop.explained(failure))),
             Err(_) => {
                 task.shutdown().await;
-                let failure = why.failure("it did not stop when it was told to, and was cut off");
-                Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure })
+                let failure = stop
+                    .failure(&format!("it did not stop within {} s and was aborted", STOP_GRACE.as_secs()));
+                Ok(Err(StepFailure { certainty: Certainty::Unknown, tail: output.tail(), ..failure }))
             }
         }
     }
@@ -264,7 +275,7 @@ impl Job {
                 let Assignment { key, environment, .. } = &self.assignment;
                 let progress =
                     WorkerEvent::Progress { key: key.clone(), environment: environment.clone(), line };
-                if self.tools.happenings.send(progress).await.is_err() {
+                if self.context.worker_events.send(progress).await.is_err() {
                     // Nobody watches an agent that is ending.
                     return std::future::pending().await;
                 }
@@ -274,12 +285,15 @@ impl Job {
 
     /// Writes the outcome down, however long the disk refuses: an effect without an outcome would be
     /// carried out again.
-    async fn write_down(&self, outcome: Outcome) -> Ended {
+    async fn record_outcome(&self, outcome: Outcome) -> Ended {
         loop {
-            match self.tools.journal.finish(&self.assignment.key, outcome.clone()).await {
+            match self.context.journal.finish(&self.assignment.key, outcome.clone()).await {
                 Ok(ended) => return ended,
                 Err(error) => {
-                    error!(why = telemetry::chain(&error), "the outcome cannot be written down yet")
+                    error!(
+                        why = telemetry::chain(&error),
+                        "cannot write the outcome to the journal; trying again"
+                    )
                 }
             }
             tokio::time::sleep(JOURNAL_RETRY_AFTER).await;
@@ -290,8 +304,8 @@ impl Job {
 impl Stop {
     fn reason(self) -> String {
         match self {
-            Self::Undone => "the step was stopped because it is to be undone".to_owned(),
-            Self::Limit(limit) => format!("the step was stopped after its limit of {limit}"),
+            Self::Undone => "the step was stopped because it is being undone".to_owned(),
+            Self::Limit(limit) => format!("the step was stopped at its limit of {limit}"),
         }
     }
 
@@ -299,7 +313,7 @@ impl Stop {
         StepFailure::new(self.reason()).why(what)
     }
 
-    /// What the executor said of being stopped, with why it was.
+    /// The failure of a stopped executor, with the reason for the stop.
     fn explained(self, failure: StepFailure) -> StepFailure {
         let said = match &failure.why {
             Some(why) => format!("{}: {why}", failure.what),
@@ -309,11 +323,28 @@ impl Stop {
     }
 }
 
-fn outcome_of(ended: Option<Result<Outcome, JoinError>>) -> Outcome {
+/// Why an executor does not get its secrets or its login.
+enum MissingInput {
+    AgentStopping,
+    Refused(StepFailure),
+}
+
+impl MissingInput {
+    fn because(error: RequestError, what: impl FnOnce() -> String) -> Self {
+        match error {
+            RequestError::AgentStopping => Self::AgentStopping,
+            RequestError::Refused(why) => Self::Refused(StepFailure::new(what()).why(why)),
+        }
+    }
+}
+
+fn outcome_of(ended: Option<Result<Outcome, JoinError>>) -> Result<Outcome, AgentStopping> {
     match ended {
-        Some(Ok(outcome)) => outcome,
-        Some(Err(error)) => Err(bug(error)),
-        None => Err(StepFailure::new("bug: the executor was never started")),
+        Some(Ok(outcome)) => Ok(outcome),
+        // Nobody but the runtime cancels it here, and the runtime only when the agent stops.
+        Some(Err(error)) if error.is_cancelled() => Err(AgentStopping),
+        Some(Err(error)) => Ok(Err(bug(error))),
+        None => Ok(Err(StepFailure::new("bug: the executor was never started"))),
     }
 }
 
@@ -323,7 +354,7 @@ fn bug(error: JoinError) -> StepFailure {
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())
             .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "it panicked".to_owned()),
+            .unwrap_or_else(|| "the executor panicked".to_owned()),
         Err(error) => error.to_string(),
     };
     let failure = StepFailure::new(format!("bug: {said}"));

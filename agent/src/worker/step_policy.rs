@@ -1,24 +1,23 @@
-//! What a step may do while somebody has moved the traffic here by hand and the record does not know of it:
-//! only what leaves the traffic where it is. Pure.
+//! What a step may do while a local rollback is not adopted: only what leaves the traffic where it is. Pure.
 //!
-//! What must stay true: whatever a driver wants that does not know of it, the slot that has the traffic goes
-//! on running and keeps it; and what is refused lets the driver's deployment unwind to just that.
+//! What must stay true: whatever a driver assigns that does not know of the rollback, the slot with the traffic keeps
+//! running and keeps the traffic. A refused step makes the deployment unwind to that state.
 
 use lockstep_core::plan::Action;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::slot::Slot;
 
-/// What becomes of a step.
+/// Whether a step may run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepPolicy {
     Goes,
-    /// It is done without any effect: what it is about is not this deployment's any more.
+    /// The step is done without an effect: the slot belongs to the local rollback.
     IsNothing,
     Refused,
 }
 
-/// What `action` may do while `traffic` has the traffic.
+/// Whether `action` may run while the slot `traffic` has the traffic.
 pub fn step_policy(action: &Action, traffic: Slot) -> StepPolicy {
     let goes = match action {
         Action::Preflight(_)
@@ -42,14 +41,17 @@ pub fn step_policy(action: &Action, traffic: Slot) -> StepPolicy {
     if goes { StepPolicy::Goes } else { StepPolicy::Refused }
 }
 
-/// Why it is refused.
+/// The failure of a step that may not run.
 pub fn refusal(held: &LocalRollback, traffic: Slot) -> StepFailure {
-    StepFailure::new(format!("{} has the traffic of {} by a local rollback", traffic, held.environment))
+    StepFailure::new(format!("a local rollback moved the traffic of {} to {traffic}", held.environment))
         .why(format!(
-            "{} moved it from {} to {} at {}, and it stays there until that is recorded",
+            "{} moved it from {} to {} at {}; no step may move it again until a coordinator adopts the rollback",
             held.by, held.from, held.to, held.at
         ))
-        .next(format!("it is recorded when no deployment is open: lockstep status {}", held.environment))
+        .next(format!(
+            "a coordinator adopts it when no deployment is open: lockstep status {}",
+            held.environment
+        ))
 }
 
 #[cfg(test)]

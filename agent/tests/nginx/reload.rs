@@ -108,7 +108,7 @@ async fn where_something_else_has_the_port_it_is_said() {
     let begun = Instant::now();
     let (why, next) = refused(&server, &site).await;
     assert!(why.starts_with(&format!("port {} answered: 200", site.listen_port)), "{why}");
-    assert!(next.contains("the port may be taken by something else"), "{next}");
+    assert!(next.contains("another program may use the port"), "{next}");
     assert!(begun.elapsed().as_secs() < 20);
     assert!(!server.site().exists(), "it is taken back");
 }
@@ -134,7 +134,7 @@ async fn where_something_else_has_the_port_and_is_silent_it_is_said() {
     let site = Site { listen_port: other.port(), ..site(&[other]) };
     let (why, next) = refused(&server, &site).await;
     assert!(why.contains("no answer within"), "{why}");
-    assert!(next.contains("the port may be taken by something else"), "{next}");
+    assert!(next.contains("another program may use the port"), "{next}");
 }
 
 #[tokio::test]
@@ -149,6 +149,6 @@ async fn where_another_site_has_the_name_and_port_it_is_said() {
     fs::write(server.path("sites/a.conf"), text).unwrap();
     let (why, next) = refused(&server, &Site { body_limit: "20m".to_owned(), ..first.clone() }).await;
     let digest = first.digest();
-    assert!(why.contains(&format!("answers with site {}", digest.short())), "{why}");
+    assert!(why.contains(&format!("serves the site {}", digest.short())), "{why}");
     assert!(next.contains("another site has the same name and port"), "{next}");
 }

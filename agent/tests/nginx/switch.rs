@@ -94,5 +94,5 @@ async fn not_to_an_application_that_fails() {
     let green = Application::answering(|_| Some(b"HTTP/1.0 500 Oh\r\n\r\n".to_vec()));
     let address = green.address.to_string();
     let why = switch(blue.address, green.address).await.unwrap_err();
-    assert!(why.contains(&format!("its last answer came from {address}: 500")), "{why}");
+    assert!(why.contains(&format!("the last answer came from {address}: 500")), "{why}");
 }

@@ -72,7 +72,8 @@ impl Server {
         let socket: PathBuf = self.directory.path().to_owned();
         let socket = socket.display().to_string().replace('/', "%2F");
         let url = Secret::new(format!("postgres://{user}@{socket}/postgres"));
-        Database { url: &url, url_from: "DATABASE_URL" }.connect("test").await.ok()
+        let environment = "notes/production".parse().unwrap();
+        Database { environment: &environment, url: &url, url_from: "DATABASE_URL" }.connect("test").await.ok()
     }
 
     pub(crate) async fn connect(&self, user: &str) -> PgConnection {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lockstep_agent::journal::Journal;
 use lockstep_agent::program::directory::Directory;
 use lockstep_agent::program::identity::Identity;
 use lockstep_agent::program::settings::Settings;
@@ -20,6 +21,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -55,7 +57,7 @@ pub(crate) struct Bed {
     folder: tempfile::TempDir,
     sessions: mpsc::Receiver<Attached>,
     agent: Option<JoinHandle<anyhow::Result<()>>>,
-    _server: JoinHandle<()>,
+    server: JoinHandle<()>,
 }
 
 /// One session, seen from the coordinator.
@@ -186,7 +188,7 @@ impl Bed {
         };
         identity.write(&directory).unwrap();
         drop(directory);
-        let mut bed = Self { folder, sessions, agent: None, _server: server };
+        let mut bed = Self { folder, sessions, agent: None, server };
         bed.start_agent();
         bed
     }
@@ -209,6 +211,25 @@ impl Bed {
             }
         };
         tokio::time::timeout(LIMIT, free).await.expect("the agent's directory is free");
+    }
+
+    /// The agent as its own process, which can be asked to end.
+    pub(crate) async fn start_agent_process(&mut self) -> Child {
+        self.kill_agent().await;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep-agent"));
+        command.arg("run").arg("--directory").arg(self.folder.path()).kill_on_drop(true);
+        command.spawn().unwrap()
+    }
+
+    /// From here on no coordinator is reachable.
+    pub(crate) fn end_coordinator(&self) {
+        self.server.abort();
+    }
+
+    /// The journal of an agent that has ended.
+    pub(crate) async fn journal(&self) -> Journal {
+        let directory = Directory::open(self.folder.path()).unwrap();
+        Journal::open(&directory.journal()).await.unwrap()
     }
 
     pub(crate) fn steps(&self) -> PathBuf {

@@ -164,7 +164,7 @@ fn refuses_what_is_left(
 ) -> Result<()> {
     let mut refused = start(cluster, left_behind, "left-behind.log")?;
     until("who has only the earlier root is told to join again", TAKEOVER_LIMIT, || {
-        Ok(refused.tail().contains("the cluster's root was retired while this host was away, join again"))
+        Ok(refused.tail().contains("if the cluster retired its root while this host was offline, join again"))
     })
     .with_context(|| refused.tail())?;
     refused.kill()?;
@@ -176,7 +176,7 @@ fn refuses_what_is_left(
     // It joined with a token of the earlier root, and got a certificate of the later.
     let mut joined = start(cluster, of_earlier, "app-3.log")?;
     until("who joined by the earlier root is let in", TAKEOVER_LIMIT, || {
-        Ok(joined.tail().contains("welcome"))
+        Ok(joined.tail().contains("session accepted"))
     })
     .with_context(|| joined.tail())?;
     joined.kill()

@@ -67,7 +67,7 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
     let _traffic = scene.declare("deploy:", &traffic)?;
 
     scene.assert_rolled_back("a certificate that is not there", |scene| {
-        scene.deploy(&second)?.expect_said(1, &["preflight", "site.pem cannot be read", "No such file"])?;
+        scene.deploy(&second)?.expect_said(1, &["preflight", "cannot read", "site.pem", "No such file"])?;
         Ok(())
     })?;
 

@@ -166,20 +166,20 @@ fn a_line_that_would_not_let_in_is_refused_and_put_back() -> Result<()> {
     // An administrator's word goes before ours.
     server.postgres.lets_in("host notes all 127.0.0.0/8 reject\n")?;
     let said = server.refuses(&wanted)?;
-    ensure!(said.contains("pg_hba.conf:2 decides before it"), "{said}");
+    ensure!(said.contains("pg_hba.conf:2 comes before it"), "{said}");
     // PostgreSQL takes nothing of a file with a fault, and who goes goes all the same.
     server.postgres.lets_in(ADMINISTRATORS)?;
     ensure!(server.keep("notes/production", &wanted)?.get("kept").is_some());
     let with_fault = format!("{}host all all nowhere\n", server.text()?);
     fs::write(server.postgres.rules_file(), with_fault)?;
     let said = server.refuses(&[line("app-1", "127.0.0.31"), line("app-2", "127.0.0.32")])?;
-    ensure!(said.contains("takes nothing of") && said.contains("pg_hba.conf:7"), "{said}");
+    ensure!(said.contains("PostgreSQL rejects") && said.contains("pg_hba.conf:7"), "{said}");
     ensure!(server.keep("notes/production", &[])?.get("kept").is_some(), "an undo does not end");
     ensure!(!server.text()?.contains("LOCKSTEP") && server.text()?.contains("nowhere"));
     // The server has no TLS: the line is understood, and cannot apply.
     server.postgres.lets_in(ADMINISTRATORS)?;
     let said = server.refuses(&[line_with("app-1", "127.0.0.31", "tls")])?;
-    ensure!(said.contains("no rule that PostgreSQL could go by"), "{said}");
+    ensure!(said.contains("PostgreSQL does not apply it"), "{said}");
     let said = server.refuses(&[line("app-1", "all")])?;
     ensure!(said.contains("cannot be written"), "{said}");
     server.postgres.psql("SET password_encryption = 'md5'; ALTER ROLE notes PASSWORD 'x'")?;
@@ -242,12 +242,12 @@ fn a_deployment_gives_its_host_a_line_and_takes_it_back_with_itself() -> Result<
     scene.stage.lockstep(&["secret", "import", ENVIRONMENT])?.expect_said(0, &[])?;
     let planned = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", &good])?;
     planned.expect_said(0, &["PostgreSQL lets app-2 in, as notes to notes: a line in pg_hba.conf"])?;
-    scene.deploy(&bad)?.expect_said(1, &["pg_hba.conf is read anew", "undo pg_hba"])?;
+    scene.deploy(&bad)?.expect_said(1, &["PostgreSQL has reloaded", "undo pg_hba"])?;
     scene.assert_verdict(Verdict::RolledBack)?;
     ensure!(fs::read_to_string(scene.stage.postgres.rules_file())?.trim_end() == before.trim_end());
     ensure!(knocked()? == Knocked::KeptOut);
 
-    scene.deploy(&good)?.expect_said(0, &["succeeded", "pg_hba.conf is read anew"])?;
+    scene.deploy(&good)?.expect_said(0, &["succeeded", "PostgreSQL has reloaded"])?;
     ensure!(knocked()? == Knocked::AskedForPassword);
     let again = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", &good])?.expect_said(0, &[])?;
     ensure!(!again.stdout.contains("pg_hba"), "its line is there:\n{}", again.stdout);

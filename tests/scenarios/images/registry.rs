@@ -78,7 +78,7 @@ fn a_release_is_pinned_by_its_manifest() -> Result<()> {
     let before = Inventory::take(&scene)?;
     scene.stage.lockstep(&["registry", "logout", &registry.name()])?.expect_said(0, &[])?;
     let said = scene.stage.lockstep(&["rollback", ENVIRONMENT])?;
-    said.expect_said(1, &["does not give it to nobody", "no basic auth", "registry login"])?;
+    said.expect_said(1, &["failed (anonymous)", "no basic auth", "registry login"])?;
     let failed = scene.assert_verdict(Verdict::RolledBack)?;
     ensure!(failed.steps.is_empty(), "more was done than the preflight: {:?}", failed.steps);
     before.assert_live_same(&Inventory::take(&scene)?)?;

@@ -15,7 +15,7 @@ use lockstep_tests::scene::{ENVIRONMENT, SOON, Scene};
 pub(super) const LARGE_MIB: u64 = 192;
 pub(super) const HELD_MIB_MAX: u64 = 96;
 
-const SENT: &str = "it was sent by another host";
+const SENT: &str = "received from another host";
 
 #[test]
 fn an_image_is_sent_to_the_host_that_lacks_it() -> Result<()> {
@@ -28,7 +28,7 @@ fn an_image_is_sent_to_the_host_that_lacks_it() -> Result<()> {
     let large = large(&mut scene, "large", &small)?;
     let larger = self::large(&mut scene, "larger", &small)?;
 
-    let said = scene.deploy(&small)?.expect_said(0, &["succeeded", SENT, "it was there"])?;
+    let said = scene.deploy(&small)?.expect_said(0, &["succeeded", SENT, "already on this host"])?;
     ensure!(said.all().matches(SENT).count() == 1, "it was sent to a host that had it:\n{}", said.all());
     assert_same_image(&scene, &engine, &small)?;
     let again = scene.deploy(&small)?.expect_said(0, &["succeeded"])?;
@@ -46,15 +46,17 @@ fn an_image_is_sent_to_the_host_that_lacks_it() -> Result<()> {
     scene.stage.lockstep(&["deploy", ENVIRONMENT, "--image", &larger, "--detach"])?.expect_said(0, &[])?;
     let steps = scene.stage.directory.join("app-2/steps");
     let deployment = scene.last()?.id;
-    until("some of it has come", SOON, || {
-        Ok(said_in(&steps, deployment.as_str())?.contains("MiB have come"))
-    })?;
+    until(
+        "some of it has come",
+        SOON,
+        || Ok(said_in(&steps, deployment.as_str())?.contains("MiB received")),
+    )?;
     scene.stage.coordinator.kill()?;
     scene.stage.start_coordinator(&[])?;
     scene.wait_until_free()?;
     scene.assert_verdict(Verdict::Succeeded)?;
     let said = said_in(&steps, deployment.as_str())?;
-    ensure!(said.contains("it did not come"), "it had come before the coordinator was killed:\n{said}");
+    ensure!(said.contains("the transfer failed"), "it had come before the coordinator was killed:\n{said}");
     assert_same_image(&scene, &engine, &larger)?;
     Ok(())
 }

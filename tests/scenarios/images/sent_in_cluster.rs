@@ -34,7 +34,7 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
     // From the first one's host, by the second one, of which its own host asks for it.
     let _on_both = scene.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[1])?;
-    ensure!(said.contains("it was sent by another host") && !said.contains("sent from here"), "{said}");
+    ensure!(said.contains("received from another host") && !said.contains("sent from here"), "{said}");
     let second = told(&scene, SECOND_COORDINATOR)?;
     ensure!(second.contains("an image is sent"), "the second one has not passed it on:\n{second}");
     assert_same_image(&scene, &engine, &images[1])?;

@@ -49,7 +49,7 @@ fn root_gives_the_traffic_back_without_a_coordinator_and_the_record_becomes_that
     let second = scene.stage.image("2", 1, &[])?;
     scene.deploy(&first)?.expect_said(0, &[])?;
     roll_back_locally(&scene, ENVIRONMENT)?
-        .expect_said(1, &["nothing to go back to", "why", "stays in blue"])?;
+        .expect_said(1, &["no release in green to go back to", "why", "stays in blue"])?;
     scene.deploy(&second)?.expect_said(0, &[])?;
     roll_back_locally(&scene, "staging")?.expect_said(1, &["staging", &scene.stage.application])?;
     let load = scene.stage.load(300)?;
@@ -137,10 +137,10 @@ fn a_slot_that_is_not_what_served_from_there_is_refused() -> Result<()> {
     let _quick = scene.declare("timeout: 10s", "timeout: 2s")?;
     let running = scene.start_deploy(&hangs)?;
     scene.wait_for_step("health")?;
-    let words = ["is not what served from there", "stays in green", "next"];
+    let words = ["has changed since it had the traffic", "stays in green", "next"];
     roll_back_locally(&scene, ENVIRONMENT)?.expect_said(1, &words)?;
     running.wait(DEPLOYMENT_LIMIT)?.expect_said(1, &[])?;
-    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(1, &["does not run any more"])?;
+    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(1, &["is not running any more"])?;
 
     // What does not answer gets no traffic.
     scene.deploy(&first)?.expect_said(0, &[])?;

@@ -30,7 +30,7 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     let folder = format!("agent/traffic/{}-{ENVIRONMENT}", scene.stage.application);
     let frozen = Frozen::mount(&scene.stage.directory.join(folder))?;
     scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &[])?;
-    running.wait(DEPLOYMENT_LIMIT)?.expect_said(6, &["is stuck", "switch file cannot be written"])?;
+    running.wait(DEPLOYMENT_LIMIT)?.expect_said(6, &["is stuck", "cannot write the switch file"])?;
 
     ensure!(scene.served_version()? == "2", "what was healthy does not serve any more");
     let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;

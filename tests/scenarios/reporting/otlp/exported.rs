@@ -41,8 +41,8 @@ const SPAN_ATTRIBUTES: [&str; 7] = [
 /// Metrics leave every 15 seconds.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const AWAY: &str = "the collector takes no traces and metrics";
-const BACK: &str = "the collector takes traces and metrics again";
+const AWAY: &str = "the collector does not accept traces and metrics";
+const BACK: &str = "the collector accepts traces and metrics again";
 
 /// A scene whose services export to a collector.
 fn open(name: &str, telemetry: &str, bake: &'static str) -> Result<Scene> {

@@ -17,6 +17,10 @@ const USUAL_AGENT: [&str; 4] = ["/usr/bin/lockstep-agent", "run", "--directory",
 const USUAL_COORDINATOR: [&str; 3] =
     ["/usr/bin/lockstep-coordinator", "--directory", "/var/lib/lockstep/coordinator"];
 
+/// The files of an `up` that did not mark what it wrote.
+const UNMARKED_AGENT: &str = include_str!("../../../../tests/unmarked/lockstep-agent.service");
+const UNMARKED_LB: &str = include_str!("../../../../tests/unmarked/lb.conf");
+
 fn words(line: &[&str]) -> Vec<String> {
     line.iter().map(|word| (*word).to_owned()).collect()
 }
@@ -220,9 +224,8 @@ fn the_copy_of_an_earlier_up_goes_when_the_packages_come() {
 #[test]
 fn the_copy_of_an_up_that_did_not_mark_what_it_wrote_goes_too() {
     let machine = Machine::new();
-    let line = ["/opt/lockstep/lockstep-agent", "run", "--directory", "/var/lib/lockstep/agent"];
-    machine.write(UNIT, &unit(&machine.place, Service::Agent, &words(&line)));
-    machine.write(LB_CONF, ROLES[0].1);
+    machine.write(UNIT, &UNMARKED_AGENT.replace("/usr/bin/", "/opt/lockstep/"));
+    machine.write(LB_CONF, UNMARKED_LB);
     machine.install_packages("usr/lib/systemd/system");
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
     assert_eq!((fitted.changes.len(), fitted.left_alone.len()), (2, 0), "{fitted:?}");
@@ -284,7 +287,7 @@ fn a_unit_that_was_changed_by_hand_and_runs_something_else_is_refused() {
 #[test]
 fn an_unmarked_copy_with_one_more_path_was_changed_by_hand() {
     let machine = Machine::new();
-    let changed = AGENT.replace("Number=EPERM\n", "Number=EPERM\nReadWritePaths=/srv/www\n");
+    let changed = UNMARKED_AGENT.replace("Number=EPERM\n", "Number=EPERM\nReadWritePaths=/srv/www\n");
     machine.write(UNIT, &changed);
     let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
     assert!(fitted.left_alone[0].contains("changed by hand"), "{fitted:?}");
