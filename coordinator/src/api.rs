@@ -56,7 +56,7 @@ impl Caller {
         match &self.identity {
             Identity::Operator(name) => Ok(name),
             Identity::Nobody | Identity::Agent(_) | Identity::Coordinator(_) => {
-                Err(Status::permission_denied(format!("{} is no operator", self.identity)))
+                Err(Status::permission_denied(format!("{} is not an operator", self.identity)))
             }
         }
     }
@@ -177,7 +177,7 @@ impl GateLayer {
         self.check_authority(&identity, signed_by.as_ref()).await?;
         let grant = self.grant(&identity, &serial).await?;
         access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
-            info!(%identity, method, why = %denied, "call refused");
+            info!(%identity, method, why = %denied, "refused a call");
             match denied {
                 access::Denied::NoCertificate => Status::unauthenticated(denied.to_string()),
                 access::Denied::UnknownMethod { .. } => Status::unimplemented(denied.to_string()),
@@ -201,28 +201,28 @@ impl GateLayer {
         }
         let counts = match signed_by {
             Some(authority) => coordinators::counts(&*self.store, authority).await.map_err(|error| {
-                warn!(%error, "a caller's authority cannot be looked up");
-                Status::unavailable("the store does not answer")
+                warn!(%error, "cannot look up the authority of a caller");
+                Status::unavailable("the store does not answer: try again")
             })?,
             None => false,
         };
         if counts {
             return Ok(());
         }
-        info!(%identity, "call refused: its certificate is of an authority that does not count");
+        info!(%identity, "refused a call: its certificate is signed by an authority that is not trusted");
         Err(Status::unauthenticated(format!(
-            "the certificate of {identity} is of a coordinator that was removed, or of a root that was retired: join again"
+            "the certificate of {identity} was signed by a coordinator that was removed, or under a root that was retired: join again"
         )))
     }
 
     /// What the record says of whoever calls; an error where it says that its certificate does not count.
     async fn grant(&self, identity: &Identity, serial: &str) -> Result<Option<Grant>, Status> {
         let unavailable = |error: StoreError| {
-            warn!(%error, "a caller cannot be looked up");
-            Status::unavailable("the store does not answer")
+            warn!(%error, "cannot look up a caller");
+            Status::unavailable("the store does not answer: try again")
         };
         let gone = |why: String| {
-            info!(%identity, serial, why, "call refused");
+            info!(%identity, serial, why, "refused a call");
             Status::unauthenticated(why)
         };
         match identity {

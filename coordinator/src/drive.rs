@@ -130,7 +130,7 @@ impl Drivers {
                     driven.insert(environment);
                 }
                 ClaimKind::Building { .. } | ClaimKind::Freeze { .. } if now >= open.until => {
-                    info!(%environment, by = %open.by, "a claim or a hold has ended by itself");
+                    info!(%environment, by = %open.by, "a claim or a freeze expired");
                     // Not committed means that it changed meanwhile: the next look sees what it is.
                     disclaim(&*self.context.store, &environment, &stored).await?;
                 }
@@ -224,7 +224,7 @@ impl Drivers {
         let (id, left) = match left {
             Ok((id, left)) => (id, Some(left)),
             Err(broken) => {
-                error!(error = %broken, "bug: a driver broke; another goes on from the journal");
+                error!(error = %broken, "bug: a driver panicked; another one resumes from the journal");
                 (broken.id(), None)
             }
         };
@@ -233,10 +233,12 @@ impl Drivers {
         };
         match left {
             Some(Ok(DriverExit::Ended)) => return,
-            Some(Ok(DriverExit::NotOpen)) => debug!(%environment, "nothing is open any more"),
-            Some(Ok(DriverExit::Deposed)) => warn!(%environment, "this driver was deposed"),
+            Some(Ok(DriverExit::NotOpen)) => debug!(%environment, "nothing is open in the environment"),
+            Some(Ok(DriverExit::Deposed)) => {
+                warn!(%environment, "another driver has taken over the environment")
+            }
             Some(Err(error)) => {
-                error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot go on");
+                error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot continue");
             }
             None => {}
         }

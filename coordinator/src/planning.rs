@@ -105,7 +105,7 @@ pub enum DeployError {
     ImageAbsent(Refusal),
     #[error("{environment} is locked by {}", .open.by)]
     Locked { environment: EnvironmentKey, open: Box<Claim> },
-    #[error("the deployment cannot be found")]
+    #[error("cannot find the deployment")]
     Unresolved(#[from] ReferenceError),
     #[error("cannot read or write the record")]
     Store(#[from] StoreError),
@@ -180,9 +180,9 @@ pub async fn start(
         }
     }
     Err(DeployError::Refused(Refusal {
-        what: format!("{} could not be claimed", start.ask.environment),
+        what: format!("cannot claim {}", start.ask.environment),
         why: format!("its record changed {ATTEMPTS_MAX} times while the plan was made"),
-        next: "try it again".to_owned(),
+        next: "try again".to_owned(),
     }))
 }
 
@@ -275,7 +275,7 @@ fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
         deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
     let mib = offered.size_bytes.div_ceil(1024 * 1024);
     Some(format!(
-        "{} is on no app host: deploy first sends it to one from this machine, {mib} MiB",
+        "no app host has {}: lockstep deploy first sends it to one from this machine ({mib} MiB)",
         deploy.image
     ))
 }
@@ -284,15 +284,15 @@ fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
 pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
     if spec.key != *environment {
         return Err(Refusal {
-            what: format!("the declaration is of {}", spec.key),
-            why: format!("{environment} was asked for"),
-            next: "name the environment that deployment.yml declares".to_owned(),
+            what: format!("the declaration is for {}", spec.key),
+            why: format!("the command names {environment}"),
+            next: "name an environment that deployment.yml declares".to_owned(),
         });
     }
     check(spec).map_err(|problems| Refusal {
-        what: format!("the declaration of {environment} is not right"),
+        what: format!("the declaration of {environment} is invalid"),
         why: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        next: "correct deployment.yml: lockstep env check".to_owned(),
+        next: "correct deployment.yml, then check it: lockstep env check".to_owned(),
     })
 }
 
@@ -386,10 +386,10 @@ fn name_of(id: &HostId, record: &Record) -> Option<String> {
 fn refuse_other_image(deploy: &DeployRequest, found: &ImageObservation, host: &str) -> Result<(), Refusal> {
     match &deploy.image_id {
         Some(meant) if *meant != found.id => Err(Refusal {
-            what: format!("{} is not the same on {host} as on this machine", deploy.image),
-            why: format!("it is {} there and {} here", found.id.short(), meant.short()),
+            what: format!("{} is a different image on this machine and on {host}", deploy.image),
+            why: format!("it is {} on {host} and {} on this machine", found.id.short(), meant.short()),
             next: format!(
-                "tag yours otherwise; or say by its id which is meant: --image {meant}, or --image {}",
+                "use another tag, or deploy it by its id: --image {meant} (this machine) or --image {} ({host})",
                 found.id
             ),
         }),
@@ -403,13 +403,13 @@ fn image_not_found(deploy: &DeployRequest, asked: &[String], record: &Record) ->
     Refusal {
         what: format!("the image {} is not on {}", deploy.image, asked.join(", ")),
         why: match problems.as_slice() {
-            [] => "its Docker engine has no image of that name".to_owned(),
+            [] => "the Docker engine there has no image of that name".to_owned(),
             problems => problems.join("; "),
         },
         next: match RegistryName::named_by(&deploy.image) {
             Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
             None => format!(
-                "docker build or docker load it on this machine or there, then: docker image inspect {}",
+                "build or load it on this machine or there, then: docker image inspect {}",
                 deploy.image
             ),
         },
@@ -420,20 +420,20 @@ fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
     let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
     match (known.as_slice(), spec.hosts.app.first()) {
         ([], _) => Refusal {
-            what: "there is no host".to_owned(),
-            why: "no agent has joined this coordinator".to_owned(),
-            next: "lockstep up, or lockstep host token".to_owned(),
+            what: "no host has joined".to_owned(),
+            why: "a deployment needs at least one host with an agent".to_owned(),
+            next: "set up this machine: lockstep up; or add another one: lockstep host token".to_owned(),
         },
         (known, Some(_)) => Refusal {
             what: format!("{} names a host that has not joined", spec.key),
-            why: format!("the hosts that have joined are: {}", known.join(", ")),
+            why: format!("hosts that have joined: {}", known.join(", ")),
             next: "lockstep host list".to_owned(),
         },
         (known, None) => Refusal {
-            what: "it is not said which host does what".to_owned(),
-            why: format!("there are {} hosts and deployment.yml names none", known.len()),
+            what: "deployment.yml names no hosts".to_owned(),
+            why: format!("{} hosts have joined, and Lockstep does not choose among them", known.len()),
             next: format!(
-                "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                "add to {} in deployment.yml: hosts: {{ app: [{}], lb: [{}] }}",
                 spec.key.environment, known[0], known[0]
             ),
         },
@@ -446,10 +446,10 @@ fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Ref
         return Ok(());
     }
     Err(Refusal {
-        what: "the plan is not the one that was asked for".to_owned(),
-        why: format!("what moved since: {}", moved.join("; ")),
+        what: "the plan has changed since it was shown".to_owned(),
+        why: format!("what changed: {}", moved.join("; ")),
         next: format!(
-            "look at it again, then deploy it: lockstep plan {} (its hash is {})",
+            "review it again (its hash is {1}): lockstep plan {0}",
             plan.key.environment, plan.hash
         ),
     })

@@ -170,9 +170,9 @@ impl Sessions {
     ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
         let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
             .await
-            .map_err(|_| Status::deadline_exceeded("the agent did not say hello"))??;
+            .map_err(|_| Status::deadline_exceeded("the agent sent no hello in time"))??;
         let Some(wire::from_agent::Message::Hello(hello)) = hello.and_then(|first| first.message) else {
-            return Err(Status::invalid_argument("a session begins with hello"));
+            return Err(Status::invalid_argument("a session must begin with hello"));
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
         let place = this.take_place(&guest, &hello).await?;
@@ -213,7 +213,7 @@ impl Sessions {
                 }
                 // Each finds out for itself what it can be for its host without the record.
                 Err(error) => {
-                    debug!(%error, "assignments cannot be looked for");
+                    debug!(%error, "cannot look for assignments");
                     connected.values().for_each(|session| session.look.notify_one());
                 }
             }
@@ -245,9 +245,9 @@ impl Sessions {
                 && self.is_held(&there, host)
             {
                 self.note_second(guest, hello).await;
-                warn!(%host, from, at = %there.coordinator, "a second session of one identity was refused");
+                warn!(%host, from, at = %there.coordinator, "refused a second session with the same identity");
                 return Err(Status::already_exists(format!(
-                    "{host} is connected already, to {}: was its key copied?",
+                    "{host} is already connected to {}: another machine may have a copy of its key",
                     there.coordinator
                 )));
             }
@@ -262,7 +262,7 @@ impl Sessions {
                 Committed::No => {}
             }
         }
-        Err(Status::aborted("its sessions follow each other too fast"))
+        Err(Status::aborted("the host opens sessions too fast: try again"))
     }
 
     async fn note_second(&self, ConnectingAgent { host, from, .. }: &ConnectingAgent, hello: &wire::Hello) {
@@ -270,7 +270,7 @@ impl Sessions {
         let second = (hello.instance.as_str(), from.clone());
         if let Err(error) = hosts::note_second(&*self.parts.store, host, second, now).await {
             // It is refused all the same, and noted when it comes again.
-            debug!(%host, %error, "a second session cannot be noted");
+            debug!(%host, %error, "cannot record a second session");
         }
     }
 
@@ -285,7 +285,7 @@ impl Sessions {
         let guard = Guard::Unchanged((&key).into(), place.revision);
         // Not committed means that the host has its place elsewhere.
         if let Err(error) = self.parts.store.commit(vec![guard], vec![Write::delete(key)]).await {
-            debug!(%host, %error, "its place ends with the lease, or when it comes back");
+            debug!(%host, %error, "cannot release the session of the host; it ends with its lease");
         }
     }
 
@@ -512,14 +512,14 @@ fn report(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::H
 }
 
 fn out_of_reach() -> Status {
-    Status::unavailable("this coordinator cannot reach the record: try another one")
+    Status::unavailable("this coordinator cannot reach the store: try another one")
 }
 
 fn unreadable(error: &StoreError) -> Status {
-    warn!(%error, "a session cannot be written down");
-    Status::unavailable("the store does not answer")
+    warn!(%error, "cannot record a session");
+    Status::unavailable("the store does not answer: try again")
 }
 
 fn answer_mismatch(host: &HostId) -> AgentError {
-    AgentError::Refused { host: host.clone(), why: "it answered something else than was asked".to_owned() }
+    AgentError::Refused { host: host.clone(), why: "its answer does not match the question".to_owned() }
 }

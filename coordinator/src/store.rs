@@ -187,24 +187,24 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The transaction may have happened.
-    #[error("nobody knows whether the store has taken the transaction")]
+    #[error("it is unknown whether the store has committed the transaction")]
     Unknown(#[source] Source),
     /// Nothing has happened.
     #[error("the store does not answer")]
     Unavailable(#[source] Source),
-    #[error("{key} would have {bytes} bytes; the most is {VALUE_BYTES_MAX}")]
+    #[error("{key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge { key: Key, bytes: usize },
-    #[error("the transaction has {operations} operations; the most is {OPERATIONS_MAX}")]
+    #[error("the transaction has {operations} operations; the limit is {OPERATIONS_MAX}")]
     TooManyOperations { operations: usize },
-    #[error("the transaction has {bytes} bytes; the most is {TRANSACTION_BYTES_MAX}")]
+    #[error("the transaction has {bytes} bytes; the limit is {TRANSACTION_BYTES_MAX}")]
     TransactionTooLarge { bytes: usize },
     #[error("bug: {key} would be written twice in one transaction")]
     WrittenTwice { key: Key },
-    #[error("{key} in the store is not a number: put the store back from a backup")]
+    #[error("{key} in the store is not a number: restore the store from a backup")]
     NoEpoch { key: Key },
     #[error("the lease {0:?} has ended")]
     NoSuchLease(LeaseId),
-    #[error("{key} in the store cannot be read")]
+    #[error("cannot read {key} in the store")]
     Unreadable {
         key: Key,
         #[source]

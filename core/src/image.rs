@@ -22,7 +22,7 @@ pub struct RegistryName(String);
 /// Why a text is not a registry's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a registry: write what stands before the first slash of its images, as in ghcr.io or 10.0.0.5:5000"
+    "{text:?} is not the name of a registry: write the part of an image's name before the first slash, as in ghcr.io or 10.0.0.5:5000"
 )]
 pub struct InvalidRegistry {
     pub text: String,

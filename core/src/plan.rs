@@ -148,7 +148,7 @@ pub struct PlanHash {
 /// Why a text is not a plan's hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a plan's hash: four groups of six hexadecimal digits, as `lockstep plan` prints them"
+    "{text:?} is not the hash of a plan: write four groups of six hexadecimal digits, as `lockstep plan` prints them"
 )]
 pub struct InvalidPlanHash {
     pub text: String,
@@ -170,11 +170,11 @@ impl PlanHash {
     /// What differs between the two, in words.
     pub fn moved(&self, current: &PlanHash) -> Vec<&'static str> {
         [
-            (self.configuration != current.configuration, "the configuration or the secrets' version"),
+            (self.configuration != current.configuration, "the configuration or the version of the secrets"),
             (self.release != current.release, "the release"),
             (
                 self.live_state != current.live_state,
-                "the live state (another deployment ended, or the schema moved)",
+                "the live state (another deployment ended, or the schema changed)",
             ),
             (self.hosts != current.hosts, "the hosts, their addresses or ports"),
         ]

@@ -81,17 +81,17 @@ pub struct Joined {
 pub enum DialError {
     #[error("no coordinator answers at {address}: {why}")]
     Unreachable { address: String, why: String },
-    #[error("who answers at {address} is not of the authority that this side knows")]
+    #[error("the certificate at {address} is signed by an unknown authority")]
     OtherAuthority { address: String },
     /// Either its certificate is an old one, or the clocks are apart.
-    #[error("the certificate of {address} is good {good}, and this machine's clock says {now}")]
+    #[error("the certificate at {address} is valid {good}, but the clock of this machine says {now}")]
     CertificateTime { address: String, good: String, now: Timestamp },
     /// Told by the coordinator, after it has seen the certificate.
     #[error("the coordinator at {address} refused this certificate: {why}")]
     CertificateRefused { address: String, why: String },
-    #[error("there is no secure connection to {address}: {why}")]
+    #[error("cannot open a TLS connection to {address}: {why}")]
     Tls { address: String, why: String },
-    #[error("the credential cannot be used: {why}")]
+    #[error("cannot use the credential: {why}")]
     Credential { why: String },
     #[error(transparent)]
     Token(#[from] InvalidToken),
@@ -266,9 +266,9 @@ fn secure_error(address: &str, error: &std::io::Error) -> DialError {
 fn reason(alert: AlertDescription) -> String {
     const ANOTHERS: [AlertDescription; 2] = [AlertDescription::UnknownCA, AlertDescription::DecryptError];
     if ANOTHERS.contains(&alert) {
-        "it is of an authority that the coordinator does not trust".to_owned()
+        "it is signed by an authority that the coordinator does not trust".to_owned()
     } else if alert == AlertDescription::CertificateExpired {
-        "it is not good at this time by the coordinator's clock".to_owned()
+        "it is not valid at this time by the coordinator's clock".to_owned()
     } else {
         format!("TLS alert {alert:?}")
     }

@@ -14,7 +14,7 @@ impl Invalid {
     }
 
     pub fn because(field: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { field, what: format!("is not right: {error}") }
+        Self { field, what: format!("is invalid: {error}") }
     }
 }
 

@@ -182,8 +182,8 @@ fn roles(cases: &mut Cases<'_>, image: &str) {
     cases.refused("an operator of another application", |scene| {
         let other = operator(scene, "other", "something/*", "deploy")?;
         let deploy = ["deploy", ENVIRONMENT, "--image", image];
-        with_credential(scene, &other, &deploy)?.expect_said(3, &["other", "no say"])?;
-        with_credential(scene, &other, &["status", ENVIRONMENT])?.expect_said(3, &["other", "no say"])?;
+        with_credential(scene, &other, &deploy)?.expect_said(3, &["other", "no access"])?;
+        with_credential(scene, &other, &["status", ENVIRONMENT])?.expect_said(3, &["other", "no access"])?;
         Ok(())
     });
     cases.refused("an operator who was revoked", |scene| {

@@ -45,7 +45,7 @@ fn takers(cases: &mut Cases<'_>, runtime: &Runtime, id: &Digest) {
     cases.refused("a host that has no part in the deployment asks for its image", |scene| {
         let refused = runtime.block_on(take(scene, "spare", id, ""))?;
         ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
-        ensure!(refused.message().contains("nothing to do with that image"), "{refused:?}");
+        ensure!(refused.message().contains("not assigned to this host"), "{refused:?}");
         Ok(())
     });
     cases.refused("a host asks for what is sent to another, or to nobody", |scene| {
@@ -75,7 +75,7 @@ fn senders(cases: &mut Cases<'_>, runtime: &Runtime, (image, id): (&str, &Digest
         let offer = offer(scene, (image, id), "dep_01JBQR2KXYZ987654321012345")?;
         let refused = runtime.block_on(send(scene, "stranger", offer))?;
         ensure!(
-            refused.code() == Code::PermissionDenied && refused.message().contains("no say"),
+            refused.code() == Code::PermissionDenied && refused.message().contains("no access"),
             "{refused:?}"
         );
         Ok(())
@@ -85,7 +85,7 @@ fn senders(cases: &mut Cases<'_>, runtime: &Runtime, (image, id): (&str, &Digest
         let offer = offer(scene, (image, id), "dep_01JBQR2KXYZ987654321012345")?;
         let refused = runtime.block_on(send(scene, "builder", offer))?;
         ensure!(refused.code() == Code::FailedPrecondition, "{refused:?}");
-        ensure!(refused.message().contains("is gone"), "{refused:?}");
+        ensure!(refused.message().contains("has ended"), "{refused:?}");
         Ok(())
     });
     cases.refused(
@@ -103,8 +103,8 @@ fn senders(cases: &mut Cases<'_>, runtime: &Runtime, (image, id): (&str, &Digest
                 anyhow::Ok((claim, other))
             })?;
             ensure!(other.code() == Code::FailedPrecondition, "{other:?}");
-            ensure!(other.message().contains("debian:12 is not sent"), "{other:?}");
-            scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &["given back"])?;
+            ensure!(other.message().contains("debian:12 cannot be sent"), "{other:?}");
+            scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &["is released"])?;
             ensure!(!claim.is_empty());
             Ok(())
         },

@@ -73,38 +73,46 @@ fn each_way_out_of_what_is_stuck_comes_to_its_end() -> Result<()> {
     let load = scene.stage.load(200)?;
 
     let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    let ways = [&format!("{id} --retry: up to 3 more attempts"), "--unwind: ", "--skip s", "lockstep show"];
+    let ways = [
+        &format!("{id} --retry: tries this undo up to 3 more times"),
+        "--unwind: ",
+        "--skip s",
+        "lockstep show",
+    ];
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
     scene.deploy(&good)?.expect_said(4, &["is stuck", "lockstep status"])?;
     scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
     scene.stage.lockstep(&["resolve", &id, "--skip", "s1"])?.expect_said(3, &["has not failed"])?;
     scene.stage.lockstep(&["resolve", &id])?.expect_said(2, &["--retry", "--unwind", "--skip"])?;
     // What fails again is stuck again.
-    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["3 more attempts", "is stopped"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--retry"])?
+        .expect_said(0, &["3 more times", "stops and removes"])?;
     wait_until(&scene, "it is stuck again", |open| {
         matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
     })?;
     docker.mend()?;
-    scene.stage.lockstep(&["resolve", &id, "--retry", "--yes"])?.expect_said(0, &["tries its undo again"])?;
+    scene.stage.lockstep(&["resolve", &id, "--retry", "--yes"])?.expect_said(0, &["retries its undo"])?;
     scene.wait_until_free()?;
     assert_verdict(&scene, Verdict::RolledBack)?;
     assert_two_webs_at_most(&scene)?;
 
     let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(0, &["app-1 owes this"])?;
-    scene.wait_until_free()?;
-    assert_verdict(&scene, Verdict::RolledBack)?;
     scene
         .stage
-        .lockstep(&["status", ENVIRONMENT])?
-        .expect_said(0, &["owes", "is stopped and removed", &id])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "is stopped and removed"])?;
+        .lockstep(&["resolve", &id, "--unwind"])?
+        .expect_said(0, &["this undo stays pending on app-1"])?;
+    scene.wait_until_free()?;
+    assert_verdict(&scene, Verdict::RolledBack)?;
+    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "stops and removes", &id])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "stops and removes"])?;
     docker.mend()?;
     until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
     scene
         .stage
         .lockstep(&["audit", ENVIRONMENT])?
-        .expect_said(0, &["pay debt", "resolve", "does not owe"])?;
+        .expect_said(0, &["pending undo", "resolve", "has done the pending undo"])?;
 
     let id = stuck_at_the_start(&scene, &docker, &hangs)?;
     let step = skippable(&scene.stage.lockstep(&["status", ENVIRONMENT])?.all())?;
@@ -154,12 +162,21 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;
     ensure!(!status.all().contains("--unwind"), "what is refused is offered: {}", status.all());
     let id = stuck_id(&scene)?;
-    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(3, &["traffic elsewhere", "next"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--unwind"])?
+        .expect_said(3, &["does not end with the traffic", "next"])?;
     let switch = switch_of(&scene, &id)?;
-    scene.stage.lockstep(&["resolve", &id, "--skip", &switch])?.expect_said(3, &["traffic elsewhere"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--skip", &switch])?
+        .expect_said(3, &["does not end with the traffic"])?;
 
     drop(frozen);
-    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["traffic goes to blue again"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--retry"])?
+        .expect_said(0, &["nginx sends requests to blue again"])?;
     scene.wait_until_free()?;
     assert_verdict(&scene, Verdict::RolledBack)?;
     assert_none_lost(load)?;
@@ -225,10 +242,10 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
     wait_until_it_runs(&scene, "health")?;
     scene.stage.agent.kill()?;
     // A minute without a session, and the deployment does not wait any longer.
-    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been away for"])?;
+    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been offline for"])?;
     assert_verdict(&scene, Verdict::RolledBack)?;
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "is stopped and removed"])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "is stopped and removed"])?;
+    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "stops and removes"])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "stops and removes"])?;
 
     scene.stage.start_agent(&[])?;
     scene.stage.wait_for_agent()?;

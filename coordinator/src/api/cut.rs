@@ -49,7 +49,7 @@ where
 fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if let Err(error) = status.add_header(&mut trailers) {
-        warn!(%error, "a refusal cannot be told to its caller, whose answer ends all the same");
+        warn!(%error, "cannot send a refusal to the caller; the response ends without it");
     }
     trailers
 }

@@ -86,12 +86,12 @@ impl Relay for RelayApi {
         request: Request<wire::SignAuthorityRequest>,
     ) -> Result<Response<wire::SignAuthorityReply>, Status> {
         let Identity::Coordinator(name) = Caller::from_request(&request)?.identity else {
-            return Err(Status::permission_denied("only a coordinator has an authority"));
+            return Err(Status::permission_denied("only a coordinator can get an authority"));
         };
         let request = request.into_inner().certificate_request;
         let issued = self.authority.issue_authority(&request, &name, self.clock.now());
         let (_, issued, root) = issued.map_err(authority_failed)?;
-        info!(coordinator = %name, "an authority was signed for another coordinator");
+        info!(coordinator = %name, "signed an authority for another coordinator");
         Ok(Response::new(wire::SignAuthorityReply { certificate: issued.certificate, root }))
     }
 }

@@ -32,7 +32,7 @@ impl Session for SessionApi {
         let Caller { identity: Identity::Agent(host), signed_by: Some(signed_by), .. } =
             Caller::from_request(&request)?
         else {
-            return Err(Status::permission_denied("only an agent attaches"));
+            return Err(Status::permission_denied("only an agent can open a session"));
         };
         let from = request.remote_addr().map(|from| from.ip().to_string()).unwrap_or_default();
         let guest = ConnectingAgent { host, signed_by, from };
@@ -67,7 +67,7 @@ fn agent<T>(request: &Request<T>) -> Result<HostId, Status> {
     match Caller::from_request(request)?.identity {
         Identity::Agent(host) => Ok(host),
         Identity::Nobody | Identity::Operator(_) | Identity::Coordinator(_) => {
-            Err(Status::permission_denied("only an agent attaches"))
+            Err(Status::permission_denied("only an agent can open a session"))
         }
     }
 }

@@ -76,7 +76,7 @@ impl LocalRollbackAdoption {
             return Ok(DriverExit::NotOpen);
         }
         reach(|| "coordinator: local change taken in".to_owned());
-        info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
+        info!(%environment, host = %self.change.host_name, said, "recorded a local rollback");
         let operator = local_rollbacks::root();
         let change =
             Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
@@ -90,10 +90,10 @@ impl LocalRollbackAdoption {
         let store = &*self.parts.store;
         let LocalChange { host, host_name, rollback, .. } = &self.change;
         let LocalRollback { environment, by, from, to, at, .. } = rollback;
-        let told = format!("{by} on {host_name} gave the traffic from {from} to {to} at {at}");
+        let told = format!("{by} on {host_name} switched the traffic from {from} to {to} at {at}");
         let not_recorded = |why: &str| {
-            warn!(%environment, %host, why, "a local rollback is told and not recorded as live");
-            Ok((None, format!("{told}; what is recorded as live stays: {why}")))
+            warn!(%environment, %host, why, "a local rollback is not recorded as live");
+            Ok((None, format!("{told}; the recorded live release stays: {why}")))
         };
         let Some(live) = environments::live(store, environment).await? else {
             return not_recorded("nothing is recorded as live");
@@ -101,7 +101,7 @@ impl LocalRollbackAdoption {
         let all = hosts::list(store).await?;
         let balancer = status::place_hosts(&live.roles(), &all).lb.map(|lb| lb.id.clone());
         if balancer.as_ref() != Some(host) {
-            return not_recorded("it is not the host of the load balancer");
+            return not_recorded("the host is not the load balancer of the environment");
         }
         let served = history::summary(store, &rollback.deployment).await?;
         match local_rollbacks::recorded(

@@ -140,7 +140,7 @@ impl Driver {
                 let Some(course) = course else {
                     return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 };
-                info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
+                info!(epoch, entries = course.entries.len(), "this coordinator drives the deployment");
                 let open_intents = course.run.open_intents();
                 self.drive_state = Some(course);
                 Some(Input::Loaded { open_intents })
@@ -405,7 +405,7 @@ impl Driver {
         if let Event::Ended { .. } = last.event
             && let Err(error) = tails::forget(&*self.parts.store, &self.id).await
         {
-            debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
+            debug!(error = &error as &dyn std::error::Error, "cannot delete lines of progress");
         }
         let is_milestone =
             matches!(last.event, Event::LockTaken { .. } | Event::Stuck { .. } | Event::Ended { .. });

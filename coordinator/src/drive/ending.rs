@@ -80,7 +80,7 @@ pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entr
         RevertReason::Cancelled { by } => FailedStep {
             step: format!("cancelled by {by}"),
             host: None,
-            failure: StepFailure::new(format!("{by} cancelled it")),
+            failure: StepFailure::new(format!("{by} cancelled the deployment")),
         },
     })
 }
@@ -91,17 +91,17 @@ fn time_is_over(opened: &DeploymentSummary, entries: &[Entry]) -> StepFailure {
     let has_begun = entries.iter().any(|entry| entry.event.step().is_some());
     let Some(Entry { event: Event::LockTaken { by }, at, .. }) = entries.first().filter(|_| !has_begun)
     else {
-        return StepFailure::new(format!("it took longer than its lock_timeout of {limit}"));
+        return StepFailure::new(format!("the deployment took longer than its lock_timeout of {limit}"));
     };
     let opened_at = opened.opened_at;
     StepFailure::new(format!(
-        "its lock_timeout of {limit} was over before its first step, and nothing was done"
+        "the lock_timeout of {limit} ended before the first step began, so nothing was changed"
     ))
     .why(format!(
-        "it was opened at {opened_at}, and {by} began to drive it at {at}: nobody was there meanwhile, or \
-             one coordinator's clock is wrong"
+        "it was opened at {opened_at}, and {by} began to drive it at {at}: no coordinator was running meanwhile, or \
+             the clock of a coordinator is wrong"
     ))
-    .next("timedatectl, on every coordinator")
+    .next("check the clock on every coordinator: timedatectl")
 }
 
 /// The failure that made it turn; an undo of the same step may have failed later.

@@ -60,7 +60,7 @@ impl Lock {
                 {
                     self.attempt = None;
                 }
-                debug!(environment = %self.environment, by = record.coordinator, "the lock is another's");
+                debug!(environment = %self.environment, by = record.coordinator, "another coordinator has the lock");
                 AcquireOutcome::HeldByAnother
             }
             Ok(Acquired::Again) => {
@@ -143,12 +143,12 @@ impl Lock {
         };
         let given_back = async {
             while let Err(error) = release().await {
-                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot give the lock back");
+                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot release the lock");
                 tokio::time::sleep(Duration::from_millis(RESEND_AFTER.0)).await;
             }
         };
         if tokio::time::timeout(Duration::from_millis(LEASE_LIVES.0), given_back).await.is_err() {
-            debug!(environment = %self.environment, "the lock ends with its lease");
+            debug!(environment = %self.environment, "the lock stays until its lease ends");
         }
     }
 }

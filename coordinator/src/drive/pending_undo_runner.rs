@@ -112,7 +112,7 @@ impl Attempt<'_> {
         let mut writes = self.leftover_assignments().await?;
         let key = keys::assignment(host, environment, self.token.epoch, self.token.seq);
         writes.push(OwnedWrite::put(key, &assignment));
-        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is handed out");
+        info!(step = %self.debt.key.step, %host, change = self.debt.change, "assigned a pending undo");
         if self.commit(writes).await? == Committed::No {
             return Ok(UndoProgress::No);
         }
@@ -138,7 +138,7 @@ impl Attempt<'_> {
                 self.settle(Some(StepFailure::new("the agent refused the undo").why(why))).await
             }
             None => {
-                let failure = StepFailure::new(format!("{} did not answer in time", self.debt.host_name));
+                let failure = StepFailure::new(format!("{} reported no result in time", self.debt.host_name));
                 self.settle(Some(failure)).await
             }
         }
@@ -146,7 +146,7 @@ impl Attempt<'_> {
 
     /// The host was removed: it never serves again, so it owes nothing.
     async fn forget(self) -> Result<UndoProgress, DriverError> {
-        info!(step = %self.debt.key.step, host = %self.payer.host, "a debt is forgotten with its host");
+        info!(step = %self.debt.key.step, host = %self.payer.host, "dropped a pending undo: its host was removed");
         self.settle(None).await
     }
 
@@ -182,7 +182,7 @@ impl Attempt<'_> {
         match &failure {
             None => debts.undos.retain(|debt| !is_it(debt)),
             Some(failure) => {
-                warn!(step = %self.debt.key.step, %host, what = failure.what, why = failure.why, "a debt is not paid");
+                warn!(step = %self.debt.key.step, %host, what = failure.what, why = failure.why, "a pending undo failed");
                 for debt in debts.undos.iter_mut().filter(|debt| is_it(debt)) {
                     debt.failure = Some(failure.clone());
                 }
@@ -194,7 +194,7 @@ impl Attempt<'_> {
             return Ok(UndoProgress::No);
         }
         reach(|| format!("coordinator: debt {} paid", self.debt.key.step));
-        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is paid");
+        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a pending undo is done");
         self.write_down().await?;
         Ok(UndoProgress::Yes)
     }
@@ -203,8 +203,8 @@ impl Attempt<'_> {
         let PendingUndoRunner { parts, environment, .. } = self.payer;
         let PendingUndo { host_name, key, change, .. } = &self.debt;
         let operator = lockstep();
-        let said = format!("{host_name} does not owe {} any more: {change}", key.deployment);
-        let change = Change { operator, verb: "pay debt", environment: Some(environment.clone()), said };
+        let said = format!("{host_name} has done the pending undo of {}: {change}", key.deployment);
+        let change = Change { operator, verb: "pending undo", environment: Some(environment.clone()), said };
         Ok(audit::append(&*parts.store, parts.clock.now(), change).await?)
     }
 

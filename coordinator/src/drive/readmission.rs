@@ -122,22 +122,22 @@ impl ReadmissionTask {
             Requester { operator: lockstep(), hostname: parts.coordinator.clone(), pid: std::process::id() };
         match planning::start(&parts, &start, &asker).await {
             Ok((id, _)) => {
-                let said = format!("{host} is well again, and is brought back: {id}");
+                let said = format!("{host} is connected again and is re-admitted: {id}");
                 let change =
                     Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
                 audit::append(&*parts.store, parts.clock.now(), change).await?;
                 Ok(DriverExit::Ended)
             }
             Err(DeployError::Locked { .. }) => {
-                info!(%host, "somebody has the environment: the host is brought back later");
+                info!(%host, "the environment is locked; the host is re-admitted later");
                 Ok(DriverExit::NotOpen)
             }
             Err(DeployError::Refused(refusal) | DeployError::ImageAbsent(refusal)) => {
-                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "the host cannot be brought back yet");
+                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "cannot re-admit the host yet");
                 Ok(DriverExit::NotOpen)
             }
             Err(error @ (DeployError::Unresolved(_) | DeployError::Store(_) | DeployError::Secrets(_))) => {
-                warn!(%host, error = &error as &dyn std::error::Error, "the host cannot be brought back yet");
+                warn!(%host, error = &error as &dyn std::error::Error, "cannot re-admit the host yet");
                 Ok(DriverExit::NotOpen)
             }
         }

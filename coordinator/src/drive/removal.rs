@@ -160,7 +160,7 @@ impl Removing<'_> {
         let (why, next) = match kind {
             ClaimKind::Building { .. } | ClaimKind::Freeze { .. } if has_run_out => return Ok(()),
             ClaimKind::Building { deployment } => (
-                format!("{by} has built an image for {deployment} since {since}"),
+                format!("{by} has been building an image for {deployment} since {since}"),
                 format!("lockstep cancel {environment}"),
             ),
             ClaimKind::Running { deployment, .. } => (
@@ -168,13 +168,12 @@ impl Removing<'_> {
                 format!("lockstep cancel {environment}"),
             ),
             ClaimKind::Stuck { deployment } => (
-                format!("{deployment} by {by} is stuck, since {since}"),
+                format!("{deployment} by {by} has been stuck since {since}"),
                 format!("lockstep status {environment}"),
             ),
-            ClaimKind::Freeze { reason } => (
-                format!("{by} has frozen it since {since}: {reason}"),
-                format!("lockstep lock thaw {environment}"),
-            ),
+            ClaimKind::Freeze { reason } => {
+                (format!("{by} froze it at {since}: {reason}"), format!("lockstep lock thaw {environment}"))
+            }
         };
         let what = format!("{environment} is not removed");
         Err(RemoveError::Refused(Refusal { what, why, next }))
@@ -242,7 +241,7 @@ impl Removed {
             stay = format!("{stay}, and {} of its secrets", counted(*secrets, "version"));
         }
         let left = remnants::what_is_left(&removal.left_behind);
-        format!("{environment} is removed: its {} are forgotten; {stay} stay. {left}", forgotten.join(", "))
+        format!("{environment} is removed: its {} are deleted; {stay} stay. {left}", forgotten.join(", "))
     }
 }
 

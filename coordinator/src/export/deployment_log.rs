@@ -49,7 +49,7 @@ pub async fn catch_up(parts: &Context, key: &EnvironmentKey) {
         return;
     }
     if let Err(error) = rewrite_ended(parts, key).await {
-        warn!(%key, error = format!("{error:#}"), "cannot catch up with the newest deployment's log");
+        warn!(%key, error = format!("{error:#}"), "cannot complete the log of the latest deployment");
     }
 }
 
@@ -77,7 +77,7 @@ impl DeploymentLog {
             Ok(redactor) => redactor,
             Err(error) => {
                 // The agents redact what they send; here it is done a second time.
-                warn!(error = %format!("{error:#}"), "the log is written without the second redaction");
+                warn!(error = %format!("{error:#}"), "the coordinator cannot redact the log; it relies on the redaction of the agents");
                 Redactor::none()
             }
         };
@@ -96,7 +96,7 @@ impl DeploymentLog {
             tokio::fs::rename(&begun, &self.path).await
         };
         if let Err(error) = written.await {
-            warn!(path = %self.path.display(), %error, "cannot write the deployment's log anew");
+            warn!(path = %self.path.display(), %error, "cannot rewrite the log of the deployment");
         }
     }
 
@@ -108,7 +108,7 @@ impl DeploymentLog {
         let text: String = entries.map(|entry| lines(run, entry)).collect();
         let written = self.put(&self.path, OpenOptions::new().append(true), &text).await;
         if let Err(error) = written {
-            warn!(path = %self.path.display(), %error, "cannot write the deployment's log");
+            warn!(path = %self.path.display(), %error, "cannot write the log of the deployment");
         }
     }
 
@@ -157,20 +157,20 @@ fn lines(run: &Run, entry: &Entry) -> String {
         }
         Event::Excluded { host, because } => {
             let named = run.plan().host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
-            line(format!("{named} is passed by, because of {because}: it gets no requests"));
+            line(format!("{named} is excluded because of {because}: it gets no requests"));
         }
-        Event::RevertStarted { because } => line(format!("unwinding: {}", revert_reason_text(because))),
+        Event::RevertStarted { because } => line(format!("reverting: {}", revert_reason_text(because))),
         Event::Stuck { step: id, failure } => {
             line(format!("stuck at {id}: {}", failure.what));
             failure_lines(failure, &mut line);
         }
-        Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
+        Event::Resumed { by } => line(format!("{by} requested another attempt at the undo")),
         Event::UndoDeferred { step: id, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
-            line(format!("{} is owed{by}: {because}", step(*id, &Direction::Undo)));
+            line(format!("{} is pending{by}: {because}", step(*id, &Direction::Undo)));
         }
         Event::UndoDeferred { step: id, how: Deferral::Skipped { by } } => {
-            line(format!("{} is skipped: {by} answers for what is left", step(*id, &Direction::Undo)));
+            line(format!("{} is skipped: {by} cleans up by hand", step(*id, &Direction::Undo)));
         }
         Event::Ended { verdict } => line(format!("{ENDED} {verdict}")),
     }

@@ -41,7 +41,7 @@ pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
         Ok(Some(seen)) => seen.content,
         Ok(None) => return,
         Err(error) => {
-            warn!(%environment, error = &error as &dyn std::error::Error, "cannot look for the state file");
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot read where the state file is");
             return;
         }
     };
@@ -51,7 +51,7 @@ pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
     let state = match export(parts, environment).await {
         Ok(state) => state,
         Err(error) => {
-            warn!(%environment, error = &error as &dyn std::error::Error, "cannot make the state file");
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot compose the state file");
             return;
         }
     };

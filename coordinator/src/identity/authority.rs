@@ -76,29 +76,29 @@ const FIRST_COORDINATOR: &str = "coordinator-1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    #[error("the authority's files cannot be used")]
+    #[error("cannot use the files of the authority")]
     File(#[from] PrivateError),
-    #[error("the authority's directory cannot be made")]
+    #[error("cannot create the directory of the authority")]
     Directory(#[source] std::io::Error),
     #[error("the authority has a key without a certificate, or a certificate without a key")]
     Half,
-    #[error("the authority's certificate names no cluster: it is damaged, or not of Lockstep")]
+    #[error("the authority's certificate names no cluster: it is damaged, or was not made by Lockstep")]
     Nameless,
     #[error("{NEXT_FILE} of the authority is damaged, at column {column}")]
     Next { column: usize },
-    #[error("the request for a certificate is not one: {0}")]
+    #[error("the certificate request is invalid: {0}")]
     Request(rcgen::Error),
-    #[error("a certificate cannot be made")]
+    #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
-    #[error("a certificate that was just made cannot be read")]
+    #[error("cannot read a certificate that was just made")]
     Unreadable,
-    #[error("{0} gets no certificate")]
+    #[error("{0} cannot get a certificate")]
     NoSubject(Identity),
     #[error(
-        "this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)"
+        "this coordinator does not have the root key: join at the one that has it (lockstep coordinator list)"
     )]
     NoRootKey,
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Chance,
 }
 

@@ -55,11 +55,11 @@ pub struct Presented {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    #[error("this token is not known: it was used already, or another coordinator made it")]
+    #[error("this token is unknown: it was already used, or it is for another cluster")]
     Unknown,
-    #[error("this token expired at {at}; a token is good for {TOKEN_LIFE}")]
+    #[error("this token expired at {at}; a token is valid for {TOKEN_LIFE}")]
     Expired { at: Timestamp },
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Chance,
     #[error("the store does not answer")]
     Store(#[from] StoreError),

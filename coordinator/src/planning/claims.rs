@@ -67,8 +67,8 @@ pub async fn unclaim(
             end(parts, environment, &seen.stored).await
         }
         Some(_) | None => Err(DeployError::Refused(Refusal {
-            what: format!("{deployment} is not a claim for a build"),
-            why: "it is a deployment that runs, or it has ended".to_owned(),
+            what: format!("{deployment} is not a build"),
+            why: "it is a running deployment, or it has ended".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         })),
     }
@@ -89,12 +89,12 @@ pub async fn cancel(
     match &seen.content.kind {
         ClaimKind::Building { .. } => {
             end(parts, environment, &seen.stored).await?;
-            Ok(format!("the claim of {environment} for a build is given back"))
+            Ok(format!("the claim of {environment} for a build is released"))
         }
         ClaimKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
-            what: format!("{deployment} is being unwound already, and is stuck"),
-            why: "an undo failed several times".to_owned(),
-            next: format!("lockstep status {} names the ways out", environment.environment),
+            what: format!("{deployment} is stuck, so it cannot be cancelled"),
+            why: "it is already being reverted, and an undo failed several times".to_owned(),
+            next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
             let wish = OperatorRequest::Cancel { by };
@@ -105,7 +105,7 @@ pub async fn cancel(
                 ClaimKind::Running { deployment: deployment.clone(), request: wish },
             )
             .await?;
-            Ok(format!("{deployment} is being unwound"))
+            Ok(format!("{deployment} is being reverted"))
         }
     }
 }
@@ -134,15 +134,17 @@ pub async fn resolve(
             )
             .await?;
             Ok(match way {
-                Resolution::Retry => format!("{deployment} tries its undo again"),
-                Resolution::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
-                Resolution::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
+                Resolution::Retry => format!("{deployment} retries its undo"),
+                Resolution::Unwind => {
+                    format!("{deployment} undoes the other steps; the failed undo stays pending")
+                }
+                Resolution::Skip { step } => format!("{deployment} continues without the undo of {step}"),
             })
         }
         ClaimKind::Building { .. } | ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
             Err(DeployError::Refused(Refusal {
                 what: format!("{deployment} is not stuck"),
-                why: "only a deployment whose undo failed waits for an operator".to_owned(),
+                why: "only a deployment with a failed undo needs a resolution".to_owned(),
                 next: format!("lockstep watch {deployment}"),
             }))
         }
@@ -161,17 +163,17 @@ async fn refuse_breaking(
     let entries = history::journal(store, deployment).await?;
     let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
     let refused =
-        run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refuse_resolution(&run, way));
+        run.map_or_else(|| Some("cannot read its journal".to_owned()), |run| refuse_resolution(&run, way));
     let Some(rule) = refused else { return Ok(()) };
     let what = match way {
-        Resolution::Retry => format!("{deployment} cannot try its undo again"),
-        Resolution::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
+        Resolution::Retry => format!("{deployment} cannot retry its undo"),
+        Resolution::Unwind => format!("the other steps of {deployment} cannot be undone first"),
         Resolution::Skip { step } => format!("the undo of {step} cannot be skipped"),
     };
     Err(DeployError::Refused(Refusal {
         what,
-        why: format!("without it: {rule}"),
-        next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+        why: rule,
+        next: format!("repair the cause of the failed undo, then: lockstep resolve {deployment} --retry"),
     }))
 }
 
@@ -189,8 +191,8 @@ pub async fn freeze(
     let now = parts.clock.now();
     if until <= now {
         return Err(DeployError::Refused(Refusal {
-            what: format!("a hold of {environment} must end later than it begins"),
-            why: format!("it would end at {until}, and it is {now}"),
+            what: format!("the freeze of {environment} would end before it begins"),
+            why: format!("it would end at {until}, and the time is {now}"),
             next: format!("lockstep lock freeze {} --for 2h", environment.environment),
         }));
     }
@@ -221,7 +223,7 @@ pub async fn thaw(parts: &Context, environment: &EnvironmentKey) -> Result<(), D
         }
         None => Err(DeployError::Refused(Refusal {
             what: format!("{environment} is not frozen"),
-            why: "nothing owns it".to_owned(),
+            why: "nothing holds its lock".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         })),
     }
@@ -267,16 +269,22 @@ pub(super) async fn refuse_removal(
     };
     Err(DeployError::Refused(Refusal {
         what: format!("{environment} is being removed"),
-        why: format!("{} removed it at {}, and that is not finished", removal.by, removal.since),
+        why: format!(
+            "{} began to remove it at {}, and the removal is not finished",
+            removal.by, removal.since
+        ),
         next: format!("lockstep env remove {environment}"),
     }))
 }
 
 fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
     Refusal {
-        what: format!("the claim {claim} of {environment} is gone"),
-        why: "the build took longer than lock_timeout, or somebody ended it".to_owned(),
-        next: "deploy again; the image is built already".to_owned(),
+        what: format!("the claim {claim} of {environment} has ended"),
+        why: "the build took longer than lock_timeout, or an operator cancelled it".to_owned(),
+        next: format!(
+            "deploy again (the image is already built): lockstep deploy {}",
+            environment.environment
+        ),
     }
 }
 
@@ -364,8 +372,8 @@ async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<
     Ok(match environments::open(&*parts.store, environment).await? {
         Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
         None => DeployError::Refused(Refusal {
-            what: format!("what owned {environment} has ended meanwhile"),
-            why: "it ended while this was asked for".to_owned(),
+            what: format!("the operation that locked {environment} has just ended"),
+            why: "it ended during this command".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         }),
     })

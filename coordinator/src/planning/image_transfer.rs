@@ -41,7 +41,7 @@ pub async fn receiver(parts: &Context, offer: &ImageOffer, asker: &Requester) ->
     let Some(host) = connected.cloned() else {
         return Err(DeployError::Refused(Refusal {
             what: format!("no app host of {} is connected", offer.environment),
-            why: format!("{} is to be sent to one of them", offer.image),
+            why: format!("{} must be sent to one of them", offer.image),
             next: "lockstep host list, and on those hosts: systemctl status lockstep-agent".to_owned(),
         }));
     };
@@ -62,10 +62,10 @@ fn refuse_other_name(
     let own = repository_of(spec);
     if !same_repository(image, &own) {
         return Err(Refusal {
-            what: format!("{image} is not sent for {}", spec.key),
-            why: format!("its images are called {own}"),
+            what: format!("{image} cannot be sent for {}", spec.key),
+            why: format!("the images of this environment are named {own}"),
             next: format!(
-                "docker tag {image} {own}:TAG, and deploy that; or name {} in image.repository",
+                "tag it (docker tag {image} {own}:TAG) and deploy {own}:TAG; or set image.repository to {} in deployment.yml",
                 repository(image)
             ),
         });
@@ -76,9 +76,9 @@ fn refuse_other_name(
     match declared.iter().find(is_other) {
         None => Ok(()),
         Some(other) => Err(Refusal {
-            what: format!("{image} is not sent for {}", spec.key),
-            why: format!("the images of {} are called so too", other.key.application),
-            next: "give each application a repository of its own: image.repository".to_owned(),
+            what: format!("{image} cannot be sent for {}", spec.key),
+            why: format!("the images of {} have the same name", other.key.application),
+            next: "give each application its own image.repository in deployment.yml".to_owned(),
         }),
     }
 }

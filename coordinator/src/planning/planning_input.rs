@@ -304,7 +304,7 @@ fn fetch_failed(image: &str, host: &Host, error: &AgentError) -> Refusal {
             AgentError::Refused { why, .. } => why.clone(),
             AgentError::Absent { .. } | AgentError::NoAnswer { .. } => error.to_string(),
         },
-        next: format!("lockstep registry login {registry}, and: lockstep registry check {registry}"),
+        next: format!("lockstep registry login {registry}, then: lockstep registry check {registry}"),
     }
 }
 
@@ -313,16 +313,16 @@ fn observation_failed(environment: &EnvironmentKey, host: &Host, error: &AgentEr
     match error {
         AgentError::Absent { .. } => Refusal {
             what: format!("the host {} of {environment} is not connected", host.name),
-            why: "its agent does not run, or cannot reach this coordinator".to_owned(),
+            why: "its agent does not run, or cannot reach a coordinator".to_owned(),
             next,
         },
         AgentError::NoAnswer { .. } => Refusal {
             what: format!("the host {} of {environment} did not answer", host.name),
-            why: "its agent is connected, and slow or stuck".to_owned(),
+            why: "its agent is connected, but it is slow or stuck".to_owned(),
             next,
         },
         AgentError::Refused { why, .. } => Refusal {
-            what: format!("the host {} of {environment} would not look", host.name),
+            what: format!("the host {} of {environment} refused to report its state", host.name),
             why: why.clone(),
             next,
         },

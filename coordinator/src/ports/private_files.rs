@@ -19,7 +19,7 @@ pub enum PrivateError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} can be read by others: chmod 600 {path}")]
+    #[error("other users can read {path}: chmod 600 {path}")]
     Open { path: PathBuf },
 }
 

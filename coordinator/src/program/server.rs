@@ -38,11 +38,11 @@ const RENEW_BEFORE: Millis = Millis::from_secs(16 * 3600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("the server's certificate cannot be made")]
+    #[error("cannot make the certificate of the server")]
     Authority(#[from] AuthorityError),
-    #[error("the server's certificate cannot be used")]
+    #[error("cannot use the certificate of the server")]
     Tls(#[from] rustls::Error),
-    #[error("clients cannot be verified")]
+    #[error("cannot verify clients")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
@@ -82,9 +82,9 @@ pub async fn keep_current(speaking: Arc<CurrentTls>, authority: Arc<Authority>, 
             Ok((fresh, until)) => {
                 speaking.store(Arc::new(fresh));
                 expires = until;
-                info!(until = %expires, "the server's certificate is fresh");
+                info!(until = %expires, "renewed the certificate of the server");
             }
-            Err(error) => warn!(%error, "the server's certificate cannot be renewed yet"),
+            Err(error) => warn!(%error, "cannot renew the certificate of the server yet"),
         }
         loop {
             tokio::select! {
@@ -118,7 +118,7 @@ pub fn accept(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or the peer has gone: the next may do better.
-                    warn!(%error, "a connection cannot be taken");
+                    warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -132,11 +132,11 @@ pub fn accept(
                 match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
                     Ok(Ok(stream)) => {
                         if ready.send(Ok(stream)).await.is_err() {
-                            debug!(%peer, "the server ends: a connection comes too late");
+                            debug!(%peer, "dropped a connection: the server is stopping");
                         }
                     }
-                    Ok(Err(error)) => debug!(%peer, %error, "handshake failed"),
-                    Err(_) => debug!(%peer, "handshake took too long"),
+                    Ok(Err(error)) => debug!(%peer, %error, "a TLS handshake failed"),
+                    Err(_) => debug!(%peer, "a TLS handshake took too long"),
                 }
                 drop(place);
             });

@@ -84,7 +84,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let address = listener.local_addr()?;
     let advertised = chosen.advertised(address);
     if advertised.is_none() && record_in == RecordIn::Etcd {
-        bail!("other coordinators cannot find this one at {address}: give --address ADDR:PORT");
+        bail!("other coordinators cannot reach this one at {address}: add --address ADDR:PORT");
     }
     let advertised = advertised.map(|address| address.to_string()).unwrap_or_default();
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
@@ -226,7 +226,7 @@ fn allow_many_connections() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
-        warn!(%error, allowed = limit.current, "connections stay as few as they are allowed");
+        warn!(%error, allowed = limit.current, "cannot raise the limit of open files");
     }
 }
 
@@ -262,7 +262,7 @@ async fn offer_token(
     if operators::list(store).await?.iter().any(|operator| operator.can_administer(now)) {
         return match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+                Err(error).with_context(|| format!("cannot delete {}", file.display()))
             }
             Ok(()) | Err(_) => Ok(()),
         };
@@ -277,7 +277,7 @@ async fn offer_token(
         TokenHolder::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
     let token = tokens::make(store, &authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
     private_files::write(&file, &token.expose())?;
-    info!(file = %file.display(), "there is no administrator: lockstep login with this token");
+    info!(file = %file.display(), "no administrator is active; use the token in this file: lockstep login");
     Ok(())
 }
 
@@ -297,7 +297,7 @@ impl Announced {
 impl Drop for Announced {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.file) {
-            tracing::warn!(%error, file = %self.file.display(), "the address stays announced");
+            tracing::warn!(%error, file = %self.file.display(), "cannot delete the file with the address");
         }
     }
 }

@@ -242,7 +242,7 @@ pub struct Reference {
 /// Why a reference names no deployment.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    #[error("{text} needs an environment beside it")]
+    #[error("{text} needs an environment")]
     NoEnvironment { text: String },
     #[error("no deployment is open in {0}")]
     NoneOpen(EnvironmentKey),
@@ -250,9 +250,9 @@ pub enum ReferenceError {
     NoneEver(EnvironmentKey),
     #[error("there is no deployment {text}")]
     Unknown { text: String },
-    #[error("{text} could be {first} or {second}")]
+    #[error("{text} can be {first} or {second}")]
     Ambiguous { text: String, first: String, second: String },
-    #[error("cannot look deployments up")]
+    #[error("cannot look up deployments")]
     Store(#[from] StoreError),
 }
 

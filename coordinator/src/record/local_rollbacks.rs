@@ -123,13 +123,10 @@ pub fn recorded(
         return Ok(None);
     }
     let served = served.filter(|served| served.key == rollback.environment).ok_or_else(|| {
-        format!(
-            "{} is not in the history, so it is not known what serves from {}",
-            rollback.deployment, rollback.to
-        )
+        format!("{} is not in the history, so the release in {} is unknown", rollback.deployment, rollback.to)
     })?;
     if !served.is_verified_good() || served.slot != rollback.to {
-        return Err(format!("{} did not serve from {}", rollback.deployment, rollback.to));
+        return Err(format!("{} was not live in {}", rollback.deployment, rollback.to));
     }
     Ok(Some(DeploymentSummary {
         id,

@@ -59,10 +59,10 @@ pub async fn refuse_plan(store: &dyn Store, plan: &Plan) -> Result<Option<Refusa
         let failed = debt.failure.as_ref().map(|failure| format!(" ({})", failure.what)).unwrap_or_default();
         let PendingUndo { host_name, key, change, .. } = debt;
         Refusal {
-            what: format!("{host_name} owes an undo of {}", key.deployment),
-            why: format!("before it serves {} again this is to be so: {change}{failed}", plan.key),
+            what: format!("{host_name} has a pending undo of {}", key.deployment),
+            why: format!("it must be done before the host serves {} again: {change}{failed}", plan.key),
             next: format!(
-                "it is tried again by itself while {host_name} is connected: lockstep status {}; or answer for what is left: lockstep resolve {} --skip {}",
+                "Lockstep retries it while {host_name} is connected: lockstep status {}; or skip it and clean up by hand: lockstep resolve {} --skip {}",
                 plan.key, key.deployment, key.step
             ),
         }
@@ -83,15 +83,15 @@ pub async fn drop_for_host(
     let is_it = |debt: &PendingUndo| debt.key.deployment == *deployment && debt.key.step == step;
     let Some(debt) = list(store).await?.into_iter().find(is_it) else {
         return Ok(Err(Refusal {
-            what: format!("{step} of {deployment} is not owed"),
-            why: "the deployment has ended, and no host owes this undo".to_owned(),
+            what: format!("there is no pending undo of {step} of {deployment}"),
+            why: "the deployment has ended, and no host has this undo pending".to_owned(),
             next: format!("lockstep status {environment}"),
         }));
     };
     let busy = || Refusal {
-        what: format!("{environment} is worked on"),
-        why: "its lock is held: perhaps the debt is being paid".to_owned(),
-        next: format!("lockstep status {environment}, then try it again"),
+        what: format!("{environment} is locked"),
+        why: "another operation holds its lock, perhaps the undo itself".to_owned(),
+        next: format!("lockstep status {environment}, then try again"),
     };
     let Some(mut lock) = environments::locked(store, environment, coordinator).await else {
         return Ok(Err(busy()));

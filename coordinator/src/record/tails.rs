@@ -32,7 +32,7 @@ pub async fn keep(
                 let short: String = line.chars().take(LINE_MAX).collect();
                 let write = Write::put_bytes(keys::tail(&key.deployment, key.step), short);
                 if let Err(error) = store.commit(vec![], vec![write]).await {
-                    debug!(error = &error as &dyn std::error::Error, "a line of progress is not kept");
+                    debug!(error = &error as &dyn std::error::Error, "cannot store a line of progress");
                 }
             }
             // Older lines were overwritten anyway.

@@ -121,7 +121,7 @@ impl Peers {
                         }
                     }
                 }
-                Err(error) => debug!(%error, "the other coordinators cannot be looked for"),
+                Err(error) => debug!(%error, "cannot look for other coordinators"),
             }
         }
     }
@@ -137,11 +137,13 @@ impl Peers {
             }
         };
         match heard {
-            Ok(()) => debug!(coordinator = %name, "it ends"),
-            Err(error) => debug!(coordinator = %name, why = format!("{error:#}"), "it is not heard"),
+            Ok(()) => debug!(coordinator = %name, "another coordinator ended the connection"),
+            Err(error) => {
+                debug!(coordinator = %name, why = format!("{error:#}"), "lost the connection to another coordinator")
+            }
         }
         if self.lock().remove(&name).is_some() {
-            info!(coordinator = %name, "another coordinator is not heard any more");
+            info!(coordinator = %name, "another coordinator is disconnected");
         }
     }
 
@@ -155,7 +157,7 @@ impl Peers {
             let hosts = followed.remove(name).map(|before| before.hosts).unwrap_or_default();
             followed.insert(name.clone(), PeerState { channel, hosts });
         }
-        info!(coordinator = %name, address, "another coordinator is heard");
+        info!(coordinator = %name, address, "connected to another coordinator");
         while let Some(message) = stream.message().await? {
             match message.followed {
                 Some(followed::Followed::Connections(wire::Connections { connections })) => {
@@ -189,7 +191,7 @@ impl Peers {
         let holder = match coordinators::with_session_of(&*self.store, host).await {
             Ok(holder) => holder,
             Err(error) => {
-                debug!(%host, %error, "it cannot be read who has the session");
+                debug!(%host, %error, "cannot read which coordinator has the session");
                 None
             }
         };
@@ -328,7 +330,7 @@ fn absent(host: &HostId) -> AgentError {
 }
 
 fn unreadable_answer(host: &HostId, error: &lockstep_proto::Invalid) -> AgentError {
-    AgentError::Refused { host: host.clone(), why: format!("its answer cannot be read: {error}") }
+    AgentError::Refused { host: host.clone(), why: format!("cannot read its answer: {error}") }
 }
 
 fn connection(wire: wire::Connection) -> anyhow::Result<(HostId, Connection)> {

@@ -62,13 +62,13 @@ impl PresenceKeeper {
                     if self.lease.send_replace(None).is_some() {
                         warn!(
                             error = &error as &dyn std::error::Error,
-                            "the record is out of reach: agents are sent away"
+                            "cannot reach the store: agents must connect to another coordinator"
                         );
                     }
                 }
                 Err(error) => warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot say that this coordinator is alive"
+                    "cannot renew the lease of this coordinator"
                 ),
             }
             tokio::time::sleep(every).await;
@@ -89,7 +89,7 @@ impl PresenceKeeper {
         let write = Write::put_leased(keys::coordinator_presence(&self.name), value, lease);
         self.store.commit(Vec::new(), vec![write]).await?;
         self.lease.send_replace(Some(lease));
-        info!(coordinator = %self.name, "alive to the others");
+        info!(coordinator = %self.name, "registered this coordinator as alive");
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl PresenceKeeper {
         if let Err(error) = self.store.revoke(lease).await {
             warn!(
                 error = &error as &dyn std::error::Error,
-                "the others wait until this coordinator's lease ends"
+                "cannot revoke the lease of this coordinator; it ends by itself"
             );
         }
     }

@@ -40,7 +40,7 @@ impl Sessions {
                 _ = looks.tick() => {}
             }
             if let Err(error) = self.cut_once().await {
-                warn!(%error, "it cannot be read whose certificates count");
+                warn!(%error, "cannot read which certificates are trusted");
             }
         }
     }
@@ -63,7 +63,7 @@ impl Sessions {
                 .get(&signed_by.coordinator)
                 .is_some_and(|one| one.is_trusted_signer(&signed_by.id));
             if !(there.contains(&host) && is_signed) {
-                info!(%host, "its certificate does not count any more: its session is cut");
+                info!(%host, "closed the session of a host: its certificate is no longer trusted");
                 revoked.cancel();
             }
         }

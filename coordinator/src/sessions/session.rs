@@ -44,7 +44,7 @@ pub(super) struct AgentSession {
     pub(super) pulse: Pulse,
     /// When the host was written down as seen, or this session began.
     pub(super) noted: Instant,
-    /// Cancelled when its certificate does not count any more.
+    /// Cancelled when its certificate is no longer trusted.
     pub(super) revoked: CancellationToken,
 }
 
@@ -81,7 +81,7 @@ impl AgentSession {
             Ok(why) => why,
             Err(error) => {
                 // The agent dials again, and everything that matters is said again.
-                warn!(host = %self.host, error = format!("{error:#}"), "the session is given up");
+                warn!(host = %self.host, error = format!("{error:#}"), "closed a session after an error");
                 "an error"
             }
         };
@@ -89,7 +89,7 @@ impl AgentSession {
         if !self.sessions.closing.is_cancelled()
             && let Err(error) = self.record_session().await
         {
-            debug!(host = %self.host, error = format!("{error:#}"), "it is not written down when it was seen");
+            debug!(host = %self.host, error = format!("{error:#}"), "cannot record when the host was last seen");
         }
         self.sessions.leave(&self.host, &self.outgoing);
         Box::pin(self.sessions.leave_place(&self.host, &self.place)).await;
@@ -131,12 +131,12 @@ impl AgentSession {
                 }
                 SessionEvent::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
                 SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
-                SessionEvent::Closing => return Ok("the coordinator ends"),
-                SessionEvent::OutOfReach => return Ok("the record was out of reach"),
-                SessionEvent::Ended(None) => return Ok("the agent ended it"),
+                SessionEvent::Closing => return Ok("the coordinator is stopping"),
+                SessionEvent::OutOfReach => return Ok("the coordinator could not reach the store"),
+                SessionEvent::Ended(None) => return Ok("the agent closed the session"),
                 SessionEvent::Ended(Some(status)) => {
-                    debug!(host = %self.host, %status, "the stream broke");
-                    return Ok("the stream broke");
+                    debug!(host = %self.host, %status, "the connection was lost");
+                    return Ok("the connection was lost");
                 }
             }
         }
@@ -160,16 +160,16 @@ impl AgentSession {
 
     fn cut(&self) -> &'static str {
         let why = Status::unauthenticated(
-            "this host was removed, or who signed its certificate, or its root was retired",
+            "this host was removed, or the coordinator that signed its certificate was removed, or its root was retired",
         );
         // Who takes nothing more is not told, and is cut off all the same.
         self.outgoing.try_send(Err(Box::new(why))).ok();
-        "its certificate does not count any more"
+        "its certificate is no longer trusted"
     }
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {
         let message = Box::new(wire::ToAgent { message: Some(order) });
-        self.outgoing.send(Ok(message)).await.context("the agent takes nothing more")
+        self.outgoing.send(Ok(message)).await.context("the agent receives no more messages")
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
@@ -213,7 +213,7 @@ impl AgentSession {
         spoken_of: &MentionedSecrets,
     ) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
-            Said::Hello(_) => anyhow::bail!("hello comes once"),
+            Said::Hello(_) => anyhow::bail!("the agent sent a second hello"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
                 let outcome = match outcome.context("a report without an outcome")?.read()? {
                     Ok(finding) => Reported::Done(finding),
@@ -298,7 +298,7 @@ impl AgentSession {
         let result = if spoken_of.environments.contains(&environment) || self.has_open_question() {
             self.secrets(&environment, version).await
         } else {
-            warn!(host = %self.host, %environment, "a host asked for secrets that are not its affair");
+            warn!(host = %self.host, %environment, "refused a host secrets of an environment that is not deployed there");
             wire::secrets::Result::Refused(format!("{environment} is not deployed to this host"))
         };
         self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
@@ -314,8 +314,8 @@ impl AgentSession {
         let result = if spoken_of.registries.contains(&registry) || self.has_open_question() {
             self.login(&registry).await
         } else {
-            warn!(host = %self.host, %registry, "a host asked for a login that is not its affair");
-            wire::registry_login::Result::Refused(format!("nothing of {registry} is deployed to this host"))
+            warn!(host = %self.host, %registry, "refused a host the login of a registry that it does not use");
+            wire::registry_login::Result::Refused(format!("no image of {registry} is deployed to this host"))
         };
         self.send(Order::Login(wire::RegistryLogin { request, result: Some(result) })).await
     }
@@ -328,7 +328,7 @@ impl AgentSession {
                 wire::registry_login::Result::Login(wire::UsernamePassword { username, password })
             }
             Err(error) => {
-                warn!(host = %self.host, %registry, error = format!("{error:#}"), "no login");
+                warn!(host = %self.host, %registry, error = format!("{error:#}"), "cannot read the login of a registry");
                 wire::registry_login::Result::Refused(format!("{error:#}"))
             }
         }
@@ -352,7 +352,7 @@ impl AgentSession {
                 })
             }
             Err(error) => {
-                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "no secrets");
+                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "cannot read secrets");
                 wire::secrets::Result::Refused(format!("{error:#}"))
             }
         }
@@ -396,7 +396,7 @@ impl AgentSession {
 
     fn standings(&self, reply: wire::StandingReply) -> anyhow::Result<()> {
         let wire::StandingReply { token, environment, standings } = reply;
-        let token = token.context("standings without a token")?.try_into()?;
+        let token = token.context("step states without a token")?.try_into()?;
         let standings = standings.into_iter().map(standing).collect::<anyhow::Result<_>>()?;
         self.answer(&PendingQuestion::for_token(&environment.parse()?, &token), Answer::Standings(standings));
         Ok(())
@@ -418,17 +418,17 @@ impl AgentSession {
         let waiter =
             self.sessions.lock().get_mut(&self.host).and_then(|session| session.waiting.remove(waiting));
         if waiter.is_none_or(|waiter| waiter.send(answer).is_err()) {
-            debug!(host = %self.host, "an answer comes when nobody waits for it any more");
+            debug!(host = %self.host, "an answer came too late");
         }
     }
 }
 
 fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
-    let standing = match standing.context("a step without a standing")? {
+    let standing = match standing.context("a step without a state")? {
         wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(outcome.read()?),
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,
     };
-    Ok((key.context("a standing without a key")?.try_into()?, standing))
+    Ok((key.context("a step state without a key")?.try_into()?, standing))
 }

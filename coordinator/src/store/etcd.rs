@@ -74,7 +74,7 @@ impl EtcdStore {
         let watching = AbortOnDropHandle::new(tokio::spawn(watching.run(begun)));
         // Else what is written in the first moments would wake nobody.
         if tokio::time::timeout(ANSWER_LIMIT, has_begun).await.is_err() {
-            warn!("etcd does not let us watch yet: what changes is found by looking");
+            warn!("cannot watch etcd yet; the coordinator polls for changes");
         }
         Ok(Self { members, place, watchers, _watching: watching })
     }

@@ -57,9 +57,9 @@ const TABLES: &str = "
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("another coordinator is running on {}: end it, or give this one a directory of its own", .directory.display())]
+    #[error("another coordinator uses {}: stop it, or give this one its own --directory", .directory.display())]
     InUse { directory: PathBuf },
-    #[error("{} is of version {found}; this program knows up to {SCHEMA_VERSION}: use the program that wrote it, or a newer one", .path.display())]
+    #[error("{} has version {found}; this program reads versions up to {SCHEMA_VERSION}: use the program that wrote it, or a newer one", .path.display())]
     Newer { path: PathBuf, found: i64 },
     #[error("cannot lock {}", .path.display())]
     Lock {

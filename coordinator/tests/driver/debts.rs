@@ -76,7 +76,9 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     let of_hosts = status::all_hosts(&world.parts).await.expect("read");
     assert_eq!(of_hosts[0].debts.len(), 1, "the host is not named with it");
     match world.start("notes:2").await {
-        Err(DeployError::Refused(refusal)) => assert!(refusal.what.contains("app-1 owes"), "{refusal}"),
+        Err(DeployError::Refused(refusal)) => {
+            assert!(refusal.what.contains("app-1 has a pending undo"), "{refusal}")
+        }
         other => panic!("a host that owes something is deployed to: {other:?}"),
     }
 
@@ -85,7 +87,7 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     until_nothing_is_owed(&world).await;
     assert_eq!(world.hosts.effects().last().map(String::as_str), Some("stop undo"));
     let told = audit::list(&*world.store, Some(&environment()), 10).await.expect("read");
-    assert!(told.iter().any(|entry| entry.verb == "pay debt"), "{told:?}");
+    assert!(told.iter().any(|entry| entry.verb == "pending undo"), "{told:?}");
     let next = world.deploy("notes:2").await;
     world.check_ended(&next, Verdict::Succeeded).await;
     world.shut_down().await;
@@ -133,7 +135,7 @@ async fn stuck_at_the_switch() -> (World, tokio::task::JoinSet<()>, DeploymentId
 async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Resolution) {
     match resolve(world, id, way).await {
         Err(DeployError::Refused(refusal)) => {
-            assert!(refusal.why.contains("traffic elsewhere"), "{refusal}");
+            assert!(refusal.why.contains("does not end with the traffic"), "{refusal}");
         }
         other => panic!("the traffic is left where it is: {other:?}"),
     }

@@ -62,7 +62,7 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
     let Err(DeployError::Refused(refusal)) = planning::plan(&world.parts, &ask).await else {
         panic!("a host that serves is left out");
     };
-    assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
+    assert_eq!(refusal.what, "app-2 serves notes/production, but deployment.yml does not name it");
     let ask = PlanRequest {
         environment: environment(),
         what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },

@@ -38,11 +38,11 @@ pub enum TokenOrder {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
     #[error(
-        "the token {offered} is older than {seen}: its sender has been deposed, or its record was put back from a \
-         backup, and then: lockstep fence bump ENV"
+        "the token {offered} is older than {seen}: another driver has taken over, or the record was restored from a \
+         backup; after a restore: lockstep fence bump ENV"
     )]
     Stale { offered: Token, seen: Token },
-    #[error("cluster {offered} speaks for an environment of cluster {pinned}")]
+    #[error("the message is from cluster {offered}, but the environment belongs to cluster {pinned}")]
     ForeignCluster { offered: ClusterId, pinned: ClusterId },
 }
 
@@ -88,7 +88,7 @@ pub struct FenceState {
 pub enum FenceError {
     #[error(transparent)]
     Token(#[from] TokenRefusal),
-    #[error("the token {token} came before, with another assignment")]
+    #[error("the token {token} was already used for another assignment")]
     DifferentContent { token: Token },
 }
 

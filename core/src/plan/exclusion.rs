@@ -20,23 +20,26 @@ use crate::plan::{Action, Plan, check};
 /// Why the host cannot be passed by.
 pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     let Some(quorum) = plan.spec.deploy.quorum else {
-        return Err("deployment.yml names no deploy.quorum".to_string());
+        return Err("deployment.yml sets no deploy.quorum".to_string());
     };
     if plan.kind != OperationKind::Deploy {
-        return Err("only a deployment passes hosts by".to_string());
+        return Err("only a deployment excludes hosts".to_string());
     }
     let of_host = || plan.steps().filter(|step| step.host == *host);
     let Some(host_name) = plan.host_name(host) else {
-        return Err(format!("{host} has no part in it"));
+        return Err(format!("the plan has no step on {host}"));
     };
     if let Some(step) = of_host().find(|step| !is_of_application(&step.action)) {
-        return Err(format!("{host_name} does more than run the application: {}", step.action.name()));
+        return Err(format!("other hosts need a step on {host_name}: {}", step.action.name()));
     }
     let endpoints: BTreeSet<Endpoint> = of_host().flat_map(|step| step.action.starts()).collect();
     let mut rest = plan.clone();
     rest.serving.retain(|serving| serving != host_name);
     if rest.serving.len() < usize::from(quorum) {
-        return Err(format!("{} app hosts are left, and deploy.quorum is {quorum}", rest.serving.len()));
+        return Err(format!(
+            "app hosts that would be left: {}, and deploy.quorum is {quorum}",
+            rest.serving.len()
+        ));
     }
     rest.passed_by.push(host_name.clone());
     for wave in &mut rest.waves {
@@ -50,7 +53,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     }
     rest.waves.retain(|wave| !wave.steps.is_empty());
     if !rest.steps().any(|step| matches!(step.action, Action::InstallSite { .. })) {
-        return Err("nginx is not told of it in this plan".to_string());
+        return Err("the plan has no step that changes the nginx site".to_string());
     }
     match check::check(&rest).first() {
         None => Ok(rest),

@@ -25,10 +25,10 @@ pub(super) fn refuse_without_a_host_that_serves(
         return Ok(());
     };
     Err(PlanRefusal::new(
-        format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
-        "its containers would go on running beside the new ones",
+        format!("{} serves {}, but deployment.yml does not name it", left_out.name, spec.key),
+        "its containers would keep running beside the new ones",
         format!(
-            "name {0} in hosts.app, or take it out: lockstep host remove {1} {0}",
+            "add {0} to hosts.app in deployment.yml, or remove it: lockstep host remove {1} {0}",
             left_out.name, spec.key.environment
         ),
     ))
@@ -44,7 +44,7 @@ pub(super) fn without_drained(
     if let (Some(first), []) = (drained.first(), app.as_slice()) {
         return Err(PlanRefusal::new(
             format!("every app host of {} is drained", spec.key),
-            "a release needs one to run on",
+            "a release needs at least one app host",
             format!("lockstep host add {} {first}", spec.key.environment),
         ));
     }
@@ -83,11 +83,7 @@ pub(super) fn exclude_unreachable(
         let why: Vec<String> =
             left_out.iter().map(|left| format!("{}: {}", left.host, left.because)).collect();
         return Err(PlanRefusal::new(
-            format!(
-                "{} app hosts of {} can be deployed to, and deploy.quorum is {quorum}",
-                app.len(),
-                spec.key
-            ),
+            format!("available app hosts of {}: {}, and deploy.quorum is {quorum}", spec.key, app.len()),
             why.join(", "),
             "lockstep host list, and on those hosts: systemctl status lockstep-agent",
         ));
@@ -114,7 +110,7 @@ impl fmt::Display for ExclusionReason {
         f.write_str(match self {
             Self::Drained => "it was drained",
             Self::Silent => "it did not answer",
-            Self::Owes => "it has something to take back first",
+            Self::Owes => "it has pending undos",
         })
     }
 }
@@ -128,7 +124,7 @@ impl ExcludedHost {
     pub(super) fn omission(&self, environment: &EnvironmentName) -> Omission {
         let Self { host, because } = self;
         let add = format!("lockstep host add {environment} {host}");
-        Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
+        Omission { what: host.to_string(), because: format!("{because}; to use it again: {add}") }
     }
 
     /// What an operator should know before the rest goes on.
@@ -136,7 +132,7 @@ impl ExcludedHost {
         match self.because {
             ExclusionReason::Drained => None,
             ExclusionReason::Silent | ExclusionReason::Owes => Some(format!(
-                "{} is passed by, as {}: what runs there goes on, and gets no requests after the switch",
+                "{} is excluded because {}: its containers keep running and get no requests after the switch",
                 self.host, self.because
             )),
         }

@@ -34,8 +34,8 @@ pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal>
     let mut roles = live.roles();
     if roles.app.contains(name) {
         return Err(PlanRefusal::new(
-            format!("{name} serves {} already", record.key),
-            "nginx sends it requests",
+            format!("{name} already serves {}", record.key),
+            "nginx sends requests to it",
             format!("lockstep status {}", record.key.environment),
         ));
     }
@@ -65,15 +65,17 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     if roles.app.is_empty() {
         return Err(PlanRefusal::new(
             format!("{name} is the only host that serves {}", record.key),
-            "nobody would answer",
-            format!("lockstep host add {environment} HOST, and then this again"),
+            "no app host would be left to serve requests",
+            format!(
+                "add another host (lockstep host list): lockstep host add {environment} HOST; then repeat this command"
+            ),
         ));
     }
     let placement = Placement::place(&record.key, &roles, record)?;
     let host = record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
         PlanRefusal::new(
             format!("there is no host {name}"),
-            "none of this name has joined",
+            "no host of this name has joined",
             "lockstep host list",
         )
     })?;
@@ -85,7 +87,7 @@ fn live(record: &Record) -> Result<&LiveRelease, PlanRefusal> {
     record.live.as_ref().ok_or_else(|| {
         PlanRefusal::new(
             format!("nothing is live in {}", record.key),
-            "its hosts are those of its first deployment, as deployment.yml names them",
+            "the first deployment takes its hosts from deployment.yml",
             format!("lockstep deploy {}", record.key.environment),
         )
     })
@@ -132,7 +134,7 @@ impl HostChangePlanner<'_> {
             hosts.app.push(host.name.clone());
         }
         let warnings = vec![format!(
-            "a rollback starts its release on {} first: only what is live is brought there",
+            "only the live release is started on {}: a rollback starts the earlier release there first, which takes longer than a switch",
             host.name
         )];
         self.plan(operation, hosts, waves, Notes { omitted, warnings, admitted })
@@ -154,14 +156,14 @@ impl HostChangePlanner<'_> {
         let stops = if is_removal { vec![live.slot, live.slot.other()] } else { vec![live.slot] };
         if record.observed.contains_key(&host.id) {
             for slot in stops {
-                let change = format!("{slot} is stopped and removed");
+                let change = format!("stops and removes {slot}");
                 let grace = live.spec.processes.values().map(|process| process.stop_grace.0).sum::<u64>();
                 let action = Action::StopSlot { slot };
                 waves.push(vec![housekeeping(host, action, Millis(60_000 + grace), change)]);
             }
         } else {
             notes.push(format!(
-                "{} does not answer: what runs there is not stopped, and gets no requests",
+                "{} does not answer: its containers are not stopped, and get no requests",
                 host.name
             ));
         }
@@ -194,28 +196,28 @@ impl HostChangePlanner<'_> {
         let environment = &record.key.environment;
         if hosts != live.spec.hosts {
             let otherwise = match operation {
-                Operation::RemoveHost(_) => "brings it back",
+                Operation::RemoveHost(_) => "uses the host again",
                 Operation::AddHost(_)
                 | Operation::DrainHost(_)
                 | Operation::Deploy(_)
                 | Operation::Rollback(_) => "is refused",
             };
             warnings.push(format!(
-                "deployment.yml is to say so too, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",
+                "change deployment.yml as well, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",
                 list(&hosts.app), list(&hosts.lb), list(&hosts.db)
             ));
         }
         let spec = EnvironmentSpec { hosts, ..live.spec.clone() };
         if let Err(problems) = check(spec.clone()) {
             return Err(PlanRefusal::new(
-                format!("what is live in {} cannot be on these hosts", record.key),
+                format!("the live release of {} cannot run on these hosts", record.key),
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                 format!(
-                    "change deployment.yml, deploy it, and then this again: lockstep deploy {environment}"
+                    "correct deployment.yml and deploy it: lockstep deploy {environment}; then repeat this command"
                 ),
             ));
         }
-        let because = "the same release stays live, in the same slot".to_string();
+        let because = "the same release stays live in the same slot".to_string();
         omitted.push(Omission { what: "switch".to_string(), because });
         let version = version_of(live);
         let live_state = (live.slot, &live.deployment, &live.serving, &operation, admitted);
@@ -246,9 +248,9 @@ impl HostChangePlanner<'_> {
             step(
                 host,
                 action,
-                no_undo("it only looks"),
+                no_undo("it only checks"),
                 seconds(60),
-                "nothing: looks at tools, ports and image",
+                "checks tools, ports and image; changes nothing",
             )
         };
         let app = Some(version.preflight_app(host, live.slot, record)?);
@@ -264,8 +266,8 @@ impl HostChangePlanner<'_> {
         let Self { live, host, record, placement } = self;
         let check = version_of(live).check_health(&[*host], live.slot, record)?;
         let change = format!(
-            "nothing: asks {} on {} until {} good answers in a row, for at most {}",
-            check.health.path, host.name, check.health.consecutive, check.health.timeout
+            "waits for {} healthy answers in a row from {} on {}, for at most {}",
+            check.health.consecutive, check.health.path, host.name, check.health.timeout
         );
         Ok(check_from_lb(placement.lb, check, change))
     }
@@ -281,14 +283,14 @@ impl HostChangePlanner<'_> {
         }
         let installed = seen.and_then(|seen| seen.site.as_ref());
         let cost = if installed == Some(&site.digest()) {
-            "it is so already: nothing is reloaded"
+            "no change and no reload"
         } else {
             "one reload: clients with idle connections may have to reconnect"
         };
         let is_in = serving.iter().any(|there| there.id == host.id);
-        let what = if is_in { "requests to HOST too" } else { "no request to HOST" };
+        let what = if is_in { "requests to HOST too" } else { "no requests to HOST" };
         let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));
-        let undo = undo_by(Action::RestoreSite, "nginx has the site that it had");
+        let undo = undo_by(Action::RestoreSite, "restores the previous nginx site");
         Ok(step(placement.lb, Action::InstallSite { site, overwrites: None }, undo, seconds(30), change))
     }
 
@@ -298,9 +300,10 @@ impl HostChangePlanner<'_> {
         let slot = live.slot;
         let containers = version_of(live).worker_containers(host, slot, record)?;
         let grace: u64 = containers.iter().map(|container| container.stop_grace.0).sum();
-        let change = format!("the workers of {slot} run, and no others; {slot} is told that it is live");
+        let change =
+            format!("starts the workers of {slot}, stops all others, and notifies {slot} that it is live");
         let end = Action::MoveWorkers { stop: Some(slot), start: slot, containers: Vec::new() };
-        let undo = undo_by(end, "its workers end");
+        let undo = undo_by(end, "stops its workers");
         let action = Action::MoveWorkers { stop: Some(slot.other()), start: slot, containers };
         Ok(step(host, action, undo, Millis(60_000 + grace), change))
     }
@@ -313,7 +316,7 @@ impl HostChangePlanner<'_> {
         }
         let ports = web_endpoints(&live.spec, &[*host], live.slot, record)?;
         let action = Action::DrainSlot { slot: live.slot, ports, deadline };
-        let change = format!("waits for the requests of {} to end, for at most {deadline}", host.name);
+        let change = format!("waits up to {deadline} for the requests of {} to end", host.name);
         Ok(Some(housekeeping(placement.lb, action, Millis(deadline.0 + 15_000), change)))
     }
 }

@@ -132,13 +132,13 @@ impl Run {
     pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEntry> {
         let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
         if entry.seq != self.next_seq {
-            return illegal(format!("{} was to follow", self.next_seq));
+            return illegal(format!("expected entry {}", self.next_seq));
         }
         if entry.epoch < self.epoch {
-            return illegal(format!("its epoch {} is below {}", entry.epoch, self.epoch));
+            return illegal(format!("its epoch {} is lower than {}", entry.epoch, self.epoch));
         }
         if let Phase::Ended { .. } = self.phase {
-            return illegal(format!("{:?} follows the end", entry.event));
+            return illegal(format!("{:?} comes after the end", entry.event));
         }
         match &entry.event {
             Event::LockTaken { .. } => {}
@@ -164,12 +164,12 @@ impl Run {
                     self.effective_plan = Arc::new(rest);
                     self.excluded.insert(host.clone());
                 }
-                Err(why) => return illegal(format!("{host} is passed by: {why}")),
+                Err(why) => return illegal(format!("{host} cannot be excluded: {why}")),
             },
             Event::RevertStarted { because } => match self.phase {
                 Phase::Forward => self.phase = Phase::Reverting { because: because.clone() },
                 Phase::Reverting { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("it turned twice: {because:?}"));
+                    return illegal(format!("the revert started twice: {because:?}"));
                 }
             },
             Event::Stuck { step, .. } => match &self.phase {
@@ -177,7 +177,7 @@ impl Run {
                     self.phase = Phase::Stuck { because: because.clone(), step: *step }
                 }
                 Phase::Forward | Phase::Stuck { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("{step} is stuck, and nothing is being unwound"));
+                    return illegal(format!("{step} is stuck, but the deployment is not being reverted"));
                 }
             },
             Event::Resumed { .. } => match &self.phase {
@@ -190,7 +190,7 @@ impl Run {
                     }
                 }
                 Phase::Forward | Phase::Reverting { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("{:?}, and it was not stuck", entry.event));
+                    return illegal(format!("{:?}, but the deployment was not stuck", entry.event));
                 }
             },
             Event::UndoDeferred { step, how } => self.defer_undo(*step, how, entry)?,
@@ -210,15 +210,15 @@ impl Run {
                 Phase::Stuck { because, .. },
                 Deferral::Pending { by: Some(_), .. } | Deferral::Skipped { .. },
             ) => Phase::Reverting { because: because.clone() },
-            (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
+            (_, _) => return illegal(format!("the undo of {step} is deferred without a reason")),
         };
         if let Some(rule) = resolutions::rule_against_deferring(&self.plan, step) {
-            return illegal(format!("{step} is left: {rule}"));
+            return illegal(format!("the undo of {step} cannot be deferred: {rule}"));
         }
         let standing = self.step_statuses.get_mut(step);
         let after = standing.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
         let (Some(standing), Some(after)) = (standing, after) else {
-            return illegal(format!("{step} is left, and has nothing to take back"));
+            return illegal(format!("the undo of {step} is deferred, but the step has nothing to undo"));
         };
         *standing = after;
         self.phase = phase;
@@ -356,7 +356,7 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
         return Command::WakeAt(deadline);
     }
     let mut failure = StepFailure::new(format!(
-        "{} on {} did not answer within {}",
+        "{} on {} reported no result within {}",
         step.action.name(),
         step.host_name,
         step.limit
@@ -364,8 +364,8 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
     if !is_on(Mutant::UnknownIsFailed) {
         failure.certainty = crate::run::journal::Certainty::Unknown;
     }
-    failure.why = Some("the agent has not reported; the step may have happened".into());
-    failure.next = Some(format!("look at the agent on {}: lockstep host list", step.host_name));
+    failure.why = Some("the agent did not report, so the step may have taken effect".into());
+    failure.next = Some(format!("check the agent on {}: lockstep host list", step.host_name));
     Command::Append(Event::Failed { step: step.id, direction, failure })
 }
 

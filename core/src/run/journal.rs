@@ -254,7 +254,7 @@ pub enum StepStatus {
 
 /// An entry that cannot follow what came before it: the journal is damaged, or the code is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("entry {seq} of the journal cannot be: {what}")]
+#[error("entry {seq} of the journal is invalid: {what}")]
 pub struct IllegalEntry {
     pub seq: u32,
     pub what: String,

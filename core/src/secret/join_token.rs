@@ -33,13 +33,13 @@ pub struct JoinToken {
 /// Why a text is not a token. It never quotes the text: that is a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    #[error("this is not a token of Lockstep: one begins with {PREFIX}.")]
+    #[error("this is not a Lockstep token: a token begins with {PREFIX}.")]
     OtherKind,
-    #[error("this token is not whole: it has {found} parts instead of 4")]
+    #[error("this token is incomplete: it has {found} parts instead of 4")]
     CutOff { found: usize },
-    #[error("the {part} of this token is not whole: it has {found} characters instead of {wanted}")]
+    #[error("the {part} of this token is incomplete: it has {found} characters instead of {wanted}")]
     Damaged { part: &'static str, found: usize, wanted: usize },
-    #[error("the {part} of this token has a character that no token has")]
+    #[error("the {part} of this token has an invalid character")]
     ForeignCharacter { part: &'static str },
 }
 

@@ -118,7 +118,7 @@ fn an_etcd_that_does_not_answer_is_waited_for() -> Result<()> {
     ensure!(told.contents()? == ["coordinator.toml"], "half of it is there: {:?}", told.contents()?);
     etcd.restart(1)?;
     process.wait_until("it serves", LIMIT, || Ok(told.serves()))?;
-    ensure!(told.said().contains("not every member of etcd answers"), "{}", told.said());
+    ensure!(told.said().contains("some members of etcd do not answer"), "{}", told.said());
     process.stop()
 }
 
@@ -146,13 +146,17 @@ fn who_is_not_the_one_that_is_meant_is_refused() -> Result<()> {
         &etcd.certificates.authority.display().to_string(),
         &stranger.authority.display().to_string(),
     ))?;
-    told.expect_refusal(&["is not the etcd that is meant", "stranger/authority.pem", "store.etcd.ca"])?;
+    told.expect_refusal(&["is not signed by the authority in", "stranger/authority.pem", "store.etcd.ca"])?;
 
     told.tell(&etcd.coordinator_settings(&stranger, ""))?;
-    told.expect_refusal(&["refuses the certificate in", "stranger/certificate.pem", "etcd's authority"])?;
+    told.expect_refusal(&[
+        "refuses the certificate in",
+        "stranger/certificate.pem",
+        "the authority of etcd",
+    ])?;
 
     fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o644))?;
-    told.expect_refusal(&["etcd's key cannot be used", "can be read by others: chmod 600"])?;
+    told.expect_refusal(&["cannot use the key for etcd", "other users can read", "chmod 600"])?;
 
     fs::write(&stranger.certificate, "not a certificate")?;
     fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o600))?;
@@ -173,16 +177,16 @@ fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
 
     first.tell(&told("/second"))?;
     first.expect_refusal(&[
-        "the record is of the cluster cl_",
-        ", and this coordinator is of cl_",
+        "the record belongs to the cluster cl_",
+        ", but this coordinator belongs to cl_",
         "store.etcd.prefix",
     ])?;
     first.tell(&told("/third"))?;
-    first.expect_refusal(&["there is no record where this coordinator looks", "store.etcd.prefix"])?;
+    first.expect_refusal(&["the store is empty, but this coordinator belongs to", "store.etcd.prefix"])?;
     let third = etcd.control(&["get", "--prefix", "--keys-only", "/third"])?;
     ensure!(third.is_empty(), "it began another cluster: {third}");
     first.tell("")?;
-    let said = first.expect_refusal(&["there is no record where this coordinator looks"]);
+    let said = first.expect_refusal(&["the store is empty, but this coordinator belongs to"]);
     // SQLite's file is made by opening it.
     ensure!(said.is_err_and(|error| error.to_string().contains("store.sqlite")));
 
@@ -199,17 +203,17 @@ fn what_cannot_be_read_is_refused_and_not_guessed() -> Result<()> {
     let meta = "/a/lockstep/v1/meta";
     let kept = etcd.control(&["get", "--print-value-only", meta])?;
     for (value, why) in [
-        ("damaged".to_owned(), "this is not a document of Lockstep"),
+        ("damaged".to_owned(), "this is not a Lockstep document"),
         (
             kept.replace("\"version\":1", "\"version\":2"),
-            "this meta is of version 2; this program reads up to 1",
+            "this meta has version 2; this program reads versions up to 1",
         ),
         (kept.replace("\"kind\":\"meta\"", "\"kind\":\"mete\""), "this is a mete, not a meta"),
         (kept.replace("\"cluster\"", "\"clyster\""), "this meta cannot be read"),
     ] {
         ensure!(value != kept, "nothing was changed: {kept}");
         etcd.put(meta, &value)?;
-        told.expect_refusal(&["/lockstep/v1/meta in the store cannot be read", why])?;
+        told.expect_refusal(&["cannot read /lockstep/v1/meta in the store", why])?;
     }
     etcd.put(meta, &kept)?;
     told.start()?.stop()
@@ -220,7 +224,11 @@ fn everything_that_is_wrong_with_the_settings_is_said() -> Result<()> {
     let told = Told::new(
         "[store]\netcd = { endpoints = [\"http://10.0.0.1:2379\"], ca = \"ca.pem\", certificate = \"/c\", key = \"/k\" }",
     )?;
-    told.expect_refusal(&["coordinator.toml cannot be used", "must be like", "store.etcd.ca is \"ca.pem\""])?;
+    told.expect_refusal(&[
+        "coordinator.toml has invalid settings",
+        "must be like",
+        "store.etcd.ca is \"ca.pem\"",
+    ])?;
     told.tell("[store]\nredis = {}")?;
-    told.expect_refusal(&["cannot understand", "coordinator.toml", "redis"])
+    told.expect_refusal(&["cannot parse", "coordinator.toml", "redis"])
 }

@@ -36,15 +36,18 @@ pub(super) async fn show(api: &ControlApi) -> Result<Document, Status> {
 pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, Status> {
     let store = &*api.parts.store;
     let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
-    let what = "no other root is made";
+    let what = "the root is not rotated";
     if !api.authority.has_root_key() {
         return Err(not_on_this_coordinator(what, &all, "rotate"));
     }
     if let Some((name, version)) = different_version(&all) {
         return Err(refused(&Refusal {
             what: what.to_owned(),
-            why: format!("{name} runs version {version}, and {} runs here", env!("CARGO_PKG_VERSION")),
-            next: format!("run the same version on all of them, then: {LIST}"),
+            why: format!(
+                "{name} runs version {version}, but this coordinator runs {}",
+                env!("CARGO_PKG_VERSION")
+            ),
+            next: format!("install the same version on all coordinators, then: {LIST}"),
         }));
     }
     let before = api.authority.pin();
@@ -52,9 +55,9 @@ pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, St
         .await
         .map_err(|error| failed(what, &error))?;
     let said = format!(
-        "the root {} signs; {} is trusted beside it until it is retired. Hosts and coordinators take new \
+        "the root {} signs, and {} stays trusted until it is retired. Hosts and coordinators renew their \
          certificates by themselves ({LIST}), operators with their next command; then: lockstep authority retire. \
-         Backups from before have the earlier root: make another",
+         Earlier backups contain the earlier root: make a new one",
         short_pin(&api.authority.pin()),
         short_pin(&before),
     );
@@ -68,7 +71,7 @@ pub(super) async fn retire(
 ) -> Result<Done, Status> {
     let AuthorityStatus { signing, retiring } = authority_status(api).await?;
     let Some(Retiring { root, left, .. }) = retiring else {
-        return Err(failed("no root is retired", &RotationError::NoneRetires));
+        return Err(failed("cannot retire a root", &RotationError::NoneRetires));
     };
     let what = format!("the root {} is not retired", root.short());
     let store = &*api.parts.store;
@@ -81,8 +84,8 @@ pub(super) async fn retire(
     if !caller.signed_by.as_ref().is_some_and(|signer| current.contains(&signer.id)) {
         return Err(refused(&Refusal {
             what,
-            why: "your own certificate is of it: you could not come back".to_owned(),
-            next: "the same again, with a coordinator that has an authority of the root that signs"
+            why: "your own certificate is signed under it, and you would lose access".to_owned(),
+            next: "repeat the command at a coordinator that has an authority under the current root (lockstep authority list)"
                 .to_owned(),
         }));
     }
@@ -90,9 +93,11 @@ pub(super) async fn retire(
     if let (Some(services), false) = (&cut_off, request.force) {
         return Err(refused(&Refusal {
             what,
-            why: format!("it would cut off {services}: there is no other certificate of theirs yet"),
+            why: format!(
+                "it would disconnect {services}, which have no certificate under the current root yet"
+            ),
             next: format!(
-                "start them, and look again: {LIST}; or have them join again: lockstep authority retire --force"
+                "start them and check again: {LIST}; or retire it anyway and join them again: lockstep authority retire --force"
             ),
         }));
     }
@@ -101,15 +106,15 @@ pub(super) async fn retire(
     let (gone, signs) = (root.short(), signing.short());
     let said = match cut_off {
         Some(services) => format!(
-            "the root {gone} is retired, and {signs} alone is trusted; who is cut off joins again: {services}"
+            "the root {gone} is retired, and only {signs} is trusted; these must join again: {services}"
         ),
-        None => format!("the root {gone} is retired, and {signs} alone is trusted"),
+        None => format!("the root {gone} is retired, and only {signs} is trusted"),
     };
     api.audit(caller, "retire authority", None, said).await
 }
 
 async fn authority_status(api: &ControlApi) -> Result<AuthorityStatus, Status> {
-    let damaged = || Status::internal("a root in the record is damaged: put the record back from a backup");
+    let damaged = || Status::internal("a root in the record is damaged: restore the record from a backup");
     let trusted = api.authority.roots();
     let signing = roots::status(&trusted.signing).ok_or_else(damaged)?;
     let Some(retiring) = &trusted.retiring else {
@@ -157,7 +162,7 @@ fn not_on_this_coordinator(what: &str, all: &[CoordinatorStatus], verb: &str) ->
         .map_or(("another coordinator".to_owned(), "HOST:PORT"), |one| (one.name.to_string(), &one.address));
     refused(&Refusal {
         what: what.to_owned(),
-        why: format!("{name} has the root's key"),
+        why: format!("{name} has the root key, and this coordinator does not"),
         next: format!("lockstep authority {verb} --coordinator {address}"),
     })
 }
@@ -176,11 +181,11 @@ fn failed(what: &str, failure: &RotationError) -> Status {
             return Status::failed_precondition(failure.to_string());
         }
         RotationError::Authority(why) => {
-            error!(error = why as &dyn std::error::Error, "the authority cannot be replaced");
-            return Status::internal("the authority cannot be replaced: the coordinator's log says why");
+            error!(error = why as &dyn std::error::Error, "cannot replace the authority");
+            return Status::internal("cannot replace the authority: see the log of the coordinator");
         }
         RotationError::UnderWay { .. } => format!("{LIST}, then: lockstep authority retire"),
-        RotationError::NoneRetires => "another root is made with: lockstep authority rotate".to_owned(),
+        RotationError::NoneRetires => "to replace the root: lockstep authority rotate".to_owned(),
         RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => {
             LIST.to_owned()
         }

@@ -28,7 +28,7 @@ pub(super) async fn backup(
     let said = format!("a backup of {} keys", backup.entries.len());
     let sealed = tokio::task::spawn_blocking(move || backup.seal(&passphrase))
         .await
-        .map_err(|_| Status::internal("the backup was not sealed"))?
+        .map_err(|_| Status::internal("cannot encrypt the backup"))?
         .map_err(|error| refused(&error))?;
     api.audit(caller, "backup", None, said).await?;
     let parts: Vec<Result<wire::BackupPart, Status>> =
@@ -44,8 +44,8 @@ pub(super) async fn bump_fence(
     let environment = environment(caller, &request.environment)?;
     let raised = bump_epoch(&*api.parts.store, &environment).await.map_err(|error| store_status(&error))?;
     let epoch =
-        raised.ok_or_else(|| Status::aborted("another has the environment in this moment: try again"))?;
-    let said = format!("the epoch of {environment} is {epoch}: its hosts obey this record again");
+        raised.ok_or_else(|| Status::aborted("the environment is locked at this moment: try again"))?;
+    let said = format!("the epoch of {environment} is {epoch}: its hosts accept this coordinator again");
     api.audit(caller, "bump fence", Some(&environment), said).await
 }
 
@@ -59,7 +59,7 @@ fn refused(error: &BackupError) -> Status {
         | BackupError::Open(_)
         | BackupError::Damaged(_)
         | BackupError::Newer { .. } => {
-            warn!(%error, "no backup can be made");
+            warn!(%error, "cannot make a backup");
             Status::internal(error.to_string())
         }
     }

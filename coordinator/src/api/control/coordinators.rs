@@ -31,7 +31,8 @@ pub(super) async fn create_token(
     if api.record_in == RecordIn::OneMachine {
         return Err(refused(&Refusal {
             what: "no coordinator can join".to_owned(),
-            why: "the record is in a file of this one coordinator, which no other can reach".to_owned(),
+            why: "the record is in a file on this coordinator, and no other coordinator can reach it"
+                .to_owned(),
             next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore"
                 .to_owned(),
         }));
@@ -56,16 +57,16 @@ pub(super) async fn remove(
     let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
     if there.root_key == RootKey::Here {
         return Err(refused(&Refusal {
-            what: format!("the coordinator {name} is not removed"),
-            why: "it has the key of the cluster's root: without it no other coordinator could ever join"
+            what: format!("cannot remove the coordinator {name}"),
+            why: "it has the root key of the cluster, and without the key no coordinator can join again"
                 .to_owned(),
-            next: "it may be switched off for as long as no coordinator joins".to_owned(),
+            next: "keep it; it may be stopped while no coordinator joins".to_owned(),
         }));
     }
     coordinators::remove(store, &name).await.map_err(|error| store_status(&error))?;
     let said = format!(
-        "the coordinator {name} is removed; what it signed is not taken any more: hosts and operators that joined \
-         or renewed there join again"
+        "the coordinator {name} is removed; the certificates that it signed are no longer accepted: hosts and operators \
+         that joined or renewed there must join again"
     );
     api.audit(caller, "remove coordinator", None, said).await
 }

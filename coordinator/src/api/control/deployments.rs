@@ -55,7 +55,7 @@ pub(super) async fn unclaim(
     let environment = environment(caller, &request.environment)?;
     let id = request.deployment.parse().map_err(|error| Invalid::because("deployment", error))?;
     claims::unclaim(&api.parts, &environment, &id).await.map_err(deploy_status)?;
-    api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is given back")).await
+    api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is released")).await
 }
 
 /// Takes an image from an operator, for an app host.
@@ -85,9 +85,9 @@ pub(super) async fn send_image(
     let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
     sent.map_err(|status| {
         refused(&Refusal {
-            what: format!("{image} did not get to {}", host.name),
+            what: format!("cannot send {image} to {}", host.name),
             why: status.message().to_owned(),
-            next: "nothing was deployed, and the environment is free: deploy again".to_owned(),
+            next: "nothing was deployed, and the environment is not locked: deploy again".to_owned(),
         })
     })?;
     api.audit(caller, "send image", Some(&environment), said).await
@@ -144,7 +144,7 @@ pub(super) async fn resolve(
             let forgiven = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
             let forgiven = forgiven.map_err(|error| store_status(&error))?;
             let debt = forgiven.map_err(|refusal| refused(&refusal))?;
-            format!("{} does not owe this any more: {}", debt.host_name, debt.change)
+            format!("{} has no longer this pending undo: {}", debt.host_name, debt.change)
         }
         Resolution::Retry | Resolution::Unwind | Resolution::Skip { .. } => {
             let asker = requester(caller, None)?;
@@ -163,7 +163,7 @@ fn resolution(how: &str, step: u32) -> Result<Resolution, Invalid> {
             Ok(0) | Err(_) => Err(Invalid { field: "step", what: "is not the number of a step".to_owned() }),
         },
         other => {
-            let what = format!("is {other:?}: retry, unwind or skip");
+            let what = format!("is {other:?}: write retry, unwind or skip");
             Err(Invalid { field: "how", what })
         }
     }

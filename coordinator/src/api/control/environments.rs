@@ -76,7 +76,7 @@ pub(super) async fn thaw(
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
     claims::thaw(&api.parts, &environment).await.map_err(deploy_status)?;
-    api.audit(caller, "thaw", Some(&environment), format!("{environment} is frozen no longer")).await
+    api.audit(caller, "thaw", Some(&environment), format!("{environment} is no longer frozen")).await
 }
 
 pub(super) async fn remove(

@@ -94,9 +94,10 @@ pub(super) async fn remove(
         .collect();
     if !users.is_empty() {
         return Err(super::failure::refused(&Refusal {
-            what: format!("the host {name} is not removed"),
-            why: format!("it is declared as a host of {}", users.join(", ")),
-            next: "take it out of deployment.yml and deploy, or: lockstep env remove".to_owned(),
+            what: format!("cannot remove the host {name}"),
+            why: format!("it is a declared host of {}", users.join(", ")),
+            next: "remove it from deployment.yml and deploy, or remove the environment: lockstep env remove"
+                .to_owned(),
         }));
     }
     hosts::remove(store, &host.id).await.map_err(failed)?;
@@ -104,7 +105,7 @@ pub(super) async fn remove(
         caller,
         "remove host",
         None,
-        format!("the host {name} is removed; its certificate is not taken any more"),
+        format!("the host {name} is removed; its certificate is no longer accepted"),
     )
     .await
 }

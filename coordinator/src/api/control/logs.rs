@@ -49,7 +49,7 @@ pub(super) async fn logs(
     let environment = environment(caller, &text)?;
     if reach == Reach::UntilItEnds {
         return Err(Status::unimplemented(
-            "the output of containers cannot be followed yet: ask again, or docker logs -f on the host",
+            "lockstep cannot follow the output of containers: repeat the command without --follow, or use docker logs -f on the host",
         ));
     }
     let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
@@ -168,8 +168,8 @@ async fn read(path: &std::path::Path, from: usize) -> Result<Vec<String>, Status
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => {
-            warn!(path = %path.display(), %error, "cannot read a deployment's log");
-            Err(Status::internal(format!("the log {} cannot be read: {error}", path.display())))
+            warn!(path = %path.display(), %error, "cannot read the log of a deployment");
+            Err(Status::internal(format!("cannot read the log {}: {error}", path.display())))
         }
     }
 }

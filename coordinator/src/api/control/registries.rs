@@ -27,7 +27,7 @@ pub(super) async fn log_in(
     let password = Secret::new(password);
     let registry = registry_of(&registry)?;
     if username.is_empty() || password.expose().is_empty() {
-        return Err(Invalid { field: "login", what: "has no user name or no password".to_owned() }.into());
+        return Err(Invalid { field: "login", what: "needs a user name and a password".to_owned() }.into());
     }
     let said = format!("hosts log in to {registry} as {username}");
     let by = (caller.operator()?.clone(), api.parts.clock.now());
@@ -45,7 +45,7 @@ pub(super) async fn log_out(
     if !api.vault.log_out(&registry).await.map_err(|error| store_status(&error))? {
         return Err(unknown(&registry));
     }
-    api.audit(caller, "registry logout", None, format!("hosts log in to {registry} no more")).await
+    api.audit(caller, "registry logout", None, format!("hosts no longer log in to {registry}")).await
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::RegistriesReply, Status> {
@@ -94,8 +94,8 @@ fn registry_of(text: &str) -> Result<RegistryName, Invalid> {
 
 fn unknown(registry: &RegistryName) -> Status {
     refused(&Refusal {
-        what: format!("nobody has logged in to {registry}"),
-        why: "there is no user and no password for it".to_owned(),
+        what: format!("there is no login for {registry}"),
+        why: "no user name and no password are stored for it".to_owned(),
         next: format!("lockstep registry login {registry} --username NAME < token"),
     })
 }

@@ -26,7 +26,7 @@ pub(super) async fn import(
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;
-    let said = format!("{count} secrets imported; version {version} is the newest");
+    let said = format!("imported {count} secrets; the latest version is {version}");
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await
 }
@@ -75,7 +75,7 @@ fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, In
         if !is_variable(&name) {
             return Err(Invalid {
                 field: "values",
-                what: format!("has {name:?}, which is not a variable's name"),
+                what: format!("has {name:?}, which is not a valid name of a variable"),
             });
         }
         values.insert(name, Secret::new(value));

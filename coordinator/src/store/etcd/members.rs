@@ -26,7 +26,7 @@ const GREETING_LIMIT: Duration = Duration::from_millis(1500);
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(6);
 const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(2);
 
-const NO_LEADER: &str = "it has no leader: most members are away";
+const NO_LEADER: &str = "it has no leader: most members are offline";
 
 /// Whether a call may be sent again when a member may have done it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,9 @@ impl Unusable {
                 let why = match what {
                     WhatIsWrong::Version { version, why } => format!("it is etcd {version}: {why}"),
                     WhatIsWrong::OtherCluster { known, found } => {
-                        format!("it is of the etcd cluster {found:x}, and the others are of {known:x}")
+                        format!(
+                            "it belongs to the etcd cluster {found:x}, but the others belong to {known:x}"
+                        )
                     }
                 };
                 MemberFailure { endpoint, why }
@@ -192,7 +194,7 @@ impl Members {
         let mut there = self.members[connection.at].connection.lock().await;
         // Another call may have connected anew meanwhile.
         if there.as_ref().is_some_and(|there| there.given_up == connection.given_up) {
-            debug!(endpoint = connection.endpoint, "this member of etcd is given up");
+            debug!(endpoint = connection.endpoint, "disconnected from a member of etcd");
             *there = None;
         }
         connection.given_up.cancel();
@@ -258,12 +260,12 @@ impl Members {
             return Err(down(NO_LEADER.to_owned()));
         }
         if status.is_learner() {
-            return Err(down("it is learning and serves nobody yet".to_owned()));
+            return Err(down("it is a learner and serves no requests yet".to_owned()));
         }
         for error in status.errors() {
-            warn!(endpoint, error, "etcd says that something is wrong with it");
+            warn!(endpoint, error, "etcd reports an error");
         }
-        info!(endpoint, version = status.version(), "etcd is connected");
+        info!(endpoint, version = status.version(), "connected to etcd");
         Ok(client)
     }
 }

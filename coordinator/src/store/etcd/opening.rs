@@ -35,28 +35,28 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    #[error("etcd's key cannot be used")]
+    #[error("cannot use the key for etcd")]
     Key(#[source] PrivateError),
     #[error("{} has no {what} in PEM: correct store.etcd.{setting}", .path.display())]
     NotPem { path: PathBuf, what: &'static str, setting: &'static str },
     #[error(
-        "{endpoint} is not the etcd that is meant: its certificate is not of the authority in {}: \
-         correct store.etcd.ca or store.etcd.endpoints", .ca.display()
+        "the certificate at {endpoint} is not signed by the authority in {}: correct store.etcd.ca or \
+         store.etcd.endpoints", .ca.display()
     )]
     OtherAuthority { endpoint: String, ca: PathBuf },
-    #[error("the certificate of {endpoint} is not good: {why}")]
+    #[error("the certificate at {endpoint} is invalid: {why}")]
     BadCertificate { endpoint: String, why: String },
-    #[error("the files of store.etcd cannot be used for TLS")]
+    #[error("cannot use the files of store.etcd for TLS")]
     Tls(#[source] rustls::Error),
     #[error(
-        "{endpoint} refuses the certificate in {} ({alert}): have one made by etcd's authority, and put it in \
-         store.etcd.certificate", .certificate.display()
+        "{endpoint} refuses the certificate in {} ({alert}): set store.etcd.certificate to one that is signed by the \
+         authority of etcd", .certificate.display()
     )]
     CertificateRefused { endpoint: String, certificate: PathBuf, alert: String },
     #[error("{endpoint} is etcd {version}: {why}")]
     Version { endpoint: String, version: String, why: &'static str },
     #[error(
-        "{endpoint} is of another etcd cluster ({found:x}) than the other members ({known:x}): \
+        "{endpoint} belongs to another etcd cluster ({found:x}) than the other members ({known:x}): \
          correct store.etcd.endpoints"
     )]
     OtherCluster { endpoint: String, known: u64, found: u64 },
@@ -78,7 +78,10 @@ impl EtcdStore {
                 Err(OpenError::Unreachable { troubles }) => troubles,
                 Err(error) => return Err(error),
             };
-            warn!(again_in_s = pause.as_secs(), "nothing is served yet: waiting for etcd ({troubles})");
+            warn!(
+                again_in_s = pause.as_secs(),
+                "waiting for etcd; the coordinator serves nothing yet ({troubles})"
+            );
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(pause) => {}
@@ -118,7 +121,7 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         return Err(OpenError::Unreachable { troubles: troubles.to_string() });
     }
     if !troubles.is_empty() {
-        warn!("not every member of etcd answers: {troubles}");
+        warn!("some members of etcd do not answer: {troubles}");
     }
     Ok(members)
 }

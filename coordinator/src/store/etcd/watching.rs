@@ -43,10 +43,10 @@ impl Watching {
                         None => self.watchers.wake_all(),
                     }
                     let why = self.follow(&connection, stream).await;
-                    debug!(endpoint = connection.endpoint, why, "the watch ended; another begins");
+                    debug!(endpoint = connection.endpoint, why, "the watch ended; starting another");
                 }
                 Err(why) => {
-                    warn!(why, "cannot watch etcd: what changes is found by looking");
+                    warn!(why, "cannot watch etcd; the coordinator polls for changes");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -66,7 +66,7 @@ impl Watching {
         };
         let why = match tokio::time::timeout(BEGIN_LIMIT, begin).await {
             Ok(Ok((stream, true))) => return Ok((connection, stream)),
-            Ok(Ok((_, false))) => "etcd did not begin to watch".to_owned(),
+            Ok(Ok((_, false))) => "etcd did not start the watch".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer in {} ms", BEGIN_LIMIT.as_millis()),
         };
@@ -80,7 +80,7 @@ impl Watching {
             let message = tokio::select! {
                 message = stream.message() => message,
                 // A stream to a member that is frozen ends much later than calls to it do.
-                () = connection.given_up.cancelled() => return "the member was given up".to_owned(),
+                () = connection.given_up.cancelled() => return "the member was disconnected".to_owned(),
             };
             match message {
                 Ok(Some(message)) if message.canceled() => return message.cancel_reason().to_owned(),
@@ -93,7 +93,7 @@ impl Watching {
                         .collect();
                     self.watchers.wake(keys.iter());
                 }
-                Ok(None) => return "etcd ended it".to_owned(),
+                Ok(None) => return "etcd ended the watch".to_owned(),
                 Err(error) => {
                     self.members.give_up(connection).await;
                     return error.to_string();

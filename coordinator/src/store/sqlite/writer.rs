@@ -59,7 +59,7 @@ impl Writer {
 
     pub(super) async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let ended = |what: &str| format!("the task that writes {what}").into();
+        let ended = |what: &str| format!("the writer task of the store {what}").into();
         if self.waiting.send(Waiting { guards, writes, answer }).await.is_err() {
             return Err(StoreError::Unavailable(ended("has ended")));
         }

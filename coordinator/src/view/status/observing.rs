@@ -72,7 +72,7 @@ impl Looking {
         environment: &EnvironmentKey,
         host: &Host,
     ) -> Result<Observation, String> {
-        let Some(asked) = self.hosts.get(&host.id) else { return Err("it has just joined".to_owned()) };
+        let Some(asked) = self.hosts.get(&host.id) else { return Err("the host has just joined".to_owned()) };
         let silent = || format!("its agent did not answer within {} s", LOOK_LIMIT.as_secs());
         let _room = asked.room.acquire().await.map_err(|_| silent())?;
         if asked.is_silent.load(Ordering::Relaxed) {

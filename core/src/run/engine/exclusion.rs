@@ -25,13 +25,13 @@ impl Run {
     pub(super) fn plan_without(&self, host: &HostId) -> Result<Plan, String> {
         let is_forward = matches!(self.phase, super::Phase::Forward);
         if !is_forward {
-            return Err("it is being unwound".into());
+            return Err("the deployment is being reverted".into());
         }
         let tells_nginx =
             |step: &&Step| matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_));
         let told = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
         if let Some(step) = told {
-            return Err(format!("{} has begun", step.id));
+            return Err(format!("{} has already begun", step.id));
         }
         exclusion::without_host(&self.effective_plan, host)
     }
@@ -91,7 +91,7 @@ pub(super) fn defer_undos_of_excluded(run: &Run) -> Vec<Command> {
     }
     let begun = run.plan.steps().filter(|step| run.excluded.contains(&step.host));
     let left = begun.filter(|step| run.needs_undo(step)).map(|step| {
-        let because = format!("{} was passed by", step.host_name);
+        let because = format!("{} was excluded", step.host_name);
         Event::UndoDeferred { step: step.id, how: Deferral::Pending { because, by: None } }
     });
     left.map(Command::Append).collect()

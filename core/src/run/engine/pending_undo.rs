@@ -50,7 +50,7 @@ fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) ->
             if now < due {
                 return Some(Command::WakeAt(due));
             }
-            let because = format!("{} has been away for {}", step.host_name, now.since(since));
+            let because = format!("{} has been offline for {}", step.host_name, now.since(since));
             let how = Deferral::Pending { because, by: None };
             Some(Command::Append(Event::UndoDeferred { step: step.id, how }))
         })

@@ -30,16 +30,22 @@ pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
 /// Why `way` cannot be taken, if it cannot.
 pub fn refuse_resolution(run: &Run, way: Resolution) -> Option<String> {
     let Phase::Stuck { step: stuck, .. } = run.phase() else {
-        return Some("it is not stuck".to_string());
+        return Some("the deployment is not stuck".to_string());
     };
     match way {
         Resolution::Retry => None,
-        Resolution::Unwind => rule_against_deferring(run.plan(), *stuck),
+        Resolution::Unwind => refuse_without(run.plan(), *stuck),
         Resolution::Skip { step } if !matches!(run.step_status(step), StepStatus::UndoFailed { .. }) => {
-            Some(format!("the undo of {step} has not failed; it is stuck at {stuck}"))
+            Some(format!("the undo of {step} has not failed; the deployment is stuck at {stuck}"))
         }
-        Resolution::Skip { step } => rule_against_deferring(run.plan(), step),
+        Resolution::Skip { step } => refuse_without(run.plan(), step),
     }
+}
+
+/// Why the effect of `step` cannot be left as it is, in words.
+fn refuse_without(plan: &Plan, step: StepId) -> Option<String> {
+    let rule = rule_against_deferring(plan, step)?;
+    Some(format!("without {step}, a safety rule is broken: {rule}"))
 }
 
 /// What `wish` comes to for `stuck`, whose undo has failed for good.
@@ -50,7 +56,7 @@ pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) ->
         OperatorRequest::Unwind { by } => {
             let because = run
                 .failure(stuck)
-                .map_or_else(|| "its undo failed".to_string(), |failure| failure.what.clone());
+                .map_or_else(|| "the undo failed".to_string(), |failure| failure.what.clone());
             let how = Deferral::Pending { because, by: Some(by.clone()) };
             rule_against_deferring(run.plan(), stuck)
                 .is_none()
@@ -87,19 +93,19 @@ fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
     match way {
         Resolution::Retry => {
             format!(
-                "up to {UNDO_ATTEMPTS_MAX} more attempts at this on {}: {undo}; then {}",
+                "tries this undo up to {UNDO_ATTEMPTS_MAX} more times on {}: {undo}; then {}",
                 step.host_name,
                 describe_rest(run, stuck)
             )
         }
         Resolution::Unwind => format!(
-            "{}; {} owes this, and nothing is deployed there before it is done: {undo}",
+            "{}; this undo stays pending on {}, and no deployment uses the host before it is done: {undo}",
             describe_rest(run, stuck),
             step.host_name
         ),
         Resolution::Skip { .. } => {
             format!(
-                "{}; this is never done on {}, and you answer for it: {undo}",
+                "{}; this undo is never done on {}, and you clean up by hand: {undo}",
                 describe_rest(run, stuck),
                 step.host_name
             )
@@ -112,11 +118,11 @@ fn describe_rest(run: &Run, stuck: StepId) -> String {
     let left: Vec<&Step> =
         run.plan().steps().filter(|step| step.id != stuck && run.needs_undo(step)).collect();
     let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
-    let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
+    let traffic = if moves_traffic { ", and the traffic goes back to the previous release" } else { "" };
     let mut words = vec![match left.len() {
-        0 => "nothing else is left to take back".to_string(),
-        1 => "one more step is taken back".to_string(),
-        more => format!("{more} more steps are taken back"),
+        0 => "nothing else is left to undo".to_string(),
+        1 => "one more step is undone".to_string(),
+        more => format!("{more} more steps are undone"),
     }];
     words.push(traffic.to_string());
     words.concat()

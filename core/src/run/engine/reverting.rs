@@ -38,7 +38,7 @@ fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Optio
         StepStatus::Undoing { at, .. } => Some(await_outcome(step, Direction::Undo, *at, now)),
         StepStatus::UndoFailed { attempt, .. } if *attempt >= UNDO_ATTEMPTS_MAX => {
             let failure =
-                run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("its undo failed"));
+                run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("the undo failed"));
             let owed = resolutions::apply_request(run, step.id, wish)
                 .filter(|_| matches!(wish, OperatorRequest::Unwind { .. }));
             Some(Command::Append(owed.unwrap_or(Event::Stuck { step: step.id, failure })))
