@@ -126,7 +126,14 @@ struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    fn place(key: &EnvironmentKey, roles: &HostRoles, record: &'a Record) -> Result<Self, PlanRefusal> {
+    /// Finds the hosts for `roles`. A host must have a role only if `declared` names the host for it: if nobody is
+    /// declared for a role, it falls to a host that has joined for something else.
+    fn place(
+        key: &EnvironmentKey,
+        roles: &HostRoles,
+        declared: &HostRoles,
+        record: &'a Record,
+    ) -> Result<Self, PlanRefusal> {
         if roles.app.is_empty() {
             return match record.hosts.as_slice() {
                 [] => Err(PlanRefusal::new(
@@ -160,11 +167,14 @@ impl<'a> Placement<'a> {
         };
         let named = |name: &HostName, role| find(name).and_then(|host| with_role(host, role));
         let app = roles.app.iter().map(|name| named(name, HostRole::App)).collect::<Result<Vec<_>, _>>()?;
-        let first = |names: &[HostName], role| match names.first() {
-            Some(name) => named(name, role),
+        let first = |names: &[HostName], declared: &[HostName], role| match names.first() {
+            Some(name) if declared.contains(name) => named(name, role),
+            Some(name) => find(name),
             None => Ok(app[0]),
         };
-        Ok(Self { lb: first(&roles.lb, HostRole::Lb)?, db: first(&roles.db, HostRole::Db)?, app })
+        let lb = first(&roles.lb, &declared.lb, HostRole::Lb)?;
+        let db = first(&roles.db, &declared.db, HostRole::Db)?;
+        Ok(Self { app, lb, db })
     }
 
     /// Every host once.

@@ -55,7 +55,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
     let (mut left_out, roles) = excluded_hosts::without_drained(spec, record)?;
-    let mut placement = Placement::place(&spec.key, &roles, record)?;
+    let mut placement = Placement::place(&spec.key, &roles, &spec.hosts, record)?;
     left_out.extend(excluded_hosts::exclude_unreachable(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.

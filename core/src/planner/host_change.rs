@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::host::Host;
+use crate::host::{Host, HostRole};
 use crate::name::HostName;
 use crate::plan::action::Preflight;
 use crate::plan::hba::HbaBlock;
@@ -40,7 +40,7 @@ pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal>
         ));
     }
     roles.app.push(name.clone());
-    let placement = Placement::place(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, &live.spec.hosts, record)?;
     let host = placement.app.last().copied().expect("it was pushed a few lines ago");
     let changing = HostChangePlanner { live, host, placement, record };
     changing.add(Operation::AddHost(name.clone()))
@@ -71,7 +71,7 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
             ),
         ));
     }
-    let placement = Placement::place(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, &live.spec.hosts, record)?;
     let host = record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
         PlanRefusal::new(
             format!("there is no host {name}"),
@@ -178,10 +178,17 @@ impl HostChangePlanner<'_> {
         self.plan(operation, hosts, waves, Notes { warnings: notes, ..Notes::default() })
     }
 
-    /// Who is declared to do what; where nobody is, those that serve.
+    /// The declared hosts; if none are declared, those that serve.
     fn declared(&self) -> HostRoles {
         let declared = &self.live.spec.hosts;
-        if declared.app.is_empty() { self.live.roles() } else { declared.clone() }
+        if !declared.app.is_empty() {
+            return declared.clone();
+        }
+        let HostRoles { app, lb, mut db } = self.live.roles();
+        // From now on this host is declared for the role, and must have it.
+        let has_role = |host: &&Host| host.roles.contains(&HostRole::Db);
+        db.retain(|name| self.record.hosts.iter().filter(has_role).any(|host| host.name == *name));
+        HostRoles { app, lb, db }
     }
 
     fn plan(

@@ -44,7 +44,7 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, PlanRef
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
     // The release, its configuration and its secrets come back; the hosts stay those that serve.
-    let placement = Placement::place(&record.key, &live.roles(), record)?;
+    let placement = Placement::place(&record.key, &live.roles(), &live.spec.hosts, record)?;
     let version =
         Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();

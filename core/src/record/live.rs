@@ -73,12 +73,14 @@ impl LiveRelease {
         }
     }
 
-    /// Who does what of those that serve.
+    /// The hosts of what is live, by role. If no host is declared for a role that the environment needs, the role falls
+    /// to the first host that serves. An environment without a database needs no host for one.
     pub fn roles(&self) -> HostRoles {
         let first = || self.serving.first().cloned().into_iter().collect::<Vec<_>>();
         let or_first = |names: &Vec<HostName>| if names.is_empty() { first() } else { names.clone() };
         let HostRoles { app: _, lb, db } = &self.spec.hosts;
-        HostRoles { app: self.serving.clone(), lb: or_first(lb), db: or_first(db) }
+        let db = if self.spec.database.is_some() { or_first(db) } else { db.clone() };
+        HostRoles { app: self.serving.clone(), lb: or_first(lb), db }
     }
 
     /// Whether it is declared for this host, and the host was drained.
