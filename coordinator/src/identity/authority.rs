@@ -173,7 +173,7 @@ impl Authority {
         make_directory(directory)?;
         private_files::write(&directory.join(ISSUING_KEY_FILE), &credential.key)?;
         private_files::write(&directory.join(ISSUING_FILE), &credential.certificate)?;
-        private_files::write(&directory.join(ROOT_FILE), roots::first_of(&credential.authority))?;
+        private_files::write(&directory.join(ROOT_FILE), &roots::first_in(&credential.authority))?;
         Ok(())
     }
 

@@ -64,10 +64,16 @@ pub fn status(root: &str) -> Option<RootStatus> {
     Some(RootStatus { pin: pin_of(&der)?, made: begins + BACKDATED, ends })
 }
 
-/// The first of what [`Roots::bundle`] gave.
-pub fn first_of(bundle: &str) -> &str {
+/// The first root of a [`Roots::bundle`], as the coordinator that made it has it in its file.
+pub fn first_in(bundle: &str) -> String {
     const END: &str = "-----END CERTIFICATE-----";
-    bundle.split_inclusive(END).next().unwrap_or(bundle)
+    with_line_end(bundle.split_inclusive(END).next().unwrap_or(bundle))
+}
+
+/// `pem` with exactly one line break at its end. Without it, another certificate cannot follow; and two coordinators
+/// would give the same root as different texts.
+pub fn with_line_end(pem: &str) -> String {
+    format!("{}\n", pem.trim_end())
 }
 
 /// What the record has, as it stands there.
