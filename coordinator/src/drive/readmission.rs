@@ -4,7 +4,7 @@
 //! What must stay true: it is a deployment like any other, with a plan, an undo and a line in the history; what does
 //! not succeed is tried again, ever more seldom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::record::live::LiveRelease;
@@ -19,7 +19,7 @@ use crate::planning::{DeployError, PlanRequest, RequestedOperation, Requester, S
 use crate::record::audit;
 use crate::record::audit::Change;
 use crate::record::hosts;
-use crate::store::{Revision, StoreError, Stored};
+use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
 
 /// How long a host must have been connected: one that comes and goes is not worth a reload of nginx.
 const SETTLED_AFTER: Millis = Millis::from_secs(15);
@@ -28,10 +28,17 @@ const SETTLED_AFTER: Millis = Millis::from_secs(15);
 const TRY_AGAIN_AFTER: Millis = Millis::from_secs(60);
 const TRY_AGAIN_AFTER_MAX: Millis = Millis::from_secs(3600);
 
-/// Who is away, and when each is tried.
+/// How long the live releases that were read are taken for current though nothing woke anybody: a watch is only a hint.
+const READ_AGAIN_AFTER: Millis = Millis::from_secs(30);
+
+/// The excluded hosts, and when each is tried.
 #[derive(Default)]
 pub(super) struct Readmission {
     away: BTreeMap<EnvironmentKey, ExcludedSince>,
+    /// Of everything below the environments; `None` until the live releases are read for the first time.
+    wakeups: Option<Wakeups>,
+    /// When the live releases were read; `None` if they must be read.
+    read_at: Option<Timestamp>,
 }
 
 /// Those of one environment, as its record said at a revision.
@@ -60,8 +67,31 @@ pub(super) struct ReadmissionTask {
 }
 
 impl Readmission {
-    /// Takes in what the record says is live in `environment`.
-    pub(super) fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
+    /// Reads which hosts are excluded, if a live release may have changed since the last time.
+    async fn refresh(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let wakeups = self.wakeups.get_or_insert_with(|| store.watch(&keys::environments()));
+        let is_recent = self.read_at.is_some_and(|at| now.since(at) < READ_AGAIN_AFTER);
+        if is_recent && !wakeups.has_changed() {
+            return Ok(());
+        }
+        wakeups.look();
+        self.read_at = None;
+        let stored = store.list_named(&keys::environments(), keys::LIVE).await?;
+        let mut live = BTreeSet::new();
+        for stored in &stored {
+            if let Some(environment) = keys::environment_of(&stored.key) {
+                self.note(&environment, stored)?;
+                live.insert(environment);
+            }
+        }
+        // The others were removed.
+        self.away.retain(|environment, _| live.contains(environment));
+        self.read_at = Some(now);
+        Ok(())
+    }
+
+    /// Notes which hosts the live release of `environment` excludes.
+    fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
         if self.away.get(environment).is_some_and(|away| away.read_at == stored.modified) {
             return Ok(());
         }
@@ -80,6 +110,7 @@ impl Readmission {
         is_busy: impl Fn(&EnvironmentKey) -> bool,
         now: Timestamp,
     ) -> Result<Option<ReadmissionTask>, StoreError> {
+        self.refresh(&*parts.store, now).await?;
         for (environment, away) in &mut self.away {
             for (host, next) in &mut away.hosts {
                 if !is_here(parts, host).await? {
