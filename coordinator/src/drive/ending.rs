@@ -49,17 +49,9 @@ pub(super) fn summary(
 
 /// Why the deployment is or was unwound, as far as the journal tells.
 pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
-    let because = entries.iter().find_map(|entry| match &entry.event {
-        Event::RevertStarted { because } => Some(because),
-        Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Done { .. }
-        | Event::Failed { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    let because = entries.iter().find_map(|entry| {
+        let Event::RevertStarted { because } = &entry.event else { return None };
+        Some(because)
     })?;
     Some(match because {
         RevertReason::StepFailed { step } => FailedStep {
@@ -106,50 +98,30 @@ fn time_is_over(opened: &DeploymentSummary, entries: &[Entry]) -> StepFailure {
 
 /// The failure that made it turn; an undo of the same step may have failed later.
 fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
-    entries.iter().find_map(|entry| match &entry.event {
-        Event::Failed { step, direction: Direction::Do, failure } if *step == of => Some(failure),
-        Event::Failed { .. }
-        | Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Done { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    entries.iter().find_map(|entry| {
+        let Event::Failed { step, direction: Direction::Do, failure } = &entry.event else { return None };
+        (*step == of).then_some(failure)
     })
 }
 
+/// What each step has found.
 fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Clone {
-    entries.iter().filter_map(|entry| match &entry.event {
-        Event::Done { direction: Direction::Do, finding, .. } => Some(finding),
-        Event::Done { .. }
-        | Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Failed { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
-    })
+    findings_by_direction(entries)
+        .filter(|(direction, _)| *direction == Direction::Do)
+        .map(|(_, finding)| finding)
 }
 
-/// What nginx had counted after each step, and after each undo.
+/// The counters of nginx after each step, and after each undo.
 fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
-    entries.iter().filter_map(|entry| match &entry.event {
-        Event::Done { finding, .. } => finding.traffic,
-        Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Failed { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    findings_by_direction(entries).filter_map(|(_, finding)| finding.traffic)
+}
+
+fn findings_by_direction(
+    entries: &[Entry],
+) -> impl DoubleEndedIterator<Item = (Direction, &Finding)> + Clone {
+    entries.iter().filter_map(|entry| {
+        let Event::Done { direction, finding, .. } = &entry.event else { return None };
+        Some((*direction, finding))
     })
 }
 
@@ -188,29 +160,17 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
     let mut begun: BTreeMap<StepId, Timestamp> = BTreeMap::new();
     let mut times = Vec::new();
     for entry in entries {
-        match &entry.event {
-            Event::Begun { step, direction: Direction::Do } => {
-                begun.insert(*step, entry.at);
-            }
-            Event::Done { step, direction: Direction::Do, .. } => {
-                if let (Some(since), Some(planned)) = (begun.get(step), run.plan().step(*step)) {
-                    times.push(StepTime {
-                        name: planned.action.name().to_owned(),
-                        host: planned.host_name.clone(),
-                        took: entry.at.since(*since),
-                    });
-                }
-            }
-            Event::Begun { .. }
-            | Event::Excluded { .. }
-            | Event::Done { .. }
-            | Event::LockTaken { .. }
-            | Event::Failed { .. }
-            | Event::RevertStarted { .. }
-            | Event::Stuck { .. }
-            | Event::Resumed { .. }
-            | Event::UndoDeferred { .. }
-            | Event::Ended { .. } => {}
+        if let Event::Begun { step, direction: Direction::Do } = &entry.event {
+            begun.insert(*step, entry.at);
+        }
+        if let Event::Done { step, direction: Direction::Do, .. } = &entry.event
+            && let (Some(since), Some(planned)) = (begun.get(step), run.plan().step(*step))
+        {
+            times.push(StepTime {
+                name: planned.action.name().to_owned(),
+                host: planned.host_name.clone(),
+                took: entry.at.since(*since),
+            });
         }
     }
     times

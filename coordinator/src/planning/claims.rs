@@ -74,7 +74,7 @@ pub async fn unclaim(
     }
 }
 
-/// Wishes that a deployment is unwound. A claim for a build ends at once.
+/// Requests that a deployment is reverted. A claim for a build ends at once.
 ///
 /// # Errors
 /// When nothing of that id is open.
@@ -97,20 +97,13 @@ pub async fn cancel(
             next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
-            let wish = OperatorRequest::Cancel { by };
-            change(
-                parts,
-                environment,
-                &seen,
-                ClaimKind::Running { deployment: deployment.clone(), request: wish },
-            )
-            .await?;
+            request(parts, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
             Ok(format!("{deployment} is being reverted"))
         }
     }
 }
 
-/// Wishes for a way out of a stuck deployment.
+/// Requests a resolution of a stuck deployment.
 ///
 /// # Errors
 /// When it is not stuck, or the way would break a rule.
@@ -125,14 +118,8 @@ pub async fn resolve(
     match &seen.content.kind {
         ClaimKind::Stuck { .. } => {
             refuse_breaking(parts, &seen.content, deployment, way).await?;
-            let wish = way.requested_by(asker.operator.clone());
-            change(
-                parts,
-                environment,
-                &seen,
-                ClaimKind::Running { deployment: deployment.clone(), request: wish },
-            )
-            .await?;
+            request(parts, (environment, deployment), &seen, way.requested_by(asker.operator.clone()))
+                .await?;
             Ok(match way {
                 Resolution::Retry => format!("{deployment} retries its undo"),
                 Resolution::Unwind => {
@@ -350,14 +337,15 @@ async fn own_claim(
     }
 }
 
-async fn change(
+/// Records what an operator requests of an open deployment. Its driver sees it in the claim.
+async fn request(
     parts: &Context,
-    environment: &EnvironmentKey,
+    (environment, deployment): (&EnvironmentKey, &DeploymentId),
     seen: &Versioned<Claim>,
-    kind: ClaimKind,
+    request: OperatorRequest,
 ) -> Result<(), DeployError> {
-    let open = Claim { kind, ..seen.content.clone() };
-    own_claim(parts, environment, Some(seen), &open).await
+    let kind = ClaimKind::Running { deployment: deployment.clone(), request };
+    own_claim(parts, environment, Some(seen), &Claim { kind, ..seen.content.clone() }).await
 }
 
 async fn end(parts: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
