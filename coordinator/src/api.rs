@@ -221,20 +221,20 @@ impl GateLayer {
             warn!(%error, "cannot look up a caller");
             Status::unavailable("the store does not answer: try again")
         };
-        let gone = |why: String| {
+        let refuse = |why: String| {
             info!(%identity, serial, why, "refused a call");
             Status::unauthenticated(why)
         };
         match identity {
             Identity::Operator(name) => {
                 let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
-                let operator = operator.ok_or_else(|| gone(format!("there is no operator {name}")))?;
+                let operator = operator.ok_or_else(|| refuse(format!("there is no operator {name}")))?;
                 let grant = operator.grant(serial);
-                Ok(Some(grant.ok_or_else(|| gone(format!("this certificate of {name} has been revoked")))?))
+                Ok(Some(grant.ok_or_else(|| refuse(format!("this certificate of {name} has been revoked")))?))
             }
             Identity::Agent(host) => {
                 if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {
-                    return Err(gone(format!("{host} was removed, or never joined")));
+                    return Err(refuse(format!("{host} was removed, or never joined")));
                 }
                 Ok(None)
             }

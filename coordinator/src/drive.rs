@@ -149,8 +149,8 @@ impl Drivers {
             let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
             if may_start && busy.insert(environment.clone()) {
                 let span = info_span!("local change", %environment, host = %change.host_name);
-                let taking_in = LocalRollbackAdoption { parts: self.context.clone(), stored, change };
-                let task = self.tasks.spawn(taking_in.run().instrument(span));
+                let adoption = LocalRollbackAdoption { context: self.context.clone(), stored, change };
+                let task = self.tasks.spawn(adoption.run().instrument(span));
                 self.driven.insert(task.id(), environment);
             }
         }
@@ -197,7 +197,8 @@ impl Drivers {
 
     fn run_pending_undos_of(&mut self, host: HostId, environment: EnvironmentKey) {
         let span = info_span!("debt", %host, %environment);
-        let payer = PendingUndoRunner { parts: self.context.clone(), environment: environment.clone(), host };
+        let payer =
+            PendingUndoRunner { context: self.context.clone(), environment: environment.clone(), host };
         let task = self.tasks.spawn(payer.run().instrument(span));
         self.driven.insert(task.id(), environment);
     }

@@ -122,7 +122,7 @@ impl From<planner::PlanRefusal> for DeployError {
 /// A plan with what its start must find unchanged.
 struct PlannedDeployment {
     plan: Plan,
-    gathered: PlanningInput,
+    input: PlanningInput,
     spec: ValidatedSpec,
     spec_seen: Option<Stored>,
 }
@@ -131,10 +131,10 @@ struct PlannedDeployment {
 ///
 /// # Errors
 /// When there is none.
-pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
-    claims::refuse_removal(&*parts.store, &ask.environment).await?;
-    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
-    Ok(make_plan(parts, ask, recorded).await?.plan)
+pub async fn plan(context: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
+    claims::refuse_removal(&*context.store, &ask.environment).await?;
+    let recorded = environments::spec(&*context.store, &ask.environment).await?;
+    Ok(make_plan(context, ask, recorded).await?.plan)
 }
 
 /// Opens a deployment.
@@ -142,30 +142,30 @@ pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployErro
 /// # Errors
 /// When there is no plan, or it is another than the one asked for, or the environment is owned.
 pub async fn start(
-    parts: &Context,
+    context: &Context,
     start: &StartRequest,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<(DeploymentId, Plan), DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     for _ in 0..ATTEMPTS_MAX {
-        let now = parts.clock.now();
+        let now = context.clock.now();
         // Before it is looked who owns the environment: a deployment that is opened after that writes the declaration
         // anew, so that this very one guards against all that such a deployment leaves behind, debts too.
         let recorded = environments::spec(store, &start.ask.environment).await?;
         let before =
-            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
-        let planned = make_plan(parts, &start.ask, recorded).await?;
+            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), requester, now).await?;
+        let planned = make_plan(context, &start.ask, recorded).await?;
         refuse_changed_plan(start.hash.as_ref(), &planned.plan)?;
-        let ports = &planned.gathered.ports;
+        let ports = &planned.input.ports;
         if ports.are_too_many() {
-            let seen = planned.gathered.ports_seen.as_ref();
+            let seen = planned.input.ports_seen.as_ref();
             give_ports(store, &start.ask.environment, ports, seen).await?;
             continue;
         }
-        let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
+        let id = start.claim.clone().unwrap_or_else(|| new_id(&*context.clock));
         let kind = ClaimKind::Running { deployment: id.clone(), request: OperatorRequest::None };
-        let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
-        let kept = PlanDocument::of_plan(&id, &planned.plan, &parts.clock.ulid().to_string());
+        let open = claims::open(kind, requester, now, before.as_ref(), &planned.spec);
+        let kept = PlanDocument::of_plan(&id, &planned.plan, &context.clock.ulid().to_string());
         for parts_of_plan in &kept.ahead {
             guarded::plan_parts(store, parts_of_plan.clone()).await?;
         }
@@ -173,7 +173,7 @@ pub async fn start(
         let seen = before.as_ref().map(|seen| &seen.stored);
         match claims::settle_unknown(store, &start.ask.environment, seen, &open, with).await? {
             ClaimState::Yes => {
-                info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
+                info!(deployment = %id, environment = %start.ask.environment, operator = %requester.operator, "deployment opened");
                 return Ok((id, planned.plan));
             }
             ClaimState::Moved => delete_plan_parts(store, kept.ahead).await?,
@@ -195,7 +195,7 @@ async fn give_ports(
     seen: Option<&Stored>,
 ) -> Result<(), StoreError> {
     let mut guard = Guard::as_seen(keys::ports(environment), seen);
-    for some in proposal.parts() {
+    for some in proposal.split() {
         let mut with = some.transaction(environment);
         with.guards.push(guard);
         match guarded::give_ports(store, environment, with).await {
@@ -224,7 +224,7 @@ pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
 }
 
 async fn make_plan(
-    parts: &Context,
+    context: &Context,
     ask: &PlanRequest,
     recorded: Option<Versioned<EnvironmentSpec>>,
 ) -> Result<PlannedDeployment, DeployError> {
@@ -251,11 +251,11 @@ async fn make_plan(
             PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
         ),
     };
-    let gathered = gather_planning_input(parts, &spec, &wanted).await?;
-    let operation = operation(parts, ask, &spec, &gathered.record).await?;
-    let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
-    plan.warnings.extend(image_to_send(ask, &gathered.record));
-    if let Some(refusal) = pending_undos::refuse_plan(&*parts.store, &plan).await? {
+    let input = gather_planning_input(context, &spec, &wanted).await?;
+    let operation = operation(context, ask, &spec, &input.record).await?;
+    let mut plan = planner::plan(&operation, &spec, &input.record)?;
+    plan.warnings.extend(image_to_send(ask, &input.record));
+    if let Some(refusal) = pending_undos::refuse_plan(&*context.store, &plan).await? {
         return Err(refusal.into());
     }
     let spec = match plan.operation.host() {
@@ -265,7 +265,7 @@ async fn make_plan(
             checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
         }
     };
-    Ok(PlannedDeployment { plan, gathered, spec, spec_seen })
+    Ok(PlannedDeployment { plan, input, spec, spec_seen })
 }
 
 /// What a plan says of an image that no app host has.
@@ -311,7 +311,7 @@ fn recorded_spec(
 }
 
 async fn operation(
-    parts: &Context,
+    context: &Context,
     ask: &PlanRequest,
     spec: &EnvironmentSpec,
     record: &Record,
@@ -323,7 +323,7 @@ async fn operation(
                 Some(text) => {
                     let environment = Some(ask.environment.clone());
                     let reference = Reference { text: text.clone(), environment };
-                    Some(history::resolve(&*parts.store, &reference).await?)
+                    Some(history::resolve(&*context.store, &reference).await?)
                 }
             };
             Operation::Rollback(Rollback { to, changed_site: *changed_site })
@@ -462,10 +462,10 @@ fn accompanying(
     open: &Claim,
     kept: OwnedWrite,
 ) -> Accompanying {
-    let PlannedDeployment { plan, gathered, spec, spec_seen } = planned;
+    let PlannedDeployment { plan, input, spec, spec_seen } = planned;
     let key = &plan.key;
-    let Accompanying { mut guards, mut writes } = gathered.ports.transaction(key);
-    guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
+    let Accompanying { mut guards, mut writes } = input.ports.transaction(key);
+    guards.push(Guard::as_seen(keys::ports(key), input.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
     writes.push(kept);
     writes.extend(history::summary_writes(&new_summary(id, plan, open)));

@@ -196,7 +196,7 @@ fn every_prefix_covers_what_it_covered() {
         ("assignments_to", below(&keys::assignments_to(host), &all), 1),
         ("assignments", below(&keys::assignments(host, environment), &all), 1),
         ("reports", below(&keys::reports(environment), &all), 1),
-        ("all_debts", below(&keys::all_debts(), &all), 1),
+        ("all_debts", below(&keys::all_pending_undos(), &all), 1),
         ("all_local_changes", below(&keys::all_local_changes(), &all), 1),
         ("local_changes", below(&keys::local_changes(environment), &all), 1),
         ("local_changes_on", below(&keys::local_changes_on(environment, host), &all), 1),

@@ -41,7 +41,7 @@ use failure::store_status;
 /// What the methods work with.
 #[derive(Clone)]
 pub struct ControlApi {
-    pub parts: Context,
+    pub context: Context,
     pub vault: Arc<Vault>,
     pub authority: Arc<Authority>,
     pub images: Arc<Images>,
@@ -77,7 +77,7 @@ impl ControlApi {
             environment: environment.cloned(),
             said: said.clone(),
         };
-        let written = audit::append(&*self.parts.store, self.parts.clock.now(), change).await;
+        let written = audit::append(&*self.context.store, self.context.clock.now(), change).await;
         written.map_err(|error| store_status(&error))?;
         Ok(Done { said })
     }

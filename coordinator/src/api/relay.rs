@@ -61,8 +61,8 @@ impl Relay for RelayApi {
     }
 
     async fn observe(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
-        let (host, look): (_, ObservationRequest) = read(request)?;
-        let observation = self.sessions.observe(&host, look).await.map_err(|error| refusal(&error))?;
+        let (host, question): (_, ObservationRequest) = read(request)?;
+        let observation = self.sessions.observe(&host, question).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(Document::of_content(&observation)))
     }
 
@@ -76,8 +76,8 @@ impl Relay for RelayApi {
         &self,
         request: Request<wire::Relayed>,
     ) -> Result<Response<wire::ErrandDone>, Status> {
-        let (host, errand): (_, HostTask) = read(request)?;
-        self.sessions.run_task(&host, errand).await.map_err(|error| refusal(&error))?;
+        let (host, task): (_, HostTask) = read(request)?;
+        self.sessions.run_task(&host, task).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ErrandDone { request: 0, why_not: String::new() }))
     }
 

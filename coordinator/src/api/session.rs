@@ -46,11 +46,11 @@ impl Session for SessionApi {
     ) -> Result<Response<Self::TakeImageStream>, Status> {
         let host = agent(&request)?;
         let wire::ImageWanted { image_id, transfer } = request.into_inner();
-        let parts = match transfer.as_str() {
+        let context = match transfer.as_str() {
             "" => Images::take(&self.images, &host, &image_id).await?,
             transfer => self.images.take_sent(&host, transfer)?,
         };
-        Ok(Response::new(parts))
+        Ok(Response::new(context))
     }
 
     async fn give_image(

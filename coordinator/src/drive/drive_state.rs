@@ -60,12 +60,12 @@ pub(super) enum TakeoverEntry {
 impl DriveState {
     /// Nothing where the deployment is not open.
     pub(super) async fn load(
-        parts: &Context,
+        context: &Context,
         environment: &EnvironmentKey,
         id: &DeploymentId,
         epoch: u64,
     ) -> Result<Option<Self>, DriverError> {
-        let store = &*parts.store;
+        let store = &*context.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
         // A read of etcd takes a millisecond or two, and others wait for this driver.
         let (plan, opened, open, entries, owed) = tokio::try_join!(
@@ -87,7 +87,7 @@ impl DriveState {
         }
         let opened = opened.ok_or_else(|| missing("summary"))?;
         let run = Run::replay(plan, open.content.until, &entries)?;
-        let log = DeploymentLog::open_for(parts, &opened).await;
+        let log = DeploymentLog::open_for(context, &opened).await;
         let mut debts: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
         for debt in owed.into_iter().filter(|debt| debt.environment == opened.key) {
             debts.entry(debt.host.clone()).or_default().undos.push(debt);
@@ -103,7 +103,7 @@ impl DriveState {
             hosts: Arc::new(hosts),
             entries,
             opened,
-            cluster: parts.cluster.clone(),
+            cluster: context.cluster.clone(),
             epoch,
             token_seq: 0,
             takeover_entry: TakeoverEntry::Missing,
@@ -171,7 +171,7 @@ impl DriveState {
     /// What operators wish of it.
     pub(super) fn request(&self) -> &OperatorRequest {
         match &self.open.content.kind {
-            ClaimKind::Running { request: wish, .. } => wish,
+            ClaimKind::Running { request, .. } => request,
             ClaimKind::Stuck { .. } | ClaimKind::Building { .. } | ClaimKind::Freeze { .. } => {
                 &OperatorRequest::None
             }

@@ -61,7 +61,7 @@ impl RetrySchedule {
 
 /// A host that is to be brought back.
 pub(super) struct ReadmissionTask {
-    pub(super) parts: Context,
+    pub(super) context: Context,
     pub(super) environment: EnvironmentKey,
     pub(super) host: HostName,
 }
@@ -74,7 +74,7 @@ impl Readmission {
         if is_recent && !wakeups.has_changed() {
             return Ok(());
         }
-        wakeups.look();
+        wakeups.mark_seen();
         self.read_at = None;
         let stored = store.list_named(&keys::environments(), keys::LIVE).await?;
         let mut live = BTreeSet::new();
@@ -106,14 +106,14 @@ impl Readmission {
     /// The next host of an environment where nobody works that is due at `now`, if there is one.
     pub(super) async fn next(
         &mut self,
-        parts: &Context,
+        context: &Context,
         is_busy: impl Fn(&EnvironmentKey) -> bool,
         now: Timestamp,
     ) -> Result<Option<ReadmissionTask>, StoreError> {
-        self.refresh(&*parts.store, now).await?;
+        self.refresh(&*context.store, now).await?;
         for (environment, away) in &mut self.away {
             for (host, next) in &mut away.hosts {
-                if !is_here(parts, host).await? {
+                if !is_here(context, host).await? {
                     next.at = None;
                     continue;
                 }
@@ -123,8 +123,8 @@ impl Readmission {
                 }
                 next.at = Some(now + next.again_after);
                 next.again_after = Millis((next.again_after.0 * 2).min(TRY_AGAIN_AFTER_MAX.0));
-                let (parts, environment, host) = (parts.clone(), environment.clone(), host.clone());
-                return Ok(Some(ReadmissionTask { parts, environment, host }));
+                let (context, environment, host) = (context.clone(), environment.clone(), host.clone());
+                return Ok(Some(ReadmissionTask { context, environment, host }));
             }
         }
         Ok(None)
@@ -132,15 +132,15 @@ impl Readmission {
 }
 
 /// Whether the host has its session here: then it is this coordinator's to bring back.
-async fn is_here(parts: &Context, host: &HostName) -> Result<bool, StoreError> {
-    let named = hosts::named(&*parts.store, host).await?;
-    Ok(named.is_some_and(|host| parts.agents.session_of(&host.id).is_some()))
+async fn is_here(context: &Context, host: &HostName) -> Result<bool, StoreError> {
+    let named = hosts::named(&*context.store, host).await?;
+    Ok(named.is_some_and(|host| context.agents.session_of(&host.id).is_some()))
 }
 
 impl ReadmissionTask {
     /// Opens the deployment; its driver is started like that of any other.
     pub(super) async fn open(self) -> Result<DriverExit, DriverError> {
-        let Self { parts, environment, host } = self;
+        let Self { context, environment, host } = self;
         let start = StartRequest {
             ask: PlanRequest {
                 environment: environment.clone(),
@@ -149,14 +149,17 @@ impl ReadmissionTask {
             hash: None,
             claim: None,
         };
-        let asker =
-            Requester { operator: lockstep(), hostname: parts.coordinator.clone(), pid: std::process::id() };
-        match planning::start(&parts, &start, &asker).await {
+        let requester = Requester {
+            operator: lockstep(),
+            hostname: context.coordinator.clone(),
+            pid: std::process::id(),
+        };
+        match planning::start(&context, &start, &requester).await {
             Ok((id, _)) => {
                 let said = format!("{host} is connected again and is re-admitted: {id}");
                 let change =
                     Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
-                audit::append(&*parts.store, parts.clock.now(), change).await?;
+                audit::append(&*context.store, context.clock.now(), change).await?;
                 Ok(DriverExit::Ended)
             }
             Err(DeployError::Locked { .. }) => {

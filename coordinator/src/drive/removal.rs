@@ -218,7 +218,7 @@ async fn undo_keys(
     environment: &EnvironmentKey,
 ) -> Result<(Vec<Owned>, usize), StoreError> {
     let (mut own, mut number) = (Vec::new(), 0);
-    for stored in store.list(&keys::all_debts()).await? {
+    for stored in store.list(&keys::all_pending_undos()).await? {
         let PendingUndos { undos } = stored.read()?;
         if undos.iter().any(|undo| undo.environment == *environment) {
             number += undos.len();
@@ -240,7 +240,7 @@ impl Removed {
         if *secrets > 0 {
             stay = format!("{stay}, and {} of its secrets", counted(*secrets, "version"));
         }
-        let left = remnants::what_is_left(&removal.left_behind);
+        let left = remnants::describe_leftovers(&removal.left_behind);
         format!("{environment} is removed: its {} are deleted; {stay} stay. {left}", forgotten.join(", "))
     }
 }

@@ -44,19 +44,19 @@ pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &Depl
 
 /// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
 /// that ended it may have died between the entry and its line.
-pub async fn catch_up(parts: &Context, key: &EnvironmentKey) {
-    if parts.logs.as_os_str().is_empty() {
+pub async fn catch_up(context: &Context, key: &EnvironmentKey) {
+    if context.logs.as_os_str().is_empty() {
         return;
     }
-    if let Err(error) = rewrite_ended(parts, key).await {
+    if let Err(error) = rewrite_ended(context, key).await {
         warn!(%key, error = format!("{error:#}"), "cannot complete the log of the latest deployment");
     }
 }
 
-async fn rewrite_ended(parts: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
-    let store = &*parts.store;
+async fn rewrite_ended(context: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
+    let store = &*context.store;
     let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
-    let path = path(&parts.logs, &newest.spec, key, &newest.id);
+    let path = path(&context.logs, &newest.spec, key, &newest.id);
     if path.as_os_str().is_empty() {
         return Ok(());
     }
@@ -67,13 +67,13 @@ async fn rewrite_ended(parts: &Context, key: &EnvironmentKey) -> anyhow::Result<
     let Some(plan) = history::plan(store, &newest.id).await? else { return Ok(()) };
     let entries = history::journal(store, &newest.id).await?;
     let run = Run::replay(plan, newest.opened_at + newest.spec.deploy.lock_timeout, &entries)?;
-    DeploymentLog::open_for(parts, &newest).await.rewrite(&run, &entries).await;
+    DeploymentLog::open_for(context, &newest).await.rewrite(&run, &entries).await;
     Ok(())
 }
 
 impl DeploymentLog {
-    pub async fn open_for(parts: &Context, opened: &DeploymentSummary) -> Self {
-        let redactor = match parts.secrets.redactor(&opened.key, opened.secrets_version).await {
+    pub async fn open_for(context: &Context, opened: &DeploymentSummary) -> Self {
+        let redactor = match context.secrets.redactor(&opened.key, opened.secrets_version).await {
             Ok(redactor) => redactor,
             Err(error) => {
                 // The agents redact what they send; here it is done a second time.
@@ -81,7 +81,7 @@ impl DeploymentLog {
                 Redactor::none()
             }
         };
-        Self { path: path(&parts.logs, &opened.spec, &opened.key, &opened.id), redactor }
+        Self { path: path(&context.logs, &opened.spec, &opened.key, &opened.id), redactor }
     }
 
     /// Makes the file what the journal says.

@@ -38,17 +38,17 @@ pub(super) enum ClaimState {
 /// # Errors
 /// When it is owned already, or the declaration is not right.
 pub async fn claim_for_build(
-    parts: &Context,
+    context: &Context,
     spec: EnvironmentSpec,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<DeploymentId, DeployError> {
     let environment = spec.key.clone();
     let spec = checked(spec, &environment)?;
-    let now = parts.clock.now();
-    let before = claimable(&*parts.store, &environment, None, asker, now).await?;
-    let id = new_id(&*parts.clock);
-    let open = open(ClaimKind::Building { deployment: id.clone() }, asker, now, None, &spec);
-    own_claim(parts, &environment, before.as_ref(), &open).await?;
+    let now = context.clock.now();
+    let before = claimable(&*context.store, &environment, None, requester, now).await?;
+    let id = new_id(&*context.clock);
+    let open = open(ClaimKind::Building { deployment: id.clone() }, requester, now, None, &spec);
+    own_claim(context, &environment, before.as_ref(), &open).await?;
     Ok(id)
 }
 
@@ -57,14 +57,14 @@ pub async fn claim_for_build(
 /// # Errors
 /// When the deployment is not a claim for a build.
 pub async fn unclaim(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<(), DeployError> {
-    let seen = environments::open(&*parts.store, environment).await?;
+    let seen = environments::open(&*context.store, environment).await?;
     match seen {
         Some(seen) if seen.content.kind == (ClaimKind::Building { deployment: deployment.clone() }) => {
-            end(parts, environment, &seen.stored).await
+            end(context, environment, &seen.stored).await
         }
         Some(_) | None => Err(DeployError::Refused(Refusal {
             what: format!("{deployment} is not a build"),
@@ -79,16 +79,16 @@ pub async fn unclaim(
 /// # Errors
 /// When nothing of that id is open.
 pub async fn cancel(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<String, DeployError> {
-    let seen = opened_as(parts, environment, deployment).await?;
-    let by = asker.operator.clone();
+    let seen = opened_as(context, environment, deployment).await?;
+    let by = requester.operator.clone();
     match &seen.content.kind {
         ClaimKind::Building { .. } => {
-            end(parts, environment, &seen.stored).await?;
+            end(context, environment, &seen.stored).await?;
             Ok(format!("the claim of {environment} for a build is released"))
         }
         ClaimKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
@@ -97,7 +97,7 @@ pub async fn cancel(
             next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
-            request(parts, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
+            request(context, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
             Ok(format!("{deployment} is being reverted"))
         }
     }
@@ -108,17 +108,17 @@ pub async fn cancel(
 /// # Errors
 /// When it is not stuck, or the way would break a rule.
 pub async fn resolve(
-    parts: &Context,
+    context: &Context,
     stuck: (&EnvironmentKey, &DeploymentId),
     way: Resolution,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<String, DeployError> {
     let (environment, deployment) = stuck;
-    let seen = opened_as(parts, environment, deployment).await?;
+    let seen = opened_as(context, environment, deployment).await?;
     match &seen.content.kind {
         ClaimKind::Stuck { .. } => {
-            refuse_breaking(parts, &seen.content, deployment, way).await?;
-            request(parts, (environment, deployment), &seen, way.requested_by(asker.operator.clone()))
+            refuse_breaking(context, &seen.content, deployment, way).await?;
+            request(context, (environment, deployment), &seen, way.requested_by(requester.operator.clone()))
                 .await?;
             Ok(match way {
                 Resolution::Retry => format!("{deployment} retries its undo"),
@@ -140,12 +140,12 @@ pub async fn resolve(
 
 /// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
 async fn refuse_breaking(
-    parts: &Context,
+    context: &Context,
     open: &Claim,
     deployment: &DeploymentId,
     way: Resolution,
 ) -> Result<(), DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let plan = history::plan(store, deployment).await?;
     let entries = history::journal(store, deployment).await?;
     let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
@@ -169,13 +169,13 @@ async fn refuse_breaking(
 /// # Errors
 /// When it is owned already.
 pub async fn freeze(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     reason: String,
     until: Timestamp,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<(), DeployError> {
-    let now = parts.clock.now();
+    let now = context.clock.now();
     if until <= now {
         return Err(DeployError::Refused(Refusal {
             what: format!("the freeze of {environment} would end before it begins"),
@@ -183,27 +183,27 @@ pub async fn freeze(
             next: format!("lockstep lock freeze {} --for 2h", environment.environment),
         }));
     }
-    let before = claimable(&*parts.store, environment, None, asker, now).await?;
+    let before = claimable(&*context.store, environment, None, requester, now).await?;
     let open = Claim {
         kind: ClaimKind::Freeze { reason },
-        by: asker.operator.clone(),
+        by: requester.operator.clone(),
         since: now,
         until,
-        hostname: asker.hostname.clone(),
-        pid: asker.pid,
+        hostname: requester.hostname.clone(),
+        pid: requester.pid,
         traceparent: traceparent(&Span::current()),
     };
-    own_claim(parts, environment, before.as_ref(), &open).await
+    own_claim(context, environment, before.as_ref(), &open).await
 }
 
 /// Ends a hold.
 ///
 /// # Errors
 /// When there is none.
-pub async fn thaw(parts: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
-    match environments::open(&*parts.store, environment).await? {
+pub async fn thaw(context: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
+    match environments::open(&*context.store, environment).await? {
         Some(Versioned { stored, content: Claim { kind: ClaimKind::Freeze { .. }, .. } }) => {
-            end(parts, environment, &stored).await
+            end(context, environment, &stored).await
         }
         Some(seen) => {
             Err(DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) })
@@ -221,7 +221,7 @@ pub(super) async fn claimable(
     store: &dyn Store,
     environment: &EnvironmentKey,
     own_claim: Option<&DeploymentId>,
-    asker: &Requester,
+    requester: &Requester,
     now: Timestamp,
 ) -> Result<Option<Versioned<Claim>>, DeployError> {
     refuse_removal(store, environment).await?;
@@ -233,7 +233,9 @@ pub(super) async fn claimable(
         };
     };
     let may_be_replaced = match (&open.kind, own_claim) {
-        (ClaimKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
+        (ClaimKind::Building { deployment }, Some(claim)) => {
+            deployment == claim && open.by == requester.operator
+        }
         (ClaimKind::Building { .. } | ClaimKind::Freeze { .. }, None) => now >= open.until,
         (ClaimKind::Running { .. } | ClaimKind::Stuck { .. }, _) | (ClaimKind::Freeze { .. }, Some(_)) => {
             false
@@ -279,7 +281,7 @@ fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
 /// owns its environment for longer than its lock's time-out.
 pub(super) fn open(
     kind: ClaimKind,
-    asker: &Requester,
+    requester: &Requester,
     now: Timestamp,
     before: Option<&Versioned<Claim>>,
     spec: &ValidatedSpec,
@@ -289,11 +291,11 @@ pub(super) fn open(
     let since = building.map_or(now, |seen| seen.content.since);
     Claim {
         kind,
-        by: asker.operator.clone(),
+        by: requester.operator.clone(),
         since,
         until: building.map_or_else(|| until(since, spec), |seen| seen.content.until),
-        hostname: asker.hostname.clone(),
-        pid: asker.pid,
+        hostname: requester.hostname.clone(),
+        pid: requester.pid,
         traceparent: traceparent(&Span::current()),
     }
 }
@@ -325,39 +327,39 @@ pub(super) async fn settle_unknown(
 }
 
 async fn own_claim(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     before: Option<&Versioned<Claim>>,
     open: &Claim,
 ) -> Result<(), DeployError> {
     let seen = before.map(|seen| &seen.stored);
-    match settle_unknown(&*parts.store, environment, seen, open, Accompanying::default()).await? {
+    match settle_unknown(&*context.store, environment, seen, open, Accompanying::default()).await? {
         ClaimState::Yes => Ok(()),
-        ClaimState::Moved => Err(claim_changed(parts, environment).await?),
+        ClaimState::Moved => Err(claim_changed(context, environment).await?),
     }
 }
 
 /// Records what an operator requests of an open deployment. Its driver sees it in the claim.
 async fn request(
-    parts: &Context,
+    context: &Context,
     (environment, deployment): (&EnvironmentKey, &DeploymentId),
     seen: &Versioned<Claim>,
     request: OperatorRequest,
 ) -> Result<(), DeployError> {
     let kind = ClaimKind::Running { deployment: deployment.clone(), request };
-    own_claim(parts, environment, Some(seen), &Claim { kind, ..seen.content.clone() }).await
+    own_claim(context, environment, Some(seen), &Claim { kind, ..seen.content.clone() }).await
 }
 
-async fn end(parts: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
-    match disclaim(&*parts.store, environment, seen).await? {
+async fn end(context: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
+    match disclaim(&*context.store, environment, seen).await? {
         Committed::Yes { .. } => Ok(()),
-        Committed::No => Err(claim_changed(parts, environment).await?),
+        Committed::No => Err(claim_changed(context, environment).await?),
     }
 }
 
 /// Who was faster.
-async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
-    Ok(match environments::open(&*parts.store, environment).await? {
+async fn claim_changed(context: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
+    Ok(match environments::open(&*context.store, environment).await? {
         Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
         None => DeployError::Refused(Refusal {
             what: format!("the operation that locked {environment} has just ended"),
@@ -368,11 +370,11 @@ async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<
 }
 
 async fn opened_as(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<Versioned<Claim>, DeployError> {
-    let seen = environments::open_of(&*parts.store, environment, deployment).await?;
+    let seen = environments::open_of(&*context.store, environment, deployment).await?;
     seen.ok_or_else(|| {
         DeployError::Refused(Refusal {
             what: format!("{deployment} is not open"),

@@ -30,14 +30,18 @@ pub struct ImageOffer {
 ///
 /// # Errors
 /// When the claim is not the asker's, the name is another application's, or no app host is connected.
-pub async fn receiver(parts: &Context, offer: &ImageOffer, asker: &Requester) -> Result<Host, DeployError> {
-    let store = &*parts.store;
+pub async fn receiver(
+    context: &Context,
+    offer: &ImageOffer,
+    requester: &Requester,
+) -> Result<Host, DeployError> {
+    let store = &*context.store;
     let spec = checked(offer.spec.clone(), &offer.environment)?;
-    claimable(store, &offer.environment, Some(&offer.claim), asker, parts.clock.now()).await?;
+    claimable(store, &offer.environment, Some(&offer.claim), requester, context.clock.now()).await?;
     let declared = environments::declared(store).await?;
     refuse_other_name(&offer.image, spec.get(), &declared)?;
     let app = planning_input::app_hosts(store, spec.get()).await?;
-    let connected = app.iter().find(|host| parts.agents.session_of(&host.id).is_some());
+    let connected = app.iter().find(|host| context.agents.session_of(&host.id).is_some());
     let Some(host) = connected.cloned() else {
         return Err(DeployError::Refused(Refusal {
             what: format!("no app host of {} is connected", offer.environment),

@@ -78,21 +78,21 @@ impl TargetHosts {
 
 /// The record of `spec`'s environment.
 pub(super) async fn gather_planning_input(
-    parts: &Context,
+    context: &Context,
     spec: &EnvironmentSpec,
     wanted: &PlanningTarget,
 ) -> Result<PlanningInput, DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let key = &spec.key;
     let (live, history, all, seen, kept_elsewhere, owed) = tokio::try_join!(
         environments::live(store, key),
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
         environments::ports(store, key),
-        parts.kept_images.elsewhere(store, key, parts.clock.now()),
+        context.kept_images.elsewhere(store, key, context.clock.now()),
         pending_undos::list(store),
     )?;
-    let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
+    let secrets = context.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
@@ -102,11 +102,11 @@ pub(super) async fn gather_planning_input(
     // A host that comes or goes has to do with what is live, and with the secrets of that.
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
-    let looking = Observing { parts, spec, placed: &placed, secrets_version, wanted };
+    let observing = Observing { context, spec, placed: &placed, secrets_version, wanted };
     let (mut taken, mut observed) =
-        tokio::try_join!(taken_ports(parts, spec, &app, &table), looking.observe())?;
-    looking.fetch(&mut observed).await?;
-    let proposal = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
+        tokio::try_join!(taken_ports(context, spec, &app, &table), observing.observe())?;
+    observing.fetch(&mut observed).await?;
+    let proposal = propose(context.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
         usual: history::usual_durations(&history),
@@ -218,14 +218,14 @@ fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
 /// The ports that are given away on the hosts where one is to be chosen: most plans choose none, and a host of many
 /// environments has many.
 async fn taken_ports(
-    parts: &Context,
+    context: &Context,
     spec: &EnvironmentSpec,
     hosts: &[&Host],
     table: &PortTable,
 ) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
     let mut taken = BTreeMap::new();
     for host in hosts.iter().filter(|host| !ports::lacking(spec, &host.id, table).is_empty()) {
-        let listed = parts.store.list(&keys::ports_of(&host.address)).await?;
+        let listed = context.store.list(&keys::ports_of(&host.address)).await?;
         let ports = listed.iter().filter_map(|stored| stored.key.last().parse().ok()).collect();
         taken.insert(host.address.clone(), ports);
     }
@@ -234,7 +234,7 @@ async fn taken_ports(
 
 /// What is looked at, and for what.
 struct Observing<'a> {
-    parts: &'a Context,
+    context: &'a Context,
     spec: &'a EnvironmentSpec,
     placed: &'a HostPlacement,
     secrets_version: Option<u64>,
@@ -244,16 +244,16 @@ struct Observing<'a> {
 impl Observing<'_> {
     async fn observe(&self) -> Result<BTreeMap<HostId, Observation>, DeployError> {
         let asked = self.placed.hosts.iter().filter(|host| self.placed.asked.contains(&host.id));
-        let looks = asked.map(|host| self.observe_one(host));
-        Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+        let questions = asked.map(|host| self.observe_one(host));
+        Ok(try_join_all(questions).await?.into_iter().flatten().collect())
     }
 
     /// Nothing of a host that may be away, and is.
     async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
-        let Self { parts, spec, placed, secrets_version, wanted } = self;
+        let Self { context, spec, placed, secrets_version, wanted } = self;
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
-        let look = ObservationRequest {
+        let question = ObservationRequest {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
@@ -266,7 +266,7 @@ impl Observing<'_> {
                 },
             }),
         };
-        match parts.agents.observe(&host.id, look).await {
+        match context.agents.observe(&host.id, question).await {
             Ok(observation) => Ok(Some((host.id.clone(), observation))),
             Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
             Err(error) => Err(observation_failed(&spec.key, host, &error)),
@@ -283,8 +283,8 @@ impl Observing<'_> {
         let gets = |host: &&&Host| observed.get(&host.id).is_some_and(|seen| seen.manifest.is_some());
         let app = self.placed.app();
         let Some(host) = app.iter().find(gets) else { return Ok(()) };
-        let errand = HostTask::Fetch { image: image.clone(), manifest };
-        let fetched = self.parts.agents.run_task(&host.id, errand).await;
+        let task = HostTask::Fetch { image: image.clone(), manifest };
+        let fetched = self.context.agents.run_task(&host.id, task).await;
         fetched.map_err(|error| fetch_failed(image, host, &error))?;
         observed.extend(self.observe_one(host).await?);
         Ok(())

@@ -112,7 +112,7 @@ impl Proposal {
     }
 
     /// What several transactions give away, one after the other.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Self> {
+    pub(super) fn split(&self) -> impl Iterator<Item = Self> {
         // What is fresh stands last in the table.
         let before = self.table.ports.len() - self.fresh.len();
         self.fresh.chunks(FRESH_MAX).enumerate().map(move |(number, fresh)| Self {

@@ -29,12 +29,12 @@ pub trait Agents: Send + Sync + 'static {
     ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError>;
 
     /// A look without any effect.
-    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError>;
+    async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError>;
 
     async fn fetch_log(&self, host: &HostId, wanted: LogRequest) -> Result<Vec<String>, AgentError>;
 
     /// Something that may take its time.
-    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError>;
+    async fn run_task(&self, host: &HostId, task: HostTask) -> Result<(), AgentError>;
 
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;

@@ -143,7 +143,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     );
     let agents: Arc<dyn Agents> = Arc::<Peers>::clone(&peers);
     let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&own.vault);
-    let parts = Context {
+    let context = Context {
         store: Arc::clone(&own.store),
         agents,
         secrets,
@@ -159,7 +159,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
     let speaking = Arc::new(CurrentTls::from_pointee(speaking));
     let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
-    let router = router(&own, &parts, &sessions);
+    let router = router(&own, &context, &sessions);
     let incoming = server::accept(listener, Arc::clone(&speaking));
     let closing = async {
         stop.cancelled().await;
@@ -169,7 +169,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
         served = async {
             let serve = router.serve_with_incoming_shutdown(incoming, closing);
             let tails = tails::keep(Arc::clone(&own.store), sessions.progress(), stop.clone());
-            let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(parts).run(stop.clone()));
+            let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(context).run(stop.clone()));
             served
         } => served?,
         () = server::keep_current(speaking, Arc::clone(authority), Arc::clone(clock)) => {}
@@ -185,7 +185,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
 
 fn router(
     own: &ServiceParts,
-    parts: &Context,
+    context: &Context,
     sessions: &Arc<Sessions>,
 ) -> Router<Stack<GateLayer, Identity>> {
     let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
@@ -196,9 +196,9 @@ fn router(
         vault: Arc::clone(vault),
     };
     let kept = (Arc::clone(store), Arc::clone(&own.clock));
-    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
+    let images = Images::new(kept, Arc::clone(&context.agents), Arc::clone(sessions), own.advertised.clone());
     let control = ControlApi {
-        parts: parts.clone(),
+        context: context.clone(),
         images: Arc::clone(&images),
         vault: Arc::clone(vault),
         authority: Arc::clone(authority),

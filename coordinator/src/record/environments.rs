@@ -117,12 +117,12 @@ pub struct Recorded {
 impl Recorded {
     /// `None` if the environment is not declared.
     fn read(of_one: &[Stored]) -> Result<Option<Self>, StoreError> {
-        let Some(spec) = called(of_one, keys::SPEC) else { return Ok(None) };
+        let Some(spec) = find_named(of_one, keys::SPEC) else { return Ok(None) };
         Ok(Some(Self {
             spec: spec.read()?,
-            live: called(of_one, keys::LIVE).map(Stored::read).transpose()?,
-            open: called(of_one, keys::OPEN).map(Stored::read).transpose()?,
-            removal: called(of_one, keys::REMOVAL).map(Stored::read).transpose()?,
+            live: find_named(of_one, keys::LIVE).map(Stored::read).transpose()?,
+            open: find_named(of_one, keys::OPEN).map(Stored::read).transpose()?,
+            removal: find_named(of_one, keys::REMOVAL).map(Stored::read).transpose()?,
         }))
     }
 }
@@ -163,7 +163,7 @@ pub(crate) fn by_environment(stored: &[Stored]) -> impl Iterator<Item = (Environ
 }
 
 /// The value of an environment whose key ends with `last`.
-pub(crate) fn called<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored> {
+pub(crate) fn find_named<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored> {
     of_one.iter().find(|stored| stored.key.last() == last)
 }
 

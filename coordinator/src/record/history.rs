@@ -64,8 +64,8 @@ pub async fn plan(store: &dyn Store, id: &DeploymentId) -> Result<Option<Plan>, 
 }
 
 async fn plan_of_parts(store: &dyn Store, id: &DeploymentId, kept: &PlanParts) -> Result<Plan, StoreError> {
-    let parts = store.list(&keys::plan_parts(id, &kept.edition)).await?;
-    let whole: Vec<u8> = parts.iter().flat_map(|part| part.value.iter().copied()).collect();
+    let context = store.list(&keys::plan_parts(id, &kept.edition)).await?;
+    let whole: Vec<u8> = context.iter().flat_map(|part| part.value.iter().copied()).collect();
     decode(&whole).map_err(|source| StoreError::Unreadable { key: keys::plan(id).key().clone(), source })
 }
 
@@ -87,10 +87,10 @@ impl PlanDocument {
         let part = |(number, bytes): (usize, &[u8])| {
             OwnedWrite::put_bytes(keys::plan_part(id, edition, number), bytes.to_vec())
         };
-        let parts: Vec<OwnedWrite> = whole.chunks(VALUE_BYTES_MAX).enumerate().map(part).collect();
+        let context: Vec<OwnedWrite> = whole.chunks(VALUE_BYTES_MAX).enumerate().map(part).collect();
         let kept = PlanParts { edition: edition.to_owned() };
         Self {
-            ahead: parts.chunks(TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX).map(<[_]>::to_vec).collect(),
+            ahead: context.chunks(TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX).map(<[_]>::to_vec).collect(),
             with_claim: OwnedWrite::put(keys::plan(id), &kept),
         }
     }

@@ -15,7 +15,7 @@ use lockstep_core::record::live::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::record::environments::{by_environment, called};
+use crate::record::environments::{by_environment, find_named};
 use crate::record::history::Past;
 use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
 
@@ -80,15 +80,15 @@ impl Known {
             Some(Self { wakeups, by_environment, .. }) => (wakeups, by_environment),
             None => (store.watch(&keys::environments()), BTreeMap::new()),
         };
-        wakeups.look();
+        wakeups.mark_seen();
         let stored = store.list(&keys::environments()).await?;
         let mut known = BTreeMap::new();
         let mut changed = Vec::new();
         for (environment, of_one) in by_environment(&stored) {
-            if called(of_one, keys::SPEC).is_none() {
+            if find_named(of_one, keys::SPEC).is_none() {
                 continue;
             }
-            let live = called(of_one, keys::LIVE);
+            let live = find_named(of_one, keys::LIVE);
             match before.remove(&environment) {
                 Some(kept) if kept.live == live.map(|live| live.modified) => {
                     known.insert(environment, kept);

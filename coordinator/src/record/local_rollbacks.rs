@@ -60,7 +60,7 @@ pub async fn list(store: &dyn Store) -> Result<BTreeMap<EnvironmentKey, Vec<Loca
 }
 
 /// Those of one environment that the record does not know of, or that are what is live.
-pub fn that_matter(of_one: &[LocalChange], live: Option<&LiveRelease>) -> Vec<LocalChange> {
+pub fn relevant(of_one: &[LocalChange], live: Option<&LiveRelease>) -> Vec<LocalChange> {
     let matters = |change: &&LocalChange| match &change.adopted {
         None => true,
         Some(Adoption { deployment, .. }) => {

@@ -23,7 +23,7 @@ pub async fn of_host(
     host: &HostId,
     environment: &EnvironmentKey,
 ) -> Result<PendingUndos, StoreError> {
-    let stored = store.get(keys::debts(host, environment).key()).await?;
+    let stored = store.get(keys::pending_undos(host, environment).key()).await?;
     Ok(stored.map(|stored| stored.read()).transpose()?.unwrap_or_default())
 }
 
@@ -33,17 +33,17 @@ pub async fn of_host(
 /// When the store does not answer.
 pub async fn list(store: &dyn Store) -> Result<Vec<PendingUndo>, StoreError> {
     let mut all = Vec::new();
-    for stored in store.list(&keys::all_debts()).await? {
-        let PendingUndos { undos: owed } = stored.read()?;
-        all.extend(owed);
+    for stored in store.list(&keys::all_pending_undos()).await? {
+        let PendingUndos { undos: pending } = stored.read()?;
+        all.extend(pending);
     }
     Ok(all)
 }
 
-/// What makes `debts` those of `host`; where there are none, nothing is kept.
-pub fn write(host: &HostId, environment: &EnvironmentKey, debts: &PendingUndos) -> OwnedWrite {
-    let key = keys::debts(host, environment);
-    if debts.undos.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, debts) }
+/// What makes `pending` those of `host`; where there are none, nothing is kept.
+pub fn write(host: &HostId, environment: &EnvironmentKey, pending: &PendingUndos) -> OwnedWrite {
+    let key = keys::pending_undos(host, environment);
+    if pending.undos.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, pending) }
 }
 
 /// Refuses `plan` while one of its hosts owes something: it does not serve before that is taken back.
@@ -51,13 +51,13 @@ pub fn write(host: &HostId, environment: &EnvironmentKey, debts: &PendingUndos) 
 /// # Errors
 /// When one does, or the store does not answer.
 pub async fn refuse_plan(store: &dyn Store, plan: &Plan) -> Result<Option<Refusal>, StoreError> {
-    let owed = list(store).await?;
-    let first = owed
+    let pending = list(store).await?;
+    let first = pending
         .iter()
-        .find(|debt| debt.environment == plan.key && plan.steps().any(|step| step.host == debt.host));
-    Ok(first.map(|debt| {
-        let failed = debt.failure.as_ref().map(|failure| format!(" ({})", failure.what)).unwrap_or_default();
-        let PendingUndo { host_name, key, change, .. } = debt;
+        .find(|undo| undo.environment == plan.key && plan.steps().any(|step| step.host == undo.host));
+    Ok(first.map(|undo| {
+        let failed = undo.failure.as_ref().map(|failure| format!(" ({})", failure.what)).unwrap_or_default();
+        let PendingUndo { host_name, key, change, .. } = undo;
         Refusal {
             what: format!("{host_name} has a pending undo of {}", key.deployment),
             why: format!("it must be done before the host serves {} again: {change}{failed}", plan.key),
@@ -80,8 +80,8 @@ pub async fn drop_for_host(
     step: StepId,
     coordinator: &str,
 ) -> Result<Result<PendingUndo, Refusal>, StoreError> {
-    let is_it = |debt: &PendingUndo| debt.key.deployment == *deployment && debt.key.step == step;
-    let Some(debt) = list(store).await?.into_iter().find(is_it) else {
+    let is_it = |undo: &PendingUndo| undo.key.deployment == *deployment && undo.key.step == step;
+    let Some(undo) = list(store).await?.into_iter().find(is_it) else {
         return Ok(Err(Refusal {
             what: format!("there is no pending undo of {step} of {deployment}"),
             why: "the deployment has ended, and no host has this undo pending".to_owned(),
@@ -98,14 +98,14 @@ pub async fn drop_for_host(
     };
     let forgotten = async {
         let held = lock.held().ok_or_else(|| StoreError::Unknown("the lock was lost".into()))?;
-        let mut debts = of_host(store, &debt.host, environment).await?;
-        debts.undos.retain(|debt| !is_it(debt));
-        held.commit(store, Vec::new(), vec![write(&debt.host, environment, &debts)]).await
+        let mut pending = of_host(store, &undo.host, environment).await?;
+        pending.undos.retain(|undo| !is_it(undo));
+        held.commit(store, Vec::new(), vec![write(&undo.host, environment, &pending)]).await
     }
     .await;
     lock.release(store).await;
     Ok(match forgotten? {
-        Committed::Yes { .. } => Ok(debt),
+        Committed::Yes { .. } => Ok(undo),
         Committed::No => Err(busy()),
     })
 }

@@ -68,9 +68,9 @@ impl Images {
             if begin.send(taken).is_err() {
                 return;
             }
-            let errand =
+            let task =
                 HostTask::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
-            if let Err(error) = images.agents.run_task(&from, errand).await {
+            if let Err(error) = images.agents.run_task(&from, task).await {
                 warn!(%from, %error, "cannot send an image between hosts");
                 // Who waited for it may have gone: that is why it was not sent, then.
                 parts.send(Err(Status::aborted(error.to_string()))).await.ok();
@@ -105,8 +105,8 @@ impl Images {
         let transfer = self.clock.ulid().to_string();
         let (begun, parts) = self.transfers.send(&transfer, host);
         info!(%host, image = image_id.short(), "an operator sends an image");
-        let errand = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
-        let mut taking = pin!(self.agents.run_task(host, errand));
+        let task = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_task(host, task));
         let refused = |error: AgentError| Status::aborted(error.to_string());
         let passed = tokio::select! {
             // One that has it needs nothing more.
@@ -162,7 +162,7 @@ impl Images {
         image: &Digest,
     ) -> Result<HostId, Status> {
         let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
-        let look = ObservationRequest {
+        let question = ObservationRequest {
             environment: environment.clone(),
             image: Some(image.to_string()),
             migrations_path: None,
@@ -170,7 +170,7 @@ impl Images {
         };
         for host in hosts.iter().filter(|host| host.id != *wanting && host.roles.contains(&HostRole::App)) {
             // One that does not answer is no source.
-            if let Ok(seen) = self.agents.observe(&host.id, look.clone()).await
+            if let Ok(seen) = self.agents.observe(&host.id, question.clone()).await
                 && seen.image.is_some_and(|found| found.id == *image)
             {
                 return Ok(host.id.clone());

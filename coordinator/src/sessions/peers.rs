@@ -228,12 +228,12 @@ impl Agents for Peers {
         }
     }
 
-    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
+    async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError> {
         match self.place(host).await {
-            SessionPlace::Here => self.sessions.observe(host, look).await,
+            SessionPlace::Here => self.sessions.observe(host, question).await,
             SessionPlace::Nowhere => Err(absent(host)),
             SessionPlace::There(mut relay) => {
-                let reply = relay.observe(relayed(host, wire::Document::of_content(&look))).await;
+                let reply = relay.observe(relayed(host, wire::Document::of_content(&question))).await;
                 answered(host, reply)?.read("observation").map_err(|error| unreadable_answer(host, &error))
             }
         }
@@ -250,13 +250,13 @@ impl Agents for Peers {
         }
     }
 
-    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, task: HostTask) -> Result<(), AgentError> {
         match self.place(host).await {
-            SessionPlace::Here => self.sessions.run_task(host, errand).await,
+            SessionPlace::Here => self.sessions.run_task(host, task).await,
             SessionPlace::Nowhere => Err(absent(host)),
             SessionPlace::There(mut relay) => {
-                let mut request = relayed(host, wire::Document::of_content(&errand));
-                request.set_timeout(Duration::from_millis(errand.limit().0) + RELAY_MORE);
+                let mut request = relayed(host, wire::Document::of_content(&task));
+                request.set_timeout(Duration::from_millis(task.limit().0) + RELAY_MORE);
                 answered(host, relay.run_errand(request).await).map(|_| ())
             }
         }

@@ -30,8 +30,8 @@ pub(super) struct Cut {
 impl Sessions {
     /// Cuts what was revoked, for ever.
     pub async fn cut_revoked(&self) -> std::convert::Infallible {
-        let mut hosts = self.parts.store.watch(&crate::store::keys::host_names());
-        let mut coordinators = self.parts.store.watch(&crate::store::keys::coordinators());
+        let mut hosts = self.context.store.watch(&crate::store::keys::host_names());
+        let mut coordinators = self.context.store.watch(&crate::store::keys::coordinators());
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
@@ -52,8 +52,8 @@ impl Sessions {
         if connected.is_empty() {
             return Ok(());
         }
-        let there = hosts::ids(&*self.parts.store).await?;
-        let coordinators: BTreeMap<CoordinatorName, Coordinator> = coordinators::list(&*self.parts.store)
+        let there = hosts::ids(&*self.context.store).await?;
+        let coordinators: BTreeMap<CoordinatorName, Coordinator> = coordinators::list(&*self.context.store)
             .await?
             .into_iter()
             .map(|coordinator| (coordinator.name.clone(), coordinator))

@@ -68,7 +68,7 @@ impl EtcdStore {
         let place = Namespace::new(&settings.prefix);
         // A member that lost the others a moment ago still says that it is well; only an answer is one.
         range(&members, place.key(keys::meta().key()), GetOptions::new()).await.map_err(|unanswered| {
-            OpenError::Unreachable { troubles: unanswered.into_source().to_string() }
+            OpenError::Unreachable { failures: unanswered.into_source().to_string() }
         })?;
         let watchers = Arc::new(Watchers::default());
         let (begun, has_begun) = oneshot::channel();

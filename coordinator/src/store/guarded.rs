@@ -96,7 +96,7 @@ impl Acquisition {
     /// When the store does not answer, or holds what cannot be read.
     pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
         let epoch_key = keys::epoch(&self.environment);
-        let (found, seen) = tokio::try_join!(self.look(store), store.get(epoch_key.key()))?;
+        let (found, seen) = tokio::try_join!(self.find_lock(store), store.get(epoch_key.key()))?;
         if let Some(found) = found {
             return Ok(found);
         }
@@ -110,14 +110,14 @@ impl Acquisition {
         let writes = vec![Write::new(lock.into(), put_lock), Write::new(epoch_key.into(), put_epoch)];
         match store.commit(guards, writes).await {
             Ok(Committed::Yes { revision }) => Ok(Acquired::Held(self.held(revision, epoch))),
-            Ok(Committed::No) => Ok(self.look(store).await?.unwrap_or(Acquired::Again)),
+            Ok(Committed::No) => Ok(self.find_lock(store).await?.unwrap_or(Acquired::Again)),
             Err(StoreError::Unknown(_)) => Ok(Acquired::Again),
             Err(error) => Err(error),
         }
     }
 
     /// Who has it: an earlier sending of unknown outcome may have been mine.
-    async fn look(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
+    async fn find_lock(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
         let there = holder(store, &self.environment).await?;
         Ok(there.map(|(record, created)| {
             if record.nonce == self.nonce {

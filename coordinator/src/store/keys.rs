@@ -362,12 +362,12 @@ pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
 }
 
 /// What hosts have not taken back yet.
-pub fn all_debts() -> Prefix {
+pub fn all_pending_undos() -> Prefix {
     prefix(format_args!("debt"))
 }
 
 /// One value for each host and environment, so that a transaction can be guarded by there being none.
-pub fn debts(host: &HostId, environment: &EnvironmentKey) -> Owned {
+pub fn pending_undos(host: &HostId, environment: &EnvironmentKey) -> Owned {
     owned(format_args!("debt/{host}/{environment}"))
 }
 

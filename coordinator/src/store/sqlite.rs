@@ -153,12 +153,12 @@ impl SqliteStore {
 
     async fn drop_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let gone: Vec<String> = sqlx::query_scalar("SELECT key FROM kept WHERE lease = ?")
+        let deleted: Vec<String> = sqlx::query_scalar("SELECT key FROM kept WHERE lease = ?")
             .bind(number(lease.0))
             .fetch_all(&mut *transaction)
             .await
             .map_err(unavailable)?;
-        if !gone.is_empty() {
+        if !deleted.is_empty() {
             sqlx::query("DELETE FROM kept WHERE lease = ?")
                 .bind(number(lease.0))
                 .execute(&mut *transaction)
@@ -168,8 +168,8 @@ impl SqliteStore {
         }
         transaction.commit().await.map_err(unknown)?;
         self.leases().forget(lease);
-        let gone: Vec<Key> = gone.into_iter().map(Key::stored).collect();
-        self.watchers.wake(gone.iter());
+        let deleted: Vec<Key> = deleted.into_iter().map(Key::stored).collect();
+        self.watchers.wake(deleted.iter());
         Ok(())
     }
 
@@ -192,10 +192,10 @@ impl SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
-        self.those_that_count(&rows)
+        self.visible(&rows)
     }
 
-    fn those_that_count(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
+    fn visible(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             if self.is_there(row)? {
@@ -252,7 +252,7 @@ impl Store for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
-        self.those_that_count(&rows)
+        self.visible(&rows)
     }
 
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {

@@ -49,8 +49,8 @@ impl Wakeups {
         self.receiver.has_changed().unwrap_or(true)
     }
 
-    /// What has changed until here is about to be looked at: nobody need be woken for it.
-    pub fn look(&mut self) {
+    /// What has changed until here is about to be read: nobody needs to be woken for it.
+    pub fn mark_seen(&mut self) {
         self.receiver.mark_unchanged();
     }
 }

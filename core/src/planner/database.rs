@@ -192,14 +192,14 @@ impl<'a> HbaRequest<'a> {
             }
         };
         let is_of_host = |line: &HbaLine| line.host == host.name || line.address == host.address;
-        let (gone, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
-        if gone.is_empty() {
+        let (removed, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
+        if removed.is_empty() {
             return Ok(None);
         }
         let change = format!(
             "PostgreSQL no longer admits {}: removes {} from pg_hba.conf",
             host.name,
-            counted(gone.len())
+            counted(removed.len())
         );
         let action = Action::AdmitHosts(HbaBlock { port: here.port, lines });
         Ok(Some(housekeeping(self.db, action, seconds(30), change)))

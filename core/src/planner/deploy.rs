@@ -158,10 +158,10 @@ impl DeployPlanner<'_> {
         self.slot(&mut waves)?;
         self.traffic(deploy.changed_site, &mut waves, &mut omitted)?;
         let workers = self.workers(&mut omitted)?;
-        let told = notify_live_slot(&self.placement, &workers, self.slot);
+        let notifications = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
         self.bake(&mut waves, &mut omitted)?;
-        waves.push(told.into_iter().chain(self.drain(&mut omitted)?).collect());
+        waves.push(notifications.into_iter().chain(self.drain(&mut omitted)?).collect());
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
         let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| {

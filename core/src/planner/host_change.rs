@@ -250,7 +250,7 @@ impl HostChangePlanner<'_> {
     fn preflight(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let version = version_of(live);
-        let look = |host, app, lb| {
+        let preflight_step = |host, app, lb| {
             let action = Action::Preflight(Preflight { app, lb, db: None });
             step(
                 host,
@@ -263,9 +263,9 @@ impl HostChangePlanner<'_> {
         let app = Some(version.preflight_app(host, live.slot, record)?);
         let lb = Some(version.preflight_lb());
         Ok(if host.id == placement.lb.id {
-            vec![look(host, app, lb)]
+            vec![preflight_step(host, app, lb)]
         } else {
-            vec![look(host, app, None), look(placement.lb, None, lb)]
+            vec![preflight_step(host, app, None), preflight_step(placement.lb, None, lb)]
         })
     }
 

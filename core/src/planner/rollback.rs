@@ -193,9 +193,9 @@ impl RollbackPlanner<'_> {
         waves.push(self.site(rollback.changed_site, &mut omitted)?);
         waves.push(self.switch()?);
         let workers = self.workers()?;
-        let told = notify_live_slot(&self.placement, &workers, self.slot);
+        let notifications = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
-        waves.push(told);
+        waves.push(notifications);
         omitted.push(omit(
             "migration",
             "a rollback never changes the database: data written since then would be lost",

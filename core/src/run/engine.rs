@@ -143,13 +143,13 @@ impl Run {
         match &entry.event {
             Event::LockTaken { .. } => {}
             Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => {
-                let Some(standing) = self.step_statuses.get_mut(*step) else {
+                let Some(status) = self.step_statuses.get_mut(*step) else {
                     return illegal(format!("the plan has no step {step}"));
                 };
-                let Some(after) = standing.next_status(&entry.event, entry.at) else {
-                    return illegal(format!("{:?} cannot follow {standing:?}", entry.event));
+                let Some(after) = status.next_status(&entry.event, entry.at) else {
+                    return illegal(format!("{:?} cannot follow {status:?}", entry.event));
                 };
-                *standing = after;
+                *status = after;
                 if let Event::Failed { failure, .. } = &entry.event {
                     self.failures.insert(*step, failure.clone());
                 }
@@ -183,9 +183,9 @@ impl Run {
             Event::Resumed { .. } => match &self.phase {
                 Phase::Stuck { because, .. } => {
                     self.phase = Phase::Reverting { because: because.clone() };
-                    for standing in self.step_statuses.values_mut() {
-                        if let Some(after) = standing.next_status(&entry.event, entry.at) {
-                            *standing = after;
+                    for status in self.step_statuses.values_mut() {
+                        if let Some(after) = status.next_status(&entry.event, entry.at) {
+                            *status = after;
                         }
                     }
                 }
@@ -215,12 +215,12 @@ impl Run {
         if let Some(rule) = resolutions::rule_against_deferring(&self.plan, step) {
             return illegal(format!("the undo of {step} cannot be deferred: {rule}"));
         }
-        let standing = self.step_statuses.get_mut(step);
-        let after = standing.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
-        let (Some(standing), Some(after)) = (standing, after) else {
+        let status = self.step_statuses.get_mut(step);
+        let after = status.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
+        let (Some(status), Some(after)) = (status, after) else {
             return illegal(format!("the undo of {step} is deferred, but the step has nothing to undo"));
         };
-        *standing = after;
+        *status = after;
         self.phase = phase;
         Ok(())
     }
@@ -271,7 +271,7 @@ impl Run {
         // What hosts report comes by the thousand: it is a matter of its step alone, as in `apply`.
         if let Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } = event {
             let has_ended = matches!(self.phase, Phase::Ended { .. });
-            let after = self.step_statuses.get(*step).and_then(|standing| standing.next_status(event, at));
+            let after = self.step_statuses.get(*step).and_then(|status| status.next_status(event, at));
             return !has_ended && after.is_some();
         }
         let entry = Entry { seq: self.next_seq, at, epoch: self.epoch, event: event.clone() };
@@ -325,13 +325,13 @@ impl Run {
 
 /// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
 /// and nobody has chosen a way out.
-pub fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
-    let wish = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { wish };
+pub fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+    let request = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { request };
     match &run.phase {
-        Phase::Forward => forward::decide(run, wish, now),
-        Phase::Reverting { .. } => reverting::decide(run, wish, now),
+        Phase::Forward => forward::decide(run, request, now),
+        Phase::Reverting { .. } => reverting::decide(run, request, now),
         Phase::Stuck { step, .. } => {
-            resolutions::apply_request(run, *step, wish).into_iter().map(Command::Append).collect()
+            resolutions::apply_request(run, *step, request).into_iter().map(Command::Append).collect()
         }
         Phase::Ended { .. } => Vec::new(),
     }

@@ -303,7 +303,7 @@ impl StepStatus {
             ) => Some(Self::UndoDeferred),
             // An operator gives the undo a fresh row of attempts.
             (Self::UndoFailed { .. }, Event::Resumed { .. }) => Some(Self::UndoFailed { at, attempt: 0 }),
-            (standing, Event::Resumed { .. }) => Some(standing.clone()),
+            (status, Event::Resumed { .. }) => Some(status.clone()),
             (_, _) => None,
         }
     }

@@ -34,7 +34,7 @@ pub(super) async fn show(api: &ControlApi) -> Result<Document, Status> {
 }
 
 pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, Status> {
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
     let what = "the root is not rotated";
     if !api.authority.has_root_key() {
@@ -51,7 +51,7 @@ pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, St
         }));
     }
     let before = api.authority.pin();
-    rotation::rotate(store, &api.authority, api.parts.clock.now())
+    rotation::rotate(store, &api.authority, api.context.clock.now())
         .await
         .map_err(|error| failed(what, &error))?;
     let said = format!(
@@ -74,7 +74,7 @@ pub(super) async fn retire(
         return Err(failed("cannot retire a root", &RotationError::NoneRetires));
     };
     let what = format!("the root {} is not retired", root.short());
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     if !api.authority.is_current() {
         let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
         return Err(not_on_this_coordinator(&what, &all, "retire"));
@@ -103,12 +103,12 @@ pub(super) async fn retire(
     }
     let behind = if request.force { HostsBehind::Remove } else { HostsBehind::Refuse };
     rotation::retire(store, &api.authority, behind).await.map_err(|error| failed(&what, &error))?;
-    let (gone, signs) = (root.short(), signing.short());
+    let (retired, signs) = (root.short(), signing.short());
     let said = match cut_off {
         Some(services) => format!(
-            "the root {gone} is retired, and only {signs} is trusted; these must join again: {services}"
+            "the root {retired} is retired, and only {signs} is trusted; these must join again: {services}"
         ),
-        None => format!("the root {gone} is retired, and only {signs} is trusted"),
+        None => format!("the root {retired} is retired, and only {signs} is trusted"),
     };
     api.audit(caller, "retire authority", None, said).await
 }
@@ -127,7 +127,7 @@ async fn authority_status(api: &ControlApi) -> Result<AuthorityStatus, Status> {
 
 /// Who has only certificates of the root that retires.
 async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<HostsToMove, StoreError> {
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let current: BTreeSet<String> = rotation::current(store, roots).await?;
     let pin = roots.pin();
     let mut left = HostsToMove::default();
@@ -138,13 +138,13 @@ async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Res
         left.coordinators.push(CoordinatorToMove { name: one.name, presence });
     }
     let signers = hosts::signers(store).await?;
-    for status in state::all_hosts(&api.parts).await? {
+    for status in state::all_hosts(&api.context).await? {
         if !signers.get(&status.host.id).is_some_and(|signer| current.contains(&signer.id)) {
             let (name, presence, last_seen) = (status.host.name, status.presence, status.last_seen);
             left.hosts.push(HostToMove { name, presence, last_seen });
         }
     }
-    let now = api.parts.clock.now();
+    let now = api.context.clock.now();
     for operator in operators::list(store).await? {
         let is_active = operator.standing == OperatorStanding::Active && operator.certificate_expires > now;
         // All of them live equally long: one that was given since the rotation ends later.

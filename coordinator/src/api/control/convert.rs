@@ -83,7 +83,7 @@ pub(super) async fn deployment(
         Some(of) => Some(environment(caller, &of)?),
         None => None,
     };
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let id = history::resolve(store, &Reference { text: text.clone(), environment: named.clone() })
         .await
         .map_err(|unresolved| reference_status(&unresolved))?;

@@ -15,7 +15,7 @@ use crate::identity::tokens::TokenHolder;
 use crate::record::coordinators;
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
-    let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let statuses = coordinators::statuses(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let coordinators = statuses.iter().map(Document::of_content).collect();
     Ok(wire::CoordinatorsReply { coordinators, authority: api.authority.bundle() })
 }
@@ -52,7 +52,7 @@ pub(super) async fn remove(
     request: wire::CoordinatorRef,
 ) -> Result<Done, Status> {
     let name: CoordinatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let there = coordinators::find(store, &name).await.map_err(|error| store_status(&error))?;
     let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
     if there.root_key == RootKey::Here {

@@ -31,7 +31,7 @@ pub(super) async fn add(
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
-    let operators = operators::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let operators = operators::list(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let record = |operator: Operator| wire::OperatorRecord {
         name: operator.name.into(),
         environments: operator.environments.to_string(),
@@ -48,7 +48,7 @@ pub(super) async fn revoke(
     request: wire::OperatorRef,
 ) -> Result<Done, Status> {
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    match operators::revoke(&*api.parts.store, &name).await.map_err(|error| store_status(&error))? {
+    match operators::revoke(&*api.context.store, &name).await.map_err(|error| store_status(&error))? {
         Some(Committed::Yes { .. }) => {
             api.audit(caller, "revoke operator", None, format!("the operator {name} is revoked")).await
         }

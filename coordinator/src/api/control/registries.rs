@@ -30,7 +30,7 @@ pub(super) async fn log_in(
         return Err(Invalid { field: "login", what: "needs a user name and a password".to_owned() }.into());
     }
     let said = format!("hosts log in to {registry} as {username}");
-    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let by = (caller.operator()?.clone(), api.context.clock.now());
     let login = Login { registry, username, password };
     api.vault.log_in(&login, by).await.map_err(|error| secrets_status(&error))?;
     api.audit(caller, "registry login", None, said).await
@@ -73,12 +73,12 @@ pub(super) async fn check(
             return Err(unknown(&wanted));
         }
     }
-    let hosts = hosts::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let hosts = hosts::list(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let hosts: Vec<&Host> = hosts.iter().filter(|host| host.roles.contains(&HostRole::App)).collect();
     let pairs = registries.iter().flat_map(|registry| hosts.iter().map(move |host| (registry, *host)));
     let checks = pairs.map(|(registry, host)| async move {
-        let errand = HostTask::LogIn { registry: registry.clone() };
-        let why_not = match api.parts.agents.run_task(&host.id, errand).await {
+        let task = HostTask::LogIn { registry: registry.clone() };
+        let why_not = match api.context.agents.run_task(&host.id, task).await {
             Ok(()) => String::new(),
             Err(AgentError::Refused { why, .. }) => why,
             Err(error @ (AgentError::Absent { .. } | AgentError::NoAnswer { .. })) => error.to_string(),

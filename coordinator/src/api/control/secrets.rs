@@ -22,7 +22,7 @@ pub(super) async fn import(
     let environment = environment(caller, &text)?;
     let values = values(plain)?;
     let others = if replace { OtherValues::Go } else { OtherValues::Stay };
-    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let by = (caller.operator()?.clone(), api.context.clock.now());
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;

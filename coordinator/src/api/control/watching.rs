@@ -28,7 +28,7 @@ pub(super) async fn watch(
     request: wire::WatchRequest,
 ) -> Result<BoxStream<wire::WatchEvent>, Status> {
     let (id, environment) = deployment(api, caller, request.deployment).await?;
-    let store = api.parts.store.clone();
+    let store = api.context.store.clone();
     let watching = WatchStream {
         wakeups: (store.watch(&keys::deployment(&id)), store.watch(&keys::tails(&id))),
         store,
@@ -70,7 +70,7 @@ impl WatchStream {
             if self.stage == Stage::Over {
                 return None;
             }
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.catch_up().await {
                 self.stage = Stage::Over;
                 return Some((Err(store_status(&error)), self));
             }
@@ -93,7 +93,7 @@ impl WatchStream {
         Ok(())
     }
 
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
         if self.stage == Stage::Plan {
             // A claim for a build has no plan yet.
             let Some(plan) = history::plan(&*self.store, &self.id).await? else {

@@ -73,7 +73,7 @@ impl Remnants {
         let mut found: Vec<Found> =
             documents.live.iter().map(|live| live_release(&live.content, &all)).collect();
         found.extend(pending.iter().map(pending_undo));
-        for (host, seen) in status::look_at(context, environment, &all).await {
+        for (host, seen) in status::observe_each(context, environment, &all).await {
             let place = if known.has(host) { Place::Recorded } else { Place::Other };
             found.extend(on_host(host, place, seen));
         }
@@ -101,7 +101,7 @@ impl Remnants {
 }
 
 /// What stays on the hosts, at the end of a receipt.
-pub(super) fn what_is_left(left_behind: &[String]) -> String {
+pub(super) fn describe_leftovers(left_behind: &[String]) -> String {
     if left_behind.is_empty() {
         return "Every host was checked, and nothing of it is left there.".to_owned();
     }

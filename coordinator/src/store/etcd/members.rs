@@ -73,9 +73,9 @@ pub(super) enum WhatIsWrong {
 }
 
 impl Unusable {
-    pub(super) fn trouble(self) -> MemberFailure {
+    pub(super) fn failure(self) -> MemberFailure {
         match self {
-            Self::Down(trouble) => trouble,
+            Self::Down(failure) => failure,
             Self::Wrong(Wrong { endpoint, what }) => {
                 let why = match what {
                     WhatIsWrong::Version { version, why } => format!("it is etcd {version}: {why}"),
@@ -125,18 +125,18 @@ impl Members {
     /// # Errors
     /// When none does.
     pub(super) async fn connection(&self) -> Result<Connection, MemberFailures> {
-        let mut troubles = MemberFailures::default();
+        let mut failures = MemberFailures::default();
         for _ in &self.members {
             let at = self.current.load(Ordering::Relaxed);
             match self.connection_to(at).await {
                 Ok(connection) => return Ok(connection),
                 Err(unusable) => {
                     self.go_on_from(at);
-                    troubles.add(unusable.trouble());
+                    failures.add(unusable.failure());
                 }
             }
         }
-        Err(troubles)
+        Err(failures)
     }
 
     /// Sends a call to one member after the other until one answers.
@@ -154,14 +154,14 @@ impl Members {
         Sent: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let mut troubles = MemberFailures::default();
+        let mut failures = MemberFailures::default();
         let mut may_be_done = false;
         // The only one gets a second chance: it may have been started again since the last call.
         for _ in 0..self.members.len().max(2) {
             let connection = match self.connection().await {
                 Ok(connection) => connection,
                 Err(those) => {
-                    troubles.add_all(those);
+                    failures.add_all(those);
                     break;
                 }
             };
@@ -175,9 +175,9 @@ impl Members {
             };
             match failure {
                 Failure::Refused(status) => return Err(Unanswered::Refused(status)),
-                Failure::NotSent(trouble) => troubles.add(trouble),
-                Failure::Lost(trouble) => {
-                    troubles.add(trouble);
+                Failure::NotSent(failure) => failures.add(failure),
+                Failure::Lost(failure) => {
+                    failures.add(failure);
                     may_be_done = true;
                 }
             }
@@ -186,7 +186,7 @@ impl Members {
                 break;
             }
         }
-        Err(if may_be_done { Unanswered::Lost(troubles) } else { Unanswered::NotSent(troubles) })
+        Err(if may_be_done { Unanswered::Lost(failures) } else { Unanswered::NotSent(failures) })
     }
 
     /// The member failed: the next call goes to another, and this one is asked how it is before it gets one.
@@ -232,8 +232,8 @@ impl Members {
         let wrong = |what| Unusable::Wrong(Wrong { endpoint: endpoint.to_owned(), what });
         let failed = |error: etcd_client::Error| match Failure::classify(endpoint, error) {
             Failure::Refused(status) => down(status.message().to_owned()),
-            Failure::Lost(trouble) if trouble.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
-            Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),
+            Failure::Lost(failure) if failure.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
+            Failure::NotSent(failure) | Failure::Lost(failure) => Unusable::Down(failure),
         };
         let options = ConnectOptions::new()
             .with_tls(self.tls.clone())

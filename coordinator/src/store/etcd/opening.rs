@@ -27,8 +27,8 @@ const PAUSE_MOST: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It may be better in a moment.
-    #[error("no member of etcd answers ({troubles})")]
-    Unreachable { troubles: String },
+    #[error("no member of etcd answers ({failures})")]
+    Unreachable { failures: String },
     #[error("cannot read {}", .path.display())]
     Read {
         path: PathBuf,
@@ -73,14 +73,14 @@ impl EtcdStore {
     ) -> Result<Option<Self>, OpenError> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let troubles = match Self::open(settings).await {
+            let failures = match Self::open(settings).await {
                 Ok(store) => return Ok(Some(store)),
-                Err(OpenError::Unreachable { troubles }) => troubles,
+                Err(OpenError::Unreachable { failures }) => failures,
                 Err(error) => return Err(error),
             };
             warn!(
                 again_in_s = pause.as_secs(),
-                "waiting for etcd; the coordinator serves nothing yet ({troubles})"
+                "waiting for etcd; the coordinator serves nothing yet ({failures})"
             );
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
@@ -98,14 +98,14 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         .ca_certificate(Certificate::from_pem(&pem.ca))
         .identity(Identity::from_pem(&pem.certificate, &pem.key));
     let members = Members::new(&settings.endpoints, tls);
-    let mut troubles = MemberFailures::default();
+    let mut failures = MemberFailures::default();
     let mut answers = 0;
     for connected in members.connect_all().await {
         match connected {
             Ok(_) => answers += 1,
-            Err(Unusable::Down(trouble)) => {
-                examine(&trouble.endpoint, settings, &pem).await?;
-                troubles.add(trouble);
+            Err(Unusable::Down(failure)) => {
+                examine(&failure.endpoint, settings, &pem).await?;
+                failures.add(failure);
             }
             Err(Unusable::Wrong(Wrong { endpoint, what })) => {
                 return Err(match what {
@@ -118,10 +118,10 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         }
     }
     if answers == 0 {
-        return Err(OpenError::Unreachable { troubles: troubles.to_string() });
+        return Err(OpenError::Unreachable { failures: failures.to_string() });
     }
-    if !troubles.is_empty() {
-        warn!("some members of etcd do not answer: {troubles}");
+    if !failures.is_empty() {
+        warn!("some members of etcd do not answer: {failures}");
     }
     Ok(members)
 }

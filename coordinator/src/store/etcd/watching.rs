@@ -56,7 +56,7 @@ impl Watching {
     /// A watch from this moment on. A past one could not be had after a compaction, and who is woken
     /// looks for itself.
     async fn begin(&self) -> Result<(Connection, WatchStream), String> {
-        let connection = self.members.connection().await.map_err(|troubles| troubles.to_string())?;
+        let connection = self.members.connection().await.map_err(|failures| failures.to_string())?;
         let mut client = connection.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let begin = async {
             let options = WatchOptions::new().with_prefix();

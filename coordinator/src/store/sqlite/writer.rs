@@ -133,9 +133,9 @@ async fn hold(transaction: &mut Transaction<'static, Sqlite>, guards: &[Guard]) 
 async fn delete(transaction: &mut Transaction<'static, Sqlite>, writes: &[Write]) -> Result<(), Failed> {
     let is_deletion = |write: &&Write| write.change == Change::Delete;
     if writes.iter().any(|write| is_deletion(&write)) {
-        let gone = list(writes.iter().filter(is_deletion).map(|write| &write.key));
+        let deleted = list(writes.iter().filter(is_deletion).map(|write| &write.key));
         sqlx::query("DELETE FROM kept WHERE key IN (SELECT value FROM json_each(?))")
-            .bind(gone)
+            .bind(deleted)
             .execute(&mut **transaction)
             .await?;
     }

@@ -29,8 +29,8 @@ impl Run {
         }
         let tells_nginx =
             |step: &&Step| matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_));
-        let told = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
-        if let Some(step) = told {
+        let begun = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
+        if let Some(step) = begun {
             return Err(format!("{} has already begun", step.id));
         }
         exclusion::without_host(&self.effective_plan, host)

@@ -23,29 +23,29 @@ pub const UNREACHABLE_AFTER: Millis = Millis::from_secs(60);
 /// undo is owed before anything else is decided.
 pub fn decide_with_unreachable(
     run: &Run,
-    wish: &OperatorRequest,
-    gone: &BTreeMap<HostId, Timestamp>,
+    request: &OperatorRequest,
+    unreachable: &BTreeMap<HostId, Timestamp>,
     now: Timestamp,
 ) -> Vec<Command> {
-    let mut commands = defer_undos(run, gone, now);
+    let mut commands = defer_undos(run, unreachable, now);
     if !commands.iter().any(|command| matches!(command, Command::Append(_))) {
-        commands.extend(super::decide(run, wish, now));
+        commands.extend(super::decide(run, request, now));
     }
     commands
 }
 
 /// Nothing while the run is not being unwound.
-fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
+fn defer_undos(run: &Run, unreachable: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
     if !matches!(run.phase(), super::Phase::Reverting { .. }) {
         return Vec::new();
     }
     let steps = reverting::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| gone.contains_key(&step.host) && run.needs_undo(step))
+        .filter(|step| unreachable.contains_key(&step.host) && run.needs_undo(step))
         .filter(|step| resolutions::rule_against_deferring(run.plan(), step.id).is_none())
         .filter_map(|step| {
-            let since = *gone.get(&step.host)?;
+            let since = *unreachable.get(&step.host)?;
             let due = since + UNREACHABLE_AFTER;
             if now < due {
                 return Some(Command::WakeAt(due));

@@ -19,20 +19,20 @@ pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
     };
     [Resolution::Retry, Resolution::Unwind, Resolution::Skip { step: *step }]
         .into_iter()
-        .map(|way| ResolutionOption {
-            resolution: way,
-            cost: describe_cost(run, *step, way),
-            refused: refuse_resolution(run, way),
+        .map(|resolution| ResolutionOption {
+            resolution,
+            cost: describe_cost(run, *step, resolution),
+            refused: refuse_resolution(run, resolution),
         })
         .collect()
 }
 
-/// Why `way` cannot be taken, if it cannot.
-pub fn refuse_resolution(run: &Run, way: Resolution) -> Option<String> {
+/// Why `resolution` cannot be taken, if it cannot.
+pub fn refuse_resolution(run: &Run, resolution: Resolution) -> Option<String> {
     let Phase::Stuck { step: stuck, .. } = run.phase() else {
         return Some("the deployment is not stuck".to_string());
     };
-    match way {
+    match resolution {
         Resolution::Retry => None,
         Resolution::Unwind => refuse_without(run.plan(), *stuck),
         Resolution::Skip { step } if !matches!(run.step_status(step), StepStatus::UndoFailed { .. }) => {
@@ -48,9 +48,9 @@ fn refuse_without(plan: &Plan, step: StepId) -> Option<String> {
     Some(format!("without {step}, a safety rule is broken: {rule}"))
 }
 
-/// What `wish` comes to for `stuck`, whose undo has failed for good.
-pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) -> Option<Event> {
-    match wish {
+/// What `request` comes to for `stuck`, whose undo has failed for good.
+pub(super) fn apply_request(run: &Run, stuck: StepId, request: &OperatorRequest) -> Option<Event> {
+    match request {
         OperatorRequest::None | OperatorRequest::Cancel { .. } => None,
         OperatorRequest::Retry { by } => Some(Event::Resumed { by: by.clone() }),
         OperatorRequest::Unwind { by } => {
@@ -82,7 +82,7 @@ pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String
     }
 }
 
-fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
+fn describe_cost(run: &Run, stuck: StepId, resolution: Resolution) -> String {
     let Some(step) = run.plan().step(stuck) else {
         return String::new();
     };
@@ -90,7 +90,7 @@ fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
         Undo::By { change, .. } => change.clone(),
         Undo::Nothing { .. } => format!("{} has ended on {}", step.action.name(), step.host_name),
     };
-    match way {
+    match resolution {
         Resolution::Retry => {
             format!(
                 "tries this undo up to {UNDO_ATTEMPTS_MAX} more times on {}: {undo}; then {}",

@@ -12,10 +12,10 @@ use crate::run::journal::Verdict;
 use crate::run::journal::{Direction, Event, StepFailure, StepStatus};
 use crate::time::Timestamp;
 
-pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+pub(super) fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
     match newest_wave_to_undo(run) {
         None => vec![Command::Append(Event::Ended { verdict: Verdict::RolledBack })],
-        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, wish, now)).collect(),
+        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, request, now)).collect(),
     }
 }
 
@@ -28,7 +28,7 @@ pub(super) fn newest_wave_to_undo(run: &Run) -> Option<&Wave> {
     run.plan().waves.iter().rev().find(is_left)
 }
 
-fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Option<Command> {
+fn undo(run: &Run, step: &Step, request: &OperatorRequest, now: Timestamp) -> Option<Command> {
     if !run.needs_undo(step) {
         return None;
     }
@@ -39,8 +39,8 @@ fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Optio
         StepStatus::UndoFailed { attempt, .. } if *attempt >= UNDO_ATTEMPTS_MAX => {
             let failure =
                 run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("the undo failed"));
-            let owed = resolutions::apply_request(run, step.id, wish)
-                .filter(|_| matches!(wish, OperatorRequest::Unwind { .. }));
+            let owed = resolutions::apply_request(run, step.id, request)
+                .filter(|_| matches!(request, OperatorRequest::Unwind { .. }));
             Some(Command::Append(owed.unwrap_or(Event::Stuck { step: step.id, failure })))
         }
         StepStatus::UndoFailed { attempt: 0, .. } => Some(begin),
