@@ -484,7 +484,7 @@ fn new_summary(id: &DeploymentId, plan: &Plan, open: &Claim) -> DeploymentSummar
         slot: plan.slot,
         spec: plan.spec.clone(),
         serving: plan.serving.clone(),
-        excluded: plan.passed_by.clone(),
+        excluded: plan.excluded.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: None,

@@ -44,8 +44,8 @@ pub struct Plan {
     #[serde(default)]
     pub serving: Vec<HostName>,
     /// Those that should, and cannot: they come back when they are well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed_by: Vec<HostName>,
+    #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub waves: Vec<Wave>,

@@ -108,7 +108,7 @@ fn each_way_out_of_what_is_stuck_comes_to_its_end() -> Result<()> {
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "stops and removes", &id])?;
     scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "stops and removes"])?;
     docker.mend()?;
-    until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
+    until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.pending_undos.is_empty()))?;
     scene
         .stage
         .lockstep(&["audit", ENVIRONMENT])?
@@ -249,7 +249,7 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
 
     scene.stage.start_agent(&[])?;
     scene.stage.wait_for_agent()?;
-    until("the debts are paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
+    until("the debts are paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.pending_undos.is_empty()))?;
     assert_containers(&scene, &["web-blue running", "worker-blue running"])?;
     assert_none_lost(load)?;
     scene.deploy(&good)?.expect_said(0, &["succeeded"])?;

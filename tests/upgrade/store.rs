@@ -111,7 +111,7 @@ fn made(version: &str) -> Vec<(&'static str, Key)> {
         tail(deployment, StepId(2)),
         assignment(host, environment, 7, 3),
         report(environment, 7, 3),
-        debts(host, environment),
+        pending_undos(host, environment),
         local_change(environment, host, 4),
         host_spec(host),
         host_name(&"app-1".parse().expect("a name")),

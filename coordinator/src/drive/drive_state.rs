@@ -88,9 +88,9 @@ impl DriveState {
         let opened = opened.ok_or_else(|| missing("summary"))?;
         let run = Run::replay(plan, open.content.until, &entries)?;
         let log = DeploymentLog::open_for(context, &opened).await;
-        let mut debts: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
-        for debt in owed.into_iter().filter(|debt| debt.environment == opened.key) {
-            debts.entry(debt.host.clone()).or_default().undos.push(debt);
+        let mut pending: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
+        for undo in owed.into_iter().filter(|undo| undo.environment == opened.key) {
+            pending.entry(undo.host.clone()).or_default().undos.push(undo);
         }
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
@@ -109,7 +109,7 @@ impl DriveState {
             takeover_entry: TakeoverEntry::Missing,
             answers: VecDeque::new(),
             to_resend: VecDeque::new(),
-            pending_undos: debts,
+            pending_undos: pending,
             open,
         }))
     }
@@ -153,11 +153,11 @@ impl DriveState {
 
     /// What a host owes from `entry` on, with what it owes already; nothing where `entry` makes no debt.
     pub(super) fn add_pending_undo(&mut self, entry: &Entry) -> Option<OwnedWrite> {
-        let debt = pending_undo(&self.run, &self.opened.id, entry)?;
-        let host = debt.host.clone();
-        let debts = self.pending_undos.entry(host.clone()).or_default();
-        debts.undos.push(debt);
-        Some(pending_undos::write(&host, &self.opened.key, debts))
+        let undo = pending_undo(&self.run, &self.opened.id, entry)?;
+        let host = undo.host.clone();
+        let pending = self.pending_undos.entry(host.clone()).or_default();
+        pending.undos.push(undo);
+        Some(pending_undos::write(&host, &self.opened.key, pending))
     }
 
     /// The claim as it stands now. It is read again only when it has changed.

@@ -30,7 +30,7 @@ pub(super) fn summary(
     let (requests, requests_lost) = counted(counts(entries));
     DeploymentSummary {
         serving: run.effective_plan().serving.clone(),
-        excluded: run.effective_plan().passed_by.clone(),
+        excluded: run.effective_plan().excluded.clone(),
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
         verdict: Some(verdict),

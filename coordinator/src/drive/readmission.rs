@@ -98,7 +98,7 @@ impl Readmission {
         let live: LiveRelease = stored.read()?;
         let before = self.away.remove(environment).map(|away| away.hosts).unwrap_or_default();
         let next = |host: &HostName| before.get(host).copied().unwrap_or(RetrySchedule::FIRST);
-        let hosts = live.passed_by.into_iter().map(|host| (host.clone(), next(&host))).collect();
+        let hosts = live.excluded.into_iter().map(|host| (host.clone(), next(&host))).collect();
         self.away.insert(environment.clone(), ExcludedSince { read_at: stored.modified, hosts });
         Ok(())
     }

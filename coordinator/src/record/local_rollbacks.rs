@@ -137,7 +137,7 @@ pub fn recorded(
         slot: rollback.to,
         spec: served.spec.clone(),
         serving: live.serving.clone(),
-        excluded: live.passed_by.clone(),
+        excluded: live.excluded.clone(),
         secrets_version: served.secrets_version,
         schema_before: live.schema_version,
         schema_after: live.schema_version,

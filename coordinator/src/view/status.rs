@@ -101,7 +101,7 @@ pub async fn all_recorded(
 struct Shared {
     hosts: Vec<Host>,
     noted: BTreeMap<HostId, HostNotes>,
-    debts: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
+    pending_undos: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
     local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
     observer: HostObserver,
 }
@@ -115,12 +115,12 @@ impl Shared {
             pending_undos::list(store),
             local_rollbacks::list(store)
         )?;
-        let mut debts: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
-        for debt in owed {
-            debts.entry(debt.environment.clone()).or_default().push(debt);
+        let mut pending_undos: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
+        for undo in owed {
+            pending_undos.entry(undo.environment.clone()).or_default().push(undo);
         }
         let observer = HostObserver::at(&hosts);
-        Ok(Self { hosts, noted, debts, local, observer })
+        Ok(Self { hosts, noted, pending_undos, local, observer })
     }
 }
 
@@ -243,7 +243,7 @@ async fn recorded_status(
         }
         Some(_) | None => None,
     };
-    let debts = shared.debts.get(&spec.key).cloned().unwrap_or_default();
+    let pending_undos = shared.pending_undos.get(&spec.key).cloned().unwrap_or_default();
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
     let local = local_rollbacks::relevant(local, live.as_ref());
     Ok(EnvironmentStatus {
@@ -259,7 +259,7 @@ async fn recorded_status(
         traffic: None,
         drift: Vec::new(),
         site_changed: None,
-        debts,
+        pending_undos,
         local,
         removal,
     })
@@ -278,8 +278,8 @@ pub async fn all_hosts(context: &Context) -> Result<Vec<HostStatus>, StoreError>
     let all = hosts::list(&*context.store).await?;
     let owed = pending_undos::list(&*context.store).await?;
     let noted = hosts::notes(&*context.store).await?;
-    let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
-    let status = |host| HostStatus { debts: of(host), ..host_status(context, host, &noted) };
+    let of = |host: &Host| owed.iter().filter(|undo| undo.host == host.id).cloned().collect();
+    let status = |host| HostStatus { pending_undos: of(host), ..host_status(context, host, &noted) };
     Ok(all.iter().map(status).collect())
 }
 
@@ -299,7 +299,7 @@ fn host_status(context: &Context, host: &Host, noted: &BTreeMap<HostId, HostNote
         agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
         slots: Vec::new(),
-        debts: Vec::new(),
+        pending_undos: Vec::new(),
         last_seen,
         vitals: sighting.and_then(|seen| seen.vitals),
         second,

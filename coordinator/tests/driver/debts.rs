@@ -68,13 +68,13 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     let seen = status::load_status(&world.parts, &spec()).await.expect("read");
-    let [debt] = seen.debts.as_slice() else { panic!("{:?}", seen.debts) };
+    let [debt] = seen.pending_undos.as_slice() else { panic!("{:?}", seen.pending_undos) };
     assert_eq!(
         (&debt.key.deployment, &debt.host, debt.by.as_ref()),
         (&id, &host_id(), Some(&anna().operator))
     );
     let of_hosts = status::all_hosts(&world.parts).await.expect("read");
-    assert_eq!(of_hosts[0].debts.len(), 1, "the host is not named with it");
+    assert_eq!(of_hosts[0].pending_undos.len(), 1, "the host is not named with it");
     match world.start("notes:2").await {
         Err(DeployError::Refused(refusal)) => {
             assert!(refusal.what.contains("app-1 has a pending undo"), "{refusal}")
@@ -180,8 +180,8 @@ async fn what_a_host_that_is_gone_has_to_take_back_is_owed_until_it_is_back() {
     world.check_ended(&summary, Verdict::RolledBack).await;
     let took = summary.ended_at.expect("it has ended").since(gone_at);
     assert!(took >= Millis::from_secs(60) && took < Millis::from_secs(70), "a host is gone after {took}");
-    let debts = owed(&world).await;
-    let steps: Vec<u16> = debts.iter().map(|debt| debt.key.step.0).collect();
+    let pending_undos = owed(&world).await;
+    let steps: Vec<u16> = pending_undos.iter().map(|debt| debt.key.step.0).collect();
     assert_eq!(steps, [4, 3], "newest first");
     // Nobody pays while it is away, whoever drives.
     drop(drivers);

@@ -41,7 +41,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
             rest.serving.len()
         ));
     }
-    rest.passed_by.push(host_name.clone());
+    rest.excluded.push(host_name.clone());
     for wave in &mut rest.waves {
         wave.steps.retain(|step| step.host != *host);
         for step in &mut wave.steps {

@@ -179,7 +179,7 @@ impl DeployPlanner<'_> {
             live_slot: live.map(|live| live.slot),
             spec: self.version.spec.clone(),
             serving: names(&self.placement.app),
-            passed_by: self.left_out.iter().filter_map(ExcludedHost::excluded_name).collect(),
+            excluded: self.left_out.iter().filter_map(ExcludedHost::excluded_name).collect(),
             secrets_version: self.version.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,

@@ -73,9 +73,9 @@ pub(super) fn exclude_unreachable(
         let owes = record.hosts_with_pending_undos.contains(&host.id) && !needed.contains(&host.id);
         owes.then_some(ExclusionReason::Owes)
     };
-    let (app, passed_by): (Vec<_>, Vec<_>) =
+    let (app, excluded): (Vec<_>, Vec<_>) =
         placement.app.iter().copied().partition(|host| because(host).is_none());
-    let left_out = passed_by
+    let left_out = excluded
         .into_iter()
         .filter_map(|host| because(host).map(|because| ExcludedHost { host: host.name.clone(), because }));
     let left_out: Vec<ExcludedHost> = left_out.collect();

@@ -52,7 +52,7 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     let environment = &record.key.environment;
     let mut roles = live.roles();
     let serves = roles.app.contains(name);
-    let is_to_come_back = live.passed_by.contains(name);
+    let is_to_come_back = live.excluded.contains(name);
     let is_drained = live.is_drained(name) && matches!(operation, Operation::RemoveHost(_));
     if !(serves || is_drained || is_to_come_back) {
         return Err(PlanRefusal::new(
@@ -236,7 +236,7 @@ impl HostChangePlanner<'_> {
             live_slot: Some(live.slot),
             spec,
             serving: names(&placement.app),
-            passed_by: live.passed_by.iter().filter(|there| **there != self.host.name).cloned().collect(),
+            excluded: live.excluded.iter().filter(|there| **there != self.host.name).cloned().collect(),
             secrets_version: live.secrets_version,
             schema_before: live.schema_version,
             hash: hash(&version, &live_state, record),

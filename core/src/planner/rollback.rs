@@ -218,7 +218,7 @@ impl RollbackPlanner<'_> {
             live_slot: Some(self.live.slot),
             spec: on_hosts_of(self.live, &self.target.spec),
             serving: names(&self.placement.app),
-            passed_by: self.live.passed_by.clone(),
+            excluded: self.live.excluded.clone(),
             secrets_version: self.target.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,

@@ -33,8 +33,8 @@ pub struct LiveRelease {
     #[serde(default)]
     pub serving: Vec<HostName>,
     /// Those that were to have it, and could not: they are to come back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed_by: Vec<HostName>,
+    #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<HostName>,
 }
 
 impl LiveRelease {
@@ -47,11 +47,11 @@ impl LiveRelease {
         at: Timestamp,
     ) -> LiveRelease {
         let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
-        let passed_by = summary.excluded.clone();
+        let excluded = summary.excluded.clone();
         if let Some(before) = before
             && !summary.kind.changes_release()
         {
-            return LiveRelease { spec, serving, passed_by, ..before.clone() };
+            return LiveRelease { spec, serving, excluded, ..before.clone() };
         }
         let is_rollback_to_it = |past: &&DeploymentSummary| {
             past.kind == OperationKind::Rollback
@@ -69,7 +69,7 @@ impl LiveRelease {
             since: at,
             rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
             serving,
-            passed_by,
+            excluded,
         }
     }
 
@@ -88,6 +88,6 @@ impl LiveRelease {
         self.spec.hosts.app.contains(host)
             && !self.serving.is_empty()
             && !self.serving.contains(host)
-            && !self.passed_by.contains(host)
+            && !self.excluded.contains(host)
     }
 }

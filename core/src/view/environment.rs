@@ -52,8 +52,8 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_changed: Option<SiteChangeOn>,
     /// What its hosts have not taken back yet.
-    #[serde(default)]
-    pub debts: Vec<PendingUndo>,
+    #[serde(rename = "debts", default)]
+    pub pending_undos: Vec<PendingUndo>,
     /// Made without a coordinator: not taken in yet, or what is live.
     #[serde(default)]
     pub local: Vec<LocalChange>,

@@ -34,8 +34,8 @@ pub struct HostStatus {
     #[serde(default)]
     pub slots: Vec<SlotObservation>,
     /// To whatever environment.
-    #[serde(default)]
-    pub debts: Vec<PendingUndo>,
+    #[serde(rename = "debts", default)]
+    pub pending_undos: Vec<PendingUndo>,
     /// Nothing: never, or so short a time ago that nobody wrote it down.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,

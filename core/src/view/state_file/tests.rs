@@ -64,7 +64,7 @@ fn live(summary: &DeploymentSummary) -> LiveRelease {
         since: Timestamp(SINCE),
         rollback_count: 2,
         serving: Vec::new(),
-        passed_by: Vec::new(),
+        excluded: Vec::new(),
     }
 }
 
