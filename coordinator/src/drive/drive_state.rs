@@ -1,4 +1,4 @@
-//! What a driver knows of its deployment, from when it has loaded it.
+//! The state of a deployment in its driver: the loaded record and the journal, folded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -58,7 +58,7 @@ pub(super) enum TakeoverEntry {
 }
 
 impl DriveState {
-    /// Nothing where the deployment is not open.
+    /// `None` if the deployment is not open.
     pub(super) async fn load(
         context: &Context,
         environment: &EnvironmentKey,
@@ -68,7 +68,7 @@ impl DriveState {
         let store = &*context.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
         // A read of etcd takes a millisecond or two, and others wait for this driver.
-        let (plan, opened, open, entries, owed) = tokio::try_join!(
+        let (plan, opened, open, entries, undos) = tokio::try_join!(
             history::plan(store, id),
             history::summary(store, id),
             environments::open_of(store, environment, id),
@@ -89,7 +89,7 @@ impl DriveState {
         let run = Run::replay(plan, open.content.until, &entries)?;
         let log = DeploymentLog::open_for(context, &opened).await;
         let mut pending: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
-        for undo in owed.into_iter().filter(|undo| undo.environment == opened.key) {
+        for undo in undos.into_iter().filter(|undo| undo.environment == opened.key) {
             pending.entry(undo.host.clone()).or_default().undos.push(undo);
         }
         if !entries.is_empty() {
@@ -120,7 +120,7 @@ impl DriveState {
         Some(self.run.step_status(step).begun_at()? + limit + ANSWER_GRACE)
     }
 
-    /// What is still to be sent again: not what is being unwound.
+    /// What is still to be sent again: not what is being reverted.
     pub(super) fn next_to_resend(&mut self) -> Option<OpenIntent> {
         while let Some(intent) = self.to_resend.pop_front() {
             let is_wanted = match (self.run.phase(), intent.direction) {
@@ -151,7 +151,7 @@ impl DriveState {
         is_current || is_on(Mutant::AnyRefusalCounts)
     }
 
-    /// What a host owes from `entry` on, with what it owes already; nothing where `entry` makes no debt.
+    /// The pending undos of a host with that of `entry`; `None` if `entry` makes no undo pending.
     pub(super) fn add_pending_undo(&mut self, entry: &Entry) -> Option<OwnedWrite> {
         let undo = pending_undo(&self.run, &self.opened.id, entry)?;
         let host = undo.host.clone();
@@ -168,7 +168,7 @@ impl DriveState {
         Ok(())
     }
 
-    /// What operators wish of it.
+    /// What an operator requests.
     pub(super) fn request(&self) -> &OperatorRequest {
         match &self.open.content.kind {
             ClaimKind::Running { request, .. } => request,

@@ -1,4 +1,4 @@
-//! Gathers all that a planner looks at: what is recorded, and what the hosts see.
+//! Collects everything that a planner needs: the recorded state and what the hosts report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ pub(super) struct PlanningTarget {
     pub(super) on: TargetHosts,
 }
 
-/// Whose hosts the plan is for.
+/// Which hosts the plan needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum TargetHosts {
     /// Those that the declaration names, without those that were drained.
@@ -84,7 +84,7 @@ pub(super) async fn gather_planning_input(
 ) -> Result<PlanningInput, DeployError> {
     let store = &*context.store;
     let key = &spec.key;
-    let (live, history, all, seen, kept_elsewhere, owed) = tokio::try_join!(
+    let (live, history, all, seen, kept_elsewhere, undos) = tokio::try_join!(
         environments::live(store, key),
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
@@ -117,10 +117,10 @@ pub(super) async fn gather_planning_input(
         secrets,
         observed,
         kept_elsewhere,
-        hosts_with_pending_undos: owed
+        hosts_with_pending_undos: undos
             .into_iter()
-            .filter(|debt| debt.environment == *key)
-            .map(|debt| debt.host)
+            .filter(|undo| undo.environment == *key)
+            .map(|undo| undo.host)
             .collect(),
     };
     Ok(PlanningInput { record, ports: proposal, ports_seen })
@@ -140,7 +140,7 @@ struct HostPlacement {
     db: Option<HostId>,
     /// Those that are looked at.
     asked: BTreeSet<HostId>,
-    /// Those of them without which there is a plan, or a better refusal than that they do not answer.
+    /// Those of them that may be offline: the plan is possible without them, or refused with a better reason.
     may_be_away: BTreeSet<HostId>,
 }
 
@@ -248,7 +248,7 @@ impl Observing<'_> {
         Ok(try_join_all(questions).await?.into_iter().flatten().collect())
     }
 
-    /// Nothing of a host that may be away, and is.
+    /// `None` if the host is offline and is not needed.
     async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
         let Self { context, spec, placed, secrets_version, wanted } = self;
         let is_app = placed.app.contains(&host.id);

@@ -1,5 +1,5 @@
-//! How things are, for `lockstep status`: what is recorded, what runs, what the agents see, and where
-//! these differ.
+//! The status of environments, for `lockstep status`: recorded state, running containers, reports of agents, and
+//! drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,14 +109,14 @@ struct Shared {
 impl Shared {
     async fn read(context: &Context) -> Result<Self, StoreError> {
         let store = &*context.store;
-        let (hosts, noted, owed, local) = tokio::try_join!(
+        let (hosts, noted, undos, local) = tokio::try_join!(
             hosts::list(store),
             hosts::notes(store),
             pending_undos::list(store),
             local_rollbacks::list(store)
         )?;
         let mut pending_undos: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
-        for undo in owed {
+        for undo in undos {
             pending_undos.entry(undo.environment.clone()).or_default().push(undo);
         }
         let observer = HostObserver::at(&hosts);
@@ -276,9 +276,9 @@ fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<Roll
 /// When the record cannot be read.
 pub async fn all_hosts(context: &Context) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*context.store).await?;
-    let owed = pending_undos::list(&*context.store).await?;
+    let undos = pending_undos::list(&*context.store).await?;
     let noted = hosts::notes(&*context.store).await?;
-    let of = |host: &Host| owed.iter().filter(|undo| undo.host == host.id).cloned().collect();
+    let of = |host: &Host| undos.iter().filter(|undo| undo.host == host.id).cloned().collect();
     let status = |host| HostStatus { pending_undos: of(host), ..host_status(context, host, &noted) };
     Ok(all.iter().map(status).collect())
 }

@@ -1,5 +1,4 @@
-//! App hosts that are declared and have no part in a plan: drained by somebody, or without an answer where a quorum is
-//! enough.
+//! Declared app hosts that a plan leaves out: drained ones, and unreachable ones if a quorum is left.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -68,10 +67,10 @@ pub(super) fn exclude_unreachable(
     let needed = [placement.lb.id.clone(), placement.db.id.clone()];
     let because = |host: &Host| {
         if !record.observed.contains_key(&host.id) {
-            return Some(ExclusionReason::Silent);
+            return Some(ExclusionReason::Unreachable);
         }
-        let owes = record.hosts_with_pending_undos.contains(&host.id) && !needed.contains(&host.id);
-        owes.then_some(ExclusionReason::Owes)
+        let must_undo = record.hosts_with_pending_undos.contains(&host.id) && !needed.contains(&host.id);
+        must_undo.then_some(ExclusionReason::PendingUndos)
     };
     let (app, excluded): (Vec<_>, Vec<_>) =
         placement.app.iter().copied().partition(|host| because(host).is_none());
@@ -101,16 +100,16 @@ pub(super) struct ExcludedHost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExclusionReason {
     Drained,
-    Silent,
-    Owes,
+    Unreachable,
+    PendingUndos,
 }
 
 impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Drained => "it was drained",
-            Self::Silent => "it did not answer",
-            Self::Owes => "it has pending undos",
+            Self::Unreachable => "it did not answer",
+            Self::PendingUndos => "it has pending undos",
         })
     }
 }
@@ -131,7 +130,7 @@ impl ExcludedHost {
     pub(super) fn warning(&self) -> Option<String> {
         match self.because {
             ExclusionReason::Drained => None,
-            ExclusionReason::Silent | ExclusionReason::Owes => Some(format!(
+            ExclusionReason::Unreachable | ExclusionReason::PendingUndos => Some(format!(
                 "{} is excluded because {}: its containers keep running and get no requests after the switch",
                 self.host, self.because
             )),

@@ -1,4 +1,4 @@
-//! A rollback: give the traffic back to an earlier release. With its slot warm it is a switch.
+//! Plans a rollback: switch the traffic back to an earlier release. If its slot is warm, that is only a switch.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -326,7 +326,7 @@ impl RollbackPlanner<'_> {
         let wanted = site::DesiredSite {
             lb: self.placement.lb,
             site,
-            hosts: site::Hosts::AreFixed,
+            hosts: site::Hosts::Fixed,
             changed,
             change,
             overwriting,

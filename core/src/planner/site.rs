@@ -1,4 +1,4 @@
-//! nginx's site in a plan: whether it has to change, what that costs, and whose changes are not overwritten.
+//! The nginx site in a plan: whether it must change, whether that needs a reload, and which manual changes are kept.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -23,8 +23,8 @@ pub(super) enum SiteDecision<'a> {
 /// Whether the site may have to lose hosts while the plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hosts {
-    AreFixed,
-    MayBePassedBy,
+    Fixed,
+    MayBeExcluded,
 }
 
 /// The site that a plan is for.
@@ -67,7 +67,7 @@ pub(super) fn decide<'a>(wanted: DesiredSite<'a>, record: &Record) -> Result<Sit
     let by_hand = seen.and_then(|seen| seen.site_changed.as_ref());
     let nothing = |because| Ok(SiteDecision::Nothing(Omission { what: "nginx site".to_string(), because }));
     let (overwrites, change) = match by_hand {
-        None if installed == Some(&site.digest()) && hosts == Hosts::MayBePassedBy => {
+        None if installed == Some(&site.digest()) && hosts == Hosts::MayBeExcluded => {
             (None, "changes nothing, unless a host is excluded: then one reload removes it".to_string())
         }
         None if installed == Some(&site.digest()) => {

@@ -1,4 +1,4 @@
-//! Plans and deployments.
+//! Plan, start, cancel, resolve and show deployments.
 
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
@@ -138,13 +138,13 @@ pub(super) async fn resolve(
     let store = &*api.context.store;
     let open = environments::open_of(store, &environment, &id).await.map_err(|error| store_status(&error))?;
     let said = match way {
-        // Of a deployment that has ended something may still be owed.
+        // A deployment that has ended may still have pending undos.
         Resolution::Skip { step } if open.is_none() => {
             let coordinator = &api.context.coordinator;
-            let forgiven = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
-            let forgiven = forgiven.map_err(|error| store_status(&error))?;
-            let debt = forgiven.map_err(|refusal| refused(&refusal))?;
-            format!("{} has no longer this pending undo: {}", debt.host_name, debt.change)
+            let dropped = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
+            let dropped = dropped.map_err(|error| store_status(&error))?;
+            let undo = dropped.map_err(|refusal| refused(&refusal))?;
+            format!("{} no longer has this pending undo: {}", undo.host_name, undo.change)
         }
         Resolution::Retry | Resolution::Unwind | Resolution::Skip { .. } => {
             let requester = requester(caller, None)?;
