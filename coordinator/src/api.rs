@@ -1,4 +1,4 @@
-//! The gate that every call passes: who calls, what the table says, and only then the method.
+//! The gate of the API. It authenticates the caller and checks the access table before any method runs.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,7 +29,7 @@ pub mod session;
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub identity: Identity,
-    /// Whose authority signed the certificate; nothing for who has none.
+    /// Whose authority signed the certificate; `None` without a certificate.
     pub signed_by: Option<IssuingName>,
     /// Nothing for those who are no operators.
     environments: Option<EnvironmentPattern>,

@@ -1,8 +1,8 @@
-//! Drives open deployments: one task for each, found by environment and never by owner, so that what a
-//! dead coordinator left open is found like anything else.
+//! Drives open deployments, with one task for each.
 //!
-//! A driver decides nothing by itself: [`lockstep_core::run::driver_phase`] says what it does about the lock and
-//! about unknown outcomes, [`lockstep_core::run::engine`] what comes next in the deployment. It performs.
+//! Open deployments are found by environment and not by owner. So a deployment that a dead coordinator left open is
+//! found like any other. A driver decides nothing itself: [`lockstep_core::run::driver_phase`] decides about the lock
+//! and unknown outcomes, and [`lockstep_core::run::engine`] decides what comes next. The driver performs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,24 +44,24 @@ use exit::{DriverError, DriverExit};
 use pending_undo_runner::PendingUndoRunner;
 use readmission::Readmission;
 
-/// How often the record is looked through though nothing woke anybody: a watch is only a hint.
+/// How often the claims are read without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a deployment that a driver had to leave waits for the next one.
 const RETRY_AFTER: Millis = Millis::from_secs(1);
 
-/// How long a debt that was handed out waits until it is handed out again.
+/// How long a pending undo that was assigned waits until it is assigned again.
 const UNDO_RETRY_AFTER: Millis = Millis::from_secs(10);
 
-/// Has a driver for everything that is open, until it is stopped.
+/// Runs a driver for every open deployment, until it is stopped.
 pub struct Drivers {
     context: Context,
     tasks: JoinSet<Result<DriverExit, DriverError>>,
-    /// Whose task is whose.
+    /// The environment of each task.
     driven: BTreeMap<Id, EnvironmentKey>,
     /// When an environment that a driver left may have its next one.
     not_before: BTreeMap<EnvironmentKey, Timestamp>,
-    /// When what a host owes may be asked for again.
+    /// When the pending undos of a host may be assigned again.
     undo_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
     readmission: Readmission,
 }
@@ -78,7 +78,7 @@ impl Drivers {
         }
     }
 
-    /// Comes back when `stop` says so; what is open then is gone on with by whoever comes next.
+    /// Returns when `stop` is cancelled. Another driver continues what is open then.
     pub async fn run(mut self, stop: CancellationToken) {
         let store = self.context.store.clone();
         let mut wakeups = store.watch(&keys::environments());
@@ -101,7 +101,7 @@ impl Drivers {
         self.tasks.shutdown().await;
     }
 
-    /// Starts what is open and not driven, and ends claims whose time is over.
+    /// Starts drivers for open deployments without one, and ends expired claims.
     async fn start_open_deployments(&mut self) -> Result<(), StoreError> {
         let now = self.context.clock.now();
         let mut driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
@@ -138,7 +138,7 @@ impl Drivers {
         self.readmit_hosts(&driven, now).await
     }
 
-    /// Takes in what was done without a coordinator, where nobody works.
+    /// Adopts local rollbacks in environments where nothing is open.
     async fn adopt_local_rollbacks(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
@@ -157,29 +157,29 @@ impl Drivers {
         Ok(())
     }
 
-    /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.
+    /// Runs the pending undos of hosts that are connected again or were removed, in environments where nothing is open.
     async fn run_pending_undos(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for debt in pending_undos::list(&*self.context.store).await? {
-            let whose = (debt.host.clone(), debt.environment.clone());
+        for undo in pending_undos::list(&*self.context.store).await? {
+            let whose = (undo.host.clone(), undo.environment.clone());
             let is_due = self.undo_not_before.get(&whose).is_none_or(|at| now >= *at);
-            if !is_due || busy.contains(&debt.environment) {
+            if !is_due || busy.contains(&undo.environment) {
                 continue;
             }
-            let is_back = self.context.agents.session_of(&debt.host).is_some();
-            if is_back || hosts::find(&*self.context.store, &debt.host).await?.is_none() {
-                busy.insert(debt.environment.clone());
+            let is_back = self.context.agents.session_of(&undo.host).is_some();
+            if is_back || hosts::find(&*self.context.store, &undo.host).await?.is_none() {
+                busy.insert(undo.environment.clone());
                 self.undo_not_before.insert(whose, now + UNDO_RETRY_AFTER);
-                self.run_pending_undos_of(debt.host, debt.environment);
+                self.run_pending_undos_of(undo.host, undo.environment);
             }
         }
         Ok(())
     }
 
-    /// Has a host that was passed by serve again.
+    /// Re-admits an excluded host.
     async fn readmit_hosts(
         &mut self,
         busy: &BTreeSet<EnvironmentKey>,
@@ -203,7 +203,7 @@ impl Drivers {
         self.driven.insert(task.id(), environment);
     }
 
-    /// Goes on in the trace of whoever opened the deployment, as the driver before did.
+    /// Continues the trace of the call that opened the deployment, as the previous driver did.
     fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId, traceparent: &str) {
         self.not_before.remove(&environment);
         let span = info_span!("deployment", %deployment, %environment);
@@ -239,7 +239,7 @@ impl Drivers {
         self.not_before.insert(environment, self.context.clock.now() + RETRY_AFTER);
     }
 
-    /// A coordinator may have died between the end of a deployment and the file that tells of it.
+    /// Refreshes state files and logs: a coordinator may have died between the end of a deployment and its files.
     async fn catch_up(&self) {
         match environments::declared_keys(&*self.context.store).await {
             Ok(environments) => {

@@ -1,5 +1,5 @@
-//! From what an operator asks for to a deployment that is open: checked, planned, and stored in the one
-//! transaction that claims the environment. The driver takes it from there.
+//! Turns a request of an operator into an open deployment. The request is checked, planned, and stored in the
+//! transaction that claims the environment. The driver continues from there.
 
 use lockstep_core::id::{DeploymentId, Digest, HostId};
 use lockstep_core::image::RegistryName;

@@ -1,8 +1,8 @@
-//! The agents that are connected to this coordinator: one session a host.
+//! The sessions of the agents that are connected to this coordinator: at most one for each host.
 //!
-//! What must stay true: what is to be done is read from the store and sent until its report is there,
-//! so that a lost stream loses nothing; a report is written before anything else is read; a host gets
-//! secrets only of an environment, and a login only of a registry, that this session has spoken to it about.
+//! What must stay true: assignments are read from the store and sent until their report is stored, so a lost
+//! connection loses nothing. A report is stored before the next message is read. A host gets the secrets of an
+//! environment, or the login of a registry, only if this session has sent it an assignment or a question about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +56,7 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often assignments are looked for though nothing woke anybody.
+/// How often assignments are looked for without a wake-up.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How often a transaction is made anew when another came between.
@@ -195,7 +195,7 @@ impl Sessions {
         Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))
     }
 
-    /// Looks for assignments though nothing woke anybody, for ever: a watch is only a hint. One look serves all
+    /// Looks for assignments without a wake-up, for ever: a watch is only a hint. One look serves all
     /// sessions, because there are many of them and most of the time nothing for any.
     pub async fn keep_looking(&self) -> std::convert::Infallible {
         let mut looks = tokio::time::interval(LOOK_EVERY);

@@ -1,12 +1,11 @@
-//! The port to what is kept: keys with values, changed by guarded transactions.
+//! The interface of the store: keys with values, changed by guarded transactions.
 //!
-//! What must stay true, whatever the adapter: a transaction happens as a whole or not at all; its
-//! guards are compared and its writes done at one moment; the result of a commit decides, a watch or a
-//! read never does; an outcome that nobody knows is [`StoreError::Unknown`] and only the same
-//! idempotent transaction may be sent again.
+//! What must stay true for every adapter: a transaction happens completely or not at all. Its guards are compared and
+//! its writes are done at one moment. Only the result of a commit decides; a watch or a read never does. An outcome
+//! that is not known is [`StoreError::Unknown`], and only the same idempotent transaction may be sent again.
 //!
-//! Keys that belong to an environment are [`keys::Owned`]: nothing here writes them but [`guarded`],
-//! which wants the lock's proof or one of the few transactions that are guarded by their own key.
+//! Keys that belong to an environment are [`keys::Owned`]. Only [`guarded`] writes them: with the proof of the lock,
+//! or in one of the few transactions that are guarded by their own key.
 
 use std::collections::BTreeSet;
 
@@ -157,7 +156,7 @@ impl Write {
         &self.key
     }
 
-    /// The bytes that it writes; nothing when it deletes.
+    /// The bytes that it writes; `None` if it deletes.
     pub fn value(&self) -> Option<&Bytes> {
         match &self.change {
             Change::Put { value, .. } => Some(value),

@@ -1,4 +1,4 @@
-//! Who may call what: one table of role and method. What is not in it is refused.
+//! Authorization: one table of methods and the roles that may call them. A method that is not in the table is refused.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

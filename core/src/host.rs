@@ -1,4 +1,4 @@
-//! A machine with an agent, and what it is for.
+//! A machine with an agent, and its roles.
 
 use crate::id::HostId;
 use crate::name::HostName;

@@ -1,5 +1,5 @@
-//! A plan: what will run, exactly as it will run. Data, made by a planner, checked by
-//! [`check::check`], stored, shown, and carried out by one engine.
+//! A plan: exactly what will run. It is data that a planner makes and [`check::check`] checks. It is shown and stored,
+//! and one engine carries it out.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -37,7 +37,7 @@ pub struct Plan {
     /// What will have the traffic at the end, and where.
     pub release: Release,
     pub slot: Slot,
-    /// What has it at the start; nothing before the first deployment.
+    /// The slot that has the traffic at the start; `None` before the first deployment.
     pub live_slot: Option<Slot>,
     pub spec: EnvironmentSpec,
     /// The app hosts that have the traffic at the end.
@@ -86,7 +86,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Undo {
-    /// There is nothing to take back, because.
+    /// There is nothing to undo, for this reason.
     Nothing {
         because: String,
     },

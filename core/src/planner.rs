@@ -1,7 +1,7 @@
-//! From an operation and what is so to a plan: pure, and the same for `plan`, `deploy` and the stories.
+//! Makes a plan from an operation and the current state. It is pure, and the same for `plan`, `deploy` and the
+//! stories.
 //!
-//! A planner leaves nothing to choose for those who carry the plan out, and says what it did *not*
-//! plan, and why.
+//! A planner leaves no choice to the engine. It also says what it did *not* plan, and why.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -83,7 +83,7 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
     }
 }
 
-/// A plan that began with the wrong slot as live would stop what serves.
+/// Refuses to plan if the traffic is not in the recorded live slot: the plan would stop the slot that serves.
 fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
     let Some(live) = &record.live else {
         return Ok(());
@@ -105,7 +105,7 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
     ))
 }
 
-/// A host does what it has joined for: nothing else is installed on it, and its agent may do nothing else.
+/// Refuses a host without the role: it has only the tools and rights of its own roles.
 fn with_role(host: &Host, role: HostRole) -> Result<&Host, PlanRefusal> {
     if host.roles.contains(&role) {
         return Ok(host);

@@ -1,5 +1,4 @@
-//! The envelope of everything that is kept or sent as a document: its kind, its version, its content.
-//! What is not known is refused, never guessed.
+//! The envelope of every stored or sent document: kind, version and content. An unknown kind or version is refused.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

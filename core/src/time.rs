@@ -1,4 +1,4 @@
-//! Time as it is handed in: milliseconds since 1970 in UTC. Nothing here can read a clock.
+//! Time as a value: milliseconds since 1970 in UTC. Nothing here can read a clock.
 
 use alloc::borrow::ToOwned;
 use alloc::format;

@@ -1,9 +1,9 @@
-//! How a client reaches a coordinator: TLS 1.3, both ends known.
+//! How a client connects to a coordinator: TLS 1.3, with both ends authenticated.
 //!
-//! Agents and operators dial alike, so it stands here, beside the contract that both speak, and not
-//! twice. What must stay true: a secret is said only to a server whose authority is known, by the
-//! authority's certificate or, when joining, by the pin in the token; a key is made where it is used
-//! and does not leave; no session is resumed, because a resumed one would skip the certificate.
+//! Agents and operators connect in the same way, so the code is here, beside the contract. What must stay true: a
+//! secret is sent only to a server whose authority is known, by the certificate of the authority or, when joining, by
+//! the pin in the token. A key is made where it is used and never leaves. No session is resumed, because a resumed
+//! session skips the certificate.
 
 use std::error::Error;
 use std::sync::Arc;

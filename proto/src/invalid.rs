@@ -1,4 +1,4 @@
-//! Why a message that came in is not one of the model.
+//! Why a wire message is not valid in the model.
 
 /// The field by its path, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

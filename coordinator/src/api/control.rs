@@ -1,5 +1,5 @@
-//! Operators to coordinator. Each method: convert, allow, call, convert; what they do is in the files
-//! beside this one, by noun.
+//! The API for operators. Each method converts, authorizes, calls and converts. The files beside this one do the work,
+//! one for each noun.
 
 use std::path::PathBuf;
 use std::sync::Arc;

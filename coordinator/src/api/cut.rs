@@ -1,5 +1,4 @@
-//! Cuts what is still being answered when its caller does not count any more: a call is admitted once, and some go on
-//! for hours.
+//! Ends responses whose caller is no longer trusted. A call is authorized once, but a stream can last for hours.
 
 use std::future::Future;
 use std::time::Duration;

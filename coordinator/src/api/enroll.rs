@@ -1,4 +1,4 @@
-//! From a one-time token, or from a certificate that is about to end, to a certificate.
+//! Issues certificates, for a one-time token or to renew a certificate that is about to expire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What other coordinators ask of the agents that are connected to this one, and of its root.
+//! The API for other coordinators. They reach the agents that are connected here, and the root key if it is here.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::sessions::images`].
+//! The API for agents: the stream of a session ([`crate::sessions`]) and images ([`crate::sessions::images`]).
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Takes what was done on a host without a coordinator into the record: under the environment's lock, while no
-//! deployment is open, in one transaction with its place in the history.
+//! Records a local rollback as live. It holds the environment's lock while no deployment is open, and writes the
+//! record and the history in one transaction.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::history::DeploymentSummary;

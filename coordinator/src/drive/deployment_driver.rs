@@ -1,4 +1,4 @@
-//! One open deployment: event, apply, decide, perform.
+//! Drives one open deployment in a loop: receive an event, apply it, decide, perform.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -312,7 +312,7 @@ impl Driver {
         commands: Vec<Command>,
         now: Timestamp,
     ) -> Result<(), DriverError> {
-        // What is to be unwound is not begun again first, nor what is not waited for.
+        // What is to be reverted is not begun again first, nor what is not waited for.
         let leaves = |event: &Event| {
             matches!(event, Event::RevertStarted { .. } | Event::Excluded { .. } | Event::UndoDeferred { .. })
         };

@@ -1,4 +1,4 @@
-//! What the record says when a deployment has ended: pure, from its plan and its journal.
+//! The summary of a deployment that has ended, computed from its plan and its journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ pub(super) fn summary(
     }
 }
 
-/// Why the deployment is or was unwound, as far as the journal tells.
+/// Why the deployment is or was reverted, according to the journal.
 pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
     let because = entries.iter().find_map(|entry| {
         let Event::RevertStarted { because } = &entry.event else { return None };
@@ -96,7 +96,7 @@ fn time_is_over(opened: &DeploymentSummary, entries: &[Entry]) -> StepFailure {
     .next("check the clock on every coordinator: timedatectl")
 }
 
-/// The failure that made it turn; an undo of the same step may have failed later.
+/// The failure that made it revert; an undo of the same step may have failed later.
 fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
     entries.iter().find_map(|entry| {
         let Event::Failed { step, direction: Direction::Do, failure } = &entry.event else { return None };

@@ -1,4 +1,4 @@
-//! What a driver says of an entry of the journal: to the log of this process, and to crash points.
+//! Logs the entries of a journal, and names the crash point after each.
 
 use lockstep_core::id::StepId;
 use lockstep_core::run::engine::Run;

@@ -1,4 +1,4 @@
-//! What a driver counts and measures of an entry, and how the span that the entry is about ends.
+//! Metrics of journal entries, and the end of the trace span of a step.
 
 use lockstep_core::id::StepId;
 use lockstep_core::plan::Action;

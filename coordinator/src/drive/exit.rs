@@ -1,4 +1,4 @@
-//! How a driver leaves its deployment, and why one cannot continue.
+//! How a driver ends, and why a driver cannot continue.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::run::journal::IllegalEntry;

@@ -1,8 +1,7 @@
-//! How a driver takes an environment's lock, keeps it and gives it back.
+//! How a driver takes, keeps and releases the lock of an environment.
 //!
-//! The lock is bound to a lease, so that it frees itself when its holder dies; the proof of it is
-//! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
-//! decided in [`lockstep_core::run::driver_phase`].
+//! The lock is bound to a lease, so it is released when its holder dies. The transaction that takes the lock makes its
+//! proof, [`Held`]. [`lockstep_core::run::driver_phase`] decides what to do if the outcome of an attempt is unknown.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The guarded transactions of a driver: each is made once and sent until its outcome is known.
+//! The guarded transactions of a driver. Each is made once and sent until its outcome is known.
 
 use std::collections::BTreeMap;
 

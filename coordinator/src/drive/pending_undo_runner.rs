@@ -1,8 +1,8 @@
-//! Has a debt paid: the undo that a host owes is handed to it as soon as it is back, under the environment's
-//! lock and a token of its own, and goes from the record when the host says that it is done.
+//! Runs pending undos. When the host is connected again, it gets the undo as an assignment with a token of its own,
+//! under the lock of the environment. The pending undo is deleted when the host reports it done.
 //!
-//! What must stay true: nothing is handed out while a deployment is open, because its driver speaks then; a
-//! debt whose outcome is unknown stays one.
+//! What must stay true: nothing is assigned while a deployment is open, because then its driver speaks to the hosts. A
+//! pending undo whose outcome is unknown stays pending.
 
 use std::time::Duration;
 
@@ -27,21 +27,21 @@ use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, Guard, LeaseStanding, Owned, Stored, keys};
 
-/// Who is named for what the coordinator does of its own.
+/// The operator in the audit log for what the coordinator does itself.
 const BY: &str = "lockstep";
 
 pub(super) fn lockstep() -> OperatorName {
     BY.parse().expect("a constant that is a name")
 }
 
-/// The debts of one host to one environment, one after another.
+/// Runs the pending undos of one host for one environment, one after another.
 pub(super) struct PendingUndoRunner {
     pub(super) context: Context,
     pub(super) environment: EnvironmentKey,
     pub(super) host: HostId,
 }
 
-/// Whether the next debt may be handed out.
+/// Whether the next undo may be assigned.
 enum UndoProgress {
     Yes,
     No,
@@ -87,7 +87,7 @@ fn is_deployment(open: &Claim) -> bool {
     open.deployment().is_some()
 }
 
-/// One debt that is handed out.
+/// One attempt at a pending undo.
 struct Attempt<'a> {
     runner: &'a PendingUndoRunner,
     lock: &'a Lock,
@@ -98,7 +98,7 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Hands the undo out and waits for what becomes of it.
+    /// Assigns the undo and waits for its outcome.
     async fn run(self) -> Result<UndoProgress, DriverError> {
         let PendingUndoRunner { context, environment, host } = self.runner;
         let assignment = Assignment {
@@ -144,7 +144,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// The host was removed: it never serves again, so it owes nothing.
+    /// Deletes the undo of a host that was removed: it never serves again.
     async fn forget(self) -> Result<UndoProgress, DriverError> {
         info!(step = %self.undo.key.step, host = %self.runner.host, "dropped a pending undo: its host was removed");
         self.settle(None).await
@@ -166,7 +166,7 @@ impl Attempt<'_> {
         Ok(report.map(|report| report.outcome))
     }
 
-    /// What is handed to the host and reported for the environment, to be removed.
+    /// Deletes the assignments of the host and the reports for the environment.
     async fn leftover_assignments(&self) -> Result<Vec<OwnedWrite>, DriverError> {
         let PendingUndoRunner { context, environment, host } = self.runner;
         let mut left = context.store.list(&keys::assignments(host, environment)).await?;
@@ -174,7 +174,7 @@ impl Attempt<'_> {
         Ok(left.iter().filter_map(|stored| Owned::of_stored(&stored.key)).map(OwnedWrite::delete).collect())
     }
 
-    /// The debt goes, or stays with why it was not paid.
+    /// Deletes the pending undo, or records how the attempt failed.
     async fn settle(&self, failure: Option<StepFailure>) -> Result<UndoProgress, DriverError> {
         let PendingUndoRunner { context, environment, host } = self.runner;
         let mut pending = pending_undos::of_host(&*context.store, host, environment).await?;

@@ -1,8 +1,8 @@
-//! Brings back the hosts that a deployment passed by: what is live is started on them by the plan that
-//! `lockstep host add` makes, once they are connected again and owe nothing, and nobody works on the environment.
+//! Re-admits hosts that a deployment excluded. When such a host is connected again, has no pending undos, and nothing
+//! is open in the environment, the plan of `lockstep host add` starts the live release on it.
 //!
-//! What must stay true: it is a deployment like any other, with a plan, an undo and a line in the history; what does
-//! not succeed is tried again, ever more seldom.
+//! What must stay true: it is a normal deployment with a plan, undos and an entry in the history. A failed attempt is
+//! repeated after increasing waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +28,7 @@ const SETTLED_AFTER: Millis = Millis::from_secs(15);
 const TRY_AGAIN_AFTER: Millis = Millis::from_secs(60);
 const TRY_AGAIN_AFTER_MAX: Millis = Millis::from_secs(3600);
 
-/// How long the live releases that were read are taken for current though nothing woke anybody: a watch is only a hint.
+/// How long the live releases that were read are taken for current without a wake-up: a watch is only a hint.
 const READ_AGAIN_AFTER: Millis = Millis::from_secs(30);
 
 /// The excluded hosts, and when each is tried.
@@ -41,7 +41,7 @@ pub(super) struct Readmission {
     read_at: Option<Timestamp>,
 }
 
-/// Those of one environment, as its record said at a revision.
+/// The excluded hosts of one environment, as recorded at a revision.
 struct ExcludedSince {
     read_at: Revision,
     hosts: BTreeMap<HostName, RetrySchedule>,
@@ -50,7 +50,7 @@ struct ExcludedSince {
 /// When the host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RetrySchedule {
-    /// Nothing while it is not connected.
+    /// `None` while it is not connected.
     at: Option<Timestamp>,
     again_after: Millis,
 }
@@ -59,7 +59,7 @@ impl RetrySchedule {
     const FIRST: Self = Self { at: None, again_after: TRY_AGAIN_AFTER };
 }
 
-/// A host that is to be brought back.
+/// An excluded host that is to be re-admitted.
 pub(super) struct ReadmissionTask {
     pub(super) context: Context,
     pub(super) environment: EnvironmentKey,
@@ -131,7 +131,7 @@ impl Readmission {
     }
 }
 
-/// Whether the host has its session here: then it is this coordinator's to bring back.
+/// Whether the host is connected to this coordinator, which then re-admits it.
 async fn is_here(context: &Context, host: &HostName) -> Result<bool, StoreError> {
     let named = hosts::named(&*context.store, host).await?;
     Ok(named.is_some_and(|host| context.agents.session_of(&host.id).is_some()))

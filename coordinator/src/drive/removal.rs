@@ -1,9 +1,9 @@
 //! Removes an environment from the record.
 //!
-//! What must stay true: one guarded transaction decides, and only while nothing serves or an operator abandons what
-//! does. From then on the removal itself is recorded, nothing can be opened, and `status` shows the removal. The
-//! rest goes in bounded transactions that can be repeated, the declaration last: whoever removes the environment
-//! again finishes a removal that a crash interrupted. History, epoch, audit entries and secrets stay.
+//! What must stay true: one guarded transaction decides, and only if nothing is live or an operator abandons it. From
+//! then on the removal itself is recorded, nothing can be opened, and `status` shows the removal. The rest is deleted
+//! in bounded transactions that can be repeated, and the declaration last. So a second `env remove` finishes a removal
+//! that a crash interrupted. History, epoch, audit entries and secrets stay.
 
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;

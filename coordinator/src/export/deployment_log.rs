@@ -1,9 +1,8 @@
-//! One file for each deployment, `<env>_<deployment>.log`: a line for each entry of its journal, and the
-//! last lines of what failed. For people and for `tail -f`; nothing reads it back but `lockstep logs`.
+//! The log file of a deployment, `<env>_<deployment>.log`. It has a line for each entry of the journal, and the last
+//! lines of output of what failed. It is for people and `tail -f`; only `lockstep logs` reads it.
 //!
-//! What must stay true: no secret value gets in, and a disk that is full does not stop a deployment. Who
-//! takes a deployment over writes the file anew from the journal: its predecessor may have died between an
-//! entry and its line.
+//! What must stay true: no secret value is written, and a full disk does not stop a deployment. A driver that takes
+//! over rewrites the file from the journal, because its predecessor may have died between an entry and its line.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
-//! Keeps the seed's `deployment-state.json` current, where an environment's declaration names one.
+//! Writes the seed's `deployment-state.json`, if the declaration of an environment names such a file.
 //!
-//! It is a copy for readers: nothing is decided from it, and a file that cannot be written stops nothing.
+//! It is a copy for readers. Nothing is decided from it, and a file that cannot be written stops nothing.
 
 use std::io;
 use std::path::Path;

@@ -1,17 +1,18 @@
-//! The certificate authority: a root that signs one issuing authority for each coordinator, and the certificates
-//! that those give.
+//! The certificate authority. A root signs one issuing authority for each coordinator, and these sign the
+//! certificates.
 //!
-//! What must stay true: the root's key stays in the files of the first coordinator and signs nothing but issuing
-//! authorities and, once, the key of the root that comes after it; the key of an issuing authority never leaves its
-//! coordinator; names come from here and never from a request, so that nobody can ask to be somebody else; a leaf
-//! lives short and is back-dated a little, because clocks differ.
+//! What must stay true: the root key stays in the files of the first coordinator. It signs only issuing authorities
+//! and, once, the key of the next root. The key of an issuing authority never leaves its coordinator. Names come from
+//! here and never from a request, so no caller can choose its identity. A leaf certificate is short-lived, and
+//! back-dated a little because clocks differ.
 //!
-//! Another root, or an issuing authority of another root, takes the place of what is there in three moves, so that a
-//! coordinator that dies between two of them is of the one or of the other. All of it is written into one file
-//! ([`NextIssuing`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
-//! the transaction nothing was signed with it; after it, it is put in place at the next look at the record, also at
-//! the next start ([`Authority::adopt_roots`]). Both roots are trusted from that transaction until the one of the
-//! retirement, and whoever trusts only the earlier takes what the later signs, by its bridge ([`Roots`]).
+//! A new root, or an issuing authority under a new root, replaces the current one in three moves. After a crash
+//! between two of them, the coordinator has either the current one or the new one. First everything is written into
+//! one file ([`NextIssuing`]). Then one transaction records that it counts. Then it is put in place, and the file is
+//! deleted. Nothing is signed with it before the transaction. After the transaction it is put in place at the next
+//! look at the record, also at the next start ([`Authority::adopt_roots`]). Both roots are trusted from that
+//! transaction until the retirement. Who trusts only the earlier root accepts certificates of the later one through
+//! its bridge ([`Roots`]).
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -177,7 +178,7 @@ impl Authority {
         Ok(())
     }
 
-    /// The cluster that the authority in `directory` is of; nothing when there is none.
+    /// The cluster that the authority in `directory` is of; `None` if there is none.
     ///
     /// # Errors
     /// When its certificate is damaged.

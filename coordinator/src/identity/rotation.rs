@@ -1,9 +1,9 @@
-//! Another root takes the place of the one that signs, while everybody goes on.
+//! Replaces the root that signs, without an interruption.
 //!
-//! What must stay true: a rotation, a coordinator's move and a retirement are one transaction each, guarded by the roots
-//! and by every coordinator's record that it writes, so that of two at once one happens; what it says is on the disk of
-//! its coordinator before it is sent ([`crate::identity::authority`]); the earlier root is trusted until a retirement says
-//! otherwise, and an authority of it counts as long.
+//! What must stay true: a rotation, the move of a coordinator, and a retirement are one transaction each. Each is
+//! guarded by the roots and by every coordinator record that it writes, so of two at once only one happens. What it
+//! records is on the disk of its coordinator first ([`crate::identity::authority`]). The earlier root, and the
+//! authorities under it, are trusted until the retirement.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::record::coordinators;
 use crate::record::coordinators::Coordinator;
 use crate::store::{Committed, Guard, OPERATIONS_MAX, Store, StoreError, Stored, Write, keys};
 
-/// How often the record is looked at though nothing woke anybody: a watch is only a hint.
+/// How often the record is looked at without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the coordinator that has the root's key may take to sign.

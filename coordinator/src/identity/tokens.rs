@@ -1,7 +1,7 @@
-//! One-time tokens: whom they admit, for how long, and that each admits once.
+//! One-time tokens: whom they admit, and for how long.
 //!
-//! What must stay true: the store has only the digest of a token's secret; the transaction that admits
-//! deletes the token, so that of two who use it at once one wins.
+//! What must stay true: the store has only the digest of a token's secret. The transaction that admits the holder
+//! deletes the token, so of two who use it at once only one wins.
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::host::HostRole;

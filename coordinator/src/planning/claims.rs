@@ -1,7 +1,8 @@
-//! What owns an environment: claims for a build, wishes about what is open, and holds.
+//! Changes of the claim on an environment: claims for a build, requests of operators to an open deployment, and
+//! freezes.
 //!
-//! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
-//! sees what the other did.
+//! Every change is one transaction that is guarded by the claim itself. So of two concurrent changes, one sees the
+//! other.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
@@ -138,7 +139,7 @@ pub async fn resolve(
     }
 }
 
-/// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
+/// Refuses what the driver would refuse: a stuck deployment gets no entry before a resolution is chosen.
 async fn refuse_breaking(
     context: &Context,
     open: &Claim,
@@ -164,7 +165,7 @@ async fn refuse_breaking(
     }))
 }
 
-/// Holds the environment: no deployments, because.
+/// Freezes the environment: deployments are refused, for `reason`.
 ///
 /// # Errors
 /// When it is owned already.
@@ -196,7 +197,7 @@ pub async fn freeze(
     own_claim(context, environment, before.as_ref(), &open).await
 }
 
-/// Ends a hold.
+/// Ends a freeze.
 ///
 /// # Errors
 /// When there is none.
@@ -216,7 +217,7 @@ pub async fn thaw(context: &Context, environment: &EnvironmentKey) -> Result<(),
     }
 }
 
-/// What owns the environment and may be replaced: nothing, what has run out, or the asker's own claim.
+/// The claim that a new one may replace: none, an expired one, or the requester's own claim for a build.
 pub(super) async fn claimable(
     store: &dyn Store,
     environment: &EnvironmentKey,
@@ -357,7 +358,7 @@ async fn end(context: &Context, environment: &EnvironmentKey, seen: &Stored) -> 
     }
 }
 
-/// Who was faster.
+/// The error for a change that came too late.
 async fn claim_changed(context: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
     Ok(match environments::open(&*context.store, environment).await? {
         Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },

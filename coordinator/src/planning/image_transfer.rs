@@ -1,8 +1,8 @@
-//! An image that an operator has and no app host: whether it may be sent, and which host takes it. From there it
-//! gets to the others as any image does.
+//! Decides whether an image that only the operator has may be sent, and which app host receives it. The other hosts
+//! get it from there, like any image.
 //!
-//! What must stay true: nothing is sent but under a claim of the environment, by whoever holds it, and under no name
-//! that another application's images have: names are a host's, and a host has many applications.
+//! What must stay true: an image is sent only by the holder of the environment's claim, and never under a name that
+//! belongs to the images of another application. Names are per host, and a host runs many applications.
 
 use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, Digest};

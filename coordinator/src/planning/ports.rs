@@ -1,8 +1,8 @@
-//! Which port each process of each slot has on its host: chosen once, recorded, and never given to two
+//! Allocates a port on the host for each process and slot. A port is chosen once, recorded, and never given to two
 //! environments on one address.
 //!
-//! A choice is made from the record alone, so that a plan proposes what its start then takes; taking is
-//! guarded by one key for each port.
+//! The choice depends on the record only, so a plan proposes the ports that its start then takes. One key for each
+//! port guards the allocation.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! What the coordinator counts and measures, under which names. The log, the traces and the way out are shared with
-//! the agent ([`lockstep_telemetry`]).
+//! The metrics of the coordinator and their names. Log, traces and export are shared with the agent
+//! ([`lockstep_telemetry`]).
 //!
-//! An attribute has few values: kinds, outcomes, environments, and never an id.
+//! Attributes have few values: kinds, outcomes and environments, and never an id.
 
 use std::sync::LazyLock;
 

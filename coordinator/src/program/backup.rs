@@ -1,9 +1,10 @@
-//! Everything that a coordinator knows, in one sealed file.
+//! A backup: everything that a coordinator knows, in one encrypted file.
 //!
-//! What must stay true: what is in the store is of one moment, and the files are those that it speaks of; what is bound to a lease, and one-time tokens, are left
-//! out, because whoever had them is gone when the file is used; keys leave the coordinator only sealed with the
-//! operator's passphrase. The seal is that of age (<https://age-encryption.org/v1>), which notices every change and
-//! every missing end, and which `age -d` opens too. Inside is a line of JSON for each thing.
+//! What must stay true: the content of the store is of one moment, and the files are those that it refers to. Values
+//! bound to a lease and one-time tokens are left out, because their owners are gone when the backup is used. Keys
+//! leave the coordinator only encrypted with the operator's passphrase. The format is that of age
+//! (<https://age-encryption.org/v1>): it detects every change and a missing end, and `age -d` opens it too. Inside is
+//! one line of JSON for each item.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

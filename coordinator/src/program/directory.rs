@@ -1,4 +1,4 @@
-//! The directory of a coordinator: what lies in it, and that nobody else may read it.
+//! The directory of a coordinator: the names of its files, and the check that only its user has access.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};

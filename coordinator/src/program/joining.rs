@@ -1,7 +1,7 @@
-//! How a coordinator joins a cluster whose record is in etcd.
+//! Joins a cluster whose record is in etcd.
 //!
-//! What must stay true: the key of its authority is made here and never leaves; its files are written in such an
-//! order that it has either joined or not.
+//! What must stay true: the key of the coordinator's authority is made here and never leaves. The files are written in
+//! an order in which the coordinator has either joined or not.
 
 use std::io::Read;
 

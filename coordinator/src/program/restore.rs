@@ -1,8 +1,8 @@
-//! A backup put back, into SQLite or etcd.
+//! Restores a backup into SQLite or etcd.
 //!
-//! What must stay true: only an empty store takes one; the cluster's id is written last, and no coordinator begins
-//! on a store that has anything but that, so that half of a backup is never served; every epoch is raised far above
-//! what any host can have seen since, so that no driver is taken for one that was deposed.
+//! What must stay true: a backup is restored only into an empty store. The id of the cluster is written last, and no
+//! coordinator starts on a store without it, so half of a backup is never served. Every epoch is raised far above what
+//! a host can have seen, so no driver is taken for an earlier one.
 
 use std::io::Read;
 use std::path::Path;

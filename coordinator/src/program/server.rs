@@ -1,9 +1,8 @@
-//! The listening end: TLS 1.3, certificates of our authority or none, and a gate behind it.
+//! The TLS server: TLS 1.3, with or without a client certificate of our authority.
 //!
-//! A caller without a certificate gets through the handshake, because whoever joins has none; what it
-//! may call is the gate's affair. What must stay true: a handshake has a limit, so that half-open
-//! connections do not pile up; no session is resumed; the server's certificate is renewed, and a root trusted or not,
-//! from one connection to the next.
+//! A caller without a certificate completes the handshake, because a joining host has none. The gate decides what it
+//! may call. What must stay true: a handshake has a time limit, so half-open connections do not pile up. No session is
+//! resumed. The certificate of the server and the trusted roots are replaced between two connections.
 
 use std::io;
 use std::sync::Arc;

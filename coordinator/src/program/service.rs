@@ -1,4 +1,4 @@
-//! The coordinator as a whole: opened, serving, ended in order.
+//! The service: open everything, serve, and stop in order.
 
 use std::fs;
 use std::io;
@@ -101,7 +101,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     Ok(())
 }
 
-/// What a coordinator has before anybody is let in.
+/// What a coordinator opens before it serves.
 struct ServiceParts {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -230,7 +230,7 @@ fn allow_many_connections() {
     }
 }
 
-/// Nothing, when `stop` says so before the store answers.
+/// `None` if `stop` is cancelled before the store answers.
 pub(crate) async fn open_store(
     directory: &Path,
     settings: &StoreSettings,
@@ -281,7 +281,7 @@ async fn offer_token(
     Ok(())
 }
 
-/// The address stands in a file while it is served.
+/// The file with the address of the coordinator, which exists while it serves.
 struct Announced {
     file: PathBuf,
 }

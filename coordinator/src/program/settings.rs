@@ -67,10 +67,10 @@ pub struct Settings {
 /// The name of the file in the coordinator's directory.
 const FILE: &str = "coordinator.toml";
 
-/// Where a coordinator listens that was never told: no other machine reaches it.
+/// The default address to listen on, which no other machine can reach.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
-/// What flags and file say together: a flag before the file.
+/// The flags and the file combined; a flag wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSettings {
     pub listen: SocketAddr,
@@ -86,7 +86,7 @@ pub enum StoreSettings {
     Etcd(EtcdSettings),
 }
 
-/// Which etcd, and as whom.
+/// The members of etcd, and the certificate to use.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdSettings {
@@ -129,7 +129,7 @@ pub enum SettingsError {
 }
 
 impl EffectiveSettings {
-    /// Where others reach a coordinator that listens at `listening`; nothing when nobody has said so.
+    /// The address to advertise for a coordinator that listens at `listening`; `None` if it is not known.
     pub fn advertised(&self, listening: SocketAddr) -> Option<SocketAddr> {
         self.address.or((!listening.ip().is_unspecified()).then_some(listening))
     }
@@ -153,7 +153,7 @@ impl Settings {
         })
     }
 
-    /// Where traces and metrics go; nowhere, when `coordinator.toml` does not say it.
+    /// Where traces and metrics go; `None` if `coordinator.toml` does not set it.
     ///
     /// # Errors
     /// As [`Settings::choose`].

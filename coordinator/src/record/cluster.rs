@@ -1,4 +1,4 @@
-//! Which cluster this store is of: an identity made once, with the store.
+//! The identity of the cluster that a store belongs to. It is made once, with the store.
 
 use lockstep_core::id::ClusterId;
 use lockstep_core::stored::StoredDocument;

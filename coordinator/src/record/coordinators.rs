@@ -1,7 +1,7 @@
-//! The coordinators of a cluster: who has joined, who is alive, what each of them does.
+//! The coordinators of a cluster: which have joined, which are alive, and what each of them drives.
 //!
-//! What must stay true: an authority counts while its coordinator's record names it, so that who was removed and
-//! whatever it signed is refused; the coordinator that has the root's key is never removed.
+//! What must stay true: an authority is trusted only while the record of its coordinator names it. So everything that
+//! a removed coordinator signed is refused. The coordinator with the root key is never removed.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What is recorded of an environment: its declaration, what is live, what owns it, its ports.
+//! The record of an environment: its declaration, its live release, its claim and its ports.
 
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ pub(crate) fn find_named<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Sto
     of_one.iter().find(|stored| stored.key.last() == last)
 }
 
-/// The environment's lock, for what takes a moment; nothing where another has it.
+/// The environment's lock, for what takes a moment; `None` if another has it.
 pub(crate) async fn locked(
     store: &dyn Store,
     environment: &EnvironmentKey,

@@ -1,4 +1,5 @@
-//! What is recorded of deployments: plan, journal, summary; which one is meant; how long steps take.
+//! The record of deployments: plan, journal and summary. It also resolves references to deployments, and knows the
+//! usual duration of steps.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! What was done on hosts without a coordinator: told by their agents, kept for ever, and taken into the record
-//! by whoever has the environment's lock while no deployment is open.
+//! Local rollbacks, as reported by agents. They are kept for ever, and recorded as live under the environment's lock
+//! while no deployment is open.
 //!
-//! What must stay true: what a host has done is the reality, and the record becomes that; until it has, the
-//! host keeps the traffic where it is. Nobody switches back silently.
+//! What must stay true: what was done on the host is the reality, and the record follows it. Until it does, the host
+//! keeps the traffic where it is. Lockstep never switches back silently.
 
 use std::collections::BTreeMap;
 

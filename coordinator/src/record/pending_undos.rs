@@ -1,8 +1,8 @@
-//! What hosts owe: undos that were not waited for, one value for each host and environment.
+//! Pending undos, one value for each host and environment.
 //!
-//! What must stay true: a debt is written in the transaction of the journal entry that makes it, and goes
-//! only when its undo is done, when an operator answers for it, or with its host. Nothing is deployed to a
-//! host while it owes something to the environment.
+//! What must stay true: a pending undo is written in the transaction of the journal entry that makes it. It is deleted
+//! only when the undo is done, when an operator skips it, or when its host is removed. Nothing is deployed to a host
+//! while it has a pending undo of the environment.
 
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::EnvironmentKey;
@@ -14,7 +14,7 @@ use crate::record::environments;
 use crate::store::guarded::OwnedWrite;
 use crate::store::{Committed, Store, StoreError, keys};
 
-/// What `host` owes to `environment`.
+/// The pending undos of `host` for `environment`.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -27,7 +27,7 @@ pub async fn of_host(
     Ok(stored.map(|stored| stored.read()).transpose()?.unwrap_or_default())
 }
 
-/// Every debt that there is.
+/// All pending undos.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -40,13 +40,13 @@ pub async fn list(store: &dyn Store) -> Result<Vec<PendingUndo>, StoreError> {
     Ok(all)
 }
 
-/// What makes `pending` those of `host`; where there are none, nothing is kept.
+/// The write that makes `pending` the pending undos of `host`; an empty list deletes the key.
 pub fn write(host: &HostId, environment: &EnvironmentKey, pending: &PendingUndos) -> OwnedWrite {
     let key = keys::pending_undos(host, environment);
     if pending.undos.is_empty() { OwnedWrite::delete(key) } else { OwnedWrite::put(key, pending) }
 }
 
-/// Refuses `plan` while one of its hosts owes something: it does not serve before that is taken back.
+/// Refuses `plan` while one of its hosts has a pending undo of the environment.
 ///
 /// # Errors
 /// When one does, or the store does not answer.
@@ -69,10 +69,10 @@ pub async fn refuse_plan(store: &dyn Store, plan: &Plan) -> Result<Option<Refusa
     }))
 }
 
-/// Forgets the debt of a step: an operator answers for what is left.
+/// Deletes the pending undo of a step: an operator cleans up by hand.
 ///
 /// # Errors
-/// When there is none, the environment is worked on, or the store does not answer.
+/// When there is none, the environment is locked, or the store does not answer.
 pub async fn drop_for_host(
     store: &dyn Store,
     environment: &EnvironmentKey,

@@ -1,5 +1,5 @@
-//! The last line of each running step, kept in the store: one key, overwritten, so that any coordinator
-//! can show any deployment. It is for people; nothing is decided from it.
+//! The last line of output of each running step, in the store. One key is overwritten, so any coordinator can show any
+//! deployment. It is for people only; nothing is decided from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The secrets of every environment, and what lets hosts into registries: encrypted, shown to nobody.
+//! The encrypted secrets of environments and logins of registries.
 //!
-//! What must stay true: the store has ciphertext only, and the key is a file beside it that no backup
-//! of the store has; a ciphertext is bound to its environment and version, so that it cannot be moved
-//! to another; names and keyed fingerprints are all that anybody is told.
+//! What must stay true: the store has only ciphertext. The key is a file that no backup of the store contains. A
+//! ciphertext is bound to its environment and version, so it cannot be moved to another. Only names and keyed
+//! fingerprints are shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,8 +1,8 @@
-//! Images that no registry has, on their way from a host or an operator that has one to a host that is to have it.
+//! Transfers of images that no registry has, from a host or an operator that has one to a host that needs it.
 //!
-//! What must stay true: a host gets an image only while it has work that names it, and from the host that was
-//! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
-//! taken, and never gathered; a transfer that breaks is never taken for a whole one.
+//! What must stay true: a host gets an image only while it has an assignment that names it, and only from the host
+//! that was asked to give it. An image from an operator goes only to the host that was asked to take it. Parts are
+//! passed on as they arrive and never collected. An interrupted transfer never counts as complete.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
-//! The other coordinators: who is connected to them, and a way to ask it.
+//! The other coordinators: which hosts are connected to them, and how to reach those hosts.
 //!
-//! What must stay true: who has a host's session is read from the record when a question is to be asked; what is
-//! known of the others' hosts besides may be a moment old, and goes when its coordinator does.
+//! What must stay true: before a question is asked, the record says which coordinator has the session of the host.
+//! Other knowledge about their hosts can be a moment old, and is dropped with their coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ use crate::record::coordinators;
 use crate::sessions::{ANSWER_LIMIT, PROGRESS_MAX, Sessions};
 use crate::store::{Store, keys};
 
-/// How often the others are looked for though nothing woke anybody.
+/// How often the others are looked for without a wake-up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What another coordinator may take longer than its agent.

@@ -1,7 +1,7 @@
-//! That this coordinator is alive: a lease that is kept, and what is bound to it.
+//! The lease that shows that this coordinator is alive, and the values bound to it.
 //!
-//! What must stay true: a coordinator that cannot reach the record for as long as its lease lives counts as dead
-//! to the others, and then does to itself too, so that its agents go where they can be handed work.
+//! What must stay true: a coordinator that cannot reach the store for the time of its lease counts as dead to the
+//! others. It then treats itself as dead too, so its agents connect to a coordinator that can give them assignments.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! The end of a session whose certificate does not count any more: its host was removed, or the coordinator whose
-//! authority signed it, or the root of that authority was retired.
+//! Closes sessions whose certificate is no longer trusted: the host was removed, or the coordinator that signed it, or
+//! the root was retired.
 //!
-//! What must stay true: whichever coordinator was told, the one that has the session cuts it.
+//! What must stay true: whichever coordinator made the change, the coordinator with the session closes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::record::coordinators::Coordinator;
 use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
 
-/// How often it is looked though nothing woke anybody: a watch is only a hint.
+/// How often it is looked without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a session is cut from outside of it.

@@ -1,4 +1,4 @@
-//! One session: what the store has for the host goes out, what the host says comes in.
+//! One session: sends the assignments of the host from the store, and handles the messages of its agent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The store in etcd, for several coordinators.
 //!
-//! What must stay true: what decides is the result of a transaction, never a read, a watch or a lease that
-//! could be renewed (each can be stale in some version of etcd); etcd's own lock call is not used, because it
-//! can give one lock to two; a transaction whose answer does not come is unknown and is not sent again from
-//! here; a key is never read at a past revision within a transaction.
+//! What must stay true: only the result of a transaction decides, and never a read, a watch or a lease that could be
+//! renewed (each can be stale in some version of etcd). The lock call of etcd is not used, because it can give one
+//! lock to two holders. A transaction without an answer is unknown and is not sent again from here. No key is read at
+//! a past revision within a transaction.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Where everything is kept. A key is [`Free`], or [`Owned`] by an environment: owned keys are written
-//! with the environment's lock, or by one of the transactions of [`super::guarded`].
+//! The keys of the store. A key is [`Free`], or [`Owned`] by an environment. Owned keys are written with the
+//! environment's lock, or by one of the transactions of [`super::guarded`].
 
 use std::fmt::{self, Write as _};
 
@@ -112,7 +112,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The key of this name; nothing when it is none of ours.
+/// The key of this name; `None` if it is none of ours.
 pub fn read(name: &str) -> Option<Key> {
     name.strip_prefix(ROOT)?.starts_with('/').then(|| Key(name.to_owned()))
 }

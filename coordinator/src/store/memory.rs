@@ -1,4 +1,4 @@
-//! The store in memory, with faults: for simulation and tests. It forgets everything with its process.
+//! The store in memory, with fault injection, for simulation and tests. Its content is lost with its process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

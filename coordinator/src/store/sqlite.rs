@@ -1,8 +1,8 @@
-//! The store in one SQLite file, for one coordinator: the embedded default.
+//! The store in one SQLite file, for one coordinator. It is the default.
 //!
-//! What must stay true: one process has the file (a `flock` beside it says so), one connection writes,
-//! every transaction begins immediately, and a commit that was answered survives a power cut. Whoever
-//! opens the file knows that its predecessor is dead, so what its leases held goes at once.
+//! What must stay true: one process has the file (a `flock` beside it ensures that), and one connection writes. Every
+//! transaction begins immediately, and a commit that was answered survives a power cut. When the file is opened, the
+//! previous process is dead, so everything that its leases held is deleted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Wake-ups: who watches a prefix is told that something below it may have changed, never what.
-//! A wake-up that comes while nobody waits is kept until the next wait.
+//! Wake-ups. A watcher of a prefix is told that something below it may have changed, but not what. A wake-up while
+//! nobody waits is kept until the next wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

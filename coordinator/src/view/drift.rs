@@ -1,4 +1,4 @@
-//! Where the record and the reality differ: pure, from what is recorded and what the agents see.
+//! Drift: the differences between the record and what the agents report. Pure.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! The fencing token, and the rules by which an agent admits one and keeps its mark.
+//! The fencing token, and the rules by which an agent accepts one and updates its fence state.
 //!
-//! What must stay true of a mark: it only rises, it is durable before anything is done or answered under
-//! it, and one token never stands for two assignments. Where it is kept is the agent's affair.
+//! What must stay true of a fence state: its token only rises. It is durable before anything is done or answered under
+//! it. One token never stands for two assignments. The agent decides where it is stored.
 
 use core::fmt;
 
@@ -79,11 +79,11 @@ pub fn compare_token(seen: Option<&Token>, offered: &Token) -> Result<TokenOrder
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FenceState {
     pub token: Token,
-    /// The digest of the assignment that came with it; nothing when a question raised the mark.
+    /// The digest of the assignment that came with it; `None` if a question raised the token.
     pub assignment_digest: Option<Digest>,
 }
 
-/// Why a message does not pass a mark.
+/// Why the fence refuses a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FenceError {
     #[error(transparent)]
@@ -92,8 +92,8 @@ pub enum FenceError {
     DifferentContent { token: Token },
 }
 
-/// Compares `offered` with the mark so far, and says the mark that must be committed before `offered` is
-/// acted on; `None` when it stands already.
+/// Compares `offered` with the current fence state. Gives the state that must be committed before `offered` is
+/// acted on; `None` if it is committed already.
 ///
 /// # Errors
 /// A token that is older or of another cluster, or one that came before with other content.

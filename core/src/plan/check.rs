@@ -1,5 +1,5 @@
-//! What no plan may do. It runs when a plan is made, stored and loaded; a violation is a bug in a
-//! planner or damage to the store, and the plan is refused either way.
+//! The safety rules that every plan must follow. They are checked when a plan is made, stored and loaded. A violation
+//! is a bug in a planner or damage to the store, and the plan is refused in both cases.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,7 +17,7 @@ use crate::slot::Slot;
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The step that breaks it; nothing when it is the plan as a whole.
+    /// The step that breaks it; `None` if the plan as a whole does.
     pub step: Option<StepId>,
     pub rule: String,
 }
@@ -75,7 +75,7 @@ impl Violations {
     }
 }
 
-/// What earlier waves have done.
+/// The effects of earlier waves.
 #[derive(Default)]
 struct PrecedingSteps {
     snapshots: usize,
@@ -115,7 +115,7 @@ impl PrecedingSteps {
         is_of_host && is_start == serves_later && is_start == is_before_site
     }
 
-    /// What of the slot that has the traffic was started by this plan must be healthy before it gets any.
+    /// Instances of the live slot that this plan has started must be healthy before they get requests.
     fn site(&self, plan: &Plan, step: &Step, site: &Site, broken: &mut Violations) {
         let Some(live) = plan.live_slot else { return };
         let none = BTreeSet::new();
@@ -162,7 +162,7 @@ impl PrecedingSteps {
         }
     }
 
-    /// Let in before anything of theirs starts, and kept out only once they are gone.
+    /// Hosts are admitted before anything starts there, and lose their line only after they are removed.
     fn admission(&self, plan: &Plan, step: &Step, admission: &HbaBlock, broken: &mut Violations) {
         match (step.on_failure, &plan.operation) {
             (OnFailure::Unwind, _) if !self.started.is_empty() => {

@@ -1,7 +1,7 @@
-//! A plan without one of its app hosts: what is left to do once that host is passed by.
+//! A plan without one of its app hosts: what is left to do when that host is excluded.
 //!
-//! What must stay true: it is the plan that it would have been had the host never had a part in it, by the same
-//! rules; steps keep their numbers.
+//! What must stay true: the result is the plan that would have been made without the host, and it follows the same
+//! rules. Steps keep their numbers.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -17,7 +17,7 @@ use crate::plan::{Action, Plan, check};
 /// `plan` without `host`.
 ///
 /// # Errors
-/// Why the host cannot be passed by.
+/// Why the host cannot be excluded.
 pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     let Some(quorum) = plan.spec.deploy.quorum else {
         return Err("deployment.yml sets no deploy.quorum".to_string());
@@ -61,7 +61,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     }
 }
 
-/// What an app host does in a deployment, and nothing that others count on.
+/// Whether only the app host itself depends on the action.
 fn is_of_application(action: &Action) -> bool {
     match action {
         Action::Preflight(Preflight { app: _, lb, db }) => lb.is_none() && db.is_none(),
@@ -81,7 +81,7 @@ fn is_of_application(action: &Action) -> bool {
     }
 }
 
-/// A check of nothing but what was passed by.
+/// Whether it checks only endpoints of excluded hosts.
 fn has_no_endpoints(action: &Action) -> bool {
     matches!(action, Action::CheckHealth(check) if check.targets.is_empty())
 }

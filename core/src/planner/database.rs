@@ -1,8 +1,8 @@
-//! The database in a plan: its schema as it is, and which hosts it lets in. A host that no rule lets in gets a line in
-//! `pg_hba.conf` before anything starts there; the line of a host that is removed goes, last.
+//! The database in a plan: its current schema, and the hosts that it admits. A host without a matching rule gets a
+//! line in `pg_hba.conf` before anything starts there. The line of a removed host is deleted last.
 //!
-//! What must stay true: a plan that is not sure says what it leaves out, and why. It never stands in the way of what
-//! an administrator's own lines make possible.
+//! What must stay true: a plan that is not sure says what it omits, and why. It never prevents what the
+//! administrator's own lines allow.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! A deployment: bring a release into the inactive slot, give it the traffic, tidy up.
+//! Plans a deployment: start a release in the inactive slot, switch the traffic to it, clean up.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -331,7 +331,7 @@ impl DeployPlanner<'_> {
         hosts.iter().map(start).collect()
     }
 
-    /// How many app hosts may be passed by.
+    /// How many app hosts may be excluded.
     fn spare(&self) -> u16 {
         let app = self.placement.app.len();
         let quorum = self.version.spec.deploy.quorum.map_or(app, usize::from);
@@ -366,7 +366,7 @@ impl DeployPlanner<'_> {
         let lb = self.placement.lb;
         let live = self.record.live.as_ref();
         let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
-        let hosts = if self.spare() > 0 { Hosts::MayBePassedBy } else { Hosts::AreFixed };
+        let hosts = if self.spare() > 0 { Hosts::MayBeExcluded } else { Hosts::Fixed };
         match site::of_deployment(lb, (site, hosts), changed, (&self.version, self.record))? {
             SiteDecision::Step(step) => waves.push(vec![*step]),
             SiteDecision::Nothing(omission) => omitted.push(omission),

@@ -1,8 +1,7 @@
-//! One app host more or less, while what is live stays live: nginx is told of it, and nothing else of the
-//! traffic moves.
+//! Plans to add, drain or remove one app host. The live release stays live, and only the nginx site changes.
 //!
-//! What must stay true: a host gets requests only once what runs there was seen healthy from the load balancer, and
-//! what runs there ends only once it gets none. Nothing is asked of the other app hosts, which may be away.
+//! What must stay true: a host gets requests only after a health check from the load balancer, and its containers stop
+//! only after it gets none. The other app hosts are not asked, because they may be offline.
 
 use alloc::format;
 use alloc::string::{String, ToString};

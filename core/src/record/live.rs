@@ -1,4 +1,4 @@
-//! What is live, and how it follows from the deployment that brought it.
+//! The live release, and how it follows from the deployment that made it live.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use crate::slot::Slot;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Timestamp;
 
-/// What has the traffic, as recorded when the last deployment ended well.
+/// The release that has the traffic, as recorded when the last deployment succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveRelease {
@@ -29,10 +29,10 @@ pub struct LiveRelease {
     pub since: Timestamp,
     /// How often the environment was rolled back to it.
     pub rollback_count: u32,
-    /// The app hosts that have the traffic; those of the declaration that are not among them were drained or passed by.
+    /// The app hosts that have the traffic; those of the declaration that are not among them were drained or excluded.
     #[serde(default)]
     pub serving: Vec<HostName>,
-    /// Those that were to have it, and could not: they are to come back.
+    /// The app hosts that the deployment excluded. They are re-admitted when they are well.
     #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<HostName>,
 }
@@ -83,7 +83,7 @@ impl LiveRelease {
         HostRoles { app: self.serving.clone(), lb: or_first(lb), db }
     }
 
-    /// Whether it is declared for this host, and the host was drained.
+    /// Whether this host is declared and was drained.
     pub fn is_drained(&self, host: &HostName) -> bool {
         self.spec.hosts.app.contains(host)
             && !self.serving.is_empty()

@@ -1,10 +1,10 @@
-//! What comes next: a run is a fold over its journal, and one function decides from it.
+//! The engine: a run is a fold over its journal, and one function decides what comes next.
 //!
-//! [`decide`] says what to append or when to wake; the shell appends, and feeds the entry back through
-//! [`Run::apply`]. Recovery is the same fold over the entries that are there: no second path.
+//! [`decide`] says which entry to append or when to wake. The shell appends it and passes it back through
+//! [`Run::apply`]. Recovery is the same fold over the existing entries; there is no second path.
 //!
-//! What must stay true: an effect has its intent in the journal first; the decision to unwind is an
-//! entry, so that a successor cannot change direction; a step whose outcome is unknown is undone too.
+//! What must stay true: an effect has its intent in the journal first. The decision to revert is an entry, so a
+//! successor cannot change direction. A step with an unknown outcome is undone too.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -81,7 +81,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     pub host: HostId,
-    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    /// `None`: only make sure that the "do" of the step has ended and never begins.
     pub action: Option<Action>,
     pub limit: Millis,
 }
@@ -125,7 +125,7 @@ impl Run {
         Ok(run)
     }
 
-    /// Takes one more entry in.
+    /// Applies one more entry.
     ///
     /// # Errors
     /// When it cannot follow; the run is then as it was.
@@ -225,17 +225,17 @@ impl Run {
         Ok(())
     }
 
-    /// As it was shown, with what hosts that were passed by have begun.
+    /// The plan as it was shown, with the steps of excluded hosts.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The plan that is carried out: without the hosts that were passed by.
+    /// The plan that is carried out, without the excluded hosts.
     pub fn effective_plan(&self) -> &Plan {
         &self.effective_plan
     }
 
-    /// Where steps of this direction are found.
+    /// The plan with the steps of this direction.
     pub fn plan_of(&self, direction: Direction) -> &Plan {
         match direction {
             Direction::Do => &self.effective_plan,
@@ -256,7 +256,7 @@ impl Run {
         self.next_seq
     }
 
-    /// Where `step` stands; a step that the plan does not have waits for ever.
+    /// The status of `step`. A step that the plan does not have is waiting.
     pub fn step_status(&self, step: StepId) -> &StepStatus {
         self.step_statuses.get(step).unwrap_or(&StepStatus::Waiting)
     }
@@ -298,7 +298,7 @@ impl Run {
             .collect()
     }
 
-    /// Whether the release serves and only housekeeping is left: from here on nothing is unwound.
+    /// Whether the release is live and only housekeeping is left: from here on nothing is reverted.
     pub fn is_committed(&self) -> bool {
         self.effective_plan
             .steps()
@@ -323,8 +323,8 @@ impl Run {
     }
 }
 
-/// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
-/// and nobody has chosen a way out.
+/// What to do at `now`, given the request of an operator. Deterministic. Empty if the run has ended, or if it is stuck
+/// and no resolution was requested.
 pub fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
     let request = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { request };
     match &run.phase {

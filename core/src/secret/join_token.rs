@@ -1,7 +1,7 @@
-//! The one-time token with which a host or an operator joins: `LS1.<pin>.<id>.<secret>`.
+//! The one-time token with which a host, an operator or a coordinator joins: `LS1.<pin>.<id>.<secret>`.
 //!
-//! The pin is the SHA-256 of the authority's public key (its SubjectPublicKeyInfo, as kubeadm has it),
-//! so that whoever joins knows whom it talks to before it says the secret.
+//! The pin is the SHA-256 of the authority's public key (its SubjectPublicKeyInfo, as in kubeadm). So the caller
+//! verifies the coordinator before it sends the secret.
 
 use alloc::borrow::ToOwned;
 use alloc::format;

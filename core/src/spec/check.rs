@@ -1,5 +1,5 @@
-//! Everything that is wrong with a declaration, at once, each with what to write instead.
-//! The command line runs it to point at lines; the coordinator runs it because it trusts nobody.
+//! Finds everything that is wrong with a declaration at once, and says what to write instead. The command line uses it
+//! to point at lines. The coordinator uses it because it does not trust its callers.
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -1,5 +1,5 @@
-//! Which root a certificate is of, as far as its owner can see without verifying anything: it decides when somebody
-//! asks for another certificate, and never whom to trust.
+//! Which root a certificate belongs to, as far as its owner can tell without verification. It decides when to ask for
+//! another certificate, and never whom to trust.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;

@@ -1,4 +1,4 @@
-//! The coordinator about itself, and who changed what.
+//! Information about this coordinator, and the audit log.
 
 use lockstep_proto::wire;
 use tonic::Status;

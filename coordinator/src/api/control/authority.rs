@@ -1,4 +1,4 @@
-//! The roots that are trusted: which there are, another one, and the end of the one before.
+//! Show, rotate and retire the roots that the cluster trusts.
 
 use std::collections::BTreeSet;
 

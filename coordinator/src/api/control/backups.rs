@@ -1,4 +1,4 @@
-//! Backups, and what is needed after one was put back.
+//! Make backups, and raise the epoch of an environment after a restore.
 
 use lockstep_core::secret::Secret;
 use lockstep_proto::wire::{self, Done};

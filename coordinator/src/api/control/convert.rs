@@ -1,4 +1,4 @@
-//! From what the wire says to what is asked for.
+//! Converts wire messages to requests.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::{AnyBranch, ChangedSite};

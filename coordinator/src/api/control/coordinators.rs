@@ -1,4 +1,4 @@
-//! Coordinators: who there is, tokens for those that will join, and their removal.
+//! List and remove coordinators, and create tokens for new ones.
 
 use lockstep_core::name::CoordinatorName;
 use lockstep_core::plan::operation::Refusal;

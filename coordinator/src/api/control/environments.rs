@@ -1,4 +1,4 @@
-//! Environments: how they are, what holds them, what is declared of them.
+//! Show, freeze, thaw and remove environments.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Timestamp;

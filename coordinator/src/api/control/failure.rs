@@ -1,8 +1,8 @@
-//! What a refusal looks like on the wire: its code, its words, and a document with its parts.
+//! Converts refusals and errors to gRPC statuses: a code, a message, and a document as details.
 //!
-//! `ABORTED`: the environment is locked, the details are an `open`. `FAILED_PRECONDITION`: refused before
-//! anything started, the details are a `refusal`. `NOT_FOUND`: nothing of that name; of an image, which who asks
-//! may have, the details are a `refusal` too.
+//! `ABORTED`: the environment is locked; the details are an `open`. `FAILED_PRECONDITION`: refused before anything
+//! started; the details are a `refusal`. `NOT_FOUND`: there is nothing of that name; if an image is missing that the
+//! caller may have, the details are a `refusal` too.
 
 use std::error::Error;
 

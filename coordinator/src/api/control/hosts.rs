@@ -1,4 +1,4 @@
-//! Hosts: who has joined, and tokens for those that will.
+//! List, inspect and remove hosts, and create tokens for new ones.
 
 use lockstep_core::host::HostRole;
 use lockstep_proto::Invalid;

@@ -1,4 +1,5 @@
-//! Logs: a deployment's, from this coordinator's file; a step's or the live slot's, from their host.
+//! Logs. That of a deployment comes from the file of this coordinator; that of a step or of the live slot from its
+//! host.
 
 use std::path::PathBuf;
 use std::time::Duration;

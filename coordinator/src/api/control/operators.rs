@@ -1,4 +1,4 @@
-//! Operators: who may command, and what.
+//! Add, list and revoke operators.
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::name::OperatorName;

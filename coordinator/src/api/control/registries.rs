@@ -1,4 +1,4 @@
-//! Registries: a login comes in with its password, and goes out without.
+//! Log in to registries, log out and list them. A password is never returned.
 
 use futures::future::join_all;
 use lockstep_core::agent::host_task::HostTask;

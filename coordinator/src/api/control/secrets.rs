@@ -1,4 +1,4 @@
-//! Secrets: in with values, out with names and fingerprints only.
+//! Import, list and compare secrets. Only names and fingerprints are returned.
 
 use std::collections::{BTreeMap, HashMap};
 

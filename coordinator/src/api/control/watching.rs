@@ -1,5 +1,4 @@
-//! Watching a deployment: its plan, its journal from anywhere on, what its steps say, its end or where it is
-//! stuck.
+//! Streams a deployment: its plan, its journal from any entry on, the output of its steps, and its end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use super::{Caller, ControlApi};
 use crate::record::{environments, history, tails};
 use crate::store::{Store, StoreError, Wakeups, keys};
 
-/// How often the record is looked at though nothing woke this watch: a wake-up is only a hint.
+/// How often the record is looked at without a wake-up: a wake-up is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) async fn watch(

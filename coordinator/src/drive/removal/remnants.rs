@@ -1,5 +1,5 @@
-//! What there is of an environment when it is to be removed: as recorded, and as the hosts see it. What cannot be
-//! seen counts as unknown, never as nothing.
+//! What exists of an environment that is to be removed, in the record and on the hosts. What a host does not report
+//! counts as unknown, and not as nothing.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What signs here and what is trusted, at one moment: read together, used together.
+//! The keys that sign and the roots that are trusted at one moment, read and used together.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What the authority gives, and what two roots in one directory come to.
+//! What the authority issues, and how two roots in one directory behave.
 
 use lockstep_proto::dial::{is_current, is_of_first};
 use rustls::RootCertStore;

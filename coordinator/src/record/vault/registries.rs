@@ -1,4 +1,4 @@
-//! What lets hosts into registries. A login is bound to its registry, so that it cannot be moved to another.
+//! The logins of registries. A login is bound to its registry, so it cannot be moved to another.
 
 use anyhow::{Context, bail};
 use lockstep_core::image::{Login, RegistryName};
@@ -83,7 +83,7 @@ impl Vault {
         self.store.list(&keys::registries()).await?.iter().map(|stored| stored.read().map(listed)).collect()
     }
 
-    /// What lets hosts into `registry`; nothing where nobody has given it.
+    /// What lets hosts into `registry`; `None` if nobody has given it.
     ///
     /// # Errors
     /// When it cannot be read, or was not encrypted with this key for this registry.

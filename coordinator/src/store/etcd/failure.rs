@@ -1,5 +1,5 @@
-//! What an error of etcd or of the way to it says about the call: that nothing was sent, that etcd refused
-//! it, or nothing at all. Only the first two mean that nothing has happened.
+//! What an error of etcd or of the connection says about a call: it was not sent, etcd refused it, or its outcome is
+//! unknown. Only in the first two cases nothing has happened.
 
 use std::error::Error;
 use std::fmt;

@@ -1,8 +1,7 @@
-//! The members of etcd, one client each: calls go to one of them until it fails, and then to the next.
+//! The members of etcd, with one client each. Calls go to one member until it fails, and then to the next.
 //!
-//! What must stay true: every call has a limit; a member is asked for its version, its cluster and its leader
-//! before it gets a call; only a call that is the same however often it is done is sent again when nobody
-//! knows what became of it.
+//! What must stay true: every call has a time limit. A member is asked for its version, cluster and leader before it
+//! gets a call. If the outcome of a call is unknown, only an idempotent call is sent again.
 
 use std::fmt;
 use std::future::Future;

@@ -1,5 +1,5 @@
-//! What must be so before the store is opened: the files of the settings are certificates and a key, a member
-//! answers, and no member is something else than the settings say.
+//! Checks before the store is opened: the files in the settings are certificates and a key, a member answers, and
+//! every member is the one that the settings mean.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Which versions of etcd may keep the record.
+//! The versions of etcd that may keep the record.
 
 /// What is thought of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]

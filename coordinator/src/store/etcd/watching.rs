@@ -1,5 +1,5 @@
-//! Wake-ups from etcd: one watch of everything, held by one task, taken up again at another member when it
-//! ends. Whatever may have been missed in between wakes everybody.
+//! Wake-ups from etcd. One task watches everything, and starts again at another member when the watch ends. After an
+//! interruption it wakes every watcher, because changes may have been missed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,8 +1,9 @@
-//! The one task that writes. What comes while it writes goes into its next transaction together: who reports from a
-//! thousand hosts waits for the disk a few times, and not a thousand times.
+//! The one task that writes. Commits that arrive while it writes share its next transaction, so reports from a
+//! thousand hosts wait for the disk a few times and not a thousand times.
 //!
-//! What must stay true: each commit is judged by what those before it have left, and happens as a whole or not at all;
-//! nobody is answered before the disk has it; when nobody knows what the disk has, that is so for all of them.
+//! What must stay true: each commit is judged by the state that those before it have left, and happens completely or
+//! not at all. It is answered only when it is on the disk. If it is unknown what the disk has, that is so for all of
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

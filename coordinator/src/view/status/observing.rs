@@ -1,8 +1,8 @@
-//! Asks hosts what they see of many environments at once.
+//! Asks hosts for the observed state of many environments at once.
 //!
-//! What must stay true: no host has more than a few looks to answer at a time, so that the last of many environments
-//! has as much time as the first; a host that did not answer in time is not waited for again by each of the others; who
-//! was not asked or did not answer is named, and nothing is said of what it would have seen.
+//! What must stay true: no host answers more than a few questions at a time, so the last of many environments has as
+//! much time as the first. A host that did not answer in time is not waited for again by the other environments. Hosts
+//! that were not asked or did not answer are named, and nothing is assumed of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Forward: wave by wave, until all is done or something says otherwise.
+//! Forward: runs wave after wave, until all is done or there is a reason to revert.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! The ways out of a run that is stuck: what each costs, when it is refused, and what it comes to.
+//! The resolutions of a stuck run: the cost of each, when it is refused, and which entry it becomes.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,7 +12,7 @@ use crate::run::engine::{Phase, Run, UNDO_ATTEMPTS_MAX};
 use crate::run::journal::{Deferral, Event, StepStatus};
 use crate::view::environment::ResolutionOption;
 
-/// Each way out of a run that is stuck, with what it costs; none of one that is not.
+/// The resolutions of a stuck run, with their costs; empty if the run is not stuck.
 pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
     let Phase::Stuck { step, .. } = run.phase() else {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
         .collect()
 }
 
-/// Why `resolution` cannot be taken, if it cannot.
+/// Why `resolution` is refused; `None` if it is not.
 pub fn refuse_resolution(run: &Run, resolution: Resolution) -> Option<String> {
     let Phase::Stuck { step: stuck, .. } = run.phase() else {
         return Some("the deployment is not stuck".to_string());
@@ -48,7 +48,7 @@ fn refuse_without(plan: &Plan, step: StepId) -> Option<String> {
     Some(format!("without {step}, a safety rule is broken: {rule}"))
 }
 
-/// What `request` comes to for `stuck`, whose undo has failed for good.
+/// The entry that `request` becomes for `stuck`, whose undo has failed for good.
 pub(super) fn apply_request(run: &Run, stuck: StepId, request: &OperatorRequest) -> Option<Event> {
     match request {
         OperatorRequest::None | OperatorRequest::Cancel { .. } => None,
@@ -68,8 +68,8 @@ pub(super) fn apply_request(run: &Run, stuck: StepId, request: &OperatorRequest)
     }
 }
 
-/// The rule by which the effect of `step` cannot be left as it is: that of the plan without it. What has
-/// nothing to take back can be left.
+/// The safety rule that the plan breaks without `step`: then its undo cannot be deferred. A step without an undo can
+/// always be left.
 pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String> {
     match &plan.step(step)?.undo {
         Undo::Nothing { .. } => None,
@@ -113,7 +113,7 @@ fn describe_cost(run: &Run, stuck: StepId, resolution: Resolution) -> String {
     }
 }
 
-/// What is taken back beside `stuck`.
+/// What is undone beside `stuck`.
 fn describe_rest(run: &Run, stuck: StepId) -> String {
     let left: Vec<&Step> =
         run.plan().steps().filter(|step| step.id != stuck && run.needs_undo(step)).collect();

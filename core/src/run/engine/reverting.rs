@@ -1,4 +1,4 @@
-//! Backward: newest first, until nothing of the deployment is left.
+//! Backward: undoes the newest wave first, until nothing of the deployment is left.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,7 +19,7 @@ pub(super) fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Ve
     }
 }
 
-/// The wave that is taken back before any other.
+/// The wave that is undone before any other.
 pub(super) fn newest_wave_to_undo(run: &Run) -> Option<&Wave> {
     let is_left = |wave: &&Wave| wave.steps.iter().any(|step| run.needs_undo(step));
     if is_on(Mutant::OldestUndoneFirst) {

@@ -1,4 +1,4 @@
-//! Where each step of a plan stands, found by its number: a decision looks at all of them several times.
+//! The status of each step of a plan, indexed by its number, because a decision reads all of them several times.
 
 use alloc::vec::Vec;
 

@@ -1,4 +1,4 @@
-//! The state file, from records that deployments leave.
+//! The state file, from the records of deployments.
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
