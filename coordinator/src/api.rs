@@ -1,4 +1,4 @@
-//! The gate that every call passes: who calls, what the table says, and only then the method.
+//! The gate of the API. It authenticates the caller and checks the access table before any method runs.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -29,7 +29,7 @@ pub mod session;
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub identity: Identity,
-    /// Whose authority signed the certificate; nothing for who has none.
+    /// Whose authority signed the certificate; `None` without a certificate.
     pub signed_by: Option<IssuingName>,
     /// Nothing for those who are no operators.
     environments: Option<EnvironmentPattern>,
@@ -56,7 +56,7 @@ impl Caller {
         match &self.identity {
             Identity::Operator(name) => Ok(name),
             Identity::Nobody | Identity::Agent(_) | Identity::Coordinator(_) => {
-                Err(Status::permission_denied(format!("{} is no operator", self.identity)))
+                Err(Status::permission_denied(format!("{} is not an operator", self.identity)))
             }
         }
     }
@@ -177,7 +177,7 @@ impl GateLayer {
         self.check_authority(&identity, signed_by.as_ref()).await?;
         let grant = self.grant(&identity, &serial).await?;
         access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
-            info!(%identity, method, why = %denied, "call refused");
+            info!(%identity, method, why = %denied, "refused a call");
             match denied {
                 access::Denied::NoCertificate => Status::unauthenticated(denied.to_string()),
                 access::Denied::UnknownMethod { .. } => Status::unimplemented(denied.to_string()),
@@ -201,40 +201,40 @@ impl GateLayer {
         }
         let counts = match signed_by {
             Some(authority) => coordinators::counts(&*self.store, authority).await.map_err(|error| {
-                warn!(%error, "a caller's authority cannot be looked up");
-                Status::unavailable("the store does not answer")
+                warn!(%error, "cannot look up the authority of a caller");
+                Status::unavailable("the store does not answer: try again")
             })?,
             None => false,
         };
         if counts {
             return Ok(());
         }
-        info!(%identity, "call refused: its certificate is of an authority that does not count");
+        info!(%identity, "refused a call: its certificate is signed by an authority that is not trusted");
         Err(Status::unauthenticated(format!(
-            "the certificate of {identity} is of a coordinator that was removed, or of a root that was retired: join again"
+            "the certificate of {identity} was signed by a coordinator that was removed, or under a root that was retired: join again"
         )))
     }
 
     /// What the record says of whoever calls; an error where it says that its certificate does not count.
     async fn grant(&self, identity: &Identity, serial: &str) -> Result<Option<Grant>, Status> {
         let unavailable = |error: StoreError| {
-            warn!(%error, "a caller cannot be looked up");
-            Status::unavailable("the store does not answer")
+            warn!(%error, "cannot look up a caller");
+            Status::unavailable("the store does not answer: try again")
         };
-        let gone = |why: String| {
-            info!(%identity, serial, why, "call refused");
+        let refuse = |why: String| {
+            info!(%identity, serial, why, "refused a call");
             Status::unauthenticated(why)
         };
         match identity {
             Identity::Operator(name) => {
                 let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
-                let operator = operator.ok_or_else(|| gone(format!("there is no operator {name}")))?;
+                let operator = operator.ok_or_else(|| refuse(format!("there is no operator {name}")))?;
                 let grant = operator.grant(serial);
-                Ok(Some(grant.ok_or_else(|| gone(format!("this certificate of {name} has been revoked")))?))
+                Ok(Some(grant.ok_or_else(|| refuse(format!("this certificate of {name} has been revoked")))?))
             }
             Identity::Agent(host) => {
                 if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {
-                    return Err(gone(format!("{host} was removed, or never joined")));
+                    return Err(refuse(format!("{host} was removed, or never joined")));
                 }
                 Ok(None)
             }

@@ -1,4 +1,4 @@
-//! What the driver, the planning of deployments and the views work with.
+//! The services that drivers, planning and views share: the store, the agents, the secrets and the clock.
 
 use std::path::PathBuf;
 use std::sync::Arc;

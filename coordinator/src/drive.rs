@@ -1,8 +1,8 @@
-//! Drives open deployments: one task for each, found by environment and never by owner, so that what a
-//! dead coordinator left open is found like anything else.
+//! Drives open deployments, with one task for each.
 //!
-//! A driver decides nothing by itself: [`lockstep_core::run::driver_phase`] says what it does about the lock and
-//! about unknown outcomes, [`lockstep_core::run::engine`] what comes next in the deployment. It performs.
+//! Open deployments are found by environment and not by owner. So a deployment that a dead coordinator left open is
+//! found like any other. A driver decides nothing itself: [`lockstep_core::run::driver_phase`] decides about the lock
+//! and unknown outcomes, and [`lockstep_core::run::engine`] decides what comes next. The driver performs it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -44,24 +44,24 @@ use exit::{DriverError, DriverExit};
 use pending_undo_runner::PendingUndoRunner;
 use readmission::Readmission;
 
-/// How often the record is looked through though nothing woke anybody: a watch is only a hint.
+/// How often the claims are read without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long a deployment that a driver had to leave waits for the next one.
 const RETRY_AFTER: Millis = Millis::from_secs(1);
 
-/// How long a debt that was handed out waits until it is handed out again.
+/// How long a pending undo that was assigned waits until it is assigned again.
 const UNDO_RETRY_AFTER: Millis = Millis::from_secs(10);
 
-/// Has a driver for everything that is open, until it is stopped.
+/// Runs a driver for every open deployment, until it is stopped.
 pub struct Drivers {
     context: Context,
     tasks: JoinSet<Result<DriverExit, DriverError>>,
-    /// Whose task is whose.
+    /// The environment of each task.
     driven: BTreeMap<Id, EnvironmentKey>,
     /// When an environment that a driver left may have its next one.
     not_before: BTreeMap<EnvironmentKey, Timestamp>,
-    /// When what a host owes may be asked for again.
+    /// When the pending undos of a host may be assigned again.
     undo_not_before: BTreeMap<(HostId, EnvironmentKey), Timestamp>,
     readmission: Readmission,
 }
@@ -78,7 +78,7 @@ impl Drivers {
         }
     }
 
-    /// Comes back when `stop` says so; what is open then is gone on with by whoever comes next.
+    /// Returns when `stop` is cancelled. Another driver continues what is open then.
     pub async fn run(mut self, stop: CancellationToken) {
         let store = self.context.store.clone();
         let mut wakeups = store.watch(&keys::environments());
@@ -101,19 +101,12 @@ impl Drivers {
         self.tasks.shutdown().await;
     }
 
-    /// Starts what is open and not driven, and ends claims whose time is over.
+    /// Starts drivers for open deployments without one, and ends expired claims.
     async fn start_open_deployments(&mut self) -> Result<(), StoreError> {
         let now = self.context.clock.now();
         let mut driven: BTreeSet<EnvironmentKey> = self.driven.values().cloned().collect();
-        for stored in self.context.store.list(&keys::environments()).await? {
-            if stored.key.last() == keys::LIVE
-                && let Some(environment) = keys::environment_of(&stored.key)
-            {
-                self.readmission.note(&environment, &stored)?;
-            }
-            if stored.key.last() != keys::OPEN {
-                continue;
-            }
+        // The claims alone: this happens every two seconds, and all that is recorded of many environments is much.
+        for stored in self.context.store.list_named(&keys::environments(), keys::OPEN).await? {
             // What is driven is looked at by its driver.
             let Some(environment) =
                 keys::environment_of(&stored.key).filter(|environment| !driven.contains(environment))
@@ -130,7 +123,7 @@ impl Drivers {
                     driven.insert(environment);
                 }
                 ClaimKind::Building { .. } | ClaimKind::Freeze { .. } if now >= open.until => {
-                    info!(%environment, by = %open.by, "a claim or a hold has ended by itself");
+                    info!(%environment, by = %open.by, "a claim or a freeze expired");
                     // Not committed means that it changed meanwhile: the next look sees what it is.
                     disclaim(&*self.context.store, &environment, &stored).await?;
                 }
@@ -145,7 +138,7 @@ impl Drivers {
         self.readmit_hosts(&driven, now).await
     }
 
-    /// Takes in what was done without a coordinator, where nobody works.
+    /// Adopts local rollbacks in environments where nothing is open.
     async fn adopt_local_rollbacks(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
@@ -156,37 +149,37 @@ impl Drivers {
             let may_start = self.not_before.get(&environment).is_none_or(|at| now >= *at);
             if may_start && busy.insert(environment.clone()) {
                 let span = info_span!("local change", %environment, host = %change.host_name);
-                let taking_in = LocalRollbackAdoption { parts: self.context.clone(), stored, change };
-                let task = self.tasks.spawn(taking_in.run().instrument(span));
+                let adoption = LocalRollbackAdoption { context: self.context.clone(), stored, change };
+                let task = self.tasks.spawn(adoption.run().instrument(span));
                 self.driven.insert(task.id(), environment);
             }
         }
         Ok(())
     }
 
-    /// Has what is owed paid by hosts that are back, or that will never be, where nobody works.
+    /// Runs the pending undos of hosts that are connected again or were removed, in environments where nothing is open.
     async fn run_pending_undos(
         &mut self,
         busy: &mut BTreeSet<EnvironmentKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        for debt in pending_undos::list(&*self.context.store).await? {
-            let whose = (debt.host.clone(), debt.environment.clone());
+        for undo in pending_undos::list(&*self.context.store).await? {
+            let whose = (undo.host.clone(), undo.environment.clone());
             let is_due = self.undo_not_before.get(&whose).is_none_or(|at| now >= *at);
-            if !is_due || busy.contains(&debt.environment) {
+            if !is_due || busy.contains(&undo.environment) {
                 continue;
             }
-            let is_back = self.context.agents.session_of(&debt.host).is_some();
-            if is_back || hosts::find(&*self.context.store, &debt.host).await?.is_none() {
-                busy.insert(debt.environment.clone());
+            let is_back = self.context.agents.session_of(&undo.host).is_some();
+            if is_back || hosts::find(&*self.context.store, &undo.host).await?.is_none() {
+                busy.insert(undo.environment.clone());
                 self.undo_not_before.insert(whose, now + UNDO_RETRY_AFTER);
-                self.run_pending_undos_of(debt.host, debt.environment);
+                self.run_pending_undos_of(undo.host, undo.environment);
             }
         }
         Ok(())
     }
 
-    /// Has a host that was passed by serve again.
+    /// Re-admits an excluded host.
     async fn readmit_hosts(
         &mut self,
         busy: &BTreeSet<EnvironmentKey>,
@@ -204,12 +197,13 @@ impl Drivers {
 
     fn run_pending_undos_of(&mut self, host: HostId, environment: EnvironmentKey) {
         let span = info_span!("debt", %host, %environment);
-        let payer = PendingUndoRunner { parts: self.context.clone(), environment: environment.clone(), host };
+        let payer =
+            PendingUndoRunner { context: self.context.clone(), environment: environment.clone(), host };
         let task = self.tasks.spawn(payer.run().instrument(span));
         self.driven.insert(task.id(), environment);
     }
 
-    /// Goes on in the trace of whoever opened the deployment, as the driver before did.
+    /// Continues the trace of the call that opened the deployment, as the previous driver did.
     fn start(&mut self, environment: EnvironmentKey, deployment: DeploymentId, traceparent: &str) {
         self.not_before.remove(&environment);
         let span = info_span!("deployment", %deployment, %environment);
@@ -224,7 +218,7 @@ impl Drivers {
         let (id, left) = match left {
             Ok((id, left)) => (id, Some(left)),
             Err(broken) => {
-                error!(error = %broken, "bug: a driver broke; another goes on from the journal");
+                error!(error = %broken, "bug: a driver panicked; another one resumes from the journal");
                 (broken.id(), None)
             }
         };
@@ -233,17 +227,19 @@ impl Drivers {
         };
         match left {
             Some(Ok(DriverExit::Ended)) => return,
-            Some(Ok(DriverExit::NotOpen)) => debug!(%environment, "nothing is open any more"),
-            Some(Ok(DriverExit::Deposed)) => warn!(%environment, "this driver was deposed"),
+            Some(Ok(DriverExit::NotOpen)) => debug!(%environment, "nothing is open in the environment"),
+            Some(Ok(DriverExit::Deposed)) => {
+                warn!(%environment, "another driver has taken over the environment")
+            }
             Some(Err(error)) => {
-                error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot go on");
+                error!(%environment, error = &error as &dyn std::error::Error, "a driver cannot continue");
             }
             None => {}
         }
         self.not_before.insert(environment, self.context.clock.now() + RETRY_AFTER);
     }
 
-    /// A coordinator may have died between the end of a deployment and the file that tells of it.
+    /// Refreshes state files and logs: a coordinator may have died between the end of a deployment and its files.
     async fn catch_up(&self) {
         match environments::declared_keys(&*self.context.store).await {
             Ok(environments) => {

@@ -1,4 +1,4 @@
-//! What leaves for files: the log of a deployment and the state file.
+//! Files for other programs and people: the log of a deployment and the state file.
 
 pub mod deployment_log;
 pub mod state_file;

@@ -1,4 +1,4 @@
-//! Who is calling: certificates, the authority that signs them, its roots, join tokens and operators.
+//! Authentication: certificates, the authority that signs them, its roots, join tokens and operators.
 
 pub mod authority;
 pub mod certificate;

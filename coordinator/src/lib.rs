@@ -1,7 +1,8 @@
-//! The coordinator: it keeps the record, drives deployments, and refuses whoever has no right to call.
+//! The coordinator. It keeps the record, drives deployments, and refuses callers without the right to call.
 //!
-//! Rooms from the ground up; each imports only from those above it in this list: [`ports`], [`store`], [`identity`],
-//! [`record`], [`context`], [`sessions`], [`planning`], [`export`], [`view`], [`drive`], [`api`], [`program`].
+//! Modules from the lowest up; each imports only from those before it in this list: [`ports`], [`store`],
+//! [`identity`], [`record`], [`context`], [`sessions`], [`planning`], [`export`], [`view`], [`drive`], [`api`],
+//! [`program`].
 
 pub mod api;
 pub mod context;

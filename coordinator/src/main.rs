@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let Arguments { settings, command } = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("cannot begin: {error}")),
+        Err(error) => return fail(&format!("cannot start: {error}")),
     };
     let entered = runtime.enter();
     let telemetry = match begin_telemetry(&settings, command.as_ref()) {

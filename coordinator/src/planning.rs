@@ -1,5 +1,5 @@
-//! From what an operator asks for to a deployment that is open: checked, planned, and stored in the one
-//! transaction that claims the environment. The driver takes it from there.
+//! Turns a request of an operator into an open deployment. The request is checked, planned, and stored in the
+//! transaction that claims the environment. The driver continues from there.
 
 use lockstep_core::id::{DeploymentId, Digest, HostId};
 use lockstep_core::image::RegistryName;
@@ -105,7 +105,7 @@ pub enum DeployError {
     ImageAbsent(Refusal),
     #[error("{environment} is locked by {}", .open.by)]
     Locked { environment: EnvironmentKey, open: Box<Claim> },
-    #[error("the deployment cannot be found")]
+    #[error("cannot find the deployment")]
     Unresolved(#[from] ReferenceError),
     #[error("cannot read or write the record")]
     Store(#[from] StoreError),
@@ -122,7 +122,7 @@ impl From<planner::PlanRefusal> for DeployError {
 /// A plan with what its start must find unchanged.
 struct PlannedDeployment {
     plan: Plan,
-    gathered: PlanningInput,
+    input: PlanningInput,
     spec: ValidatedSpec,
     spec_seen: Option<Stored>,
 }
@@ -131,10 +131,10 @@ struct PlannedDeployment {
 ///
 /// # Errors
 /// When there is none.
-pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
-    claims::refuse_removal(&*parts.store, &ask.environment).await?;
-    let recorded = environments::spec(&*parts.store, &ask.environment).await?;
-    Ok(make_plan(parts, ask, recorded).await?.plan)
+pub async fn plan(context: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
+    claims::refuse_removal(&*context.store, &ask.environment).await?;
+    let recorded = environments::spec(&*context.store, &ask.environment).await?;
+    Ok(make_plan(context, ask, recorded).await?.plan)
 }
 
 /// Opens a deployment.
@@ -142,30 +142,30 @@ pub async fn plan(parts: &Context, ask: &PlanRequest) -> Result<Plan, DeployErro
 /// # Errors
 /// When there is no plan, or it is another than the one asked for, or the environment is owned.
 pub async fn start(
-    parts: &Context,
+    context: &Context,
     start: &StartRequest,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<(DeploymentId, Plan), DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     for _ in 0..ATTEMPTS_MAX {
-        let now = parts.clock.now();
+        let now = context.clock.now();
         // Before it is looked who owns the environment: a deployment that is opened after that writes the declaration
         // anew, so that this very one guards against all that such a deployment leaves behind, debts too.
         let recorded = environments::spec(store, &start.ask.environment).await?;
         let before =
-            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), asker, now).await?;
-        let planned = make_plan(parts, &start.ask, recorded).await?;
+            claims::claimable(store, &start.ask.environment, start.claim.as_ref(), requester, now).await?;
+        let planned = make_plan(context, &start.ask, recorded).await?;
         refuse_changed_plan(start.hash.as_ref(), &planned.plan)?;
-        let ports = &planned.gathered.ports;
+        let ports = &planned.input.ports;
         if ports.are_too_many() {
-            let seen = planned.gathered.ports_seen.as_ref();
+            let seen = planned.input.ports_seen.as_ref();
             give_ports(store, &start.ask.environment, ports, seen).await?;
             continue;
         }
-        let id = start.claim.clone().unwrap_or_else(|| new_id(&*parts.clock));
+        let id = start.claim.clone().unwrap_or_else(|| new_id(&*context.clock));
         let kind = ClaimKind::Running { deployment: id.clone(), request: OperatorRequest::None };
-        let open = claims::open(kind, asker, now, before.as_ref(), &planned.spec);
-        let kept = PlanDocument::of_plan(&id, &planned.plan, &parts.clock.ulid().to_string());
+        let open = claims::open(kind, requester, now, before.as_ref(), &planned.spec);
+        let kept = PlanDocument::of_plan(&id, &planned.plan, &context.clock.ulid().to_string());
         for parts_of_plan in &kept.ahead {
             guarded::plan_parts(store, parts_of_plan.clone()).await?;
         }
@@ -173,16 +173,16 @@ pub async fn start(
         let seen = before.as_ref().map(|seen| &seen.stored);
         match claims::settle_unknown(store, &start.ask.environment, seen, &open, with).await? {
             ClaimState::Yes => {
-                info!(deployment = %id, environment = %start.ask.environment, operator = %asker.operator, "deployment opened");
+                info!(deployment = %id, environment = %start.ask.environment, operator = %requester.operator, "deployment opened");
                 return Ok((id, planned.plan));
             }
             ClaimState::Moved => delete_plan_parts(store, kept.ahead).await?,
         }
     }
     Err(DeployError::Refused(Refusal {
-        what: format!("{} could not be claimed", start.ask.environment),
+        what: format!("cannot claim {}", start.ask.environment),
         why: format!("its record changed {ATTEMPTS_MAX} times while the plan was made"),
-        next: "try it again".to_owned(),
+        next: "try again".to_owned(),
     }))
 }
 
@@ -195,7 +195,7 @@ async fn give_ports(
     seen: Option<&Stored>,
 ) -> Result<(), StoreError> {
     let mut guard = Guard::as_seen(keys::ports(environment), seen);
-    for some in proposal.parts() {
+    for some in proposal.split() {
         let mut with = some.transaction(environment);
         with.guards.push(guard);
         match guarded::give_ports(store, environment, with).await {
@@ -224,7 +224,7 @@ pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
 }
 
 async fn make_plan(
-    parts: &Context,
+    context: &Context,
     ask: &PlanRequest,
     recorded: Option<Versioned<EnvironmentSpec>>,
 ) -> Result<PlannedDeployment, DeployError> {
@@ -251,11 +251,11 @@ async fn make_plan(
             PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
         ),
     };
-    let gathered = gather_planning_input(parts, &spec, &wanted).await?;
-    let operation = operation(parts, ask, &spec, &gathered.record).await?;
-    let mut plan = planner::plan(&operation, &spec, &gathered.record)?;
-    plan.warnings.extend(image_to_send(ask, &gathered.record));
-    if let Some(refusal) = pending_undos::refuse_plan(&*parts.store, &plan).await? {
+    let input = gather_planning_input(context, &spec, &wanted).await?;
+    let operation = operation(context, ask, &spec, &input.record).await?;
+    let mut plan = planner::plan(&operation, &spec, &input.record)?;
+    plan.warnings.extend(image_to_send(ask, &input.record));
+    if let Some(refusal) = pending_undos::refuse_plan(&*context.store, &plan).await? {
         return Err(refusal.into());
     }
     let spec = match plan.operation.host() {
@@ -265,7 +265,7 @@ async fn make_plan(
             checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
         }
     };
-    Ok(PlannedDeployment { plan, gathered, spec, spec_seen })
+    Ok(PlannedDeployment { plan, input, spec, spec_seen })
 }
 
 /// What a plan says of an image that no app host has.
@@ -275,7 +275,7 @@ fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
         deploy.offered.as_ref().filter(|_| record.observed.values().all(|seen| seen.image.is_none()))?;
     let mib = offered.size_bytes.div_ceil(1024 * 1024);
     Some(format!(
-        "{} is on no app host: deploy first sends it to one from this machine, {mib} MiB",
+        "no app host has {}: lockstep deploy first sends it to one from this machine ({mib} MiB)",
         deploy.image
     ))
 }
@@ -284,15 +284,15 @@ fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
 pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
     if spec.key != *environment {
         return Err(Refusal {
-            what: format!("the declaration is of {}", spec.key),
-            why: format!("{environment} was asked for"),
-            next: "name the environment that deployment.yml declares".to_owned(),
+            what: format!("the declaration is for {}", spec.key),
+            why: format!("the command names {environment}"),
+            next: "name an environment that deployment.yml declares".to_owned(),
         });
     }
     check(spec).map_err(|problems| Refusal {
-        what: format!("the declaration of {environment} is not right"),
+        what: format!("the declaration of {environment} is invalid"),
         why: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        next: "correct deployment.yml: lockstep env check".to_owned(),
+        next: "correct deployment.yml, then check it: lockstep env check".to_owned(),
     })
 }
 
@@ -311,7 +311,7 @@ fn recorded_spec(
 }
 
 async fn operation(
-    parts: &Context,
+    context: &Context,
     ask: &PlanRequest,
     spec: &EnvironmentSpec,
     record: &Record,
@@ -323,7 +323,7 @@ async fn operation(
                 Some(text) => {
                     let environment = Some(ask.environment.clone());
                     let reference = Reference { text: text.clone(), environment };
-                    Some(history::resolve(&*parts.store, &reference).await?)
+                    Some(history::resolve(&*context.store, &reference).await?)
                 }
             };
             Operation::Rollback(Rollback { to, changed_site: *changed_site })
@@ -386,10 +386,10 @@ fn name_of(id: &HostId, record: &Record) -> Option<String> {
 fn refuse_other_image(deploy: &DeployRequest, found: &ImageObservation, host: &str) -> Result<(), Refusal> {
     match &deploy.image_id {
         Some(meant) if *meant != found.id => Err(Refusal {
-            what: format!("{} is not the same on {host} as on this machine", deploy.image),
-            why: format!("it is {} there and {} here", found.id.short(), meant.short()),
+            what: format!("{} is a different image on this machine and on {host}", deploy.image),
+            why: format!("it is {} on {host} and {} on this machine", found.id.short(), meant.short()),
             next: format!(
-                "tag yours otherwise; or say by its id which is meant: --image {meant}, or --image {}",
+                "use another tag, or deploy it by its id: --image {meant} (this machine) or --image {} ({host})",
                 found.id
             ),
         }),
@@ -403,13 +403,13 @@ fn image_not_found(deploy: &DeployRequest, asked: &[String], record: &Record) ->
     Refusal {
         what: format!("the image {} is not on {}", deploy.image, asked.join(", ")),
         why: match problems.as_slice() {
-            [] => "its Docker engine has no image of that name".to_owned(),
+            [] => "the Docker engine there has no image of that name".to_owned(),
             problems => problems.join("; "),
         },
         next: match RegistryName::named_by(&deploy.image) {
             Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
             None => format!(
-                "docker build or docker load it on this machine or there, then: docker image inspect {}",
+                "build or load it on this machine or there, then: docker image inspect {}",
                 deploy.image
             ),
         },
@@ -420,20 +420,20 @@ fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
     let known: Vec<&str> = record.hosts.iter().map(|host| host.name.as_str()).collect();
     match (known.as_slice(), spec.hosts.app.first()) {
         ([], _) => Refusal {
-            what: "there is no host".to_owned(),
-            why: "no agent has joined this coordinator".to_owned(),
-            next: "lockstep up, or lockstep host token".to_owned(),
+            what: "no host has joined".to_owned(),
+            why: "a deployment needs at least one host with an agent".to_owned(),
+            next: "set up this machine: lockstep up; or add another one: lockstep host token".to_owned(),
         },
         (known, Some(_)) => Refusal {
             what: format!("{} names a host that has not joined", spec.key),
-            why: format!("the hosts that have joined are: {}", known.join(", ")),
+            why: format!("hosts that have joined: {}", known.join(", ")),
             next: "lockstep host list".to_owned(),
         },
         (known, None) => Refusal {
-            what: "it is not said which host does what".to_owned(),
-            why: format!("there are {} hosts and deployment.yml names none", known.len()),
+            what: "deployment.yml names no hosts".to_owned(),
+            why: format!("{} hosts have joined, and Lockstep does not choose among them", known.len()),
             next: format!(
-                "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                "add to {} in deployment.yml: hosts: {{ app: [{}], lb: [{}] }}",
                 spec.key.environment, known[0], known[0]
             ),
         },
@@ -446,10 +446,10 @@ fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Ref
         return Ok(());
     }
     Err(Refusal {
-        what: "the plan is not the one that was asked for".to_owned(),
-        why: format!("what moved since: {}", moved.join("; ")),
+        what: "the plan has changed since it was shown".to_owned(),
+        why: format!("what changed: {}", moved.join("; ")),
         next: format!(
-            "look at it again, then deploy it: lockstep plan {} (its hash is {})",
+            "review it again (its hash is {1}): lockstep plan {0}",
             plan.key.environment, plan.hash
         ),
     })
@@ -462,10 +462,10 @@ fn accompanying(
     open: &Claim,
     kept: OwnedWrite,
 ) -> Accompanying {
-    let PlannedDeployment { plan, gathered, spec, spec_seen } = planned;
+    let PlannedDeployment { plan, input, spec, spec_seen } = planned;
     let key = &plan.key;
-    let Accompanying { mut guards, mut writes } = gathered.ports.transaction(key);
-    guards.push(Guard::as_seen(keys::ports(key), gathered.ports_seen.as_ref()));
+    let Accompanying { mut guards, mut writes } = input.ports.transaction(key);
+    guards.push(Guard::as_seen(keys::ports(key), input.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
     writes.push(kept);
     writes.extend(history::summary_writes(&new_summary(id, plan, open)));
@@ -484,7 +484,7 @@ fn new_summary(id: &DeploymentId, plan: &Plan, open: &Claim) -> DeploymentSummar
         slot: plan.slot,
         spec: plan.spec.clone(),
         serving: plan.serving.clone(),
-        excluded: plan.passed_by.clone(),
+        excluded: plan.excluded.clone(),
         secrets_version: plan.secrets_version,
         schema_before: plan.schema_before,
         schema_after: None,

@@ -1,6 +1,6 @@
-//! The ground floor: traits for what a coordinator needs of the outside, and what carries them around.
+//! Traits for what the coordinator needs from outside: agents, clock, secrets, metrics and private files.
 //!
-//! Nothing here imports anything of the coordinator but the store's trait.
+//! This is the lowest level: it imports nothing of the coordinator except the trait of the store.
 
 pub mod agents;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The program: its settings, how it starts and serves, how it joins a cluster, backup and restore.
+//! The program: settings, start and service, joining a cluster, backup and restore.
 
 pub mod backup;
 pub mod directory;

@@ -1,4 +1,4 @@
-//! The recorded state: what a coordinator reads from the store and writes to it, one file for each thing.
+//! The recorded state. Each file reads one kind of record from the store and writes it there.
 
 pub mod audit;
 pub mod cluster;

@@ -1,8 +1,8 @@
-//! The agents that are connected to this coordinator: one session a host.
+//! The sessions of the agents that are connected to this coordinator: at most one for each host.
 //!
-//! What must stay true: what is to be done is read from the store and sent until its report is there,
-//! so that a lost stream loses nothing; a report is written before anything else is read; a host gets
-//! secrets only of an environment, and a login only of a registry, that this session has spoken to it about.
+//! What must stay true: assignments are read from the store and sent until their report is stored, so a lost
+//! connection loses nothing. A report is stored before the next message is read. A host gets the secrets of an
+//! environment, or the login of a registry, only if this session has sent it an assignment or a question about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,7 +56,7 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often assignments are looked for though nothing woke anybody.
+/// How often assignments are looked for without a wake-up.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How often a transaction is made anew when another came between.
@@ -81,7 +81,7 @@ pub struct SessionContext {
 
 /// Who is connected, and what was asked of whom.
 pub struct Sessions {
-    parts: SessionContext,
+    context: SessionContext,
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
@@ -120,7 +120,7 @@ struct Connected {
     logs: BTreeMap<u64, Vec<String>>,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
     /// Has the session look at what is there for its host.
-    look: Arc<Notify>,
+    recheck: Arc<Notify>,
 }
 
 /// What an answer belongs to.
@@ -146,9 +146,9 @@ enum Answer {
 }
 
 impl Sessions {
-    pub fn new(parts: SessionContext) -> Arc<Self> {
+    pub fn new(context: SessionContext) -> Arc<Self> {
         Arc::new(Self {
-            parts,
+            context,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
             progress: broadcast::Sender::new(PROGRESS_MAX),
@@ -165,28 +165,28 @@ impl Sessions {
     /// When the agent does not say hello, or is connected already.
     pub async fn attach(
         this: &Arc<Self>,
-        guest: ConnectingAgent,
+        agent: ConnectingAgent,
         mut incoming: Streaming<wire::FromAgent>,
     ) -> Result<impl Stream<Item = Result<wire::ToAgent, Status>> + use<>, Status> {
         let hello = tokio::time::timeout(HELLO_LIMIT, incoming.message())
             .await
-            .map_err(|_| Status::deadline_exceeded("the agent did not say hello"))??;
+            .map_err(|_| Status::deadline_exceeded("the agent sent no hello in time"))??;
         let Some(wire::from_agent::Message::Hello(hello)) = hello.and_then(|first| first.message) else {
-            return Err(Status::invalid_argument("a session begins with hello"));
+            return Err(Status::invalid_argument("a session must begin with hello"));
         };
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
-        let place = this.take_place(&guest, &hello).await?;
-        let ConnectingAgent { host, signed_by, .. } = guest;
+        let place = this.take_place(&agent, &hello).await?;
+        let ConnectingAgent { host, signed_by, .. } = agent;
         let revoked = CancellationToken::new();
         let cut = Cut { signed_by, revoked: revoked.clone() };
-        let look = this.enter(&host, &hello, outgoing.clone(), cut);
+        let recheck = this.enter(&host, &hello, outgoing.clone(), cut);
         info!(%host, version = hello.version, address = hello.address, "agent connected");
         let session = session::AgentSession {
             sessions: Arc::clone(this),
             host,
             outgoing,
             place,
-            look,
+            recheck,
             pulse: pulse::Pulse::default(),
             noted: Instant::now(),
             revoked,
@@ -195,26 +195,26 @@ impl Sessions {
         Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))
     }
 
-    /// Looks for assignments though nothing woke anybody, for ever: a watch is only a hint. One look serves all
+    /// Looks for assignments without a wake-up, for ever: a watch is only a hint. One look serves all
     /// sessions, because there are many of them and most of the time nothing for any.
     pub async fn keep_looking(&self) -> std::convert::Infallible {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
-            let there = self.parts.store.list(&keys::all_assignments()).await;
+            let there = self.context.store.list(&keys::all_assignments()).await;
             let connected = self.lock();
             match there {
                 Ok(there) => {
                     let hosts = there.iter().filter_map(|stored| keys::assigned_host(&stored.key));
                     for session in hosts.filter_map(|host| connected.get(&host)) {
-                        session.look.notify_one();
+                        session.recheck.notify_one();
                     }
                 }
                 // Each finds out for itself what it can be for its host without the record.
                 Err(error) => {
-                    debug!(%error, "assignments cannot be looked for");
-                    connected.values().for_each(|session| session.look.notify_one());
+                    debug!(%error, "cannot look for assignments");
+                    connected.values().for_each(|session| session.recheck.notify_one());
                 }
             }
         }
@@ -229,54 +229,54 @@ impl Sessions {
 
     /// Makes it known that the session of `host` is here. An agent that moves takes its place along; another with
     /// the same identity gets none.
-    async fn take_place(&self, guest: &ConnectingAgent, hello: &wire::Hello) -> Result<SessionPlace, Status> {
-        let ConnectingAgent { host, from, .. } = guest;
+    async fn take_place(&self, agent: &ConnectingAgent, hello: &wire::Hello) -> Result<SessionPlace, Status> {
+        let ConnectingAgent { host, from, .. } = agent;
         let key = keys::host_presence(host);
         let own = AgentSessionRecord {
-            coordinator: self.parts.coordinator.clone(),
+            coordinator: self.context.coordinator.clone(),
             instance: hello.instance.clone(),
         };
         for _ in 0..ATTEMPTS_MAX {
-            let lease = self.parts.presence.lease().ok_or_else(out_of_reach)?;
-            let seen = self.parts.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
+            let lease = self.context.presence.lease().ok_or_else(out_of_reach)?;
+            let seen = self.context.store.get(key.key()).await.map_err(|error| unreadable(&error))?;
             let there = seen.as_ref().map(Stored::read::<AgentSessionRecord>).transpose();
             if let Some(there) = there.map_err(|error| unreadable(&error))?
                 && (hello.instance.is_empty() || there.instance != hello.instance)
                 && self.is_held(&there, host)
             {
-                self.note_second(guest, hello).await;
-                warn!(%host, from, at = %there.coordinator, "a second session of one identity was refused");
+                self.note_second(agent, hello).await;
+                warn!(%host, from, at = %there.coordinator, "refused a second session with the same identity");
                 return Err(Status::already_exists(format!(
-                    "{host} is connected already, to {}: was its key copied?",
+                    "{host} is already connected to {}: another machine may have a copy of its key",
                     there.coordinator
                 )));
             }
             let write = Write::put_leased(key.clone(), stored::encode(&own), lease);
             // Who was refused was perhaps this one; another is refused again.
             let writes =
-                vec![write, Write::delete(keys::host_second(host)), hosts::signed(host, &guest.signed_by)];
-            let taken = self.parts.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
+                vec![write, Write::delete(keys::host_second(host)), hosts::signed(host, &agent.signed_by)];
+            let taken = self.context.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], writes).await;
             match taken.map_err(|error| unreadable(&error))? {
                 Committed::Yes { revision } => return Ok(SessionPlace { lease, revision }),
                 // It attached to another coordinator in this moment: looked at again, it is said.
                 Committed::No => {}
             }
         }
-        Err(Status::aborted("its sessions follow each other too fast"))
+        Err(Status::aborted("the host opens sessions too fast: try again"))
     }
 
     async fn note_second(&self, ConnectingAgent { host, from, .. }: &ConnectingAgent, hello: &wire::Hello) {
-        let now = self.parts.clock.now();
+        let now = self.context.clock.now();
         let second = (hello.instance.as_str(), from.clone());
-        if let Err(error) = hosts::note_second(&*self.parts.store, host, second, now).await {
+        if let Err(error) = hosts::note_second(&*self.context.store, host, second, now).await {
             // It is refused all the same, and noted when it comes again.
-            debug!(%host, %error, "a second session cannot be noted");
+            debug!(%host, %error, "cannot record a second session");
         }
     }
 
     /// Whether a place is still somebody's: this coordinator knows its own sessions better than the record does.
     fn is_held(&self, there: &AgentSessionRecord, host: &HostId) -> bool {
-        there.coordinator != self.parts.coordinator
+        there.coordinator != self.context.coordinator
             || self.lock().get(host).is_some_and(|session| !session.outgoing.is_closed())
     }
 
@@ -284,18 +284,18 @@ impl Sessions {
         let key = keys::host_presence(host);
         let guard = Guard::Unchanged((&key).into(), place.revision);
         // Not committed means that the host has its place elsewhere.
-        if let Err(error) = self.parts.store.commit(vec![guard], vec![Write::delete(key)]).await {
-            debug!(%host, %error, "its place ends with the lease, or when it comes back");
+        if let Err(error) = self.context.store.commit(vec![guard], vec![Write::delete(key)]).await {
+            debug!(%host, %error, "cannot release the session of the host; it ends with its lease");
         }
     }
 
     fn enter(&self, host: &HostId, hello: &wire::Hello, outgoing: Outgoing, cut: Cut) -> Arc<Notify> {
-        let look = Arc::new(Notify::new());
+        let recheck = Arc::new(Notify::new());
         let mut connected = self.lock();
         let entry = Connected {
             cut,
             sighting: SessionInfo {
-                at: self.parts.clock.now(),
+                at: self.context.clock.now(),
                 version: hello.version.clone(),
                 vitals: None,
             },
@@ -303,12 +303,12 @@ impl Sessions {
             waiting: BTreeMap::new(),
             logs: BTreeMap::new(),
             health: BTreeMap::new(),
-            look: Arc::clone(&look),
+            recheck: Arc::clone(&recheck),
         };
         connected.insert(host.clone(), entry);
         drop(connected);
         self.changed();
-        look
+        recheck
     }
 
     fn changed(&self) {
@@ -421,8 +421,8 @@ impl Agents for Sessions {
         }
     }
 
-    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
-        let ObservationRequest { environment, image, migrations_path, database } = look;
+    async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError> {
+        let ObservationRequest { environment, image, migrations_path, database } = question;
         let request = self.request();
         let (database_url_from, secrets_version, addresses) = database.map_or_else(
             || (String::new(), 0, Vec::new()),
@@ -470,10 +470,10 @@ impl Agents for Sessions {
         }
     }
 
-    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, task: HostTask) -> Result<(), AgentError> {
         let request = self.request();
-        let limit = Duration::from_millis(errand.limit().0);
-        let document = Some(wire::Document::of_content(&errand));
+        let limit = Duration::from_millis(task.limit().0);
+        let document = Some(wire::Document::of_content(&task));
         let message = wire::to_agent::Message::RunErrand(wire::RunErrand { request, errand: document });
         match self.question(host, PendingQuestion::Request(request), message, limit).await? {
             Answer::Done(done) => done.map_err(|why| AgentError::Refused { host: host.clone(), why }),
@@ -512,14 +512,14 @@ fn report(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::H
 }
 
 fn out_of_reach() -> Status {
-    Status::unavailable("this coordinator cannot reach the record: try another one")
+    Status::unavailable("this coordinator cannot reach the store: try another one")
 }
 
 fn unreadable(error: &StoreError) -> Status {
-    warn!(%error, "a session cannot be written down");
-    Status::unavailable("the store does not answer")
+    warn!(%error, "cannot record a session");
+    Status::unavailable("the store does not answer: try again")
 }
 
 fn answer_mismatch(host: &HostId) -> AgentError {
-    AgentError::Refused { host: host.clone(), why: "it answered something else than was asked".to_owned() }
+    AgentError::Refused { host: host.clone(), why: "its answer does not match the question".to_owned() }
 }

@@ -1,12 +1,11 @@
-//! The port to what is kept: keys with values, changed by guarded transactions.
+//! The interface of the store: keys with values, changed by guarded transactions.
 //!
-//! What must stay true, whatever the adapter: a transaction happens as a whole or not at all; its
-//! guards are compared and its writes done at one moment; the result of a commit decides, a watch or a
-//! read never does; an outcome that nobody knows is [`StoreError::Unknown`] and only the same
-//! idempotent transaction may be sent again.
+//! What must stay true for every adapter: a transaction happens completely or not at all. Its guards are compared and
+//! its writes are done at one moment. Only the result of a commit decides; a watch or a read never does. An outcome
+//! that is not known is [`StoreError::Unknown`], and only the same idempotent transaction may be sent again.
 //!
-//! Keys that belong to an environment are [`keys::Owned`]: nothing here writes them but [`guarded`],
-//! which wants the lock's proof or one of the few transactions that are guarded by their own key.
+//! Keys that belong to an environment are [`keys::Owned`]. Only [`guarded`] writes them: with the proof of the lock,
+//! or in one of the few transactions that are guarded by their own key.
 
 use std::collections::BTreeSet;
 
@@ -157,7 +156,7 @@ impl Write {
         &self.key
     }
 
-    /// The bytes that it writes; nothing when it deletes.
+    /// The bytes that it writes; `None` if it deletes.
     pub fn value(&self) -> Option<&Bytes> {
         match &self.change {
             Change::Put { value, .. } => Some(value),
@@ -187,24 +186,24 @@ pub type Source = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The transaction may have happened.
-    #[error("nobody knows whether the store has taken the transaction")]
+    #[error("it is unknown whether the store has committed the transaction")]
     Unknown(#[source] Source),
     /// Nothing has happened.
     #[error("the store does not answer")]
     Unavailable(#[source] Source),
-    #[error("{key} would have {bytes} bytes; the most is {VALUE_BYTES_MAX}")]
+    #[error("{key} would have {bytes} bytes; the limit is {VALUE_BYTES_MAX}")]
     ValueTooLarge { key: Key, bytes: usize },
-    #[error("the transaction has {operations} operations; the most is {OPERATIONS_MAX}")]
+    #[error("the transaction has {operations} operations; the limit is {OPERATIONS_MAX}")]
     TooManyOperations { operations: usize },
-    #[error("the transaction has {bytes} bytes; the most is {TRANSACTION_BYTES_MAX}")]
+    #[error("the transaction has {bytes} bytes; the limit is {TRANSACTION_BYTES_MAX}")]
     TransactionTooLarge { bytes: usize },
     #[error("bug: {key} would be written twice in one transaction")]
     WrittenTwice { key: Key },
-    #[error("{key} in the store is not a number: put the store back from a backup")]
+    #[error("{key} in the store is not a number: restore the store from a backup")]
     NoEpoch { key: Key },
     #[error("the lease {0:?} has ended")]
     NoSuchLease(LeaseId),
-    #[error("{key} in the store cannot be read")]
+    #[error("cannot read {key} in the store")]
     Unreadable {
         key: Key,
         #[source]

@@ -1,4 +1,4 @@
-//! What screens and JSON show of an environment.
+//! What screens and JSON output show of an environment.
 
 pub mod drift;
 pub mod status;

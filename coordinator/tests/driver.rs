@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 mod debts;
 #[path = "driver/hosts.rs"]
 mod hosts;
+#[path = "driver/idle.rs"]
+mod idle;
 #[path = "driver/local_changes.rs"]
 mod local_changes;
 #[path = "driver/neighbours.rs"]

@@ -1,4 +1,4 @@
-//! Who may call what: one table of role and method. What is not in it is refused.
+//! Authorization: one table of methods and the roles that may call them. A method that is not in the table is refused.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -123,15 +123,17 @@ pub const METHODS: &[(&str, Callers)] = &[
 pub enum Denied {
     #[error("{method} is not a method of this service")]
     UnknownMethod { method: String },
-    #[error("this call needs a certificate, and none was shown")]
+    #[error("this call needs a client certificate, and the caller presented none")]
     NoCertificate,
     #[error("{who} may not call {method}")]
     WrongRole { who: String, method: String },
-    #[error("{operator} has the role {has} and this needs {needs}")]
+    #[error("{operator} has the role {has}, and this command needs the role {needs}")]
     RoleTooLow { operator: OperatorName, has: OperatorRole, needs: OperatorRole },
-    #[error("{operator} is an administrator of {has} only, and this concerns every environment")]
+    #[error(
+        "{operator} is an administrator of {has} only, and this command needs an administrator of every environment"
+    )]
     NotOfAll { operator: OperatorName, has: EnvironmentPattern },
-    #[error("{operator} has no say over {environment}")]
+    #[error("{operator} has no access to {environment}")]
     OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
 
@@ -199,7 +201,7 @@ impl EnvironmentPattern {
 
 /// Why a text is not a pattern of environments.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} names no environments: write *, <app>/* or <app>/<env>")]
+#[error("{text:?} is not a pattern of environments: write *, <app>/* or <app>/<env>")]
 pub struct InvalidPattern {
     pub text: String,
 }
@@ -244,7 +246,7 @@ impl fmt::Display for EnvironmentPattern {
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nobody => f.write_str("somebody without a certificate"),
+            Self::Nobody => f.write_str("a caller without a certificate"),
             Self::Agent(host) => write!(f, "agent {host}"),
             Self::Operator(name) => write!(f, "operator {name}"),
             Self::Coordinator(id) => write!(f, "coordinator {id}"),
@@ -269,7 +271,7 @@ impl FromStr for OperatorRole {
             "read" => Ok(Self::Read),
             "deploy" => Ok(Self::Deploy),
             "admin" => Ok(Self::Admin),
-            _ => Err(alloc::format!("{text:?} is not a role: read, deploy or admin")),
+            _ => Err(alloc::format!("{text:?} is not a role: write read, deploy or admin")),
         }
     }
 }

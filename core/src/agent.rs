@@ -1,4 +1,5 @@
-//! The rules of an agent: which message it obeys, what it does with a step that it is handed, what else it may be asked.
+//! The rules of an agent: which messages it accepts, what it does with an assigned step, and which host tasks there
+//! are.
 
 pub mod accept;
 pub mod fence;

@@ -1,4 +1,4 @@
-//! The four values of health, and when a row of probes is one of them.
+//! The four values of health, and how a series of probes is judged.
 
 use alloc::format;
 use alloc::string::String;
@@ -19,7 +19,7 @@ pub enum Health {
     Degraded,
     /// A check fails, or there is no answer.
     Unhealthy,
-    /// Nobody has looked.
+    /// No probe was made.
     Unknown,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Display for Health {
     }
 }
 
-/// One look at a health endpoint.
+/// One probe of a health endpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
@@ -54,7 +54,7 @@ pub enum Answer {
 }
 
 impl Probe {
-    /// What this answer says. A 2xx answer whose JSON says something else is what the JSON says.
+    /// The health that this answer means. A 2xx answer counts as what its JSON says.
     pub fn health(&self) -> Health {
         match &self.answer {
             Answer::Http { status, declared, .. } if (200..300).contains(status) => match declared.as_deref()
@@ -80,7 +80,7 @@ impl fmt::Display for Probe {
     }
 }
 
-/// What a row of probes, oldest first, amounts to: healthy only when the last `consecutive` are.
+/// Judges a series of probes, oldest first. It is healthy only if the last `consecutive` are.
 pub fn judge(probes: &[Probe], consecutive: u16) -> Health {
     let Some(last) = probes.last() else {
         return Health::Unknown;

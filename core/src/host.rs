@@ -1,4 +1,4 @@
-//! A machine with an agent, and what it is for.
+//! A machine with an agent, and its roles.
 
 use crate::id::HostId;
 use crate::name::HostName;
@@ -39,9 +39,9 @@ impl HostRole {
     }
 }
 
-/// What no host is for.
+/// Why a text is not a role of a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no role of a host: app, lb or db")]
+#[error("{0:?} is not a role of a host: write app, lb or db")]
 pub struct InvalidHostRole(String);
 
 impl FromStr for HostRole {

@@ -1,4 +1,4 @@
-//! Identities. They are made outside (chance is I/O) and only carried and checked here.
+//! Identifiers. They are made outside, because chance is I/O; here they are only checked.
 
 use alloc::borrow::ToOwned;
 use alloc::format;

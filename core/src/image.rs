@@ -1,4 +1,4 @@
-//! Names of images and of registries, as Docker reads them, and what lets a host into a registry.
+//! Names of images and registries, as Docker parses them, and logins to registries.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::Digest;
 use crate::secret::Secret;
 
-/// Where an image comes from whose name says nothing of it.
+/// The registry of an image whose name has none.
 const DEFAULT: &str = "docker.io";
 
-/// A registry: what stands before the first slash of an image's name.
+/// The name of a registry: the part of an image's name before the first slash.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RegistryName(String);
@@ -22,13 +22,13 @@ pub struct RegistryName(String);
 /// Why a text is not a registry's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a registry: write what stands before the first slash of its images, as in ghcr.io or 10.0.0.5:5000"
+    "{text:?} is not the name of a registry: write the part of an image's name before the first slash, as in ghcr.io or 10.0.0.5:5000"
 )]
 pub struct InvalidRegistry {
     pub text: String,
 }
 
-/// What lets a host into a registry. It has no form in which it could be kept in clear.
+/// A login to a registry. It has no serialized form, so it cannot be stored in clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {
     pub registry: RegistryName,
@@ -46,7 +46,7 @@ impl RegistryName {
         self.0 == DEFAULT
     }
 
-    /// The registry that `image` names; nothing where its name leaves it out.
+    /// The registry that `image` names; `None` if its name leaves it out.
     pub fn named_by(image: &str) -> Option<Self> {
         image.split_once('/').and_then(|(first, _)| first.parse().ok())
     }
@@ -103,7 +103,7 @@ pub fn repository(image: &str) -> &str {
     }
 }
 
-/// The tag of `image`; nothing where it is named by digest.
+/// The tag of `image`; `None` if it is named by digest.
 pub fn tag(image: &str) -> Option<&str> {
     if image.contains('@') {
         return None;

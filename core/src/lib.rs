@@ -1,13 +1,13 @@
-//! The model and the engine: what Lockstep decides.
+//! The model and the engine: everything that Lockstep decides.
 //!
-//! Nothing here can do I/O. The crate is `no_std`, which forbids the clock, files, threads, the
-//! environment, printing and unordered maps in one line: time, ids and facts come in as values,
-//! decisions go out as values. Production, stories and the dry run all drive this same code.
+//! Nothing here does I/O. The crate is `no_std`, which rules out the clock, files, threads, the environment, printing
+//! and unordered maps: time, ids and facts come in as values, and decisions go out as values. Production, stories and
+//! the dry run all use this code.
 //!
-//! Modules in reading order: words ([`name`], [`id`], [`image`], [`time`], [`secret`], [`slot`], [`host`], [`release`]), what an
-//! operator declares ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what comes next ([`run`]), what is
-//! recorded and observed ([`record`]), what screens show of it ([`view`]), and the rules that agents and coordinators share ([`agent`],
-//! [`health`], [`access`], [`stored`]).
+//! Modules in reading order: vocabulary ([`name`], [`id`], [`image`], [`time`], [`secret`], [`slot`], [`host`],
+//! [`release`]), the declaration ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what
+//! comes next ([`run`]), the recorded and observed state ([`record`]), what screens show of it ([`view`]), and the
+//! rules that agents and coordinators share ([`agent`], [`health`], [`access`], [`stored`]).
 #![no_std]
 
 extern crate alloc;

@@ -17,7 +17,7 @@ pub const NAME_LENGTH_MAX: usize = 32;
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a name of {what}: 1 to {NAME_LENGTH_MAX} lower-case letters, digits and hyphens, a letter first, no hyphen last"
+    "{text:?} is not a valid name for {what}: use 1 to {NAME_LENGTH_MAX} lower-case letters, digits and hyphens, begin with a letter, and do not end with a hyphen"
 )]
 pub struct InvalidName {
     pub what: &'static str,

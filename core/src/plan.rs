@@ -1,5 +1,5 @@
-//! A plan: what will run, exactly as it will run. Data, made by a planner, checked by
-//! [`check::check`], stored, shown, and carried out by one engine.
+//! A plan: exactly what will run. It is data that a planner makes and [`check::check`] checks. It is shown and stored,
+//! and one engine carries it out.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -37,15 +37,15 @@ pub struct Plan {
     /// What will have the traffic at the end, and where.
     pub release: Release,
     pub slot: Slot,
-    /// What has it at the start; nothing before the first deployment.
+    /// The slot that has the traffic at the start; `None` before the first deployment.
     pub live_slot: Option<Slot>,
     pub spec: EnvironmentSpec,
     /// The app hosts that have the traffic at the end.
     #[serde(default)]
     pub serving: Vec<HostName>,
     /// Those that should, and cannot: they come back when they are well.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed_by: Vec<HostName>,
+    #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<HostName>,
     pub secrets_version: Option<u64>,
     pub schema_before: Option<u64>,
     pub waves: Vec<Wave>,
@@ -86,7 +86,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Undo {
-    /// There is nothing to take back, because.
+    /// There is nothing to undo, for this reason.
     Nothing {
         because: String,
     },
@@ -148,7 +148,7 @@ pub struct PlanHash {
 /// Why a text is not a plan's hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{text:?} is not a plan's hash: four groups of six hexadecimal digits, as `lockstep plan` prints them"
+    "{text:?} is not the hash of a plan: write four groups of six hexadecimal digits, as `lockstep plan` prints them"
 )]
 pub struct InvalidPlanHash {
     pub text: String,
@@ -170,11 +170,11 @@ impl PlanHash {
     /// What differs between the two, in words.
     pub fn moved(&self, current: &PlanHash) -> Vec<&'static str> {
         [
-            (self.configuration != current.configuration, "the configuration or the secrets' version"),
+            (self.configuration != current.configuration, "the configuration or the version of the secrets"),
             (self.release != current.release, "the release"),
             (
                 self.live_state != current.live_state,
-                "the live state (another deployment ended, or the schema moved)",
+                "the live state (another deployment ended, or the schema changed)",
             ),
             (self.hosts != current.hosts, "the hosts, their addresses or ports"),
         ]

@@ -1,7 +1,7 @@
-//! From an operation and what is so to a plan: pure, and the same for `plan`, `deploy` and the stories.
+//! Makes a plan from an operation and the current state. It is pure, and the same for `plan`, `deploy` and the
+//! stories.
 //!
-//! A planner leaves nothing to choose for those who carry the plan out, and says what it did *not*
-//! plan, and why.
+//! A planner leaves no choice to the engine. It also says what it did *not* plan, and why.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -76,14 +76,14 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
     match check::check(&plan).as_slice() {
         [] => Ok(plan),
         broken => Err(PlanRefusal::new(
-            format!("the plan for {} would break a rule", plan.key),
+            format!("the plan for {} breaks a safety rule", plan.key),
             broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            "this is a bug in Lockstep: please report it with the output of lockstep status",
+            format!("this is a bug in Lockstep: report it with the output of: lockstep status {}", plan.key),
         )),
     }
 }
 
-/// A plan that began with the wrong slot as live would stop what serves.
+/// Refuses to plan if the traffic is not in the recorded live slot: the plan would stop the slot that serves.
 fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
     let Some(live) = &record.live else {
         return Ok(());
@@ -97,24 +97,24 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
     };
     let (key, name) = (&record.key, &host.name);
     Err(PlanRefusal::new(
-        format!("nginx on {name} sends {key} to {slot}, and {} is recorded as live", live.slot),
-        "somebody moved the traffic there without a coordinator",
+        format!("nginx on {name} sends requests for {key} to {slot}, but {} is recorded as live", live.slot),
+        "the traffic was switched on that host without a coordinator",
         format!(
-            "lockstep status {key}: a local rollback is recorded by itself; else give it back, on {name}: lockstep-agent local rollback {key}"
+            "wait until the coordinator has recorded the local rollback: lockstep status {key}; or switch back on {name}: lockstep-agent local rollback {key}"
         ),
     ))
 }
 
-/// A host does what it has joined for: nothing else is installed on it, and its agent may do nothing else.
+/// Refuses a host without the role: it has only the tools and rights of its own roles.
 fn with_role(host: &Host, role: HostRole) -> Result<&Host, PlanRefusal> {
     if host.roles.contains(&role) {
         return Ok(host);
     }
     let (name, roles) = (&host.name, host.roles.iter().map(|role| role.as_str()).collect::<Vec<_>>());
     Err(PlanRefusal::new(
-        format!("{name} is no host for {role}"),
-        format!("deployment.yml names it under {role}:, and it has joined for {}", roles.join(", ")),
-        format!("name another under {role}:, of those that lockstep host list shows"),
+        format!("{name} does not have the role {role}"),
+        format!("deployment.yml names it under {role}:, but it joined as {}", roles.join(", ")),
+        format!("name a host with this role under {role}: (lockstep host list)"),
     ))
 }
 
@@ -126,20 +126,27 @@ struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    fn place(key: &EnvironmentKey, roles: &HostRoles, record: &'a Record) -> Result<Self, PlanRefusal> {
+    /// Finds the hosts for `roles`. A host must have a role only if `declared` names the host for it: if nobody is
+    /// declared for a role, it falls to a host that has joined for something else.
+    fn place(
+        key: &EnvironmentKey,
+        roles: &HostRoles,
+        declared: &HostRoles,
+        record: &'a Record,
+    ) -> Result<Self, PlanRefusal> {
         if roles.app.is_empty() {
             return match record.hosts.as_slice() {
                 [] => Err(PlanRefusal::new(
-                    "there is no host",
-                    "no agent has joined this coordinator",
-                    "lockstep up, or lockstep host token",
+                    "no host has joined",
+                    "a deployment needs at least one host with an agent",
+                    "set up this machine: lockstep up; or add another one: lockstep host token",
                 )),
                 [only] => Ok(Self { app: vec![only], lb: only, db: only }),
                 several => Err(PlanRefusal::new(
-                    "it is not said which host does what",
-                    format!("there are {} hosts and deployment.yml names none", several.len()),
+                    "deployment.yml names no hosts",
+                    format!("{} hosts have joined, and Lockstep does not choose among them", several.len()),
                     format!(
-                        "add to {}: hosts: {{ app: [{}], lb: [{}] }}",
+                        "add to {} in deployment.yml: hosts: {{ app: [{}], lb: [{}] }}",
                         key.environment, several[0].name, several[0].name
                     ),
                 )),
@@ -151,7 +158,7 @@ impl<'a> Placement<'a> {
                 PlanRefusal::new(
                     format!("there is no host {name}"),
                     format!(
-                        "the hosts that have joined are: {}",
+                        "hosts that have joined: {}",
                         if known.is_empty() { "none".to_string() } else { known.join(", ") }
                     ),
                     "lockstep host list",
@@ -160,11 +167,14 @@ impl<'a> Placement<'a> {
         };
         let named = |name: &HostName, role| find(name).and_then(|host| with_role(host, role));
         let app = roles.app.iter().map(|name| named(name, HostRole::App)).collect::<Result<Vec<_>, _>>()?;
-        let first = |names: &[HostName], role| match names.first() {
-            Some(name) => named(name, role),
+        let first = |names: &[HostName], declared: &[HostName], role| match names.first() {
+            Some(name) if declared.contains(name) => named(name, role),
+            Some(name) => find(name),
             None => Ok(app[0]),
         };
-        Ok(Self { lb: first(&roles.lb, HostRole::Lb)?, db: first(&roles.db, HostRole::Db)?, app })
+        let lb = first(&roles.lb, &declared.lb, HostRole::Lb)?;
+        let db = first(&roles.db, &declared.db, HostRole::Db)?;
+        Ok(Self { app, lb, db })
     }
 
     /// Every host once.
@@ -243,8 +253,9 @@ impl Version<'_> {
 
     fn present_image<'h>(&self, host: &'h Host) -> StepDraft<'h> {
         let action = Action::PresentImage(PresentImage::of(self.release));
-        let undo = no_undo("an image that nobody runs does no harm; clean up removes it");
-        let change = format!("{} ({}) is on the host", self.release.image, self.release.version());
+        let undo = no_undo("an unused image does no harm; clean up removes it");
+        let change =
+            format!("gets {} ({}) unless the host has it", self.release.image, self.release.version());
         step(host, action, undo, seconds(600), change)
     }
 
@@ -257,7 +268,7 @@ impl Version<'_> {
     ) -> Result<StepDraft<'h>, PlanRefusal> {
         let containers = self.web_containers(host, slot, record)?;
         let grace = containers.iter().map(|container| container.stop_grace).max().unwrap_or_default();
-        let undo = undo_by(Action::StopSlot { slot }, format!("{slot} is stopped and removed"));
+        let undo = undo_by(Action::StopSlot { slot }, format!("stops and removes {slot}"));
         let change = change(&containers);
         let limit = Millis(120_000 + grace.0);
         Ok(step(host, Action::StartSlot { slot, containers }, undo, limit, change))
@@ -356,8 +367,8 @@ fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> R
     record.ports.get(&host.id, slot, process).ok_or_else(|| {
         PlanRefusal::new(
             format!("{process} has no port on {} in {slot}", host.name),
-            "the coordinator allocates 20000 to 29999, and none is left or none was recorded",
-            "lockstep env list, and lockstep env remove for those that are not used",
+            "the coordinator allocates ports 20000 to 29999: none is free, or none was recorded",
+            "remove environments that are not used: lockstep env list, then: lockstep env remove",
         )
     })
 }
@@ -453,7 +464,7 @@ fn step<'a>(
 /// Asks from the load balancer's host, for somewhat longer than the check itself may take.
 fn check_from_lb(lb: &Host, check: CheckHealth, change: String) -> StepDraft<'_> {
     let limit = Millis(check.health.timeout.0 + 10_000);
-    step(lb, Action::CheckHealth(check), no_undo("it only looks"), limit, change)
+    step(lb, Action::CheckHealth(check), no_undo("it only checks"), limit, change)
 }
 
 /// A step whose failure is noted.
@@ -463,7 +474,7 @@ fn housekeeping<'a>(
     limit: Millis,
     change: impl Into<String>,
 ) -> StepDraft<'a> {
-    let undo = no_undo("the release serves already; this is housekeeping");
+    let undo = no_undo("the release is already live; this is housekeeping");
     StepDraft { host, action, undo, on_failure: OnFailure::Note, limit, change: change.into() }
 }
 
@@ -478,7 +489,7 @@ fn notify_live_slot<'a>(
         |host: &Host| host.id == placement.lb.id || workers.iter().any(|workers| workers.host.id == host.id);
     let tell = |host: &'a Host| {
         let action = Action::MoveWorkers { stop: None, start: slot, containers: Vec::new() };
-        housekeeping(host, action, seconds(60), format!("{slot} is told that it is live"))
+        housekeeping(host, action, seconds(60), format!("notifies {slot} that it is live"))
     };
     placement.app.iter().copied().filter(|host| !is_told(host)).map(tell).collect()
 }

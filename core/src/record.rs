@@ -1,4 +1,4 @@
-//! The record of an environment, recorded and observed: all that a planner sees beside the operation.
+//! Everything that a planner sees of an environment besides the operation: recorded and observed state.
 
 use crate::host::Host;
 use crate::id::{Digest, HostId};
@@ -30,7 +30,7 @@ pub struct SecretsSummary {
     pub names: BTreeSet<String>,
 }
 
-/// Everything that a planner may look at.
+/// Everything that a planner sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -44,9 +44,9 @@ pub struct Record {
     pub observed: BTreeMap<HostId, Observation>,
     /// How long each kind of step took of late, for estimates.
     pub usual: BTreeMap<String, Millis>,
-    /// Images that other environments run or may go back to.
+    /// Images that other environments run or may roll back to.
     pub kept_elsewhere: BTreeSet<Digest>,
-    /// Hosts that have something to take back before they serve it again.
+    /// Hosts with pending undos, which run before the host serves the environment again.
     #[serde(rename = "owing", default)]
     pub hosts_with_pending_undos: BTreeSet<HostId>,
 }

@@ -1,4 +1,4 @@
-//! A release: what was built once and is promoted unchanged.
+//! A release: it is built once and promoted unchanged.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -15,7 +15,7 @@ pub struct Release {
     pub image: String,
     /// What runs: the image's id, which is the digest of its configuration.
     pub image_id: Digest,
-    /// By which a registry has it; nothing where it came from none.
+    /// Its manifest in a registry; `None` if it came from none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest: Option<Digest>,
     /// The commit's 40 hexadecimal digits, from the image's label or the command line.
@@ -49,7 +49,7 @@ pub enum Compatibility {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
-    /// 0 where nothing was ever applied.
+    /// 0 if no migration was ever applied.
     pub version: u64,
     pub state: SchemaState,
 }
@@ -99,7 +99,7 @@ impl Release {
         self.migrations.last().map_or(0, |migration| migration.version)
     }
 
-    /// The digest of all migrations together, or nothing where there are none.
+    /// The digest of all migrations together; `None` if there are none.
     pub fn migrations_digest(&self) -> Option<Digest> {
         if self.migrations.is_empty() {
             return None;

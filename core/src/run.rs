@@ -1,4 +1,4 @@
-//! A deployment that runs: what has happened, and what comes next.
+//! A running deployment: what has happened, and what comes next.
 
 pub mod driver_phase;
 pub mod engine;

@@ -1,5 +1,5 @@
-//! A value that must not be seen: it has no `Debug` that shows it, no `Display` and no `Serialize`,
-//! so it cannot get into a log, an error, a journal or the store by accident.
+//! A secret value. Its `Debug` hides it, and it has no `Display` and no `Serialize`. So it cannot get into a log, an
+//! error, a journal or the store by accident.
 
 use alloc::string::String;
 use core::fmt;

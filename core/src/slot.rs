@@ -1,4 +1,4 @@
-//! Where a release runs on every app host: one of two slots, of which one is live.
+//! The slots: a release runs in one of two on every app host, and one slot is live.
 
 use core::fmt;
 use serde::{Deserialize, Serialize};

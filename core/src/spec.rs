@@ -1,6 +1,5 @@
-//! What an operator declares of one environment, as meant: defaults filled in, overrides merged.
-//! How it is typed (`deployment.yml`) is the command line's affair; what is wrong with it is
-//! [`check()`](check::check)'s.
+//! The declaration of one environment, with defaults filled in and overrides merged. The command line parses
+//! `deployment.yml`; [`check()`](check::check) finds what is wrong with a declaration.
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -239,7 +238,7 @@ impl Tls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeploySpec {
-    /// At most 30 minutes; then an open deployment is unwound.
+    /// At most 30 minutes; then an open deployment is reverted.
     pub lock_timeout: Millis,
     /// How long the old slot's requests may take to end.
     pub drain: Millis,

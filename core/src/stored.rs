@@ -1,5 +1,4 @@
-//! The envelope of everything that is kept or sent as a document: its kind, its version, its content.
-//! What is not known is refused, never guessed.
+//! The envelope of every stored or sent document: kind, version and content. An unknown kind or version is refused.
 
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -76,11 +75,11 @@ struct Whole<'a, T> {
 /// Why bytes are not what they should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    #[error("this is not a document of Lockstep: {0}")]
+    #[error("this is not a Lockstep document: {0}")]
     NotOurs(String),
     #[error("this is a {found}, not a {expected}")]
     OtherKind { expected: &'static str, found: String },
-    #[error("this {kind} is of version {found}; this program reads up to {VERSION}")]
+    #[error("this {kind} has version {found}; this program reads versions up to {VERSION}")]
     NewerVersion { kind: &'static str, found: u32 },
     #[error("this {kind} cannot be read: {why}")]
     Damaged { kind: &'static str, why: String },

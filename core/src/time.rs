@@ -1,4 +1,4 @@
-//! Time as it is handed in: milliseconds since 1970 in UTC. Nothing here can read a clock.
+//! Time as a value: milliseconds since 1970 in UTC. Nothing here can read a clock.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -46,7 +46,7 @@ impl Millis {
 
 /// Why a text is not a length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a length of time: write a whole number and ms, s, m, h or d, as in 30s")]
+#[error("{text:?} is not a duration: write a whole number with ms, s, m, h or d, as in 30s")]
 pub struct InvalidDuration {
     pub text: String,
 }

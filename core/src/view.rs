@@ -1,4 +1,4 @@
-//! What screens and exported files show: composed from the record, and read by no planner and no engine.
+//! What screens and exported files show. It is composed from the record; no planner and no engine reads it.
 
 pub mod authority_status;
 pub mod coordinator;

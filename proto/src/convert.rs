@@ -1,4 +1,5 @@
-//! Wire to model by `TryFrom` (it may be wrong), model to wire by `From` (it cannot).
+//! Converts wire messages to the model with `TryFrom`, because they can be invalid, and the model to the wire with
+//! `From`.
 
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::StepId;

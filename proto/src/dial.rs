@@ -1,9 +1,9 @@
-//! How a client reaches a coordinator: TLS 1.3, both ends known.
+//! How a client connects to a coordinator: TLS 1.3, with both ends authenticated.
 //!
-//! Agents and operators dial alike, so it stands here, beside the contract that both speak, and not
-//! twice. What must stay true: a secret is said only to a server whose authority is known, by the
-//! authority's certificate or, when joining, by the pin in the token; a key is made where it is used
-//! and does not leave; no session is resumed, because a resumed one would skip the certificate.
+//! Agents and operators connect in the same way, so the code is here, beside the contract. What must stay true: a
+//! secret is sent only to a server whose authority is known, by the certificate of the authority or, when joining, by
+//! the pin in the token. A key is made where it is used and never leaves. No session is resumed, because a resumed
+//! session skips the certificate.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -81,17 +81,17 @@ pub struct Joined {
 pub enum DialError {
     #[error("no coordinator answers at {address}: {why}")]
     Unreachable { address: String, why: String },
-    #[error("who answers at {address} is not of the authority that this side knows")]
+    #[error("the certificate at {address} is signed by an unknown authority")]
     OtherAuthority { address: String },
     /// Either its certificate is an old one, or the clocks are apart.
-    #[error("the certificate of {address} is good {good}, and this machine's clock says {now}")]
+    #[error("the certificate at {address} is valid {good}, but the clock of this machine says {now}")]
     CertificateTime { address: String, good: String, now: Timestamp },
     /// Told by the coordinator, after it has seen the certificate.
     #[error("the coordinator at {address} refused this certificate: {why}")]
     CertificateRefused { address: String, why: String },
-    #[error("there is no secure connection to {address}: {why}")]
+    #[error("cannot open a TLS connection to {address}: {why}")]
     Tls { address: String, why: String },
-    #[error("the credential cannot be used: {why}")]
+    #[error("cannot use the credential: {why}")]
     Credential { why: String },
     #[error(transparent)]
     Token(#[from] InvalidToken),
@@ -266,9 +266,9 @@ fn secure_error(address: &str, error: &std::io::Error) -> DialError {
 fn reason(alert: AlertDescription) -> String {
     const ANOTHERS: [AlertDescription; 2] = [AlertDescription::UnknownCA, AlertDescription::DecryptError];
     if ANOTHERS.contains(&alert) {
-        "it is of an authority that the coordinator does not trust".to_owned()
+        "it is signed by an authority that the coordinator does not trust".to_owned()
     } else if alert == AlertDescription::CertificateExpired {
-        "it is not good at this time by the coordinator's clock".to_owned()
+        "it is not valid at this time by the coordinator's clock".to_owned()
     } else {
         format!("TLS alert {alert:?}")
     }

@@ -1,4 +1,4 @@
-//! Why a message that came in is not one of the model.
+//! Why a wire message is not valid in the model.
 
 /// The field by its path, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,7 +14,7 @@ impl Invalid {
     }
 
     pub fn because(field: &'static str, error: impl std::fmt::Display) -> Self {
-        Self { field, what: format!("is not right: {error}") }
+        Self { field, what: format!("is invalid: {error}") }
     }
 }
 

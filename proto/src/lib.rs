@@ -1,8 +1,8 @@
-//! The wire contract, and the conversions between wire and model. Nothing here decides anything.
+//! The wire contract, and the conversions between wire and model. Nothing is decided here.
 //!
-//! Two kinds of message cross the wire. Envelopes (who, which step, which token) are protobuf messages
-//! and convert field by field. What they carry (a plan, an action, a record) is a [`wire::Document`]:
-//! the model's stored form, so that what is hashed, kept, sent and shown is one thing.
+//! There are two kinds of content. Envelopes (who, which step, which token) are protobuf messages, converted field by
+//! field. Their payload (a plan, an action, a record) is a [`wire::Document`]: the stored form of the model. So what
+//! is hashed, stored, sent and shown is the same.
 
 pub mod convert;
 pub mod dial;

@@ -1,4 +1,4 @@
-//! The trace goes along: W3C Trace Context in a call's metadata, or as text in a message.
+//! Trace propagation: W3C Trace Context in the metadata of a call, or as text in a message.
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry_sdk::propagation::TraceContextPropagator;

@@ -181,8 +181,8 @@ fn roles(cases: &mut Cases<Deployed>) {
     cases.refused("an operator of another application", |Deployed { scene, image }| {
         let other = add_operator(scene, "other", "something/*", "deploy")?;
         let deploy = ["deploy", ENVIRONMENT, "--image", image];
-        with_credential(scene, &other, &deploy)?.expect_said(3, &["other", "no say"])?;
-        with_credential(scene, &other, &["status", ENVIRONMENT])?.expect_said(3, &["other", "no say"])?;
+        with_credential(scene, &other, &deploy)?.expect_said(3, &["other", "no access"])?;
+        with_credential(scene, &other, &["status", ENVIRONMENT])?.expect_said(3, &["other", "no access"])?;
         Ok(())
     });
     cases.refused("an operator who was revoked", |Deployed { scene, .. }| {

@@ -70,7 +70,7 @@ fn takers(cases: &mut Cases<Deployed>) {
         |Deployed { scene, id, runtime, .. }| {
             let refused = runtime.block_on(take(scene, "spare", id, ""))?;
             ensure!(refused.code() == Code::PermissionDenied, "{refused:?}");
-            ensure!(refused.message().contains("nothing to do with that image"), "{refused:?}");
+            ensure!(refused.message().contains("not assigned to this host"), "{refused:?}");
             Ok(())
         },
     );
@@ -105,7 +105,7 @@ fn senders(cases: &mut Cases<Deployed>) {
             let offer = offer(scene, (image, id), "dep_01JBQR2KXYZ987654321012345")?;
             let refused = runtime.block_on(send(scene, "stranger", offer))?;
             ensure!(
-                refused.code() == Code::PermissionDenied && refused.message().contains("no say"),
+                refused.code() == Code::PermissionDenied && refused.message().contains("no access"),
                 "{refused:?}"
             );
             Ok(())
@@ -115,7 +115,7 @@ fn senders(cases: &mut Cases<Deployed>) {
         let offer = offer(scene, (image, id), "dep_01JBQR2KXYZ987654321012345")?;
         let refused = runtime.block_on(send(scene, "builder", offer))?;
         ensure!(refused.code() == Code::FailedPrecondition, "{refused:?}");
-        ensure!(refused.message().contains("is gone"), "{refused:?}");
+        ensure!(refused.message().contains("has ended"), "{refused:?}");
         Ok(())
     });
     cases.refused(
@@ -133,8 +133,8 @@ fn senders(cases: &mut Cases<Deployed>) {
                 anyhow::Ok((claim, other))
             })?;
             ensure!(other.code() == Code::FailedPrecondition, "{other:?}");
-            ensure!(other.message().contains("debian:12 is not sent"), "{other:?}");
-            scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &["given back"])?;
+            ensure!(other.message().contains("debian:12 cannot be sent"), "{other:?}");
+            scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &["is released"])?;
             ensure!(!claim.is_empty());
             Ok(())
         },

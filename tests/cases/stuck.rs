@@ -57,7 +57,7 @@ fn retry(cases: &mut Cases<Stuck>) {
         under_load(scene, |scene| {
             let id = stuck_at_the_start(scene, docker, hangs)?;
             let ways =
-                [&format!("{id} --retry: up to 3 more attempts"), "--unwind: ", "--skip s", "lockstep show"];
+                [&format!("{id} --retry: tries this undo up to 3 more times"), "--unwind: ", "--skip s", "lockstep show"];
             scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
             scene.deploy(good)?.expect_said(4, &["is stuck", "lockstep status"])?;
             scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
@@ -67,7 +67,7 @@ fn retry(cases: &mut Cases<Stuck>) {
             scene
                 .stage
                 .lockstep(&["resolve", &id, "--retry"])?
-                .expect_said(0, &["3 more attempts", "is stopped"])?;
+                .expect_said(0, &["3 more times", "stops and removes"])?;
             wait_until(scene, "it is stuck again", |open| {
                 matches!(open.map(|open| &open.kind), Some(ClaimKind::Stuck { .. }))
             })?;
@@ -75,7 +75,7 @@ fn retry(cases: &mut Cases<Stuck>) {
             scene
                 .stage
                 .lockstep(&["resolve", &id, "--retry", "--yes"])?
-                .expect_said(0, &["tries its undo again"])?;
+                .expect_said(0, &["retries its undo"])?;
             scene.wait_until_free()?;
             scene.assert_verdict(Verdict::RolledBack)?;
             assert_two_webs_at_most(scene)
@@ -87,20 +87,20 @@ fn unwind(cases: &mut Cases<Stuck>) {
     cases.case("unwind", |Stuck { scene, docker, hangs, .. }| {
         under_load(scene, |scene| {
             let id = stuck_at_the_start(scene, docker, hangs)?;
-            scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(0, &["app-1 owes this"])?;
+            scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(0, &["this undo stays pending on app-1"])?;
             scene.wait_until_free()?;
             scene.assert_verdict(Verdict::RolledBack)?;
             scene
                 .stage
                 .lockstep(&["status", ENVIRONMENT])?
-                .expect_said(0, &["owes", "is stopped and removed", &id])?;
-            scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "is stopped and removed"])?;
+                .expect_said(0, &["owes", "stops and removes", &id])?;
+            scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "stops and removes"])?;
             docker.mend()?;
             until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
             scene
                 .stage
                 .lockstep(&["audit", ENVIRONMENT])?
-                .expect_said(0, &["pay debt", "resolve", "does not owe"])?;
+                .expect_said(0, &["pending undo", "resolve", "has done the pending undo"])?;
             assert_two_webs_at_most(scene)
         })
     });

@@ -58,7 +58,7 @@ fn databases(cases: &mut Cases<Deployed>) {
         let _secrets = replace(&scene.stage.env_file(), &port, "9")?;
         scene
             .deploy(second)?
-            .expect_said(3, &["database", "cannot be read", "app-1", "refused", "DATABASE_URL"])?;
+            .expect_said(3, &["cannot read the database", "app-1", "refused", "DATABASE_URL"])?;
         Ok(())
     });
     cases.refused("a wrong password", |Deployed { scene, second }| {

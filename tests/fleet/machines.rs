@@ -158,7 +158,7 @@ fn clocks(loaded: &Loaded<'_>, fleet: &Fleet) -> Result<()> {
                 // Another drives what this one opened, and by its clock the time of the lock is over.
                 let said = format!("{failed:#}");
                 tell(&said);
-                ensure!(by == "-2h" && said.contains("one coordinator's clock is wrong"), "{said}");
+                ensure!(by == "-2h" && said.contains("the clock of a coordinator is wrong"), "{said}");
             }
             c3.unset(COORDINATOR, "clock")?;
             loaded.is_settled()

@@ -195,7 +195,7 @@ async fn without_most_members_nothing_is_answered_and_with_them_everything_goes_
     }
     until("it says why", async || {
         let refused = store.get(key("before").key()).await.err();
-        refused.is_some_and(|refused| chain(&refused).contains("it has no leader: most members are away"))
+        refused.is_some_and(|refused| chain(&refused).contains("it has no leader: most members are offline"))
     })
     .await;
 

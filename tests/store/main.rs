@@ -249,16 +249,16 @@ async fn a_value_that_is_not_what_it_should_be_is_refused_by_its_key() {
             format!(r#"{{"kind":"{kind}","version":{version},"content":{content}}}"#)
         };
         for (value, why) in [
-            ("damaged".to_owned(), "this is not a document of Lockstep"),
-            (open("open", 1, "{"), "this is not a document of Lockstep"),
+            ("damaged".to_owned(), "this is not a Lockstep document"),
+            (open("open", 1, "{"), "this is not a Lockstep document"),
             (open("open", 1, "{}"), "this open cannot be read"),
             (open("summary", 1, "{}"), "this is a summary, not a open"),
-            (open("open", 2, "{}"), "this open is of version 2; this program reads up to 1"),
+            (open("open", 2, "{}"), "this open has version 2; this program reads versions up to 1"),
         ] {
             put(&*store, "a", &value).await;
             let there = store.get(key("a").key()).await.expect("it is got").expect("it is there");
             let refused = there.read::<Claim>().expect_err("it was read");
-            assert_eq!(refused.to_string(), "/lockstep/v1/token/a in the store cannot be read", "{value}");
+            assert_eq!(refused.to_string(), "cannot read /lockstep/v1/token/a in the store", "{value}");
             let said = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
             assert!(said.starts_with(why), "{value}: {said}");
         }
@@ -335,13 +335,13 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let refused = store.commit(vec![], vec![more]).await.expect_err("it is too large");
         assert_eq!(
             refused.to_string(),
-            "/lockstep/v1/token/more would have 262145 bytes; the most is 262144"
+            "/lockstep/v1/token/more would have 262145 bytes; the limit is 262144"
         );
         let many = |count: usize| (0..count).map(|at| Write::put_bytes(key(&format!("{at}")), "1")).collect();
         yes(store.commit(vec![], many(OPERATIONS_MAX)).await.expect("it fits"));
         let refused =
             store.commit(vec![Guard::absent(key("z"))], many(OPERATIONS_MAX)).await.expect_err("too many");
-        assert_eq!(refused.to_string(), "the transaction has 101 operations; the most is 100");
+        assert_eq!(refused.to_string(), "the transaction has 101 operations; the limit is 100");
 
         let large = |count: usize| {
             let values =
@@ -353,7 +353,7 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let mut more = large(fits);
         more.push(Write::put_bytes(key("more"), "1"));
         let refused = store.commit(vec![], more).await.expect_err("all of it is too large");
-        assert_eq!(refused.to_string(), "the transaction has 1048577 bytes; the most is 1048576");
+        assert_eq!(refused.to_string(), "the transaction has 1048577 bytes; the limit is 1048576");
         assert_eq!(value(&*store, "more").await, None);
     })
     .await;
@@ -448,7 +448,7 @@ async fn a_second_coordinator_on_the_same_directory_is_refused() {
     let _first = open(directory.path(), clock.clone()).await;
     match SqliteStore::open(directory.path(), clock).await {
         Err(error @ OpenError::InUse { .. }) => {
-            assert!(error.to_string().starts_with("another coordinator is running on "), "{error}");
+            assert!(error.to_string().starts_with("another coordinator uses "), "{error}");
         }
         Err(other) => panic!("another refusal: {other}"),
         Ok(_) => panic!("two coordinators have one store"),

@@ -10,16 +10,16 @@ spec hosts app-1 edge-1
 
 deploy notes:1
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s4 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
-s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s4 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s7 wave 6 edge-1 switch: traffic goes from no slot to blue, proved through nginx
-s8 wave 7 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s9 wave 8 app-1 workers: blue is told that it is live (housekeeping)
-s10 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s7 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
+s8 wave 7 edge-1 bake: watches blue under traffic for 20.0 s
+s9 wave 8 app-1 workers: notifies blue that it is live (housekeeping)
+s10 wave 9 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 finish
 ----
@@ -27,16 +27,16 @@ succeeded: notes:1 is live in blue
 
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
-s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
-s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s4 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s6 wave 5 edge-1 switch: switches traffic from blue to green, verified through nginx
+s7 wave 6 edge-1 bake: watches green under traffic for 20.0 s
+s8 wave 7 app-1 workers: notifies green that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -85,30 +85,30 @@ wait 30.0 s
 
 after 30s
 ----
-append owed s4: app-1 has been away for 1 min
-app-1 owes: green is stopped and removed
+append owed s4: app-1 has been offline for 1 min
+app-1 owes: stops and removes green
 append ended: rolled back
 
 # What comes late from it changes nothing: it is a debt.
 undone s4
 ----
-refused: entry 15 of the journal cannot be: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None, unhealthy: [] } } follows the end
+refused: entry 15 of the journal is invalid: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None, unhealthy: [] } } comes after the end
 
 # It goes away in the middle of a step: nobody knows what became of that, and it is owed too.
 back app-1
 
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
-s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
-s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s4 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s6 wave 5 edge-1 switch: switches traffic from blue to green, verified through nginx
+s7 wave 6 edge-1 bake: watches green under traffic for 20.0 s
+s8 wave 7 app-1 workers: notifies green that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -139,10 +139,10 @@ away app-1
 
 after 5m
 ----
-append unknown s4: start on app-1 did not answer within 2 min 10 s
+append unknown s4: start on app-1 reported no result within 2 min 10 s
 append turned: StepFailed { step: StepId(4) }
-append owed s4: app-1 has been away for 5 min
-app-1 owes: green is stopped and removed
+append owed s4: app-1 has been offline for 5 min
+app-1 owes: stops and removes green
 append ended: rolled back
 
 # A load balancer that is gone may be serving: what decides where the traffic goes is never owed.
@@ -150,16 +150,16 @@ back app-1
 
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s4 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s6 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
-s7 wave 6 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s8 wave 7 app-1 workers: green is told that it is live (housekeeping)
-s9 wave 7 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s10 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s4 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s6 wave 5 edge-1 switch: switches traffic from blue to green, verified through nginx
+s7 wave 6 edge-1 bake: watches green under traffic for 20.0 s
+s8 wave 7 app-1 workers: notifies green that it is live (housekeeping)
+s9 wave 7 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s10 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -215,12 +215,12 @@ away edge-1
 
 after 5m
 ----
-append undo unknown s6: switch on edge-1 did not answer within 30.0 s
+append undo unknown s6: switch on edge-1 reported no result within 30.0 s
 wait 2.0 s
 
 undo-failed s6 it is not there
 ----
-refused: entry 18 of the journal cannot be: Failed { step: StepId(6), direction: Undo, failure: StepFailure { certainty: Failed, what: "it is not there", why: None, tail: [], probes: [], next: None } } cannot follow UndoFailed { at: Timestamp(1769596860000), attempt: 1 }
+refused: entry 18 of the journal is invalid: Failed { step: StepId(6), direction: Undo, failure: StepFailure { certainty: Failed, what: "it is not there", why: None, tail: [], probes: [], next: None } } cannot follow UndoFailed { at: Timestamp(1769596860000), attempt: 1 }
 wait 2.0 s
 
 after 2s
@@ -245,9 +245,9 @@ append stuck at s6: it is not there
 
 ways
 ----
---retry: up to 3 more attempts at this on edge-1: traffic goes to blue again; then one more step is taken back
---unwind: one more step is taken back; edge-1 owes this, and nothing is deployed there before it is done: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
---skip s6: one more step is taken back; this is never done on edge-1, and you answer for it: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
+--retry: tries this undo up to 3 more times on edge-1: nginx sends requests to blue again; then one more step is undone
+--unwind: one more step is undone; this undo stays pending on edge-1, and no deployment uses the host before it is done: nginx sends requests to blue again (refused: without s6, a safety rule is broken: the plan does not end with the traffic in green)
+--skip s6: one more step is undone; this undo is never done on edge-1, and you clean up by hand: nginx sends requests to blue again (refused: without s6, a safety rule is broken: the plan does not end with the traffic in green)
 
 back edge-1
 

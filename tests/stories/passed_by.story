@@ -10,50 +10,50 @@ spec worker
 deploy notes:1
 finish
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s6 wave 2 app-2 image: notes:1 (1b0e989) is on the host
-s7 wave 2 app-3 image: notes:1 (1b0e989) is on the host
-s8 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
-s9 wave 3 app-2 start: web of 1b0e989 in blue; the slot is empty
-s10 wave 3 app-3 start: web of 1b0e989 in blue; the slot is empty
-s11 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s6 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
+s7 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
+s8 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s9 wave 3 app-2 start: starts web of 1b0e989 in blue; the slot is empty
+s10 wave 3 app-3 start: starts web of 1b0e989 in blue; the slot is empty
+s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s12 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s13 wave 6 edge-1 switch: traffic goes from no slot to blue, proved through nginx
-s14 wave 7 app-1 workers: the old workers end, then those of blue run
-s15 wave 7 app-2 workers: the old workers end, then those of blue run
-s16 wave 7 app-3 workers: the old workers end, then those of blue run
-s17 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s18 wave 8 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s19 wave 8 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s13 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
+s14 wave 7 app-1 workers: stops the old workers, then starts those of blue
+s15 wave 7 app-2 workers: stops the old workers, then starts those of blue
+s16 wave 7 app-3 workers: stops the old workers, then starts those of blue
+s17 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s18 wave 8 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s19 wave 8 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 succeeded: notes:1 is live in blue
 
 # The site is in the plan though nothing of it changes: it may have to lose a host.
 spec quorum 2
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s9 wave 3 app-2 start: web of 4d54a7b in green; the slot is empty
-s10 wave 3 app-3 start: web of 4d54a7b in green; the slot is empty
-s11 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s12 wave 5 edge-1 site: nothing, unless a host is passed by: then one reload takes it out
-s13 wave 6 edge-1 switch: traffic goes from blue to green, proved through nginx
-s14 wave 7 app-1 workers: the old workers end, then those of green run
-s15 wave 7 app-2 workers: the old workers end, then those of green run
-s16 wave 7 app-3 workers: the old workers end, then those of green run
-s17 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s18 wave 8 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s19 wave 8 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s9 wave 3 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s10 wave 3 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
+s12 wave 5 edge-1 site: changes nothing, unless a host is excluded: then one reload removes it
+s13 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
+s14 wave 7 app-1 workers: stops the old workers, then starts those of green
+s15 wave 7 app-2 workers: stops the old workers, then starts those of green
+s16 wave 7 app-3 workers: stops the old workers, then starts those of green
+s17 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s18 wave 8 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s19 wave 8 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 show endpoints
 ----
@@ -105,8 +105,8 @@ fail s9 no space left on device
 ----
 append failed s9: no space left on device
 append passed by host_00000000000000000000000002, because of s9
-append owed s9: app-2 was passed by
-app-2 owes: green is stopped and removed
+append owed s9: app-2 was excluded
+app-2 owes: stops and removes green
 wait 2 min 15 s
 
 # The debt is recorded before anything else begins; a successor knows as much.
@@ -151,25 +151,25 @@ deploy notes:3
 open
 decide
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:3 (03a5970) is on the host
-s6 wave 2 app-2 image: notes:3 (03a5970) is on the host
-s7 wave 2 app-3 image: notes:3 (03a5970) is on the host
-s8 wave 3 app-1 start: web of 03a5970 in green; the slot is empty
-s9 wave 3 app-2 start: web of 03a5970 in green; the slot is empty
-s10 wave 3 app-3 start: web of 03a5970 in green; the slot is empty
-s11 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s12 wave 5 edge-1 site: nothing, unless a host is passed by: then one reload takes it out
-s13 wave 6 edge-1 switch: traffic goes from blue to green, proved through nginx
-s14 wave 7 app-1 workers: the old workers end, then those of green run
-s15 wave 7 app-2 workers: the old workers end, then those of green run
-s16 wave 7 app-3 workers: the old workers end, then those of green run
-s17 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s18 wave 8 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s19 wave 8 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:3 (03a5970) unless the host has it
+s6 wave 2 app-2 image: gets notes:3 (03a5970) unless the host has it
+s7 wave 2 app-3 image: gets notes:3 (03a5970) unless the host has it
+s8 wave 3 app-1 start: starts web of 03a5970 in green; the slot is empty
+s9 wave 3 app-2 start: starts web of 03a5970 in green; the slot is empty
+s10 wave 3 app-3 start: starts web of 03a5970 in green; the slot is empty
+s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
+s12 wave 5 edge-1 site: changes nothing, unless a host is excluded: then one reload removes it
+s13 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
+s14 wave 7 app-1 workers: stops the old workers, then starts those of green
+s15 wave 7 app-2 workers: stops the old workers, then starts those of green
+s16 wave 7 app-3 workers: stops the old workers, then starts those of green
+s17 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s18 wave 8 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s19 wave 8 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 append begun s1
 append begun s2
 append begun s3
@@ -219,8 +219,8 @@ ill s11 app-2
 ----
 append done s11
 append passed by host_00000000000000000000000002, because of s11
-append owed s9: app-2 was passed by
-app-2 owes: green is stopped and removed
+append owed s9: app-2 was excluded
+app-2 owes: stops and removes green
 append begun s12
 wait 35.0 s
 
@@ -231,25 +231,25 @@ succeeded: notes:3 is live in green
 # It has a part in the next release again, and nobody has to say so.
 deploy notes:4
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:4 (1ef32ac) is on the host
-s6 wave 2 app-2 image: notes:4 (1ef32ac) is on the host
-s7 wave 2 app-3 image: notes:4 (1ef32ac) is on the host
-s8 wave 3 app-1 start: web of 1ef32ac in blue; replaces 1b0e989 there
-s9 wave 3 app-2 start: web of 1ef32ac in blue; replaces 1b0e989 there
-s10 wave 3 app-3 start: web of 1ef32ac in blue; replaces 1b0e989 there
-s11 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s12 wave 5 edge-1 site: nothing, unless a host is passed by: then one reload takes it out
-s13 wave 6 edge-1 switch: traffic goes from green to blue, proved through nginx
-s14 wave 7 app-1 workers: the old workers end, then those of blue run
-s15 wave 7 app-2 workers: the old workers end, then those of blue run
-s16 wave 7 app-3 workers: the old workers end, then those of blue run
-s17 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s18 wave 8 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s19 wave 8 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:4 (1ef32ac) unless the host has it
+s6 wave 2 app-2 image: gets notes:4 (1ef32ac) unless the host has it
+s7 wave 2 app-3 image: gets notes:4 (1ef32ac) unless the host has it
+s8 wave 3 app-1 start: starts web of 1ef32ac in blue; replaces 1b0e989 there
+s9 wave 3 app-2 start: starts web of 1ef32ac in blue; replaces 1b0e989 there
+s10 wave 3 app-3 start: starts web of 1ef32ac in blue; replaces 1b0e989 there
+s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
+s12 wave 5 edge-1 site: changes nothing, unless a host is excluded: then one reload removes it
+s13 wave 6 edge-1 switch: switches traffic from green to blue, verified through nginx
+s14 wave 7 app-1 workers: stops the old workers, then starts those of blue
+s15 wave 7 app-2 workers: stops the old workers, then starts those of blue
+s16 wave 7 app-3 workers: stops the old workers, then starts those of blue
+s17 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s18 wave 8 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s19 wave 8 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 finish
 ----
@@ -262,27 +262,27 @@ deploy notes:5
 open
 decide
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:5 (0b0c12e) is on the host
-s6 wave 2 app-2 image: notes:5 (0b0c12e) is on the host
-s7 wave 2 app-3 image: notes:5 (0b0c12e) is on the host
-s8 wave 3 app-1 start: web of 0b0c12e in green; replaces 03a5970 there
-s9 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
-s10 wave 5 app-2 start: web of 0b0c12e in green; the slot is empty
-s11 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
-s12 wave 7 app-3 start: web of 0b0c12e in green; replaces 03a5970 there
-s13 wave 8 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:5 (0b0c12e) unless the host has it
+s6 wave 2 app-2 image: gets notes:5 (0b0c12e) unless the host has it
+s7 wave 2 app-3 image: gets notes:5 (0b0c12e) unless the host has it
+s8 wave 3 app-1 start: starts web of 0b0c12e in green; replaces 03a5970 there
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
+s10 wave 5 app-2 start: starts web of 0b0c12e in green; the slot is empty
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
+s12 wave 7 app-3 start: starts web of 0b0c12e in green; replaces 03a5970 there
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
 s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
-s15 wave 10 edge-1 switch: traffic goes from blue to green, proved through nginx
-s16 wave 11 app-1 workers: the old workers end, then those of green run
-s17 wave 11 app-2 workers: the old workers end, then those of green run
-s18 wave 11 app-3 workers: the old workers end, then those of green run
-s19 wave 12 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s20 wave 12 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 12 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s15 wave 10 edge-1 switch: switches traffic from blue to green, verified through nginx
+s16 wave 11 app-1 workers: stops the old workers, then starts those of green
+s17 wave 11 app-2 workers: stops the old workers, then starts those of green
+s18 wave 11 app-3 workers: stops the old workers, then starts those of green
+s19 wave 12 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s20 wave 12 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 12 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 append begun s1
 append begun s2
 append begun s3
@@ -332,27 +332,27 @@ deploy notes:5
 open
 decide
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:5 (0b0c12e) is on the host
-s6 wave 2 app-2 image: notes:5 (0b0c12e) is on the host
-s7 wave 2 app-3 image: notes:5 (0b0c12e) is on the host
-s8 wave 3 app-1 start: web of 0b0c12e in green; replaces 03a5970 there
-s9 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
-s10 wave 5 app-2 start: web of 0b0c12e in green; the slot is empty
-s11 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
-s12 wave 7 app-3 start: web of 0b0c12e in green; replaces 03a5970 there
-s13 wave 8 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without 2 hosts that are not healthy then
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:5 (0b0c12e) unless the host has it
+s6 wave 2 app-2 image: gets notes:5 (0b0c12e) unless the host has it
+s7 wave 2 app-3 image: gets notes:5 (0b0c12e) unless the host has it
+s8 wave 3 app-1 start: starts web of 0b0c12e in green; replaces 03a5970 there
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
+s10 wave 5 app-2 start: starts web of 0b0c12e in green; the slot is empty
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
+s12 wave 7 app-3 start: starts web of 0b0c12e in green; replaces 03a5970 there
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
 s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
-s15 wave 10 edge-1 switch: traffic goes from blue to green, proved through nginx
-s16 wave 11 app-1 workers: the old workers end, then those of green run
-s17 wave 11 app-2 workers: the old workers end, then those of green run
-s18 wave 11 app-3 workers: the old workers end, then those of green run
-s19 wave 12 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s20 wave 12 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 12 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s15 wave 10 edge-1 switch: switches traffic from blue to green, verified through nginx
+s16 wave 11 app-1 workers: stops the old workers, then starts those of green
+s17 wave 11 app-2 workers: stops the old workers, then starts those of green
+s18 wave 11 app-3 workers: stops the old workers, then starts those of green
+s19 wave 12 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s20 wave 12 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 12 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 append begun s1
 append begun s2
 append begun s3
@@ -398,8 +398,8 @@ fail s10 no space left on device
 ----
 append failed s10: no space left on device
 append passed by host_00000000000000000000000002, because of s10
-append owed s10: app-2 was passed by
-app-2 owes: green is stopped and removed
+append owed s10: app-2 was excluded
+app-2 owes: stops and removes green
 append begun s11
 wait 1 min 15 s
 
@@ -417,8 +417,8 @@ ill s13 app-3
 ----
 append done s13
 append passed by host_00000000000000000000000003, because of s13
-append owed s12: app-3 was passed by
-app-3 owes: green is stopped and removed
+append owed s12: app-3 was excluded
+app-3 owes: stops and removes green
 append begun s14
 wait 35.0 s
 
@@ -430,56 +430,56 @@ succeeded: notes:5 is live in green
 drain app-3
 finish
 ----
-s1 wave 1 edge-1 site: nginx sends no request to app-3 (one reload: clients with idle connections may have to reconnect)
-s2 wave 2 app-3 stop: green is stopped and removed (housekeeping)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s2 wave 2 app-3 stop: stops and removes green (housekeeping)
 succeeded: notes:5 is live in green
 
 deploy notes:6
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 2 app-1 image: notes:6 (bb86f74) is on the host
-s5 wave 2 app-2 image: notes:6 (bb86f74) is on the host
-s6 wave 3 app-1 start: web of bb86f74 in blue; replaces 1ef32ac there
-s7 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
-s8 wave 5 app-2 start: web of bb86f74 in blue; replaces 1ef32ac there
-s9 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min; goes on without one host that is not healthy then
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 2 app-1 image: gets notes:6 (bb86f74) unless the host has it
+s5 wave 2 app-2 image: gets notes:6 (bb86f74) unless the host has it
+s6 wave 3 app-1 start: starts web of bb86f74 in blue; replaces 1ef32ac there
+s7 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
+s8 wave 5 app-2 start: starts web of bb86f74 in blue; replaces 1ef32ac there
+s9 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
 s10 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
-s11 wave 8 edge-1 switch: traffic goes from green to blue, proved through nginx
-s12 wave 9 app-1 workers: the old workers end, then those of blue run
-s13 wave 9 app-2 workers: the old workers end, then those of blue run
-s14 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s15 wave 10 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s11 wave 8 edge-1 switch: switches traffic from green to blue, verified through nginx
+s12 wave 9 app-1 workers: stops the old workers, then starts those of blue
+s13 wave 9 app-2 workers: stops the old workers, then starts those of blue
+s14 wave 10 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s15 wave 10 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 # What it has begun is still there at the next release, which passes it by from the beginning.
 owes app-2
 deploy notes:6
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 2 app-1 image: notes:6 (bb86f74) is on the host
-s4 wave 3 app-1 start: web of bb86f74 in blue; replaces 1ef32ac there
-s5 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s6 wave 5 edge-1 switch: traffic goes from green to blue, proved through nginx
-s7 wave 6 app-1 workers: the old workers end, then those of blue run
-s8 wave 7 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-warning: app-2 is passed by, as it has something to take back first: what runs there goes on, and gets no requests after the switch
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 2 app-1 image: gets notes:6 (bb86f74) unless the host has it
+s4 wave 3 app-1 start: starts web of bb86f74 in blue; replaces 1ef32ac there
+s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s6 wave 5 edge-1 switch: switches traffic from green to blue, verified through nginx
+s7 wave 6 app-1 workers: stops the old workers, then starts those of blue
+s8 wave 7 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+warning: app-2 is excluded because it has pending undos: its containers keep running and get no requests after the switch
 
 show omitted
 ----
-no app-3: it was drained; lockstep host add production app-3 brings it back
-no app-2: it has something to take back first; lockstep host add production app-2 brings it back
-no pg_hba: only app-1 runs the application, and whoever comes from its own Docker's networks is yours to let in
-no migration: the image has none in /migrations
-no snapshot: nothing migrates
-no nginx site: it is as it should be; the switch is a file, nothing is reloaded
+no app-3: it was drained; to use it again: lockstep host add production app-3
+no app-2: it has pending undos; to use it again: lockstep host add production app-2
+no pg_hba: only app-1 runs the application, and access from the Docker networks of app-1 is configured by hand
+no migration: the image has no migrations in /migrations
+no snapshot: there is no migration to run
+no nginx site: the site needs no change; the switch changes a file and needs no reload
 no bake: deploy.bake is 0s
 no drain: deploy.drain is 0s
 
 spec quorum 3
 deploy notes:6
 ----
-refused: 1 app hosts of notes/production can be deployed to, and deploy.quorum is 3
-  why: app-2: it has something to take back first
+refused: available app hosts of notes/production: 1, and deploy.quorum is 3
+  why: app-2: it has pending undos
   next: lockstep host list, and on those hosts: systemctl status lockstep-agent

@@ -9,28 +9,28 @@ spec hosts app-1,app-2,app-3 edge-1
 migration 1 create_notes
 deploy notes:1
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s6 wave 2 app-2 image: notes:1 (1b0e989) is on the host
-s7 wave 2 app-3 image: notes:1 (1b0e989) is on the host
-s8 wave 3 app-1 snapshot: a verified snapshot of the database in /var/backups/notes
-s9 wave 4 app-1 migrate: schema 0 to 1: create_notes
-s10 wave 5 app-1 start: web of 1b0e989 in blue; the slot is empty
-s11 wave 5 app-2 start: web of 1b0e989 in blue; the slot is empty
-s12 wave 5 app-3 start: web of 1b0e989 in blue; the slot is empty
-s13 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s6 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
+s7 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
+s8 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
+s9 wave 4 app-1 migrate: migrates the schema from version 0 to 1: create_notes
+s10 wave 5 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s11 wave 5 app-2 start: starts web of 1b0e989 in blue; the slot is empty
+s12 wave 5 app-3 start: starts web of 1b0e989 in blue; the slot is empty
+s13 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s14 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s15 wave 8 edge-1 switch: traffic goes from no slot to blue, proved through nginx
-s16 wave 9 app-1 workers: the old workers end, then those of blue run
-s17 wave 9 app-2 workers: the old workers end, then those of blue run
-s18 wave 9 app-3 workers: the old workers end, then those of blue run
-s19 wave 10 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s20 wave 11 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 11 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 11 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s15 wave 8 edge-1 switch: switches traffic from no slot to blue, verified through nginx
+s16 wave 9 app-1 workers: stops the old workers, then starts those of blue
+s17 wave 9 app-2 workers: stops the old workers, then starts those of blue
+s18 wave 9 app-3 workers: stops the old workers, then starts those of blue
+s19 wave 10 edge-1 bake: watches blue under traffic for 20.0 s
+s20 wave 11 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 11 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 11 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 finish
 ----
@@ -39,53 +39,53 @@ succeeded: notes:1 is live in blue
 migration 2 add_author
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 snapshot: a verified snapshot of the database in /var/backups/notes
-s9 wave 4 app-1 migrate: schema 1 to 2: add_author
-s10 wave 5 app-1 start: web of 4d54a7b in green; the slot is empty
-s11 wave 5 app-2 start: web of 4d54a7b in green; the slot is empty
-s12 wave 5 app-3 start: web of 4d54a7b in green; the slot is empty
-s13 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s14 wave 7 edge-1 switch: traffic goes from blue to green, proved through nginx
-s15 wave 8 app-1 workers: the old workers end, then those of green run
-s16 wave 8 app-2 workers: the old workers end, then those of green run
-s17 wave 8 app-3 workers: the old workers end, then those of green run
-s18 wave 9 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s19 wave 10 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s20 wave 11 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 11 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 11 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
+s9 wave 4 app-1 migrate: migrates the schema from version 1 to 2: add_author
+s10 wave 5 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s11 wave 5 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s12 wave 5 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s13 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s14 wave 7 edge-1 switch: switches traffic from blue to green, verified through nginx
+s15 wave 8 app-1 workers: stops the old workers, then starts those of green
+s16 wave 8 app-2 workers: stops the old workers, then starts those of green
+s17 wave 8 app-3 workers: stops the old workers, then starts those of green
+s18 wave 9 edge-1 bake: watches green under traffic for 20.0 s
+s19 wave 10 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s20 wave 11 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 11 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 11 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 show undo
 ----
-s1 preflight undo: nothing: it only looks
-s2 preflight undo: nothing: it only looks
-s3 preflight undo: nothing: it only looks
-s4 preflight undo: nothing: it only looks
-s5 image undo: nothing: an image that nobody runs does no harm; clean up removes it
-s6 image undo: nothing: an image that nobody runs does no harm; clean up removes it
-s7 image undo: nothing: an image that nobody runs does no harm; clean up removes it
-s8 snapshot undo: nothing: a snapshot is kept
-s9 migrate undo: nothing: migrations stay: they only add, so the release before runs on with them
-s10 start undo: stop: green is stopped and removed
-s11 start undo: stop: green is stopped and removed
-s12 start undo: stop: green is stopped and removed
-s13 health undo: nothing: it only looks
-s14 switch undo: switch: traffic goes to blue again
-s15 workers undo: workers: the workers of blue run again
-s16 workers undo: workers: the workers of blue run again
-s17 workers undo: workers: the workers of blue run again
-s18 bake undo: nothing: it only looks
-s19 drain undo: nothing: the release serves already; this is housekeeping
-s20 clean up undo: nothing: the release serves already; this is housekeeping
-s21 clean up undo: nothing: the release serves already; this is housekeeping
-s22 clean up undo: nothing: the release serves already; this is housekeeping
+s1 preflight undo: nothing: it only checks
+s2 preflight undo: nothing: it only checks
+s3 preflight undo: nothing: it only checks
+s4 preflight undo: nothing: it only checks
+s5 image undo: nothing: an unused image does no harm; clean up removes it
+s6 image undo: nothing: an unused image does no harm; clean up removes it
+s7 image undo: nothing: an unused image does no harm; clean up removes it
+s8 snapshot undo: nothing: the snapshot stays
+s9 migrate undo: nothing: migrations stay: they only add to the schema, so the previous release runs with them
+s10 start undo: stop: stops and removes green
+s11 start undo: stop: stops and removes green
+s12 start undo: stop: stops and removes green
+s13 health undo: nothing: it only checks
+s14 switch undo: switch: nginx sends requests to blue again
+s15 workers undo: workers: starts the workers of blue again
+s16 workers undo: workers: starts the workers of blue again
+s17 workers undo: workers: starts the workers of blue again
+s18 bake undo: nothing: it only checks
+s19 drain undo: nothing: the release is already live; this is housekeeping
+s20 clean up undo: nothing: the release is already live; this is housekeeping
+s21 clean up undo: nothing: the release is already live; this is housekeeping
+s22 clean up undo: nothing: the release is already live; this is housekeeping
 
 show endpoints
 ----
@@ -198,28 +198,28 @@ deploy notes:2
 open
 decide
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 snapshot: a verified snapshot of the database in /var/backups/notes
-s9 wave 4 app-1 migrate: schema 1 to 2: add_author
-s10 wave 5 app-1 start: web of 4d54a7b in green; the slot is empty
-s11 wave 5 app-2 start: web of 4d54a7b in green; the slot is empty
-s12 wave 5 app-3 start: web of 4d54a7b in green; the slot is empty
-s13 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s14 wave 7 edge-1 switch: traffic goes from blue to green, proved through nginx
-s15 wave 8 app-1 workers: the old workers end, then those of green run
-s16 wave 8 app-2 workers: the old workers end, then those of green run
-s17 wave 8 app-3 workers: the old workers end, then those of green run
-s18 wave 9 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s19 wave 10 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s20 wave 11 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 11 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 11 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
+s9 wave 4 app-1 migrate: migrates the schema from version 1 to 2: add_author
+s10 wave 5 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s11 wave 5 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s12 wave 5 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s13 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s14 wave 7 edge-1 switch: switches traffic from blue to green, verified through nginx
+s15 wave 8 app-1 workers: stops the old workers, then starts those of green
+s16 wave 8 app-2 workers: stops the old workers, then starts those of green
+s17 wave 8 app-3 workers: stops the old workers, then starts those of green
+s18 wave 9 edge-1 bake: watches green under traffic for 20.0 s
+s19 wave 10 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s20 wave 11 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 11 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 11 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 append begun s1
 append begun s2
 append begun s3
@@ -323,38 +323,38 @@ append ended: rolled back
 deploy notes:2
 finish
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 snapshot: a verified snapshot of the database in /var/backups/notes
-s9 wave 4 app-1 migrate: schema 1 to 2: add_author
-s10 wave 5 app-1 start: web of 4d54a7b in green; the slot is empty
-s11 wave 5 app-2 start: web of 4d54a7b in green; the slot is empty
-s12 wave 5 app-3 start: web of 4d54a7b in green; the slot is empty
-s13 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s14 wave 7 edge-1 switch: traffic goes from blue to green, proved through nginx
-s15 wave 8 app-1 workers: the old workers end, then those of green run
-s16 wave 8 app-2 workers: the old workers end, then those of green run
-s17 wave 8 app-3 workers: the old workers end, then those of green run
-s18 wave 9 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s19 wave 10 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s20 wave 11 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 11 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 11 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
+s9 wave 4 app-1 migrate: migrates the schema from version 1 to 2: add_author
+s10 wave 5 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s11 wave 5 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s12 wave 5 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s13 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s14 wave 7 edge-1 switch: switches traffic from blue to green, verified through nginx
+s15 wave 8 app-1 workers: stops the old workers, then starts those of green
+s16 wave 8 app-2 workers: stops the old workers, then starts those of green
+s17 wave 8 app-3 workers: stops the old workers, then starts those of green
+s18 wave 9 edge-1 bake: watches green under traffic for 20.0 s
+s19 wave 10 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s20 wave 11 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 11 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 11 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 succeeded: notes:2 is live in green
 
 rollback
 ----
-s1 wave 1 edge-1 health: nothing: asks /health for 2 good answers in a row
-s2 wave 2 edge-1 switch: traffic goes from green to blue, proved through nginx
-s3 wave 3 app-1 workers: the workers of blue run again
-s4 wave 3 app-2 workers: the workers of blue run again
-s5 wave 3 app-3 workers: the workers of blue run again
-warning: migrations stay: the schema remains at 2, and notes:1 was built for 1
+s1 wave 1 edge-1 health: waits for 2 healthy answers in a row from /health
+s2 wave 2 edge-1 switch: switches traffic from green to blue, verified through nginx
+s3 wave 3 app-1 workers: stops the other workers, then starts those of blue
+s4 wave 3 app-2 workers: stops the other workers, then starts those of blue
+s5 wave 3 app-3 workers: stops the other workers, then starts those of blue
+warning: migrations stay: the schema keeps version 2, and notes:1 was built for version 1
 
 finish
 ----
@@ -364,18 +364,18 @@ succeeded: notes:1 is live in blue
 slot green stopped on app-2
 rollback to 4
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, ports and image
-s2 wave 1 app-2 preflight: nothing: looks at tools, ports and image
-s3 wave 1 app-3 preflight: nothing: looks at tools, ports and image
-s4 wave 1 edge-1 preflight: nothing: looks at tools, ports and image
-s5 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s6 wave 3 app-2 start: 4d54a7b runs in green again
-s7 wave 4 edge-1 health: nothing: asks /health for 3 good answers in a row
-s8 wave 5 edge-1 switch: traffic goes from blue to green, proved through nginx
-s9 wave 6 app-1 workers: the workers of green run again
-s10 wave 6 app-2 workers: the workers of green run again
-s11 wave 6 app-3 workers: the workers of green run again
-warning: notes:2 is not warm any more: it is started first, which takes longer than a switch
+s1 wave 1 app-1 preflight: checks tools, ports and image; changes nothing
+s2 wave 1 app-2 preflight: checks tools, ports and image; changes nothing
+s3 wave 1 app-3 preflight: checks tools, ports and image; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
+s5 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 3 app-2 start: starts 4d54a7b in green again
+s7 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health
+s8 wave 5 edge-1 switch: switches traffic from blue to green, verified through nginx
+s9 wave 6 app-1 workers: stops the other workers, then starts those of green
+s10 wave 6 app-2 workers: stops the other workers, then starts those of green
+s11 wave 6 app-3 workers: stops the other workers, then starts those of green
+warning: notes:2 is no longer warm: it is started first, which takes longer than a switch
 
 finish
 ----
@@ -385,28 +385,28 @@ succeeded: notes:2 is live in green
 deploy notes:3
 break forget-target health
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:3 (03a5970) is on the host
-s6 wave 2 app-2 image: notes:3 (03a5970) is on the host
-s7 wave 2 app-3 image: notes:3 (03a5970) is on the host
-s8 wave 3 app-1 start: web of 03a5970 in blue; replaces 1b0e989 there
-s9 wave 3 app-2 start: web of 03a5970 in blue; replaces 1b0e989 there
-s10 wave 3 app-3 start: web of 03a5970 in blue; replaces 1b0e989 there
-s11 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s12 wave 5 edge-1 switch: traffic goes from green to blue, proved through nginx
-s13 wave 6 app-1 workers: the old workers end, then those of blue run
-s14 wave 6 app-2 workers: the old workers end, then those of blue run
-s15 wave 6 app-3 workers: the old workers end, then those of blue run
-s16 wave 7 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s17 wave 8 edge-1 drain: waits for the requests of green to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s18 wave 9 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s19 wave 9 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s20 wave 9 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s12: it switches to blue before every instance is healthy
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:3 (03a5970) unless the host has it
+s6 wave 2 app-2 image: gets notes:3 (03a5970) unless the host has it
+s7 wave 2 app-3 image: gets notes:3 (03a5970) unless the host has it
+s8 wave 3 app-1 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s9 wave 3 app-2 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s10 wave 3 app-3 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s12 wave 5 edge-1 switch: switches traffic from green to blue, verified through nginx
+s13 wave 6 app-1 workers: stops the old workers, then starts those of blue
+s14 wave 6 app-2 workers: stops the old workers, then starts those of blue
+s15 wave 6 app-3 workers: stops the old workers, then starts those of blue
+s16 wave 7 edge-1 bake: watches blue under traffic for 20.0 s
+s17 wave 8 edge-1 drain: waits up to 30.0 s for the requests of green to end; the slot stays warm for a rollback (housekeeping)
+s18 wave 9 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s19 wave 9 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s20 wave 9 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s12: switches to blue before every instance is healthy
 
 break forget-target switch
 ----
-s12: it leaves out 10.0.0.3:20000, which is an instance of blue
+s12: omits 10.0.0.3:20000, which is an instance of blue

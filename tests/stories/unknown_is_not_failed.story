@@ -4,16 +4,16 @@ host app-1
 migration 1 create_notes
 deploy notes:1
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s3 wave 3 app-1 snapshot: a verified snapshot of the database in /var/backups/notes
-s4 wave 4 app-1 migrate: schema 0 to 1: create_notes
-s5 wave 5 app-1 start: web of 1b0e989 in blue; the slot is empty
-s6 wave 6 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s3 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
+s4 wave 4 app-1 migrate: migrates the schema from version 0 to 1: create_notes
+s5 wave 5 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s6 wave 6 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s7 wave 7 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s8 wave 8 app-1 switch: traffic goes from no slot to blue, proved through nginx
-s9 wave 9 app-1 bake: nothing: blue is watched under traffic for 20.0 s
-s10 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s8 wave 8 app-1 switch: switches traffic from no slot to blue, verified through nginx
+s9 wave 9 app-1 bake: watches blue under traffic for 20.0 s
+s10 wave 10 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 decide
@@ -46,7 +46,7 @@ wait 5.0 s
 
 after 5s
 ----
-append unknown s4: migrate on app-1 did not answer within 20 min
+append unknown s4: migrate on app-1 reported no result within 20 min
 append turned: StepFailed { step: StepId(4) }
 append undo begun s4
 wait 20 min 5 s

@@ -8,28 +8,28 @@ spec hosts app-1,app-2,app-3 edge-1
 spec parallel 1
 deploy notes:1
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s6 wave 2 app-2 image: notes:1 (1b0e989) is on the host
-s7 wave 2 app-3 image: notes:1 (1b0e989) is on the host
-s8 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
-s9 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s10 wave 5 app-2 start: web of 1b0e989 in blue; the slot is empty
-s11 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s12 wave 7 app-3 start: web of 1b0e989 in blue; the slot is empty
-s13 wave 8 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s6 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
+s7 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
+s8 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s10 wave 5 app-2 start: starts web of 1b0e989 in blue; the slot is empty
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s12 wave 7 app-3 start: starts web of 1b0e989 in blue; the slot is empty
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s15 wave 10 edge-1 switch: traffic goes from no slot to blue, proved through nginx
-s16 wave 11 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s17 wave 12 app-1 workers: blue is told that it is live (housekeeping)
-s18 wave 12 app-2 workers: blue is told that it is live (housekeeping)
-s19 wave 12 app-3 workers: blue is told that it is live (housekeeping)
-s20 wave 13 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 13 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 13 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s15 wave 10 edge-1 switch: switches traffic from no slot to blue, verified through nginx
+s16 wave 11 edge-1 bake: watches blue under traffic for 20.0 s
+s17 wave 12 app-1 workers: notifies blue that it is live (housekeeping)
+s18 wave 12 app-2 workers: notifies blue that it is live (housekeeping)
+s19 wave 12 app-3 workers: notifies blue that it is live (housekeeping)
+s20 wave 13 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 13 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 13 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 show endpoints
 ----
@@ -48,28 +48,28 @@ deploy notes:2
 open
 decide
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s9 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s10 wave 5 app-2 start: web of 4d54a7b in green; the slot is empty
-s11 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s12 wave 7 app-3 start: web of 4d54a7b in green; the slot is empty
-s13 wave 8 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s14 wave 9 edge-1 switch: traffic goes from blue to green, proved through nginx
-s15 wave 10 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s16 wave 11 app-1 workers: green is told that it is live (housekeeping)
-s17 wave 11 app-2 workers: green is told that it is live (housekeeping)
-s18 wave 11 app-3 workers: green is told that it is live (housekeeping)
-s19 wave 11 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s20 wave 12 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 12 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 12 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s10 wave 5 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s12 wave 7 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s14 wave 9 edge-1 switch: switches traffic from blue to green, verified through nginx
+s15 wave 10 edge-1 bake: watches green under traffic for 20.0 s
+s16 wave 11 app-1 workers: notifies green that it is live (housekeeping)
+s17 wave 11 app-2 workers: notifies green that it is live (housekeeping)
+s18 wave 11 app-3 workers: notifies green that it is live (housekeeping)
+s19 wave 11 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s20 wave 12 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 12 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 12 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 append begun s1
 append begun s2
 append begun s3
@@ -155,27 +155,27 @@ append ended: rolled back
 spec parallel 2
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s6 wave 2 app-2 image: notes:2 (4d54a7b) is on the host
-s7 wave 2 app-3 image: notes:2 (4d54a7b) is on the host
-s8 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s9 wave 3 app-2 start: web of 4d54a7b in green; the slot is empty
-s10 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s11 wave 5 app-3 start: web of 4d54a7b in green; the slot is empty
-s12 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s13 wave 7 edge-1 switch: traffic goes from blue to green, proved through nginx
-s14 wave 8 edge-1 bake: nothing: green is watched under traffic for 20.0 s
-s15 wave 9 app-1 workers: green is told that it is live (housekeeping)
-s16 wave 9 app-2 workers: green is told that it is live (housekeeping)
-s17 wave 9 app-3 workers: green is told that it is live (housekeeping)
-s18 wave 9 edge-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s19 wave 10 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s20 wave 10 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 10 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s6 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
+s7 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
+s8 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s9 wave 3 app-2 start: starts web of 4d54a7b in green; the slot is empty
+s10 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s11 wave 5 app-3 start: starts web of 4d54a7b in green; the slot is empty
+s12 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s13 wave 7 edge-1 switch: switches traffic from blue to green, verified through nginx
+s14 wave 8 edge-1 bake: watches green under traffic for 20.0 s
+s15 wave 9 app-1 workers: notifies green that it is live (housekeeping)
+s16 wave 9 app-2 workers: notifies green that it is live (housekeeping)
+s17 wave 9 app-3 workers: notifies green that it is live (housekeeping)
+s18 wave 9 edge-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s19 wave 10 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s20 wave 10 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 10 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 finish
 ----
@@ -185,50 +185,50 @@ succeeded: notes:2 is live in green
 slot blue stopped
 rollback
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, ports and image
-s2 wave 1 app-2 preflight: nothing: looks at tools, ports and image
-s3 wave 1 app-3 preflight: nothing: looks at tools, ports and image
-s4 wave 1 edge-1 preflight: nothing: looks at tools, ports and image
-s5 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s6 wave 2 app-2 image: notes:1 (1b0e989) is on the host
-s7 wave 2 app-3 image: notes:1 (1b0e989) is on the host
-s8 wave 3 app-1 start: 1b0e989 runs in blue again
-s9 wave 4 edge-1 health: nothing: asks /health for 3 good answers in a row
-s10 wave 5 app-2 start: 1b0e989 runs in blue again
-s11 wave 6 edge-1 health: nothing: asks /health for 3 good answers in a row
-s12 wave 7 app-3 start: 1b0e989 runs in blue again
-s13 wave 8 edge-1 health: nothing: asks /health for 3 good answers in a row
-s14 wave 9 edge-1 switch: traffic goes from green to blue, proved through nginx
-s15 wave 10 app-1 workers: blue is told that it is live (housekeeping)
-s16 wave 10 app-2 workers: blue is told that it is live (housekeeping)
-s17 wave 10 app-3 workers: blue is told that it is live (housekeeping)
-warning: notes:1 is not warm any more: it is started first, which takes longer than a switch
+s1 wave 1 app-1 preflight: checks tools, ports and image; changes nothing
+s2 wave 1 app-2 preflight: checks tools, ports and image; changes nothing
+s3 wave 1 app-3 preflight: checks tools, ports and image; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
+s5 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s6 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
+s7 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
+s8 wave 3 app-1 start: starts 1b0e989 in blue again
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health
+s10 wave 5 app-2 start: starts 1b0e989 in blue again
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health
+s12 wave 7 app-3 start: starts 1b0e989 in blue again
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health
+s14 wave 9 edge-1 switch: switches traffic from green to blue, verified through nginx
+s15 wave 10 app-1 workers: notifies blue that it is live (housekeeping)
+s16 wave 10 app-2 workers: notifies blue that it is live (housekeeping)
+s17 wave 10 app-3 workers: notifies blue that it is live (housekeeping)
+warning: notes:1 is no longer warm: it is started first, which takes longer than a switch
 
 # Without its last check nobody has seen the last host healthy.
 spec parallel 1
 deploy notes:3
 break drop-last health
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 1 app-2 preflight: nothing: looks at tools, disk, ports, image and database
-s3 wave 1 app-3 preflight: nothing: looks at tools, disk, ports, image and database
-s4 wave 1 edge-1 preflight: nothing: looks at tools, disk, ports, image and database
-s5 wave 2 app-1 image: notes:3 (03a5970) is on the host
-s6 wave 2 app-2 image: notes:3 (03a5970) is on the host
-s7 wave 2 app-3 image: notes:3 (03a5970) is on the host
-s8 wave 3 app-1 start: web of 03a5970 in blue; replaces 1b0e989 there
-s9 wave 4 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s10 wave 5 app-2 start: web of 03a5970 in blue; replaces 1b0e989 there
-s11 wave 6 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s12 wave 7 app-3 start: web of 03a5970 in blue; replaces 1b0e989 there
-s13 wave 8 edge-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s14 wave 9 edge-1 switch: traffic goes from green to blue, proved through nginx
-s15 wave 10 edge-1 bake: nothing: blue is watched under traffic for 20.0 s
-s16 wave 11 app-1 workers: blue is told that it is live (housekeeping)
-s17 wave 11 app-2 workers: blue is told that it is live (housekeeping)
-s18 wave 11 app-3 workers: blue is told that it is live (housekeeping)
-s19 wave 11 edge-1 drain: waits for the requests of green to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s20 wave 12 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s21 wave 12 app-2 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s22 wave 12 app-3 clean up: images and snapshots that no rollback needs are removed (housekeeping)
-s14: it switches to blue before every instance is healthy
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 1 app-2 preflight: checks tools, disk, ports, image and database; changes nothing
+s3 wave 1 app-3 preflight: checks tools, disk, ports, image and database; changes nothing
+s4 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s5 wave 2 app-1 image: gets notes:3 (03a5970) unless the host has it
+s6 wave 2 app-2 image: gets notes:3 (03a5970) unless the host has it
+s7 wave 2 app-3 image: gets notes:3 (03a5970) unless the host has it
+s8 wave 3 app-1 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s10 wave 5 app-2 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s12 wave 7 app-3 start: starts web of 03a5970 in blue; replaces 1b0e989 there
+s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s14 wave 9 edge-1 switch: switches traffic from green to blue, verified through nginx
+s15 wave 10 edge-1 bake: watches blue under traffic for 20.0 s
+s16 wave 11 app-1 workers: notifies blue that it is live (housekeeping)
+s17 wave 11 app-2 workers: notifies blue that it is live (housekeeping)
+s18 wave 11 app-3 workers: notifies blue that it is live (housekeeping)
+s19 wave 11 edge-1 drain: waits up to 30.0 s for the requests of green to end; the slot stays warm for a rollback (housekeeping)
+s20 wave 12 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s21 wave 12 app-2 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s22 wave 12 app-3 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s14: switches to blue before every instance is healthy

@@ -5,14 +5,14 @@ spec database none
 
 deploy notes:1
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 2 app-1 image: notes:1 (1b0e989) is on the host
-s3 wave 3 app-1 start: web of 1b0e989 in blue; the slot is empty
-s4 wave 4 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
+s3 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
+s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
-s6 wave 6 app-1 switch: traffic goes from no slot to blue, proved through nginx
-s7 wave 7 app-1 bake: nothing: blue is watched under traffic for 20.0 s
-s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s6 wave 6 app-1 switch: switches traffic from no slot to blue, verified through nginx
+s7 wave 7 app-1 bake: watches blue under traffic for 20.0 s
+s8 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 finish
 ----
@@ -20,14 +20,14 @@ succeeded: notes:1 is live in blue
 
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s3 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s4 wave 4 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s5 wave 5 app-1 switch: traffic goes from blue to green, proved through nginx
-s6 wave 6 app-1 bake: nothing: green is watched under traffic for 20.0 s
-s7 wave 7 app-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s3 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s5 wave 5 app-1 switch: switches traffic from blue to green, verified through nginx
+s6 wave 6 app-1 bake: watches green under traffic for 20.0 s
+s7 wave 7 app-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s8 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -82,32 +82,32 @@ append stuck at s3: docker does not answer
 
 ways
 ----
---retry: up to 3 more attempts at this on app-1: green is stopped and removed; then nothing else is left to take back
---unwind: nothing else is left to take back; app-1 owes this, and nothing is deployed there before it is done: green is stopped and removed
---skip s3: nothing else is left to take back; this is never done on app-1, and you answer for it: green is stopped and removed
+--retry: tries this undo up to 3 more times on app-1: stops and removes green; then nothing else is left to undo
+--unwind: nothing else is left to undo; this undo stays pending on app-1, and no deployment uses the host before it is done: stops and removes green
+--skip s3: nothing else is left to undo; this undo is never done on app-1, and you clean up by hand: stops and removes green
 
 resolve anna --skip s2
 ----
-refused: the undo of s2 has not failed; it is stuck at s3
+refused: the undo of s2 has not failed; the deployment is stuck at s3
 
 # The rest is taken back, and this stays owed by its host.
 resolve anna --unwind
 ----
 append owed s3 by anna: docker does not answer
-app-1 owes: green is stopped and removed
+app-1 owes: stops and removes green
 append ended: rolled back
 
 # An operator may also answer for what is left.
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s3 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s4 wave 4 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s5 wave 5 app-1 switch: traffic goes from blue to green, proved through nginx
-s6 wave 6 app-1 bake: nothing: green is watched under traffic for 20.0 s
-s7 wave 7 app-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s3 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s5 wave 5 app-1 switch: switches traffic from blue to green, verified through nginx
+s6 wave 6 app-1 bake: watches green under traffic for 20.0 s
+s7 wave 7 app-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s8 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -169,14 +169,14 @@ append ended: rolled back
 # a rule. The slot that has the traffic goes on running, whatever happens.
 deploy notes:2
 ----
-s1 wave 1 app-1 preflight: nothing: looks at tools, disk, ports, image and database
-s2 wave 2 app-1 image: notes:2 (4d54a7b) is on the host
-s3 wave 3 app-1 start: web of 4d54a7b in green; the slot is empty
-s4 wave 4 app-1 health: nothing: asks /health until 3 good answers in a row, for at most 1 min
-s5 wave 5 app-1 switch: traffic goes from blue to green, proved through nginx
-s6 wave 6 app-1 bake: nothing: green is watched under traffic for 20.0 s
-s7 wave 7 app-1 drain: waits for the requests of blue to end, for at most 30.0 s; it stays warm for a rollback (housekeeping)
-s8 wave 8 app-1 clean up: images and snapshots that no rollback needs are removed (housekeeping)
+s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
+s2 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
+s3 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
+s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
+s5 wave 5 app-1 switch: switches traffic from blue to green, verified through nginx
+s6 wave 6 app-1 bake: watches green under traffic for 20.0 s
+s7 wave 7 app-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
+s8 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
 
 open
 
@@ -249,17 +249,17 @@ append stuck at s5: nginx does not run
 
 ways
 ----
---retry: up to 3 more attempts at this on app-1: traffic goes to blue again; then one more step is taken back
---unwind: one more step is taken back; app-1 owes this, and nothing is deployed there before it is done: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
---skip s5: one more step is taken back; this is never done on app-1, and you answer for it: traffic goes to blue again (refused: it ends with traffic elsewhere than in green)
+--retry: tries this undo up to 3 more times on app-1: nginx sends requests to blue again; then one more step is undone
+--unwind: one more step is undone; this undo stays pending on app-1, and no deployment uses the host before it is done: nginx sends requests to blue again (refused: without s5, a safety rule is broken: the plan does not end with the traffic in green)
+--skip s5: one more step is undone; this undo is never done on app-1, and you clean up by hand: nginx sends requests to blue again (refused: without s5, a safety rule is broken: the plan does not end with the traffic in green)
 
 resolve anna --unwind
 ----
-refused: it ends with traffic elsewhere than in green
+refused: without s5, a safety rule is broken: the plan does not end with the traffic in green
 
 resolve anna --skip s5
 ----
-refused: it ends with traffic elsewhere than in green
+refused: without s5, a safety rule is broken: the plan does not end with the traffic in green
 
 # A successor offers the same.
 crash

@@ -30,9 +30,10 @@ fn listed(hosts: &[HostStatus], now: Timestamp) -> Vec<String> {
     let mut rows = vec![HEADER.map(ToOwned::to_owned).to_vec()];
     rows.extend(hosts.iter().map(|status| row(status, now)));
     let mut lines = table(&rows);
-    for HostStatus { host, debts, second, .. } in hosts {
-        let owed =
-            debts.iter().map(|debt| format!("{} owes {}: {}", host.name, debt.environment, debt.change));
+    for HostStatus { host, pending_undos, second, .. } in hosts {
+        let owed = pending_undos
+            .iter()
+            .map(|debt| format!("{} owes {}: {}", host.name, debt.environment, debt.change));
         lines.extend(owed);
         lines.extend(second.as_ref().map(|second| {
             format!(
@@ -180,7 +181,7 @@ mod tests {
             agent_version: None,
             instances: Vec::new(),
             slots: Vec::new(),
-            debts: Vec::new(),
+            pending_undos: Vec::new(),
             last_seen: None,
             vitals: None,
             second: None,

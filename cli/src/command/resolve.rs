@@ -52,7 +52,10 @@ fn cost_of(status: &EnvironmentStatus, summary: &DeploymentSummary, way: Resolut
         return out.refused.is_none().then(|| out.cost.clone());
     }
     let Resolution::Skip { step } = way else { return None };
-    let debt = status.debts.iter().find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
+    let debt = status
+        .pending_undos
+        .iter()
+        .find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
     Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
 }
 

@@ -1,5 +1,5 @@
-//! Operators to coordinator. Each method: convert, allow, call, convert; what they do is in the files
-//! beside this one, by noun.
+//! The API for operators. Each method converts, authorizes, calls and converts. The files beside this one do the work,
+//! one for each noun.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ use failure::store_status;
 /// What the methods work with.
 #[derive(Clone)]
 pub struct ControlApi {
-    pub parts: Context,
+    pub context: Context,
     pub vault: Arc<Vault>,
     pub authority: Arc<Authority>,
     pub images: Arc<Images>,
@@ -77,7 +77,7 @@ impl ControlApi {
             environment: environment.cloned(),
             said: said.clone(),
         };
-        let written = audit::append(&*self.parts.store, self.parts.clock.now(), change).await;
+        let written = audit::append(&*self.context.store, self.context.clock.now(), change).await;
         written.map_err(|error| store_status(&error))?;
         Ok(Done { said })
     }

@@ -1,5 +1,4 @@
-//! Cuts what is still being answered when its caller does not count any more: a call is admitted once, and some go on
-//! for hours.
+//! Ends responses whose caller is no longer trusted. A call is authorized once, but a stream can last for hours.
 
 use std::future::Future;
 use std::time::Duration;
@@ -49,7 +48,7 @@ where
 fn trailers(status: &Status) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     if let Err(error) = status.add_header(&mut trailers) {
-        warn!(%error, "a refusal cannot be told to its caller, whose answer ends all the same");
+        warn!(%error, "cannot send a refusal to the caller; the response ends without it");
     }
     trailers
 }

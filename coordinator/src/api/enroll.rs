@@ -1,4 +1,4 @@
-//! From a one-time token, or from a certificate that is about to end, to a certificate.
+//! Issues certificates, for a one-time token or to renew a certificate that is about to expire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -95,7 +95,7 @@ impl Enroll for EnrollApi {
                 Committed::No => {}
             }
         }
-        Err(Status::aborted("others join at the same time: try again"))
+        Err(Status::aborted("another host joined at the same time: try again"))
     }
 
     async fn renew(&self, request: Request<wire::RenewRequest>) -> Result<Response<wire::JoinReply>, Status> {
@@ -150,12 +150,12 @@ impl EnrollApi {
             None => request.name.parse().map_err(|error| Status::invalid_argument(format!("{error}")))?,
         };
         if request.address.parse::<std::net::IpAddr>().is_err() {
-            return Err(Status::invalid_argument(format!("{:?} is not an address", request.address)));
+            return Err(Status::invalid_argument(format!("{:?} is not an IP address", request.address)));
         }
         let there = hosts::named(&*self.store, &name).await.map_err(|error| unavailable(&error))?;
         if there.is_some() {
             return Err(Status::already_exists(format!(
-                "there is a host {name} already: choose another name, or lockstep host forget {name}"
+                "a host named {name} already exists: choose another name, or remove it: lockstep host forget {name}"
             )));
         }
         let id: HostId =
@@ -182,13 +182,13 @@ impl EnrollApi {
         };
         if request.address.parse::<std::net::SocketAddr>().is_err() {
             return Err(Status::invalid_argument(format!(
-                "{:?} is not an address with a port",
+                "{:?} is not an IP address with a port",
                 request.address
             )));
         }
         if coordinators::find(&*self.store, &name).await.map_err(|error| unavailable(&error))?.is_some() {
             return Err(Status::already_exists(format!(
-                "there is a coordinator {name} already: choose another name, or lockstep coordinator remove {name}"
+                "a coordinator named {name} already exists: choose another name, or remove it: lockstep coordinator remove {name}"
             )));
         }
         let request_of_key = &request.certificate_request;
@@ -263,7 +263,7 @@ impl EnrollApi {
             let operator = operator
                 .map_err(|error| unavailable(&error))?
                 .filter(|operator| operator.standing == OperatorStanding::Active)
-                .ok_or_else(|| Status::unauthenticated(format!("{name} has been revoked")))?;
+                .ok_or_else(|| Status::unauthenticated(format!("the operator {name} has been revoked")))?;
             let issued = self.issue(request, &Identity::Operator(name.clone()), now)?;
             let write = Write::put(key.clone(), &operator.with(&issued, now));
             let committed = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
@@ -273,7 +273,7 @@ impl EnrollApi {
                 Committed::No => {}
             }
         }
-        Err(Status::aborted(format!("{name} was changed meanwhile: try again")))
+        Err(Status::aborted(format!("the operator {name} was changed meanwhile: try again")))
     }
 
     /// The token is spent and the certificate made: what cannot be written down here changes neither.
@@ -282,7 +282,7 @@ impl EnrollApi {
         let said = format!("{operator} has a certificate until {expires}");
         let change = Change { operator: operator.clone(), verb: "log in", environment: None, said };
         if let Err(error) = audit::append(&*self.store, now, change).await {
-            warn!(%operator, %error, "a login is not in the audit record");
+            warn!(%operator, %error, "cannot write a login to the audit log");
         }
     }
 }
@@ -293,7 +293,7 @@ fn refuse_skew(theirs: Timestamp, ours: Timestamp) -> Result<(), Status> {
         return Ok(());
     }
     Err(Status::failed_precondition(format!(
-        "clocks differ by {apart}: it is {theirs} there and {ours} here; set the clock, then join again"
+        "the clocks differ by {apart}: it is {theirs} on this machine and {ours} on the coordinator; set the clock, then join again"
     )))
 }
 
@@ -311,8 +311,8 @@ pub(super) fn authority_failed(error: AuthorityError) -> Status {
         | AuthorityError::Make(_)
         | AuthorityError::Unreadable
         | AuthorityError::Chance => {
-            warn!(%error, "no certificate can be made");
-            Status::internal("no certificate can be made: the coordinator's log says why")
+            warn!(%error, "cannot make a certificate");
+            Status::internal("cannot make a certificate: see the log of the coordinator")
         }
     }
 }
@@ -327,7 +327,7 @@ fn refused_token(error: TokenError) -> Status {
 
 fn unavailable(error: &StoreError) -> Status {
     warn!(%error, "the store does not answer");
-    Status::unavailable("the store does not answer")
+    Status::unavailable("the store does not answer: try again")
 }
 
 #[cfg(test)]

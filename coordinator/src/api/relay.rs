@@ -1,4 +1,4 @@
-//! What other coordinators ask of the agents that are connected to this one, and of its root.
+//! The API for other coordinators. They reach the agents that are connected here, and the root key if it is here.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,8 +61,8 @@ impl Relay for RelayApi {
     }
 
     async fn observe(&self, request: Request<wire::Relayed>) -> Result<Response<Document>, Status> {
-        let (host, look): (_, ObservationRequest) = read(request)?;
-        let observation = self.sessions.observe(&host, look).await.map_err(|error| refusal(&error))?;
+        let (host, question): (_, ObservationRequest) = read(request)?;
+        let observation = self.sessions.observe(&host, question).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(Document::of_content(&observation)))
     }
 
@@ -76,8 +76,8 @@ impl Relay for RelayApi {
         &self,
         request: Request<wire::Relayed>,
     ) -> Result<Response<wire::ErrandDone>, Status> {
-        let (host, errand): (_, HostTask) = read(request)?;
-        self.sessions.run_task(&host, errand).await.map_err(|error| refusal(&error))?;
+        let (host, task): (_, HostTask) = read(request)?;
+        self.sessions.run_task(&host, task).await.map_err(|error| refusal(&error))?;
         Ok(Response::new(wire::ErrandDone { request: 0, why_not: String::new() }))
     }
 
@@ -86,12 +86,12 @@ impl Relay for RelayApi {
         request: Request<wire::SignAuthorityRequest>,
     ) -> Result<Response<wire::SignAuthorityReply>, Status> {
         let Identity::Coordinator(name) = Caller::from_request(&request)?.identity else {
-            return Err(Status::permission_denied("only a coordinator has an authority"));
+            return Err(Status::permission_denied("only a coordinator can get an authority"));
         };
         let request = request.into_inner().certificate_request;
         let issued = self.authority.issue_authority(&request, &name, self.clock.now());
         let (_, issued, root) = issued.map_err(authority_failed)?;
-        info!(coordinator = %name, "an authority was signed for another coordinator");
+        info!(coordinator = %name, "signed an authority for another coordinator");
         Ok(Response::new(wire::SignAuthorityReply { certificate: issued.certificate, root }))
     }
 }

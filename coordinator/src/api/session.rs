@@ -1,4 +1,4 @@
-//! What agents call: the stream of a session, handed to [`crate::sessions`], and images, to [`crate::sessions::images`].
+//! The API for agents: the stream of a session ([`crate::sessions`]) and images ([`crate::sessions::images`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl Session for SessionApi {
         let Caller { identity: Identity::Agent(host), signed_by: Some(signed_by), .. } =
             Caller::from_request(&request)?
         else {
-            return Err(Status::permission_denied("only an agent attaches"));
+            return Err(Status::permission_denied("only an agent can open a session"));
         };
         let from = request.remote_addr().map(|from| from.ip().to_string()).unwrap_or_default();
         let guest = ConnectingAgent { host, signed_by, from };
@@ -46,11 +46,11 @@ impl Session for SessionApi {
     ) -> Result<Response<Self::TakeImageStream>, Status> {
         let host = agent(&request)?;
         let wire::ImageWanted { image_id, transfer } = request.into_inner();
-        let parts = match transfer.as_str() {
+        let context = match transfer.as_str() {
             "" => Images::take(&self.images, &host, &image_id).await?,
             transfer => self.images.take_sent(&host, transfer)?,
         };
-        Ok(Response::new(parts))
+        Ok(Response::new(context))
     }
 
     async fn give_image(
@@ -67,7 +67,7 @@ fn agent<T>(request: &Request<T>) -> Result<HostId, Status> {
     match Caller::from_request(request)?.identity {
         Identity::Agent(host) => Ok(host),
         Identity::Nobody | Identity::Operator(_) | Identity::Coordinator(_) => {
-            Err(Status::permission_denied("only an agent attaches"))
+            Err(Status::permission_denied("only an agent can open a session"))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Takes what was done on a host without a coordinator into the record: under the environment's lock, while no
-//! deployment is open, in one transaction with its place in the history.
+//! Records a local rollback as live. It holds the environment's lock while no deployment is open, and writes the
+//! record and the history in one transaction.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::history::DeploymentSummary;
@@ -22,15 +22,15 @@ use crate::view::status;
 
 /// One local rollback that the record does not know of.
 pub(super) struct LocalRollbackAdoption {
-    pub(super) parts: Context,
+    pub(super) context: Context,
     pub(super) stored: Stored,
     pub(super) change: LocalChange,
 }
 
 impl LocalRollbackAdoption {
     pub(super) async fn run(self) -> Result<DriverExit, DriverError> {
-        let store = &*self.parts.store;
-        let mut lock = Lock::new(self.environment().clone(), self.parts.coordinator.clone());
+        let store = &*self.context.store;
+        let mut lock = Lock::new(self.environment().clone(), self.context.coordinator.clone());
         lock.acquire(store).await;
         let taken = match lock.held() {
             Some(held) => self.adopt(held).await,
@@ -46,7 +46,7 @@ impl LocalRollbackAdoption {
     }
 
     async fn adopt(&self, held: &Held) -> Result<DriverExit, DriverError> {
-        let store = &*self.parts.store;
+        let store = &*self.context.store;
         let environment = self.environment();
         let open = environments::open(store, environment).await?;
         // A deployment that is open comes to its end first: its steps on that host unwind to what is there.
@@ -61,7 +61,7 @@ impl LocalRollbackAdoption {
             Guard::as_seen(&key, Some(&self.stored)),
         ];
         let taken_in = Adoption {
-            at: self.parts.clock.now(),
+            at: self.context.clock.now(),
             deployment: summary.as_ref().map(|summary| summary.id.clone()),
         };
         let change = LocalChange { adopted: Some(taken_in), ..self.change.clone() };
@@ -76,24 +76,24 @@ impl LocalRollbackAdoption {
             return Ok(DriverExit::NotOpen);
         }
         reach(|| "coordinator: local change taken in".to_owned());
-        info!(%environment, host = %self.change.host_name, said, "what was done without a coordinator is recorded");
+        info!(%environment, host = %self.change.host_name, said, "recorded a local rollback");
         let operator = local_rollbacks::root();
         let change =
             Change { operator, verb: "local rollback", environment: Some(environment.clone()), said };
-        audit::append(store, self.parts.clock.now(), change).await?;
-        state_file::keep_current(&self.parts, environment).await;
+        audit::append(store, self.context.clock.now(), change).await?;
+        state_file::keep_current(&self.context, environment).await;
         Ok(DriverExit::Ended)
     }
 
     /// What the history gets, and what is said of it.
     async fn what_to_record(&self) -> Result<(Option<DeploymentSummary>, String), DriverError> {
-        let store = &*self.parts.store;
+        let store = &*self.context.store;
         let LocalChange { host, host_name, rollback, .. } = &self.change;
         let LocalRollback { environment, by, from, to, at, .. } = rollback;
-        let told = format!("{by} on {host_name} gave the traffic from {from} to {to} at {at}");
+        let event = format!("{by} on {host_name} switched the traffic from {from} to {to} at {at}");
         let not_recorded = |why: &str| {
-            warn!(%environment, %host, why, "a local rollback is told and not recorded as live");
-            Ok((None, format!("{told}; what is recorded as live stays: {why}")))
+            warn!(%environment, %host, why, "a local rollback is not recorded as live");
+            Ok((None, format!("{event}; the recorded live release stays: {why}")))
         };
         let Some(live) = environments::live(store, environment).await? else {
             return not_recorded("nothing is recorded as live");
@@ -101,20 +101,20 @@ impl LocalRollbackAdoption {
         let all = hosts::list(store).await?;
         let balancer = status::place_hosts(&live.roles(), &all).lb.map(|lb| lb.id.clone());
         if balancer.as_ref() != Some(host) {
-            return not_recorded("it is not the host of the load balancer");
+            return not_recorded("the host is not the load balancer of the environment");
         }
         let served = history::summary(store, &rollback.deployment).await?;
         match local_rollbacks::recorded(
             rollback,
             &live,
             served.as_ref(),
-            planning::new_id(&*self.parts.clock),
+            planning::new_id(&*self.context.clock),
         ) {
             Ok(Some(summary)) => {
-                let said = format!("{told}: {} is live, recorded as {}", summary.release.image, summary.id);
+                let said = format!("{event}: {} is live, recorded as {}", summary.release.image, summary.id);
                 Ok((Some(summary), said))
             }
-            Ok(None) => Ok((None, format!("{told}: {} is recorded as live there", live.release.image))),
+            Ok(None) => Ok((None, format!("{event}: {} is recorded as live there", live.release.image))),
             Err(why) => not_recorded(&why),
         }
     }

@@ -1,4 +1,4 @@
-//! One open deployment: event, apply, decide, perform.
+//! Drives one open deployment in a loop: receive an event, apply it, decide, perform.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
@@ -34,7 +34,7 @@ use crate::store::guarded::Held;
 use crate::store::{Committed, LeaseStanding, OPERATIONS_MAX, StoreError, Wakeups, keys};
 
 pub(super) struct Driver {
-    parts: Context,
+    context: Context,
     environment: EnvironmentKey,
     id: DeploymentId,
     drive: DriverPhase,
@@ -53,11 +53,11 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(parts: Context, environment: EnvironmentKey, id: DeploymentId) -> Self {
-        let lock = Lock::new(environment.clone(), parts.coordinator.clone());
+    pub(super) fn new(context: Context, environment: EnvironmentKey, id: DeploymentId) -> Self {
+        let lock = Lock::new(environment.clone(), context.coordinator.clone());
         Self {
-            renew_at: parts.clock.now() + LEASE_RENEWED_EVERY,
-            parts,
+            renew_at: context.clock.now() + LEASE_RENEWED_EVERY,
+            context,
             environment,
             id,
             drive: DriverPhase::new(),
@@ -74,12 +74,12 @@ impl Driver {
 
     pub(super) async fn run(mut self) -> Result<DriverExit, DriverError> {
         let mut wakeups = (
-            self.parts.store.watch(&keys::reports(&self.environment)),
-            self.parts.store.watch(&keys::environment(&self.environment)),
+            self.context.store.watch(&keys::reports(&self.environment)),
+            self.context.store.watch(&keys::environment(&self.environment)),
         );
         let left = self.drive_on(&mut wakeups).await;
         if !matches!(left, Ok(DriverExit::Deposed)) {
-            self.lock.release(&*self.parts.store).await;
+            self.lock.release(&*self.context.store).await;
         }
         left
     }
@@ -91,8 +91,8 @@ impl Driver {
                 for output in self.drive.on(input) {
                     if output == Output::Decide {
                         // Its own last transaction has changed something too.
-                        wakeups.0.look();
-                        wakeups.1.look();
+                        wakeups.0.mark_seen();
+                        wakeups.1.mark_seen();
                     }
                     match self.perform(output).await? {
                         ControlFlow::Continue(input) => inputs.extend(input),
@@ -115,7 +115,7 @@ impl Driver {
 
     /// Whether the deployment has come to its end, as far as the store says.
     async fn has_ended(&self) -> bool {
-        let open = environments::open_of(&*self.parts.store, &self.environment, &self.id).await;
+        let open = environments::open_of(&*self.context.store, &self.environment, &self.id).await;
         open.is_ok_and(|open| open.is_none())
     }
 
@@ -129,20 +129,20 @@ impl Driver {
                 if mem::take(&mut self.may_have_ended) && self.has_ended().await {
                     return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 }
-                Some(Input::Acquire(self.lock.acquire(&*self.parts.store).await))
+                Some(Input::Acquire(self.lock.acquire(&*self.context.store).await))
             }
             Output::Wait(length) => {
-                self.wait_until = Some(self.parts.clock.now() + length);
+                self.wait_until = Some(self.context.clock.now() + length);
                 None
             }
             Output::Load { epoch } => {
-                let course = DriveState::load(&self.parts, &self.environment, &self.id, epoch).await?;
-                let Some(course) = course else {
+                let drive_state = DriveState::load(&self.context, &self.environment, &self.id, epoch).await?;
+                let Some(drive_state) = drive_state else {
                     return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 };
-                info!(epoch, entries = course.entries.len(), "the deployment is driven from here");
-                let open_intents = course.run.open_intents();
-                self.drive_state = Some(course);
+                info!(epoch, entries = drive_state.entries.len(), "this coordinator drives the deployment");
+                let open_intents = drive_state.run.open_intents();
+                self.drive_state = Some(drive_state);
                 Some(Input::Loaded { open_intents })
             }
             Output::Ask(intent) => {
@@ -159,7 +159,7 @@ impl Driver {
             }
             Output::Send => Some(Input::Wrote(self.commit_pending().await?)),
             Output::Release => {
-                self.lock.release(&*self.parts.store).await;
+                self.lock.release(&*self.context.store).await;
                 Some(Input::Released)
             }
             Output::StandDown => None,
@@ -168,7 +168,7 @@ impl Driver {
 
     /// Waits for the next thing that matters where the drive stands.
     async fn next(&mut self, wakeups: &mut (Wakeups, Wakeups)) -> Option<Input> {
-        let clock = self.parts.clock.clone();
+        let clock = self.context.clock.clone();
         let now = clock.now();
         let sleep = |until: Option<Timestamp>| {
             let length = until.map(|until| Duration::from_millis(until.since(now).0));
@@ -205,7 +205,7 @@ impl Driver {
             biased;
             () = sleep(Some(self.renew_at)) => {
                 self.renew_at = clock.now() + LEASE_RENEWED_EVERY;
-                match self.lock.keep(&*self.parts.store).await {
+                match self.lock.keep(&*self.context.store).await {
                     LeaseStanding::Gone => Some(Input::LeaseLost),
                     LeaseStanding::Alive if is_on(Mutant::WatchTrusted) => None,
                     // Polling decides, watches only hasten it.
@@ -231,8 +231,8 @@ impl Driver {
             .ok_or(DriverError::Bug("a settled step is asked about"))?;
         let key = self.key(&intent);
         let asking = IntentQuery {
-            agents: self.parts.agents.clone(),
-            clock: self.parts.clock.clone(),
+            agents: self.context.agents.clone(),
+            clock: self.context.clock.clone(),
             question: StepQuery { token, environment: self.environment.clone(), keys: vec![key.clone()] },
             intent,
             key,
@@ -243,20 +243,20 @@ impl Driver {
     }
 
     fn handle_answer(&mut self, asked: IntentAnswer) -> Option<Input> {
-        let course = self.drive_state.as_mut()?;
+        let drive_state = self.drive_state.as_mut()?;
         let IntentAnswer { intent, standing } = asked;
         let OpenIntent { step, direction, .. } = intent;
         match standing {
             Some(QueriedStatus::Ended(Ok(finding))) => {
-                course.answers.push_back(Event::Done { step, direction, finding });
+                drive_state.answers.push_back(Event::Done { step, direction, finding });
             }
             Some(QueriedStatus::Ended(Err(failure))) => {
-                course.answers.push_back(Event::Failed { step, direction, failure });
+                drive_state.answers.push_back(Event::Failed { step, direction, failure });
             }
             // What runs gets the token of this epoch too: an agent that restarts then goes on with it.
             Some(QueriedStatus::NeverReceived) if is_on(Mutant::UnheardForgotten) => {}
             Some(QueriedStatus::Running | QueriedStatus::NeverReceived) => {
-                course.to_resend.push_back(intent.clone())
+                drive_state.to_resend.push_back(intent.clone())
             }
             None => {}
         }
@@ -265,15 +265,15 @@ impl Driver {
 
     /// What is to be written next, if anything is: what is known of steps, and what follows from that.
     async fn next_transaction(&mut self) -> Result<Option<PendingTransaction>, DriverError> {
-        let now = self.parts.clock.now();
+        let now = self.context.clock.now();
         let mut pending = PendingTransaction::default();
         if self.drive_state()?.takeover_entry == TakeoverEntry::Missing {
-            let by = self.parts.coordinator.clone();
+            let by = self.context.coordinator.clone();
             self.drive_state_mut()?.append_entry(&mut pending, Event::LockTaken { by }, now)?;
             return Ok(Some(pending));
         }
         self.drive_state_mut()?.add_answers(&mut pending, now)?;
-        let store = &*self.parts.store;
+        let store = &*self.context.store;
         let (reports, open) = (keys::reports(&self.environment), keys::open(&self.environment));
         // What does not fit into this transaction is seen at the next one.
         let first = reports.first();
@@ -283,24 +283,25 @@ impl Driver {
         self.note_unreachable(now).await?;
         self.drive_state_mut()?.update_claim(open)?;
         self.drive_state_mut()?.add_reports(&mut pending, &reports, now)?;
-        let course = self.drive_state()?;
-        let commands = decide_with_unreachable(&course.run, course.request(), &self.unreachable, now);
+        let drive_state = self.drive_state()?;
+        let commands =
+            decide_with_unreachable(&drive_state.run, drive_state.request(), &self.unreachable, now);
         self.append_commands(&mut pending, commands, now).await?;
         Ok((!pending.is_empty()).then_some(pending))
     }
 
     /// A host is gone from when it was first seen without a session.
     async fn note_unreachable(&mut self, now: Timestamp) -> Result<(), DriverError> {
-        let absent = self.parts.agents.unreachable_of(&self.drive_state()?.hosts);
-        let mut gone = BTreeMap::new();
+        let absent = self.context.agents.unreachable_of(&self.drive_state()?.hosts);
+        let mut unreachable = BTreeMap::new();
         for host in absent {
             // Another coordinator may have its session and be out of this one's reach.
-            if self.parts.store.get(keys::host_presence(&host).key()).await?.is_none() {
+            if self.context.store.get(keys::host_presence(&host).key()).await?.is_none() {
                 let since = self.unreachable.get(&host).copied().unwrap_or(now);
-                gone.insert(host, since);
+                unreachable.insert(host, since);
             }
         }
-        self.unreachable = gone;
+        self.unreachable = unreachable;
         Ok(())
     }
 
@@ -311,7 +312,7 @@ impl Driver {
         commands: Vec<Command>,
         now: Timestamp,
     ) -> Result<(), DriverError> {
-        // What is to be unwound is not begun again first, nor what is not waited for.
+        // What is to be reverted is not begun again first, nor what is not waited for.
         let leaves = |event: &Event| {
             matches!(event, Event::RevertStarted { .. } | Event::Excluded { .. } | Event::UndoDeferred { .. })
         };
@@ -334,7 +335,7 @@ impl Driver {
                 }
                 Command::Append(_) if has_begun => break,
                 Command::Append(Event::Ended { verdict }) => {
-                    let store = &*self.parts.store;
+                    let store = &*self.context.store;
                     let before = match verdict {
                         Verdict::Succeeded => PriorState {
                             live: environments::live(store, &self.environment).await?,
@@ -355,7 +356,7 @@ impl Driver {
     /// Sends what is pending; the same again when nobody knows what became of it.
     async fn commit_pending(&mut self) -> Result<WriteOutcome, DriverError> {
         let pending = self.pending.clone().ok_or(DriverError::Bug("nothing is to be written"))?;
-        let store = &*self.parts.store;
+        let store = &*self.context.store;
         let committed = self.held()?.commit(store, pending.guards.clone(), pending.writes.clone()).await;
         let is_written = match committed {
             Ok(Committed::Yes { .. }) => true,
@@ -383,34 +384,37 @@ impl Driver {
         let Some(JournaledEntry { entry, .. }) = pending.entries.first() else {
             return Ok(false);
         };
-        let there = self.parts.store.get(keys::journal_entry(&self.id, entry.seq).key()).await?;
+        let there = self.context.store.get(keys::journal_entry(&self.id, entry.seq).key()).await?;
         Ok(there.is_some_and(|there| there.value == encode(entry)))
     }
 
     /// What is in the store is told.
     async fn after_commit(&mut self, pending: PendingTransaction) -> Result<(), DriverError> {
-        let course = self.drive_state.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
-        for told in &pending.entries {
-            if let Event::LockTaken { .. } = told.entry.event {
-                course.takeover_entry = TakeoverEntry::Written;
+        let drive_state = self.drive_state.as_mut().ok_or(DriverError::Bug("nothing is loaded"))?;
+        for journaled in &pending.entries {
+            if let Event::LockTaken { .. } = journaled.entry.event {
+                drive_state.takeover_entry = TakeoverEntry::Written;
             }
-            told.span.in_scope(|| log_entry(&course.run, &told.entry));
-            record_metrics(course, told);
+            journaled.span.in_scope(|| log_entry(&drive_state.run, &journaled.entry));
+            record_metrics(drive_state, journaled);
         }
         let Some(JournaledEntry { entry: last, .. }) = pending.entries.last() else {
             return Ok(());
         };
         reach(|| crash_point(last));
-        course.log.write(&course.run, pending.entries.iter().map(|told| &told.entry)).await;
+        drive_state
+            .log
+            .write(&drive_state.run, pending.entries.iter().map(|journaled| &journaled.entry))
+            .await;
         if let Event::Ended { .. } = last.event
-            && let Err(error) = tails::forget(&*self.parts.store, &self.id).await
+            && let Err(error) = tails::forget(&*self.context.store, &self.id).await
         {
-            debug!(error = &error as &dyn std::error::Error, "lines of progress stay");
+            debug!(error = &error as &dyn std::error::Error, "cannot delete lines of progress");
         }
         let is_milestone =
             matches!(last.event, Event::LockTaken { .. } | Event::Stuck { .. } | Event::Ended { .. });
-        if is_milestone && course.opened.spec.deploy.state_file.is_some() {
-            state_file::keep_current(&self.parts, &self.environment).await;
+        if is_milestone && drive_state.opened.spec.deploy.state_file.is_some() {
+            state_file::keep_current(&self.context, &self.environment).await;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a driver knows of its deployment, from when it has loaded it.
+//! The state of a deployment in its driver: the loaded record and the journal, folded.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -58,17 +58,17 @@ pub(super) enum TakeoverEntry {
 }
 
 impl DriveState {
-    /// Nothing where the deployment is not open.
+    /// `None` if the deployment is not open.
     pub(super) async fn load(
-        parts: &Context,
+        context: &Context,
         environment: &EnvironmentKey,
         id: &DeploymentId,
         epoch: u64,
     ) -> Result<Option<Self>, DriverError> {
-        let store = &*parts.store;
+        let store = &*context.store;
         let missing = |what| DriverError::Missing(id.clone(), what);
         // A read of etcd takes a millisecond or two, and others wait for this driver.
-        let (plan, opened, open, entries, owed) = tokio::try_join!(
+        let (plan, opened, open, entries, undos) = tokio::try_join!(
             history::plan(store, id),
             history::summary(store, id),
             environments::open_of(store, environment, id),
@@ -87,10 +87,10 @@ impl DriveState {
         }
         let opened = opened.ok_or_else(|| missing("summary"))?;
         let run = Run::replay(plan, open.content.until, &entries)?;
-        let log = DeploymentLog::open_for(parts, &opened).await;
-        let mut debts: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
-        for debt in owed.into_iter().filter(|debt| debt.environment == opened.key) {
-            debts.entry(debt.host.clone()).or_default().undos.push(debt);
+        let log = DeploymentLog::open_for(context, &opened).await;
+        let mut pending: BTreeMap<HostId, PendingUndos> = BTreeMap::new();
+        for undo in undos.into_iter().filter(|undo| undo.environment == opened.key) {
+            pending.entry(undo.host.clone()).or_default().undos.push(undo);
         }
         if !entries.is_empty() {
             log.rewrite(&run, &entries).await;
@@ -103,13 +103,13 @@ impl DriveState {
             hosts: Arc::new(hosts),
             entries,
             opened,
-            cluster: parts.cluster.clone(),
+            cluster: context.cluster.clone(),
             epoch,
             token_seq: 0,
             takeover_entry: TakeoverEntry::Missing,
             answers: VecDeque::new(),
             to_resend: VecDeque::new(),
-            pending_undos: debts,
+            pending_undos: pending,
             open,
         }))
     }
@@ -120,7 +120,7 @@ impl DriveState {
         Some(self.run.step_status(step).begun_at()? + limit + ANSWER_GRACE)
     }
 
-    /// What is still to be sent again: not what is being unwound.
+    /// What is still to be sent again: not what is being reverted.
     pub(super) fn next_to_resend(&mut self) -> Option<OpenIntent> {
         while let Some(intent) = self.to_resend.pop_front() {
             let is_wanted = match (self.run.phase(), intent.direction) {
@@ -151,13 +151,13 @@ impl DriveState {
         is_current || is_on(Mutant::AnyRefusalCounts)
     }
 
-    /// What a host owes from `entry` on, with what it owes already; nothing where `entry` makes no debt.
+    /// The pending undos of a host with that of `entry`; `None` if `entry` makes no undo pending.
     pub(super) fn add_pending_undo(&mut self, entry: &Entry) -> Option<OwnedWrite> {
-        let debt = pending_undo(&self.run, &self.opened.id, entry)?;
-        let host = debt.host.clone();
-        let debts = self.pending_undos.entry(host.clone()).or_default();
-        debts.undos.push(debt);
-        Some(pending_undos::write(&host, &self.opened.key, debts))
+        let undo = pending_undo(&self.run, &self.opened.id, entry)?;
+        let host = undo.host.clone();
+        let pending = self.pending_undos.entry(host.clone()).or_default();
+        pending.undos.push(undo);
+        Some(pending_undos::write(&host, &self.opened.key, pending))
     }
 
     /// The claim as it stands now. It is read again only when it has changed.
@@ -168,10 +168,10 @@ impl DriveState {
         Ok(())
     }
 
-    /// What operators wish of it.
+    /// What an operator requests.
     pub(super) fn request(&self) -> &OperatorRequest {
         match &self.open.content.kind {
-            ClaimKind::Running { request: wish, .. } => wish,
+            ClaimKind::Running { request, .. } => request,
             ClaimKind::Stuck { .. } | ClaimKind::Building { .. } | ClaimKind::Freeze { .. } => {
                 &OperatorRequest::None
             }

@@ -1,4 +1,4 @@
-//! What the record says when a deployment has ended: pure, from its plan and its journal.
+//! The summary of a deployment that has ended, computed from its plan and its journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub(super) fn summary(
     let (requests, requests_lost) = counted(counts(entries));
     DeploymentSummary {
         serving: run.effective_plan().serving.clone(),
-        excluded: run.effective_plan().passed_by.clone(),
+        excluded: run.effective_plan().excluded.clone(),
         schema_after: schema_after.or(opened.schema_before),
         ended_at: Some(at),
         verdict: Some(verdict),
@@ -47,19 +47,11 @@ pub(super) fn summary(
     }
 }
 
-/// Why the deployment is or was unwound, as far as the journal tells.
+/// Why the deployment is or was reverted, according to the journal.
 pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entry]) -> Option<FailedStep> {
-    let because = entries.iter().find_map(|entry| match &entry.event {
-        Event::RevertStarted { because } => Some(because),
-        Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Done { .. }
-        | Event::Failed { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    let because = entries.iter().find_map(|entry| {
+        let Event::RevertStarted { because } = &entry.event else { return None };
+        Some(because)
     })?;
     Some(match because {
         RevertReason::StepFailed { step } => FailedStep {
@@ -80,7 +72,7 @@ pub(crate) fn failed_step(opened: &DeploymentSummary, run: &Run, entries: &[Entr
         RevertReason::Cancelled { by } => FailedStep {
             step: format!("cancelled by {by}"),
             host: None,
-            failure: StepFailure::new(format!("{by} cancelled it")),
+            failure: StepFailure::new(format!("{by} cancelled the deployment")),
         },
     })
 }
@@ -91,65 +83,45 @@ fn time_is_over(opened: &DeploymentSummary, entries: &[Entry]) -> StepFailure {
     let has_begun = entries.iter().any(|entry| entry.event.step().is_some());
     let Some(Entry { event: Event::LockTaken { by }, at, .. }) = entries.first().filter(|_| !has_begun)
     else {
-        return StepFailure::new(format!("it took longer than its lock_timeout of {limit}"));
+        return StepFailure::new(format!("the deployment took longer than its lock_timeout of {limit}"));
     };
     let opened_at = opened.opened_at;
     StepFailure::new(format!(
-        "its lock_timeout of {limit} was over before its first step, and nothing was done"
+        "the lock_timeout of {limit} ended before the first step began, so nothing was changed"
     ))
     .why(format!(
-        "it was opened at {opened_at}, and {by} began to drive it at {at}: nobody was there meanwhile, or \
-             one coordinator's clock is wrong"
+        "it was opened at {opened_at}, and {by} began to drive it at {at}: no coordinator was running meanwhile, or \
+             the clock of a coordinator is wrong"
     ))
-    .next("timedatectl, on every coordinator")
+    .next("check the clock on every coordinator: timedatectl")
 }
 
-/// The failure that made it turn; an undo of the same step may have failed later.
+/// The failure that made it revert; an undo of the same step may have failed later.
 fn first_failure(entries: &[Entry], of: StepId) -> Option<&StepFailure> {
-    entries.iter().find_map(|entry| match &entry.event {
-        Event::Failed { step, direction: Direction::Do, failure } if *step == of => Some(failure),
-        Event::Failed { .. }
-        | Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Done { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    entries.iter().find_map(|entry| {
+        let Event::Failed { step, direction: Direction::Do, failure } = &entry.event else { return None };
+        (*step == of).then_some(failure)
     })
 }
 
+/// What each step has found.
 fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Clone {
-    entries.iter().filter_map(|entry| match &entry.event {
-        Event::Done { direction: Direction::Do, finding, .. } => Some(finding),
-        Event::Done { .. }
-        | Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Failed { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
-    })
+    findings_by_direction(entries)
+        .filter(|(direction, _)| *direction == Direction::Do)
+        .map(|(_, finding)| finding)
 }
 
-/// What nginx had counted after each step, and after each undo.
+/// The counters of nginx after each step, and after each undo.
 fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
-    entries.iter().filter_map(|entry| match &entry.event {
-        Event::Done { finding, .. } => finding.traffic,
-        Event::LockTaken { .. }
-        | Event::Begun { .. }
-        | Event::Excluded { .. }
-        | Event::Failed { .. }
-        | Event::RevertStarted { .. }
-        | Event::Stuck { .. }
-        | Event::Resumed { .. }
-        | Event::UndoDeferred { .. }
-        | Event::Ended { .. } => None,
+    findings_by_direction(entries).filter_map(|(_, finding)| finding.traffic)
+}
+
+fn findings_by_direction(
+    entries: &[Entry],
+) -> impl DoubleEndedIterator<Item = (Direction, &Finding)> + Clone {
+    entries.iter().filter_map(|entry| {
+        let Event::Done { direction, finding, .. } = &entry.event else { return None };
+        Some((*direction, finding))
     })
 }
 
@@ -188,29 +160,17 @@ fn step_times(run: &Run, entries: &[Entry]) -> Vec<StepTime> {
     let mut begun: BTreeMap<StepId, Timestamp> = BTreeMap::new();
     let mut times = Vec::new();
     for entry in entries {
-        match &entry.event {
-            Event::Begun { step, direction: Direction::Do } => {
-                begun.insert(*step, entry.at);
-            }
-            Event::Done { step, direction: Direction::Do, .. } => {
-                if let (Some(since), Some(planned)) = (begun.get(step), run.plan().step(*step)) {
-                    times.push(StepTime {
-                        name: planned.action.name().to_owned(),
-                        host: planned.host_name.clone(),
-                        took: entry.at.since(*since),
-                    });
-                }
-            }
-            Event::Begun { .. }
-            | Event::Excluded { .. }
-            | Event::Done { .. }
-            | Event::LockTaken { .. }
-            | Event::Failed { .. }
-            | Event::RevertStarted { .. }
-            | Event::Stuck { .. }
-            | Event::Resumed { .. }
-            | Event::UndoDeferred { .. }
-            | Event::Ended { .. } => {}
+        if let Event::Begun { step, direction: Direction::Do } = &entry.event {
+            begun.insert(*step, entry.at);
+        }
+        if let Event::Done { step, direction: Direction::Do, .. } = &entry.event
+            && let (Some(since), Some(planned)) = (begun.get(step), run.plan().step(*step))
+        {
+            times.push(StepTime {
+                name: planned.action.name().to_owned(),
+                host: planned.host_name.clone(),
+                took: entry.at.since(*since),
+            });
         }
     }
     times

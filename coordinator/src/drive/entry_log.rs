@@ -1,4 +1,4 @@
-//! What a driver says of an entry of the journal: to the log of this process, and to crash points.
+//! Logs the entries of a journal, and names the crash point after each.
 
 use lockstep_core::id::StepId;
 use lockstep_core::run::engine::Run;
@@ -47,7 +47,7 @@ pub(super) fn log_entry(run: &Run, entry: &Entry) {
     let name = |id: &StepId| run.plan().step(*id).map_or("?", |step| step.action.name());
     let host = |id: &StepId| run.plan().step(*id).map_or("?", |step| step.host_name.as_str());
     match &entry.event {
-        Event::LockTaken { by } => info!(seq, epoch = entry.epoch, by, "the lock is taken"),
+        Event::LockTaken { by } => info!(seq, epoch = entry.epoch, by, "took the lock"),
         Event::Begun { step, direction } => {
             info!(seq, %step, host = host(step), %direction, "{} begun", name(step));
         }
@@ -58,21 +58,21 @@ pub(super) fn log_entry(run: &Run, entry: &Entry) {
             info!(seq, %step, host = host(step), %direction, what = failure.what, why = failure.why, "{} failed", name(step));
         }
         Event::Excluded { host, because } => {
-            warn!(seq, %host, step = %because, "the host is passed by");
+            warn!(seq, %host, step = %because, "excluded the host");
         }
         Event::RevertStarted { because } => {
-            info!(seq, because = revert_reason_text(because), "it is unwound from here")
+            info!(seq, because = revert_reason_text(because), "reverting the deployment")
         }
         Event::Stuck { step, failure } => {
-            warn!(seq, %step, host = host(step), what = failure.what, why = failure.why, "it is stuck: nothing more can be undone by itself");
+            warn!(seq, %step, host = host(step), what = failure.what, why = failure.why, "the deployment is stuck: an operator must choose a resolution");
         }
-        Event::Resumed { by } => info!(seq, %by, "the undo is tried again"),
+        Event::Resumed { by } => info!(seq, %by, "an operator requested another attempt at the undo"),
         Event::UndoDeferred { step, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(ToString::to_string);
-            warn!(seq, %step, host = host(step), because, by, "its undo is owed");
+            warn!(seq, %step, host = host(step), because, by, "the undo is pending");
         }
         Event::UndoDeferred { step, how: Deferral::Skipped { by } } => {
-            warn!(seq, %step, host = host(step), %by, "its undo is skipped");
+            warn!(seq, %step, host = host(step), %by, "the undo is skipped");
         }
         Event::Ended { verdict } => info!(seq, %verdict, "the deployment has ended"),
     }

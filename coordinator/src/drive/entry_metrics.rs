@@ -1,4 +1,4 @@
-//! What a driver counts and measures of an entry, and how the span that the entry is about ends.
+//! Metrics of journal entries, and the end of the trace span of a step.
 
 use lockstep_core::id::StepId;
 use lockstep_core::plan::Action;
@@ -13,20 +13,20 @@ use super::pending_transaction::JournaledEntry;
 use crate::ports::metrics;
 
 /// Counts what is written.
-pub(super) fn record_metrics(course: &DriveState, told: &JournaledEntry) {
-    let JournaledEntry { entry, span: about, took } = told;
-    let opened = &course.opened;
+pub(super) fn record_metrics(drive_state: &DriveState, journaled: &JournaledEntry) {
+    let JournaledEntry { entry, span: about, took } = journaled;
+    let opened = &drive_state.opened;
     match &entry.event {
         // The first entry of a journal is that its first driver has the lock.
         Event::LockTaken { .. } if entry.seq > 1 => metrics::taken_over(&opened.key),
         Event::Done { step, direction, .. } => {
             span::outcome(about, "done");
-            measure(&course.run, (*step, *direction), "done", *took);
+            measure(&drive_state.run, (*step, *direction), "done", *took);
         }
         Event::Failed { step, direction, .. } => {
             span::outcome(about, "failed");
             span::fail(about);
-            measure(&course.run, (*step, *direction), "failed", *took);
+            measure(&drive_state.run, (*step, *direction), "failed", *took);
         }
         Event::Stuck { .. } => metrics::stuck(&opened.key),
         Event::Ended { verdict } => {

@@ -1,4 +1,4 @@
-//! How a driver leaves its deployment, and why one cannot continue.
+//! How a driver ends, and why a driver cannot continue.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::run::journal::IllegalEntry;
@@ -20,7 +20,7 @@ pub(super) enum DriverExit {
 pub(super) enum DriverError {
     #[error("cannot read or write the record")]
     Store(#[from] StoreError),
-    #[error("the record of {0} has no {1}")]
+    #[error("the record of {0} lacks its {1}")]
     Missing(DeploymentId, &'static str),
     #[error("the journal is damaged")]
     Journal(#[from] IllegalEntry),

@@ -1,4 +1,4 @@
-//! What a driver that took over asks the hosts about steps that a predecessor left open.
+//! After a take-over, asks the hosts about the steps that the previous driver left open.
 
 use std::sync::Arc;
 use std::time::Duration;

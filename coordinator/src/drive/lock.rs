@@ -1,8 +1,7 @@
-//! How a driver takes an environment's lock, keeps it and gives it back.
+//! How a driver takes, keeps and releases the lock of an environment.
 //!
-//! The lock is bound to a lease, so that it frees itself when its holder dies; the proof of it is
-//! [`Held`], made by the transaction that took it. What an attempt does when its outcome is unknown is
-//! decided in [`lockstep_core::run::driver_phase`].
+//! The lock is bound to a lease, so it is released when its holder dies. The transaction that takes the lock makes its
+//! proof, [`Held`]. [`lockstep_core::run::driver_phase`] decides what to do if the outcome of an attempt is unknown.
 
 use std::time::Duration;
 
@@ -60,7 +59,7 @@ impl Lock {
                 {
                     self.attempt = None;
                 }
-                debug!(environment = %self.environment, by = record.coordinator, "the lock is another's");
+                debug!(environment = %self.environment, by = record.coordinator, "another coordinator has the lock");
                 AcquireOutcome::HeldByAnother
             }
             Ok(Acquired::Again) => {
@@ -143,12 +142,12 @@ impl Lock {
         };
         let given_back = async {
             while let Err(error) = release().await {
-                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot give the lock back");
+                warn!(environment = %self.environment, error = &error as &dyn std::error::Error, "cannot release the lock");
                 tokio::time::sleep(Duration::from_millis(RESEND_AFTER.0)).await;
             }
         };
         if tokio::time::timeout(Duration::from_millis(LEASE_LIVES.0), given_back).await.is_err() {
-            debug!(environment = %self.environment, "the lock ends with its lease");
+            debug!(environment = %self.environment, "the lock stays until its lease ends");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The guarded transactions of a driver: each is made once and sent until its outcome is known.
+//! The guarded transactions of a driver. Each is made once and sent until its outcome is known.
 
 use std::collections::BTreeMap;
 
@@ -38,14 +38,14 @@ pub(super) struct JournaledEntry {
 
 impl PendingTransaction {
     /// Adds `entry` to the journal of `deployment`, if nobody else has added one in its place.
-    pub(super) fn append(&mut self, deployment: &DeploymentId, told: JournaledEntry) {
-        let key = keys::journal_entry(deployment, told.entry.seq);
+    pub(super) fn append(&mut self, deployment: &DeploymentId, journaled: JournaledEntry) {
+        let key = keys::journal_entry(deployment, journaled.entry.seq);
         if self.entries.is_empty() {
             // An entry has one before it: where the first is not there, the others are not either.
             self.guards.push(Guard::absent(&key));
         }
-        self.writes.push(OwnedWrite::put_bytes(key, encode(&told.entry)));
-        self.entries.push(told);
+        self.writes.push(OwnedWrite::put_bytes(key, encode(&journaled.entry)));
+        self.entries.push(journaled);
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,7 +61,7 @@ impl PendingTransaction {
 
     /// Whether it has an entry about `step`: a second one would write the same keys.
     pub(super) fn is_about(&self, step: StepId) -> bool {
-        self.entries.iter().any(|told| told.entry.event.step() == Some(step))
+        self.entries.iter().any(|journaled| journaled.entry.event.step() == Some(step))
     }
 }
 

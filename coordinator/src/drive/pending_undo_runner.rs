@@ -1,8 +1,8 @@
-//! Has a debt paid: the undo that a host owes is handed to it as soon as it is back, under the environment's
-//! lock and a token of its own, and goes from the record when the host says that it is done.
+//! Runs pending undos. When the host is connected again, it gets the undo as an assignment with a token of its own,
+//! under the lock of the environment. The pending undo is deleted when the host reports it done.
 //!
-//! What must stay true: nothing is handed out while a deployment is open, because its driver speaks then; a
-//! debt whose outcome is unknown stays one.
+//! What must stay true: nothing is assigned while a deployment is open, because then its driver speaks to the hosts. A
+//! pending undo whose outcome is unknown stays pending.
 
 use std::time::Duration;
 
@@ -27,21 +27,21 @@ use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, Guard, LeaseStanding, Owned, Stored, keys};
 
-/// Who is named for what the coordinator does of its own.
+/// The operator in the audit log for what the coordinator does itself.
 const BY: &str = "lockstep";
 
 pub(super) fn lockstep() -> OperatorName {
     BY.parse().expect("a constant that is a name")
 }
 
-/// The debts of one host to one environment, one after another.
+/// Runs the pending undos of one host for one environment, one after another.
 pub(super) struct PendingUndoRunner {
-    pub(super) parts: Context,
+    pub(super) context: Context,
     pub(super) environment: EnvironmentKey,
     pub(super) host: HostId,
 }
 
-/// Whether the next debt may be handed out.
+/// Whether the next undo may be assigned.
 enum UndoProgress {
     Yes,
     No,
@@ -49,32 +49,32 @@ enum UndoProgress {
 
 impl PendingUndoRunner {
     pub(super) async fn run(self) -> Result<DriverExit, DriverError> {
-        let store = &*self.parts.store;
-        let mut lock = Lock::new(self.environment.clone(), self.parts.coordinator.clone());
+        let store = &*self.context.store;
+        let mut lock = Lock::new(self.environment.clone(), self.context.coordinator.clone());
         lock.acquire(store).await;
-        let paid = match lock.held() {
+        let progress = match lock.held() {
             Some(held) => self.run_all(&lock, held).await,
             // Somebody works on the environment: the next look tries again.
             None => return Ok(DriverExit::NotOpen),
         };
         lock.release(store).await;
-        paid.map(|()| DriverExit::Ended)
+        progress.map(|()| DriverExit::Ended)
     }
 
     async fn run_all(&self, lock: &Lock, held: &Held) -> Result<(), DriverError> {
-        let store = &*self.parts.store;
+        let store = &*self.context.store;
         let seen = environments::open(store, &self.environment).await?;
         if seen.as_ref().is_some_and(|seen| is_deployment(&seen.content)) {
             return Ok(());
         }
         let open = seen.map(|seen| seen.stored);
         let is_there = hosts::find(store, &self.host).await?.is_some();
-        let owed = pending_undos::of_host(store, &self.host, &self.environment).await?.undos;
-        for (seq, debt) in (1..).zip(owed) {
-            let token = Token { cluster: self.parts.cluster.clone(), epoch: held.epoch(), seq };
-            let attempt = Attempt { payer: self, lock, held, open: open.as_ref(), token, debt };
-            let paid = if is_there { attempt.run().await? } else { attempt.forget().await? };
-            match paid {
+        let pending = pending_undos::of_host(store, &self.host, &self.environment).await?.undos;
+        for (seq, undo) in (1..).zip(pending) {
+            let token = Token { cluster: self.context.cluster.clone(), epoch: held.epoch(), seq };
+            let attempt = Attempt { runner: self, lock, held, open: open.as_ref(), token, undo };
+            let progress = if is_there { attempt.run().await? } else { attempt.forget().await? };
+            match progress {
                 UndoProgress::Yes => {}
                 UndoProgress::No => break,
             }
@@ -87,45 +87,45 @@ fn is_deployment(open: &Claim) -> bool {
     open.deployment().is_some()
 }
 
-/// One debt that is handed out.
+/// One attempt at a pending undo.
 struct Attempt<'a> {
-    payer: &'a PendingUndoRunner,
+    runner: &'a PendingUndoRunner,
     lock: &'a Lock,
     held: &'a Held,
     open: Option<&'a Stored>,
     token: Token,
-    debt: PendingUndo,
+    undo: PendingUndo,
 }
 
 impl Attempt<'_> {
-    /// Hands the undo out and waits for what becomes of it.
+    /// Assigns the undo and waits for its outcome.
     async fn run(self) -> Result<UndoProgress, DriverError> {
-        let PendingUndoRunner { parts, environment, host } = self.payer;
+        let PendingUndoRunner { context, environment, host } = self.runner;
         let assignment = Assignment {
             token: self.token.clone(),
-            key: self.debt.key.clone(),
+            key: self.undo.key.clone(),
             environment: environment.clone(),
-            action: self.debt.action.clone(),
-            limit: self.debt.limit,
+            action: self.undo.action.clone(),
+            limit: self.undo.limit,
             traceparent: traceparent(&Span::current()),
         };
         let mut writes = self.leftover_assignments().await?;
         let key = keys::assignment(host, environment, self.token.epoch, self.token.seq);
         writes.push(OwnedWrite::put(key, &assignment));
-        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is handed out");
+        info!(step = %self.undo.key.step, %host, change = self.undo.change, "assigned a pending undo");
         if self.commit(writes).await? == Committed::No {
             return Ok(UndoProgress::No);
         }
-        reach(|| format!("coordinator: debt {} handed out", self.debt.key.step));
-        let until = parts.clock.now() + self.debt.limit + ANSWER_GRACE;
+        reach(|| format!("coordinator: debt {} handed out", self.undo.key.step));
+        let until = context.clock.now() + self.undo.limit + ANSWER_GRACE;
         let outcome = loop {
             if let Some(outcome) = self.reported().await? {
                 break Some(outcome);
             }
-            let is_here = parts.agents.session_of(host).is_some();
+            let is_here = context.agents.session_of(host).is_some();
             if !is_here
-                || parts.clock.now() >= until
-                || self.lock.keep(&*parts.store).await == LeaseStanding::Gone
+                || context.clock.now() >= until
+                || self.lock.keep(&*context.store).await == LeaseStanding::Gone
             {
                 break None;
             }
@@ -138,20 +138,20 @@ impl Attempt<'_> {
                 self.settle(Some(StepFailure::new("the agent refused the undo").why(why))).await
             }
             None => {
-                let failure = StepFailure::new(format!("{} did not answer in time", self.debt.host_name));
+                let failure = StepFailure::new(format!("{} reported no result in time", self.undo.host_name));
                 self.settle(Some(failure)).await
             }
         }
     }
 
-    /// The host was removed: it never serves again, so it owes nothing.
+    /// Deletes the undo of a host that was removed: it never serves again.
     async fn forget(self) -> Result<UndoProgress, DriverError> {
-        info!(step = %self.debt.key.step, host = %self.payer.host, "a debt is forgotten with its host");
+        info!(step = %self.undo.key.step, host = %self.runner.host, "dropped a pending undo: its host was removed");
         self.settle(None).await
     }
 
     async fn wait(&self) {
-        let mut reports = self.payer.parts.store.watch(&keys::reports(&self.payer.environment));
+        let mut reports = self.runner.context.store.watch(&keys::reports(&self.runner.environment));
         tokio::select! {
             biased;
             () = reports.changed() => {}
@@ -160,57 +160,57 @@ impl Attempt<'_> {
     }
 
     async fn reported(&self) -> Result<Option<Reported>, DriverError> {
-        let key = keys::report(&self.payer.environment, self.token.epoch, self.token.seq);
-        let stored = self.payer.parts.store.get(key.key()).await?;
+        let key = keys::report(&self.runner.environment, self.token.epoch, self.token.seq);
+        let stored = self.runner.context.store.get(key.key()).await?;
         let report: Option<Report> = stored.map(|stored| stored.read()).transpose()?;
         Ok(report.map(|report| report.outcome))
     }
 
-    /// What is handed to the host and reported for the environment, to be removed.
+    /// Deletes the assignments of the host and the reports for the environment.
     async fn leftover_assignments(&self) -> Result<Vec<OwnedWrite>, DriverError> {
-        let PendingUndoRunner { parts, environment, host } = self.payer;
-        let mut left = parts.store.list(&keys::assignments(host, environment)).await?;
-        left.extend(parts.store.list(&keys::reports(environment)).await?);
+        let PendingUndoRunner { context, environment, host } = self.runner;
+        let mut left = context.store.list(&keys::assignments(host, environment)).await?;
+        left.extend(context.store.list(&keys::reports(environment)).await?);
         Ok(left.iter().filter_map(|stored| Owned::of_stored(&stored.key)).map(OwnedWrite::delete).collect())
     }
 
-    /// The debt goes, or stays with why it was not paid.
+    /// Deletes the pending undo, or records how the attempt failed.
     async fn settle(&self, failure: Option<StepFailure>) -> Result<UndoProgress, DriverError> {
-        let PendingUndoRunner { parts, environment, host } = self.payer;
-        let mut debts = pending_undos::of_host(&*parts.store, host, environment).await?;
-        let is_it = |debt: &PendingUndo| debt.key == self.debt.key;
+        let PendingUndoRunner { context, environment, host } = self.runner;
+        let mut pending = pending_undos::of_host(&*context.store, host, environment).await?;
+        let is_it = |undo: &PendingUndo| undo.key == self.undo.key;
         match &failure {
-            None => debts.undos.retain(|debt| !is_it(debt)),
+            None => pending.undos.retain(|undo| !is_it(undo)),
             Some(failure) => {
-                warn!(step = %self.debt.key.step, %host, what = failure.what, why = failure.why, "a debt is not paid");
-                for debt in debts.undos.iter_mut().filter(|debt| is_it(debt)) {
-                    debt.failure = Some(failure.clone());
+                warn!(step = %self.undo.key.step, %host, what = failure.what, why = failure.why, "a pending undo failed");
+                for undo in pending.undos.iter_mut().filter(|undo| is_it(undo)) {
+                    undo.failure = Some(failure.clone());
                 }
             }
         }
         let mut writes = self.leftover_assignments().await?;
-        writes.push(pending_undos::write(host, environment, &debts));
+        writes.push(pending_undos::write(host, environment, &pending));
         if self.commit(writes).await? == Committed::No || failure.is_some() {
             return Ok(UndoProgress::No);
         }
-        reach(|| format!("coordinator: debt {} paid", self.debt.key.step));
-        info!(step = %self.debt.key.step, %host, change = self.debt.change, "a debt is paid");
+        reach(|| format!("coordinator: debt {} paid", self.undo.key.step));
+        info!(step = %self.undo.key.step, %host, change = self.undo.change, "a pending undo is done");
         self.write_down().await?;
         Ok(UndoProgress::Yes)
     }
 
     async fn write_down(&self) -> Result<(), DriverError> {
-        let PendingUndoRunner { parts, environment, .. } = self.payer;
-        let PendingUndo { host_name, key, change, .. } = &self.debt;
+        let PendingUndoRunner { context, environment, .. } = self.runner;
+        let PendingUndo { host_name, key, change, .. } = &self.undo;
         let operator = lockstep();
-        let said = format!("{host_name} does not owe {} any more: {change}", key.deployment);
-        let change = Change { operator, verb: "pay debt", environment: Some(environment.clone()), said };
-        Ok(audit::append(&*parts.store, parts.clock.now(), change).await?)
+        let said = format!("{host_name} has done the pending undo of {}: {change}", key.deployment);
+        let change = Change { operator, verb: "pending undo", environment: Some(environment.clone()), said };
+        Ok(audit::append(&*context.store, context.clock.now(), change).await?)
     }
 
     /// Only while no deployment was opened: sent until its outcome is known, or left to the next attempt.
     async fn commit(&self, writes: Vec<OwnedWrite>) -> Result<Committed, DriverError> {
-        let guards = vec![Guard::as_seen(keys::open(&self.payer.environment), self.open)];
-        Ok(self.held.commit(&*self.payer.parts.store, guards, writes).await?)
+        let guards = vec![Guard::as_seen(keys::open(&self.runner.environment), self.open)];
+        Ok(self.held.commit(&*self.runner.context.store, guards, writes).await?)
     }
 }

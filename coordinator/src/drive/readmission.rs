@@ -1,10 +1,10 @@
-//! Brings back the hosts that a deployment passed by: what is live is started on them by the plan that
-//! `lockstep host add` makes, once they are connected again and owe nothing, and nobody works on the environment.
+//! Re-admits hosts that a deployment excluded. When such a host is connected again, has no pending undos, and nothing
+//! is open in the environment, the plan of `lockstep host add` starts the live release on it.
 //!
-//! What must stay true: it is a deployment like any other, with a plan, an undo and a line in the history; what does
-//! not succeed is tried again, ever more seldom.
+//! What must stay true: it is a normal deployment with a plan, undos and an entry in the history. A failed attempt is
+//! repeated after increasing waits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::record::live::LiveRelease;
@@ -19,7 +19,7 @@ use crate::planning::{DeployError, PlanRequest, RequestedOperation, Requester, S
 use crate::record::audit;
 use crate::record::audit::Change;
 use crate::record::hosts;
-use crate::store::{Revision, StoreError, Stored};
+use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
 
 /// How long a host must have been connected: one that comes and goes is not worth a reload of nginx.
 const SETTLED_AFTER: Millis = Millis::from_secs(15);
@@ -28,13 +28,20 @@ const SETTLED_AFTER: Millis = Millis::from_secs(15);
 const TRY_AGAIN_AFTER: Millis = Millis::from_secs(60);
 const TRY_AGAIN_AFTER_MAX: Millis = Millis::from_secs(3600);
 
-/// Who is away, and when each is tried.
+/// How long the live releases that were read are taken for current without a wake-up: a watch is only a hint.
+const READ_AGAIN_AFTER: Millis = Millis::from_secs(30);
+
+/// The excluded hosts, and when each is tried.
 #[derive(Default)]
 pub(super) struct Readmission {
     away: BTreeMap<EnvironmentKey, ExcludedSince>,
+    /// Of everything below the environments; `None` until the live releases are read for the first time.
+    wakeups: Option<Wakeups>,
+    /// When the live releases were read; `None` if they must be read.
+    read_at: Option<Timestamp>,
 }
 
-/// Those of one environment, as its record said at a revision.
+/// The excluded hosts of one environment, as recorded at a revision.
 struct ExcludedSince {
     read_at: Revision,
     hosts: BTreeMap<HostName, RetrySchedule>,
@@ -43,7 +50,7 @@ struct ExcludedSince {
 /// When the host is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RetrySchedule {
-    /// Nothing while it is not connected.
+    /// `None` while it is not connected.
     at: Option<Timestamp>,
     again_after: Millis,
 }
@@ -52,23 +59,46 @@ impl RetrySchedule {
     const FIRST: Self = Self { at: None, again_after: TRY_AGAIN_AFTER };
 }
 
-/// A host that is to be brought back.
+/// An excluded host that is to be re-admitted.
 pub(super) struct ReadmissionTask {
-    pub(super) parts: Context,
+    pub(super) context: Context,
     pub(super) environment: EnvironmentKey,
     pub(super) host: HostName,
 }
 
 impl Readmission {
-    /// Takes in what the record says is live in `environment`.
-    pub(super) fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
+    /// Reads which hosts are excluded, if a live release may have changed since the last time.
+    async fn refresh(&mut self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let wakeups = self.wakeups.get_or_insert_with(|| store.watch(&keys::environments()));
+        let is_recent = self.read_at.is_some_and(|at| now.since(at) < READ_AGAIN_AFTER);
+        if is_recent && !wakeups.has_changed() {
+            return Ok(());
+        }
+        wakeups.mark_seen();
+        self.read_at = None;
+        let stored = store.list_named(&keys::environments(), keys::LIVE).await?;
+        let mut live = BTreeSet::new();
+        for stored in &stored {
+            if let Some(environment) = keys::environment_of(&stored.key) {
+                self.note(&environment, stored)?;
+                live.insert(environment);
+            }
+        }
+        // The others were removed.
+        self.away.retain(|environment, _| live.contains(environment));
+        self.read_at = Some(now);
+        Ok(())
+    }
+
+    /// Notes which hosts the live release of `environment` excludes.
+    fn note(&mut self, environment: &EnvironmentKey, stored: &Stored) -> Result<(), StoreError> {
         if self.away.get(environment).is_some_and(|away| away.read_at == stored.modified) {
             return Ok(());
         }
         let live: LiveRelease = stored.read()?;
         let before = self.away.remove(environment).map(|away| away.hosts).unwrap_or_default();
         let next = |host: &HostName| before.get(host).copied().unwrap_or(RetrySchedule::FIRST);
-        let hosts = live.passed_by.into_iter().map(|host| (host.clone(), next(&host))).collect();
+        let hosts = live.excluded.into_iter().map(|host| (host.clone(), next(&host))).collect();
         self.away.insert(environment.clone(), ExcludedSince { read_at: stored.modified, hosts });
         Ok(())
     }
@@ -76,13 +106,14 @@ impl Readmission {
     /// The next host of an environment where nobody works that is due at `now`, if there is one.
     pub(super) async fn next(
         &mut self,
-        parts: &Context,
+        context: &Context,
         is_busy: impl Fn(&EnvironmentKey) -> bool,
         now: Timestamp,
     ) -> Result<Option<ReadmissionTask>, StoreError> {
+        self.refresh(&*context.store, now).await?;
         for (environment, away) in &mut self.away {
             for (host, next) in &mut away.hosts {
-                if !is_here(parts, host).await? {
+                if !is_here(context, host).await? {
                     next.at = None;
                     continue;
                 }
@@ -92,24 +123,24 @@ impl Readmission {
                 }
                 next.at = Some(now + next.again_after);
                 next.again_after = Millis((next.again_after.0 * 2).min(TRY_AGAIN_AFTER_MAX.0));
-                let (parts, environment, host) = (parts.clone(), environment.clone(), host.clone());
-                return Ok(Some(ReadmissionTask { parts, environment, host }));
+                let (context, environment, host) = (context.clone(), environment.clone(), host.clone());
+                return Ok(Some(ReadmissionTask { context, environment, host }));
             }
         }
         Ok(None)
     }
 }
 
-/// Whether the host has its session here: then it is this coordinator's to bring back.
-async fn is_here(parts: &Context, host: &HostName) -> Result<bool, StoreError> {
-    let named = hosts::named(&*parts.store, host).await?;
-    Ok(named.is_some_and(|host| parts.agents.session_of(&host.id).is_some()))
+/// Whether the host is connected to this coordinator, which then re-admits it.
+async fn is_here(context: &Context, host: &HostName) -> Result<bool, StoreError> {
+    let named = hosts::named(&*context.store, host).await?;
+    Ok(named.is_some_and(|host| context.agents.session_of(&host.id).is_some()))
 }
 
 impl ReadmissionTask {
     /// Opens the deployment; its driver is started like that of any other.
     pub(super) async fn open(self) -> Result<DriverExit, DriverError> {
-        let Self { parts, environment, host } = self;
+        let Self { context, environment, host } = self;
         let start = StartRequest {
             ask: PlanRequest {
                 environment: environment.clone(),
@@ -118,26 +149,29 @@ impl ReadmissionTask {
             hash: None,
             claim: None,
         };
-        let asker =
-            Requester { operator: lockstep(), hostname: parts.coordinator.clone(), pid: std::process::id() };
-        match planning::start(&parts, &start, &asker).await {
+        let requester = Requester {
+            operator: lockstep(),
+            hostname: context.coordinator.clone(),
+            pid: std::process::id(),
+        };
+        match planning::start(&context, &start, &requester).await {
             Ok((id, _)) => {
-                let said = format!("{host} is well again, and is brought back: {id}");
+                let said = format!("{host} is connected again and is re-admitted: {id}");
                 let change =
                     Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
-                audit::append(&*parts.store, parts.clock.now(), change).await?;
+                audit::append(&*context.store, context.clock.now(), change).await?;
                 Ok(DriverExit::Ended)
             }
             Err(DeployError::Locked { .. }) => {
-                info!(%host, "somebody has the environment: the host is brought back later");
+                info!(%host, "the environment is locked; the host is re-admitted later");
                 Ok(DriverExit::NotOpen)
             }
             Err(DeployError::Refused(refusal) | DeployError::ImageAbsent(refusal)) => {
-                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "the host cannot be brought back yet");
+                warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "cannot re-admit the host yet");
                 Ok(DriverExit::NotOpen)
             }
             Err(error @ (DeployError::Unresolved(_) | DeployError::Store(_) | DeployError::Secrets(_))) => {
-                warn!(%host, error = &error as &dyn std::error::Error, "the host cannot be brought back yet");
+                warn!(%host, error = &error as &dyn std::error::Error, "cannot re-admit the host yet");
                 Ok(DriverExit::NotOpen)
             }
         }

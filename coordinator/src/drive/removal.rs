@@ -1,9 +1,9 @@
 //! Removes an environment from the record.
 //!
-//! What must stay true: one guarded transaction decides, and only while nothing serves or an operator abandons what
-//! does. From then on the removal itself is recorded, nothing can be opened, and `status` shows the removal. The
-//! rest goes in bounded transactions that can be repeated, the declaration last: whoever removes the environment
-//! again finishes a removal that a crash interrupted. History, epoch, audit entries and secrets stay.
+//! What must stay true: one guarded transaction decides, and only if nothing is live or an operator abandons it. From
+//! then on the removal itself is recorded, nothing can be opened, and `status` shows the removal. The rest is deleted
+//! in bounded transactions that can be repeated, and the declaration last. So a second `env remove` finishes a removal
+//! that a crash interrupted. History, epoch, audit entries and secrets stay.
 
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;
@@ -160,7 +160,7 @@ impl Removing<'_> {
         let (why, next) = match kind {
             ClaimKind::Building { .. } | ClaimKind::Freeze { .. } if has_run_out => return Ok(()),
             ClaimKind::Building { deployment } => (
-                format!("{by} has built an image for {deployment} since {since}"),
+                format!("{by} has been building an image for {deployment} since {since}"),
                 format!("lockstep cancel {environment}"),
             ),
             ClaimKind::Running { deployment, .. } => (
@@ -168,13 +168,12 @@ impl Removing<'_> {
                 format!("lockstep cancel {environment}"),
             ),
             ClaimKind::Stuck { deployment } => (
-                format!("{deployment} by {by} is stuck, since {since}"),
+                format!("{deployment} by {by} has been stuck since {since}"),
                 format!("lockstep status {environment}"),
             ),
-            ClaimKind::Freeze { reason } => (
-                format!("{by} has frozen it since {since}: {reason}"),
-                format!("lockstep lock thaw {environment}"),
-            ),
+            ClaimKind::Freeze { reason } => {
+                (format!("{by} froze it at {since}: {reason}"), format!("lockstep lock thaw {environment}"))
+            }
         };
         let what = format!("{environment} is not removed");
         Err(RemoveError::Refused(Refusal { what, why, next }))
@@ -219,7 +218,7 @@ async fn undo_keys(
     environment: &EnvironmentKey,
 ) -> Result<(Vec<Owned>, usize), StoreError> {
     let (mut own, mut number) = (Vec::new(), 0);
-    for stored in store.list(&keys::all_debts()).await? {
+    for stored in store.list(&keys::all_pending_undos()).await? {
         let PendingUndos { undos } = stored.read()?;
         if undos.iter().any(|undo| undo.environment == *environment) {
             number += undos.len();
@@ -241,8 +240,8 @@ impl Removed {
         if *secrets > 0 {
             stay = format!("{stay}, and {} of its secrets", counted(*secrets, "version"));
         }
-        let left = remnants::what_is_left(&removal.left_behind);
-        format!("{environment} is removed: its {} are forgotten; {stay} stay. {left}", forgotten.join(", "))
+        let left = remnants::describe_leftovers(&removal.left_behind);
+        format!("{environment} is removed: its {} are deleted; {stay} stay. {left}", forgotten.join(", "))
     }
 }
 

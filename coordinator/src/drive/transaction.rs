@@ -1,9 +1,9 @@
-//! What one transaction writes: entries that follow from each other, each with all that belongs to it.
+//! The content of one transaction of a driver: journal entries that follow from each other, with everything they
+//! change.
 //!
-//! An entry is taken in as soon as it is drafted, so that what follows from it can be in the same
-//! transaction: the outcome of a step and the intent of the next. So a course is ahead of the record until
-//! its transaction is written, and nothing else happens meanwhile; a driver that cannot write it leaves, and
-//! its course with it.
+//! An entry is applied to the drive state as soon as it is drafted, so entries that follow from it fit into the same
+//! transaction: the outcome of a step and the intent of the next. Until the transaction is written, the drive state is
+//! ahead of the record, and nothing else happens. A driver that cannot write it exits and drops its state.
 
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::record::claim::{ClaimKind, OperatorRequest};

@@ -1,9 +1,8 @@
-//! One file for each deployment, `<env>_<deployment>.log`: a line for each entry of its journal, and the
-//! last lines of what failed. For people and for `tail -f`; nothing reads it back but `lockstep logs`.
+//! The log file of a deployment, `<env>_<deployment>.log`. It has a line for each entry of the journal, and the last
+//! lines of output of what failed. It is for people and `tail -f`; only `lockstep logs` reads it.
 //!
-//! What must stay true: no secret value gets in, and a disk that is full does not stop a deployment. Who
-//! takes a deployment over writes the file anew from the journal: its predecessor may have died between an
-//! entry and its line.
+//! What must stay true: no secret value is written, and a full disk does not stop a deployment. A driver that takes
+//! over rewrites the file from the journal, because its predecessor may have died between an entry and its line.
 
 use std::path::{Path, PathBuf};
 
@@ -44,19 +43,19 @@ pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &Depl
 
 /// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
 /// that ended it may have died between the entry and its line.
-pub async fn catch_up(parts: &Context, key: &EnvironmentKey) {
-    if parts.logs.as_os_str().is_empty() {
+pub async fn catch_up(context: &Context, key: &EnvironmentKey) {
+    if context.logs.as_os_str().is_empty() {
         return;
     }
-    if let Err(error) = rewrite_ended(parts, key).await {
-        warn!(%key, error = format!("{error:#}"), "cannot catch up with the newest deployment's log");
+    if let Err(error) = rewrite_ended(context, key).await {
+        warn!(%key, error = format!("{error:#}"), "cannot complete the log of the latest deployment");
     }
 }
 
-async fn rewrite_ended(parts: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
-    let store = &*parts.store;
+async fn rewrite_ended(context: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
+    let store = &*context.store;
     let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
-    let path = path(&parts.logs, &newest.spec, key, &newest.id);
+    let path = path(&context.logs, &newest.spec, key, &newest.id);
     if path.as_os_str().is_empty() {
         return Ok(());
     }
@@ -67,21 +66,21 @@ async fn rewrite_ended(parts: &Context, key: &EnvironmentKey) -> anyhow::Result<
     let Some(plan) = history::plan(store, &newest.id).await? else { return Ok(()) };
     let entries = history::journal(store, &newest.id).await?;
     let run = Run::replay(plan, newest.opened_at + newest.spec.deploy.lock_timeout, &entries)?;
-    DeploymentLog::open_for(parts, &newest).await.rewrite(&run, &entries).await;
+    DeploymentLog::open_for(context, &newest).await.rewrite(&run, &entries).await;
     Ok(())
 }
 
 impl DeploymentLog {
-    pub async fn open_for(parts: &Context, opened: &DeploymentSummary) -> Self {
-        let redactor = match parts.secrets.redactor(&opened.key, opened.secrets_version).await {
+    pub async fn open_for(context: &Context, opened: &DeploymentSummary) -> Self {
+        let redactor = match context.secrets.redactor(&opened.key, opened.secrets_version).await {
             Ok(redactor) => redactor,
             Err(error) => {
                 // The agents redact what they send; here it is done a second time.
-                warn!(error = %format!("{error:#}"), "the log is written without the second redaction");
+                warn!(error = %format!("{error:#}"), "the coordinator cannot redact the log; it relies on the redaction of the agents");
                 Redactor::none()
             }
         };
-        Self { path: path(&parts.logs, &opened.spec, &opened.key, &opened.id), redactor }
+        Self { path: path(&context.logs, &opened.spec, &opened.key, &opened.id), redactor }
     }
 
     /// Makes the file what the journal says.
@@ -96,7 +95,7 @@ impl DeploymentLog {
             tokio::fs::rename(&begun, &self.path).await
         };
         if let Err(error) = written.await {
-            warn!(path = %self.path.display(), %error, "cannot write the deployment's log anew");
+            warn!(path = %self.path.display(), %error, "cannot rewrite the log of the deployment");
         }
     }
 
@@ -108,7 +107,7 @@ impl DeploymentLog {
         let text: String = entries.map(|entry| lines(run, entry)).collect();
         let written = self.put(&self.path, OpenOptions::new().append(true), &text).await;
         if let Err(error) = written {
-            warn!(path = %self.path.display(), %error, "cannot write the deployment's log");
+            warn!(path = %self.path.display(), %error, "cannot write the log of the deployment");
         }
     }
 
@@ -157,20 +156,20 @@ fn lines(run: &Run, entry: &Entry) -> String {
         }
         Event::Excluded { host, because } => {
             let named = run.plan().host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
-            line(format!("{named} is passed by, because of {because}: it gets no requests"));
+            line(format!("{named} is excluded because of {because}: it gets no requests"));
         }
-        Event::RevertStarted { because } => line(format!("unwinding: {}", revert_reason_text(because))),
+        Event::RevertStarted { because } => line(format!("reverting: {}", revert_reason_text(because))),
         Event::Stuck { step: id, failure } => {
             line(format!("stuck at {id}: {}", failure.what));
             failure_lines(failure, &mut line);
         }
-        Event::Resumed { by } => line(format!("{by} wants the undo tried again")),
+        Event::Resumed { by } => line(format!("{by} requested another attempt at the undo")),
         Event::UndoDeferred { step: id, how: Deferral::Pending { because, by } } => {
             let by = by.as_ref().map(|by| format!(", by {by}")).unwrap_or_default();
-            line(format!("{} is owed{by}: {because}", step(*id, &Direction::Undo)));
+            line(format!("{} is pending{by}: {because}", step(*id, &Direction::Undo)));
         }
         Event::UndoDeferred { step: id, how: Deferral::Skipped { by } } => {
-            line(format!("{} is skipped: {by} answers for what is left", step(*id, &Direction::Undo)));
+            line(format!("{} is skipped: {by} cleans up by hand", step(*id, &Direction::Undo)));
         }
         Event::Ended { verdict } => line(format!("{ENDED} {verdict}")),
     }

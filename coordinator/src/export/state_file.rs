@@ -1,6 +1,6 @@
-//! Keeps the seed's `deployment-state.json` current, where an environment's declaration names one.
+//! Writes the seed's `deployment-state.json`, if the declaration of an environment names such a file.
 //!
-//! It is a copy for readers: nothing is decided from it, and a file that cannot be written stops nothing.
+//! It is a copy for readers. Nothing is decided from it, and a file that cannot be written stops nothing.
 
 use std::io;
 use std::path::Path;
@@ -23,35 +23,35 @@ const HISTORY_IN_FILE: usize = 20;
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn export(parts: &Context, environment: &EnvironmentKey) -> Result<StateFile, StoreError> {
-    let store = &*parts.store;
+pub async fn export(context: &Context, environment: &EnvironmentKey) -> Result<StateFile, StoreError> {
+    let store = &*context.store;
     let live = environments::live(store, environment).await?;
     let past = history::ended(store, environment, HISTORY_IN_FILE).await?;
     let open = environments::open(store, environment).await?.map(|seen| seen.content);
     let health =
         live.as_ref().map_or(SlotHealth { live: Health::Unknown, standby: Health::Unknown }, |live| {
-            slot_health(parts, environment, live.slot)
+            slot_health(context, environment, live.slot)
         });
     Ok(state_file::state_file_of(environment, live.as_ref(), &past, open.as_ref(), health))
 }
 
 /// Writes the file, if the environment has one.
-pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
-    let spec = match environments::spec(&*parts.store, environment).await {
+pub async fn keep_current(context: &Context, environment: &EnvironmentKey) {
+    let spec = match environments::spec(&*context.store, environment).await {
         Ok(Some(seen)) => seen.content,
         Ok(None) => return,
         Err(error) => {
-            warn!(%environment, error = &error as &dyn std::error::Error, "cannot look for the state file");
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot read where the state file is");
             return;
         }
     };
     let Some(path) = spec.deploy.state_file else {
         return;
     };
-    let state = match export(parts, environment).await {
+    let state = match export(context, environment).await {
         Ok(state) => state,
         Err(error) => {
-            warn!(%environment, error = &error as &dyn std::error::Error, "cannot make the state file");
+            warn!(%environment, error = &error as &dyn std::error::Error, "cannot compose the state file");
             return;
         }
     };
@@ -61,8 +61,8 @@ pub async fn keep_current(parts: &Context, environment: &EnvironmentKey) {
 }
 
 /// The worst of what the agents last said of each slot's instances.
-fn slot_health(parts: &Context, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
-    let reported = parts.agents.health(environment);
+fn slot_health(context: &Context, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
+    let reported = context.agents.health(environment);
     let of = |slot: Slot| {
         let mark = format!("-{slot}-");
         let instances = reported.values().flatten().filter(|instance| instance.container.contains(&mark));

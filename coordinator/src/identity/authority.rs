@@ -1,17 +1,18 @@
-//! The certificate authority: a root that signs one issuing authority for each coordinator, and the certificates
-//! that those give.
+//! The certificate authority. A root signs one issuing authority for each coordinator, and these sign the
+//! certificates.
 //!
-//! What must stay true: the root's key stays in the files of the first coordinator and signs nothing but issuing
-//! authorities and, once, the key of the root that comes after it; the key of an issuing authority never leaves its
-//! coordinator; names come from here and never from a request, so that nobody can ask to be somebody else; a leaf
-//! lives short and is back-dated a little, because clocks differ.
+//! What must stay true: the root key stays in the files of the first coordinator. It signs only issuing authorities
+//! and, once, the key of the next root. The key of an issuing authority never leaves its coordinator. Names come from
+//! here and never from a request, so no caller can choose its identity. A leaf certificate is short-lived, and
+//! back-dated a little because clocks differ.
 //!
-//! Another root, or an issuing authority of another root, takes the place of what is there in three moves, so that a
-//! coordinator that dies between two of them is of the one or of the other. All of it is written into one file
-//! ([`NextIssuing`]); the record says in one transaction that it counts; it is put in place, and the file removed. Before
-//! the transaction nothing was signed with it; after it, it is put in place at the next look at the record, also at
-//! the next start ([`Authority::adopt_roots`]). Both roots are trusted from that transaction until the one of the
-//! retirement, and whoever trusts only the earlier takes what the later signs, by its bridge ([`Roots`]).
+//! A new root, or an issuing authority under a new root, replaces the current one in three moves. After a crash
+//! between two of them, the coordinator has either the current one or the new one. First everything is written into
+//! one file ([`NextIssuing`]). Then one transaction records that it counts. Then it is put in place, and the file is
+//! deleted. Nothing is signed with it before the transaction. After the transaction it is put in place at the next
+//! look at the record, also at the next start ([`Authority::adopt_roots`]). Both roots are trusted from that
+//! transaction until the retirement. Who trusts only the earlier root accepts certificates of the later one through
+//! its bridge ([`Roots`]).
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -76,29 +77,29 @@ const FIRST_COORDINATOR: &str = "coordinator-1";
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityError {
-    #[error("the authority's files cannot be used")]
+    #[error("cannot use the files of the authority")]
     File(#[from] PrivateError),
-    #[error("the authority's directory cannot be made")]
+    #[error("cannot create the directory of the authority")]
     Directory(#[source] std::io::Error),
     #[error("the authority has a key without a certificate, or a certificate without a key")]
     Half,
-    #[error("the authority's certificate names no cluster: it is damaged, or not of Lockstep")]
+    #[error("the authority's certificate names no cluster: it is damaged, or was not made by Lockstep")]
     Nameless,
     #[error("{NEXT_FILE} of the authority is damaged, at column {column}")]
     Next { column: usize },
-    #[error("the request for a certificate is not one: {0}")]
+    #[error("the certificate request is invalid: {0}")]
     Request(rcgen::Error),
-    #[error("a certificate cannot be made")]
+    #[error("cannot make a certificate")]
     Make(#[from] rcgen::Error),
-    #[error("a certificate that was just made cannot be read")]
+    #[error("cannot read a certificate that was just made")]
     Unreadable,
-    #[error("{0} gets no certificate")]
+    #[error("{0} cannot get a certificate")]
     NoSubject(Identity),
     #[error(
-        "this coordinator does not have the root's key: join at the one that has (lockstep coordinator list)"
+        "this coordinator does not have the root key: join at the one that has it (lockstep coordinator list)"
     )]
     NoRootKey,
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Chance,
 }
 
@@ -173,11 +174,11 @@ impl Authority {
         make_directory(directory)?;
         private_files::write(&directory.join(ISSUING_KEY_FILE), &credential.key)?;
         private_files::write(&directory.join(ISSUING_FILE), &credential.certificate)?;
-        private_files::write(&directory.join(ROOT_FILE), roots::first_of(&credential.authority))?;
+        private_files::write(&directory.join(ROOT_FILE), &roots::first_in(&credential.authority))?;
         Ok(())
     }
 
-    /// The cluster that the authority in `directory` is of; nothing when there is none.
+    /// The cluster that the authority in `directory` is of; `None` if there is none.
     ///
     /// # Errors
     /// When its certificate is damaged.

@@ -1,4 +1,4 @@
-//! From a certificate to whom it names.
+//! Reads the identity in a certificate.
 
 use data_encoding::HEXLOWER;
 use lockstep_core::access::Identity;

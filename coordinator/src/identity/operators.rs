@@ -1,8 +1,7 @@
-//! Who may command, and what.
+//! Operators: who may use the API, with which role.
 //!
-//! What must stay true: a certificate counts only while its serial number stands here, so that one that
-//! was revoked stays so, also when its owner is let in again; a revocation also takes back the tokens
-//! that wait for the operator.
+//! What must stay true: a certificate is valid only while its serial number is recorded here. So a revoked certificate
+//! stays revoked, even if its owner is added again. A revocation also deletes the tokens that wait for the operator.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! The roots that the cluster trusts, as the record has them: one, or two while one takes the other's place.
+//! The roots that the cluster trusts, as recorded: one, or two during a rotation.
 //!
-//! What must stay true: they change only together with what the coordinators' records say of their authorities, in one
-//! transaction; before the first rotation nothing is recorded, and every coordinator has the root in its own file.
+//! What must stay true: the roots change only in one transaction with the authorities in the records of the
+//! coordinators. Before the first rotation nothing is recorded, and every coordinator has the root in its own file.
 
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
@@ -45,18 +45,18 @@ impl Roots {
         format!("{}{retiring}", self.signing)
     }
 
-    /// The pin of the root that signs; nothing where it is damaged.
+    /// The pin of the root that signs; `None` if it is damaged.
     pub fn pin(&self) -> Option<String> {
         pin(&self.signing)
     }
 }
 
-/// The pin of a root; nothing where it is damaged.
+/// The pin of a root; `None` if it is damaged.
 pub fn pin(root: &str) -> Option<String> {
     pin_of(&CertificateDer::from_pem_slice(root.as_bytes()).ok()?)
 }
 
-/// What an operator is told of a root; nothing where it is damaged.
+/// What an operator is told of a root; `None` if it is damaged.
 pub fn status(root: &str) -> Option<RootStatus> {
     let der = CertificateDer::from_pem_slice(root.as_bytes()).ok()?;
     let (begins, ends) = certificate::validity(&der)?;
@@ -64,10 +64,16 @@ pub fn status(root: &str) -> Option<RootStatus> {
     Some(RootStatus { pin: pin_of(&der)?, made: begins + BACKDATED, ends })
 }
 
-/// The first of what [`Roots::bundle`] gave.
-pub fn first_of(bundle: &str) -> &str {
+/// The first root of a [`Roots::bundle`], as the coordinator that made it has it in its file.
+pub fn first_in(bundle: &str) -> String {
     const END: &str = "-----END CERTIFICATE-----";
-    bundle.split_inclusive(END).next().unwrap_or(bundle)
+    with_line_end(bundle.split_inclusive(END).next().unwrap_or(bundle))
+}
+
+/// `pem` with exactly one line break at its end. Without it, another certificate cannot follow; and two coordinators
+/// would give the same root as different texts.
+pub fn with_line_end(pem: &str) -> String {
+    format!("{}\n", pem.trim_end())
 }
 
 /// What the record has, as it stands there.

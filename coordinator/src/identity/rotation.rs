@@ -1,9 +1,9 @@
-//! Another root takes the place of the one that signs, while everybody goes on.
+//! Replaces the root that signs, without an interruption.
 //!
-//! What must stay true: a rotation, a coordinator's move and a retirement are one transaction each, guarded by the roots
-//! and by every coordinator's record that it writes, so that of two at once one happens; what it says is on the disk of
-//! its coordinator before it is sent ([`crate::identity::authority`]); the earlier root is trusted until a retirement says
-//! otherwise, and an authority of it counts as long.
+//! What must stay true: a rotation, the move of a coordinator, and a retirement are one transaction each. Each is
+//! guarded by the roots and by every coordinator record that it writes, so of two at once only one happens. What it
+//! records is on the disk of its coordinator first ([`crate::identity::authority`]). The earlier root, and the
+//! authorities under it, are trusted until the retirement.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ use crate::record::coordinators;
 use crate::record::coordinators::Coordinator;
 use crate::store::{Committed, Guard, OPERATIONS_MAX, Store, StoreError, Stored, Write, keys};
 
-/// How often the record is looked at though nothing woke anybody: a watch is only a hint.
+/// How often the record is looked at without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the coordinator that has the root's key may take to sign.
@@ -40,17 +40,17 @@ const SIGN_LIMIT: Duration = Duration::from_secs(10);
 pub enum RotationError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the authority cannot be replaced")]
+    #[error("cannot replace the authority")]
     Authority(#[from] AuthorityError),
-    #[error("a rotation is under way since {since}")]
+    #[error("a rotation has been in progress since {since}")]
     UnderWay { since: Timestamp },
-    #[error("no root retires")]
+    #[error("no root is waiting to be retired")]
     NoneRetires,
-    #[error("{name} has no authority of the root that signs")]
+    #[error("the coordinator {name} has no authority under the current root")]
     Behind { name: CoordinatorName },
-    #[error("there are {count} coordinators, and one transaction takes {OPERATIONS_MAX} changes")]
+    #[error("there are {count} coordinators, but one transaction takes at most {OPERATIONS_MAX} changes")]
     TooMany { count: usize },
-    #[error("the coordinators' records were changed meanwhile: try again")]
+    #[error("the records of the coordinators changed meanwhile: try again")]
     Changed,
 }
 
@@ -98,7 +98,7 @@ pub async fn rotate(store: &dyn Store, authority: &Authority, now: Timestamp) ->
         Committed::No => return Err(RotationError::Changed),
     }
     adopt_stored_roots(store, authority).await?;
-    info!(pin = authority.pin(), "another root signs; the one before is trusted until it is retired");
+    info!(pin = authority.pin(), "a new root signs; the previous one is trusted until it is retired");
     Ok(())
 }
 
@@ -142,7 +142,7 @@ pub async fn retire(
     }
     reach(|| "authority retired".to_owned());
     adopt_stored_roots(store, authority).await?;
-    info!("the root that signed before is not trusted any more");
+    info!("the previous root is no longer trusted");
     Ok(())
 }
 
@@ -171,7 +171,10 @@ pub async fn follow_rotation(
             _ = looks.tick() => {}
         }
         if let Err(error) = catch_up(&*store, &authority, clock.now()).await {
-            warn!(why = format!("{error:#}"), "this coordinator cannot follow the cluster's root yet");
+            warn!(
+                why = format!("{error:#}"),
+                "this coordinator cannot yet change to the cluster's current root"
+            );
         }
     }
 }
@@ -185,7 +188,8 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
     let own_seen = store.get(own_key.key()).await?;
     // A coordinator that was removed gets nothing more.
     let Some(own) = own_seen.as_ref().map(Stored::read::<Coordinator>).transpose()? else { return Ok(()) };
-    let roots_seen = roots::stored_roots(store).await?.context("another root signs, and none is recorded")?;
+    let roots_seen =
+        roots::stored_roots(store).await?.context("the root has changed, but no root is recorded")?;
     let roots: Roots = roots_seen.read()?;
     let next = match authority.prepared(&roots.signing)? {
         Some(next) => next,
@@ -193,7 +197,7 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
             let (key, request) = authority::request()?;
             let wire::SignAuthorityReply { certificate, root } =
                 signed(store, authority, request, now).await?;
-            anyhow::ensure!(roots::pin(&root) == roots.pin(), "what was signed is of another root");
+            anyhow::ensure!(roots::pin(&root) == roots.pin(), "the new authority is signed by another root");
             authority.prepare_issuing(&key, certificate, root)?
         }
     };
@@ -206,7 +210,7 @@ async fn catch_up(store: &dyn Store, authority: &Authority, now: Timestamp) -> a
         Committed::No => return Ok(()),
     }
     adopt_stored_roots(store, authority).await?;
-    info!(pin = authority.pin(), "this coordinator has an authority of the root that signs");
+    info!(pin = authority.pin(), "this coordinator has an authority under the current root");
     Ok(())
 }
 
@@ -219,18 +223,18 @@ async fn signed(
 ) -> anyhow::Result<wire::SignAuthorityReply> {
     let all = coordinators::list(store).await?;
     let holder =
-        all.iter().find(|one| one.root_key == RootKey::Here).context("no coordinator has the root's key")?;
+        all.iter().find(|one| one.root_key == RootKey::Here).context("no coordinator has the root key")?;
     anyhow::ensure!(
         holder.name != *authority.coordinator(),
-        "the record says that the key of the root that signs is here, and it is not: put this coordinator's files \
-         back from a backup"
+        "the record says that this coordinator has the root key, but the key is missing: restore this coordinator's \
+         files from a backup"
     );
     let channel = dial::connect(&holder.address, &authority.client_credential(now)?).await?;
     let mut request = Request::new(SignAuthorityRequest { certificate_request });
     request.set_timeout(SIGN_LIMIT);
     let reply = RelayClient::new(channel).sign_authority(request).await;
     Ok(reply
-        .map_err(|status| anyhow::anyhow!("{} does not sign: {}", holder.name, status.message()))?
+        .map_err(|status| anyhow::anyhow!("{} did not sign: {}", holder.name, status.message()))?
         .into_inner())
 }
 

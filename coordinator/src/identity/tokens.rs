@@ -1,7 +1,7 @@
-//! One-time tokens: whom they admit, for how long, and that each admits once.
+//! One-time tokens: whom they admit, and for how long.
 //!
-//! What must stay true: the store has only the digest of a token's secret; the transaction that admits
-//! deletes the token, so that of two who use it at once one wins.
+//! What must stay true: the store has only the digest of a token's secret. The transaction that admits the holder
+//! deletes the token, so of two who use it at once only one wins.
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::host::HostRole;
@@ -55,11 +55,11 @@ pub struct Presented {
 
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    #[error("this token is not known: it was used already, or another coordinator made it")]
+    #[error("this token is unknown: it was already used, or it is for another cluster")]
     Unknown,
-    #[error("this token expired at {at}; a token is good for {TOKEN_LIFE}")]
+    #[error("this token expired at {at}; a token is valid for {TOKEN_LIFE}")]
     Expired { at: Timestamp },
-    #[error("the system gives no random numbers")]
+    #[error("the system provides no random numbers")]
     Chance,
     #[error("the store does not answer")]
     Store(#[from] StoreError),

@@ -1,7 +1,8 @@
-//! What owns an environment: claims for a build, wishes about what is open, and holds.
+//! Changes of the claim on an environment: claims for a build, requests of operators to an open deployment, and
+//! freezes.
 //!
-//! Every change here is one transaction guarded by `open` itself, so that of two that come at once one
-//! sees what the other did.
+//! Every change is one transaction that is guarded by the claim itself. So of two concurrent changes, one sees the
+//! other.
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
@@ -38,17 +39,17 @@ pub(super) enum ClaimState {
 /// # Errors
 /// When it is owned already, or the declaration is not right.
 pub async fn claim_for_build(
-    parts: &Context,
+    context: &Context,
     spec: EnvironmentSpec,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<DeploymentId, DeployError> {
     let environment = spec.key.clone();
     let spec = checked(spec, &environment)?;
-    let now = parts.clock.now();
-    let before = claimable(&*parts.store, &environment, None, asker, now).await?;
-    let id = new_id(&*parts.clock);
-    let open = open(ClaimKind::Building { deployment: id.clone() }, asker, now, None, &spec);
-    own_claim(parts, &environment, before.as_ref(), &open).await?;
+    let now = context.clock.now();
+    let before = claimable(&*context.store, &environment, None, requester, now).await?;
+    let id = new_id(&*context.clock);
+    let open = open(ClaimKind::Building { deployment: id.clone() }, requester, now, None, &spec);
+    own_claim(context, &environment, before.as_ref(), &open).await?;
     Ok(id)
 }
 
@@ -57,182 +58,171 @@ pub async fn claim_for_build(
 /// # Errors
 /// When the deployment is not a claim for a build.
 pub async fn unclaim(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<(), DeployError> {
-    let seen = environments::open(&*parts.store, environment).await?;
+    let seen = environments::open(&*context.store, environment).await?;
     match seen {
         Some(seen) if seen.content.kind == (ClaimKind::Building { deployment: deployment.clone() }) => {
-            end(parts, environment, &seen.stored).await
+            end(context, environment, &seen.stored).await
         }
         Some(_) | None => Err(DeployError::Refused(Refusal {
-            what: format!("{deployment} is not a claim for a build"),
-            why: "it is a deployment that runs, or it has ended".to_owned(),
+            what: format!("{deployment} is not a build"),
+            why: "it is a running deployment, or it has ended".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         })),
     }
 }
 
-/// Wishes that a deployment is unwound. A claim for a build ends at once.
+/// Requests that a deployment is reverted. A claim for a build ends at once.
 ///
 /// # Errors
 /// When nothing of that id is open.
 pub async fn cancel(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<String, DeployError> {
-    let seen = opened_as(parts, environment, deployment).await?;
-    let by = asker.operator.clone();
+    let seen = opened_as(context, environment, deployment).await?;
+    let by = requester.operator.clone();
     match &seen.content.kind {
         ClaimKind::Building { .. } => {
-            end(parts, environment, &seen.stored).await?;
-            Ok(format!("the claim of {environment} for a build is given back"))
+            end(context, environment, &seen.stored).await?;
+            Ok(format!("the claim of {environment} for a build is released"))
         }
         ClaimKind::Stuck { .. } => Err(DeployError::Refused(Refusal {
-            what: format!("{deployment} is being unwound already, and is stuck"),
-            why: "an undo failed several times".to_owned(),
-            next: format!("lockstep status {} names the ways out", environment.environment),
+            what: format!("{deployment} is stuck, so it cannot be cancelled"),
+            why: "it is already being reverted, and an undo failed several times".to_owned(),
+            next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
-            let wish = OperatorRequest::Cancel { by };
-            change(
-                parts,
-                environment,
-                &seen,
-                ClaimKind::Running { deployment: deployment.clone(), request: wish },
-            )
-            .await?;
-            Ok(format!("{deployment} is being unwound"))
+            request(context, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
+            Ok(format!("{deployment} is being reverted"))
         }
     }
 }
 
-/// Wishes for a way out of a stuck deployment.
+/// Requests a resolution of a stuck deployment.
 ///
 /// # Errors
 /// When it is not stuck, or the way would break a rule.
 pub async fn resolve(
-    parts: &Context,
+    context: &Context,
     stuck: (&EnvironmentKey, &DeploymentId),
     way: Resolution,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<String, DeployError> {
     let (environment, deployment) = stuck;
-    let seen = opened_as(parts, environment, deployment).await?;
+    let seen = opened_as(context, environment, deployment).await?;
     match &seen.content.kind {
         ClaimKind::Stuck { .. } => {
-            refuse_breaking(parts, &seen.content, deployment, way).await?;
-            let wish = way.requested_by(asker.operator.clone());
-            change(
-                parts,
-                environment,
-                &seen,
-                ClaimKind::Running { deployment: deployment.clone(), request: wish },
-            )
-            .await?;
+            refuse_breaking(context, &seen.content, deployment, way).await?;
+            request(context, (environment, deployment), &seen, way.requested_by(requester.operator.clone()))
+                .await?;
             Ok(match way {
-                Resolution::Retry => format!("{deployment} tries its undo again"),
-                Resolution::Unwind => format!("{deployment} takes the rest back; what cannot be is owed"),
-                Resolution::Skip { step } => format!("{deployment} goes on without the undo of {step}"),
+                Resolution::Retry => format!("{deployment} retries its undo"),
+                Resolution::Unwind => {
+                    format!("{deployment} undoes the other steps; the failed undo stays pending")
+                }
+                Resolution::Skip { step } => format!("{deployment} continues without the undo of {step}"),
             })
         }
         ClaimKind::Building { .. } | ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
             Err(DeployError::Refused(Refusal {
                 what: format!("{deployment} is not stuck"),
-                why: "only a deployment whose undo failed waits for an operator".to_owned(),
+                why: "only a deployment with a failed undo needs a resolution".to_owned(),
                 next: format!("lockstep watch {deployment}"),
             }))
         }
     }
 }
 
-/// What is stuck has no entry until somebody has chosen: what is refused here is what the driver would refuse.
+/// Refuses what the driver would refuse: a stuck deployment gets no entry before a resolution is chosen.
 async fn refuse_breaking(
-    parts: &Context,
+    context: &Context,
     open: &Claim,
     deployment: &DeploymentId,
     way: Resolution,
 ) -> Result<(), DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let plan = history::plan(store, deployment).await?;
     let entries = history::journal(store, deployment).await?;
     let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
     let refused =
-        run.map_or_else(|| Some("its journal cannot be read".to_owned()), |run| refuse_resolution(&run, way));
+        run.map_or_else(|| Some("cannot read its journal".to_owned()), |run| refuse_resolution(&run, way));
     let Some(rule) = refused else { return Ok(()) };
     let what = match way {
-        Resolution::Retry => format!("{deployment} cannot try its undo again"),
-        Resolution::Unwind => format!("the rest of {deployment} cannot be taken back before this"),
+        Resolution::Retry => format!("{deployment} cannot retry its undo"),
+        Resolution::Unwind => format!("the other steps of {deployment} cannot be undone first"),
         Resolution::Skip { step } => format!("the undo of {step} cannot be skipped"),
     };
     Err(DeployError::Refused(Refusal {
         what,
-        why: format!("without it: {rule}"),
-        next: format!("mend what it names, then: lockstep resolve {deployment} --retry"),
+        why: rule,
+        next: format!("repair the cause of the failed undo, then: lockstep resolve {deployment} --retry"),
     }))
 }
 
-/// Holds the environment: no deployments, because.
+/// Freezes the environment: deployments are refused, for `reason`.
 ///
 /// # Errors
 /// When it is owned already.
 pub async fn freeze(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     reason: String,
     until: Timestamp,
-    asker: &Requester,
+    requester: &Requester,
 ) -> Result<(), DeployError> {
-    let now = parts.clock.now();
+    let now = context.clock.now();
     if until <= now {
         return Err(DeployError::Refused(Refusal {
-            what: format!("a hold of {environment} must end later than it begins"),
-            why: format!("it would end at {until}, and it is {now}"),
+            what: format!("the freeze of {environment} would end before it begins"),
+            why: format!("it would end at {until}, and the time is {now}"),
             next: format!("lockstep lock freeze {} --for 2h", environment.environment),
         }));
     }
-    let before = claimable(&*parts.store, environment, None, asker, now).await?;
+    let before = claimable(&*context.store, environment, None, requester, now).await?;
     let open = Claim {
         kind: ClaimKind::Freeze { reason },
-        by: asker.operator.clone(),
+        by: requester.operator.clone(),
         since: now,
         until,
-        hostname: asker.hostname.clone(),
-        pid: asker.pid,
+        hostname: requester.hostname.clone(),
+        pid: requester.pid,
         traceparent: traceparent(&Span::current()),
     };
-    own_claim(parts, environment, before.as_ref(), &open).await
+    own_claim(context, environment, before.as_ref(), &open).await
 }
 
-/// Ends a hold.
+/// Ends a freeze.
 ///
 /// # Errors
 /// When there is none.
-pub async fn thaw(parts: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
-    match environments::open(&*parts.store, environment).await? {
+pub async fn thaw(context: &Context, environment: &EnvironmentKey) -> Result<(), DeployError> {
+    match environments::open(&*context.store, environment).await? {
         Some(Versioned { stored, content: Claim { kind: ClaimKind::Freeze { .. }, .. } }) => {
-            end(parts, environment, &stored).await
+            end(context, environment, &stored).await
         }
         Some(seen) => {
             Err(DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) })
         }
         None => Err(DeployError::Refused(Refusal {
             what: format!("{environment} is not frozen"),
-            why: "nothing owns it".to_owned(),
+            why: "nothing holds its lock".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         })),
     }
 }
 
-/// What owns the environment and may be replaced: nothing, what has run out, or the asker's own claim.
+/// The claim that a new one may replace: none, an expired one, or the requester's own claim for a build.
 pub(super) async fn claimable(
     store: &dyn Store,
     environment: &EnvironmentKey,
     own_claim: Option<&DeploymentId>,
-    asker: &Requester,
+    requester: &Requester,
     now: Timestamp,
 ) -> Result<Option<Versioned<Claim>>, DeployError> {
     refuse_removal(store, environment).await?;
@@ -244,7 +234,9 @@ pub(super) async fn claimable(
         };
     };
     let may_be_replaced = match (&open.kind, own_claim) {
-        (ClaimKind::Building { deployment }, Some(claim)) => deployment == claim && open.by == asker.operator,
+        (ClaimKind::Building { deployment }, Some(claim)) => {
+            deployment == claim && open.by == requester.operator
+        }
         (ClaimKind::Building { .. } | ClaimKind::Freeze { .. }, None) => now >= open.until,
         (ClaimKind::Running { .. } | ClaimKind::Stuck { .. }, _) | (ClaimKind::Freeze { .. }, Some(_)) => {
             false
@@ -267,16 +259,22 @@ pub(super) async fn refuse_removal(
     };
     Err(DeployError::Refused(Refusal {
         what: format!("{environment} is being removed"),
-        why: format!("{} removed it at {}, and that is not finished", removal.by, removal.since),
+        why: format!(
+            "{} began to remove it at {}, and the removal is not finished",
+            removal.by, removal.since
+        ),
         next: format!("lockstep env remove {environment}"),
     }))
 }
 
 fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
     Refusal {
-        what: format!("the claim {claim} of {environment} is gone"),
-        why: "the build took longer than lock_timeout, or somebody ended it".to_owned(),
-        next: "deploy again; the image is built already".to_owned(),
+        what: format!("the claim {claim} of {environment} has ended"),
+        why: "the build took longer than lock_timeout, or an operator cancelled it".to_owned(),
+        next: format!(
+            "deploy again (the image is already built): lockstep deploy {}",
+            environment.environment
+        ),
     }
 }
 
@@ -284,7 +282,7 @@ fn claim_lost(environment: &EnvironmentKey, claim: &DeploymentId) -> Refusal {
 /// owns its environment for longer than its lock's time-out.
 pub(super) fn open(
     kind: ClaimKind,
-    asker: &Requester,
+    requester: &Requester,
     now: Timestamp,
     before: Option<&Versioned<Claim>>,
     spec: &ValidatedSpec,
@@ -294,11 +292,11 @@ pub(super) fn open(
     let since = building.map_or(now, |seen| seen.content.since);
     Claim {
         kind,
-        by: asker.operator.clone(),
+        by: requester.operator.clone(),
         since,
         until: building.map_or_else(|| until(since, spec), |seen| seen.content.until),
-        hostname: asker.hostname.clone(),
-        pid: asker.pid,
+        hostname: requester.hostname.clone(),
+        pid: requester.pid,
         traceparent: traceparent(&Span::current()),
     }
 }
@@ -330,53 +328,54 @@ pub(super) async fn settle_unknown(
 }
 
 async fn own_claim(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     before: Option<&Versioned<Claim>>,
     open: &Claim,
 ) -> Result<(), DeployError> {
     let seen = before.map(|seen| &seen.stored);
-    match settle_unknown(&*parts.store, environment, seen, open, Accompanying::default()).await? {
+    match settle_unknown(&*context.store, environment, seen, open, Accompanying::default()).await? {
         ClaimState::Yes => Ok(()),
-        ClaimState::Moved => Err(claim_changed(parts, environment).await?),
+        ClaimState::Moved => Err(claim_changed(context, environment).await?),
     }
 }
 
-async fn change(
-    parts: &Context,
-    environment: &EnvironmentKey,
+/// Records what an operator requests of an open deployment. Its driver sees it in the claim.
+async fn request(
+    context: &Context,
+    (environment, deployment): (&EnvironmentKey, &DeploymentId),
     seen: &Versioned<Claim>,
-    kind: ClaimKind,
+    request: OperatorRequest,
 ) -> Result<(), DeployError> {
-    let open = Claim { kind, ..seen.content.clone() };
-    own_claim(parts, environment, Some(seen), &open).await
+    let kind = ClaimKind::Running { deployment: deployment.clone(), request };
+    own_claim(context, environment, Some(seen), &Claim { kind, ..seen.content.clone() }).await
 }
 
-async fn end(parts: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
-    match disclaim(&*parts.store, environment, seen).await? {
+async fn end(context: &Context, environment: &EnvironmentKey, seen: &Stored) -> Result<(), DeployError> {
+    match disclaim(&*context.store, environment, seen).await? {
         Committed::Yes { .. } => Ok(()),
-        Committed::No => Err(claim_changed(parts, environment).await?),
+        Committed::No => Err(claim_changed(context, environment).await?),
     }
 }
 
-/// Who was faster.
-async fn claim_changed(parts: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
-    Ok(match environments::open(&*parts.store, environment).await? {
+/// The error for a change that came too late.
+async fn claim_changed(context: &Context, environment: &EnvironmentKey) -> Result<DeployError, StoreError> {
+    Ok(match environments::open(&*context.store, environment).await? {
         Some(seen) => DeployError::Locked { environment: environment.clone(), open: Box::new(seen.content) },
         None => DeployError::Refused(Refusal {
-            what: format!("what owned {environment} has ended meanwhile"),
-            why: "it ended while this was asked for".to_owned(),
+            what: format!("the operation that locked {environment} has just ended"),
+            why: "it ended during this command".to_owned(),
             next: format!("lockstep status {}", environment.environment),
         }),
     })
 }
 
 async fn opened_as(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     deployment: &DeploymentId,
 ) -> Result<Versioned<Claim>, DeployError> {
-    let seen = environments::open_of(&*parts.store, environment, deployment).await?;
+    let seen = environments::open_of(&*context.store, environment, deployment).await?;
     seen.ok_or_else(|| {
         DeployError::Refused(Refusal {
             what: format!("{deployment} is not open"),

@@ -1,8 +1,8 @@
-//! An image that an operator has and no app host: whether it may be sent, and which host takes it. From there it
-//! gets to the others as any image does.
+//! Decides whether an image that only the operator has may be sent, and which app host receives it. The other hosts
+//! get it from there, like any image.
 //!
-//! What must stay true: nothing is sent but under a claim of the environment, by whoever holds it, and under no name
-//! that another application's images have: names are a host's, and a host has many applications.
+//! What must stay true: an image is sent only by the holder of the environment's claim, and never under a name that
+//! belongs to the images of another application. Names are per host, and a host runs many applications.
 
 use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, Digest};
@@ -30,18 +30,22 @@ pub struct ImageOffer {
 ///
 /// # Errors
 /// When the claim is not the asker's, the name is another application's, or no app host is connected.
-pub async fn receiver(parts: &Context, offer: &ImageOffer, asker: &Requester) -> Result<Host, DeployError> {
-    let store = &*parts.store;
+pub async fn receiver(
+    context: &Context,
+    offer: &ImageOffer,
+    requester: &Requester,
+) -> Result<Host, DeployError> {
+    let store = &*context.store;
     let spec = checked(offer.spec.clone(), &offer.environment)?;
-    claimable(store, &offer.environment, Some(&offer.claim), asker, parts.clock.now()).await?;
+    claimable(store, &offer.environment, Some(&offer.claim), requester, context.clock.now()).await?;
     let declared = environments::declared(store).await?;
     refuse_other_name(&offer.image, spec.get(), &declared)?;
     let app = planning_input::app_hosts(store, spec.get()).await?;
-    let connected = app.iter().find(|host| parts.agents.session_of(&host.id).is_some());
+    let connected = app.iter().find(|host| context.agents.session_of(&host.id).is_some());
     let Some(host) = connected.cloned() else {
         return Err(DeployError::Refused(Refusal {
             what: format!("no app host of {} is connected", offer.environment),
-            why: format!("{} is to be sent to one of them", offer.image),
+            why: format!("{} must be sent to one of them", offer.image),
             next: "lockstep host list, and on those hosts: systemctl status lockstep-agent".to_owned(),
         }));
     };
@@ -62,10 +66,10 @@ fn refuse_other_name(
     let own = repository_of(spec);
     if !same_repository(image, &own) {
         return Err(Refusal {
-            what: format!("{image} is not sent for {}", spec.key),
-            why: format!("its images are called {own}"),
+            what: format!("{image} cannot be sent for {}", spec.key),
+            why: format!("the images of this environment are named {own}"),
             next: format!(
-                "docker tag {image} {own}:TAG, and deploy that; or name {} in image.repository",
+                "tag it (docker tag {image} {own}:TAG) and deploy {own}:TAG; or set image.repository to {} in deployment.yml",
                 repository(image)
             ),
         });
@@ -76,9 +80,9 @@ fn refuse_other_name(
     match declared.iter().find(is_other) {
         None => Ok(()),
         Some(other) => Err(Refusal {
-            what: format!("{image} is not sent for {}", spec.key),
-            why: format!("the images of {} are called so too", other.key.application),
-            next: "give each application a repository of its own: image.repository".to_owned(),
+            what: format!("{image} cannot be sent for {}", spec.key),
+            why: format!("the images of {} have the same name", other.key.application),
+            next: "give each application its own image.repository in deployment.yml".to_owned(),
         }),
     }
 }

@@ -1,4 +1,4 @@
-//! Gathers all that a planner looks at: what is recorded, and what the hosts see.
+//! Collects everything that a planner needs: the recorded state and what the hosts report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,7 +36,7 @@ pub(super) struct PlanningTarget {
     pub(super) on: TargetHosts,
 }
 
-/// Whose hosts the plan is for.
+/// Which hosts the plan needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum TargetHosts {
     /// Those that the declaration names, without those that were drained.
@@ -78,21 +78,21 @@ impl TargetHosts {
 
 /// The record of `spec`'s environment.
 pub(super) async fn gather_planning_input(
-    parts: &Context,
+    context: &Context,
     spec: &EnvironmentSpec,
     wanted: &PlanningTarget,
 ) -> Result<PlanningInput, DeployError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let key = &spec.key;
-    let (live, history, all, seen, kept_elsewhere, owed) = tokio::try_join!(
+    let (live, history, all, seen, kept_elsewhere, undos) = tokio::try_join!(
         environments::live(store, key),
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
         environments::ports(store, key),
-        parts.kept_images.elsewhere(store, key, parts.clock.now()),
+        context.kept_images.elsewhere(store, key, context.clock.now()),
         pending_undos::list(store),
     )?;
-    let secrets = parts.secrets.summary(key).await.map_err(DeployError::Secrets)?;
+    let secrets = context.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);
     let (ports_seen, table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
@@ -102,11 +102,11 @@ pub(super) async fn gather_planning_input(
     // A host that comes or goes has to do with what is live, and with the secrets of that.
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
-    let looking = Observing { parts, spec, placed: &placed, secrets_version, wanted };
+    let observing = Observing { context, spec, placed: &placed, secrets_version, wanted };
     let (mut taken, mut observed) =
-        tokio::try_join!(taken_ports(parts, spec, &app, &table), looking.observe())?;
-    looking.fetch(&mut observed).await?;
-    let proposal = propose(parts.cluster.as_str(), spec, &app, table, &mut taken)?;
+        tokio::try_join!(taken_ports(context, spec, &app, &table), observing.observe())?;
+    observing.fetch(&mut observed).await?;
+    let proposal = propose(context.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
         usual: history::usual_durations(&history),
@@ -117,10 +117,10 @@ pub(super) async fn gather_planning_input(
         secrets,
         observed,
         kept_elsewhere,
-        hosts_with_pending_undos: owed
+        hosts_with_pending_undos: undos
             .into_iter()
-            .filter(|debt| debt.environment == *key)
-            .map(|debt| debt.host)
+            .filter(|undo| undo.environment == *key)
+            .map(|undo| undo.host)
             .collect(),
     };
     Ok(PlanningInput { record, ports: proposal, ports_seen })
@@ -140,7 +140,7 @@ struct HostPlacement {
     db: Option<HostId>,
     /// Those that are looked at.
     asked: BTreeSet<HostId>,
-    /// Those of them without which there is a plan, or a better refusal than that they do not answer.
+    /// Those of them that may be offline: the plan is possible without them, or refused with a better reason.
     may_be_away: BTreeSet<HostId>,
 }
 
@@ -218,14 +218,14 @@ fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
 /// The ports that are given away on the hosts where one is to be chosen: most plans choose none, and a host of many
 /// environments has many.
 async fn taken_ports(
-    parts: &Context,
+    context: &Context,
     spec: &EnvironmentSpec,
     hosts: &[&Host],
     table: &PortTable,
 ) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
     let mut taken = BTreeMap::new();
     for host in hosts.iter().filter(|host| !ports::lacking(spec, &host.id, table).is_empty()) {
-        let listed = parts.store.list(&keys::ports_of(&host.address)).await?;
+        let listed = context.store.list(&keys::ports_of(&host.address)).await?;
         let ports = listed.iter().filter_map(|stored| stored.key.last().parse().ok()).collect();
         taken.insert(host.address.clone(), ports);
     }
@@ -234,7 +234,7 @@ async fn taken_ports(
 
 /// What is looked at, and for what.
 struct Observing<'a> {
-    parts: &'a Context,
+    context: &'a Context,
     spec: &'a EnvironmentSpec,
     placed: &'a HostPlacement,
     secrets_version: Option<u64>,
@@ -244,16 +244,16 @@ struct Observing<'a> {
 impl Observing<'_> {
     async fn observe(&self) -> Result<BTreeMap<HostId, Observation>, DeployError> {
         let asked = self.placed.hosts.iter().filter(|host| self.placed.asked.contains(&host.id));
-        let looks = asked.map(|host| self.observe_one(host));
-        Ok(try_join_all(looks).await?.into_iter().flatten().collect())
+        let questions = asked.map(|host| self.observe_one(host));
+        Ok(try_join_all(questions).await?.into_iter().flatten().collect())
     }
 
-    /// Nothing of a host that may be away, and is.
+    /// `None` if the host is offline and is not needed.
     async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
-        let Self { parts, spec, placed, secrets_version, wanted } = self;
+        let Self { context, spec, placed, secrets_version, wanted } = self;
         let is_app = placed.app.contains(&host.id);
         let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
-        let look = ObservationRequest {
+        let question = ObservationRequest {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
@@ -266,7 +266,7 @@ impl Observing<'_> {
                 },
             }),
         };
-        match parts.agents.observe(&host.id, look).await {
+        match context.agents.observe(&host.id, question).await {
             Ok(observation) => Ok(Some((host.id.clone(), observation))),
             Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
             Err(error) => Err(observation_failed(&spec.key, host, &error)),
@@ -283,8 +283,8 @@ impl Observing<'_> {
         let gets = |host: &&&Host| observed.get(&host.id).is_some_and(|seen| seen.manifest.is_some());
         let app = self.placed.app();
         let Some(host) = app.iter().find(gets) else { return Ok(()) };
-        let errand = HostTask::Fetch { image: image.clone(), manifest };
-        let fetched = self.parts.agents.run_task(&host.id, errand).await;
+        let task = HostTask::Fetch { image: image.clone(), manifest };
+        let fetched = self.context.agents.run_task(&host.id, task).await;
         fetched.map_err(|error| fetch_failed(image, host, &error))?;
         observed.extend(self.observe_one(host).await?);
         Ok(())
@@ -304,7 +304,7 @@ fn fetch_failed(image: &str, host: &Host, error: &AgentError) -> Refusal {
             AgentError::Refused { why, .. } => why.clone(),
             AgentError::Absent { .. } | AgentError::NoAnswer { .. } => error.to_string(),
         },
-        next: format!("lockstep registry login {registry}, and: lockstep registry check {registry}"),
+        next: format!("lockstep registry login {registry}, then: lockstep registry check {registry}"),
     }
 }
 
@@ -313,16 +313,16 @@ fn observation_failed(environment: &EnvironmentKey, host: &Host, error: &AgentEr
     match error {
         AgentError::Absent { .. } => Refusal {
             what: format!("the host {} of {environment} is not connected", host.name),
-            why: "its agent does not run, or cannot reach this coordinator".to_owned(),
+            why: "its agent does not run, or cannot reach a coordinator".to_owned(),
             next,
         },
         AgentError::NoAnswer { .. } => Refusal {
             what: format!("the host {} of {environment} did not answer", host.name),
-            why: "its agent is connected, and slow or stuck".to_owned(),
+            why: "its agent is connected, but it is slow or stuck".to_owned(),
             next,
         },
         AgentError::Refused { why, .. } => Refusal {
-            what: format!("the host {} of {environment} would not look", host.name),
+            what: format!("the host {} of {environment} refused to report its state", host.name),
             why: why.clone(),
             next,
         },

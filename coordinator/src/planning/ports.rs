@@ -1,8 +1,8 @@
-//! Which port each process of each slot has on its host: chosen once, recorded, and never given to two
+//! Allocates a port on the host for each process and slot. A port is chosen once, recorded, and never given to two
 //! environments on one address.
 //!
-//! A choice is made from the record alone, so that a plan proposes what its start then takes; taking is
-//! guarded by one key for each port.
+//! The choice depends on the record only, so a plan proposes the ports that its start then takes. One key for each
+//! port guards the allocation.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,8 +53,9 @@ pub(super) fn propose(
             let taken = taken.entry(host.address.clone()).or_default();
             let port = free(seed, &spec.key, taken).ok_or_else(|| Refusal {
                 what: format!("no port is free on {}", host.name),
-                why: format!("{FIRST} to {LAST} are all given away on {}", host.address),
-                next: "remove environments that are not used: lockstep env remove".to_owned(),
+                why: format!("all ports from {FIRST} to {LAST} are allocated on {}", host.address),
+                next: "remove environments that are not used: lockstep env list, then: lockstep env remove"
+                    .to_owned(),
             })?;
             taken.insert(port);
             fresh.push(NewPorts { address: host.address.clone(), port });
@@ -87,12 +88,12 @@ fn refuse_too_large(key: &EnvironmentKey, table: &PortTable) -> Result<(), Refus
     Err(Refusal {
         what: format!("{key} has too many hosts"),
         why: format!(
-            "a table of the ports on {} hosts has {} KiB, and may have {}: with as many processes that is {most} hosts",
+            "the port table of {} hosts has {} KiB, and the limit is {}: with as many processes, that is {most} hosts",
             hosts.len(),
             bytes.div_ceil(1024),
             VALUE_BYTES_MAX / 1024
         ),
-        next: "name fewer in hosts.app, or divide them among several environments".to_owned(),
+        next: "name fewer hosts in hosts.app, or divide them among several environments".to_owned(),
     })
 }
 
@@ -111,7 +112,7 @@ impl Proposal {
     }
 
     /// What several transactions give away, one after the other.
-    pub(super) fn parts(&self) -> impl Iterator<Item = Self> {
+    pub(super) fn split(&self) -> impl Iterator<Item = Self> {
         // What is fresh stands last in the table.
         let before = self.table.ports.len() - self.fresh.len();
         self.fresh.chunks(FRESH_MAX).enumerate().map(move |(number, fresh)| Self {

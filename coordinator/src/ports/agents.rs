@@ -1,7 +1,7 @@
-//! The port to the agents: who is connected, and what can be asked of a host while it is.
+//! The interface to the agents: which are connected, and what can be asked of a connected host.
 //!
-//! What is to be *done* goes through the store (see [`crate::store::handover`]); here is only what needs
-//! an answer at once. A question of a driver carries its token, so it fences.
+//! Assignments go through the store ([`crate::store::handover`]). This interface is for questions that need an answer
+//! at once. A question of a driver carries its token, so it fences.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,12 +29,12 @@ pub trait Agents: Send + Sync + 'static {
     ) -> Result<Vec<(StepKey, QueriedStatus)>, AgentError>;
 
     /// A look without any effect.
-    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError>;
+    async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError>;
 
     async fn fetch_log(&self, host: &HostId, wanted: LogRequest) -> Result<Vec<String>, AgentError>;
 
     /// Something that may take its time.
-    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError>;
+    async fn run_task(&self, host: &HostId, task: HostTask) -> Result<(), AgentError>;
 
     /// The last health report of each host for this environment.
     fn health(&self, environment: &EnvironmentKey) -> BTreeMap<HostId, Vec<InstanceHealth>>;
@@ -58,7 +58,7 @@ pub struct SessionInfo {
     pub at: Timestamp,
     /// Of its agent.
     pub version: String,
-    /// Nothing until the agent has said them.
+    /// `None` until the agent has reported them.
     pub vitals: Option<Vitals>,
 }
 
@@ -111,7 +111,7 @@ pub struct DatabaseObservation {
 pub struct LogRequest {
     pub environment: EnvironmentKey,
     pub of: LogSource,
-    /// The last so many lines; nothing: all that there is.
+    /// How many of the last lines; `None`: all.
     pub tail: Option<u32>,
 }
 

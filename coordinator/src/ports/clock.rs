@@ -1,5 +1,5 @@
-//! The port to the clock: the only place of the coordinator that asks what time it is, and what makes
-//! ids that are in the order of time.
+//! The interface to the clock. It is the only place of the coordinator that reads the time, and it makes ids that are
+//! ordered by time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

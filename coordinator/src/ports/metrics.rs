@@ -1,7 +1,7 @@
-//! What the coordinator counts and measures, under which names. The log, the traces and the way out are shared with
-//! the agent ([`lockstep_telemetry`]).
+//! The metrics of the coordinator and their names. Log, traces and export are shared with the agent
+//! ([`lockstep_telemetry`]).
 //!
-//! An attribute has few values: kinds, outcomes, environments, and never an id.
+//! Attributes have few values: kinds, outcomes and environments, and never an id.
 
 use std::sync::LazyLock;
 
@@ -39,24 +39,24 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         deployment_duration: meter
             .f64_histogram("lockstep.deployment.duration")
             .with_unit("s")
-            .with_description("From when a deployment was opened to its end")
+            .with_description("Time from the opening of a deployment to its end")
             .with_boundaries(SECONDS.to_vec())
             .build(),
         step_duration: meter
             .f64_histogram("lockstep.step.duration")
             .with_unit("s")
-            .with_description("From a step's intent to its outcome, as the coordinator has written them down")
+            .with_description("Time from the intent of a step to its outcome, as recorded by the coordinator")
             .with_boundaries(SECONDS.to_vec())
             .build(),
         stuck: meter
             .u64_counter("lockstep.deployments.stuck")
             .with_unit("{deployment}")
-            .with_description("Times that an undo failed for good, and an operator was needed")
+            .with_description("Deployments that became stuck because an undo failed")
             .build(),
         takeovers: meter
             .u64_counter("lockstep.lock.takeovers")
             .with_unit("{takeover}")
-            .with_description("Deployments that this coordinator went on with after another driver")
+            .with_description("Deployments that this coordinator took over from another driver")
             .build(),
     }
 });
@@ -103,7 +103,7 @@ pub(crate) fn watch_agents(connected: impl Fn() -> u64 + Send + Sync + 'static) 
     global::meter(SERVICE)
         .u64_observable_gauge("lockstep.agents.connected")
         .with_unit("{agent}")
-        .with_description("Agents whose session is with this coordinator")
+        .with_description("Agents connected to this coordinator")
         .with_callback(move |observer| observer.observe(connected(), &[]))
         .build();
 }

@@ -1,4 +1,4 @@
-//! Files that only the coordinator's user may read.
+//! Files that only the user of the coordinator can read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -19,11 +19,11 @@ pub enum PrivateError {
         #[source]
         source: io::Error,
     },
-    #[error("{path} can be read by others: chmod 600 {path}")]
+    #[error("other users can read {path}: chmod 600 {path}")]
     Open { path: PathBuf },
 }
 
-/// The content of a private file; nothing when it is not there.
+/// The content of a private file; `None` if it is not there.
 ///
 /// # Errors
 /// When it cannot be read, or others can read it too.

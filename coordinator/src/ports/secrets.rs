@@ -1,5 +1,5 @@
-//! The port to the secrets, for those who need no value: names and versions for plans, and a redactor
-//! for what is written down.
+//! The interface to the secrets for code that needs no values: names and versions for plans, and a redactor for
+//! output.
 
 use async_trait::async_trait;
 use lockstep_core::name::EnvironmentKey;

@@ -1,9 +1,10 @@
-//! Everything that a coordinator knows, in one sealed file.
+//! A backup: everything that a coordinator knows, in one encrypted file.
 //!
-//! What must stay true: what is in the store is of one moment, and the files are those that it speaks of; what is bound to a lease, and one-time tokens, are left
-//! out, because whoever had them is gone when the file is used; keys leave the coordinator only sealed with the
-//! operator's passphrase. The seal is that of age (<https://age-encryption.org/v1>), which notices every change and
-//! every missing end, and which `age -d` opens too. Inside is a line of JSON for each thing.
+//! What must stay true: the content of the store is of one moment, and the files are those that it refers to. Values
+//! bound to a lease and one-time tokens are left out, because their owners are gone when the backup is used. Keys
+//! leave the coordinator only encrypted with the operator's passphrase. The format is that of age
+//! (<https://age-encryption.org/v1>): it detects every change and a missing end, and `age -d` opens it too. Inside is
+//! one line of JSON for each item.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -73,20 +74,20 @@ struct EntryLine {
 pub enum BackupError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a private file cannot be read")]
+    #[error("cannot read a private file")]
     File(#[from] PrivateError),
     #[error("{0} is missing")]
     Missing(&'static str),
     #[error("the passphrase has fewer than {PASSPHRASE_LENGTH_MIN} characters")]
     ShortPassphrase,
-    #[error("the backup cannot be sealed")]
+    #[error("cannot encrypt the backup")]
     Seal(#[source] std::io::Error),
-    #[error("this is not a backup, or the passphrase is another: {0}")]
+    #[error("this is not a backup, or the passphrase is wrong: {0}")]
     Open(age::DecryptError),
     #[error("the backup is damaged: {0}")]
     Damaged(String),
     #[error(
-        "the backup is of version {found}, and this program knows up to {VERSION}: use the program that wrote it, or a newer one"
+        "the backup has version {found}, and this program reads versions up to {VERSION}: use the program that wrote it, or a newer one"
     )]
     Newer { found: u32 },
 }
@@ -198,7 +199,8 @@ impl Backup {
         let mut entries = Vec::with_capacity(head.entries.min(100_000));
         for _ in 0..head.entries {
             let EntryLine { key, value } = parse(&next()?)?;
-            let key = keys::read(&key).ok_or_else(|| BackupError::Damaged(format!("{key:?} is no key")))?;
+            let key = keys::read(&key)
+                .ok_or_else(|| BackupError::Damaged(format!("{key:?} is not a key of the store")))?;
             let value =
                 BASE64_STANDARD.decode(value).map_err(|error| BackupError::Damaged(error.to_string()))?;
             entries.push((key, value));
@@ -220,7 +222,7 @@ fn private_files(directory: &Path) -> Result<BTreeMap<String, Secret>, BackupErr
     let secrets = private_files::read(&directory.join(SECRETS_KEY))?;
     files.insert(
         SECRETS_KEY.to_owned(),
-        Secret::new(secrets.ok_or(BackupError::Missing("the secrets' key"))?),
+        Secret::new(secrets.ok_or(BackupError::Missing("the key of the secrets"))?),
     );
     Ok(files)
 }
@@ -236,9 +238,8 @@ fn line(to: &mut impl Write, content: &impl Serialize) -> Result<(), std::io::Er
 
 fn parse<'a, T: Deserialize<'a>>(line: &'a str) -> Result<T, BackupError> {
     // What stands there may be a key: only the place is told.
-    serde_json::from_str(line).map_err(|error| {
-        BackupError::Damaged(format!("a line is not what it should be, at column {}", error.column()))
-    })
+    serde_json::from_str(line)
+        .map_err(|error| BackupError::Damaged(format!("a line is invalid at column {}", error.column())))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The directory of a coordinator: what lies in it, and that nobody else may read it.
+//! The directory of a coordinator: the names of its files, and the check that only its user has access.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -17,10 +17,10 @@ pub(crate) fn make_private(directory: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
+        .with_context(|| format!("cannot create {}", directory.display()))?;
     let mode = fs::metadata(directory)?.mode();
     if mode & 0o077 != 0 {
-        bail!("{0} can be entered by others: chmod 700 {0}", directory.display());
+        bail!("other users have access to {0}: chmod 700 {0}", directory.display());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! How a coordinator joins a cluster whose record is in etcd.
+//! Joins a cluster whose record is in etcd.
 //!
-//! What must stay true: the key of its authority is made here and never leaves; its files are written in such an
-//! order that it has either joined or not.
+//! What must stay true: the key of the coordinator's authority is made here and never leaves. The files are written in
+//! an order in which the coordinator has either joined or not.
 
 use std::io::Read;
 
@@ -27,20 +27,20 @@ pub async fn join(
     make_private(&settings.directory)?;
     let directory = settings.directory.join(AUTHORITY);
     if let Some(cluster) = Authority::cluster_of(&directory)? {
-        bail!("{} is of a coordinator of {cluster} already", settings.directory.display());
+        bail!("{} already belongs to a coordinator of the cluster {cluster}", settings.directory.display());
     }
     let chosen = settings.choose()?;
     if chosen.store == StoreSettings::Sqlite {
         bail!(
-            "coordinators share a record in etcd: say where it is in {}",
+            "several coordinators need a record in etcd: set store.etcd in {}",
             settings.directory.join("coordinator.toml").display()
         );
     }
     let Some(address) = chosen.advertised(chosen.listen).filter(|address| address.port() != 0) else {
-        bail!("nobody would find this coordinator at {}: give --address ADDR:PORT", chosen.listen);
+        bail!("other machines cannot reach this coordinator at {}: add --address ADDR:PORT", chosen.listen);
     };
     let mut token = String::new();
-    std::io::stdin().read_to_string(&mut token).context("cannot read the token")?;
+    std::io::stdin().read_to_string(&mut token).context("cannot read the token from standard input")?;
     let name = match name {
         Some(name) => name.to_string(),
         None => machine_name(),
@@ -49,7 +49,7 @@ pub async fn join(
         .await
         .with_context(|| format!("cannot join at {coordinator}"))?;
     if joined.secrets_key.expose().is_empty() {
-        bail!("this token is not a coordinator's: make one with `lockstep coordinator token`");
+        bail!("this token is not for a coordinator: make one with `lockstep coordinator token`");
     }
     private_files::write(&settings.directory.join(SECRETS_KEY), joined.secrets_key.expose())?;
     Authority::adopt(&directory, &joined.credential)?;

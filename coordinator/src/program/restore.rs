@@ -1,8 +1,8 @@
-//! A backup put back, into SQLite or etcd.
+//! Restores a backup into SQLite or etcd.
 //!
-//! What must stay true: only an empty store takes one; the cluster's id is written last, and no coordinator begins
-//! on a store that has anything but that, so that half of a backup is never served; every epoch is raised far above
-//! what any host can have seen since, so that no driver is taken for one that was deposed.
+//! What must stay true: a backup is restored only into an empty store. The id of the cluster is written last, and no
+//! coordinator starts on a store without it, so half of a backup is never served. Every epoch is raised far above what
+//! a host can have seen, so no driver is taken for an earlier one.
 
 use std::io::Read;
 use std::path::Path;
@@ -30,7 +30,9 @@ use crate::store::{Key, OPERATIONS_MAX, Store, TRANSACTION_BYTES_MAX, Write, key
 pub async fn restore(settings: &Settings, file: &Path) -> anyhow::Result<()> {
     let sealed = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut passphrase = String::new();
-    std::io::stdin().read_to_string(&mut passphrase).context("cannot read the passphrase")?;
+    std::io::stdin()
+        .read_to_string(&mut passphrase)
+        .context("cannot read the passphrase from standard input")?;
     let passphrase = Secret::new(passphrase.trim_end_matches(['\r', '\n']).to_owned());
     put_back(settings, &Backup::open(&sealed, &passphrase)?).await
 }
@@ -58,7 +60,7 @@ pub async fn put_back(settings: &Settings, backup: &Backup) -> anyhow::Result<()
         cluster = %backup.head.cluster,
         made = %backup.head.made,
         keys = backup.entries.len(),
-        "restored; the coordinator may be started"
+        "restored the backup; start the coordinator"
     );
     Ok(())
 }
@@ -70,7 +72,7 @@ fn refuse_others_files(directory: &Path, backup: &Backup) -> anyhow::Result<()> 
         if let Some(there) = private_files::read(&path)?
             && there != text.expose()
         {
-            bail!("{} is there and is another: restore into an empty directory", path.display());
+            bail!("{} exists and differs from the backup: restore into an empty directory", path.display());
         }
     }
     Ok(())
@@ -89,7 +91,7 @@ async fn fill(store: &dyn Store, backup: &Backup) -> anyhow::Result<()> {
     let there = store.list(&keys::all()).await?;
     if there.iter().any(|stored| stored.key == *keys::meta().key()) {
         bail!(
-            "the store is not empty: it has {} keys of a cluster; restore into an empty directory, or another \
+            "the store is not empty: it has {} keys of a cluster; restore into an empty directory, or set another \
              store.etcd.prefix",
             there.len()
         );

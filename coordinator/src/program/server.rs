@@ -1,9 +1,8 @@
-//! The listening end: TLS 1.3, certificates of our authority or none, and a gate behind it.
+//! The TLS server: TLS 1.3, with or without a client certificate of our authority.
 //!
-//! A caller without a certificate gets through the handshake, because whoever joins has none; what it
-//! may call is the gate's affair. What must stay true: a handshake has a limit, so that half-open
-//! connections do not pile up; no session is resumed; the server's certificate is renewed, and a root trusted or not,
-//! from one connection to the next.
+//! A caller without a certificate completes the handshake, because a joining host has none. The gate decides what it
+//! may call. What must stay true: a handshake has a time limit, so half-open connections do not pile up. No session is
+//! resumed. The certificate of the server and the trusted roots are replaced between two connections.
 
 use std::io;
 use std::sync::Arc;
@@ -38,11 +37,11 @@ const RENEW_BEFORE: Millis = Millis::from_secs(16 * 3600);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    #[error("the server's certificate cannot be made")]
+    #[error("cannot make the certificate of the server")]
     Authority(#[from] AuthorityError),
-    #[error("the server's certificate cannot be used")]
+    #[error("cannot use the certificate of the server")]
     Tls(#[from] rustls::Error),
-    #[error("clients cannot be verified")]
+    #[error("cannot verify clients")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
@@ -82,9 +81,9 @@ pub async fn keep_current(speaking: Arc<CurrentTls>, authority: Arc<Authority>, 
             Ok((fresh, until)) => {
                 speaking.store(Arc::new(fresh));
                 expires = until;
-                info!(until = %expires, "the server's certificate is fresh");
+                info!(until = %expires, "renewed the certificate of the server");
             }
-            Err(error) => warn!(%error, "the server's certificate cannot be renewed yet"),
+            Err(error) => warn!(%error, "cannot renew the certificate of the server yet"),
         }
         loop {
             tokio::select! {
@@ -118,7 +117,7 @@ pub fn accept(
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or the peer has gone: the next may do better.
-                    warn!(%error, "a connection cannot be taken");
+                    warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
@@ -132,11 +131,11 @@ pub fn accept(
                 match tokio::time::timeout(HANDSHAKE_LIMIT, handshake).await {
                     Ok(Ok(stream)) => {
                         if ready.send(Ok(stream)).await.is_err() {
-                            debug!(%peer, "the server ends: a connection comes too late");
+                            debug!(%peer, "dropped a connection: the server is stopping");
                         }
                     }
-                    Ok(Err(error)) => debug!(%peer, %error, "handshake failed"),
-                    Err(_) => debug!(%peer, "handshake took too long"),
+                    Ok(Err(error)) => debug!(%peer, %error, "a TLS handshake failed"),
+                    Err(_) => debug!(%peer, "a TLS handshake took too long"),
                 }
                 drop(place);
             });

@@ -1,4 +1,4 @@
-//! The coordinator as a whole: opened, serving, ended in order.
+//! The service: open everything, serve, and stop in order.
 
 use std::fs;
 use std::io;
@@ -84,7 +84,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     let address = listener.local_addr()?;
     let advertised = chosen.advertised(address);
     if advertised.is_none() && record_in == RecordIn::Etcd {
-        bail!("other coordinators cannot find this one at {address}: give --address ADDR:PORT");
+        bail!("other coordinators cannot reach this one at {address}: add --address ADDR:PORT");
     }
     let advertised = advertised.map(|address| address.to_string()).unwrap_or_default();
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
@@ -101,7 +101,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     Ok(())
 }
 
-/// What a coordinator has before anybody is let in.
+/// What a coordinator opens before it serves.
 struct ServiceParts {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
@@ -143,7 +143,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     );
     let agents: Arc<dyn Agents> = Arc::<Peers>::clone(&peers);
     let secrets: Arc<dyn Secrets> = Arc::<Vault>::clone(&own.vault);
-    let parts = Context {
+    let context = Context {
         store: Arc::clone(&own.store),
         agents,
         secrets,
@@ -159,7 +159,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
     let speaking = Arc::new(CurrentTls::from_pointee(speaking));
     let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
-    let router = router(&own, &parts, &sessions);
+    let router = router(&own, &context, &sessions);
     let incoming = server::accept(listener, Arc::clone(&speaking));
     let closing = async {
         stop.cancelled().await;
@@ -169,7 +169,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
         served = async {
             let serve = router.serve_with_incoming_shutdown(incoming, closing);
             let tails = tails::keep(Arc::clone(&own.store), sessions.progress(), stop.clone());
-            let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(parts).run(stop.clone()));
+            let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(context).run(stop.clone()));
             served
         } => served?,
         () = server::keep_current(speaking, Arc::clone(authority), Arc::clone(clock)) => {}
@@ -185,7 +185,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
 
 fn router(
     own: &ServiceParts,
-    parts: &Context,
+    context: &Context,
     sessions: &Arc<Sessions>,
 ) -> Router<Stack<GateLayer, Identity>> {
     let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
@@ -196,9 +196,9 @@ fn router(
         vault: Arc::clone(vault),
     };
     let kept = (Arc::clone(store), Arc::clone(&own.clock));
-    let images = Images::new(kept, Arc::clone(&parts.agents), Arc::clone(sessions), own.advertised.clone());
+    let images = Images::new(kept, Arc::clone(&context.agents), Arc::clone(sessions), own.advertised.clone());
     let control = ControlApi {
-        parts: parts.clone(),
+        context: context.clone(),
         images: Arc::clone(&images),
         vault: Arc::clone(vault),
         authority: Arc::clone(authority),
@@ -226,11 +226,11 @@ fn allow_many_connections() {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
-        warn!(%error, allowed = limit.current, "connections stay as few as they are allowed");
+        warn!(%error, allowed = limit.current, "cannot raise the limit of open files");
     }
 }
 
-/// Nothing, when `stop` says so before the store answers.
+/// `None` if `stop` is cancelled before the store answers.
 pub(crate) async fn open_store(
     directory: &Path,
     settings: &StoreSettings,
@@ -262,7 +262,7 @@ async fn offer_token(
     if operators::list(store).await?.iter().any(|operator| operator.can_administer(now)) {
         return match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", file.display()))
+                Err(error).with_context(|| format!("cannot delete {}", file.display()))
             }
             Ok(()) | Err(_) => Ok(()),
         };
@@ -277,11 +277,11 @@ async fn offer_token(
         TokenHolder::Operator { name, environments: EnvironmentPattern::All, role: OperatorRole::Admin };
     let token = tokens::make(store, &authority.pin(), admits, now + FIRST_TOKEN_LIFE).await?;
     private_files::write(&file, &token.expose())?;
-    info!(file = %file.display(), "there is no administrator: lockstep login with this token");
+    info!(file = %file.display(), "no administrator is active; use the token in this file: lockstep login");
     Ok(())
 }
 
-/// The address stands in a file while it is served.
+/// The file with the address of the coordinator, which exists while it serves.
 struct Announced {
     file: PathBuf,
 }
@@ -297,7 +297,7 @@ impl Announced {
 impl Drop for Announced {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_file(&self.file) {
-            tracing::warn!(%error, file = %self.file.display(), "the address stays announced");
+            tracing::warn!(%error, file = %self.file.display(), "cannot delete the file with the address");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the coordinator is told: flags, and a file with what flags are too small for; checked once. Nobody else
+//! The settings of the coordinator: its flags, and `coordinator.toml`. They are checked once, here; no other module
 //! reads them or the environment.
 
 use std::collections::BTreeSet;
@@ -12,54 +12,54 @@ use lockstep_core::name::CoordinatorName;
 use lockstep_telemetry::Otlp;
 use serde::Deserialize;
 
-/// Keeps the lock and the plans, and drives deployments.
+/// Store plans and locks, and drive deployments
 #[derive(Debug, Parser)]
 #[command(name = "lockstep-coordinator", version)]
 pub struct Arguments {
     #[command(flatten)]
     pub settings: Settings,
 
-    /// Without one it serves.
+    /// Serve, unless a command is given
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make this a coordinator of a cluster whose record is in etcd; the token is read from standard input
+    /// Join a cluster whose record is in etcd; read the token from standard input
     Join {
-        /// The coordinator that has the root's key; `lockstep coordinator list` names it
+        /// The coordinator with the root key; `lockstep coordinator list` shows it
         #[arg(long, value_name = "HOST:PORT")]
         coordinator: String,
-        /// What it is called, unless the token says so [default: the machine's name]
+        /// The name of this coordinator, unless the token sets it [default: the host name of the machine]
         #[arg(long)]
         name: Option<CoordinatorName>,
     },
-    /// Put a backup back, into an empty store; the passphrase is read from standard input
+    /// Restore a backup into an empty store; read the passphrase from standard input
     Restore {
-        /// What `lockstep backup` wrote
+        /// The file that `lockstep backup` wrote
         file: PathBuf,
     },
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// Where everything that it knows is kept: store, authority, keys and logs. Only its user may enter.
+    /// The directory of the store, the authority, the keys and the logs; only the user of the coordinator has access
     #[arg(long, global = true, default_value = "/var/lib/lockstep/coordinator")]
     pub directory: PathBuf,
 
-    /// Where operators and agents reach it [default: as coordinator.toml says, else 127.0.0.1:7443]
+    /// Listen on this address [default: `listen` in coordinator.toml, else 127.0.0.1:7443]
     ///
-    /// With port 0 the system chooses; the address stands in DIRECTORY/address.
+    /// With port 0 the system chooses a port; the coordinator writes the address to DIRECTORY/address.
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
 
-    /// Where others reach it, when that is not where it listens: behind 0.0.0.0, or a translated address
-    /// [default: as coordinator.toml says]
+    /// Advertise this address to hosts and coordinators, if it differs from the address to listen on (0.0.0.0, NAT)
+    /// [default: `address` in coordinator.toml]
     #[arg(long, global = true, value_name = "ADDR:PORT")]
     pub address: Option<SocketAddr>,
 
-    /// What is logged, as in `info` or `lockstep_coordinator=debug`.
+    /// Log at this level, as in `info` or `lockstep_coordinator=debug`
     #[arg(long, global = true, env = "LOCKSTEP_LOG", default_value = "info")]
     pub log: String,
 }
@@ -67,10 +67,10 @@ pub struct Settings {
 /// The name of the file in the coordinator's directory.
 const FILE: &str = "coordinator.toml";
 
-/// Where a coordinator listens that was never told: no other machine reaches it.
+/// The default address to listen on, which no other machine can reach.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
-/// What flags and file say together: a flag before the file.
+/// The flags and the file combined; a flag wins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSettings {
     pub listen: SocketAddr,
@@ -86,7 +86,7 @@ pub enum StoreSettings {
     Etcd(EtcdSettings),
 }
 
-/// Which etcd, and as whom.
+/// The members of etcd, and the certificate to use.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EtcdSettings {
@@ -122,14 +122,14 @@ struct StoreSection {
 pub enum SettingsError {
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot understand {}", path.display())]
+    #[error("cannot parse {}", path.display())]
     Parse { path: PathBuf, source: toml::de::Error },
-    #[error("{} cannot be used: {}", path.display(), problems.join("; "))]
+    #[error("{} has invalid settings: {}", path.display(), problems.join("; "))]
     Wrong { path: PathBuf, problems: Vec<String> },
 }
 
 impl EffectiveSettings {
-    /// Where others reach a coordinator that listens at `listening`; nothing when nobody has said so.
+    /// The address to advertise for a coordinator that listens at `listening`; `None` if it is not known.
     pub fn advertised(&self, listening: SocketAddr) -> Option<SocketAddr> {
         self.address.or((!listening.ip().is_unspecified()).then_some(listening))
     }
@@ -153,7 +153,7 @@ impl Settings {
         })
     }
 
-    /// Where traces and metrics go; nowhere, when `coordinator.toml` does not say it.
+    /// Where traces and metrics go; `None` if `coordinator.toml` does not set it.
     ///
     /// # Errors
     /// As [`Settings::choose`].
@@ -181,13 +181,13 @@ fn problems(etcd: &EtcdSettings) -> Vec<String> {
     let EtcdSettings { endpoints, ca, certificate, key, prefix } = etcd;
     let mut problems = Vec::new();
     if endpoints.is_empty() {
-        problems.push("store.etcd.endpoints is empty, and must have every member of etcd".to_owned());
+        problems.push("store.etcd.endpoints is empty, but must name every member of etcd".to_owned());
     }
     let mut seen = BTreeSet::new();
     for endpoint in endpoints {
         if !is_endpoint(endpoint) {
             problems.push(format!(
-                "store.etcd.endpoints has {endpoint:?}, and must be like \"https://10.0.0.1:2379\""
+                "store.etcd.endpoints has {endpoint:?}, but must be like \"https://10.0.0.1:2379\""
             ));
         } else if !seen.insert(endpoint) {
             problems.push(format!("store.etcd.endpoints has {endpoint:?} twice"));
@@ -195,12 +195,12 @@ fn problems(etcd: &EtcdSettings) -> Vec<String> {
     }
     for (name, path) in [("ca", ca), ("certificate", certificate), ("key", key)] {
         if !path.is_absolute() {
-            problems.push(format!("store.etcd.{name} is {path:?}, and must be an absolute path"));
+            problems.push(format!("store.etcd.{name} is {path:?}, but must be an absolute path"));
         }
     }
     if !is_prefix(prefix) {
         problems.push(format!(
-            "store.etcd.prefix is {prefix:?}, and must be like \"/lockstep-production\": \
+            "store.etcd.prefix is {prefix:?}, but must be like \"/lockstep-production\": \
              a slash, then letters, digits, dots, dashes and slashes, and no slash at the end"
         ));
     }
@@ -285,7 +285,7 @@ etcd = { endpoints = ["https://10.0.0.1:2379", "https://[::1]:2379"], ca = "/ca.
     #[test]
     fn an_endpoint_that_no_client_can_dial_is_refused() {
         let said = read(&GOOD.replace("https://[::1]:2379", "https://[::1:2379")).unwrap_err().to_string();
-        assert!(said.contains("\"https://[::1:2379\", and must be like"), "{said}");
+        assert!(said.contains("\"https://[::1:2379\", but must be like"), "{said}");
     }
 
     #[test]

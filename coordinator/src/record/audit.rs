@@ -1,4 +1,4 @@
-//! Who changed what: append-only.
+//! The audit log: who changed what. It is append-only.
 
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::stored::StoredDocument;

@@ -1,4 +1,4 @@
-//! Which cluster this store is of: an identity made once, with the store.
+//! The identity of the cluster that a store belongs to. It is made once, with the store.
 
 use lockstep_core::id::ClusterId;
 use lockstep_core::stored::StoredDocument;
@@ -24,18 +24,18 @@ pub enum ClusterError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "the record is of the cluster {found}, and this coordinator is of {known}: point it at its own record \
-         (in coordinator.toml, store.etcd.endpoints and store.etcd.prefix)"
+        "the record belongs to the cluster {found}, but this coordinator belongs to {known}: configure its own record \
+         (store.etcd.endpoints and store.etcd.prefix in coordinator.toml)"
     )]
     Another { known: ClusterId, found: ClusterId },
     #[error(
-        "there is a record without a cluster: a restore did not end. Run it again: lockstep-coordinator restore FILE"
+        "the record has no cluster, because a restore was interrupted: run lockstep-coordinator restore FILE again"
     )]
     Half,
     #[error(
-        "there is no record where this coordinator looks, and it is of the cluster {known}: point it at its own \
-         record (in coordinator.toml, store.etcd.endpoints and store.etcd.prefix), or give a new cluster a \
-         directory of its own"
+        "the store is empty, but this coordinator belongs to the cluster {known}: configure its own record \
+         (store.etcd.endpoints and store.etcd.prefix in coordinator.toml), or give a new cluster a directory of its \
+         own"
     )]
     NoRecord { known: ClusterId },
 }

@@ -1,7 +1,7 @@
-//! The coordinators of a cluster: who has joined, who is alive, what each of them does.
+//! The coordinators of a cluster: which have joined, which are alive, and what each of them drives.
 //!
-//! What must stay true: an authority counts while its coordinator's record names it, so that who was removed and
-//! whatever it signed is refused; the coordinator that has the root's key is never removed.
+//! What must stay true: an authority is trusted only while the record of its coordinator names it. So everything that
+//! a removed coordinator signed is refused. The coordinator with the root key is never removed.
 
 use std::collections::BTreeMap;
 
@@ -91,16 +91,16 @@ pub enum EnlistError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "{name} was removed from this cluster: to be one of it again, give it an empty directory and join with a \
-         token of `lockstep coordinator token`"
+        "the coordinator {name} was removed from this cluster: to add it again, give it an empty directory and join with \
+         a token from `lockstep coordinator token`"
     )]
     Removed { name: CoordinatorName },
     #[error(
-        "this cluster has another {name}, with an authority of its own: join it from an empty directory with a \
-         token of `lockstep coordinator token`, or put this one's own files back from a backup"
+        "this cluster has another coordinator {name}, with its own authority: join from an empty directory with a \
+         token from `lockstep coordinator token`, or restore the files of this coordinator from a backup"
     )]
     AnotherAuthority { name: CoordinatorName },
-    #[error("the record of {name} was changed meanwhile: start it again")]
+    #[error("the record of the coordinator {name} was changed meanwhile: start it again")]
     Changed { name: CoordinatorName },
 }
 

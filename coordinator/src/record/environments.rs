@@ -1,4 +1,4 @@
-//! What is recorded of an environment: its declaration, what is live, what owns it, its ports.
+//! The record of an environment: its declaration, its live release, its claim and its ports.
 
 use std::time::Duration;
 
@@ -117,12 +117,12 @@ pub struct Recorded {
 impl Recorded {
     /// `None` if the environment is not declared.
     fn read(of_one: &[Stored]) -> Result<Option<Self>, StoreError> {
-        let Some(spec) = called(of_one, keys::SPEC) else { return Ok(None) };
+        let Some(spec) = find_named(of_one, keys::SPEC) else { return Ok(None) };
         Ok(Some(Self {
             spec: spec.read()?,
-            live: called(of_one, keys::LIVE).map(Stored::read).transpose()?,
-            open: called(of_one, keys::OPEN).map(Stored::read).transpose()?,
-            removal: called(of_one, keys::REMOVAL).map(Stored::read).transpose()?,
+            live: find_named(of_one, keys::LIVE).map(Stored::read).transpose()?,
+            open: find_named(of_one, keys::OPEN).map(Stored::read).transpose()?,
+            removal: find_named(of_one, keys::REMOVAL).map(Stored::read).transpose()?,
         }))
     }
 }
@@ -163,11 +163,11 @@ pub(crate) fn by_environment(stored: &[Stored]) -> impl Iterator<Item = (Environ
 }
 
 /// The value of an environment whose key ends with `last`.
-pub(crate) fn called<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored> {
+pub(crate) fn find_named<'a>(of_one: &'a [Stored], last: &str) -> Option<&'a Stored> {
     of_one.iter().find(|stored| stored.key.last() == last)
 }
 
-/// The environment's lock, for what takes a moment; nothing where another has it.
+/// The environment's lock, for what takes a moment; `None` if another has it.
 pub(crate) async fn locked(
     store: &dyn Store,
     environment: &EnvironmentKey,

@@ -1,4 +1,5 @@
-//! What is recorded of deployments: plan, journal, summary; which one is meant; how long steps take.
+//! The record of deployments: plan, journal and summary. It also resolves references to deployments, and knows the
+//! usual duration of steps.
 
 use std::collections::BTreeMap;
 
@@ -64,8 +65,8 @@ pub async fn plan(store: &dyn Store, id: &DeploymentId) -> Result<Option<Plan>, 
 }
 
 async fn plan_of_parts(store: &dyn Store, id: &DeploymentId, kept: &PlanParts) -> Result<Plan, StoreError> {
-    let parts = store.list(&keys::plan_parts(id, &kept.edition)).await?;
-    let whole: Vec<u8> = parts.iter().flat_map(|part| part.value.iter().copied()).collect();
+    let context = store.list(&keys::plan_parts(id, &kept.edition)).await?;
+    let whole: Vec<u8> = context.iter().flat_map(|part| part.value.iter().copied()).collect();
     decode(&whole).map_err(|source| StoreError::Unreadable { key: keys::plan(id).key().clone(), source })
 }
 
@@ -87,10 +88,10 @@ impl PlanDocument {
         let part = |(number, bytes): (usize, &[u8])| {
             OwnedWrite::put_bytes(keys::plan_part(id, edition, number), bytes.to_vec())
         };
-        let parts: Vec<OwnedWrite> = whole.chunks(VALUE_BYTES_MAX).enumerate().map(part).collect();
+        let context: Vec<OwnedWrite> = whole.chunks(VALUE_BYTES_MAX).enumerate().map(part).collect();
         let kept = PlanParts { edition: edition.to_owned() };
         Self {
-            ahead: parts.chunks(TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX).map(<[_]>::to_vec).collect(),
+            ahead: context.chunks(TRANSACTION_BYTES_MAX / VALUE_BYTES_MAX).map(<[_]>::to_vec).collect(),
             with_claim: OwnedWrite::put(keys::plan(id), &kept),
         }
     }
@@ -242,7 +243,7 @@ pub struct Reference {
 /// Why a reference names no deployment.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    #[error("{text} needs an environment beside it")]
+    #[error("{text} needs an environment")]
     NoEnvironment { text: String },
     #[error("no deployment is open in {0}")]
     NoneOpen(EnvironmentKey),
@@ -250,9 +251,9 @@ pub enum ReferenceError {
     NoneEver(EnvironmentKey),
     #[error("there is no deployment {text}")]
     Unknown { text: String },
-    #[error("{text} could be {first} or {second}")]
+    #[error("{text} can be {first} or {second}")]
     Ambiguous { text: String, first: String, second: String },
-    #[error("cannot look deployments up")]
+    #[error("cannot look up deployments")]
     Store(#[from] StoreError),
 }
 

@@ -1,5 +1,5 @@
-//! The machines that have joined. A name is one host's at a time: it has a key of its own, because a
-//! transaction can guard a key and not a list.
+//! The hosts that have joined. A name belongs to one host at a time. It has its own key, because a transaction can
+//! guard a key but not a list.
 
 use std::collections::{BTreeMap, BTreeSet};
 

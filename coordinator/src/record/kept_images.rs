@@ -1,9 +1,9 @@
-//! Which images each environment keeps for its rollbacks, for the plans of the others: images are of a host, and a host
-//! has many environments.
+//! The images that each environment keeps for rollbacks. Plans of other environments must not remove them, because
+//! images belong to a host, and a host runs many environments.
 //!
-//! What must stay true: what one environment may go back to no plan of another removes, as far as the record says when
-//! that plan is made. What an environment keeps changes only when its live release does, so it is read once for each
-//! revision of that; whether any changed is looked at only when something below the environments did.
+//! What must stay true: no plan removes an image that another environment may roll back to, as far as the record says
+//! when the plan is made. What an environment keeps changes only with its live release, so it is read once for each
+//! revision of that. Whether any has changed is checked only when something below the environments did.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ use lockstep_core::record::live::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::record::environments::{by_environment, called};
+use crate::record::environments::{by_environment, find_named};
 use crate::record::history::Past;
 use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
 
-/// How long what was read is taken for true though nothing woke anybody: a watch is only a hint. A plan removes images
+/// How long what was read is taken for true without a wake-up: a watch is only a hint. A plan removes images
 /// at the end of its deployment, so that it is older than this when it does.
 const LOOK_EVERY: Millis = Millis::from_secs(30);
 
@@ -80,15 +80,15 @@ impl Known {
             Some(Self { wakeups, by_environment, .. }) => (wakeups, by_environment),
             None => (store.watch(&keys::environments()), BTreeMap::new()),
         };
-        wakeups.look();
+        wakeups.mark_seen();
         let stored = store.list(&keys::environments()).await?;
         let mut known = BTreeMap::new();
         let mut changed = Vec::new();
         for (environment, of_one) in by_environment(&stored) {
-            if called(of_one, keys::SPEC).is_none() {
+            if find_named(of_one, keys::SPEC).is_none() {
                 continue;
             }
-            let live = called(of_one, keys::LIVE);
+            let live = find_named(of_one, keys::LIVE);
             match before.remove(&environment) {
                 Some(kept) if kept.live == live.map(|live| live.modified) => {
                     known.insert(environment, kept);

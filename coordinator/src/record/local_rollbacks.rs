@@ -1,8 +1,8 @@
-//! What was done on hosts without a coordinator: told by their agents, kept for ever, and taken into the record
-//! by whoever has the environment's lock while no deployment is open.
+//! Local rollbacks, as reported by agents. They are kept for ever, and recorded as live under the environment's lock
+//! while no deployment is open.
 //!
-//! What must stay true: what a host has done is the reality, and the record becomes that; until it has, the
-//! host keeps the traffic where it is. Nobody switches back silently.
+//! What must stay true: what was done on the host is the reality, and the record follows it. Until it does, the host
+//! keeps the traffic where it is. Lockstep never switches back silently.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +60,7 @@ pub async fn list(store: &dyn Store) -> Result<BTreeMap<EnvironmentKey, Vec<Loca
 }
 
 /// Those of one environment that the record does not know of, or that are what is live.
-pub fn that_matter(of_one: &[LocalChange], live: Option<&LiveRelease>) -> Vec<LocalChange> {
+pub fn relevant(of_one: &[LocalChange], live: Option<&LiveRelease>) -> Vec<LocalChange> {
     let matters = |change: &&LocalChange| match &change.adopted {
         None => true,
         Some(Adoption { deployment, .. }) => {
@@ -123,13 +123,10 @@ pub fn recorded(
         return Ok(None);
     }
     let served = served.filter(|served| served.key == rollback.environment).ok_or_else(|| {
-        format!(
-            "{} is not in the history, so it is not known what serves from {}",
-            rollback.deployment, rollback.to
-        )
+        format!("{} is not in the history, so the release in {} is unknown", rollback.deployment, rollback.to)
     })?;
     if !served.is_verified_good() || served.slot != rollback.to {
-        return Err(format!("{} did not serve from {}", rollback.deployment, rollback.to));
+        return Err(format!("{} was not live in {}", rollback.deployment, rollback.to));
     }
     Ok(Some(DeploymentSummary {
         id,
@@ -140,7 +137,7 @@ pub fn recorded(
         slot: rollback.to,
         spec: served.spec.clone(),
         serving: live.serving.clone(),
-        excluded: live.passed_by.clone(),
+        excluded: live.excluded.clone(),
         secrets_version: served.secrets_version,
         schema_before: live.schema_version,
         schema_after: live.schema_version,

@@ -1,5 +1,5 @@
-//! The last line of each running step, kept in the store: one key, overwritten, so that any coordinator
-//! can show any deployment. It is for people; nothing is decided from it.
+//! The last line of output of each running step, in the store. One key is overwritten, so any coordinator can show any
+//! deployment. It is for people only; nothing is decided from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub async fn keep(
                 let short: String = line.chars().take(LINE_MAX).collect();
                 let write = Write::put_bytes(keys::tail(&key.deployment, key.step), short);
                 if let Err(error) = store.commit(vec![], vec![write]).await {
-                    debug!(error = &error as &dyn std::error::Error, "a line of progress is not kept");
+                    debug!(error = &error as &dyn std::error::Error, "cannot store a line of progress");
                 }
             }
             // Older lines were overwritten anyway.

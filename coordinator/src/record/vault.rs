@@ -1,8 +1,8 @@
-//! The secrets of every environment, and what lets hosts into registries: encrypted, shown to nobody.
+//! The encrypted secrets of environments and logins of registries.
 //!
-//! What must stay true: the store has ciphertext only, and the key is a file beside it that no backup
-//! of the store has; a ciphertext is bound to its environment and version, so that it cannot be moved
-//! to another; names and keyed fingerprints are all that anybody is told.
+//! What must stay true: the store has only ciphertext. The key is a file that no backup of the store contains. A
+//! ciphertext is bound to its environment and version, so it cannot be moved to another. Only names and keyed
+//! fingerprints are shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -101,11 +101,11 @@ impl Vault {
     pub fn open(store: Arc<dyn Store>, file: &Path) -> anyhow::Result<Self> {
         let key = match private_files::read(file)? {
             Some(text) => {
-                from_hex(text.trim()).with_context(|| format!("{} is not a key", file.display()))?
+                from_hex(text.trim()).with_context(|| format!("{} is not a valid key", file.display()))?
             }
             None => {
                 let mut key = [0; KEY_BYTES];
-                getrandom::fill(&mut key).context("the system gives no random numbers")?;
+                getrandom::fill(&mut key).context("the system provides no random numbers")?;
                 private_files::write(file, &HEXLOWER.encode(&key))?;
                 key
             }
@@ -161,7 +161,7 @@ impl Vault {
         let key = keys::secrets_version(environment, version + 1);
         match self.store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await? {
             Committed::Yes { .. } => Ok(version + 1),
-            Committed::No => bail!("another import came between: try again"),
+            Committed::No => bail!("another import happened at the same time: try again"),
         }
     }
 
@@ -224,7 +224,7 @@ impl Vault {
     ) -> anyhow::Result<VersionRecord> {
         let plain: BTreeMap<&str, &str> =
             values.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
-        let plain = serde_json::to_vec(&plain).context("the values cannot be written")?;
+        let plain = serde_json::to_vec(&plain).context("cannot serialize the values")?;
         let Sealed { nonce, ciphertext } = self.seal(&bound_to(environment, version), &plain)?;
         let names = values.keys().cloned().collect();
         Ok(VersionRecord { version, at, by, names, nonce, ciphertext })
@@ -233,7 +233,7 @@ impl Vault {
     fn decrypt(&self, environment: &EnvironmentKey, record: &VersionRecord) -> anyhow::Result<Values> {
         let bound = bound_to(environment, record.version);
         let plain = self.unseal(&bound, &record.nonce, &record.ciphertext).with_context(|| {
-            format!("version {} of the secrets of {environment} cannot be read", record.version)
+            format!("cannot read version {} of the secrets of {environment}", record.version)
         })?;
         let values: BTreeMap<String, String> = serde_json::from_slice(&plain)
             .map_err(|_| anyhow::anyhow!("the secrets of {environment} are damaged"))?;
@@ -243,11 +243,11 @@ impl Vault {
     /// Encrypts `plain` so that it is good for `bound` only.
     fn seal(&self, bound: &str, plain: &[u8]) -> anyhow::Result<Sealed> {
         let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).context("the system gives no random numbers")?;
+        getrandom::fill(&mut nonce).context("the system provides no random numbers")?;
         let ciphertext = self
             .cipher()
             .encrypt(&Nonce::from(nonce), Payload { msg: plain, aad: bound.as_bytes() })
-            .map_err(|_| anyhow::anyhow!("the values cannot be encrypted"))?;
+            .map_err(|_| anyhow::anyhow!("cannot encrypt the values"))?;
         Ok(Sealed { nonce: nonce.to_vec(), ciphertext })
     }
 
@@ -292,10 +292,10 @@ fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
 
 fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
     if text.len() != KEY_BYTES * 2 {
-        bail!("it has another length");
+        bail!("its length is wrong");
     }
     let key = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(anyhow::Error::msg)?;
-    key.try_into().map_err(|_| anyhow::anyhow!("it has another length"))
+    key.try_into().map_err(|_| anyhow::anyhow!("its length is wrong"))
 }
 
 #[cfg(test)]
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_cut_off_is_refused() {
-        assert_eq!(from_hex("abab").unwrap_err().to_string(), "it has another length");
+        assert_eq!(from_hex("abab").unwrap_err().to_string(), "its length is wrong");
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Images that no registry has, on their way from a host or an operator that has one to a host that is to have it.
+//! Transfers of images that no registry has, from a host or an operator that has one to a host that needs it.
 //!
-//! What must stay true: a host gets an image only while it has work that names it, and from the host that was
-//! asked for it; what an operator sends is taken by the one host that was asked to; parts are passed on as they are
-//! taken, and never gathered; a transfer that breaks is never taken for a whole one.
+//! What must stay true: a host gets an image only while it has an assignment that names it, and only from the host
+//! that was asked to give it. An image from an operator goes only to the host that was asked to take it. Parts are
+//! passed on as they arrive and never collected. An interrupted transfer never counts as complete.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,29 +53,30 @@ impl Images {
     /// The image, as it comes from a host that has it.
     ///
     /// # Errors
-    /// When `host` has nothing to do with it, or no host that is connected has it.
+    /// When `host` has nothing to do with it, or no connected host has this image.
     pub async fn take(this: &Arc<Self>, host: &HostId, image: &str) -> Result<ReceiverStream<Part>, Status> {
-        let image: Digest = image.parse().map_err(|_| Status::invalid_argument("it is no image's id"))?;
+        let image: Digest =
+            image.parse().map_err(|_| Status::invalid_argument("this is not the id of an image"))?;
         let environment = this.work_with(host, &image).await?;
         let from = this.holder(host, &environment, &image).await?;
         let transfer = this.clock.ulid().to_string();
         let (begin, begun) = oneshot::channel();
-        info!(%host, %from, %environment, image = image.short(), "an image is sent");
+        info!(%host, %from, %environment, image = image.short(), "sending an image between hosts");
         let images = Arc::clone(this);
         this.sessions.spawn(async move {
             let (_begun, parts, taken) = images.transfers.ask(&transfer, &from);
             if begin.send(taken).is_err() {
                 return;
             }
-            let errand =
+            let task =
                 HostTask::Give { image_id: image, transfer: transfer.clone(), to: images.address.clone() };
-            if let Err(error) = images.agents.run_task(&from, errand).await {
-                warn!(%from, %error, "an image was not sent");
+            if let Err(error) = images.agents.run_task(&from, task).await {
+                warn!(%from, %error, "cannot send an image between hosts");
                 // Who waited for it may have gone: that is why it was not sent, then.
                 parts.send(Err(Status::aborted(error.to_string()))).await.ok();
             }
         });
-        let taken = begun.await.map_err(|_| Status::unavailable("this coordinator is ending"))?;
+        let taken = begun.await.map_err(|_| Status::unavailable("this coordinator is stopping"))?;
         Ok(ReceiverStream::new(taken))
     }
 
@@ -87,8 +88,8 @@ impl Images {
         if let Some(parts) = self.transfers.taken_by(host, transfer) {
             return Ok(ReceiverStream::new(parts));
         }
-        warn!(%host, "a host asked for an image that is not sent to it");
-        Err(Status::permission_denied("nothing of that name is sent to this host"))
+        warn!(%host, "refused a host an image that is not sent to it");
+        Err(Status::permission_denied("no image of that name is sent to this host"))
     }
 
     /// Passes what an operator sends on to `host`, until that has all of it.
@@ -103,9 +104,9 @@ impl Images {
     ) -> Result<(), Status> {
         let transfer = self.clock.ulid().to_string();
         let (begun, parts) = self.transfers.send(&transfer, host);
-        info!(%host, image = image_id.short(), "an image is sent by an operator");
-        let errand = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
-        let mut taking = pin!(self.agents.run_task(host, errand));
+        info!(%host, image = image_id.short(), "an operator sends an image");
+        let task = HostTask::Take { image, image_id, transfer, from: self.address.clone() };
+        let mut taking = pin!(self.agents.run_task(host, task));
         let refused = |error: AgentError| Status::aborted(error.to_string());
         let passed = tokio::select! {
             // One that has it needs nothing more.
@@ -122,15 +123,15 @@ impl Images {
     /// # Errors
     /// When nobody waits for it, or it breaks.
     pub async fn give(&self, host: &HostId, mut incoming: Streaming<wire::ImagePart>) -> Result<(), Status> {
-        let broken = || Status::aborted("it broke off");
+        let broken = || Status::aborted("the transfer was interrupted");
         let mut part = incoming.message().await?.ok_or_else(broken)?;
         let to = self
             .transfers
             .given_by(host, &part.transfer)
-            .ok_or_else(|| Status::not_found("nobody waits for it"))?;
+            .ok_or_else(|| Status::not_found("no host waits for this image"))?;
         loop {
             let is_last = part.last;
-            to.send(Ok(part)).await.map_err(|_| Status::aborted("nobody waits for it any more"))?;
+            to.send(Ok(part)).await.map_err(|_| Status::aborted("no host waits for this image any more"))?;
             if is_last {
                 return Ok(());
             }
@@ -149,8 +150,8 @@ impl Images {
                 return Ok(environment);
             }
         }
-        warn!(%host, image = image.short(), "a host asked for an image that is not its affair");
-        Err(Status::permission_denied("this host has nothing to do with that image"))
+        warn!(%host, image = image.short(), "refused a host an image that is not assigned to it");
+        Err(Status::permission_denied("this image is not assigned to this host"))
     }
 
     /// A host that has the image: they are asked one by one.
@@ -161,7 +162,7 @@ impl Images {
         image: &Digest,
     ) -> Result<HostId, Status> {
         let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
-        let look = ObservationRequest {
+        let question = ObservationRequest {
             environment: environment.clone(),
             image: Some(image.to_string()),
             migrations_path: None,
@@ -169,13 +170,13 @@ impl Images {
         };
         for host in hosts.iter().filter(|host| host.id != *wanting && host.roles.contains(&HostRole::App)) {
             // One that does not answer is no source.
-            if let Ok(seen) = self.agents.observe(&host.id, look.clone()).await
+            if let Ok(seen) = self.agents.observe(&host.id, question.clone()).await
                 && seen.image.is_some_and(|found| found.id == *image)
             {
                 return Ok(host.id.clone());
             }
         }
-        Err(Status::not_found("no host that is connected has it"))
+        Err(Status::not_found("no connected host has this image"))
     }
 }
 
@@ -183,9 +184,11 @@ impl Images {
 async fn pass_on(mut incoming: Streaming<wire::ImageSent>, to: mpsc::Sender<Part>) -> Result<(), Status> {
     loop {
         let sent = incoming.message().await?.and_then(|message| message.sent);
-        let Some(Sent::Part(part)) = sent else { return Err(Status::aborted("it broke off")) };
+        let Some(Sent::Part(part)) = sent else {
+            return Err(Status::aborted("the transfer was interrupted"));
+        };
         let is_last = part.last;
-        to.send(Ok(part)).await.map_err(|_| Status::aborted("the host has stopped taking it"))?;
+        to.send(Ok(part)).await.map_err(|_| Status::aborted("the host stopped receiving the image"))?;
         if is_last {
             return Ok(());
         }
@@ -193,6 +196,6 @@ async fn pass_on(mut incoming: Streaming<wire::ImageSent>, to: mpsc::Sender<Part
 }
 
 fn unreadable(error: &StoreError) -> Status {
-    warn!(%error, "it cannot be read who is to have an image");
-    Status::unavailable("the store does not answer")
+    warn!(%error, "cannot read which host gets an image");
+    Status::unavailable("the store does not answer: try again")
 }

@@ -1,7 +1,7 @@
-//! The other coordinators: who is connected to them, and a way to ask it.
+//! The other coordinators: which hosts are connected to them, and how to reach those hosts.
 //!
-//! What must stay true: who has a host's session is read from the record when a question is to be asked; what is
-//! known of the others' hosts besides may be a moment old, and goes when its coordinator does.
+//! What must stay true: before a question is asked, the record says which coordinator has the session of the host.
+//! Other knowledge about their hosts can be a moment old, and is dropped with their coordinator.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ use crate::record::coordinators;
 use crate::sessions::{ANSWER_LIMIT, PROGRESS_MAX, Sessions};
 use crate::store::{Store, keys};
 
-/// How often the others are looked for though nothing woke anybody.
+/// How often the others are looked for without a wake-up.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What another coordinator may take longer than its agent.
@@ -121,7 +121,7 @@ impl Peers {
                         }
                     }
                 }
-                Err(error) => debug!(%error, "the other coordinators cannot be looked for"),
+                Err(error) => debug!(%error, "cannot look for other coordinators"),
             }
         }
     }
@@ -137,11 +137,13 @@ impl Peers {
             }
         };
         match heard {
-            Ok(()) => debug!(coordinator = %name, "it ends"),
-            Err(error) => debug!(coordinator = %name, why = format!("{error:#}"), "it is not heard"),
+            Ok(()) => debug!(coordinator = %name, "another coordinator ended the connection"),
+            Err(error) => {
+                debug!(coordinator = %name, why = format!("{error:#}"), "lost the connection to another coordinator")
+            }
         }
         if self.lock().remove(&name).is_some() {
-            info!(coordinator = %name, "another coordinator is not heard any more");
+            info!(coordinator = %name, "another coordinator is disconnected");
         }
     }
 
@@ -155,7 +157,7 @@ impl Peers {
             let hosts = followed.remove(name).map(|before| before.hosts).unwrap_or_default();
             followed.insert(name.clone(), PeerState { channel, hosts });
         }
-        info!(coordinator = %name, address, "another coordinator is heard");
+        info!(coordinator = %name, address, "connected to another coordinator");
         while let Some(message) = stream.message().await? {
             match message.followed {
                 Some(followed::Followed::Connections(wire::Connections { connections })) => {
@@ -189,7 +191,7 @@ impl Peers {
         let holder = match coordinators::with_session_of(&*self.store, host).await {
             Ok(holder) => holder,
             Err(error) => {
-                debug!(%host, %error, "it cannot be read who has the session");
+                debug!(%host, %error, "cannot read which coordinator has the session");
                 None
             }
         };
@@ -226,12 +228,12 @@ impl Agents for Peers {
         }
     }
 
-    async fn observe(&self, host: &HostId, look: ObservationRequest) -> Result<Observation, AgentError> {
+    async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError> {
         match self.place(host).await {
-            SessionPlace::Here => self.sessions.observe(host, look).await,
+            SessionPlace::Here => self.sessions.observe(host, question).await,
             SessionPlace::Nowhere => Err(absent(host)),
             SessionPlace::There(mut relay) => {
-                let reply = relay.observe(relayed(host, wire::Document::of_content(&look))).await;
+                let reply = relay.observe(relayed(host, wire::Document::of_content(&question))).await;
                 answered(host, reply)?.read("observation").map_err(|error| unreadable_answer(host, &error))
             }
         }
@@ -248,13 +250,13 @@ impl Agents for Peers {
         }
     }
 
-    async fn run_task(&self, host: &HostId, errand: HostTask) -> Result<(), AgentError> {
+    async fn run_task(&self, host: &HostId, task: HostTask) -> Result<(), AgentError> {
         match self.place(host).await {
-            SessionPlace::Here => self.sessions.run_task(host, errand).await,
+            SessionPlace::Here => self.sessions.run_task(host, task).await,
             SessionPlace::Nowhere => Err(absent(host)),
             SessionPlace::There(mut relay) => {
-                let mut request = relayed(host, wire::Document::of_content(&errand));
-                request.set_timeout(Duration::from_millis(errand.limit().0) + RELAY_MORE);
+                let mut request = relayed(host, wire::Document::of_content(&task));
+                request.set_timeout(Duration::from_millis(task.limit().0) + RELAY_MORE);
                 answered(host, relay.run_errand(request).await).map(|_| ())
             }
         }
@@ -328,7 +330,7 @@ fn absent(host: &HostId) -> AgentError {
 }
 
 fn unreadable_answer(host: &HostId, error: &lockstep_proto::Invalid) -> AgentError {
-    AgentError::Refused { host: host.clone(), why: format!("its answer cannot be read: {error}") }
+    AgentError::Refused { host: host.clone(), why: format!("cannot read its answer: {error}") }
 }
 
 fn connection(wire: wire::Connection) -> anyhow::Result<(HostId, Connection)> {

@@ -1,7 +1,7 @@
-//! That this coordinator is alive: a lease that is kept, and what is bound to it.
+//! The lease that shows that this coordinator is alive, and the values bound to it.
 //!
-//! What must stay true: a coordinator that cannot reach the record for as long as its lease lives counts as dead
-//! to the others, and then does to itself too, so that its agents go where they can be handed work.
+//! What must stay true: a coordinator that cannot reach the store for the time of its lease counts as dead to the
+//! others. It then treats itself as dead too, so its agents connect to a coordinator that can give them assignments.
 
 use std::sync::Arc;
 
@@ -62,13 +62,13 @@ impl PresenceKeeper {
                     if self.lease.send_replace(None).is_some() {
                         warn!(
                             error = &error as &dyn std::error::Error,
-                            "the record is out of reach: agents are sent away"
+                            "cannot reach the store: agents must connect to another coordinator"
                         );
                     }
                 }
                 Err(error) => warn!(
                     error = &error as &dyn std::error::Error,
-                    "cannot say that this coordinator is alive"
+                    "cannot renew the lease of this coordinator"
                 ),
             }
             tokio::time::sleep(every).await;
@@ -89,7 +89,7 @@ impl PresenceKeeper {
         let write = Write::put_leased(keys::coordinator_presence(&self.name), value, lease);
         self.store.commit(Vec::new(), vec![write]).await?;
         self.lease.send_replace(Some(lease));
-        info!(coordinator = %self.name, "alive to the others");
+        info!(coordinator = %self.name, "registered this coordinator as alive");
         Ok(())
     }
 
@@ -99,7 +99,7 @@ impl PresenceKeeper {
         if let Err(error) = self.store.revoke(lease).await {
             warn!(
                 error = &error as &dyn std::error::Error,
-                "the others wait until this coordinator's lease ends"
+                "cannot revoke the lease of this coordinator; it ends by itself"
             );
         }
     }

@@ -1,7 +1,6 @@
-//! How a host is: asked again and again, with the round trip as a part of the answer.
+//! Asks a host for its vitals again and again, and measures the round trip.
 //!
-//! What must stay true: an answer counts for the question that it is of, so that one that was late makes no clock
-//! wrong.
+//! What must stay true: an answer is matched to its question, so a late answer does not make a clock look wrong.
 
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ impl Pulse {
         wire::AskVitals { request: self.request }
     }
 
-    /// What the answer says that came at `now`, which is `clock` by this coordinator's clock; nothing when it is
+    /// What the answer says that came at `now`, which is `clock` by this coordinator's clock; `None` if it is
     /// not of the open question.
     pub(super) fn answered(
         &mut self,

@@ -1,7 +1,7 @@
-//! The end of a session whose certificate does not count any more: its host was removed, or the coordinator whose
-//! authority signed it, or the root of that authority was retired.
+//! Closes sessions whose certificate is no longer trusted: the host was removed, or the coordinator that signed it, or
+//! the root was retired.
 //!
-//! What must stay true: whichever coordinator was told, the one that has the session cuts it.
+//! What must stay true: whichever coordinator made the change, the coordinator with the session closes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::record::coordinators::Coordinator;
 use crate::record::{coordinators, hosts};
 use crate::store::StoreError;
 
-/// How often it is looked though nothing woke anybody: a watch is only a hint.
+/// How often it is looked without a wake-up: a watch is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How a session is cut from outside of it.
@@ -30,8 +30,8 @@ pub(super) struct Cut {
 impl Sessions {
     /// Cuts what was revoked, for ever.
     pub async fn cut_revoked(&self) -> std::convert::Infallible {
-        let mut hosts = self.parts.store.watch(&crate::store::keys::host_names());
-        let mut coordinators = self.parts.store.watch(&crate::store::keys::coordinators());
+        let mut hosts = self.context.store.watch(&crate::store::keys::host_names());
+        let mut coordinators = self.context.store.watch(&crate::store::keys::coordinators());
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
@@ -40,7 +40,7 @@ impl Sessions {
                 _ = looks.tick() => {}
             }
             if let Err(error) = self.cut_once().await {
-                warn!(%error, "it cannot be read whose certificates count");
+                warn!(%error, "cannot read which certificates are trusted");
             }
         }
     }
@@ -52,8 +52,8 @@ impl Sessions {
         if connected.is_empty() {
             return Ok(());
         }
-        let there = hosts::ids(&*self.parts.store).await?;
-        let coordinators: BTreeMap<CoordinatorName, Coordinator> = coordinators::list(&*self.parts.store)
+        let there = hosts::ids(&*self.context.store).await?;
+        let coordinators: BTreeMap<CoordinatorName, Coordinator> = coordinators::list(&*self.context.store)
             .await?
             .into_iter()
             .map(|coordinator| (coordinator.name.clone(), coordinator))
@@ -63,7 +63,7 @@ impl Sessions {
                 .get(&signed_by.coordinator)
                 .is_some_and(|one| one.is_trusted_signer(&signed_by.id));
             if !(there.contains(&host) && is_signed) {
-                info!(%host, "its certificate does not count any more: its session is cut");
+                info!(%host, "closed the session of a host: its certificate is no longer trusted");
                 revoked.cancel();
             }
         }

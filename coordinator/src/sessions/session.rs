@@ -1,4 +1,4 @@
-//! One session: what the store has for the host goes out, what the host says comes in.
+//! One session: sends the assignments of the host from the store, and handles the messages of its agent.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -40,11 +40,11 @@ pub(super) struct AgentSession {
     pub(super) host: HostId,
     pub(super) outgoing: Outgoing,
     pub(super) place: SessionPlace,
-    pub(super) look: Arc<Notify>,
+    pub(super) recheck: Arc<Notify>,
     pub(super) pulse: Pulse,
     /// When the host was written down as seen, or this session began.
     pub(super) noted: Instant,
-    /// Cancelled when its certificate does not count any more.
+    /// Cancelled when its certificate is no longer trusted.
     pub(super) revoked: CancellationToken,
 }
 
@@ -81,7 +81,7 @@ impl AgentSession {
             Ok(why) => why,
             Err(error) => {
                 // The agent dials again, and everything that matters is said again.
-                warn!(host = %self.host, error = format!("{error:#}"), "the session is given up");
+                warn!(host = %self.host, error = format!("{error:#}"), "closed a session after an error");
                 "an error"
             }
         };
@@ -89,7 +89,7 @@ impl AgentSession {
         if !self.sessions.closing.is_cancelled()
             && let Err(error) = self.record_session().await
         {
-            debug!(host = %self.host, error = format!("{error:#}"), "it is not written down when it was seen");
+            debug!(host = %self.host, error = format!("{error:#}"), "cannot record when the host was last seen");
         }
         self.sessions.leave(&self.host, &self.outgoing);
         Box::pin(self.sessions.leave_place(&self.host, &self.place)).await;
@@ -97,16 +97,16 @@ impl AgentSession {
     }
 
     async fn serve(&mut self, incoming: &mut Streaming<wire::FromAgent>) -> anyhow::Result<&'static str> {
-        let mut wakeups = self.sessions.parts.store.watch(&keys::assignments_to(&self.host));
+        let mut wakeups = self.sessions.context.store.watch(&keys::assignments_to(&self.host));
         let mut beats = interval(ASKED_EVERY);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut presence = self.sessions.parts.presence.clone();
+        let mut presence = self.sessions.context.presence.clone();
         let mut sent = BTreeSet::new();
-        let mut spoken_of = MentionedSecrets::default();
-        let mut cluster = self.sessions.parts.store.watch(&keys::coordinators());
-        let mut authority = self.sessions.parts.authority.changes();
-        let mut told = Box::pin(self.welcome(None)).await?;
-        Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?;
+        let mut mentioned = MentionedSecrets::default();
+        let mut cluster = self.sessions.context.store.watch(&keys::coordinators());
+        let mut authority = self.sessions.context.authority.changes();
+        let mut last_welcome = Box::pin(self.welcome(None)).await?;
+        Box::pin(self.hand_over(&mut sent, &mut mentioned)).await?;
         loop {
             let event = tokio::select! {
                 said = incoming.message() => match said {
@@ -117,26 +117,28 @@ impl AgentSession {
                 () = wakeups.changed() => SessionEvent::StoreChanged,
                 () = cluster.changed() => SessionEvent::ClusterChanged,
                 () = authority.changed() => SessionEvent::ClusterChanged,
-                () = self.look.notified() => SessionEvent::StoreChanged,
+                () = self.recheck.notified() => SessionEvent::StoreChanged,
                 _ = beats.tick() => SessionEvent::PulseDue,
                 () = self.sessions.closing.cancelled() => SessionEvent::Closing,
                 () = presence.until_not(self.place.lease) => SessionEvent::OutOfReach,
             };
             // What each of them needs is there while it goes on: most sessions wait most of the time.
             match event {
-                SessionEvent::Said(said) => Box::pin(self.handle_message(*said, &spoken_of)).await?,
+                SessionEvent::Said(said) => Box::pin(self.handle_message(*said, &mentioned)).await?,
                 SessionEvent::PulseDue => {
                     let question = self.pulse.ask(Instant::now());
                     self.send(Order::AskVitals(question)).await?;
                 }
-                SessionEvent::ClusterChanged => told = Box::pin(self.welcome(Some(told))).await?,
-                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut spoken_of)).await?,
-                SessionEvent::Closing => return Ok("the coordinator ends"),
-                SessionEvent::OutOfReach => return Ok("the record was out of reach"),
-                SessionEvent::Ended(None) => return Ok("the agent ended it"),
+                SessionEvent::ClusterChanged => {
+                    last_welcome = Box::pin(self.welcome(Some(last_welcome))).await?
+                }
+                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut mentioned)).await?,
+                SessionEvent::Closing => return Ok("the coordinator is stopping"),
+                SessionEvent::OutOfReach => return Ok("the coordinator could not reach the store"),
+                SessionEvent::Ended(None) => return Ok("the agent closed the session"),
                 SessionEvent::Ended(Some(status)) => {
-                    debug!(host = %self.host, %status, "the stream broke");
-                    return Ok("the stream broke");
+                    debug!(host = %self.host, %status, "the connection was lost");
+                    return Ok("the connection was lost");
                 }
             }
         }
@@ -144,15 +146,15 @@ impl AgentSession {
 
     /// Tells the agent where the coordinators are and which roots are trusted, unless it was told the same before.
     /// Gives what it knows then.
-    async fn welcome(&self, told: Option<wire::Welcome>) -> anyhow::Result<wire::Welcome> {
-        let parts = &self.sessions.parts;
+    async fn welcome(&self, last_welcome: Option<wire::Welcome>) -> anyhow::Result<wire::Welcome> {
+        let context = &self.sessions.context;
         let welcome = wire::Welcome {
-            cluster: parts.cluster.to_string(),
-            coordinator: parts.coordinator.to_string(),
-            coordinators: coordinators::addresses(&*parts.store).await?,
-            authority: parts.authority.bundle(),
+            cluster: context.cluster.to_string(),
+            coordinator: context.coordinator.to_string(),
+            coordinators: coordinators::addresses(&*context.store).await?,
+            authority: context.authority.bundle(),
         };
-        if told.as_ref() != Some(&welcome) {
+        if last_welcome.as_ref() != Some(&welcome) {
             self.send(Order::Welcome(welcome.clone())).await?;
         }
         Ok(welcome)
@@ -160,36 +162,36 @@ impl AgentSession {
 
     fn cut(&self) -> &'static str {
         let why = Status::unauthenticated(
-            "this host was removed, or who signed its certificate, or its root was retired",
+            "this host was removed, or the coordinator that signed its certificate was removed, or its root was retired",
         );
         // Who takes nothing more is not told, and is cut off all the same.
         self.outgoing.try_send(Err(Box::new(why))).ok();
-        "its certificate does not count any more"
+        "its certificate is no longer trusted"
     }
 
     async fn send(&self, order: Order) -> anyhow::Result<()> {
         let message = Box::new(wire::ToAgent { message: Some(order) });
-        self.outgoing.send(Ok(message)).await.context("the agent takes nothing more")
+        self.outgoing.send(Ok(message)).await.context("the agent receives no more messages")
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
     async fn hand_over(
         &self,
         sent: &mut BTreeSet<Key>,
-        spoken_of: &mut MentionedSecrets,
+        mentioned: &mut MentionedSecrets,
     ) -> anyhow::Result<()> {
-        let there = self.sessions.parts.store.list(&keys::assignments_to(&self.host)).await?;
+        let there = self.sessions.context.store.list(&keys::assignments_to(&self.host)).await?;
         sent.retain(|key| there.iter().any(|stored| stored.key == *key));
         for stored in there {
             if sent.contains(&stored.key) {
                 continue;
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
-            spoken_of.registries.extend(action.as_ref().and_then(Action::registry));
-            spoken_of.environments.insert(environment.clone());
+            mentioned.registries.extend(action.as_ref().and_then(Action::registry));
+            mentioned.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
             for seq in
-                local_rollbacks::mark_adopted(&*self.sessions.parts.store, &environment, &self.host).await?
+                local_rollbacks::mark_adopted(&*self.sessions.context.store, &environment, &self.host).await?
             {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
@@ -210,10 +212,10 @@ impl AgentSession {
     async fn handle_message(
         &mut self,
         said: wire::FromAgent,
-        spoken_of: &MentionedSecrets,
+        mentioned: &MentionedSecrets,
     ) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
-            Said::Hello(_) => anyhow::bail!("hello comes once"),
+            Said::Hello(_) => anyhow::bail!("the agent sent a second hello"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
                 let outcome = match outcome.context("a report without an outcome")?.read()? {
                     Ok(finding) => Reported::Done(finding),
@@ -240,8 +242,8 @@ impl AgentSession {
                 self.answer(&PendingQuestion::Request(request), Answer::Observed(Box::new(observation)));
                 Ok(())
             }
-            Said::SecretsWanted(wanted) => self.give_secrets(wanted, spoken_of).await,
-            Said::LoginWanted(wanted) => self.give_login(wanted, spoken_of).await,
+            Said::SecretsWanted(wanted) => self.give_secrets(wanted, mentioned).await,
+            Said::LoginWanted(wanted) => self.give_login(wanted, mentioned).await,
             Said::ErrandDone(wire::ErrandDone { request, why_not }) => {
                 let done = if why_not.is_empty() { Ok(()) } else { Err(why_not) };
                 self.answer(&PendingQuestion::Request(request), Answer::Done(done));
@@ -274,7 +276,7 @@ impl AgentSession {
             outcome,
         };
         // Not committed means that it is there already: the agent says it again after every break.
-        guarded::report(&*self.sessions.parts.store, &report).await?;
+        guarded::report(&*self.sessions.context.store, &report).await?;
         Ok(())
     }
 
@@ -282,7 +284,7 @@ impl AgentSession {
     async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
         let seq = rollback.seq;
-        if local_rollbacks::report(&*self.sessions.parts.store, &self.host, rollback).await?.is_some() {
+        if local_rollbacks::report(&*self.sessions.context.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
         }
         Ok(())
@@ -291,14 +293,14 @@ impl AgentSession {
     async fn give_secrets(
         &self,
         wanted: wire::SecretsWanted,
-        spoken_of: &MentionedSecrets,
+        mentioned: &MentionedSecrets,
     ) -> anyhow::Result<()> {
         let wire::SecretsWanted { request, environment, version } = wanted;
         let environment: EnvironmentKey = environment.parse()?;
-        let result = if spoken_of.environments.contains(&environment) || self.has_open_question() {
+        let result = if mentioned.environments.contains(&environment) || self.has_open_question() {
             self.secrets(&environment, version).await
         } else {
-            warn!(host = %self.host, %environment, "a host asked for secrets that are not its affair");
+            warn!(host = %self.host, %environment, "refused a host secrets of an environment that is not deployed there");
             wire::secrets::Result::Refused(format!("{environment} is not deployed to this host"))
         };
         self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
@@ -307,28 +309,28 @@ impl AgentSession {
     async fn give_login(
         &self,
         wanted: wire::LoginWanted,
-        spoken_of: &MentionedSecrets,
+        mentioned: &MentionedSecrets,
     ) -> anyhow::Result<()> {
         let wire::LoginWanted { request, registry } = wanted;
         let registry: RegistryName = registry.parse()?;
-        let result = if spoken_of.registries.contains(&registry) || self.has_open_question() {
+        let result = if mentioned.registries.contains(&registry) || self.has_open_question() {
             self.login(&registry).await
         } else {
-            warn!(host = %self.host, %registry, "a host asked for a login that is not its affair");
-            wire::registry_login::Result::Refused(format!("nothing of {registry} is deployed to this host"))
+            warn!(host = %self.host, %registry, "refused a host the login of a registry that it does not use");
+            wire::registry_login::Result::Refused(format!("no image of {registry} is deployed to this host"))
         };
         self.send(Order::Login(wire::RegistryLogin { request, result: Some(result) })).await
     }
 
     async fn login(&self, registry: &RegistryName) -> wire::registry_login::Result {
-        match self.sessions.parts.vault.login(registry).await {
+        match self.sessions.context.vault.login(registry).await {
             Ok(None) => wire::registry_login::Result::None(true),
             Ok(Some(Login { registry: _, username, password })) => {
                 let password = password.expose().to_owned();
                 wire::registry_login::Result::Login(wire::UsernamePassword { username, password })
             }
             Err(error) => {
-                warn!(host = %self.host, %registry, error = format!("{error:#}"), "no login");
+                warn!(host = %self.host, %registry, error = format!("{error:#}"), "cannot read the login of a registry");
                 wire::registry_login::Result::Refused(format!("{error:#}"))
             }
         }
@@ -340,9 +342,9 @@ impl AgentSession {
     }
 
     async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> wire::secrets::Result {
-        match self.sessions.parts.vault.values(environment, version).await {
+        match self.sessions.context.vault.values(environment, version).await {
             Ok(values) => {
-                let public = self.sessions.parts.vault.public(environment).await;
+                let public = self.sessions.context.vault.public(environment).await;
                 wire::secrets::Result::Variables(wire::Variables {
                     values: values
                         .iter()
@@ -352,7 +354,7 @@ impl AgentSession {
                 })
             }
             Err(error) => {
-                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "no secrets");
+                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "cannot read secrets");
                 wire::secrets::Result::Refused(format!("{error:#}"))
             }
         }
@@ -370,7 +372,7 @@ impl AgentSession {
     }
 
     async fn vitals(&mut self, said: wire::Vitals) -> anyhow::Result<()> {
-        let moment = (Instant::now(), self.sessions.parts.clock.now());
+        let moment = (Instant::now(), self.sessions.context.clock.now());
         let Some(vitals) = self.pulse.answered(said, moment) else { return Ok(()) };
         let is_first = self.sessions.lock().get_mut(&self.host).is_some_and(|session| {
             session.sighting.at = vitals.heard_at;
@@ -389,14 +391,14 @@ impl AgentSession {
     async fn record_session(&mut self) -> anyhow::Result<()> {
         self.noted = Instant::now();
         if let Some(sighting) = self.sessions.session_of(&self.host) {
-            hosts::note(&*self.sessions.parts.store, &self.host, &sighting).await?;
+            hosts::note(&*self.sessions.context.store, &self.host, &sighting).await?;
         }
         Ok(())
     }
 
     fn standings(&self, reply: wire::StandingReply) -> anyhow::Result<()> {
         let wire::StandingReply { token, environment, standings } = reply;
-        let token = token.context("standings without a token")?.try_into()?;
+        let token = token.context("step states without a token")?.try_into()?;
         let standings = standings.into_iter().map(standing).collect::<anyhow::Result<_>>()?;
         self.answer(&PendingQuestion::for_token(&environment.parse()?, &token), Answer::Standings(standings));
         Ok(())
@@ -418,17 +420,17 @@ impl AgentSession {
         let waiter =
             self.sessions.lock().get_mut(&self.host).and_then(|session| session.waiting.remove(waiting));
         if waiter.is_none_or(|waiter| waiter.send(answer).is_err()) {
-            debug!(host = %self.host, "an answer comes when nobody waits for it any more");
+            debug!(host = %self.host, "an answer came too late");
         }
     }
 }
 
 fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
-    let standing = match standing.context("a step without a standing")? {
+    let standing = match standing.context("a step without a state")? {
         wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(outcome.read()?),
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,
     };
-    Ok((key.context("a standing without a key")?.try_into()?, standing))
+    Ok((key.context("a step state without a key")?.try_into()?, standing))
 }

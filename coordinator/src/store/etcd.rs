@@ -1,9 +1,9 @@
 //! The store in etcd, for several coordinators.
 //!
-//! What must stay true: what decides is the result of a transaction, never a read, a watch or a lease that
-//! could be renewed (each can be stale in some version of etcd); etcd's own lock call is not used, because it
-//! can give one lock to two; a transaction whose answer does not come is unknown and is not sent again from
-//! here; a key is never read at a past revision within a transaction.
+//! What must stay true: only the result of a transaction decides, and never a read, a watch or a lease that could be
+//! renewed (each can be stale in some version of etcd). The lock call of etcd is not used, because it can give one
+//! lock to two holders. A transaction without an answer is unknown and is not sent again from here. No key is read at
+//! a past revision within a transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +47,9 @@ const KEEP_LIMIT: Duration = Duration::from_secs(1);
 /// How many values come at once: a list holds nobody up for long.
 const PAGE: usize = 128;
 
+/// Up to how many values of many keys are read one by one. More are read with everything that is beside them.
+const FEW: usize = 16;
+
 pub struct EtcdStore {
     members: Arc<Members>,
     place: Namespace,
@@ -65,7 +68,7 @@ impl EtcdStore {
         let place = Namespace::new(&settings.prefix);
         // A member that lost the others a moment ago still says that it is well; only an answer is one.
         range(&members, place.key(keys::meta().key()), GetOptions::new()).await.map_err(|unanswered| {
-            OpenError::Unreachable { troubles: unanswered.into_source().to_string() }
+            OpenError::Unreachable { failures: unanswered.into_source().to_string() }
         })?;
         let watchers = Arc::new(Watchers::default());
         let (begun, has_begun) = oneshot::channel();
@@ -74,7 +77,7 @@ impl EtcdStore {
         let watching = AbortOnDropHandle::new(tokio::spawn(watching.run(begun)));
         // Else what is written in the first moments would wake nobody.
         if tokio::time::timeout(ANSWER_LIMIT, has_begun).await.is_err() {
-            warn!("etcd does not let us watch yet: what changes is found by looking");
+            warn!("cannot watch etcd yet; the coordinator polls for changes");
         }
         Ok(Self { members, place, watchers, _watching: watching })
     }
@@ -101,6 +104,26 @@ impl EtcdStore {
         }
     }
 
+    /// Those below `prefix` whose key ends with `suffix`, at one moment. The keys are read first; `None` if there are so
+    /// many that reading everything costs less than reading them one by one.
+    async fn few(&self, prefix: &Prefix, suffix: &str) -> Result<Option<Vec<Stored>>, Unanswered> {
+        let (from, end) = bounds(&self.place.prefix(prefix));
+        let mut keys = range(&self.members, from, GetOptions::new().with_range(end).with_keys_only()).await?;
+        let moment = keys.header().map_or(0, |header| header.revision());
+        let names = keys.take_kvs().into_iter().map(|kv| self.place.stored(kv).key);
+        let wanted: Vec<Key> = names.filter(|key| key.as_str().ends_with(suffix)).collect();
+        if wanted.len() > FEW {
+            return Ok(None);
+        }
+        let mut found = Vec::with_capacity(wanted.len());
+        for key in &wanted {
+            let options = GetOptions::new().with_revision(moment);
+            let mut one = range(&self.members, self.place.key(key), options).await?;
+            found.extend(one.take_kvs().into_iter().map(|kv| self.place.stored(kv)));
+        }
+        Ok(Some(found))
+    }
+
     /// As [`Self::pages`], in one piece, which no compaction can come into.
     async fn at_once(&self, prefix: &Prefix) -> Result<Vec<Stored>, Unanswered> {
         let (from, end) = bounds(&self.place.prefix(prefix));
@@ -124,6 +147,19 @@ impl Store for EtcdStore {
             pages => pages,
         };
         listed.map_err(Unanswered::of_repeatable)
+    }
+
+    async fn list_named(&self, prefix: &Prefix, last: &str) -> Result<Vec<Stored>, StoreError> {
+        let suffix = format!("/{last}");
+        match self.few(prefix, &suffix).await {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => {}
+            Err(Unanswered::Refused(status)) if is_compacted(&status) => {}
+            Err(unanswered) => return Err(unanswered.of_repeatable()),
+        }
+        let mut found = self.list(prefix).await?;
+        found.retain(|stored| stored.key.as_str().ends_with(&suffix));
+        Ok(found)
     }
 
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {

@@ -1,10 +1,9 @@
-//! The only transactions that write what belongs to an environment.
+//! The only transactions that write the keys of an environment.
 //!
-//! [`Held`] proves that the lock was taken, and every transaction through it happens only while it
-//! still is: the lock's key is the one that was made then, and the epoch is the one that was counted
-//! then. Five transactions need no lock. Four are guarded by their own keys: claiming and changing `open`,
-//! giving ports away, a report, and what a host says was done on it without a coordinator. The fifth writes
-//! parts of a plan that no deployment has: nobody reads them before it is opened.
+//! [`Held`] proves that the lock was taken. A transaction through it happens only while the lock is still held: the
+//! lock's key and the epoch are those of that time. Five transactions need no lock. Four are guarded by their own
+//! keys: claiming an environment and changing its claim, allocating ports, a report, and a local rollback that a host
+//! reports. The fifth writes parts of a plan that no deployment has yet; nobody reads them before it is opened.
 
 use bytes::Bytes;
 use lockstep_core::name::EnvironmentKey;
@@ -43,7 +42,7 @@ impl OwnedWrite {
         Self(Write::new(self.0.key.clone(), Change::Delete))
     }
 
-    /// The bytes that it writes; nothing when it deletes.
+    /// The bytes that it writes; `None` if it deletes.
     pub fn value(&self) -> Option<&Bytes> {
         match &self.0.change {
             Change::Put { value, .. } => Some(value),
@@ -96,7 +95,7 @@ impl Acquisition {
     /// When the store does not answer, or holds what cannot be read.
     pub async fn attempt(&self, store: &dyn Store) -> Result<Acquired, StoreError> {
         let epoch_key = keys::epoch(&self.environment);
-        let (found, seen) = tokio::try_join!(self.look(store), store.get(epoch_key.key()))?;
+        let (found, seen) = tokio::try_join!(self.find_lock(store), store.get(epoch_key.key()))?;
         if let Some(found) = found {
             return Ok(found);
         }
@@ -110,14 +109,14 @@ impl Acquisition {
         let writes = vec![Write::new(lock.into(), put_lock), Write::new(epoch_key.into(), put_epoch)];
         match store.commit(guards, writes).await {
             Ok(Committed::Yes { revision }) => Ok(Acquired::Held(self.held(revision, epoch))),
-            Ok(Committed::No) => Ok(self.look(store).await?.unwrap_or(Acquired::Again)),
+            Ok(Committed::No) => Ok(self.find_lock(store).await?.unwrap_or(Acquired::Again)),
             Err(StoreError::Unknown(_)) => Ok(Acquired::Again),
             Err(error) => Err(error),
         }
     }
 
     /// Who has it: an earlier sending of unknown outcome may have been mine.
-    async fn look(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
+    async fn find_lock(&self, store: &dyn Store) -> Result<Option<Acquired>, StoreError> {
         let there = holder(store, &self.environment).await?;
         Ok(there.map(|(record, created)| {
             if record.nonce == self.nonce {
@@ -227,7 +226,7 @@ impl Held {
 const EPOCHS_SKIPPED: u64 = 1_000_000;
 
 /// Raises the epoch above whatever a host may have seen, so that a store that was put back from a backup is obeyed
-/// again. Whoever holds the lock is deposed. Gives the new epoch; nothing when it was raised meanwhile.
+/// again. Whoever holds the lock is deposed. Gives the new epoch; `None` if it was raised meanwhile.
 ///
 /// # Errors
 /// When the outcome is unknown.
@@ -240,7 +239,7 @@ pub async fn bump_epoch(store: &dyn Store, environment: &EnvironmentKey) -> Resu
     Ok((committed != Committed::No).then_some(epoch))
 }
 
-/// An epoch as it is restored; nothing when the value is none.
+/// An epoch as it is restored; `None` if the value is none.
 pub fn raised_epoch(value: &[u8]) -> Option<Bytes> {
     let epoch: u64 = std::str::from_utf8(value).ok()?.parse().ok()?;
     Some(epoch_bytes(epoch + EPOCHS_SKIPPED))

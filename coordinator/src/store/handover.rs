@@ -1,8 +1,8 @@
-//! What crosses the store between the driver and the coordinator that holds a host's session: a step to
-//! carry out, and what became of it.
+//! The documents that a driver exchanges, through the store, with the coordinator that has the session of a host: a
+//! step to carry out, and its outcome.
 //!
-//! The holder of the session watches [`super::keys::assignments_to`] its host, sends what is there, and
-//! writes each answer once with [`super::guarded::report`]. Only the driver deletes either.
+//! The holder of the session watches [`super::keys::assignments_to`] its host and sends what is there. It writes each
+//! answer once with [`super::guarded::report`]. Only the driver deletes either.
 
 use lockstep_core::agent::fence::Token;
 use lockstep_core::name::EnvironmentKey;
@@ -19,7 +19,7 @@ pub struct Assignment {
     pub token: Token,
     pub key: StepKey,
     pub environment: EnvironmentKey,
-    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    /// `None`: only make sure that the "do" of the step has ended and never begins.
     pub action: Option<Action>,
     pub limit: Millis,
     /// W3C Trace Context of the step's span; empty where there is none.

@@ -1,5 +1,5 @@
-//! Where everything is kept. A key is [`Free`], or [`Owned`] by an environment: owned keys are written
-//! with the environment's lock, or by one of the transactions of [`super::guarded`].
+//! The keys of the store. A key is [`Free`], or [`Owned`] by an environment. Owned keys are written with the
+//! environment's lock, or by one of the transactions of [`super::guarded`].
 
 use std::fmt::{self, Write as _};
 
@@ -112,7 +112,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// The key of this name; nothing when it is none of ours.
+/// The key of this name; `None` if it is none of ours.
 pub fn read(name: &str) -> Option<Key> {
     name.strip_prefix(ROOT)?.starts_with('/').then(|| Key(name.to_owned()))
 }
@@ -362,12 +362,12 @@ pub fn report(environment: &EnvironmentKey, epoch: u64, seq: u64) -> Owned {
 }
 
 /// What hosts have not taken back yet.
-pub fn all_debts() -> Prefix {
+pub fn all_pending_undos() -> Prefix {
     prefix(format_args!("debt"))
 }
 
 /// One value for each host and environment, so that a transaction can be guarded by there being none.
-pub fn debts(host: &HostId, environment: &EnvironmentKey) -> Owned {
+pub fn pending_undos(host: &HostId, environment: &EnvironmentKey) -> Owned {
     owned(format_args!("debt/{host}/{environment}"))
 }
 

@@ -1,5 +1,5 @@
-//! The leases of a store that lives in one process: they are kept in memory, because whoever opens the
-//! store anew knows that every holder of a lease is dead.
+//! The leases of a store that lives in one process. They are kept in memory: when the store is opened again, every
+//! earlier holder of a lease is dead.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The store in memory, with faults: for simulation and tests. It forgets everything with its process.
+//! The store in memory, with fault injection, for simulation and tests. Its content is lost with its process.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,12 +131,12 @@ impl MemoryStore {
     fn current(&self) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let ended = state.leases.ended(self.clock.now());
-        let mut gone = Vec::new();
+        let mut deleted = Vec::new();
         for lease in ended {
-            gone.extend(state.drop_lease(lease));
+            deleted.extend(state.drop_lease(lease));
         }
-        if !gone.is_empty() {
-            self.wake(gone.iter());
+        if !deleted.is_empty() {
+            self.wake(deleted.iter());
         }
         state
     }
@@ -150,19 +150,19 @@ impl State {
 
     fn drop_lease(&mut self, lease: LeaseId) -> Vec<Key> {
         self.leases.forget(lease);
-        let gone: Vec<Key> = self
+        let deleted: Vec<Key> = self
             .values
             .iter()
             .filter(|(_, (_, bound))| *bound == Some(lease))
             .map(|(key, _)| key.clone())
             .collect();
-        for key in &gone {
+        for key in &deleted {
             self.values.remove(key);
         }
-        if !gone.is_empty() {
+        if !deleted.is_empty() {
             self.revision += 1;
         }
-        gone
+        deleted
     }
 
     fn apply(&mut self, writes: Vec<Write>) -> Revision {
@@ -277,8 +277,8 @@ impl Store for MemoryStore {
     }
 
     async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        let gone = self.lock().drop_lease(lease);
-        self.wake(gone.iter());
+        let deleted = self.lock().drop_lease(lease);
+        self.wake(deleted.iter());
         Ok(())
     }
 }

@@ -1,8 +1,8 @@
-//! The store in one SQLite file, for one coordinator: the embedded default.
+//! The store in one SQLite file, for one coordinator. It is the default.
 //!
-//! What must stay true: one process has the file (a `flock` beside it says so), one connection writes,
-//! every transaction begins immediately, and a commit that was answered survives a power cut. Whoever
-//! opens the file knows that its predecessor is dead, so what its leases held goes at once.
+//! What must stay true: one process has the file (a `flock` beside it ensures that), and one connection writes. Every
+//! transaction begins immediately, and a commit that was answered survives a power cut. When the file is opened, the
+//! previous process is dead, so everything that its leases held is deleted.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -57,9 +57,9 @@ const TABLES: &str = "
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("another coordinator is running on {}: end it, or give this one a directory of its own", .directory.display())]
+    #[error("another coordinator uses {}: stop it, or give this one its own --directory", .directory.display())]
     InUse { directory: PathBuf },
-    #[error("{} is of version {found}; this program knows up to {SCHEMA_VERSION}: use the program that wrote it, or a newer one", .path.display())]
+    #[error("{} has version {found}; this program reads versions up to {SCHEMA_VERSION}: use the program that wrote it, or a newer one", .path.display())]
     Newer { path: PathBuf, found: i64 },
     #[error("cannot lock {}", .path.display())]
     Lock {
@@ -153,12 +153,12 @@ impl SqliteStore {
 
     async fn drop_lease(&self, lease: LeaseId) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        let gone: Vec<String> = sqlx::query_scalar("SELECT key FROM kept WHERE lease = ?")
+        let deleted: Vec<String> = sqlx::query_scalar("SELECT key FROM kept WHERE lease = ?")
             .bind(number(lease.0))
             .fetch_all(&mut *transaction)
             .await
             .map_err(unavailable)?;
-        if !gone.is_empty() {
+        if !deleted.is_empty() {
             sqlx::query("DELETE FROM kept WHERE lease = ?")
                 .bind(number(lease.0))
                 .execute(&mut *transaction)
@@ -168,8 +168,8 @@ impl SqliteStore {
         }
         transaction.commit().await.map_err(unknown)?;
         self.leases().forget(lease);
-        let gone: Vec<Key> = gone.into_iter().map(Key::stored).collect();
-        self.watchers.wake(gone.iter());
+        let deleted: Vec<Key> = deleted.into_iter().map(Key::stored).collect();
+        self.watchers.wake(deleted.iter());
         Ok(())
     }
 
@@ -192,10 +192,10 @@ impl SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
-        self.those_that_count(&rows)
+        self.visible(&rows)
     }
 
-    fn those_that_count(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
+    fn visible(&self, rows: &[SqliteRow]) -> Result<Vec<Stored>, StoreError> {
         let mut found = Vec::with_capacity(rows.len());
         for row in rows {
             if self.is_there(row)? {
@@ -252,7 +252,7 @@ impl Store for SqliteStore {
             .fetch_all(&self.readers)
             .await
             .map_err(unavailable)?;
-        self.those_that_count(&rows)
+        self.visible(&rows)
     }
 
     async fn page(&self, prefix: &Prefix, from: &Key, most: usize) -> Result<Vec<Stored>, StoreError> {

@@ -1,5 +1,5 @@
-//! Wake-ups: who watches a prefix is told that something below it may have changed, never what.
-//! A wake-up that comes while nobody waits is kept until the next wait.
+//! Wake-ups. A watcher of a prefix is told that something below it may have changed, but not what. A wake-up while
+//! nobody waits is kept until the next wait.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -49,8 +49,8 @@ impl Wakeups {
         self.receiver.has_changed().unwrap_or(true)
     }
 
-    /// What has changed until here is about to be looked at: nobody need be woken for it.
-    pub fn look(&mut self) {
+    /// What has changed until here is about to be read: nobody needs to be woken for it.
+    pub fn mark_seen(&mut self) {
         self.receiver.mark_unchanged();
     }
 }

@@ -1,4 +1,4 @@
-//! Where the record and the reality differ: pure, from what is recorded and what the agents see.
+//! Drift: the differences between the record and what the agents report. Pure.
 
 use std::collections::BTreeMap;
 
@@ -43,15 +43,17 @@ fn traffic(
     seen: &Observation,
 ) -> Option<String> {
     match (live, seen.traffic) {
-        (Some(live), Some(slot)) if slot != live.slot => {
-            Some(format!("nginx on {} sends {key} to {slot}, and {} is recorded as live", lb.name, live.slot))
-        }
+        (Some(live), Some(slot)) if slot != live.slot => Some(format!(
+            "nginx on {} sends requests for {key} to {slot}, but {} is recorded as live",
+            lb.name, live.slot
+        )),
         (Some(live), None) => {
-            Some(format!("nginx on {} has no site of {key}, and {} is recorded as live", lb.name, live.slot))
+            Some(format!("nginx on {} has no site for {key}, but {} is recorded as live", lb.name, live.slot))
         }
-        (None, Some(slot)) => {
-            Some(format!("nginx on {} sends {key} to {slot}, and nothing is recorded as live", lb.name))
-        }
+        (None, Some(slot)) => Some(format!(
+            "nginx on {} sends requests for {key} to {slot}, but nothing is recorded as live",
+            lb.name
+        )),
         (Some(_), Some(_)) | (None, None) => None,
     }
 }
@@ -65,11 +67,14 @@ fn containers(live: &LiveRelease, host: &Host, seen: &Observation) -> Vec<String
             .filter(|container| container.slot == live.slot && container.process == *process)
             .peekable();
         let what = if of_process.peek().is_none() {
-            format!("{process} of {} is not there on {}", live.slot, host.name)
+            format!("{process} of {} has no container on {}", live.slot, host.name)
         } else if !of_process.clone().any(|container| container.running == ContainerRunState::Yes) {
             format!("{process} of {} does not run on {}", live.slot, host.name)
         } else if !of_process.any(|container| container.image_id == live.release.image_id) {
-            format!("{process} of {} on {} is not of {}", live.slot, host.name, live.release.image)
+            format!(
+                "{process} of {} on {} does not run the image of {}",
+                live.slot, host.name, live.release.image
+            )
         } else {
             continue;
         };
@@ -166,21 +171,21 @@ mod tests {
         for (observation, said) in [
             (
                 Observation { traffic: Some(Slot::Green), ..seen() },
-                "nginx on app-1 sends notes/production to green, and blue is recorded as live",
+                "nginx on app-1 sends requests for notes/production to green, but blue is recorded as live",
             ),
             (
                 Observation { traffic: None, site: None, ..seen() },
-                "nginx on app-1 has no site of notes/production, and blue is recorded as live",
+                "nginx on app-1 has no site for notes/production, but blue is recorded as live",
             ),
-            (Observation { containers: Vec::new(), ..seen() }, "web of blue is not there on app-1"),
+            (Observation { containers: Vec::new(), ..seen() }, "web of blue has no container on app-1"),
             (stopped(seen()), "web of blue does not run on app-1"),
-            (other_image(seen()), "web of blue on app-1 is not of notes:1"),
+            (other_image(seen()), "web of blue on app-1 does not run the image of notes:1"),
         ] {
             assert_eq!(found(Some(&live()), observation), [said]);
         }
         assert_eq!(
             found(None, seen()),
-            ["nginx on app-1 sends notes/production to blue, and nothing is recorded as live"]
+            ["nginx on app-1 sends requests for notes/production to blue, but nothing is recorded as live"]
         );
     }
 }

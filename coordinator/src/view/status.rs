@@ -1,5 +1,5 @@
-//! How things are, for `lockstep status`: what is recorded, what runs, what the agents see, and where
-//! these differ.
+//! The status of environments, for `lockstep status`: recorded state, running containers, reports of agents, and
+//! drift.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ use crate::view::drift::PlacedHosts;
 mod observing;
 mod slots;
 
-use observing::Looking;
+use observing::HostObserver;
 
 /// How many environments are worked on at a time.
 const AT_A_TIME: usize = 128;
@@ -57,8 +57,8 @@ const SWITCH_USUALLY: Millis = Millis(500);
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn load_status(parts: &Context, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
-    let store = &*parts.store;
+pub async fn load_status(context: &Context, spec: &EnvironmentSpec) -> Result<EnvironmentStatus, StoreError> {
+    let store = &*context.store;
     let (live, open, removal) = tokio::try_join!(
         environments::live(store, &spec.key),
         environments::open(store, &spec.key),
@@ -66,17 +66,17 @@ pub async fn load_status(parts: &Context, spec: &EnvironmentSpec) -> Result<Envi
     )?;
     let (open, removal) = (open.map(|seen| seen.content), removal.map(|seen| seen.content));
     let recorded = Recorded { spec: spec.clone(), live, open, removal };
-    let shared = Shared::read(parts).await?;
-    observed(parts, &shared, recorded).await
+    let shared = Shared::read(context).await?;
+    observed(context, &shared, recorded).await
 }
 
 /// Several environments with what their hosts see, in the order in which they are given.
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn of_all(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let shared = Shared::read(parts).await?;
-    let statuses: Vec<_> = all.into_iter().map(|one| observed(parts, &shared, one)).collect();
+pub async fn of_all(context: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(context).await?;
+    let statuses: Vec<_> = all.into_iter().map(|one| observed(context, &shared, one)).collect();
     stream::iter(statuses).buffered(AT_A_TIME).try_collect().await
 }
 
@@ -84,12 +84,15 @@ pub async fn of_all(parts: &Context, all: Vec<Recorded>) -> Result<Vec<Environme
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn all_recorded(parts: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let shared = Shared::read(parts).await?;
+pub async fn all_recorded(
+    context: &Context,
+    all: Vec<Recorded>,
+) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared::read(context).await?;
     let mut statuses = Vec::new();
     for one in all {
         let key = one.spec.key.clone();
-        statuses.push(recorded_status(parts, &shared, one, &mut Past::of(&*parts.store, &key)).await?);
+        statuses.push(recorded_status(context, &shared, one, &mut Past::of(&*context.store, &key)).await?);
     }
     Ok(statuses)
 }
@@ -98,45 +101,49 @@ pub async fn all_recorded(parts: &Context, all: Vec<Recorded>) -> Result<Vec<Env
 struct Shared {
     hosts: Vec<Host>,
     noted: BTreeMap<HostId, HostNotes>,
-    debts: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
+    pending_undos: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
     local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
-    looking: Looking,
+    observer: HostObserver,
 }
 
 impl Shared {
-    async fn read(parts: &Context) -> Result<Self, StoreError> {
-        let store = &*parts.store;
-        let (hosts, noted, owed, local) = tokio::try_join!(
+    async fn read(context: &Context) -> Result<Self, StoreError> {
+        let store = &*context.store;
+        let (hosts, noted, undos, local) = tokio::try_join!(
             hosts::list(store),
             hosts::notes(store),
             pending_undos::list(store),
             local_rollbacks::list(store)
         )?;
-        let mut debts: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
-        for debt in owed {
-            debts.entry(debt.environment.clone()).or_default().push(debt);
+        let mut pending_undos: BTreeMap<_, Vec<PendingUndo>> = BTreeMap::new();
+        for undo in undos {
+            pending_undos.entry(undo.environment.clone()).or_default().push(undo);
         }
-        let looking = Looking::at(&hosts);
-        Ok(Self { hosts, noted, debts, local, looking })
+        let observer = HostObserver::at(&hosts);
+        Ok(Self { hosts, noted, pending_undos, local, observer })
     }
 }
 
-async fn observed(parts: &Context, shared: &Shared, all: Recorded) -> Result<EnvironmentStatus, StoreError> {
+async fn observed(
+    context: &Context,
+    shared: &Shared,
+    all: Recorded,
+) -> Result<EnvironmentStatus, StoreError> {
     let spec = all.spec.clone();
-    let mut past = Past::of(&*parts.store, &spec.key);
-    let mut status = recorded_status(parts, shared, all, &mut past).await?;
+    let mut past = Past::of(&*context.store, &spec.key);
+    let mut status = recorded_status(context, shared, all, &mut past).await?;
     // What was declared and never got the traffic is no drift: what serves is looked at where it was deployed.
     let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), LiveRelease::roles);
     let placed = place_hosts(&roles, &shared.hosts);
     let mine = each_once(&placed);
-    let (observed, mut drift) = shared.looking.observe(&*parts.agents, &spec.key, &mine).await;
+    let (observed, mut drift) = shared.observer.observe(&*context.agents, &spec.key, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.
     if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
         drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     status.drift = drift;
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
-    status.hosts = with_health(parts, &spec, &mine, &shared.noted);
+    status.hosts = with_health(context, &spec, &mine, &shared.noted);
     status.traffic = slots::traffic(&placed, &observed);
     let releases = releases(&status, &observed, &mut past).await?;
     for there in &mut status.hosts {
@@ -158,14 +165,14 @@ async fn observed(parts: &Context, shared: &Shared, all: Recorded) -> Result<Env
 }
 
 /// What each of `hosts` sees of an environment, or why it does not say.
-pub(crate) async fn look_at<'h>(
+pub(crate) async fn observe_each<'h>(
     context: &Context,
     environment: &EnvironmentKey,
     hosts: &'h [Host],
 ) -> Vec<(&'h Host, Result<Observation, String>)> {
-    let looking = Looking::at(hosts);
-    let looks = hosts.iter().map(|host| looking.look(&*context.agents, environment, host));
-    hosts.iter().zip(join_all(looks).await).collect()
+    let observer = HostObserver::at(hosts);
+    let questions = hosts.iter().map(|host| observer.observe_host(&*context.agents, environment, host));
+    hosts.iter().zip(join_all(questions).await).collect()
 }
 
 /// The hosts of an environment: what serves and the load balancer, which may be one of them.
@@ -220,7 +227,7 @@ fn usual_rollback_time(last: Option<&DeploymentSummary>) -> Millis {
 
 /// One environment as recorded, without asking any host.
 async fn recorded_status(
-    parts: &Context,
+    context: &Context,
     shared: &Shared,
     Recorded { spec, live, open, removal }: Recorded,
     past: &mut Past<'_>,
@@ -231,14 +238,14 @@ async fn recorded_status(
         None => None,
     };
     let open = match open {
-        Some(open) if open.deployment().is_some() || parts.clock.now() < open.until => {
-            Some(open_status(parts, open).await?)
+        Some(open) if open.deployment().is_some() || context.clock.now() < open.until => {
+            Some(open_status(context, open).await?)
         }
         Some(_) | None => None,
     };
-    let debts = shared.debts.get(&spec.key).cloned().unwrap_or_default();
+    let pending_undos = shared.pending_undos.get(&spec.key).cloned().unwrap_or_default();
     let local = shared.local.get(&spec.key).map(Vec::as_slice).unwrap_or_default();
-    let local = local_rollbacks::that_matter(local, live.as_ref());
+    let local = local_rollbacks::relevant(local, live.as_ref());
     Ok(EnvironmentStatus {
         key: spec.key,
         url: spec.url,
@@ -252,7 +259,7 @@ async fn recorded_status(
         traffic: None,
         drift: Vec::new(),
         site_changed: None,
-        debts,
+        pending_undos,
         local,
         removal,
     })
@@ -267,24 +274,24 @@ fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<Roll
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn all_hosts(parts: &Context) -> Result<Vec<HostStatus>, StoreError> {
-    let all = hosts::list(&*parts.store).await?;
-    let owed = pending_undos::list(&*parts.store).await?;
-    let noted = hosts::notes(&*parts.store).await?;
-    let of = |host: &Host| owed.iter().filter(|debt| debt.host == host.id).cloned().collect();
-    let status = |host| HostStatus { debts: of(host), ..host_status(parts, host, &noted) };
+pub async fn all_hosts(context: &Context) -> Result<Vec<HostStatus>, StoreError> {
+    let all = hosts::list(&*context.store).await?;
+    let undos = pending_undos::list(&*context.store).await?;
+    let noted = hosts::notes(&*context.store).await?;
+    let of = |host: &Host| undos.iter().filter(|undo| undo.host == host.id).cloned().collect();
+    let status = |host| HostStatus { pending_undos: of(host), ..host_status(context, host, &noted) };
     Ok(all.iter().map(status).collect())
 }
 
 /// A host that is connected is known better by its coordinator than by what was written down.
-fn host_status(parts: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>) -> HostStatus {
+fn host_status(context: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>) -> HostStatus {
     let HostNotes { sighting, second } = noted.get(&host.id).cloned().unwrap_or_default();
-    let connected = parts.agents.session_of(&host.id);
+    let connected = context.agents.session_of(&host.id);
     let presence = if connected.is_some() { Presence::Connected } else { Presence::Absent };
     let sighting = connected.or(sighting);
     let last_seen = sighting.as_ref().map(|seen| seen.at);
     let second = second.map(|second| second.session).filter(|second| {
-        second.is_proven(last_seen) && parts.clock.now().since(second.last) < SECOND_TOLD_FOR
+        second.is_proven(last_seen) && context.clock.now().since(second.last) < SECOND_TOLD_FOR
     });
     HostStatus {
         host: host.clone(),
@@ -292,7 +299,7 @@ fn host_status(parts: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>
         agent_version: sighting.as_ref().map(|seen| seen.version.clone()),
         instances: Vec::new(),
         slots: Vec::new(),
-        debts: Vec::new(),
+        pending_undos: Vec::new(),
         last_seen,
         vitals: sighting.and_then(|seen| seen.vitals),
         second,
@@ -300,15 +307,15 @@ fn host_status(parts: &Context, host: &Host, noted: &BTreeMap<HostId, HostNotes>
 }
 
 fn with_health(
-    parts: &Context,
+    context: &Context,
     spec: &EnvironmentSpec,
     mine: &[&Host],
     noted: &BTreeMap<HostId, HostNotes>,
 ) -> Vec<HostStatus> {
-    let mut health = parts.agents.health(&spec.key);
+    let mut health = context.agents.health(&spec.key);
     let status = |host: &&Host| {
         let instances = health.remove(&host.id).unwrap_or_default();
-        HostStatus { instances, ..host_status(parts, host, noted) }
+        HostStatus { instances, ..host_status(context, host, noted) }
     };
     mine.iter().map(status).collect()
 }
@@ -339,7 +346,7 @@ fn is_warm(seen: &Observation, live: &LiveRelease, rollback: &RollbackReady, spe
     })
 }
 
-async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreError> {
+async fn open_status(context: &Context, open: Claim) -> Result<ClaimStatus, StoreError> {
     let nothing_yet = |open| ClaimStatus {
         open,
         release: None,
@@ -354,11 +361,11 @@ async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreE
     let Some(id) = open.deployment().cloned() else {
         return Ok(nothing_yet(open));
     };
-    let Some((run, summary)) = replayed(parts, &id, &open).await? else {
+    let Some((run, summary)) = replayed(context, &id, &open).await? else {
         return Ok(nothing_yet(open));
     };
-    let entries = history::journal(&*parts.store, &id).await?;
-    let tails = tails::of_deployment(&*parts.store, &id).await?;
+    let entries = history::journal(&*context.store, &id).await?;
+    let tails = tails::of_deployment(&*context.store, &id).await?;
     let direction = direction(&run);
     let (steps_done, steps_all) = counted(&run, direction);
     let failure = failed_step(&summary, &run, &entries);
@@ -377,11 +384,11 @@ async fn open_status(parts: &Context, open: Claim) -> Result<ClaimStatus, StoreE
 
 /// The run as far as its journal tells; nothing for a claim that has no plan yet.
 async fn replayed(
-    parts: &Context,
+    context: &Context,
     id: &DeploymentId,
     open: &Claim,
 ) -> Result<Option<(Run, DeploymentSummary)>, StoreError> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let (Some(plan), Some(summary)) = (history::plan(store, id).await?, history::summary(store, id).await?)
     else {
         return Ok(None);

@@ -68,15 +68,17 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     let summary = world.ended(&id).await;
     world.check_ended(&summary, Verdict::RolledBack).await;
     let seen = status::load_status(&world.parts, &spec()).await.expect("read");
-    let [debt] = seen.debts.as_slice() else { panic!("{:?}", seen.debts) };
+    let [debt] = seen.pending_undos.as_slice() else { panic!("{:?}", seen.pending_undos) };
     assert_eq!(
         (&debt.key.deployment, &debt.host, debt.by.as_ref()),
         (&id, &host_id(), Some(&anna().operator))
     );
     let of_hosts = status::all_hosts(&world.parts).await.expect("read");
-    assert_eq!(of_hosts[0].debts.len(), 1, "the host is not named with it");
+    assert_eq!(of_hosts[0].pending_undos.len(), 1, "the host is not named with it");
     match world.start("notes:2").await {
-        Err(DeployError::Refused(refusal)) => assert!(refusal.what.contains("app-1 owes"), "{refusal}"),
+        Err(DeployError::Refused(refusal)) => {
+            assert!(refusal.what.contains("app-1 has a pending undo"), "{refusal}")
+        }
         other => panic!("a host that owes something is deployed to: {other:?}"),
     }
 
@@ -85,7 +87,7 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
     until_nothing_is_owed(&world).await;
     assert_eq!(world.hosts.effects().last().map(String::as_str), Some("stop undo"));
     let told = audit::list(&*world.store, Some(&environment()), 10).await.expect("read");
-    assert!(told.iter().any(|entry| entry.verb == "pay debt"), "{told:?}");
+    assert!(told.iter().any(|entry| entry.verb == "pending undo"), "{told:?}");
     let next = world.deploy("notes:2").await;
     world.check_ended(&next, Verdict::Succeeded).await;
     world.shut_down().await;
@@ -133,7 +135,7 @@ async fn stuck_at_the_switch() -> (World, tokio::task::JoinSet<()>, DeploymentId
 async fn check_traffic_stays(world: &World, id: &DeploymentId, way: Resolution) {
     match resolve(world, id, way).await {
         Err(DeployError::Refused(refusal)) => {
-            assert!(refusal.why.contains("traffic elsewhere"), "{refusal}");
+            assert!(refusal.why.contains("does not end with the traffic"), "{refusal}");
         }
         other => panic!("the traffic is left where it is: {other:?}"),
     }
@@ -178,8 +180,8 @@ async fn what_a_host_that_is_gone_has_to_take_back_is_owed_until_it_is_back() {
     world.check_ended(&summary, Verdict::RolledBack).await;
     let took = summary.ended_at.expect("it has ended").since(gone_at);
     assert!(took >= Millis::from_secs(60) && took < Millis::from_secs(70), "a host is gone after {took}");
-    let debts = owed(&world).await;
-    let steps: Vec<u16> = debts.iter().map(|debt| debt.key.step.0).collect();
+    let pending_undos = owed(&world).await;
+    let steps: Vec<u16> = pending_undos.iter().map(|debt| debt.key.step.0).collect();
     assert_eq!(steps, [4, 3], "newest first");
     // Nobody pays while it is away, whoever drives.
     drop(drivers);

@@ -51,7 +51,7 @@ async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
     world.until(|open| open.is_none()).await;
     let start = StartRequest { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
     let refusal = refused(planning::start(&world.parts, &start, &anna()).await);
-    assert!(refusal.what.ends_with("is gone"), "{refusal:?}");
+    assert!(refusal.what.ends_with("has ended"), "{refusal:?}");
     world.shut_down().await;
 }
 

@@ -98,7 +98,7 @@ async fn a_live_environment_is_not_removed_and_it_is_said_what_serves_where_and_
     let (world, _drivers) = deployed().await;
     let live = environments::live(&*world.store, &environment()).await.expect("read").expect("live");
     let refusal = refused(&world, WhileServing::Refused).await;
-    assert!(refusal.what.ends_with("it serves"), "{refusal:?}");
+    assert!(refusal.what.ends_with("it is live"), "{refusal:?}");
     let live_release = format!("notes:1 (blue) has been live on app-1 since {}", live.since);
     assert!(refusal.why.contains(&live_release), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep env remove notes/production --abandon");
@@ -117,7 +117,7 @@ async fn what_is_abandoned_is_forgotten_and_the_receipt_says_what_goes_on() {
     };
     world.hosts.sees(&host_id(), seen);
     let receipt = removed(&world, WhileServing::Abandoned).await.expect("removed").receipt(&environment());
-    assert!(receipt.contains("its declaration, 2 ports are forgotten"), "{receipt}");
+    assert!(receipt.contains("its declaration, 2 ports are deleted"), "{receipt}");
     assert!(receipt.contains("its history and its audit entries stay"), "{receipt}");
     assert!(receipt.contains("containers run on app-1: lockstep-notes-production-blue-web"), "{receipt}");
     assert!(receipt.contains("nginx on app-1 has its site, and sends requests to blue"), "{receipt}");
@@ -131,7 +131,7 @@ async fn what_is_abandoned_is_forgotten_and_the_receipt_says_what_goes_on() {
 async fn an_environment_of_which_nothing_runs_is_removed_unasked_and_can_be_deployed_again() {
     let (world, _drivers) = never_live().await;
     let receipt = removed(&world, WhileServing::Refused).await.expect("removed").receipt(&environment());
-    assert!(receipt.ends_with("Every host was asked, and nothing of it is left there."), "{receipt}");
+    assert!(receipt.ends_with("Every host was checked, and nothing of it is left there."), "{receipt}");
     check_nothing_left(&*world.store).await;
     world.hosts.unscript();
     let summary = world.deploy("notes:2").await;
@@ -190,7 +190,7 @@ async fn a_host_that_does_not_answer_is_unknown_and_not_empty() {
     let (world, _drivers) = never_live().await;
     world.hosts.absent(&host_id());
     let refusal = refused(&world, WhileServing::Refused).await;
-    assert!(refusal.what.ends_with("what runs of it is unknown"), "{refusal:?}");
+    assert!(refusal.what.ends_with("some hosts did not report what runs there"), "{refusal:?}");
     assert!(refusal.why.contains("what runs on app-1 is unknown: the agent of"), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep host list");
     check_still_there(&world).await;
@@ -219,7 +219,7 @@ async fn a_host_that_the_record_does_not_name_forbids_nothing_by_its_silence_and
     let other = world.join("app-2", 2).await;
     world.hosts.absent(&other);
     let receipt = removed(&world, WhileServing::Refused).await.expect("removed").receipt(&environment());
-    assert!(receipt.contains("app-2, which the record does not name for it, did not say"), "{receipt}");
+    assert!(receipt.contains("app-2, which the record does not name for it, did not report"), "{receipt}");
     world.shut_down().await;
 }
 

@@ -71,13 +71,13 @@ async fn a_host_that_was_passed_by_is_brought_back_when_it_is_well() {
     let summary = world.deploy_as(content_with_one(), "notes:1").await;
     world.check_ended(&summary, Verdict::Succeeded).await;
     assert_eq!(names(&live(&world).await.serving), ["app-1"]);
-    assert_eq!(names(&live(&world).await.passed_by), ["app-2"]);
+    assert_eq!(names(&live(&world).await.excluded), ["app-2"]);
 
     world.hosts.present(&second);
     let returned = returns(&world, 1).await;
     assert_eq!((returned[0].operator.as_str(), returned[0].verdict), ("lockstep", Some(Verdict::Succeeded)));
     let live = live(&world).await;
-    assert_eq!((names(&live.serving), names(&live.passed_by)), (vec!["app-1", "app-2"], vec![]));
+    assert_eq!((names(&live.serving), names(&live.excluded)), (vec!["app-1", "app-2"], vec![]));
     assert_eq!(live.deployment, summary.id, "what is live is another release");
     world.shut_down().await;
 }
@@ -93,7 +93,7 @@ async fn one_that_is_not_well_is_tried_ever_more_seldom_and_not_once_it_was_drai
     assert!(tried.iter().all(|one| one.verdict == Some(Verdict::RolledBack)));
     let pauses: Vec<Millis> = tried.windows(2).map(|two| two[1].opened_at.since(two[0].opened_at)).collect();
     assert!(pauses[0] >= Millis::from_secs(60) && pauses[1] >= Millis::from_secs(120), "{pauses:?}");
-    assert_eq!(names(&live(&world).await.passed_by), ["app-2"]);
+    assert_eq!(names(&live(&world).await.excluded), ["app-2"]);
 
     world.hosts.unscript();
     let what = RequestedOperation::DrainHost("app-2".parse().expect("a name"));
@@ -101,7 +101,7 @@ async fn one_that_is_not_well_is_tried_ever_more_seldom_and_not_once_it_was_drai
         StartRequest { ask: PlanRequest { environment: environment(), what }, hash: None, claim: None };
     let (drained, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
     world.ended(&drained).await;
-    assert_eq!(names(&live(&world).await.passed_by), Vec::<&str>::new());
+    assert_eq!(names(&live(&world).await.excluded), Vec::<&str>::new());
     tokio::time::sleep(Duration::from_secs(3 * 3600)).await;
     assert_eq!(returns(&world, 3).await.len(), 3, "it was brought back against an operator's will");
     world.shut_down().await;

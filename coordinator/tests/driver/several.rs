@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lockstep_coordinator::planning;
 use lockstep_coordinator::planning::{DeployError, PlanRequest, RequestedOperation, StartRequest};
 use lockstep_coordinator::record::history;
+use lockstep_core::host::HostRole;
 use lockstep_core::name::HostName;
 use lockstep_core::plan::Plan;
 use lockstep_core::plan::operation::ChangedSite;
@@ -62,7 +63,7 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
     let Err(DeployError::Refused(refusal)) = planning::plan(&world.parts, &ask).await else {
         panic!("a host that serves is left out");
     };
-    assert_eq!(refusal.what, "app-2 serves notes/production, and deployment.yml does not name it");
+    assert_eq!(refusal.what, "app-2 serves notes/production, but deployment.yml does not name it");
     let ask = PlanRequest {
         environment: environment(),
         what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
@@ -94,4 +95,40 @@ async fn a_deployment_to_very_many_hosts_is_opened_and_ends() {
     assert_eq!(starts, 100, "some times stand for all");
     let second = world.deploy_as(on(&names), "notes:2").await;
     world.check_ended(&second, Verdict::Succeeded).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_role_that_nobody_declared_is_required_of_no_host() {
+    let mut world = World::new().await;
+    let _drivers = world.drivers();
+    for (name, number) in [("app-2", 2), ("app-3", 3), ("app-4", 4)] {
+        world.join_as(name, number, &[HostRole::App]).await;
+    }
+    for image in ["notes:1", "notes:2"] {
+        let deployed = world.deploy_as(on(&["app-2", "app-3"]), image).await;
+        world.check_ended(&deployed, Verdict::Succeeded).await;
+    }
+    let name = |name: &str| -> HostName { name.parse().expect("a name") };
+    for what in [
+        RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
+        RequestedOperation::AddHost(name("app-4")),
+        RequestedOperation::DrainHost(name("app-2")),
+        RequestedOperation::RemoveHost(name("app-3")),
+    ] {
+        let planned = plan(&world, what.clone()).await.unwrap_or_else(|error| panic!("{what:?}: {error}"));
+        assert!(planned.spec.hosts.db.is_empty(), "{what:?}: {:?}", planned.spec.hosts);
+    }
+    world.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_environment_without_a_database_grows_without_a_host_for_one() {
+    let mut world = World::new().await;
+    let _drivers = world.drivers();
+    world.deploy("notes:1").await;
+    world.join_as("app-2", 2, &[HostRole::App]).await;
+    let grown = plan(&world, RequestedOperation::AddHost("app-2".parse().expect("a name"))).await;
+    let hosts = grown.expect("a plan").spec.hosts;
+    assert_eq!((hosts.lb.len(), hosts.db.len()), (1, 0), "{hosts:?}");
+    world.shut_down().await;
 }

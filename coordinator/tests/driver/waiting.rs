@@ -71,9 +71,12 @@ async fn it_says_that_the_time_was_over_before_it_came() {
     let failed = summary.failure.expect("it says why");
     assert_eq!(
         failed.failure.what,
-        "its lock_timeout of 30 min was over before its first step, and nothing was done"
+        "the lock_timeout of 30 min ended before the first step began, so nothing was changed"
     );
     let why = failed.failure.why.unwrap_or_default();
-    assert!(why.contains("c1 began to drive it") && why.contains("clock is wrong"), "{why}");
+    assert!(
+        why.contains("c1 began to drive it") && why.contains("the clock of a coordinator is wrong"),
+        "{why}"
+    );
     world.shut_down().await;
 }

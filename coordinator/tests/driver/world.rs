@@ -123,13 +123,18 @@ impl World {
 
     /// Another host joins, at an address of its own.
     pub(crate) async fn join(&mut self, name: &str, number: u8) -> HostId {
+        self.join_as(name, number, &[HostRole::App, HostRole::Lb, HostRole::Db]).await
+    }
+
+    /// Another host joins with some roles only.
+    pub(crate) async fn join_as(&mut self, name: &str, number: u8, roles: &[HostRole]) -> HostId {
         let id: HostId = format!("host_{number:026}").parse().expect("a host's id");
         let address = format!("172.17.0.{number}");
         let host = Host {
             id: id.clone(),
             name: name.parse().expect("a name"),
             address,
-            roles: [HostRole::App, HostRole::Lb, HostRole::Db].into(),
+            roles: roles.iter().copied().collect(),
         };
         self.store.commit(vec![], joined(&host)).await.expect("the host joins");
         self.sessions.spawn(self.hosts.clone().serve(id.clone()));

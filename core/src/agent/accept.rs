@@ -1,8 +1,8 @@
 //! What a host does with a message about a step: the rules of its journal, without the journal.
 //!
-//! What must stay true: an outcome that was written down once is the answer from then on; a "do" whose
-//! undo was ever accepted does not begin again; a step begins only under the newest token that its
-//! environment has seen; a failed undo is tried again when a newer token asks for it.
+//! What must stay true: a recorded outcome is the answer from then on. A "do" whose undo was accepted never begins
+//! again. A step begins only under the newest token that its environment has seen. A failed undo is retried when a
+//! newer token asks for it.
 
 use alloc::boxed::Box;
 

@@ -1,7 +1,7 @@
-//! The fencing token, and the rules by which an agent admits one and keeps its mark.
+//! The fencing token, and the rules by which an agent accepts one and updates its fence state.
 //!
-//! What must stay true of a mark: it only rises, it is durable before anything is done or answered under
-//! it, and one token never stands for two assignments. Where it is kept is the agent's affair.
+//! What must stay true of a fence state: its token only rises. It is durable before anything is done or answered under
+//! it. One token never stands for two assignments. The agent decides where it is stored.
 
 use core::fmt;
 
@@ -38,11 +38,11 @@ pub enum TokenOrder {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenRefusal {
     #[error(
-        "the token {offered} is older than {seen}: its sender has been deposed, or its record was put back from a \
-         backup, and then: lockstep fence bump ENV"
+        "the token {offered} is older than {seen}: another driver has taken over, or the record was restored from a \
+         backup; after a restore: lockstep fence bump ENV"
     )]
     Stale { offered: Token, seen: Token },
-    #[error("cluster {offered} speaks for an environment of cluster {pinned}")]
+    #[error("the message is from cluster {offered}, but the environment belongs to cluster {pinned}")]
     ForeignCluster { offered: ClusterId, pinned: ClusterId },
 }
 
@@ -79,21 +79,21 @@ pub fn compare_token(seen: Option<&Token>, offered: &Token) -> Result<TokenOrder
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FenceState {
     pub token: Token,
-    /// The digest of the assignment that came with it; nothing when a question raised the mark.
+    /// The digest of the assignment that came with it; `None` if a question raised the token.
     pub assignment_digest: Option<Digest>,
 }
 
-/// Why a message does not pass a mark.
+/// Why the fence refuses a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FenceError {
     #[error(transparent)]
     Token(#[from] TokenRefusal),
-    #[error("the token {token} came before, with another assignment")]
+    #[error("the token {token} was already used for another assignment")]
     DifferentContent { token: Token },
 }
 
-/// Compares `offered` with the mark so far, and says the mark that must be committed before `offered` is
-/// acted on; `None` when it stands already.
+/// Compares `offered` with the current fence state. Gives the state that must be committed before `offered` is
+/// acted on; `None` if it is committed already.
 ///
 /// # Errors
 /// A token that is older or of another cluster, or one that came before with other content.

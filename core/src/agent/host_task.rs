@@ -1,5 +1,5 @@
-//! What is asked of a host beside steps and looks, and may take its time: without a token, because nothing
-//! that serves depends on it.
+//! Tasks of a host besides steps and observations. They may take long, and need no token, because nothing that is live
+//! depends on them.
 
 use alloc::string::String;
 

@@ -1,4 +1,4 @@
-//! What a step does: one variant for each kind, with its data. An agent has one executor for each.
+//! The actions: what a step does, with one variant for each kind. An agent has one executor for each.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -318,7 +318,7 @@ impl Action {
                 forget(&mut site.green);
             }
             Self::SwitchTraffic(switch) => forget(&mut switch.endpoints),
-            // A host that is passed by stays declared, and is brought back: it is let in.
+            // An excluded host stays declared, and is re-admitted: it stays admitted to the database.
             Self::AdmitHosts(_)
             | Self::Preflight(_)
             | Self::PresentImage(_)

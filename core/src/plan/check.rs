@@ -1,5 +1,5 @@
-//! What no plan may do. It runs when a plan is made, stored and loaded; a violation is a bug in a
-//! planner or damage to the store, and the plan is refused either way.
+//! The safety rules that every plan must follow. They are checked when a plan is made, stored and loaded. A violation
+//! is a bug in a planner or damage to the store, and the plan is refused in both cases.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -17,7 +17,7 @@ use crate::slot::Slot;
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The step that breaks it; nothing when it is the plan as a whole.
+    /// The step that breaks it; `None` if the plan as a whole does.
     pub step: Option<StepId>,
     pub rule: String,
 }
@@ -47,12 +47,12 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
         }
     }
     if before.switched != Some(plan.slot) {
-        broken.add(None, format!("it ends with traffic elsewhere than in {}", plan.slot));
+        broken.add(None, format!("the plan does not end with the traffic in {}", plan.slot));
     }
     if let Some(host) = plan.operation.host()
         && before.site.is_none()
     {
-        broken.add(None, format!("nginx is not told whether {host} has traffic"));
+        broken.add(None, format!("no step tells nginx whether {host} gets traffic"));
     }
     broken.0
 }
@@ -75,7 +75,7 @@ impl Violations {
     }
 }
 
-/// What earlier waves have done.
+/// The effects of earlier waves.
 #[derive(Default)]
 struct PrecedingSteps {
     snapshots: usize,
@@ -115,7 +115,7 @@ impl PrecedingSteps {
         is_of_host && is_start == serves_later && is_start == is_before_site
     }
 
-    /// What of the slot that has the traffic was started by this plan must be healthy before it gets any.
+    /// Instances of the live slot that this plan has started must be healthy before they get requests.
     fn site(&self, plan: &Plan, step: &Step, site: &Site, broken: &mut Violations) {
         let Some(live) = plan.live_slot else { return };
         let none = BTreeSet::new();
@@ -123,11 +123,11 @@ impl PrecedingSteps {
         let started = self.started.get(&live).unwrap_or(&none);
         for endpoint in started.iter().filter(|started| !healthy.contains(*started)) {
             if site.endpoints_of(live).contains(endpoint) {
-                broken.add(Some(step), format!("it sends requests to {endpoint} before that is healthy"));
+                broken.add(Some(step), format!("sends requests to {endpoint} before it is healthy"));
             }
         }
         if let Some(left_out) = started.iter().find(|started| !site.endpoints_of(live).contains(*started)) {
-            broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {live}"));
+            broken.add(Some(step), format!("omits {left_out}, which is an instance of {live}"));
         }
     }
 
@@ -162,25 +162,27 @@ impl PrecedingSteps {
         }
     }
 
-    /// Let in before anything of theirs starts, and kept out only once they are gone.
+    /// Hosts are admitted before anything starts there, and lose their line only after they are removed.
     fn admission(&self, plan: &Plan, step: &Step, admission: &HbaBlock, broken: &mut Violations) {
         match (step.on_failure, &plan.operation) {
             (OnFailure::Unwind, _) if !self.started.is_empty() => {
-                broken.add(Some(step), "it lets hosts into the database after something was started there");
+                broken.add(Some(step), "admits hosts to the database after containers were started on them");
             }
             (OnFailure::Unwind, _) => {}
             (OnFailure::Note, Operation::RemoveHost(host)) => {
                 if self.site.is_none() {
-                    broken.add(
-                        Some(step),
-                        format!("it keeps {host} out of the database while that has traffic"),
-                    );
+                    broken.add(Some(step), format!("removes {host} from pg_hba.conf while it gets traffic"));
                 }
                 if admission.names(host) {
-                    broken.add(Some(step), format!("it leaves {host} its line, which is to go"));
+                    broken.add(
+                        Some(step),
+                        format!("keeps the line of {host} in pg_hba.conf, although the host is removed"),
+                    );
                 }
             }
-            (OnFailure::Note, _) => broken.add(Some(step), "it keeps a host out of the database that stays"),
+            (OnFailure::Note, _) => {
+                broken.add(Some(step), "removes a host from pg_hba.conf, although no host is removed")
+            }
         }
     }
 
@@ -189,44 +191,44 @@ impl PrecedingSteps {
         let to = switch.to;
         let named: BTreeSet<Endpoint> = switch.endpoints.iter().cloned().collect();
         if named.is_empty() {
-            broken.add(Some(step), "it switches to nothing");
+            broken.add(Some(step), "switches to no instance");
         }
         let none = BTreeSet::new();
         let (healthy, started) =
             (self.healthy.get(&to).unwrap_or(&none), self.started.get(&to).unwrap_or(&none));
         if !named.is_subset(healthy) {
-            broken.add(Some(step), format!("it switches to {to} before every instance is healthy"));
+            broken.add(Some(step), format!("switches to {to} before every instance is healthy"));
         }
         if let Some(left_out) = started.union(healthy).find(|endpoint| !named.contains(endpoint)) {
-            broken.add(Some(step), format!("it leaves out {left_out}, which is an instance of {to}"));
+            broken.add(Some(step), format!("omits {left_out}, which is an instance of {to}"));
         }
         let of_site = self.site.as_ref().map(|site| site.endpoints_of(to));
         if of_site.is_some_and(|of_site| of_site.iter().cloned().collect::<BTreeSet<_>>() != named) {
-            broken.add(Some(step), format!("nginx has other instances of {to} than it names"));
+            broken.add(Some(step), format!("names other instances of {to} than the nginx site has"));
         }
     }
 }
 
 fn shape(plan: &Plan, broken: &mut Violations) {
     if !plan.steps().any(|step| step.on_failure == OnFailure::Unwind) {
-        broken.add(None, "it has no step that decides");
+        broken.add(None, "the plan has no step whose failure reverts it");
     }
     let mut last = StepId(0);
     for wave in &plan.waves {
         if wave.steps.is_empty() {
-            broken.add(None, "a wave is empty");
+            broken.add(None, "the plan has an empty wave");
         }
         let mut hosts = BTreeSet::new();
         for step in &wave.steps {
             if step.id <= last {
-                broken.add(Some(step), "its number does not follow");
+                broken.add(Some(step), "its number is not higher than that of the step before");
             }
             last = step.id;
             if !hosts.insert(&step.host) {
                 broken.add(Some(step), format!("{} has two steps in one wave", step.host_name));
             }
             if step.limit.0 == 0 {
-                broken.add(Some(step), "it has no deadline");
+                broken.add(Some(step), "has no deadline");
             }
         }
     }
@@ -234,24 +236,24 @@ fn shape(plan: &Plan, broken: &mut Violations) {
 
 fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violations) {
     if before.housekeeping && step.on_failure == OnFailure::Unwind {
-        broken.add(Some(step), "a step that decides follows housekeeping");
+        broken.add(Some(step), "comes after housekeeping, although its failure reverts the deployment");
     }
     let wants_snapshot = plan.spec.database.as_ref().is_some_and(|database| database.snapshot.is_some());
     match &step.action {
         Action::TakeSnapshot(_) if before.migrations > 0 => {
-            broken.add(Some(step), "the snapshot follows the migration")
+            broken.add(Some(step), "takes the snapshot after the migration")
         }
-        Action::Migrate(_) if before.migrations > 0 => broken.add(Some(step), "it migrates twice"),
+        Action::Migrate(_) if before.migrations > 0 => broken.add(Some(step), "migrates a second time"),
         Action::Migrate(_) if wants_snapshot && before.snapshots == 0 => {
-            broken.add(Some(step), "it migrates before there is a snapshot");
+            broken.add(Some(step), "migrates before a snapshot was taken");
         }
         Action::StartSlot { slot, .. } | Action::StopSlot { slot }
             if Some(*slot) == plan.live_slot && !before.is_apart(plan, step) =>
         {
-            broken.add(Some(step), format!("it touches {slot}, which is live"));
+            broken.add(Some(step), format!("starts or stops {slot}, which is live"));
         }
         Action::SwitchTraffic(_) if !plan.kind.changes_release() => {
-            broken.add(Some(step), "it moves the traffic, and only the hosts are to change");
+            broken.add(Some(step), "switches the traffic in a plan that changes only hosts");
         }
         Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
         Action::InstallSite { site, .. } => before.site(plan, step, site, broken),
@@ -259,13 +261,13 @@ fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violati
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
             if before.switched.is_none() =>
         {
-            broken.add(Some(step), "it comes before the switch");
+            broken.add(Some(step), "comes before the switch");
         }
         Action::DrainSlot { slot, ports, .. } if !before.are_without_traffic(*slot, ports) => {
-            broken.add(Some(step), format!("it drains {slot}, which has the traffic"));
+            broken.add(Some(step), format!("drains {slot}, which has the traffic"));
         }
         Action::CleanUp(clean_up) if !clean_up.keep_images.contains(&plan.release.image_id) => {
-            broken.add(Some(step), "it removes the image of the release that it deploys");
+            broken.add(Some(step), "removes the image of the release that the plan deploys");
         }
         Action::Preflight(_)
         | Action::PresentImage(_)
@@ -288,27 +290,25 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Violations) {
         (Action::StartSlot { slot, .. }, Undo::By { action: Action::StopSlot { slot: stopped }, .. })
             if slot == stopped => {}
         (Action::StartSlot { slot, .. }, _) => {
-            broken.add(Some(step), format!("its undo leaves {slot} running"))
+            broken.add(Some(step), format!("its undo does not stop {slot}"))
         }
         (Action::SwitchTraffic(_), Undo::By { action: Action::SwitchTraffic(back), .. })
             if Some(back.to) == plan.live_slot => {}
         (Action::SwitchTraffic(_), Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
-        (Action::SwitchTraffic(_), _) => broken.add(Some(step), "its undo does not give the traffic back"),
+        (Action::SwitchTraffic(_), _) => broken.add(Some(step), "its undo does not switch the traffic back"),
         (Action::InstallSite { .. }, Undo::By { action: Action::RemoveSite | Action::RestoreSite, .. }) => {}
-        (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo leaves the site"),
+        (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo does not restore the site"),
         (Action::AdmitHosts(wanted), Undo::By { action: Action::AdmitHosts(before), .. })
             if wanted.keeps(before) => {}
         (Action::AdmitHosts(_), Undo::Nothing { .. }) if step.on_failure == OnFailure::Note => {}
         (Action::AdmitHosts(_), _) => {
-            broken.add(Some(step), "its undo does not leave in the database's rules what was there")
+            broken.add(Some(step), "its undo does not keep the earlier lines of pg_hba.conf")
         }
         (Action::MoveWorkers { .. }, Undo::By { action: Action::MoveWorkers { .. }, .. }) => {}
         (Action::MoveWorkers { .. }, Undo::Nothing { .. }) if plan.live_slot.is_none() => {}
         // It moves none.
         (Action::MoveWorkers { stop: None, containers, .. }, _) if containers.is_empty() => {}
-        (Action::MoveWorkers { .. }, _) => {
-            broken.add(Some(step), "its undo leaves the workers where they are")
-        }
+        (Action::MoveWorkers { .. }, _) => broken.add(Some(step), "its undo does not move the workers back"),
         (
             Action::Preflight(_)
             | Action::PresentImage(_)

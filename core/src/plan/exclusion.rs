@@ -1,7 +1,7 @@
-//! A plan without one of its app hosts: what is left to do once that host is passed by.
+//! A plan without one of its app hosts: what is left to do when that host is excluded.
 //!
-//! What must stay true: it is the plan that it would have been had the host never had a part in it, by the same
-//! rules; steps keep their numbers.
+//! What must stay true: the result is the plan that would have been made without the host, and it follows the same
+//! rules. Steps keep their numbers.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -17,28 +17,31 @@ use crate::plan::{Action, Plan, check};
 /// `plan` without `host`.
 ///
 /// # Errors
-/// Why the host cannot be passed by.
+/// Why the host cannot be excluded.
 pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     let Some(quorum) = plan.spec.deploy.quorum else {
-        return Err("deployment.yml names no deploy.quorum".to_string());
+        return Err("deployment.yml sets no deploy.quorum".to_string());
     };
     if plan.kind != OperationKind::Deploy {
-        return Err("only a deployment passes hosts by".to_string());
+        return Err("only a deployment excludes hosts".to_string());
     }
     let of_host = || plan.steps().filter(|step| step.host == *host);
     let Some(host_name) = plan.host_name(host) else {
-        return Err(format!("{host} has no part in it"));
+        return Err(format!("the plan has no step on {host}"));
     };
     if let Some(step) = of_host().find(|step| !is_of_application(&step.action)) {
-        return Err(format!("{host_name} does more than run the application: {}", step.action.name()));
+        return Err(format!("other hosts need a step on {host_name}: {}", step.action.name()));
     }
     let endpoints: BTreeSet<Endpoint> = of_host().flat_map(|step| step.action.starts()).collect();
     let mut rest = plan.clone();
     rest.serving.retain(|serving| serving != host_name);
     if rest.serving.len() < usize::from(quorum) {
-        return Err(format!("{} app hosts are left, and deploy.quorum is {quorum}", rest.serving.len()));
+        return Err(format!(
+            "app hosts that would be left: {}, and deploy.quorum is {quorum}",
+            rest.serving.len()
+        ));
     }
-    rest.passed_by.push(host_name.clone());
+    rest.excluded.push(host_name.clone());
     for wave in &mut rest.waves {
         wave.steps.retain(|step| step.host != *host);
         for step in &mut wave.steps {
@@ -50,7 +53,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     }
     rest.waves.retain(|wave| !wave.steps.is_empty());
     if !rest.steps().any(|step| matches!(step.action, Action::InstallSite { .. })) {
-        return Err("nginx is not told of it in this plan".to_string());
+        return Err("the plan has no step that changes the nginx site".to_string());
     }
     match check::check(&rest).first() {
         None => Ok(rest),
@@ -58,7 +61,7 @@ pub fn without_host(plan: &Plan, host: &HostId) -> Result<Plan, String> {
     }
 }
 
-/// What an app host does in a deployment, and nothing that others count on.
+/// Whether only the app host itself depends on the action.
 fn is_of_application(action: &Action) -> bool {
     match action {
         Action::Preflight(Preflight { app: _, lb, db }) => lb.is_none() && db.is_none(),
@@ -78,7 +81,7 @@ fn is_of_application(action: &Action) -> bool {
     }
 }
 
-/// A check of nothing but what was passed by.
+/// Whether it checks only endpoints of excluded hosts.
 fn has_no_endpoints(action: &Action) -> bool {
     matches!(action, Action::CheckHealth(check) if check.targets.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Which hosts a PostgreSQL lets in: an environment's own lines in `pg_hba.conf`, as data.
+//! Which hosts a PostgreSQL admits: the lines of an environment in `pg_hba.conf`, as data.
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -1,4 +1,4 @@
-//! What an operator asks for. A planner turns it into a plan; there is no second way to do anything.
+//! The operations that an operator can request. A planner turns an operation into a plan; there is no second way.
 
 use alloc::string::String;
 use core::fmt;
@@ -33,7 +33,7 @@ impl Operation {
         }
     }
 
-    /// The one host that it is about; nothing where it is about a release.
+    /// The host that it changes; `None` if it changes the release.
     pub fn host(&self) -> Option<&HostName> {
         match self {
             Self::Deploy(_) | Self::Rollback(_) => None,
@@ -84,7 +84,7 @@ pub enum AnyBranch {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// Nothing: the newest verified-good deployment before the live one.
+    /// `None`: the newest verified-good deployment before the live one.
     pub to: Option<DeploymentId>,
     #[serde(default, skip_serializing_if = "ChangedSite::is_refused")]
     pub changed_site: ChangedSite,

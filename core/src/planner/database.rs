@@ -1,8 +1,8 @@
-//! The database in a plan: its schema as it is, and which hosts it lets in. A host that no rule lets in gets a line in
-//! `pg_hba.conf` before anything starts there; the line of a host that is removed goes, last.
+//! The database in a plan: its current schema, and the hosts that it admits. A host without a matching rule gets a
+//! line in `pg_hba.conf` before anything starts there. The line of a removed host is deleted last.
 //!
-//! What must stay true: a plan that is not sure says what it leaves out, and why. It never stands in the way of what
-//! an administrator's own lines make possible.
+//! What must stay true: a plan that is not sure says what it omits, and why. It never prevents what the
+//! administrator's own lines allow.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
@@ -44,13 +44,13 @@ pub(super) fn refuse_foreign_schema(
         return Ok(());
     };
     Err(PlanRefusal::new(
-        format!("schema_migrations in the database of {} is another tool's", spec.key),
+        format!("the table schema_migrations in the database of {} belongs to another tool", spec.key),
         format!(
-            "{foreign}; golang-migrate's has version bigint, dirty boolean, and {} brings {} for it in {path}",
+            "{foreign}; golang-migrate needs the columns version bigint and dirty boolean, and {} has {} for it in {path}",
             release.image,
             if release.migrations.len() == 1 { "a migration" } else { "migrations" },
         ),
-        "take database.migrations out of deployment.yml, or use another database, or another schema in the URL",
+        "remove database.migrations from deployment.yml, or use another database, or another schema in the URL",
     ))
 }
 
@@ -68,24 +68,24 @@ pub(super) fn current_schema(
     }
     let seen = record.observed.get(&placement.db.id);
     let Some(schema) = seen.and_then(|seen| seen.schema) else {
-        let why = seen.map_or_else(|| "its host was not asked".to_string(), |seen| seen.problems.join("; "));
+        let why = seen.map_or_else(|| "the host was not asked".to_string(), |seen| seen.problems.join("; "));
         return Err(PlanRefusal::new(
-            format!("the database of {} cannot be read from {}", spec.key, placement.db.name),
+            format!("cannot read the database of {} from {}", spec.key, placement.db.name),
             if why.is_empty() { "it did not answer".to_string() } else { why },
-            format!("check {} and that PostgreSQL runs and lets {} in", database.url_from, placement.db.name),
+            format!(
+                "check {}, that PostgreSQL runs, and that its pg_hba.conf admits {}",
+                database.url_from, placement.db.name
+            ),
         ));
     };
     match schema.state {
         SchemaState::Clean => Ok(Some(schema.version)),
         SchemaState::Dirty => Err(PlanRefusal::new(
-            format!("the schema of {} is dirty at version {}", spec.key, schema.version),
+            format!("the database schema of {} is dirty at version {}", spec.key, schema.version),
+            format!("migration {} began and did not finish, so it may be applied in part", schema.version),
             format!(
-                "migration {} began and did not end, so nobody knows how much of it is there",
-                schema.version
-            ),
-            format!(
-                "look at the database and mend it by hand, then say what is there: UPDATE schema_migrations SET version = N, dirty = false; \
-                 N is {} when all of it is there, and the version before it when nothing is",
+                "repair the database by hand, then record its version: UPDATE schema_migrations SET version = N, dirty = false; \
+                 N is {} if the migration is applied completely, and the version before it if it is not applied",
                 schema.version
             ),
         )),
@@ -129,19 +129,21 @@ impl<'a> HbaRequest<'a> {
         if !is_ours(self.spec) {
             return match &self.spec.database {
                 None => HbaDecision::Nothing(None),
-                Some(_) => omitted("deployment.yml says database.postgres.pg_hba: by_hand".to_string()),
+                Some(_) => omitted("deployment.yml sets database.postgres.pg_hba: by_hand".to_string()),
             };
         }
         if others.is_empty() {
             let because = format!(
-                "only {db} runs the application, and whoever comes from its own Docker's networks is yours to let in"
+                "only {db} runs the application, and access from the Docker networks of {db} is configured by hand"
             );
             return omitted(because);
         }
         let here = match self.seen() {
             HbaState::Here(here) => here,
             HbaState::NotOurs(because) => return omitted(because.to_string()),
-            HbaState::Unknown => return omitted(format!("{db} does not say whom its PostgreSQL lets in")),
+            HbaState::Unknown => {
+                return omitted(format!("{db} did not report which hosts its PostgreSQL admits"));
+            }
         };
         let missing: Vec<&Host> =
             others.into_iter().filter(|host| !here.admitted.contains(&host.address)).collect();
@@ -152,7 +154,7 @@ impl<'a> HbaRequest<'a> {
             here.lines.iter().cloned().chain(missing.iter().map(|host| line(host, here))).collect();
         if lines.len() == here.lines.len() {
             let names = list(missing.iter().map(|host| &host.name));
-            return omitted(format!("{names} is named there, and a line before it keeps it out"));
+            return omitted(format!("pg_hba.conf has a line for {names}, but an earlier line rejects it"));
         }
         let wanted = HbaBlock { port: here.port, lines: lines.into_iter().collect() };
         HbaDecision::Step(Box::new(self.letting_in(here, wanted.clone(), &missing)), wanted)
@@ -167,10 +169,10 @@ impl<'a> HbaRequest<'a> {
             Transport::Tls => ", with TLS",
         };
         let change = format!(
-            "PostgreSQL lets {names} in, as {user} to {database}{tls}: {} in pg_hba.conf, no connection ends",
+            "PostgreSQL admits {names} as {user} to {database}{tls}: adds {} to pg_hba.conf and ends no connection",
             counted(missing.len())
         );
-        let undo = undo_by(Action::AdmitHosts(before), "PostgreSQL lets in whom it let in before");
+        let undo = undo_by(Action::AdmitHosts(before), "PostgreSQL admits the same hosts as before");
         step(self.db, Action::AdmitHosts(wanted), undo, seconds(30), change)
     }
 
@@ -184,20 +186,20 @@ impl<'a> HbaRequest<'a> {
             HbaState::NotOurs(_) => return Ok(None),
             HbaState::Unknown => {
                 return Err(format!(
-                    "{} does not say whom its PostgreSQL lets in: where {} has a line in pg_hba.conf there, it stays",
+                    "{} did not report which hosts its PostgreSQL admits: a line for {} in its pg_hba.conf stays",
                     self.db.name, host.name
                 ));
             }
         };
         let is_of_host = |line: &HbaLine| line.host == host.name || line.address == host.address;
-        let (gone, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
-        if gone.is_empty() {
+        let (removed, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
+        if removed.is_empty() {
             return Ok(None);
         }
         let change = format!(
-            "PostgreSQL does not let {} in any more: {} less in pg_hba.conf",
+            "PostgreSQL no longer admits {}: removes {} from pg_hba.conf",
             host.name,
-            counted(gone.len())
+            counted(removed.len())
         );
         let action = Action::AdmitHosts(HbaBlock { port: here.port, lines });
         Ok(Some(housekeeping(self.db, action, seconds(30), change)))
@@ -235,5 +237,5 @@ fn list<'n>(names: impl Iterator<Item = &'n HostName>) -> String {
 }
 
 fn counted(lines: usize) -> String {
-    if lines == 1 { "a line".to_string() } else { format!("{lines} lines") }
+    if lines == 1 { "1 line".to_string() } else { format!("{lines} lines") }
 }

@@ -1,4 +1,4 @@
-//! A deployment: bring a release into the inactive slot, give it the traffic, tidy up.
+//! Plans a deployment: start a release in the inactive slot, switch the traffic to it, clean up.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -55,7 +55,7 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
     refuse_other_branch(deploy, spec)?;
     refuse_missing_variables(spec, record)?;
     let (mut left_out, roles) = excluded_hosts::without_drained(spec, record)?;
-    let mut placement = Placement::place(&spec.key, &roles, record)?;
+    let mut placement = Placement::place(&spec.key, &roles, &spec.hosts, record)?;
     left_out.extend(excluded_hosts::exclude_unreachable(&mut placement, spec, record)?);
     let serving = match record.live.as_ref().map(|live| serving(live, record)) {
         // None of them has joined any more: what is live was to be on the hosts that are named.
@@ -92,9 +92,12 @@ fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Pl
             if spec.mode == Mode::Production && wanted != found =>
         {
             Err(PlanRefusal::new(
-                format!("{} is deployed from the branch {wanted}", spec.key),
+                format!("{} must be deployed from the branch {wanted}", spec.key),
                 format!("this checkout is on {found}"),
-                format!("git switch {wanted}, or add --allow-branch"),
+                format!(
+                    "git switch {wanted}; or deploy this branch: lockstep deploy {} --allow-branch",
+                    spec.key.environment
+                ),
             ))
         }
         _ => Ok(()),
@@ -117,7 +120,7 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     }
     Err(PlanRefusal::new(
         format!("{} lacks {}", spec.key, missing.join(", ")),
-        "the application needs it, and neither `env` nor the imported secrets have it",
+        "deployment.yml requires it, and neither `env` nor the imported secrets have it",
         format!("add it to .env.{0}, then: lockstep secret import {0}", spec.key.environment),
     ))
 }
@@ -155,10 +158,10 @@ impl DeployPlanner<'_> {
         self.slot(&mut waves)?;
         self.traffic(deploy.changed_site, &mut waves, &mut omitted)?;
         let workers = self.workers(&mut omitted)?;
-        let told = notify_live_slot(&self.placement, &workers, self.slot);
+        let notifications = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
         self.bake(&mut waves, &mut omitted)?;
-        waves.push(told.into_iter().chain(self.drain(&mut omitted)?).collect());
+        waves.push(notifications.into_iter().chain(self.drain(&mut omitted)?).collect());
         waves.push(self.clean_up());
         let live = self.record.live.as_ref();
         let site = self.record.observed.get(&self.placement.lb.id).and_then(|seen| {
@@ -176,7 +179,7 @@ impl DeployPlanner<'_> {
             live_slot: live.map(|live| live.slot),
             spec: self.version.spec.clone(),
             serving: names(&self.placement.app),
-            passed_by: self.left_out.iter().filter_map(ExcludedHost::excluded_name).collect(),
+            excluded: self.left_out.iter().filter_map(ExcludedHost::excluded_name).collect(),
             secrets_version: self.version.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -193,7 +196,7 @@ impl DeployPlanner<'_> {
             self.pending.iter().filter(|migration| migration.compatibility == Compatibility::Contracts)
         {
             warnings.push(format!(
-                "migration {} {} takes something away: releases from before it cannot serve after it, and a rollback past it will be refused",
+                "migration {} {} removes something from the schema: earlier releases cannot run after it, and a rollback past it will be refused",
                 migration.version, migration.name
             ));
         }
@@ -201,7 +204,7 @@ impl DeployPlanner<'_> {
             && live.release.image_id == self.version.release.image_id
         {
             warnings.push(format!(
-                "{} is live already, in {}: this deploys it again",
+                "{} is already live in {}: this deploys it again",
                 live.release.image, live.slot
             ));
         }
@@ -210,7 +213,7 @@ impl DeployPlanner<'_> {
             && !self.version.release.migrations.is_empty()
         {
             warnings.push(format!(
-                "the schema is at {schema} and this release was built for {}",
+                "the database schema has version {schema}, and this release was built for version {}",
                 self.version.release.schema_version()
             ));
         }
@@ -230,9 +233,9 @@ impl DeployPlanner<'_> {
             drafts.push(step(
                 host,
                 action,
-                no_undo("it only looks"),
+                no_undo("it only checks"),
                 seconds(60),
-                "nothing: looks at tools, disk, ports, image and database",
+                "checks tools, disk, ports, image and database; changes nothing",
             ));
         }
         Ok(drafts)
@@ -250,7 +253,7 @@ impl DeployPlanner<'_> {
         let omit = |what: &str, because: String| Omission { what: what.to_string(), because };
         if let (Some(foreign), Some(reference)) = (self.foreign, self.version.database()) {
             // When its tool migrates is not known: it may be at the start of this very release.
-            let because = format!("schema_migrations is another tool's: {foreign}");
+            let because = format!("schema_migrations belongs to another tool: {foreign}");
             omitted.push(omit("migration", because));
             self.snapshot(reference, waves, omitted);
             return;
@@ -258,19 +261,19 @@ impl DeployPlanner<'_> {
         let (Some(database), Some(reference), Some(schema)) =
             (&self.version.spec.database, self.version.database(), self.schema)
         else {
-            omitted.push(omit("snapshot and migration", "the application declares no database".to_string()));
+            omitted.push(omit("snapshot and migration", "deployment.yml declares no database".to_string()));
             return;
         };
         let Some(path) = database.migrations.as_ref().filter(|_| !self.pending.is_empty()) else {
             let because = match &database.migrations {
                 None => "deployment.yml names no migrations".to_string(),
                 Some(path) if self.version.release.migrations.is_empty() => {
-                    format!("the image has none in {path}")
+                    format!("the image has no migrations in {path}")
                 }
-                Some(_) => format!("schema {schema} is already there"),
+                Some(_) => format!("the schema already has version {schema}"),
             };
             omitted.push(omit("migration", because));
-            omitted.push(omit("snapshot", "nothing migrates".to_string()));
+            omitted.push(omit("snapshot", "there is no migration to run".to_string()));
             return;
         };
         self.snapshot(reference.clone(), waves, omitted);
@@ -283,8 +286,9 @@ impl DeployPlanner<'_> {
             migrations: self.pending.clone(),
         });
         let names: Vec<&str> = self.pending.iter().map(|migration| migration.name.as_str()).collect();
-        let change = format!("schema {schema} to {to}: {}", names.join(", "));
-        let undo = no_undo("migrations stay: they only add, so the release before runs on with them");
+        let change = format!("migrates the schema from version {schema} to {to}: {}", names.join(", "));
+        let undo =
+            no_undo("migrations stay: they only add to the schema, so the previous release runs with them");
         waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
         if is_on(Mutant::MigratesBeforeSnapshot) {
             waves.swap_last();
@@ -294,13 +298,13 @@ impl DeployPlanner<'_> {
     fn snapshot(&self, database: DatabaseRef, waves: &mut Waves<'_>, omitted: &mut Vec<Omission>) {
         let declared = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let Some(snapshot) = declared else {
-            let because = "deployment.yml names no database.snapshot".to_string();
+            let because = "deployment.yml sets no database.snapshot".to_string();
             omitted.push(Omission { what: "snapshot".to_string(), because });
             return;
         };
-        let change = format!("a verified snapshot of the database in {}", snapshot.directory);
+        let change = format!("takes and verifies a snapshot of the database in {}", snapshot.directory);
         let action = Action::TakeSnapshot(TakeSnapshot { database, directory: snapshot.directory.clone() });
-        let undo = no_undo("a snapshot is kept");
+        let undo = no_undo("the snapshot stays");
         waves.push(vec![step(self.placement.db, action, undo, seconds(20 * 60), change)]);
     }
 
@@ -327,7 +331,7 @@ impl DeployPlanner<'_> {
         hosts.iter().map(start).collect()
     }
 
-    /// How many app hosts may be passed by.
+    /// How many app hosts may be excluded.
     fn spare(&self) -> u16 {
         let app = self.placement.app.len();
         let quorum = self.version.spec.deploy.quorum.map_or(app, usize::from);
@@ -343,12 +347,12 @@ impl DeployPlanner<'_> {
         let check = self.check(hosts)?;
         let without = match check.spare {
             0 => String::new(),
-            1 => "; goes on without one host that is not healthy then".to_string(),
-            spare => format!("; goes on without {spare} hosts that are not healthy then"),
+            1 => "; continues without one unhealthy host".to_string(),
+            spare => format!("; continues without up to {spare} unhealthy hosts"),
         };
         let change = format!(
-            "nothing: asks {} until {} good answers in a row, for at most {}{without}",
-            check.health.path, check.health.consecutive, check.health.timeout
+            "waits for {} healthy answers in a row from {}, for at most {}{without}",
+            check.health.consecutive, check.health.path, check.health.timeout
         );
         Ok(vec![check_from_lb(self.placement.lb, check, change)])
     }
@@ -362,21 +366,21 @@ impl DeployPlanner<'_> {
         let lb = self.placement.lb;
         let live = self.record.live.as_ref();
         let site = self.version.site(&self.placement.app, &self.serving, self.record)?;
-        let hosts = if self.spare() > 0 { Hosts::MayBePassedBy } else { Hosts::AreFixed };
+        let hosts = if self.spare() > 0 { Hosts::MayBeExcluded } else { Hosts::Fixed };
         match site::of_deployment(lb, (site, hosts), changed, (&self.version, self.record))? {
             SiteDecision::Step(step) => waves.push(vec![*step]),
             SiteDecision::Nothing(omission) => omitted.push(omission),
         }
         let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let undo: Undo = match live {
-            None => no_undo("no slot had the traffic before"),
+            None => no_undo("no slot had traffic before"),
             Some(live) => {
                 let back = version_of(live).switch_to(&self.serving, live.slot, self.record)?;
-                undo_by(Action::SwitchTraffic(back), format!("traffic goes to {} again", live.slot))
+                undo_by(Action::SwitchTraffic(back), format!("nginx sends requests to {} again", live.slot))
             }
         };
         let from = live.map_or("no slot".to_string(), |live| live.slot.to_string());
-        let change = format!("traffic goes from {from} to {}, proved through nginx", self.slot);
+        let change = format!("switches traffic from {from} to {}, verified through nginx", self.slot);
         waves.push(vec![step(lb, Action::SwitchTraffic(switch), undo, seconds(30), change)]);
         Ok(())
     }
@@ -397,13 +401,13 @@ impl DeployPlanner<'_> {
             }
             let grace: u64 = fresh.iter().chain(&before).map(|container| container.stop_grace.0).sum();
             let undo = match live {
-                None => no_undo("they end with the slot"),
+                None => no_undo("they stop with the slot"),
                 Some(live) => undo_by(
                     Action::MoveWorkers { stop: Some(self.slot), start: live.slot, containers: before },
-                    format!("the workers of {} run again", live.slot),
+                    format!("starts the workers of {} again", live.slot),
                 ),
             };
-            let change = format!("the old workers end, then those of {} run", self.slot);
+            let change = format!("stops the old workers, then starts those of {}", self.slot);
             let action =
                 Action::MoveWorkers { stop: live.map(|live| live.slot), start: self.slot, containers: fresh };
             drafts.push(step(host, action, undo, Millis(60_000 + grace), change));
@@ -424,12 +428,12 @@ impl DeployPlanner<'_> {
             omitted.push(Omission { what: "bake".to_string(), because: "deploy.bake is 0s".to_string() });
         } else {
             let check = self.check(&self.placement.app)?;
-            let change = format!("nothing: {} is watched under traffic for {}", self.slot, deploy.bake);
+            let change = format!("watches {} under traffic for {}", self.slot, deploy.bake);
             let action = Action::Bake { duration: deploy.bake, check };
             waves.push(vec![step(
                 lb,
                 action,
-                no_undo("it only looks"),
+                no_undo("it only checks"),
                 Millis(deploy.bake.0 + 30_000),
                 change,
             )]);
@@ -441,14 +445,14 @@ impl DeployPlanner<'_> {
         let deploy = &self.version.spec.deploy;
         let lb = self.placement.lb;
         let because = match &self.record.live {
-            None => "no slot had the traffic before",
+            None => "no slot had traffic before",
             Some(_) if deploy.drain.0 == 0 => "deploy.drain is 0s",
             Some(live) => {
                 let ports = web_endpoints(&live.spec, &self.serving, live.slot, self.record)?;
                 let action = Action::DrainSlot { slot: live.slot, ports, deadline: deploy.drain };
                 let change = format!(
-                    "waits for the requests of {} to end, for at most {}; it stays warm for a rollback",
-                    live.slot, deploy.drain
+                    "waits up to {} for the requests of {} to end; the slot stays warm for a rollback",
+                    deploy.drain, live.slot
                 );
                 return Ok(Some(housekeeping(lb, action, Millis(deploy.drain.0 + 15_000), change)));
             }
@@ -489,7 +493,7 @@ impl DeployPlanner<'_> {
                 host,
                 action,
                 seconds(120),
-                "images and snapshots that no rollback needs are removed",
+                "removes images and snapshots that no rollback needs",
             ));
         }
         drafts
@@ -512,7 +516,7 @@ pub(super) fn started(
         Some(container) => format!("replaces {} there", container.image_id.short()),
     };
     let slot = slot.map_or_else(String::new, |slot| format!(" in {slot}"));
-    format!("{} of {}{slot}; {replaced}", names.join(", "), version.release.version())
+    format!("starts {} of {}{slot}; {replaced}", names.join(", "), version.release.version())
 }
 
 /// What is live, as a version of its own.

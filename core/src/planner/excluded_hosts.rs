@@ -1,5 +1,4 @@
-//! App hosts that are declared and have no part in a plan: drained by somebody, or without an answer where a quorum is
-//! enough.
+//! Declared app hosts that a plan leaves out: drained ones, and unreachable ones if a quorum is left.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -25,10 +24,10 @@ pub(super) fn refuse_without_a_host_that_serves(
         return Ok(());
     };
     Err(PlanRefusal::new(
-        format!("{} serves {}, and deployment.yml does not name it", left_out.name, spec.key),
-        "its containers would go on running beside the new ones",
+        format!("{} serves {}, but deployment.yml does not name it", left_out.name, spec.key),
+        "its containers would keep running beside the new ones",
         format!(
-            "name {0} in hosts.app, or take it out: lockstep host remove {1} {0}",
+            "add {0} to hosts.app in deployment.yml, or remove it: lockstep host remove {1} {0}",
             left_out.name, spec.key.environment
         ),
     ))
@@ -44,7 +43,7 @@ pub(super) fn without_drained(
     if let (Some(first), []) = (drained.first(), app.as_slice()) {
         return Err(PlanRefusal::new(
             format!("every app host of {} is drained", spec.key),
-            "a release needs one to run on",
+            "a release needs at least one app host",
             format!("lockstep host add {} {first}", spec.key.environment),
         ));
     }
@@ -68,14 +67,14 @@ pub(super) fn exclude_unreachable(
     let needed = [placement.lb.id.clone(), placement.db.id.clone()];
     let because = |host: &Host| {
         if !record.observed.contains_key(&host.id) {
-            return Some(ExclusionReason::Silent);
+            return Some(ExclusionReason::Unreachable);
         }
-        let owes = record.hosts_with_pending_undos.contains(&host.id) && !needed.contains(&host.id);
-        owes.then_some(ExclusionReason::Owes)
+        let must_undo = record.hosts_with_pending_undos.contains(&host.id) && !needed.contains(&host.id);
+        must_undo.then_some(ExclusionReason::PendingUndos)
     };
-    let (app, passed_by): (Vec<_>, Vec<_>) =
+    let (app, excluded): (Vec<_>, Vec<_>) =
         placement.app.iter().copied().partition(|host| because(host).is_none());
-    let left_out = passed_by
+    let left_out = excluded
         .into_iter()
         .filter_map(|host| because(host).map(|because| ExcludedHost { host: host.name.clone(), because }));
     let left_out: Vec<ExcludedHost> = left_out.collect();
@@ -83,11 +82,7 @@ pub(super) fn exclude_unreachable(
         let why: Vec<String> =
             left_out.iter().map(|left| format!("{}: {}", left.host, left.because)).collect();
         return Err(PlanRefusal::new(
-            format!(
-                "{} app hosts of {} can be deployed to, and deploy.quorum is {quorum}",
-                app.len(),
-                spec.key
-            ),
+            format!("available app hosts of {}: {}, and deploy.quorum is {quorum}", spec.key, app.len()),
             why.join(", "),
             "lockstep host list, and on those hosts: systemctl status lockstep-agent",
         ));
@@ -105,16 +100,16 @@ pub(super) struct ExcludedHost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExclusionReason {
     Drained,
-    Silent,
-    Owes,
+    Unreachable,
+    PendingUndos,
 }
 
 impl fmt::Display for ExclusionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Drained => "it was drained",
-            Self::Silent => "it did not answer",
-            Self::Owes => "it has something to take back first",
+            Self::Unreachable => "it did not answer",
+            Self::PendingUndos => "it has pending undos",
         })
     }
 }
@@ -128,15 +123,15 @@ impl ExcludedHost {
     pub(super) fn omission(&self, environment: &EnvironmentName) -> Omission {
         let Self { host, because } = self;
         let add = format!("lockstep host add {environment} {host}");
-        Omission { what: host.to_string(), because: format!("{because}; {add} brings it back") }
+        Omission { what: host.to_string(), because: format!("{because}; to use it again: {add}") }
     }
 
     /// What an operator should know before the rest goes on.
     pub(super) fn warning(&self) -> Option<String> {
         match self.because {
             ExclusionReason::Drained => None,
-            ExclusionReason::Silent | ExclusionReason::Owes => Some(format!(
-                "{} is passed by, as {}: what runs there goes on, and gets no requests after the switch",
+            ExclusionReason::Unreachable | ExclusionReason::PendingUndos => Some(format!(
+                "{} is excluded because {}: its containers keep running and get no requests after the switch",
                 self.host, self.because
             )),
         }

@@ -1,15 +1,14 @@
-//! One app host more or less, while what is live stays live: nginx is told of it, and nothing else of the
-//! traffic moves.
+//! Plans to add, drain or remove one app host. The live release stays live, and only the nginx site changes.
 //!
-//! What must stay true: a host gets requests only once what runs there was seen healthy from the load balancer, and
-//! what runs there ends only once it gets none. Nothing is asked of the other app hosts, which may be away.
+//! What must stay true: a host gets requests only after a health check from the load balancer, and its containers stop
+//! only after it gets none. The other app hosts are not asked, because they may be offline.
 
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::host::Host;
+use crate::host::{Host, HostRole};
 use crate::name::HostName;
 use crate::plan::action::Preflight;
 use crate::plan::hba::HbaBlock;
@@ -34,13 +33,13 @@ pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal>
     let mut roles = live.roles();
     if roles.app.contains(name) {
         return Err(PlanRefusal::new(
-            format!("{name} serves {} already", record.key),
-            "nginx sends it requests",
+            format!("{name} already serves {}", record.key),
+            "nginx sends requests to it",
             format!("lockstep status {}", record.key.environment),
         ));
     }
     roles.app.push(name.clone());
-    let placement = Placement::place(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, &live.spec.hosts, record)?;
     let host = placement.app.last().copied().expect("it was pushed a few lines ago");
     let changing = HostChangePlanner { live, host, placement, record };
     changing.add(Operation::AddHost(name.clone()))
@@ -52,7 +51,7 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     let environment = &record.key.environment;
     let mut roles = live.roles();
     let serves = roles.app.contains(name);
-    let is_to_come_back = live.passed_by.contains(name);
+    let is_to_come_back = live.excluded.contains(name);
     let is_drained = live.is_drained(name) && matches!(operation, Operation::RemoveHost(_));
     if !(serves || is_drained || is_to_come_back) {
         return Err(PlanRefusal::new(
@@ -65,15 +64,17 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
     if roles.app.is_empty() {
         return Err(PlanRefusal::new(
             format!("{name} is the only host that serves {}", record.key),
-            "nobody would answer",
-            format!("lockstep host add {environment} HOST, and then this again"),
+            "no app host would be left to serve requests",
+            format!(
+                "add another host (lockstep host list): lockstep host add {environment} HOST; then repeat this command"
+            ),
         ));
     }
-    let placement = Placement::place(&record.key, &roles, record)?;
+    let placement = Placement::place(&record.key, &roles, &live.spec.hosts, record)?;
     let host = record.hosts.iter().find(|host| host.name == *name).ok_or_else(|| {
         PlanRefusal::new(
             format!("there is no host {name}"),
-            "none of this name has joined",
+            "no host of this name has joined",
             "lockstep host list",
         )
     })?;
@@ -85,7 +86,7 @@ fn live(record: &Record) -> Result<&LiveRelease, PlanRefusal> {
     record.live.as_ref().ok_or_else(|| {
         PlanRefusal::new(
             format!("nothing is live in {}", record.key),
-            "its hosts are those of its first deployment, as deployment.yml names them",
+            "the first deployment takes its hosts from deployment.yml",
             format!("lockstep deploy {}", record.key.environment),
         )
     })
@@ -132,7 +133,7 @@ impl HostChangePlanner<'_> {
             hosts.app.push(host.name.clone());
         }
         let warnings = vec![format!(
-            "a rollback starts its release on {} first: only what is live is brought there",
+            "only the live release is started on {}: a rollback starts the earlier release there first, which takes longer than a switch",
             host.name
         )];
         self.plan(operation, hosts, waves, Notes { omitted, warnings, admitted })
@@ -154,14 +155,14 @@ impl HostChangePlanner<'_> {
         let stops = if is_removal { vec![live.slot, live.slot.other()] } else { vec![live.slot] };
         if record.observed.contains_key(&host.id) {
             for slot in stops {
-                let change = format!("{slot} is stopped and removed");
+                let change = format!("stops and removes {slot}");
                 let grace = live.spec.processes.values().map(|process| process.stop_grace.0).sum::<u64>();
                 let action = Action::StopSlot { slot };
                 waves.push(vec![housekeeping(host, action, Millis(60_000 + grace), change)]);
             }
         } else {
             notes.push(format!(
-                "{} does not answer: what runs there is not stopped, and gets no requests",
+                "{} does not answer: its containers are not stopped, and get no requests",
                 host.name
             ));
         }
@@ -176,10 +177,17 @@ impl HostChangePlanner<'_> {
         self.plan(operation, hosts, waves, Notes { warnings: notes, ..Notes::default() })
     }
 
-    /// Who is declared to do what; where nobody is, those that serve.
+    /// The declared hosts; if none are declared, those that serve.
     fn declared(&self) -> HostRoles {
         let declared = &self.live.spec.hosts;
-        if declared.app.is_empty() { self.live.roles() } else { declared.clone() }
+        if !declared.app.is_empty() {
+            return declared.clone();
+        }
+        let HostRoles { app, lb, mut db } = self.live.roles();
+        // From now on this host is declared for the role, and must have it.
+        let has_role = |host: &&Host| host.roles.contains(&HostRole::Db);
+        db.retain(|name| self.record.hosts.iter().filter(has_role).any(|host| host.name == *name));
+        HostRoles { app, lb, db }
     }
 
     fn plan(
@@ -194,28 +202,28 @@ impl HostChangePlanner<'_> {
         let environment = &record.key.environment;
         if hosts != live.spec.hosts {
             let otherwise = match operation {
-                Operation::RemoveHost(_) => "brings it back",
+                Operation::RemoveHost(_) => "uses the host again",
                 Operation::AddHost(_)
                 | Operation::DrainHost(_)
                 | Operation::Deploy(_)
                 | Operation::Rollback(_) => "is refused",
             };
             warnings.push(format!(
-                "deployment.yml is to say so too, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",
+                "change deployment.yml as well, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",
                 list(&hosts.app), list(&hosts.lb), list(&hosts.db)
             ));
         }
         let spec = EnvironmentSpec { hosts, ..live.spec.clone() };
         if let Err(problems) = check(spec.clone()) {
             return Err(PlanRefusal::new(
-                format!("what is live in {} cannot be on these hosts", record.key),
+                format!("the live release of {} cannot run on these hosts", record.key),
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                 format!(
-                    "change deployment.yml, deploy it, and then this again: lockstep deploy {environment}"
+                    "correct deployment.yml and deploy it: lockstep deploy {environment}; then repeat this command"
                 ),
             ));
         }
-        let because = "the same release stays live, in the same slot".to_string();
+        let because = "the same release stays live in the same slot".to_string();
         omitted.push(Omission { what: "switch".to_string(), because });
         let version = version_of(live);
         let live_state = (live.slot, &live.deployment, &live.serving, &operation, admitted);
@@ -227,7 +235,7 @@ impl HostChangePlanner<'_> {
             live_slot: Some(live.slot),
             spec,
             serving: names(&placement.app),
-            passed_by: live.passed_by.iter().filter(|there| **there != self.host.name).cloned().collect(),
+            excluded: live.excluded.iter().filter(|there| **there != self.host.name).cloned().collect(),
             secrets_version: live.secrets_version,
             schema_before: live.schema_version,
             hash: hash(&version, &live_state, record),
@@ -241,22 +249,22 @@ impl HostChangePlanner<'_> {
     fn preflight(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let Self { live, host, record, placement } = self;
         let version = version_of(live);
-        let look = |host, app, lb| {
+        let preflight_step = |host, app, lb| {
             let action = Action::Preflight(Preflight { app, lb, db: None });
             step(
                 host,
                 action,
-                no_undo("it only looks"),
+                no_undo("it only checks"),
                 seconds(60),
-                "nothing: looks at tools, ports and image",
+                "checks tools, ports and image; changes nothing",
             )
         };
         let app = Some(version.preflight_app(host, live.slot, record)?);
         let lb = Some(version.preflight_lb());
         Ok(if host.id == placement.lb.id {
-            vec![look(host, app, lb)]
+            vec![preflight_step(host, app, lb)]
         } else {
-            vec![look(host, app, None), look(placement.lb, None, lb)]
+            vec![preflight_step(host, app, None), preflight_step(placement.lb, None, lb)]
         })
     }
 
@@ -264,8 +272,8 @@ impl HostChangePlanner<'_> {
         let Self { live, host, record, placement } = self;
         let check = version_of(live).check_health(&[*host], live.slot, record)?;
         let change = format!(
-            "nothing: asks {} on {} until {} good answers in a row, for at most {}",
-            check.health.path, host.name, check.health.consecutive, check.health.timeout
+            "waits for {} healthy answers in a row from {} on {}, for at most {}",
+            check.health.consecutive, check.health.path, host.name, check.health.timeout
         );
         Ok(check_from_lb(placement.lb, check, change))
     }
@@ -281,14 +289,14 @@ impl HostChangePlanner<'_> {
         }
         let installed = seen.and_then(|seen| seen.site.as_ref());
         let cost = if installed == Some(&site.digest()) {
-            "it is so already: nothing is reloaded"
+            "no change and no reload"
         } else {
             "one reload: clients with idle connections may have to reconnect"
         };
         let is_in = serving.iter().any(|there| there.id == host.id);
-        let what = if is_in { "requests to HOST too" } else { "no request to HOST" };
+        let what = if is_in { "requests to HOST too" } else { "no requests to HOST" };
         let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));
-        let undo = undo_by(Action::RestoreSite, "nginx has the site that it had");
+        let undo = undo_by(Action::RestoreSite, "restores the previous nginx site");
         Ok(step(placement.lb, Action::InstallSite { site, overwrites: None }, undo, seconds(30), change))
     }
 
@@ -298,9 +306,10 @@ impl HostChangePlanner<'_> {
         let slot = live.slot;
         let containers = version_of(live).worker_containers(host, slot, record)?;
         let grace: u64 = containers.iter().map(|container| container.stop_grace.0).sum();
-        let change = format!("the workers of {slot} run, and no others; {slot} is told that it is live");
+        let change =
+            format!("starts the workers of {slot}, stops all others, and notifies {slot} that it is live");
         let end = Action::MoveWorkers { stop: Some(slot), start: slot, containers: Vec::new() };
-        let undo = undo_by(end, "its workers end");
+        let undo = undo_by(end, "stops its workers");
         let action = Action::MoveWorkers { stop: Some(slot.other()), start: slot, containers };
         Ok(step(host, action, undo, Millis(60_000 + grace), change))
     }
@@ -313,7 +322,7 @@ impl HostChangePlanner<'_> {
         }
         let ports = web_endpoints(&live.spec, &[*host], live.slot, record)?;
         let action = Action::DrainSlot { slot: live.slot, ports, deadline };
-        let change = format!("waits for the requests of {} to end, for at most {deadline}", host.name);
+        let change = format!("waits up to {deadline} for the requests of {} to end", host.name);
         Ok(Some(housekeeping(placement.lb, action, Millis(deadline.0 + 15_000), change)))
     }
 }

@@ -1,4 +1,4 @@
-//! A rollback: give the traffic back to an earlier release. With its slot warm it is a switch.
+//! Plans a rollback: switch the traffic back to an earlier release. If its slot is warm, that is only a switch.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -44,7 +44,7 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, PlanRef
     let target = target(rollback, live, record)?;
     let schema = refuse_outside_schema_range(target, live, record)?;
     // The release, its configuration and its secrets come back; the hosts stay those that serve.
-    let placement = Placement::place(&record.key, &live.roles(), record)?;
+    let placement = Placement::place(&record.key, &live.roles(), &live.spec.hosts, record)?;
     let version =
         Version { release: &target.release, spec: &target.spec, secrets_version: target.secrets_version };
     let slot = live.slot.other();
@@ -68,16 +68,20 @@ pub(super) fn target<'a>(
             ));
         };
         if !summary.is_verified_good() {
-            let how = summary.verdict.map_or("not ended".to_string(), |verdict| verdict.to_string());
-            return Err(PlanRefusal::new(format!("{id} never served"), format!("it {how}"), list));
+            let how = summary.verdict.map_or("has not ended".to_string(), |verdict| format!("was {verdict}"));
+            return Err(PlanRefusal::new(
+                format!("{id} was never live"),
+                format!("the deployment {how}"),
+                list,
+            ));
         }
         if summary.release.image_id == live.release.image_id
             && summary.secrets_version == live.secrets_version
             && on_hosts_of(live, &summary.spec) == live.spec
         {
             return Err(PlanRefusal::new(
-                format!("{} is live already", summary.release.image),
-                format!("{id} deployed what serves"),
+                format!("{} is already live", summary.release.image),
+                format!("{id} deployed the live release"),
                 list,
             ));
         }
@@ -85,9 +89,9 @@ pub(super) fn target<'a>(
     }
     earlier_good(live, &record.history).ok_or_else(|| {
         PlanRefusal::new(
-            format!("{} has no earlier release that was verified good", record.key),
-            format!("{} is the first that served", live.release.image),
-            format!("{list}, then lockstep rollback {} --to DEP", record.key.environment),
+            format!("{} has no earlier release to roll back to", record.key),
+            format!("{} is the first release that was live", live.release.image),
+            format!("{list}, then: lockstep rollback {} --to DEP", record.key.environment),
         )
     })
 }
@@ -135,10 +139,13 @@ fn refuse_outside_schema_range(
     match contracting {
         None => Ok(Some(schema)),
         Some(migration) => Err(PlanRefusal::new(
-            format!("{} cannot run on schema {schema}", target.release.image),
-            format!("migration {} {} took something away that it needs", migration.version, migration.name),
+            format!("{} cannot run on schema version {schema}", target.release.image),
             format!(
-                "fix forward, or go to a release from {} on: lockstep history {}",
+                "migration {} {} removed something that this release needs",
+                migration.version, migration.name
+            ),
+            format!(
+                "deploy a fix, or roll back to a release that has migration {}: lockstep history {}",
                 migration.version, record.key.environment
             ),
         )),
@@ -179,25 +186,25 @@ impl RollbackPlanner<'_> {
             waves.push(self.images(&cold));
             self.slot(&cold, &mut waves)?;
             warnings.push(format!(
-                "{} is not warm any more: it is started first, which takes longer than a switch",
+                "{} is no longer warm: it is started first, which takes longer than a switch",
                 self.target.release.image
             ));
         }
         waves.push(self.site(rollback.changed_site, &mut omitted)?);
         waves.push(self.switch()?);
         let workers = self.workers()?;
-        let told = notify_live_slot(&self.placement, &workers, self.slot);
+        let notifications = notify_live_slot(&self.placement, &workers, self.slot);
         waves.push(workers);
-        waves.push(told);
+        waves.push(notifications);
         omitted.push(omit(
             "migration",
-            "a rollback never changes the database: what was written since would be lost",
+            "a rollback never changes the database: data written since then would be lost",
         ));
         if let (Some(schema), before) = (self.schema, self.target.release.schema_version())
             && schema > before
         {
             warnings.push(format!(
-                "migrations stay: the schema remains at {schema}, and {} was built for {before}",
+                "migrations stay: the schema keeps version {schema}, and {} was built for version {before}",
                 self.target.release.image
             ));
         }
@@ -211,7 +218,7 @@ impl RollbackPlanner<'_> {
             live_slot: Some(self.live.slot),
             spec: on_hosts_of(self.live, &self.target.spec),
             serving: names(&self.placement.app),
-            passed_by: self.live.passed_by.clone(),
+            excluded: self.live.excluded.clone(),
             secrets_version: self.target.secrets_version,
             schema_before: self.schema,
             waves: waves.waves,
@@ -278,9 +285,9 @@ impl RollbackPlanner<'_> {
             drafts.push(step(
                 host,
                 action,
-                no_undo("it only looks"),
+                no_undo("it only checks"),
                 seconds(60),
-                "nothing: looks at tools, ports and image",
+                "checks tools, ports and image; changes nothing",
             ));
         }
         Ok(drafts)
@@ -288,7 +295,7 @@ impl RollbackPlanner<'_> {
 
     fn start<'h>(&self, hosts: &[&'h Host]) -> Result<Vec<StepDraft<'h>>, PlanRefusal> {
         let Self { version, slot, record, .. } = self;
-        let again = |_: &[ContainerSpec]| format!("{} runs in {slot} again", version.release.version());
+        let again = |_: &[ContainerSpec]| format!("starts {} in {slot} again", version.release.version());
         hosts.iter().map(|host| version.start(host, *slot, record, again)).collect()
     }
 
@@ -299,8 +306,8 @@ impl RollbackPlanner<'_> {
             check.health.timeout = check.health.timeout.min(WARM_TIMEOUT);
         }
         let change = format!(
-            "nothing: asks {} for {} good answers in a row",
-            check.health.path, check.health.consecutive
+            "waits for {} healthy answers in a row from {}",
+            check.health.consecutive, check.health.path
         );
         Ok(vec![check_from_lb(self.placement.lb, check, change)])
     }
@@ -312,14 +319,14 @@ impl RollbackPlanner<'_> {
     ) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
         let change = format!(
-            "nginx serves {} as it was (one reload: clients with idle connections may have to reconnect)",
+            "nginx serves {} as before (one reload: clients with idle connections may have to reconnect)",
             site.server_name
         );
         let overwriting = format!("lockstep rollback {} --overwrite-site", self.record.key.environment);
         let wanted = site::DesiredSite {
             lb: self.placement.lb,
             site,
-            hosts: site::Hosts::AreFixed,
+            hosts: site::Hosts::Fixed,
             changed,
             change,
             overwriting,
@@ -336,8 +343,10 @@ impl RollbackPlanner<'_> {
     fn switch(&self) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let switch = self.version.switch_to(&self.placement.app, self.slot, self.record)?;
         let back = version_of(self.live).switch_to(&self.placement.app, self.live.slot, self.record)?;
-        let undo = undo_by(Action::SwitchTraffic(back), format!("traffic goes to {} again", self.live.slot));
-        let change = format!("traffic goes from {} to {}, proved through nginx", self.live.slot, self.slot);
+        let undo =
+            undo_by(Action::SwitchTraffic(back), format!("nginx sends requests to {} again", self.live.slot));
+        let change =
+            format!("switches traffic from {} to {}, verified through nginx", self.live.slot, self.slot);
         Ok(vec![step(self.placement.lb, Action::SwitchTraffic(switch), undo, seconds(30), change)])
     }
 
@@ -353,7 +362,7 @@ impl RollbackPlanner<'_> {
             let grace: u64 = wanted.iter().chain(&before).map(|container| container.stop_grace.0).sum();
             let undo = undo_by(
                 Action::MoveWorkers { stop: Some(self.slot), start: self.live.slot, containers: before },
-                format!("the workers of {} run again", self.live.slot),
+                format!("starts the workers of {} again", self.live.slot),
             );
             let action =
                 Action::MoveWorkers { stop: Some(self.live.slot), start: self.slot, containers: wanted };
@@ -362,7 +371,7 @@ impl RollbackPlanner<'_> {
                 action,
                 undo,
                 Millis(60_000 + grace),
-                format!("the workers of {} run again", self.slot),
+                format!("stops the other workers, then starts those of {}", self.slot),
             ));
         }
         Ok(drafts)

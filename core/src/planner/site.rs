@@ -1,4 +1,4 @@
-//! nginx's site in a plan: whether it has to change, what that costs, and whose changes are not overwritten.
+//! The nginx site in a plan: whether it must change, whether that needs a reload, and which manual changes are kept.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -23,8 +23,8 @@ pub(super) enum SiteDecision<'a> {
 /// Whether the site may have to lose hosts while the plan is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hosts {
-    AreFixed,
-    MayBePassedBy,
+    Fixed,
+    MayBeExcluded,
 }
 
 /// The site that a plan is for.
@@ -67,29 +67,31 @@ pub(super) fn decide<'a>(wanted: DesiredSite<'a>, record: &Record) -> Result<Sit
     let by_hand = seen.and_then(|seen| seen.site_changed.as_ref());
     let nothing = |because| Ok(SiteDecision::Nothing(Omission { what: "nginx site".to_string(), because }));
     let (overwrites, change) = match by_hand {
-        None if installed == Some(&site.digest()) && hosts == Hosts::MayBePassedBy => {
-            (None, "nothing, unless a host is passed by: then one reload takes it out".to_string())
+        None if installed == Some(&site.digest()) && hosts == Hosts::MayBeExcluded => {
+            (None, "changes nothing, unless a host is excluded: then one reload removes it".to_string())
         }
         None if installed == Some(&site.digest()) => {
-            return nothing("it is as it should be; the switch is a file, nothing is reloaded".to_string());
+            return nothing(
+                "the site needs no change; the switch changes a file and needs no reload".to_string(),
+            );
         }
         None => (None, change),
         Some(there) if changed == ChangedSite::Overwritten => {
-            let words = format!("{change}; it overwrites what was changed by hand there ({there})");
+            let words = format!("{change}; overwrites the manual changes there ({there})");
             (Some(there.there.clone()), words)
         }
         Some(there) if there.installed.as_ref() == Some(&site.digest()) => {
             return nothing(format!(
-                "what was changed by hand on {} is left as it is ({there}): lockstep doctor {key}",
+                "the manual changes on {} stay ({there}): lockstep doctor {key}",
                 lb.name
             ));
         }
         Some(there) => return Err(changed_by_hand(lb, key, there, &overwriting)),
     };
     let undo = if installed.is_none() && by_hand.is_none() {
-        undo_by(Action::RemoveSite, "nginx has no site of this environment")
+        undo_by(Action::RemoveSite, "removes the nginx site of this environment")
     } else {
-        undo_by(Action::RestoreSite, "nginx has the site that it had")
+        undo_by(Action::RestoreSite, "restores the previous nginx site")
     };
     let step = step(lb, Action::InstallSite { site, overwrites }, undo, seconds(30), change);
     Ok(SiteDecision::Step(Box::new(step)))
@@ -104,8 +106,10 @@ pub(super) fn changed_by_hand(
 ) -> PlanRefusal {
     PlanRefusal::new(
         format!("the nginx site of {key} on {} was changed by hand", lb.name),
-        format!("another site is needed there, and this is not overwritten unasked ({there})"),
-        format!("look at it: lockstep doctor {key}; then overwrite it: {overwriting}"),
+        format!(
+            "this operation needs another site there, and manual changes are overwritten only on request ({there})"
+        ),
+        format!("see the changes: lockstep doctor {key}; then overwrite them: {overwriting}"),
     )
 }
 

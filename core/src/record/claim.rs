@@ -1,4 +1,4 @@
-//! The claim on an environment: the one deployment, build or freeze that owns it. Users call it the lock.
+//! The claim on an environment: the one deployment, build or freeze that holds it. Users call it the lock.
 
 use crate::id::{DeploymentId, StepId};
 use crate::name::OperatorName;
@@ -6,14 +6,14 @@ use crate::time::Timestamp;
 use alloc::string::String;
 use serde::{Deserialize, Serialize};
 
-/// What owns an environment: a deployment, or a hold.
+/// The holder of an environment: a deployment, a build or a freeze.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     pub kind: ClaimKind,
     pub by: OperatorName,
     pub since: Timestamp,
-    /// A deployment is unwound then; a hold ends then.
+    /// A deployment is reverted then; a freeze ends then.
     pub until: Timestamp,
     /// Where the operator's command line runs.
     pub hostname: String,
@@ -33,14 +33,14 @@ pub enum ClaimKind {
         #[serde(rename = "wish")]
         request: OperatorRequest,
     },
-    /// It cannot go on by itself.
+    /// It waits for a resolution of an operator.
     Stuck { deployment: DeploymentId },
-    /// No deployments, because.
+    /// Deployments are refused, for this reason.
     #[serde(rename = "hold")]
     Freeze { reason: String },
 }
 
-/// What an operator wants of an open deployment, beside that it goes on.
+/// What an operator requests of an open deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OperatorRequest {
@@ -48,22 +48,22 @@ pub enum OperatorRequest {
     Cancel {
         by: OperatorName,
     },
-    /// Of a deployment that was stuck: that its undo is tried again.
+    /// Retry the undo of a stuck deployment.
     Retry {
         by: OperatorName,
     },
-    /// Of a deployment that was stuck: that the rest is taken back, and what cannot be is owed.
+    /// Undo the other steps of a stuck deployment, and leave the failed undo pending.
     Unwind {
         by: OperatorName,
     },
-    /// Of a deployment that was stuck: that the undo of this step is never done.
+    /// Never do the undo of this step of a stuck deployment.
     Skip {
         by: OperatorName,
         step: StepId,
     },
 }
 
-/// How an operator gets a stuck deployment to its end.
+/// How an operator ends a stuck deployment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Resolution {
@@ -73,7 +73,7 @@ pub enum Resolution {
 }
 
 impl Resolution {
-    /// That `by` wishes it.
+    /// This resolution as a request of `by`.
     pub fn requested_by(self, by: OperatorName) -> OperatorRequest {
         match self {
             Self::Retry => OperatorRequest::Retry { by },

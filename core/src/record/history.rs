@@ -1,4 +1,4 @@
-//! The history of an environment: what each deployment was, how it ended, and what it measured.
+//! The history of an environment: for each deployment its content, its verdict and its figures.
 
 use crate::id::DeploymentId;
 use crate::name::{EnvironmentKey, HostName, OperatorName};
@@ -27,7 +27,7 @@ pub struct DeploymentSummary {
     /// The app hosts that have the traffic if it succeeds.
     #[serde(default)]
     pub serving: Vec<HostName>,
-    /// Those that were to have it, and could not.
+    /// The app hosts that it excluded.
     #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
     pub excluded: Vec<HostName>,
     pub secrets_version: Option<u64>,
@@ -41,7 +41,7 @@ pub struct DeploymentSummary {
     pub receipt: Receipt,
 }
 
-/// Why a deployment was unwound.
+/// Why a deployment was reverted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FailedStep {

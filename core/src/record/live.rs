@@ -1,4 +1,4 @@
-//! What is live, and how it follows from the deployment that brought it.
+//! The live release, and how it follows from the deployment that made it live.
 
 use alloc::vec::Vec;
 
@@ -14,7 +14,7 @@ use crate::slot::Slot;
 use crate::spec::{EnvironmentSpec, HostRoles};
 use crate::time::Timestamp;
 
-/// What has the traffic, as recorded when the last deployment ended well.
+/// The release that has the traffic, as recorded when the last deployment succeeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiveRelease {
@@ -29,12 +29,12 @@ pub struct LiveRelease {
     pub since: Timestamp,
     /// How often the environment was rolled back to it.
     pub rollback_count: u32,
-    /// The app hosts that have the traffic; those of the declaration that are not among them were drained or passed by.
+    /// The app hosts that have the traffic; those of the declaration that are not among them were drained or excluded.
     #[serde(default)]
     pub serving: Vec<HostName>,
-    /// Those that were to have it, and could not: they are to come back.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub passed_by: Vec<HostName>,
+    /// The app hosts that the deployment excluded. They are re-admitted when they are well.
+    #[serde(rename = "passed_by", default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<HostName>,
 }
 
 impl LiveRelease {
@@ -47,11 +47,11 @@ impl LiveRelease {
         at: Timestamp,
     ) -> LiveRelease {
         let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
-        let passed_by = summary.excluded.clone();
+        let excluded = summary.excluded.clone();
         if let Some(before) = before
             && !summary.kind.changes_release()
         {
-            return LiveRelease { spec, serving, passed_by, ..before.clone() };
+            return LiveRelease { spec, serving, excluded, ..before.clone() };
         }
         let is_rollback_to_it = |past: &&DeploymentSummary| {
             past.kind == OperationKind::Rollback
@@ -69,23 +69,25 @@ impl LiveRelease {
             since: at,
             rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
             serving,
-            passed_by,
+            excluded,
         }
     }
 
-    /// Who does what of those that serve.
+    /// The hosts of what is live, by role. If no host is declared for a role that the environment needs, the role falls
+    /// to the first host that serves. An environment without a database needs no host for one.
     pub fn roles(&self) -> HostRoles {
         let first = || self.serving.first().cloned().into_iter().collect::<Vec<_>>();
         let or_first = |names: &Vec<HostName>| if names.is_empty() { first() } else { names.clone() };
         let HostRoles { app: _, lb, db } = &self.spec.hosts;
-        HostRoles { app: self.serving.clone(), lb: or_first(lb), db: or_first(db) }
+        let db = if self.spec.database.is_some() { or_first(db) } else { db.clone() };
+        HostRoles { app: self.serving.clone(), lb: or_first(lb), db }
     }
 
-    /// Whether it is declared for this host, and the host was drained.
+    /// Whether this host is declared and was drained.
     pub fn is_drained(&self, host: &HostName) -> bool {
         self.spec.hosts.app.contains(host)
             && !self.serving.is_empty()
             && !self.serving.contains(host)
-            && !self.passed_by.contains(host)
+            && !self.excluded.contains(host)
     }
 }

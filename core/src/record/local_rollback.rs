@@ -15,7 +15,7 @@ pub struct LocalRollback {
     pub seq: u64,
     pub environment: EnvironmentKey,
     pub at: Timestamp,
-    /// As that host calls them.
+    /// The user name on that host.
     pub by: String,
     pub from: Slot,
     pub to: Slot,
@@ -30,16 +30,16 @@ pub struct LocalChange {
     pub host: HostId,
     pub host_name: HostName,
     pub rollback: LocalRollback,
-    /// Until then its host keeps the traffic where it is, whatever a deployment wants.
+    /// `None` until it is recorded. Until then its host keeps the traffic where it is, whatever a deployment wants.
     #[serde(rename = "taken_in")]
     pub adopted: Option<Adoption>,
 }
 
-/// That the record says what a local rollback has done.
+/// A local rollback that the record has adopted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Adoption {
     pub at: Timestamp,
-    /// As what it stands in the history; nothing where the record said so already, or cannot.
+    /// Its entry in the history; `None` if the record already agreed, or cannot.
     pub deployment: Option<DeploymentId>,
 }

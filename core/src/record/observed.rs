@@ -1,4 +1,4 @@
-//! What an agent sees on its host.
+//! The observed state: what an agent finds on its host.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -30,7 +30,7 @@ pub struct Observation {
     /// What `schema_migrations` is where it is another tool's; then `schema` is `None`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_schema: Option<String>,
-    /// Whom PostgreSQL lets in; nothing where nobody asked.
+    /// Which hosts PostgreSQL admits; `None` if it was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<HbaObservation>,
     /// The digest of the [`Site`](crate::plan::action::Site) that nginx has, where there is one and nobody changed it by hand.
@@ -46,13 +46,13 @@ pub struct Observation {
     pub problems: Vec<String>,
 }
 
-/// Whom PostgreSQL lets in, as its rules say.
+/// Which hosts PostgreSQL admits, by its rules.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum HbaObservation {
     /// The database is one of this host's PostgreSQL, which can be asked and told.
     Here(LocalHba),
-    /// Somebody else's affair, because.
+    /// Not managed by Lockstep, for this reason.
     NotOurs { because: String },
 }
 
@@ -60,9 +60,9 @@ pub enum HbaObservation {
 #[serde(deny_unknown_fields)]
 pub struct LocalHba {
     pub port: u16,
-    /// As whom the application comes, and to which database.
+    /// The role of the application, and its database.
     pub role: DatabaseRole,
-    /// The environment's own.
+    /// The lines of this environment.
     pub lines: Vec<HbaLine>,
     /// Of the addresses that were asked about, those that are let in, by whosever line.
     pub admitted: BTreeSet<String>,
@@ -72,7 +72,7 @@ pub struct LocalHba {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SiteChange {
-    /// The site that the installed text was made from; nothing where none was installed.
+    /// The site that the installed text was made from; `None` if none was installed.
     pub installed: Option<Digest>,
     /// Of the text that is there.
     pub there: Digest,

@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// An undo that a host owes to an environment.
+/// An undo that a host must do before it serves the environment again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingUndo {
@@ -17,20 +17,20 @@ pub struct PendingUndo {
     pub environment: EnvironmentKey,
     pub host: HostId,
     pub host_name: HostName,
-    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    /// `None`: only make sure that the "do" of the step has ended and never begins.
     pub action: Option<Action>,
     pub limit: Millis,
     /// What it changes, in one line.
     pub change: String,
     pub because: String,
-    /// Who decided that it is owed; nobody where the host was gone.
+    /// The operator who made it pending; `None` if the host was offline.
     pub by: Option<OperatorName>,
     pub since: Timestamp,
-    /// How the last attempt to have it paid failed.
+    /// How the last attempt failed.
     pub failure: Option<StepFailure>,
 }
 
-/// What one host owes to one environment, to be paid in this order.
+/// The pending undos of one host for one environment, in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PendingUndos {

@@ -1,10 +1,10 @@
-//! The driver of an open deployment, as a state machine: how it gets the lock, what it does when it
-//! does not know whether a transaction happened, how it notices that it has been deposed, and what it
-//! asks when it takes over. The shell performs [`Output`]s and answers with [`Input`]s.
+//! The driver of an open deployment as a state machine: how it takes the lock, what it does about unknown outcomes,
+//! how it notices that another driver has taken over, and what it asks after a take-over. The shell performs
+//! [`Output`]s and answers with [`Input`]s.
 //!
-//! What must stay true: a driver that is not sure never goes on; an unknown outcome is settled by the
-//! same transaction again; after a take-over every open intent is asked about, with the new token,
-//! before anything is decided.
+//! What must stay true: a driver that is not sure never continues. An unknown outcome is settled by sending the same
+//! transaction again. After a take-over, the hosts are asked about every open intent with the new token before
+//! anything is decided.
 
 use alloc::collections::BTreeSet;
 use alloc::vec;
@@ -21,33 +21,33 @@ pub const LOCK_RETRY_AFTER: Millis = Millis::from_secs(1);
 /// How long a driver waits before it sends a transaction of unknown outcome again.
 pub const RESEND_AFTER: Millis = Millis(200);
 
-/// Where a driver stands.
+/// The phase of a driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriverPhase {
-    /// The acquiring transaction is under way, or will be after a wait.
+    /// The acquiring transaction is in progress, or will be after a wait.
     Acquiring,
     /// It has the lock; the journal is being read.
     Loading {
         epoch: u64,
     },
-    /// It asks the hosts about what a predecessor left open.
+    /// It asks the hosts about the steps that the previous driver left open.
     Asking {
         epoch: u64,
         unanswered: BTreeSet<OpenIntent>,
     },
-    /// It decides, and nothing is under way.
+    /// It decides, and no write is in progress.
     Driving {
         epoch: u64,
     },
-    /// A guarded write is under way; nothing else happens until its outcome is known.
+    /// A guarded write is in progress; nothing else happens until its outcome is known.
     Writing {
         epoch: u64,
     },
-    /// The deployment has ended: the lock is given back.
+    /// The deployment has ended: the lock is released.
     Releasing {
         epoch: u64,
     },
-    /// Another has the environment. This driver touches nothing any more.
+    /// Another driver has the environment. This one changes nothing from here on.
     Deposed,
     Finished,
 }
@@ -73,7 +73,7 @@ pub enum Input {
     /// The engine says that it is over.
     Over,
     Released,
-    /// A wait that was asked for is over.
+    /// A requested wait is over.
     Elapsed,
     /// The lease cannot be renewed, or the lock's key is gone.
     LeaseLost,
@@ -110,7 +110,7 @@ pub enum Output {
     Decide,
     /// Send the write that is under way; the same one when asked again.
     Send,
-    /// Give the lock back.
+    /// Release the lock.
     Release,
     /// Stop everything: no write, no message.
     StandDown,

@@ -1,10 +1,10 @@
-//! What comes next: a run is a fold over its journal, and one function decides from it.
+//! The engine: a run is a fold over its journal, and one function decides what comes next.
 //!
-//! [`decide`] says what to append or when to wake; the shell appends, and feeds the entry back through
-//! [`Run::apply`]. Recovery is the same fold over the entries that are there: no second path.
+//! [`decide`] says which entry to append or when to wake. The shell appends it and passes it back through
+//! [`Run::apply`]. Recovery is the same fold over the existing entries; there is no second path.
 //!
-//! What must stay true: an effect has its intent in the journal first; the decision to unwind is an
-//! entry, so that a successor cannot change direction; a step whose outcome is unknown is undone too.
+//! What must stay true: an effect has its intent in the journal first. The decision to revert is an entry, so a
+//! successor cannot change direction. A step with an unknown outcome is undone too.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -81,7 +81,7 @@ pub enum Command {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     pub host: HostId,
-    /// Nothing: only make sure that the step's "do" has ended and will not begin.
+    /// `None`: only make sure that the "do" of the step has ended and never begins.
     pub action: Option<Action>,
     pub limit: Millis,
 }
@@ -125,31 +125,31 @@ impl Run {
         Ok(run)
     }
 
-    /// Takes one more entry in.
+    /// Applies one more entry.
     ///
     /// # Errors
     /// When it cannot follow; the run is then as it was.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalEntry> {
         let illegal = |what| Err(IllegalEntry { seq: entry.seq, what });
         if entry.seq != self.next_seq {
-            return illegal(format!("{} was to follow", self.next_seq));
+            return illegal(format!("expected entry {}", self.next_seq));
         }
         if entry.epoch < self.epoch {
-            return illegal(format!("its epoch {} is below {}", entry.epoch, self.epoch));
+            return illegal(format!("its epoch {} is lower than {}", entry.epoch, self.epoch));
         }
         if let Phase::Ended { .. } = self.phase {
-            return illegal(format!("{:?} follows the end", entry.event));
+            return illegal(format!("{:?} comes after the end", entry.event));
         }
         match &entry.event {
             Event::LockTaken { .. } => {}
             Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } => {
-                let Some(standing) = self.step_statuses.get_mut(*step) else {
+                let Some(status) = self.step_statuses.get_mut(*step) else {
                     return illegal(format!("the plan has no step {step}"));
                 };
-                let Some(after) = standing.next_status(&entry.event, entry.at) else {
-                    return illegal(format!("{:?} cannot follow {standing:?}", entry.event));
+                let Some(after) = status.next_status(&entry.event, entry.at) else {
+                    return illegal(format!("{:?} cannot follow {status:?}", entry.event));
                 };
-                *standing = after;
+                *status = after;
                 if let Event::Failed { failure, .. } = &entry.event {
                     self.failures.insert(*step, failure.clone());
                 }
@@ -164,12 +164,12 @@ impl Run {
                     self.effective_plan = Arc::new(rest);
                     self.excluded.insert(host.clone());
                 }
-                Err(why) => return illegal(format!("{host} is passed by: {why}")),
+                Err(why) => return illegal(format!("{host} cannot be excluded: {why}")),
             },
             Event::RevertStarted { because } => match self.phase {
                 Phase::Forward => self.phase = Phase::Reverting { because: because.clone() },
                 Phase::Reverting { .. } | Phase::Stuck { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("it turned twice: {because:?}"));
+                    return illegal(format!("the revert started twice: {because:?}"));
                 }
             },
             Event::Stuck { step, .. } => match &self.phase {
@@ -177,20 +177,20 @@ impl Run {
                     self.phase = Phase::Stuck { because: because.clone(), step: *step }
                 }
                 Phase::Forward | Phase::Stuck { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("{step} is stuck, and nothing is being unwound"));
+                    return illegal(format!("{step} is stuck, but the deployment is not being reverted"));
                 }
             },
             Event::Resumed { .. } => match &self.phase {
                 Phase::Stuck { because, .. } => {
                     self.phase = Phase::Reverting { because: because.clone() };
-                    for standing in self.step_statuses.values_mut() {
-                        if let Some(after) = standing.next_status(&entry.event, entry.at) {
-                            *standing = after;
+                    for status in self.step_statuses.values_mut() {
+                        if let Some(after) = status.next_status(&entry.event, entry.at) {
+                            *status = after;
                         }
                     }
                 }
                 Phase::Forward | Phase::Reverting { .. } | Phase::Ended { .. } => {
-                    return illegal(format!("{:?}, and it was not stuck", entry.event));
+                    return illegal(format!("{:?}, but the deployment was not stuck", entry.event));
                 }
             },
             Event::UndoDeferred { step, how } => self.defer_undo(*step, how, entry)?,
@@ -210,32 +210,32 @@ impl Run {
                 Phase::Stuck { because, .. },
                 Deferral::Pending { by: Some(_), .. } | Deferral::Skipped { .. },
             ) => Phase::Reverting { because: because.clone() },
-            (_, _) => return illegal(format!("{step} is left, and nothing asks for it")),
+            (_, _) => return illegal(format!("the undo of {step} is deferred without a reason")),
         };
         if let Some(rule) = resolutions::rule_against_deferring(&self.plan, step) {
-            return illegal(format!("{step} is left: {rule}"));
+            return illegal(format!("the undo of {step} cannot be deferred: {rule}"));
         }
-        let standing = self.step_statuses.get_mut(step);
-        let after = standing.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
-        let (Some(standing), Some(after)) = (standing, after) else {
-            return illegal(format!("{step} is left, and has nothing to take back"));
+        let status = self.step_statuses.get_mut(step);
+        let after = status.as_ref().and_then(|there| there.next_status(&entry.event, entry.at));
+        let (Some(status), Some(after)) = (status, after) else {
+            return illegal(format!("the undo of {step} is deferred, but the step has nothing to undo"));
         };
-        *standing = after;
+        *status = after;
         self.phase = phase;
         Ok(())
     }
 
-    /// As it was shown, with what hosts that were passed by have begun.
+    /// The plan as it was shown, with the steps of excluded hosts.
     pub fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The plan that is carried out: without the hosts that were passed by.
+    /// The plan that is carried out, without the excluded hosts.
     pub fn effective_plan(&self) -> &Plan {
         &self.effective_plan
     }
 
-    /// Where steps of this direction are found.
+    /// The plan with the steps of this direction.
     pub fn plan_of(&self, direction: Direction) -> &Plan {
         match direction {
             Direction::Do => &self.effective_plan,
@@ -256,7 +256,7 @@ impl Run {
         self.next_seq
     }
 
-    /// Where `step` stands; a step that the plan does not have waits for ever.
+    /// The status of `step`. A step that the plan does not have is waiting.
     pub fn step_status(&self, step: StepId) -> &StepStatus {
         self.step_statuses.get(step).unwrap_or(&StepStatus::Waiting)
     }
@@ -271,7 +271,7 @@ impl Run {
         // What hosts report comes by the thousand: it is a matter of its step alone, as in `apply`.
         if let Event::Begun { step, .. } | Event::Done { step, .. } | Event::Failed { step, .. } = event {
             let has_ended = matches!(self.phase, Phase::Ended { .. });
-            let after = self.step_statuses.get(*step).and_then(|standing| standing.next_status(event, at));
+            let after = self.step_statuses.get(*step).and_then(|status| status.next_status(event, at));
             return !has_ended && after.is_some();
         }
         let entry = Entry { seq: self.next_seq, at, epoch: self.epoch, event: event.clone() };
@@ -298,7 +298,7 @@ impl Run {
             .collect()
     }
 
-    /// Whether the release serves and only housekeeping is left: from here on nothing is unwound.
+    /// Whether the release is live and only housekeeping is left: from here on nothing is reverted.
     pub fn is_committed(&self) -> bool {
         self.effective_plan
             .steps()
@@ -323,15 +323,15 @@ impl Run {
     }
 }
 
-/// What to do at `now`, given what the operator wishes. Deterministic; empty when it has ended, or is stuck
-/// and nobody has chosen a way out.
-pub fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
-    let wish = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { wish };
+/// What to do at `now`, given the request of an operator. Deterministic. Empty if the run has ended, or if it is stuck
+/// and no resolution was requested.
+pub fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+    let request = if is_on(Mutant::WishIgnored) { &OperatorRequest::None } else { request };
     match &run.phase {
-        Phase::Forward => forward::decide(run, wish, now),
-        Phase::Reverting { .. } => reverting::decide(run, wish, now),
+        Phase::Forward => forward::decide(run, request, now),
+        Phase::Reverting { .. } => reverting::decide(run, request, now),
         Phase::Stuck { step, .. } => {
-            resolutions::apply_request(run, *step, wish).into_iter().map(Command::Append).collect()
+            resolutions::apply_request(run, *step, request).into_iter().map(Command::Append).collect()
         }
         Phase::Ended { .. } => Vec::new(),
     }
@@ -356,7 +356,7 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
         return Command::WakeAt(deadline);
     }
     let mut failure = StepFailure::new(format!(
-        "{} on {} did not answer within {}",
+        "{} on {} reported no result within {}",
         step.action.name(),
         step.host_name,
         step.limit
@@ -364,8 +364,8 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
     if !is_on(Mutant::UnknownIsFailed) {
         failure.certainty = crate::run::journal::Certainty::Unknown;
     }
-    failure.why = Some("the agent has not reported; the step may have happened".into());
-    failure.next = Some(format!("look at the agent on {}: lockstep host list", step.host_name));
+    failure.why = Some("the agent did not report, so the step may have taken effect".into());
+    failure.next = Some(format!("check the agent on {}: lockstep host list", step.host_name));
     Command::Append(Event::Failed { step: step.id, direction, failure })
 }
 

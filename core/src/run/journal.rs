@@ -1,5 +1,5 @@
-//! What has happened: an append-only list of entries, and the one function
-//! that says which entry may follow which ([`StepStatus::next_status`]).
+//! The journal: an append-only list of entries, and the one function that says which entry may follow which
+//! ([`StepStatus::next_status`]).
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -50,27 +50,27 @@ pub enum Event {
         direction: Direction,
         failure: StepFailure,
     },
-    /// From here on the host has no part in it, because of this step: the rest is what it would be without that host.
+    /// From here on the host is excluded because of this step: the rest is as it would be without that host.
     #[serde(rename = "passed_by")]
     Excluded {
         host: HostId,
         because: StepId,
     },
-    /// The decision to unwind; it is never taken back.
+    /// The decision to revert; it is final.
     #[serde(rename = "turned")]
     RevertStarted {
         because: RevertReason,
     },
-    /// Nothing more can be undone by itself.
+    /// An undo failed for good: an operator must choose a resolution.
     Stuck {
         step: StepId,
         failure: StepFailure,
     },
-    /// An operator wants the undo tried again.
+    /// An operator requested another attempt at the undo.
     Resumed {
         by: OperatorName,
     },
-    /// The undo of the step is not waited for: its effect stays for the time being, or for good.
+    /// The undo of the step is deferred: it is pending, or it is skipped.
     #[serde(rename = "left")]
     UndoDeferred {
         step: StepId,
@@ -82,7 +82,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// The step that it is about, where it is about one.
+    /// The step of the event; `None` if it is about no step.
     pub fn step(&self) -> Option<StepId> {
         match self {
             Self::Begun { step, .. }
@@ -99,18 +99,18 @@ impl Event {
     }
 }
 
-/// What becomes of an undo that is not waited for.
+/// How an undo is deferred.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Deferral {
-    /// A debt of the step's host: it is done before that host serves the environment again.
+    /// It runs before that host serves the environment again.
     #[serde(rename = "owed")]
     Pending {
         because: String,
-        /// Who decided it; nobody where the host is gone.
+        /// The operator who decided it; `None` if the host was offline.
         by: Option<OperatorName>,
     },
-    /// It is never done, and an operator answers for what is left.
+    /// It is never done: an operator cleans up by hand.
     Skipped { by: OperatorName },
 }
 
@@ -137,7 +137,7 @@ impl core::fmt::Display for Direction {
     }
 }
 
-/// Why a deployment is unwound.
+/// Why a deployment is reverted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RevertReason {
@@ -158,7 +158,7 @@ pub struct Finding {
     pub traffic: Option<TrafficCount>,
     /// How long the switch itself took, without its proof.
     pub switch_took: Option<Millis>,
-    /// What was asked and is not healthy, where the slot can do without.
+    /// The unhealthy endpoints, if the slot can do without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unhealthy: Vec<Endpoint>,
 }
@@ -200,7 +200,7 @@ pub struct StepFailure {
 pub enum Certainty {
     /// The agent says that it failed.
     Failed,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }
 
@@ -228,7 +228,7 @@ impl StepFailure {
     }
 }
 
-/// Where one step stands.
+/// The status of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepStatus {
     Waiting,
@@ -248,20 +248,20 @@ pub enum StepStatus {
         attempt: u16,
     },
     Undone,
-    /// Its undo is owed, or was skipped.
+    /// Its undo is pending, or was skipped.
     UndoDeferred,
 }
 
 /// An entry that cannot follow what came before it: the journal is damaged, or the code is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("entry {seq} of the journal cannot be: {what}")]
+#[error("entry {seq} of the journal is invalid: {what}")]
 pub struct IllegalEntry {
     pub seq: u32,
     pub what: String,
 }
 
 impl StepStatus {
-    /// Since when the step is under way, in either direction; nothing where it is not.
+    /// Since when the step runs, in either direction; `None` if it does not run.
     pub fn begun_at(&self) -> Option<Timestamp> {
         match self {
             Self::Begun { at } | Self::Undoing { at, .. } => Some(*at),
@@ -303,7 +303,7 @@ impl StepStatus {
             ) => Some(Self::UndoDeferred),
             // An operator gives the undo a fresh row of attempts.
             (Self::UndoFailed { .. }, Event::Resumed { .. }) => Some(Self::UndoFailed { at, attempt: 0 }),
-            (standing, Event::Resumed { .. }) => Some(standing.clone()),
+            (status, Event::Resumed { .. }) => Some(status.clone()),
             (_, _) => None,
         }
     }

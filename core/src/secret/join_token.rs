@@ -1,7 +1,7 @@
-//! The one-time token with which a host or an operator joins: `LS1.<pin>.<id>.<secret>`.
+//! The one-time token with which a host, an operator or a coordinator joins: `LS1.<pin>.<id>.<secret>`.
 //!
-//! The pin is the SHA-256 of the authority's public key (its SubjectPublicKeyInfo, as kubeadm has it),
-//! so that whoever joins knows whom it talks to before it says the secret.
+//! The pin is the SHA-256 of the authority's public key (its SubjectPublicKeyInfo, as in kubeadm). So the caller
+//! verifies the coordinator before it sends the secret.
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -33,13 +33,13 @@ pub struct JoinToken {
 /// Why a text is not a token. It never quotes the text: that is a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidToken {
-    #[error("this is not a token of Lockstep: one begins with {PREFIX}.")]
+    #[error("this is not a Lockstep token: a token begins with {PREFIX}.")]
     OtherKind,
-    #[error("this token is not whole: it has {found} parts instead of 4")]
+    #[error("this token is incomplete: it has {found} parts instead of 4")]
     CutOff { found: usize },
-    #[error("the {part} of this token is not whole: it has {found} characters instead of {wanted}")]
+    #[error("the {part} of this token is incomplete: it has {found} characters instead of {wanted}")]
     Damaged { part: &'static str, found: usize, wanted: usize },
-    #[error("the {part} of this token has a character that no token has")]
+    #[error("the {part} of this token has an invalid character")]
     ForeignCharacter { part: &'static str },
 }
 

@@ -1,9 +1,8 @@
-//! Takes secret values out of text, by value: whatever a container or a tool prints, a password that
-//! we know does not get past here.
+//! Redacts secret values in text, by value, whatever program printed them.
 //!
-//! What counts (T14): every value of 8 characters or more except `ENVIRONMENT` and names declared
-//! public, and the password inside a URL by itself. Each also in the forms in which programs print it:
-//! percent-encoded and JSON-escaped.
+//! These are redacted (T14): every value of 8 characters or more, except `ENVIRONMENT` and names declared public; and
+//! the password inside a URL by itself. Each is redacted also in the forms in which programs print it: percent-encoded
+//! and JSON-escaped.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Everything that is wrong with a declaration, at once, each with what to write instead.
-//! The command line runs it to point at lines; the coordinator runs it because it trusts nobody.
+//! Finds everything that is wrong with a declaration at once, and says what to write instead. The command line uses it
+//! to point at lines. The coordinator uses it because it does not trust its callers.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -66,19 +66,19 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
     check_url(&spec, &mut found);
     check_traffic(&spec, &mut found);
     if spec.processes.is_empty() {
-        found.add("processes", "there is none", "declare at least `web: { port: 8080 }`");
+        found.add("processes", "is empty", "declare at least `web: { port: 8080 }`");
     }
     if spec.web_processes().count() > 1 {
         found.add(
             "processes",
-            "there are several of the role web",
+            "several processes have the role web",
             "keep one; the others can be `role: worker`",
         );
     }
     if !spec.processes.is_empty() && spec.web_processes().count() == 0 {
         found.add(
             "processes",
-            "none has the role web",
+            "no process has the role web",
             "traffic needs one process with a port and `role: web`",
         );
     }
@@ -94,7 +94,7 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
         if !is_variable(name) {
             found.add(
                 &format!("env.{name}"),
-                "is not a variable's name",
+                "is not a valid name of a variable",
                 "use letters, digits and underscores, no digit first",
             );
         }
@@ -114,7 +114,7 @@ fn check_url(spec: &EnvironmentSpec, found: &mut Problems) {
     if spec.site_address().is_none() {
         found.add(
             "url",
-            &format!("{:?} cannot be served", spec.url),
+            &format!("{:?} is not a URL that nginx can serve", spec.url),
             "write http://host or http://host:port, without a path",
         );
     }
@@ -141,7 +141,7 @@ fn check_traffic(spec: &EnvironmentSpec, found: &mut Problems) {
             found.add(
                 &format!("traffic.{key}"),
                 &format!("is {length}"),
-                &format!("more than nothing, and at most {most}"),
+                &format!("write more than 0, and at most {most}"),
             );
         }
     }
@@ -149,7 +149,7 @@ fn check_traffic(spec: &EnvironmentSpec, found: &mut Problems) {
     if !spec.url.starts_with("https://") {
         found.add(
             "traffic.tls",
-            &format!("is existing, and url is {}", spec.url),
+            &format!("is existing, but url is {}", spec.url),
             "write the url with https://, or `tls: off`",
         );
     }
@@ -159,7 +159,7 @@ fn check_traffic(spec: &EnvironmentSpec, found: &mut Problems) {
         if !path.starts_with('/') || !path.chars().all(is_plain) {
             found.add(
                 &format!("traffic.{name}"),
-                &format!("{path:?} is not an absolute path that nginx can be given"),
+                &format!("{path:?} is not an absolute path that nginx accepts"),
                 "begin it with a slash, and use letters, digits and . - _ @ +",
             );
         }
@@ -169,14 +169,16 @@ fn check_traffic(spec: &EnvironmentSpec, found: &mut Problems) {
 fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems) {
     let at = |key: &str| format!("processes.{name}.{key}");
     match process.role {
-        Role::Web if process.port.is_none() => {
-            found.add(&at("port"), "is missing", "a web process says where it listens, as in `port: 8080`")
-        }
+        Role::Web if process.port.is_none() => found.add(
+            &at("port"),
+            "is missing",
+            "write the port on which the web process listens, as in `port: 8080`",
+        ),
         Role::Web | Role::Worker => {}
         Role::Cron | Role::Singleton => found.add(
             &at("role"),
             "cron and singleton processes come with a later release of Lockstep",
-            "use web or worker, or keep this process outside for the time being",
+            "use web or worker, or run this process without Lockstep",
         ),
     }
     if process.port == Some(0) {
@@ -198,7 +200,7 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
         );
     }
     if process.health.consecutive == 0 {
-        found.add(&at("health.consecutive"), "is 0", "ask for at least one good answer; 3 is usual");
+        found.add(&at("health.consecutive"), "is 0", "require at least one healthy answer; 3 is usual");
     }
     if process.health.interval.0 < 10 {
         found.add(&at("health.interval"), "is below 10ms", "100ms is usual");
@@ -209,7 +211,7 @@ fn check_process(name: &ProcessName, process: &ProcessSpec, found: &mut Problems
             found.add(
                 &at(&format!("volumes[{index}]")),
                 "is not source:/target",
-                "write a volume's name or a path on the host, a colon, and a path in the container; after another colon there may be ro, shared or per_host",
+                "write the name of a volume or a path on the host, a colon, and a path in the container, as in data:/data; :ro, :shared or :per_host may follow",
             );
         }
     }
@@ -225,7 +227,7 @@ fn check_database(database: &DatabaseSpec, found: &mut Problems) {
     if !is_variable(&database.url_from) {
         found.add(
             "database.postgres.url_from",
-            "is not a variable's name",
+            "is not a valid name of a variable",
             "name the variable in .env, as in DATABASE_URL",
         );
     }
@@ -247,7 +249,7 @@ fn check_database(database: &DatabaseSpec, found: &mut Problems) {
             );
         }
         if snapshot.keep == 0 {
-            found.add("database.snapshot.keep", "is 0", "keep at least the one that was just taken");
+            found.add("database.snapshot.keep", "is 0", "keep at least 1");
         }
     }
 }
@@ -258,7 +260,7 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
         found.add(
             "deploy.lock_timeout",
             &format!("is {}", deploy.lock_timeout),
-            "at most 30m, and more than nothing",
+            "write more than 0, and at most 30m",
         );
     }
     if Millis(deploy.bake.0.saturating_add(deploy.drain.0)) >= deploy.lock_timeout {
@@ -269,17 +271,13 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
         );
     }
     if deploy.parallel == Some(0) {
-        found.add(
-            "deploy.parallel",
-            "is 0",
-            "one host at a time is the least; all at once where it is not said",
-        );
+        found.add("deploy.parallel", "is 0", "write at least 1, or omit it to deploy to all hosts at once");
     }
     if deploy.quorum == Some(0) {
-        found.add("deploy.quorum", "is 0", "one host is the least; every host where it is not said");
+        found.add("deploy.quorum", "is 0", "write at least 1, or omit it to need every app host");
     }
     if deploy.quorum.is_some_and(|quorum| usize::from(quorum) > spec.hosts.app.len().max(1)) {
-        found.add("deploy.quorum", "is more than there are app hosts", "leave it out where each must answer");
+        found.add("deploy.quorum", "is more than there are app hosts", "omit it to need every app host");
     }
     for (key, path) in
         [("deploy.log_directory", &deploy.log_directory), ("deploy.state_file", &deploy.state_file)]
@@ -297,7 +295,7 @@ fn check_hosts(spec: &EnvironmentSpec, found: &mut Problems) {
         found.add(
             "hosts.app",
             "is empty",
-            "name the hosts that run containers, or leave `hosts` out where there is one host",
+            "name the hosts that run containers, or omit `hosts` if there is only one host",
         );
     }
     if any && hosts.lb.is_empty() {
@@ -328,9 +326,9 @@ fn check_volumes_of_several(spec: &EnvironmentSpec, found: &mut Problems) {
                 };
                 found.add(
                     &format!("processes.{name}.volumes[{index}]"),
-                    &format!("{} is of one host, and hosts.app names several", volume.source),
+                    &format!("{} is a volume of one host, and hosts.app names several", volume.source),
                     &format!(
-                        "say what it is on the others: {0}:{1}:{access}shared where all see the same files, {0}:{1}:{access}per_host where each has its own",
+                        "write {0}:{1}:{access}shared if all hosts see the same files, or {0}:{1}:{access}per_host if each host has its own",
                         volume.source, volume.target
                     ),
                 );

@@ -1,5 +1,5 @@
-//! The roots that a cluster trusts, and who would be cut off if the older one went: what `lockstep authority list`
-//! prints, and what a retirement is refused for.
+//! The roots that a cluster trusts, and what a retirement of the older one would disconnect: for `lockstep authority
+//! list` and for the refusal of a retirement.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -62,7 +62,7 @@ pub struct CoordinatorToMove {
 pub struct HostToMove {
     pub name: HostName,
     pub presence: Presence,
-    /// Nothing: never, or so short a time ago that nobody wrote it down.
+    /// `None` if it was never seen, or so recently that it is not recorded yet.
     pub last_seen: Option<Timestamp>,
 }
 
@@ -79,8 +79,8 @@ impl RootStatus {
 }
 
 impl HostsToMove {
-    /// The services that a retirement would cut off, in words; nothing when there are none. An operator logs in
-    /// again; a service stands still until somebody has noticed.
+    /// The services that a retirement would disconnect, in words; `None` if there are none. An operator logs in again,
+    /// but a service stops until somebody notices.
     pub fn services(&self) -> Option<String> {
         let coordinators = self.coordinators.iter().map(|one| format!("the coordinator {}", one.name));
         let hosts = self.hosts.iter().map(|host| host.name.to_string());

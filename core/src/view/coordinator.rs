@@ -13,12 +13,12 @@ pub struct CoordinatorStatus {
     pub name: CoordinatorName,
     /// `host:port`
     pub address: String,
-    /// Nothing: it gives no sign of life.
+    /// `None` if the coordinator has no live lease.
     pub presence: Option<CoordinatorsPresence>,
     pub root_key: RootKey,
-    /// Whose deployments it drives.
+    /// The environments whose deployments it drives.
     pub drives: Vec<EnvironmentKey>,
-    /// How many hosts it has the sessions of.
+    /// How many hosts are connected to it.
     pub sessions: u32,
 }
 

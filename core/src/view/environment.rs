@@ -17,7 +17,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-/// A way out of a stuck deployment, as an operator reads it before taking it.
+/// A resolution of a stuck deployment, as shown to an operator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResolutionOption {
@@ -25,7 +25,7 @@ pub struct ResolutionOption {
     pub resolution: Resolution,
     #[serde(rename = "costs")]
     pub cost: String,
-    /// The rule that it would break: then it cannot be taken.
+    /// The rule that it would break; `None` if it is possible.
     pub refused: Option<String>,
 }
 
@@ -43,18 +43,18 @@ pub struct EnvironmentStatus {
     pub open: Option<ClaimStatus>,
     pub last: Option<DeploymentSummary>,
     pub hosts: Vec<HostStatus>,
-    /// Nothing where the load balancer's host does not say.
+    /// `None` if the load balancer did not report it.
     #[serde(default)]
     pub traffic: Option<TrafficObservation>,
-    /// Where the record and the reality differ.
+    /// The differences between the record and the hosts.
     pub drift: Vec<String>,
     /// In nginx's site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_changed: Option<SiteChangeOn>,
-    /// What its hosts have not taken back yet.
-    #[serde(default)]
-    pub debts: Vec<PendingUndo>,
-    /// Made without a coordinator: not taken in yet, or what is live.
+    /// The pending undos of its hosts.
+    #[serde(rename = "debts", default)]
+    pub pending_undos: Vec<PendingUndo>,
+    /// Local rollbacks that are not recorded yet, or that made the live release.
     #[serde(default)]
     pub local: Vec<LocalChange>,
     /// `None` unless a removal was decided that is not finished.

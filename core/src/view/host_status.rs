@@ -1,4 +1,4 @@
-//! How a host stands, as the coordinators see it: what `lockstep host list` prints and `lockstep doctor` judges.
+//! The status of a host: what `lockstep host list` prints and `lockstep doctor` checks.
 
 use alloc::format;
 use alloc::string::String;
@@ -30,19 +30,19 @@ pub struct HostStatus {
     pub agent_version: Option<String>,
     /// Of this environment's containers on it.
     pub instances: Vec<InstanceHealth>,
-    /// Of this environment, those that hold something.
+    /// The slots of this environment that have containers.
     #[serde(default)]
     pub slots: Vec<SlotObservation>,
-    /// To whatever environment.
-    #[serde(default)]
-    pub debts: Vec<PendingUndo>,
-    /// Nothing: never, or so short a time ago that nobody wrote it down.
+    /// Its pending undos, of every environment.
+    #[serde(rename = "debts", default)]
+    pub pending_undos: Vec<PendingUndo>,
+    /// `None` if it was never seen, or so recently that it is not recorded yet.
     #[serde(default)]
     pub last_seen: Option<Timestamp>,
-    /// What its agent said of it last.
+    /// The last vitals that its agent reported.
     #[serde(default)]
     pub vitals: Option<Vitals>,
-    /// Another machine has its key.
+    /// `Some` if another machine has its key.
     #[serde(default)]
     pub second: Option<SecondSession>,
 }
@@ -60,7 +60,7 @@ pub enum Presence {
 pub struct SlotObservation {
     pub slot: Slot,
     pub deployment: DeploymentId,
-    /// Nothing where the history does not reach so far back.
+    /// `None` if the history does not reach that far back.
     pub release: Option<Release>,
     /// How many of its containers run, of how many that are there.
     pub running: u32,
@@ -78,7 +78,7 @@ pub struct Vitals {
     /// By the coordinator's clock.
     pub heard_at: Timestamp,
     pub clock: ClockOffset,
-    /// Nothing where it cannot be seen.
+    /// `None` if it is unknown.
     pub disk: Option<Disk>,
     pub certificate: Option<Validity>,
 }

@@ -1,4 +1,4 @@
-//! The seed's `deployment-state.json` (T2): its shape, and how it follows from the record.
+//! The seed's `deployment-state.json` (T2): its format, and how it follows from the record.
 
 use alloc::format;
 use alloc::string::{String, ToString};

@@ -1,4 +1,4 @@
-//! Trust by a pin: whoever joins knows of the authority only the digest of its public key.
+//! Trust by a pin: a joining client knows only the digest of the authority's public key.
 
 use std::sync::Arc;
 

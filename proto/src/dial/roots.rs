@@ -1,5 +1,5 @@
-//! Which root a certificate is of, as far as its owner can see without verifying anything: it decides when somebody
-//! asks for another certificate, and never whom to trust.
+//! Which root a certificate belongs to, as far as its owner can tell without verification. It decides when to ask for
+//! another certificate, and never whom to trust.
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -11,7 +11,23 @@ use super::Credential;
 /// Whether `credential` is what the cluster would give that trusts `roots` (PEM, the one that signs first). A cluster
 /// that says nothing leaves it as it is.
 pub fn is_current(credential: &Credential, roots: &str) -> bool {
-    roots.is_empty() || (credential.authority == roots && is_of_first(&credential.certificate, roots))
+    roots.is_empty()
+        || (has_same_certificates(&credential.authority, roots)
+            && is_of_first(&credential.certificate, roots))
+}
+
+/// Whether two PEM texts have the same certificates in the same order. Their line breaks may differ: a coordinator that
+/// joined with an earlier version has its root without the last one.
+fn has_same_certificates(one: &str, other: &str) -> bool {
+    match (certificates(one), certificates(other)) {
+        (Some(one), Some(other)) => one == other,
+        (Some(_) | None, None) | (None, Some(_)) => false,
+    }
+}
+
+/// The certificates in `pem`; `None` if one of them is damaged.
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().ok()
 }
 
 /// Whether `chain` (PEM, the leaf first, then its issuing authority) is of the first of `roots`.

@@ -135,12 +135,12 @@ fn goes_on_after_a_death_at(verb: &str, point: &str) -> Result<()> {
     ensure!(verb == "rotate" || after.retiring.is_none(), "{point}: {after:?}");
     // It is not known whether it happened: it can be asked again.
     let again = alone.ask(&["authority", "rotate"])?;
-    let is_under_way = again.code == 3 && again.stderr.contains("a rotation is under way");
+    let is_under_way = again.code == 3 && again.stderr.contains("a rotation has been in progress");
     ensure!(again.code == 0 || is_under_way, "{point}: {again:?}");
     ensure!(is_under_way == after.retiring.is_some(), "{point}: {again:?}");
     let rotated = alone.status()?;
     ensure!(rotated.signing.pin != before, "{point}: {rotated:?}");
-    alone.ask(&["authority", "retire"])?.expect_said(0, &["alone is trusted"])?;
+    alone.ask(&["authority", "retire"])?.expect_said(0, &["is trusted"])?;
     ensure!(!alone.path("coordinator/authority/next.json").exists(), "{point}");
     Ok(())
 }
@@ -155,13 +155,13 @@ fn a_host_that_never_came_is_cut_off_only_by_force_and_a_backup_has_the_root_tha
     join.args(["--coordinator", &alone.listen.to_string()]);
     run_with_input(&mut join, answer["token"].as_str().context("there is no token")?)?;
 
-    alone.ask(&["authority", "rotate"])?.expect_said(0, &["make another"])?;
+    alone.ask(&["authority", "rotate"])?.expect_said(0, &["make a new one"])?;
     let listed = alone.ask(&["authority", "list"])?;
     listed.expect_said(0, &["trusted until it is retired", "host", "app-1", "start its agent"])?;
     let refused = alone.ask(&["authority", "retire"])?;
-    refused.expect_said(3, &["it would cut off app-1:", "lockstep authority retire --force"])?;
+    refused.expect_said(3, &["it would disconnect app-1", "lockstep authority retire --force"])?;
     let forced = alone.ask(&["authority", "retire", "--force"])?;
-    forced.expect_said(0, &["who is cut off joins again: app-1"])?;
+    forced.expect_said(0, &["these must join again: app-1"])?;
     let signing = alone.status()?.signing;
 
     let file = alone.path("lockstep.backup");

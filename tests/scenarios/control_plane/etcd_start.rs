@@ -122,7 +122,7 @@ fn an_etcd_that_does_not_answer_is_waited_for() -> Result<()> {
     );
     etcd.restart(1)?;
     process.wait_until("it serves", LIMIT, || Ok(coordinator.serves()))?;
-    ensure!(coordinator.said().contains("not every member of etcd answers"), "{}", coordinator.said());
+    ensure!(coordinator.said().contains("some members of etcd do not answer"), "{}", coordinator.said());
     process.stop()
 }
 
@@ -148,7 +148,7 @@ fn an_etcd_of_another_authority_is_refused() -> Result<()> {
         &etcd.certificates.authority.display().to_string(),
         &stranger.authority.display().to_string(),
     ))?;
-    coordinator.expect_refusal(&["is not the etcd that is meant", "stranger/authority.pem", "store.etcd.ca"])
+    coordinator.expect_refusal(&["is not signed by the authority in", "stranger/authority.pem", "store.etcd.ca"])
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn a_certificate_that_etcd_does_not_take_is_named() -> Result<()> {
     coordinator.expect_refusal(&[
         "refuses the certificate in",
         "stranger/certificate.pem",
-        "etcd's authority",
+        "the authority of etcd",
     ])
 }
 
@@ -167,7 +167,7 @@ fn a_key_for_etcd_that_others_can_read_is_refused() -> Result<()> {
     let (_directory, etcd, stranger) = etcd_and_stranger()?;
     let coordinator = ConfiguredCoordinator::new(&etcd.coordinator_settings(&stranger, ""))?;
     fs::set_permissions(&stranger.key, fs::Permissions::from_mode(0o644))?;
-    coordinator.expect_refusal(&["etcd's key cannot be used", "can be read by others: chmod 600"])
+    coordinator.expect_refusal(&["cannot use the key for etcd", "other users can read", "chmod 600"])
 }
 
 #[test]
@@ -207,16 +207,16 @@ fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
 
     first.tell(&settings("/second"))?;
     first.expect_refusal(&[
-        "the record is of the cluster cl_",
-        ", and this coordinator is of cl_",
+        "the record belongs to the cluster cl_",
+        ", but this coordinator belongs to cl_",
         "store.etcd.prefix",
     ])?;
     first.tell(&settings("/third"))?;
-    first.expect_refusal(&["there is no record where this coordinator looks", "store.etcd.prefix"])?;
+    first.expect_refusal(&["the store is empty, but this coordinator belongs to", "store.etcd.prefix"])?;
     let third = etcd.control(&["get", "--prefix", "--keys-only", "/third"])?;
     ensure!(third.is_empty(), "it began another cluster: {third}");
     first.tell("")?;
-    let said = first.expect_refusal(&["there is no record where this coordinator looks"]);
+    let said = first.expect_refusal(&["the store is empty, but this coordinator belongs to"]);
     // SQLite's file is made by opening it.
     ensure!(said.is_err_and(|error| error.to_string().contains("store.sqlite")));
 
@@ -226,14 +226,14 @@ fn the_record_of_another_cluster_is_refused_and_so_is_none() -> Result<()> {
 
 #[test]
 fn a_record_that_is_no_document_is_refused() -> Result<()> {
-    refuses_a_record(|_| "damaged".to_owned(), "this is not a document of Lockstep")
+    refuses_a_record(|_| "damaged".to_owned(), "this is not a Lockstep document")
 }
 
 #[test]
 fn a_record_of_a_later_version_is_refused() -> Result<()> {
     refuses_a_record(
         |record| record.replace("\"version\":1", "\"version\":2"),
-        "this meta is of version 2; this program reads up to 1",
+        "this meta has version 2; this program reads versions up to 1",
     )
 }
 
@@ -261,7 +261,7 @@ fn refuses_a_record(damage: impl FnOnce(&str) -> String, why: &str) -> Result<()
     let damaged = damage(&kept);
     ensure!(damaged != kept, "nothing was changed: {kept}");
     etcd.put(meta, &damaged)?;
-    coordinator.expect_refusal(&["/lockstep/v1/meta in the store cannot be read", why])?;
+    coordinator.expect_refusal(&["cannot read /lockstep/v1/meta in the store", why])?;
     etcd.put(meta, &kept)?;
     coordinator.start()?.stop()
 }
@@ -272,7 +272,7 @@ fn a_path_of_etcd_that_is_not_absolute_is_refused() -> Result<()> {
         "[store]\netcd = { endpoints = [\"http://10.0.0.1:2379\"], ca = \"ca.pem\", certificate = \"/c\", key = \"/k\" }",
     )?;
     coordinator.expect_refusal(&[
-        "coordinator.toml cannot be used",
+        "coordinator.toml has invalid settings",
         "must be like",
         "store.etcd.ca is \"ca.pem\"",
     ])
@@ -281,5 +281,5 @@ fn a_path_of_etcd_that_is_not_absolute_is_refused() -> Result<()> {
 #[test]
 fn a_store_that_is_not_known_is_refused() -> Result<()> {
     let coordinator = ConfiguredCoordinator::new("[store]\nredis = {}")?;
-    coordinator.expect_refusal(&["cannot understand", "coordinator.toml", "redis"])
+    coordinator.expect_refusal(&["cannot parse", "coordinator.toml", "redis"])
 }

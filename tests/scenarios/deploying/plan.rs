@@ -23,9 +23,9 @@ fn planning_has_no_effect() -> Result<()> {
     // Before anything was ever deployed.
     assert_no_effect(&scene, &first, &["blue", "preflight", "migrate", "switch", "drain"])?;
     scene.deploy(&first)?.expect_said(0, &[])?;
-    assert_no_effect(&scene, &second, &["green", "snapshot", "add_author", "schema 1 to 2"])?;
+    assert_no_effect(&scene, &second, &["green", "snapshot", "add_author", "from version 1 to 2"])?;
     // What is not planned is said too, with the reason.
-    assert_no_effect(&scene, &first, &["schema 1 is already there", "is live already"])?;
+    assert_no_effect(&scene, &first, &["the schema already has version 1", "is already live"])?;
 
     let shown = scene.plan(&second)?;
     scene.deploy(&second)?.expect_said(0, &[])?;

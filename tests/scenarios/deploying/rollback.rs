@@ -79,11 +79,11 @@ fn a_rollback_past_a_contract_migration_is_refused() -> Result<()> {
     scene.deploy(&first)?.expect_said(0, &[])?;
 
     let plan = ["plan", ENVIRONMENT, "--image", &second];
-    scene.stage.lockstep(&plan)?.expect_said(0, &["takes something away", "drop_author"])?;
+    scene.stage.lockstep(&plan)?.expect_said(0, &["removes something from the schema", "drop_author"])?;
     scene.deploy(&second)?.expect_said(0, &[])?;
     scene.assert_refused("past the contract", |scene| {
         let said = scene.stage.lockstep(&["rollback", ENVIRONMENT])?;
-        said.expect_said(3, &["cannot run on schema 3", "drop_author", "fix forward"])?;
+        said.expect_said(3, &["cannot run on schema version 3", "drop_author", "deploy a fix"])?;
         Ok(())
     })?;
 
@@ -106,7 +106,7 @@ fn a_rollback_starts_a_slot_that_is_not_warm_any_more() -> Result<()> {
     scene.stage.docker.docker(["rm", "--force", &warm.id])?;
 
     let load = scene.stage.load(100)?;
-    scene.stage.lockstep(&["rollback", ENVIRONMENT])?.expect_said(0, &["not warm any more"])?;
+    scene.stage.lockstep(&["rollback", ENVIRONMENT])?.expect_said(0, &["is no longer warm"])?;
     assert_none_lost(load)?;
     ensure!(scene.served_version()? == "1");
     let wanted = ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];

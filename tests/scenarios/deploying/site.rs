@@ -45,7 +45,7 @@ fn what_was_changed_by_hand_is_shown_and_overwritten_only_when_asked() -> Result
     scene
         .stage
         .lockstep(&[&["plan"], overwriting.as_slice()].concat())?
-        .expect_said(0, &["it overwrites what was changed by hand there"])?;
+        .expect_said(0, &["overwrites the manual changes there"])?;
     scene.stage.lockstep(&[&["deploy"], overwriting.as_slice()].concat())?.expect_said(0, &["succeeded"])?;
     ensure!(fs::read_to_string(&file)?.contains("client_max_body_size 3m;"), "it was not overwritten");
     scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["nothing is wrong"])?;

@@ -241,7 +241,7 @@ fn a_deployment_gives_its_host_a_line_and_takes_it_back_with_itself() -> Result<
     engine.docker(&["load", "--input", &file])?;
     scene.stage.lockstep(&["secret", "import", ENVIRONMENT])?.expect_said(0, &[])?;
     let planned = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", &good])?;
-    planned.expect_said(0, &["PostgreSQL lets app-2 in, as notes to notes: a line in pg_hba.conf"])?;
+    planned.expect_said(0, &["PostgreSQL admits app-2 as notes to notes: adds 1 line to pg_hba.conf"])?;
     scene.deploy(&bad)?.expect_said(1, &["PostgreSQL has reloaded", "undo pg_hba"])?;
     scene.assert_verdict(Verdict::RolledBack)?;
     ensure!(fs::read_to_string(scene.stage.postgres.rules_file())?.trim_end() == before.trim_end());

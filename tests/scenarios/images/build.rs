@@ -78,7 +78,7 @@ fn that_is_interrupted(scene: &Scene, base: &str) -> Result<()> {
         let locked = scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?;
         locked.expect_said(0, &["is being built, by admin"])?;
         let image = format!("{}:built-elsewhere", scene.stage.application);
-        scene.deploy(&image)?.expect_said(4, &["is locked", "builds for dep_"])?;
+        scene.deploy(&image)?.expect_said(4, &["is locked", "building an image for dep_"])?;
         building.signal(signal)?;
         building.wait(SOON)?.expect_said(130, &[name, "nothing was deployed", "the environment is free"])?;
         scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;

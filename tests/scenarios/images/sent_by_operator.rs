@@ -53,7 +53,7 @@ fn an_image_that_only_the_operator_has_is_sent_to_an_app_host() -> Result<()> {
 /// All of the plan is there, migrations too, and nothing of the image.
 fn planned_without_effect(scene: &Scene, engine: &Engine, image: &str) -> Result<Plan> {
     let said = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", image])?;
-    said.expect_said(0, &["on no app host: deploy first sends it", "migrate", "schema 0 to 1"])?;
+    said.expect_said(0, &["lockstep deploy first sends it", "migrate", "from version 0 to 1"])?;
     ensure!(!has(engine, image), "a plan has sent the image");
     let plan = scene.plan(image)?;
     ensure!(plan.release.migrations.len() == 1, "{:?}", plan.release.migrations);
@@ -89,7 +89,7 @@ fn renamed(scene: &mut Scene, engine: &Engine, image: &str) -> Result<()> {
     docker.docker(["tag", image, &other])?;
     scene.stage.removes(&other);
     engine.docker(&["image", "rm", "--force", image])?;
-    scene.deploy(&other)?.expect_said(3, &["is not sent", "its images are called"])?;
+    scene.deploy(&other)?.expect_said(3, &["cannot be sent", "the images of this environment are named"])?;
     ensure!(!has(engine, &other), "it was sent");
     scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
 
@@ -97,7 +97,7 @@ fn renamed(scene: &mut Scene, engine: &Engine, image: &str) -> Result<()> {
     scene.deploy(&second)?.expect_said(0, &[SENT, "succeeded"])?;
     let there = docker.docker(["image", "inspect", "--format", "{{.Id}}", &second])?;
     docker.docker(["tag", image, &second])?;
-    scene.deploy(&second)?.expect_said(3, &["not the same on app-2 as on this machine", &there])?;
+    scene.deploy(&second)?.expect_said(3, &["is a different image on this machine and on app-2", &there])?;
     let by_id = scene.stage.lockstep(&["deploy", ENVIRONMENT, "--image", &there])?;
     by_id.expect_said(0, &["succeeded"])?;
     ensure!(scene.served_version()? == "2");

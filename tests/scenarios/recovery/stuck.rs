@@ -36,12 +36,12 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;
     ensure!(!status.all().contains("--unwind"), "what is refused is offered: {}", status.all());
     let id = stuck_id(&scene)?;
-    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(3, &["traffic elsewhere", "next"])?;
+    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(3, &["does not end with the traffic", "next"])?;
     let switch = switch_of(&scene, &id)?;
-    scene.stage.lockstep(&["resolve", &id, "--skip", &switch])?.expect_said(3, &["traffic elsewhere"])?;
+    scene.stage.lockstep(&["resolve", &id, "--skip", &switch])?.expect_said(3, &["does not end with the traffic"])?;
 
     drop(frozen);
-    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["traffic goes to blue again"])?;
+    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["nginx sends requests to blue again"])?;
     scene.wait_until_free()?;
     scene.assert_verdict(Verdict::RolledBack)?;
     assert_none_lost(load)?;
@@ -93,10 +93,10 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
     scene.wait_for_step("health")?;
     scene.stage.agent.kill()?;
     // A minute without a session, and the deployment does not wait any longer.
-    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been away for"])?;
+    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been offline for"])?;
     scene.assert_verdict(Verdict::RolledBack)?;
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "is stopped and removed"])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "is stopped and removed"])?;
+    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "stops and removes"])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "stops and removes"])?;
 
     scene.stage.start_agent(&[])?;
     scene.stage.wait_for_agent()?;

@@ -129,7 +129,7 @@ fn opened(world: &World) -> Option<Claim> {
 /// What is live is without a host that it should have.
 fn is_passing_by(world: &World) -> bool {
     let live: Option<LiveRelease> = world.store.peek(&world.keys.live).and_then(|stored| stored.read().ok());
-    live.is_some_and(|live| !live.passed_by.is_empty())
+    live.is_some_and(|live| !live.excluded.is_empty())
 }
 
 fn any_coordinator(world: &World) -> usize {

@@ -26,7 +26,7 @@ pub(super) fn summary(
     schema: Option<u64>,
 ) -> DeploymentSummary {
     DeploymentSummary {
-        excluded: plan.passed_by.clone(),
+        excluded: plan.excluded.clone(),
         id: id.clone(),
         key: plan.key.clone(),
         kind: plan.kind,

@@ -76,7 +76,7 @@ impl Picture {
             self.line("rollback", &format!("to {to}, {takes}: lockstep rollback {}", status.key));
         }
         status.local.iter().for_each(|change| self.local(change));
-        status.debts.iter().for_each(|debt| self.pending_undo(debt));
+        status.pending_undos.iter().for_each(|debt| self.pending_undo(debt));
         if let Some(last) = &status.last {
             self.last(last);
         }
@@ -134,7 +134,7 @@ impl Picture {
         for (_, host) in declared.filter(|(live, host)| live.is_drained(host)) {
             self.lines.push(format!("  {host} is drained: lockstep host add {} {host}", status.key));
         }
-        for host in status.live.iter().flat_map(|live| &live.passed_by) {
+        for host in status.live.iter().flat_map(|live| &live.excluded) {
             let words = format!("{host} was passed by, and comes back when it is well: lockstep host list");
             self.lines.push(format!("  {}", self.output.toned(Tone::Bad, &words)));
         }
@@ -293,7 +293,7 @@ fn needs_a_look(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
     let is_recorded = |change: &LocalChange| change.adopted.is_some();
     !status.drift.is_empty()
         || status.site_changed.is_some()
-        || !status.debts.is_empty()
+        || !status.pending_undos.is_empty()
         || !status.local.iter().all(is_recorded)
         || !status.hosts.iter().all(|host| is_well(host, live))
 }

@@ -1,4 +1,4 @@
-//! The coordinator about itself, and who changed what.
+//! Information about this coordinator, and the audit log.
 
 use lockstep_proto::wire;
 use tonic::Status;
@@ -17,11 +17,11 @@ const AUDIT_MAX: usize = 10_000;
 
 pub(super) async fn about(api: &ControlApi, caller: &Caller) -> Result<wire::AboutReply, Status> {
     let name = caller.operator()?;
-    let operator = operators::find(&*api.parts.store, name).await.map_err(|error| store_status(&error))?;
+    let operator = operators::find(&*api.context.store, name).await.map_err(|error| store_status(&error))?;
     Ok(wire::AboutReply {
-        cluster: api.parts.cluster.to_string(),
+        cluster: api.context.cluster.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        clock_ms: api.parts.clock.now().0,
+        clock_ms: api.context.clock.now().0,
         operator: name.to_string(),
         role: operator.map_or_else(String::new, |operator| operator.role.to_string()),
     })
@@ -40,7 +40,7 @@ pub(super) async fn audit(
         Ok(limit @ 1..) => limit,
         Ok(0) | Err(_) => AUDIT_USUALLY,
     };
-    let entries = log::list(&*api.parts.store, wanted.as_ref(), AUDIT_MAX).await;
+    let entries = log::list(&*api.context.store, wanted.as_ref(), AUDIT_MAX).await;
     let entries = entries.map_err(|error| store_status(&error))?;
     let records = entries
         .into_iter()

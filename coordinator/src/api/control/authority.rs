@@ -1,4 +1,4 @@
-//! The roots that are trusted: which there are, another one, and the end of the one before.
+//! Show, rotate and retire the roots that the cluster trusts.
 
 use std::collections::BTreeSet;
 
@@ -34,27 +34,30 @@ pub(super) async fn show(api: &ControlApi) -> Result<Document, Status> {
 }
 
 pub(super) async fn rotate(api: &ControlApi, caller: &Caller) -> Result<Done, Status> {
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
-    let what = "no other root is made";
+    let what = "the root is not rotated";
     if !api.authority.has_root_key() {
         return Err(not_on_this_coordinator(what, &all, "rotate"));
     }
     if let Some((name, version)) = different_version(&all) {
         return Err(refused(&Refusal {
             what: what.to_owned(),
-            why: format!("{name} runs version {version}, and {} runs here", env!("CARGO_PKG_VERSION")),
-            next: format!("run the same version on all of them, then: {LIST}"),
+            why: format!(
+                "{name} runs version {version}, but this coordinator runs {}",
+                env!("CARGO_PKG_VERSION")
+            ),
+            next: format!("install the same version on all coordinators, then: {LIST}"),
         }));
     }
     let before = api.authority.pin();
-    rotation::rotate(store, &api.authority, api.parts.clock.now())
+    rotation::rotate(store, &api.authority, api.context.clock.now())
         .await
         .map_err(|error| failed(what, &error))?;
     let said = format!(
-        "the root {} signs; {} is trusted beside it until it is retired. Hosts and coordinators take new \
+        "the root {} signs, and {} stays trusted until it is retired. Hosts and coordinators renew their \
          certificates by themselves ({LIST}), operators with their next command; then: lockstep authority retire. \
-         Backups from before have the earlier root: make another",
+         Earlier backups contain the earlier root: make a new one",
         short_pin(&api.authority.pin()),
         short_pin(&before),
     );
@@ -68,10 +71,10 @@ pub(super) async fn retire(
 ) -> Result<Done, Status> {
     let AuthorityStatus { signing, retiring } = authority_status(api).await?;
     let Some(Retiring { root, left, .. }) = retiring else {
-        return Err(failed("no root is retired", &RotationError::NoneRetires));
+        return Err(failed("cannot retire a root", &RotationError::NoneRetires));
     };
     let what = format!("the root {} is not retired", root.short());
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     if !api.authority.is_current() {
         let all = coordinators::statuses(store).await.map_err(|error| store_status(&error))?;
         return Err(not_on_this_coordinator(&what, &all, "retire"));
@@ -81,8 +84,8 @@ pub(super) async fn retire(
     if !caller.signed_by.as_ref().is_some_and(|signer| current.contains(&signer.id)) {
         return Err(refused(&Refusal {
             what,
-            why: "your own certificate is of it: you could not come back".to_owned(),
-            next: "the same again, with a coordinator that has an authority of the root that signs"
+            why: "your own certificate is signed under it, and you would lose access".to_owned(),
+            next: "repeat the command at a coordinator that has an authority under the current root (lockstep authority list)"
                 .to_owned(),
         }));
     }
@@ -90,26 +93,28 @@ pub(super) async fn retire(
     if let (Some(services), false) = (&cut_off, request.force) {
         return Err(refused(&Refusal {
             what,
-            why: format!("it would cut off {services}: there is no other certificate of theirs yet"),
+            why: format!(
+                "it would disconnect {services}, which have no certificate under the current root yet"
+            ),
             next: format!(
-                "start them, and look again: {LIST}; or have them join again: lockstep authority retire --force"
+                "start them and check again: {LIST}; or retire it anyway and join them again: lockstep authority retire --force"
             ),
         }));
     }
     let behind = if request.force { HostsBehind::Remove } else { HostsBehind::Refuse };
     rotation::retire(store, &api.authority, behind).await.map_err(|error| failed(&what, &error))?;
-    let (gone, signs) = (root.short(), signing.short());
+    let (retired, signs) = (root.short(), signing.short());
     let said = match cut_off {
         Some(services) => format!(
-            "the root {gone} is retired, and {signs} alone is trusted; who is cut off joins again: {services}"
+            "the root {retired} is retired, and only {signs} is trusted; these must join again: {services}"
         ),
-        None => format!("the root {gone} is retired, and {signs} alone is trusted"),
+        None => format!("the root {retired} is retired, and only {signs} is trusted"),
     };
     api.audit(caller, "retire authority", None, said).await
 }
 
 async fn authority_status(api: &ControlApi) -> Result<AuthorityStatus, Status> {
-    let damaged = || Status::internal("a root in the record is damaged: put the record back from a backup");
+    let damaged = || Status::internal("a root in the record is damaged: restore the record from a backup");
     let trusted = api.authority.roots();
     let signing = roots::status(&trusted.signing).ok_or_else(damaged)?;
     let Some(retiring) = &trusted.retiring else {
@@ -122,7 +127,7 @@ async fn authority_status(api: &ControlApi) -> Result<AuthorityStatus, Status> {
 
 /// Who has only certificates of the root that retires.
 async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Result<HostsToMove, StoreError> {
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let current: BTreeSet<String> = rotation::current(store, roots).await?;
     let pin = roots.pin();
     let mut left = HostsToMove::default();
@@ -133,13 +138,13 @@ async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Res
         left.coordinators.push(CoordinatorToMove { name: one.name, presence });
     }
     let signers = hosts::signers(store).await?;
-    for status in state::all_hosts(&api.parts).await? {
+    for status in state::all_hosts(&api.context).await? {
         if !signers.get(&status.host.id).is_some_and(|signer| current.contains(&signer.id)) {
             let (name, presence, last_seen) = (status.host.name, status.presence, status.last_seen);
             left.hosts.push(HostToMove { name, presence, last_seen });
         }
     }
-    let now = api.parts.clock.now();
+    let now = api.context.clock.now();
     for operator in operators::list(store).await? {
         let is_active = operator.standing == OperatorStanding::Active && operator.certificate_expires > now;
         // All of them live equally long: one that was given since the rotation ends later.
@@ -157,7 +162,7 @@ fn not_on_this_coordinator(what: &str, all: &[CoordinatorStatus], verb: &str) ->
         .map_or(("another coordinator".to_owned(), "HOST:PORT"), |one| (one.name.to_string(), &one.address));
     refused(&Refusal {
         what: what.to_owned(),
-        why: format!("{name} has the root's key"),
+        why: format!("{name} has the root key, and this coordinator does not"),
         next: format!("lockstep authority {verb} --coordinator {address}"),
     })
 }
@@ -176,11 +181,11 @@ fn failed(what: &str, failure: &RotationError) -> Status {
             return Status::failed_precondition(failure.to_string());
         }
         RotationError::Authority(why) => {
-            error!(error = why as &dyn std::error::Error, "the authority cannot be replaced");
-            return Status::internal("the authority cannot be replaced: the coordinator's log says why");
+            error!(error = why as &dyn std::error::Error, "cannot replace the authority");
+            return Status::internal("cannot replace the authority: see the log of the coordinator");
         }
         RotationError::UnderWay { .. } => format!("{LIST}, then: lockstep authority retire"),
-        RotationError::NoneRetires => "another root is made with: lockstep authority rotate".to_owned(),
+        RotationError::NoneRetires => "to replace the root: lockstep authority rotate".to_owned(),
         RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => {
             LIST.to_owned()
         }

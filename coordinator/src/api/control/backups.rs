@@ -1,4 +1,4 @@
-//! Backups, and what is needed after one was put back.
+//! Make backups, and raise the epoch of an environment after a restore.
 
 use lockstep_core::secret::Secret;
 use lockstep_proto::wire::{self, Done};
@@ -21,19 +21,19 @@ pub(super) async fn backup(
     request: wire::BackupRequest,
 ) -> Result<BoxStream<wire::BackupPart>, Status> {
     let passphrase = Secret::new(request.passphrase);
-    let now = api.parts.clock.now();
-    let backup = Backup::take(&*api.parts.store, &api.directory, &api.parts.cluster, now)
+    let now = api.context.clock.now();
+    let backup = Backup::take(&*api.context.store, &api.directory, &api.context.cluster, now)
         .await
         .map_err(|error| refused(&error))?;
     let said = format!("a backup of {} keys", backup.entries.len());
     let sealed = tokio::task::spawn_blocking(move || backup.seal(&passphrase))
         .await
-        .map_err(|_| Status::internal("the backup was not sealed"))?
+        .map_err(|_| Status::internal("cannot encrypt the backup"))?
         .map_err(|error| refused(&error))?;
     api.audit(caller, "backup", None, said).await?;
-    let parts: Vec<Result<wire::BackupPart, Status>> =
+    let context: Vec<Result<wire::BackupPart, Status>> =
         sealed.chunks(PART_BYTES).map(|part| Ok(wire::BackupPart { bytes: part.to_vec() })).collect();
-    Ok(Box::pin(futures::stream::iter(parts)))
+    Ok(Box::pin(futures::stream::iter(context)))
 }
 
 pub(super) async fn bump_fence(
@@ -42,10 +42,10 @@ pub(super) async fn bump_fence(
     request: wire::EnvironmentRef,
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
-    let raised = bump_epoch(&*api.parts.store, &environment).await.map_err(|error| store_status(&error))?;
+    let raised = bump_epoch(&*api.context.store, &environment).await.map_err(|error| store_status(&error))?;
     let epoch =
-        raised.ok_or_else(|| Status::aborted("another has the environment in this moment: try again"))?;
-    let said = format!("the epoch of {environment} is {epoch}: its hosts obey this record again");
+        raised.ok_or_else(|| Status::aborted("the environment is locked at this moment: try again"))?;
+    let said = format!("the epoch of {environment} is {epoch}: its hosts accept this coordinator again");
     api.audit(caller, "bump fence", Some(&environment), said).await
 }
 
@@ -59,7 +59,7 @@ fn refused(error: &BackupError) -> Status {
         | BackupError::Open(_)
         | BackupError::Damaged(_)
         | BackupError::Newer { .. } => {
-            warn!(%error, "no backup can be made");
+            warn!(%error, "cannot make a backup");
             Status::internal(error.to_string())
         }
     }

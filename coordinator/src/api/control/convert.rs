@@ -1,4 +1,4 @@
-//! From what the wire says to what is asked for.
+//! Converts wire messages to requests.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
@@ -83,7 +83,7 @@ pub(super) async fn deployment(
         Some(of) => Some(environment(caller, &of)?),
         None => None,
     };
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let id = history::resolve(store, &Reference { text: text.clone(), environment: named.clone() })
         .await
         .map_err(|unresolved| reference_status(&unresolved))?;

@@ -1,4 +1,4 @@
-//! Coordinators: who there is, tokens for those that will join, and their removal.
+//! List and remove coordinators, and create tokens for new ones.
 
 use lockstep_core::name::CoordinatorName;
 use lockstep_core::plan::operation::Refusal;
@@ -15,7 +15,7 @@ use crate::identity::tokens::TokenHolder;
 use crate::record::coordinators;
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
-    let statuses = coordinators::statuses(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let statuses = coordinators::statuses(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let coordinators = statuses.iter().map(Document::of_content).collect();
     Ok(wire::CoordinatorsReply { coordinators, authority: api.authority.bundle() })
 }
@@ -31,7 +31,8 @@ pub(super) async fn create_token(
     if api.record_in == RecordIn::OneMachine {
         return Err(refused(&Refusal {
             what: "no coordinator can join".to_owned(),
-            why: "the record is in a file of this one coordinator, which no other can reach".to_owned(),
+            why: "the record is in a file on this coordinator, and no other coordinator can reach it"
+                .to_owned(),
             next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore"
                 .to_owned(),
         }));
@@ -51,21 +52,21 @@ pub(super) async fn remove(
     request: wire::CoordinatorRef,
 ) -> Result<Done, Status> {
     let name: CoordinatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let there = coordinators::find(store, &name).await.map_err(|error| store_status(&error))?;
     let there = there.ok_or_else(|| Status::not_found(format!("there is no coordinator {name}")))?;
     if there.root_key == RootKey::Here {
         return Err(refused(&Refusal {
-            what: format!("the coordinator {name} is not removed"),
-            why: "it has the key of the cluster's root: without it no other coordinator could ever join"
+            what: format!("cannot remove the coordinator {name}"),
+            why: "it has the root key of the cluster, and without the key no coordinator can join again"
                 .to_owned(),
-            next: "it may be switched off for as long as no coordinator joins".to_owned(),
+            next: "keep it; it may be stopped while no coordinator joins".to_owned(),
         }));
     }
     coordinators::remove(store, &name).await.map_err(|error| store_status(&error))?;
     let said = format!(
-        "the coordinator {name} is removed; what it signed is not taken any more: hosts and operators that joined \
-         or renewed there join again"
+        "the coordinator {name} is removed; the certificates that it signed are no longer accepted: hosts and operators \
+         that joined or renewed there must join again"
     );
     api.audit(caller, "remove coordinator", None, said).await
 }

@@ -1,4 +1,4 @@
-//! Plans and deployments.
+//! Plan, start, cancel, resolve and show deployments.
 
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
@@ -28,7 +28,7 @@ pub(super) async fn plan(
     request: wire::PlanRequest,
 ) -> Result<wire::PlanReply, Status> {
     let ask = plan_request(caller, request)?;
-    let plan = planning::plan(&api.parts, &ask).await.map_err(deploy_status)?;
+    let plan = planning::plan(&api.context, &ask).await.map_err(deploy_status)?;
     Ok(wire::PlanReply { plan: Some(Document::of_content(&plan)) })
 }
 
@@ -41,8 +41,8 @@ pub(super) async fn claim(
     let environment = environment(caller, &text)?;
     let spec: lockstep_core::spec::EnvironmentSpec = required(spec.as_ref(), "spec")?;
     caller.check_environment(&spec.key)?;
-    let asker = requester(caller, client)?;
-    let id = claims::claim_for_build(&api.parts, spec, &asker).await.map_err(deploy_status)?;
+    let requester = requester(caller, client)?;
+    let id = claims::claim_for_build(&api.context, spec, &requester).await.map_err(deploy_status)?;
     api.audit(caller, "claim", Some(&environment), format!("claimed for a build: {id}")).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: None })
 }
@@ -54,8 +54,8 @@ pub(super) async fn unclaim(
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
     let id = request.deployment.parse().map_err(|error| Invalid::because("deployment", error))?;
-    claims::unclaim(&api.parts, &environment, &id).await.map_err(deploy_status)?;
-    api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is given back")).await
+    claims::unclaim(&api.context, &environment, &id).await.map_err(deploy_status)?;
+    api.audit(caller, "unclaim", Some(&environment), format!("the claim {id} is released")).await
 }
 
 /// Takes an image from an operator, for an app host.
@@ -77,7 +77,7 @@ pub(super) async fn send_image(
         image: non_empty(image).ok_or_else(|| Invalid::missing("offer.image"))?,
         image_id: image_id.parse().map_err(|error| Invalid::because("offer.image_id", error))?,
     };
-    let host = image_transfer::receiver(&api.parts, &offer, &requester(caller, None)?)
+    let host = image_transfer::receiver(&api.context, &offer, &requester(caller, None)?)
         .await
         .map_err(deploy_status)?;
     let ImageOffer { image, image_id, .. } = offer;
@@ -85,9 +85,9 @@ pub(super) async fn send_image(
     let sent = api.images.send(&host.id, (image.clone(), image_id), incoming).await;
     sent.map_err(|status| {
         refused(&Refusal {
-            what: format!("{image} did not get to {}", host.name),
+            what: format!("cannot send {image} to {}", host.name),
             why: status.message().to_owned(),
-            next: "nothing was deployed, and the environment is free: deploy again".to_owned(),
+            next: "nothing was deployed, and the environment is not locked: deploy again".to_owned(),
         })
     })?;
     api.audit(caller, "send image", Some(&environment), said).await
@@ -108,10 +108,10 @@ pub(super) async fn start(
     let hash = non_empty(hash).map(parse_hash).transpose()?;
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
     let claim = non_empty(claim).map(parse_claim).transpose()?;
-    let asker = requester(caller, client)?;
+    let requester = requester(caller, client)?;
     let environment = ask.environment.clone();
     let start = StartRequest { ask, hash, claim };
-    let (id, plan) = planning::start(&api.parts, &start, &asker).await.map_err(deploy_status)?;
+    let (id, plan) = planning::start(&api.context, &start, &requester).await.map_err(deploy_status)?;
     api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of_content(&plan)) })
 }
@@ -122,8 +122,8 @@ pub(super) async fn cancel(
     request: wire::CancelRequest,
 ) -> Result<Done, Status> {
     let (id, environment) = deployment(api, caller, request.deployment).await?;
-    let asker = requester(caller, None)?;
-    let said = claims::cancel(&api.parts, &environment, &id, &asker).await.map_err(deploy_status)?;
+    let requester = requester(caller, None)?;
+    let said = claims::cancel(&api.context, &environment, &id, &requester).await.map_err(deploy_status)?;
     api.audit(caller, "cancel", Some(&environment), said).await
 }
 
@@ -135,20 +135,22 @@ pub(super) async fn resolve(
     let wire::ResolveRequest { deployment: reference, how, step } = request;
     let (id, environment) = deployment(api, caller, reference).await?;
     let way = resolution(&how, step)?;
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let open = environments::open_of(store, &environment, &id).await.map_err(|error| store_status(&error))?;
     let said = match way {
-        // Of a deployment that has ended something may still be owed.
+        // A deployment that has ended may still have pending undos.
         Resolution::Skip { step } if open.is_none() => {
-            let coordinator = &api.parts.coordinator;
-            let forgiven = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
-            let forgiven = forgiven.map_err(|error| store_status(&error))?;
-            let debt = forgiven.map_err(|refusal| refused(&refusal))?;
-            format!("{} does not owe this any more: {}", debt.host_name, debt.change)
+            let coordinator = &api.context.coordinator;
+            let dropped = pending_undos::drop_for_host(store, &environment, &id, step, coordinator).await;
+            let dropped = dropped.map_err(|error| store_status(&error))?;
+            let undo = dropped.map_err(|refusal| refused(&refusal))?;
+            format!("{} no longer has this pending undo: {}", undo.host_name, undo.change)
         }
         Resolution::Retry | Resolution::Unwind | Resolution::Skip { .. } => {
-            let asker = requester(caller, None)?;
-            claims::resolve(&api.parts, (&environment, &id), way, &asker).await.map_err(deploy_status)?
+            let requester = requester(caller, None)?;
+            claims::resolve(&api.context, (&environment, &id), way, &requester)
+                .await
+                .map_err(deploy_status)?
         }
     };
     api.audit(caller, "resolve", Some(&environment), said).await
@@ -163,7 +165,7 @@ fn resolution(how: &str, step: u32) -> Result<Resolution, Invalid> {
             Ok(0) | Err(_) => Err(Invalid { field: "step", what: "is not the number of a step".to_owned() }),
         },
         other => {
-            let what = format!("is {other:?}: retry, unwind or skip");
+            let what = format!("is {other:?}: write retry, unwind or skip");
             Err(Invalid { field: "how", what })
         }
     }
@@ -179,7 +181,7 @@ pub(super) async fn history(
         Ok(limit @ 1..) => limit,
         Ok(0) | Err(_) => HISTORY_USUALLY,
     };
-    let summaries = past::recent(&*api.parts.store, &environment, limit).await;
+    let summaries = past::recent(&*api.context.store, &environment, limit).await;
     let summaries = summaries.map_err(|error| store_status(&error))?;
     Ok(wire::HistoryReply { deployments: summaries.iter().map(Document::of_content).collect() })
 }
@@ -190,7 +192,7 @@ pub(super) async fn show(
     request: wire::DeploymentRef,
 ) -> Result<wire::ShowReply, Status> {
     let (id, _) = deployment(api, caller, Some(request)).await?;
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let failed = |error| store_status(&error);
     let summary = past::summary(store, &id).await.map_err(failed)?;
     let plan = past::plan(store, &id).await.map_err(failed)?;

@@ -1,4 +1,4 @@
-//! Environments: how they are, what holds them, what is declared of them.
+//! Show, freeze, thaw and remove environments.
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::time::Timestamp;
@@ -25,15 +25,15 @@ pub(super) async fn status(
     } else {
         vec![recorded_spec(api, caller, &request.environment).await?]
     };
-    let statuses = state::of_all(&api.parts, recorded).await.map_err(|error| store_status(&error))?;
+    let statuses = state::of_all(&api.context, recorded).await.map_err(|error| store_status(&error))?;
     let environments = statuses.iter().map(Document::of_content).collect();
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
+    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
     Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of_content).collect() })
 }
 
 pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::EnvironmentsReply, Status> {
     let recorded = all_recorded(api, caller).await?;
-    let statuses = state::all_recorded(&api.parts, recorded).await.map_err(|error| store_status(&error))?;
+    let statuses = state::all_recorded(&api.context, recorded).await.map_err(|error| store_status(&error))?;
     Ok(wire::EnvironmentsReply { environments: statuses.iter().map(Document::of_content).collect() })
 }
 
@@ -51,7 +51,7 @@ pub(super) async fn export_state(
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
     let spec = recorded_spec(api, caller, &request.environment).await?.spec;
-    let state = state_file::export(&api.parts, &spec.key).await.map_err(|error| store_status(&error))?;
+    let state = state_file::export(&api.context, &spec.key).await.map_err(|error| store_status(&error))?;
     Ok(Document::of_content(&state))
 }
 
@@ -62,9 +62,11 @@ pub(super) async fn freeze(
 ) -> Result<Done, Status> {
     let wire::FreezeRequest { environment: text, reason, until_ms, client } = request;
     let environment = environment(caller, &text)?;
-    let asker = requester(caller, client)?;
+    let requester = requester(caller, client)?;
     let until = Timestamp(until_ms);
-    claims::freeze(&api.parts, &environment, reason.clone(), until, &asker).await.map_err(deploy_status)?;
+    claims::freeze(&api.context, &environment, reason.clone(), until, &requester)
+        .await
+        .map_err(deploy_status)?;
     let said = format!("{environment} is frozen until {until}: {reason}");
     api.audit(caller, "freeze", Some(&environment), said).await
 }
@@ -75,8 +77,8 @@ pub(super) async fn thaw(
     request: wire::EnvironmentRef,
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
-    claims::thaw(&api.parts, &environment).await.map_err(deploy_status)?;
-    api.audit(caller, "thaw", Some(&environment), format!("{environment} is frozen no longer")).await
+    claims::thaw(&api.context, &environment).await.map_err(deploy_status)?;
+    api.audit(caller, "thaw", Some(&environment), format!("{environment} is no longer frozen")).await
 }
 
 pub(super) async fn remove(
@@ -90,7 +92,7 @@ pub(super) async fn remove(
         WhileServing::Refused => "remove environment",
         WhileServing::Abandoned => "abandon environment",
     };
-    let removed = removal::remove(&api.parts, &environment, caller.operator()?, while_serving).await;
+    let removed = removal::remove(&api.context, &environment, caller.operator()?, while_serving).await;
     let said = removed.map_err(|error| removal_status(&error))?.receipt(&environment);
     api.audit(caller, verb, Some(&environment), said).await
 }
@@ -98,7 +100,7 @@ pub(super) async fn remove(
 /// An environment that the caller may see.
 async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<Recorded, Status> {
     let environment = environment(caller, text)?;
-    let recorded = environments::recorded(&*api.parts.store, &environment).await;
+    let recorded = environments::recorded(&*api.context.store, &environment).await;
     recorded.map_err(|error| store_status(&error))?.ok_or_else(|| {
         Status::not_found(format!("there is no environment {environment}: nothing has been deployed to it"))
     })
@@ -107,5 +109,5 @@ async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<
 /// Those that the caller may see.
 async fn all_recorded(api: &ControlApi, caller: &Caller) -> Result<Vec<Recorded>, Status> {
     let may = |environment: &EnvironmentKey| caller.check_environment(environment).is_ok();
-    environments::all_recorded(&*api.parts.store, may).await.map_err(|error| store_status(&error))
+    environments::all_recorded(&*api.context.store, may).await.map_err(|error| store_status(&error))
 }

@@ -1,8 +1,8 @@
-//! What a refusal looks like on the wire: its code, its words, and a document with its parts.
+//! Converts refusals and errors to gRPC statuses: a code, a message, and a document as details.
 //!
-//! `ABORTED`: the environment is locked, the details are an `open`. `FAILED_PRECONDITION`: refused before
-//! anything started, the details are a `refusal`. `NOT_FOUND`: nothing of that name; of an image, which who asks
-//! may have, the details are a `refusal` too.
+//! `ABORTED`: the environment is locked; the details are an `open`. `FAILED_PRECONDITION`: refused before anything
+//! started; the details are a `refusal`. `NOT_FOUND`: there is nothing of that name; if an image is missing that the
+//! caller may have, the details are a `refusal` too.
 
 use std::error::Error;
 
@@ -42,16 +42,20 @@ fn locked(environment: &str, open: &Claim) -> String {
     let Claim { by, since, until, .. } = open;
     match &open.kind {
         ClaimKind::Building { deployment } => {
-            format!("{environment} is locked: {by} builds for {deployment} since {since}, until {until}")
+            format!(
+                "{environment} is locked: {by} has been building an image for {deployment} since {since}, until {until} at most"
+            )
         }
         ClaimKind::Running { deployment, .. } => {
-            format!("{environment} is locked: {deployment} by {by} runs since {since}, until {until} at most")
+            format!(
+                "{environment} is locked: {deployment} by {by} has been running since {since}, until {until} at most"
+            )
         }
         ClaimKind::Stuck { deployment } => {
-            format!("{environment} is locked: {deployment} by {by} is stuck, since {since}")
+            format!("{environment} is locked: {deployment} by {by} has been stuck since {since}")
         }
         ClaimKind::Freeze { reason } => {
-            format!("{environment} is frozen by {by} since {since}, until {until}: {reason}")
+            format!("{environment} is frozen: by {by} since {since}, until {until}: {reason}")
         }
     }
 }
@@ -60,17 +64,19 @@ pub(super) fn reference_status(unresolved: &ReferenceError) -> Status {
     let (why, next) = match unresolved {
         ReferenceError::Store(error) => return store_status(error),
         ReferenceError::NoEnvironment { .. } => {
-            ("every environment has one of its own", "add --env ENV".to_owned())
+            ("the reference is relative to an environment", "add --env ENV".to_owned())
         }
-        ReferenceError::Ambiguous { .. } => ("both begin so", "write more of it".to_owned()),
+        ReferenceError::Ambiguous { .. } => {
+            ("both ids begin with it", "write more characters of the id".to_owned())
+        }
         ReferenceError::NoneOpen(key) => {
-            ("what was deployed last has ended", format!("lockstep status {}", key.environment))
+            ("the last deployment has ended", format!("lockstep status {}", key.environment))
         }
         ReferenceError::NoneEver(key) => {
             ("its history is empty", format!("lockstep deploy {}", key.environment))
         }
         ReferenceError::Unknown { .. } => {
-            ("it is neither the id of one nor the beginning of an id", "lockstep history ENV".to_owned())
+            ("it is not an id of a deployment, nor the beginning of one", "lockstep history ENV".to_owned())
         }
     };
     refused(&Refusal { what: unresolved.to_string(), why: why.to_owned(), next })
@@ -79,7 +85,7 @@ pub(super) fn reference_status(unresolved: &ReferenceError) -> Status {
 pub(super) fn store_status(failure: &StoreError) -> Status {
     match failure {
         StoreError::Unknown(_) | StoreError::Unavailable(_) => {
-            warn!(error = failure as &dyn Error, "a call cannot be answered");
+            warn!(error = failure as &dyn Error, "cannot answer a call");
             Status::unavailable(failure.to_string())
         }
         StoreError::ValueTooLarge { .. }
@@ -89,14 +95,14 @@ pub(super) fn store_status(failure: &StoreError) -> Status {
         | StoreError::NoEpoch { .. }
         | StoreError::Unreadable { .. }
         | StoreError::WrittenTwice { .. } => {
-            error!(error = failure as &dyn Error, "a call cannot be answered");
+            error!(error = failure as &dyn Error, "cannot answer a call");
             Status::internal(failure.to_string())
         }
     }
 }
 
 pub(super) fn secrets_status(failure: &anyhow::Error) -> Status {
-    warn!(error = %format!("{failure:#}"), "a call about secrets failed");
+    warn!(error = %format!("{failure:#}"), "cannot answer a call about secrets");
     Status::internal(format!("{failure:#}"))
 }
 
@@ -105,7 +111,7 @@ pub(super) fn removal_status(failure: &RemoveError) -> Status {
         RemoveError::Unknown(_) => Status::not_found(failure.to_string()),
         RemoveError::Refused(refusal) => refused(refusal),
         RemoveError::Locked(environment) | RemoveError::Changed(environment) => refused(&Refusal {
-            what: format!("{environment} is not removed"),
+            what: format!("cannot remove {environment}"),
             why: failure.to_string(),
             next: format!("lockstep status {environment}"),
         }),

@@ -1,4 +1,4 @@
-//! Hosts: who has joined, and tokens for those that will.
+//! List, inspect and remove hosts, and create tokens for new ones.
 
 use lockstep_core::host::HostRole;
 use lockstep_proto::Invalid;
@@ -20,7 +20,7 @@ use lockstep_core::plan::operation::Refusal;
 const NO_ENVIRONMENT: &str = "lockstep/none";
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
+    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
     Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of_content).collect() })
 }
 
@@ -34,10 +34,10 @@ pub(super) async fn inspect(
         "" => NO_ENVIRONMENT.parse().map_err(|error| Invalid::because("environment", error))?,
         text => environment(caller, text)?,
     };
-    let look = ObservationRequest { environment, image: None, migrations_path: None, database: None };
-    let hosts = state::all_hosts(&api.parts).await.map_err(|error| store_status(&error))?;
+    let question = ObservationRequest { environment, image: None, migrations_path: None, database: None };
+    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
     let looks = hosts.iter().map(|status| async {
-        let (seen, why) = match api.parts.agents.observe(&status.host.id, look.clone()).await {
+        let (seen, why) = match api.context.agents.observe(&status.host.id, question.clone()).await {
             Ok(seen) => (Some(Document::of_content(&seen)), String::new()),
             Err(error) => (None, error.to_string()),
         };
@@ -66,8 +66,8 @@ pub(super) async fn create_token(
 
 /// A fresh token that admits whoever has it, once.
 pub(super) async fn issue_token(api: &ControlApi, admits: TokenHolder) -> Result<wire::TokenReply, Status> {
-    let expires = api.parts.clock.now() + TOKEN_LIFE;
-    let token = tokens::make(&*api.parts.store, &api.authority.pin(), admits, expires)
+    let expires = api.context.clock.now() + TOKEN_LIFE;
+    let token = tokens::make(&*api.context.store, &api.authority.pin(), admits, expires)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })
@@ -79,7 +79,7 @@ pub(super) async fn remove(
     request: wire::HostRef,
 ) -> Result<Done, Status> {
     let name: HostName = request.host.parse().map_err(|error| Invalid::because("host", error))?;
-    let store = &*api.parts.store;
+    let store = &*api.context.store;
     let failed = |error| store_status(&error);
     let host = hosts::named(store, &name).await.map_err(failed)?;
     let host = host.ok_or_else(|| Status::not_found(format!("there is no host {name}")))?;
@@ -94,9 +94,10 @@ pub(super) async fn remove(
         .collect();
     if !users.is_empty() {
         return Err(super::failure::refused(&Refusal {
-            what: format!("the host {name} is not removed"),
-            why: format!("it is declared as a host of {}", users.join(", ")),
-            next: "take it out of deployment.yml and deploy, or: lockstep env remove".to_owned(),
+            what: format!("cannot remove the host {name}"),
+            why: format!("it is a declared host of {}", users.join(", ")),
+            next: "remove it from deployment.yml and deploy, or remove the environment: lockstep env remove"
+                .to_owned(),
         }));
     }
     hosts::remove(store, &host.id).await.map_err(failed)?;
@@ -104,7 +105,7 @@ pub(super) async fn remove(
         caller,
         "remove host",
         None,
-        format!("the host {name} is removed; its certificate is not taken any more"),
+        format!("the host {name} is removed; its certificate is no longer accepted"),
     )
     .await
 }

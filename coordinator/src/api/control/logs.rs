@@ -1,4 +1,5 @@
-//! Logs: a deployment's, from this coordinator's file; a step's or the live slot's, from their host.
+//! Logs. That of a deployment comes from the file of this coordinator; that of a step or of the live slot from its
+//! host.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,20 +42,20 @@ pub(super) async fn logs(
     if reference.as_ref().is_some_and(|reference| !reference.deployment.is_empty()) {
         let (id, environment) = deployment(api, caller, reference).await?;
         return match u16::try_from(step) {
-            Ok(0) => of_deployment(&api.parts, id, tail, reach).await,
-            Ok(step) => lines(of_step(&api.parts, &environment, id, StepId(step), tail).await?),
+            Ok(0) => of_deployment(&api.context, id, tail, reach).await,
+            Ok(step) => lines(of_step(&api.context, &environment, id, StepId(step), tail).await?),
             Err(error) => Err(Invalid::because("step", error).into()),
         };
     }
     let environment = environment(caller, &text)?;
     if reach == Reach::UntilItEnds {
         return Err(Status::unimplemented(
-            "the output of containers cannot be followed yet: ask again, or docker logs -f on the host",
+            "lockstep cannot follow the output of containers: repeat the command without --follow, or use docker logs -f on the host",
         ));
     }
     let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
     let process = non_empty(process).map(parse).transpose()?;
-    lines(of_live(&api.parts, &environment, process, tail).await?)
+    lines(of_live(&api.context, &environment, process, tail).await?)
 }
 
 fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
@@ -62,27 +63,27 @@ fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
 }
 
 async fn of_step(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     id: DeploymentId,
     step: StepId,
     tail: Option<u32>,
 ) -> Result<Vec<String>, Status> {
-    let plan = history::plan(&*parts.store, &id).await.map_err(|error| store_status(&error))?;
+    let plan = history::plan(&*context.store, &id).await.map_err(|error| store_status(&error))?;
     let host = plan.as_ref().and_then(|plan| plan.step(step)).map(|step| step.host.clone());
     let host = host.ok_or_else(|| Status::not_found(format!("{id} has no step {step}")))?;
     let of = LogSource::Step { deployment: id, step };
     let wanted = LogRequest { environment: environment.clone(), of, tail };
-    parts.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
+    context.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
 }
 
 async fn of_live(
-    parts: &Context,
+    context: &Context,
     environment: &EnvironmentKey,
     process: Option<lockstep_core::name::ProcessName>,
     tail: Option<u32>,
 ) -> Result<Vec<String>, Status> {
-    let store = &*parts.store;
+    let store = &*context.store;
     let failed = |error| store_status(&error);
     let live = environments::live(store, environment).await.map_err(failed)?;
     let live = live.ok_or_else(|| Status::not_found(format!("nothing is live in {environment}")))?;
@@ -93,7 +94,7 @@ async fn of_live(
     for host in mine {
         let of = LogSource::Live { process: process.clone(), secrets_version: live.secrets_version };
         let wanted = LogRequest { environment: environment.clone(), of, tail };
-        lines.extend(parts.agents.fetch_log(&host.id, wanted).await.map_err(|error| unreachable(&error))?);
+        lines.extend(context.agents.fetch_log(&host.id, wanted).await.map_err(|error| unreachable(&error))?);
     }
     Ok(lines)
 }
@@ -106,19 +107,19 @@ fn unreachable(error: &AgentError) -> Status {
 }
 
 async fn of_deployment(
-    parts: &Context,
+    context: &Context,
     id: DeploymentId,
     tail: Option<u32>,
     reach: Reach,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
-    let summary = history::summary(&*parts.store, &id).await.map_err(|error| store_status(&error))?;
+    let summary = history::summary(&*context.store, &id).await.map_err(|error| store_status(&error))?;
     let summary = summary.ok_or_else(|| Status::not_found(format!("{id} has not begun yet")))?;
-    let path = deployment_log::path(&parts.logs, &summary.spec, &summary.key, &id);
+    let path = deployment_log::path(&context.logs, &summary.spec, &summary.key, &id);
     let mut ready = read(&path, 0).await?;
     let at = ready.len();
     let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
     ready.drain(..from);
-    let following = FollowedLog { parts: parts.clone(), id, path, at };
+    let following = FollowedLog { context: context.clone(), id, path, at };
     if reach == Reach::AsItIs {
         return lines(ready);
     }
@@ -132,7 +133,7 @@ async fn of_deployment(
 
 /// A deployment's log that is read while it is written.
 struct FollowedLog {
-    parts: Context,
+    context: Context,
     id: DeploymentId,
     path: PathBuf,
     /// How many lines were read.
@@ -144,7 +145,7 @@ impl FollowedLog {
     async fn more(mut self) -> (Vec<Result<wire::LogLine, Status>>, Option<Self>) {
         tokio::time::sleep(FOLLOW_EVERY).await;
         // The summary before the file: what has ended has its last line.
-        let ended = match history::summary(&*self.parts.store, &self.id).await {
+        let ended = match history::summary(&*self.context.store, &self.id).await {
             Ok(summary) => summary.is_none_or(|summary| summary.verdict.is_some()),
             Err(error) => return (vec![Err(store_status(&error))], None),
         };
@@ -168,8 +169,8 @@ async fn read(path: &std::path::Path, from: usize) -> Result<Vec<String>, Status
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => {
-            warn!(path = %path.display(), %error, "cannot read a deployment's log");
-            Err(Status::internal(format!("the log {} cannot be read: {error}", path.display())))
+            warn!(path = %path.display(), %error, "cannot read the log of a deployment");
+            Err(Status::internal(format!("cannot read the log {}: {error}", path.display())))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Operators: who may command, and what.
+//! Add, list and revoke operators.
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::name::OperatorName;
@@ -24,14 +24,14 @@ pub(super) async fn add(
     let environments: EnvironmentPattern =
         environments.parse().map_err(|error| Invalid::because("environments", error))?;
     let role: OperatorRole = role.parse().map_err(|error: String| Invalid::because("role", error))?;
-    let said = format!("{name} may log in as {role} of {environments}");
+    let said = format!("{name} can log in with the role {role} for {environments}");
     let reply = issue_token(api, TokenHolder::Operator { name, environments, role }).await?;
     api.audit(caller, "add operator", None, said).await?;
     Ok(reply)
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
-    let operators = operators::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let operators = operators::list(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let record = |operator: Operator| wire::OperatorRecord {
         name: operator.name.into(),
         environments: operator.environments.to_string(),
@@ -48,11 +48,13 @@ pub(super) async fn revoke(
     request: wire::OperatorRef,
 ) -> Result<Done, Status> {
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    match operators::revoke(&*api.parts.store, &name).await.map_err(|error| store_status(&error))? {
+    match operators::revoke(&*api.context.store, &name).await.map_err(|error| store_status(&error))? {
         Some(Committed::Yes { .. }) => {
-            api.audit(caller, "revoke operator", None, format!("{name} may do nothing any more")).await
+            api.audit(caller, "revoke operator", None, format!("the operator {name} is revoked")).await
         }
-        Some(Committed::No) => Err(Status::aborted(format!("{name} was changed meanwhile: try again"))),
+        Some(Committed::No) => {
+            Err(Status::aborted(format!("the operator {name} was changed meanwhile: try again")))
+        }
         None => Err(Status::not_found(format!("there is no operator {name}"))),
     }
 }

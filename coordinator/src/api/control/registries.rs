@@ -1,4 +1,4 @@
-//! Registries: a login comes in with its password, and goes out without.
+//! Log in to registries, log out and list them. A password is never returned.
 
 use futures::future::join_all;
 use lockstep_core::agent::host_task::HostTask;
@@ -27,10 +27,10 @@ pub(super) async fn log_in(
     let password = Secret::new(password);
     let registry = registry_of(&registry)?;
     if username.is_empty() || password.expose().is_empty() {
-        return Err(Invalid { field: "login", what: "has no user name or no password".to_owned() }.into());
+        return Err(Invalid { field: "login", what: "needs a user name and a password".to_owned() }.into());
     }
     let said = format!("hosts log in to {registry} as {username}");
-    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let by = (caller.operator()?.clone(), api.context.clock.now());
     let login = Login { registry, username, password };
     api.vault.log_in(&login, by).await.map_err(|error| secrets_status(&error))?;
     api.audit(caller, "registry login", None, said).await
@@ -45,7 +45,7 @@ pub(super) async fn log_out(
     if !api.vault.log_out(&registry).await.map_err(|error| store_status(&error))? {
         return Err(unknown(&registry));
     }
-    api.audit(caller, "registry logout", None, format!("hosts log in to {registry} no more")).await
+    api.audit(caller, "registry logout", None, format!("hosts no longer log in to {registry}")).await
 }
 
 pub(super) async fn list(api: &ControlApi) -> Result<wire::RegistriesReply, Status> {
@@ -73,12 +73,12 @@ pub(super) async fn check(
             return Err(unknown(&wanted));
         }
     }
-    let hosts = hosts::list(&*api.parts.store).await.map_err(|error| store_status(&error))?;
+    let hosts = hosts::list(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let hosts: Vec<&Host> = hosts.iter().filter(|host| host.roles.contains(&HostRole::App)).collect();
     let pairs = registries.iter().flat_map(|registry| hosts.iter().map(move |host| (registry, *host)));
     let checks = pairs.map(|(registry, host)| async move {
-        let errand = HostTask::LogIn { registry: registry.clone() };
-        let why_not = match api.parts.agents.run_task(&host.id, errand).await {
+        let task = HostTask::LogIn { registry: registry.clone() };
+        let why_not = match api.context.agents.run_task(&host.id, task).await {
             Ok(()) => String::new(),
             Err(AgentError::Refused { why, .. }) => why,
             Err(error @ (AgentError::Absent { .. } | AgentError::NoAnswer { .. })) => error.to_string(),
@@ -94,8 +94,8 @@ fn registry_of(text: &str) -> Result<RegistryName, Invalid> {
 
 fn unknown(registry: &RegistryName) -> Status {
     refused(&Refusal {
-        what: format!("nobody has logged in to {registry}"),
-        why: "there is no user and no password for it".to_owned(),
+        what: format!("there is no login for {registry}"),
+        why: "no user name and no password are stored for it".to_owned(),
         next: format!("lockstep registry login {registry} --username NAME < token"),
     })
 }

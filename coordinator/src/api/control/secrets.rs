@@ -1,4 +1,4 @@
-//! Secrets: in with values, out with names and fingerprints only.
+//! Import, list and compare secrets. Only names and fingerprints are returned.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,11 +22,11 @@ pub(super) async fn import(
     let environment = environment(caller, &text)?;
     let values = values(plain)?;
     let others = if replace { OtherValues::Go } else { OtherValues::Stay };
-    let by = (caller.operator()?.clone(), api.parts.clock.now());
+    let by = (caller.operator()?.clone(), api.context.clock.now());
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;
-    let said = format!("{count} secrets imported; version {version} is the newest");
+    let said = format!("imported {count} secrets; the latest version is {version}");
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await
 }
@@ -75,7 +75,7 @@ fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, In
         if !is_variable(&name) {
             return Err(Invalid {
                 field: "values",
-                what: format!("has {name:?}, which is not a variable's name"),
+                what: format!("has {name:?}, which is not a valid name of a variable"),
             });
         }
         values.insert(name, Secret::new(value));

@@ -1,5 +1,4 @@
-//! Watching a deployment: its plan, its journal from anywhere on, what its steps say, its end or where it is
-//! stuck.
+//! Streams a deployment: its plan, its journal from any entry on, the output of its steps, and its end.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use super::{Caller, ControlApi};
 use crate::record::{environments, history, tails};
 use crate::store::{Store, StoreError, Wakeups, keys};
 
-/// How often the record is looked at though nothing woke this watch: a wake-up is only a hint.
+/// How often the record is looked at without a wake-up: a wake-up is only a hint.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub(super) async fn watch(
@@ -28,7 +27,7 @@ pub(super) async fn watch(
     request: wire::WatchRequest,
 ) -> Result<BoxStream<wire::WatchEvent>, Status> {
     let (id, environment) = deployment(api, caller, request.deployment).await?;
-    let store = api.parts.store.clone();
+    let store = api.context.store.clone();
     let watching = WatchStream {
         wakeups: (store.watch(&keys::deployment(&id)), store.watch(&keys::tails(&id))),
         store,
@@ -70,7 +69,7 @@ impl WatchStream {
             if self.stage == Stage::Over {
                 return None;
             }
-            if let Err(error) = self.look().await {
+            if let Err(error) = self.catch_up().await {
                 self.stage = Stage::Over;
                 return Some((Err(store_status(&error)), self));
             }
@@ -93,7 +92,7 @@ impl WatchStream {
         Ok(())
     }
 
-    async fn look(&mut self) -> Result<(), StoreError> {
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
         if self.stage == Stage::Plan {
             // A claim for a build has no plan yet.
             let Some(plan) = history::plan(&*self.store, &self.id).await? else {

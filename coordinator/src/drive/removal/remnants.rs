@@ -1,5 +1,5 @@
-//! What there is of an environment when it is to be removed: as recorded, and as the hosts see it. What cannot be
-//! seen counts as unknown, never as nothing.
+//! What exists of an environment that is to be removed, in the record and on the hosts. What a host does not report
+//! counts as unknown, and not as nothing.
 
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ impl Remnants {
         let mut found: Vec<Found> =
             documents.live.iter().map(|live| live_release(&live.content, &all)).collect();
         found.extend(pending.iter().map(pending_undo));
-        for (host, seen) in status::look_at(context, environment, &all).await {
+        for (host, seen) in status::observe_each(context, environment, &all).await {
             let place = if known.has(host) { Place::Recorded } else { Place::Other };
             found.extend(on_host(host, place, seen));
         }
@@ -101,20 +101,23 @@ impl Remnants {
 }
 
 /// What stays on the hosts, at the end of a receipt.
-pub(super) fn what_is_left(left_behind: &[String]) -> String {
+pub(super) fn describe_leftovers(left_behind: &[String]) -> String {
     if left_behind.is_empty() {
-        return "Every host was asked, and nothing of it is left there.".to_owned();
+        return "Every host was checked, and nothing of it is left there.".to_owned();
     }
-    format!("From now on nothing manages what is left: {}.", left_behind.join("; "))
+    format!("Nothing manages what is left there: {}.", left_behind.join("; "))
 }
 
 fn refusal(environment: &EnvironmentKey, found: &[Found]) -> Option<Refusal> {
     let has = |kind| found.iter().any(|found| found.kind == kind);
     let abandon = format!("lockstep env remove {environment} --abandon");
     let (what, next) = if has(Kind::Serves) {
-        (format!("{environment} is not removed: it serves"), abandon)
+        (format!("{environment} is not removed: it is live"), abandon)
     } else if has(Kind::Unknown) {
-        (format!("{environment} is not removed: what runs of it is unknown"), "lockstep host list".to_owned())
+        (
+            format!("{environment} is not removed: some hosts did not report what runs there"),
+            "lockstep host list".to_owned(),
+        )
     } else if has(Kind::PendingUndo) {
         (format!("{environment} is not removed: undos are pending"), format!("lockstep status {environment}"))
     } else {
@@ -126,7 +129,7 @@ fn refusal(environment: &EnvironmentKey, found: &[Found]) -> Option<Refusal> {
         .map(|found| found.sentence.as_str())
         .collect();
     let why = format!(
-        "{}. With --abandon it is forgotten all the same: what runs goes on, and nothing manages it",
+        "{}. With --abandon the record is deleted anyway: containers keep running, and nothing manages them",
         reasons.join("; ")
     );
     Some(Refusal { what, why, next })
@@ -200,7 +203,7 @@ fn on_host(host: &Host, place: Place, seen: Result<Observation, String>) -> Vec<
         Place::Other => Found {
             kind: Kind::Harmless,
             sentence: format!(
-                "{name}, which the record does not name for it, did not say what runs there: {why}"
+                "{name}, which the record does not name for it, did not report what runs there: {why}"
             ),
         },
     };

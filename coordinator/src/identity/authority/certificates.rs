@@ -1,4 +1,4 @@
-//! What stands in a certificate of each kind.
+//! The content of each kind of certificate.
 
 use lockstep_core::access::Identity;
 use lockstep_core::id::ClusterId;

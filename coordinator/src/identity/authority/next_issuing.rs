@@ -1,8 +1,8 @@
-//! What is to sign here in place of what does: whole in one file before anything counts on it.
+//! The issuing authority that will replace the current one, complete in one file before it counts.
 //!
-//! What must stay true: nothing is signed with it before the record says that it counts; it is not removed before
-//! everything in it is in its place, and whoever dies on the way there begins again with it; what the record does not
-//! count stays, because nobody knows of a transaction that was sent whether it is still to come.
+//! What must stay true: nothing is signed with it before the record says that it counts. The file is deleted only when
+//! everything in it is in place, so a coordinator that dies meanwhile begins again with it. A file that the record
+//! does not count stays, because a transaction that was sent may still arrive.
 
 use std::fs;
 use std::io;

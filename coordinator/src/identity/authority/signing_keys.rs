@@ -1,4 +1,4 @@
-//! What signs here and what is trusted, at one moment: read together, used together.
+//! The keys that sign and the roots that are trusted at one moment, read and used together.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use rustls::pki_types::pem::PemObject;
 
 use super::{AuthorityError, ISSUING_FILE, ISSUING_KEY_FILE, ROOT_FILE, ROOT_KEY_FILE, read_file};
 use crate::identity::certificate::IssuingName;
-use crate::identity::roots::Roots;
+use crate::identity::roots::{Roots, with_line_end};
 
 pub(super) struct SigningKeys {
     /// That signed the issuing authority.
@@ -31,7 +31,7 @@ pub(super) struct Root {
 impl SigningKeys {
     /// What is in `directory`; `trusted` is what the record says, if it says anything.
     pub(super) fn read(directory: &Path, trusted: Option<&Roots>) -> Result<Self, AuthorityError> {
-        let pem = read_file(directory, ROOT_FILE)?.ok_or(AuthorityError::Half)?;
+        let pem = with_line_end(&read_file(directory, ROOT_FILE)?.ok_or(AuthorityError::Half)?);
         let pin = pin_of(&certificate(&pem)?).ok_or(AuthorityError::Half)?;
         let root_issuer = root_issuer(directory)?;
         let issuing = read_file(directory, ISSUING_FILE)?.ok_or(AuthorityError::Half)?;

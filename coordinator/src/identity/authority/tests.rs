@@ -1,4 +1,4 @@
-//! What the authority gives, and what two roots in one directory come to.
+//! What the authority issues, and how two roots in one directory behave.
 
 use lockstep_proto::dial::{is_current, is_of_first};
 use rustls::RootCertStore;
@@ -220,4 +220,48 @@ fn who_joins_meanwhile_is_of_the_root_that_signs() {
     third.adopt_roots(Some(&roots), Some(&third.name().id)).unwrap();
     assert!(third.is_current() && third.pin() == first.pin());
     assert!(is_current(&credential(&third), &first.bundle()));
+}
+
+/// A coordinator that has joined `first`, in `path`.
+fn join(first: &Authority, path: &Path, name: &str) -> Authority {
+    let (key, request) = request().unwrap();
+    let (_, issued, _) = first.issue_authority(&request, &name.parse().unwrap(), NOW).unwrap();
+    let joined =
+        Credential { key: key.serialize_pem(), certificate: issued.certificate, authority: first.bundle() };
+    Authority::adopt(path, &joined).unwrap();
+    authority(path)
+}
+
+#[test]
+fn every_coordinator_of_a_cluster_gives_the_same_roots() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = authority(&directory.path().join("first"));
+    let path = directory.path().join("second");
+    let second = join(&first, &path, "c2");
+    assert_eq!(second.bundle(), first.bundle());
+    // As a coordinator that joined with an earlier version has it.
+    let root = path.join(ROOT_FILE);
+    fs::write(&root, fs::read_to_string(&root).unwrap().trim_end()).unwrap();
+    assert_eq!(authority(&path).bundle(), first.bundle());
+}
+
+#[test]
+fn a_certificate_is_current_however_its_roots_are_laid_out_as_text() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = authority(&directory.path().join("first"));
+    let credential = credential(&first);
+    assert!(is_current(&credential, first.bundle().trim_end()));
+    rotated(&first);
+    assert!(!is_current(&credential, &first.bundle()), "it trusts one root of two");
+}
+
+#[test]
+fn who_trusts_only_the_earlier_root_reaches_a_coordinator_that_joins_meanwhile() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = authority(&directory.path().join("first"));
+    let (roots, _) = rotated(&first);
+    let third = join(&first, &directory.path().join("third"), "c3");
+    third.adopt_roots(Some(&roots), Some(&third.name().id)).unwrap();
+    let shown = |authority: &Authority| authority.server_identity(NOW).unwrap().chain.len();
+    assert_eq!(shown(&third), shown(&first), "a certificate of the path to the roots is missing");
 }

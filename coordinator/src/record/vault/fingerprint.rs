@@ -1,7 +1,7 @@
-//! What tells two values of a secret apart and gives neither of them away.
+//! Fingerprints that tell two values of a secret apart and reveal neither.
 //!
-//! What must stay true: a fingerprint is keyed, so that a guessed value cannot be tried. Its key is derived from the
-//! vault's: the key that encrypts the values is used for nothing else. Fingerprints are shown and never stored.
+//! What must stay true: a fingerprint is keyed, so nobody can test a guessed value. Its key is derived from that of
+//! the vault, whose own key is used for encryption only. Fingerprints are shown and never stored.
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};

@@ -1,4 +1,4 @@
-//! What lets hosts into registries. A login is bound to its registry, so that it cannot be moved to another.
+//! The logins of registries. A login is bound to its registry, so it cannot be moved to another.
 
 use anyhow::{Context, bail};
 use lockstep_core::image::{Login, RegistryName};
@@ -58,7 +58,7 @@ impl Vault {
         let guard = Guard::as_seen(&key, seen.as_ref());
         match self.store.commit(vec![guard], vec![Write::put(key, &record)]).await? {
             Committed::Yes { .. } => Ok(()),
-            Committed::No => bail!("another login came between: try again"),
+            Committed::No => bail!("another login happened at the same time: try again"),
         }
     }
 
@@ -83,7 +83,7 @@ impl Vault {
         self.store.list(&keys::registries()).await?.iter().map(|stored| stored.read().map(listed)).collect()
     }
 
-    /// What lets hosts into `registry`; nothing where nobody has given it.
+    /// What lets hosts into `registry`; `None` if nobody has given it.
     ///
     /// # Errors
     /// When it cannot be read, or was not encrypted with this key for this registry.
@@ -92,7 +92,7 @@ impl Vault {
         let LoginRecord { username, nonce, ciphertext, .. } = stored.read()?;
         let plain = self
             .unseal(&bound_to(registry, &username), &nonce, &ciphertext)
-            .with_context(|| format!("the login of {registry} cannot be read"))?;
+            .with_context(|| format!("cannot read the login of {registry}"))?;
         let password =
             String::from_utf8(plain).map_err(|_| anyhow::anyhow!("the login of {registry} is damaged"))?;
         Ok(Some(Login { registry: registry.clone(), username, password: Secret::new(password) }))

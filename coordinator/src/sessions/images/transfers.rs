@@ -1,7 +1,7 @@
-//! The transfers that have begun: by whom each is given, and by whom it is taken.
+//! The transfers in progress: which host gives each one, and which host takes it.
 //!
-//! What must stay true: nobody gives what another was asked for, and nobody takes what is sent to another; what is
-//! taken is taken once.
+//! What must stay true: only the host that was asked gives an image, and only the host that it is sent to takes it,
+//! once.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -52,7 +52,7 @@ impl Transfers {
         (self.begin(transfer, Transfer::Sent { to: to.clone(), parts: taken }), parts)
     }
 
-    /// Where `from` puts what it was asked for; nothing where it was not asked.
+    /// Where `from` puts what it was asked for; `None` if it was not asked.
     pub(super) fn given_by(&self, from: &HostId, transfer: &str) -> Option<mpsc::Sender<Part>> {
         match self.lock().get(transfer)? {
             Transfer::Asked { from: asked, parts } if asked == from => Some(parts.clone()),
@@ -60,7 +60,7 @@ impl Transfers {
         }
     }
 
-    /// What is sent to `to`; nothing where it is not, or was taken.
+    /// What is sent to `to`; `None` if it is not, or was taken.
     pub(super) fn taken_by(&self, to: &HostId, transfer: &str) -> Option<mpsc::Receiver<Part>> {
         let mut begun = self.lock();
         match begun.get(transfer)? {

@@ -1,5 +1,5 @@
-//! What an error of etcd or of the way to it says about the call: that nothing was sent, that etcd refused
-//! it, or nothing at all. Only the first two mean that nothing has happened.
+//! What an error of etcd or of the connection says about a call: it was not sent, etcd refused it, or its outcome is
+//! unknown. Only in the first two cases nothing has happened.
 
 use std::error::Error;
 use std::fmt;
@@ -37,9 +37,9 @@ impl fmt::Display for MemberFailure {
 pub(super) struct MemberFailures(Vec<MemberFailure>);
 
 impl MemberFailures {
-    pub(super) fn add(&mut self, trouble: MemberFailure) {
-        if !self.0.contains(&trouble) {
-            self.0.push(trouble);
+    pub(super) fn add(&mut self, failure: MemberFailure) {
+        if !self.0.contains(&failure) {
+            self.0.push(failure);
         }
     }
 
@@ -48,7 +48,7 @@ impl MemberFailures {
     }
 
     pub(super) fn add_all(&mut self, others: Self) {
-        others.0.into_iter().for_each(|trouble| self.add(trouble));
+        others.0.into_iter().for_each(|failure| self.add(failure));
     }
 }
 
@@ -87,7 +87,7 @@ impl Unanswered {
 
     pub(super) fn into_source(self) -> Source {
         match self {
-            Self::NotSent(troubles) | Self::Lost(troubles) => Box::new(troubles),
+            Self::NotSent(failures) | Self::Lost(failures) => Box::new(failures),
             Self::Refused(status) => status.message().to_owned().into(),
         }
     }
@@ -95,16 +95,16 @@ impl Unanswered {
 
 impl Failure {
     pub(super) fn classify(endpoint: &str, error: etcd_client::Error) -> Self {
-        let trouble = MemberFailure { endpoint: endpoint.to_owned(), why: chain(&error) };
+        let failure = MemberFailure { endpoint: endpoint.to_owned(), why: chain(&error) };
         let etcd_client::Error::GRpcStatus(status) = error else {
-            return Self::Lost(trouble);
+            return Self::Lost(failure);
         };
         if never_sent(&status) {
-            Self::NotSent(trouble)
+            Self::NotSent(failure)
         } else if is_an_answer(&status) {
             Self::Refused(status)
         } else {
-            Self::Lost(trouble)
+            Self::Lost(failure)
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Why there is no secure connection to a member. The client of etcd cannot say it: with TLS 1.3 a member refuses
-//! a certificate only after the handshake, and what it says is lost when something was sent to it meanwhile. So
-//! the handshake is done once more, and nothing is sent.
+//! Finds out why there is no TLS connection to a member. The etcd client cannot tell: with TLS 1.3 a member refuses a
+//! certificate only after the handshake, and its alert is lost if something was sent meanwhile. So the handshake is
+//! repeated without sending anything.
 
 use std::sync::Arc;
 use std::time::Duration;

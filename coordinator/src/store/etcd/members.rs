@@ -1,8 +1,7 @@
-//! The members of etcd, one client each: calls go to one of them until it fails, and then to the next.
+//! The members of etcd, with one client each. Calls go to one member until it fails, and then to the next.
 //!
-//! What must stay true: every call has a limit; a member is asked for its version, its cluster and its leader
-//! before it gets a call; only a call that is the same however often it is done is sent again when nobody
-//! knows what became of it.
+//! What must stay true: every call has a time limit. A member is asked for its version, cluster and leader before it
+//! gets a call. If the outcome of a call is unknown, only an idempotent call is sent again.
 
 use std::fmt;
 use std::future::Future;
@@ -26,7 +25,7 @@ const GREETING_LIMIT: Duration = Duration::from_millis(1500);
 const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(6);
 const SIGN_OF_LIFE_LIMIT: Duration = Duration::from_secs(2);
 
-const NO_LEADER: &str = "it has no leader: most members are away";
+const NO_LEADER: &str = "it has no leader: most members are offline";
 
 /// Whether a call may be sent again when a member may have done it already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +72,16 @@ pub(super) enum WhatIsWrong {
 }
 
 impl Unusable {
-    pub(super) fn trouble(self) -> MemberFailure {
+    pub(super) fn failure(self) -> MemberFailure {
         match self {
-            Self::Down(trouble) => trouble,
+            Self::Down(failure) => failure,
             Self::Wrong(Wrong { endpoint, what }) => {
                 let why = match what {
                     WhatIsWrong::Version { version, why } => format!("it is etcd {version}: {why}"),
                     WhatIsWrong::OtherCluster { known, found } => {
-                        format!("it is of the etcd cluster {found:x}, and the others are of {known:x}")
+                        format!(
+                            "it belongs to the etcd cluster {found:x}, but the others belong to {known:x}"
+                        )
                     }
                 };
                 MemberFailure { endpoint, why }
@@ -123,18 +124,18 @@ impl Members {
     /// # Errors
     /// When none does.
     pub(super) async fn connection(&self) -> Result<Connection, MemberFailures> {
-        let mut troubles = MemberFailures::default();
+        let mut failures = MemberFailures::default();
         for _ in &self.members {
             let at = self.current.load(Ordering::Relaxed);
             match self.connection_to(at).await {
                 Ok(connection) => return Ok(connection),
                 Err(unusable) => {
                     self.go_on_from(at);
-                    troubles.add(unusable.trouble());
+                    failures.add(unusable.failure());
                 }
             }
         }
-        Err(troubles)
+        Err(failures)
     }
 
     /// Sends a call to one member after the other until one answers.
@@ -152,14 +153,14 @@ impl Members {
         Sent: Future<Output = Result<T, etcd_client::Error>> + Send,
         T: Send,
     {
-        let mut troubles = MemberFailures::default();
+        let mut failures = MemberFailures::default();
         let mut may_be_done = false;
         // The only one gets a second chance: it may have been started again since the last call.
         for _ in 0..self.members.len().max(2) {
             let connection = match self.connection().await {
                 Ok(connection) => connection,
                 Err(those) => {
-                    troubles.add_all(those);
+                    failures.add_all(those);
                     break;
                 }
             };
@@ -173,9 +174,9 @@ impl Members {
             };
             match failure {
                 Failure::Refused(status) => return Err(Unanswered::Refused(status)),
-                Failure::NotSent(trouble) => troubles.add(trouble),
-                Failure::Lost(trouble) => {
-                    troubles.add(trouble);
+                Failure::NotSent(failure) => failures.add(failure),
+                Failure::Lost(failure) => {
+                    failures.add(failure);
                     may_be_done = true;
                 }
             }
@@ -184,7 +185,7 @@ impl Members {
                 break;
             }
         }
-        Err(if may_be_done { Unanswered::Lost(troubles) } else { Unanswered::NotSent(troubles) })
+        Err(if may_be_done { Unanswered::Lost(failures) } else { Unanswered::NotSent(failures) })
     }
 
     /// The member failed: the next call goes to another, and this one is asked how it is before it gets one.
@@ -192,7 +193,7 @@ impl Members {
         let mut there = self.members[connection.at].connection.lock().await;
         // Another call may have connected anew meanwhile.
         if there.as_ref().is_some_and(|there| there.given_up == connection.given_up) {
-            debug!(endpoint = connection.endpoint, "this member of etcd is given up");
+            debug!(endpoint = connection.endpoint, "disconnected from a member of etcd");
             *there = None;
         }
         connection.given_up.cancel();
@@ -230,8 +231,8 @@ impl Members {
         let wrong = |what| Unusable::Wrong(Wrong { endpoint: endpoint.to_owned(), what });
         let failed = |error: etcd_client::Error| match Failure::classify(endpoint, error) {
             Failure::Refused(status) => down(status.message().to_owned()),
-            Failure::Lost(trouble) if trouble.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
-            Failure::NotSent(trouble) | Failure::Lost(trouble) => Unusable::Down(trouble),
+            Failure::Lost(failure) if failure.why == "etcdserver: no leader" => down(NO_LEADER.to_owned()),
+            Failure::NotSent(failure) | Failure::Lost(failure) => Unusable::Down(failure),
         };
         let options = ConnectOptions::new()
             .with_tls(self.tls.clone())
@@ -258,12 +259,12 @@ impl Members {
             return Err(down(NO_LEADER.to_owned()));
         }
         if status.is_learner() {
-            return Err(down("it is learning and serves nobody yet".to_owned()));
+            return Err(down("it is a learner and serves no requests yet".to_owned()));
         }
         for error in status.errors() {
-            warn!(endpoint, error, "etcd says that something is wrong with it");
+            warn!(endpoint, error, "etcd reports an error");
         }
-        info!(endpoint, version = status.version(), "etcd is connected");
+        info!(endpoint, version = status.version(), "connected to etcd");
         Ok(client)
     }
 }

@@ -1,5 +1,5 @@
-//! What must be so before the store is opened: the files of the settings are certificates and a key, a member
-//! answers, and no member is something else than the settings say.
+//! Checks before the store is opened: the files in the settings are certificates and a key, a member answers, and
+//! every member is the one that the settings mean.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,36 +27,36 @@ const PAUSE_MOST: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It may be better in a moment.
-    #[error("no member of etcd answers ({troubles})")]
-    Unreachable { troubles: String },
+    #[error("no member of etcd answers ({failures})")]
+    Unreachable { failures: String },
     #[error("cannot read {}", .path.display())]
     Read {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
-    #[error("etcd's key cannot be used")]
+    #[error("cannot use the key for etcd")]
     Key(#[source] PrivateError),
     #[error("{} has no {what} in PEM: correct store.etcd.{setting}", .path.display())]
     NotPem { path: PathBuf, what: &'static str, setting: &'static str },
     #[error(
-        "{endpoint} is not the etcd that is meant: its certificate is not of the authority in {}: \
-         correct store.etcd.ca or store.etcd.endpoints", .ca.display()
+        "the certificate at {endpoint} is not signed by the authority in {}: correct store.etcd.ca or \
+         store.etcd.endpoints", .ca.display()
     )]
     OtherAuthority { endpoint: String, ca: PathBuf },
-    #[error("the certificate of {endpoint} is not good: {why}")]
+    #[error("the certificate at {endpoint} is invalid: {why}")]
     BadCertificate { endpoint: String, why: String },
-    #[error("the files of store.etcd cannot be used for TLS")]
+    #[error("cannot use the files of store.etcd for TLS")]
     Tls(#[source] rustls::Error),
     #[error(
-        "{endpoint} refuses the certificate in {} ({alert}): have one made by etcd's authority, and put it in \
-         store.etcd.certificate", .certificate.display()
+        "{endpoint} refuses the certificate in {} ({alert}): set store.etcd.certificate to one that is signed by the \
+         authority of etcd", .certificate.display()
     )]
     CertificateRefused { endpoint: String, certificate: PathBuf, alert: String },
     #[error("{endpoint} is etcd {version}: {why}")]
     Version { endpoint: String, version: String, why: &'static str },
     #[error(
-        "{endpoint} is of another etcd cluster ({found:x}) than the other members ({known:x}): \
+        "{endpoint} belongs to another etcd cluster ({found:x}) than the other members ({known:x}): \
          correct store.etcd.endpoints"
     )]
     OtherCluster { endpoint: String, known: u64, found: u64 },
@@ -73,12 +73,15 @@ impl EtcdStore {
     ) -> Result<Option<Self>, OpenError> {
         let mut pause = PAUSE_FIRST;
         loop {
-            let troubles = match Self::open(settings).await {
+            let failures = match Self::open(settings).await {
                 Ok(store) => return Ok(Some(store)),
-                Err(OpenError::Unreachable { troubles }) => troubles,
+                Err(OpenError::Unreachable { failures }) => failures,
                 Err(error) => return Err(error),
             };
-            warn!(again_in_s = pause.as_secs(), "nothing is served yet: waiting for etcd ({troubles})");
+            warn!(
+                again_in_s = pause.as_secs(),
+                "waiting for etcd; the coordinator serves nothing yet ({failures})"
+            );
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
                 () = tokio::time::sleep(pause) => {}
@@ -95,14 +98,14 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         .ca_certificate(Certificate::from_pem(&pem.ca))
         .identity(Identity::from_pem(&pem.certificate, &pem.key));
     let members = Members::new(&settings.endpoints, tls);
-    let mut troubles = MemberFailures::default();
+    let mut failures = MemberFailures::default();
     let mut answers = 0;
     for connected in members.connect_all().await {
         match connected {
             Ok(_) => answers += 1,
-            Err(Unusable::Down(trouble)) => {
-                examine(&trouble.endpoint, settings, &pem).await?;
-                troubles.add(trouble);
+            Err(Unusable::Down(failure)) => {
+                examine(&failure.endpoint, settings, &pem).await?;
+                failures.add(failure);
             }
             Err(Unusable::Wrong(Wrong { endpoint, what })) => {
                 return Err(match what {
@@ -115,10 +118,10 @@ pub(super) async fn members(settings: &EtcdSettings) -> Result<Members, OpenErro
         }
     }
     if answers == 0 {
-        return Err(OpenError::Unreachable { troubles: troubles.to_string() });
+        return Err(OpenError::Unreachable { failures: failures.to_string() });
     }
-    if !troubles.is_empty() {
-        warn!("not every member of etcd answers: {troubles}");
+    if !failures.is_empty() {
+        warn!("some members of etcd do not answer: {failures}");
     }
     Ok(members)
 }

@@ -1,5 +1,5 @@
-//! Our words in etcd's: guards are comparisons, writes are operations, and what is kept is a key with a value
-//! and two revisions.
+//! Converts transactions to those of etcd: guards are comparisons, writes are operations, and a stored value is a key
+//! with a value and two revisions.
 
 use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, KeyValue, PutOptions, Txn, TxnOp};

@@ -1,4 +1,4 @@
-//! Which versions of etcd may keep the record.
+//! The versions of etcd that may keep the record.
 
 /// What is thought of a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ const NEWEST: (u32, u32) = (3, 7);
 
 pub(super) fn judge(text: &str) -> Judgement {
     let Some(version) = parse(text) else {
-        return Judgement::Doubtful("this is no version that is known");
+        return Judgement::Doubtful("its version cannot be parsed");
     };
     if (LOSES_DATA.0..=LOSES_DATA.1).contains(&version) {
         return Judgement::Refused(
@@ -33,10 +33,10 @@ pub(super) fn judge(text: &str) -> Judgement {
         );
     }
     if version < OLDEST {
-        return Judgement::Doubtful("it is older than 3.4, with which nobody has tried this");
+        return Judgement::Doubtful("it is older than 3.4, which is not tested");
     }
     if (version.0, version.1) > NEWEST {
-        return Judgement::Doubtful("it is newer than 3.7, with which nobody has tried this");
+        return Judgement::Doubtful("it is newer than 3.7, which is not tested");
     }
     Judgement::Good
 }

@@ -1,5 +1,5 @@
-//! Wake-ups from etcd: one watch of everything, held by one task, taken up again at another member when it
-//! ends. Whatever may have been missed in between wakes everybody.
+//! Wake-ups from etcd. One task watches everything, and starts again at another member when the watch ends. After an
+//! interruption it wakes every watcher, because changes may have been missed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,10 +43,10 @@ impl Watching {
                         None => self.watchers.wake_all(),
                     }
                     let why = self.follow(&connection, stream).await;
-                    debug!(endpoint = connection.endpoint, why, "the watch ended; another begins");
+                    debug!(endpoint = connection.endpoint, why, "the watch ended; starting another");
                 }
                 Err(why) => {
-                    warn!(why, "cannot watch etcd: what changes is found by looking");
+                    warn!(why, "cannot watch etcd; the coordinator polls for changes");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -56,7 +56,7 @@ impl Watching {
     /// A watch from this moment on. A past one could not be had after a compaction, and who is woken
     /// looks for itself.
     async fn begin(&self) -> Result<(Connection, WatchStream), String> {
-        let connection = self.members.connection().await.map_err(|troubles| troubles.to_string())?;
+        let connection = self.members.connection().await.map_err(|failures| failures.to_string())?;
         let mut client = connection.client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let begin = async {
             let options = WatchOptions::new().with_prefix();
@@ -66,7 +66,7 @@ impl Watching {
         };
         let why = match tokio::time::timeout(BEGIN_LIMIT, begin).await {
             Ok(Ok((stream, true))) => return Ok((connection, stream)),
-            Ok(Ok((_, false))) => "etcd did not begin to watch".to_owned(),
+            Ok(Ok((_, false))) => "etcd did not start the watch".to_owned(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer in {} ms", BEGIN_LIMIT.as_millis()),
         };
@@ -80,7 +80,7 @@ impl Watching {
             let message = tokio::select! {
                 message = stream.message() => message,
                 // A stream to a member that is frozen ends much later than calls to it do.
-                () = connection.given_up.cancelled() => return "the member was given up".to_owned(),
+                () = connection.given_up.cancelled() => return "the member was disconnected".to_owned(),
             };
             match message {
                 Ok(Some(message)) if message.canceled() => return message.cancel_reason().to_owned(),
@@ -93,7 +93,7 @@ impl Watching {
                         .collect();
                     self.watchers.wake(keys.iter());
                 }
-                Ok(None) => return "etcd ended it".to_owned(),
+                Ok(None) => return "etcd ended the watch".to_owned(),
                 Err(error) => {
                     self.members.give_up(connection).await;
                     return error.to_string();

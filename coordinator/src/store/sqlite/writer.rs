@@ -1,8 +1,9 @@
-//! The one task that writes. What comes while it writes goes into its next transaction together: who reports from a
-//! thousand hosts waits for the disk a few times, and not a thousand times.
+//! The one task that writes. Commits that arrive while it writes share its next transaction, so reports from a
+//! thousand hosts wait for the disk a few times and not a thousand times.
 //!
-//! What must stay true: each commit is judged by what those before it have left, and happens as a whole or not at all;
-//! nobody is answered before the disk has it; when nobody knows what the disk has, that is so for all of them.
+//! What must stay true: each commit is judged by the state that those before it have left, and happens completely or
+//! not at all. It is answered only when it is on the disk. If it is unknown what the disk has, that is so for all of
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -59,7 +60,7 @@ impl Writer {
 
     pub(super) async fn commit(&self, guards: Vec<Guard>, writes: Vec<Write>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        let ended = |what: &str| format!("the task that writes {what}").into();
+        let ended = |what: &str| format!("the writer task of the store {what}").into();
         if self.waiting.send(Waiting { guards, writes, answer }).await.is_err() {
             return Err(StoreError::Unavailable(ended("has ended")));
         }
@@ -133,9 +134,9 @@ async fn hold(transaction: &mut Transaction<'static, Sqlite>, guards: &[Guard]) 
 async fn delete(transaction: &mut Transaction<'static, Sqlite>, writes: &[Write]) -> Result<(), Failed> {
     let is_deletion = |write: &&Write| write.change == Change::Delete;
     if writes.iter().any(|write| is_deletion(&write)) {
-        let gone = list(writes.iter().filter(is_deletion).map(|write| &write.key));
+        let deleted = list(writes.iter().filter(is_deletion).map(|write| &write.key));
         sqlx::query("DELETE FROM kept WHERE key IN (SELECT value FROM json_each(?))")
-            .bind(gone)
+            .bind(deleted)
             .execute(&mut **transaction)
             .await?;
     }

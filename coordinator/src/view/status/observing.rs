@@ -1,8 +1,8 @@
-//! Asks hosts what they see of many environments at once.
+//! Asks hosts for the observed state of many environments at once.
 //!
-//! What must stay true: no host has more than a few looks to answer at a time, so that the last of many environments
-//! has as much time as the first; a host that did not answer in time is not waited for again by each of the others; who
-//! was not asked or did not answer is named, and nothing is said of what it would have seen.
+//! What must stay true: no host answers more than a few questions at a time, so the last of many environments has as
+//! much time as the first. A host that did not answer in time is not waited for again by the other environments. Hosts
+//! that were not asked or did not answer are named, and nothing is assumed of them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +24,7 @@ const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const OF_A_HOST: usize = 8;
 
 /// What one status asks of the hosts.
-pub(super) struct Looking {
+pub(super) struct HostObserver {
     hosts: BTreeMap<HostId, Asked>,
 }
 
@@ -35,7 +35,7 @@ struct Asked {
     is_silent: AtomicBool,
 }
 
-impl Looking {
+impl HostObserver {
     pub(super) fn at(hosts: &[Host]) -> Self {
         let asked = |host: &Host| {
             let asked = Asked { room: Semaphore::new(OF_A_HOST), is_silent: AtomicBool::new(false) };
@@ -51,10 +51,10 @@ impl Looking {
         environment: &EnvironmentKey,
         hosts: &[&Host],
     ) -> (BTreeMap<HostId, Observation>, Vec<String>) {
-        let looks = hosts.iter().map(|host| self.look(agents, environment, host));
+        let questions = hosts.iter().map(|host| self.observe_host(agents, environment, host));
         let mut observed = BTreeMap::new();
         let mut unseen = Vec::new();
-        for (host, seen) in hosts.iter().zip(join_all(looks).await) {
+        for (host, seen) in hosts.iter().zip(join_all(questions).await) {
             match seen {
                 Ok(observation) => {
                     observed.insert(host.id.clone(), observation);
@@ -66,25 +66,25 @@ impl Looking {
     }
 
     /// What `host` sees of an environment, or why it does not say.
-    pub(super) async fn look(
+    pub(super) async fn observe_host(
         &self,
         agents: &dyn Agents,
         environment: &EnvironmentKey,
         host: &Host,
     ) -> Result<Observation, String> {
-        let Some(asked) = self.hosts.get(&host.id) else { return Err("it has just joined".to_owned()) };
+        let Some(asked) = self.hosts.get(&host.id) else { return Err("the host has just joined".to_owned()) };
         let silent = || format!("its agent did not answer within {} s", LOOK_LIMIT.as_secs());
         let _room = asked.room.acquire().await.map_err(|_| silent())?;
         if asked.is_silent.load(Ordering::Relaxed) {
             return Err(silent());
         }
-        let look = ObservationRequest {
+        let question = ObservationRequest {
             environment: environment.clone(),
             image: None,
             migrations_path: None,
             database: None,
         };
-        match tokio::time::timeout(LOOK_LIMIT, agents.observe(&host.id, look)).await {
+        match tokio::time::timeout(LOOK_LIMIT, agents.observe(&host.id, question)).await {
             Ok(Ok(observation)) => Ok(observation),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => {
@@ -113,7 +113,7 @@ mod tests {
     /// One host that takes its time.
     struct Slow {
         takes: Duration,
-        looks: AtomicUsize,
+        questions: AtomicUsize,
         now: AtomicUsize,
         most: AtomicUsize,
     }
@@ -121,7 +121,7 @@ mod tests {
     impl Slow {
         fn taking(takes: Duration) -> Self {
             let count = AtomicUsize::default;
-            Self { takes, looks: count(), now: count(), most: count() }
+            Self { takes, questions: count(), now: count(), most: count() }
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
         }
 
         async fn observe(&self, _: &HostId, _: ObservationRequest) -> Result<Observation, AgentError> {
-            self.looks.fetch_add(1, Ordering::Relaxed);
+            self.questions.fetch_add(1, Ordering::Relaxed);
             let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
             self.most.fetch_max(now, Ordering::Relaxed);
             tokio::time::sleep(self.takes).await;
@@ -179,16 +179,16 @@ mod tests {
     }
 
     /// So many environments at once on one host: how many it was seen in, and what was said instead.
-    async fn look(agents: &Slow, environments: usize) -> (usize, BTreeSet<String>) {
+    async fn observe_all(agents: &Slow, environments: usize) -> (usize, BTreeSet<String>) {
         let (host, hosts) = (host(), [host()]);
-        let looking = Looking::at(&hosts);
+        let observer = HostObserver::at(&hosts);
         let keys: Vec<EnvironmentKey> =
             (0..environments).map(|number| format!("notes/n{number}").parse().unwrap()).collect();
-        let looks = keys.iter().map(|key| async {
+        let questions = keys.iter().map(|key| async {
             let mine = [&host];
-            looking.observe(agents, key, &mine).await
+            observer.observe(agents, key, &mine).await
         });
-        let all = join_all(looks).await;
+        let all = join_all(questions).await;
         let seen = all.iter().filter(|(observed, _)| !observed.is_empty()).count();
         (seen, all.into_iter().flat_map(|(_, unseen)| unseen).collect())
     }
@@ -196,7 +196,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_has_few_looks_to_answer_at_a_time_and_answers_all() {
         let agents = Slow::taking(Duration::from_millis(100));
-        let (seen, unseen) = look(&agents, 500).await;
+        let (seen, unseen) = observe_all(&agents, 500).await;
         assert_eq!((seen, unseen.len()), (500, 0), "{unseen:?}");
         assert_eq!(agents.most.load(Ordering::Relaxed), OF_A_HOST);
     }
@@ -205,10 +205,10 @@ mod tests {
     async fn a_host_that_does_not_answer_is_waited_for_once() {
         let agents = Slow::taking(Duration::from_secs(3600));
         let begun = Instant::now();
-        let (seen, unseen) = look(&agents, 500).await;
+        let (seen, unseen) = observe_all(&agents, 500).await;
         assert_eq!(begun.elapsed(), LOOK_LIMIT);
         assert_eq!(seen, 0, "something was claimed that nobody saw");
         assert_eq!(unseen, ["app-1: its agent did not answer within 2 s".to_owned()].into());
-        assert_eq!(agents.looks.load(Ordering::Relaxed), OF_A_HOST);
+        assert_eq!(agents.questions.load(Ordering::Relaxed), OF_A_HOST);
     }
 }

@@ -1,5 +1,5 @@
-//! What each slot of an environment holds on each host, and how much of the traffic it gets: pure, from what the
-//! agents see.
+//! What each slot of an environment holds on each host, and its share of the traffic. Pure, from the reports of
+//! agents.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Passing by: where the declaration has a quorum, an app host that cannot bring its instances up is left behind, and
-//! the rest goes on without it.
+//! Exclusion of hosts. If the declaration has a quorum, an app host whose instances do not become healthy is excluded,
+//! and the deployment continues without it.
 //!
-//! What must stay true: a host is passed by before nginx is told of the slot, never after; a quorum is left; what the
-//! host has begun is owed, so that it is taken back before that host serves the environment again.
+//! What must stay true: a host is excluded before nginx learns of the slot, and never after. A quorum is left. The
+//! undo of everything that the host has begun is pending, and runs before that host serves the environment again.
 
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -21,17 +21,17 @@ impl Run {
     /// The plan that is left without `host`.
     ///
     /// # Errors
-    /// Why it cannot be passed by.
+    /// Why it cannot be excluded.
     pub(super) fn plan_without(&self, host: &HostId) -> Result<Plan, String> {
         let is_forward = matches!(self.phase, super::Phase::Forward);
         if !is_forward {
-            return Err("it is being unwound".into());
+            return Err("the deployment is being reverted".into());
         }
         let tells_nginx =
             |step: &&Step| matches!(step.action, Action::InstallSite { .. } | Action::SwitchTraffic(_));
-        let told = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
-        if let Some(step) = told {
-            return Err(format!("{} has begun", step.id));
+        let begun = self.effective_plan.steps().filter(tells_nginx).find(|step| self.has_begun(step));
+        if let Some(step) = begun {
+            return Err(format!("{} has already begun", step.id));
         }
         exclusion::without_host(&self.effective_plan, host)
     }
@@ -40,12 +40,12 @@ impl Run {
         *self.step_status(step.id) != StepStatus::Waiting
     }
 
-    /// Whether the host of `step` was passed by.
+    /// Whether the host of `step` was excluded.
     pub(super) fn is_excluded(&self, step: StepId) -> bool {
         self.plan.step(step).is_some_and(|step| self.excluded.contains(&step.host))
     }
 
-    /// Whose endpoint it is.
+    /// The host of an endpoint.
     fn host_of(&self, endpoint: &Endpoint) -> Option<&HostId> {
         self.plan.steps().find(|step| step.action.starts().contains(endpoint)).map(|step| &step.host)
     }
@@ -63,10 +63,10 @@ pub(super) fn failed_hosts(run: &Run) -> impl Iterator<Item = (&HostId, StepId)>
     failed.chain(missed)
 }
 
-/// The next host that is passed by; nothing where there is none, or too few would be left.
+/// Excludes the next failed host; `None` if there is none, or if too few would be left.
 pub(super) fn exclude_host(run: &Run) -> Option<Event> {
     let (first, because) = failed_hosts(run).next()?;
-    // All that are ill at this moment, or none: a release that is bad everywhere is not tried to the quorum's end.
+    // All that have failed at this moment, or none: a release that is bad everywhere is not tried to the quorum's end.
     let hosts: BTreeSet<&HostId> = failed_hosts(run).map(|(host, _)| host).collect();
     let mut rest = run.clone();
     for host in hosts {
@@ -84,14 +84,14 @@ fn unhealthy_hosts(run: &Run, check: StepId) -> impl Iterator<Item = &HostId> {
     hosts.filter(|host| !run.excluded.contains(*host))
 }
 
-/// What hosts that were passed by have begun is owed.
+/// Makes the undos of excluded hosts pending.
 pub(super) fn defer_undos_of_excluded(run: &Run) -> Vec<Command> {
     if run.excluded.is_empty() || is_on(Mutant::PassedByNotOwed) {
         return Vec::new();
     }
     let begun = run.plan.steps().filter(|step| run.excluded.contains(&step.host));
     let left = begun.filter(|step| run.needs_undo(step)).map(|step| {
-        let because = format!("{} was passed by", step.host_name);
+        let because = format!("{} was excluded", step.host_name);
         Event::UndoDeferred { step: step.id, how: Deferral::Pending { because, by: None } }
     });
     left.map(Command::Append).collect()

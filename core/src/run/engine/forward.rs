@@ -1,4 +1,4 @@
-//! Forward: wave by wave, until all is done or something says otherwise.
+//! Forward: runs wave after wave, until all is done or there is a reason to revert.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,7 +12,7 @@ use crate::run::journal::Verdict;
 use crate::run::journal::{Direction, Event, RevertReason, StepStatus};
 use crate::time::Timestamp;
 
-pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+pub(super) fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
     let left = exclusion::defer_undos_of_excluded(run);
     if !left.is_empty() {
         return left;
@@ -21,9 +21,9 @@ pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<C
     if !is_committed && let Some(event) = exclusion::exclude_host(run) {
         return vec![Command::Append(event)];
     }
-    if !is_committed && let Some(because) = reason_to_revert(run, wish, now) {
+    if !is_committed && let Some(because) = reason_to_revert(run, request, now) {
         if is_on(Mutant::TurnNotRecorded) {
-            return reverting::decide(run, wish, now);
+            return reverting::decide(run, request, now);
         }
         return vec![Command::Append(Event::RevertStarted { because })];
     }
@@ -39,11 +39,11 @@ pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<C
     commands
 }
 
-fn reason_to_revert(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Option<RevertReason> {
+fn reason_to_revert(run: &Run, request: &OperatorRequest, now: Timestamp) -> Option<RevertReason> {
     if let Some((_, step)) = exclusion::failed_hosts(run).next() {
         return Some(RevertReason::StepFailed { step });
     }
-    if let OperatorRequest::Cancel { by } = wish {
+    if let OperatorRequest::Cancel { by } = request {
         return Some(RevertReason::Cancelled { by: by.clone() });
     }
     (now >= run.lock_until()).then_some(RevertReason::LockTimeout)

@@ -1,8 +1,8 @@
-//! Debts: an undo on a host that is gone is not waited for. It is recorded, the unwinding goes on, and
-//! it is paid before that host serves the environment again.
+//! Pending undos. An undo on an offline host is not waited for. It is recorded as pending, the revert continues, and
+//! the undo runs before that host serves the environment again.
 //!
-//! What must stay true: what decides where the traffic goes is never owed. A load balancer that is out of
-//! reach may be serving, so what it sends its requests to is left running, and the deployment is stuck.
+//! What must stay true: the undo of a step that decides where the traffic goes is never made pending. An unreachable
+//! load balancer may be serving, so the instances behind it keep running, and the deployment is stuck.
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -16,41 +16,41 @@ use crate::run::engine::{Command, Run, assignment, resolutions, reverting};
 use crate::run::journal::{Deferral, Direction, Entry, Event, StepKey};
 use crate::time::{Millis, Timestamp};
 
-/// How long a host has no session until what it is to undo is owed.
+/// How long a host is offline until its undos become pending.
 pub const UNREACHABLE_AFTER: Millis = Millis::from_secs(60);
 
-/// As [`decide`](crate::run::engine::decide), given also which hosts are gone, each since when: what they are to
-/// undo is owed before anything else is decided.
+/// As [`decide`](crate::run::engine::decide), given also which hosts are unreachable and since when. Their undos become
+/// pending before anything else is decided.
 pub fn decide_with_unreachable(
     run: &Run,
-    wish: &OperatorRequest,
-    gone: &BTreeMap<HostId, Timestamp>,
+    request: &OperatorRequest,
+    unreachable: &BTreeMap<HostId, Timestamp>,
     now: Timestamp,
 ) -> Vec<Command> {
-    let mut commands = defer_undos(run, gone, now);
+    let mut commands = defer_undos(run, unreachable, now);
     if !commands.iter().any(|command| matches!(command, Command::Append(_))) {
-        commands.extend(super::decide(run, wish, now));
+        commands.extend(super::decide(run, request, now));
     }
     commands
 }
 
-/// Nothing while the run is not being unwound.
-fn defer_undos(run: &Run, gone: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
+/// Empty unless the run is being reverted.
+fn defer_undos(run: &Run, unreachable: &BTreeMap<HostId, Timestamp>, now: Timestamp) -> Vec<Command> {
     if !matches!(run.phase(), super::Phase::Reverting { .. }) {
         return Vec::new();
     }
     let steps = reverting::newest_wave_to_undo(run).map(|wave| wave.steps.as_slice()).unwrap_or_default();
     steps
         .iter()
-        .filter(|step| gone.contains_key(&step.host) && run.needs_undo(step))
+        .filter(|step| unreachable.contains_key(&step.host) && run.needs_undo(step))
         .filter(|step| resolutions::rule_against_deferring(run.plan(), step.id).is_none())
         .filter_map(|step| {
-            let since = *gone.get(&step.host)?;
+            let since = *unreachable.get(&step.host)?;
             let due = since + UNREACHABLE_AFTER;
             if now < due {
                 return Some(Command::WakeAt(due));
             }
-            let because = format!("{} has been away for {}", step.host_name, now.since(since));
+            let because = format!("{} has been offline for {}", step.host_name, now.since(since));
             let how = Deferral::Pending { because, by: None };
             Some(Command::Append(Event::UndoDeferred { step: step.id, how }))
         })

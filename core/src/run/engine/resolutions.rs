@@ -1,4 +1,4 @@
-//! The ways out of a run that is stuck: what each costs, when it is refused, and what it comes to.
+//! The resolutions of a stuck run: the cost of each, when it is refused, and which entry it becomes.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -12,45 +12,51 @@ use crate::run::engine::{Phase, Run, UNDO_ATTEMPTS_MAX};
 use crate::run::journal::{Deferral, Event, StepStatus};
 use crate::view::environment::ResolutionOption;
 
-/// Each way out of a run that is stuck, with what it costs; none of one that is not.
+/// The resolutions of a stuck run, with their costs; empty if the run is not stuck.
 pub fn resolutions(run: &Run) -> Vec<ResolutionOption> {
     let Phase::Stuck { step, .. } = run.phase() else {
         return Vec::new();
     };
     [Resolution::Retry, Resolution::Unwind, Resolution::Skip { step: *step }]
         .into_iter()
-        .map(|way| ResolutionOption {
-            resolution: way,
-            cost: describe_cost(run, *step, way),
-            refused: refuse_resolution(run, way),
+        .map(|resolution| ResolutionOption {
+            resolution,
+            cost: describe_cost(run, *step, resolution),
+            refused: refuse_resolution(run, resolution),
         })
         .collect()
 }
 
-/// Why `way` cannot be taken, if it cannot.
-pub fn refuse_resolution(run: &Run, way: Resolution) -> Option<String> {
+/// Why `resolution` is refused; `None` if it is not.
+pub fn refuse_resolution(run: &Run, resolution: Resolution) -> Option<String> {
     let Phase::Stuck { step: stuck, .. } = run.phase() else {
-        return Some("it is not stuck".to_string());
+        return Some("the deployment is not stuck".to_string());
     };
-    match way {
+    match resolution {
         Resolution::Retry => None,
-        Resolution::Unwind => rule_against_deferring(run.plan(), *stuck),
+        Resolution::Unwind => refuse_without(run.plan(), *stuck),
         Resolution::Skip { step } if !matches!(run.step_status(step), StepStatus::UndoFailed { .. }) => {
-            Some(format!("the undo of {step} has not failed; it is stuck at {stuck}"))
+            Some(format!("the undo of {step} has not failed; the deployment is stuck at {stuck}"))
         }
-        Resolution::Skip { step } => rule_against_deferring(run.plan(), step),
+        Resolution::Skip { step } => refuse_without(run.plan(), step),
     }
 }
 
-/// What `wish` comes to for `stuck`, whose undo has failed for good.
-pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) -> Option<Event> {
-    match wish {
+/// Why the effect of `step` cannot be left as it is, in words.
+fn refuse_without(plan: &Plan, step: StepId) -> Option<String> {
+    let rule = rule_against_deferring(plan, step)?;
+    Some(format!("without {step}, a safety rule is broken: {rule}"))
+}
+
+/// The entry that `request` becomes for `stuck`, whose undo has failed for good.
+pub(super) fn apply_request(run: &Run, stuck: StepId, request: &OperatorRequest) -> Option<Event> {
+    match request {
         OperatorRequest::None | OperatorRequest::Cancel { .. } => None,
         OperatorRequest::Retry { by } => Some(Event::Resumed { by: by.clone() }),
         OperatorRequest::Unwind { by } => {
             let because = run
                 .failure(stuck)
-                .map_or_else(|| "its undo failed".to_string(), |failure| failure.what.clone());
+                .map_or_else(|| "the undo failed".to_string(), |failure| failure.what.clone());
             let how = Deferral::Pending { because, by: Some(by.clone()) };
             rule_against_deferring(run.plan(), stuck)
                 .is_none()
@@ -62,8 +68,8 @@ pub(super) fn apply_request(run: &Run, stuck: StepId, wish: &OperatorRequest) ->
     }
 }
 
-/// The rule by which the effect of `step` cannot be left as it is: that of the plan without it. What has
-/// nothing to take back can be left.
+/// The safety rule that the plan breaks without `step`: then its undo cannot be deferred. A step without an undo can
+/// always be left.
 pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String> {
     match &plan.step(step)?.undo {
         Undo::Nothing { .. } => None,
@@ -76,7 +82,7 @@ pub(super) fn rule_against_deferring(plan: &Plan, step: StepId) -> Option<String
     }
 }
 
-fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
+fn describe_cost(run: &Run, stuck: StepId, resolution: Resolution) -> String {
     let Some(step) = run.plan().step(stuck) else {
         return String::new();
     };
@@ -84,22 +90,22 @@ fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
         Undo::By { change, .. } => change.clone(),
         Undo::Nothing { .. } => format!("{} has ended on {}", step.action.name(), step.host_name),
     };
-    match way {
+    match resolution {
         Resolution::Retry => {
             format!(
-                "up to {UNDO_ATTEMPTS_MAX} more attempts at this on {}: {undo}; then {}",
+                "tries this undo up to {UNDO_ATTEMPTS_MAX} more times on {}: {undo}; then {}",
                 step.host_name,
                 describe_rest(run, stuck)
             )
         }
         Resolution::Unwind => format!(
-            "{}; {} owes this, and nothing is deployed there before it is done: {undo}",
+            "{}; this undo stays pending on {}, and no deployment uses the host before it is done: {undo}",
             describe_rest(run, stuck),
             step.host_name
         ),
         Resolution::Skip { .. } => {
             format!(
-                "{}; this is never done on {}, and you answer for it: {undo}",
+                "{}; this undo is never done on {}, and you clean up by hand: {undo}",
                 describe_rest(run, stuck),
                 step.host_name
             )
@@ -107,16 +113,16 @@ fn describe_cost(run: &Run, stuck: StepId, way: Resolution) -> String {
     }
 }
 
-/// What is taken back beside `stuck`.
+/// What is undone beside `stuck`.
 fn describe_rest(run: &Run, stuck: StepId) -> String {
     let left: Vec<&Step> =
         run.plan().steps().filter(|step| step.id != stuck && run.needs_undo(step)).collect();
     let moves_traffic = left.iter().any(|step| matches!(step.action, Action::SwitchTraffic(_)));
-    let traffic = if moves_traffic { ", and the traffic goes back to the release before" } else { "" };
+    let traffic = if moves_traffic { ", and the traffic goes back to the previous release" } else { "" };
     let mut words = vec![match left.len() {
-        0 => "nothing else is left to take back".to_string(),
-        1 => "one more step is taken back".to_string(),
-        more => format!("{more} more steps are taken back"),
+        0 => "nothing else is left to undo".to_string(),
+        1 => "one more step is undone".to_string(),
+        more => format!("{more} more steps are undone"),
     }];
     words.push(traffic.to_string());
     words.concat()

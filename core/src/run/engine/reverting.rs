@@ -1,4 +1,4 @@
-//! Backward: newest first, until nothing of the deployment is left.
+//! Backward: undoes the newest wave first, until nothing of the deployment is left.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -12,14 +12,14 @@ use crate::run::journal::Verdict;
 use crate::run::journal::{Direction, Event, StepFailure, StepStatus};
 use crate::time::Timestamp;
 
-pub(super) fn decide(run: &Run, wish: &OperatorRequest, now: Timestamp) -> Vec<Command> {
+pub(super) fn decide(run: &Run, request: &OperatorRequest, now: Timestamp) -> Vec<Command> {
     match newest_wave_to_undo(run) {
         None => vec![Command::Append(Event::Ended { verdict: Verdict::RolledBack })],
-        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, wish, now)).collect(),
+        Some(wave) => wave.steps.iter().filter_map(|step| undo(run, step, request, now)).collect(),
     }
 }
 
-/// The wave that is taken back before any other.
+/// The wave that is undone before any other.
 pub(super) fn newest_wave_to_undo(run: &Run) -> Option<&Wave> {
     let is_left = |wave: &&Wave| wave.steps.iter().any(|step| run.needs_undo(step));
     if is_on(Mutant::OldestUndoneFirst) {
@@ -28,7 +28,7 @@ pub(super) fn newest_wave_to_undo(run: &Run) -> Option<&Wave> {
     run.plan().waves.iter().rev().find(is_left)
 }
 
-fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Option<Command> {
+fn undo(run: &Run, step: &Step, request: &OperatorRequest, now: Timestamp) -> Option<Command> {
     if !run.needs_undo(step) {
         return None;
     }
@@ -38,9 +38,9 @@ fn undo(run: &Run, step: &Step, wish: &OperatorRequest, now: Timestamp) -> Optio
         StepStatus::Undoing { at, .. } => Some(await_outcome(step, Direction::Undo, *at, now)),
         StepStatus::UndoFailed { attempt, .. } if *attempt >= UNDO_ATTEMPTS_MAX => {
             let failure =
-                run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("its undo failed"));
-            let owed = resolutions::apply_request(run, step.id, wish)
-                .filter(|_| matches!(wish, OperatorRequest::Unwind { .. }));
+                run.failure(step.id).cloned().unwrap_or_else(|| StepFailure::new("the undo failed"));
+            let owed = resolutions::apply_request(run, step.id, request)
+                .filter(|_| matches!(request, OperatorRequest::Unwind { .. }));
             Some(Command::Append(owed.unwrap_or(Event::Stuck { step: step.id, failure })))
         }
         StepStatus::UndoFailed { attempt: 0, .. } => Some(begin),

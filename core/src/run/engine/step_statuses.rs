@@ -1,4 +1,4 @@
-//! Where each step of a plan stands, found by its number: a decision looks at all of them several times.
+//! The status of each step of a plan, indexed by its number, because a decision reads all of them several times.
 
 use alloc::vec::Vec;
 
@@ -19,16 +19,16 @@ impl StepStatuses {
     }
 
     pub(super) fn get(&self, step: StepId) -> Option<&StepStatus> {
-        self.0.get(self.place(step)?).map(|(_, standing)| standing)
+        self.0.get(self.place(step)?).map(|(_, status)| status)
     }
 
     pub(super) fn get_mut(&mut self, step: StepId) -> Option<&mut StepStatus> {
         let place = self.place(step)?;
-        self.0.get_mut(place).map(|(_, standing)| standing)
+        self.0.get_mut(place).map(|(_, status)| status)
     }
 
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut StepStatus> {
-        self.0.iter_mut().map(|(_, standing)| standing)
+        self.0.iter_mut().map(|(_, status)| status)
     }
 
     /// Steps are numbered from 1 on, and as a rule none is left out.

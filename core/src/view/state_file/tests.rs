@@ -1,4 +1,4 @@
-//! The state file, from records that deployments leave.
+//! The state file, from the records of deployments.
 
 use alloc::borrow::ToOwned;
 use alloc::string::ToString;
@@ -64,7 +64,7 @@ fn live(summary: &DeploymentSummary) -> LiveRelease {
         since: Timestamp(SINCE),
         rollback_count: 2,
         serving: Vec::new(),
-        passed_by: Vec::new(),
+        excluded: Vec::new(),
     }
 }
 

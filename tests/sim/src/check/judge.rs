@@ -71,7 +71,7 @@ impl World {
         };
         // The site of a first deployment that its host, which was gone, still has to take away: nothing was
         // served there before.
-        let is_owed = || !self.store.peek_all(&keys::all_debts()).is_empty();
+        let is_owed = || !self.store.peek_all(&keys::all_pending_undos()).is_empty();
         if broken.is_err() && self.store.peek(&self.keys.live).is_none() && is_owed() {
             return;
         }
@@ -208,7 +208,7 @@ impl World {
         };
         match verdict {
             Verdict::Succeeded => succeeded(&state, mirror.run.plan(), live.as_ref(), id),
-            Verdict::RolledBack if !self.store.peek_all(&keys::all_debts()).is_empty() => Ok(()),
+            Verdict::RolledBack if !self.store.peek_all(&keys::all_pending_undos()).is_empty() => Ok(()),
             Verdict::RolledBack => rolled_back(&state, live.as_ref(), id),
         }
     }
