@@ -1,35 +1,26 @@
-//! The commands, one file for each noun or verb.
+//! The commands, in rooms: the cluster, an environment, its deployments, and this machine.
 
-pub mod authority;
-pub mod backups;
-mod build;
-pub mod coordinators;
-pub mod deploy;
+pub mod cluster;
+mod confirm;
+pub mod deployment;
 pub mod doctor;
-pub mod environments;
-mod git;
-pub mod hosts;
-mod local_image;
+pub mod environment;
 pub mod manual;
-pub mod operators;
-mod reference;
-pub mod registries;
-pub mod resolve;
-pub mod status;
+mod reply;
 pub mod up;
-pub mod watch;
 
-use lockstep_core::stored::StoredDocument;
-use lockstep_proto::wire::Document;
 use lockstep_proto::wire::plan_request::What;
 
 use crate::args::{
     Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
     OperatorCommand, SecretCommand, StateCommand,
 };
-use crate::command::hosts::Form;
+use crate::command::cluster::hosts::Form;
+use crate::command::cluster::{authority, backups, coordinators, hosts, operators, registries};
+use crate::command::deployment::{deploy, history, resolve, watch};
+use crate::command::environment::{environments, lock, logs, secrets, status};
 use crate::context::Context;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::Result;
 
 /// Carries out what was typed.
 ///
@@ -47,20 +38,20 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Cancel { env } => deploy::cancel(&context, &env).await,
         Command::Resolve(args) => resolve::resolve(&context, args).await,
         Command::Status { env } => status::status(&context, env.as_deref()).await,
-        Command::History { env, limit } => status::history(&context, &env, limit).await,
-        Command::Show { dep, env } => status::show(&context, dep, env.as_deref()).await,
+        Command::History { env, limit } => history::history(&context, &env, limit).await,
+        Command::Show { dep, env } => history::show(&context, dep, env.as_deref()).await,
         Command::Watch { dep, env } => watch::watch(&context, dep, env.as_deref()).await,
-        Command::Logs(args) => environments::logs(&context, &args).await,
-        Command::Lock(LockCommand::Status { env }) => environments::lock_status(&context, &env).await,
+        Command::Logs(args) => logs::logs(&context, &args).await,
+        Command::Lock(LockCommand::Status { env }) => lock::status(&context, &env).await,
         Command::Lock(LockCommand::Freeze { env, reason, r#for }) => {
-            environments::freeze(&context, &env, reason, &r#for).await
+            lock::freeze(&context, &env, reason, &r#for).await
         }
-        Command::Lock(LockCommand::Thaw { env }) => environments::thaw(&context, &env).await,
-        Command::Audit { env } => environments::audit(&context, &env).await,
-        Command::Secret(SecretCommand::Import { env }) => environments::import(&context, &env).await,
-        Command::Secret(SecretCommand::Set { env, name }) => environments::set(&context, &env, name).await,
-        Command::Secret(SecretCommand::List { env }) => environments::secrets(&context, &env).await,
-        Command::Secret(SecretCommand::Diff { env }) => environments::diff(&context, &env).await,
+        Command::Lock(LockCommand::Thaw { env }) => lock::thaw(&context, &env).await,
+        Command::Audit { env } => logs::audit(&context, &env).await,
+        Command::Secret(SecretCommand::Import { env }) => secrets::import(&context, &env).await,
+        Command::Secret(SecretCommand::Set { env, name }) => secrets::set(&context, &env, name).await,
+        Command::Secret(SecretCommand::List { env }) => secrets::list(&context, &env).await,
+        Command::Secret(SecretCommand::Diff { env }) => secrets::diff(&context, &env).await,
         Command::Env(EnvCommand::List) => environments::list(&context).await,
         Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(&context, &env),
         Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(&context, &env).await,
@@ -86,32 +77,21 @@ pub async fn run(arguments: Arguments) -> Result<()> {
         Command::Host(HostCommand::Remove(args)) => {
             deploy::change_host(&context, &args, What::RemoveHost).await
         }
-        Command::Host(HostCommand::Forget { name }) => operators::forget_host(&context, name).await,
+        Command::Host(HostCommand::Forget { name }) => hosts::forget(&context, name).await,
         Command::Registry(command) => registries::run(&context, command).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
-            operators::add_operator(&context, name, env, role).await
+            operators::add(&context, name, env, role).await
         }
-        Command::Operator(OperatorCommand::List) => operators::operators(&context).await,
+        Command::Operator(OperatorCommand::List) => operators::list(&context).await,
         Command::Operator(OperatorCommand::Revoke { name }) => operators::revoke(&context, name).await,
         Command::Backup { to } => backups::backup(&context, &to).await,
         Command::Restore { file, directory } => backups::restore(&file, &directory),
         Command::Fence(FenceCommand::Bump { env }) => backups::bump_fence(&context, &env).await,
         Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
-        Command::Schema => environments::schema(&context),
+        Command::Schema => manual::schema(context.output),
         Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
         Command::Login => operators::login(&context).await,
         Command::Completions { shell } => manual::completions(shell, context.output),
         Command::PackageFiles { directory } => manual::package_files(&directory),
     }
-}
-
-/// Reads a document of an answer.
-fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
-    lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
-        Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
-    })
-}
-
-fn read_all<T: StoredDocument>(documents: &[Document]) -> Result<Vec<T>> {
-    documents.iter().map(|document| read(Some(document))).collect()
 }

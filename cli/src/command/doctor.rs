@@ -12,8 +12,8 @@ use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 
-use super::environments::secrets_of;
-use super::{read, read_all};
+use super::environment::secrets::secrets_of;
+use super::reply::{read, read_all};
 use crate::clock::now;
 use crate::context::Context;
 use crate::credential;

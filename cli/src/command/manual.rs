@@ -7,12 +7,20 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Arguments;
-use crate::deployment_yml::reference;
+use crate::deployment_yml::{self, reference};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
 /// The shells whose scripts a package brings.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+/// # Errors
+/// When nobody reads it.
+pub fn schema(output: Output) -> Result<()> {
+    let schema = deployment_yml::schema();
+    output.json(&schema)?;
+    output.line(&format!("{schema:#}"))
+}
 
 /// # Errors
 /// When nobody reads it.

@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use super::StepLog;
 use super::place::{self, Place, Service};
 use crate::args::UpArgs;
-use crate::command::read_all;
+use crate::command::reply::read_all;
 use crate::context::Context;
 use crate::credential::{self, CredentialError};
 use crate::failure::{Failure, Kind, Result};

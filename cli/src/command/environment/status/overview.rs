@@ -17,7 +17,7 @@ use lockstep_core::time::Timestamp;
 use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus, TrafficMoved};
 use lockstep_core::view::host_status::{HostStatus, Presence, SlotObservation};
 
-use crate::command::watch::verdict;
+use crate::command::deployment::verdict;
 use crate::output::{Output, Tone, length, table};
 
 /// More hosts than this are not one screen.

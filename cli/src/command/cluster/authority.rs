@@ -4,9 +4,8 @@ use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiri
 use lockstep_core::view::host_status::Presence;
 use lockstep_proto::wire;
 
-use super::operators::show_done;
-use super::read;
 use crate::args::AuthorityCommand;
+use crate::command::reply::{read, show_done};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Output, Tone, ago, table};

@@ -7,11 +7,12 @@ use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 
-use super::operators::show_done;
-use super::read;
+use super::reference::reference;
 use crate::args::{ResolutionArgs, ResolveArgs};
-use crate::context::{Context, environment_ref, read_line};
-use crate::failure::{Failure, Kind, Result};
+use crate::command::confirm::confirm;
+use crate::command::reply::{read, show_done};
+use crate::context::{Context, environment_ref};
+use crate::failure::Result;
 
 pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
     let ResolveArgs { dep, way: ResolutionArgs { unwind, skip, retry: _ }, env, yes } = args;
@@ -20,7 +21,7 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
         (true, None) => Resolution::Unwind,
         (false, None) => Resolution::Retry,
     };
-    let reference = super::reference::reference(context, dep, env.as_deref())?;
+    let reference = reference(context, dep, env.as_deref())?;
     let mut control = context.control().await?;
     let shown = control.show(reference.clone()).await?.into_inner();
     let summary: DeploymentSummary = read(shown.summary.as_ref())?;
@@ -29,7 +30,7 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
     if let Some(costs) = cost_of(&status, &summary, way) {
         context.output.remark(&format!("{}: {costs}", summary.id));
         if !yes && io::stdin().is_terminal() {
-            ask(context)?;
+            confirm(context)?;
         }
     }
     let (how, step) = match way {
@@ -54,12 +55,4 @@ fn cost_of(status: &EnvironmentStatus, summary: &DeploymentSummary, way: Resolut
     let Resolution::Skip { step } = way else { return None };
     let debt = status.debts.iter().find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
     Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
-}
-
-pub(super) fn ask(context: &Context) -> Result<()> {
-    context.output.remark("go on? Write yes:");
-    match read_line()?.as_str() {
-        "yes" => Ok(()),
-        _ => Err(Failure::new(Kind::Refused, "nothing was changed").why("the answer was not yes")),
-    }
 }

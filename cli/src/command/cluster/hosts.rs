@@ -6,8 +6,8 @@ use lockstep_core::view::host_status::{Disk, HostStatus, Presence, Validity};
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::read_all;
 use crate::clock::now;
+use crate::command::reply::{read_all, show_done};
 use crate::context::{Context, is_of_this_machine};
 use crate::failure::Result;
 use crate::output::{length, table};
@@ -125,6 +125,11 @@ pub async fn create_token(
             context.output.line(data.trim_end())
         }
     }
+}
+
+pub async fn forget(context: &Context, host: String) -> Result<()> {
+    let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
+    show_done(context, &done)
 }
 
 /// As a shell takes it whole.

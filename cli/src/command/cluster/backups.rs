@@ -10,7 +10,7 @@ use std::process::Command;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::operators::show_done;
+use crate::command::reply::show_done;
 use crate::context::{Context, environment_ref, read_input};
 use crate::failure::{Failure, Kind, Result};
 

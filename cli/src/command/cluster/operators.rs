@@ -1,9 +1,10 @@
-//! Hosts, operators, and oneself.
+//! Operators, and the login of one.
 
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
+use crate::command::reply::{show_done, show_token};
 use crate::context::{Context, read_input};
 use crate::failure::Result;
 use crate::output::table;
@@ -16,27 +17,13 @@ pub async fn login(context: &Context) -> Result<()> {
     context.output.line(&format!("you are the operator {name}"))
 }
 
-pub(super) fn show_token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
-    context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
-    context.output.line(&reply.token)?;
-    context.output.line(&format!(
-        "good once, until {}; give it on standard input to: {command}",
-        Timestamp(reply.expires_ms)
-    ))
-}
-
-pub async fn forget_host(context: &Context, host: String) -> Result<()> {
-    let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
-    show_done(context, &done)
-}
-
-pub async fn add_operator(context: &Context, name: String, environments: String, role: String) -> Result<()> {
+pub async fn add(context: &Context, name: String, environments: String, role: String) -> Result<()> {
     let request = wire::AddOperatorRequest { name, environments, role };
     let reply = context.control().await?.add_operator(request).await?.into_inner();
     show_token(context, &reply, "lockstep login --coordinator HOST:PORT")
 }
 
-pub async fn operators(context: &Context) -> Result<()> {
+pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
     let records: Vec<_> = reply
         .operators
@@ -63,10 +50,4 @@ pub async fn operators(context: &Context) -> Result<()> {
 pub async fn revoke(context: &Context, name: String) -> Result<()> {
     let done = context.control().await?.revoke_operator(wire::OperatorRef { name }).await?.into_inner();
     show_done(context, &done)
-}
-
-/// What the coordinator says that it did.
-pub(super) fn show_done(context: &Context, done: &wire::Done) -> Result<()> {
-    context.output.json(&json!({ "said": done.said }))?;
-    context.output.line(&done.said)
 }

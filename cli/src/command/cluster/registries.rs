@@ -5,8 +5,8 @@ use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use super::operators::show_done;
 use crate::args::RegistryCommand;
+use crate::command::reply::show_done;
 use crate::context::{Context, read_input};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::table;

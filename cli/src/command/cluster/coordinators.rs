@@ -3,8 +3,7 @@
 use lockstep_core::view::coordinator::{CoordinatorStatus, RootKey};
 use lockstep_proto::wire;
 
-use super::operators::{show_done, show_token};
-use super::read_all;
+use crate::command::reply::{read_all, show_done, show_token};
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Tone, ago, table};

@@ -1,35 +1,17 @@
-//! How things stand, and how they stood.
+//! Earlier deployments of an environment, and one of them with its journal.
 
 use lockstep_core::plan::Plan;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::journal::Entry;
-use lockstep_core::view::environment::EnvironmentStatus;
-use lockstep_proto::wire;
 use serde_json::json;
 
+use super::receipt::receipt;
 use super::reference::reference;
-use super::{read, read_all};
-use crate::clock::now;
+use super::watch::entry_line;
+use crate::command::reply::{read, read_all};
 use crate::context::{Context, environment_ref};
 use crate::failure::Result;
 use crate::output::{Tone, ago, table};
-
-mod overview;
-
-pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
-    let request = match env {
-        Some(env) => environment_ref(&context.key(env)?, 0),
-        None => wire::EnvironmentRef::default(),
-    };
-    let reply = context.control().await?.status(request).await?.into_inner();
-    let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
-    context.output.json(&environments)?;
-    if environments.is_empty() {
-        context.output.line("nothing has been deployed yet: lockstep deploy ENV")?;
-    }
-    let drawn = environments.iter().flat_map(|one| overview::render(context.output, one, now()));
-    drawn.into_iter().try_for_each(|line| context.output.line(&line))
-}
 
 pub async fn history(context: &Context, env: &str, limit: u32) -> Result<()> {
     let request = environment_ref(&context.key(env)?, limit);
@@ -70,12 +52,12 @@ pub async fn show(context: &Context, deployment: String, env: Option<&str>) -> R
             ago(summary.opened_at),
             summary.opened_at
         ))?;
-        super::watch::receipt(context, summary, None)?;
+        receipt(context, summary, None)?;
     }
     let Some(plan) = plan else {
         return context.output.line("  it was not planned: it was done on the host, without a coordinator");
     };
-    entries.iter().try_for_each(|entry| {
-        context.output.line(&format!("  {} {}", entry.at, super::watch::entry_line(&plan, entry)))
-    })
+    entries
+        .iter()
+        .try_for_each(|entry| context.output.line(&format!("  {} {}", entry.at, entry_line(&plan, entry))))
 }

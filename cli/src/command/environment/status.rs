@@ -1,0 +1,26 @@
+//! How environments stand.
+
+use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_proto::wire;
+
+use crate::clock::now;
+use crate::command::reply::read_all;
+use crate::context::{Context, environment_ref};
+use crate::failure::Result;
+
+mod overview;
+
+pub async fn status(context: &Context, env: Option<&str>) -> Result<()> {
+    let request = match env {
+        Some(env) => environment_ref(&context.key(env)?, 0),
+        None => wire::EnvironmentRef::default(),
+    };
+    let reply = context.control().await?.status(request).await?.into_inner();
+    let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
+    context.output.json(&environments)?;
+    if environments.is_empty() {
+        context.output.line("nothing has been deployed yet: lockstep deploy ENV")?;
+    }
+    let drawn = environments.iter().flat_map(|one| overview::render(context.output, one, now()));
+    drawn.into_iter().try_for_each(|line| context.output.line(&line))
+}
