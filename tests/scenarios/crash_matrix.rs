@@ -211,7 +211,7 @@ impl Cluster {
                 Who::Coordinator => self.is_over()? || self.drives_other_than(still)?,
                 Who::Agent => {
                     let hosts = self.bed.scene.stage.lockstep(&["host", "list"])?;
-                    hosts.code == 0 && hosts.stdout.contains("gone")
+                    hosts.code == 0 && hosts.stdout.contains("offline")
                 }
             })
         })?;

@@ -202,7 +202,7 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     let hosts = machine.lockstep(&["host", "list"])?;
     expect(&hosts, 0, &["app-1", "app,lb,db", "connected"])?;
     expect(&machine.up(&["--listen", "127.0.0.1:1"])?, 3, &["listens on", "lockstep down --purge"])?;
-    expect(&machine.up(&["--address", "192.0.2.1"])?, 3, &["app-1 is at", "192.0.2.1 is another"])?;
+    expect(&machine.up(&["--address", "192.0.2.1"])?, 3, &["app-1 has the address", "not 192.0.2.1"])?;
 
     // Killed, and not ended: the other goes on, and its address file is not believed.
     let [coordinator, agent] = processes;
@@ -211,22 +211,22 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     expect(&machine.up(&[])?, 0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
     ensure!(machine.process("agent")? == agent);
 
-    expect(&machine.down(&[])?, 0, &["ended lockstep-agent", "ended lockstep-coordinator", "go on serving"])?;
+    expect(&machine.down(&[])?, 0, &["stopped lockstep-agent", "stopped lockstep-coordinator", "keep serving"])?;
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
-    expect(&machine.down(&[])?, 0, &["Nothing ran"])?;
+    expect(&machine.down(&[])?, 0, &["Nothing was running"])?;
 
     // As after a reboot: the number in the file is somebody else's.
     let bystander = Bystander::start()?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
-    expect(&machine.down(&[])?, 0, &["no lockstep-agent runs here"])?;
+    expect(&machine.down(&[])?, 0, &["lockstep-agent does not run"])?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
     expect(&machine.up(&[])?, 0, &["did      started lockstep-agent", "there    the host app-1"])?;
     expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
     ensure!(is_alive(bystander.0.id()), "a process that is not ours was ended");
 
-    expect(&machine.down(&["--purge"])?, 3, &["this goes", "--purge --yes", "nothing was removed"])?;
+    expect(&machine.down(&["--purge"])?, 3, &["This will be removed", "--purge --yes", "nothing was removed"])?;
     ensure!(is_alive(machine.process("agent")?), "it was ended although nothing was confirmed");
-    expect(&machine.down(&["--purge", "--yes"])?, 0, &["ended lockstep-agent", "removed"])?;
+    expect(&machine.down(&["--purge", "--yes"])?, 0, &["stopped lockstep-agent", "removed"])?;
     ensure!(!machine.place().exists() && !machine.root.join("operator").exists());
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
     Ok(())
@@ -252,7 +252,7 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
         machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
     let refused = machine.down(&["--purge", "--yes"])?;
     expect(&refused, 3, &["applications are served from here", &installed.display().to_string()])?;
-    expect(&machine.down(&[])?, 0, &["go on serving"])?;
+    expect(&machine.down(&[])?, 0, &["keep serving"])?;
     ensure!(get(site)?.starts_with("HTTP/1.1 200"), "the site went with the services");
     fs::remove_file(installed)?;
     expect(&machine.down(&["--purge", "--yes"])?, 0, &["removed"])?;
@@ -268,11 +268,11 @@ fn what_is_in_the_way_is_said() -> Result<()> {
     expect(
         &said,
         5,
-        &["lockstep-coordinator does not serve", &format!("cannot listen on {address}"), "less "],
+        &["lockstep-coordinator does not start", &format!("cannot listen on {address}"), "less "],
     )?;
     drop(taken);
     fs::write(machine.place().join("agent/agent.toml"), "[nginx]\nbinary = \"/nonexistent/nginx\"\n")?;
-    expect(&machine.up(&[])?, 3, &["nginx is not on this machine", "apt-get install nginx", "make setup"])?;
+    expect(&machine.up(&[])?, 3, &["nginx is not installed", "apt-get install nginx"])?;
     expect(&machine.up(&["--roles", "app,db"])?, 0, &["Ready;"])?;
     expect(&machine.lockstep(&["host", "list"])?, 0, &["app,db", "connected"])?;
 

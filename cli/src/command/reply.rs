@@ -1,4 +1,4 @@
-//! What a coordinator replies: its documents are read, and what it did is shown.
+//! Replies of the coordinator: reading their documents, and showing what was done.
 
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
@@ -9,10 +9,12 @@ use serde_json::json;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 
-/// Reads a document of an answer.
+/// Reads a document of a reply.
 pub(super) fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
     lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
-        Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
+        Failure::new(Kind::Unreachable, "the reply of the coordinator cannot be read")
+            .why(invalid.to_string())
+            .next("lockstep doctor")
     })
 }
 
@@ -20,17 +22,19 @@ pub(super) fn read_all<T: StoredDocument>(documents: &[Document]) -> Result<Vec<
     documents.iter().map(|document| read(Some(document))).collect()
 }
 
-/// What the coordinator says that it did.
+/// Shows what the coordinator did.
 pub(super) fn show_done(context: &Context, done: &wire::Done) -> Result<()> {
     context.output.json(&json!({ "said": done.said }))?;
     context.output.line(&done.said)
 }
 
+/// Shows a one-time token, and the `command` that reads it from standard input.
 pub(super) fn show_token(context: &Context, reply: &wire::TokenReply, command: &str) -> Result<()> {
     context.output.json(&json!({ "token": reply.token, "expires_ms": reply.expires_ms }))?;
-    context.output.line(&reply.token)?;
+    context.output.verbatim(&reply.token)?;
     context.output.line(&format!(
-        "good once, until {}; give it on standard input to: {command}",
+        "The token works once, until {}. Pass it on standard input to:",
         Timestamp(reply.expires_ms)
-    ))
+    ))?;
+    context.output.verbatim(&format!("  {command}"))
 }

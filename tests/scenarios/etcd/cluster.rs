@@ -165,7 +165,7 @@ fn any_coordinator_answers_whichever_has_the_host() -> Result<()> {
     cluster.must(FIRST, &["deploy", ENVIRONMENT, "--image", &images[1]])?;
     cluster.must(SECOND, &["rollback", ENVIRONMENT])?;
     let listed = cluster.must(SECOND, &["coordinator", "list"])?.stdout;
-    ensure!(listed.contains("has the root's key"), "{listed}");
+    ensure!(listed.contains("holds the root key"), "{listed}");
     Ok(())
 }
 

@@ -29,14 +29,14 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
 
     // From the command line, by the coordinator that has not the host's session.
     let said = deploy_at(&bed, "coordinator", &images[0])?;
-    ensure!(said.contains("it is sent from here") && said.contains("is on app-2"), "{said}");
+    ensure!(said.contains("from this machine") && said.contains("is on app-2"), "{said}");
     ensure!(told(&bed, "coordinator")?.contains("an image is sent by an operator"));
     assert_same_image(&bed, &engine, &images[0])?;
 
     // From the first one's host, by the second one, of which its own host asks for it.
     bed.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&bed, "coordinator", &images[1])?;
-    ensure!(said.contains("it was sent by another host") && !said.contains("sent from here"), "{said}");
+    ensure!(said.contains("it was sent by another host") && !said.contains("from this machine"), "{said}");
     let second = told(&bed, SECOND)?;
     ensure!(second.contains("an image is sent"), "the second one has not passed it on:\n{second}");
     assert_same_image(&bed, &engine, &images[1])?;

@@ -1,4 +1,4 @@
-//! The roots that the cluster trusts.
+//! The root certificates that the cluster trusts.
 
 use lockstep_core::view::authority_status::{AuthorityStatus, HostsToMove, Retiring, RootStatus};
 use lockstep_core::view::host_status::Presence;
@@ -8,7 +8,7 @@ use crate::args::AuthorityCommand;
 use crate::command::reply::{read, show_done};
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Output, Tone, ago, table};
+use crate::output::{Output, Tone, ago};
 
 pub async fn run(context: &Context, command: AuthorityCommand) -> Result<()> {
     let mut control = context.control().await?;
@@ -27,26 +27,31 @@ pub async fn run(context: &Context, command: AuthorityCommand) -> Result<()> {
 
 fn list(context: &Context, status: &AuthorityStatus) -> Result<()> {
     context.output.json(status)?;
-    render(status, context.output).iter().try_for_each(|line| context.output.line(line))
+    context.output.lines(&render(status, context.output))
 }
 
 fn render(status: &AuthorityStatus, output: Output) -> Vec<String> {
     let AuthorityStatus { signing, retiring } = status;
-    let mut rows = vec![["root", "made", "ends", ""].map(ToOwned::to_owned).to_vec()];
+    let mut rows = vec![["root", "created", "expires", "state"].map(ToOwned::to_owned).to_vec()];
     rows.push(row(signing, "signs"));
-    let Some(Retiring { root, since, left }) = retiring else { return table(&rows) };
-    rows.push(row(root, &format!("signed until {}; trusted until it is retired", ago(*since))));
-    let mut lines = table(&rows);
+    let Some(Retiring { root, since, left }) = retiring else { return output.table_lines(&rows, 0) };
+    rows.push(row(root, &format!("signed until {}, still trusted", ago(*since))));
+    let mut lines = output.table_lines(&rows, 0);
     lines.push(String::new());
-    let behind = hosts_behind(left, output);
+    let behind = rows_to_move(left, output);
     if behind.is_empty() {
-        lines.push(format!("everybody has a certificate of {}: lockstep authority retire", signing.short()));
-        return lines;
+        lines.push(format!("Every certificate is of {}.", signing.short()));
+    } else {
+        lines.push(format!("These still use {}:", root.short()));
+        lines.extend(output.table_lines(&behind, 2));
     }
-    lines.push(format!("only of {}:", root.short()));
-    lines.extend(table(&behind).iter().map(|line| format!("  {line}")));
     if left.services().is_none() {
-        lines.push("they log in again, or run any command before: lockstep authority retire".to_owned());
+        if !behind.is_empty() {
+            let words =
+                "An operator who runs no command before the earlier root is retired must log in again.";
+            lines.extend(output.wrap(words, 0));
+        }
+        lines.push("next: lockstep authority retire".to_owned());
     }
     lines
 }
@@ -55,32 +60,29 @@ fn row(root: &RootStatus, what: &str) -> Vec<String> {
     vec![root.short().to_owned(), ago(root.made), root.ends.to_string(), what.to_owned()]
 }
 
-fn hosts_behind(left: &HostsToMove, output: Output) -> Vec<Vec<String>> {
+/// A row for each service and operator whose certificate is of the earlier root.
+fn rows_to_move(left: &HostsToMove, output: Output) -> Vec<Vec<String>> {
     let HostsToMove { coordinators, hosts, operators } = left;
-    let away = |text: &str| output.toned(Tone::Bad, text);
-    let moving = || "connected: it moves over by itself".to_owned();
+    let offline = |text: &str| output.toned(Tone::Bad, text);
+    let moving = || "connected: its certificate is renewed shortly".to_owned();
     let mut rows = Vec::new();
     for one in coordinators {
         let what = match one.presence {
-            Presence::Connected => "alive: it moves over by itself".to_owned(),
-            Presence::Absent => away("no sign of life: start it"),
+            Presence::Connected => "running: its certificate is renewed shortly".to_owned(),
+            Presence::Absent => offline("no lease: start it"),
         };
         rows.push(vec!["coordinator".to_owned(), one.name.to_string(), what]);
     }
     for host in hosts {
         let what = match (host.presence, host.last_seen) {
             (Presence::Connected, _) => moving(),
-            (Presence::Absent, Some(at)) => away(&format!("seen {}: start its agent", ago(at))),
-            (Presence::Absent, None) => away("not seen: start its agent"),
+            (Presence::Absent, Some(at)) => offline(&format!("last seen {}: start its agent", ago(at))),
+            (Presence::Absent, None) => offline("never seen: start its agent"),
         };
         rows.push(vec!["host".to_owned(), host.name.to_string(), what]);
     }
     for operator in operators {
-        rows.push(vec![
-            "operator".to_owned(),
-            operator.to_string(),
-            "moves over with any command".to_owned(),
-        ]);
+        rows.push(vec!["operator".to_owned(), operator.to_string(), "renewed by any command".to_owned()]);
     }
     rows
 }

@@ -1,4 +1,4 @@
-//! Everything that a coordinator knows, in one file and back.
+//! Backups of the coordinator's data, their restore, and the epoch after one.
 
 use std::fs;
 use std::io::Write;
@@ -20,9 +20,9 @@ pub async fn backup(context: &Context, to: &Path) -> Result<()> {
     let refused = |error: std::io::Error| {
         Failure::new(Kind::Refused, format!("{} cannot be written", to.display()))
             .why(error.to_string())
-            .next("name another file with --to")
+            .next("choose another file with --to")
     };
-    // Before anything is asked for: a backup that is there is not written over.
+    // Created before anything is asked for, so that an existing backup is never overwritten.
     let mut file =
         fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(to).map_err(refused)?;
     let written = async {
@@ -40,27 +40,28 @@ pub async fn backup(context: &Context, to: &Path) -> Result<()> {
     let bytes = match written.await {
         Ok(bytes) => bytes,
         Err(failure) => {
-            // Half of one must not be taken for a backup; that it cannot be removed does not change why there is none.
+            // Half a file must not be taken for a backup. If it cannot be removed, the first failure still says why.
             fs::remove_file(to).unwrap_or(());
             return Err(failure);
         }
     };
     context.output.json(&json!({ "file": to, "bytes": bytes }))?;
-    context.output.line(&format!("{} has everything that the coordinator knows, sealed", to.display()))?;
-    context.output.line("keep it apart from its passphrase; to put it back: lockstep restore FILE")
+    context.output.line(&format!("wrote all data of the coordinator to {}, encrypted", to.display()))?;
+    context.output.line("Keep the file and its passphrase in different places. To restore it:")?;
+    context.output.verbatim(&format!("  lockstep restore {} < passphrase", to.display()))
 }
 
-/// Gives way to the coordinator's own program: there is no coordinator to ask.
+/// Runs the coordinator's program in the place of this one: no coordinator runs that could be asked.
 ///
 /// # Errors
-/// When it is not there.
+/// When the program is not installed.
 pub fn restore(file: &Path, directory: &Path) -> Result<()> {
     let beside = std::env::current_exe().ok().map(|own| own.with_file_name(COORDINATOR));
     let program = beside.filter(|path| path.is_file()).unwrap_or_else(|| COORDINATOR.into());
     let error = Command::new(&program).arg("--directory").arg(directory).arg("restore").arg(file).exec();
     Err(Failure::new(Kind::Refused, format!("{} cannot be run", program.display()))
         .why(error.to_string())
-        .next("restore on a machine that has the coordinator's program"))
+        .next("apt-get install lockstep-coordinator, or restore on a machine that has it"))
 }
 
 pub async fn bump_fence(context: &Context, env: &str) -> Result<()> {

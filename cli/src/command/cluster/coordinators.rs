@@ -6,34 +6,34 @@ use lockstep_proto::wire;
 use crate::command::reply::{read_all, show_done, show_token};
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Tone, ago, table};
+use crate::output::{Tone, ago};
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_coordinators(wire::ListRequest {}).await?.into_inner();
     let statuses: Vec<CoordinatorStatus> = read_all(&reply.coordinators)?;
     context.output.json(&statuses)?;
     let mut rows = vec![
-        ["coordinator", "address", "alive", "version", "hosts", "drives"].map(ToOwned::to_owned).to_vec(),
+        ["coordinator", "address", "lease", "version", "hosts", "drives"].map(ToOwned::to_owned).to_vec(),
     ];
     for status in &statuses {
         let drives: Vec<String> = status.drives.iter().map(ToString::to_string).collect();
-        let (alive, version) = match &status.presence {
+        let (lease, version) = match &status.presence {
             Some(presence) => (format!("since {}", ago(presence.since)), presence.version.clone()),
-            None => (context.output.toned(Tone::Bad, "no sign of life"), String::new()),
+            None => (context.output.toned(Tone::Bad, "no lease"), String::new()),
         };
         rows.push(vec![
             status.name.to_string(),
             status.address.clone(),
-            alive,
+            lease,
             version,
             status.sessions.to_string(),
             drives.join(", "),
         ]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))?;
+    context.output.table(&rows)?;
     match statuses.iter().find(|status| status.root_key == RootKey::Here) {
         Some(root) if statuses.len() > 1 => {
-            context.output.line(&format!("{} has the root's key: others join there", root.name))
+            context.output.line(&format!("{} holds the root key: new coordinators join there", root.name))
         }
         Some(_) | None => Ok(()),
     }

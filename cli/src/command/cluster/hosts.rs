@@ -1,4 +1,4 @@
-//! The hosts as they stand, and tokens for those that will join.
+//! The hosts of the cluster, and tokens with which new ones join.
 
 use lockstep_core::host::HostRole;
 use lockstep_core::time::{Millis, Timestamp};
@@ -10,38 +10,40 @@ use crate::clock::now;
 use crate::command::reply::{read_all, show_done};
 use crate::context::{Context, is_of_this_machine};
 use crate::failure::Result;
-use crate::output::{length, table};
+use crate::output::{Output, length};
 
 const HEADER: [&str; 9] =
     ["host", "roles", "address", "health", "seen", "agent", "certificate", "clock", "free disk"];
 
-/// In days, as certificates are given.
+/// The lifetime of a certificate is shown in days.
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_hosts(wire::ListRequest {}).await?.into_inner();
     let hosts: Vec<HostStatus> = read_all(&reply.hosts)?;
     context.output.json(&hosts)?;
-    listed(&hosts, now()).iter().try_for_each(|line| context.output.line(line))
+    context.output.lines(&render(context.output, &hosts, now()))
 }
 
-/// One line a host, and beneath them what somebody has to know of one.
-fn listed(hosts: &[HostStatus], now: Timestamp) -> Vec<String> {
+/// A table of the hosts, and below it the problems that a table cannot show.
+fn render(output: Output, hosts: &[HostStatus], now: Timestamp) -> Vec<String> {
     let mut rows = vec![HEADER.map(ToOwned::to_owned).to_vec()];
     rows.extend(hosts.iter().map(|status| row(status, now)));
-    let mut lines = table(&rows);
-    for HostStatus { host, debts, second, .. } in hosts {
-        let owed =
-            debts.iter().map(|debt| format!("{} owes {}: {}", host.name, debt.environment, debt.change));
-        lines.extend(owed);
-        lines.extend(second.as_ref().map(|second| {
-            format!(
+    let mut lines = output.table_lines(&rows, 0);
+    for HostStatus { host, debts: pending_undos, second, .. } in hosts {
+        for undo in pending_undos {
+            let text = format!("{}: undo pending in {}: {}", host.name, undo.environment, undo.change);
+            lines.extend(output.wrap(&text, 2));
+        }
+        if let Some(second) = second {
+            let text = format!(
                 "{}: two machines use its key; the one at {} was refused {} ago",
                 host.name,
                 second.from,
                 length(now.since(second.last))
-            )
-        }));
+            );
+            lines.extend(output.wrap(&text, 2));
+        }
     }
     lines
 }
@@ -51,7 +53,7 @@ fn row(status: &HostStatus, now: Timestamp) -> Vec<String> {
     let roles: Vec<&str> = host.roles.iter().map(|role| role.as_str()).collect();
     let health = match presence {
         Presence::Connected => "connected",
-        Presence::Absent => "gone",
+        Presence::Absent => "offline",
     };
     let unknown = || "-".to_owned();
     let of_vitals = vitals.as_ref();
@@ -79,12 +81,12 @@ fn room(Disk { free_bytes, size_bytes }: Disk) -> String {
     format!("{}/{} GiB", free_bytes >> 30, size_bytes >> 30)
 }
 
-/// How a token is given.
+/// How a token is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// For whoever sits at the host.
+    /// As a command to run on the host.
     Line,
-    /// For a machine that is made.
+    /// As cloud-init user data for a new machine.
     UserData,
 }
 
@@ -99,12 +101,12 @@ pub async fn create_token(
         roles: roles.iter().map(HostRole::to_string).collect(),
     };
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
-    // A host is told of the others when it has joined.
+    // A host learns the other addresses when it joins.
     let address = context.reached_at()?;
     if is_of_this_machine(&address) {
         context.output.remark(&format!(
-            "{address} is this machine and no other: where other hosts join, the coordinator listens on an address \
-             that they reach, as in: lockstep up --listen 10.0.0.5:7443"
+            "note: only this machine reaches {address}. For other hosts, let the coordinator listen on an address that \
+             they reach, as in: lockstep up --listen 10.0.0.5:7443"
         ));
     }
     let join = format!("lockstep-agent join --coordinator {}", quoted(&address));
@@ -114,15 +116,16 @@ pub async fn create_token(
         Form::Line => {
             let line = format!("echo {token} | {join}");
             context.output.json(&json!({ "token": token, "expires_ms": expires_ms, "join": line }))?;
-            context.output.line(&line)?;
+            context.output.verbatim(&line)?;
             context.output.line(&format!(
-                "to paste on the host, as root; good once, until {ends}; the pin of the cluster's authority is in it"
+                "Run this command on the host as root. It works once, until {ends}. The token pins the cluster's \
+                 authority."
             ))
         }
         Form::UserData => {
             let data = user_data(&token, &join, ends);
             context.output.json(&json!({ "token": token, "expires_ms": expires_ms, "user_data": data }))?;
-            context.output.line(data.trim_end())
+            context.output.verbatim(data.trim_end())
         }
     }
 }
@@ -132,13 +135,13 @@ pub async fn forget(context: &Context, host: String) -> Result<()> {
     show_done(context, &done)
 }
 
-/// As a shell takes it whole.
+/// A word in quotes if a shell would change it.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
-/// Where a machine that is made has the token until it has joined: not on a disk.
+/// Where a new machine has the token until it has joined: not on a disk.
 const TOKEN_FILE: &str = "/run/lockstep-join.token";
 
 /// <https://cloudinit.readthedocs.io/en/latest/reference/examples.html>: files are written before packages are
@@ -146,7 +149,7 @@ const TOKEN_FILE: &str = "/run/lockstep-join.token";
 fn user_data(token: &str, join: &str, ends: Timestamp) -> String {
     format!(
         "#cloud-config\n\
-         # One machine joins with this, until {ends}. Whoever reads it before then can join instead.\n\
+         # Works for one machine, until {ends}. Anyone who reads it before then can join instead.\n\
          packages:\n  \
            - lockstep-agent\n\
          write_files:\n  \
@@ -202,7 +205,7 @@ mod tests {
         }
     }
 
-    /// Facts of the longest that there are: a terminal of 100 columns takes them.
+    /// The longest values that there are fit in 100 columns. A terminal of 80 has two lines for each host.
     #[test]
     fn a_line_a_host_with_all_that_is_known_of_it() {
         let all = [HostRole::App, HostRole::Lb, HostRole::Db];
@@ -213,16 +216,19 @@ mod tests {
             vitals: Some(vitals(ago(4), 12)),
             ..host("app-1", "10.0.0.11", &[HostRole::App])
         };
-        let gone = HostStatus {
+        let offline = HostStatus {
             agent_version: Some("0.1.0".to_owned()),
             last_seen: Some(ago(7200)),
             vitals: Some(vitals(ago(7200), -7_200_000)),
             ..host("edge-1", "192.168.100.101", &all)
         };
         let never = host("app-2", "10.0.0.12", &[HostRole::App]);
-        let lines = listed(&[connected, gone, never], NOW);
+        let hosts = [connected, offline, never];
+        let lines = render(Output::in_pipe(), &hosts, NOW);
         assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:#?}");
-        insta::assert_snapshot!(lines.join("\n"));
+        let narrow = render(Output::on_terminal(), &hosts, NOW);
+        assert!(narrow.iter().all(|line| line.chars().count() <= 80), "{narrow:#?}");
+        insta::assert_snapshot!([lines.join("\n"), narrow.join("\n")].join("\n\n"));
     }
 
     #[test]

@@ -7,20 +7,19 @@ use serde_json::json;
 use crate::command::reply::{show_done, show_token};
 use crate::context::{Context, read_input};
 use crate::failure::Result;
-use crate::output::table;
 
 pub async fn login(context: &Context) -> Result<()> {
     let address = context.coordinator()?;
-    // From standard input, so that no history has it.
-    let name = context.join(address, read_input()?.trim()).await?;
+    // From standard input, so that it is in no shell history.
+    let name = context.log_in(address, read_input()?.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
-    context.output.line(&format!("you are the operator {name}"))
+    context.output.line(&format!("logged in as the operator {name}"))
 }
 
 pub async fn add(context: &Context, name: String, environments: String, role: String) -> Result<()> {
     let request = wire::AddOperatorRequest { name, environments, role };
     let reply = context.control().await?.add_operator(request).await?.into_inner();
-    show_token(context, &reply, "lockstep login --coordinator HOST:PORT")
+    show_token(context, &reply, &format!("lockstep login --coordinator {}", context.reached_at()?))
 }
 
 pub async fn list(context: &Context) -> Result<()> {
@@ -35,7 +34,7 @@ pub async fn list(context: &Context) -> Result<()> {
         .collect();
     context.output.json(&records)?;
     let mut rows =
-        vec![["operator", "environments", "role", "certificate until"].map(ToOwned::to_owned).to_vec()];
+        vec![["operator", "environments", "role", "certificate expires"].map(ToOwned::to_owned).to_vec()];
     for operator in reply.operators {
         let until = if operator.revoked {
             "revoked".to_owned()
@@ -44,7 +43,7 @@ pub async fn list(context: &Context) -> Result<()> {
         };
         rows.push(vec![operator.name, operator.environments, operator.role, until]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 pub async fn revoke(context: &Context, name: String) -> Result<()> {

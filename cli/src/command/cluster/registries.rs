@@ -1,4 +1,4 @@
-//! Registries: what lets hosts into them, and whether it does.
+//! The credentials with which hosts pull from registries, and whether registries accept them.
 
 use lockstep_core::image::RegistryName;
 use lockstep_core::time::Timestamp;
@@ -9,9 +9,8 @@ use crate::args::RegistryCommand;
 use crate::command::reply::show_done;
 use crate::context::{Context, read_input};
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
 
-/// What a registry that wants a token alone is told as a name.
+/// The user name for a registry that checks only the token.
 const TOKEN_USER: &str = "token";
 
 pub async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
@@ -24,23 +23,24 @@ pub async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
 }
 
 async fn log_in(context: &Context, registry: &str, username: Option<String>) -> Result<()> {
-    let registry = registry_of(registry)?;
-    // From standard input, so that no history has it.
+    let registry = parse_registry(registry)?;
+    // From standard input, so that it is in no shell history.
     let password = read_input()?.trim_end_matches(['\r', '\n']).to_owned();
     if password.is_empty() {
-        return Err(Failure::new(Kind::Usage, "standard input has no password and no token")
+        return Err(Failure::new(Kind::Usage, "standard input is empty")
+            .why("the password or token is read from it")
             .next(format!("lockstep registry login {registry} --username NAME < token")));
     }
     let username = username.unwrap_or_else(|| TOKEN_USER.to_owned());
     let request = wire::RegistryLoginRequest { registry: registry.to_string(), username, password };
     let done = context.control().await?.log_in_to_registry(request).await?.into_inner();
     show_done(context, &done)?;
-    context.output.remark(&format!("whether they are let in: lockstep registry check {registry}"));
+    context.output.remark(&format!("next: lockstep registry check {registry}"));
     Ok(())
 }
 
 async fn log_out(context: &Context, registry: &str) -> Result<()> {
-    let request = wire::RegistryRef { registry: registry_of(registry)?.into() };
+    let request = wire::RegistryRef { registry: parse_registry(registry)?.into() };
     let done = context.control().await?.log_out_of_registry(request).await?.into_inner();
     show_done(context, &done)
 }
@@ -60,11 +60,11 @@ async fn list(context: &Context) -> Result<()> {
     for wire::RegistryRecord { registry, username, set_at_ms, set_by } in reply.registries {
         rows.push(vec![registry, username, Timestamp(set_at_ms).to_string(), set_by]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 async fn check(context: &Context, registry: Option<String>) -> Result<()> {
-    let registry = registry.as_deref().map(registry_of).transpose()?;
+    let registry = registry.as_deref().map(parse_registry).transpose()?;
     let request = wire::RegistryRef { registry: registry.map(String::from).unwrap_or_default() };
     let checks = context.control().await?.check_registries(request).await?.into_inner().checks;
     let records: Vec<_> = checks
@@ -75,22 +75,21 @@ async fn check(context: &Context, registry: Option<String>) -> Result<()> {
         })
         .collect();
     context.output.json(&records)?;
-    let mut rows = vec![["registry", "host", "is let in"].map(ToOwned::to_owned).to_vec()];
+    let mut rows = vec![["registry", "host", "accepted"].map(ToOwned::to_owned).to_vec()];
     for check in &checks {
         let answer =
             if check.why_not.is_empty() { "yes".to_owned() } else { format!("no: {}", check.why_not) };
         rows.push(vec![check.registry.clone(), check.host.clone(), answer]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))?;
-    let out: Vec<&str> =
-        checks.iter().filter(|check| !check.why_not.is_empty()).map(|check| check.host.as_str()).collect();
-    match out.as_slice() {
-        [] => Ok(()),
-        out => Err(Failure::new(Kind::Failed, format!("not let in: {}", out.join(", ")))
-            .next("lockstep registry login REGISTRY --username NAME < token")),
-    }
+    context.output.table(&rows)?;
+    let refused: Vec<&wire::RegistryCheck> =
+        checks.iter().filter(|check| !check.why_not.is_empty()).collect();
+    let Some(first) = refused.first() else { return Ok(()) };
+    let hosts: Vec<&str> = refused.iter().map(|check| check.host.as_str()).collect();
+    Err(Failure::new(Kind::Failed, format!("the credential was refused on {}", hosts.join(", ")))
+        .next(format!("lockstep registry login {} --username NAME < token", first.registry)))
 }
 
-fn registry_of(text: &str) -> Result<RegistryName> {
+fn parse_registry(text: &str) -> Result<RegistryName> {
     text.parse::<RegistryName>().map_err(|error| Failure::new(Kind::Usage, error.to_string()))
 }

@@ -1,8 +1,7 @@
-//! `build:` of a declaration: the image of the commit at HEAD, made by the Docker of this machine.
+//! `build:` of a declaration: Docker on this machine builds the image of the commit at HEAD.
 //!
-//! What must stay true: the environment is claimed before anything is built, and the claim is given back
-//! whatever goes wrong until the deployment has begun; one commit is built once, so that a plan that was
-//! read stays the plan that runs.
+//! What must stay true: the environment is claimed before anything is built. If anything fails before the deployment
+//! has begun, the claim is released. One commit is built once, so that the plan that was read is the plan that runs.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -26,13 +25,13 @@ use crate::deployment_yml::DeclaredEnvironment;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
 
-/// How much of Docker's last output stands in the error.
+/// How many of Docker's last lines are in the error.
 const LAST_LINES: usize = 12;
 
 /// How far the reader of Docker's output may be behind.
 const LINES_MAX: usize = 64;
 
-/// From what it was built: environments may build one commit differently.
+/// The label that says what an image was built from: environments may build one commit differently.
 const BUILT_FROM: &str = "lockstep.built-from";
 
 /// An image and what it is built from.
@@ -62,19 +61,17 @@ impl BuildSource {
         dockerfile: &str,
     ) -> Result<Self> {
         let no_commit = || {
-            Failure::new(Kind::Refused, "it is not known which commit would be built")
-                .why("this is no git checkout, or it has no commit yet")
-                .next("git init, git add and git commit; or build it yourself and name it with --image")
+            Failure::new(Kind::Refused, "there is no commit to build")
+                .why("this directory is not in a git checkout, or the checkout has no commit")
+                .next("commit the project with git, or build the image yourself and pass it with --image")
         };
         let commit = git(context, &["rev-parse", "HEAD"]).ok_or_else(no_commit)?;
         let tree = git(context, &["rev-parse", "HEAD^{tree}"]).ok_or_else(no_commit)?;
         let short = commit.get(..7).ok_or_else(no_commit)?;
         if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
-            return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
-                .why(format!("the image of {short} would be another than the commit {short}"))
-                .next(
-                    "commit them, or name an image with --image; what should stay out belongs in .gitignore",
-                ));
+            return Err(Failure::new(Kind::Refused, "the checkout has uncommitted changes")
+                .why(format!("an image tagged {short} would not match the commit {short}"))
+                .next("commit them, or list them in .gitignore, or pass an image with --image"));
         }
         Ok(Self {
             tag: format!("{}:{short}", declared.spec.key.application),
@@ -92,7 +89,7 @@ impl BuildSource {
         format!("{} in {}", self.dockerfile, self.context)
     }
 
-    /// Whether the image is there, built from this very commit.
+    /// Whether Docker has the image, built from exactly this commit.
     pub(super) async fn is_built(&self) -> bool {
         let format =
             format!("{{{{index .Config.Labels {REVISION:?}}}}}\n{{{{index .Config.Labels {BUILT_FROM:?}}}}}");
@@ -105,7 +102,7 @@ impl BuildSource {
         })
     }
 
-    /// What a plan says of an image that is not there yet.
+    /// Shows what a plan can say before the image is built.
     ///
     /// # Errors
     /// When nobody reads any more.
@@ -114,10 +111,10 @@ impl BuildSource {
         output.json(&json!({ "environment": environment, "image": self.tag, "image_is": "to be built",
                              "commit": self.commit, "source": self.tree }))?;
         output.line(&format!("{}  {environment}", output.toned(Tone::Strong, "deploy")))?;
-        output.line(&format!("image: to be built · {} from {}", self.tag, self.built_from()))?;
-        output.line(&format!("source: {} of the commit {}", self.tree, self.commit))?;
-        output.line("the steps are planned when it is there, because its migrations are part of it")?;
-        output.line(&format!("next: lockstep deploy {}, which builds it first", environment.environment))
+        output.line(&format!("image {}, to be built from {}", self.tag, self.built_from()))?;
+        output.line(&format!("source: tree {} of commit {}", self.tree, self.commit))?;
+        output.line("The steps are planned after the build, because the image contains the migrations.")?;
+        output.verbatim(&format!("next: lockstep deploy {}    # builds it first", environment.environment))
     }
 
     fn command(&self) -> Command {
@@ -152,7 +149,7 @@ fn without_user(origin: &str) -> String {
     }
 }
 
-/// An environment that is ours until the build has become a deployment.
+/// The claim of this command on an environment, until the build has become a deployment.
 pub(super) struct Claim {
     pub(super) deployment: String,
     pub(super) environment: EnvironmentKey,
@@ -160,25 +157,26 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Does `work` under the claim; when it fails or is interrupted, the claim is given back.
+    /// Does `work` under the claim; if it fails or is interrupted, the claim is released.
     ///
     /// # Errors
-    /// As `work`, and when this command is told to end.
+    /// As `work`, and when this command is interrupted.
     pub(super) async fn hold<T>(mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let worked = tokio::select! {
             worked = work => worked,
             signal = stop_signal() => Err(match signal {
-                Ok(signal) => Failure::new(Kind::Interrupted, format!("the build was ended by {signal}")),
-                Err(error) => Failure::new(Kind::Refused, "no signal can be heard").why(error.to_string()),
+                Ok(signal) => Failure::new(Kind::Interrupted, format!("the build was interrupted by {signal}")),
+                Err(error) => Failure::new(Kind::Refused, "signals cannot be received").why(error.to_string()),
             }),
         };
         match worked {
             Ok(value) => Ok(value),
-            Err(failure) => Err(self.give_back(failure).await),
+            Err(failure) => Err(self.release(failure).await),
         }
     }
 
-    async fn give_back(&mut self, failure: Failure) -> Failure {
+    /// Releases the claim after `failure`, and adds what the operator must know of the lock.
+    async fn release(&mut self, failure: Failure) -> Failure {
         let name = &self.environment.environment;
         let claim = wire::DeploymentRef {
             deployment: self.deployment.clone(),
@@ -186,19 +184,18 @@ impl Claim {
         };
         match self.control.unclaim(claim).await.map_err(Failure::from) {
             Ok(_) if failure.kind == Kind::Interrupted => failure
-                .why("nothing was deployed, and the environment is free")
+                .why("nothing was deployed, and the environment is unlocked")
                 .next(format!("lockstep deploy {name}")),
             Ok(_) => failure,
-            // It is no claim any more: it became a deployment in the moment of the interrupt, or somebody ended it.
+            // The claim has ended: it became a deployment at the moment of the interrupt, or somebody cancelled it.
             Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) if failure.kind == Kind::Interrupted => {
-                failure.why("it may have become a deployment, which goes on").next(format!(
-                    "lockstep watch {}, or to take it back: lockstep cancel {name}",
-                    self.deployment
-                ))
+                failure
+                    .why("the build may have become a deployment, which continues")
+                    .next(format!("lockstep watch {}\n    or: lockstep cancel {name}", self.deployment))
             }
             Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) => failure,
             Err(unanswered) => failure.next(format!(
-                "the lock may be held until lock_timeout ({}): lockstep cancel {name}",
+                "lockstep cancel {name}    # it may stay locked until lock_timeout: {}",
                 unanswered.what
             )),
         }
@@ -210,11 +207,11 @@ async fn stop_signal() -> std::io::Result<&'static str> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(tokio::select! {
         _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "an interrupt",
+        _ = interrupt.recv() => "SIGINT",
     })
 }
 
-/// Builds the image, showing what Docker says; whoever drops this ends the build.
+/// Builds the image and shows Docker's output. Dropping the future stops the build.
 ///
 /// # Errors
 /// When it cannot be built, with Docker's last lines.
@@ -225,7 +222,7 @@ pub(super) async fn build(
 ) -> Result<()> {
     warn_of_secrets(context, declared, source);
     let output = context.output;
-    output.line(&format!("image {}: building it from {}", source.tag, source.built_from()))?;
+    output.line(&format!("building image {} from {}", source.tag, source.built_from()))?;
     let mut docker = source
         .command()
         .stdin(Stdio::null())
@@ -236,35 +233,34 @@ pub(super) async fn build(
         .map_err(|error| {
             Failure::new(Kind::Refused, "docker cannot be run")
                 .why(error.to_string())
-                .next("install Docker here, or build the image elsewhere and name it with --image")
+                .next("install Docker here, or build the image elsewhere and pass it with --image")
         })?;
-    let (said, lines) = mpsc::channel(LINES_MAX);
+    let (sender, lines) = mpsc::channel(LINES_MAX);
     let (stdout, stderr) = (docker.stdout.take(), docker.stderr.take());
-    let heard = async {
-        futures::future::join(listen(stdout, said.clone()), listen(stderr, said)).await;
+    let read = async {
+        futures::future::join(read_lines(stdout, sender.clone()), read_lines(stderr, sender)).await;
         Ok(())
     };
-    let ((), last) = futures::future::try_join(heard, show(context, lines)).await?;
-    let status = docker
-        .wait()
-        .await
-        .map_err(|error| Failure::new(Kind::Refused, "docker's end was not seen").why(error.to_string()))?;
+    let ((), last) = futures::future::try_join(read, show_lines(context, lines)).await?;
+    let status = docker.wait().await.map_err(|error| {
+        Failure::new(Kind::Refused, "the exit code of docker is unknown").why(error.to_string())
+    })?;
     if status.success() {
         return Ok(());
     }
     let last: String = last.iter().map(|line| format!("\n       | {line}")).collect();
     Err(Failure::new(Kind::Refused, format!("the image {} cannot be built", source.tag))
-        .why(format!("docker build ended with {status}; its last lines:{last}"))
-        .next("correct it and commit; nothing was deployed, and the environment is free"))
+        .why(format!("docker build failed ({status}); its last lines:{last}"))
+        .next("fix the build and commit; nothing was deployed, and the environment is unlocked"))
 }
 
-/// Shows each line, and gives the last ones.
-async fn show(context: &Context, mut lines: mpsc::Receiver<String>) -> Result<VecDeque<String>> {
+/// Shows each line, and returns the last ones.
+async fn show_lines(context: &Context, mut lines: mpsc::Receiver<String>) -> Result<VecDeque<String>> {
     let output = context.output;
     let mut last = VecDeque::new();
     while let Some(line) = lines.recv().await {
         output.json(&json!({ "build": line }))?;
-        output.line(&output.toned(Tone::Quiet, &format!("  | {line}")))?;
+        output.verbatim(&output.toned(Tone::Quiet, &format!("  | {line}")))?;
         if last.len() == LAST_LINES {
             last.pop_front();
         }
@@ -273,26 +269,26 @@ async fn show(context: &Context, mut lines: mpsc::Receiver<String>) -> Result<Ve
     Ok(last)
 }
 
-async fn listen(stream: Option<impl AsyncRead + Unpin>, said: mpsc::Sender<String>) {
+async fn read_lines(stream: Option<impl AsyncRead + Unpin>, sender: mpsc::Sender<String>) {
     let Some(stream) = stream else { return };
     let mut lines = BufReader::new(stream).split(b'\n');
-    // What cannot be read is not shown; how the build ended is told by its exit code.
+    // Output that cannot be read is not shown; the exit code says how the build ended.
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if said.send(line).await.is_err() {
+        if sender.send(line).await.is_err() {
             return;
         }
     }
 }
 
-/// A `COPY . .` would put the file of secrets into the image.
+/// Warns if `COPY . .` would copy the file of secrets into the image.
 fn warn_of_secrets(context: &Context, declared: &DeclaredEnvironment, source: &BuildSource) {
     let root = source.folder.join(&source.context);
     let (Ok(root), Ok(file)) = (root.canonicalize(), declared.env_file.canonicalize()) else { return };
     let ignored = std::fs::read_to_string(root.join(".dockerignore")).unwrap_or_default();
     if file.starts_with(&root) && !ignores_env_files(&ignored) {
         context.output.remark(&format!(
-            "note: {} is sent to Docker with the source, and `COPY . .` would put it into the image: write .env* into {}",
+            "note: {} is in the build context, so `COPY . .` copies it into the image; add .env* to {}",
             file.display(),
             root.join(".dockerignore").display()
         ));

@@ -1,4 +1,4 @@
-//! Deployments: planned, started, followed, cancelled.
+//! Starting and cancelling deployments: deploy, roll back, add and remove hosts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -30,21 +30,21 @@ const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let image = match image(context, args, &declared).await? {
+    let image = match choose_image(context, args, &declared).await? {
         Image::Named(image) => image,
         Image::ToBuild(source) => return source.show_command(context, &declared.spec.key),
     };
-    let image = ChosenImage::of_name(image).await;
+    let image = ChosenImage::find(image).await;
     let mut control = context.control().await?;
     let mut planned = control.plan(request(context, args, &declared, &image)).await;
     if let (Some(here), Err(status)) = (&image.here, &planned)
         && status.code() == Code::NotFound
     {
         let path = declared.spec.database.as_ref().and_then(|database| database.migrations.as_deref());
-        let offered = Some(wire::Document::of_content(&here.described(path).await?));
+        let offered = Some(wire::Document::of_content(&here.describe(path).await?));
         planned = control.plan(request(context, args, &declared, &ChosenImage { offered, ..image })).await;
     }
-    // Who may only read may plan, and is not told what secrets there are.
+    // An operator who may only read may plan, but may not compare secrets.
     let values = secrets.into_iter().flatten().collect();
     let changes = changes(&mut control, &declared, values).await.unwrap_or_default();
     let file = declared.env_file.display();
@@ -55,15 +55,15 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
                 return Ok(());
             }
             context.output.line(&format!(
-                "note: {file} is not imported yet ({}); deploy does it first",
+                "note: {file} is not imported yet ({}); `lockstep deploy` imports it first",
                 changes.join(", ")
             ))
         }
         Err(status) if changes.is_empty() => Err(status.into()),
         Err(status) => Err(Failure::from(status).next(format!(
-            "{file} is not imported yet ({}), and a plan has no effect: lockstep secret import {}",
-            changes.join(", "),
-            args.env
+            "lockstep secret import {}    # {file} is not imported yet ({}), and a plan does not import it",
+            args.env,
+            changes.join(", ")
         ))),
     }
 }
@@ -71,22 +71,22 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
 pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let image = image(context, args, &declared).await?;
+    let image = choose_image(context, args, &declared).await?;
     let control = context.control().await?;
     let deploying = DeployCall { context, args, declared: &declared, secrets, control };
     let started = match image {
-        Image::Named(image) => deploying.start(&ChosenImage::of_name(image).await, String::new()).await?,
+        Image::Named(image) => deploying.start(&ChosenImage::find(image).await, String::new()).await?,
         Image::ToBuild(source) => deploying.build_and_start(&source).await?,
     };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
     if args.detach {
-        context.output.line(&format!("it goes on by itself: lockstep watch {}", started.deployment))?;
+        context.output.verbatim(&format!("next: lockstep watch {}", started.deployment))?;
         return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
     }
     follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
 }
 
-/// A deployment that is about to begin.
+/// A deployment that this command is about to start.
 struct DeployCall<'a> {
     context: &'a Context,
     args: &'a DeployArgs,
@@ -96,7 +96,8 @@ struct DeployCall<'a> {
 }
 
 impl DeployCall<'_> {
-    /// An image that no app host has is sent first, where this machine has it; under the claim, or one of its own.
+    /// Starts the deployment. If no app host has the image and this machine has it, the image is sent first: under
+    /// `claim`, or under a claim of its own if that is empty.
     async fn start(&self, image: &ChosenImage, claim: String) -> Result<wire::StartReply> {
         let refused = match self.start_once(image, claim.clone()).await? {
             Ok(started) => return Ok(started),
@@ -141,8 +142,8 @@ impl DeployCall<'_> {
         let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
         let plan = Some(request(context, args, declared, image));
         let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
-        let patience = lock_deadline(args.wait_lock.as_deref())?;
-        Ok(wait_for_lock(context, patience, || {
+        let deadline = lock_deadline(args.wait_lock.as_deref())?;
+        Ok(wait_for_lock(context, deadline, || {
             let (mut control, start) = (control.clone(), context.traced(start.clone()));
             async move { control.start(start).await }
         })
@@ -165,19 +166,19 @@ impl DeployCall<'_> {
         Ok(Claim { deployment: claimed.deployment, environment, control: control.clone() })
     }
 
-    /// The lock comes before the build, as before everything that costs something.
+    /// The lock is taken before the build, as before everything that takes time.
     async fn build_and_start(&self, source: &BuildSource) -> Result<wire::StartReply> {
         if self.args.plan.is_some() {
-            return Err(Failure::new(Kind::Refused, format!("the plan of {} cannot be run", source.tag))
-                .why("a plan is of one image, and this one is not built yet")
-                .next(format!("lockstep deploy {} without --plan", self.args.env)));
+            return Err(Failure::new(Kind::Refused, "the plan cannot be run")
+                .why(format!("a plan is for one image, and {} is not built yet", source.tag))
+                .next(format!("lockstep deploy {}", self.args.env)));
         }
         let claim = self.claim().await?;
         let deployment = claim.deployment.clone();
         claim
             .hold(async {
                 build::build(self.context, self.declared, source).await?;
-                self.start(&ChosenImage::of_name(source.tag.clone()).await, deployment).await
+                self.start(&ChosenImage::find(source.tag.clone()).await, deployment).await
             })
             .await
     }
@@ -188,11 +189,11 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let to = args.to.clone().unwrap_or_default();
     let ask = wire::RollbackAsk { to, overwrite_site: args.overwrite_site };
     let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
-    let ended = if args.dry_run { show(context, request).await } else { carry_out(context, request).await };
+    let ended = if args.dry_run { show(context, request).await } else { run(context, request).await };
     ended.map_err(|failure| {
         if failure.kind == Kind::Locked {
             return failure.next(format!(
-                "lockstep cancel {}: an open deployment is unwound, which gives the traffic back",
+                "lockstep cancel {}    # reverts the open deployment, and with it the traffic",
                 args.env
             ));
         }
@@ -200,21 +201,21 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     })
 }
 
-/// One app host more or less; `what` makes the question of the host's name.
+/// Adds, drains or removes an app host; `what` makes the request from the host's name.
 pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(String) -> What) -> Result<()> {
     let environment = context.key(&args.env)?.to_string();
     let request = wire::PlanRequest { environment, what: Some(what(args.host.clone())) };
-    if args.dry_run { show(context, request).await } else { carry_out(context, request).await }
+    if args.dry_run { show(context, request).await } else { run(context, request).await }
 }
 
-/// Shows the plan, and nothing happens.
+/// Shows the plan without running it.
 async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let reply = context.control().await?.plan(request).await?.into_inner();
     show_plan(context, &read(reply.plan.as_ref())?)
 }
 
-/// Starts what is asked for, says what should be read before, and follows it to its end.
-async fn carry_out(context: &Context, request: wire::PlanRequest) -> Result<()> {
+/// Starts an operation, shows its warnings, and follows it to its end.
+async fn run(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let start = wire::StartRequest {
         plan: Some(request),
         hash: String::new(),
@@ -237,7 +238,7 @@ pub async fn cancel(context: &Context, env: &str) -> Result<()> {
     show_done(context, &done)
 }
 
-/// The .env file becomes the newest version of the secrets, where it says something else than that.
+/// Imports the .env file as the newest version of the secrets, if it differs from that version.
 async fn import(
     context: &Context,
     control: &mut ControlClient<Channel>,
@@ -252,7 +253,7 @@ async fn import(
     let ask = wire::ImportSecretsRequest { environment, values, replace: true };
     let reply = control.import_secrets(ask).await?.into_inner();
     context.output.line(&format!(
-        "secrets version {} from {}: {}",
+        "secrets version {} imported from {}: {}",
         reply.version,
         declared.env_file.display(),
         changes.join(", ")
@@ -276,14 +277,14 @@ async fn changes(
         .collect())
 }
 
-/// Until when the operator wants to wait.
+/// When the wait for the lock ends; `None` if the operator does not want to wait.
 fn lock_deadline(wait: Option<&str>) -> Result<Option<Instant>> {
     let wait =
         wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
     Ok(wait.map(|wait| Instant::now() + Duration::from_millis(wait.0)))
 }
 
-/// Tries until the environment is free.
+/// Repeats the attempt until the environment is unlocked, or `until`.
 async fn wait_for_lock<Answer>(
     context: &Context,
     until: Option<Instant>,
@@ -292,7 +293,7 @@ async fn wait_for_lock<Answer>(
 where
     Answer: Future<Output = std::result::Result<tonic::Response<wire::StartReply>, Status>>,
 {
-    let mut told = None;
+    let mut shown = None;
     loop {
         let status = match attempt().await {
             Ok(started) => return Ok(started.into_inner()),
@@ -303,15 +304,15 @@ where
         if failure.kind != Kind::Locked || !may_wait {
             return Err(status);
         }
-        if told.as_ref() != Some(&failure.what) {
+        if shown.as_ref() != Some(&failure.what) {
             context.output.remark(&format!("waiting: {}", failure.what));
-            told = Some(failure.what);
+            shown = Some(failure.what);
         }
         tokio::time::sleep(LOCK_RETRY_EVERY).await;
     }
 }
 
-/// The image that is meant, and what this machine's Docker has by that name.
+/// The image to deploy, and what Docker on this machine has by that name.
 struct ChosenImage {
     name: String,
     here: Option<LocalImage>,
@@ -320,7 +321,7 @@ struct ChosenImage {
 }
 
 impl ChosenImage {
-    async fn of_name(name: String) -> Self {
+    async fn find(name: String) -> Self {
         let here = LocalImage::find(&name).await;
         Self { name, here, offered: None }
     }
@@ -346,14 +347,14 @@ fn request(
     wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) }
 }
 
-/// The image that is meant.
+/// The image to deploy: it has a name, or must be built first.
 enum Image {
     Named(String),
     ToBuild(BuildSource),
 }
 
-/// The image that is meant: as typed, else the tag of the commit at HEAD.
-async fn image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironment) -> Result<Image> {
+/// Chooses the image: the one that was typed, else the tag of the commit at HEAD.
+async fn choose_image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironment) -> Result<Image> {
     if let Some(image) = &args.image {
         return Ok(Image::Named(image.clone()));
     }
@@ -364,21 +365,21 @@ async fn image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironm
             if !source.is_built().await {
                 return Ok(Image::ToBuild(source));
             }
-            context.output.line(&format!("image {}, built from the commit at HEAD before", source.tag))?;
+            context.output.line(&format!("image {}, already built from the commit at HEAD", source.tag))?;
             return Ok(Image::Named(source.tag));
         }
     };
     let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
-        Failure::new(Kind::Refused, "it is not said which image to deploy")
-            .why("this is no git checkout, so that there is no commit to take the tag from")
+        Failure::new(Kind::Refused, "no image was given")
+            .why("the tag is that of the commit at HEAD, and this directory is not in a git checkout")
             .next(format!("add --image {repository}:TAG"))
     })?;
     if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
-        return Err(Failure::new(Kind::Refused, "the checkout has changes that are not committed")
-            .why(format!("{repository}:{commit} would not have them"))
-            .next("commit them, or name the image with --image"));
+        return Err(Failure::new(Kind::Refused, "the checkout has uncommitted changes")
+            .why(format!("{repository}:{commit} does not contain them"))
+            .next("commit them, or pass an image with --image"));
     }
     let image = format!("{repository}:{commit}");
-    context.output.line(&format!("image {image}, by the commit at HEAD"))?;
+    context.output.line(&format!("image {image}, from the commit at HEAD"))?;
     Ok(Image::Named(image))
 }

@@ -1,7 +1,7 @@
-//! An image that this machine's Docker has: looked at for a plan, and sent to an app host where none has it.
+//! An image that Docker on this machine has: described for a plan, and sent to an app host if no app host has it.
 //!
-//! What must stay true: no more of it is in memory than a few parts, and it is read no faster than the host takes
-//! it; what Docker breaks off is never sent as whole.
+//! What must stay true: only a few parts of it are in memory, and it is read no faster than the host takes it. An
+//! export that Docker breaks off is never sent as complete.
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
@@ -27,18 +27,18 @@ use crate::output::Tone;
 
 pub(super) const REVISION: &str = "org.opencontainers.image.revision";
 
-/// What one message carries.
+/// The size of the part in one message.
 const PART_BYTES: usize = 256 * 1024;
 
-/// What was read and is not sent yet.
+/// How many parts may be read and not sent yet.
 const PARTS_MAX: usize = 4;
 
 const MIB: u64 = 1024 * 1024;
 
-/// After so much it is said how much was sent.
-const SAID_EVERY: u64 = 16 * MIB;
+/// The progress is shown after so many bytes.
+const SHOWN_EVERY: u64 = 16 * MIB;
 
-/// An image by the name that was typed.
+/// An image by the name that the operator typed.
 pub(super) struct LocalImage {
     name: String,
     pub(super) id: Digest,
@@ -46,7 +46,7 @@ pub(super) struct LocalImage {
     size_bytes: u64,
 }
 
-/// What is read of what Docker knows.
+/// The fields of `docker image inspect` that are used.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Inspected {
@@ -63,7 +63,8 @@ struct Config {
 }
 
 impl LocalImage {
-    /// Nothing where this machine has no Docker or no image of that name, and where a registry has it: then hosts pull it.
+    /// The image of this name; `None` if this machine has no Docker or no such image, or if the name is of a registry,
+    /// from which the hosts pull it.
     pub(super) async fn find(name: &str) -> Option<Self> {
         if RegistryName::named_by(name).is_some() {
             return None;
@@ -75,11 +76,11 @@ impl LocalImage {
         Some(Self { name: name.to_owned(), id, commit, size_bytes: size })
     }
 
-    /// With the migrations that it brings, read from a container that is made and never started.
+    /// Describes the image with its migrations, which are read from a container that is created and never started.
     ///
     /// # Errors
-    /// When Docker does not give them.
-    pub(super) async fn described(&self, migrations_path: Option<&str>) -> Result<ImageObservation> {
+    /// When Docker cannot read them.
+    pub(super) async fn describe(&self, migrations_path: Option<&str>) -> Result<ImageObservation> {
         let migrations = match migrations_path {
             None => Vec::new(),
             Some(path) => {
@@ -100,7 +101,7 @@ impl LocalImage {
         })
     }
 
-    /// A folder as a tar archive; an empty one where there is none.
+    /// A folder of the image as a tar archive; empty if the image has no such folder.
     async fn folder(&self, path: &str) -> Result<Vec<u8>> {
         let made = docker(&["create", self.id.as_str(), "/never-started"]).await?;
         let container = String::from_utf8_lossy(&made).trim().to_owned();
@@ -117,10 +118,10 @@ impl LocalImage {
         }
     }
 
-    /// Sends it to an app host under a claim, and says how far it is.
+    /// Sends the image to an app host under a claim, and shows the progress.
     ///
     /// # Errors
-    /// When Docker does not give it, or the host does not get it.
+    /// When Docker cannot export the image, or the host does not receive it.
     pub(super) async fn send(
         &self,
         context: &Context,
@@ -131,7 +132,7 @@ impl LocalImage {
         let mib = self.size_bytes.div_ceil(MIB);
         let Self { name, id, .. } = self;
         output.line(&format!(
-            "image {name} ({}) is on no app host: it is sent from here, {mib} MiB",
+            "no app host has image {name} ({}): sending {mib} MiB from this machine",
             id.short()
         ))?;
         let (sending, parts) = mpsc::channel(PARTS_MAX);
@@ -143,7 +144,7 @@ impl LocalImage {
         output.line(&done.said)
     }
 
-    /// Ends early when nobody takes any more: why not is the answer to the call.
+    /// Ends early if the receiver does: its reply says why.
     async fn read(
         &self,
         context: &Context,
@@ -164,13 +165,13 @@ impl LocalImage {
         if !send(Sent::Offer(offer)).await {
             return Ok(());
         }
-        let mut counted = Counted { all: self.size_bytes, bytes: 0, said: 0 };
+        let mut progress = SendProgress { total_bytes: self.size_bytes, sent_bytes: 0, shown_bytes: 0 };
         loop {
             let mut bytes = Vec::with_capacity(PART_BYTES);
             let length = (&mut saved).take(PART_BYTES as u64).read_to_end(&mut bytes).await;
             match length.map_err(|error| not_run(&error))? {
                 0 => break,
-                length => counted.add(context, length)?,
+                length => progress.add(context, length)?,
             }
             if !send(part(bytes, false)).await {
                 return Ok(());
@@ -185,29 +186,29 @@ impl LocalImage {
     }
 }
 
-/// How much was read, said now and then.
-struct Counted {
-    all: u64,
-    bytes: u64,
-    said: u64,
+/// How much was sent, shown now and then.
+struct SendProgress {
+    total_bytes: u64,
+    sent_bytes: u64,
+    shown_bytes: u64,
 }
 
-impl Counted {
+impl SendProgress {
     fn add(&mut self, context: &Context, length: usize) -> Result<()> {
-        self.bytes += length as u64;
-        if self.bytes - self.said < SAID_EVERY {
+        self.sent_bytes += length as u64;
+        if self.sent_bytes - self.shown_bytes < SHOWN_EVERY {
             return Ok(());
         }
-        self.said = self.bytes;
+        self.shown_bytes = self.sent_bytes;
         let output = context.output;
-        output.json(&json!({ "sent_bytes": self.bytes, "image_bytes": self.all }))?;
-        // An archive has some more than its image.
-        let (sent, all) = (self.bytes / MIB, self.all.max(self.bytes).div_ceil(MIB));
+        output.json(&json!({ "sent_bytes": self.sent_bytes, "image_bytes": self.total_bytes }))?;
+        // An archive is somewhat larger than its image.
+        let (sent, all) = (self.sent_bytes / MIB, self.total_bytes.max(self.sent_bytes).div_ceil(MIB));
         output.line(&output.toned(Tone::Quiet, &format!("  | {sent} of {all} MiB")))
     }
 }
 
-/// What Docker writes.
+/// The standard output of a Docker command.
 async fn docker(arguments: &[&str]) -> Result<Vec<u8>> {
     let output = Command::new("docker").args(arguments).output().await.map_err(|error| not_run(&error))?;
     if output.status.success() {
@@ -220,7 +221,7 @@ fn not_run(error: &std::io::Error) -> Failure {
     Failure::new(Kind::Refused, "docker cannot be run").why(error.to_string())
 }
 
-fn refused(command: &str, said: &[u8]) -> Failure {
+fn refused(command: &str, stderr: &[u8]) -> Failure {
     Failure::new(Kind::Refused, format!("docker {command} failed on this machine"))
-        .why(String::from_utf8_lossy(said).trim().to_owned())
+        .why(String::from_utf8_lossy(stderr).trim().to_owned())
 }

@@ -6,7 +6,7 @@ use lockstep_core::time::Millis;
 
 use crate::context::Context;
 use crate::failure::Result;
-use crate::output::{Tone, table};
+use crate::output::Tone;
 
 /// The plan as an operator reads it before it runs.
 pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
@@ -21,7 +21,8 @@ pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
             "     configuration {configuration} · release {release} · live state {live_state} · hosts {hosts}"
         ),
     ))?;
-    let mut rows = vec![["wave", "step", "", "host", "usually", "changes"].map(ToOwned::to_owned).to_vec()];
+    let mut rows =
+        vec![["wave", "step", "action", "host", "usually", "changes"].map(ToOwned::to_owned).to_vec()];
     for (number, wave) in plan.waves.iter().enumerate() {
         for step in &wave.steps {
             let usual = step.usual.map(|usual| format!("~{usual}")).unwrap_or_default();
@@ -35,21 +36,21 @@ pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
             ]);
         }
     }
-    table(&rows).iter().try_for_each(|row| output.line(row))?;
+    output.table(&rows)?;
     output.line("on failure, newest first:")?;
     for step in
         plan.steps().filter(|step| step.on_failure == OnFailure::Unwind).collect::<Vec<_>>().iter().rev()
     {
         if let Undo::By { change, .. } = &step.undo {
-            output.line(&format!("  {}  {change}", step.id))?;
+            output.lines(&output.wrap(&format!("  {}  {change}", step.id), 6))?;
         }
     }
     for omission in &plan.omitted {
-        output.line(&format!("no {}: {}", omission.what, omission.because))?;
+        output.lines(&output.wrap(&format!("no {}: {}", omission.what, omission.because), 2))?;
     }
-    plan.warnings
-        .iter()
-        .try_for_each(|warning| output.line(&format!("{} {warning}", output.toned(Tone::Bad, "note:"))))?;
+    for warning in &plan.warnings {
+        output.lines(&output.wrap(&format!("{} {warning}", output.toned(Tone::Bad, "note:")), 6))?;
+    }
     let key = &plan.key;
     let run = match &plan.operation {
         Operation::Deploy(_) => {
@@ -60,10 +61,10 @@ pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
         Operation::DrainHost(host) => format!("lockstep host drain {key} {host}"),
         Operation::RemoveHost(host) => format!("lockstep host remove {key} {host}"),
     };
-    output.line(&format!("next: {run}"))
+    output.verbatim(&format!("next: {run}"))
 }
 
-/// How long it takes by what its steps took of late; nothing where that is known of none.
+/// How long the plan takes, from how long its steps took lately; empty if that is known of no step.
 fn estimate(plan: &Plan) -> String {
     let known = plan.steps().filter(|step| step.usual.is_some()).count();
     let wave = |steps: &[Step]| steps.iter().filter_map(|step| step.usual).max().unwrap_or_default().0;

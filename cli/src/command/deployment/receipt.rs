@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Tone, thousands};
 
-/// The figures that a deployment ends with, in one line.
+/// Shows the verdict and the figures of a deployment.
 pub(super) fn receipt(
     context: &Context,
     summary: &DeploymentSummary,
@@ -17,7 +17,8 @@ pub(super) fn receipt(
 ) -> Result<()> {
     let text: Vec<String> = [verdict(summary)].into_iter().chain(figures(summary, ready)).collect();
     let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
-    context.output.line(&context.output.toned(tone, &text.join(" · ")))
+    let lines = context.output.wrap_items(&text, 2);
+    lines.iter().try_for_each(|line| context.output.verbatim(&context.output.toned(tone, line)))
 }
 
 /// `notes:2 succeeded in 12.0 s`, `add host succeeded in 1.1 s`
@@ -77,7 +78,7 @@ fn markdown(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Strin
     text
 }
 
-/// Where GitHub Actions shows it; that it cannot be written does not change how the deployment ended.
+/// Writes the receipt to where GitHub Actions shows it. If that fails, the deployment has ended all the same.
 pub(super) fn write_step_summary(
     context: &Context,
     summary: &DeploymentSummary,
@@ -91,6 +92,6 @@ pub(super) fn write_step_summary(
         .open(path)
         .and_then(|mut file| writeln!(file, "{}", markdown(summary, ready)));
     if let Err(error) = written {
-        context.output.remark(&format!("the step summary cannot be written: {error}"));
+        context.output.remark(&format!("cannot write the step summary of GitHub Actions: {error}"));
     }
 }

@@ -1,4 +1,4 @@
-//! Which deployment a command means: an id, the beginning of one, `@open` or `@last`.
+//! The deployment that an operator typed: an id, a prefix of one, `@open` or `@last`.
 
 use lockstep_proto::wire;
 
@@ -20,8 +20,11 @@ pub(super) fn reference(
             match (environments.next(), environments.next()) {
                 (Some(only), None) => context.key(only.as_str())?.to_string(),
                 (Some(_) | None, _) => {
-                    return Err(Failure::new(Kind::Usage, format!("{deployment} of which environment?"))
-                        .next("add --env ENV"));
+                    let names: Vec<String> =
+                        project.environments().map(|name| format!("--env {name}")).collect();
+                    return Err(Failure::new(Kind::Usage, format!("{deployment} needs an environment"))
+                        .why("every environment has an open and a last deployment of its own")
+                        .next(format!("add {}", names.join(" or "))));
                 }
             }
         }

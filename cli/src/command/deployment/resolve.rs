@@ -1,4 +1,4 @@
-//! A way out of a deployment that is stuck: what it costs is said before it is taken.
+//! The resolution of a stuck deployment. Its cost is shown before it is requested.
 
 use std::io::{self, IsTerminal};
 
@@ -15,8 +15,8 @@ use crate::context::{Context, environment_ref};
 use crate::failure::Result;
 
 pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
-    let ResolveArgs { dep, way: ResolutionArgs { unwind, skip, retry: _ }, env, yes } = args;
-    let way = match (unwind, skip) {
+    let ResolveArgs { dep, resolution: ResolutionArgs { unwind, skip, retry: _ }, env, yes } = args;
+    let resolution = match (unwind, skip) {
         (_, Some(step)) => Resolution::Skip { step },
         (true, None) => Resolution::Unwind,
         (false, None) => Resolution::Retry,
@@ -27,13 +27,13 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
     let summary: DeploymentSummary = read(shown.summary.as_ref())?;
     let reply = control.status(environment_ref(&summary.key, 0)).await?.into_inner();
     let status: EnvironmentStatus = read(reply.environments.first())?;
-    if let Some(costs) = cost_of(&status, &summary, way) {
-        context.output.remark(&format!("{}: {costs}", summary.id));
+    if let Some(cost) = find_cost(&status, &summary, resolution) {
+        context.output.remark(&format!("{}: {cost}", summary.id));
         if !yes && io::stdin().is_terminal() {
             confirm(context)?;
         }
     }
-    let (how, step) = match way {
+    let (how, step) = match resolution {
         Resolution::Retry => ("retry", 0),
         Resolution::Unwind => ("unwind", 0),
         Resolution::Skip { step } => ("skip", step.0.into()),
@@ -43,16 +43,20 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
     show_done(context, &done)
 }
 
-/// What `way` costs; nothing where it will be refused, because then there is nothing to ask.
-fn cost_of(status: &EnvironmentStatus, summary: &DeploymentSummary, way: Resolution) -> Option<String> {
+/// What `resolution` costs; `None` if it will be refused, because then there is nothing to confirm.
+fn find_cost(
+    status: &EnvironmentStatus,
+    summary: &DeploymentSummary,
+    resolution: Resolution,
+) -> Option<String> {
     let stuck = status.open.as_ref().filter(
         |open| matches!(&open.open.kind, ClaimKind::Stuck { deployment } if *deployment == summary.id),
     );
     if let Some(stuck) = stuck {
-        let out = stuck.resolutions.iter().find(|out| out.resolution == way)?;
-        return out.refused.is_none().then(|| out.cost.clone());
+        let option = stuck.resolutions.iter().find(|option| option.resolution == resolution)?;
+        return option.refused.is_none().then(|| option.cost.clone());
     }
-    let Resolution::Skip { step } = way else { return None };
-    let debt = status.debts.iter().find(|debt| debt.key.deployment == summary.id && debt.key.step == step)?;
-    Some(format!("this is never done on {}, and you answer for it: {}", debt.host_name, debt.change))
+    let Resolution::Skip { step } = resolution else { return None };
+    let undo = status.debts.iter().find(|undo| undo.key.deployment == summary.id && undo.key.step == step)?;
+    Some(format!("this undo will never run on {}: {}", undo.host_name, undo.change))
 }

@@ -22,12 +22,15 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output::Tone;
 use crate::progress::{Head, Progress};
 
-/// How long a broken connection is dialled again before the command gives up; the deployment goes on.
+/// How long the command tries to reconnect before it gives up. The deployment continues.
 const RECONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 const RECONNECT_EVERY: Duration = Duration::from_millis(500);
 
-/// Follows a deployment that is named.
+/// What continues an entry of the journal begins here.
+const ENTRY_INDENT: usize = 9;
+
+/// Follows the deployment that was typed.
 ///
 /// # Errors
 /// As [`follow`].
@@ -36,11 +39,11 @@ pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> 
     follow(context, reference).await
 }
 
-/// Follows a deployment until it ends; a lost connection is taken up where it broke, and an interrupt
-/// ends the watching and not the deployment.
+/// Follows a deployment until it ends. A broken connection continues where it broke. An interrupt ends the watching, not
+/// the deployment.
 ///
 /// # Errors
-/// When it was rolled back or is stuck, or the coordinator stays away.
+/// When it was rolled back or is stuck, or the coordinator stays unreachable.
 pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result<()> {
     let mut seen = WatchState {
         plan: None,
@@ -54,9 +57,10 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
         ended = seen.until_end(context, reference) => ended,
         interrupted = tokio::signal::ctrl_c() => {
             seen.progress.clear();
-            interrupted.map_err(|error| Failure::new(Kind::Usage, "no interrupt can be heard").why(error.to_string()))?;
-            Err(Failure::new(Kind::Interrupted, "this command was interrupted; the deployment goes on")
-                .next(format!("lockstep watch {name}, or to take it back: lockstep cancel ENV")))
+            interrupted.map_err(|error| Failure::new(Kind::Usage, "signals cannot be received").why(error.to_string()))?;
+            let key = seen.plan.as_ref().map_or_else(|| "ENV".to_owned(), |plan| plan.key.to_string());
+            Err(Failure::new(Kind::Interrupted, "this command was interrupted; the deployment continues")
+                .next(format!("lockstep watch {name}\n    or: lockstep cancel {key}")))
         }
     }
 }
@@ -75,7 +79,7 @@ impl WatchState {
         loop {
             match self.once(context, &reference).await {
                 Ok(Some(summary)) => {
-                    let ready = rollback_ready(context, &summary).await;
+                    let ready = find_rollback(context, &summary).await;
                     return end(context, &summary, ready.as_ref());
                 }
                 Ok(None) => {}
@@ -84,7 +88,7 @@ impl WatchState {
                     let since = *self.broken_since.get_or_insert_with(Instant::now);
                     if since.elapsed() > RECONNECT_LIMIT {
                         return Err(failure.next(format!(
-                            "the deployment goes on: lockstep watch {}",
+                            "lockstep watch {}    # the deployment continues",
                             reference.deployment
                         )));
                     }
@@ -127,7 +131,7 @@ impl WatchState {
         Ok(None)
     }
 
-    /// Whose deployment it is; that nobody says so does not end the watching.
+    /// Shows whose deployment it is. If that cannot be read, the watching continues.
     async fn head(&mut self, context: &Context, reference: &wire::DeploymentRef) {
         let Ok(mut control) = context.control().await else { return };
         let Ok(shown) = control.show(reference.clone()).await else { return };
@@ -151,11 +155,13 @@ impl WatchState {
                 Tone::Quiet
             }
         };
-        self.progress.entry(plan, entry, &format!("  {}", context.output.toned(tone, &line)))
+        let lines = context.output.wrap(&format!("  {line}"), ENTRY_INDENT);
+        let lines: Vec<String> = lines.iter().map(|line| context.output.toned(tone, line)).collect();
+        self.progress.entry(plan, entry, &lines)
     }
 }
 
-/// How long the step took that the entry ends.
+/// How long the step took; `None` if the entry does not end a step.
 fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis> {
     match &entry.event {
         Event::Begun { step, .. } => {
@@ -175,7 +181,7 @@ fn took(begun: &mut BTreeMap<StepId, Timestamp>, entry: &Entry) -> Option<Millis
     }
 }
 
-/// An entry in words.
+/// An entry of the journal as a line.
 pub(super) fn entry_line(plan: &Plan, entry: &Entry) -> String {
     let step = |step: &StepId, direction: &Direction| {
         let found = plan.step(*step);
@@ -188,7 +194,7 @@ pub(super) fn entry_line(plan: &Plan, entry: &Entry) -> String {
         format!("{step:4} {way}{name:10} {host}")
     };
     match &entry.event {
-        Event::LockTaken { by } => format!("· {by} drives"),
+        Event::LockTaken { by } => format!("· driven by {by}"),
         Event::Begun { step: id, direction } => format!("▸ {}", step(id, direction)),
         Event::Done { step: id, direction, finding } => {
             format!("✓ {}  {}", step(id, direction), finding.said)
@@ -198,28 +204,28 @@ pub(super) fn entry_line(plan: &Plan, entry: &Entry) -> String {
         }
         Event::Excluded { host, because } => {
             let named = plan.host_name(host).map_or_else(|| host.to_string(), ToString::to_string);
-            format!("· {named} is passed by after {because}: it gets no requests, the others go on")
+            format!("· {named} excluded after {because}: it gets no requests, and the other hosts continue")
         }
-        Event::RevertStarted { .. } => "· taking it back, newest first".to_owned(),
+        Event::RevertStarted { .. } => "· reverting, newest step first".to_owned(),
         Event::Stuck { step: id, failure } => {
             let host = plan.step(*id).map(|step| format!(" on {}", step.host_name)).unwrap_or_default();
             let why = failure.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
             format!("✗ stuck at {id}{host}: {}{why}", failure.what)
         }
-        Event::Resumed { by } => format!("· {by} wants it tried again"),
+        Event::Resumed { by } => format!("· {by} retries the failed undo"),
         Event::UndoDeferred { step: id, how: Deferral::Pending { because, by } } => {
-            let by = by.as_ref().map(|by| format!(", says {by}")).unwrap_or_default();
-            format!("· {}  is owed{by}: {because}", step(id, &Direction::Undo))
+            let by = by.as_ref().map(|by| format!(", by decision of {by}")).unwrap_or_default();
+            format!("· {}  pending{by}: {because}", step(id, &Direction::Undo))
         }
         Event::UndoDeferred { step: id, how: Deferral::Skipped { by } } => {
-            format!("· {}  is skipped: {by} answers for what is left", step(id, &Direction::Undo))
+            format!("· {}  skipped by {by}: what the step changed stays", step(id, &Direction::Undo))
         }
         Event::Ended { verdict } => format!("· {verdict}"),
     }
 }
 
-/// What a rollback from here would go to. That nobody says so does not change how the deployment ended.
-async fn rollback_ready(context: &Context, summary: &DeploymentSummary) -> Option<RollbackReady> {
+/// The release that a rollback would go to. If it cannot be read, the deployment has ended all the same.
+async fn find_rollback(context: &Context, summary: &DeploymentSummary) -> Option<RollbackReady> {
     if summary.verdict != Some(Verdict::Succeeded) || context.output.is_json() {
         return None;
     }
@@ -237,8 +243,11 @@ fn end(context: &Context, summary: &DeploymentSummary, ready: Option<&RollbackRe
         Some(Verdict::Succeeded) => Ok(()),
         Some(Verdict::RolledBack) => Err(failed(summary)),
         None => Err(Failure::new(Kind::Stuck, format!("{} is stuck", summary.id))
-            .why("an undo failed; traffic is where it was healthy, and the environment stays locked")
-            .next(format!("mend what is named above, then: lockstep resolve {} --retry; lockstep status {} has every way out", summary.id, summary.key))),
+            .why("an undo failed; the traffic is where it was healthy, and the environment stays locked")
+            .next(format!(
+                "lockstep resolve {} --retry    # after fixing the cause\n    or: lockstep status {}    # every resolution and its cost",
+                summary.id, summary.key
+            ))),
     }
 }
 

@@ -14,7 +14,6 @@ use crate::command::reply::{read, read_all, show_done};
 use crate::context::{Context, environment_ref};
 use crate::deployment_yml::Effective;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_environments(wire::ListRequest {}).await?.into_inner();
@@ -34,7 +33,7 @@ pub async fn list(context: &Context) -> Result<()> {
             environment.branch.unwrap_or_default(),
         ]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 pub async fn show(context: &Context, env: &str) -> Result<()> {
@@ -43,7 +42,7 @@ pub async fn show(context: &Context, env: &str) -> Result<()> {
     let spec: EnvironmentSpec = read(Some(&document))?;
     context.output.json(&spec)?;
     let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
-    context.output.line(&text)
+    context.output.verbatim(&text)
 }
 
 /// # Errors
@@ -52,12 +51,12 @@ pub fn effective(context: &Context, env: &str) -> Result<()> {
     let all = context.effective(env)?;
     let key = context.key(env)?;
     context.output.json(&all)?;
-    let mut rows = vec![["key", "value", "from"].map(ToOwned::to_owned).to_vec()];
+    let mut rows = vec![["key", "value", "set in"].map(ToOwned::to_owned).to_vec()];
     for Effective { key: path, value, from } in all {
         let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
         rows.push(vec![path, value, from.place(&key.environment)]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 /// # Errors
@@ -66,7 +65,7 @@ pub fn check(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
     secrets_of(&declared)?;
     context.output.json(&declared.spec)?;
-    context.output.line(&format!("{} can be deployed as declared", declared.spec.key))
+    context.output.line(&format!("deployment.yml and the .env file of {} are valid", declared.spec.key))
 }
 
 pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
@@ -75,14 +74,14 @@ pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {
     let mut control = context.control().await?;
     let request = environment_ref(&key, 0);
     if abandon && !yes && io::stdin().is_terminal() {
-        // Whatever forbids it is what is asked about; if nothing does, nothing is abandoned.
+        // The reason for the refusal is what the operator confirms. If nothing is refused, nothing is abandoned.
         let refused = match control.remove_environment(request.clone()).await {
             Ok(done) => return show_done(context, &done.into_inner()),
             Err(status) => Failure::from(status),
         };
         let reply = control.status(request.clone()).await?.into_inner();
         let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
-        // An open deployment is not abandoned: there is nothing to ask.
+        // An open deployment cannot be abandoned, so there is nothing to confirm.
         if refused.kind != Kind::Refused || environments.iter().any(|environment| environment.open.is_some())
         {
             return Err(refused);
@@ -104,5 +103,5 @@ pub async fn export(context: &Context, env: &str) -> Result<()> {
     let document = context.control().await?.export_state(request).await?.into_inner();
     let state: StateFile = read(Some(&document))?;
     context.output.json(&state)?;
-    context.output.line(&serde_json::to_string_pretty(&state).unwrap_or_default())
+    context.output.verbatim(&serde_json::to_string_pretty(&state).unwrap_or_default())
 }

@@ -11,20 +11,27 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output::ago;
 
 pub async fn status(context: &Context, env: &str) -> Result<()> {
-    let request = environment_ref(&context.key(env)?, 0);
-    let reply = context.control().await?.status(request).await?.into_inner();
+    let key = context.key(env)?;
+    let reply = context.control().await?.status(environment_ref(&key, 0)).await?.into_inner();
     let environments: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
     let open = environments.into_iter().find_map(|environment| environment.open).map(|status| status.open);
     context.output.json(&open)?;
-    let Some(open) = open else { return context.output.line("nobody: it can be deployed to") };
-    let what = match &open.kind {
-        ClaimKind::Building { deployment } => format!("{deployment} is being built"),
-        ClaimKind::Running { deployment, .. } => format!("{deployment} runs"),
-        ClaimKind::Stuck { deployment } => format!("{deployment} is stuck"),
-        ClaimKind::Freeze { reason } => format!("frozen: {reason}"),
+    let Some(open) = open else { return context.output.line(&format!("{key} is not locked")) };
+    let (what, next) = match &open.kind {
+        ClaimKind::Building { deployment } => {
+            (format!("{deployment} builds its image"), format!("lockstep cancel {key}"))
+        }
+        ClaimKind::Running { deployment, .. } => {
+            (format!("{deployment} runs"), format!("lockstep watch {deployment}"))
+        }
+        ClaimKind::Stuck { deployment } => {
+            (format!("{deployment} is stuck"), format!("lockstep status {key}"))
+        }
+        ClaimKind::Freeze { reason } => (format!("frozen: {reason}"), format!("lockstep lock thaw {key}")),
     };
     context.output.line(&format!("{what}, by {} on {} (pid {})", open.by, open.hostname, open.pid))?;
-    context.output.line(&format!("since {} ({}), until {}", open.since, ago(open.since), open.until))
+    context.output.line(&format!("since {} ({}), until {}", open.since, ago(open.since), open.until))?;
+    context.output.verbatim(&format!("next: {next}"))
 }
 
 pub async fn freeze(context: &Context, env: &str, reason: String, length: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What was recorded of an environment as lines: the audit log, the output of processes, the logs of deployments.
+//! The logs of an environment: its audit log, the output of its processes, the logs of its deployments.
 
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
@@ -7,7 +7,6 @@ use serde_json::json;
 use crate::args::LogsArgs;
 use crate::context::{Context, environment_ref};
 use crate::failure::{Failure, Kind, Result};
-use crate::output::table;
 
 pub async fn audit(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
@@ -20,11 +19,11 @@ pub async fn audit(context: &Context, env: &str) -> Result<()> {
         })
         .collect();
     context.output.json(&documents)?;
-    let mut rows = vec![["at", "operator", "", "what"].map(ToOwned::to_owned).to_vec()];
+    let mut rows = vec![["at", "operator", "verb", "what"].map(ToOwned::to_owned).to_vec()];
     for wire::AuditRecord { at_ms, operator, verb, said, .. } in records {
         rows.push(vec![Timestamp(at_ms).to_string(), operator, verb, said]);
     }
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 pub async fn logs(context: &Context, args: &LogsArgs) -> Result<()> {
@@ -49,7 +48,7 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<()> {
     let mut lines = context.control().await?.logs(request).await?.into_inner();
     while let Some(line) = lines.message().await? {
         context.output.json(&json!({ "line": line.line }))?;
-        context.output.line(&line.line)?;
+        context.output.verbatim(&line.line)?;
     }
     Ok(())
 }

@@ -10,9 +10,9 @@ use crate::context::{Context, environment_ref, read_input};
 use crate::deployment_yml::DeclaredEnvironment;
 use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{ago, table};
+use crate::output::ago;
 
-/// The values of the environment's file, checked; nothing where there is no file.
+/// The values of the environment's .env file, checked; `None` if there is no file.
 ///
 /// # Errors
 /// When the file cannot be deployed with.
@@ -29,14 +29,17 @@ pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<Stri
     Ok(Some(values.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()))
 }
 
-fn file_of(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {
-    secrets_of(declared)?
-        .ok_or_else(|| Failure::new(Kind::Refused, format!("there is no {}", declared.env_file.display())))
+fn read_file(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {
+    secrets_of(declared)?.ok_or_else(|| {
+        Failure::new(Kind::Refused, format!("there is no {}", declared.env_file.display()))
+            .why("the secrets to import are read from this file")
+            .next("lockstep secret set ENV NAME < value    # to set one without a file")
+    })
 }
 
 pub async fn import(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    let values = file_of(&declared)?.into_iter().collect();
+    let values = read_file(&declared)?.into_iter().collect();
     let request =
         wire::ImportSecretsRequest { environment: declared.spec.key.to_string(), values, replace: true };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
@@ -63,7 +66,7 @@ fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
         reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
     context.output.line(&format!(
-        "version {}, by {} {} ({})",
+        "version {}, set by {} {} ({})",
         reply.version,
         reply.set_by,
         ago(Timestamp(reply.set_at_ms)),
@@ -71,18 +74,18 @@ fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
     ))?;
     let rows: Vec<Vec<String>> =
         names.iter().map(|(name, print)| vec![(*name).to_owned(), (*print).to_owned()]).collect();
-    table(&rows).iter().try_for_each(|row| context.output.line(row))
+    context.output.table(&rows)
 }
 
 pub async fn diff(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    let values = file_of(&declared)?.into_iter().collect();
+    let values = read_file(&declared)?.into_iter().collect();
     let request = wire::DiffSecretsRequest { environment: declared.spec.key.to_string(), values };
     let reply = context.control().await?.diff_secrets(request).await?.into_inner();
     context.output.json(&json!({ "version": reply.version, "added": reply.added, "changed": reply.changed, "removed": reply.removed }))?;
     let all = [("+", &reply.added), ("~", &reply.changed), ("-", &reply.removed)];
     if all.iter().all(|(_, names)| names.is_empty()) {
-        return context.output.line(&format!("nothing differs from version {}", reply.version));
+        return context.output.line(&format!("no difference from version {}", reply.version));
     }
     all.iter()
         .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))

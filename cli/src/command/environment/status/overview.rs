@@ -1,11 +1,12 @@
-//! One environment on one screen: what is live, what each host holds and gets of the traffic, what goes on, and the
-//! commands that make sense next.
+//! One environment on one screen: the live release, the slots and the traffic of each host, the open deployment, and the
+//! next commands.
 //!
-//! What must stay true: a pipe gets the same words as a terminal, which has colours and bars besides.
+//! What must stay true: a pipe gets the same words as a terminal, which also has colours, bars and broken lines. A
+//! command has a line of its own, which is never broken, so that it can be pasted.
 
 use lockstep_core::health::Health;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::claim::{ClaimKind, Resolution};
+use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
 use lockstep_core::record::observed::SiteChangeOn;
@@ -14,41 +15,56 @@ use lockstep_core::record::removal::Removal;
 use lockstep_core::run::journal::Direction;
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Timestamp;
-use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus, TrafficMoved};
+use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus};
 use lockstep_core::view::host_status::{HostStatus, Presence, SlotObservation};
 
+use super::next_commands::{NextCommand, next_commands};
 use crate::command::deployment::verdict;
-use crate::output::{Output, Tone, length, table};
+use crate::output::{Output, Tone, length};
 
-/// More hosts than this are not one screen.
+/// More hosts do not fit on one screen.
 const HOSTS_MAX: usize = 10;
 
-/// How many cells of a bar are all of the traffic.
+/// How many cells of a bar mean all of the traffic.
 const BAR: u8 = 10;
 
 const NOTHING: &str = "-";
 
+/// How many spaces a line begins with.
+const MARGIN: usize = 2;
+
+/// The text of a line begins here, after its label.
+const TEXT_INDENT: usize = 12;
+
 /// The lines of one environment at `now`.
 pub(super) fn render(output: Output, status: &EnvironmentStatus, now: Timestamp) -> Vec<String> {
-    let mut picture = Picture { output, now, lines: Vec::new() };
-    picture.draw(status);
-    picture.lines
+    let mut screen = Screen { output, now, lines: Vec::new() };
+    screen.draw(status);
+    screen.lines
 }
 
-struct Picture {
+/// Whether a terminal has room for bars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bars {
+    Drawn,
+    None,
+}
+
+struct Screen {
     output: Output,
     now: Timestamp,
     lines: Vec<String>,
 }
 
-impl Picture {
+impl Screen {
     fn draw(&mut self, status: &EnvironmentStatus) {
         let (tone, state) = state(status);
         let key = self.output.toned(Tone::Strong, &status.key.to_string());
         let state = self.output.toned(tone, &state);
-        self.lines.push(format!("{key}  {}  {state}", status.url));
+        let heading = self.output.wrap(&format!("{key}  {}  {state}", status.url), 2);
+        self.lines.extend(heading);
         match &status.live {
-            None => self.line("live", "nothing yet"),
+            None => self.line("live", "nothing"),
             Some(live) => self.line(
                 "live",
                 &format!(
@@ -62,39 +78,65 @@ impl Picture {
             ),
         }
         if let Some(Removal { by, since, left_behind: _ }) = &status.removal {
-            let how = format!("by {by} since {since}, unfinished: lockstep env remove {}", status.key);
-            self.problem_line("removed", &how);
+            self.problem_line("removal", &format!("started by {by} at {since}, not finished"));
+            self.next(&format!("lockstep env remove {}", status.key), "");
         }
         self.hosts(status);
         if let Some(open) = &status.open {
             self.open(&status.key, open);
         } else if let Some(ready) = status.rollback.as_ref().filter(|_| status.removal.is_none()) {
-            let takes = ready
-                .takes
-                .map_or_else(|| "it would be started first".to_owned(), |takes| format!("about {takes}"));
+            let takes = ready.takes.map_or_else(
+                || "which must be started first".to_owned(),
+                |takes| format!("takes about {takes}"),
+            );
             let to = &ready.release.image;
-            self.line("rollback", &format!("to {to}, {takes}: lockstep rollback {}", status.key));
+            self.line("rollback", &format!("to {to}, {takes}"));
+            self.command(&format!("lockstep rollback {}", status.key), "");
         }
         status.local.iter().for_each(|change| self.local(change));
-        status.debts.iter().for_each(|debt| self.pending_undo(debt));
+        status.debts.iter().for_each(|undo| self.pending_undo(undo));
         if let Some(last) = &status.last {
             self.last(last);
         }
         status.drift.iter().for_each(|drift| self.problem_line("drift", drift));
         if let Some(SiteChangeOn { host, change }) = &status.site_changed {
-            let site = format!("the nginx site on {host} was changed by hand ({change})");
-            self.problem_line("drift", &format!("{site}: lockstep doctor {}", status.key));
+            self.problem_line("drift", &format!("the nginx site on {host} was changed by hand ({change})"));
+            self.next(&format!("lockstep doctor {}", status.key), "shows the changes");
         }
     }
 
     /// `  label     text`
     fn line(&mut self, label: &str, text: &str) {
-        self.lines.push(format!("  {label:8}  {text}"));
+        self.lines.extend(self.output.wrap(&format!("  {label:8}  {text}"), TEXT_INDENT));
     }
 
     fn problem_line(&mut self, label: &str, text: &str) {
         let label = self.output.toned(Tone::Bad, &format!("{label:8}"));
-        self.lines.push(format!("  {label}  {text}"));
+        self.lines.extend(self.output.wrap(&format!("  {label}  {text}"), TEXT_INDENT));
+    }
+
+    /// A command below the line that it belongs to. What it does is a comment of the shell.
+    fn command(&mut self, command: &str, effect: &str) {
+        self.labelled_command("", command, effect);
+    }
+
+    /// The command to run next.
+    fn next(&mut self, command: &str, effect: &str) {
+        self.labelled_command("next", command, effect);
+    }
+
+    /// The effect stands below a command if both do not fit in one line.
+    fn labelled_command(&mut self, label: &str, command: &str, effect: &str) {
+        let line = format!("  {label:8}  {command}");
+        if effect.is_empty() {
+            return self.lines.push(line);
+        }
+        let whole = format!("{line}    # {effect}");
+        if self.output.fits(&whole) {
+            return self.lines.push(whole);
+        }
+        self.lines.push(line);
+        self.lines.extend(self.output.wrap(&format!("{:TEXT_INDENT$}# {effect}", ""), TEXT_INDENT + 2));
     }
 
     fn ago(&self, at: Timestamp) -> String {
@@ -107,62 +149,83 @@ impl Picture {
         }
         let live = status.live.as_ref().map(|live| live.slot);
         let open = status.open.as_ref().and_then(|open| open.open.deployment());
-        // What is not as it should be comes first, where not all have room.
+        // Hosts with a problem come first if not all have room.
         let mut hosts: Vec<&HostStatus> = status.hosts.iter().collect();
         if hosts.len() > HOSTS_MAX {
             hosts.sort_by_key(|host| is_well(host, live));
         }
         let shown = &hosts[..hosts.len().min(HOSTS_MAX)];
-        let header = ["host", "agent", "blue", "green", "traffic"];
-        let mut rows = vec![header.map(|word| self.output.toned(Tone::Quiet, word)).to_vec()];
-        rows.extend(shown.iter().map(|host| {
-            let part = |seen: &SlotObservation| {
-                let serves = live == Some(seen.slot) || seen.traffic_percent > 0;
-                if serves || open == Some(&seen.deployment) { Part::Serving } else { Part::Waiting }
-            };
-            self.host(host, part)
-        }));
+        let purpose = |seen: &SlotObservation| {
+            let serves = live == Some(seen.slot) || seen.traffic_percent > 0;
+            if serves || open == Some(&seen.deployment) { Use::Traffic } else { Use::Standby }
+        };
+        let with_bars = self.host_rows(shown, purpose, Bars::Drawn);
+        let rows = match self.output.fits_table(&with_bars, MARGIN) {
+            true => with_bars,
+            false => self.host_rows(shown, purpose, Bars::None),
+        };
         self.lines.push(String::new());
-        self.lines.extend(table(&rows).into_iter().map(|row| format!("  {row}")));
+        self.lines.extend(self.output.table_lines(&rows, MARGIN));
         let left = &hosts[shown.len()..];
         if !left.is_empty() {
             let well = left.iter().filter(|host| is_well(host, live)).count();
-            self.lines.push(format!("  and {} more, {well} of them well: lockstep host list", left.len()));
+            self.lines
+                .push(format!("  and {} more, {well} of them well; see: lockstep host list", left.len()));
         }
         let declared =
             status.live.iter().flat_map(|live| live.spec.hosts.app.iter().map(move |host| (live, host)));
         for (_, host) in declared.filter(|(live, host)| live.is_drained(host)) {
-            self.lines.push(format!("  {host} is drained: lockstep host add {} {host}", status.key));
+            self.lines.push(format!(
+                "  {host} is drained; to bring it back: lockstep host add {} {host}",
+                status.key
+            ));
         }
         for host in status.live.iter().flat_map(|live| &live.passed_by) {
-            let words = format!("{host} was passed by, and comes back when it is well: lockstep host list");
+            let words = format!("{host} is excluded; it is re-admitted when it is well");
             self.lines.push(format!("  {}", self.output.toned(Tone::Bad, &words)));
         }
         if let Some(seen) = &status.traffic {
-            // While a deployment is open, the traffic is where it has put it.
+            // An open deployment may have switched the traffic already.
             let is_right = live == Some(seen.slot) || open.is_some();
             let tone = if is_right { Tone::Quiet } else { Tone::Bad };
-            let sends = format!("nginx on {} sends it to {}", seen.host, seen.slot);
+            let sends = format!("nginx on {} sends traffic to {}", seen.host, seen.slot);
             self.lines.push(format!("  {}", self.output.toned(tone, &sends)));
         }
         self.lines.push(String::new());
     }
 
-    fn host(&self, status: &HostStatus, part: impl Fn(&SlotObservation) -> Part) -> Vec<String> {
+    fn host_rows(
+        &self,
+        hosts: &[&HostStatus],
+        purpose: impl Fn(&SlotObservation) -> Use + Copy,
+        bars: Bars,
+    ) -> Vec<Vec<String>> {
+        let header = ["host", "agent", "blue", "green", "traffic"];
+        let header = header.map(|word| self.output.toned(Tone::Quiet, word)).to_vec();
+        let rows = hosts.iter().map(|host| self.host(host, purpose, bars));
+        std::iter::once(header).chain(rows).collect()
+    }
+
+    fn host(
+        &self,
+        status: &HostStatus,
+        purpose: impl Fn(&SlotObservation) -> Use,
+        bars: Bars,
+    ) -> Vec<String> {
         let agent = match (status.presence, status.last_seen) {
             (Presence::Connected, _) => self.output.toned(Tone::Good, "connected"),
             (Presence::Absent, Some(seen)) => {
-                self.output.toned(Tone::Bad, &format!("gone {}", length(self.now.since(seen))))
+                self.output.toned(Tone::Bad, &format!("offline {}", length(self.now.since(seen))))
             }
-            (Presence::Absent, None) => self.output.toned(Tone::Bad, "gone"),
+            (Presence::Absent, None) => self.output.toned(Tone::Bad, "offline"),
         };
         let slot = |slot: Slot| {
             let seen = status.slots.iter().find(|seen| seen.slot == slot);
-            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, describe(seen, part(seen))))
+            seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, describe(seen, purpose(seen))))
         };
         let percent: u8 = status.slots.iter().map(|seen| seen.traffic_percent).sum();
         let name = status.host.name.to_string();
-        vec![name, agent, slot(Slot::Blue), slot(Slot::Green), self.traffic(percent)]
+        vec![name, agent, slot(Slot::Blue), slot(Slot::Green), self.traffic(percent, bars)]
     }
 
     /// `notes:2 healthy`
@@ -175,11 +238,11 @@ impl Picture {
         self.output.toned(tone, &format!("{what} {how}"))
     }
 
-    fn traffic(&self, percent: u8) -> String {
+    fn traffic(&self, percent: u8, bars: Bars) -> String {
         if percent == 0 {
             return NOTHING.to_owned();
         }
-        if !self.output.is_live() {
+        if bars == Bars::None || !self.output.is_live() {
             return format!("{percent} %");
         }
         let full = percent.div_ceil(100 / BAR).min(BAR);
@@ -191,39 +254,36 @@ impl Picture {
     fn last(&mut self, last: &DeploymentSummary) {
         let when = last.ended_at.map(|ended| format!(", {}", self.ago(ended))).unwrap_or_default();
         let (by, id) = (&last.operator, &last.id);
-        self.line("last", &format!("{}{when}, by {by}: lockstep show {id}", verdict(last)));
+        self.line("last", &format!("{}{when}, by {by}", verdict(last)));
+        self.command(&format!("lockstep show {id}"), "");
     }
 
     fn local(&mut self, change: &LocalChange) {
         let LocalRollback { by, from, to, at, .. } = &change.rollback;
         let recorded = match &change.adopted {
             Some(Adoption { deployment: Some(id), .. }) => format!("recorded as {id}"),
-            Some(_) | None => "not recorded yet: its host keeps the traffic there until it is".to_owned(),
+            Some(_) | None => "not recorded yet, so the host keeps the traffic there".to_owned(),
         };
         let (host, ago) = (&change.host_name, self.ago(*at));
         self.problem_line(
             "local",
             &format!(
-                "{by} on {host} gave the traffic from {from} to {to} without a coordinator, {ago} ({at}); {recorded}"
+                "{by} on {host} switched the traffic from {from} to {to} without a coordinator, {ago} ({at}); {recorded}"
             ),
         );
     }
 
-    fn pending_undo(&mut self, debt: &PendingUndo) {
-        let failed = debt
+    fn pending_undo(&mut self, undo: &PendingUndo) {
+        let failed = undo
             .failure
             .as_ref()
             .map(|failure| format!(" · it failed: {}", failure.what))
             .unwrap_or_default();
-        let PendingUndo { host_name, change, key, .. } = debt;
-        self.problem_line("owes", &format!("{host_name}, {}: {change}{failed}", self.ago(debt.since)));
-        self.line(
-            "next",
-            &format!(
-                "done by itself as soon as {host_name} can; to answer for it: lockstep resolve {} --skip {}",
-                key.deployment, key.step
-            ),
-        );
+        let PendingUndo { host_name, change, key, .. } = undo;
+        let since = self.ago(undo.since);
+        self.problem_line("pending", &format!("undo on {host_name}, since {since}: {change}{failed}"));
+        self.line("", &format!("It runs when {host_name} is well. To give it up:"));
+        self.command(&format!("lockstep resolve {} --skip {}", key.deployment, key.step), "");
     }
 
     fn open(&mut self, key: &EnvironmentKey, status: &ClaimStatus) {
@@ -231,17 +291,16 @@ impl Picture {
         match (&open.kind, open.deployment()) {
             (ClaimKind::Freeze { reason }, _) => {
                 let (by, ago, until) = (&open.by, self.ago(open.since), open.until);
-                self.line(
-                    "frozen",
-                    &format!("{reason} · by {by} {ago}, until {until}: lockstep lock thaw {key}"),
-                );
+                self.line("frozen", &format!("{reason} · by {by} {ago}, until {until}"));
+                self.next(&format!("lockstep lock thaw {key}"), "");
             }
             (_, deployment) => {
-                let way = match status.direction {
-                    Direction::Do => "deploys",
-                    Direction::Undo => "is being unwound",
+                let doing = match (&open.kind, status.direction) {
+                    (ClaimKind::Building { .. }, _) => "builds",
+                    (_, Direction::Do) => "deploys",
+                    (_, Direction::Undo) => "reverts",
                 };
-                let what = status.release.as_ref().map_or("an image that is built", |release| &release.image);
+                let what = status.release.as_ref().map_or("an image", |release| &release.image);
                 let id = deployment.map(ToString::to_string).unwrap_or_default();
                 let (done, all) = (status.steps_done, status.steps_all);
                 let (by, since) = (&open.by, length(self.now.since(open.since)));
@@ -249,7 +308,7 @@ impl Picture {
                 self.line(
                     "open",
                     &format!(
-                        "{what} {way}: {done} of {all} steps, by {by} for {since}, until {until} at most · {id}"
+                        "{id} {doing} {what}: {done} of {all} steps, by {by} for {since}, until {until} at most"
                     ),
                 );
             }
@@ -265,31 +324,31 @@ impl Picture {
         if let Some(failure) = &status.failure {
             self.line("failed", &format!("{}: {}", failure.step, failure.failure.what));
         }
-        for way in resolutions(key, status) {
-            self.line("next", &way);
+        for NextCommand { command, effect } in next_commands(key, status) {
+            self.next(&command, &effect);
         }
     }
 }
 
-/// How the environment is, in a word.
+/// The state of the environment in a word.
 fn state(status: &EnvironmentStatus) -> (Tone, String) {
     let live = status.live.as_ref().map(|live| live.slot);
     if status.removal.is_some() {
-        return (Tone::Bad, "is being removed".to_owned());
+        return (Tone::Bad, "being removed".to_owned());
     }
     match status.open.as_ref().map(|open| (&open.open.kind, open.direction)) {
         Some((ClaimKind::Stuck { .. }, _)) => (Tone::Bad, "stuck".to_owned()),
         Some((ClaimKind::Freeze { .. }, _)) => (Tone::Strong, "frozen".to_owned()),
-        Some((ClaimKind::Building { .. }, _)) => (Tone::Strong, "builds".to_owned()),
-        Some((ClaimKind::Running { .. }, Direction::Do)) => (Tone::Strong, "deploys".to_owned()),
-        Some((ClaimKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "is being unwound".to_owned()),
+        Some((ClaimKind::Building { .. }, _)) => (Tone::Strong, "building".to_owned()),
+        Some((ClaimKind::Running { .. }, Direction::Do)) => (Tone::Strong, "deploying".to_owned()),
+        Some((ClaimKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "reverting".to_owned()),
         None if live.is_none() => (Tone::Quiet, "nothing is live".to_owned()),
-        None if needs_a_look(status, live) => (Tone::Bad, "needs a look: lockstep doctor".to_owned()),
+        None if is_degraded(status, live) => (Tone::Bad, "degraded: lockstep doctor".to_owned()),
         None => (Tone::Good, "all is well".to_owned()),
     }
 }
 
-fn needs_a_look(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
+fn is_degraded(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
     let is_recorded = |change: &LocalChange| change.adopted.is_some();
     !status.drift.is_empty()
         || status.site_changed.is_some()
@@ -298,7 +357,7 @@ fn needs_a_look(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
         || !status.hosts.iter().all(|host| is_well(host, live))
 }
 
-/// Whether a host that is looked at by somebody in a hurry can be passed over.
+/// Whether a host has no problem, so that it need not be shown.
 fn is_well(status: &HostStatus, live: Option<Slot>) -> bool {
     let serves = status.slots.iter().filter(|seen| live == Some(seen.slot));
     status.presence == Presence::Connected
@@ -306,61 +365,30 @@ fn is_well(status: &HostStatus, live: Option<Slot>) -> bool {
         && serves.into_iter().all(|seen| seen.running == seen.containers && seen.health != Health::Unhealthy)
 }
 
-/// What a slot is there for.
+/// What a slot is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum Use {
     /// It has the traffic, or is about to get it.
-    Serving,
-    /// For a rollback.
-    Waiting,
+    Traffic,
+    /// It waits for a rollback.
+    Standby,
 }
 
-/// What is in a slot, in a word: of one that serves its health counts, of the other whether it is warm.
-fn describe(seen: &SlotObservation, part: Part) -> (Tone, String) {
+/// The state of a slot in a word: the health of one with traffic, and whether a standby is warm.
+fn describe(seen: &SlotObservation, purpose: Use) -> (Tone, String) {
     let SlotObservation { running, containers, health, .. } = seen;
-    match (part, running) {
-        (Part::Serving, 0) => (Tone::Bad, "does not run".to_owned()),
-        (Part::Waiting, 0) => (Tone::Quiet, "stopped".to_owned()),
-        (Part::Serving, running) if running < containers => {
+    match (purpose, running) {
+        (Use::Traffic, 0) => (Tone::Bad, "does not run".to_owned()),
+        (Use::Standby, 0) => (Tone::Quiet, "stopped".to_owned()),
+        (Use::Traffic, running) if running < containers => {
             (Tone::Bad, format!("{running} of {containers} run"))
         }
-        (Part::Serving, _) => match health {
+        (Use::Traffic, _) => match health {
             Health::Healthy => (Tone::Good, "healthy".to_owned()),
             Health::Degraded | Health::Unhealthy => (Tone::Bad, health.to_string()),
             Health::Unknown => (Tone::Quiet, "runs".to_owned()),
         },
-        (Part::Waiting, _) => (Tone::Quiet, "warm".to_owned()),
-    }
-}
-
-/// The commands that make sense, each with what it costs.
-fn resolutions(key: &EnvironmentKey, status: &ClaimStatus) -> Vec<String> {
-    let cost = match status.traffic_moved {
-        TrafficMoved::NotYet => "traffic untouched",
-        TrafficMoved::Moved => "traffic goes back to the release before",
-    };
-    match (&status.open.kind, status.direction) {
-        (ClaimKind::Freeze { .. }, _) => Vec::new(),
-        (ClaimKind::Building { .. }, _) => vec![format!("lockstep cancel {key}: the build comes to nothing")],
-        (ClaimKind::Stuck { deployment }, _) => {
-            let show = format!("lockstep show {deployment}: what could not be taken back, and why");
-            let possible = status.resolutions.iter().filter(|out| out.refused.is_none());
-            let resolve = possible.map(|out| {
-                let way = match out.resolution {
-                    Resolution::Retry => "--retry".to_owned(),
-                    Resolution::Unwind => "--unwind".to_owned(),
-                    Resolution::Skip { step } => format!("--skip {step}"),
-                };
-                format!("lockstep resolve {deployment} {way}: {}", out.cost)
-            });
-            [show].into_iter().chain(resolve).collect()
-        }
-        (ClaimKind::Running { deployment, .. }, Direction::Undo) => {
-            vec![format!("lockstep watch {deployment}")]
-        }
-        (ClaimKind::Running { deployment, .. }, Direction::Do) => {
-            vec![format!("lockstep watch {deployment}"), format!("lockstep cancel {key}: {cost}")]
-        }
+        (Use::Standby, _) => (Tone::Quiet, "warm".to_owned()),
     }
 }
 
@@ -478,6 +506,33 @@ mod tests {
         insta::assert_snapshot!("terminal_at_three", drawn(Output::on_terminal(), at_three_in_the_morning()));
     }
 
+    /// What a terminal of 80 columns would break itself, it breaks within a word.
+    #[test]
+    fn a_terminal_breaks_no_word_and_no_command() {
+        for status in [status(), at_three_in_the_morning()] {
+            let words = |output| {
+                let status: EnvironmentStatus = serde_json::from_value(status.clone()).unwrap();
+                render(output, &status, NOW)
+            };
+            let (terminal, pipe) = (words(Output::on_terminal()), words(Output::in_pipe()));
+            let plain: Vec<String> =
+                terminal.iter().map(|line| console::strip_ansi_codes(line).into_owned()).collect();
+            for line in &plain {
+                assert!(console::measure_text_width(line) <= 80, "{line:?} is too wide");
+            }
+            let commands = pipe
+                .iter()
+                .filter_map(|line| line.split_once("lockstep "))
+                .map(|(_, rest)| rest.split("    #").next().unwrap_or(rest).to_owned());
+            for command in commands {
+                assert!(
+                    plain.iter().any(|line| line.contains(&command)),
+                    "{command:?} is broken: {plain:#?}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_pipe_gets_the_same_words() {
         insta::assert_snapshot!("pipe_well", drawn(Output::in_pipe(), status()));
@@ -491,8 +546,8 @@ mod tests {
         let mut status = status();
         status["removal"] = json!({ "by": "anna", "since": ago(60), "left_behind": [] });
         let text = drawn(Output::in_pipe(), status);
-        assert!(text.lines().next().unwrap().ends_with("is being removed"), "{text}");
-        assert!(text.contains("unfinished: lockstep env remove notes/production"), "{text}");
+        assert!(text.lines().next().unwrap().ends_with("being removed"), "{text}");
+        assert!(text.contains("next      lockstep env remove notes/production"), "{text}");
         assert!(!text.contains("lockstep rollback"), "{text}");
     }
 
@@ -507,7 +562,7 @@ mod tests {
         let text = drawn(Output::in_pipe(), status);
         assert!(text.lines().count() <= 24, "{text}");
         assert!(
-            text.contains("app-100  gone 1 h") && text.contains("and 90 more, 90 of them well"),
+            text.contains("app-100  offline 1 h") && text.contains("and 90 more, 90 of them well"),
             "{text}"
         );
     }
