@@ -53,7 +53,10 @@ fn that_cannot_be_built(scene: &Scene) -> Result<()> {
     let mut cases = Cases::on(scene);
     write(scene, "Dockerfile", "FROM scratch\nCOPY nowhere /nowhere\n")?;
     cases.refused("what is not committed", |scene| {
-        scene.stage.lockstep(&["deploy", ENVIRONMENT])?.expect_said(3, &["uncommitted changes", "--image"])?;
+        scene
+            .stage
+            .lockstep(&["deploy", ENVIRONMENT])?
+            .expect_said(3, &["uncommitted changes", "--image"])?;
         Ok(())
     });
     commit(scene)?;
@@ -85,7 +88,9 @@ fn that_is_interrupted(scene: &Scene, base: &str) -> Result<()> {
         let image = format!("{}:built-elsewhere", scene.stage.application);
         scene.deploy(&image)?.expect_said(4, &["is locked", "builds for dep_"])?;
         building.signal(signal)?;
-        building.wait(SOON)?.expect_said(130, &[name, "nothing was deployed", "the environment is unlocked"])?;
+        building
+            .wait(SOON)?
+            .expect_said(130, &[name, "nothing was deployed", "the environment is unlocked"])?;
         scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
         until("Docker has ended the build", SOON, || Ok(scene.stage.docker.containers(&label)?.is_empty()))?;
     }

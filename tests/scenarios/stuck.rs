@@ -73,7 +73,8 @@ fn each_way_out_of_what_is_stuck_comes_to_its_end() -> Result<()> {
     let load = scene.stage.load(200)?;
 
     let id = stuck_at_the_start(&scene, &docker, &hangs)?;
-    let ways = [&format!("{id} --retry    # up to 3 more attempts"), "--unwind    # ", "--skip s", "lockstep show"];
+    let ways =
+        [&format!("{id} --retry    # up to 3 more attempts"), "--unwind    # ", "--skip s", "lockstep show"];
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
     scene.deploy(&good)?.expect_said(4, &["is stuck", "lockstep status"])?;
     scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
@@ -227,7 +228,10 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
     // A minute without a session, and the deployment does not wait any longer.
     running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "pending", "has been away for"])?;
     assert_verdict(&scene, Verdict::RolledBack)?;
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["pending   undo on app-1", "is stopped and removed"])?;
+    scene
+        .stage
+        .lockstep(&["status", ENVIRONMENT])?
+        .expect_said(0, &["pending   undo on app-1", "is stopped and removed"])?;
     scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["offline", "is stopped and removed"])?;
 
     scene.stage.start_agent(&[])?;

@@ -211,7 +211,11 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     expect(&machine.up(&[])?, 0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
     ensure!(machine.process("agent")? == agent);
 
-    expect(&machine.down(&[])?, 0, &["stopped lockstep-agent", "stopped lockstep-coordinator", "keep serving"])?;
+    expect(
+        &machine.down(&[])?,
+        0,
+        &["stopped lockstep-agent", "stopped lockstep-coordinator", "keep serving"],
+    )?;
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
     expect(&machine.down(&[])?, 0, &["Nothing was running"])?;
 
@@ -224,7 +228,11 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     expect(&machine.lockstep(&["host", "list"])?, 0, &["connected"])?;
     ensure!(is_alive(bystander.0.id()), "a process that is not ours was ended");
 
-    expect(&machine.down(&["--purge"])?, 3, &["This will be removed", "--purge --yes", "nothing was removed"])?;
+    expect(
+        &machine.down(&["--purge"])?,
+        3,
+        &["This will be removed", "--purge --yes", "nothing was removed"],
+    )?;
     ensure!(is_alive(machine.process("agent")?), "it was ended although nothing was confirmed");
     expect(&machine.down(&["--purge", "--yes"])?, 0, &["stopped lockstep-agent", "removed"])?;
     ensure!(!machine.place().exists() && !machine.root.join("operator").exists());
