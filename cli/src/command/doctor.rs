@@ -58,7 +58,8 @@ impl fmt::Display for Verdict {
 struct Check {
     what: String,
     verdict: Verdict,
-    said: String,
+    #[serde(rename = "said")]
+    detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
     /// The whole difference, if a line cannot show it.
@@ -70,31 +71,31 @@ struct Check {
 struct Checks(Vec<Check>);
 
 impl Checks {
-    fn ok(&mut self, what: &str, said: impl Into<String>) {
-        self.add(what, Verdict::Good, said.into(), None);
+    fn ok(&mut self, what: &str, detail: impl Into<String>) {
+        self.add(what, Verdict::Good, detail.into(), None);
     }
 
-    fn note(&mut self, what: &str, said: impl Into<String>) {
-        self.add(what, Verdict::Note, said.into(), None);
+    fn note(&mut self, what: &str, detail: impl Into<String>) {
+        self.add(what, Verdict::Note, detail.into(), None);
     }
 
-    fn wrong(&mut self, what: &str, said: impl Into<String>, next: impl Into<String>) {
-        self.add(what, Verdict::Wrong, said.into(), Some(next.into()));
+    fn wrong(&mut self, what: &str, detail: impl Into<String>, next: impl Into<String>) {
+        self.add(what, Verdict::Wrong, detail.into(), Some(next.into()));
     }
 
-    fn add(&mut self, what: &str, verdict: Verdict, said: String, next: Option<String>) {
-        self.0.push(Check { what: what.to_owned(), verdict, said, next, diff: None });
+    fn add(&mut self, what: &str, verdict: Verdict, detail: String, next: Option<String>) {
+        self.0.push(Check { what: what.to_owned(), verdict, detail, next, diff: None });
     }
 
     /// A change that an administrator wants to keep needs no action: it stays as long as no other site is needed.
     fn site_changed(&mut self, what: &str, on: &SiteChangeOn) {
         let SiteChangeOn { host, change } = on;
-        let said = format!("the nginx site on {host} was changed by hand ({change})");
+        let detail = format!("the nginx site on {host} was changed by hand ({change})");
         let next = format!(
             "lockstep deploy {what} --overwrite-site    # first copy what you need into the folder that the site includes"
         );
         let diff = Some(change.diff.clone());
-        self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, said, next: Some(next), diff });
+        self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, detail, next: Some(next), diff });
     }
 
     fn failed(&mut self, what: &str, failure: Failure) {
@@ -379,12 +380,12 @@ fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
                 Verdict::Wrong => Tone::Bad,
             };
             let verdict = context.output.toned(tone, &format!("{:5}", check.verdict));
-            [verdict, check.what.clone(), check.said.clone()]
+            [verdict, check.what.clone(), check.detail.clone()]
         })
         .collect();
     let width = checks.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
-    for ([verdict, what, said], check) in rows.iter().zip(checks) {
-        let line = format!("{verdict}  {what:width$}  {said}");
+    for ([verdict, what, detail], check) in rows.iter().zip(checks) {
+        let line = format!("{verdict}  {what:width$}  {detail}");
         context.output.lines(&context.output.wrap(&line, DETAIL_INDENT))?;
         for line in check.diff.iter().flat_map(|diff| diff.lines()) {
             context.output.verbatim(&format!("{:DETAIL_INDENT$}{line}", ""))?;

@@ -39,9 +39,9 @@ impl Origin {
 
 /// Every value of `spec`; `file` is the whole file without types.
 pub(super) fn effective(spec: &EnvironmentSpec, file: &Value) -> Vec<Effective> {
-    let meant = serde_json::to_value(spec).expect("a specification has only text, numbers and lists");
+    let values = serde_json::to_value(spec).expect("a specification has only text, numbers and lists");
     let mut leaves = Vec::new();
-    flatten(&mut Vec::new(), &meant, &mut leaves);
+    flatten(&mut Vec::new(), &values, &mut leaves);
     let own = &file["environments"][spec.key.environment.as_str()];
     leaves
         .into_iter()

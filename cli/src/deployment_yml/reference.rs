@@ -245,11 +245,11 @@ impl Reader {
 
     /// The parts below a key, with the path under which their keys stand.
     fn below<'a>(&'a self, path: &[String], property: &'a Value) -> Vec<(Vec<String>, &'a Value)> {
-        let meant = self.resolved(property);
-        if let Some(any) = meant["anyOf"].as_array() {
+        let resolved = self.resolved(property);
+        if let Some(any) = resolved["anyOf"].as_array() {
             return any.iter().map(|one| (path.to_vec(), self.resolved(one))).collect();
         }
-        match &meant["additionalProperties"] {
+        match &resolved["additionalProperties"] {
             Value::Object(values) => {
                 let values = Value::Object(values.clone());
                 let name = values["$ref"].as_str().map(|name| name.trim_start_matches("#/$defs/").to_owned());
@@ -258,23 +258,23 @@ impl Reader {
                 schema.map(|schema| (below, schema)).into_iter().collect()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                vec![(path.to_vec(), meant)]
+                vec![(path.to_vec(), resolved)]
             }
         }
     }
 
     fn form(&self, property: &Value) -> String {
-        let meant = self.resolved(property);
-        let choices = choices(meant, Support::Used);
+        let resolved = self.resolved(property);
+        let choices = choices(resolved, Support::Used);
         if !choices.is_empty() {
             let quoted: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
             return quoted.join(" or ");
         }
-        if let Some(any) = meant["anyOf"].as_array() {
+        if let Some(any) = resolved["anyOf"].as_array() {
             let forms: Vec<String> = any.iter().map(|one| self.form(one)).collect();
             return forms.join(" or ");
         }
-        let name = match &meant["type"] {
+        let name = match &resolved["type"] {
             Value::Array(several) => several.iter().filter_map(Value::as_str).find(|name| *name != "null"),
             single @ (Value::Null
             | Value::Bool(_)
@@ -283,7 +283,7 @@ impl Reader {
             | Value::Object(_)) => single.as_str(),
         };
         match name {
-            Some("array") => format!("list of {}", self.form(&meant["items"])),
+            Some("array") => format!("list of {}", self.form(&resolved["items"])),
             Some("object") => "map".to_owned(),
             Some("string") => "text".to_owned(),
             Some(other) => other.to_owned(),
@@ -295,10 +295,10 @@ impl Reader {
     fn choices_at(&self, path: &[String], support: Support) -> Vec<String> {
         let mut at = super::schema();
         for key in path {
-            let meant = self.resolved(&at).clone();
+            let resolved = self.resolved(&at).clone();
             at = match key.as_str() {
-                NAME => meant["additionalProperties"].clone(),
-                key => meant["properties"][key].clone(),
+                NAME => resolved["additionalProperties"].clone(),
+                key => resolved["properties"][key].clone(),
             };
         }
         choices(self.resolved(&at), support)

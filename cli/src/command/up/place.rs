@@ -49,7 +49,7 @@ impl Place {
     /// The place in `directory`, which need not exist yet.
     pub(super) fn new(directory: &Path) -> Result<Self> {
         let absolute = match directory.canonicalize() {
-            Ok(there) => there,
+            Ok(canonical) => canonical,
             Err(_) => std::path::absolute(directory).map_err(|error| {
                 Failure::new(Kind::Usage, format!("{} is not a directory", directory.display()))
                     .why(error.to_string())

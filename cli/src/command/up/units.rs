@@ -113,9 +113,9 @@ impl Units {
                 .next(format!("systemctl unmask {}", service.name())));
         }
         let drop_in = text(&self.drop_ins(service).join(DROP_IN))?;
-        let there = text(&own)?;
+        let current = text(&own)?;
         let names_this = |unit: &String| is_of_place(unit, place, service);
-        let chosen = drop_in.filter(|text| exec_start(text).is_some()).or(there);
+        let chosen = drop_in.filter(|text| exec_start(text).is_some()).or(current);
         match (chosen, self.packaged(service)?) {
             (Some(unit), _) if names_this(&unit) => Ok(true),
             (Some(_), _) => Err(self.other_directory(place, service, &own)),
@@ -136,11 +136,11 @@ impl Units {
 
     /// Whether the packages' place has data of the service.
     fn is_used(&self, service: Service) -> bool {
-        let kept = match service {
+        let data = match service {
             Service::Coordinator => "coordinator/authority",
             Service::Agent => "agent/identity.toml",
         };
-        self.root.join(PLACE).join(kept).exists()
+        self.root.join(PLACE).join(data).exists()
     }
 
     fn other_directory(&self, place: &Place, service: Service, of: &Path) -> Failure {
@@ -174,8 +174,8 @@ impl Units {
     /// No package has installed the unit: `up` writes all of it.
     fn apply_own(&self, service: Service, wanted: &str, report: &mut UnitReport) -> Result<()> {
         let own = self.own(service);
-        if let File::Changed(there) = read(&own, service)? {
-            refuse_other_command(&own, &there, wanted)?;
+        if let File::Changed(current) = read(&own, service)? {
+            refuse_other_command(&own, &current, wanted)?;
         }
         write_own(&own, service, wanted, report)?;
         for (name, text) in roles(service) {
@@ -193,8 +193,8 @@ impl Units {
         report: &mut UnitReport,
     ) -> Result<()> {
         let own = self.own(service);
-        if let File::Changed(there) = read(&own, service)? {
-            refuse_other_command(&own, &there, wanted)?;
+        if let File::Changed(current) = read(&own, service)? {
+            refuse_other_command(&own, &current, wanted)?;
             report
                 .left_alone
                 .push(format!("{}, which was changed by hand and hides the package's unit", own.display()));
@@ -308,12 +308,12 @@ fn quoted(word: &str) -> String {
 fn difference(packaged: &str, wanted: &str) -> Option<String> {
     let mut unit = String::new();
     let mut service = String::new();
-    let [there, condition] = [packaged, wanted].map(|text| setting(text, "ConditionPathExists"));
-    if let Some(condition) = condition.filter(|_| condition != there) {
+    let [current, condition] = [packaged, wanted].map(|text| setting(text, "ConditionPathExists"));
+    if let Some(condition) = condition.filter(|_| condition != current) {
         unit = format!("[Unit]\nConditionPathExists=\nConditionPathExists={condition}\n");
     }
-    let [there, command] = [packaged, wanted].map(exec_start);
-    if let Some(command) = command.filter(|_| command.map(without_default) != there.map(without_default)) {
+    let [current, command] = [packaged, wanted].map(exec_start);
+    if let Some(command) = command.filter(|_| command.map(without_default) != current.map(without_default)) {
         service.push_str(&format!("ExecStart=\nExecStart={command}\n"));
     }
     if let Some(paths) = setting(wanted, "ReadWritePaths") {
@@ -354,8 +354,8 @@ fn is_first_word(rest: &str, word: &str) -> bool {
 }
 
 /// Accepts a unit that was changed by hand if it runs the wanted command.
-fn refuse_other_command(file: &Path, there: &str, wanted: &str) -> Result<()> {
-    let [runs, wants] = [there, wanted].map(|text| exec_start(text).map(without_default));
+fn refuse_other_command(file: &Path, current: &str, wanted: &str) -> Result<()> {
+    let [runs, wants] = [current, wanted].map(|text| exec_start(text).map(without_default));
     if runs == wants {
         return Ok(());
     }
@@ -368,8 +368,8 @@ fn read(file: &Path, service: Service) -> Result<File> {
     if is_masked(file) {
         return Ok(File::Masked);
     }
-    let there = match fs::read_to_string(file) {
-        Ok(there) => there,
+    let current = match fs::read_to_string(file) {
+        Ok(current) => current,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(File::Absent),
         Err(error) => {
             return Err(Failure::new(Kind::Refused, format!("{} cannot be read", file.display()))
@@ -377,21 +377,21 @@ fn read(file: &Path, service: Service) -> Result<File> {
         }
     };
     // An administrator made a link to a file elsewhere.
-    let is_link = fs::symlink_metadata(file).is_ok_and(|there| there.is_symlink());
-    Ok(match unchanged(&there, service).filter(|_| !is_link) {
+    let is_link = fs::symlink_metadata(file).is_ok_and(|current| current.is_symlink());
+    Ok(match unchanged(&current, service).filter(|_| !is_link) {
         Some(text) => File::Ours(text.to_owned()),
-        None => File::Changed(there),
+        None => File::Changed(current),
     })
 }
 
 /// The text that `up` wrote; `None` if somebody has changed it since.
-fn unchanged(there: &str, service: Service) -> Option<&str> {
-    if let Some((digest, text)) = there.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
+fn unchanged(current: &str, service: Service) -> Option<&str> {
+    if let Some((digest, text)) = current.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
         return (Digest::of_content(text.as_bytes()).hex() == digest).then_some(text);
     }
     let of_the_machine =
         |line: &&str| line.split_once('=').is_some_and(|(name, _)| MACHINE_SETTINGS.contains(&name));
-    let (settings, rest): (Vec<&str>, Vec<&str>) = there.lines().partition(of_the_machine);
+    let (settings, rest): (Vec<&str>, Vec<&str>) = current.lines().partition(of_the_machine);
     let (template, digest) = match service {
         Service::Coordinator => (COORDINATOR, UNMARKED[0]),
         Service::Agent => (AGENT, UNMARKED[1]),
@@ -399,9 +399,9 @@ fn unchanged(there: &str, service: Service) -> Option<&str> {
     let rest: String = rest.iter().map(|line| format!("{line}\n")).collect();
     let is_unit = Digest::of_content(rest.as_bytes()).hex() == digest
         && settings.len() == template.lines().filter(of_the_machine).count()
-        && exec_start(there).is_some_and(|command| is_command_of_up(command, service));
-    let is_role = UNMARKED_ROLES.contains(&Digest::of_content(there.as_bytes()).hex());
-    (is_unit || is_role).then_some(there)
+        && exec_start(current).is_some_and(|command| is_command_of_up(command, service));
+    let is_role = UNMARKED_ROLES.contains(&Digest::of_content(current.as_bytes()).hex());
+    (is_unit || is_role).then_some(current)
 }
 
 /// Whether a command line is one that `up` writes: the program and its directory.
@@ -417,7 +417,7 @@ fn is_command_of_up(command: &str, service: Service) -> bool {
 fn write_own(file: &Path, service: Service, wanted: &str, report: &mut UnitReport) -> Result<()> {
     match read(file, service)? {
         File::Masked => return Ok(()),
-        File::Ours(there) if there == wanted => return Ok(()),
+        File::Ours(current) if current == wanted => return Ok(()),
         File::Changed(_) => {
             report.left_alone.push(format!("{}, which was changed by hand", file.display()));
             return Ok(());
