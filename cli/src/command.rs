@@ -30,10 +30,7 @@ pub async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(&arguments)?;
     let env = arguments.command.environment().map(ToOwned::to_owned);
     let ended = dispatch(&context, arguments.command).await;
-    ended.map_err(|failure| match env {
-        Some(env) => failure.in_environment(&env),
-        None => failure,
-    })
+    ended.map_err(|failure| context.complete_hint(failure, env.as_deref()))
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<()> {

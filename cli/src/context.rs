@@ -183,6 +183,25 @@ impl Context {
         Ok(elsewhere.or(all.first()).cloned().unwrap_or_default())
     }
 
+    /// The failure with the names in its hint that this command knows, so that the hint can be pasted.
+    pub fn complete_hint(&self, failure: Failure, env: Option<&str>) -> Failure {
+        let failure = match env {
+            Some(env) => failure.in_environment(env),
+            None => failure,
+        };
+        match self.known_address() {
+            Some(address) => failure.at_coordinator(&address),
+            None => failure,
+        }
+    }
+
+    /// The address of a coordinator: one that was named, else one in the credential; `None` if neither has one.
+    pub fn known_address(&self) -> Option<String> {
+        let named = self.coordinator.clone();
+        let known = named.or_else(|| credential::load(&self.credential).ok().map(|(_, stored)| stored))?;
+        known.split(',').map(|address| address.trim().to_owned()).find(|address| !address.is_empty())
+    }
+
     /// The coordinator that was named.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ pub type Result<T> = std::result::Result<T, Failure>;
 /// What a hint calls the environment where the code that writes it does not know its name.
 const ENV: &str = "ENV";
 
+/// What a hint calls the address of the coordinator where the code that writes it does not know it.
+const ADDRESS: &str = "HOST:PORT";
+
 impl Failure {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), why: None, next: None }
@@ -54,22 +57,34 @@ impl Failure {
 
     /// The same, with the name of the environment in its hint, so that the hint can be pasted.
     pub fn in_environment(self, name: &str) -> Self {
-        let is_word = |next: &str, at: usize| {
-            let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
-            !next[..at].ends_with(letter) && !next[at + ENV.len()..].starts_with(letter)
-        };
-        let fill = |next: String| {
-            let mut filled = String::new();
-            let mut rest = 0;
-            for (at, _) in next.match_indices(ENV).filter(|(at, _)| is_word(&next, *at)) {
-                filled.push_str(&next[rest..at]);
-                filled.push_str(name);
-                rest = at + ENV.len();
-            }
-            filled + &next[rest..]
-        };
-        Self { next: self.next.map(fill), ..self }
+        Self { next: self.next.map(|next| fill(&next, ENV, name)), ..self }
     }
+
+    /// The same, with the address of the coordinator in its hint.
+    pub fn at_coordinator(self, address: &str) -> Self {
+        Self { next: self.next.map(|next| fill(&next, ADDRESS, address)), ..self }
+    }
+}
+
+/// `hint` with `value` wherever `placeholder` is a word.
+fn fill(hint: &str, placeholder: &str, value: &str) -> String {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let is_word =
+        |at: usize| !hint[..at].ends_with(letter) && !hint[at + placeholder.len()..].starts_with(letter);
+    let mut filled = String::new();
+    let mut rest = 0;
+    for (at, _) in hint.match_indices(placeholder).filter(|(at, _)| is_word(*at)) {
+        filled.push_str(&hint[rest..at]);
+        filled.push_str(value);
+        rest = at + placeholder.len();
+    }
+    filled + &hint[rest..]
+}
+
+fn login() -> String {
+    format!(
+        "lockstep login --coordinator {ADDRESS} < token    # an admin gets a token by: lockstep operator add"
+    )
 }
 
 impl From<DialError> for Failure {
@@ -78,20 +93,20 @@ impl From<DialError> for Failure {
         match error {
             DialError::Unreachable { .. } => failure
                 .why("no coordinator runs there, or a firewall blocks the connection")
-                .next("systemctl start lockstep-coordinator on that machine, or give another address with --coordinator"),
+                .next("systemctl start lockstep-coordinator    # on its machine; or name another with --coordinator"),
             DialError::OtherAuthority { .. } => failure
                 .why("the coordinator belongs to another cluster, or your credential is of an earlier cluster or root")
-                .next("lockstep login"),
+                .next(login()),
             DialError::CertificateTime { .. } => failure
                 .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")
                 .next("date --utc    # on both machines: compare the clocks"),
             DialError::CertificateRefused { .. } => Self { kind: Kind::Refused, ..failure }
                 .why("your credential is of another cluster or of a retired root, or a clock is wrong")
-                .next("lockstep login"),
+                .next(login()),
             DialError::Tls { .. } => {
                 failure.why("the server at this address is not a coordinator").next("lockstep doctor")
             }
-            DialError::Credential { .. } => failure.next("lockstep login"),
+            DialError::Credential { .. } => failure.next(login()),
             DialError::Token(_) | DialError::Refused { .. } => {
                 Self { kind: Kind::Refused, ..failure }.next("ask an admin for a new token: lockstep operator add")
             }
@@ -123,7 +138,7 @@ impl From<Status> for Failure {
             Code::PermissionDenied => {
                 Self::new(Kind::Refused, what).next("ask an admin for a token: lockstep operator add")
             }
-            Code::Unauthenticated => Self::new(Kind::Refused, what).next("lockstep login"),
+            Code::Unauthenticated => Self::new(Kind::Refused, what).next(login()),
             Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
                 Self::new(Kind::Refused, what)
             }
@@ -134,7 +149,8 @@ impl From<Status> for Failure {
             .why("the connection to the coordinator broke")
             .next("lockstep doctor"),
             Code::Ok | Code::OutOfRange | Code::Internal | Code::DataLoss => {
-                Self::new(Kind::Unreachable, what).next("journalctl -u lockstep-coordinator, on its machine")
+                Self::new(Kind::Unreachable, what)
+                    .next("journalctl -u lockstep-coordinator    # on its machine")
             }
         }
     }
@@ -156,7 +172,7 @@ impl From<DeclarationError> for Failure {
                 match hint {
                     Some(Hint::Nearest(nearest)) => failure.next(format!("did you mean `{nearest}`?")),
                     Some(Hint::Known(known)) => failure.next(format!("write one of: {}", known.join(", "))),
-                    None => failure.next(format!("lockstep env check {ENV}, after correcting the line")),
+                    None => failure.next(format!("lockstep env check {ENV}    # after correcting the line")),
                 }
             }
             DeclarationError::NoEnvironment { known, nearest, .. } => {
@@ -196,12 +212,12 @@ impl From<CredentialError> for Failure {
     fn from(error: CredentialError) -> Self {
         let failure = Self::new(Kind::Refused, error.to_string());
         match error {
-            CredentialError::None { .. } => failure
-                .why("you have not logged in on this machine")
-                .next("lockstep login --coordinator HOST:PORT, with a token from `lockstep operator add`"),
+            CredentialError::None { .. } => {
+                failure.why("you have not logged in on this machine").next(login())
+            }
             CredentialError::Ended { .. } => failure
                 .why("a certificate is renewed when a command uses it; this one was not used in time")
-                .next("lockstep login, with a new token from `lockstep operator add`"),
+                .next(login()),
             CredentialError::NotYet { .. } => failure
                 .why("the clock of this machine or of the coordinator is wrong")
                 .next("date --utc    # on both machines: compare the clocks"),
@@ -231,6 +247,8 @@ mod tests {
             "lockstep status notes/production; set LOCKSTEP_ENV"
         );
         assert_eq!(hint("lockstep watch dep_01J8"), "lockstep watch dep_01J8");
+        let failure = Failure::new(Kind::Refused, "expired").next(login()).at_coordinator("10.0.0.1:7443");
+        assert!(failure.next.unwrap().starts_with("lockstep login --coordinator 10.0.0.1:7443 < token"));
         assert_eq!(
             hint("lockstep cancel ENV, or ENV"),
             "lockstep cancel notes/production, or notes/production"

@@ -119,7 +119,7 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
             hosts(context, &version, &mut checks).await?;
             environments(context, env, &mut checks).await?;
         }
-        Err(failure) => checks.failed("coordinator", failure),
+        Err(failure) => checks.failed("coordinator", context.complete_hint(failure, env)),
     }
     show_checks(context, &checks.0)
 }
@@ -127,7 +127,7 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
 fn declaration(context: &Context, env: &str, checks: &mut Checks) {
     let declared = match context.declared(env) {
         Ok(declared) => declared,
-        Err(failure) => return checks.failed("deployment.yml", failure),
+        Err(failure) => return checks.failed("deployment.yml", context.complete_hint(failure, Some(env))),
     };
     checks.ok("deployment.yml", format!("declares {}", declared.spec.key));
     match secrets_of(&declared) {
@@ -137,14 +137,14 @@ fn declaration(context: &Context, env: &str, checks: &mut Checks) {
         Ok(None) => {
             checks.note("secrets", format!("no {}: the stored secrets are used", declared.env_file.display()))
         }
-        Err(failure) => checks.failed("secrets", failure),
+        Err(failure) => checks.failed("secrets", context.complete_hint(failure, Some(env))),
     }
 }
 
 fn certificate(context: &Context, checks: &mut Checks) {
     let loaded = match credential::load(context.credential()) {
         Ok((credential, _)) => credential,
-        Err(error) => return checks.failed("credential", error.into()),
+        Err(error) => return checks.failed("credential", context.complete_hint(error.into(), None)),
     };
     match credential::validity(&loaded.certificate) {
         Some((_, ends)) if ends > now() => {
@@ -153,10 +153,16 @@ fn certificate(context: &Context, checks: &mut Checks) {
         Some((_, ends)) => checks.wrong(
             "credential",
             format!("expired at {ends}"),
-            "lockstep login, with a new token from `lockstep operator add`",
+            format!("{}    # an admin gets a token by: lockstep operator add", login(context)),
         ),
-        None => checks.wrong("credential", "its certificate cannot be read", "lockstep login"),
+        None => checks.wrong("credential", "its certificate cannot be read", login(context)),
     }
+}
+
+/// The command that replaces the credential.
+fn login(context: &Context) -> String {
+    let address = context.known_address().unwrap_or_else(|| "HOST:PORT".to_owned());
+    format!("lockstep login --coordinator {address} < token")
 }
 
 /// Checks the coordinator, and returns its version.
