@@ -1,117 +1,101 @@
-//! The commands, one file for each noun or verb.
+//! The commands, in rooms: the cluster, an environment, its deployments, and this machine.
 
-pub mod authority;
-pub mod backups;
-mod build;
-pub mod coordinators;
-pub mod deploy;
+pub mod cluster;
+mod confirm;
+pub mod deployment;
 pub mod doctor;
-pub mod environments;
-mod git;
-pub mod hosts;
-mod local_image;
+pub mod environment;
 pub mod manual;
-pub mod operators;
-mod reference;
-pub mod registries;
-pub mod resolve;
-pub mod status;
+mod reply;
 pub mod up;
-pub mod watch;
 
-use lockstep_core::stored::StoredDocument;
-use lockstep_proto::wire::Document;
 use lockstep_proto::wire::plan_request::What;
 
 use crate::args::{
     Arguments, Command, CoordinatorCommand, EnvCommand, FenceCommand, HostCommand, LockCommand,
     OperatorCommand, SecretCommand, StateCommand,
 };
-use crate::command::hosts::Form;
+use crate::command::cluster::hosts::Form;
+use crate::command::cluster::{authority, backups, coordinators, hosts, operators, registries};
+use crate::command::deployment::{deploy, history, resolve, watch};
+use crate::command::environment::{environments, lock, logs, secrets, status};
 use crate::context::Context;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::Result;
 
-/// Carries out what was typed.
+/// Runs the command that was typed.
 ///
 /// # Errors
 /// When it does not succeed.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(&arguments)?;
-    match arguments.command {
-        Command::Up(args) => up::up(&context, &args).await,
-        Command::Down(args) => up::down::down(&context, &args).await,
-        Command::Plan(args) => deploy::plan(&context, &args).await,
-        Command::Deploy(args) if args.dry_run => deploy::plan(&context, &args).await,
-        Command::Deploy(args) => deploy::deploy(&context, &args).await,
-        Command::Rollback(args) => deploy::rollback(&context, &args).await,
-        Command::Cancel { env } => deploy::cancel(&context, &env).await,
-        Command::Resolve(args) => resolve::resolve(&context, args).await,
-        Command::Status { env } => status::status(&context, env.as_deref()).await,
-        Command::History { env, limit } => status::history(&context, &env, limit).await,
-        Command::Show { dep, env } => status::show(&context, dep, env.as_deref()).await,
-        Command::Watch { dep, env } => watch::watch(&context, dep, env.as_deref()).await,
-        Command::Logs(args) => environments::logs(&context, &args).await,
-        Command::Lock(LockCommand::Status { env }) => environments::lock_status(&context, &env).await,
+    let env = arguments.command.environment().map(ToOwned::to_owned);
+    let ended = dispatch(&context, arguments.command).await;
+    ended.map_err(|failure| context.complete_hint(failure, env.as_deref()))
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<()> {
+    match command {
+        Command::Up(args) => up::up(context, &args).await,
+        Command::Down(args) => up::down::down(context, &args).await,
+        Command::Plan(args) => deploy::plan(context, &args).await,
+        Command::Deploy(args) if args.dry_run => deploy::plan(context, &args).await,
+        Command::Deploy(args) => deploy::deploy(context, &args).await,
+        Command::Rollback(args) => deploy::rollback(context, &args).await,
+        Command::Cancel { env } => deploy::cancel(context, &env).await,
+        Command::Resolve(args) => resolve::resolve(context, args).await,
+        Command::Status { env } => status::status(context, env.as_deref()).await,
+        Command::History { env, limit } => history::history(context, &env, limit).await,
+        Command::Show { dep, env } => history::show(context, dep, env.as_deref()).await,
+        Command::Watch { dep, env } => watch::watch(context, dep, env.as_deref()).await,
+        Command::Logs(args) => logs::logs(context, &args).await,
+        Command::Lock(LockCommand::Status { env }) => lock::status(context, &env).await,
         Command::Lock(LockCommand::Freeze { env, reason, r#for }) => {
-            environments::freeze(&context, &env, reason, &r#for).await
+            lock::freeze(context, &env, reason, &r#for).await
         }
-        Command::Lock(LockCommand::Thaw { env }) => environments::thaw(&context, &env).await,
-        Command::Audit { env } => environments::audit(&context, &env).await,
-        Command::Secret(SecretCommand::Import { env }) => environments::import(&context, &env).await,
-        Command::Secret(SecretCommand::Set { env, name }) => environments::set(&context, &env, name).await,
-        Command::Secret(SecretCommand::List { env }) => environments::secrets(&context, &env).await,
-        Command::Secret(SecretCommand::Diff { env }) => environments::diff(&context, &env).await,
-        Command::Env(EnvCommand::List) => environments::list(&context).await,
-        Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(&context, &env),
-        Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(&context, &env).await,
-        Command::Env(EnvCommand::Check { env }) => environments::check(&context, &env),
-        Command::Env(EnvCommand::Remove(args)) => environments::remove(&context, args).await,
-        Command::Coordinator(CoordinatorCommand::List) => coordinators::list(&context).await,
+        Command::Lock(LockCommand::Thaw { env }) => lock::thaw(context, &env).await,
+        Command::Audit { env } => logs::audit(context, &env).await,
+        Command::Secret(SecretCommand::Import { env }) => secrets::import(context, &env).await,
+        Command::Secret(SecretCommand::Set { env, name }) => secrets::set(context, &env, name).await,
+        Command::Secret(SecretCommand::List { env }) => secrets::list(context, &env).await,
+        Command::Secret(SecretCommand::Diff { env }) => secrets::diff(context, &env).await,
+        Command::Env(EnvCommand::List) => environments::list(context).await,
+        Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(context, &env),
+        Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(context, &env).await,
+        Command::Env(EnvCommand::Check { env }) => environments::check(context, &env),
+        Command::Env(EnvCommand::Remove(args)) => environments::remove(context, args).await,
+        Command::Coordinator(CoordinatorCommand::List) => coordinators::list(context).await,
         Command::Coordinator(CoordinatorCommand::Token { name }) => {
-            coordinators::create_token(&context, name).await
+            coordinators::create_token(context, name).await
         }
         Command::Coordinator(CoordinatorCommand::Remove { name }) => {
-            coordinators::remove(&context, name).await
+            coordinators::remove(context, name).await
         }
-        Command::Authority(command) => authority::run(&context, command).await,
-        Command::Host(HostCommand::List) => hosts::list(&context).await,
+        Command::Authority(command) => authority::run(context, command).await,
+        Command::Host(HostCommand::List) => hosts::list(context).await,
         Command::Host(HostCommand::Token { name, roles, cloud_init }) => {
             let form = if cloud_init { Form::UserData } else { Form::Line };
-            hosts::create_token(&context, name, roles, form).await
+            hosts::create_token(context, name, roles, form).await
         }
-        Command::Host(HostCommand::Add(args)) => deploy::change_host(&context, &args, What::AddHost).await,
-        Command::Host(HostCommand::Drain(args)) => {
-            deploy::change_host(&context, &args, What::DrainHost).await
-        }
+        Command::Host(HostCommand::Add(args)) => deploy::change_host(context, &args, What::AddHost).await,
+        Command::Host(HostCommand::Drain(args)) => deploy::change_host(context, &args, What::DrainHost).await,
         Command::Host(HostCommand::Remove(args)) => {
-            deploy::change_host(&context, &args, What::RemoveHost).await
+            deploy::change_host(context, &args, What::RemoveHost).await
         }
-        Command::Host(HostCommand::Forget { name }) => operators::forget_host(&context, name).await,
-        Command::Registry(command) => registries::run(&context, command).await,
+        Command::Host(HostCommand::Forget { name }) => hosts::forget(context, name).await,
+        Command::Registry(command) => registries::run(context, command).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
-            operators::add_operator(&context, name, env, role).await
+            operators::add(context, name, env, role).await
         }
-        Command::Operator(OperatorCommand::List) => operators::operators(&context).await,
-        Command::Operator(OperatorCommand::Revoke { name }) => operators::revoke(&context, name).await,
-        Command::Backup { to } => backups::backup(&context, &to).await,
+        Command::Operator(OperatorCommand::List) => operators::list(context).await,
+        Command::Operator(OperatorCommand::Revoke { name }) => operators::revoke(context, name).await,
+        Command::Backup { to } => backups::backup(context, &to).await,
         Command::Restore { file, directory } => backups::restore(&file, &directory),
-        Command::Fence(FenceCommand::Bump { env }) => backups::bump_fence(&context, &env).await,
-        Command::State(StateCommand::Export { env }) => environments::export(&context, &env).await,
-        Command::Schema => environments::schema(&context),
-        Command::Doctor { env } => doctor::doctor(&context, env.as_deref()).await,
-        Command::Login => operators::login(&context).await,
+        Command::Fence(FenceCommand::Bump { env }) => backups::bump_fence(context, &env).await,
+        Command::State(StateCommand::Export { env }) => environments::export(context, &env).await,
+        Command::Schema => manual::schema(context.output),
+        Command::Doctor { env } => doctor::doctor(context, env.as_deref()).await,
+        Command::Login => operators::login(context).await,
         Command::Completions { shell } => manual::completions(shell, context.output),
         Command::PackageFiles { directory } => manual::package_files(&directory),
     }
-}
-
-/// Reads a document of an answer.
-fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
-    lockstep_proto::convert::required(document, "answer").map_err(|invalid| {
-        Failure::new(Kind::Unreachable, "the coordinator's answer cannot be read").why(invalid.to_string())
-    })
-}
-
-fn read_all<T: StoredDocument>(documents: &[Document]) -> Result<Vec<T>> {
-    documents.iter().map(|document| read(Some(document))).collect()
 }

@@ -21,7 +21,7 @@ use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
-/// How long a coordinator may take to say where the others are.
+/// How long a coordinator may take to list the others.
 const LEARN_LIMIT: Duration = Duration::from_secs(2);
 
 pub struct Context {
@@ -39,13 +39,15 @@ impl Context {
     /// When the current directory or the home is unknown.
     pub fn new(arguments: &Arguments) -> Result<Self> {
         let directory = std::env::current_dir().map_err(|error| {
-            Failure::new(Kind::Usage, "the current directory is gone").why(error.to_string())
+            Failure::new(Kind::Usage, "the current directory cannot be read").why(error.to_string())
         })?;
         let credential = match &arguments.credential {
             Some(directory) => directory.clone(),
             None => std::env::home_dir()
                 .ok_or_else(|| {
-                    Failure::new(Kind::Usage, "there is no home directory").next("set LOCKSTEP_CREDENTIAL")
+                    Failure::new(Kind::Usage, "there is no home directory")
+                        .why("the credential is in ~/.config/lockstep, unless --credential names another directory")
+                        .next("export LOCKSTEP_CREDENTIAL=DIR")
                 })?
                 .join(".config/lockstep"),
         };
@@ -64,110 +66,140 @@ impl Context {
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
-        let (credential, kept) = credential::load(&self.credential)?;
+        let (credential, stored) = credential::load(&self.credential)?;
         credential::check(&credential, now())?;
-        let named = self.coordinator.as_deref().unwrap_or(&kept);
+        let named = self.coordinator.as_deref().unwrap_or(&stored);
         let client = |channel| ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut failed = None;
         for address in self.addresses(named) {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => {
-                    let (credential, channel) = match self.renewed(&address, &credential).await {
+                    let (credential, channel) = match self.renew_if_old(&address, &credential).await {
                         Some(renewed) => (renewed.clone(), dial::connect(&address, &renewed).await?),
                         None => (credential, channel),
                     };
                     let control = client(channel);
-                    let roots = self.learn(control.clone(), &kept).await;
-                    if let Some(current) = self.current(&address, &credential, &roots).await {
+                    let roots = self.learn_addresses(control.clone(), &stored).await;
+                    if let Some(current) = self.renew_if_other_root(&address, &credential, &roots).await {
                         return Ok(client(dial::connect(&address, &current).await?));
                     }
                     return Ok(control);
                 }
-                // Another may answer. The first that is known tells most about what is wrong.
+                // Another may answer. If none does, the first error says most about what is wrong.
                 Err(error) => failed = failed.or(Some(error)),
             }
         }
         Err(failed.map_or_else(
-            || Failure::new(Kind::Usage, "it is not said where the coordinator is"),
+            || {
+                Failure::new(Kind::Usage, "the address of the coordinator is unknown")
+                    .why("neither --coordinator nor the credential names one")
+                    .next("lockstep login --coordinator HOST:PORT")
+            },
             Failure::from,
         ))
     }
 
-    /// A call in the trace that this command is a part of.
+    /// A request that continues the trace of the caller.
     pub fn traced<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         trace::carry(&self.traceparent, request.metadata_mut());
         request
     }
 
-    /// Where to dial: what was named, then what was learned.
+    /// The addresses to dial: those that were named, then those that were learned.
     fn addresses(&self, named: &str) -> Vec<String> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
         credential::all_addresses(named, &learned)
     }
 
-    /// Takes in where all the coordinators are, for when this one does not answer. What is wrong is said by the
-    /// call that this is for. Gives the roots that the cluster trusts; nothing where it is not said.
-    async fn learn(&self, mut control: ControlClient<Channel>, kept: &str) -> String {
+    /// Learns the addresses of all coordinators, for when this one does not answer. An error is not reported here: the
+    /// call that follows reports it. Returns the roots that the cluster trusts; empty if the coordinator does not say.
+    async fn learn_addresses(&self, mut control: ControlClient<Channel>, stored: &str) -> String {
         let asked = tokio::time::timeout(LEARN_LIMIT, control.list_coordinators(wire::ListRequest {})).await;
         let Ok(Ok(reply)) = asked else { return String::new() };
         let wire::CoordinatorsReply { coordinators, authority } = reply.into_inner();
-        let told: Vec<String> = coordinators
+        let learned: Vec<String> = coordinators
             .iter()
             .filter_map(|document| document.read::<CoordinatorStatus>("coordinators").ok())
             .map(|coordinator| coordinator.address)
             .filter(|address| !address.is_empty())
             .collect();
-        if let Err(error) = credential::learn(&self.credential, kept, &told) {
-            self.output.remark(&format!("the coordinators' addresses cannot be kept: {error}"));
+        if let Err(error) = credential::store_addresses(&self.credential, stored, &learned) {
+            self.output.remark(&format!("cannot store the addresses of the coordinators: {error}"));
         }
-        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = learned;
         authority
     }
 
-    /// Another credential, when this one is in the last third of its life: who works here need not log in again.
-    async fn renewed(&self, address: &str, credential: &Credential) -> Option<Credential> {
+    /// A renewed credential if this one is in the last third of its lifetime, so that whoever uses it need not log in
+    /// again.
+    async fn renew_if_old(&self, address: &str, credential: &Credential) -> Option<Credential> {
         let is_old = credential::validity(&credential.certificate)
             .is_some_and(|(begins, ends)| ends.since(now()).0 < ends.since(begins).0 / 3);
         if !is_old {
             return None;
         }
-        self.renew(address, credential, "your certificate ends soon").await
+        self.renew(address, credential, "your certificate expires soon").await
     }
 
-    /// Another credential, when the cluster trusts other roots than this one, or another root signs.
-    async fn current(&self, address: &str, credential: &Credential, roots: &str) -> Option<Credential> {
+    /// A renewed credential if the cluster trusts other roots than this one, or if another root signs.
+    async fn renew_if_other_root(
+        &self,
+        address: &str,
+        credential: &Credential,
+        roots: &str,
+    ) -> Option<Credential> {
         if dial::is_current(credential, roots) {
             return None;
         }
-        self.renew(address, credential, "the cluster's root is another").await
+        self.renew(address, credential, "the cluster has a new root").await
     }
 
     async fn renew(&self, address: &str, credential: &Credential, why: &str) -> Option<Credential> {
         let renewed = match dial::renew(address, credential).await {
             Ok(renewed) => renewed,
-            // It is good for some time yet; when it is not, the call itself says so.
+            // It is valid for some time yet. When it is not, the call itself reports that.
             Err(error) => {
-                self.output.remark(&format!("{why}, and your certificate cannot be renewed: {error}"));
+                self.output.remark(&format!("{why}, but your certificate cannot be renewed: {error}"));
                 return None;
             }
         };
         if let Err(error) = credential::renew(&self.credential, &renewed) {
-            self.output.remark(&format!("the renewed certificate cannot be kept: {error}"));
+            self.output.remark(&format!("cannot store the renewed certificate: {error}"));
         }
         Some(renewed)
     }
 
-    /// Where somebody else may reach a coordinator: as this operator does, unless that is this machine's own.
+    /// The address at which another machine reaches a coordinator: the one that this operator uses, unless only this
+    /// machine reaches it.
     ///
     /// # Errors
     /// When there is no credential.
     pub fn reached_at(&self) -> Result<String> {
-        let (_, kept) = credential::load(&self.credential)?;
-        let named = self.coordinator.as_deref().unwrap_or(&kept);
+        let (_, stored) = credential::load(&self.credential)?;
+        let named = self.coordinator.as_deref().unwrap_or(&stored);
         let all = self.addresses(named);
         let elsewhere = all.iter().find(|address| !is_of_this_machine(address));
         Ok(elsewhere.or(all.first()).cloned().unwrap_or_default())
+    }
+
+    /// The failure with the names in its hint that this command knows, so that the hint can be pasted.
+    pub fn complete_hint(&self, failure: Failure, env: Option<&str>) -> Failure {
+        let failure = match env {
+            Some(env) => failure.in_environment(env),
+            None => failure,
+        };
+        match self.known_address() {
+            Some(address) => failure.at_coordinator(&address),
+            None => failure,
+        }
+    }
+
+    /// The address of a coordinator: one that was named, else one in the credential; `None` if neither has one.
+    pub fn known_address(&self) -> Option<String> {
+        let named = self.coordinator.clone();
+        let known = named.or_else(|| credential::load(&self.credential).ok().map(|(_, stored)| stored))?;
+        known.split(',').map(|address| address.trim().to_owned()).find(|address| !address.is_empty())
     }
 
     /// The coordinator that was named.
@@ -176,16 +208,17 @@ impl Context {
     /// When none was.
     pub fn coordinator(&self) -> Result<&str> {
         self.coordinator.as_deref().ok_or_else(|| {
-            Failure::new(Kind::Usage, "it is not said where the coordinator is")
-                .next("lockstep login --coordinator HOST:PORT")
+            Failure::new(Kind::Usage, "no coordinator was given")
+                .why("a login needs the address of a coordinator")
+                .next("lockstep login --coordinator HOST:PORT < token")
         })
     }
 
-    /// Becomes an operator.
+    /// Logs in as the operator of a token, and returns the operator's name.
     ///
     /// # Errors
     /// When the token is refused.
-    pub async fn join(&self, address: &str, token: &str) -> Result<String> {
+    pub async fn log_in(&self, address: &str, token: &str) -> Result<String> {
         let joined = dial::join(address, token, "", "").await?;
         credential::save(&self.credential, &joined, address)?;
         Ok(joined.identity)
@@ -213,7 +246,7 @@ impl Context {
         Ok(project.environment(own_name(&project, name)?)?)
     }
 
-    /// Every value that holds for an environment of the project, and where it stands.
+    /// Every value of an environment of the project, and where it is set.
     ///
     /// # Errors
     /// As [`Context::declared`].
@@ -225,17 +258,18 @@ impl Context {
     /// The key of an environment, from its name here or from `<app>/<env>` anywhere.
     ///
     /// # Errors
-    /// When neither says which it is.
+    /// When neither names one.
     pub fn key(&self, name: &str) -> Result<EnvironmentKey> {
         if name.contains('/') {
             return name.parse().map_err(|error| Failure::new(Kind::Usage, format!("{error}")));
         }
         let project = self.project()?;
-        // An environment that the file has lost may still be looked at; a typing mistake is answered.
+        // An environment that the file does not declare any more is reached as <app>/<env>. Here a typing mistake is
+        // answered.
         Ok(project.environment(name)?.spec.key)
     }
 
-    /// The current directory, for what concerns the source.
+    /// The current directory, for git and Docker.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -249,7 +283,7 @@ fn own_name<'a>(project: &Project, name: &'a str) -> Result<&'a str> {
             Kind::Refused,
             format!("this is the project of {}, not of {application}", project.application()),
         )
-        .next(format!("go to the project of {application}"))),
+        .next(format!("run the command in the project of {application}"))),
         None => Ok(name),
     }
 }
@@ -278,7 +312,7 @@ pub fn read_line() -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
-/// Who asks, as the lock shows it.
+/// This process, as the lock of an environment shows it.
 pub fn client() -> wire::Client {
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     wire::Client { hostname, pid: std::process::id() }
@@ -288,7 +322,7 @@ pub fn environment_ref(key: &EnvironmentKey, limit: u32) -> wire::EnvironmentRef
     wire::EnvironmentRef { environment: key.to_string(), limit }
 }
 
-/// Whether nobody else reaches anything at this `host:port`.
+/// Whether only this machine reaches this `host:port`.
 pub fn is_of_this_machine(address: &str) -> bool {
     address.parse::<SocketAddr>().map_or(address.starts_with("localhost:"), |there| there.ip().is_loopback())
 }

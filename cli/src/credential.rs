@@ -1,4 +1,4 @@
-//! The operator's credential: a directory that only the operator reads.
+//! The operator's credential: a directory that only the operator can read.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ const CERTIFICATE: &str = "certificate.pem";
 pub const AUTHORITY: &str = "authority.pem";
 const COORDINATOR: &str = "coordinator";
 
-/// All that a credential is.
+/// The files of a credential.
 pub const FILES: [&str; 4] = [KEY, CERTIFICATE, AUTHORITY, COORDINATOR];
 
 #[derive(Debug, thiserror::Error)]
@@ -28,9 +28,9 @@ pub enum CredentialError {
         #[source]
         source: io::Error,
     },
-    #[error("your certificate ended at {ended}, and this machine's clock says {now}")]
+    #[error("your certificate expired at {ended}; the clock of this machine says {now}")]
     Ended { ended: Timestamp, now: Timestamp },
-    #[error("your certificate begins at {begins}, and this machine's clock says {now}")]
+    #[error("your certificate is not valid before {begins}; the clock of this machine says {now}")]
     NotYet { begins: Timestamp, now: Timestamp },
     #[error("{path} cannot be written")]
     Write {
@@ -65,11 +65,11 @@ pub fn load(directory: &Path) -> Result<(Credential, String), CredentialError> {
     Ok((credential, read(COORDINATOR)?.trim().to_owned()))
 }
 
-/// Whether the certificate is good at `now`. The coordinator would refuse it without saying why: in TLS 1.3 that is
-/// a connection that breaks.
+/// Checks that the certificate is valid at `now`. The coordinator would refuse it without a reason: in TLS 1.3 a client
+/// sees that as a broken connection.
 ///
 /// # Errors
-/// When it has ended, or has not begun.
+/// When it has expired, or is not valid yet.
 pub fn check(credential: &Credential, now: Timestamp) -> Result<(), CredentialError> {
     match validity(&credential.certificate) {
         Some((_, ended)) if ended < now => Err(CredentialError::Ended { ended, now }),
@@ -78,7 +78,7 @@ pub fn check(credential: &Credential, now: Timestamp) -> Result<(), CredentialEr
     }
 }
 
-/// When a certificate begins and ends to be good; nothing where it is not one.
+/// The period in which a certificate is valid; `None` if it cannot be parsed.
 pub fn validity(certificate: &str) -> Option<(Timestamp, Timestamp)> {
     let (_, pem) = x509_parser::pem::parse_x509_pem(certificate.as_bytes()).ok()?;
     let validity = pem.parse_x509().ok()?.validity().clone();
@@ -88,7 +88,7 @@ pub fn validity(certificate: &str) -> Option<(Timestamp, Timestamp)> {
     Some((moment(validity.not_before)?, moment(validity.not_after)?))
 }
 
-/// Keeps a certificate that was renewed for the same key.
+/// Stores a certificate that was renewed for the same key.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -97,7 +97,7 @@ pub fn renew(directory: &Path, renewed: &Credential) -> Result<(), CredentialErr
     write(&directory.join(CERTIFICATE), &renewed.certificate)
 }
 
-/// Keeps what joining gave.
+/// Stores the credential that a login returned.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -114,21 +114,22 @@ pub fn save(directory: &Path, joined: &Joined, coordinator: &str) -> Result<(), 
     write(&directory.join(COORDINATOR), &all_addresses(coordinator, &joined.coordinators).join(","))
 }
 
-/// The addresses in `named`, separated by commas, then those of `told` that it has not.
-pub fn all_addresses(named: &str, told: &[String]) -> Vec<String> {
+/// The addresses in `named`, separated by commas, then those of `learned` that `named` does not have.
+pub fn all_addresses(named: &str, learned: &[String]) -> Vec<String> {
     let mut all: Vec<String> = named.split(',').map(|address| address.trim().to_owned()).collect();
-    all.extend(told.iter().filter(|address| !named.split(',').any(|own| own.trim() == *address)).cloned());
+    all.extend(learned.iter().filter(|address| !named.split(',').any(|own| own.trim() == *address)).cloned());
     all
 }
 
-/// Keeps where the coordinators are, beside the address at which the operator logged in. `kept` is what there is.
+/// Stores the addresses of the coordinators, after the address at which the operator logged in. `stored` are the
+/// addresses in the file.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn learn(directory: &Path, kept: &str, told: &[String]) -> Result<(), CredentialError> {
-    let first = kept.split(',').next().unwrap_or(kept);
-    let all = all_addresses(first, told).join(",");
-    if all == kept { Ok(()) } else { write(&directory.join(COORDINATOR), &all) }
+pub fn store_addresses(directory: &Path, stored: &str, learned: &[String]) -> Result<(), CredentialError> {
+    let first = stored.split(',').next().unwrap_or(stored);
+    let all = all_addresses(first, learned).join(",");
+    if all == stored { Ok(()) } else { write(&directory.join(COORDINATOR), &all) }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CredentialError> {

@@ -1,7 +1,7 @@
-//! `deployment.yml`: as typed here, as meant in [`lockstep_core::spec`].
+//! `deployment.yml`: the types of what is written there, and their conversion to [`lockstep_core::spec`].
 //!
-//! An environment may override any top-level key; maps are merged, everything else is replaced. What a
-//! later release of Lockstep will know is refused in words, and not as an unknown key.
+//! An environment may override any top-level key; maps are merged, everything else is replaced. A key that only a later
+//! release of Lockstep supports is refused with a message of its own, not as an unknown key.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub use words::Hint;
 
 use typed::{File, FileTyped, Image, Keys, Process, Repository, Traffic, TypedPgHba, TypedTls};
 
-/// Where the file is looked for, from the directory in which the command runs.
+/// Where the file is searched, from the directory in which the command runs.
 const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
 
 /// A project: the file as typed.
@@ -32,17 +32,17 @@ const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
 pub struct Project {
     path: PathBuf,
     file: File,
-    /// The same, without its types.
+    /// The same without types.
     typed: serde_json::Value,
 }
 
-/// One environment of it, as meant.
+/// One environment of a project, as its specification.
 #[derive(Debug)]
 pub struct DeclaredEnvironment {
     pub spec: EnvironmentSpec,
-    /// Where the file stands: paths in it count from here.
+    /// The folder of the file: paths in it are relative to this.
     pub folder: PathBuf,
-    /// Where its secrets are; whether the file is there is another question.
+    /// The file with its secrets, which need not exist.
     pub env_file: PathBuf,
 }
 
@@ -56,12 +56,12 @@ pub enum DeclarationError {
         #[source]
         source: std::io::Error,
     },
-    /// What the parser says, with the line underlined.
-    #[error("{path} is not a declaration")]
+    /// The parser's message, with the line underlined.
+    #[error("{path} is not valid")]
     Parse { path: PathBuf, diagnostic: String, hint: Option<Hint> },
     #[error("{path} has no environment {wanted}")]
     NoEnvironment { path: PathBuf, wanted: String, known: Vec<String>, nearest: Option<String> },
-    #[error("{path} declares what cannot be deployed")]
+    #[error("{path} cannot be deployed as declared")]
     Problems { path: PathBuf, problems: Vec<Problem> },
 }
 
@@ -69,7 +69,7 @@ impl Project {
     /// The project of `directory`.
     ///
     /// # Errors
-    /// When there is no file, or it is not one.
+    /// When there is no file, or it is not valid.
     pub fn find(directory: &Path) -> Result<Self, DeclarationError> {
         let there = PLACES.iter().map(|place| directory.join(place)).find(|path| path.is_file());
         let path = there.ok_or_else(|| DeclarationError::Missing { looked_in: directory.to_owned() })?;
@@ -83,7 +83,7 @@ impl Project {
         let options = || serde_saphyr::options! { strict_booleans: true };
         match serde_saphyr::from_str_with_options(text, options()) {
             Ok(file) => {
-                // What is a file of ours is a document of any kind.
+                // A valid file is also a valid document without types.
                 let typed = serde_saphyr::from_str_with_options(text, options()).unwrap_or_default();
                 Ok(Self { path, file, typed })
             }
@@ -128,7 +128,7 @@ impl Project {
         Ok(DeclaredEnvironment { spec, folder, env_file })
     }
 
-    /// Every value that holds for the environment, and where it stands.
+    /// Every value of the environment, and where it is set.
     ///
     /// # Errors
     /// As [`Project::environment`].
@@ -137,12 +137,12 @@ impl Project {
     }
 }
 
-/// The JSON Schema of the file, for editors: derived from the types that it is read into.
+/// The JSON Schema of the file, derived from the types that it is read into.
 pub fn schema() -> serde_json::Value {
     schemars::schema_for!(FileTyped).to_value()
 }
 
-/// The name that is nearest to `wanted`, if one is near at all.
+/// The known name that is most like `wanted`; `None` if none is.
 pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known
         .map(|name| (strsim::damerau_levenshtein(wanted, name), name))
@@ -160,7 +160,7 @@ fn to_spec(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Probl
     let database = database(&keys, &mut found);
     let image = image(&keys, &mut found);
     if keys.cron.is_some() {
-        found.push(later("cron", "run it outside Lockstep for the time being"));
+        found.push(unsupported("cron", "run it outside Lockstep"));
     }
     let hosts = keys.hosts.unwrap_or_default();
     let spec = EnvironmentSpec {
@@ -183,21 +183,21 @@ fn to_spec(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Probl
     if found.is_empty() { Ok(spec) } else { Err(found) }
 }
 
-fn later(path: &str, instead: &str) -> Problem {
+fn unsupported(path: &str, instead: &str) -> Problem {
     Problem {
         path: path.to_owned(),
-        what: "comes with a later release of Lockstep".to_owned(),
+        what: "is not supported in this release".to_owned(),
         instead: instead.to_owned(),
     }
 }
 
-fn wrong(path: &str, what: impl Into<String>, instead: &str) -> Problem {
+fn problem(path: &str, what: impl Into<String>, instead: &str) -> Problem {
     Problem { path: path.to_owned(), what: what.into(), instead: instead.to_owned() }
 }
 
-fn no_length(path: &str, error: &InvalidDuration) -> Problem {
-    let what = format!("{:?} is not a length of time", error.text);
-    wrong(path, what, "write a whole number and ms, s, m, h or d, as in 30s")
+fn invalid_duration(path: &str, error: &InvalidDuration) -> Problem {
+    let what = format!("{:?} is not a duration", error.text);
+    problem(path, what, "write a whole number with ms, s, m, h or d, as in 30s")
 }
 
 fn image(keys: &Keys, found: &mut Vec<Problem>) -> ImageSource {
@@ -210,11 +210,11 @@ fn image(keys: &Keys, found: &mut Vec<Problem>) -> ImageSource {
             dockerfile: build.dockerfile.clone().unwrap_or_else(|| "Dockerfile".to_owned()),
         },
         (Some(_), Some(_)) => {
-            found.push(wrong("image", "stands beside build", "keep one of the two"));
+            found.push(problem("image", "is set beside build", "keep one of the two"));
             ImageSource::Repository(String::new())
         }
         (None, None) => {
-            found.push(wrong("image", "is missing", "name the image's repository, as in `image: notes`"));
+            found.push(problem("image", "is missing", "name the image's repository, as in `image: notes`"));
             ImageSource::Repository(String::new())
         }
     }
@@ -229,13 +229,13 @@ fn processes(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> BTreeMap<Proc
     typed
         .into_iter()
         .map(|(name, process)| {
-            let meant = process_meant(&name, process, mode, found);
-            (name, meant)
+            let spec = to_process_spec(&name, process, mode, found);
+            (name, spec)
         })
         .collect()
 }
 
-fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec<Problem>) -> ProcessSpec {
+fn to_process_spec(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec<Problem>) -> ProcessSpec {
     let at = |key: &str| format!("processes.{name}.{key}");
     let health = typed.health.unwrap_or_default();
     let quick = mode == Mode::Development;
@@ -249,7 +249,7 @@ fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec
             None => otherwise,
             Some(Ok(length)) => length,
             Some(Err(error)) => {
-                found.push(no_length(&at(key), &error));
+                found.push(invalid_duration(&at(key), &error));
                 otherwise
             }
         };
@@ -257,8 +257,8 @@ fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec
     let interval = duration("health.interval", health.interval, Millis(100));
     let stop_grace = duration("stop_grace", typed.stop_grace, Millis::from_secs(30));
     let memory_bytes = typed.memory.and_then(|text| {
-        size(&text).or_else(|| {
-            found.push(wrong(&at("memory"), format!("{text:?} is not a size"), "write it as in 512Mi"));
+        parse_size(&text).or_else(|| {
+            found.push(problem(&at("memory"), format!("{text:?} is not a size"), "write it as in 512Mi"));
             None
         })
     });
@@ -273,7 +273,7 @@ fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec
             interval,
             consecutive: health.consecutive.unwrap_or(if quick { 1 } else { 3 }),
         },
-        volumes: volumes.iter().map(|text| volume(text)).collect(),
+        volumes: volumes.iter().map(|text| parse_volume(text)).collect(),
         memory_bytes,
         cpu_milli: typed.cpus.map(milli),
         user: typed.user,
@@ -283,16 +283,16 @@ fn process_meant(name: &ProcessName, typed: Process, mode: Mode, found: &mut Vec
     }
 }
 
-/// Thousandths of a processor; what is not one becomes none, which the check refuses.
+/// Thousandths of a processor. An impossible number becomes 0, which the check refuses.
 fn milli(cpus: f64) -> u64 {
     let milli = (cpus * 1000.0).round();
-    // Beyond a million processors nothing is meant.
+    // More than a million processors is a mistake.
     if (1.0..1e9).contains(&milli) { milli as u64 } else { 0 }
 }
 
-/// `uploads:/data`, `/srv/data:/data:ro` or `uploads:/data:ro,shared`. What cannot be read stays in the target, which
-/// the check refuses then.
-fn volume(text: &str) -> Volume {
+/// Parses `uploads:/data`, `/srv/data:/data:ro` or `uploads:/data:ro,shared`. Options that are unknown stay in the
+/// target, which the check then refuses.
+fn parse_volume(text: &str) -> Volume {
     let (source, rest) = text.split_once(':').unwrap_or(("", text));
     let plain = |target: &str| Volume {
         source: source.to_owned(),
@@ -314,8 +314,8 @@ fn volume(text: &str) -> Volume {
     volume
 }
 
-/// `512Mi`, `1Gi`, `512M` or a plain number of bytes.
-fn size(text: &str) -> Option<u64> {
+/// Parses `512Mi`, `1Gi`, `512M` or a plain number of bytes.
+fn parse_size(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let count: u64 = text[..digits].parse().ok()?;
     let unit = match &text[digits..] {
@@ -335,17 +335,17 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
     let typed = keys.deploy.clone().unwrap_or_default();
     let quick = mode == Mode::Development;
     if typed.strategy.as_deref().is_some_and(|strategy| strategy != "blue-green") {
-        found.push(later("deploy.strategy", "write `strategy: blue-green`"));
+        found.push(unsupported("deploy.strategy", "write `strategy: blue-green`"));
     }
     if typed.rollback.as_deref().is_some_and(|rollback| rollback != "automatic") {
-        found.push(later("deploy.rollback", "write `rollback: automatic`"));
+        found.push(unsupported("deploy.rollback", "write `rollback: automatic`"));
     }
     let mut duration =
         |key: &str, text: &Option<String>, otherwise: u64| match text.as_deref().map(Millis::parse) {
             None => Millis::from_secs(otherwise),
             Some(Ok(length)) => length,
             Some(Err(error)) => {
-                found.push(no_length(&format!("deploy.{key}"), &error));
+                found.push(invalid_duration(&format!("deploy.{key}"), &error));
                 Millis::from_secs(otherwise)
             }
         };
@@ -363,14 +363,14 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
 fn traffic(keys: &Keys, found: &mut Vec<Problem>) -> TrafficSpec {
     let typed = keys.traffic.clone().unwrap_or_default();
     if typed.manage.as_deref().is_some_and(|manage| manage != "site") {
-        found.push(later("traffic.manage", "write `manage: site`"));
+        found.push(unsupported("traffic.manage", "write `manage: site`"));
     }
     let mut duration =
         |key: &str, text: &Option<String>, otherwise: Millis| match text.as_deref().map(Millis::parse) {
             None => otherwise,
             Some(Ok(length)) => length,
             Some(Err(error)) => {
-                found.push(no_length(&format!("traffic.{key}"), &error));
+                found.push(invalid_duration(&format!("traffic.{key}"), &error));
                 otherwise
             }
         };
@@ -387,9 +387,9 @@ fn tls(typed: &Traffic, found: &mut Vec<Problem>) -> Tls {
     let files = (&typed.certificate, &typed.key);
     match (typed.tls, files) {
         (Some(TypedTls::Acme), _) => {
-            found.push(later(
+            found.push(unsupported(
                 "traffic.tls",
-                "write `tls: existing`, with a certificate that another program renews",
+                "write `tls: existing`, and let another program renew the certificate",
             ));
         }
         (Some(TypedTls::Existing), (Some(certificate), Some(key))) => {
@@ -397,13 +397,13 @@ fn tls(typed: &Traffic, found: &mut Vec<Problem>) -> Tls {
         }
         (Some(TypedTls::Existing), (certificate, _)) => {
             let missing = if certificate.is_none() { "traffic.certificate" } else { "traffic.key" };
-            found.push(wrong(missing, "is missing", "name the file on the load balancer's host"));
+            found.push(problem(missing, "is missing", "name the file on the load balancer"));
         }
         (Some(TypedTls::Off) | None, (None, None)) => {}
-        (Some(TypedTls::Off) | None, _) => found.push(wrong(
+        (Some(TypedTls::Off) | None, _) => found.push(problem(
             "traffic.certificate",
-            "is of no use without TLS",
-            "write `tls: existing` beside it, or take certificate and key out",
+            "has no effect without TLS",
+            "write `tls: existing`, or remove certificate and key",
         )),
     }
     Tls::Off
@@ -412,13 +412,13 @@ fn tls(typed: &Traffic, found: &mut Vec<Problem>) -> Tls {
 fn database(keys: &Keys, found: &mut Vec<Problem>) -> Option<DatabaseSpec> {
     let typed = keys.database.clone()?;
     if typed.postgres.name.is_some() || typed.postgres.extensions.is_some() {
-        found.push(later(
+        found.push(unsupported(
             "database.postgres.name",
-            "make role and database by hand, and write `postgres: { url_from: DATABASE_URL }`",
+            "create role and database yourself, and write `postgres: { url_from: DATABASE_URL }`",
         ));
     }
     if typed.migrations.as_ref().is_some_and(|migrations| migrations.command.is_some()) {
-        found.push(later("database.migrations.command", "write `migrations: { path: /migrations }`"));
+        found.push(unsupported("database.migrations.command", "write `migrations: { path: /migrations }`"));
     }
     Some(DatabaseSpec {
         url_from: typed.postgres.url_from.unwrap_or_else(|| "DATABASE_URL".to_owned()),

@@ -1,5 +1,5 @@
-//! `.env.<environment>` (T5): only its owner may read it, nothing in it is a placeholder, and no message
-//! ever shows a value.
+//! The secrets of an environment in a file, `.env.<environment>` (T5). Only its owner may read it, no value is a
+//! placeholder, and no message ever shows a value.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use lockstep_core::secret::Secret;
 use lockstep_core::spec::check::is_variable;
 
-/// What nobody may deploy with.
+/// The placeholder with which nothing is deployed.
 const PLACEHOLDER: &str = "CHANGE_ME";
 
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ pub enum EnvFileError {
     Line { path: PathBuf, line: usize },
     #[error("line {line} of {path} begins a quoted value that does not end")]
     Unclosed { path: PathBuf, line: usize },
-    #[error("{path} has {name} twice, the second time in line {line}")]
+    #[error("{path} sets {name} twice, the second time in line {line}")]
     Twice { path: PathBuf, name: String, line: usize },
     #[error("{name} in {path} is still {PLACEHOLDER}")]
     Placeholder { path: PathBuf, name: String },
@@ -34,10 +34,10 @@ pub enum EnvFileError {
     Missing { path: PathBuf, names: Vec<String> },
 }
 
-/// Reads the file; nothing when it is not there.
+/// Reads the file; `None` if it does not exist.
 ///
 /// # Errors
-/// When others can read it, it is not one, or it has a placeholder.
+/// When others can read it, a line is not `NAME=value`, or a value is a placeholder.
 pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -56,17 +56,17 @@ pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileErro
     }
 }
 
-/// Whether every required variable is there and not empty.
+/// Checks that every required variable has a value.
 ///
 /// # Errors
-/// When one is not, naming all of them.
+/// When one has none; the error names all of them.
 pub fn require(
     path: &Path,
     values: &BTreeMap<String, Secret>,
     required: &[String],
 ) -> Result<(), EnvFileError> {
-    let is_there = |name: &String| values.get(name).is_some_and(|value| !value.expose().is_empty());
-    let names: Vec<String> = required.iter().filter(|name| !is_there(name)).cloned().collect();
+    let has_value = |name: &String| values.get(name).is_some_and(|value| !value.expose().is_empty());
+    let names: Vec<String> = required.iter().filter(|name| !has_value(name)).cloned().collect();
     if names.is_empty() { Ok(()) } else { Err(EnvFileError::Missing { path: path.to_owned(), names }) }
 }
 
@@ -79,25 +79,25 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Secret>, EnvFileErr
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let not_one = || EnvFileError::Line { path: path.to_owned(), line: line_number };
+        let invalid = || EnvFileError::Line { path: path.to_owned(), line: line_number };
         let line = line.strip_prefix("export ").unwrap_or(line);
-        let (name, rest) = line.split_once('=').ok_or_else(not_one)?;
+        let (name, rest) = line.split_once('=').ok_or_else(invalid)?;
         let name = name.trim_end();
         if !is_variable(name) {
-            return Err(not_one());
+            return Err(invalid());
         }
         let rest = rest.trim_start();
         let value = match rest.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 let mut quoted = rest[1..].to_owned();
-                while !ends(&quoted, quote) {
+                while find_closing_quote(&quoted, quote).is_none() {
                     let (_, more) = lines
                         .next()
                         .ok_or_else(|| EnvFileError::Unclosed { path: path.to_owned(), line: line_number })?;
                     quoted.push('\n');
                     quoted.push_str(more);
                 }
-                unquoted(&quoted, quote).ok_or_else(not_one)?
+                unquoted(&quoted, quote).ok_or_else(invalid)?
             }
             Some(_) | None => rest.split(" #").next().unwrap_or_default().trim_end().to_owned(),
         };
@@ -112,13 +112,13 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Secret>, EnvFileErr
     Ok(values)
 }
 
-/// Where the closing quote stands, which a backslash hides in double quotes.
-fn closing(text: &str, quote: char) -> Option<usize> {
-    let mut hidden = false;
+/// The position of the closing quote. In double quotes a backslash escapes it.
+fn find_closing_quote(text: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
     for (at, character) in text.char_indices() {
         match character {
-            _ if hidden => hidden = false,
-            '\\' if quote == '"' => hidden = true,
+            _ if is_escaped => is_escaped = false,
+            '\\' if quote == '"' => is_escaped = true,
             other if other == quote => return Some(at),
             _ => {}
         }
@@ -126,12 +126,8 @@ fn closing(text: &str, quote: char) -> Option<usize> {
     None
 }
 
-fn ends(text: &str, quote: char) -> bool {
-    closing(text, quote).is_some()
-}
-
 fn unquoted(text: &str, quote: char) -> Option<String> {
-    let (inner, after) = text.split_at(closing(text, quote)?);
+    let (inner, after) = text.split_at(find_closing_quote(text, quote)?);
     let after = after[1..].trim();
     if !after.is_empty() && !after.starts_with('#') {
         return None;

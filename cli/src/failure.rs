@@ -1,4 +1,4 @@
-//! What went wrong, why, and the next command: every hint stands here.
+//! How a command fails: what happened, why, and the next command. The hints of the command line are in this file.
 
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
@@ -10,7 +10,7 @@ use crate::credential::CredentialError;
 use crate::deployment_yml::{DeclarationError, Hint};
 use crate::env_file::EnvFileError;
 
-/// How a command ends when it does not succeed.
+/// How a command ends when it does not succeed: its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Failed = 1,
@@ -19,10 +19,10 @@ pub enum Kind {
     Locked = 4,
     Unreachable = 5,
     Stuck = 6,
-    /// Whoever read the answer has enough, as in `| head -1`: nothing is said, and nothing has failed. The number is
-    /// a shell's for what ends because nobody reads.
+    /// The reader of the output closed it, as in `| head -1`. Nothing failed, so nothing is printed. The number is
+    /// the one that a shell gives a program that SIGPIPE ended.
     Unread = 141,
-    /// The command line was told to end; what it watched goes on.
+    /// The command was interrupted. The deployment that it followed continues.
     Interrupted = 130,
 }
 
@@ -36,6 +36,12 @@ pub struct Failure {
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
+/// What a hint calls the environment where the code that writes it does not know its name.
+const ENV: &str = "ENV";
+
+/// What a hint calls the address of the coordinator where the code that writes it does not know it.
+const ADDRESS: &str = "HOST:PORT";
+
 impl Failure {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
         Self { kind, what: what.into(), why: None, next: None }
@@ -48,6 +54,37 @@ impl Failure {
     pub fn next(self, next: impl Into<String>) -> Self {
         Self { next: Some(next.into()), ..self }
     }
+
+    /// The same, with the name of the environment in its hint, so that the hint can be pasted.
+    pub fn in_environment(self, name: &str) -> Self {
+        Self { next: self.next.map(|next| fill(&next, ENV, name)), ..self }
+    }
+
+    /// The same, with the address of the coordinator in its hint.
+    pub fn at_coordinator(self, address: &str) -> Self {
+        Self { next: self.next.map(|next| fill(&next, ADDRESS, address)), ..self }
+    }
+}
+
+/// `hint` with `value` wherever `placeholder` is a word.
+fn fill(hint: &str, placeholder: &str, value: &str) -> String {
+    let letter = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    let is_word =
+        |at: usize| !hint[..at].ends_with(letter) && !hint[at + placeholder.len()..].starts_with(letter);
+    let mut filled = String::new();
+    let mut rest = 0;
+    for (at, _) in hint.match_indices(placeholder).filter(|(at, _)| is_word(*at)) {
+        filled.push_str(&hint[rest..at]);
+        filled.push_str(value);
+        rest = at + placeholder.len();
+    }
+    filled + &hint[rest..]
+}
+
+fn login() -> String {
+    format!(
+        "lockstep login --coordinator {ADDRESS} < token    # an admin gets a token by: lockstep operator add"
+    )
 }
 
 impl From<DialError> for Failure {
@@ -55,23 +92,23 @@ impl From<DialError> for Failure {
         let failure = Self::new(Kind::Unreachable, error.to_string());
         match error {
             DialError::Unreachable { .. } => failure
-                .why("no coordinator runs there, or a firewall is between")
-                .next("start lockstep-coordinator there, or name another with --coordinator"),
+                .why("no coordinator runs there, or a firewall blocks the connection")
+                .next("systemctl start lockstep-coordinator    # on its machine; or name another with --coordinator"),
             DialError::OtherAuthority { .. } => failure
-                .why("it is another cluster, or the credential is of an earlier one, or of a root that was retired")
-                .next("lockstep login"),
+                .why("the coordinator belongs to another cluster, or your credential is of an earlier cluster or root")
+                .next(login()),
             DialError::CertificateTime { .. } => failure
                 .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")
-                .next("compare the clocks of both machines: date --utc"),
+                .next("date --utc    # on both machines: compare the clocks"),
             DialError::CertificateRefused { .. } => Self { kind: Kind::Refused, ..failure }
-                .why("the credential is of another cluster or of a root that was retired, or a clock is wrong")
-                .next("lockstep login"),
+                .why("your credential is of another cluster or of a retired root, or a clock is wrong")
+                .next(login()),
             DialError::Tls { .. } => {
-                failure.why("who answers there does not speak TLS as a coordinator does").next("lockstep doctor")
+                failure.why("the server at this address is not a coordinator").next("lockstep doctor")
             }
-            DialError::Credential { .. } => failure.next("lockstep login"),
+            DialError::Credential { .. } => failure.next(login()),
             DialError::Token(_) | DialError::Refused { .. } => {
-                Self { kind: Kind::Refused, ..failure }.next("ask for a new token: lockstep operator add")
+                Self { kind: Kind::Refused, ..failure }.next("ask an admin for a new token: lockstep operator add")
             }
         }
     }
@@ -90,20 +127,18 @@ impl From<Status> for Failure {
             },
             Code::Aborted => match decode::<Claim>(status.details()) {
                 Ok(open) => Self::new(Kind::Locked, what).next(match open.kind {
-                    ClaimKind::Freeze { .. } => "wait for its end, or: lockstep lock thaw ENV",
-                    ClaimKind::Stuck { .. } => {
-                        "lockstep status ENV: what could not be taken back, and what each way out costs"
-                    }
-                    ClaimKind::Building { .. } | ClaimKind::Running { .. } => {
-                        "lockstep watch @open, or the same command with --wait-lock 10m"
-                    }
+                    ClaimKind::Freeze { .. } => format!("lockstep lock thaw {ENV}"),
+                    ClaimKind::Stuck { .. } => format!("lockstep status {ENV}"),
+                    // A build has no journal to follow.
+                    ClaimKind::Building { .. } => format!("lockstep status {ENV}"),
+                    ClaimKind::Running { deployment, .. } => format!("lockstep watch {deployment}"),
                 }),
                 Err(_) => Self::new(Kind::Refused, what),
             },
             Code::PermissionDenied => {
-                Self::new(Kind::Refused, what).next("ask an admin: lockstep operator add")
+                Self::new(Kind::Refused, what).next("ask an admin for a token: lockstep operator add")
             }
-            Code::Unauthenticated => Self::new(Kind::Refused, what).next("lockstep login"),
+            Code::Unauthenticated => Self::new(Kind::Refused, what).next(login()),
             Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
                 Self::new(Kind::Refused, what)
             }
@@ -111,10 +146,11 @@ impl From<Status> for Failure {
                 Kind::Unreachable,
                 if what.is_empty() { "the coordinator does not answer".to_owned() } else { what },
             )
-            .why("the connection broke")
+            .why("the connection to the coordinator broke")
             .next("lockstep doctor"),
             Code::Ok | Code::OutOfRange | Code::Internal | Code::DataLoss => {
-                Self::new(Kind::Unreachable, what).next("the coordinator's log says why")
+                Self::new(Kind::Unreachable, what)
+                    .next("journalctl -u lockstep-coordinator    # on its machine")
             }
         }
     }
@@ -126,21 +162,21 @@ impl From<DeclarationError> for Failure {
         match error {
             DeclarationError::Missing { looked_in } => failure
                 .why(format!(
-                    "looked for deployment.yml and deploy/deployment.yml in {}",
+                    "neither deployment.yml nor deploy/deployment.yml is in {}",
                     looked_in.display()
                 ))
-                .next("go to the project's directory, or name the environment as <app>/<env>"),
+                .next("cd to the project, or name the environment as <app>/<env>"),
             DeclarationError::Read { source, .. } => failure.why(source.to_string()),
             DeclarationError::Parse { diagnostic, hint, .. } => {
                 let failure = failure.why(diagnostic);
                 match hint {
                     Some(Hint::Nearest(nearest)) => failure.next(format!("did you mean `{nearest}`?")),
                     Some(Hint::Known(known)) => failure.next(format!("write one of: {}", known.join(", "))),
-                    None => failure.next("correct that line, then: lockstep env check ENV"),
+                    None => failure.next(format!("lockstep env check {ENV}    # after correcting the line")),
                 }
             }
             DeclarationError::NoEnvironment { known, nearest, .. } => {
-                let failure = failure.why(format!("it has: {}", known.join(", ")));
+                let failure = failure.why(format!("it declares: {}", known.join(", ")));
                 match nearest {
                     Some(nearest) => failure.next(format!("did you mean `{nearest}`?")),
                     None => failure,
@@ -158,11 +194,15 @@ impl From<EnvFileError> for Failure {
         let failure = Self::new(Kind::Refused, error.to_string());
         match error {
             EnvFileError::Read { source, .. } => failure.why(source.to_string()),
-            EnvFileError::Mode { path, .. } => failure.next(format!("chmod 600 {}", path.display())),
-            EnvFileError::Placeholder { .. } => failure.next("write the real value"),
-            EnvFileError::Missing { .. } => {
-                failure.why("the application needs it").next("add it to the file")
-            }
+            EnvFileError::Mode { path, .. } => failure
+                .why("only its owner may read a file of secrets")
+                .next(format!("chmod 600 {}", path.display())),
+            EnvFileError::Placeholder { path, .. } => failure
+                .why("it is a placeholder, not a value")
+                .next(format!("write the value into {}", path.display())),
+            EnvFileError::Missing { path, .. } => failure
+                .why("deployment.yml lists them under `required`")
+                .next(format!("add them to {}", path.display())),
             EnvFileError::Line { .. } | EnvFileError::Unclosed { .. } | EnvFileError::Twice { .. } => failure,
         }
     }
@@ -172,19 +212,46 @@ impl From<CredentialError> for Failure {
     fn from(error: CredentialError) -> Self {
         let failure = Self::new(Kind::Refused, error.to_string());
         match error {
-            CredentialError::None { .. } => failure
-                .why("this machine has no operator's credential")
-                .next("lockstep login --coordinator HOST:PORT, with a token from `lockstep operator add`"),
-            CredentialError::Ended { .. } => failure
-                .why("a certificate that is used is renewed by itself; this one was not used for too long")
-                .next("lockstep login, with a new token from `lockstep operator add`"),
-            CredentialError::NotYet { .. } => {
-                failure.next("compare the clocks of this machine and of the coordinator's")
+            CredentialError::None { .. } => {
+                failure.why("you have not logged in on this machine").next(login())
             }
-            CredentialError::Open { path } => failure.next(format!("chmod 600 {}", path.display())),
+            CredentialError::Ended { .. } => failure
+                .why("a certificate is renewed when a command uses it; this one was not used in time")
+                .next(login()),
+            CredentialError::NotYet { .. } => failure
+                .why("the clock of this machine or of the coordinator is wrong")
+                .next("date --utc    # on both machines: compare the clocks"),
+            CredentialError::Open { path } => failure
+                .why("only you may read your private key")
+                .next(format!("chmod 600 {}", path.display())),
             CredentialError::Read { source, .. } | CredentialError::Write { source, .. } => {
                 failure.why(source.to_string())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_the_environment_and_changes_nothing_else() {
+        let hint = |next: &str| {
+            let failure = Failure::new(Kind::Locked, "production is frozen").next(next);
+            failure.in_environment("notes/production").next.unwrap()
+        };
+        assert_eq!(hint("lockstep lock thaw ENV"), "lockstep lock thaw notes/production");
+        assert_eq!(
+            hint("lockstep status ENV; set LOCKSTEP_ENV"),
+            "lockstep status notes/production; set LOCKSTEP_ENV"
+        );
+        assert_eq!(hint("lockstep watch dep_01J8"), "lockstep watch dep_01J8");
+        let failure = Failure::new(Kind::Refused, "expired").next(login()).at_coordinator("10.0.0.1:7443");
+        assert!(failure.next.unwrap().starts_with("lockstep login --coordinator 10.0.0.1:7443 < token"));
+        assert_eq!(
+            hint("lockstep cancel ENV, or ENV"),
+            "lockstep cancel notes/production, or notes/production"
+        );
     }
 }

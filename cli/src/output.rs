@@ -1,14 +1,21 @@
 //! The only place that prints.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 
-use console::measure_text_width;
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
 
 use crate::args::Format;
 use crate::clock::now;
 use crate::failure::{Failure, Kind, Result};
+
+mod layout;
+
+/// The width that is used if a terminal does not report its own.
+const WIDTH: u16 = 80;
+
+/// A terminal that is narrower is treated as if it were this wide: no sentence is readable there.
+const WIDTH_MIN: u16 = 40;
 
 /// Where answers go: text for people, or one JSON document.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +27,27 @@ pub struct Output {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Terminal,
+    Terminal {
+        columns: u16,
+    },
+    /// Lines are not broken there, so that one can be searched for.
     Pipe,
+}
+
+impl Place {
+    fn find(terminal: &console::Term) -> Self {
+        if !terminal.is_term() {
+            return Self::Pipe;
+        }
+        Self::Terminal { columns: terminal.size_checked().map_or(WIDTH, |(_, columns)| columns) }
+    }
+
+    fn width(self) -> usize {
+        match self {
+            Self::Terminal { columns } => columns.max(WIDTH_MIN).into(),
+            Self::Pipe => usize::MAX,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,15 +67,16 @@ pub enum Tone {
 
 impl Output {
     pub fn new(format: Format) -> Self {
-        let place = if std::io::stdout().is_terminal() { Place::Terminal } else { Place::Pipe };
-        let wants =
-            place == Place::Terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let place = Place::find(&console::Term::stdout());
+        let is_terminal = place != Place::Pipe;
+        let wants = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { format, colour: if wants { Colour::On } else { Colour::Off }, place }
     }
 
     #[cfg(test)]
     pub(crate) fn on_terminal() -> Self {
-        Self { format: Format::Human, colour: Colour::On, place: Place::Terminal }
+        let place = Place::Terminal { columns: WIDTH };
+        Self { format: Format::Human, colour: Colour::On, place }
     }
 
     #[cfg(test)]
@@ -59,7 +86,7 @@ impl Output {
 
     /// Whether something may be drawn in place.
     pub fn is_live(self) -> bool {
-        self.place == Place::Terminal && !self.is_json()
+        self.place != Place::Pipe && !self.is_json()
     }
 
     pub fn is_json(self) -> bool {
@@ -80,12 +107,64 @@ impl Output {
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
-    /// A line for people; nothing when JSON was asked for.
+    /// A sentence for people, broken between words where a terminal ends; nothing if the format is JSON.
+    ///
+    /// What continues a line is indented as its beginning is.
     ///
     /// # Errors
     /// When nobody reads any more.
     pub fn line(self, text: &str) -> Result<()> {
+        self.lines(&self.wrap(text, indent(text)))
+    }
+
+    /// A line that must stay whole, because it is copied: a command, a token, the output of a program.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn verbatim(self, text: &str) -> Result<()> {
         if self.is_json() { Ok(()) } else { put(text) }
+    }
+
+    /// Lines as they are.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn lines(self, lines: &[String]) -> Result<()> {
+        lines.iter().try_for_each(|line| self.verbatim(line))
+    }
+
+    /// Rows in columns.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn table(self, rows: &[Vec<String>]) -> Result<()> {
+        self.lines(&self.table_lines(rows, 0))
+    }
+
+    /// The lines of a table; each begins with `margin` spaces.
+    pub fn table_lines(self, rows: &[Vec<String>], margin: usize) -> Vec<String> {
+        let lines = layout::table(rows, self.place.width().saturating_sub(margin));
+        lines.into_iter().map(|line| format!("{}{line}", " ".repeat(margin))).collect()
+    }
+
+    /// Whether the rows have room with a margin of so many spaces.
+    pub fn fits_table(self, rows: &[Vec<String>], margin: usize) -> bool {
+        layout::table_width(rows) <= self.place.width().saturating_sub(margin)
+    }
+
+    /// `text` as lines that this terminal can show. What continues a line begins with `hang` spaces.
+    pub fn wrap(self, text: &str, hang: usize) -> Vec<String> {
+        layout::wrap(text, self.place.width(), hang)
+    }
+
+    /// Whether `text` has room in one line.
+    pub fn fits(self, text: &str) -> bool {
+        console::measure_text_width(text) <= self.place.width()
+    }
+
+    /// `items` with ` · ` between them, as lines that this terminal can show.
+    pub fn wrap_items(self, items: &[String], hang: usize) -> Vec<String> {
+        layout::wrap_items(items, self.place.width(), hang)
     }
 
     /// The answer as JSON, if that was asked for.
@@ -104,19 +183,43 @@ impl Output {
 
     /// What went wrong, on standard error.
     pub fn failure(self, failure: &Failure) {
-        let mut text = format!("error: {}", failure.what);
-        for (label, part) in [("why", &failure.why), ("next", &failure.next)] {
-            if let Some(part) = part {
-                text.push_str(&format!("\n  {label}: {part}"));
-            }
-        }
-        complain(&text);
+        let width = Place::find(&console::Term::stderr()).width();
+        complain(&failure_lines(failure, width).join("\n"));
     }
 
     /// A remark that is no part of the answer.
     pub fn remark(self, text: &str) {
-        complain(text);
+        let width = Place::find(&console::Term::stderr()).width();
+        complain(&layout::wrap(text, width, indent(text)).join("\n"));
     }
+}
+
+fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
+    let mut lines = layout::wrap(&format!("error: {}", failure.what), width, "error: ".len());
+    if let Some(why) = &failure.why {
+        const HANG: usize = "  why: ".len();
+        for line in format!("  why: {why}").lines() {
+            if is_quoted(line) {
+                lines.push(line.to_owned());
+            } else {
+                lines.extend(layout::wrap(line, width, HANG));
+            }
+        }
+    }
+    // A command is copied.
+    lines.extend(failure.next.iter().map(|next| format!("  next: {next}")));
+    lines
+}
+
+/// Whether a line is of a file or of a program's output: it stays as it is.
+fn is_quoted(line: &str) -> bool {
+    let rest = line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit());
+    rest.starts_with('|') || rest.starts_with("-->")
+}
+
+/// How many spaces a text begins with.
+fn indent(text: &str) -> usize {
+    text.len() - text.trim_start_matches(' ').len()
 }
 
 fn put(text: &str) -> Result<()> {
@@ -129,24 +232,6 @@ fn put(text: &str) -> Result<()> {
 #[expect(clippy::print_stderr, reason = "this is where everything is printed")]
 fn complain(text: &str) {
     eprintln!("{text}");
-}
-
-/// Rows in columns, each as wide as its widest cell; a tone takes no place, and some letters take two.
-pub fn table(rows: &[Vec<String>]) -> Vec<String> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| measure_text_width(cell)).max()
-    };
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(&widths).map(|(cell, width)| {
-                let left = width.saturating_sub(measure_text_width(cell));
-                format!("{cell}{}", " ".repeat(left))
-            });
-            cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        })
-        .collect()
 }
 
 /// As people say it: `3 min ago`.
@@ -181,28 +266,24 @@ pub fn thousands(number: u64) -> String {
 mod tests {
     use super::*;
 
-    fn rows(rows: &[[&str; 2]]) -> Vec<Vec<String>> {
-        rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect()
-    }
-
     #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        assert_eq!(table(&rows(&[["a", "1"], ["notes", "2"]])), ["a      1", "notes  2"]);
-    }
-
-    #[test]
-    fn a_row_ends_with_its_last_letter() {
-        assert_eq!(table(&rows(&[["a", ""], ["notes", "2"]])), ["a", "notes  2"]);
-    }
-
-    #[test]
-    fn a_tone_takes_no_place() {
-        let strong = Output::on_terminal().toned(Tone::Strong, "ab");
-        assert_eq!(table(&rows(&[[&strong, "1"], ["abc", "2"]])), [format!("{strong}   1"), "abc  2".into()]);
-    }
-
-    #[test]
-    fn a_wide_letter_takes_two_places() {
-        assert_eq!(table(&rows(&[["漢字", "1"], ["abcd", "2"]])), ["漢字  1", "abcd  2"]);
+    fn an_error_is_broken_between_words_and_its_command_stays_whole() {
+        let command =
+            "lockstep deploy notes/production --image registry.example/notes:1.0.0 --plan 1234-5678";
+        let failure = Failure::new(Kind::Refused, "production is locked by anna, who deploys")
+            .why("a sentence that is longer than the terminal\n       | output of a program stays whole")
+            .next(command);
+        assert_eq!(
+            failure_lines(&failure, 40),
+            [
+                "error: production is locked by anna, who",
+                "       deploys",
+                "  why: a sentence that is longer than",
+                "       the terminal",
+                "       | output of a program stays whole",
+                format!("  next: {command}").as_str(),
+            ]
+        );
+        assert_eq!(failure_lines(&failure, usize::MAX).len(), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! What runs, drawn in place below the lines of what has ended. Only a terminal sees it; in a pipe every entry is
-//! a line.
+//! The running steps, drawn in place below the lines of those that have ended. Only a terminal shows them: in a pipe
+//! every entry of the journal is a line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use crate::clock::now;
 use crate::failure::Result;
 use crate::output::{Output, length};
 
-/// How often elapsed times move.
+/// How often elapsed times are drawn.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A host's name may have 63 characters; a line has 80.
@@ -55,17 +55,16 @@ impl Progress {
         }
     }
 
-    /// Says whose deployment it is, below all that runs.
+    /// Shows whose deployment it is, below the running steps.
     pub fn head(&mut self, head: Head) {
         self.head = Some(head);
     }
 
-    /// Takes an entry in. `line` is what it comes to in a pipe; on a terminal a step that begins is drawn, and
-    /// becomes a line when it ends.
+    /// Shows an entry as `lines`. On a terminal a step that begins is drawn instead, and has its lines when it ends.
     ///
     /// # Errors
     /// When nobody reads any more.
-    pub fn entry(&mut self, plan: &Plan, entry: &Entry, line: &str) -> Result<()> {
+    pub fn entry(&mut self, plan: &Plan, entry: &Entry, lines: &[String]) -> Result<()> {
         match &entry.event {
             Event::Begun { step, direction } if self.output.is_live() => {
                 self.begin(plan, *step, *direction, entry.at);
@@ -85,19 +84,19 @@ impl Progress {
             | Event::Resumed { .. }
             | Event::UndoDeferred { .. } => {}
         }
-        self.tell_whole(plan);
+        self.draw_whole(plan);
         // A line that is written past the bars would be drawn over.
-        self.bars.suspend(|| self.output.line(line))
+        self.bars.suspend(|| self.output.lines(lines))
     }
 
-    /// The last line of what a step runs.
+    /// Shows the last line of a step's output.
     pub fn tail(&self, step: StepId, line: &str) {
         if let Some(bar) = self.running.get(&step) {
             bar.set_message(line.replace(|c: char| c.is_control(), " "));
         }
     }
 
-    /// Nothing is drawn any more.
+    /// Removes everything that is drawn.
     pub fn clear(&mut self) {
         for bar in std::mem::take(&mut self.running).into_values().chain(self.whole.take()) {
             bar.finish_and_clear();
@@ -123,10 +122,10 @@ impl Progress {
         bar.set_prefix(format!("{id:4} {undo}{:10} {host}", step.action.name()));
         bar.enable_steady_tick(TICK);
         self.running.insert(id, bar);
-        self.tell_whole(plan);
+        self.draw_whole(plan);
     }
 
-    fn tell_whole(&mut self, plan: &Plan) {
+    fn draw_whole(&mut self, plan: &Plan) {
         if !self.output.is_live() || self.running.is_empty() {
             return;
         }
@@ -153,7 +152,7 @@ fn took(since: Timestamp, usual: Option<Millis>) -> String {
     usual.map_or_else(|| took.clone(), |usual| format!("{took} of ~{}", tenths(usual)))
 }
 
-/// Milliseconds would be read by nobody while they run.
+/// In tenths of a second: nobody reads milliseconds while they pass.
 fn tenths(length: Millis) -> String {
     match length.0 {
         ms @ 0..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),

@@ -171,6 +171,19 @@ fn the_help_has_examples_and_exit_codes() {
     insta::assert_snapshot!("help", help.stdout);
 }
 
+/// A line of an example is copied, so a terminal of 80 columns must not break it.
+#[test]
+fn examples_fit_in_80_columns() {
+    fn check(command: &clap::Command, wide: &mut Vec<String>) {
+        let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        wide.extend(examples.lines().filter(|line| line.chars().count() > 80).map(ToOwned::to_owned));
+        command.get_subcommands().for_each(|command| check(command, wide));
+    }
+    let mut wide = Vec::new();
+    check(&Arguments::command(), &mut wide);
+    assert!(wide.is_empty(), "{wide:#?}");
+}
+
 /// One test for each command, and one that no command is without its test.
 macro_rules! help {
     ($($command:ident),* $(,)?) => {

@@ -146,7 +146,7 @@ fn check_coordinator_of_another_time(good: Good, apart: i64) {
     let authority = Authority::new();
     authority.credential(directory.path(), Good::Always);
     let output = status(directory.path(), authority.serve(good));
-    expect(&output, 5, &["clocks of both machines", &date(0), &date(apart)]);
+    expect(&output, 5, &["compare the clocks", &date(0), &date(apart)]);
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_credential_that_ended_is_told_with_its_end() {
     let authority = Authority::new();
     authority.credential(directory.path(), Good::UntilYesterday);
     let output = status(directory.path(), authority.serve(Good::Always));
-    expect(&output, 3, &["your certificate ended", &date(-1), &date(0), "lockstep login"]);
+    expect(&output, 3, &["your certificate expired", &date(-1), &date(0), "lockstep login"]);
 }
 
 #[test]

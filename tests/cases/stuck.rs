@@ -56,8 +56,12 @@ fn retry(cases: &mut Cases<Stuck>) {
     cases.case("retry", |Stuck { scene, docker, hangs, good, .. }| {
         under_load(scene, |scene| {
             let id = stuck_at_the_start(scene, docker, hangs)?;
-            let ways =
-                [&format!("{id} --retry: tries this undo up to 3 more times"), "--unwind: ", "--skip s", "lockstep show"];
+            let ways = [
+                &format!("{id} --retry    # tries this undo up to 3 more times"),
+                "--unwind    # ",
+                "--skip s",
+                "lockstep show",
+            ];
             scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
             scene.deploy(good)?.expect_said(4, &["is stuck", "lockstep status"])?;
             scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
@@ -87,16 +91,22 @@ fn unwind(cases: &mut Cases<Stuck>) {
     cases.case("unwind", |Stuck { scene, docker, hangs, .. }| {
         under_load(scene, |scene| {
             let id = stuck_at_the_start(scene, docker, hangs)?;
-            scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(0, &["this undo stays pending on app-1"])?;
+            scene
+                .stage
+                .lockstep(&["resolve", &id, "--unwind"])?
+                .expect_said(0, &["this undo stays pending on app-1"])?;
             scene.wait_until_free()?;
             scene.assert_verdict(Verdict::RolledBack)?;
             scene
                 .stage
                 .lockstep(&["status", ENVIRONMENT])?
-                .expect_said(0, &["owes", "stops and removes", &id])?;
-            scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["owes", "stops and removes"])?;
+                .expect_said(0, &["pending   undo on app-1", "stops and removes", &id])?;
+            scene
+                .stage
+                .lockstep(&["host", "list"])?
+                .expect_said(0, &["undo pending", "stops and removes"])?;
             docker.mend()?;
-            until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
+            until("the debt is paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.pending_undos.is_empty()))?;
             scene
                 .stage
                 .lockstep(&["audit", ENVIRONMENT])?
@@ -118,7 +128,7 @@ fn skip(cases: &mut Cases<Stuck>) {
             scene.wait_until_free()?;
             docker.mend()?;
             scene.assert_verdict(Verdict::RolledBack)?;
-            scene.stage.lockstep(&["show", &id])?.expect_said(0, &["is skipped: admin answers"])?;
+            scene.stage.lockstep(&["show", &id])?.expect_said(0, &["skipped by admin"])?;
             assert_two_webs_at_most(scene)
         })
     });
@@ -176,7 +186,7 @@ fn stuck_at_the_start(scene: &Scene, docker: &DockerLink, image: &str) -> Result
 /// `s4` of `lockstep resolve dep_… --skip s4: …`.
 fn skippable(status: &str) -> Result<String> {
     let rest = status.split("--skip ").nth(1).context("nothing can be skipped")?;
-    Ok(rest.split(':').next().unwrap_or_default().to_owned())
+    Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 fn assert_two_webs_at_most(scene: &Scene) -> Result<()> {

@@ -143,7 +143,7 @@ fn lockstep_up_installs_the_same_units_and_they_run() -> Result<()> {
     host.run("systemctl enable --quiet --now containerd docker")?;
 
     let said = host.run("lockstep up --roles app,lb,db")?;
-    ensure!(said.contains("kept by systemd") && said.contains("Ready;"), "{said}");
+    ensure!(said.contains("managed by systemd") && said.contains("Ready;"), "{said}");
     ensure!(host.is_active(COORDINATOR)? && host.is_active(AGENT)?);
     // The packages' units are in force, and nothing hides them.
     for unit in [COORDINATOR, AGENT] {

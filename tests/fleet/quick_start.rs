@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::bed::docker::Docker;
 use lockstep_tests::bed::program::run;
+use lockstep_tests::bed::server::docker::Docker;
 use lockstep_tests::fleet::{Fleet, Host, Kind, Packages, Passing, Version, tell};
 
 /// From the first command to an answer of the application, Debian's packages and their download included.
@@ -32,11 +32,15 @@ fn give_image(host: &Host, passing: &Passing) -> Result<()> {
     let docker = Docker::check()?;
     let folder = tempfile::tempdir()?;
     let tag = format!("{}-{IMAGE}", passing.0);
-    let script = "cd \"$0\" && apt-get download --quiet busybox-static && dpkg-deb --extract busybox-static_*.deb root
+    let script =
+        "cd \"$0\" && apt-get download --quiet busybox-static && dpkg-deb --extract busybox-static_*.deb root
         mkdir root/www && echo ok > root/www/health && echo 'Hello from notes' > root/www/index.html
         tar -C root -c . | docker import --change \"CMD $2\" - \"$1\"";
     let command = r#"["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]"#;
-    run(Command::new("bash").args(["-euo", "pipefail", "-c", script]).arg(folder.path()).args([&tag, command]))?;
+    run(Command::new("bash")
+        .args(["-euo", "pipefail", "-c", script])
+        .arg(folder.path())
+        .args([&tag, command]))?;
     let given = host.load_images(&[tag.clone()]).and_then(|()| {
         host.run(&format!("docker tag {tag} {IMAGE} && docker rmi {tag}"))?;
         Ok(())

@@ -185,7 +185,7 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     let hosts = machine.lockstep(&["host", "list"])?;
     hosts.check(0, &["app-1", "app,lb,db", "connected"])?;
     machine.up(&["--listen", "127.0.0.1:1"])?.check(3, &["listens on", "lockstep down --purge"])?;
-    machine.up(&["--address", "192.0.2.1"])?.check(3, &["app-1 is at", "192.0.2.1 is another"])?;
+    machine.up(&["--address", "192.0.2.1"])?.check(3, &["app-1 has the address", "not 192.0.2.1"])?;
 
     // Killed, and not ended: the other goes on, and its address file is not believed.
     let [coordinator, agent] = processes;
@@ -194,22 +194,26 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     machine.up(&[])?.check(0, &["did      started lockstep-coordinator", "there    lockstep-agent"])?;
     ensure!(machine.process("agent")? == agent);
 
-    machine.down(&[])?.check(0, &["ended lockstep-agent", "ended lockstep-coordinator", "go on serving"])?;
+    machine
+        .down(&[])?
+        .check(0, &["stopped lockstep-agent", "stopped lockstep-coordinator", "keep serving"])?;
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
-    machine.down(&[])?.check(0, &["Nothing ran"])?;
+    machine.down(&[])?.check(0, &["Nothing was running"])?;
 
     // As after a reboot: the number in the file is somebody else's.
     let bystander = Bystander::start()?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
-    machine.down(&[])?.check(0, &["no lockstep-agent runs here"])?;
+    machine.down(&[])?.check(0, &["lockstep-agent does not run"])?;
     fs::write(machine.place().join("agent.pid"), bystander.0.id().to_string())?;
     machine.up(&[])?.check(0, &["did      started lockstep-agent", "there    the host app-1"])?;
     machine.lockstep(&["host", "list"])?.check(0, &["connected"])?;
     ensure!(is_alive(bystander.0.id()), "a process that is not ours was ended");
 
-    machine.down(&["--purge"])?.check(3, &["this goes", "--purge --yes", "nothing was removed"])?;
+    machine
+        .down(&["--purge"])?
+        .check(3, &["This will be removed", "--purge --yes", "nothing was removed"])?;
     ensure!(is_alive(machine.process("agent")?), "it was ended although nothing was confirmed");
-    machine.down(&["--purge", "--yes"])?.check(0, &["ended lockstep-agent", "removed"])?;
+    machine.down(&["--purge", "--yes"])?.check(0, &["stopped lockstep-agent", "removed"])?;
     ensure!(!machine.place().exists() && !machine.root.join("operator").exists());
     ensure!(machine.there()?.is_empty(), "{}", machine.there()?);
     Ok(())
@@ -235,7 +239,7 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
         machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
     let refused = machine.down(&["--purge", "--yes"])?;
     refused.check(3, &["applications are served from here", &installed.display().to_string()])?;
-    machine.down(&[])?.check(0, &["go on serving"])?;
+    machine.down(&[])?.check(0, &["keep serving"])?;
     ensure!(get(site)?.starts_with("HTTP/1.1 200"), "the site went with the services");
     fs::remove_file(installed)?;
     machine.down(&["--purge", "--yes"])?.check(0, &["removed"])?;
@@ -248,10 +252,10 @@ fn what_is_in_the_way_is_said() -> Result<()> {
     let taken = TcpListener::bind((LOOPBACK, 0))?;
     let address = taken.local_addr()?.to_string();
     let said = machine.up(&["--listen", &address])?;
-    said.check(5, &["lockstep-coordinator does not serve", &format!("cannot listen on {address}"), "less "])?;
+    said.check(5, &["lockstep-coordinator does not start", &format!("cannot listen on {address}"), "less "])?;
     drop(taken);
     fs::write(machine.place().join("agent/agent.toml"), "[nginx]\nbinary = \"/nonexistent/nginx\"\n")?;
-    machine.up(&[])?.check(3, &["nginx is not on this machine", "apt-get install nginx", "make setup"])?;
+    machine.up(&[])?.check(3, &["nginx is not installed", "apt-get install nginx"])?;
     machine.up(&["--roles", "app,db"])?.check(0, &["Ready;"])?;
     machine.lockstep(&["host", "list"])?.check(0, &["app,db", "connected"])?;
 

@@ -1,4 +1,4 @@
-//! What is wrong, and the command that mends it.
+//! Checks of this machine, the cluster and its environments; each problem with the command that fixes it.
 
 use std::fmt;
 
@@ -12,26 +12,33 @@ use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 
-use super::environments::secrets_of;
-use super::{read, read_all};
+use super::environment::secrets::secrets_of;
+use super::reply::{read, read_all};
 use crate::clock::now;
 use crate::context::Context;
 use crate::credential;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::{Tone, ago, table};
+use crate::output::{Tone, ago};
 
-/// Clocks further apart make times in the record hard to read; five minutes apart, no certificate is good.
+/// A larger difference between clocks is reported: recorded times are hard to read then, and at five minutes no
+/// certificate is valid.
 const SKEW_NOTED: Millis = Millis::from_secs(5);
 
-/// From there on, a reload keeps idle connections of clients open for a while:
+/// From this version on, a reload keeps idle connections of clients open for a while:
 /// <https://nginx.org/en/docs/http/ngx_http_core_module.html#keepalive_min_timeout>.
-const NGINX_KIND: (u32, u32, u32) = (1, 27, 4);
+const NGINX_KEEPS_IDLE: (u32, u32, u32) = (1, 27, 4);
+
+/// Shows the log of an agent, on its host.
+const AGENT_LOG: &str = "journalctl -u lockstep-agent";
+
+/// What belongs to a check begins here.
+const DETAIL_INDENT: usize = 7;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Verdict {
     Good,
-    /// Worth knowing; nothing has to be done.
+    /// For information: nothing has to be done.
     Note,
     Wrong,
 }
@@ -46,15 +53,16 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// One thing that was looked at.
+/// One check and its result.
 #[derive(Debug, Clone, Serialize)]
 struct Check {
     what: String,
     verdict: Verdict,
-    said: String,
+    #[serde(rename = "said")]
+    detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-    /// All of it, where a line cannot say it.
+    /// The whole difference, if a line cannot show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     diff: Option<String>,
 }
@@ -63,31 +71,31 @@ struct Check {
 struct Checks(Vec<Check>);
 
 impl Checks {
-    fn ok(&mut self, what: &str, said: impl Into<String>) {
-        self.add(what, Verdict::Good, said.into(), None);
+    fn ok(&mut self, what: &str, detail: impl Into<String>) {
+        self.add(what, Verdict::Good, detail.into(), None);
     }
 
-    fn note(&mut self, what: &str, said: impl Into<String>) {
-        self.add(what, Verdict::Note, said.into(), None);
+    fn note(&mut self, what: &str, detail: impl Into<String>) {
+        self.add(what, Verdict::Note, detail.into(), None);
     }
 
-    fn wrong(&mut self, what: &str, said: impl Into<String>, next: impl Into<String>) {
-        self.add(what, Verdict::Wrong, said.into(), Some(next.into()));
+    fn wrong(&mut self, what: &str, detail: impl Into<String>, next: impl Into<String>) {
+        self.add(what, Verdict::Wrong, detail.into(), Some(next.into()));
     }
 
-    fn add(&mut self, what: &str, verdict: Verdict, said: String, next: Option<String>) {
-        self.0.push(Check { what: what.to_owned(), verdict, said, next, diff: None });
+    fn add(&mut self, what: &str, verdict: Verdict, detail: String, next: Option<String>) {
+        self.0.push(Check { what: what.to_owned(), verdict, detail, next, diff: None });
     }
 
-    /// Nothing has to be done for what an administrator wants to keep: as long as no other site is needed, it stays.
+    /// A change that an administrator wants to keep needs no action: it stays as long as no other site is needed.
     fn site_changed(&mut self, what: &str, on: &SiteChangeOn) {
         let SiteChangeOn { host, change } = on;
-        let said = format!("its nginx site on {host} was changed by hand ({change})");
+        let detail = format!("the nginx site on {host} was changed by hand ({change})");
         let next = format!(
-            "keep it in the folder that the site includes; lockstep deploy {what} --overwrite-site replaces the rest"
+            "lockstep deploy {what} --overwrite-site    # first copy what you need into the folder that the site includes"
         );
         let diff = Some(change.diff.clone());
-        self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, said, next: Some(next), diff });
+        self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, detail, next: Some(next), diff });
     }
 
     fn failed(&mut self, what: &str, failure: Failure) {
@@ -96,10 +104,10 @@ impl Checks {
     }
 }
 
-/// Looks at everything; of one environment, or of all.
+/// Checks everything: of one environment, or of all.
 ///
 /// # Errors
-/// When something is wrong.
+/// When a check finds a problem.
 pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
     let mut checks = Checks::default();
     if let Some(env) = env {
@@ -111,7 +119,7 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
             hosts(context, &version, &mut checks).await?;
             environments(context, env, &mut checks).await?;
         }
-        Err(failure) => checks.failed("coordinator", failure),
+        Err(failure) => checks.failed("coordinator", context.complete_hint(failure, env)),
     }
     show_checks(context, &checks.0)
 }
@@ -119,49 +127,54 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
 fn declaration(context: &Context, env: &str, checks: &mut Checks) {
     let declared = match context.declared(env) {
         Ok(declared) => declared,
-        Err(failure) => return checks.failed("deployment.yml", failure),
+        Err(failure) => return checks.failed("deployment.yml", context.complete_hint(failure, Some(env))),
     };
     checks.ok("deployment.yml", format!("declares {}", declared.spec.key));
     match secrets_of(&declared) {
         Ok(Some(values)) => {
             checks.ok("secrets", format!("{} in {}", values.len(), declared.env_file.display()))
         }
-        Ok(None) => checks.note(
-            "secrets",
-            format!("no {}: those of the coordinator are used", declared.env_file.display()),
-        ),
-        Err(failure) => checks.failed("secrets", failure),
+        Ok(None) => {
+            checks.note("secrets", format!("no {}: the stored secrets are used", declared.env_file.display()))
+        }
+        Err(failure) => checks.failed("secrets", context.complete_hint(failure, Some(env))),
     }
 }
 
 fn certificate(context: &Context, checks: &mut Checks) {
     let loaded = match credential::load(context.credential()) {
         Ok((credential, _)) => credential,
-        Err(error) => return checks.failed("credential", error.into()),
+        Err(error) => return checks.failed("credential", context.complete_hint(error.into(), None)),
     };
     match credential::validity(&loaded.certificate) {
         Some((_, ends)) if ends > now() => {
-            checks.ok(
-                "credential",
-                format!("good for {} more, and renewed by use", rounded(ends.since(now()))),
-            );
+            checks.ok("credential", format!("valid for {}, renewed by use", rounded(ends.since(now()))));
         }
         Some((_, ends)) => checks.wrong(
             "credential",
-            format!("has ended {ends}"),
-            "ask an admin for a token (lockstep operator add), then: lockstep login",
+            format!("expired at {ends}"),
+            format!("{}    # an admin gets a token by: lockstep operator add", login(context)),
         ),
-        None => checks.wrong("credential", "its certificate cannot be read", "lockstep login"),
+        None => checks.wrong("credential", "its certificate cannot be read", login(context)),
     }
 }
 
-/// Gives the coordinator's version.
+/// The command that replaces the credential.
+fn login(context: &Context) -> String {
+    let address = context.known_address().unwrap_or_else(|| "HOST:PORT".to_owned());
+    format!("lockstep login --coordinator {address} < token")
+}
+
+/// Checks the coordinator, and returns its version.
 async fn coordinator(context: &Context, checks: &mut Checks) -> Result<String> {
     let about = context.control().await?.about(wire::ListRequest {}).await?.into_inner();
     let own = env!("CARGO_PKG_VERSION");
-    checks.ok("coordinator", format!("{} answers {} as {}", about.version, about.operator, about.role));
+    checks.ok(
+        "coordinator",
+        format!("version {}, for {} with the role {}", about.version, about.operator, about.role),
+    );
     if about.version != own {
-        checks.note("versions", format!("this command line is {own}, and the coordinator {}", about.version));
+        checks.note("versions", format!("this command line has {own}, the coordinator {}", about.version));
     }
     let (here, there) = (now(), Timestamp(about.clock_ms));
     let skew = Millis(here.0.abs_diff(there.0));
@@ -171,7 +184,7 @@ async fn coordinator(context: &Context, checks: &mut Checks) -> Result<String> {
         checks.wrong(
             "clock",
             format!("{skew} from the coordinator's"),
-            "timedatectl set-ntp true, on the machine that is wrong",
+            "timedatectl set-ntp true    # on the machine whose clock is wrong",
         );
     }
     Ok(about.version)
@@ -183,8 +196,8 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
     if reply.hosts.is_empty() {
         checks.wrong(
             "hosts",
-            "none has joined",
-            "lockstep up on this machine, or lockstep host token for another",
+            "no host has joined",
+            "lockstep host token    # prints the command to join; for this machine: lockstep up",
         );
     }
     for inspected in reply.hosts {
@@ -194,28 +207,31 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
             checks.wrong(
                 &what,
                 "its agent is not connected",
-                format!("on {}: lockstep up, or read the agent's log", status.host.name),
+                format!(
+                    "systemctl restart lockstep-agent    # on {0}; its log: {1}",
+                    status.host.name, AGENT_LOG
+                ),
             );
             continue;
         }
         let agent = status.agent_version.clone().unwrap_or_default();
         if agent != version {
-            checks.note(&what, format!("its agent is {agent}, and the coordinator {version}"));
+            checks.note(&what, format!("its agent has {agent}, the coordinator {version}"));
         }
         if let Some(second) = &status.second {
             checks.wrong(
                 &what,
                 format!("two machines use its key: the one at {} was refused, last {}", second.from, ago(second.last)),
-                "stop the agent of the copy, and give it a key of its own: remove its directory, then lockstep-agent join",
+                "stop the agent of the copy, remove its data directory, and join it as a new host: lockstep host token",
             );
         }
         match &status.vitals {
             Some(seen) => vitals(&what, &status, seen, checks),
-            None => checks.note(&what, "its agent has not said yet how its clock and its disk are"),
+            None => checks.note(&what, "its agent has not reported its clock and its disk yet"),
         }
         match &inspected.seen {
             Some(seen) => tools(&what, &status, &read(Some(seen))?, checks),
-            None => checks.wrong(&what, inspected.why, "read the agent's log"),
+            None => checks.wrong(&what, inspected.why, format!("{AGENT_LOG}    # on {}", status.host.name)),
         }
     }
     Ok(())
@@ -228,7 +244,7 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
         checks.wrong(
             what,
             format!("its clock is {clock} from the coordinator's"),
-            format!("on {name}, if the coordinator's is right: timedatectl set-ntp true"),
+            format!("timedatectl set-ntp true    # on {name}, if the coordinator's clock is right"),
         );
     } else {
         checks.ok(what, format!("its clock is {clock} from the coordinator's"));
@@ -236,17 +252,17 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
     match disk {
         Some(disk) if disk.is_nearly_full() => checks.wrong(
             what,
-            format!("{} MiB of disk are free", disk.free_bytes >> 20),
-            format!("on {name}: docker image prune, or fewer snapshots (keep)"),
+            format!("only {} MiB of disk are free", disk.free_bytes >> 20),
+            format!("docker image prune    # on {name}; or keep fewer snapshots (database.snapshot.keep)"),
         ),
         Some(disk) => checks.ok(what, format!("{} GiB of disk are free", disk.free_bytes >> 30)),
-        None => checks.note(what, "its free disk cannot be seen"),
+        None => checks.note(what, "its free disk space is unknown"),
     }
     match certificate {
         Some(Validity { issued, ends }) if ends.since(now()).0 < ends.since(*issued).0 / 2 => checks.wrong(
             what,
-            format!("its certificate is not renewed, and ends {ends}"),
-            format!("read the agent's log on {name}: it renews at a third of its life"),
+            format!("its certificate expires {ends} and was not renewed"),
+            format!("{AGENT_LOG}    # on {name}: an agent renews after a third of the lifetime"),
         ),
         Some(_) => {}
         None => checks.note(what, "its certificate cannot be read"),
@@ -255,7 +271,7 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
 
 fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Checks) {
     let wanted = [
-        (HostRole::App, "docker", "apt-get install docker.io; systemctl start docker"),
+        (HostRole::App, "docker", "apt-get install docker.io && systemctl start docker"),
         (HostRole::Lb, "nginx", "apt-get install nginx"),
         (HostRole::Db, "pg_dump", "apt-get install postgresql-client"),
     ];
@@ -263,20 +279,33 @@ fn tools(what: &str, status: &HostStatus, seen: &Observation, checks: &mut Check
     for (role, tool, next) in wanted.into_iter().filter(|(role, ..)| status.host.roles.contains(role)) {
         match seen.tools.get(tool) {
             Some(version) => there.push(format!("{tool} {version}")),
-            None => checks.wrong(what, format!("{tool} is not there, and its role {role:?} needs it"), next),
+            None => checks.wrong(
+                what,
+                format!("{tool} is missing, and the role {role} needs it"),
+                format!("{next}    # on {}", status.host.name),
+            ),
         }
     }
     checks.ok(what, there.join(", "));
     for problem in &seen.problems {
-        checks.wrong(what, problem.clone(), "mend it on that host, then: lockstep doctor");
+        checks.wrong(
+            what,
+            problem.clone(),
+            format!("fix this on {}, then: lockstep doctor", status.host.name),
+        );
     }
-    if let Some(version) = seen.tools.get("nginx").filter(|version| number(version) < Some(NGINX_KIND)) {
-        checks.note(what, format!("nginx {version}: a change of the site itself, not a deployment, costs keep-alive clients a request"));
+    if let Some(version) =
+        seen.tools.get("nginx").filter(|version| parse_version(version) < Some(NGINX_KEEPS_IDLE))
+    {
+        checks.note(
+            what,
+            format!("nginx {version}: a change of the site, unlike a deployment, can lose a request of a keep-alive client"),
+        );
     }
 }
 
-/// `1.22.1` as numbers that compare.
-fn number(version: &str) -> Option<(u32, u32, u32)> {
+/// `1.22.1` as numbers that can be compared.
+fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
     let mut parts = version.split('.').map(|part| part.parse().ok());
     Some((parts.next()??, parts.next()??, parts.next()??))
 }
@@ -312,7 +341,7 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
         checks.wrong(
             &what,
             drift.clone(),
-            format!("lockstep deploy {what} brings it back to what is declared"),
+            format!("lockstep deploy {what}    # restores the declared state"),
         );
     }
     for instance in status.hosts.iter().flat_map(|host| &host.instances) {
@@ -331,12 +360,12 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
             checks.wrong(
                 &what,
                 format!("{deployment} is stuck"),
-                format!("lockstep show {deployment}, then: lockstep resolve {deployment} --retry; lockstep status has every way out"),
+                format!("lockstep status {what}    # every resolution and its cost"),
             );
         }
         ClaimKind::Freeze { reason } => checks.note(&what, format!("frozen until {}: {reason}", open.until)),
         ClaimKind::Building { .. } | ClaimKind::Running { .. } => {
-            checks.note(&what, format!("{} deploys since {}", open.by, open.since));
+            checks.note(&what, format!("{} has been deploying since {}", open.by, open.since));
         }
     }
 }
@@ -348,7 +377,7 @@ fn rounded(length: Millis) -> String {
 
 fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
     context.output.json(&checks)?;
-    let rows: Vec<Vec<String>> = checks
+    let rows: Vec<[String; 3]> = checks
         .iter()
         .map(|check| {
             let tone = match check.verdict {
@@ -357,24 +386,24 @@ fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
                 Verdict::Wrong => Tone::Bad,
             };
             let verdict = context.output.toned(tone, &format!("{:5}", check.verdict));
-            vec![verdict, check.what.clone(), check.said.clone()]
+            [verdict, check.what.clone(), check.detail.clone()]
         })
         .collect();
-    for (row, check) in table(&rows).iter().zip(checks) {
-        context.output.line(row)?;
+    let width = checks.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
+    for ([verdict, what, detail], check) in rows.iter().zip(checks) {
+        let line = format!("{verdict}  {what:width$}  {detail}");
+        context.output.lines(&context.output.wrap(&line, DETAIL_INDENT))?;
         for line in check.diff.iter().flat_map(|diff| diff.lines()) {
-            context.output.line(&format!("         {line}"))?;
+            context.output.verbatim(&format!("{:DETAIL_INDENT$}{line}", ""))?;
         }
         if let Some(next) = check.next.as_ref().filter(|next| !next.is_empty()) {
-            context.output.line(&format!("         next: {next}"))?;
+            context.output.verbatim(&format!("{:DETAIL_INDENT$}next: {next}", ""))?;
         }
     }
     let wrong: Vec<&Check> = checks.iter().filter(|check| check.verdict == Verdict::Wrong).collect();
-    let Some(first) = wrong.first() else { return context.output.line("nothing is wrong") };
-    let failure = Failure::new(
-        Kind::Failed,
-        format!("{} of {} checks found something wrong", wrong.len(), checks.len()),
-    );
+    let Some(first) = wrong.first() else { return context.output.line("no problem found") };
+    let failure =
+        Failure::new(Kind::Failed, format!("{} of {} checks found a problem", wrong.len(), checks.len()));
     Err(match &first.next {
         Some(next) if !next.is_empty() => failure.next(next.clone()),
         Some(_) | None => failure,

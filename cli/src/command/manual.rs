@@ -1,4 +1,5 @@
-//! What is made of descriptions in the code: completion scripts, manual pages, and the reference of deployment.yml.
+//! What is generated from the help texts: completion scripts, manual pages, the schema and the reference of
+//! deployment.yml.
 
 use std::io;
 use std::path::Path;
@@ -7,19 +8,27 @@ use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Arguments;
-use crate::deployment_yml::reference;
+use crate::deployment_yml::{self, reference};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 
-/// The shells whose scripts a package brings.
+/// The shells for which a package contains scripts.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
+
+/// # Errors
+/// When nobody reads it.
+pub fn schema(output: Output) -> Result<()> {
+    let schema = deployment_yml::schema();
+    output.json(&schema)?;
+    output.verbatim(&format!("{schema:#}"))
+}
 
 /// # Errors
 /// When nobody reads it.
 pub fn completions(shell: Shell, output: Output) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut script);
-    output.line(String::from_utf8_lossy(&script).trim_end())
+    output.verbatim(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// Writes `man/`, `completions/` and `deployment.yml.md` into `directory`.

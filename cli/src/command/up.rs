@@ -1,7 +1,7 @@
-//! `lockstep up`: coordinator and agent on this machine, ready to deploy; `lockstep down` ends them.
+//! `lockstep up`: sets up coordinator and agent on this machine; `lockstep down` stops them.
 //!
-//! What must stay true: run again, it finds what it did and does nothing; what it did not make it does
-//! not take over; every line says what was found (`there`) or done (`did`), as `deploy/setup.sh` does.
+//! What must stay true: a second run finds the result of the first and changes nothing. What `up` did not create it does
+//! not take over. Every line says what was found (`there`) or done (`did`), as in `deploy/setup.sh`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -28,21 +28,21 @@ mod place;
 mod systemd;
 mod units;
 
-use joining::{Identity, Reached};
-use place::{Made, Place, SERVICES, Service};
+use joining::{Addresses, Identity};
+use place::{Outcome, Place, SERVICES, Service};
 
-/// Where the coordinator listens that was never told.
+/// Where the coordinator listens by default.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7443);
 
 /// How long a service may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const POLL_EVERY: Duration = Duration::from_millis(100);
 
-/// How much of a log is shown of a service that did not become ready.
+/// How many lines of the log of a service that did not become ready are shown.
 const LOG_LINES: usize = 15;
 
-/// What was found and done, told as it is.
+/// The lines of what was found and done.
 pub(crate) struct StepLog {
     output: Output,
     lines: Vec<String>,
@@ -71,38 +71,38 @@ impl StepLog {
     }
 }
 
-/// Who keeps a service running.
+/// What keeps the services running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keeper {
+enum Supervision {
     Systemd,
-    Nobody,
+    /// Nothing: they are plain processes.
+    None,
 }
 
-/// A service that was seen to, and may yet end.
-enum ServiceManager {
-    BySystemd,
-    /// It ran already.
-    ByItself,
-    Started(Child),
+/// How a service runs that was found or started.
+enum RunningService {
+    Unit,
+    /// A plain process that ran already.
+    Process,
+    /// A plain process that this command started.
+    Child(Child),
 }
 
-impl ServiceManager {
-    /// Whether it may still become ready: what systemd keeps is started again and again.
+impl RunningService {
+    /// Whether it may still become ready: systemd restarts a unit again and again.
     fn may_become_ready(&mut self, place: &Place, service: Service) -> bool {
         match self {
-            Self::BySystemd => true,
-            Self::ByItself => detached::running(place, service).is_some(),
-            // A process that is just becoming its program has no name, so its parent is asked.
-            Self::Started(child) => matches!(child.try_wait(), Ok(None)),
+            Self::Unit => true,
+            Self::Process => detached::running(place, service).is_some(),
+            // A process has no name before it executes its program, so its parent is asked.
+            Self::Child(child) => matches!(child.try_wait(), Ok(None)),
         }
     }
 
     fn not_ready(&self, place: &Place, service: Service, what: &str) -> Failure {
         let (log, next) = match self {
-            Self::BySystemd => {
-                (systemd::tail(service, LOG_LINES), format!("journalctl -u {}", service.name()))
-            }
-            Self::ByItself | Self::Started(_) => {
+            Self::Unit => (systemd::tail(service, LOG_LINES), format!("journalctl -u {}", service.name())),
+            Self::Process | Self::Child(_) => {
                 let log = place.log(service);
                 (place::tail(&log, LOG_LINES), format!("less {}", log.display()))
             }
@@ -115,16 +115,16 @@ impl ServiceManager {
 }
 
 /// # Errors
-/// When something that a host needs is not there, or a service does not become ready.
+/// When a host lacks something that it needs, or a service does not become ready.
 pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
-    require_root("lockstep up", "it installs services, and the agent drives Docker and nginx")?;
+    require_root("lockstep up", "it installs services, and the agent controls Docker and nginx")?;
     for service in SERVICES {
         place::program(service)?;
     }
     let place = Place::new(&args.directory)?;
-    let mut told = StepLog::new(context.output);
+    let mut log = StepLog::new(context.output);
     let roles = roles(args);
-    machine::prepare(&place, &roles, &mut told)?;
+    machine::prepare(&place, &roles, &mut log)?;
     let known = joining::identity(&place)?;
     refuse_another_address(args, known.as_ref())?;
     let host_address = match &known {
@@ -132,33 +132,33 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
         None => machine::address(args.address)?.to_string(),
     };
     let listen = listen(&place, args.listen)?;
-    let keeper = keeper(&place, args)?;
-    make(&place, &mut told)?;
+    let supervision = choose_supervision(&place, args)?;
+    create(&place, &mut log)?;
     std::fs::write(place.listen(), format!("{listen}\n"))
         .map_err(|error| cannot_write(&place.listen(), &error))?;
 
-    let mut kept = keep(&place, Service::Coordinator, keeper, &mut told)?;
-    let coordinator = coordinator_address(&place, &mut kept).await?;
-    let mut control = joining::log_in(context, &place, &coordinator, &mut told).await?;
+    let mut service = ensure_running(&place, Service::Coordinator, supervision, &mut log)?;
+    let coordinator = coordinator_address(&place, &mut service).await?;
+    let mut control = joining::log_in(context, &place, &coordinator, &mut log).await?;
     let identity = match known {
         Some(identity) => {
-            told.unchanged(&format!("the host {} at {}", identity.name, identity.address))?;
+            log.unchanged(&format!("the host {} at {}", identity.name, identity.address))?;
             identity
         }
         None => {
-            let reached = Reached { coordinator: &coordinator, host: &host_address };
-            let identity = joining::join(&mut control, &place, args, reached).await?;
-            told.changed(&format!("joined as the host {} at {}", identity.name, identity.address))?;
+            let addresses = Addresses { coordinator: &coordinator, host: &host_address };
+            let identity = joining::join(&mut control, &place, args, addresses).await?;
+            log.changed(&format!("joined as the host {} at {}", identity.name, identity.address))?;
             identity
         }
     };
-    let mut kept = keep(&place, Service::Agent, keeper, &mut told)?;
-    wait_until_connected(&mut control, &place, &identity, &mut kept).await?;
-    ready(&told, &coordinator, &identity)
+    let mut service = ensure_running(&place, Service::Agent, supervision, &mut log)?;
+    wait_until_connected(&mut control, &place, &identity, &mut service).await?;
+    ready(&log, &coordinator, &identity)
 }
 
 /// # Errors
-/// When this is not root's process.
+/// When the user is not root.
 fn require_root(command: &str, why: &str) -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
@@ -173,84 +173,93 @@ fn roles(args: &UpArgs) -> Vec<HostRole> {
 
 /// A host's address is part of its certificate's record and of its containers: it is chosen once.
 fn refuse_another_address(args: &UpArgs, known: Option<&Identity>) -> Result<()> {
-    let Some((wished, identity)) = args.address.zip(known) else { return Ok(()) };
-    if identity.address == wished.to_string() {
+    let Some((wanted, identity)) = args.address.zip(known) else { return Ok(()) };
+    if identity.address == wanted.to_string() {
         return Ok(());
     }
-    Err(Failure::new(Kind::Refused, format!("the host {} is at {}", identity.name, identity.address))
-        .why(format!("a host's address is chosen when it joins, and {wished} is another"))
-        .next("lockstep up without --address; to begin anew: lockstep down --purge"))
+    Err(Failure::new(
+        Kind::Refused,
+        format!("the host {} has the address {}, not {wanted}", identity.name, identity.address),
+    )
+    .why("the address of a host is set when it joins and does not change")
+    .next("lockstep up    # without --address; to start over: lockstep down --purge"))
 }
 
-/// Where the coordinator is to listen: as wished, else as it did before.
-fn listen(place: &Place, wished: Option<SocketAddr>) -> Result<SocketAddr> {
-    let Some(before) = place::text(&place.listen())? else { return Ok(wished.unwrap_or(LISTEN)) };
+/// Where the coordinator listens: as wanted, else as before.
+fn listen(place: &Place, wanted: Option<SocketAddr>) -> Result<SocketAddr> {
+    let Some(before) = place::text(&place.listen())? else { return Ok(wanted.unwrap_or(LISTEN)) };
     let before: SocketAddr = before.parse().map_err(|_| {
-        Failure::new(Kind::Refused, format!("{} is not understood", place.listen().display()))
-            .why(format!("{before:?} is no address with a port"))
+        Failure::new(Kind::Refused, format!("{} is damaged", place.listen().display()))
+            .why(format!("{before:?} is not an address with a port"))
+            .next(format!("rm {}, then: lockstep up --listen ADDR:PORT", place.listen().display()))
     })?;
-    match wished {
-        // Port 0: whichever was free then.
-        Some(wished) if wished != before && (wished.ip() != before.ip() || wished.port() != 0) => {
-            Err(Failure::new(Kind::Refused, format!("the coordinator here listens on {before}"))
-                .why(format!("its agent and its operators know it by that, and {wished} is another"))
-                .next("lockstep up without --listen; to begin anew: lockstep down --purge"))
+    match wanted {
+        // Port 0 stands for the port that was free the first time.
+        Some(wanted) if wanted != before && (wanted.ip() != before.ip() || wanted.port() != 0) => {
+            Err(Failure::new(Kind::Refused, format!("the coordinator listens on {before}, not on {wanted}"))
+                .why("agents and operators know it by this address, so it does not change")
+                .next("lockstep up    # without --listen; to start over: lockstep down --purge"))
         }
         Some(_) | None => Ok(before),
     }
 }
 
-fn keeper(place: &Place, args: &UpArgs) -> Result<Keeper> {
+fn choose_supervision(place: &Place, args: &UpArgs) -> Result<Supervision> {
     let runs_detached = SERVICES.iter().any(|service| detached::running(place, *service).is_some());
     if args.without_systemd || runs_detached || !has_systemd() {
-        return Ok(Keeper::Nobody);
+        return Ok(Supervision::None);
     }
     for service in SERVICES {
         systemd::is_installed(place, service)?;
     }
-    Ok(Keeper::Systemd)
+    Ok(Supervision::Systemd)
 }
 
-fn make(place: &Place, told: &mut StepLog) -> Result<()> {
+fn create(place: &Place, log: &mut StepLog) -> Result<()> {
     let directory = place.directory().display().to_string();
-    match place.make()? {
-        Made::Yes => told.changed(&format!("made {directory}")),
-        Made::WasThere => told.unchanged(&directory),
+    match place.create()? {
+        Outcome::Changed => log.changed(&format!("created {directory}")),
+        Outcome::Unchanged => log.unchanged(&directory),
     }
 }
 
-/// Sees to it that the service runs.
-fn keep(place: &Place, service: Service, keeper: Keeper, told: &mut StepLog) -> Result<ServiceManager> {
+/// Starts the service if it does not run.
+fn ensure_running(
+    place: &Place,
+    service: Service,
+    supervision: Supervision,
+    log: &mut StepLog,
+) -> Result<RunningService> {
     let command_line = command_line(place, service)?;
     let name = service.name();
-    match keeper {
-        Keeper::Nobody => {
+    match supervision {
+        Supervision::None => {
             if let Some(number) = detached::running(place, service) {
-                told.unchanged(&format!("{name}, process {number}"))?;
-                return Ok(ServiceManager::ByItself);
+                log.unchanged(&format!("{name}, process {number}"))?;
+                return Ok(RunningService::Process);
             }
             forget_address(place, service)?;
             let child = detached::start(place, service, &command_line)?;
-            let log = place.log(service);
-            told.changed(&format!("started {name}, process {}, log in {}", child.id(), log.display()))?;
-            Ok(ServiceManager::Started(child))
+            let file = place.log(service);
+            log.changed(&format!("started {name}, process {}, log in {}", child.id(), file.display()))?;
+            Ok(RunningService::Child(child))
         }
-        Keeper::Systemd => {
-            let made = systemd::install(place, service, &command_line, told)?;
-            let as_it_should_be = systemd::is_active(service) && systemd::is_enabled(service);
-            if made == Made::WasThere && as_it_should_be {
-                told.unchanged(&format!("{name}, kept by systemd"))?;
-                return Ok(ServiceManager::BySystemd);
+        Supervision::Systemd => {
+            let outcome = systemd::install(place, service, &command_line, log)?;
+            let is_up = systemd::is_active(service) && systemd::is_enabled(service);
+            if outcome == Outcome::Unchanged && is_up {
+                log.unchanged(&format!("{name}, managed by systemd"))?;
+                return Ok(RunningService::Unit);
             }
             forget_address(place, service)?;
             systemd::start(service)?;
-            told.changed(&format!("started {name}, kept by systemd, log: journalctl -u {name}"))?;
-            Ok(ServiceManager::BySystemd)
+            log.changed(&format!("started {name}, managed by systemd, log: journalctl -u {name}"))?;
+            Ok(RunningService::Unit)
         }
     }
 }
 
-/// One that was killed has left its address behind.
+/// Removes the address that a killed coordinator left behind.
 fn forget_address(place: &Place, service: Service) -> Result<()> {
     let file = place.address();
     match service {
@@ -273,19 +282,19 @@ fn command_line(place: &Place, service: Service) -> Result<Vec<String>> {
     })
 }
 
-/// The address that the coordinator has written; where the system chose its port, it keeps it from here on.
-async fn coordinator_address(place: &Place, kept: &mut ServiceManager) -> Result<String> {
-    let begun = Instant::now();
+/// Waits for the address that the coordinator writes. If the system chose the port, the coordinator keeps it from here on.
+async fn coordinator_address(place: &Place, service: &mut RunningService) -> Result<String> {
+    let started = Instant::now();
     loop {
         if let Some(address) = place::text(&place.address())?.filter(|address| !address.is_empty()) {
             std::fs::write(place.listen(), format!("{address}\n"))
                 .map_err(|error| cannot_write(&place.listen(), &error))?;
             return Ok(address);
         }
-        if begun.elapsed() > READY_LIMIT || !kept.may_become_ready(place, Service::Coordinator) {
-            return Err(kept.not_ready(place, Service::Coordinator, "does not serve"));
+        if started.elapsed() > READY_LIMIT || !service.may_become_ready(place, Service::Coordinator) {
+            return Err(service.not_ready(place, Service::Coordinator, "does not start"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
 }
 
@@ -293,42 +302,41 @@ async fn wait_until_connected(
     control: &mut ControlClient<Channel>,
     place: &Place,
     identity: &Identity,
-    kept: &mut ServiceManager,
+    service: &mut RunningService,
 ) -> Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        match joining::host(control, identity).await? {
+        match joining::find_host(control, identity).await? {
             Some(status) if joining::is_connected(&status) => return Ok(()),
             Some(_) => {}
             None => {
                 return Err(Failure::new(Kind::Refused, format!("the host {} was removed", identity.name))
-                    .why("this machine joined, and the coordinator does not know it any more")
-                    .next(format!("rm {}, then: lockstep up", place.identity().display())));
+                    .why("this machine has an identity that the coordinator does not know any more")
+                    .next(format!("rm {} && lockstep up", place.identity().display())));
             }
         }
-        if begun.elapsed() > READY_LIMIT || !kept.may_become_ready(place, Service::Agent) {
-            return Err(kept.not_ready(place, Service::Agent, "does not connect"));
+        if started.elapsed() > READY_LIMIT || !service.may_become_ready(place, Service::Agent) {
+            return Err(service.not_ready(place, Service::Agent, "does not connect to the coordinator"));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
 }
 
-fn ready(told: &StepLog, coordinator: &str, identity: &Identity) -> Result<()> {
-    let output = told.output;
+fn ready(log: &StepLog, coordinator: &str, identity: &Identity) -> Result<()> {
+    let output = log.output;
     output.json(&json!({ "coordinator": coordinator, "host": identity.name, "address": identity.address,
-                         "changes": told.changes, "said": told.lines }))?;
-    match told.changes {
+                         "changes": log.changes, "said": log.lines }))?;
+    match log.changes {
         0 => output.line("Everything was there; nothing was changed.")?,
         changes => output.line(&format!("Ready; changes made: {changes}."))?,
     }
-    output.line("next, where your deployment.yml is:")?;
-    output
-        .line("  lockstep plan production --image IMAGE:TAG      what would happen, and nothing happens")?;
-    output.line("  lockstep deploy production --image IMAGE:TAG")?;
+    output.line("next, in the directory of your deployment.yml:")?;
+    output.verbatim("  lockstep plan production --image IMAGE:TAG      # show what would happen")?;
+    output.verbatim("  lockstep deploy production --image IMAGE:TAG")?;
     // With sudo the credential is root's.
     if let Ok(user) = std::env::var("SUDO_USER") {
         output.line(&format!("to deploy as {user} instead of root:"))?;
-        output.line(&format!(
+        output.verbatim(&format!(
             "  sudo lockstep operator add {user} --role admin | head -1 | lockstep login --coordinator {coordinator}"
         ))?;
     }

@@ -1,4 +1,4 @@
-//! What holds for an environment when everything is merged, and where each value stands.
+//! The values of an environment after merging, and where each is set.
 
 use lockstep_core::name::EnvironmentName;
 use lockstep_core::spec::EnvironmentSpec;
@@ -9,13 +9,13 @@ use serde_json::Value;
 /// A value that a deployment would use.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effective {
-    /// As it would be typed: `processes.web.health.path`.
+    /// The key in the file: `processes.web.health.path`.
     pub key: String,
     pub value: Value,
     pub from: Origin,
 }
 
-/// Where a value stands.
+/// Where a value is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// As one would look for it in the file.
+    /// The place in the file, as an operator would search for it.
     pub fn place(self, environment: &EnvironmentName) -> String {
         match self {
             Self::Environment => format!("environments.{environment}"),
@@ -37,11 +37,11 @@ impl Origin {
     }
 }
 
-/// Every value of `spec`; `file` is the whole file as it was typed.
+/// Every value of `spec`; `file` is the whole file without types.
 pub(super) fn effective(spec: &EnvironmentSpec, file: &Value) -> Vec<Effective> {
-    let meant = serde_json::to_value(spec).expect("a specification has only text, numbers and lists");
+    let values = serde_json::to_value(spec).expect("a specification has only text, numbers and lists");
     let mut leaves = Vec::new();
-    flatten(&mut Vec::new(), &meant, &mut leaves);
+    flatten(&mut Vec::new(), &values, &mut leaves);
     let own = &file["environments"][spec.key.environment.as_str()];
     leaves
         .into_iter()
@@ -57,7 +57,7 @@ pub(super) fn effective(spec: &EnvironmentSpec, file: &Value) -> Vec<Effective> 
         .collect()
 }
 
-/// Lists and plain values are leaves; what is not there is none.
+/// Lists and plain values are leaves; an absent value is none.
 fn flatten(path: &mut Vec<String>, value: &Value, leaves: &mut Vec<(Vec<String>, Value)>) {
     match value {
         Value::Object(map) => {
@@ -75,35 +75,35 @@ fn flatten(path: &mut Vec<String>, value: &Value, leaves: &mut Vec<(Vec<String>,
     }
 }
 
-/// The key under which a value of the specification is typed; none for what is not typed at all.
+/// The key in the file for a value of the specification; `None` if the file has no such key.
 fn typed_path(path: &[String]) -> Option<Vec<String>> {
-    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-    let typed: Vec<&str> = match parts.as_slice() {
+    let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+    let typed: Vec<&str> = match keys.as_slice() {
         ["key", ..] => return None,
         ["image", "repository", ..] => vec!["image", "repository"],
         ["image", "build", rest @ ..] => [&["build"], rest].concat(),
         ["database", key @ ("url_from" | "pg_hba")] => vec!["database", "postgres", key],
         ["database", "migrations"] => vec!["database", "migrations", "path"],
         ["traffic", "tls", "existing", file] => vec!["traffic", file],
-        [.., "memory_bytes"] => replaced(&parts, "memory"),
-        [.., "cpu_milli"] => replaced(&parts, "cpus"),
+        [.., "memory_bytes"] => replace_last(&keys, "memory"),
+        [.., "cpu_milli"] => replace_last(&keys, "cpus"),
         all => all.to_vec(),
     };
     Some(typed.into_iter().map(ToOwned::to_owned).collect())
 }
 
-fn replaced<'a>(parts: &[&'a str], last: &'a str) -> Vec<&'a str> {
-    [&parts[..parts.len() - 1], &[last]].concat()
+fn replace_last<'a>(keys: &[&'a str], last: &'a str) -> Vec<&'a str> {
+    [&keys[..keys.len() - 1], &[last]].concat()
 }
 
-/// The value as it was typed, also in its short form: `image: notes`, `port: 8080`.
+/// The value in the file, also in its short form: `image: notes`, `port: 8080`.
 fn find<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
     let mut value = typed;
     for key in path {
         match value {
             Value::Object(map) => match map.get(key) {
                 Some(found) => value = found,
-                None => return short(typed, path),
+                None => return find_short_form(typed, path),
             },
             Value::String(_) if path[0] == "image" => return Some(value),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
@@ -114,12 +114,12 @@ fn find<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
     (!value.is_null()).then_some(value)
 }
 
-fn short<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
-    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-    if parts == ["processes", "web", "port"] { typed.get("port") } else { None }
+fn find_short_form<'a>(typed: &'a Value, path: &[String]) -> Option<&'a Value> {
+    let keys: Vec<&str> = path.iter().map(String::as_str).collect();
+    if keys == ["processes", "web", "port"] { typed.get("port") } else { None }
 }
 
-/// A default in the form in which it would be typed.
+/// A default in the form of the file.
 fn as_typed(path: &[String], value: Value) -> Value {
     const LENGTHS: &[&str] = &[
         "timeout",
@@ -138,7 +138,7 @@ fn as_typed(path: &[String], value: Value) -> Value {
     }
 }
 
-/// In the largest unit that says it exactly: `30s`, `5m`.
+/// A duration in the largest unit that is exact: `30s`, `5m`.
 fn typed_length(Millis(ms): Millis) -> String {
     let units = [(60_000, "m"), (1_000, "s")];
     match units.into_iter().find(|(unit, _)| ms > 0 && ms % unit == 0) {

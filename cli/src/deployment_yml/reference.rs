@@ -1,8 +1,8 @@
 //! The reference of `deployment.yml`, made from its JSON Schema: a page for `docs/` and the manual page
 //! `deployment.yml(5)`.
 //!
-//! What must stay true: nothing is said here of a key that the schema does not say. The comments in `typed.rs` are the
-//! text; what they are made of is explained there.
+//! What must stay true: every text about a key comes from the schema, and so from the comments in `typed.rs`, which
+//! explains their form.
 
 use std::fmt::Write;
 
@@ -22,16 +22,16 @@ struct Section {
 struct Key {
     path: Vec<String>,
     form: String,
-    default: Standing,
+    default: KeyDefault,
     /// As it would be typed, from the top of the file.
     example: String,
     meaning: String,
     support: Support,
 }
 
-/// What holds where a key is not given.
+/// What applies if a key is not given.
 #[derive(Debug)]
-enum Standing {
+enum KeyDefault {
     Required,
     /// As it would be typed.
     Value(String),
@@ -46,10 +46,10 @@ enum Support {
     Refused,
 }
 
-/// What stands for a name that the file itself gives.
+/// The placeholder for a name that the file itself chooses.
 const NAME: &str = "NAME";
 
-/// What the manual begins with, in both forms.
+/// The beginning of the reference, in both forms.
 const INTRODUCTION: &[&str] = &[
     "deployment.yml declares an application: its image, its processes, and the environments in which it runs. \
      The command line looks for it in the current directory, then in deploy/.",
@@ -147,7 +147,7 @@ impl Section {
     }
 }
 
-impl Standing {
+impl KeyDefault {
     fn words(&self) -> String {
         match self {
             Self::Required => "required".to_owned(),
@@ -166,7 +166,7 @@ fn sections(schema: &Value) -> Vec<Section> {
     found
 }
 
-/// Keys and values that are refused, as `traffic.tls: acme`.
+/// Keys and values that are refused, as in `traffic.tls: acme`.
 fn refused(sections: &[Section]) -> Vec<String> {
     let keys = sections.iter().flat_map(|section| &section.keys);
     let keys = keys.filter(|key| key.support == Support::Refused).map(|key| key.path.join("."));
@@ -195,7 +195,7 @@ impl Reader {
             let own = [path, std::slice::from_ref(name)].concat();
             let mut key = self.key(own.clone(), property);
             if required.contains(&name.as_str()) {
-                key.default = Standing::Required;
+                key.default = KeyDefault::Required;
             }
             if key.support == Support::Used && own != ["environments"] {
                 for (below, schema) in self.below(&own, property) {
@@ -209,12 +209,12 @@ impl Reader {
 
     fn key(&self, path: Vec<String>, property: &Value) -> Key {
         let default = match (&property["default"], property["x-default"].as_str()) {
-            (_, Some(words)) => Standing::Described(words.to_owned()),
-            (Value::Null, None) => Standing::None,
+            (_, Some(words)) => KeyDefault::Described(words.to_owned()),
+            (Value::Null, None) => KeyDefault::None,
             (value @ (Value::Bool(_) | Value::Number(_) | Value::String(_)), None)
             | (value @ (Value::Array(_) | Value::Object(_)), None) => match flow(value).as_str() {
-                "{}" | "[]" => Standing::None,
-                typed => Standing::Value(format!("`{typed}`")),
+                "{}" | "[]" => KeyDefault::None,
+                typed => KeyDefault::Value(format!("`{typed}`")),
             },
         };
         let support = match property["x-refused"].as_bool() {
@@ -231,7 +231,7 @@ impl Reader {
         }
     }
 
-    /// What is meant where a schema names another, and where it allows null beside it.
+    /// The schema itself, where `schema` refers to another or also allows null.
     fn resolved<'a>(&'a self, schema: &'a Value) -> &'a Value {
         if let Some(name) = schema["$ref"].as_str() {
             let name = name.trim_start_matches("#/$defs/");
@@ -245,11 +245,11 @@ impl Reader {
 
     /// The parts below a key, with the path under which their keys stand.
     fn below<'a>(&'a self, path: &[String], property: &'a Value) -> Vec<(Vec<String>, &'a Value)> {
-        let meant = self.resolved(property);
-        if let Some(any) = meant["anyOf"].as_array() {
+        let resolved = self.resolved(property);
+        if let Some(any) = resolved["anyOf"].as_array() {
             return any.iter().map(|one| (path.to_vec(), self.resolved(one))).collect();
         }
-        match &meant["additionalProperties"] {
+        match &resolved["additionalProperties"] {
             Value::Object(values) => {
                 let values = Value::Object(values.clone());
                 let name = values["$ref"].as_str().map(|name| name.trim_start_matches("#/$defs/").to_owned());
@@ -258,23 +258,23 @@ impl Reader {
                 schema.map(|schema| (below, schema)).into_iter().collect()
             }
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-                vec![(path.to_vec(), meant)]
+                vec![(path.to_vec(), resolved)]
             }
         }
     }
 
     fn form(&self, property: &Value) -> String {
-        let meant = self.resolved(property);
-        let choices = choices(meant, Support::Used);
+        let resolved = self.resolved(property);
+        let choices = choices(resolved, Support::Used);
         if !choices.is_empty() {
             let quoted: Vec<String> = choices.iter().map(|choice| format!("`{choice}`")).collect();
             return quoted.join(" or ");
         }
-        if let Some(any) = meant["anyOf"].as_array() {
+        if let Some(any) = resolved["anyOf"].as_array() {
             let forms: Vec<String> = any.iter().map(|one| self.form(one)).collect();
             return forms.join(" or ");
         }
-        let name = match &meant["type"] {
+        let name = match &resolved["type"] {
             Value::Array(several) => several.iter().filter_map(Value::as_str).find(|name| *name != "null"),
             single @ (Value::Null
             | Value::Bool(_)
@@ -283,7 +283,7 @@ impl Reader {
             | Value::Object(_)) => single.as_str(),
         };
         match name {
-            Some("array") => format!("list of {}", self.form(&meant["items"])),
+            Some("array") => format!("list of {}", self.form(&resolved["items"])),
             Some("object") => "map".to_owned(),
             Some("string") => "text".to_owned(),
             Some(other) => other.to_owned(),
@@ -295,10 +295,10 @@ impl Reader {
     fn choices_at(&self, path: &[String], support: Support) -> Vec<String> {
         let mut at = super::schema();
         for key in path {
-            let meant = self.resolved(&at).clone();
+            let resolved = self.resolved(&at).clone();
             at = match key.as_str() {
-                NAME => meant["additionalProperties"].clone(),
-                key => meant["properties"][key].clone(),
+                NAME => resolved["additionalProperties"].clone(),
+                key => resolved["properties"][key].clone(),
             };
         }
         choices(self.resolved(&at), support)
@@ -495,7 +495,7 @@ mod tests {
         let used = read(&file.to_string()).effective("production").unwrap();
         let mut compared = BTreeSet::new();
         for key in keys() {
-            let Standing::Value(default) = &key.default else { continue };
+            let KeyDefault::Value(default) = &key.default else { continue };
             let path = key.path.join(".").replace(NAME, "web");
             let Some(used) = used.iter().find(|used| used.key == path && used.from == Origin::Default) else {
                 continue;

@@ -1,6 +1,6 @@
-//! `deployment.yml` key by key, as it may be typed. Nothing has a default here.
+//! `deployment.yml` key by key, as it may be written. Nothing has a default here.
 //!
-//! The comments are the descriptions of the JSON Schema that `lockstep schema` prints, and of the reference that is
+//! The comments are the descriptions in the JSON Schema that `lockstep schema` prints, and in the reference that is
 //! made from it ([`reference`](super::reference)). The schema's own keywords `default` and `examples` stand beside
 //! them; what those cannot say is in three of ours:
 //!
@@ -88,7 +88,7 @@ macro_rules! overridable {
 }
 
 overridable! {
-    /// For people: what this environment is.
+    /// A description of the environment, for people.
     #[schemars(extend("examples" = ["notes, for everybody"]))]
     description: String,
     /// The URL at which users reach the environment: `http://` or `https://`, a host name, and optionally a port.
@@ -113,7 +113,7 @@ overridable! {
     /// Build the image from the commit at HEAD on the machine that runs `lockstep deploy`. Excludes `image`.
     #[schemars(extend("examples" = [{ "context": ".", "dockerfile": "Dockerfile" }]))]
     build: Build,
-    /// Short for a process `web` with this port.
+    /// The short form of a process `web` with this port.
     #[schemars(extend("examples" = [8080]))]
     port: u16,
     /// Scheduled processes.
@@ -128,16 +128,16 @@ overridable! {
     /// Existing Docker networks that every container joins.
     #[schemars(extend("examples" = [["notes_default"]]))]
     networks: Vec<String>,
-    /// How a deployment proceeds.
+    /// Durations and limits of a deployment.
     #[schemars(extend("examples" = [{ "bake": "30s" }]))]
     deploy: Deploy,
-    /// Variables without which nothing is deployed. Each must have a value in `env_file` or in `env`.
+    /// Variables that must have a value in `env_file` or in `env`. Without one, nothing is deployed.
     #[schemars(extend("examples" = [["DATABASE_URL"]]))]
     required: Vec<String>,
-    /// Variables of `env_file` whose values are not secret, and are not redacted.
+    /// Variables of `env_file` whose values are not secret. They are not redacted.
     #[schemars(extend("examples" = [["GREETING"]]))]
     public: Vec<String>,
-    /// Which host has which role. Without it the one host that has joined has every role.
+    /// The hosts of each role. Without this key, the only host that has joined has every role.
     #[schemars(extend("examples" = [{ "app": ["app-1", "app-2"], "lb": ["edge-1"], "db": ["db-1"] }]))]
     hosts: Hosts,
 }
@@ -174,7 +174,7 @@ impl From<TypedMode> for spec::Mode {
 #[schemars(with = "ScalarTyped")]
 pub(super) struct Scalar(pub(super) String);
 
-/// What the schema says of it.
+/// The form of [`Scalar`] in the schema.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only the schema is made from it")]
@@ -197,7 +197,7 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     type Value = Scalar;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value for a variable: a text, a number, true or false")
+        f.write_str("text, a number, true or false")
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
@@ -225,13 +225,14 @@ impl<'de> Visitor<'de> for ScalarVisitor {
     }
 }
 
-/// Read to its end, so that a bracket that is not closed is told as what it is.
+/// Reads the list to its end, so that a bracket that is not closed is reported as such.
 fn no_list<'de, A: SeqAccess<'de>, T>(mut list: A, wanted: &dyn Expected) -> Result<T, A::Error> {
     while list.next_element::<IgnoredAny>()?.is_some() {}
     Err(de::Error::invalid_type(Unexpected::Seq, wanted))
 }
 
-// It and `Scalar` are read by visitors, because serde's untagged enums say of a mistake neither what it is nor where.
+// `Image` and `Scalar` are read by visitors, because serde's untagged enums report an error without reason and
+// position.
 /// The repository, by itself or as `{ repository: … }`.
 #[derive(Debug, Clone, JsonSchema)]
 #[serde(untagged)]
@@ -260,7 +261,7 @@ impl<'de> Visitor<'de> for ImageVisitor {
     type Value = Image;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an image's repository, as in `notes` or { repository: notes }")
+        f.write_str("the repository of an image, as in `notes` or { repository: notes }")
     }
 
     fn visit_str<E: de::Error>(self, name: &str) -> Result<Image, E> {
@@ -423,7 +424,7 @@ pub(super) struct Health {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Database {
-    /// How to reach the database.
+    /// The connection to the database.
     #[schemars(extend("examples" = [{ "url_from": "DATABASE_URL" }]))]
     pub(super) postgres: Postgres,
     /// The migrations of a release.
@@ -503,7 +504,7 @@ pub(super) struct Traffic {
     /// How long an app host may take to accept a connection before nginx tries another. At most 75s.
     #[schemars(extend("default" = "2s", "examples" = ["1s"], "x-type" = "duration"))]
     pub(super) connect_timeout: Option<String>,
-    /// How long the application may take none of a request (`proxy_send_timeout`).
+    /// How long the application may pause while it reads a request (`proxy_send_timeout`).
     #[schemars(extend("default" = "60s", "examples" = ["30s"], "x-type" = "duration"))]
     pub(super) send_timeout: Option<String>,
     /// How long nginx waits for the application to answer (`proxy_read_timeout`).
@@ -538,11 +539,11 @@ pub(super) struct Deploy {
     /// development` the default is 0s.
     #[schemars(extend("default" = "20s", "examples" = ["60s"], "x-type" = "duration"))]
     pub(super) bake: Option<String>,
-    /// On how many app hosts at a time the new slot is started and checked.
+    /// The number of app hosts on which the new slot is started and checked at a time.
     #[schemars(extend("x-default" = "all app hosts", "examples" = [1]))]
     pub(super) parallel: Option<u16>,
-    /// How many app hosts a deployment needs. App hosts that do not answer, or fail before nginx is given the new
-    /// slot, are excluded, and re-admitted when they are well.
+    /// The number of app hosts that a deployment needs. An app host that does not answer, or fails before nginx gets the
+    /// new slot, is excluded. It is re-admitted when it is well.
     #[schemars(extend("x-default" = "all app hosts", "examples" = [2]))]
     pub(super) quorum: Option<u16>,
     /// `automatic`. No other value is accepted.

@@ -1,6 +1,6 @@
-//! What the parser of YAML finds wrong, in the words of who wrote the file and not of who wrote the types.
+//! Errors of the YAML parser, in the words of deployment.yml instead of those of the Rust types.
 //!
-//! What must stay true: the place comes from the parser, and a key that is nearly one names its neighbour.
+//! What must stay true: the position comes from the parser, and a misspelt key names the key that is most like it.
 
 use std::borrow::Cow;
 
@@ -8,18 +8,18 @@ use serde_saphyr::{Error, MessageFormatter, UserMessageFormatter};
 
 use super::nearest;
 
-/// A mistake in the file as it is told.
+/// An error in the file, as it is shown.
 pub(super) struct Explanation {
     /// With its line, underlined.
     pub(super) diagnostic: String,
     pub(super) hint: Option<Hint>,
 }
 
-/// What could have been meant.
+/// What the writer may have meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
     Nearest(String),
-    /// Nothing is near: all that may stand there.
+    /// Nothing is similar: every value that is allowed.
     Known(Vec<String>),
 }
 
@@ -52,32 +52,32 @@ impl MessageFormatter for Words {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's own words are good enough for the rest")]
     fn format_message<'a>(&self, error: &'a Error) -> Cow<'a, str> {
         match error {
-            Error::SerdeUnknownField { field, .. } => format!("there is no key `{field}` here").into(),
+            Error::SerdeUnknownField { field, .. } => format!("unknown key `{field}`").into(),
             Error::SerdeUnknownVariant { variant, .. } => {
-                format!("`{variant}` is no value of this key").into()
+                format!("`{variant}` is not a value of this key").into()
             }
             Error::SerdeMissingField { field, .. } => format!("the key `{field}` is missing").into(),
             Error::DuplicateMappingKey { key: Some(key), .. } => {
-                format!("the key `{key}` stands here twice").into()
+                format!("the key `{key}` is set twice").into()
             }
             Error::SerdeInvalidType { unexpected, expected, .. } => {
-                format!("this is {}, and not {expected}", found(unexpected)).into()
+                format!("expected {expected}, found {}", found(unexpected)).into()
             }
-            Error::InvalidScalar { ty, .. } => format!("this is {}", scalar(ty)).into(),
-            Error::InvalidBooleanStrict { .. } => "this is neither true nor false".into(),
-            Error::Unexpected { expected, .. } => format!("this is {}", shape(expected)).into(),
+            Error::InvalidScalar { ty, .. } => format!("expected {}", scalar(ty)).into(),
+            Error::InvalidBooleanStrict { .. } => "expected true or false".into(),
+            Error::Unexpected { expected, .. } => format!("expected {}", shape(expected)).into(),
             other => UserMessageFormatter.format_message(other),
         }
     }
 }
 
-/// What a value is not, by the parser's name for it.
+/// The expected value, by the parser's name for it.
 fn scalar(wanted: &str) -> Cow<'static, str> {
     match wanted {
-        "u16" => "no whole number from 0 to 65535".into(),
-        "u8" | "u32" | "u64" | "i64" => "no whole number".into(),
-        "f32" | "f64" => "no number".into(),
-        other => format!("not a valid {other}").into(),
+        "u16" => "a whole number from 0 to 65535".into(),
+        "u8" | "u32" | "u64" | "i64" => "a whole number".into(),
+        "f32" | "f64" => "a number".into(),
+        other => format!("a valid {other}").into(),
     }
 }
 
@@ -92,9 +92,9 @@ fn found(unexpected: &str) -> &str {
 
 fn shape(wanted: &str) -> Cow<'static, str> {
     match wanted {
-        "sequence start" => "no list: write it as [one, two]".into(),
-        "mapping start" => "no map: write it as { key: value }".into(),
-        "string scalar" | "scalar" => "no text".into(),
-        other => format!("not the expected {other}").into(),
+        "sequence start" => "a list, as in [one, two]".into(),
+        "mapping start" => "a map, as in { key: value }".into(),
+        "string scalar" | "scalar" => "text".into(),
+        other => other.to_owned().into(),
     }
 }

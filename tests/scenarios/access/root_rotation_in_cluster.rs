@@ -172,7 +172,7 @@ fn refuses_what_is_left(
     let said = command.env("LOCKSTEP_CREDENTIAL", elsewhere).output()?;
     let text = String::from_utf8_lossy(&said.stderr).into_owned();
     ensure!(!said.status.success() && text.contains("lockstep login"), "{text}");
-    ensure!(text.contains("a root that was retired"), "{text}");
+    ensure!(text.contains("a retired root"), "{text}");
     // It joined with a token of the earlier root, and got a certificate of the later.
     let mut joined = start(cluster, of_earlier, "app-3.log")?;
     until("who joined by the earlier root is let in", TAKEOVER_LIMIT, || {

@@ -72,7 +72,7 @@ fn any_coordinator_answers_whichever_has_the_host() -> Result<()> {
     cluster.must_at(FIRST_COORDINATOR, &["deploy", ENVIRONMENT, "--image", &images[1]])?;
     cluster.must_at(SECOND_COORDINATOR, &["rollback", ENVIRONMENT])?;
     let listed = cluster.must_at(SECOND_COORDINATOR, &["coordinator", "list"])?.stdout;
-    ensure!(listed.contains("has the root's key"), "{listed}");
+    ensure!(listed.contains("holds the root key"), "{listed}");
     Ok(())
 }
 
@@ -167,7 +167,9 @@ fn a_host_whose_certificate_a_removed_coordinator_signed_is_cut_off_in_time() ->
     })?;
     cluster.must_at(FIRST_COORDINATOR, &["coordinator", "remove", SECOND_COORDINATOR])?;
     let removed = Instant::now();
-    until("its session is cut", TAKEOVER_LIMIT, || Ok(second.tail().contains("the coordinator that signed its certificate")))?;
+    until("its session is cut", TAKEOVER_LIMIT, || {
+        Ok(second.tail().contains("the coordinator that signed its certificate"))
+    })?;
     let took = removed.elapsed();
     ensure!(took < CUT_LIMIT, "it was cut after {took:?}, and {CUT_LIMIT:?} are the most");
     // The other host's is as it was.
@@ -197,7 +199,10 @@ fn a_copy_of_a_host_is_refused_and_told_by_every_coordinator() -> Result<()> {
     let doctor = cluster.lockstep_at(SECOND_COORDINATOR, &["doctor"])?;
     ensure!(doctor.code == 1 && doctor.stdout.contains("two machines use its key"), "{doctor:?}");
     // The host itself has never lost its session.
-    ensure!(second.tail().contains("may have a copy of its key") && cluster.sessions(FIRST_COORDINATOR)? == [0, 1]);
+    ensure!(
+        second.tail().contains("may have a copy of its key")
+            && cluster.sessions(FIRST_COORDINATOR)? == [0, 1]
+    );
     ensure!(!stage.agent.tail().contains("no session with a coordinator"), "{}", stage.agent.tail());
     second.kill()
 }

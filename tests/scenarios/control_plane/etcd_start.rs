@@ -148,7 +148,11 @@ fn an_etcd_of_another_authority_is_refused() -> Result<()> {
         &etcd.certificates.authority.display().to_string(),
         &stranger.authority.display().to_string(),
     ))?;
-    coordinator.expect_refusal(&["is not signed by the authority in", "stranger/authority.pem", "store.etcd.ca"])
+    coordinator.expect_refusal(&[
+        "is not signed by the authority in",
+        "stranger/authority.pem",
+        "store.etcd.ca",
+    ])
 }
 
 #[test]

@@ -58,7 +58,11 @@ fn ctrl_c_leaves_the_deployment_to_the_coordinator() -> Result<()> {
     running.interrupt()?;
     let said = running.wait(DEPLOYMENT_LIMIT)?;
     let all = said.all();
-    ensure!(all.contains("goes on") && all.contains("lockstep watch"), "{} {all}", said.code);
+    ensure!(
+        all.contains("the deployment continues") && all.contains("lockstep watch"),
+        "{} {all}",
+        said.code
+    );
     ensure!(said.code == 130, "it ended with {}: {all}", said.code);
     ensure!(scene.status()?.open.is_some(), "it ended with the command line");
 

@@ -16,7 +16,7 @@ fn a_freeze_refuses_deployments_until_it_ends() -> Result<()> {
     let mut scene = Scene::open("freeze")?;
     let image = scene.stage.image("1", 1, &[])?;
     scene.deploy(&image)?.expect_said(0, &[])?;
-    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
 
     scene.stage.must(&["lock", "freeze", ENVIRONMENT, "--reason", REASON, "--for", "10m"])?;
     scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &[REASON, "admin", "until"])?;

@@ -48,7 +48,7 @@ fn what_was_changed_by_hand_is_shown_and_overwritten_only_when_asked() -> Result
         .expect_said(0, &["overwrites the manual changes there"])?;
     scene.stage.lockstep(&[&["deploy"], overwriting.as_slice()].concat())?.expect_said(0, &["succeeded"])?;
     ensure!(fs::read_to_string(&file)?.contains("client_max_body_size 3m;"), "it was not overwritten");
-    scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["nothing is wrong"])?;
+    scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["no problem found"])?;
     Ok(())
 }
 
@@ -84,7 +84,7 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
     scene.deploy(&second)?.expect_said(0, &["succeeded"])?;
     let plain = scene.get("/")?;
     ensure!(plain.contains("The plain HTTP request was sent to HTTPS port"), "{plain}");
-    let said = scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["nothing is wrong"])?;
+    let said = scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["no problem found"])?;
     ensure!(!said.all().contains("BEGIN"), "{}", said.all());
     Ok(())
 }

@@ -49,14 +49,17 @@ fn that_cannot_be_built(scene: &Scene) -> Result<()> {
     let load = scene.stage.load(100)?;
     write(scene, "Dockerfile", "FROM scratch\nCOPY nowhere /nowhere\n")?;
     scene.assert_refused("what is not committed", |scene| {
-        scene.stage.lockstep(&["deploy", ENVIRONMENT])?.expect_said(3, &["not committed", "--image"])?;
+        scene
+            .stage
+            .lockstep(&["deploy", ENVIRONMENT])?
+            .expect_said(3, &["uncommitted changes", "--image"])?;
         Ok(())
     })?;
     commit(scene)?;
     scene.assert_refused("a Dockerfile that fails", |scene| {
         let said = scene.stage.lockstep(&["deploy", ENVIRONMENT])?;
-        said.expect_said(3, &["cannot be built", "COPY failed", "the environment is free"])?;
-        scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+        said.expect_said(3, &["cannot be built", "COPY failed", "the environment is unlocked"])?;
+        scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
         Ok(())
     })?;
     assert_none_lost(load)?;
@@ -72,16 +75,18 @@ fn that_is_interrupted(scene: &Scene, base: &str) -> Result<()> {
     );
     write(scene, "Dockerfile", &dockerfile)?;
     commit(scene)?;
-    for (signal, name) in [("-INT", "an interrupt"), ("-TERM", "SIGTERM")] {
+    for (signal, name) in [("-INT", "SIGINT"), ("-TERM", "SIGTERM")] {
         let building = Background::start(scene.stage.command(&["deploy", ENVIRONMENT])?)?;
         until("the build runs", SOON, || Ok(!scene.stage.docker.containers(&label)?.is_empty()))?;
         let locked = scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?;
-        locked.expect_said(0, &["is being built, by admin"])?;
+        locked.expect_said(0, &["builds its image, by admin"])?;
         let image = format!("{}:built-elsewhere", scene.stage.application);
         scene.deploy(&image)?.expect_said(4, &["is locked", "building an image for dep_"])?;
         building.signal(signal)?;
-        building.wait(SOON)?.expect_said(130, &[name, "nothing was deployed", "the environment is free"])?;
-        scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+        building
+            .wait(SOON)?
+            .expect_said(130, &[name, "nothing was deployed", "the environment is unlocked"])?;
+        scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
         until("Docker has ended the build", SOON, || Ok(scene.stage.docker.containers(&label)?.is_empty()))?;
     }
     ensure!(scene.served_version()? == "built");

@@ -32,7 +32,7 @@ fn a_release_comes_from_a_registry_that_wants_a_login() -> Result<()> {
     let nobody =
         scene.deploy(&first)?.expect_said(3, &["not on app-1", "no basic auth", "registry login"])?;
     log_in(&scene, &registry, "canary-wrong")?;
-    let wrong = check(&scene, &registry)?.expect_said(1, &["app-1", "no: ", "401", "not let in: app-1"])?;
+    let wrong = check(&scene, &registry)?.expect_said(1, &["app-1", "no: ", "401", "refused on app-1"])?;
     let refused = scene.deploy(&first)?.expect_said(3, &["unauthorized", "registry login"])?;
     log_in(&scene, &registry, PASSWORD)?;
     let right = check(&scene, &registry)?.expect_said(0, &["app-1", "yes"])?;

@@ -11,7 +11,7 @@ use lockstep_tests::scene::{DEPLOYMENT_LIMIT, ENVIRONMENT, SOON, Scene};
 
 use super::sent_by_host::{HELD_MIB_MAX, LARGE_MIB, assert_same_image, large};
 
-const SENT: &str = "it is sent from here";
+const SENT: &str = "from this machine";
 
 #[test]
 fn an_image_that_only_the_operator_has_is_sent_to_an_app_host() -> Result<()> {
@@ -72,11 +72,11 @@ fn interrupted(scene: &Scene, engine: &Engine, image: &str) -> Result<()> {
     let deploying = scene.start_deploy(image)?;
     until("the environment is claimed for it", SOON, || {
         let locked = scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?;
-        Ok(locked.stdout.contains("is being built"))
+        Ok(locked.stdout.contains("builds its image"))
     })?;
     deploying.interrupt()?;
-    deploying.wait(SOON)?.expect_said(130, &["nothing was deployed", "the environment is free"])?;
-    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+    deploying.wait(SOON)?.expect_said(130, &["nothing was deployed", "the environment is unlocked"])?;
+    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
     ensure!(!has(engine, image), "half an image was taken");
     scene.assert_verdict(Verdict::Succeeded)?;
     Ok(())
@@ -91,7 +91,7 @@ fn renamed(scene: &mut Scene, engine: &Engine, image: &str) -> Result<()> {
     engine.docker(&["image", "rm", "--force", image])?;
     scene.deploy(&other)?.expect_said(3, &["cannot be sent", "the images of this environment are named"])?;
     ensure!(!has(engine, &other), "it was sent");
-    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["nobody"])?;
+    scene.stage.lockstep(&["lock", "status", ENVIRONMENT])?.expect_said(0, &["is not locked"])?;
 
     let second = scene.stage.image("2", 1, &[])?;
     scene.deploy(&second)?.expect_said(0, &[SENT, "succeeded"])?;

@@ -27,16 +27,19 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
 
     // From the command line, by the coordinator that has not the host's session.
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[0])?;
-    ensure!(said.contains("it is sent from here") && said.contains("is on app-2"), "{said}");
+    ensure!(said.contains("from this machine") && said.contains("is on app-2"), "{said}");
     ensure!(told(&scene, FIRST_COORDINATOR)?.contains("an operator sends an image"));
     assert_same_image(&scene, &engine, &images[0])?;
 
     // From the first one's host, by the second one, of which its own host asks for it.
     let _on_both = scene.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[1])?;
-    ensure!(said.contains("received from another host") && !said.contains("sent from here"), "{said}");
+    ensure!(said.contains("received from another host") && !said.contains("from this machine"), "{said}");
     let second = told(&scene, SECOND_COORDINATOR)?;
-    ensure!(second.contains("sending an image between hosts"), "the second one has not passed it on:\n{second}");
+    ensure!(
+        second.contains("sending an image between hosts"),
+        "the second one has not passed it on:\n{second}"
+    );
     assert_same_image(&scene, &engine, &images[1])?;
     ensure!(scene.sessions(FIRST_COORDINATOR)? == [1, 1], "a host has moved to another coordinator");
     Ok(())

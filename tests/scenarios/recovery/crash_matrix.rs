@@ -148,7 +148,7 @@ fn wake(test: &mut CrashTest, victim: Victim) -> Result<()> {
             Victim::Coordinator => test.has_ended()? || drives_other_than(test, still)?,
             Victim::Agent => {
                 let hosts = test.scene.stage.lockstep(&["host", "list"])?;
-                hosts.code == 0 && hosts.stdout.contains("gone")
+                hosts.code == 0 && hosts.stdout.contains("offline")
             }
         })
     })?;

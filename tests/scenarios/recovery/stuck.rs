@@ -36,12 +36,21 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;
     ensure!(!status.all().contains("--unwind"), "what is refused is offered: {}", status.all());
     let id = stuck_id(&scene)?;
-    scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(3, &["does not end with the traffic", "next"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--unwind"])?
+        .expect_said(3, &["does not end with the traffic", "next"])?;
     let switch = switch_of(&scene, &id)?;
-    scene.stage.lockstep(&["resolve", &id, "--skip", &switch])?.expect_said(3, &["does not end with the traffic"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--skip", &switch])?
+        .expect_said(3, &["does not end with the traffic"])?;
 
     drop(frozen);
-    scene.stage.lockstep(&["resolve", &id, "--retry"])?.expect_said(0, &["nginx sends requests to blue again"])?;
+    scene
+        .stage
+        .lockstep(&["resolve", &id, "--retry"])?
+        .expect_said(0, &["nginx sends requests to blue again"])?;
     scene.wait_until_free()?;
     scene.assert_verdict(Verdict::RolledBack)?;
     assert_none_lost(load)?;
@@ -93,14 +102,17 @@ fn what_a_host_that_is_gone_has_to_take_back_is_owed_and_done_when_it_is_back() 
     scene.wait_for_step("health")?;
     scene.stage.agent.kill()?;
     // A minute without a session, and the deployment does not wait any longer.
-    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "is owed", "has been offline for"])?;
+    running.wait(GONE_LIMIT)?.expect_said(1, &["rolled back", "pending", "has been offline for"])?;
     scene.assert_verdict(Verdict::RolledBack)?;
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["owes", "stops and removes"])?;
-    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["gone", "stops and removes"])?;
+    scene
+        .stage
+        .lockstep(&["status", ENVIRONMENT])?
+        .expect_said(0, &["pending   undo on app-1", "stops and removes"])?;
+    scene.stage.lockstep(&["host", "list"])?.expect_said(0, &["offline", "stops and removes"])?;
 
     scene.stage.start_agent(&[])?;
     scene.stage.wait_for_agent()?;
-    until("the debts are paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.debts.is_empty()))?;
+    until("the debts are paid", DEPLOYMENT_LIMIT, || Ok(scene.status()?.pending_undos.is_empty()))?;
     scene.assert_containers(&["web-blue running", "worker-blue running"])?;
     assert_none_lost(load)?;
     scene.deploy(&good)?.expect_said(0, &["succeeded"])?;

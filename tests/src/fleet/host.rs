@@ -42,7 +42,13 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn start(fleet: &str, name: &str, kind: Kind, address: Ipv4Addr, image: &Image) -> Result<Self> {
+    pub(super) fn start(
+        fleet: &str,
+        name: &str,
+        kind: Kind,
+        address: Ipv4Addr,
+        image: &Image,
+    ) -> Result<Self> {
         let container = format!("{fleet}-{name}");
         let mut command = Command::new("docker");
         command

@@ -39,7 +39,9 @@ impl Suite {
     /// What a host has that serves.
     fn services(self) -> &'static str {
         match self {
-            Self::Bookworm => "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,docker.io,faketime",
+            Self::Bookworm => {
+                "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,docker.io,faketime"
+            }
             // Docker's command line is a package of its own.
             Self::Trixie => {
                 "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,docker.io,docker-cli,faketime"

@@ -1,8 +1,8 @@
-//! A service as a process of its own, where no systemd keeps it: containers, CI.
+//! A service as a plain process, where systemd does not run: in containers and in CI.
 //!
-//! What must stay true: it has a session of its own, so that it outlives the command and its terminal;
-//! it inherits nothing of the operator's environment; a number in a pid file counts only while the
-//! process of that number is the service of this very place.
+//! What must stay true: it has a session of its own, so that it outlives the command and its terminal. It inherits
+//! nothing of the operator's environment. A number in a pid file counts only while the process of that number is the
+//! service of this directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -16,18 +16,18 @@ use tokio::time::{Instant, sleep};
 use super::place::{Place, Service};
 use crate::failure::{Failure, Kind, Result};
 
-/// How long a service may take to end: what runs is cut short, and carried out again after the next start.
+/// How long a service may take to stop. A step that runs is interrupted and runs again after the next start.
 const END_LIMIT: Duration = Duration::from_secs(20);
 
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_EVERY: Duration = Duration::from_millis(50);
 
-/// Where the programs are that a service calls.
+/// Where the programs are that a service runs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The number of the service's process, while it runs.
+/// The number of the service's process; `None` if it does not run.
 pub(super) fn running(place: &Place, service: Service) -> Option<i32> {
     let number = fs::read_to_string(place.pid_file(service)).ok()?.trim().parse().ok()?;
-    // Empty for one that is dead and not fetched by its parent.
+    // Empty for a zombie.
     let command = fs::read(format!("/proc/{number}/cmdline")).ok()?;
     is_service(&command, place, service).then_some(number)
 }
@@ -63,10 +63,10 @@ pub(super) fn start(place: &Place, service: Service, command_line: &[String]) ->
     Ok(child)
 }
 
-/// Asks it to end and waits; gives its number, or nothing when it does not run.
+/// Stops the service and waits; returns its number, or `None` if it did not run.
 pub(super) async fn stop(place: &Place, service: Service) -> Result<Option<i32>> {
     let Some(number) = running(place, service) else {
-        forget(place, service)?;
+        remove_pid_file(place, service)?;
         return Ok(None);
     };
     if let Some(pid) = Pid::from_raw(number) {
@@ -75,29 +75,29 @@ pub(super) async fn stop(place: &Place, service: Service) -> Result<Option<i32>>
             Err(error) => {
                 return Err(Failure::new(
                     Kind::Refused,
-                    format!("{}, process {number}, cannot be told to end", service.name()),
+                    format!("{} (process {number}) cannot be stopped", service.name()),
                 )
                 .why(error.to_string()));
             }
         }
     }
-    let begun = Instant::now();
+    let started = Instant::now();
     while running(place, service).is_some() {
-        if begun.elapsed() > END_LIMIT {
+        if started.elapsed() > END_LIMIT {
             return Err(Failure::new(
                 Kind::Refused,
-                format!("{}, process {number}, has not ended yet", service.name()),
+                format!("{} (process {number}) has not stopped", service.name()),
             )
-            .why(format!("it was told to {} s ago", END_LIMIT.as_secs()))
-            .next(format!("kill -9 {number}, which loses nothing; then the same command again")));
+            .why(format!("it was sent SIGTERM {} s ago", END_LIMIT.as_secs()))
+            .next(format!("kill -9 {number}    # loses nothing; then repeat the command")));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_EVERY).await;
     }
-    forget(place, service)?;
+    remove_pid_file(place, service)?;
     Ok(Some(number))
 }
 
-fn forget(place: &Place, service: Service) -> Result<()> {
+fn remove_pid_file(place: &Place, service: Service) -> Result<()> {
     let file = place.pid_file(service);
     match fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -1,7 +1,7 @@
-//! `lockstep down`: ends the coordinator and the agent of this machine; what they deployed goes on.
+//! `lockstep down`: stops coordinator and agent on this machine; applications keep serving.
 //!
-//! What must stay true: without `--purge` nothing is lost, and `lockstep up` goes on from there; with it,
-//! no site loses the file by which nginx knows its slot.
+//! What must stay true: without `--purge` nothing is lost, and `lockstep up` starts both again. With it, no site loses
+//! the file by which nginx finds the live slot.
 
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -19,40 +19,38 @@ use crate::context::{Context, read_line};
 use crate::failure::{Failure, Kind, Result};
 
 /// # Errors
-/// When a service does not end, or what is to be removed is still needed.
+/// When a service does not stop, or what would be removed is still needed.
 pub async fn down(context: &Context, args: &DownArgs) -> Result<()> {
-    require_root("lockstep down", "the services are root's")?;
+    require_root("lockstep down", "the services run as root")?;
     let place = Place::new(&args.directory)?;
-    let mut told = StepLog::new(context.output);
-    let going = if args.purge { Some(plan_removal(context, &place, args)?) } else { None };
-    // The agent first, so that it does not look for a coordinator that has ended.
+    let mut log = StepLog::new(context.output);
+    let removal = if args.purge { Some(plan_removal(context, &place, args)?) } else { None };
+    // The agent first, so that it does not look for a coordinator that has stopped.
     for service in SERVICES.into_iter().rev() {
-        end(&place, service, &mut told).await?;
+        stop(&place, service, &mut log).await?;
     }
-    if let Some(going) = &going {
-        remove(going, &mut told)?;
+    if let Some(removal) = &removal {
+        remove(removal, &mut log)?;
     }
-    context.output.json(&json!({ "changes": told.changes, "said": told.lines }))?;
-    context.output.line(match told.changes {
-        0 => "Nothing ran; nothing was changed.",
-        _ => {
-            "The containers of your applications and nginx go on serving; nobody deploys until `lockstep up`."
-        }
+    context.output.json(&json!({ "changes": log.changes, "said": log.lines }))?;
+    context.output.line(match log.changes {
+        0 => "Nothing was running; nothing was changed.",
+        _ => "Your applications and nginx keep serving. To deploy again: lockstep up",
     })
 }
 
-async fn end(place: &Place, service: Service, told: &mut StepLog) -> Result<()> {
+async fn stop(place: &Place, service: Service, log: &mut StepLog) -> Result<()> {
     let name = service.name();
     if let Some(number) = detached::stop(place, service).await? {
-        return told.changed(&format!("ended {name}, process {number}"));
+        return log.changed(&format!("stopped {name}, process {number}"));
     }
-    // A unit of another place is none of ours, and no reason to fail.
+    // The unit of another directory stays, and is no reason to fail.
     let has_unit = has_systemd() && systemd::is_installed(place, service).is_ok_and(|is_there| is_there);
     if has_unit && (systemd::is_active(service) || systemd::is_enabled(service)) {
         systemd::stop(service)?;
-        return told.changed(&format!("ended {name}, which systemd kept"));
+        return log.changed(&format!("stopped {name}, managed by systemd"));
     }
-    told.unchanged(&format!("no {name} runs here"))
+    log.unchanged(&format!("{name} does not run"))
 }
 
 /// What a purge removes.
@@ -60,52 +58,52 @@ struct Removal {
     units: Vec<(Service, Vec<PathBuf>)>,
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
-    /// Removed where they are empty then: somebody may keep other things there.
-    emptied: Vec<PathBuf>,
+    /// Removed if they are empty then: other files may be in them.
+    if_empty: Vec<PathBuf>,
 }
 
-/// Shows what goes, and asks.
+/// Lists what will be removed, and asks.
 fn plan_removal(context: &Context, place: &Place, args: &DownArgs) -> Result<Removal> {
     refuse_while_served(place)?;
-    let going = Removal::find(context, place)?;
+    let removal = Removal::find(context, place)?;
     let output = context.output;
-    output.remark("this goes, and does not come back:");
-    let of_units = going.units.iter().flat_map(|(_, files)| files);
-    for path in of_units.chain(&going.folders).chain(&going.files) {
+    output.remark("This will be removed for good:");
+    let of_units = removal.units.iter().flat_map(|(_, files)| files);
+    for path in of_units.chain(&removal.folders).chain(&removal.files) {
         output.remark(&format!("  {}", path.display()));
     }
     output.remark(
-        "with it the history of every environment, its secrets, every operator's access and the logs of steps",
+        "With it go the history and the secrets of every environment, the access of every operator and all logs.",
     );
     if args.yes {
-        return Ok(going);
+        return Ok(removal);
     }
-    let unasked = || Failure::new(Kind::Refused, "nothing was removed, and nothing was ended");
+    let unasked = || Failure::new(Kind::Refused, "nothing was removed or stopped");
     if !io::stdin().is_terminal() {
         return Err(unasked()
-            .why("there is no terminal at which to ask")
+            .why("standard input is not a terminal, so the command cannot ask for confirmation")
             .next("lockstep down --purge --yes"));
     }
-    output.remark("remove it? Write yes:");
+    output.remark("Remove it? Type yes:");
     match read_line()?.as_str() {
-        "yes" => Ok(going),
+        "yes" => Ok(removal),
         _ => Err(unasked().why("the answer was not yes")),
     }
 }
 
-/// A site whose switch file goes would send its traffic to the other slot.
+/// Without its switch file, a site would send its traffic to the other slot.
 fn refuse_while_served(place: &Place) -> Result<()> {
     let sites = sites_served_from(place)?;
     let Some(first) = sites.first() else { return Ok(()) };
     let all: Vec<String> = sites.iter().map(|site| site.display().to_string()).collect();
-    Err(Failure::new(Kind::Refused, "applications are served from here, so nothing is removed")
+    Err(Failure::new(Kind::Refused, "nothing was removed: applications are served from this directory")
         .why(format!(
-            "nginx finds the live slot by files in {}, as {} say",
+            "nginx finds the live slot by files in {}, which these sites use: {}",
             place.traffic().display(),
             all.join(", ")
         ))
         .next(format!(
-            "lockstep down without --purge; or let go of them first: rm {}, nginx -s reload, and docker rm -f their containers (docker ps --filter label=lockstep.environment)",
+            "lockstep down    # without --purge; or first remove each application: rm {} && nginx -s reload, then docker rm -f its containers (docker ps --filter label=lockstep.environment)",
             first.display()
         )))
 }
@@ -114,7 +112,7 @@ impl Removal {
     fn find(context: &Context, place: &Place) -> Result<Self> {
         let mut units = Vec::new();
         for service in SERVICES {
-            // A unit of another place is none of ours.
+            // The unit of another directory stays.
             if has_systemd() && systemd::is_installed(place, service).is_ok_and(|is_there| is_there) {
                 units.push((service, Units::of_this_machine().written(service)?));
             }
@@ -123,11 +121,11 @@ impl Removal {
         for service in SERVICES {
             files.extend([place.pid_file(service), place.log(service)]);
         }
-        let mut emptied = vec![place.directory().to_owned()];
+        let mut if_empty = vec![place.directory().to_owned()];
         let credential = context.credential();
-        if is_of(credential, place)? {
+        if is_of_cluster(credential, place)? {
             files.extend(crate::credential::FILES.map(|name| credential.join(name)));
-            emptied.push(credential.to_owned());
+            if_empty.push(credential.to_owned());
         }
         files.retain(|file| file.exists());
         let folders = SERVICES.map(|service| place.own(service));
@@ -135,45 +133,45 @@ impl Removal {
             units,
             folders: folders.into_iter().filter(|folder| folder.exists()).collect(),
             files,
-            emptied,
+            if_empty,
         })
     }
 }
 
-/// Whether a credential is of this place's cluster: another stays.
-fn is_of(credential: &Path, place: &Place) -> Result<bool> {
+/// Whether a credential is of this cluster: another stays.
+fn is_of_cluster(credential: &Path, place: &Place) -> Result<bool> {
     let theirs = place::text(&credential.join(crate::credential::AUTHORITY))?;
     Ok(theirs.is_some() && theirs == place::text(&place.authority())?)
 }
 
-fn remove(going: &Removal, told: &mut StepLog) -> Result<()> {
+fn remove(removal: &Removal, log: &mut StepLog) -> Result<()> {
     let failed = |path: &Path, error: &io::Error| {
         Failure::new(Kind::Refused, format!("{} cannot be removed", path.display())).why(error.to_string())
     };
-    for (service, files) in &going.units {
+    for (service, files) in &removal.units {
         if !files.is_empty() {
             systemd::remove(*service)?;
-            told.changed(&format!("removed what was written of the unit {}", service.name()))?;
+            log.changed(&format!("removed the unit files of {} that lockstep up wrote", service.name()))?;
         }
         for file in Units::of_this_machine().changed(*service)? {
-            told.unchanged(&format!("{}, which was changed by hand", file.display()))?;
+            log.unchanged(&format!("{}, which was changed by hand", file.display()))?;
         }
     }
-    for folder in &going.folders {
+    for folder in &removal.folders {
         fs::remove_dir_all(folder).map_err(|error| failed(folder, &error))?;
-        told.changed(&format!("removed {}", folder.display()))?;
+        log.changed(&format!("removed {}", folder.display()))?;
     }
-    // A pid file has gone with its process.
-    for file in going.files.iter().filter(|file| file.exists()) {
+    // The pid file was removed when its process stopped.
+    for file in removal.files.iter().filter(|file| file.exists()) {
         fs::remove_file(file).map_err(|error| failed(file, &error))?;
     }
-    told.changed("removed their logs, addresses and credentials")?;
-    for folder in &going.emptied {
+    log.changed("removed their logs, addresses and credentials")?;
+    for folder in &removal.if_empty {
         match fs::remove_dir(folder) {
-            Ok(()) => told.changed(&format!("removed {}", folder.display()))?,
+            Ok(()) => log.changed(&format!("removed {}", folder.display()))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                told.unchanged(&format!("{}, which has other things in it", folder.display()))?;
+                log.unchanged(&format!("{}, which contains other files", folder.display()))?;
             }
             Err(error) => return Err(failed(folder, &error)),
         }

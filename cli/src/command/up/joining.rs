@@ -1,6 +1,6 @@
-//! How this machine's operator and host come to their certificates.
+//! The certificates of this machine's operator and of its host.
 //!
-//! Tokens go through memory and standard input, never through arguments.
+//! Tokens are passed in memory and on standard input, never as arguments.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -15,13 +15,13 @@ use tonic::transport::Channel;
 use super::StepLog;
 use super::place::{self, Place, Service};
 use crate::args::UpArgs;
-use crate::command::read_all;
+use crate::command::reply::read_all;
 use crate::context::Context;
 use crate::credential::{self, CredentialError};
 use crate::failure::{Failure, Kind, Result};
 use lockstep_core::host::HostRole;
 
-/// What of `identity.toml` concerns this command.
+/// The fields of `identity.toml` that are used here.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Identity {
     pub(super) host: String,
@@ -29,12 +29,12 @@ pub(super) struct Identity {
     pub(super) address: String,
 }
 
-/// Sees to it that there is an operator here whom the coordinator at `address` knows.
+/// Logs in at the coordinator at `address`, unless the credential of this machine is accepted.
 pub(super) async fn log_in(
     context: &Context,
     place: &Place,
     address: &str,
-    told: &mut StepLog,
+    log: &mut StepLog,
 ) -> Result<ControlClient<Channel>> {
     let directory = context.credential();
     let authority = place::text(&place.authority())?.unwrap_or_default();
@@ -44,14 +44,14 @@ pub(super) async fn log_in(
                 Kind::Refused,
                 format!("{} has the credential of another cluster", directory.display()),
             )
-            .why(format!("its coordinator is at {known_at}, and a credential is of one cluster"))
-            .next("the same command with --credential DIR, a directory of its own"));
+            .why(format!("its coordinator is at {known_at}, and a credential is for one cluster"))
+            .next("lockstep up --credential DIR    # DIR: another directory"));
         }
         Ok((credential, _)) => {
             if let Ok(mut control) = dial::connect(address, &credential).await.map(ControlClient::new)
                 && let Ok(about) = control.about(wire::ListRequest {}).await
             {
-                told.unchanged(&format!(
+                log.unchanged(&format!(
                     "the operator {}, credential in {}",
                     about.into_inner().operator,
                     directory.display()
@@ -63,34 +63,34 @@ pub(super) async fn log_in(
         Err(error) => return Err(error.into()),
     }
     let token = place::text(&place.first_token())?.ok_or_else(|| {
-        Failure::new(Kind::Refused, format!("no credential in {} is taken", directory.display()))
-            .why("the coordinator has an administrator already, who lets others in")
+        Failure::new(Kind::Refused, format!("the coordinator accepts no credential in {}", directory.display()))
+            .why("it has an administrator, who adds further operators")
             .next(format!(
-                "as the administrator: lockstep operator add NAME --role admin | head -1 | lockstep login --coordinator {address}"
+                "ask the administrator for a token (lockstep operator add NAME --role admin), then: lockstep login --coordinator {address} < token"
             ))
     })?;
-    let name = context.join(address, &token).await?;
-    told.changed(&format!("logged in as the operator {name}, credential in {}", directory.display()))?;
+    let name = context.log_in(address, &token).await?;
+    log.changed(&format!("logged in as the operator {name}, credential in {}", directory.display()))?;
     let (credential, _) = credential::load(directory)?;
     Ok(ControlClient::new(dial::connect(address, &credential).await?))
 }
 
-/// Who this machine's agent is, if it has joined.
+/// The identity of this machine's agent; `None` if it has not joined.
 pub(super) fn identity(place: &Place) -> Result<Option<Identity>> {
     let file = place.identity();
     let Some(text) = place::text(&file)? else { return Ok(None) };
     let identity = toml::from_str(&text).map_err(|error| {
-        Failure::new(Kind::Refused, format!("{} cannot be understood", file.display())).why(error.to_string())
+        Failure::new(Kind::Refused, format!("{} is damaged", file.display())).why(error.to_string())
     })?;
     Ok(Some(identity))
 }
 
-/// Makes this machine a host.
+/// Joins this machine as a host.
 pub(super) async fn join(
     control: &mut ControlClient<Channel>,
     place: &Place,
     args: &UpArgs,
-    reached: Reached<'_>,
+    addresses: Addresses<'_>,
 ) -> Result<Identity> {
     let request = wire::HostTokenRequest {
         name: args.name.clone().unwrap_or_default(),
@@ -100,22 +100,22 @@ pub(super) async fn join(
     let mut command = Command::new(place::program(Service::Agent)?);
     command.arg("join").arg("--directory").arg(place.own(Service::Agent)).args([
         "--coordinator",
-        reached.coordinator,
+        addresses.coordinator,
         "--address",
-        reached.host,
+        addresses.host,
     ]);
-    give(&mut command, &token)?;
+    run_with_input(&mut command, &token)?;
     identity(place)?
-        .ok_or_else(|| Failure::new(Kind::Refused, "lockstep-agent did not join, and did not say why"))
+        .ok_or_else(|| Failure::new(Kind::Refused, "lockstep-agent did not join and gave no reason"))
 }
 
-/// Where coordinator and host are reached.
-pub(super) struct Reached<'a> {
+/// The addresses of coordinator and host.
+pub(super) struct Addresses<'a> {
     pub(super) coordinator: &'a str,
     pub(super) host: &'a str,
 }
 
-fn give(command: &mut Command, token: &str) -> Result<()> {
+fn run_with_input(command: &mut Command, token: &str) -> Result<()> {
     let failed = |why: String| Failure::new(Kind::Refused, "this machine cannot join as a host").why(why);
     let mut child = command
         .stdin(Stdio::piped())
@@ -124,7 +124,7 @@ fn give(command: &mut Command, token: &str) -> Result<()> {
         .spawn()
         .map_err(|error| failed(error.to_string()))?;
     if let Some(mut input) = child.stdin.take() {
-        // One that ends without reading it says why on its own.
+        // A program that ends without reading it reports the reason itself.
         input.write_all(token.as_bytes()).ok();
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
@@ -132,11 +132,11 @@ fn give(command: &mut Command, token: &str) -> Result<()> {
         return Ok(());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned())
-        .next("lockstep host list, then: lockstep host forget NAME, or --name with another"))
+        .next("lockstep host list    # if the name is taken: lockstep host forget NAME, or lockstep up --name OTHER"))
 }
 
-/// The host as the coordinator knows it, if it does.
-pub(super) async fn host(
+/// The host as the coordinator knows it; `None` if it does not.
+pub(super) async fn find_host(
     control: &mut ControlClient<Channel>,
     identity: &Identity,
 ) -> Result<Option<HostStatus>> {

@@ -1,4 +1,4 @@
-//! What a host needs beside Lockstep: Docker, nginx, PostgreSQL's tools; and the address of this one.
+//! What a host needs beside Lockstep: Docker, nginx and PostgreSQL's tools. Also the address of this host.
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -11,26 +11,26 @@ use super::{StepLog, systemd};
 use crate::failure::{Failure, Kind, Result};
 use lockstep_core::host::HostRole;
 
-/// Where Debian puts each version's programs of PostgreSQL.
+/// Where Debian has the programs of each version of PostgreSQL.
 const POSTGRES: &str = "/usr/lib/postgresql";
 
-/// Sees to all that hosts of these roles need.
+/// Checks what hosts of these roles need, and starts nginx if it does not run.
 ///
 /// # Errors
 /// When something is missing, with what to install.
-pub(super) fn prepare(place: &Place, roles: &[HostRole], told: &mut StepLog) -> Result<()> {
+pub(super) fn prepare(place: &Place, roles: &[HostRole], log: &mut StepLog) -> Result<()> {
     let settings = Settings::read(&place.agent_settings())?;
     for role in roles {
         match role {
-            HostRole::App => docker(told)?,
-            HostRole::Lb => nginx(&settings, told)?,
-            HostRole::Db => postgres(&settings, told)?,
+            HostRole::App => docker(log)?,
+            HostRole::Lb => nginx(&settings, log)?,
+            HostRole::Db => postgres(&settings, log)?,
         }
     }
     Ok(())
 }
 
-/// What of `agent.toml` concerns this look.
+/// The settings of `agent.toml` that are used here.
 struct Settings {
     nginx: PathBuf,
     configuration: PathBuf,
@@ -42,7 +42,7 @@ impl Settings {
     fn read(file: &Path) -> Result<Self> {
         let text = place::text(file)?.unwrap_or_default();
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            Failure::new(Kind::Refused, format!("{} cannot be understood", file.display()))
+            Failure::new(Kind::Refused, format!("{} is not valid TOML", file.display()))
                 .why(error.to_string())
         })?;
         let path = |part: &str, key: &str| table.get(part)?.get(key)?.as_str().map(PathBuf::from);
@@ -55,7 +55,7 @@ impl Settings {
     }
 }
 
-fn docker(told: &mut StepLog) -> Result<()> {
+fn docker(log: &mut StepLog) -> Result<()> {
     let output = Command::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output();
     let output = match output {
         Ok(output) => output,
@@ -65,15 +65,15 @@ fn docker(told: &mut StepLog) -> Result<()> {
         Err(error) => return Err(missing("Docker", "docker.io", &error.to_string())),
     };
     if !output.status.success() {
-        let next = if has_systemd() { "systemctl start docker" } else { "start dockerd" };
-        return Err(Failure::new(Kind::Refused, "Docker's daemon does not answer")
+        let next = if has_systemd() { "systemctl start docker" } else { "dockerd &" };
+        return Err(Failure::new(Kind::Refused, "the Docker daemon does not answer")
             .why(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-            .next(format!("{next}; from Lockstep's source: make setup")));
+            .next(next));
     }
-    told.unchanged(&format!("Docker {}", String::from_utf8_lossy(&output.stdout).trim()))
+    log.unchanged(&format!("Docker {}", String::from_utf8_lossy(&output.stdout).trim()))
 }
 
-fn nginx(settings: &Settings, told: &mut StepLog) -> Result<()> {
+fn nginx(settings: &Settings, log: &mut StepLog) -> Result<()> {
     let version = Command::new(&settings.nginx)
         .arg("-v")
         .output()
@@ -81,7 +81,7 @@ fn nginx(settings: &Settings, told: &mut StepLog) -> Result<()> {
     let version = String::from_utf8_lossy(&version.stderr).trim().to_owned();
     let version = version.rsplit_once('/').map_or(version.as_str(), |(_, version)| version);
     if nginx_runs(&settings.configuration) {
-        return told.unchanged(&format!("nginx {version}"));
+        return log.unchanged(&format!("nginx {version}"));
     }
     let of_the_system = settings.configuration == Path::new("/etc/nginx/nginx.conf");
     if has_systemd() && of_the_system {
@@ -95,10 +95,10 @@ fn nginx(settings: &Settings, told: &mut StepLog) -> Result<()> {
                 .next(format!("nginx -t -c {}", settings.configuration.display())));
         }
     }
-    told.changed(&format!("started nginx {version}"))
+    log.changed(&format!("started nginx {version}"))
 }
 
-/// As its pid file says, which is where the configuration says, else where Debian has it.
+/// Whether the process of nginx's pid file runs: the file that the configuration names, else Debian's.
 fn nginx_runs(configuration: &Path) -> bool {
     let text = std::fs::read_to_string(configuration).unwrap_or_default();
     let file = text
@@ -112,7 +112,7 @@ fn nginx_runs(configuration: &Path) -> bool {
         .is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-fn postgres(settings: &Settings, told: &mut StepLog) -> Result<()> {
+fn postgres(settings: &Settings, log: &mut StepLog) -> Result<()> {
     let folders: Vec<PathBuf> = match &settings.postgres {
         Some(folder) => vec![folder.clone()],
         None => std::fs::read_dir(POSTGRES)
@@ -125,43 +125,45 @@ fn postgres(settings: &Settings, told: &mut StepLog) -> Result<()> {
         .filter_map(|program| Command::new(program).arg("--version").output().ok())
         .next_back();
     let Some(output) = output else {
-        return Err(missing("pg_dump", "postgresql-client", &format!("it is in no folder of {POSTGRES}"))
+        return Err(missing("pg_dump", "postgresql-client", &format!("no folder of {POSTGRES} contains it"))
             .next(
-                "apt-get install postgresql-client, or --roles app,lb where no application has a database",
+                "apt-get install postgresql-client    # or, without databases: lockstep up --roles app,lb",
             ));
     };
-    told.unchanged(String::from_utf8_lossy(&output.stdout).trim())
+    log.unchanged(String::from_utf8_lossy(&output.stdout).trim())
 }
 
 fn missing(what: &str, package: &str, why: &str) -> Failure {
-    Failure::new(Kind::Refused, format!("{what} is not on this machine"))
+    Failure::new(Kind::Refused, format!("{what} is not installed"))
         .why(why)
-        .next(format!("apt-get install {package}; from Lockstep's source: make setup"))
+        .next(format!("apt-get install {package}"))
 }
 
-/// The address at which load balancers reach this machine's containers: as wished, else the Docker
-/// bridge's, which nothing outside of this machine reaches.
+/// The address at which load balancers reach this machine's containers: as wanted, else that of Docker's bridge, which
+/// nothing outside of this machine reaches.
 ///
 /// # Errors
-/// When it is not one of this machine.
-pub(super) fn address(wished: Option<IpAddr>) -> Result<IpAddr> {
-    let address = match wished {
+/// When this machine does not have the address.
+pub(super) fn address(wanted: Option<IpAddr>) -> Result<IpAddr> {
+    let address = match wanted {
         Some(address) => address,
         None => bridge()?,
     };
     match TcpListener::bind((address, 0)) {
         Ok(_) => Ok(address),
-        Err(error) => Err(Failure::new(Kind::Refused, format!("{address} is no address of this machine"))
-            .why(format!("containers' ports are bound to it: {error}"))
-            .next("ip -brief address, then --address with one of them")),
+        Err(error) => {
+            Err(Failure::new(Kind::Refused, format!("{address} is not an address of this machine"))
+                .why(format!("container ports are published on it: {error}"))
+                .next("ip -brief address    # then: lockstep up --address ADDR"))
+        }
     }
 }
 
 fn bridge() -> Result<IpAddr> {
     let unknown = |why: String| {
-        Failure::new(Kind::Refused, "the address of Docker's bridge is not known")
+        Failure::new(Kind::Refused, "the address of Docker's bridge is unknown")
             .why(why)
-            .next("give the address at which containers are reached: --address ADDR")
+            .next("lockstep up --address ADDR    # the address at which containers are reached")
     };
     let format = "{{range .IPAM.Config}}{{.Gateway}};{{.Subnet}} {{end}}";
     let output = Command::new("docker")
@@ -174,8 +176,8 @@ fn bridge() -> Result<IpAddr> {
     first.copied().ok_or_else(|| unknown(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// `172.17.0.1;172.17.0.0/16`. An engine that has made the network in its first run does not name the gateway:
-/// then it is the subnet's first address.
+/// The gateway in `172.17.0.1;172.17.0.0/16`. An engine in its first run does not name it: then it is the first address
+/// of the subnet.
 fn gateway(config: &str) -> Option<IpAddr> {
     let (gateway, subnet) = config.split_once(';')?;
     if let Ok(named) = gateway.parse() {
@@ -186,7 +188,7 @@ fn gateway(config: &str) -> Option<IpAddr> {
     base.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into())
 }
 
-/// The sites in nginx whose switch files are in this place: their traffic depends on it.
+/// The nginx sites whose switch files are in this place.
 pub(super) fn sites_served_from(place: &Place) -> Result<Vec<PathBuf>> {
     let settings = Settings::read(&place.agent_settings())?;
     let traffic = place.traffic().display().to_string();
@@ -218,7 +220,7 @@ mod tests {
     fn a_site_is_known_by_the_switch_file_that_it_names() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place::new(folder.path()).unwrap();
-        place.make().unwrap();
+        place.create().unwrap();
         let sites = folder.path().join("sites");
         std::fs::create_dir(&sites).unwrap();
         std::fs::write(place.agent_settings(), format!("[nginx]\nsites = {sites:?}\n")).unwrap();

@@ -1,4 +1,4 @@
-//! Where the two services of this machine keep what is theirs, and the programs that they are.
+//! The data directory of the two services of this machine, and their programs.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -16,7 +16,7 @@ pub(super) enum Service {
 pub(super) const SERVICES: [Service; 2] = [Service::Coordinator, Service::Agent];
 
 impl Service {
-    /// Of its program, its unit and its files.
+    /// The name of its program, its unit and its files.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Coordinator => "lockstep-coordinator",
@@ -32,55 +32,55 @@ impl Service {
     }
 }
 
-/// The directory of both.
+/// The data directory of both services.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     directory: PathBuf,
 }
 
-/// Whether something had to be made.
+/// Whether something had to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Made {
-    Yes,
-    WasThere,
+pub(super) enum Outcome {
+    Changed,
+    Unchanged,
 }
 
 impl Place {
-    /// The place that `directory` is or will be.
+    /// The place in `directory`, which need not exist yet.
     pub(super) fn new(directory: &Path) -> Result<Self> {
         let absolute = match directory.canonicalize() {
-            Ok(there) => there,
+            Ok(canonical) => canonical,
             Err(_) => std::path::absolute(directory).map_err(|error| {
-                Failure::new(Kind::Usage, format!("{} is no directory", directory.display()))
+                Failure::new(Kind::Usage, format!("{} is not a directory", directory.display()))
                     .why(error.to_string())
             })?,
         };
         Ok(Self { directory: absolute })
     }
 
-    /// Makes what is missing: only root looks into the coordinator's folder, and everybody may pass
-    /// through the others, because nginx's workers look for the agent's switch files.
-    pub(super) fn make(&self) -> Result<Made> {
+    /// Creates what is missing. Only root can read the coordinator's folder. Everybody may pass through the others,
+    /// because nginx's workers look for the agent's switch files.
+    pub(super) fn create(&self) -> Result<Outcome> {
         let folders = [
             (self.directory.clone(), 0o755),
             (self.own(Service::Coordinator), 0o700),
             (self.own(Service::Agent), 0o711),
         ];
-        let mut made = Made::WasThere;
+        let mut outcome = Outcome::Unchanged;
         for (folder, mode) in folders {
             if folder.is_dir() {
                 continue;
             }
             let failed = |error: std::io::Error| {
-                Failure::new(Kind::Refused, format!("{} cannot be made", folder.display()))
+                Failure::new(Kind::Refused, format!("{} cannot be created", folder.display()))
                     .why(error.to_string())
             };
             DirBuilder::new().recursive(true).mode(mode).create(&folder).map_err(failed)?;
-            // The mask of the shell may have taken bits that nginx needs.
+            // The umask may have removed bits that nginx needs.
             fs::set_permissions(&folder, fs::Permissions::from_mode(mode)).map_err(failed)?;
-            made = Made::Yes;
+            outcome = Outcome::Changed;
         }
-        Ok(made)
+        Ok(outcome)
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -100,17 +100,17 @@ impl Place {
         self.directory.join(service.folder()).with_extension("log")
     }
 
-    /// Where the coordinator listens, from start to start: agent and operator know it by that.
+    /// The file with the address on which the coordinator listens at every start: agents and operators know it by that.
     pub(super) fn listen(&self) -> PathBuf {
         self.directory.join("listen")
     }
 
-    /// Written by the coordinator while it serves.
+    /// The file that the coordinator writes while it runs.
     pub(super) fn address(&self) -> PathBuf {
         self.own(Service::Coordinator).join("address")
     }
 
-    /// Written by the coordinator while it has no administrator.
+    /// The file that the coordinator writes while it has no administrator.
     pub(super) fn first_token(&self) -> PathBuf {
         self.own(Service::Coordinator).join("operator.token")
     }
@@ -146,16 +146,16 @@ pub(super) fn program(service: Service) -> Result<PathBuf> {
         || {
             let beside =
                 beside.map_or_else(|| "this program".to_owned(), |beside| beside.display().to_string());
-            Failure::new(Kind::Refused, format!("{} is not found", service.name()))
-                .why(format!("it is neither in {beside}, where this command is, nor in a folder of PATH"))
+            Failure::new(Kind::Refused, format!("the program {} is missing", service.name()))
+                .why(format!("it is neither in {beside}, beside this command, nor in PATH"))
                 .next(
-                    "put the three programs into one folder; from source: cargo build --release --workspace",
+                    "apt-get install lockstep-coordinator lockstep-agent, or put the three programs into one directory",
                 )
         },
     )
 }
 
-/// The text of a file that may not be there.
+/// The text of a file; `None` if there is no file.
 pub(super) fn text(path: &Path) -> Result<Option<String>> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),

@@ -1,12 +1,12 @@
-//! A service as a unit, where systemd is process 1: [`Units`] has its files, and systemd is asked here.
+//! A service as a systemd unit: this file calls systemd, and [`Units`] has the unit's files.
 
 use std::process::Command;
 
 use lockstep_supervisor::units;
 
 use super::StepLog;
-use super::place::{Made, Place, Service};
-use super::units::{Fitted, Units};
+use super::place::{Outcome, Place, Service};
+use super::units::{UnitReport, Units};
 use crate::failure::{Failure, Kind, Result};
 
 /// Whether a unit of this place is installed.
@@ -14,43 +14,43 @@ use crate::failure::{Failure, Kind, Result};
 /// # Errors
 /// When it is masked, or another place uses the unit.
 pub(super) fn is_installed(place: &Place, service: Service) -> Result<bool> {
-    Units::of_this_machine().is_of(place, service)
+    Units::of_this_machine().is_installed(place, service)
 }
 
-/// Makes the unit as it should be; gives whether it had to.
+/// Installs or corrects the unit, and returns whether anything had to change.
 pub(super) fn install(
     place: &Place,
     service: Service,
     command_line: &[String],
-    told: &mut StepLog,
-) -> Result<Made> {
-    let Fitted { changes, left_alone } = Units::of_this_machine().fit(place, service, command_line)?;
-    changes.iter().try_for_each(|what| told.changed(what))?;
-    left_alone.iter().try_for_each(|what| told.unchanged(what))?;
+    log: &mut StepLog,
+) -> Result<Outcome> {
+    let UnitReport { changes, left_alone } = Units::of_this_machine().apply(place, service, command_line)?;
+    changes.iter().try_for_each(|what| log.changed(what))?;
+    left_alone.iter().try_for_each(|what| log.unchanged(what))?;
     if changes.is_empty() {
-        return Ok(Made::WasThere);
+        return Ok(Outcome::Unchanged);
     }
     systemctl(&["daemon-reload"])?;
-    Ok(Made::Yes)
+    Ok(Outcome::Changed)
 }
 
 pub(super) fn is_active(service: Service) -> bool {
-    answers(&["is-active", "--quiet", service.name()])
+    succeeds(&["is-active", "--quiet", service.name()])
 }
 
 pub(super) fn is_enabled(service: Service) -> bool {
-    answers(&["is-enabled", "--quiet", service.name()])
+    succeeds(&["is-enabled", "--quiet", service.name()])
 }
 
-/// Starts it, at this moment and at every boot. One that runs is started anew, with its unit as it is.
+/// Starts the service now and at every boot. If it runs, it is restarted with the current unit.
 pub(super) fn start(service: Service) -> Result<()> {
-    // What was enabled by the name of a copy that was removed is enabled by the name of the package's unit.
-    let enable = if Units::of_this_machine().is_enabled_by_nothing(service) { "reenable" } else { "enable" };
+    // A removed copy of the unit may still be enabled: then the package's unit is enabled in its place.
+    let enable = if Units::of_this_machine().has_dangling_link(service) { "reenable" } else { "enable" };
     systemctl(&[enable, "--quiet", service.name()])?;
     systemctl(&["restart", service.name()])
 }
 
-/// Ends it, at this moment and at every boot.
+/// Stops the service, and does not start it at boot.
 pub(super) fn stop(service: Service) -> Result<()> {
     systemctl(&["disable", "--quiet", "--now", service.name()])
 }
@@ -61,7 +61,7 @@ pub(super) fn remove(service: Service) -> Result<()> {
     systemctl(&["daemon-reload"])
 }
 
-/// The last lines that it said.
+/// The last lines of its log.
 pub(super) fn tail(service: Service, lines: usize) -> String {
     let lines = lines.to_string();
     Command::new("journalctl")
@@ -77,6 +77,6 @@ pub(super) fn systemctl(arguments: &[&str]) -> Result<()> {
     })
 }
 
-fn answers(arguments: &[&str]) -> bool {
+fn succeeds(arguments: &[&str]) -> bool {
     Command::new("systemctl").args(arguments).status().is_ok_and(|status| status.success())
 }

@@ -1,8 +1,8 @@
 //! The files of a service's unit: the package's, those that `lockstep up` wrote, and those of an administrator.
 //!
-//! What must stay true: one place. Where a package has brought the unit, it is the one in force, and only what
-//! differs on this machine stands in a drop-in. A file that somebody changed is neither overwritten nor removed, and
-//! the change is reported. What an administrator has masked stays so.
+//! What must stay true: a unit has one source. If a package has installed the unit, that is used, and a drop-in has only
+//! what differs on this machine. A file that somebody changed is neither overwritten nor removed, and the change is
+//! reported. What an administrator has masked stays masked.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +14,7 @@ use lockstep_supervisor::units::is_masked;
 use super::place::{Place, Service, text};
 use crate::failure::{Failure, Kind, Result};
 
-/// Where an administrator's units are, and those of `up` where no package has brought one.
+/// Where the units of an administrator are, and those of `up` if no package has installed one.
 const OWN: &str = "etc/systemd/system";
 
 /// Where packages' units are; on a system with a merged `/usr` both are one.
@@ -23,17 +23,17 @@ const PACKAGED: [&str; 2] = ["usr/lib/systemd/system", "lib/systemd/system"];
 const COORDINATOR: &str = include_str!("../../../../deploy/systemd/lockstep-coordinator.service");
 const AGENT: &str = include_str!("../../../../deploy/systemd/lockstep-agent.service");
 
-/// The place of the packages' services, which the units name.
+/// The data directory that the packages' units name.
 const PLACE: &str = "var/lib/lockstep";
 
-/// What of this machine differs from the package's unit.
+/// The drop-in with what differs from the package's unit on this machine.
 const DROP_IN: &str = "up.conf";
 
-/// The beginning of what `up` writes: what follows has this digest until somebody changes it.
+/// The first line of a file that `up` writes: the rest has this digest until somebody changes it.
 const MARK: &str = "# Written by `lockstep up`; the SHA-256 of what follows this line: ";
 
-/// The settings that are of a machine.
-const OF_THE_MACHINE: [&str; 4] = ["ExecStart", "StateDirectory", "ReadWritePaths", "ConditionPathExists"];
+/// The settings that depend on the machine.
+const MACHINE_SETTINGS: [&str; 4] = ["ExecStart", "StateDirectory", "ReadWritePaths", "ConditionPathExists"];
 
 /// The units of `lockstep up` before it marked them, without those settings.
 const UNMARKED: [&str; 2] = [
@@ -59,15 +59,15 @@ pub(super) struct Units {
     root: PathBuf,
 }
 
-/// What was done to the files of one unit.
+/// What was done with the files of one unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Fitted {
+pub(super) struct UnitReport {
     pub(super) changes: Vec<String>,
-    /// What an administrator changed, and was left alone.
+    /// Files that an administrator changed, which stay as they are.
     pub(super) left_alone: Vec<String>,
 }
 
-/// Whose a file is.
+/// The state of a unit file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum File {
     Absent,
@@ -90,7 +90,7 @@ impl Units {
         self.own(service).with_extension("service.d")
     }
 
-    /// The text of the package's unit; `None` if no package has brought one.
+    /// The text of the package's unit; `None` if no package has installed one.
     fn packaged(&self, service: Service) -> Result<Option<String>> {
         for folder in PACKAGED {
             let file = self.root.join(folder).join(format!("{}.service", service.name()));
@@ -101,11 +101,11 @@ impl Units {
         Ok(None)
     }
 
-    /// Whether a unit of this place is installed, by whomever.
+    /// Whether a unit of this place is installed, by a package, `up` or an administrator.
     ///
     /// # Errors
     /// When it is masked, or another place uses the unit.
-    pub(super) fn is_of(&self, place: &Place, service: Service) -> Result<bool> {
+    pub(super) fn is_installed(&self, place: &Place, service: Service) -> Result<bool> {
         let own = self.own(service);
         if is_masked(&own) {
             return Err(Failure::new(Kind::Refused, format!("{} is masked", service.name()))
@@ -113,97 +113,104 @@ impl Units {
                 .next(format!("systemctl unmask {}", service.name())));
         }
         let drop_in = text(&self.drop_ins(service).join(DROP_IN))?;
-        let there = text(&own)?;
+        let current = text(&own)?;
         let names_this = |unit: &String| is_of_place(unit, place, service);
-        let chosen = drop_in.filter(|text| exec_start(text).is_some()).or(there);
+        let chosen = drop_in.filter(|text| exec_start(text).is_some()).or(current);
         match (chosen, self.packaged(service)?) {
             (Some(unit), _) if names_this(&unit) => Ok(true),
-            (Some(_), _) => Err(self.another(place, service, &own)),
+            (Some(_), _) => Err(self.other_directory(place, service, &own)),
             (None, Some(unit)) if names_this(&unit) => Ok(true),
-            // The package's unit is of the packages' place, where nothing is kept: it may be used for this one.
+            // The package's unit is for the packages' place, which has no data: it may be used for this one.
             (None, Some(_)) if !self.is_used(service) => Ok(false),
-            (None, Some(_)) => Err(self.another(place, service, &self.root.join(PLACE))),
+            (None, Some(_)) => Err(self.other_directory(place, service, &self.root.join(PLACE))),
             (None, None) => Ok(false),
         }
     }
 
-    /// Whether the link by which the unit is started at boot names a file that is not there.
-    pub(super) fn is_enabled_by_nothing(&self, service: Service) -> bool {
+    /// Whether the link that starts the unit at boot points to a file that does not exist.
+    pub(super) fn has_dangling_link(&self, service: Service) -> bool {
         let wants = self.root.join(OWN).join("multi-user.target.wants");
         let link = wants.join(format!("{}.service", service.name()));
         fs::symlink_metadata(&link).is_ok() && !link.exists()
     }
 
-    /// Whether the packages' place has what the service keeps.
+    /// Whether the packages' place has data of the service.
     fn is_used(&self, service: Service) -> bool {
-        let kept = match service {
+        let data = match service {
             Service::Coordinator => "coordinator/authority",
             Service::Agent => "agent/identity.toml",
         };
-        self.root.join(PLACE).join(kept).exists()
+        self.root.join(PLACE).join(data).exists()
     }
 
-    fn another(&self, place: &Place, service: Service, of: &Path) -> Failure {
-        Failure::new(Kind::Refused, format!("this machine has a {} already", service.name()))
-            .why(format!("{} is of another directory than {}", of.display(), place.directory().display()))
-            .next("name its directory with --directory; a second one can run with --without-systemd")
+    fn other_directory(&self, place: &Place, service: Service, of: &Path) -> Failure {
+        Failure::new(Kind::Refused, format!("this machine already has a {}", service.name()))
+            .why(format!("{} uses another directory than {}", of.display(), place.directory().display()))
+            .next(
+                "lockstep up --directory DIR    # DIR: its directory; for a second one add --without-systemd",
+            )
     }
 
-    /// Makes the files such that the unit runs `command_line` for this place.
+    /// Writes and removes files so that the unit runs `command_line` for this place.
     ///
     /// # Errors
     /// When another place uses the unit, a file cannot be written, or a changed file runs something else.
-    pub(super) fn fit(&self, place: &Place, service: Service, command_line: &[String]) -> Result<Fitted> {
-        self.is_of(place, service)?;
+    pub(super) fn apply(
+        &self,
+        place: &Place,
+        service: Service,
+        command_line: &[String],
+    ) -> Result<UnitReport> {
+        self.is_installed(place, service)?;
         let wanted = unit(place, service, command_line);
-        let mut fitted = Fitted::default();
+        let mut report = UnitReport::default();
         match self.packaged(service)? {
-            None => self.fit_own(service, &wanted, &mut fitted)?,
-            Some(packaged) => self.fit_packaged(service, (&packaged, &wanted), &mut fitted)?,
+            None => self.apply_own(service, &wanted, &mut report)?,
+            Some(packaged) => self.apply_packaged(service, (&packaged, &wanted), &mut report)?,
         }
-        Ok(fitted)
+        Ok(report)
     }
 
-    /// No package has brought the unit: `up` writes all of it.
-    fn fit_own(&self, service: Service, wanted: &str, fitted: &mut Fitted) -> Result<()> {
+    /// No package has installed the unit: `up` writes all of it.
+    fn apply_own(&self, service: Service, wanted: &str, report: &mut UnitReport) -> Result<()> {
         let own = self.own(service);
-        if let File::Changed(there) = read(&own, service)? {
-            refuse_other_command(&own, &there, wanted)?;
+        if let File::Changed(current) = read(&own, service)? {
+            refuse_other_command(&own, &current, wanted)?;
         }
-        put(&own, service, wanted, fitted)?;
+        write_own(&own, service, wanted, report)?;
         for (name, text) in roles(service) {
-            put(&self.drop_ins(service).join(name), service, text, fitted)?;
+            write_own(&self.drop_ins(service).join(name), service, text, report)?;
         }
-        // What differed from a package's unit, before that was removed.
-        take_away(&self.drop_ins(service).join(DROP_IN), service, fitted)
+        // The drop-in of a package's unit that was removed since.
+        remove_own(&self.drop_ins(service).join(DROP_IN), service, report)
     }
 
-    /// A package has brought the unit: it is in force, and whatever hides it goes.
-    fn fit_packaged(
+    /// A package has installed the unit: it is used, and whatever hides it is removed.
+    fn apply_packaged(
         &self,
         service: Service,
         (packaged, wanted): (&str, &str),
-        fitted: &mut Fitted,
+        report: &mut UnitReport,
     ) -> Result<()> {
         let own = self.own(service);
-        if let File::Changed(there) = read(&own, service)? {
-            refuse_other_command(&own, &there, wanted)?;
-            fitted
+        if let File::Changed(current) = read(&own, service)? {
+            refuse_other_command(&own, &current, wanted)?;
+            report
                 .left_alone
                 .push(format!("{}, which was changed by hand and hides the package's unit", own.display()));
             return Ok(());
         }
-        take_away(&own, service, fitted)?;
+        remove_own(&own, service, report)?;
         for (name, _) in roles(service) {
             let file = self.drop_ins(service).join(name);
             if let File::Ours(_) = read(&file, service)? {
-                take_away(&file, service, fitted)?;
+                remove_own(&file, service, report)?;
             }
         }
         let drop_in = self.drop_ins(service).join(DROP_IN);
         match difference(packaged, wanted) {
-            Some(text) => put(&drop_in, service, &text, fitted)?,
-            None => take_away(&drop_in, service, fitted)?,
+            Some(text) => write_own(&drop_in, service, &text, report)?,
+            None => remove_own(&drop_in, service, report)?,
         }
         remove_empty(&self.drop_ins(service))
     }
@@ -222,7 +229,7 @@ impl Units {
         }
         for (name, _) in roles(service) {
             let file = folder.join(name);
-            // An agent that has joined masks what its host is not for.
+            // An agent that has joined masks the drop-ins of roles that its host does not have.
             if let File::Ours(_) | File::Masked = read(&file, service)? {
                 files.push(file);
             }
@@ -230,7 +237,7 @@ impl Units {
         Ok(files)
     }
 
-    /// The files of a unit that somebody changed, or wrote in its place: a purge leaves them.
+    /// The files of a unit that somebody changed or replaced: a purge leaves them.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -264,7 +271,7 @@ fn roles(service: Service) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// The unit as it should be.
+/// The unit that this machine needs.
 fn unit(place: &Place, service: Service, command_line: &[String]) -> String {
     let text = match service {
         Service::Coordinator => COORDINATOR,
@@ -276,7 +283,7 @@ fn unit(place: &Place, service: Service, command_line: &[String]) -> String {
     text.lines().fold(String::new(), |unit, line| {
         unit + &match line.split_once('=') {
             Some(("ExecStart", _)) => format!("ExecStart={}", words.join(" ")),
-            // It names a folder below /var/lib, and no other.
+            // It can only name a folder below /var/lib.
             Some(("StateDirectory", _)) if is_elsewhere => format!("ReadWritePaths={own}"),
             Some(("ConditionPathExists", _)) => {
                 // The rest of the line is one path, quotes and all.
@@ -297,16 +304,16 @@ fn quoted(word: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// The drop-in that makes of the package's unit the wanted one; `None` if nothing differs.
+/// The drop-in that turns the package's unit into the wanted one; `None` if nothing differs.
 fn difference(packaged: &str, wanted: &str) -> Option<String> {
     let mut unit = String::new();
     let mut service = String::new();
-    let [there, condition] = [packaged, wanted].map(|text| setting(text, "ConditionPathExists"));
-    if let Some(condition) = condition.filter(|_| condition != there) {
+    let [current, condition] = [packaged, wanted].map(|text| setting(text, "ConditionPathExists"));
+    if let Some(condition) = condition.filter(|_| condition != current) {
         unit = format!("[Unit]\nConditionPathExists=\nConditionPathExists={condition}\n");
     }
-    let [there, command] = [packaged, wanted].map(exec_start);
-    if let Some(command) = command.filter(|_| command.map(without_default) != there.map(without_default)) {
+    let [current, command] = [packaged, wanted].map(exec_start);
+    if let Some(command) = command.filter(|_| command.map(without_default) != current.map(without_default)) {
         service.push_str(&format!("ExecStart=\nExecStart={command}\n"));
     }
     if let Some(paths) = setting(wanted, "ReadWritePaths") {
@@ -318,7 +325,7 @@ fn difference(packaged: &str, wanted: &str) -> Option<String> {
     Some(unit + &service).filter(|text| !text.is_empty())
 }
 
-/// A command line without what says where the coordinator listens that was never told.
+/// A command line without the default address of the coordinator.
 fn without_default(command: &str) -> &str {
     command.strip_suffix(&format!(" --listen {}", super::LISTEN)).unwrap_or(command)
 }
@@ -346,49 +353,45 @@ fn is_first_word(rest: &str, word: &str) -> bool {
     rest.strip_prefix(word).is_some_and(|after| after.is_empty() || after.starts_with(' '))
 }
 
-/// A unit that was changed by hand goes on as it is, if it runs what is wanted.
-fn refuse_other_command(file: &Path, there: &str, wanted: &str) -> Result<()> {
-    let [runs, wants] = [there, wanted].map(|text| exec_start(text).map(without_default));
+/// Accepts a unit that was changed by hand if it runs the wanted command.
+fn refuse_other_command(file: &Path, current: &str, wanted: &str) -> Result<()> {
+    let [runs, wants] = [current, wanted].map(|text| exec_start(text).map(without_default));
     if runs == wants {
         return Ok(());
     }
     Err(Failure::new(Kind::Refused, format!("{} was changed by hand", file.display()))
-        .why(format!(
-            "it runs `{}`, and this is wanted: `{}`",
-            runs.unwrap_or_default(),
-            wants.unwrap_or_default()
-        ))
-        .next(format!("mv {0} {0}.changed, then: lockstep up", file.display())))
+        .why(format!("it runs `{}`, but `{}` is needed", runs.unwrap_or_default(), wants.unwrap_or_default()))
+        .next(format!("mv {0} {0}.changed && lockstep up", file.display())))
 }
 
 fn read(file: &Path, service: Service) -> Result<File> {
     if is_masked(file) {
         return Ok(File::Masked);
     }
-    let there = match fs::read_to_string(file) {
-        Ok(there) => there,
+    let current = match fs::read_to_string(file) {
+        Ok(current) => current,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(File::Absent),
         Err(error) => {
             return Err(Failure::new(Kind::Refused, format!("{} cannot be read", file.display()))
                 .why(error.to_string()));
         }
     };
-    // A link to a file elsewhere is the word of whoever made it.
-    let is_link = fs::symlink_metadata(file).is_ok_and(|there| there.is_symlink());
-    Ok(match unchanged(&there, service).filter(|_| !is_link) {
+    // An administrator made a link to a file elsewhere.
+    let is_link = fs::symlink_metadata(file).is_ok_and(|current| current.is_symlink());
+    Ok(match unchanged(&current, service).filter(|_| !is_link) {
         Some(text) => File::Ours(text.to_owned()),
-        None => File::Changed(there),
+        None => File::Changed(current),
     })
 }
 
-/// What `up` wrote, if nobody has changed it since.
-fn unchanged(there: &str, service: Service) -> Option<&str> {
-    if let Some((digest, text)) = there.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
+/// The text that `up` wrote; `None` if somebody has changed it since.
+fn unchanged(current: &str, service: Service) -> Option<&str> {
+    if let Some((digest, text)) = current.strip_prefix(MARK).and_then(|rest| rest.split_once('\n')) {
         return (Digest::of_content(text.as_bytes()).hex() == digest).then_some(text);
     }
     let of_the_machine =
-        |line: &&str| line.split_once('=').is_some_and(|(name, _)| OF_THE_MACHINE.contains(&name));
-    let (settings, rest): (Vec<&str>, Vec<&str>) = there.lines().partition(of_the_machine);
+        |line: &&str| line.split_once('=').is_some_and(|(name, _)| MACHINE_SETTINGS.contains(&name));
+    let (settings, rest): (Vec<&str>, Vec<&str>) = current.lines().partition(of_the_machine);
     let (template, digest) = match service {
         Service::Coordinator => (COORDINATOR, UNMARKED[0]),
         Service::Agent => (AGENT, UNMARKED[1]),
@@ -396,12 +399,12 @@ fn unchanged(there: &str, service: Service) -> Option<&str> {
     let rest: String = rest.iter().map(|line| format!("{line}\n")).collect();
     let is_unit = Digest::of_content(rest.as_bytes()).hex() == digest
         && settings.len() == template.lines().filter(of_the_machine).count()
-        && exec_start(there).is_some_and(|command| is_command_of_up(command, service));
-    let is_role = UNMARKED_ROLES.contains(&Digest::of_content(there.as_bytes()).hex());
-    (is_unit || is_role).then_some(there)
+        && exec_start(current).is_some_and(|command| is_command_of_up(command, service));
+    let is_role = UNMARKED_ROLES.contains(&Digest::of_content(current.as_bytes()).hex());
+    (is_unit || is_role).then_some(current)
 }
 
-/// Whether a command line is one that `up` writes: the program, and what it is told of its directory.
+/// Whether a command line is one that `up` writes: the program and its directory.
 fn is_command_of_up(command: &str, service: Service) -> bool {
     let Some((start, _)) = command.split_once(" --directory ") else { return false };
     let program = start.strip_suffix(" run").unwrap_or(start);
@@ -410,13 +413,13 @@ fn is_command_of_up(command: &str, service: Service) -> bool {
     is_one_word && plain.unwrap_or(program).ends_with(&format!("/{}", service.name()))
 }
 
-/// Writes what `up` has to say, unless an administrator had the last word.
-fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Result<()> {
+/// Writes a file of `up`, unless an administrator changed or masked it.
+fn write_own(file: &Path, service: Service, wanted: &str, report: &mut UnitReport) -> Result<()> {
     match read(file, service)? {
         File::Masked => return Ok(()),
-        File::Ours(there) if there == wanted => return Ok(()),
+        File::Ours(current) if current == wanted => return Ok(()),
         File::Changed(_) => {
-            fitted.left_alone.push(format!("{}, which was changed by hand", file.display()));
+            report.left_alone.push(format!("{}, which was changed by hand", file.display()));
             return Ok(());
         }
         File::Ours(_) | File::Absent => {}
@@ -426,21 +429,21 @@ fn put(file: &Path, service: Service, wanted: &str, fitted: &mut Fitted) -> Resu
     fs::create_dir_all(folder).and_then(|()| fs::write(file, text)).map_err(|error| {
         Failure::new(Kind::Refused, format!("{} cannot be written", file.display())).why(error.to_string())
     })?;
-    fitted.changes.push(format!("wrote {}", file.display()));
+    report.changes.push(format!("wrote {}", file.display()));
     Ok(())
 }
 
-/// Removes what `up` wrote, unless an administrator had the last word.
-fn take_away(file: &Path, service: Service, fitted: &mut Fitted) -> Result<()> {
+/// Removes a file of `up`, unless an administrator changed or masked it.
+fn remove_own(file: &Path, service: Service, report: &mut UnitReport) -> Result<()> {
     match read(file, service)? {
         File::Absent | File::Masked => Ok(()),
         File::Changed(_) => {
-            fitted.left_alone.push(format!("{}, which was changed by hand", file.display()));
+            report.left_alone.push(format!("{}, which was changed by hand", file.display()));
             Ok(())
         }
         File::Ours(_) => {
             fs::remove_file(file).map_err(|error| cannot_remove(file, &error))?;
-            fitted.changes.push(format!("removed {}", file.display()));
+            report.changes.push(format!("removed {}", file.display()));
             Ok(())
         }
     }

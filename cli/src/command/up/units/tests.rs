@@ -63,8 +63,8 @@ impl Machine {
         }
     }
 
-    fn fit(&self, service: Service, line: &[&str]) -> Result<Fitted> {
-        self.units().fit(&self.place, service, &words(line))
+    fn apply(&self, service: Service, line: &[&str]) -> Result<UnitReport> {
+        self.units().apply(&self.place, service, &words(line))
     }
 
     /// Everything below `/etc/systemd/system`.
@@ -119,18 +119,18 @@ fn a_directory_is_compared_whole() {
 #[test]
 fn without_packages_the_unit_is_written_whole_and_only_once() {
     let machine = Machine::new();
-    let first = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    let first = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     assert_eq!(first.changes.len(), 3, "{first:?}");
     assert!(machine.text(UNIT).unwrap().ends_with(AGENT));
-    assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Agent, &USUAL_AGENT).unwrap(), UnitReport::default());
 }
 
 #[test]
 fn with_the_packages_nothing_is_written_where_nothing_differs() {
     let machine = Machine::new();
     machine.install_packages("usr/lib/systemd/system");
-    assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
-    assert_eq!(machine.fit(Service::Coordinator, &USUAL_COORDINATOR).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Agent, &USUAL_AGENT).unwrap(), UnitReport::default());
+    assert_eq!(machine.apply(Service::Coordinator, &USUAL_COORDINATOR).unwrap(), UnitReport::default());
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -138,7 +138,7 @@ fn with_the_packages_nothing_is_written_where_nothing_differs() {
 fn a_package_in_lib_counts_as_one_in_usr_lib() {
     let machine = Machine::new();
     machine.install_packages("lib/systemd/system");
-    assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Agent, &USUAL_AGENT).unwrap(), UnitReport::default());
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -147,7 +147,7 @@ fn the_address_that_a_coordinator_takes_by_itself_is_no_difference() {
     let machine = Machine::new();
     machine.install_packages("usr/lib/systemd/system");
     let line: Vec<&str> = USUAL_COORDINATOR.into_iter().chain(["--listen", "127.0.0.1:7443"]).collect();
-    assert_eq!(machine.fit(Service::Coordinator, &line).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Coordinator, &line).unwrap(), UnitReport::default());
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn only_what_differs_stands_in_a_drop_in() {
     let machine = Machine::new();
     machine.install_packages("usr/lib/systemd/system");
     let line: Vec<&str> = USUAL_COORDINATOR.into_iter().chain(["--listen", "10.0.0.5:7443"]).collect();
-    machine.fit(Service::Coordinator, &line).unwrap();
+    machine.apply(Service::Coordinator, &line).unwrap();
     assert_eq!(machine.own_files(), ["lockstep-coordinator.service.d/up.conf"]);
     let text = machine.text("etc/systemd/system/lockstep-coordinator.service.d/up.conf").unwrap();
     let (_, text) = text.split_once('\n').unwrap();
@@ -165,9 +165,9 @@ fn only_what_differs_stands_in_a_drop_in() {
          /var/lib/lockstep/coordinator --listen 10.0.0.5:7443\n"
     );
     // The next `up` finds it, and one that needs no difference takes it away.
-    assert_eq!(machine.fit(Service::Coordinator, &line).unwrap(), Fitted::default());
-    let fitted = machine.fit(Service::Coordinator, &USUAL_COORDINATOR).unwrap();
-    assert_eq!(fitted.changes.len(), 1, "{fitted:?}");
+    assert_eq!(machine.apply(Service::Coordinator, &line).unwrap(), UnitReport::default());
+    let report = machine.apply(Service::Coordinator, &USUAL_COORDINATOR).unwrap();
+    assert_eq!(report.changes.len(), 1, "{report:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -176,7 +176,7 @@ fn another_directory_is_a_drop_in_with_all_that_names_it() {
     let machine = Machine::at("/srv/lockstep");
     machine.install_packages("usr/lib/systemd/system");
     let line = ["/usr/bin/lockstep-agent", "run", "--directory", "/srv/lockstep/agent"];
-    machine.fit(Service::Agent, &line).unwrap();
+    machine.apply(Service::Agent, &line).unwrap();
     let text = machine.text(UP_CONF).unwrap();
     for part in [
         "[Unit]\nConditionPathExists=\nConditionPathExists=/srv/lockstep/agent/identity.toml\n",
@@ -185,7 +185,7 @@ fn another_directory_is_a_drop_in_with_all_that_names_it() {
     ] {
         assert!(text.contains(part), "{text}");
     }
-    assert!(machine.units().is_of(&machine.place, Service::Agent).unwrap());
+    assert!(machine.units().is_installed(&machine.place, Service::Agent).unwrap());
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn another_directory_does_not_take_the_unit_from_the_packages_place() {
     machine.install_packages("usr/lib/systemd/system");
     machine.write("var/lib/lockstep/agent/identity.toml", "joined");
     let line = ["/usr/bin/lockstep-agent", "run", "--directory", "/srv/lockstep/agent"];
-    let refused = machine.fit(Service::Agent, &line).unwrap_err();
-    assert!(refused.what.contains("has a lockstep-agent already"), "{refused:?}");
+    let refused = machine.apply(Service::Agent, &line).unwrap_err();
+    assert!(refused.what.contains("already has a lockstep-agent"), "{refused:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -205,20 +205,20 @@ fn the_packages_place_does_not_take_the_unit_from_another_directory() {
     machine.install_packages("usr/lib/systemd/system");
     let elsewhere = Place::new(Path::new("/srv/lockstep")).unwrap();
     let line = words(&["/usr/bin/lockstep-agent", "run", "--directory", "/srv/lockstep/agent"]);
-    machine.units().fit(&elsewhere, Service::Agent, &line).unwrap();
-    let refused = machine.fit(Service::Agent, &USUAL_AGENT).unwrap_err();
-    assert!(refused.why.as_ref().unwrap().contains("of another directory"), "{refused:?}");
+    machine.units().apply(&elsewhere, Service::Agent, &line).unwrap();
+    let refused = machine.apply(Service::Agent, &USUAL_AGENT).unwrap_err();
+    assert!(refused.why.as_ref().unwrap().contains("another directory"), "{refused:?}");
 }
 
 #[test]
 fn the_copy_of_an_earlier_up_goes_when_the_packages_come() {
     let machine = Machine::new();
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     machine.install_packages("usr/lib/systemd/system");
-    let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!((fitted.changes.len(), fitted.left_alone.len()), (3, 0), "{fitted:?}");
+    let report = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
+    assert_eq!((report.changes.len(), report.left_alone.len()), (3, 0), "{report:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
-    assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Agent, &USUAL_AGENT).unwrap(), UnitReport::default());
 }
 
 #[test]
@@ -227,8 +227,8 @@ fn the_copy_of_an_up_that_did_not_mark_what_it_wrote_goes_too() {
     machine.write(UNIT, &UNMARKED_AGENT.replace("/usr/bin/", "/opt/lockstep/"));
     machine.write(LB_CONF, UNMARKED_LB);
     machine.install_packages("usr/lib/systemd/system");
-    let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!((fitted.changes.len(), fitted.left_alone.len()), (2, 0), "{fitted:?}");
+    let report = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
+    assert_eq!((report.changes.len(), report.left_alone.len()), (2, 0), "{report:?}");
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -238,7 +238,7 @@ fn an_outdated_copy_goes_when_the_packages_come() {
     let outdated = AGENT.replace("WatchdogSec=60", "WatchdogSec=30");
     machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of_content(outdated.as_bytes()).hex()));
     machine.install_packages("usr/lib/systemd/system");
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     assert_eq!(machine.own_files(), [] as [&str; 0]);
 }
 
@@ -247,20 +247,20 @@ fn an_outdated_copy_is_renewed_where_there_is_no_package() {
     let machine = Machine::new();
     let outdated = AGENT.replace("WatchdogSec=60", "WatchdogSec=30");
     machine.write(UNIT, &format!("{MARK}{}\n{outdated}", Digest::of_content(outdated.as_bytes()).hex()));
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     assert!(machine.text(UNIT).unwrap().ends_with(AGENT));
 }
 
 #[test]
 fn a_copy_that_was_changed_by_hand_stays_and_is_named() {
     let machine = Machine::new();
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     let changed = machine.text(UNIT).unwrap().replace("WatchdogSec=60", "WatchdogSec=0");
     machine.write(UNIT, &changed);
     machine.install_packages("usr/lib/systemd/system");
-    let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert_eq!(fitted.changes, [] as [&str; 0]);
-    assert!(fitted.left_alone[0].contains("changed by hand and hides the package's unit"), "{fitted:?}");
+    let report = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
+    assert_eq!(report.changes, [] as [&str; 0]);
+    assert!(report.left_alone[0].contains("changed by hand and hides the package's unit"), "{report:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
@@ -269,8 +269,8 @@ fn a_unit_that_was_changed_by_hand_is_not_overwritten_where_there_is_no_package(
     let machine = Machine::new();
     let changed = AGENT.replace("WatchdogSec=60", "WatchdogSec=0");
     machine.write(UNIT, &changed);
-    let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert!(fitted.left_alone[0].contains("changed by hand"), "{fitted:?}");
+    let report = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
+    assert!(report.left_alone[0].contains("changed by hand"), "{report:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
@@ -279,7 +279,7 @@ fn a_unit_that_was_changed_by_hand_and_runs_something_else_is_refused() {
     let machine = Machine::new();
     let changed = AGENT.replace("/usr/bin/lockstep-agent run", "/usr/bin/nice /usr/bin/lockstep-agent run");
     machine.write(UNIT, &changed);
-    let refused = machine.fit(Service::Agent, &USUAL_AGENT).unwrap_err();
+    let refused = machine.apply(Service::Agent, &USUAL_AGENT).unwrap_err();
     assert!(refused.what.ends_with("was changed by hand"), "{refused:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
@@ -289,8 +289,8 @@ fn an_unmarked_copy_with_one_more_path_was_changed_by_hand() {
     let machine = Machine::new();
     let changed = UNMARKED_AGENT.replace("Number=EPERM\n", "Number=EPERM\nReadWritePaths=/srv/www\n");
     machine.write(UNIT, &changed);
-    let fitted = machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
-    assert!(fitted.left_alone[0].contains("changed by hand"), "{fitted:?}");
+    let report = machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
+    assert!(report.left_alone[0].contains("changed by hand"), "{report:?}");
     assert_eq!(machine.text(UNIT).unwrap(), changed);
 }
 
@@ -298,7 +298,7 @@ fn an_unmarked_copy_with_one_more_path_was_changed_by_hand() {
 fn a_masked_unit_is_refused_and_stays_masked() {
     let machine = Machine::new();
     symlink(MASK, machine.file(UNIT)).unwrap();
-    let refused = machine.fit(Service::Agent, &USUAL_AGENT).unwrap_err();
+    let refused = machine.apply(Service::Agent, &USUAL_AGENT).unwrap_err();
     assert_eq!(refused.next.as_deref(), Some("systemctl unmask lockstep-agent"));
     assert!(is_masked(&machine.file(UNIT)));
 }
@@ -308,10 +308,10 @@ fn a_masked_role_stays_masked_with_and_without_the_packages() {
     let machine = Machine::new();
     fs::create_dir_all(machine.file(LB_CONF).parent().unwrap()).unwrap();
     symlink(MASK, machine.file(LB_CONF)).unwrap();
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     assert!(is_masked(&machine.file(LB_CONF)));
     machine.install_packages("usr/lib/systemd/system");
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     assert_eq!(machine.own_files(), ["lockstep-agent.service.d/lb.conf"]);
     assert!(is_masked(&machine.file(LB_CONF)));
 }
@@ -322,7 +322,7 @@ fn an_administrators_drop_in_stays_beside_the_packages_unit() {
     machine.install_packages("usr/lib/systemd/system");
     machine.write(LB_CONF, "[Service]\nReadWritePaths=/srv/www\n");
     machine.write("etc/systemd/system/lockstep-agent.service.d/limits.conf", "[Service]\nLimitNOFILE=9\n");
-    assert_eq!(machine.fit(Service::Agent, &USUAL_AGENT).unwrap(), Fitted::default());
+    assert_eq!(machine.apply(Service::Agent, &USUAL_AGENT).unwrap(), UnitReport::default());
     machine.units().remove(Service::Agent).unwrap();
     let there = ["lockstep-agent.service.d/lb.conf", "lockstep-agent.service.d/limits.conf"];
     assert_eq!(machine.own_files(), there);
@@ -333,7 +333,7 @@ fn a_purge_removes_what_was_written_beside_a_package_and_the_packages_unit_stays
     let machine = Machine::at("/srv/lockstep");
     machine.install_packages("usr/lib/systemd/system");
     let line = ["/usr/bin/lockstep-agent", "run", "--directory", "/srv/lockstep/agent"];
-    machine.fit(Service::Agent, &line).unwrap();
+    machine.apply(Service::Agent, &line).unwrap();
     assert_eq!(machine.units().written(Service::Agent).unwrap(), [machine.file(UP_CONF)]);
     machine.units().remove(Service::Agent).unwrap();
     assert_eq!(machine.own_files(), [] as [&str; 0]);
@@ -343,7 +343,7 @@ fn a_purge_removes_what_was_written_beside_a_package_and_the_packages_unit_stays
 #[test]
 fn a_purge_leaves_a_unit_that_was_changed_by_hand_and_names_it() {
     let machine = Machine::new();
-    machine.fit(Service::Agent, &USUAL_AGENT).unwrap();
+    machine.apply(Service::Agent, &USUAL_AGENT).unwrap();
     let changed = machine.text(UNIT).unwrap() + "# mine\n";
     machine.write(UNIT, &changed);
     assert_eq!(machine.units().changed(Service::Agent).unwrap(), [machine.file(UNIT)]);
@@ -356,9 +356,9 @@ fn what_stood_beside_a_package_goes_when_the_package_went() {
     let machine = Machine::at("/srv/lockstep");
     machine.install_packages("usr/lib/systemd/system");
     let line = ["/usr/bin/lockstep-agent", "run", "--directory", "/srv/lockstep/agent"];
-    machine.fit(Service::Agent, &line).unwrap();
+    machine.apply(Service::Agent, &line).unwrap();
     fs::remove_dir_all(machine.file("usr")).unwrap();
-    machine.fit(Service::Agent, &line).unwrap();
+    machine.apply(Service::Agent, &line).unwrap();
     let there =
         ["lockstep-agent.service", "lockstep-agent.service.d/db.conf", "lockstep-agent.service.d/lb.conf"];
     assert_eq!(machine.own_files(), there);

@@ -1,0 +1,8 @@
+//! The cluster that environments run on: its hosts and coordinators, and who is admitted to it.
+
+pub mod authority;
+pub mod backups;
+pub mod coordinators;
+pub mod hosts;
+pub mod operators;
+pub mod registries;

@@ -1,0 +1,52 @@
+//! Operators, and the login of one.
+
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire;
+use serde_json::json;
+
+use crate::command::reply::{show_done, show_token};
+use crate::context::{Context, read_input};
+use crate::failure::Result;
+
+pub async fn login(context: &Context) -> Result<()> {
+    let address = context.coordinator()?;
+    // From standard input, so that it is in no shell history.
+    let name = context.log_in(address, read_input()?.trim()).await?;
+    context.output.json(&json!({ "operator": name }))?;
+    context.output.line(&format!("logged in as the operator {name}"))
+}
+
+pub async fn add(context: &Context, name: String, environments: String, role: String) -> Result<()> {
+    let request = wire::AddOperatorRequest { name, environments, role };
+    let reply = context.control().await?.add_operator(request).await?.into_inner();
+    show_token(context, &reply, &format!("lockstep login --coordinator {}", context.reached_at()?))
+}
+
+pub async fn list(context: &Context) -> Result<()> {
+    let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
+    let records: Vec<_> = reply
+        .operators
+        .iter()
+        .map(|operator| {
+            json!({ "name": operator.name, "environments": operator.environments, "role": operator.role,
+                    "certificate_expires_ms": operator.certificate_expires_ms, "revoked": operator.revoked })
+        })
+        .collect();
+    context.output.json(&records)?;
+    let mut rows =
+        vec![["operator", "environments", "role", "certificate expires"].map(ToOwned::to_owned).to_vec()];
+    for operator in reply.operators {
+        let until = if operator.revoked {
+            "revoked".to_owned()
+        } else {
+            Timestamp(operator.certificate_expires_ms).to_string()
+        };
+        rows.push(vec![operator.name, operator.environments, operator.role, until]);
+    }
+    context.output.table(&rows)
+}
+
+pub async fn revoke(context: &Context, name: String) -> Result<()> {
+    let done = context.control().await?.revoke_operator(wire::OperatorRef { name }).await?.into_inner();
+    show_done(context, &done)
+}

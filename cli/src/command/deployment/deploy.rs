@@ -1,0 +1,385 @@
+//! Starting and cancelling deployments: deploy, roll back, add and remove hosts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use lockstep_core::plan::Plan;
+use lockstep_core::spec::ImageSource;
+use lockstep_core::time::Millis;
+use lockstep_proto::wire;
+use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_proto::wire::plan_request::What;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::build::{self, BuildSource, Claim};
+use super::git::git;
+use super::local_image::LocalImage;
+use super::plan::show_plan;
+use super::watch::follow;
+use crate::args::{DeployArgs, HostChangeArgs, RollbackArgs};
+use crate::command::environment::secrets::secrets_of;
+use crate::command::reply::{read, show_done};
+use crate::context::{Context, client};
+use crate::deployment_yml::DeclaredEnvironment;
+use crate::failure::{Failure, Kind, Result};
+
+const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
+
+pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
+    let declared = context.declared(&args.env)?;
+    let secrets = secrets_of(&declared)?;
+    let image = match choose_image(context, args, &declared).await? {
+        Image::Named(image) => image,
+        Image::ToBuild(source) => return source.show_command(context, &declared.spec.key),
+    };
+    let image = ChosenImage::find(image).await;
+    let mut control = context.control().await?;
+    let mut planned = control.plan(request(context, args, &declared, &image)).await;
+    if let (Some(here), Err(status)) = (&image.here, &planned)
+        && status.code() == Code::NotFound
+    {
+        let path = declared.spec.database.as_ref().and_then(|database| database.migrations.as_deref());
+        let offered = Some(wire::Document::of_content(&here.describe(path).await?));
+        planned = control.plan(request(context, args, &declared, &ChosenImage { offered, ..image })).await;
+    }
+    // An operator who may only read may plan, but may not compare secrets.
+    let values = secrets.into_iter().flatten().collect();
+    let changes = changes(&mut control, &declared, values).await.unwrap_or_default();
+    let file = declared.env_file.display();
+    match planned {
+        Ok(reply) => {
+            show_plan(context, &read(reply.into_inner().plan.as_ref())?)?;
+            if changes.is_empty() {
+                return Ok(());
+            }
+            context.output.line(&format!(
+                "note: {file} is not imported yet ({}); `lockstep deploy` imports it first",
+                changes.join(", ")
+            ))
+        }
+        Err(status) if changes.is_empty() => Err(status.into()),
+        Err(status) => Err(Failure::from(status).next(format!(
+            "lockstep secret import {}    # {file} is not imported yet ({}), and a plan does not import it",
+            args.env,
+            changes.join(", ")
+        ))),
+    }
+}
+
+pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
+    let declared = context.declared(&args.env)?;
+    let secrets = secrets_of(&declared)?;
+    let image = choose_image(context, args, &declared).await?;
+    let control = context.control().await?;
+    let deploying = DeployCall { context, args, declared: &declared, secrets, control };
+    let started = match image {
+        Image::Named(image) => deploying.start(&ChosenImage::find(image).await, String::new()).await?,
+        Image::ToBuild(source) => deploying.build_and_start(&source).await?,
+    };
+    context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
+    if args.detach {
+        context.output.verbatim(&format!("next: lockstep watch {}", started.deployment))?;
+        return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
+    }
+    follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
+}
+
+/// A deployment that this command is about to start.
+struct DeployCall<'a> {
+    context: &'a Context,
+    args: &'a DeployArgs,
+    declared: &'a DeclaredEnvironment,
+    secrets: Option<BTreeMap<String, String>>,
+    control: ControlClient<Channel>,
+}
+
+impl DeployCall<'_> {
+    /// Starts the deployment. If no app host has the image and this machine has it, the image is sent first: under
+    /// `claim`, or under a claim of its own if that is empty.
+    async fn start(&self, image: &ChosenImage, claim: String) -> Result<wire::StartReply> {
+        let refused = match self.start_once(image, claim.clone()).await? {
+            Ok(started) => return Ok(started),
+            Err(status) => status,
+        };
+        let Some(here) = image.here.as_ref().filter(|_| refused.code() == Code::NotFound) else {
+            return Err(refused.into());
+        };
+        if !claim.is_empty() {
+            return self.send_and_start(image, here, claim).await;
+        }
+        let claim = self.claim().await?;
+        let deployment = claim.deployment.clone();
+        claim.hold(self.send_and_start(image, here, deployment)).await
+    }
+
+    async fn send_and_start(
+        &self,
+        image: &ChosenImage,
+        here: &LocalImage,
+        claim: String,
+    ) -> Result<wire::StartReply> {
+        let offer = wire::ImageOffer {
+            environment: self.declared.spec.key.to_string(),
+            spec: Some(wire::Document::of_content(&self.declared.spec)),
+            claim: claim.clone(),
+            ..wire::ImageOffer::default()
+        };
+        here.send(self.context, self.control.clone(), offer).await?;
+        Ok(self.start_once(image, claim).await??)
+    }
+
+    async fn start_once(
+        &self,
+        image: &ChosenImage,
+        claim: String,
+    ) -> Result<std::result::Result<wire::StartReply, Status>> {
+        let Self { context, args, declared, secrets, control } = self;
+        if let Some(values) = secrets {
+            import(context, &mut control.clone(), declared, values.clone().into_iter().collect()).await?;
+        }
+        let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
+        let plan = Some(request(context, args, declared, image));
+        let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
+        let deadline = lock_deadline(args.wait_lock.as_deref())?;
+        Ok(wait_for_lock(context, deadline, || {
+            let (mut control, start) = (control.clone(), context.traced(start.clone()));
+            async move { control.start(start).await }
+        })
+        .await)
+    }
+
+    async fn claim(&self) -> Result<Claim> {
+        let Self { context, args, declared, control, .. } = self;
+        let request = wire::ClaimRequest {
+            environment: declared.spec.key.to_string(),
+            spec: Some(wire::Document::of_content(&declared.spec)),
+            client: Some(client()),
+        };
+        let claimed = wait_for_lock(context, lock_deadline(args.wait_lock.as_deref())?, || {
+            let (mut control, request) = (control.clone(), request.clone());
+            async move { control.claim(request).await }
+        })
+        .await?;
+        let environment = declared.spec.key.clone();
+        Ok(Claim { deployment: claimed.deployment, environment, control: control.clone() })
+    }
+
+    /// The lock is taken before the build, as before everything that takes time.
+    async fn build_and_start(&self, source: &BuildSource) -> Result<wire::StartReply> {
+        if self.args.plan.is_some() {
+            return Err(Failure::new(Kind::Refused, "the plan cannot be run")
+                .why(format!("a plan is for one image, and {} is not built yet", source.tag))
+                .next(format!("lockstep deploy {}", self.args.env)));
+        }
+        let claim = self.claim().await?;
+        let deployment = claim.deployment.clone();
+        claim
+            .hold(async {
+                build::build(self.context, self.declared, source).await?;
+                self.start(&ChosenImage::find(source.tag.clone()).await, deployment).await
+            })
+            .await
+    }
+}
+
+pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
+    let environment = context.key(&args.env)?.to_string();
+    let to = args.to.clone().unwrap_or_default();
+    let ask = wire::RollbackAsk { to, overwrite_site: args.overwrite_site };
+    let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
+    let ended = if args.dry_run { show(context, request).await } else { run(context, request).await };
+    ended.map_err(|failure| {
+        if failure.kind == Kind::Locked {
+            return failure.next(format!(
+                "lockstep cancel {}    # reverts the open deployment, and with it the traffic",
+                args.env
+            ));
+        }
+        failure
+    })
+}
+
+/// Adds, drains or removes an app host; `what` makes the request from the host's name.
+pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(String) -> What) -> Result<()> {
+    let environment = context.key(&args.env)?.to_string();
+    let request = wire::PlanRequest { environment, what: Some(what(args.host.clone())) };
+    if args.dry_run { show(context, request).await } else { run(context, request).await }
+}
+
+/// Shows the plan without running it.
+async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
+    let reply = context.control().await?.plan(request).await?.into_inner();
+    show_plan(context, &read(reply.plan.as_ref())?)
+}
+
+/// Starts an operation, shows its warnings, and follows it to its end.
+async fn run(context: &Context, request: wire::PlanRequest) -> Result<()> {
+    let start = wire::StartRequest {
+        plan: Some(request),
+        hash: String::new(),
+        claim: String::new(),
+        client: Some(client()),
+    };
+    let started = context.control().await?.start(context.traced(start)).await?.into_inner();
+    let plan: Plan = read(started.plan.as_ref())?;
+    for warning in &plan.warnings {
+        context.output.line(warning)?;
+    }
+    follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
+}
+
+pub async fn cancel(context: &Context, env: &str) -> Result<()> {
+    let environment = context.key(env)?.to_string();
+    let deployment = wire::DeploymentRef { deployment: "@open".to_owned(), environment };
+    let request = wire::CancelRequest { deployment: Some(deployment) };
+    let done = context.control().await?.cancel(request).await?.into_inner();
+    show_done(context, &done)
+}
+
+/// Imports the .env file as the newest version of the secrets, if it differs from that version.
+async fn import(
+    context: &Context,
+    control: &mut ControlClient<Channel>,
+    declared: &DeclaredEnvironment,
+    values: HashMap<String, String>,
+) -> Result<()> {
+    let changes = changes(control, declared, values.clone()).await?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let environment = declared.spec.key.to_string();
+    let ask = wire::ImportSecretsRequest { environment, values, replace: true };
+    let reply = control.import_secrets(ask).await?.into_inner();
+    context.output.line(&format!(
+        "secrets version {} imported from {}: {}",
+        reply.version,
+        declared.env_file.display(),
+        changes.join(", ")
+    ))
+}
+
+/// What differs between the .env file and the newest version of the secrets: names only.
+async fn changes(
+    control: &mut ControlClient<Channel>,
+    declared: &DeclaredEnvironment,
+    values: HashMap<String, String>,
+) -> Result<Vec<String>> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ask = wire::DiffSecretsRequest { environment: declared.spec.key.to_string(), values };
+    let differs = control.diff_secrets(ask).await?.into_inner();
+    Ok([("+", &differs.added), ("~", &differs.changed), ("-", &differs.removed)]
+        .into_iter()
+        .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
+        .collect())
+}
+
+/// When the wait for the lock ends; `None` if the operator does not want to wait.
+fn lock_deadline(wait: Option<&str>) -> Result<Option<Instant>> {
+    let wait =
+        wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    Ok(wait.map(|wait| Instant::now() + Duration::from_millis(wait.0)))
+}
+
+/// Repeats the attempt until the environment is unlocked, or `until`.
+async fn wait_for_lock<Answer>(
+    context: &Context,
+    until: Option<Instant>,
+    attempt: impl Fn() -> Answer,
+) -> std::result::Result<wire::StartReply, Status>
+where
+    Answer: Future<Output = std::result::Result<tonic::Response<wire::StartReply>, Status>>,
+{
+    let mut shown = None;
+    loop {
+        let status = match attempt().await {
+            Ok(started) => return Ok(started.into_inner()),
+            Err(status) => status,
+        };
+        let failure = Failure::from(status.clone());
+        let may_wait = until.is_some_and(|until| Instant::now() < until);
+        if failure.kind != Kind::Locked || !may_wait {
+            return Err(status);
+        }
+        if shown.as_ref() != Some(&failure.what) {
+            context.output.remark(&format!("waiting: {}", failure.what));
+            shown = Some(failure.what);
+        }
+        tokio::time::sleep(LOCK_RETRY_EVERY).await;
+    }
+}
+
+/// The image to deploy, and what Docker on this machine has by that name.
+struct ChosenImage {
+    name: String,
+    here: Option<LocalImage>,
+    /// For a plan, where no app host has it.
+    offered: Option<wire::Document>,
+}
+
+impl ChosenImage {
+    async fn find(name: String) -> Self {
+        let here = LocalImage::find(&name).await;
+        Self { name, here, offered: None }
+    }
+}
+
+fn request(
+    context: &Context,
+    args: &DeployArgs,
+    declared: &DeclaredEnvironment,
+    image: &ChosenImage,
+) -> wire::PlanRequest {
+    let ChosenImage { name, here, offered } = image;
+    let deploy = wire::DeployAsk {
+        spec: Some(wire::Document::of_content(&declared.spec)),
+        image: name.clone(),
+        commit: args.commit.clone().unwrap_or_default(),
+        branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
+        allow_any_branch: args.allow_branch,
+        overwrite_site: args.overwrite_site,
+        image_id: here.as_ref().map(|here| here.id.to_string()).unwrap_or_default(),
+        offered: offered.clone(),
+    };
+    wire::PlanRequest { environment: declared.spec.key.to_string(), what: Some(What::Deploy(deploy)) }
+}
+
+/// The image to deploy: it has a name, or must be built first.
+enum Image {
+    Named(String),
+    ToBuild(BuildSource),
+}
+
+/// Chooses the image: the one that was typed, else the tag of the commit at HEAD.
+async fn choose_image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironment) -> Result<Image> {
+    if let Some(image) = &args.image {
+        return Ok(Image::Named(image.clone()));
+    }
+    let repository = match &declared.spec.image {
+        ImageSource::Repository(repository) => repository,
+        ImageSource::Build { context: folder, dockerfile } => {
+            let source = BuildSource::resolve(context, declared, folder, dockerfile)?;
+            if !source.is_built().await {
+                return Ok(Image::ToBuild(source));
+            }
+            context.output.line(&format!("image {}, already built from the commit at HEAD", source.tag))?;
+            return Ok(Image::Named(source.tag));
+        }
+    };
+    let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
+        Failure::new(Kind::Refused, "no image was given")
+            .why("the tag is that of the commit at HEAD, and this directory is not in a git checkout")
+            .next(format!("add --image {repository}:TAG"))
+    })?;
+    if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
+        return Err(Failure::new(Kind::Refused, "the checkout has uncommitted changes")
+            .why(format!("{repository}:{commit} does not contain them"))
+            .next("commit them, or pass an image with --image"));
+    }
+    let image = format!("{repository}:{commit}");
+    context.output.line(&format!("image {image}, from the commit at HEAD"))?;
+    Ok(Image::Named(image))
+}

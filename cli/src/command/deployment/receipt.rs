@@ -1,0 +1,97 @@
+//! The receipt of a deployment: its verdict and its figures, on the screen and in GitHub Actions.
+
+use lockstep_core::plan::operation::OperationKind;
+use lockstep_core::record::history::{DeploymentSummary, FailedStep};
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::view::environment::RollbackReady;
+
+use crate::context::Context;
+use crate::failure::Result;
+use crate::output::{Tone, thousands};
+
+/// Shows the verdict and the figures of a deployment.
+pub(super) fn receipt(
+    context: &Context,
+    summary: &DeploymentSummary,
+    ready: Option<&RollbackReady>,
+) -> Result<()> {
+    let text: Vec<String> = [verdict(summary)].into_iter().chain(figures(summary, ready)).collect();
+    let tone = if summary.verdict == Some(Verdict::Succeeded) { Tone::Good } else { Tone::Bad };
+    let lines = context.output.wrap_items(&text, 2);
+    lines.iter().try_for_each(|line| context.output.verbatim(&context.output.toned(tone, line)))
+}
+
+/// `notes:2 succeeded in 12.0 s`, `add host succeeded in 1.1 s`
+pub(crate) fn verdict(summary: &DeploymentSummary) -> String {
+    let image = &summary.release.image;
+    let what = match summary.kind {
+        OperationKind::Deploy => image.clone(),
+        OperationKind::Rollback => format!("rollback to {image}"),
+        kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
+            kind.as_str().replace('_', " ")
+        }
+    };
+    let took =
+        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
+    let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
+    format!("{what} {verdict}{took}")
+}
+
+fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<String> {
+    let mut figures = Vec::new();
+    if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
+        figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
+    }
+    if let (Some(before), Some(after)) = (summary.schema_before, summary.schema_after) {
+        figures.push(if before == after {
+            format!("schema {after}")
+        } else {
+            format!("schema {before} → {after}")
+        });
+    }
+    if !summary.excluded.is_empty() {
+        let hosts: Vec<&str> = summary.excluded.iter().map(|host| host.as_str()).collect();
+        figures.push(format!("without {}", hosts.join(", ")));
+    }
+    if summary.receipt.snapshot.is_some() {
+        figures.push("snapshot verified".to_owned());
+    }
+    if let Some(took) = summary.receipt.switch_took {
+        figures.push(format!("switched in {took}"));
+    }
+    if let Some(takes) = ready.and_then(|ready| ready.takes) {
+        figures.push(format!("rollback ready, {takes}"));
+    }
+    figures
+}
+
+/// The receipt as Markdown.
+fn markdown(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> String {
+    let mut text = format!("### {}: {}\n\n", summary.key, verdict(summary));
+    for figure in figures(summary, ready) {
+        text.push_str(&format!("- {figure}\n"));
+    }
+    if let Some(FailedStep { step, failure, .. }) = &summary.failure {
+        text.push_str(&format!("- failed at {step}: {}\n", failure.what));
+    }
+    text.push_str(&format!("\n`{}` by {}\n", summary.id, summary.operator));
+    text
+}
+
+/// Writes the receipt to where GitHub Actions shows it. If that fails, the deployment has ended all the same.
+pub(super) fn write_step_summary(
+    context: &Context,
+    summary: &DeploymentSummary,
+    ready: Option<&RollbackReady>,
+) {
+    use std::io::Write;
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY") else { return };
+    let written = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .and_then(|mut file| writeln!(file, "{}", markdown(summary, ready)));
+    if let Err(error) = written {
+        context.output.remark(&format!("cannot write the step summary of GitHub Actions: {error}"));
+    }
+}

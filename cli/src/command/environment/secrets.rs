@@ -1,0 +1,93 @@
+//! The secrets of an environment: names and fingerprints, never values.
+
+use std::collections::BTreeMap;
+
+use lockstep_core::time::Timestamp;
+use lockstep_proto::wire;
+use serde_json::json;
+
+use crate::context::{Context, environment_ref, read_input};
+use crate::deployment_yml::DeclaredEnvironment;
+use crate::env_file;
+use crate::failure::{Failure, Kind, Result};
+use crate::output::ago;
+
+/// The values of the environment's .env file, checked; `None` if there is no file.
+///
+/// # Errors
+/// When the file cannot be deployed with.
+pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, String>>> {
+    let Some(values) = env_file::read(&declared.env_file)? else { return Ok(None) };
+    let required: Vec<String> = declared
+        .spec
+        .required
+        .iter()
+        .filter(|name| !declared.spec.env.contains_key(*name))
+        .cloned()
+        .collect();
+    env_file::require(&declared.env_file, &values, &required)?;
+    Ok(Some(values.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()))
+}
+
+fn read_file(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {
+    secrets_of(declared)?.ok_or_else(|| {
+        Failure::new(Kind::Refused, format!("there is no {}", declared.env_file.display()))
+            .why("the secrets to import are read from this file")
+            .next("lockstep secret set ENV NAME < value    # to set one without a file")
+    })
+}
+
+pub async fn import(context: &Context, env: &str) -> Result<()> {
+    let declared = context.declared(env)?;
+    let values = read_file(&declared)?.into_iter().collect();
+    let request =
+        wire::ImportSecretsRequest { environment: declared.spec.key.to_string(), values, replace: true };
+    let reply = context.control().await?.import_secrets(request).await?.into_inner();
+    show_secrets(context, &reply)
+}
+
+pub async fn set(context: &Context, env: &str, name: String) -> Result<()> {
+    let environment = context.key(env)?.to_string();
+    let value = read_input()?;
+    let values = [(name, value.trim_end_matches('\n').to_owned())].into();
+    let request = wire::ImportSecretsRequest { environment, values, replace: false };
+    let reply = context.control().await?.import_secrets(request).await?.into_inner();
+    show_secrets(context, &reply)
+}
+
+pub async fn list(context: &Context, env: &str) -> Result<()> {
+    let request = environment_ref(&context.key(env)?, 0);
+    let reply = context.control().await?.list_secrets(request).await?.into_inner();
+    show_secrets(context, &reply)
+}
+
+fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
+    let names: BTreeMap<&str, &str> =
+        reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
+    context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
+    context.output.line(&format!(
+        "version {}, set by {} {} ({})",
+        reply.version,
+        reply.set_by,
+        ago(Timestamp(reply.set_at_ms)),
+        Timestamp(reply.set_at_ms)
+    ))?;
+    let rows: Vec<Vec<String>> =
+        names.iter().map(|(name, print)| vec![(*name).to_owned(), (*print).to_owned()]).collect();
+    context.output.table(&rows)
+}
+
+pub async fn diff(context: &Context, env: &str) -> Result<()> {
+    let declared = context.declared(env)?;
+    let values = read_file(&declared)?.into_iter().collect();
+    let request = wire::DiffSecretsRequest { environment: declared.spec.key.to_string(), values };
+    let reply = context.control().await?.diff_secrets(request).await?.into_inner();
+    context.output.json(&json!({ "version": reply.version, "added": reply.added, "changed": reply.changed, "removed": reply.removed }))?;
+    let all = [("+", &reply.added), ("~", &reply.changed), ("-", &reply.removed)];
+    if all.iter().all(|(_, names)| names.is_empty()) {
+        return context.output.line(&format!("no difference from version {}", reply.version));
+    }
+    all.iter()
+        .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
+        .try_for_each(|line| context.output.line(&line))
+}
