@@ -50,7 +50,7 @@ pub(super) async fn logs(
     let environment = environment(caller, &text)?;
     if reach == Reach::UntilItEnds {
         return Err(Status::unimplemented(
-            "lockstep cannot follow the output of containers: repeat the command without --follow, or use docker logs -f on the host",
+            "the output of containers cannot be followed yet: repeat the command without --follow, or use docker logs -f on the host",
         ));
     }
     let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
