@@ -167,12 +167,12 @@ async fn what_has_no_known_outcome_is_undone_too() {
 
 /// How a case of the enumerations below goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Course {
+enum Ending {
     Succeeds,
     Unwinds,
 }
 
-impl Course {
+impl Ending {
     fn verdict(self) -> Verdict {
         match self {
             Self::Succeeds => Verdict::Succeeded,
@@ -239,17 +239,17 @@ fn at_journal_entry(fixture: &Fixture, nth: usize, fault: Fault) -> Arc<Notify> 
 }
 
 /// The coordinator dies after each entry of the journal, one after the other; another goes on.
-async fn check_deaths(course: Course) {
+async fn check_deaths(ending: Ending) {
     let mut deaths = 0;
     for nth in 1..ENTRIES_MAX {
-        let fixture = course.fixture().await;
+        let fixture = ending.fixture().await;
         let died = at_journal_entry(&fixture, nth, Fault::Silence);
         let drivers = fixture.drivers();
         let (id, _) = fixture.start("notes:1").await.expect("it starts");
         tokio::select! {
             () = died.notified() => {}
             summary = fixture.ended(&id) => {
-                assert_eq!(summary.verdict, Some(course.verdict()));
+                assert_eq!(summary.verdict, Some(ending.verdict()));
                 fixture.shut_down().await;
                 break;
             }
@@ -259,72 +259,72 @@ async fn check_deaths(course: Course) {
         fixture.store.heal();
         let _successor = fixture.drivers();
         let summary = fixture.ended(&id).await;
-        fixture.check_ended(&summary, course.verdict()).await;
-        assert_eq!(fixture.hosts.effects(), course.effects(), "dead after entry {nth} of {course:?}");
+        fixture.check_ended(&summary, ending.verdict()).await;
+        assert_eq!(fixture.hosts.effects(), ending.effects(), "dead after entry {nth} of {ending:?}");
         fixture.shut_down().await;
     }
-    assert!(deaths > 8, "{course:?} has more transactions than {deaths}");
+    assert!(deaths > 8, "{ending:?} has more transactions than {deaths}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_dies_after_any_entry_is_succeeded_by_one_that_goes_on() {
-    check_deaths(Course::Succeeds).await;
+    check_deaths(Ending::Succeeds).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_coordinator_that_dies_after_any_entry_of_a_rollback_is_succeeded_by_one_that_goes_on() {
-    check_deaths(Course::Unwinds).await;
+    check_deaths(Ending::Unwinds).await;
 }
 
 /// Each entry of the journal meets `fault`, one after the other, and nothing is different for it.
-async fn check_losses(course: Course, fault: Fault) {
+async fn check_losses(ending: Ending, fault: Fault) {
     for nth in 1..ENTRIES_MAX {
-        let fixture = course.fixture().await;
+        let fixture = ending.fixture().await;
         let lost = at_journal_entry(&fixture, nth, fault);
         let _drivers = fixture.drivers();
         let summary = fixture.deploy("notes:1").await;
-        fixture.check_ended(&summary, course.verdict()).await;
-        assert_eq!(fixture.hosts.effects(), course.effects(), "{fault:?} at entry {nth} of {course:?}");
+        fixture.check_ended(&summary, ending.verdict()).await;
+        assert_eq!(fixture.hosts.effects(), ending.effects(), "{fault:?} at entry {nth} of {ending:?}");
         let entries = history::journal(&*fixture.store, &summary.id).await.expect("read");
         assert!(entries.iter().all(|entry| entry.epoch == 1), "it was taken twice");
         fixture.shut_down().await;
         let happened = tokio::time::timeout(std::time::Duration::ZERO, lost.notified()).await;
         if happened.is_err() {
-            assert!(nth > 8, "{course:?} has more transactions than {nth}");
+            assert!(nth > 8, "{ending:?} has more transactions than {nth}");
             return;
         }
     }
-    panic!("{course:?} has more transactions than {ENTRIES_MAX}");
+    panic!("{ending:?} has more transactions than {ENTRIES_MAX}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_gets_lost_changes_nothing() {
-    check_losses(Course::Succeeds, Fault::AnswerLost).await;
+    check_losses(Ending::Succeeds, Fault::AnswerLost).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_gets_lost_changes_nothing() {
-    check_losses(Course::Succeeds, Fault::RequestLost).await;
+    check_losses(Ending::Succeeds, Fault::RequestLost).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_for_a_moment_changes_nothing() {
-    check_losses(Course::Succeeds, Fault::Unavailable).await;
+    check_losses(Ending::Succeeds, Fault::Unavailable).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_gets_lost_in_a_rollback_changes_nothing() {
-    check_losses(Course::Unwinds, Fault::AnswerLost).await;
+    check_losses(Ending::Unwinds, Fault::AnswerLost).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_gets_lost_in_a_rollback_changes_nothing() {
-    check_losses(Course::Unwinds, Fault::RequestLost).await;
+    check_losses(Ending::Unwinds, Fault::RequestLost).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_for_a_moment_of_a_rollback_changes_nothing() {
-    check_losses(Course::Unwinds, Fault::Unavailable).await;
+    check_losses(Ending::Unwinds, Fault::Unavailable).await;
 }
 
 /// A deployment whose driver died when the third step, the start, had been handed out.
@@ -354,7 +354,7 @@ async fn a_report_that_came_while_nobody_drove_is_taken_in() {
     let _successor = fixture.drivers();
     let summary = fixture.ended(&id).await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
-    assert_eq!(fixture.hosts.effects(), Course::Succeeds.effects());
+    assert_eq!(fixture.hosts.effects(), Ending::Succeeds.effects());
     fixture.shut_down().await;
 }
 
@@ -364,7 +364,7 @@ async fn what_a_host_answers_counts_though_its_report_is_lost() {
     let _successor = fixture.drivers();
     let summary = fixture.ended(&id).await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
-    assert_eq!(fixture.hosts.effects(), Course::Succeeds.effects());
+    assert_eq!(fixture.hosts.effects(), Ending::Succeeds.effects());
     fixture.shut_down().await;
 }
 
@@ -382,7 +382,7 @@ async fn what_a_host_has_not_heard_of_is_sent_again_under_the_new_token() {
     fixture.hosts.quick(&host_id());
     let summary = fixture.ended(&id).await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
-    assert_eq!(fixture.hosts.effects(), Course::Succeeds.effects());
+    assert_eq!(fixture.hosts.effects(), Ending::Succeeds.effects());
     fixture.shut_down().await;
 }
 
@@ -410,7 +410,7 @@ async fn a_refusal_of_what_a_predecessor_handed_out_is_no_failure() {
     fixture.hosts.quick(&host_id());
     let summary = fixture.ended(&id).await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
-    assert_eq!(fixture.hosts.effects(), Course::Succeeds.effects());
+    assert_eq!(fixture.hosts.effects(), Ending::Succeeds.effects());
     fixture.shut_down().await;
 }
 

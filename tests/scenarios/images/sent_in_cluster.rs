@@ -28,14 +28,14 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
     // From the command line, by the coordinator that has not the host's session.
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[0])?;
     ensure!(said.contains("it is sent from here") && said.contains("is on app-2"), "{said}");
-    ensure!(told(&scene, FIRST_COORDINATOR)?.contains("an image is sent by an operator"));
+    ensure!(log_of(&scene, FIRST_COORDINATOR)?.contains("an image is sent by an operator"));
     assert_same_image(&scene, &engine, &images[0])?;
 
     // From the first one's host, by the second one, of which its own host asks for it.
     let _on_both = scene.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[1])?;
     ensure!(said.contains("it was sent by another host") && !said.contains("sent from here"), "{said}");
-    let second = told(&scene, SECOND_COORDINATOR)?;
+    let second = log_of(&scene, SECOND_COORDINATOR)?;
     ensure!(second.contains("an image is sent"), "the second one has not passed it on:\n{second}");
     assert_same_image(&scene, &engine, &images[1])?;
     ensure!(scene.sessions(FIRST_COORDINATOR)? == [1, 1], "a host has moved to another coordinator");
@@ -65,7 +65,7 @@ fn add_host_at_second(scene: &mut Scene, engine: &Engine) -> Result<()> {
 }
 
 /// All that a coordinator has said.
-fn told(scene: &Scene, coordinator: &str) -> Result<String> {
+fn log_of(scene: &Scene, coordinator: &str) -> Result<String> {
     Ok(fs::read_to_string(scene.stage.directory.join(format!("{}.log", directory_of(coordinator))))?)
 }
 
