@@ -1,4 +1,4 @@
-//! Stories: the planner and the engine told as text. A story is a list of commands, each with the
+//! Stories: what the planner and the engine do, as text. A story is a list of commands, each with the
 //! answer that it got; the reasons stand between them as comments.
 //!
 //! ```text

@@ -1,5 +1,5 @@
-//! Several coordinators over one record: any answers, any drives, and one that dies, stands still or is removed
-//! costs time and nothing else.
+//! Two coordinators with one record: each answers every request and can drive every deployment. If one dies, stands
+//! still or is removed, the other takes over, and no request is lost.
 
 use std::fs;
 use std::process::Command;

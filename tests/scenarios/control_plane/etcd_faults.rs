@@ -1,5 +1,4 @@
-//! The main job with the record in etcd: deployed, upgraded and rolled back while users are served, also while
-//! members of etcd die, stand still, or are too few.
+//! Deployments with the record in etcd, while members of etcd die or stand still, and while etcd has no quorum.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Several environments on one host: they share its Docker, nginx and agent, and do not meet.
+//! Two environments on one host: they share its Docker, nginx and agent, and do not affect each other.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Without a registry and with two coordinators: who has an image is a host of the one, and who lacks it of the other.
+//! Without a registry and with two coordinators: the host that has the image has its session with one, the host that
+//! lacks it with the other.
 
 use std::fs;
 use std::process::Command;

@@ -1,5 +1,5 @@
-//! Without a coordinator: the application does not notice, root gives the traffic back on the host, and the
-//! record becomes what was done there.
+//! Local rollback: without a coordinator, root switches the traffic back on the host. The record is corrected when a
+//! coordinator is back.
 
 use std::fs;
 use std::process::Command;

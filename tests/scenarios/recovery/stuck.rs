@@ -1,5 +1,4 @@
-//! What cannot be taken back: traffic stays where it is healthy, the environment is locked, and each way out is
-//! named with what it costs.
+//! An undo that fails, or whose host is gone: the traffic stays where it is healthy, and nothing is forgotten.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
