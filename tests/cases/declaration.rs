@@ -1,4 +1,4 @@
-//! What is wrong with what an operator wrote is said with its place, before anything happens.
+//! Mistakes in the files and commands of an operator: refused with their place, before anything happens.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! Nobody gets in: without a certificate, with one of another role or another authority, or with a token twice.
+//! Callers without the right are refused: no certificate, another role, another authority, a token that was used.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;

@@ -1,5 +1,5 @@
-//! Who may take an image, and who may send one: an image has what its application is made of, and whoever names one
-//! on a host says what is deployed there.
+//! Taking and sending images without the right is refused: an image contains the application, and an image's name on a
+//! host decides what is deployed there.
 
 use std::fs;
 use std::path::Path;

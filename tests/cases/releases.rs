@@ -1,4 +1,4 @@
-//! Releases that cannot serve: each is taken back, with what it said, while the one before it serves on.
+//! Releases that cannot serve: each is rolled back with its own output, while the release before it serves.
 
 use std::net::TcpListener;
 

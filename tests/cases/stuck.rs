@@ -1,4 +1,4 @@
-//! Each way out of a stuck deployment comes to its end, and is named with what it costs.
+//! The resolutions of a stuck deployment: retry, unwind and skip. Each is offered with what it costs, and ends.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,4 +1,4 @@
-//! A host that is not ready is named with what is wrong with it, and nothing of what serves is touched.
+//! Hosts that are not ready: the refusal names the host and the fault, and what serves is not touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};

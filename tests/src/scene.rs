@@ -49,6 +49,7 @@ pub struct Scene {
     pub stage: Stage,
     /// `None` if the record is in SQLite.
     etcd: Option<Etcd>,
+    bake: &'static str,
     // Last: what is in it ends first.
     directory: TempDir,
 }
@@ -62,7 +63,7 @@ impl Scene {
     pub fn open_with_bake(name: &str, bake: &'static str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let stage = Stage::start(&directory.path().join("stage"), &setting(name, bake))?;
-        Ok(Self { stage, etcd: None, directory })
+        Ok(Self { stage, etcd: None, bake, directory })
     }
 
     /// With the record in an etcd of three members.
@@ -72,7 +73,7 @@ impl Scene {
         let place = directory.path().join("stage");
         let stage = Stage::start_on(&place, &setting(name, bake), Record::Etcd(&etcd))?;
         ensure!(!place.join("coordinator/store.sqlite").exists(), "the record is in SQLite");
-        Ok(Self { stage, etcd: Some(etcd), directory })
+        Ok(Self { stage, etcd: Some(etcd), bake, directory })
     }
 
     /// With the record in an etcd of three members, and two coordinators.
@@ -99,6 +100,13 @@ impl Scene {
 
     pub fn deploy(&self, image: &str) -> Result<CommandOutput> {
         self.stage.lockstep(&["deploy", ENVIRONMENT, "--image", image])
+    }
+
+    /// Deploys without the scene's bake, what is there before the deployment that is to be long.
+    pub fn deploy_without_bake(&self, image: &str) -> Result<()> {
+        let _quick = self.declare(&format!("bake: {}", self.bake), "bake: 0s")?;
+        self.deploy(image)?.expect_said(0, &["succeeded"])?;
+        Ok(())
     }
 
     /// Begins a deployment that goes on while the test does something else.

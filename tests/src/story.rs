@@ -1,4 +1,4 @@
-//! Stories: the planner and the engine told as text. A story is a list of commands, each with the
+//! Stories: what the planner and the engine do, as text. A story is a list of commands, each with the
 //! answer that it got; the reasons stand between them as comments.
 //!
 //! ```text
@@ -57,7 +57,7 @@ const DECISIONS_MAX: usize = 500;
 /// When a command is not one, or cannot be carried out.
 pub fn play(story: &str) -> Result<String> {
     let mut state = StoryState::new();
-    let mut told = String::new();
+    let mut text = String::new();
     for block in story.split("\n\n") {
         let (command, _) = block.split_once("\n----").unwrap_or((block, ""));
         let command = command.trim_end();
@@ -68,13 +68,13 @@ pub fn play(story: &str) -> Result<String> {
         for line in command.lines().filter(|line| !line.starts_with('#')) {
             answer.push_str(&state.obey(line).with_context(|| format!("at {line:?}"))?);
         }
-        told.push_str(command);
+        text.push_str(command);
         if !answer.is_empty() {
-            write!(told, "\n----\n{}", answer.trim_end())?;
+            write!(text, "\n----\n{}", answer.trim_end())?;
         }
-        told.push_str("\n\n");
+        text.push_str("\n\n");
     }
-    Ok(format!("{}\n", told.trim_end()))
+    Ok(format!("{}\n", text.trim_end()))
 }
 
 struct StoryState {
@@ -84,7 +84,7 @@ struct StoryState {
     plan: Option<Plan>,
     run: Option<Run>,
     entries: Vec<Entry>,
-    wish: OperatorRequest,
+    request: OperatorRequest,
     /// Hosts without a session, each since when.
     gone: BTreeMap<HostId, Timestamp>,
     now: Timestamp,
@@ -114,7 +114,7 @@ impl StoryState {
             plan: None,
             run: None,
             entries: Vec::new(),
-            wish: OperatorRequest::None,
+            request: OperatorRequest::None,
             gone: BTreeMap::new(),
             now: START,
             epoch: 1,
@@ -269,16 +269,16 @@ impl StoryState {
                 Ok(format!("refused: {}\n  why: {}\n  next: {}\n", refused.what, refused.why, refused.next))
             }
             Ok(plan) => {
-                let told = tell::plan(&plan);
+                let text = tell::plan(&plan);
                 self.plan = Some(plan);
-                Ok(told)
+                Ok(text)
             }
         }
     }
 
     fn show(&self, what: Option<&str>) -> Result<String> {
         let plan = self.plan.as_ref().context("there is no plan")?;
-        let mut told = String::new();
+        let mut text = String::new();
         match what {
             Some("undo") => {
                 for step in plan.steps() {
@@ -286,13 +286,13 @@ impl StoryState {
                         Undo::Nothing { because } => format!("nothing: {because}"),
                         Undo::By { action, change } => format!("{}: {change}", action.name()),
                     };
-                    writeln!(told, "{} {} undo: {undo}", step.id, step.action.name())?;
+                    writeln!(text, "{} {} undo: {undo}", step.id, step.action.name())?;
                 }
             }
-            Some("endpoints") => told.push_str(&tell::endpoints(plan)),
+            Some("endpoints") => text.push_str(&tell::endpoints(plan)),
             Some("omitted") => {
                 for omission in &plan.omitted {
-                    writeln!(told, "no {}: {}", omission.what, omission.because)?;
+                    writeln!(text, "no {}: {}", omission.what, omission.because)?;
                 }
             }
             Some("images") => {
@@ -302,12 +302,12 @@ impl StoryState {
                     let gone: Vec<&str> =
                         clean_up.known_images.iter().filter(goes).map(Digest::short).collect();
                     let kept: Vec<&str> = clean_up.keep_images.iter().map(Digest::short).collect();
-                    writeln!(told, "kept {}; removed {}", kept.join(" "), gone.join(" "))?;
+                    writeln!(text, "kept {}; removed {}", kept.join(" "), gone.join(" "))?;
                 }
             }
             other => bail!("show undo, show endpoints, show omitted or show images; not {other:?}"),
         }
-        Ok(told)
+        Ok(text)
     }
 
     fn open(&mut self) -> Result<String> {
@@ -315,7 +315,7 @@ impl StoryState {
         let until = self.now + plan.spec.deploy.lock_timeout;
         self.run = Some(Run::open(plan, until));
         self.entries.clear();
-        self.wish = OperatorRequest::None;
+        self.request = OperatorRequest::None;
         self.deployments += 1;
         Ok(String::new())
     }
@@ -330,19 +330,19 @@ impl StoryState {
         if let Err(illegal) = run.apply(&entry) {
             return Ok(format!("refused: {illegal}\n"));
         }
-        let mut told = format!("{}\n", tell::event(&entry.event));
+        let mut text = format!("{}\n", tell::event(&entry.event));
         if let Some(debt) = engine::pending_undo(run, &deployment(self.deployments)?, &entry) {
-            writeln!(told, "{} owes: {}", debt.host_name, debt.change)?;
+            writeln!(text, "{} owes: {}", debt.host_name, debt.change)?;
         }
         self.entries.push(entry);
-        Ok(told)
+        Ok(text)
     }
 
     /// Carries out what the engine wants until it waits; `finish` is the same with every step done.
     fn decide(&mut self) -> Result<String> {
-        let mut told = String::new();
+        let mut text = String::new();
         for _ in 0..DECISIONS_MAX {
-            let commands = engine::decide_with_unreachable(self.run()?, &self.wish, &self.gone, self.now);
+            let commands = engine::decide_with_unreachable(self.run()?, &self.request, &self.gone, self.now);
             let mut appended = false;
             let mut wake = None;
             for command in commands {
@@ -353,21 +353,21 @@ impl StoryState {
                             event,
                             Event::Resumed { .. } | Event::UndoDeferred { how: Deferral::Skipped { .. }, .. }
                         ) {
-                            self.wish = OperatorRequest::None;
+                            self.request = OperatorRequest::None;
                         }
-                        told.push_str(&self.append(event)?);
+                        text.push_str(&self.append(event)?);
                         appended = true;
                     }
                     Command::WakeAt(at) => wake = Some(wake.map_or(at, |earlier: Timestamp| earlier.min(at))),
                 }
             }
             if !appended {
-                told.push_str(&match (self.run()?.phase(), wake) {
+                text.push_str(&match (self.run()?.phase(), wake) {
                     (_, Some(at)) => format!("wait {}\n", at.since(self.now)),
                     (Phase::Ended { .. } | Phase::Stuck { .. }, None) => String::new(),
                     (Phase::Forward | Phase::Reverting { .. }, None) => "STANDS STILL\n".to_owned(),
                 });
-                return Ok(told);
+                return Ok(text);
             }
         }
         bail!("the engine does not come to an end")
@@ -383,8 +383,8 @@ impl StoryState {
         } else {
             Event::Failed { step, direction, failure: StepFailure::new(why) }
         };
-        let told = self.append(event)?;
-        Ok(told + &self.decide()?)
+        let text = self.append(event)?;
+        Ok(text + &self.decide()?)
     }
 
     /// `ill s8 app-2`: the check is done, and the host is not healthy.
@@ -397,8 +397,8 @@ impl StoryState {
         let Action::CheckHealth(check) = &planned.action else { bail!("{step} asks nobody") };
         let own = check.targets.iter().filter(|target| target.address == *address);
         let finding = Finding { unhealthy: own.cloned().collect(), ..Finding::default() };
-        let told = self.append(Event::Done { step, direction: Direction::Do, finding })?;
-        Ok(told + &self.decide()?)
+        let text = self.append(Event::Done { step, direction: Direction::Do, finding })?;
+        Ok(text + &self.decide()?)
     }
 
     fn after(&mut self, duration: &str) -> Result<String> {
@@ -407,7 +407,7 @@ impl StoryState {
     }
 
     fn cancel(&mut self, by: &str) -> Result<String> {
-        self.wish = OperatorRequest::Cancel { by: by.parse()? };
+        self.request = OperatorRequest::Cancel { by: by.parse()? };
         self.decide()
     }
 
@@ -416,15 +416,15 @@ impl StoryState {
         let old = self.run.take().context("nothing is open")?;
         self.epoch += 1;
         let run = Run::replay(old.plan().clone(), old.lock_until(), &self.entries)?;
-        let mut told = String::new();
+        let mut text = String::new();
         for intent in run.open_intents() {
-            writeln!(told, "ask about {} {}", intent.step, intent.direction)?;
+            writeln!(text, "ask about {} {}", intent.step, intent.direction)?;
         }
-        if told.is_empty() {
-            told.push_str("nothing is open\n");
+        if text.is_empty() {
+            text.push_str("nothing is open\n");
         }
         self.run = Some(run);
-        Ok(told)
+        Ok(text)
     }
 
     fn presence(&mut self, verb: &str, name: &str) -> Result<String> {
@@ -448,7 +448,7 @@ impl StoryState {
         if let Some(why) = engine::refuse_resolution(self.run()?, way) {
             return Ok(format!("refused: {why}\n"));
         }
-        self.wish = way.requested_by(by.parse()?);
+        self.request = way.requested_by(by.parse()?);
         self.decide()
     }
 
@@ -457,7 +457,7 @@ impl StoryState {
         if self.run.is_none() {
             self.open()?;
         }
-        let mut told = String::new();
+        let mut text = String::new();
         for _ in 0..DECISIONS_MAX {
             self.decide()?;
             let open = self.run()?.open_intents();
@@ -472,8 +472,8 @@ impl StoryState {
         let Phase::Ended { verdict } = self.run()?.phase().clone() else {
             bail!("it has not ended: {:?}", self.run()?.phase())
         };
-        writeln!(told, "{verdict}: {}", self.record_end(verdict)?)?;
-        Ok(told)
+        writeln!(text, "{verdict}: {}", self.record_end(verdict)?)?;
+        Ok(text)
     }
 
     fn record_end(&mut self, verdict: Verdict) -> Result<String> {
@@ -515,20 +515,20 @@ impl StoryState {
                 }
             }
         }
-        let told = format!("{} is live in {}", plan.release.image, plan.slot);
+        let text = format!("{} is live in {}", plan.release.image, plan.slot);
         let (ended, earlier) = self.record.history.split_first().context("it was recorded above")?;
         self.record.live = Some(LiveRelease::after(ended, self.record.live.as_ref(), earlier, self.now));
-        Ok(told)
+        Ok(text)
     }
 
     /// Damages the plan, and says which rules it breaks then.
     fn broken(&mut self, words: &[&str]) -> Result<String> {
         let mut plan = self.plan.clone().context("there is no plan")?;
         damage::damage(&mut plan, words)?;
-        let mut told = String::new();
+        let mut text = String::new();
         for violation in check::check(&plan) {
-            writeln!(told, "{violation}")?;
+            writeln!(text, "{violation}")?;
         }
-        Ok(if told.is_empty() { "no rule is broken\n".to_owned() } else { told })
+        Ok(if text.is_empty() { "no rule is broken\n".to_owned() } else { text })
     }
 }

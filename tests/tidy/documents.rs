@@ -30,9 +30,14 @@ const OF_THE_PAST: &[&str] = &["CHANGELOG.md"];
 /// Every document, as its path from the root and its text.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for name in
-        ["README.md", "ARCHITECTURE.md", "GLOSSARY.md", "CHANGELOG.md", "deploy/examples/notes/README.md"]
-    {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "GLOSSARY.md",
+        "CHANGELOG.md",
+        "deploy/examples/notes/README.md",
+        "tests/README.md",
+    ] {
         found.push((name.to_owned(), read(&root().join(name))));
     }
     collect(&root().join("docs"), &mut found);

@@ -207,7 +207,8 @@ fn words_that_the_field_does_not_know_do_not_come_back() {
         ("ways_out", "resolutions"),
     ];
     let mut problems = Vec::new();
-    for (name, source) in sources().iter().filter(|(name, _)| !name.starts_with("tests/")) {
+    // The words stand in this test.
+    for (name, source) in sources().iter().filter(|(name, _)| !name.starts_with("tests/tidy/")) {
         let code = source
             .lines()
             .filter(|line| !line.trim_start().starts_with("//") && !line.contains("serde(rename"));

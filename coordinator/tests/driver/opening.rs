@@ -13,7 +13,7 @@ use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
 
-use crate::world::{World, anna, environment, spec};
+use crate::fixture::{Fixture, anna, environment, spec};
 
 fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::plan::operation::Refusal {
     match result {
@@ -24,74 +24,74 @@ fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
-    let world = World::new().await;
-    let _drivers = world.drivers();
-    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
-    let claimed = world.open().await.expect("it is owned");
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
+    let claimed = fixture.open().await.expect("it is owned");
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
-    assert!(matches!(world.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
-    let start = StartRequest { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
-    let (id, _) = planning::start(&world.parts, &start, &anna()).await.expect("it starts");
+    assert!(matches!(fixture.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
+    let start = StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
+    let (id, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(id, claim);
-    let open = world.open().await.expect("it is owned");
+    let open = fixture.open().await.expect("it is owned");
     assert_eq!((open.since, open.until), (claimed.since, claimed.until), "its time began with the claim");
-    let summary = world.ended(&id).await;
-    world.check_ended(&summary, Verdict::Succeeded).await;
-    world.shut_down().await;
+    let summary = fixture.ended(&id).await;
+    fixture.check_ended(&summary, Verdict::Succeeded).await;
+    fixture.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
-    let world = World::new().await;
-    let _drivers = world.drivers();
-    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
-    claims::unclaim(&world.parts, &environment(), &claim).await.expect("given back");
-    assert_eq!(world.open().await, None);
-    let claim = claims::claim_for_build(&world.parts, spec(), &anna()).await.expect("claimed");
-    world.until(|open| open.is_none()).await;
-    let start = StartRequest { ask: World::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
-    let refusal = refused(planning::start(&world.parts, &start, &anna()).await);
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
+    claims::unclaim(&fixture.parts, &environment(), &claim).await.expect("given back");
+    assert_eq!(fixture.open().await, None);
+    let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
+    fixture.until(|open| open.is_none()).await;
+    let start = StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
+    let refusal = refused(planning::start(&fixture.parts, &start, &anna()).await);
     assert!(refusal.what.ends_with("has ended"), "{refusal:?}");
-    world.shut_down().await;
+    fixture.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_planned_is_started_or_it_is_said_what_moved() {
-    let world = World::new().await;
-    let _drivers = world.drivers();
-    let ask = World::ask(spec(), "notes:1");
-    let planned = planning::plan(&world.parts, &ask).await.expect("a plan");
-    assert_eq!(planning::plan(&world.parts, &ask).await.expect("a plan"), planned, "the same again");
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let ask = Fixture::ask(spec(), "notes:1");
+    let planned = planning::plan(&fixture.parts, &ask).await.expect("a plan");
+    assert_eq!(planning::plan(&fixture.parts, &ask).await.expect("a plan"), planned, "the same again");
     let start = |hash| StartRequest { ask: ask.clone(), hash: Some(hash), claim: None };
     let (id, started) =
-        planning::start(&world.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
+        planning::start(&fixture.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
     assert_eq!(started, planned, "what runs is what was shown");
-    world.ended(&id).await;
-    let refusal = refused(planning::start(&world.parts, &start(planned.hash), &anna()).await);
+    fixture.ended(&id).await;
+    let refusal = refused(planning::start(&fixture.parts, &start(planned.hash), &anna()).await);
     assert!(refusal.why.contains("the live state"), "{refusal:?}");
     assert!(!refusal.why.contains("the configuration"), "{refusal:?}");
-    assert_eq!(world.open().await, None);
-    world.shut_down().await;
+    assert_eq!(fixture.open().await, None);
+    fixture.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
-    let world = World::new().await;
+    let fixture = Fixture::new().await;
     let broken = EnvironmentSpec { url: "gopher://notes".to_owned(), ..spec() };
-    let refusal = refused(planning::plan(&world.parts, &World::ask(broken, "notes:1")).await);
+    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(broken, "notes:1")).await);
     assert!(refusal.why.contains("url"), "{refusal:?}");
     let lacking = EnvironmentSpec { required: vec!["JWT_SECRET".to_owned()], ..spec() };
-    let refusal = refused(planning::plan(&world.parts, &World::ask(lacking, "notes:1")).await);
+    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(lacking, "notes:1")).await);
     assert!(refusal.what.contains("JWT_SECRET"), "{refusal:?}");
-    world.hosts.absent(&crate::world::host_id());
-    let refusal = refused(planning::plan(&world.parts, &World::ask(spec(), "notes:1")).await);
+    fixture.hosts.absent(&crate::fixture::host_id());
+    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(spec(), "notes:1")).await);
     assert!(refusal.what.contains("app-1"), "{refusal:?}");
-    assert_eq!(environments::declared(&*world.store).await.expect("read"), [], "a plan leaves nothing");
-    world.shut_down().await;
+    assert_eq!(environments::declared(&*fixture.store).await.expect("read"), [], "a plan leaves nothing");
+    fixture.shut_down().await;
 }
 
 /// Ports that some other environment has.
-async fn give_away(world: &World, ports: Vec<u16>) {
+async fn give_away(fixture: &Fixture, ports: Vec<u16>) {
     let other = "other/production".parse().expect("a key");
     let open = Claim {
         kind: ClaimKind::Freeze { reason: "it takes ports".to_owned() },
@@ -103,10 +103,10 @@ async fn give_away(world: &World, ports: Vec<u16>) {
         traceparent: String::new(),
     };
     for some in ports.chunks(OPERATIONS_MAX - 10) {
-        let seen = environments::open(&*world.store, &other).await.expect("read").map(|seen| seen.stored);
+        let seen = environments::open(&*fixture.store, &other).await.expect("read").map(|seen| seen.stored);
         let take = |port: &u16| OwnedWrite::put_bytes(keys::port("172.17.0.1", *port), "other/production");
         let with = Accompanying { guards: vec![], writes: some.iter().map(take).collect() };
-        claim(&*world.store, &other, seen.as_ref(), &open, with).await.expect("taken");
+        claim(&*fixture.store, &other, seen.as_ref(), &open, with).await.expect("taken");
     }
 }
 
@@ -119,19 +119,19 @@ async fn ports(parts: &Context, environment: &str) -> Vec<u16> {
 #[tokio::test(start_paused = true)]
 async fn no_two_environments_share_a_port() {
     const ENVIRONMENTS: usize = 8;
-    let world = World::new().await;
-    let _drivers = world.drivers();
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
     // So few are left that everybody wants the same.
-    give_away(&world, (20_000..30_000).filter(|port| port % 500 != 0).collect()).await;
+    give_away(&fixture, (20_000..30_000).filter(|port| port % 500 != 0).collect()).await;
     let mut starts = tokio::task::JoinSet::new();
     for number in 0..ENVIRONMENTS {
         let key = format!("notes/e{number}").parse().expect("a key");
         let start = StartRequest {
-            ask: World::ask(EnvironmentSpec { key, ..spec() }, "notes:1"),
+            ask: Fixture::ask(EnvironmentSpec { key, ..spec() }, "notes:1"),
             hash: None,
             claim: None,
         };
-        let parts = world.parts.clone();
+        let parts = fixture.parts.clone();
         starts.spawn(async move { planning::start(&parts, &start, &anna()).await.map(|_| ()) });
     }
     for started in starts.join_all().await {
@@ -139,12 +139,12 @@ async fn no_two_environments_share_a_port() {
     }
     let mut taken = BTreeSet::new();
     for number in 0..ENVIRONMENTS {
-        let own = ports(&world.parts, &format!("notes/e{number}")).await;
+        let own = ports(&fixture.parts, &format!("notes/e{number}")).await;
         assert_eq!(own.len(), 2, "one for each slot");
         for port in own {
             assert!((20_000..30_000).contains(&port), "{port}");
             assert!(taken.insert(port), "{port} is given away twice");
         }
     }
-    world.shut_down().await;
+    fixture.shut_down().await;
 }

@@ -8,8 +8,8 @@ use lockstep_core::time::Millis;
 use lockstep_core::view::state_file::StateFile;
 use serde_json::{Value, json};
 
+use crate::fixture::{self, Fixture, environment, found};
 use crate::hosts::Does;
-use crate::world::{self, World, environment, found};
 
 const SCHEMA: &str = include_str!("../../../deploy/schema/deployment-state.schema.json");
 
@@ -23,21 +23,21 @@ fn check(state: &Value) {
     assert!(broken.is_empty(), "{broken:#?}\n{state:#}");
 }
 
-async fn exported(world: &World) -> Value {
-    let state: StateFile = export(&world.parts, &environment()).await.expect("exported");
+async fn exported(fixture: &Fixture) -> Value {
+    let state: StateFile = export(&fixture.parts, &environment()).await.expect("exported");
     serde_json::to_value(state).expect("JSON")
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_exported_is_true_to_the_schema_at_every_moment() {
-    let world = World::new().await;
-    check(&exported(&world).await);
-    let _drivers = world.drivers();
-    world.deploy("notes:1").await;
-    world.deploy("notes:2").await;
-    world.hosts.script("health", Direction::Do, Does::Fails);
-    assert_eq!(world.deploy("notes:3").await.verdict, Some(Verdict::RolledBack));
-    let state = exported(&world).await;
+    let fixture = Fixture::new().await;
+    check(&exported(&fixture).await);
+    let _drivers = fixture.drivers();
+    fixture.deploy("notes:1").await;
+    fixture.deploy("notes:2").await;
+    fixture.hosts.script("health", Direction::Do, Does::Fails);
+    assert_eq!(fixture.deploy("notes:3").await.verdict, Some(Verdict::RolledBack));
+    let state = exported(&fixture).await;
     check(&state);
     assert_eq!(state["current_deployment"]["active_slot"], "green");
     assert_eq!(state["previous_deployment"]["status"], "superseded");
@@ -46,28 +46,28 @@ async fn what_is_exported_is_true_to_the_schema_at_every_moment() {
     assert_eq!(statuses, ["rolled_back", "active", "superseded"]);
     assert_eq!(state["lock"], json!({ "locked": false }));
 
-    world.hosts.script("health", Direction::Do, Does::Waits);
-    let (id, _) = world.start("notes:4").await.expect("it starts");
-    let state = exported(&world).await;
+    fixture.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = fixture.start("notes:4").await.expect("it starts");
+    let state = exported(&fixture).await;
     check(&state);
     assert_eq!(state["lock"]["deployment_id"], id.as_str());
     // What a schema cannot say: a lock is never longer than half an hour.
-    let open = world.open().await.expect("it is open");
+    let open = fixture.open().await.expect("it is open");
     assert!(open.until.since(open.since) <= Millis::from_secs(30 * 60), "{open:?}");
     assert_eq!(state["lock"]["lock_expires_at"], open.until.to_string());
-    world.hosts.unscript();
-    world.ended(&id).await;
-    world.shut_down().await;
+    fixture.hosts.unscript();
+    fixture.ended(&id).await;
+    fixture.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_file_is_kept_current() {
-    let world = World::new().await;
-    let path = world.logs.path().join("state/deployment-state.json");
-    let _drivers = world.drivers();
-    let mut spec = world::spec();
+    let fixture = Fixture::new().await;
+    let path = fixture.logs.path().join("state/deployment-state.json");
+    let _drivers = fixture.drivers();
+    let mut spec = fixture::spec();
     spec.deploy.state_file = Some(path.display().to_string());
-    let summary = world.deploy_as(spec, "notes:1").await;
+    let summary = fixture.deploy_as(spec, "notes:1").await;
     let read = || {
         let text = std::fs::read_to_string(&path).ok()?;
         serde_json::from_str::<Value>(&text).ok().filter(|state| state["lock"]["locked"] == false)
@@ -75,7 +75,7 @@ async fn the_file_is_kept_current() {
     let state = found(read).await;
     check(&state);
     assert_eq!(state["current_deployment"]["id"], summary.id.as_str());
-    world.shut_down().await;
+    fixture.shut_down().await;
 }
 
 /// A state as the seed writes it.

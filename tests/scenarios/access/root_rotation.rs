@@ -1,5 +1,5 @@
-//! A coordinator that dies while the root is replaced, at every moment between two writes: it is of the one root or of
-//! the other, and what was asked can be asked again. Its backup has all that it needs.
+//! The root is replaced, and the coordinator dies between two writes: it goes on with one of the two roots, and the
+//! operator can repeat the command. A backup has all that the coordinator needs.
 
 use std::fs;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! Another root takes the place of the one that signs, while the application is used: hosts, coordinators and operators
-//! move over by themselves, who was away can come back until the earlier one is retired, and not after.
+//! The root is replaced under load. Connected hosts, coordinators and operators get certificates of the next root by
+//! themselves. A host that is away can come back until the earlier root is retired, and must join again afterwards.
 
 use std::fs;
 use std::path::{Path, PathBuf};

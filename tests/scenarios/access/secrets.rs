@@ -1,4 +1,5 @@
-//! No secret leaves: canaries in every value, looked for in everything that was written, said or seen.
+//! Secrets are in containers and nowhere else: each value is a canary, which is looked for in every file, output and
+//! process list.
 
 use std::fs;
 

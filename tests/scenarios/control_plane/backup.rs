@@ -1,4 +1,4 @@
-//! A record that is taken along: from one machine's SQLite to etcd, and back in time.
+//! Backup and restore: from SQLite on one machine to etcd, and to an earlier record.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! A coordinator that is told of an etcd: it serves when that answers and is the right one, and says what is
-//! wrong when it is not. Nothing is half started.
+//! A coordinator whose settings name an etcd: it starts if the etcd is the right one and answers. Otherwise it says what
+//! is wrong and has changed nothing.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};

@@ -1,4 +1,4 @@
-//! The lock: held for a reason and an end, seen, freed, and never stuck.
+//! The lock of an environment: freezes, cancellation, and the time limit of a deployment.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Several environments on one host: they share its Docker, nginx and agent, and do not meet.
+//! Two environments on one host: they share its Docker, nginx and agent, and do not affect each other.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -111,7 +111,7 @@ fn assert_ours_same(scene: &Scene, before: &Inventory) -> Result<()> {
     let after = Inventory::take(scene)?;
     let theirs = format!("{}-b-", scene.stage.application);
     // An image that only the neighbour used goes with its last deployment that needed it.
-    let ours = |world: &Inventory| world.without(&theirs).without("image/");
+    let ours = |inventory: &Inventory| inventory.without(&theirs).without("image/");
     ours(before).assert_same(&ours(&after))
 }
 

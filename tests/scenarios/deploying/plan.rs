@@ -1,4 +1,4 @@
-//! A plan can be read before it runs, has no effect, and is what runs, or is refused because something moved.
+//! A plan has no effect. It runs as it was shown, or is refused because something has changed since.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The way back: one switch to the slot that is warm. The database is never changed by it.
+//! Rollback: one switch to the warm slot. It never changes the database.
 
 use anyhow::{Context, Result, ensure};
 use lockstep_core::plan::operation::OperationKind;

@@ -1,4 +1,4 @@
-//! `lockstep doctor`: nothing is wrong where nothing is, and what is wrong is named with its way out.
+//! `lockstep doctor` names what is wrong and the next command, and finds nothing where nothing is wrong.
 
 use anyhow::{Result, ensure};
 use lockstep_tests::bed::wait::until;

@@ -1,4 +1,4 @@
-//! Whom PostgreSQL lets in: a real server, its own file, and connections from the addresses that are meant.
+//! `pg_hba.conf`: which hosts PostgreSQL lets in. A real server, and connections from several addresses.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,4 @@
-//! Releases from a registry that wants a login: kept by the coordinator, handed to a host for a pull, seen nowhere.
+//! Releases from a registry with a login: the coordinator keeps it, a host gets it for a pull, and nothing shows it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Without a registry: an image that one host has is sent to those that lack it, through the coordinator.
+//! Without a registry: the coordinator passes an image from a host that has it to the hosts that lack it.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Without a registry and with two coordinators: who has an image is a host of the one, and who lacks it of the other.
+//! Without a registry and with two coordinators: the host that has the image has its session with one, the host that
+//! lacks it with the other.
 
 use std::fs;
 use std::process::Command;
@@ -28,14 +29,14 @@ fn an_image_gets_to_a_host_whose_session_another_coordinator_has() -> Result<()>
     // From the command line, by the coordinator that has not the host's session.
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[0])?;
     ensure!(said.contains("from this machine") && said.contains("is on app-2"), "{said}");
-    ensure!(told(&scene, FIRST_COORDINATOR)?.contains("an operator sends an image"));
+    ensure!(log_of(&scene, FIRST_COORDINATOR)?.contains("an operator sends an image"));
     assert_same_image(&scene, &engine, &images[0])?;
 
     // From the first one's host, by the second one, of which its own host asks for it.
     let _on_both = scene.declare("hosts: { app: [app-2],", ON_BOTH)?;
     let said = deploy_at(&scene, FIRST_COORDINATOR, &images[1])?;
     ensure!(said.contains("received from another host") && !said.contains("from this machine"), "{said}");
-    let second = told(&scene, SECOND_COORDINATOR)?;
+    let second = log_of(&scene, SECOND_COORDINATOR)?;
     ensure!(
         second.contains("sending an image between hosts"),
         "the second one has not passed it on:\n{second}"
@@ -68,7 +69,7 @@ fn add_host_at_second(scene: &mut Scene, engine: &Engine) -> Result<()> {
 }
 
 /// All that a coordinator has said.
-fn told(scene: &Scene, coordinator: &str) -> Result<String> {
+fn log_of(scene: &Scene, coordinator: &str) -> Result<String> {
     Ok(fs::read_to_string(scene.stage.directory.join(format!("{}.log", directory_of(coordinator))))?)
 }
 

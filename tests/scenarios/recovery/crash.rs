@@ -1,4 +1,4 @@
-//! Killed after every durable write of a deployment, and of an unwinding: coordinator and agent, at each point
+//! Coordinator and agent are killed after each durable write of a deployment and of an unwinding. The points are those
 //! that the code itself yields.
 //!
 //! In one row of kills a process dies at one point, is started again, dies at the next, and so on: a deployment for each

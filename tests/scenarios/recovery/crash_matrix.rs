@@ -1,6 +1,6 @@
-//! Two coordinators, an agent, etcd, Docker, nginx and PostgreSQL under load: at each point that the code yields the
-//! one that is there is killed, or stands still past its lease, while a release is deployed, fails its health checks,
-//! or is rolled back.
+//! Two coordinators and an agent on etcd, under load. At each point that the code yields, the program that reaches it is
+//! killed, or stands still for longer than its lease, while a release is deployed, fails its health checks, or is rolled
+//! back.
 //!
 //! In `make test` the coordinators die in turn at each point of one deployment. With `CRASH_ALONE=1` (`make crash`)
 //! each point has a deployment of its own, for every victim, order and operation; `CRASH_ONLY` names what a line of the

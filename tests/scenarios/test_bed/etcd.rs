@@ -1,4 +1,4 @@
-//! The bed's etcd: what is killed, frozen and started again keeps what it answered.
+//! The etcd of the test bed: members are killed, frozen and started again, and no data is lost.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,5 +1,4 @@
-//! The bed itself: PostgreSQL, nginx, Docker, the example application and the
-//! load together, as every scenario uses them.
+//! The test bed together: PostgreSQL, nginx, Docker, the example application and the load.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

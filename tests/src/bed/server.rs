@@ -1,4 +1,4 @@
-//! What is not ours and our programs work with: databases, proxies, registries, container engines.
+//! The servers that our programs work with: databases, proxies, registries, container engines.
 
 pub mod certificates;
 pub mod docker;

@@ -87,8 +87,9 @@ impl Stage {
         let site = SocketAddr::new([127, 0, 0, 1].into(), free_port([127, 0, 0, 1].into())?);
         write_project(directory, setting, site, &postgres)?;
         if let Record::Etcd(etcd) = record {
-            let told = etcd.coordinator_settings(&etcd.certificates, &format!("/{}", setting.application));
-            fs::write(directory.join("coordinator/coordinator.toml"), told)?;
+            let settings =
+                etcd.coordinator_settings(&etcd.certificates, &format!("/{}", setting.application));
+            fs::write(directory.join("coordinator/coordinator.toml"), settings)?;
         }
         let coordinator = start_coordinator(directory, FIRST, &[])?;
         log_in(directory)?;
@@ -206,8 +207,8 @@ impl Stage {
         let own = self.directory.join(name);
         fs::DirBuilder::new().mode(0o700).create(&own)?;
         let prefix = format!("/{}", self.application);
-        let told = etcd.coordinator_settings(&etcd.certificates, &prefix);
-        fs::write(own.join("coordinator.toml"), told)?;
+        let settings = etcd.coordinator_settings(&etcd.certificates, &prefix);
+        fs::write(own.join("coordinator.toml"), settings)?;
         let answer = self.json(&["coordinator", "token", "--name", name])?;
         let token = answer["token"].as_str().context("coordinator token gave no token")?;
         let mut command = coordinator_command(&self.directory, name)?;

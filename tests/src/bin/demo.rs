@@ -73,18 +73,18 @@ fn demonstrate() -> Result<()> {
         bad: stage.image("3-bad", 2, &[("NOTES_HEALTH", "unhealthy")])?,
     };
     say("· coordinator, agent, PostgreSQL, nginx and Docker run, with mTLS between ours\n");
-    let told = tell(&stage, &releases)?;
+    let run = tell(&stage, &releases)?;
     let history = history(&stage)?;
     drop(stage);
-    let report = report(&told, &history)?;
+    let report = report(&run, &history)?;
     fs::write(target.join("report.json"), serde_json::to_string_pretty(&report)?)?;
-    say(&table(&report, &told.load));
+    say(&table(&report, &run.load));
     ensure!(
         report.failed == 0,
         "{} of {} requests failed: {:?}",
         report.failed,
         report.requests,
-        told.load.failures
+        run.load.failures
     );
     Ok(())
 }
@@ -96,12 +96,12 @@ struct Releases {
 }
 
 /// What was measured while the story was told.
-struct Told {
+struct DemoRun {
     load: Report,
     rollback_seconds: f64,
 }
 
-fn tell(stage: &Stage, releases: &Releases) -> Result<Told> {
+fn tell(stage: &Stage, releases: &Releases) -> Result<DemoRun> {
     chapter("release 1: the first deployment");
     deploy(stage, &releases.first, 0)?;
     chapter(&format!("a load of {RATE} requests/s begins, on 32 connections without retries, and stays on"));
@@ -118,7 +118,7 @@ fn tell(stage: &Stage, releases: &Releases) -> Result<Told> {
     deploy(stage, &releases.bad, 1)?;
     chapter("how things stand");
     show(stage, &["status", ENVIRONMENT], 0)?;
-    Ok(Told { load: end(load)?, rollback_seconds })
+    Ok(DemoRun { load: end(load)?, rollback_seconds })
 }
 
 fn end(load: Load) -> Result<Report> {
@@ -149,7 +149,7 @@ fn history(stage: &Stage) -> Result<Vec<DeploymentSummary>> {
     Ok(history)
 }
 
-fn report(told: &Told, history: &[DeploymentSummary]) -> Result<DemoReport> {
+fn report(run: &DemoRun, history: &[DeploymentSummary]) -> Result<DemoReport> {
     let last = history.last().context("the history is empty")?;
     let unhealthy_release = match last.verdict {
         Some(Verdict::RolledBack) => "rolled_back",
@@ -157,10 +157,10 @@ fn report(told: &Told, history: &[DeploymentSummary]) -> Result<DemoReport> {
         None => bail!("the last deployment has not ended"),
     };
     Ok(DemoReport {
-        requests: told.load.requests,
-        failed: told.load.failed,
+        requests: run.load.requests,
+        failed: run.load.failed,
         deployments: history.iter().map(deployment_report).collect(),
-        rollback_seconds: told.rollback_seconds,
+        rollback_seconds: run.rollback_seconds,
         unhealthy_release,
     })
 }

@@ -8,7 +8,7 @@ use lockstep_core::run::engine::Run;
 use lockstep_core::run::journal::{Certainty, Deferral, Direction, Event};
 
 pub(super) fn plan(plan: &Plan) -> String {
-    let mut told = String::new();
+    let mut text = String::new();
     for (number, wave) in plan.waves.iter().enumerate() {
         for step in &wave.steps {
             let note = match step.on_failure {
@@ -23,13 +23,13 @@ pub(super) fn plan(plan: &Plan) -> String {
                 step.action.name(),
                 step.change
             );
-            told.push_str(&line);
+            text.push_str(&line);
         }
     }
     for warning in &plan.warnings {
-        told.push_str(&format!("warning: {warning}\n"));
+        text.push_str(&format!("warning: {warning}\n"));
     }
-    told
+    text
 }
 
 /// Where the steps that ask or send anything do so.
@@ -48,19 +48,19 @@ pub(super) fn endpoints(plan: &Plan) -> String {
         let Action::InstallSite { site, .. } = action else { return None };
         Some(format!("blue {}, green {}", list(&site.blue), list(&site.green)))
     };
-    let mut told = String::new();
+    let mut text = String::new();
     for step in plan.steps() {
         let at = |action: &Action| of(action).map(|at| format!("{}: {at}", action.name()));
         if let Some(at) = at(&step.action) {
-            told.push_str(&format!("{} {at}\n", step.id));
+            text.push_str(&format!("{} {at}\n", step.id));
         }
         if let Undo::By { action, .. } = &step.undo
             && let Some(at) = at(action)
         {
-            told.push_str(&format!("{} undo {at}\n", step.id));
+            text.push_str(&format!("{} undo {at}\n", step.id));
         }
     }
-    told
+    text
 }
 
 pub(super) fn event(event: &Event) -> String {
@@ -96,7 +96,7 @@ pub(super) fn event(event: &Event) -> String {
 
 /// The ways out, each with what it costs or the rule that it would break.
 pub(super) fn ways(run: &Run) -> String {
-    let mut told = String::new();
+    let mut text = String::new();
     for out in engine::resolutions(run) {
         let way = match out.resolution {
             Resolution::Retry => "--retry".to_owned(),
@@ -104,7 +104,7 @@ pub(super) fn ways(run: &Run) -> String {
             Resolution::Skip { step } => format!("--skip {step}"),
         };
         let refused = out.refused.map(|rule| format!(" (refused: {rule})")).unwrap_or_default();
-        told.push_str(&format!("{way}: {}{refused}\n", out.cost));
+        text.push_str(&format!("{way}: {}{refused}\n", out.cost));
     }
-    told
+    text
 }

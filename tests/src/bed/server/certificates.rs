@@ -1,5 +1,4 @@
-//! Certificates for what is spoken to over mutual TLS and is not ours: an authority, and one key that its
-//! members and their clients share.
+//! Certificates for servers of others that use mutual TLS: an authority, and one key that servers and clients share.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A way to a server on which answers can be held back: what is asked arrives, and who asked never hears of it.
+//! A proxy that can hold back answers: the server gets the request, and the client gets no answer.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

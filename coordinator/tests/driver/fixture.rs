@@ -60,7 +60,7 @@ impl Secrets for NoSecrets {
     }
 }
 
-pub(crate) struct World {
+pub(crate) struct Fixture {
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) hosts: Arc<Hosts>,
     pub(crate) parts: Context,
@@ -93,7 +93,7 @@ pub(crate) fn anna() -> Requester {
     Requester { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
 }
 
-impl World {
+impl Fixture {
     pub(crate) async fn new() -> Self {
         let clock = Arc::new(JumpingClock(Instant::now()));
         let store = Arc::new(MemoryStore::new(clock.clone()));
