@@ -152,7 +152,7 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     running.wait(DEPLOYMENT_LIMIT)?.expect_said(6, &["is stuck", "switch file cannot be written"])?;
 
     ensure!(scene.served_version()? == "2", "what was healthy does not serve any more");
-    let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;
+    let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry    # "])?;
     ensure!(!status.all().contains("--unwind"), "what is refused is offered: {}", status.all());
     let id = stuck_id(&scene)?;
     scene.stage.lockstep(&["resolve", &id, "--unwind"])?.expect_said(3, &["traffic elsewhere", "next"])?;
