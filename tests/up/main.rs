@@ -238,7 +238,7 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     let installed =
         machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
     let refused = machine.down(&["--purge", "--yes"])?;
-    refused.check(3, &["applications are served from here", &installed.display().to_string()])?;
+    refused.check(3, &["applications are served from this directory", &installed.display().to_string()])?;
     machine.down(&[])?.check(0, &["keep serving"])?;
     ensure!(get(site)?.starts_with("HTTP/1.1 200"), "the site went with the services");
     fs::remove_file(installed)?;

@@ -12,7 +12,7 @@ use lockstep_coordinator::store::{
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
 
-use crate::world::World;
+use crate::fixture::Fixture;
 
 /// Counts how often all that is recorded of every environment is read.
 struct CountingStore {
@@ -68,16 +68,16 @@ impl Store for CountingStore {
 
 #[tokio::test(start_paused = true)]
 async fn drivers_with_nothing_to_do_do_not_read_every_document_of_every_environment() {
-    let mut world = World::new().await;
+    let mut fixture = Fixture::new().await;
     let store =
-        Arc::new(CountingStore { inner: Arc::clone(&world.store), reads_of_everything: AtomicUsize::new(0) });
-    world.parts.store = Arc::<CountingStore>::clone(&store);
-    let _drivers = world.drivers();
-    let deployed = world.deploy("notes:1").await;
-    world.check_ended(&deployed, Verdict::Succeeded).await;
+        Arc::new(CountingStore { inner: Arc::clone(&fixture.store), reads_of_everything: AtomicUsize::new(0) });
+    fixture.parts.store = Arc::<CountingStore>::clone(&store);
+    let _drivers = fixture.drivers();
+    let deployed = fixture.deploy("notes:1").await;
+    fixture.check_ended(&deployed, Verdict::Succeeded).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     store.reads_of_everything.store(0, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(store.reads_of_everything.load(Ordering::Relaxed), 0);
-    world.shut_down().await;
+    fixture.shut_down().await;
 }

@@ -29,7 +29,7 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     running.wait(DEPLOYMENT_LIMIT)?.expect_said(6, &["is stuck", "cannot write the switch file"])?;
 
     ensure!(scene.served_version()? == "2", "what was healthy does not serve any more");
-    let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry: "])?;
+    let status = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["--retry    # "])?;
     ensure!(!status.all().contains("--unwind"), "what is refused is offered: {}", status.all());
     let id = stuck_id(&scene)?;
     scene
