@@ -69,8 +69,10 @@ impl Store for CountingStore {
 #[tokio::test(start_paused = true)]
 async fn drivers_with_nothing_to_do_do_not_read_every_document_of_every_environment() {
     let mut fixture = Fixture::new().await;
-    let store =
-        Arc::new(CountingStore { inner: Arc::clone(&fixture.store), reads_of_everything: AtomicUsize::new(0) });
+    let store = Arc::new(CountingStore {
+        inner: Arc::clone(&fixture.store),
+        reads_of_everything: AtomicUsize::new(0),
+    });
     fixture.parts.store = Arc::<CountingStore>::clone(&store);
     let _drivers = fixture.drivers();
     let deployed = fixture.deploy("notes:1").await;
