@@ -18,7 +18,7 @@ cargo clippy --quiet --workspace --all-targets -- --deny warnings
 # A broken link is a lie; a link into the private part of a crate is read by who reads its source.
 RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
 cargo test --quiet --lib --bins --test access --test declarations --test driver --test hints --test journal \
-    --test newcomer --test postinst --test strangers --test stories --test tidy --test upgrade --test upgrade_fleet \
+    --test newcomer --test postinst --test strangers --test stories --test tidy --test upgrade --test upgrade_fleet --test worker \
     --test model
 # The real drivers under faults of everything, each run from one seed; in release, where a run is ten times shorter.
 cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --seeds 5000

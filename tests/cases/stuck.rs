@@ -183,7 +183,7 @@ fn stuck_at_the_start(scene: &Scene, docker: &DockerLink, image: &str) -> Result
     Ok(deployment.to_string())
 }
 
-/// `s4` of `lockstep resolve dep_… --skip s4: …`.
+/// `s4` of `lockstep resolve dep_… --skip s4    # …`.
 fn skippable(status: &str) -> Result<String> {
     let rest = status.split("--skip ").nth(1).context("nothing can be skipped")?;
     Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
