@@ -22,4 +22,5 @@ if [ -n "$why" ]; then
 fi
 make --no-print-directory fleet-packages
 # The rest takes a quarter of an hour, and a machine that does nothing else.
-cargo test --test fleet -- --ignored --nocapture --test-threads=1 a_fleet_is_installed
+cargo test --test fleet -- --ignored --nocapture --test-threads=1 a_fleet_is_installed the_readme_serves
+SUITE=trixie cargo test --test fleet -- --ignored --nocapture --test-threads=1 the_readme_serves

@@ -3,15 +3,39 @@
 # The daemons were made ready by `make setup`, which `make test` calls first.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+failed=()
+
+# Runs a part, and the next one although it fails: a run shows everything that is wrong. Says how long it took: the table
+# in tests/README.md is made of these lines.
+part() {
+    local name="$1" begun="$SECONDS"
+    shift
+    "$@" || failed+=("$name")
+    printf 'took %4d s: %s\n' "$((SECONDS - begun))" "$name"
+}
+
+simulate() { cargo run --quiet --profile sim --package lockstep-sim --features simulate -- "$@"; }
+
+# They share one Docker daemon and two cores: one test at a time.
+on_real_parts() { cargo test --no-fail-fast "$@" -- --test-threads=1; }
+
 cargo build --workspace
-tests/check.sh
+printf 'took %4d s: build\n' "$SECONDS"
+part "tests/check.sh" tests/check.sh
 # Faults everywhere, and the deliberate bugs that must not survive them.
-cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --from 5000 --seeds 50000
-cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --mutants
-# What follows shares one Docker daemon and two cores: one test at a time. The other tests have run in check.sh.
-cargo test --no-fail-fast --test nginx --test postgres --test probe --test session --test store --test cases \
-    --test scenarios --test up -- --test-threads=1
+part "50 000 simulated schedules" simulate --from 5000 --seeds 50000
+part "deliberate bugs" simulate --mutants
+part "nginx, postgres, probe, session, store" on_real_parts --test nginx --test postgres --test probe --test session --test store
+part "cases" on_real_parts --test cases
+part "scenarios" on_real_parts --test scenarios
+part "up" on_real_parts --test up
 # The main job, as a user sees it; it fails when one request does.
-cargo run --quiet --bin demo
+part "demonstration" cargo run --quiet --bin demo
 # On hosts that boot systemd, installed from packages; it says so where this machine cannot have them.
-tests/fleet.sh
+part "fleet" tests/fleet.sh
+
+[ "${#failed[@]}" -eq 0 ] || {
+    printf 'error: failed: %s\n' "${failed[@]}" >&2
+    exit 1
+}

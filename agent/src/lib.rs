@@ -94,7 +94,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     });
 
     let mut tasks = JoinSet::new();
-    lockstep_supervisor::ready();
+    lockstep_runtime::systemd::ready();
     tasks.spawn(async move { match session.run().await {} });
     tasks.spawn(health::Watch::new(executors, reports).run());
     let renewal = RenewalContext { directory, coordinators: known, trusted_roots, current: renewed };
@@ -102,7 +102,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     tokio::select! {
         ended = tasks.join_next() => anyhow::bail!("bug: a part of the agent ended: {ended:?}"),
         signal = stop_signal() => {
-            lockstep_supervisor::stopping();
+            lockstep_runtime::systemd::stopping();
             info!(signal = signal?, "agent stopping; steps that are running resume after the next start");
             Ok(())
         }

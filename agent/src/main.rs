@@ -20,7 +20,7 @@ use lockstep_agent::program::settings::Settings;
 use lockstep_agent::program::telemetry;
 use lockstep_core::name::HostName;
 use lockstep_core::record::local_rollback::LocalRollback;
-use lockstep_telemetry::{Otlp, Telemetry};
+use lockstep_runtime::telemetry::{Otlp, Telemetry};
 use tracing::info;
 
 /// Run the steps of Lockstep deployments on this host.
@@ -129,7 +129,7 @@ fn begin_log() -> anyhow::Result<()> {
 }
 
 fn begin(otlp: Option<&Otlp>) -> anyhow::Result<Telemetry> {
-    let telemetry = lockstep_telemetry::begin(telemetry::SERVICE, &settings::log_filter(), otlp)?;
+    let telemetry = lockstep_runtime::telemetry::begin(telemetry::SERVICE, &settings::log_filter(), otlp)?;
     telemetry::keep_panics_quiet();
     Ok(telemetry)
 }

@@ -16,7 +16,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::wire;
-use lockstep_supervisor::Watchdog;
+use lockstep_runtime::systemd::Watchdog;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};

@@ -12,7 +12,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace;
-use lockstep_supervisor::Watchdog;
+use lockstep_runtime::systemd::Watchdog;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};

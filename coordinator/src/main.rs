@@ -6,7 +6,7 @@ use clap::Parser;
 use lockstep_coordinator::ports::metrics::SERVICE;
 use lockstep_coordinator::program::settings::{Arguments, Command, Settings};
 use lockstep_coordinator::program::{joining, restore, service};
-use lockstep_telemetry::Telemetry;
+use lockstep_runtime::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
@@ -51,7 +51,7 @@ fn begin_telemetry(settings: &Settings, command: Option<&Command>) -> anyhow::Re
         None => settings.otlp()?,
         Some(Command::Restore { .. } | Command::Join { .. }) => None,
     };
-    Ok(lockstep_telemetry::begin(SERVICE, &settings.log, otlp.as_ref())?)
+    Ok(lockstep_runtime::telemetry::begin(SERVICE, &settings.log, otlp.as_ref())?)
 }
 
 async fn serve(settings: Settings) -> anyhow::Result<()> {
@@ -65,7 +65,7 @@ async fn serve(settings: Settings) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    lockstep_supervisor::stopping();
+    lockstep_runtime::systemd::stopping();
     stop.cancel();
     service.await
 }

@@ -10,19 +10,8 @@ use crate::root;
 const README_LINES_MAX: usize = 150;
 
 /// The folders of the repository: what begins with one of them in a document is a path.
-const FOLDERS: &[&str] = &[
-    "agent",
-    "cli",
-    "coordinator",
-    "core",
-    "deploy",
-    "docs",
-    "migrations",
-    "proto",
-    "supervisor",
-    "telemetry",
-    "tests",
-];
+const FOLDERS: &[&str] =
+    &["agent", "cli", "coordinator", "core", "deploy", "docs", "proto", "runtime", "tests"];
 
 /// Documents that tell what was so, and may name what is gone.
 const OF_THE_PAST: &[&str] = &["CHANGELOG.md"];

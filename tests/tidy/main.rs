@@ -23,33 +23,14 @@ const RINGS: &[&str] =
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[
     ("core", &["lockstep-mutant"]),
-    ("migrations", &["lockstep-core"]),
     ("proto", &["lockstep-core"]),
-    ("supervisor", &[]),
-    ("telemetry", &[]),
+    ("runtime", &["lockstep-core"]),
     (
         "coordinator",
-        &[
-            "lockstep-core",
-            "lockstep-proto",
-            "lockstep-supervisor",
-            "lockstep-telemetry",
-            "lockstep-crashpoint",
-            "lockstep-mutant",
-        ],
+        &["lockstep-core", "lockstep-proto", "lockstep-runtime", "lockstep-crashpoint", "lockstep-mutant"],
     ),
-    (
-        "agent",
-        &[
-            "lockstep-core",
-            "lockstep-migrations",
-            "lockstep-proto",
-            "lockstep-supervisor",
-            "lockstep-telemetry",
-            "lockstep-crashpoint",
-        ],
-    ),
-    ("cli", &["lockstep-core", "lockstep-migrations", "lockstep-proto", "lockstep-supervisor"]),
+    ("agent", &["lockstep-core", "lockstep-proto", "lockstep-runtime", "lockstep-crashpoint"]),
+    ("cli", &["lockstep-core", "lockstep-proto", "lockstep-runtime"]),
     ("tests/crashpoint", &[]),
     ("tests/model", &["lockstep-core"]),
     ("tests/mutant", &[]),

@@ -7,7 +7,7 @@ use lockstep_core::id::Digest;
 use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState};
 use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
-use lockstep_migrations::Files;
+use lockstep_runtime::migrations::Files;
 
 use super::{Executors, Work, database_failed, deploy_again, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};

@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::Context;
-use lockstep_supervisor::units::{MASK, has_systemd, is_masked, systemctl};
+use lockstep_runtime::systemd::units::{MASK, has_systemd, is_masked, systemctl};
 
 /// The directory of the unit's agent. The unit does not concern an agent in another directory.
 pub const DIRECTORY: &str = "/var/lib/lockstep/agent";

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lockstep_core::run::journal::StepFailure;
-use lockstep_supervisor::units::has_systemd;
+use lockstep_runtime::systemd::units::has_systemd;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;

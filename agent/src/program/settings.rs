@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use lockstep_telemetry::Otlp;
+use lockstep_runtime::telemetry::Otlp;
 use serde::Deserialize;
 
 /// The settings in `agent.toml`, with defaults.
@@ -48,7 +48,7 @@ struct SettingsFile {
     nginx: NginxSettings,
     docker: DockerSettings,
     postgres: PostgresSettings,
-    telemetry: lockstep_telemetry::settings::Typed,
+    telemetry: lockstep_runtime::telemetry::settings::Typed,
 }
 
 impl Default for NginxSettings {

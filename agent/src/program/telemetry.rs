@@ -1,12 +1,12 @@
 //! The metrics of the agent and their names, and what the log may show of an error. Log, traces and export are shared
-//! with the coordinator ([`lockstep_telemetry`]).
+//! with the coordinator ([`lockstep_runtime::telemetry`]).
 
 use std::error::Error;
 use std::panic::PanicHookInfo;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use lockstep_telemetry::{OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
+use lockstep_runtime::telemetry::{OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
 use opentelemetry::metrics::Histogram;
 use opentelemetry::{KeyValue, global};
 use tracing::error;

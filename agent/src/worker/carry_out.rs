@@ -11,7 +11,7 @@ use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::run::journal::{Certainty, Direction, Finding, StepFailure, StepKey};
 use lockstep_core::time::Millis;
 use lockstep_proto::trace;
-use lockstep_telemetry::span;
+use lockstep_runtime::telemetry::span;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;

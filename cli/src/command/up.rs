@@ -9,7 +9,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use lockstep_proto::wire::control_client::ControlClient;
-use lockstep_supervisor::units::has_systemd;
+use lockstep_runtime::systemd::units::has_systemd;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;

@@ -6,7 +6,7 @@ use lockstep_core::run::engine::{Run, assignment};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{Direction, Event};
 use lockstep_core::time::Millis;
-use lockstep_telemetry::span;
+use lockstep_runtime::telemetry::span;
 
 use super::drive_state::DriveState;
 use super::pending_transaction::JournaledEntry;

@@ -15,7 +15,7 @@ use lockstep_core::run::journal::{Deferral, Direction, Event, StepFailure, StepK
 use lockstep_core::time::Timestamp;
 use lockstep_mutant::{Mutant, is_on};
 use lockstep_proto::trace::traceparent;
-use lockstep_telemetry::span;
+use lockstep_runtime::telemetry::span;
 use tracing::{Span, info_span};
 
 use super::drive_state::DriveState;

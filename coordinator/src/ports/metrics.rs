@@ -1,5 +1,5 @@
 //! The metrics of the coordinator and their names. Log, traces and export are shared with the agent
-//! ([`lockstep_telemetry`]).
+//! ([`lockstep_runtime::telemetry`]).
 //!
 //! Attributes have few values: kinds, outcomes and environments, and never an id.
 
@@ -10,7 +10,7 @@ use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::run::journal::Direction;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
-use lockstep_telemetry::{ENVIRONMENT, OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
+use lockstep_runtime::telemetry::{ENVIRONMENT, OUTCOME, SECONDS, STEP_DIRECTION, STEP_KIND};
 use opentelemetry::metrics::{Counter, Histogram};
 use opentelemetry::{KeyValue, global};
 

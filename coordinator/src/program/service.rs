@@ -94,7 +94,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
         ServiceParts { store, clock, authority, vault, record_in, advertised, directory: directory.clone() };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
-    lockstep_supervisor::ready();
+    lockstep_runtime::systemd::ready();
     serve(own, listener, stop).await?;
     drop(announced);
     info!("coordinator ended");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use http::Uri;
 use lockstep_core::name::CoordinatorName;
-use lockstep_telemetry::Otlp;
+use lockstep_runtime::telemetry::Otlp;
 use serde::Deserialize;
 
 /// Store plans and locks, and drive deployments
@@ -108,7 +108,7 @@ struct SettingsFile {
     listen: Option<SocketAddr>,
     address: Option<SocketAddr>,
     store: StoreSection,
-    telemetry: lockstep_telemetry::settings::Typed,
+    telemetry: lockstep_runtime::telemetry::settings::Typed,
 }
 
 #[derive(Debug, Default, Deserialize)]

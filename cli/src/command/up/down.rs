@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use lockstep_supervisor::units::has_systemd;
+use lockstep_runtime::systemd::units::has_systemd;
 use serde_json::json;
 
 use super::machine::sites_served_from;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lockstep_supervisor::units::has_systemd;
+use lockstep_runtime::systemd::units::has_systemd;
 
 use super::place::{self, Place};
 use super::{StepLog, systemd};

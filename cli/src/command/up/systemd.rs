@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use lockstep_supervisor::units;
+use lockstep_runtime::systemd::units;
 
 use super::StepLog;
 use super::place::{Outcome, Place, Service};

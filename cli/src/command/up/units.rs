@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::id::Digest;
-use lockstep_supervisor::units::is_masked;
+use lockstep_runtime::systemd::units::is_masked;
 
 use super::place::{Place, Service, text};
 use crate::failure::{Failure, Kind, Result};

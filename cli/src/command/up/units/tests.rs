@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::symlink;
 
-use lockstep_supervisor::units::MASK;
+use lockstep_runtime::systemd::units::MASK;
 
 use super::*;
 

@@ -13,8 +13,8 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use crate::collector::{Collector, Watched};
-use crate::settings::Otlp;
+use crate::telemetry::collector::{Collector, Watched};
+use crate::telemetry::settings::Otlp;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 

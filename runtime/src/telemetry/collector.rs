@@ -13,7 +13,7 @@ use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
 use tracing::{info, warn};
 
-use crate::attributes;
+use crate::telemetry::attributes;
 
 /// The collector of spans and metrics.
 pub(crate) struct Collector {

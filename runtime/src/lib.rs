@@ -1,0 +1,11 @@
+//! What the programs share at run time.
+//!
+//! - [`systemd`]: what a service reports to systemd, and what is asked of it.
+//! - [`telemetry`]: the log of a service, and its traces and metrics by OTLP.
+//! - [`migrations`]: the migrations that an image brings, read alike where a plan is shown and where they are applied.
+//!
+//! Nothing here decides about deployments: that is `core`.
+
+pub mod migrations;
+pub mod systemd;
+pub mod telemetry;
