@@ -68,7 +68,7 @@ async fn a_step_is_carried_out_once_and_its_outcome_is_said_as_often_as_it_is_as
 
     session.assign(do_key(3), (1, 9), Some(&quick())).await;
     let refused = session.refused().await;
-    assert!(refused.why.contains("deposed"), "{refused:?}");
+    assert!(refused.why.contains("another driver has taken over"), "{refused:?}");
 }
 
 #[tokio::test]

@@ -87,12 +87,12 @@ fn that_do_not_start(cases: &mut Cases<Releases>) {
     cases.rolled_back("its port is in use", |Releases { scene, good, .. }| {
         let port = inactive_port(&scene.plan(good)?)?;
         let _taken = TcpListener::bind((scene.stage.bridge(), port))?;
-        scene.deploy(good)?.expect_said(1, &["error", &format!("port {port}"), "is taken", "next"])?;
+        scene.deploy(good)?.expect_said(1, &["error", &format!("port {port}"), "is in use", "next"])?;
         Ok(())
     });
     cases.rolled_back("its migration is wrong", |Releases { scene, bad, .. }| {
         let said = scene.deploy(&bad.migrates)?;
-        said.expect_said(1, &["migration 2 wrong", "syntax error", "TABEL", "nothing of it was applied"])?;
+        said.expect_said(1, &["migration 2 wrong", "syntax error", "TABEL", "it was rolled back"])?;
         let half = scene.stage.postgres.psql("SELECT count(*) FROM pg_tables WHERE tablename = 'half'")?;
         ensure!(half == "0", "half of the migration is there");
         Ok(())

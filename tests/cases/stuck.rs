@@ -63,7 +63,7 @@ fn retry(cases: &mut Cases<Stuck>) {
                 "lockstep show",
             ];
             scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &ways)?;
-            scene.deploy(good)?.expect_said(4, &["is stuck", "lockstep status"])?;
+            scene.deploy(good)?.expect_said(4, &["has been stuck since", "lockstep status"])?;
             scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(3, &["stuck", "lockstep status"])?;
             scene.stage.lockstep(&["resolve", &id, "--skip", "s1"])?.expect_said(3, &["has not failed"])?;
             scene.stage.lockstep(&["resolve", &id])?.expect_said(2, &["--retry", "--unwind", "--skip"])?;
@@ -124,7 +124,7 @@ fn skip(cases: &mut Cases<Stuck>) {
             scene
                 .stage
                 .lockstep(&["resolve", &id, "--skip", &step])?
-                .expect_said(0, &["you answer for it"])?;
+                .expect_said(0, &["you clean up by hand"])?;
             scene.wait_until_free()?;
             docker.mend()?;
             scene.assert_verdict(Verdict::RolledBack)?;

@@ -157,7 +157,7 @@ fn a_host_that_never_came_is_cut_off_only_by_force_and_a_backup_has_the_root_tha
 
     alone.ask(&["authority", "rotate"])?.expect_said(0, &["make a new one"])?;
     let listed = alone.ask(&["authority", "list"])?;
-    listed.expect_said(0, &["trusted until it is retired", "host", "app-1", "start its agent"])?;
+    listed.expect_said(0, &["still trusted", "host", "app-1", "start its agent"])?;
     let refused = alone.ask(&["authority", "retire"])?;
     refused.expect_said(3, &["it would disconnect app-1", "lockstep authority retire --force"])?;
     let forced = alone.ask(&["authority", "retire", "--force"])?;

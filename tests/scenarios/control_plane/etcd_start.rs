@@ -111,8 +111,11 @@ fn an_etcd_that_does_not_answer_is_waited_for() -> Result<()> {
     process.wait_until("it says what it waits for", LIMIT, || {
         let said = coordinator.said();
         let all = etcd.endpoints().iter().all(|endpoint| said.contains(endpoint.as_str()));
-        let words =
-            ["nothing is served yet: waiting for etcd", "Connection refused", "has no leader: most members"];
+        let words = [
+            "waiting for etcd; the coordinator serves nothing yet",
+            "Connection refused",
+            "has no leader: most members",
+        ];
         Ok(all && words.iter().all(|word| said.contains(word)))
     })?;
     ensure!(
