@@ -87,6 +87,9 @@ fn login() -> String {
     )
 }
 
+/// What somebody can do whose command met a lock.
+const WAIT: &str = "or wait for the lock: --wait-lock 10m";
+
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
         let failure = Self::new(Kind::Unreachable, error.to_string());
@@ -130,8 +133,10 @@ impl From<Status> for Failure {
                     ClaimKind::Freeze { .. } => format!("lockstep lock thaw {ENV}"),
                     ClaimKind::Stuck { .. } => format!("lockstep status {ENV}"),
                     // A build has no journal to follow.
-                    ClaimKind::Building { .. } => format!("lockstep status {ENV}"),
-                    ClaimKind::Running { deployment, .. } => format!("lockstep watch {deployment}"),
+                    ClaimKind::Building { .. } => format!("lockstep status {ENV}    # {WAIT}"),
+                    ClaimKind::Running { deployment, .. } => {
+                        format!("lockstep watch {deployment}    # {WAIT}")
+                    }
                 }),
                 Err(_) => Self::new(Kind::Refused, what),
             },

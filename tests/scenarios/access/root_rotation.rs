@@ -140,7 +140,7 @@ fn goes_on_after_a_death_at(verb: &str, point: &str) -> Result<()> {
     ensure!(is_under_way == after.retiring.is_some(), "{point}: {again:?}");
     let rotated = alone.status()?;
     ensure!(rotated.signing.pin != before, "{point}: {rotated:?}");
-    alone.ask(&["authority", "retire"])?.expect_said(0, &["is trusted"])?;
+    alone.ask(&["authority", "retire"])?.expect_said(0, &["is retired, and only"])?;
     ensure!(!alone.path("coordinator/authority/next.json").exists(), "{point}");
     Ok(())
 }

@@ -56,12 +56,13 @@ fn root_gives_the_traffic_back_without_a_coordinator_and_the_record_becomes_that
 
     scene.stage.coordinator.kill()?;
     ensure!(scene.served_version()? == "2");
-    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["served from blue again", "1 ended, 1 run"])?;
+    roll_back_locally(&scene, ENVIRONMENT)?
+        .expect_said(0, &["is moved from green to blue", "1 stopped, 1 started"])?;
     ensure!(scene.served_version()? == "1");
     // The agent is not needed for it either: the same way back, and once more.
     scene.stage.agent.kill()?;
-    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["served from green again"])?;
-    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["served from blue again"])?;
+    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["is moved from blue to green"])?;
+    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["is moved from green to blue"])?;
     ensure!(scene.served_version()? == "1");
 
     scene.stage.start_agent(&[])?;
@@ -100,7 +101,7 @@ fn a_deployment_that_was_open_meanwhile_unwinds_to_where_the_traffic_is() -> Res
     scene.stage.coordinator.kill()?;
     // The bake that runs in the agent is interrupted: it is handed out again when a coordinator is back.
     scene.stage.agent.kill()?;
-    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["served from blue again"])?;
+    roll_back_locally(&scene, ENVIRONMENT)?.expect_said(0, &["is moved from green to blue"])?;
     ensure!(scene.served_version()? == "1");
 
     scene.stage.start_agent(&[])?;

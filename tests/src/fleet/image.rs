@@ -82,11 +82,17 @@ const MINIMUM: &str = "systemd,systemd-sysv,dbus,iproute2,procps,ca-certificates
 const FINISH_SERVICES: &str =
     "systemctl disable --quiet docker.service docker.socket containerd.service nginx.service \
                       postgresql.service etcd.service
+mkdir /etc/systemd/system/docker.service.d
+echo '[Service]
+Environment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1' > /etc/systemd/system/docker.service.d/nested.conf
 rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
 rm -f /etc/machine-id && touch /etc/machine-id";
 
 /// Nobody answers apt's questions.
 const FINISH_FRESH: &str = "apt-get clean
+mkdir /etc/systemd/system/docker.service.d
+echo '[Service]
+Environment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1' > /etc/systemd/system/docker.service.d/nested.conf
 echo 'APT::Get::Assume-Yes true;' > /etc/apt/apt.conf.d/90assume-yes
 rm -f /etc/machine-id && touch /etc/machine-id";
 
