@@ -41,7 +41,7 @@ fn give_image(host: &Host, passing: &Passing) -> Result<()> {
         .args(["-euo", "pipefail", "-c", script])
         .arg(folder.path())
         .args([&tag, command]))?;
-    let given = host.load_images(&[tag.clone()]).and_then(|()| {
+    let given = host.load_images(std::slice::from_ref(&tag)).and_then(|()| {
         host.run(&format!("docker tag {tag} {IMAGE} && docker rmi {tag}"))?;
         Ok(())
     });
