@@ -98,7 +98,7 @@ impl From<DialError> for Failure {
                 .why("no coordinator runs there, or a firewall blocks the connection")
                 .next("systemctl start lockstep-coordinator    # on its machine; or name another with --coordinator"),
             DialError::OtherAuthority { .. } => failure
-                .why("the coordinator belongs to another cluster, or your credential is of an earlier cluster or root")
+                .why("the coordinator belongs to another cluster, or your credential is of a retired root")
                 .next(login()),
             DialError::CertificateTime { .. } => failure
                 .why("one of the two clocks is wrong, or the coordinator could not renew its certificate")
