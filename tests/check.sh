@@ -20,5 +20,3 @@ RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_in
 cargo test --quiet --lib --bins --test access --test declarations --test driver --test hints --test journal \
     --test newcomer --test postinst --test strangers --test stories --test tidy --test upgrade --test upgrade_fleet --test worker \
     --test model
-# The real drivers under faults of everything, each run from one seed; in release, where a run is ten times shorter.
-cargo run --quiet --profile sim --package lockstep-sim --features simulate -- --seeds 5000
