@@ -12,7 +12,7 @@ test: setup
 	@tests/run.sh
 
 check:
-	@tests/check.sh && tests/simulate.sh 5000
+	@tests/check.sh && $(MAKE) --no-print-directory sim SEEDS=5000
 
 # `make sim SEEDS=100000` runs so many schedules, `make sim SEED=7` runs one and tells it, `make sim MUTANTS=1`
 # shows how soon each deliberate bug is caught.
