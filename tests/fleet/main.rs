@@ -157,7 +157,10 @@ fn lockstep_up_installs_the_same_units_and_they_run() -> Result<()> {
 
     // A copy as an earlier version wrote it: the next installation of the package takes it away.
     host.run(&format!(
-        "cp /usr/lib/systemd/system/{AGENT}.service /etc/systemd/system && systemctl daemon-reload"
+        "unit=/usr/lib/systemd/system/{AGENT}.service
+         mark='# Written by `lockstep up`; the SHA-256 of what follows this line: '
+         (echo \"$mark$(sha256sum < $unit | cut -c 1-64)\" && cat $unit) > /etc/systemd/system/{AGENT}.service
+         systemctl daemon-reload"
     ))?;
     Packages::made(Version::Next)?.install(host)?;
     ensure!(!exists(host, &format!("/etc/systemd/system/{AGENT}.service"))?, "the copy still hides {AGENT}");
