@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Format, dependencies, lints, documentation, unit tests, stories, tidy and the bytes of earlier versions: what needs no
-# daemon. Under two minutes warm.
+# daemon. Three quarters of a minute warm.
 #
 # No command names a package: cargo would choose the features of dependencies for that package alone, and compile them
 # and our crates once more.
