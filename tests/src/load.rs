@@ -56,6 +56,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Connections that read `/` as fast as they are answered.
+    pub fn as_fast_as_answered(address: SocketAddr, connections: usize) -> Settings {
+        Settings {
+            address,
+            host_header: address.to_string(),
+            connections,
+            rate_per_second: None,
+            read_path: "/".to_owned(),
+            write_path: "/notes".to_owned(),
+            write_every: 0,
+        }
+    }
+
     /// 32 connections that read `/`, and post to `/notes` one time in twenty.
     pub fn notes(address: SocketAddr, rate_per_second: u32) -> Settings {
         Settings {
@@ -96,6 +109,14 @@ impl Load {
     /// What has happened so far.
     pub fn counts(&self) -> Counts {
         self.shared.tally().counts()
+    }
+
+    /// As [`Load::stop`], for a caller that is not async.
+    ///
+    /// # Errors
+    /// If no runtime can be started.
+    pub fn stop_and_wait(self) -> std::io::Result<Report> {
+        Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(self.stop()))
     }
 
     /// Ends it when every request has its outcome.

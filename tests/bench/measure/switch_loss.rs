@@ -72,23 +72,14 @@ pub(super) fn measure(ground: &Ground, say: &mut dyn FnMut(&str)) -> Result<Meas
 
 /// Switches at even distances, while clients ask as fast as they are answered.
 fn under_load(site: SocketAddr, mut switch: impl FnMut(usize) -> Result<()>) -> Result<Report> {
-    let load = Load::start(Settings {
-        address: site,
-        host_header: site.to_string(),
-        connections: CLIENTS,
-        rate_per_second: None,
-        read_path: "/".to_owned(),
-        write_path: "/notes".to_owned(),
-        write_every: 0,
-    })?;
+    let load = Load::start(Settings::as_fast_as_answered(site, CLIENTS))?;
     let distance = REQUESTS_IN_A_ROUND / (SWITCHES_IN_A_ROUND as u64 + 1);
     for number in 0..SWITCHES_IN_A_ROUND {
         wait_for(&load, distance * (number as u64 + 1))?;
         switch(number)?;
     }
     wait_for(&load, REQUESTS_IN_A_ROUND)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(load.stop());
+    let report = load.stop_and_wait()?;
     ensure!(report.by_version.len() > 1, "every answer came from one release: nothing was switched");
     Ok(report)
 }

@@ -104,15 +104,7 @@ pub(super) fn measure(ground: &Ground, effort: Effort, say: &mut dyn FnMut(&str)
 
 /// Asks as fast as is answered, and calls `switch` at even distances.
 fn under_load(site: SocketAddr, mut switch: impl FnMut() -> Result<()>) -> Result<Round> {
-    let load = Load::start(Settings {
-        address: site,
-        host_header: site.to_string(),
-        connections: CLIENTS,
-        rate_per_second: None,
-        read_path: "/".to_owned(),
-        write_path: "/notes".to_owned(),
-        write_every: 0,
-    })?;
+    let load = Load::start(Settings::as_fast_as_answered(site, CLIENTS))?;
     until("the load is warm", WARM_LIMIT, || Ok(load.counts().requests >= WARM))?;
     let (begun, before) = (Instant::now(), load.counts().requests);
     let mut next = begun;
@@ -123,8 +115,7 @@ fn under_load(site: SocketAddr, mut switch: impl FnMut() -> Result<()>) -> Resul
     }
     let requests = load.counts().requests - before;
     let seconds = begun.elapsed().as_secs_f64();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(load.stop());
+    let report = load.stop_and_wait()?;
     ensure!(report.failed == 0, "{} of {} requests failed", report.failed, report.requests);
     let latency = &report.latency_ms;
     Ok(Round { per_second: requests as f64 / seconds, p50_ms: latency.p50, p99_ms: latency.p99 })

@@ -15,7 +15,7 @@ use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::place::Place;
 use lockstep_tests::bed::program::interrupt::unless_interrupted;
 use lockstep_tests::bed::stage::{Setting, Stage};
-use lockstep_tests::load::{Load, Report};
+use lockstep_tests::load::Report;
 use serde::Serialize;
 
 /// Requests in a second, over 32 keep-alive connections.
@@ -118,12 +118,7 @@ fn tell(stage: &Stage, releases: &Releases) -> Result<DemoRun> {
     deploy(stage, &releases.bad, 1)?;
     chapter("how things stand");
     show(stage, &["status", ENVIRONMENT], 0)?;
-    Ok(DemoRun { load: end(load)?, rollback_seconds })
-}
-
-fn end(load: Load) -> Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(load.stop()))
+    Ok(DemoRun { load: load.stop_and_wait()?, rollback_seconds })
 }
 
 fn deploy(stage: &Stage, image: &str, expected: i32) -> Result<()> {

@@ -46,7 +46,7 @@ fn make() -> Result<String> {
     let load = stage.load(RATE)?;
     let deploy = shown(&stage, &["deploy", ENVIRONMENT, "--image", &second])?;
     let status = shown(&stage, &["status", ENVIRONMENT])?;
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(load.stop());
+    load.stop_and_wait()?;
     Ok(format!("made     {}\nmade     {}", write("deploy", &deploy)?, write("status", &status)?))
 }
 

@@ -13,8 +13,7 @@ pub const RATE: u32 = 200;
 
 /// Ends a load, and fails unless it sent requests and every one was answered.
 pub fn assert_none_lost(load: Load) -> Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(load.stop());
+    let report = load.stop_and_wait()?;
     ensure!(report.requests > 0, "the load sent nothing");
     ensure!(
         report.failed == 0,
