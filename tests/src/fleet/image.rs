@@ -1,6 +1,7 @@
 //! The images of hosts: Debian by debootstrap, fresh or with what hosts of all roles need, none of it enabled.
 //!
-//! `SUITE=trixie` in the environment makes them of Debian 13; Debian 12 is the default. An image is made once; its tag is the hash of its recipe.
+//! `SUITE=trixie` in the environment makes them of Debian 13; Debian 12 is the default. An image is made once; its tag is
+//! the hash of its recipe.
 
 use std::env;
 use std::fs;
@@ -36,16 +37,11 @@ impl Suite {
         }
     }
 
-    /// What a host has that serves.
-    fn services(self) -> &'static str {
+    /// Docker, which is two packages in Debian 13.
+    fn docker(self) -> &'static str {
         match self {
-            Self::Bookworm => {
-                "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,docker.io,faketime"
-            }
-            // Docker's command line is a package of its own.
-            Self::Trixie => {
-                "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,docker.io,docker-cli,faketime"
-            }
+            Self::Bookworm => "docker.io",
+            Self::Trixie => "docker.io,docker-cli",
         }
     }
 
@@ -78,31 +74,34 @@ pub(super) struct Image {
 
 const MINIMUM: &str = "systemd,systemd-sysv,dbus,iproute2,procps,ca-certificates";
 
+/// What hosts of all roles run, beside Docker.
+const SERVICES: &str = "man-db,bash-completion,iptables,nginx,postgresql,etcd-server,etcd-client,faketime";
+
+/// Debian 13's Docker starts no container where `/proc/sys` is read-only, as it is in a container, unless it may leave
+/// IPv6 as it is.
+const FINISH: &str = "mkdir /etc/systemd/system/docker.service.d
+echo '[Service]
+Environment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1' > /etc/systemd/system/docker.service.d/nested.conf
+apt-get clean
+rm -f /etc/machine-id && touch /etc/machine-id";
+
 /// A service runs where its role is. Nothing of the package lists is needed.
 const FINISH_SERVICES: &str =
     "systemctl disable --quiet docker.service docker.socket containerd.service nginx.service \
                       postgresql.service etcd.service
-mkdir /etc/systemd/system/docker.service.d
-echo '[Service]
-Environment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1' > /etc/systemd/system/docker.service.d/nested.conf
-rm -rf /var/cache/apt/archives/*.deb /var/lib/apt/lists/*
-rm -f /etc/machine-id && touch /etc/machine-id";
+rm -rf /var/lib/apt/lists/*";
 
 /// Nobody answers apt's questions.
-const FINISH_FRESH: &str = "apt-get clean
-mkdir /etc/systemd/system/docker.service.d
-echo '[Service]
-Environment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1' > /etc/systemd/system/docker.service.d/nested.conf
-echo 'APT::Get::Assume-Yes true;' > /etc/apt/apt.conf.d/90assume-yes
-rm -f /etc/machine-id && touch /etc/machine-id";
+const FINISH_FRESH: &str = "echo 'APT::Get::Assume-Yes true;' > /etc/apt/apt.conf.d/90assume-yes";
 
 /// The image of such hosts; it is made if it is missing.
 pub(super) fn ensure(content: Content, tell: &mut dyn FnMut(&str)) -> Result<Image> {
     let suite = Suite::from_environment()?;
     let (packages, finish) = match content {
         Content::Fresh => (MINIMUM.to_owned(), FINISH_FRESH),
-        Content::Services => (format!("{MINIMUM},{}", suite.services()), FINISH_SERVICES),
+        Content::Services => (format!("{MINIMUM},{SERVICES},{}", suite.docker()), FINISH_SERVICES),
     };
+    let finish = format!("{FINISH}\n{finish}");
     let boot_arguments = suite.boot_arguments();
     let suite = suite.name();
     let docker = Docker::check()?;
@@ -121,7 +120,7 @@ pub(super) fn ensure(content: Content, tell: &mut dyn FnMut(&str)) -> Result<Ima
         .args(["--variant=minbase", &format!("--include={packages}"), suite])
         .arg(root.path()))
     .context("debootstrap does not make a Debian: it needs root, and Debian's packages within reach")?;
-    run(Command::new("chroot").arg(root.path()).args(["bash", "-euc", finish]))?;
+    run(Command::new("chroot").arg(root.path()).args(["bash", "-euc", &finish]))?;
     let import = "tar -C \"$0\" -c . | docker import - \"$1\"";
     run(Command::new("bash").args(["-euo", "pipefail", "-c", import]).arg(root.path()).arg(&tag))?;
     Ok(image)
