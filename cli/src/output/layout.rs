@@ -1,6 +1,9 @@
 //! How lines are broken for a terminal: between words, never within one.
 
+use std::borrow::Cow;
+
 use console::measure_text_width;
+use textwrap::{WordSeparator, WordSplitter, WrapAlgorithm};
 
 /// Between two columns of a table.
 const GAP: &str = "  ";
@@ -13,30 +16,17 @@ const CONTINUATION: &str = "    ";
 
 /// `text` in lines of at most `width`. Every line but the first begins with `hang` spaces.
 ///
-/// A word that is longer than a line stays whole.
+/// A word that is longer than a line stays whole. Several spaces in a row are a column: they stay where the line is not
+/// broken.
 pub(super) fn wrap(text: &str, width: usize, hang: usize) -> Vec<String> {
-    if measure_text_width(text) <= width {
-        return vec![text.to_owned()];
-    }
-    let start = text.len() - text.trim_start_matches(' ').len();
-    let mut lines = Vec::new();
-    let mut line = text[..start].to_owned();
-    let mut is_begun = false;
-    // Several spaces in a row are a column: they stay where the line is not broken.
-    for piece in text[start..].split_inclusive(' ') {
-        if is_begun && measure_text_width(&line) + measure_text_width(piece.trim_end()) > width {
-            lines.push(line.trim_end().to_owned());
-            line = " ".repeat(hang);
-            is_begun = false;
-            if piece == " " {
-                continue;
-            }
-        }
-        line.push_str(piece);
-        is_begun = true;
-    }
-    lines.push(line.trim_end().to_owned());
-    lines
+    let hang = " ".repeat(hang);
+    let options = textwrap::Options::new(width)
+        .subsequent_indent(&hang)
+        .break_words(false)
+        .word_separator(WordSeparator::AsciiSpace)
+        .word_splitter(WordSplitter::NoHyphenation)
+        .wrap_algorithm(WrapAlgorithm::FirstFit);
+    textwrap::wrap(text, options).into_iter().map(Cow::into_owned).collect()
 }
 
 /// `items` with ` · ` between them, in lines that are broken only between two of them.
