@@ -21,6 +21,7 @@ use tracing::warn;
 use crate::docker::{Docker, DockerError};
 use crate::executor::output::Output;
 use crate::executor::shared_lookup::SharedLookup;
+use crate::journal::object_names::ObjectNames;
 use crate::nginx::{Nginx, SiteRevert};
 use crate::postgres::{Database, Keeper, PostgresError};
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
@@ -80,6 +81,7 @@ pub struct Executors {
     postgres_programs: Option<PathBuf>,
     keeper: Keeper,
     slots: PathBuf,
+    object_names: ObjectNames,
     host: HostName,
     containers_changed: Notify,
     /// Shared by the observations of all environments.
@@ -97,13 +99,19 @@ pub struct Target {
 }
 
 impl Executors {
-    pub fn new(directory: &Directory, settings: &Settings, identity: &Identity) -> Self {
+    pub fn new(
+        directory: &Directory,
+        settings: &Settings,
+        identity: &Identity,
+        object_names: ObjectNames,
+    ) -> Self {
         Self {
             docker: Docker::new(&settings.docker.socket, identity.host.clone()),
-            nginx: Nginx::new(&settings.nginx, directory.traffic()),
+            nginx: Nginx::new(&settings.nginx, directory.traffic(), object_names.clone()),
             postgres_programs: settings.postgres.binaries.clone(),
             keeper: Keeper::new(settings.postgres.sockets.clone()),
             slots: directory.slots(),
+            object_names,
             host: identity.name.clone(),
             containers_changed: Notify::new(),
             tools: SharedLookup::default(),
@@ -238,7 +246,7 @@ impl Executors {
 
     /// The folder of the state file of a slot. It is mounted as a folder, so that the file in it can be replaced.
     fn state_directory(&self, environment: &EnvironmentKey, slot: Slot) -> PathBuf {
-        self.slots.join(environment.dashed()).join(slot.as_str())
+        self.slots.join(self.object_names.of(environment).as_str()).join(slot.as_str())
     }
 
     async fn last_lines(&self, container: &str) -> Vec<String> {

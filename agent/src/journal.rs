@@ -6,6 +6,7 @@
 //! accepted does not begin again, and the row of the undo is the tombstone. While a local rollback is not adopted, a
 //! step begins only under its [hold](BeginOutcome::Held).
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,6 +16,7 @@ use lockstep_core::agent::accept::{AcceptDecision, NextAction, OfferedStep, Toke
 use lockstep_core::agent::fence;
 use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::run::journal::{Direction, StepKey};
 use lockstep_core::stored;
@@ -27,6 +29,7 @@ use crate::journal::assignment::Assignment;
 
 pub mod assignment;
 mod local;
+pub mod object_names;
 pub mod reconcile;
 mod rows;
 pub mod step_log;
@@ -37,7 +40,7 @@ pub use lockstep_core::agent::accept::Outcome;
 use lockstep_core::agent::accept::StepState;
 
 /// The version of the tables below.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// The number of deployments whose steps are kept. Older ones ended long ago.
 const DEPLOYMENTS_KEPT: u32 = 1000;
@@ -85,6 +88,18 @@ CREATE TABLE local_rollback (
 ) STRICT;
 PRAGMA user_version = 2;
 ";
+
+/// What version 3 added: what the objects of an environment are called on this host.
+const SINCE_3: &str = "
+CREATE TABLE object_name (
+    environment TEXT PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT;
+PRAGMA user_version = 3;
+";
+
+/// What each version added to the one before.
+const VERSIONS: [&str; SCHEMA_VERSION as usize] = [SCHEMA, SINCE_2, SINCE_3];
 
 /// The journal of this host.
 #[derive(Debug)]
@@ -186,16 +201,9 @@ impl Journal {
         let mut connection = options.connect().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
         let found: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *transaction).await?;
-        match found {
-            0 => {
-                sqlx::raw_sql(SCHEMA).execute(&mut *transaction).await?;
-                sqlx::raw_sql(SINCE_2).execute(&mut *transaction).await?;
-            }
-            1 => {
-                sqlx::raw_sql(SINCE_2).execute(&mut *transaction).await?;
-            }
-            SCHEMA_VERSION => {}
-            found => return Err(JournalError::Newer { found }),
+        let missing = usize::try_from(found).ok().and_then(|found| VERSIONS.get(found..));
+        for version in missing.ok_or(JournalError::Newer { found })? {
+            sqlx::raw_sql(*version).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(Self { connection: Mutex::new(connection), options })
@@ -234,6 +242,18 @@ impl Journal {
         rows::prune(&mut transaction, DEPLOYMENTS_KEPT).await?;
         transaction.commit().await?;
         Ok(interrupted)
+    }
+
+    async fn object_names(&self) -> Result<BTreeMap<EnvironmentKey, ObjectName>, JournalError> {
+        rows::object_names(&mut *self.connection().await?).await
+    }
+
+    async fn set_object_name(
+        &self,
+        environment: &EnvironmentKey,
+        name: &ObjectName,
+    ) -> Result<(), JournalError> {
+        rows::set_object_name(&mut *self.connection().await?, environment, name).await
     }
 
     /// Advances the fence to the assignment's token and decides about the assignment, in one transaction.

@@ -29,6 +29,7 @@ pub mod worker;
 
 use executor::Executors;
 use journal::Journal;
+use journal::object_names::ObjectNames;
 use journal::step_log::StepLogs;
 use local_rollback::LocalRollbacks;
 use program::directory::Directory;
@@ -55,7 +56,8 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
     let logs = StepLogs::new(directory.steps());
     journal::reconcile::reconcile(&journal, &logs).await.context("cannot reconcile the journal")?;
     let directory = Arc::new(directory);
-    let executors = Arc::new(Executors::new(&directory, &settings, &identity));
+    let object_names = ObjectNames::load(&journal).await.context("cannot read the names in the journal")?;
+    let executors = Arc::new(Executors::new(&directory, &settings, &identity, object_names.clone()));
     executors.sweep().await;
     info!(host = %identity.host, name = %identity.name, cluster = %identity.cluster, "agent started");
 
@@ -88,6 +90,7 @@ pub async fn run(directory: Directory, settings: Settings) -> anyhow::Result<()>
         worker: Worker::new(worker_context),
         host_tasks,
         journal,
+        object_names,
         local_rollbacks,
         worker_events: received_events,
         health,

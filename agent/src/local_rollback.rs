@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::executor::{Executors, Instance};
 use crate::host::clock;
+use crate::journal::object_names::ObjectNames;
 use crate::journal::{GivenTraffic, Journal, JournalError, LocalRefusal};
 use crate::program::directory::{Directory, DirectoryError};
 use crate::program::identity::Identity;
@@ -56,7 +57,8 @@ pub async fn rollback(directory: &Path, environment: &str, by: String) -> anyhow
     if agent.is_some() {
         journal.interrupt().await?;
     }
-    let executors = Executors::new(&directory, &settings, &identity);
+    let object_names = ObjectNames::load(&journal).await.context("cannot read the names in the journal")?;
+    let executors = Executors::new(&directory, &settings, &identity, object_names);
     settle(&journal, &executors).await?;
     let result = RollbackCommand { journal: &journal, executors: &executors, by }.run(environment).await;
     journal.close().await?;

@@ -23,6 +23,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::host::disk;
+use crate::journal::object_names::ObjectNames;
 use crate::probe::{self, ProbeRequest, Reads};
 use crate::program::settings::NginxSettings;
 
@@ -49,6 +50,7 @@ pub struct Nginx {
     settings: NginxSettings,
     /// The folder of the switch files, with one folder for each environment.
     traffic: PathBuf,
+    object_names: ObjectNames,
 }
 
 /// The site of an environment on the disk.
@@ -90,8 +92,8 @@ pub enum SiteRevert {
 }
 
 impl Nginx {
-    pub fn new(settings: &NginxSettings, traffic: PathBuf) -> Self {
-        Self { settings: settings.clone(), traffic }
+    pub fn new(settings: &NginxSettings, traffic: PathBuf, object_names: ObjectNames) -> Self {
+        Self { settings: settings.clone(), traffic, object_names }
     }
 
     /// The version, such as `1.22.1`; `None` if nginx is not installed.
@@ -149,15 +151,15 @@ impl Nginx {
     }
 
     fn site_file(&self, environment: &EnvironmentKey) -> PathBuf {
-        self.settings.sites.join(format!("lockstep-{}.conf", environment.dashed()))
+        self.settings.sites.join(format!("lockstep-{}.conf", self.object_names.of(environment)))
     }
 
     fn additions(&self, environment: &EnvironmentKey) -> PathBuf {
-        self.settings.sites.join(format!("lockstep-{}.d", environment.dashed()))
+        self.settings.sites.join(format!("lockstep-{}.d", self.object_names.of(environment)))
     }
 
     fn folder(&self, environment: &EnvironmentKey) -> PathBuf {
-        self.traffic.join(environment.dashed())
+        self.traffic.join(self.object_names.of(environment).as_str())
     }
 
     fn switch_file(&self, environment: &EnvironmentKey) -> PathBuf {

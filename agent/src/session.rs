@@ -13,6 +13,7 @@ use lockstep_core::agent::fence::Token;
 use lockstep_core::health::{self, InstanceHealth, Probe};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::wire;
@@ -24,6 +25,7 @@ use tracing::{error, info, warn};
 use crate::executor::output::probe_without;
 use crate::health::HealthReport;
 use crate::host::vitals::Vitals;
+use crate::journal::object_names::ObjectNames;
 use crate::journal::{Ended, Journal};
 use crate::local_rollback::LocalRollbacks;
 use crate::program::telemetry;
@@ -66,6 +68,7 @@ pub struct Session {
     logins: Logins,
     host_tasks: HostTasks,
     journal: Arc<Journal>,
+    object_names: ObjectNames,
     local_rollbacks: LocalRollbacks,
     vitals: Vitals,
     /// When the journal is checked for local rollbacks.
@@ -87,6 +90,7 @@ pub struct SessionContext {
     pub worker: Worker,
     pub host_tasks: HostTasks,
     pub journal: Arc<Journal>,
+    pub object_names: ObjectNames,
     pub local_rollbacks: LocalRollbacks,
     pub worker_events: mpsc::Receiver<WorkerEvent>,
     pub health: mpsc::Receiver<HealthReport>,
@@ -109,8 +113,8 @@ enum SessionEvent {
 impl Session {
     pub fn new(context: SessionContext) -> Self {
         let SessionContext { cluster, dialling, coordinators, roots, .. } = context;
-        let SessionContext { worker, host_tasks, journal, local_rollbacks, worker_events, health, .. } =
-            context;
+        let SessionContext { worker, host_tasks, journal, object_names, .. } = context;
+        let SessionContext { local_rollbacks, worker_events, health, .. } = context;
         let mut local_check = interval(LOCAL_CHECK_EVERY);
         local_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
@@ -124,6 +128,7 @@ impl Session {
             logins: Logins::default(),
             host_tasks,
             journal,
+            object_names,
             local_rollbacks,
             local_check,
             worker_events,
@@ -235,10 +240,14 @@ impl Session {
             Order::Welcome { cluster, coordinator, coordinators, roots } => {
                 self.handle_welcome(&cluster, &coordinator, (coordinators, roots));
             }
-            Order::Assign(assignment) => {
+            Order::Assign { assignment, objects } => {
                 let (token, key) = (assignment.token.clone(), assignment.key.clone());
                 let environment = assignment.environment.clone();
-                match self.worker.assign(*assignment).await {
+                let answer = match self.learn_name(&environment, &objects).await {
+                    Ok(()) => self.worker.assign(*assignment).await,
+                    Err(why) => Answer::Refused(why),
+                };
+                match answer {
                     Answer::Later => {}
                     Answer::Ended(outcome) => self.report(&Ended { token, key, environment, outcome }),
                     Answer::Refused(why) => {
@@ -262,11 +271,22 @@ impl Session {
             Order::Secrets { request, given } => self.secrets.deliver(request, given),
             Order::Login { request, given } => self.logins.deliver(request, given),
             Order::RunHostTask { request, task } => self.host_tasks.run(request, task),
-            Order::Observe(request) => self.host_tasks.observe(request),
+            Order::Observe { request, objects } => {
+                if let Err(why) = self.learn_name(&request.environment, &objects).await {
+                    warn!(environment = %request.environment, why, "an observation may look at the wrong files");
+                }
+                self.host_tasks.observe(request);
+            }
             Order::FetchLog(wanted) => self.host_tasks.fetch_log(wanted),
             Order::Vitals { request } => self.link.send(message::vitals(request, self.vitals.read())),
             Order::LocalRollbackAdopted { seq } => self.local_rollbacks.mark_adopted(seq).await,
         }
+    }
+
+    /// Remembers what the environment's objects are called here, before anything looks for them.
+    async fn learn_name(&mut self, environment: &EnvironmentKey, objects: &ObjectName) -> Result<(), String> {
+        let learned = self.object_names.learn(&self.journal, environment, objects).await;
+        learned.map_err(|error| telemetry::chain(&error))
     }
 
     fn handle_welcome(

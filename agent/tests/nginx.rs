@@ -18,8 +18,11 @@ use std::time::{Duration, Instant};
 use lockstep_agent::nginx::{DesiredSite, InstalledSite, Reloaded, SiteRevert, certificate};
 use lockstep_agent::probe::Scheme;
 use lockstep_core::id::Digest;
+use lockstep_core::name::{EnvironmentKey, NAME_LENGTH_MAX};
+use lockstep_core::object_name::{OBJECT_NAME_LENGTH_MAX, ObjectName};
 use lockstep_core::plan::action::{Site, SiteTls};
 use lockstep_core::record::observed::SiteChange;
+use lockstep_core::slot::Slot;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
 use sites::{assert_lost, certificate_of, deployment, environment, install, site};
 
@@ -253,4 +256,39 @@ async fn the_hosts_own_proxy_params_are_used_and_may_say_what_the_site_says_too(
     install(&server, 1, &site(&[application.address])).await;
     let text = fs::read_to_string(server.site()).unwrap();
     assert!(text.contains("proxy_params;") && !text.contains("X-Real-IP"), "{text}");
+}
+
+/// With nginx's own sizes of its tables: every environment is accepted, beside each other.
+#[tokio::test]
+async fn nginx_accepts_the_longest_names_and_those_that_were_one_name_before() {
+    let keys: Vec<EnvironmentKey> = [
+        format!("{}/{}", "a".repeat(NAME_LENGTH_MAX), "b".repeat(NAME_LENGTH_MAX)),
+        format!("{}/{}", "a".repeat(NAME_LENGTH_MAX), "c".repeat(NAME_LENGTH_MAX)),
+        format!("a{0}a/b{0}b", "-".repeat(NAME_LENGTH_MAX - 2)),
+        "a/b".to_owned(),
+        "sn-a/b".to_owned(),
+        "sn/a-b".to_owned(),
+        // With one more letter in all it would be cut.
+        format!(
+            "{}/{}",
+            "a".repeat(NAME_LENGTH_MAX),
+            "b".repeat(OBJECT_NAME_LENGTH_MAX - NAME_LENGTH_MAX - 1)
+        ),
+    ]
+    .iter()
+    .map(|key| key.parse().unwrap())
+    .collect();
+    let server = Server::start_with(keys.iter().map(|key| (key.clone(), ObjectName::encode(key))).collect());
+    let application = Application::start("127.0.0.1", 0);
+    for key in &keys {
+        let site = site(&[application.address]);
+        let id = deployment(1);
+        let wanted = DesiredSite { deployment: &id, site: &site, overwrites: None };
+        assert_eq!(server.nginx.install(key, &wanted).await.unwrap(), Reloaded::Yes, "{key}");
+    }
+    for key in &keys {
+        server.nginx.switch(key, Slot::Green).unwrap();
+        assert_eq!(keys.iter().filter(|other| server.nginx.slot(other) == Slot::Green).count(), 1, "{key}");
+        server.nginx.switch(key, Slot::Blue).unwrap();
+    }
 }

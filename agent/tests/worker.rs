@@ -7,6 +7,7 @@ use std::time::Duration;
 use lockstep_agent::executor::Executors;
 use lockstep_agent::journal::Journal;
 use lockstep_agent::journal::assignment::Assignment;
+use lockstep_agent::journal::object_names::ObjectNames;
 use lockstep_agent::journal::step_log::StepLogs;
 use lockstep_agent::program::directory::Directory;
 use lockstep_agent::program::identity::Identity;
@@ -53,7 +54,7 @@ impl Bed {
             Credential { key: String::new(), certificate: String::new(), authority: String::new() };
         let worker = Worker::new(WorkerContext {
             journal: Arc::clone(&journal),
-            executors: Arc::new(Executors::new(&directory, &settings, &identity)),
+            executors: Arc::new(Executors::new(&directory, &settings, &identity, ObjectNames::default())),
             logs: StepLogs::new(directory.steps()),
             worker_events,
             transfer_client: TransferClient {

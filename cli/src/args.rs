@@ -15,7 +15,9 @@ pub use cluster::{
     RegistryCommand,
 };
 pub use deployment::{DeployArgs, ResolutionArgs, ResolveArgs, RollbackArgs};
-pub use environment::{EnvCommand, LockCommand, LogsArgs, RemoveArgs, SecretCommand, StateCommand};
+pub use environment::{
+    EnvCommand, GrantArgs, LockCommand, LogsArgs, RemoveArgs, ResourceArgs, SecretCommand, StateCommand,
+};
 pub use machine::{DownArgs, UpArgs};
 
 /// Deploy web applications to Linux hosts without downtime.
@@ -362,6 +364,8 @@ impl Command {
             | Self::Env(
                 EnvCommand::Show { env, .. }
                 | EnvCommand::Check { env }
+                | EnvCommand::Grant(GrantArgs { env, .. })
+                | EnvCommand::Revoke { env, .. }
                 | EnvCommand::Remove(RemoveArgs { env, .. }),
             )
             | Self::Host(

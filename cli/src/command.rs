@@ -62,6 +62,10 @@ async fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(context, &env),
         Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(context, &env).await,
         Command::Env(EnvCommand::Check { env }) => environments::check(context, &env),
+        Command::Env(EnvCommand::Grant(args)) => environments::grant(context, args).await,
+        Command::Env(EnvCommand::Revoke { env, resources }) => {
+            environments::revoke(context, &env, &resources).await
+        }
         Command::Env(EnvCommand::Remove(args)) => environments::remove(context, args).await,
         Command::Coordinator(CoordinatorCommand::List) => coordinators::list(context).await,
         Command::Coordinator(CoordinatorCommand::Token { name }) => {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
-use lockstep_core::access::{self, EnvironmentPattern, Grant, Identity};
+use lockstep_core::access::{self, EnvironmentPattern, Identity, OperatorRights, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use tonic::Status;
@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::identity::certificate::IssuingName;
 use crate::identity::{certificate, operators};
+use crate::planning::grants::Authority;
 use crate::record::{coordinators, hosts};
 use crate::store::{Store, StoreError};
 
@@ -32,7 +33,7 @@ pub struct Caller {
     /// Whose authority signed the certificate; `None` without a certificate.
     pub signed_by: Option<IssuingName>,
     /// Nothing for those who are no operators.
-    environments: Option<EnvironmentPattern>,
+    rights: Option<OperatorRights>,
 }
 
 impl Caller {
@@ -61,14 +62,27 @@ impl Caller {
         }
     }
 
+    /// What the caller may do beyond the role that a method asks for.
+    pub fn authority(&self) -> Authority {
+        match &self.rights {
+            Some(OperatorRights { role: OperatorRole::Admin, environments: EnvironmentPattern::All }) => {
+                Authority::Administrator
+            }
+            Some(OperatorRights { role: OperatorRole::Admin | OperatorRole::Deploy, .. }) => {
+                Authority::Deployer
+            }
+            Some(OperatorRights { role: OperatorRole::Read, .. }) | None => Authority::Reader,
+        }
+    }
+
     /// Whether the caller has a say over `environment`.
     ///
     /// # Errors
     /// When its certificate's owner was given others.
     pub fn check_environment(&self, environment: &EnvironmentKey) -> Result<(), Status> {
         let operator = self.operator()?;
-        match &self.environments {
-            Some(pattern) if pattern.covers(environment) => Ok(()),
+        match &self.rights {
+            Some(rights) if rights.environments.covers(environment) => Ok(()),
             Some(_) | None => {
                 let denied = access::Denied::OtherEnvironment {
                     operator: operator.clone(),
@@ -175,8 +189,8 @@ impl GateLayer {
     async fn admit(&self, shown: PeerCertificate, method: &str) -> Result<Caller, Status> {
         let PeerCertificate { identity, signed_by, serial } = shown;
         self.check_authority(&identity, signed_by.as_ref()).await?;
-        let grant = self.grant(&identity, &serial).await?;
-        access::allow(&identity, grant.as_ref(), method).map_err(|denied| {
+        let rights = self.rights(&identity, &serial).await?;
+        access::allow(&identity, rights.as_ref(), method).map_err(|denied| {
             info!(%identity, method, why = %denied, "refused a call");
             match denied {
                 access::Denied::NoCertificate => Status::unauthenticated(denied.to_string()),
@@ -187,7 +201,7 @@ impl GateLayer {
                 | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
             }
         })?;
-        Ok(Caller { identity, signed_by, environments: grant.map(|grant| grant.environments) })
+        Ok(Caller { identity, signed_by, rights })
     }
 
     /// The root's word that a coordinator may sign is good for ever; the record's is not.
@@ -216,7 +230,7 @@ impl GateLayer {
     }
 
     /// What the record says of whoever calls; an error where it says that its certificate does not count.
-    async fn grant(&self, identity: &Identity, serial: &str) -> Result<Option<Grant>, Status> {
+    async fn rights(&self, identity: &Identity, serial: &str) -> Result<Option<OperatorRights>, Status> {
         let unavailable = |error: StoreError| {
             warn!(%error, "cannot look up a caller");
             Status::unavailable("the store does not answer: try again")
@@ -229,8 +243,10 @@ impl GateLayer {
             Identity::Operator(name) => {
                 let operator = operators::find(&*self.store, name).await.map_err(unavailable)?;
                 let operator = operator.ok_or_else(|| refuse(format!("there is no operator {name}")))?;
-                let grant = operator.grant(serial);
-                Ok(Some(grant.ok_or_else(|| refuse(format!("this certificate of {name} has been revoked")))?))
+                let rights = operator.rights(serial);
+                Ok(Some(
+                    rights.ok_or_else(|| refuse(format!("this certificate of {name} has been revoked")))?,
+                ))
             }
             Identity::Agent(host) => {
                 if hosts::find(&*self.store, host).await.map_err(unavailable)?.is_none() {

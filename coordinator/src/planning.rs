@@ -9,6 +9,7 @@ use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
 use lockstep_core::record::Record;
 use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
+use lockstep_core::record::grant::{Widening, WideningHash};
 use lockstep_core::record::history::{DeploymentSummary, Receipt};
 use lockstep_core::record::observed::ImageObservation;
 use lockstep_core::release::Release;
@@ -28,11 +29,15 @@ use crate::store::guarded::{self, Accompanying, OwnedWrite};
 use crate::store::{Committed, Guard, Store, StoreError, Stored, keys};
 
 pub mod claims;
+pub mod grants;
 pub mod image_transfer;
+pub mod names;
 mod planning_input;
 mod ports;
 
 use claims::ClaimState;
+use grants::{Authority, GrantDecision, GrantQuestion, decide_grant};
+use names::{NameProposal, propose_names};
 use planning_input::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
 use ports::Proposal;
 
@@ -83,6 +88,7 @@ pub struct Requester {
     pub operator: OperatorName,
     pub hostname: String,
     pub pid: u32,
+    pub authority: Authority,
 }
 
 /// A deployment that is to be opened.
@@ -93,6 +99,16 @@ pub struct StartRequest {
     pub hash: Option<PlanHash>,
     /// The claim for a build that becomes this deployment.
     pub claim: Option<DeploymentId>,
+    /// The widening of the grant that an administrator accepts with it.
+    pub grant: Option<WideningHash>,
+}
+
+/// A plan that was not started.
+#[derive(Debug, Clone)]
+pub struct Proposed {
+    pub plan: Plan,
+    /// What an administrator has to grant with it.
+    pub widening: Widening,
 }
 
 /// Why there is no plan or no deployment.
@@ -123,6 +139,8 @@ impl From<planner::PlanRefusal> for DeployError {
 struct PlannedDeployment {
     plan: Plan,
     input: PlanningInput,
+    names: NameProposal,
+    grant: GrantDecision,
     spec: ValidatedSpec,
     spec_seen: Option<Stored>,
 }
@@ -131,10 +149,15 @@ struct PlannedDeployment {
 ///
 /// # Errors
 /// When there is none.
-pub async fn plan(context: &Context, ask: &PlanRequest) -> Result<Plan, DeployError> {
+pub async fn plan(
+    context: &Context,
+    ask: &PlanRequest,
+    requester: &Requester,
+) -> Result<Proposed, DeployError> {
     claims::refuse_removal(&*context.store, &ask.environment).await?;
     let recorded = environments::spec(&*context.store, &ask.environment).await?;
-    Ok(make_plan(context, ask, recorded).await?.plan)
+    let planned = make_plan(context, ask, (requester, None), recorded).await?;
+    Ok(Proposed { plan: planned.plan, widening: planned.grant.widening })
 }
 
 /// Opens a deployment.
@@ -154,7 +177,8 @@ pub async fn start(
         let recorded = environments::spec(store, &start.ask.environment).await?;
         let before =
             claims::claimable(store, &start.ask.environment, start.claim.as_ref(), requester, now).await?;
-        let planned = make_plan(context, &start.ask, recorded).await?;
+        let planned = make_plan(context, &start.ask, (requester, start.grant.as_ref()), recorded).await?;
+        planned.grant.refuse_widening(&planned.plan)?;
         refuse_changed_plan(start.hash.as_ref(), &planned.plan)?;
         let ports = &planned.input.ports;
         if ports.are_too_many() {
@@ -198,7 +222,7 @@ async fn give_ports(
     for some in proposal.split() {
         let mut with = some.transaction(environment);
         with.guards.push(guard);
-        match guarded::give_ports(store, environment, with).await {
+        match guarded::give_away(store, environment, with).await {
             Ok(Committed::Yes { revision }) => {
                 guard = Guard::Unchanged(keys::ports(environment).into(), revision);
             }
@@ -226,6 +250,7 @@ pub(crate) fn new_id(clock: &dyn Clock) -> DeploymentId {
 async fn make_plan(
     context: &Context,
     ask: &PlanRequest,
+    (requester, accepted): (&Requester, Option<&WideningHash>),
     recorded: Option<Versioned<EnvironmentSpec>>,
 ) -> Result<PlannedDeployment, DeployError> {
     let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
@@ -251,6 +276,9 @@ async fn make_plan(
             PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
         ),
     };
+    let question =
+        GrantQuestion { key: &ask.environment, what: &ask.what, spec: spec.get(), accepted, requester };
+    let grant = decide_grant(&*context.store, &question).await?;
     let input = gather_planning_input(context, &spec, &wanted).await?;
     let operation = operation(context, ask, &spec, &input.record).await?;
     let mut plan = planner::plan(&operation, &spec, &input.record)?;
@@ -265,7 +293,10 @@ async fn make_plan(
             checked(EnvironmentSpec { hosts, ..spec.get().clone() }, &ask.environment)?
         }
     };
-    Ok(PlannedDeployment { plan, input, spec, spec_seen })
+    grant.refuse_revoked(&plan)?;
+    let names = propose_names(&*context.store, &plan, &input.record).await?;
+    plan.warnings.extend(names.warning());
+    Ok(PlannedDeployment { plan, input, names, grant, spec, spec_seen })
 }
 
 /// What a plan says of an image that no app host has.
@@ -455,16 +486,20 @@ fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Ref
     })
 }
 
-/// What is written with the claim: the plan, the deployment, the declaration and the ports.
+/// What is written with the claim: the plan, the deployment, the declaration, the ports, the names and the grant.
 fn accompanying(
     id: &DeploymentId,
     planned: &PlannedDeployment,
     open: &Claim,
     kept: OwnedWrite,
 ) -> Accompanying {
-    let PlannedDeployment { plan, input, spec, spec_seen } = planned;
+    let PlannedDeployment { plan, input, names, grant, spec, spec_seen } = planned;
     let key = &plan.key;
     let Accompanying { mut guards, mut writes } = input.ports.transaction(key);
+    for with in [names.transaction(key), grant.transaction(key)] {
+        guards.extend(with.guards);
+        writes.extend(with.writes);
+    }
     guards.push(Guard::as_seen(keys::ports(key), input.ports_seen.as_ref()));
     guards.push(Guard::as_seen(keys::spec(key), spec_seen.as_ref()));
     writes.push(kept);

@@ -16,6 +16,7 @@ use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::StepKey;
 use lockstep_core::stored;
@@ -36,8 +37,8 @@ use crate::ports::agents::{
 };
 use crate::ports::clock::Clock;
 use crate::record::coordinators::AgentSessionRecord;
-use crate::record::hosts;
 use crate::record::vault::Vault;
+use crate::record::{environments, hosts};
 use crate::sessions::presence::Presence;
 use crate::store::{Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write, keys};
 
@@ -85,6 +86,8 @@ pub struct Sessions {
     next_request: AtomicU64,
     // Held for a look-up or a change, never across an await: calls, sessions and drivers all come here.
     connected: Mutex<BTreeMap<HostId, Connected>>,
+    /// What the objects of environments are called: recorded once, and never another.
+    object_names: Mutex<BTreeMap<EnvironmentKey, ObjectName>>,
     progress: broadcast::Sender<ProgressLine>,
     /// Counts what [`Self::connections`] has had of changes.
     changes: watch::Sender<u64>,
@@ -151,6 +154,7 @@ impl Sessions {
             context,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
+            object_names: Mutex::new(BTreeMap::new()),
             progress: broadcast::Sender::new(PROGRESS_MAX),
             changes: watch::Sender::new(0),
             tracker: TaskTracker::new(),
@@ -193,6 +197,20 @@ impl Sessions {
         };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))
+    }
+
+    /// What the objects of an environment are called on hosts.
+    async fn object_name(&self, environment: &EnvironmentKey) -> Result<ObjectName, StoreError> {
+        let known = || self.object_names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = known().get(environment) {
+            return Ok(name.clone());
+        }
+        let Some(names) = environments::names(&*self.context.store, environment).await? else {
+            // Whatever there is before a name was claimed is of a version that knew only this one.
+            return Ok(ObjectName::legacy(environment));
+        };
+        known().insert(environment.clone(), names.content.objects.clone());
+        Ok(names.content.objects)
     }
 
     /// Looks for assignments without a wake-up, for ever: a watch is only a hint. One look serves all
@@ -423,6 +441,10 @@ impl Agents for Sessions {
 
     async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError> {
         let ObservationRequest { environment, image, migrations_path, database } = question;
+        let object_name = self.object_name(&environment).await.map_err(|error| AgentError::Refused {
+            host: host.clone(),
+            why: format!("the names of {environment} cannot be read: {error}"),
+        })?;
         let request = self.request();
         let (database_url_from, secrets_version, addresses) = database.map_or_else(
             || (String::new(), 0, Vec::new()),
@@ -438,6 +460,7 @@ impl Agents for Sessions {
             database_url_from,
             secrets_version,
             addresses,
+            object_name: object_name.to_string(),
         });
         match self.question(host, PendingQuestion::Request(request), message, ANSWER_LIMIT).await? {
             Answer::Observed(observation) => Ok(*observation),

@@ -22,6 +22,8 @@ use tokio::sync::Notify;
 mod debts;
 #[path = "driver/fixture.rs"]
 mod fixture;
+#[path = "driver/grants.rs"]
+mod grants;
 #[path = "driver/hosts.rs"]
 mod hosts;
 #[path = "driver/idle.rs"]
@@ -32,6 +34,8 @@ mod local_changes;
 mod neighbours;
 #[path = "driver/opening.rs"]
 mod opening;
+#[path = "driver/owned_names.rs"]
+mod owned_names;
 #[path = "driver/removal.rs"]
 mod removal;
 #[path = "driver/returning.rs"]

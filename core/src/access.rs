@@ -55,7 +55,7 @@ pub enum Callers {
 
 /// What the record says that an operator may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Grant {
+pub struct OperatorRights {
     pub role: OperatorRole,
     pub environments: EnvironmentPattern,
 }
@@ -94,6 +94,8 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/DiffSecrets", Callers::Operators(OperatorRole::Deploy)),
     ("/lockstep.v1.Control/ListEnvironments", Callers::Operators(OperatorRole::Read)),
     ("/lockstep.v1.Control/ShowEnvironment", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/ShowGrant", Callers::Operators(OperatorRole::Read)),
+    ("/lockstep.v1.Control/ChangeGrant", Callers::Administrators),
     ("/lockstep.v1.Control/RemoveEnvironment", Callers::Operators(OperatorRole::Admin)),
     ("/lockstep.v1.Control/AbandonEnvironment", Callers::Operators(OperatorRole::Admin)),
     ("/lockstep.v1.Control/ListHosts", Callers::Operators(OperatorRole::Read)),
@@ -137,11 +139,11 @@ pub enum Denied {
     OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
 
-/// Whether `identity` may call `method`. `grant` is what the record says of an operator.
+/// Whether `identity` may call `method`. `rights` is what the record says of an operator.
 ///
 /// # Errors
 /// Whenever the table does not say yes.
-pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result<(), Denied> {
+pub fn allow(identity: &Identity, rights: Option<&OperatorRights>, method: &str) -> Result<(), Denied> {
     let callers = METHODS
         .iter()
         .find(|(name, _)| *name == method)
@@ -162,12 +164,12 @@ pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result
             Identity::Nobody,
         ) => Err(Denied::NoCertificate),
         (Callers::Operators(needs), Identity::Operator(operator)) => {
-            of_role(operator, grant.ok_or_else(wrong)?, needs)
+            of_role(operator, rights.ok_or_else(wrong)?, needs)
         }
         (Callers::Administrators, Identity::Operator(operator)) => {
-            let grant = grant.ok_or_else(wrong)?;
-            of_role(operator, grant, OperatorRole::Admin)?;
-            match &grant.environments {
+            let rights = rights.ok_or_else(wrong)?;
+            of_role(operator, rights, OperatorRole::Admin)?;
+            match &rights.environments {
                 EnvironmentPattern::All => Ok(()),
                 has @ (EnvironmentPattern::Application(_) | EnvironmentPattern::One(_)) => {
                     Err(Denied::NotOfAll { operator: operator.clone(), has: has.clone() })
@@ -182,11 +184,11 @@ pub fn allow(identity: &Identity, grant: Option<&Grant>, method: &str) -> Result
     }
 }
 
-fn of_role(operator: &OperatorName, grant: &Grant, needs: OperatorRole) -> Result<(), Denied> {
-    if grant.role >= needs {
+fn of_role(operator: &OperatorName, rights: &OperatorRights, needs: OperatorRole) -> Result<(), Denied> {
+    if rights.role >= needs {
         return Ok(());
     }
-    Err(Denied::RoleTooLow { operator: operator.clone(), has: grant.role, needs })
+    Err(Denied::RoleTooLow { operator: operator.clone(), has: rights.role, needs })
 }
 
 impl EnvironmentPattern {
@@ -289,13 +291,13 @@ mod tests {
         ]
     }
 
-    fn grant(role: OperatorRole, environments: &str) -> Grant {
-        Grant { role, environments: environments.parse().expect("a pattern") }
+    fn rights(role: OperatorRole, environments: &str) -> OperatorRights {
+        OperatorRights { role, environments: environments.parse().expect("a pattern") }
     }
 
     #[test]
     fn what_is_not_in_the_table_is_refused_to_everybody() {
-        let admin = grant(OperatorRole::Admin, "*");
+        let admin = rights(OperatorRole::Admin, "*");
         for identity in identities() {
             assert!(allow(&identity, Some(&admin), "/lockstep.v1.Control/Nope").is_err(), "{identity}");
         }
@@ -314,7 +316,7 @@ mod tests {
     #[test]
     fn only_coordinators_relay_and_they_command_nothing() {
         let [_, agent, operator, coordinator] = identities();
-        let admin = grant(OperatorRole::Admin, "*");
+        let admin = rights(OperatorRole::Admin, "*");
         for (method, callers) in METHODS {
             let relays = *callers == Callers::Coordinators;
             let may = relays || matches!(callers, Callers::Anyone | Callers::Known);
@@ -330,12 +332,12 @@ mod tests {
     fn roles_rise() {
         let [_, _, operator, _] = identities();
         let start = "/lockstep.v1.Control/Start";
-        assert!(allow(&operator, Some(&grant(OperatorRole::Read, "*")), start).is_err());
-        assert!(allow(&operator, Some(&grant(OperatorRole::Deploy, "*")), start).is_ok());
+        assert!(allow(&operator, Some(&rights(OperatorRole::Read, "*")), start).is_err());
+        assert!(allow(&operator, Some(&rights(OperatorRole::Deploy, "*")), start).is_ok());
         assert!(allow(&operator, None, start).is_err());
         let add = "/lockstep.v1.Control/AddOperator";
-        assert!(allow(&operator, Some(&grant(OperatorRole::Deploy, "*")), add).is_err());
-        assert!(allow(&operator, Some(&grant(OperatorRole::Admin, "*")), add).is_ok());
+        assert!(allow(&operator, Some(&rights(OperatorRole::Deploy, "*")), add).is_err());
+        assert!(allow(&operator, Some(&rights(OperatorRole::Admin, "*")), add).is_ok());
     }
 
     #[test]
@@ -343,7 +345,7 @@ mod tests {
         let [_, _, operator, _] = identities();
         let remove = "/lockstep.v1.Control/RemoveEnvironment";
         for environments in ["notes/*", "notes/production"] {
-            let limited = grant(OperatorRole::Admin, environments);
+            let limited = rights(OperatorRole::Admin, environments);
             assert!(allow(&operator, Some(&limited), remove).is_ok());
             for (method, callers) in METHODS {
                 if *callers == Callers::Administrators {

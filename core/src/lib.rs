@@ -4,7 +4,7 @@
 //! and unordered maps: time, ids and facts come in as values, and decisions go out as values. Production, stories and
 //! the dry run all use this code.
 //!
-//! Modules in reading order: vocabulary ([`name`], [`id`], [`image`], [`time`], [`secret`], [`slot`], [`host`],
+//! Modules in reading order: vocabulary ([`name`], [`object_name`], [`id`], [`image`], [`time`], [`secret`], [`slot`], [`host`],
 //! [`release`]), the declaration ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what
 //! comes next ([`run`]), the recorded and observed state ([`record`]), what screens show of it ([`view`]), and the
 //! rules that agents and coordinators share ([`agent`], [`health`], [`access`], [`stored`]).
@@ -19,6 +19,7 @@ pub mod host;
 pub mod id;
 pub mod image;
 pub mod name;
+pub mod object_name;
 pub mod plan;
 pub mod planner;
 pub mod record;

@@ -1,7 +1,7 @@
 //! Names that operators choose: parsed once, right for ever.
 //!
-//! A name ends up in container names, file names, nginx variables and store keys, so the alphabet
-//! is what all of these take: lower-case letters, digits and hyphens, a letter first, no hyphen last.
+//! The alphabet is what store keys, host names and file names take: lower-case letters, digits and hyphens, a letter
+//! first, no hyphen last. What an environment is called on hosts follows from its key: [`crate::object_name`].
 
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -11,7 +11,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name, in bytes: `ls-<app>-<env>-<process>-<slot>` stays below Docker's and DNS's limits.
+/// The longest name, in bytes.
 pub const NAME_LENGTH_MAX: usize = 32;
 
 /// Why a text is not a name.
@@ -114,11 +114,6 @@ pub struct EnvironmentKey {
 impl EnvironmentKey {
     pub fn new(application: ApplicationName, environment: EnvironmentName) -> Self {
         Self { application, environment }
-    }
-
-    /// `<app>-<env>`: the key where a slash cannot stand (files, containers, nginx).
-    pub fn dashed(&self) -> String {
-        format!("{}-{}", self.application, self.environment)
     }
 }
 

@@ -14,10 +14,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 pub mod claim;
+pub mod grant;
 pub mod history;
 pub mod live;
 pub mod local_rollback;
 pub mod observed;
+pub mod owned_names;
 pub mod pending_undo;
 pub mod ports;
 pub mod removal;

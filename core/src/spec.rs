@@ -126,6 +126,13 @@ pub struct Volume {
     pub scope: VolumeScope,
 }
 
+impl Volume {
+    /// Whether it is a path on the host, and not a volume of Docker.
+    pub fn is_host_path(&self) -> bool {
+        self.source.starts_with('/')
+    }
+}
+
 /// What a volume is on a second app host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -145,7 +152,7 @@ impl VolumeScope {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VolumeAccess {
     ReadWrite,
@@ -230,7 +237,7 @@ pub enum Tls {
 }
 
 impl Tls {
-    fn is_off(&self) -> bool {
+    pub fn is_off(&self) -> bool {
         *self == Self::Off
     }
 }
@@ -303,6 +310,9 @@ impl EnvironmentSpec {
         };
         let is_host =
             !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-        is_host.then(|| SiteAddress { server_name: host.to_ascii_lowercase(), listen_port: port })
+        // A final dot says that the name is whole: to a browser it is the same site.
+        let name = host.strip_suffix('.').unwrap_or(host);
+        (is_host && !name.is_empty())
+            .then(|| SiteAddress { server_name: name.to_ascii_lowercase(), listen_port: port })
     }
 }

@@ -74,6 +74,7 @@ fn disks_and_nginx(cases: &mut Cases<Deployed>) {
         let disk = SmallDisk::mount(&scene.stage.directory.join("small"))?;
         let backups = scene.stage.directory.join("backups");
         let _declared = scene.declare(&backups.display().to_string(), &disk.path.display().to_string())?;
+        scene.stage.grant(&["--snapshot-directory", &disk.path.display().to_string()])?;
         let said = scene.deploy(second)?;
         said.expect_said(
             1,

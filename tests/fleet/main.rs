@@ -264,6 +264,7 @@ fn hosts_come_and_go_while_the_application_serves() -> Result<()> {
     give_images(&passing, &releases, &[app_1, app_2, app_3, site.lb()])?;
     let declare = |app: &str| Site::notes(&fleet)?.declare(app, "bake: 1s, drain: 5s");
     declare("app-1, app-2")?;
+    site.grant(&["app-3"])?;
     ensure!(!is_let_in(&fleet, app_1)?, "the database of this fleet lets everybody in");
     let loaded = Loaded::with(site, "notes:1.0.0")?;
     ensure!(let_in(&fleet)? == [app_1.address.to_string(), app_2.address.to_string()]);

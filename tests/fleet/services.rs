@@ -34,6 +34,7 @@ fn a_deployment_goes_on_whatever_happens_to_its_services() -> Result<()> {
     fleet.obey_orders()?;
     let site = Site::notes(&fleet)?;
     site.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    site.grant(&[])?;
     let loaded = Loaded::with(site, "notes:1.0.0")?;
 
     loaded.without_loss("an agent's package is upgraded when its slot is started", || {

@@ -225,6 +225,9 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     let postgres = Postgres::start(&machine.root.join("postgres"), bridge)?;
     let site = SocketAddr::new(LOOPBACK, free_port(LOOPBACK)?);
     write_project(&machine, site, &postgres)?;
+    let snapshots = machine.root.join("snapshots").display().to_string();
+    let grant = ["env", "grant", "production", "--snapshot-directory", &snapshots];
+    machine.lockstep(&grant)?.check(0, &["may use"])?;
     let image = format!("{}:1.0.0", machine.application);
     machine.docker.build_notes(&image, 1, &[])?;
     machine.images.push(image.clone());

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use lockstep_agent::journal::assignment::Assignment;
+use lockstep_agent::journal::object_names::ObjectNames;
 use lockstep_agent::journal::step_log::StepLogs;
 use lockstep_agent::journal::{
     Acceptance, BeginOutcome, GivenTraffic, IdleReason, Journal, JournaledStatus, Refusal,
@@ -286,7 +287,7 @@ fn what_nginx_has_is_known_again() {
     for version in VERSIONS {
         let folder = golden::copy(version, "agent");
         let settings = NginxSettings { sites: folder.path().join("sites"), ..NginxSettings::default() };
-        let nginx = Nginx::new(&settings, folder.path().join("traffic"));
+        let nginx = Nginx::new(&settings, folder.path().join("traffic"), ObjectNames::default());
         let environment = store::environment();
         let [before, installed] = &sites(version)[..] else { panic!("there are two") };
         assert_eq!(nginx.slot(&environment), Slot::Green);

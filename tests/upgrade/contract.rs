@@ -34,7 +34,7 @@ messages! {
     AboutReply, AddOperatorRequest, AskStanding, AskVitals, Assign, AuditRecord, AuditReply, BackupPart,
     BackupRequest, CancelRequest, ClaimRequest, Client, Connection, Connections, CoordinatorRef,
     CoordinatorsReply, DeployAsk, DeploymentRef, DiffSecretsReply, DiffSecretsRequest, Document, Done,
-    EnvironmentRef, EnvironmentsReply, ErrandDone, FetchLog, FollowRequest, Followed, FreezeRequest, FromAgent,
+    EnvironmentRef, EnvironmentsReply, ErrandDone, FetchLog, FollowRequest, Followed, FreezeRequest, FromAgent, GrantReply, GrantRequest,
     HealthReport, Hello, HistoryReply, HostRef, HostTokenRequest, HostsReply, ImageGiven, ImageOffer, ImagePart,
     ImageSent, ImageWanted, ImportSecretsRequest, InspectReply, InspectedHost, JoinReply, JoinRequest,
     ListRequest, LocalChanged, LocalTakenIn, LogLine, LogReply, LoginWanted, LogsRequest, Observe, Observed,

@@ -26,10 +26,12 @@ use lockstep_core::host::Host;
 use lockstep_core::plan::operation::{Operation, Refusal};
 use lockstep_core::plan::{Action, Plan, Wave};
 use lockstep_core::record::claim::Claim;
+use lockstep_core::record::grant::{EnvironmentGrant, Resource, Widening};
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::local_rollback::{LocalChange, LocalRollback};
 use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::record::owned_names::OwnedNames;
 use lockstep_core::record::pending_undo::PendingUndos;
 use lockstep_core::record::ports::PortTable;
 use lockstep_core::record::removal::Removal;
@@ -68,10 +70,10 @@ macro_rules! kinds {
 
 kinds! {
     Action, Alive, Assignment, AuditEntry, AuthorityStatus, Coordinator, CoordinatorStatus, PendingUndos, Entry,
-    EnvironmentSpec, EnvironmentStatus, HostTask, Finding, GivenTraffic, Host, HostStatus, ImageObservation, IssuingName, LiveRelease,
-    LocalChange, LocalRollback, LockRecord, LoginRecord, LogRequest, ObservationRequest, Meta, Observation, Claim, Operation,
-    Operator, Plan, PlanParts, PortTable, Removal, StepQuery, Refusal, Report, Roots, SecondSessionRecord, AgentSessionRecord, SessionInfo,
-    QueriedStatuses, StateFile, StepFailure, DeploymentSummary, TokenRecord, VersionRecord, Vitals, Wave,
+    EnvironmentGrant, EnvironmentSpec, EnvironmentStatus, HostTask, Finding, GivenTraffic, Host, HostStatus, ImageObservation, IssuingName, LiveRelease,
+    LocalChange, LocalRollback, LockRecord, LoginRecord, LogRequest, ObservationRequest, Meta, Observation, OwnedNames, Claim, Operation,
+    Operator, Plan, PlanParts, PortTable, Removal, StepQuery, Refusal, Report, Resource, Roots, SecondSessionRecord, AgentSessionRecord, SessionInfo,
+    QueriedStatuses, StateFile, StepFailure, DeploymentSummary, TokenRecord, VersionRecord, Vitals, Wave, Widening,
 }
 
 fn rewrite<T: StoredDocument>(bytes: &[u8]) -> Result<Vec<u8>, stored::Unreadable> {

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 /// Every version of which there are files, oldest first. What this program writes is compared with the last one;
 /// the others must be read.
-pub(crate) const VERSIONS: &[&str] = &["da8beec"];
+pub(crate) const VERSIONS: &[&str] = &["da8beec", "names"];
 
 /// What came to be stored and sent since the newest version, and nothing else: files that it does not need are not
 /// there.

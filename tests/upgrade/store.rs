@@ -15,6 +15,7 @@ use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Stored};
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::owned_names::{OwnedName, SiteName};
 use lockstep_core::secret::join_token::JoinToken;
 
 use crate::golden::{self, ADVICE, UNRELEASED, VERSIONS};
@@ -101,6 +102,9 @@ fn made(version: &str) -> Vec<(&'static str, Key)> {
         live(environment),
         ports(environment),
         removal(environment),
+        names(environment),
+        grant(environment),
+        owned_name(&site_name()),
         history_entry(environment, deployment),
         port("10.0.0.1", 20554),
         registry(&"ghcr.io".parse().expect("a registry")),
@@ -127,6 +131,11 @@ fn made(version: &str) -> Vec<(&'static str, Key)> {
         secrets_version(environment, 1),
         audit_record(2),
     ]
+}
+
+fn site_name() -> OwnedName {
+    let server_name = "notes.example".to_owned();
+    OwnedName::Site(SiteName { load_balancer: host(), port: 443, server_name })
 }
 
 /// The edition of the plan that is kept in parts.
@@ -249,7 +258,7 @@ async fn the_record_is_found_in_the_store() {
     let journal = history::journal(&store, &deployment(5)).await.expect("read");
     assert_eq!(journal.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2, 3]);
     let operators = operators::list(&store).await.expect("read");
-    assert!(operators[0].grant("0a1b2c").is_some());
+    assert!(operators[0].rights("0a1b2c").is_some());
     let coordinators: Vec<_> = coordinators::list(&store).await.expect("read");
     assert_eq!(
         coordinators.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),

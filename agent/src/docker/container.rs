@@ -16,6 +16,7 @@ use futures::StreamExt;
 use lockstep_core::health::Health;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::ContainerSpec;
 use lockstep_core::record::observed::{ContainerObservation, ContainerRunState};
 use lockstep_core::slot::Slot;
@@ -43,6 +44,8 @@ const LOG_LINES_MAX: u32 = 10_000;
 #[derive(Debug, Clone)]
 pub struct CreateContext<'a> {
     pub environment: &'a EnvironmentKey,
+    /// What the environment's objects are called.
+    pub objects: &'a ObjectName,
     pub deployment: &'a DeploymentId,
     pub step: StepId,
     /// All environment variables of the process, secrets included.
@@ -98,7 +101,7 @@ impl Docker {
         spec: &ContainerSpec,
         context: &CreateContext<'_>,
     ) -> Result<String, DockerError> {
-        let name = container_name(context.environment, context.deployment, spec);
+        let name = container_name(context.objects, context.deployment, spec);
         let client = self.client().await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         match client.create_container(Some(options), body(spec, context)).await {
@@ -216,14 +219,10 @@ impl Docker {
     }
 }
 
-/// `ls-<app>-<env>-<process>-<slot>-<the deployment's last eight>`.
-pub fn container_name(
-    environment: &EnvironmentKey,
-    deployment: &DeploymentId,
-    spec: &ContainerSpec,
-) -> String {
+/// `ls-<objects>-<process>-<slot>-<the deployment's last eight>`.
+pub fn container_name(objects: &ObjectName, deployment: &DeploymentId, spec: &ContainerSpec) -> String {
     let ulid = deployment.ulid().to_ascii_lowercase();
-    format!("ls-{}-{}-{}-{}", environment.dashed(), spec.process, spec.slot, &ulid[ulid.len() - 8..])
+    format!("ls-{objects}-{}-{}-{}", spec.process, spec.slot, &ulid[ulid.len() - 8..])
 }
 
 fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBody {
@@ -253,10 +252,10 @@ fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBod
         .volumes
         .iter()
         .map(|volume| {
-            let source = if volume.source.starts_with('/') {
+            let source = if volume.is_host_path() {
                 volume.source.clone()
             } else {
-                format!("{}-{}", context.environment.dashed(), volume.source)
+                context.objects.volume(&volume.source)
             };
             let access = match volume.access {
                 VolumeAccess::ReadWrite => "rw",
@@ -370,9 +369,11 @@ mod tests {
     fn labels_and_name_of_a_container_are_what_they_were() {
         let spec: ContainerSpec = serde_json::from_str(SPEC).unwrap();
         let environment = "notes/production".parse().unwrap();
+        let objects = ObjectName::legacy(&environment);
         let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
         let context = CreateContext {
             environment: &environment,
+            objects: &objects,
             deployment: &deployment,
             step: StepId(3),
             variables: BTreeMap::new(),
@@ -381,10 +382,7 @@ mod tests {
         let labels: BTreeMap<String, String> = body(&spec, &context).labels.unwrap().into_iter().collect();
         let written: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(written, LABELS);
-        assert_eq!(
-            container_name(&environment, &deployment, &spec),
-            "ls-notes-production-web-green-21012345"
-        );
+        assert_eq!(container_name(&objects, &deployment, &spec), "ls-notes-production-web-green-21012345");
 
         let found = ContainerSummary {
             id: Some("c1".to_owned()),

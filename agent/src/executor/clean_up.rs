@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use lockstep_core::plan::action::{CleanUp, KeepSnapshots};
 use lockstep_core::run::journal::{Finding, StepFailure};
@@ -34,38 +33,38 @@ impl Executors {
         }
         let snapshots = match &clean_up.snapshots {
             None => 0,
-            Some(keep) => remove_old_snapshots(work, keep).map_err(|error| {
+            Some(keep) => self.remove_old_snapshots(work, keep).map_err(|error| {
                 StepFailure::new(format!("cannot remove old snapshots in {}", keep.directory))
                     .why(error.to_string())
             })?,
         };
         Ok(finding(format!("{images} images and {snapshots} snapshots removed")))
     }
-}
 
-/// Removes the oldest finished snapshots beyond `keep`. Their names begin with the time, so they sort by age.
-fn remove_old_snapshots(work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
-    let directory = Path::new(&keep.directory).join(work.environment.dashed());
-    if !directory.exists() {
-        return Ok(0);
-    }
-    let mut finished: Vec<String> = Vec::new();
-    for entry in fs::read_dir(&directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("dep_") && !name.contains('.') {
-            finished.push(name);
+    /// Removes the oldest finished snapshots beyond `keep`. Their names begin with the time, so they sort by age.
+    fn remove_old_snapshots(&self, work: &Work, keep: &KeepSnapshots) -> io::Result<usize> {
+        let directory = self.snapshots(&keep.directory, &work.environment);
+        if !directory.exists() {
+            return Ok(0);
         }
-    }
-    finished.sort();
-    let keep = usize::try_from(keep.keep).unwrap_or(usize::MAX);
-    let mut removed = 0;
-    for old in &finished[..finished.len().saturating_sub(keep)] {
-        if *old == work.key.deployment.as_str() {
-            continue;
+        let mut finished: Vec<String> = Vec::new();
+        for entry in fs::read_dir(&directory)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if name.starts_with("dep_") && !name.contains('.') {
+                finished.push(name);
+            }
         }
-        work.output.line(&format!("snapshot {old} removed"));
-        fs::remove_dir_all(directory.join(old))?;
-        removed += 1;
+        finished.sort();
+        let keep = usize::try_from(keep.keep).unwrap_or(usize::MAX);
+        let mut removed = 0;
+        for old in &finished[..finished.len().saturating_sub(keep)] {
+            if *old == work.key.deployment.as_str() {
+                continue;
+            }
+            work.output.line(&format!("snapshot {old} removed"));
+            fs::remove_dir_all(directory.join(old))?;
+            removed += 1;
+        }
+        Ok(removed)
     }
-    Ok(removed)
 }

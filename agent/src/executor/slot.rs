@@ -142,6 +142,7 @@ impl Executors {
     async fn create(&self, work: &Work, spec: &ContainerSpec) -> Result<String, StepFailure> {
         let state_directory = self.state_directory(&work.environment, spec.slot);
         let context = CreateContext {
+            objects: &self.object_names.of(&work.environment),
             environment: &work.environment,
             deployment: &work.key.deployment,
             step: work.key.step,

@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use data_encoding::HEXLOWER;
 use lockstep_core::id::Digest;
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::TakeSnapshot;
 use lockstep_core::run::journal::SnapshotTaken;
 use lockstep_core::run::journal::{Finding, StepFailure};
@@ -34,7 +35,7 @@ impl Executors {
         work: &Work,
         snapshot: &TakeSnapshot,
     ) -> Result<Finding, StepFailure> {
-        let directory = Path::new(&snapshot.directory).join(work.environment.dashed());
+        let directory = self.snapshots(&snapshot.directory, &work.environment);
         let finished = directory.join(work.key.deployment.as_str());
         if finished.exists() {
             // Renamed by this very step before the agent was killed.
@@ -49,6 +50,11 @@ impl Executors {
         let written = tokio::task::block_in_place(|| seal(&partial, &finished));
         let sealed = written.map_err(|error| unusable(&partial, &error))?;
         Ok(self.snapshot_taken("dumped and verified", &finished, sealed))
+    }
+
+    /// The folder of this environment's snapshots.
+    pub(super) fn snapshots(&self, root: &str, environment: &EnvironmentKey) -> PathBuf {
+        Path::new(root).join(self.object_names.of(environment).as_str())
     }
 
     fn snapshot_taken(&self, text: &str, path: &Path, (manifest, bytes): (Digest, u64)) -> Finding {

@@ -1,9 +1,12 @@
 //! The rows of the journal's tables. The [journal](super) decides which may be written when.
 
+use std::collections::BTreeMap;
+
 use lockstep_core::agent::accept::{StepRecord, StepState};
 use lockstep_core::agent::fence::{FenceState, Token};
 use lockstep_core::id::{Digest, StepId};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::Action;
 use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::stored;
@@ -60,6 +63,31 @@ pub(super) async fn set_fence_state(
     .bind(mark.assignment_digest.as_ref().map(Digest::as_str))
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+pub(super) async fn object_names(
+    connection: &mut SqliteConnection,
+) -> Result<BTreeMap<EnvironmentKey, ObjectName>, JournalError> {
+    let rows = sqlx::query("SELECT environment, name FROM object_name").fetch_all(connection).await?;
+    rows.iter()
+        .map(|row| {
+            let (environment, name): (String, String) = (row.try_get("environment")?, row.try_get("name")?);
+            Ok((environment.parse().map_err(damaged)?, name.parse().map_err(damaged)?))
+        })
+        .collect()
+}
+
+pub(super) async fn set_object_name(
+    connection: &mut SqliteConnection,
+    environment: &EnvironmentKey,
+    name: &ObjectName,
+) -> Result<(), JournalError> {
+    sqlx::query("INSERT OR REPLACE INTO object_name (environment, name) VALUES (?, ?)")
+        .bind(environment.to_string())
+        .bind(name.as_str())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::action::{Endpoint, Site, SiteTls, SwitchTraffic};
 use lockstep_core::spec::{HTTP_PORT, HTTPS_PORT};
 
@@ -70,7 +71,8 @@ impl Address {
 
 /// The site's text.
 pub fn render(environment: &EnvironmentKey, site: &Site, paths: &SitePaths<'_>) -> String {
-    let name = environment.dashed().replace('-', "_");
+    // Two underscores before what a variable is for: no name of an earlier version meets one of these.
+    let name = format!("{}_", ObjectName::encode(environment));
     let digest = site.digest();
     let mut text = format!("{FIRST_LINE}{digest}\n");
     text.push_str(&upstream(&format!("{name}_blue"), &site.blue));
@@ -110,7 +112,7 @@ fn upstream(name: &str, endpoints: &[Endpoint]) -> String {
 /// the last that it tried gave it no headers that it could pass on: none at all, not all of them, or too many.
 fn maps(name: &str, short: &str, probe_secret: &str) -> String {
     format!(
-        r#"map $http_upgrade ${name}_connection {{
+        r#"map $http_upgrade ${name}_upgrade {{
     default upgrade;
     '' '';
 }}
@@ -160,7 +162,7 @@ fn server(name: &str, site: &Site, paths: &SitePaths<'_>) -> String {
         proxy_pass http://${name}_slot;
         proxy_http_version 1.1;
 {headers}        proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection ${name}_connection;
+        proxy_set_header Connection ${name}_upgrade;
     }}
     include {additions}/*.conf;
 }}
@@ -329,7 +331,7 @@ mod tests {
     fn a_site_has_one_test_for_the_slot_and_says_what_it_was_made_from() {
         let text = text(&site(&["172.17.0.1"]), None);
         assert_eq!(text.matches("if (-f ").count(), 1);
-        assert!(text.contains("set $my_notes_production_slot my_notes_production_blue;"));
+        assert!(text.contains("set $my__notes_production__slot my__notes_production__blue;"));
         assert!(text.contains("server 172.17.0.1:20001 max_fails=0;"));
         assert_eq!(digest_of(&text).unwrap().as_str().len(), 71);
         assert_eq!(digest_of("server {}"), None);

@@ -8,6 +8,7 @@ use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, StepId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
@@ -39,8 +40,14 @@ pub(super) enum Order {
         /// PEM, the signing root first. Empty if the coordinator does not send it.
         roots: String,
     },
-    Assign(Box<Assignment>),
-    Observe(ObservationRequest),
+    Assign {
+        assignment: Box<Assignment>,
+        objects: ObjectName,
+    },
+    Observe {
+        request: ObservationRequest,
+        objects: ObjectName,
+    },
     Secrets {
         request: u64,
         given: Result<SecretSet, String>,
@@ -119,12 +126,12 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
                 environment: assign.environment.clone(),
                 why: String::new(),
             };
-            assignment(assign).map(|assignment| Order::Assign(Box::new(assignment))).map_err(|invalid| {
+            assignment(assign).map_err(|invalid| {
                 let refused = wire::Refused { why: invalid.to_string(), ..refused };
                 UnreadableMessage { answer: Some(Box::new(envelope(FromAgent::Refused(refused)))), invalid }
             })
         }
-        ToAgent::Observe(observe) => Ok(Order::Observe(observation_request(observe)?)),
+        ToAgent::Observe(observe) => Ok(observation_request(observe)?),
         ToAgent::Secrets(wire::Secrets { request, result }) => {
             let given = match result.ok_or_else(|| Invalid::missing("secrets.result"))? {
                 wire::secrets::Result::Variables(wire::Variables { values, public }) => {
@@ -166,19 +173,30 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
     }
 }
 
-fn assignment(assign: wire::Assign) -> Result<Assignment, Invalid> {
-    let wire::Assign { token, key, environment: of, action, limit_ms, traceparent } = assign;
-    Ok(Assignment {
+fn assignment(assign: wire::Assign) -> Result<Order, Invalid> {
+    let wire::Assign { token, key, environment: of, action, limit_ms, traceparent, object_name } = assign;
+    let environment = environment(&of)?;
+    let objects = objects(&environment, object_name)?;
+    let assignment = Assignment {
         token: token.ok_or_else(|| Invalid::missing("assign.token"))?.try_into()?,
         key: key.ok_or_else(|| Invalid::missing("assign.key"))?.try_into()?,
-        environment: environment(&of)?,
+        environment,
         action: action.map(|action| action.read("assign.action")).transpose()?,
         limit: Millis(limit_ms),
         traceparent,
-    })
+    };
+    Ok(Order::Assign { assignment: Box::new(assignment), objects })
 }
 
-fn observation_request(observe: wire::Observe) -> Result<ObservationRequest, Invalid> {
+/// A coordinator of an earlier version says no name: it knows only one.
+fn objects(environment: &EnvironmentKey, said: String) -> Result<ObjectName, Invalid> {
+    match non_empty(said) {
+        None => Ok(ObjectName::legacy(environment)),
+        Some(name) => name.parse().map_err(|error| Invalid::because("object_name", error)),
+    }
+}
+
+fn observation_request(observe: wire::Observe) -> Result<Order, Invalid> {
     let wire::Observe {
         request,
         environment: of,
@@ -187,15 +205,19 @@ fn observation_request(observe: wire::Observe) -> Result<ObservationRequest, Inv
         database_url_from,
         secrets_version,
         addresses,
+        object_name,
     } = observe;
-    Ok(ObservationRequest {
+    let environment = environment(&of)?;
+    let objects = objects(&environment, object_name)?;
+    let request = ObservationRequest {
         request,
-        environment: environment(&of)?,
+        environment,
         image: non_empty(image),
         migrations_path: non_empty(migrations_path),
         database: non_empty(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
         addresses,
-    })
+    };
+    Ok(Order::Observe { request, objects })
 }
 
 fn log_request(fetch: wire::FetchLog) -> Result<LogRequest, Invalid> {

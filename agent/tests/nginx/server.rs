@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use lockstep_agent::journal::object_names::ObjectNames;
 use lockstep_agent::nginx::Nginx;
 use lockstep_agent::program::settings::NginxSettings;
 use rustix::net::{AddressFamily, SocketType};
@@ -38,6 +39,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::start_with(ObjectNames::default())
+    }
+
+    /// Where the objects of environments are called so.
+    pub(crate) fn start_with(object_names: ObjectNames) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path();
@@ -58,7 +64,7 @@ impl Server {
             configuration: root.join("nginx.conf"),
             sites: root.join("sites"),
         };
-        Self { nginx: Nginx::new(&settings, root.join("traffic")), directory, master }
+        Self { nginx: Nginx::new(&settings, root.join("traffic"), object_names), directory, master }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use lockstep_agent::executor::Executors;
+use lockstep_agent::journal::object_names::ObjectNames;
 use lockstep_agent::program::directory::Directory;
 use lockstep_agent::program::identity::Identity;
 use lockstep_agent::program::settings::Settings;
@@ -29,7 +30,7 @@ async fn switch(blue: SocketAddr, green: SocketAddr) -> Result<(), String> {
         coordinators: Vec::new(),
     };
     let settings = Settings::read(&directory.settings()).unwrap();
-    let executors = Executors::new(&directory, &settings, &identity);
+    let executors = Executors::new(&directory, &settings, &identity, ObjectNames::default());
     let endpoint = |address: SocketAddr| Endpoint { address: address.ip().to_string(), port: address.port() };
     let site = Site { green: vec![endpoint(green)], ..site(&[blue]) };
     install(&server, 1, &site).await;

@@ -409,6 +409,7 @@ impl Attached {
 
 fn assign(key: StepKey, token: (u64, u64), action: Option<wire::Document>, limit_ms: u64) -> wire::Assign {
     wire::Assign {
+        object_name: String::new(),
         token: Some(wire_token(token)),
         key: Some(key.into()),
         environment: ENVIRONMENT.to_owned(),

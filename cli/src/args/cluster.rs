@@ -3,6 +3,7 @@
 
 use clap::{Args, Subcommand};
 use lockstep_core::host::HostRole;
+use lockstep_core::record::grant::WideningHash;
 
 use super::ENV;
 
@@ -56,6 +57,9 @@ pub struct HostChangeArgs {
     pub env: String,
     /// Name of the host.
     pub host: String,
+    /// Grant what the plan with this hash of a grant shows. For administrators of all environments.
+    #[arg(long, value_name = "HASH")]
+    pub grant: Option<WideningHash>,
     /// Show the plan without running it.
     #[arg(long)]
     pub dry_run: bool,

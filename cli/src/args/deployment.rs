@@ -3,6 +3,7 @@
 use clap::Args;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
+use lockstep_core::record::grant::WideningHash;
 
 use super::{DEP, ENV};
 
@@ -17,6 +18,9 @@ pub struct DeployArgs {
     /// Run exactly the plan with this hash; refuse any other.
     #[arg(long, value_name = "HASH")]
     pub plan: Option<PlanHash>,
+    /// Grant what the plan with this hash of a grant shows. For administrators of all environments.
+    #[arg(long, value_name = "HASH")]
+    pub grant: Option<WideningHash>,
     /// Show the plan without running it.
     #[arg(long)]
     pub dry_run: bool,

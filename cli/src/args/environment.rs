@@ -2,6 +2,9 @@
 #![allow(rustdoc::invalid_html_tags, reason = "a placeholder of the help is no tag")]
 
 use clap::{Args, Subcommand};
+use lockstep_core::name::HostName;
+use lockstep_core::record::grant::{HostPath, Resource, normal_path};
+use lockstep_core::spec::VolumeAccess;
 
 use super::ENV;
 
@@ -94,6 +97,22 @@ pub enum EnvCommand {
         #[arg(help = ENV)]
         env: String,
     },
+    /// Show or widen what an environment may use outside of its containers
+    ///
+    /// Without options it shows the grant. Only administrators of all environments may widen it.
+    #[command(after_help = "\
+Examples:
+  lockstep env grant staging                                    # what is granted
+  lockstep env grant staging --host app-2 --path /srv/uploads
+  lockstep env grant staging --path /etc/ssl/certs:ro --network backend")]
+    Grant(GrantArgs),
+    /// Take back what was granted; what runs keeps running
+    Revoke {
+        #[arg(help = ENV)]
+        env: String,
+        #[command(flatten)]
+        resources: ResourceArgs,
+    },
     /// Remove an environment; refused while it serves, or may serve
     ///
     /// Its declaration, ports and pending undos are forgotten. Its history and secrets stay.
@@ -120,6 +139,59 @@ pub struct RemoveArgs {
     /// Do not ask for confirmation.
     #[arg(long, requires = "abandon")]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GrantArgs {
+    #[arg(help = ENV)]
+    pub env: String,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// Give it the names on hosts that an earlier version gave to it and to another environment.
+    #[arg(long)]
+    pub own_shared_names: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ResourceArgs {
+    /// A host on which it may run. May be repeated, like all of these.
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<HostName>,
+    /// A host name under which it may be served.
+    #[arg(long, value_name = "NAME")]
+    pub site_name: Vec<String>,
+    /// A path of its hosts that its containers may mount; with :ro at its end, read-only.
+    #[arg(long, value_name = "PATH")]
+    pub path: Vec<String>,
+    /// A Docker network that its containers may join.
+    #[arg(long, value_name = "NAME")]
+    pub network: Vec<String>,
+    /// A folder for its database snapshots.
+    #[arg(long, value_name = "PATH")]
+    pub snapshot_directory: Vec<String>,
+    /// A certificate or key file on the load balancer.
+    #[arg(long, value_name = "PATH")]
+    pub certificate_file: Vec<String>,
+}
+
+impl ResourceArgs {
+    /// What the options name.
+    pub fn resources(&self) -> Vec<Resource> {
+        let Self { host, site_name, path, network, snapshot_directory, certificate_file } = self;
+        let host_path = |text: &String| match text.strip_suffix(":ro") {
+            Some(path) => HostPath { path: normal_path(path), access: VolumeAccess::ReadOnly },
+            None => HostPath { path: normal_path(text), access: VolumeAccess::ReadWrite },
+        };
+        let site = |name: &String| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        let mut resources: Vec<Resource> = host.iter().cloned().map(Resource::Host).collect();
+        resources.extend(site_name.iter().map(site).map(Resource::SiteName));
+        resources.extend(path.iter().map(host_path).map(Resource::HostPath));
+        resources.extend(network.iter().cloned().map(Resource::Network));
+        resources
+            .extend(snapshot_directory.iter().map(|path| Resource::SnapshotDirectory(normal_path(path))));
+        resources.extend(certificate_file.iter().map(|path| Resource::CertificateFile(normal_path(path))));
+        resources
+    }
 }
 
 #[derive(Debug, Subcommand)]

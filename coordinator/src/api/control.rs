@@ -205,6 +205,16 @@ impl Control for ControlApi {
         environments::show(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
+    async fn show_grant(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::GrantReply> {
+        let caller = Caller::from_request(&request)?;
+        environments::show_grant(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn change_grant(&self, request: Request<wire::GrantRequest>) -> Answer<wire::GrantReply> {
+        let caller = Caller::from_request(&request)?;
+        environments::change_grant(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
     async fn remove_environment(&self, request: Request<wire::EnvironmentRef>) -> Answer<Done> {
         let caller = Caller::from_request(&request)?;
         environments::remove(self, &caller, request.into_inner(), WhileServing::Refused)

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lockstep_core::access::{Grant, Identity};
+use lockstep_core::access::{Identity, OperatorRights};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
@@ -67,7 +67,7 @@ impl Enroll for EnrollApi {
             let joining = match presented.admits.clone() {
                 TokenHolder::Host { name, roles } => self.host(&request, name, roles, now).await?,
                 TokenHolder::Operator { name, environments, role } => {
-                    self.operator(&request, name, Grant { role, environments }, now).await?
+                    self.operator(&request, name, OperatorRights { role, environments }, now).await?
                 }
                 TokenHolder::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
@@ -218,7 +218,7 @@ impl EnrollApi {
         &self,
         request: &wire::JoinRequest,
         name: OperatorName,
-        Grant { role, environments }: Grant,
+        OperatorRights { role, environments }: OperatorRights,
         now: Timestamp,
     ) -> Result<JoinAttempt, Status> {
         let identity = Identity::Operator(name.clone());

@@ -15,6 +15,7 @@ use super::exit::{DriverError, DriverExit};
 use super::pending_undo_runner::lockstep;
 use crate::context::Context;
 use crate::planning;
+use crate::planning::grants::Authority;
 use crate::planning::{DeployError, PlanRequest, RequestedOperation, Requester, StartRequest};
 use crate::record::audit;
 use crate::record::audit::Change;
@@ -148,11 +149,13 @@ impl ReadmissionTask {
             },
             hash: None,
             claim: None,
+            grant: None,
         };
         let requester = Requester {
             operator: lockstep(),
             hostname: context.coordinator.clone(),
             pid: std::process::id(),
+            authority: Authority::Deployer,
         };
         match planning::start(&context, &start, &requester).await {
             Ok((id, _)) => {

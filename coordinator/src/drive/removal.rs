@@ -3,11 +3,12 @@
 //! What must stay true: one guarded transaction decides, and only if nothing is live or an operator abandons it. From
 //! then on the removal itself is recorded, nothing can be opened, and `status` shows the removal. The rest is deleted
 //! in bounded transactions that can be repeated, and the declaration last. So a second `env remove` finishes a removal
-//! that a crash interrupted. History, epoch, audit entries and secrets stay.
+//! that a crash interrupted. History, epoch, audit entries, secrets and the name of its objects stay.
 
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::record::owned_names::OwnedNames;
 use lockstep_core::record::pending_undo::PendingUndos;
 use lockstep_core::record::removal::Removal;
 
@@ -190,12 +191,19 @@ impl Removing<'_> {
         let number = ports.len();
         let removal = environments::removal(store, environment).await?;
         let guard = Guard::as_seen(keys::removal(environment), removal.as_ref().map(|seen| &seen.stored));
-        let last = [keys::spec, keys::live, keys::ports, keys::removal].map(|key| key(environment));
-        let many: Vec<Owned> = ports.into_iter().chain(undos).collect();
+        let last =
+            [keys::spec, keys::live, keys::ports, keys::grant, keys::removal].map(|key| key(environment));
+        let names = environments::names(store, environment).await?.map(|seen| seen.content);
+        let used = names.iter().flat_map(OwnedNames::each).filter(|name| !name.is_of_objects());
+        let many: Vec<Owned> =
+            ports.into_iter().chain(undos).chain(used.map(|name| keys::owned_name(&name))).collect();
         for some in many.chunks(DELETIONS_MAX).chain([last.as_slice()]) {
             // Many transactions may take longer than a lease lives.
             lock.keep(store).await;
-            let writes = some.iter().cloned().map(OwnedWrite::delete).collect();
+            let mut writes: Vec<_> = some.iter().cloned().map(OwnedWrite::delete).collect();
+            writes.extend(
+                names.as_ref().map(|names| OwnedWrite::put(keys::names(environment), &names.of_removed())),
+            );
             if held.commit(store, vec![guard.clone()], writes).await? == Committed::No {
                 return Ok(None);
             }

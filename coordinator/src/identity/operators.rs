@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_core::access::{EnvironmentPattern, Grant, OperatorRole};
+use lockstep_core::access::{EnvironmentPattern, OperatorRights, OperatorRole};
 use lockstep_core::name::OperatorName;
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
@@ -52,9 +52,9 @@ impl Operator {
     }
 
     /// What the operator may do who shows the certificate of this serial number.
-    pub fn grant(&self, serial: &str) -> Option<Grant> {
+    pub fn rights(&self, serial: &str) -> Option<OperatorRights> {
         (self.standing == OperatorStanding::Active && self.certificates.contains_key(serial))
-            .then(|| Grant { role: self.role, environments: self.environments.clone() })
+            .then(|| OperatorRights { role: self.role, environments: self.environments.clone() })
     }
 
     /// Whether this operator can let others in.

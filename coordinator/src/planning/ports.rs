@@ -23,7 +23,7 @@ const LAST: u16 = 29_999;
 const COUNT: u16 = LAST - FIRST + 1;
 
 /// The most that one transaction gives away: each is a guard and a write, and a claim has some more of both.
-const FRESH_MAX: usize = OPERATIONS_MAX / 2 - 10;
+const FRESH_MAX: usize = OPERATIONS_MAX / 2 - 20;
 
 /// The ports of an environment, with those that are still to be taken.
 #[derive(Debug, Clone)]

@@ -1,11 +1,13 @@
-//! The record of an environment: its declaration, its live release, its claim and its ports.
+//! The record of an environment: its declaration, its live release, its claim, its ports, its names and its grant.
 
 use std::time::Duration;
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::claim::Claim;
+use lockstep_core::record::grant::EnvironmentGrant;
 use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::owned_names::OwnedNames;
 use lockstep_core::record::ports::PortTable;
 use lockstep_core::record::removal::Removal;
 use lockstep_core::run::driver_phase::LOCK_RETRY_AFTER;
@@ -84,6 +86,22 @@ pub async fn ports(
     environment: &EnvironmentKey,
 ) -> Result<Option<Versioned<PortTable>>, StoreError> {
     read(store, keys::ports(environment)).await
+}
+
+/// The names that the environment owns; `None` before its first deployment by a version that claims names.
+pub async fn names(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Versioned<OwnedNames>>, StoreError> {
+    read(store, keys::names(environment)).await
+}
+
+/// What the environment may use; `None` before its first deployment by a version that knows grants.
+pub async fn grant(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+) -> Result<Option<Versioned<EnvironmentGrant>>, StoreError> {
+    read(store, keys::grant(environment)).await
 }
 
 /// Every environment that is declared.

@@ -195,10 +195,12 @@ impl AgentSession {
             {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
+            let object_name = self.sessions.object_name(&environment).await?;
             self.send(Order::Assign(wire::Assign {
                 token: Some(token.into()),
                 key: Some(key.into()),
                 environment: environment.to_string(),
+                object_name: object_name.to_string(),
                 action: action.as_ref().map(wire::Document::of_content),
                 limit_ms: limit.0,
                 traceparent,

@@ -2,7 +2,7 @@
 //!
 //! [`Held`] proves that the lock was taken. A transaction through it happens only while the lock is still held: the
 //! lock's key and the epoch are those of that time. Five transactions need no lock. Four are guarded by their own
-//! keys: claiming an environment and changing its claim, allocating ports, a report, and a local rollback that a host
+//! keys: claiming an environment and changing its claim, allocating ports or names, a report, and a local rollback that a host
 //! reports. The fifth writes parts of a plan that no deployment has yet; nobody reads them before it is opened.
 
 use bytes::Bytes;
@@ -289,11 +289,12 @@ pub async fn claim(
     store.commit(guards, plain(writes)).await
 }
 
-/// Gives ports away before the claim, where they are too many to be given with it.
+/// Gives ports or names away without a claim: ports that are too many to be given with it, and names that the
+/// environment used before names had owners.
 ///
 /// # Errors
 /// When the outcome is unknown or the transaction is refused.
-pub async fn give_ports(
+pub async fn give_away(
     store: &dyn Store,
     environment: &EnvironmentKey,
     with: Accompanying,

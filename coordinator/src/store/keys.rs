@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::image::RegistryName;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey, HostName, OperatorName};
+use lockstep_core::record::owned_names::{OwnedName, SiteName};
 
 const ROOT: &str = "/lockstep/v1";
 
@@ -74,8 +75,8 @@ impl Owned {
 
     /// A key that was read, so that it can be deleted. Keys that are not owned stay what they are.
     pub(crate) fn of_stored(key: &Key) -> Option<Self> {
-        const OWNED: [&str; 8] =
-            ["env", "deployment", "assignment", "report", "debt", "local", "history", "port"];
+        const OWNED: [&str; 9] =
+            ["env", "deployment", "assignment", "report", "debt", "local", "history", "port", "name"];
         let rest = key.0.strip_prefix(ROOT)?.strip_prefix('/')?;
         let (first, _) = rest.split_once('/')?;
         OWNED.contains(&first).then(|| Self(key.clone()))
@@ -240,6 +241,30 @@ pub fn live(environment: &EnvironmentKey) -> Owned {
 
 pub fn ports(environment: &EnvironmentKey) -> Owned {
     owned(format_args!("env/{environment}/ports"))
+}
+
+/// The last part of every key of [`names`].
+pub const NAMES: &str = "names";
+
+/// The names that the environment owns on hosts. Never deleted: hosts keep what they have of a removed environment.
+pub fn names(environment: &EnvironmentKey) -> Owned {
+    owned(format_args!("env/{environment}/{NAMES}"))
+}
+
+/// One key for each name that has an owner: the environment.
+pub fn owned_name(name: &OwnedName) -> Owned {
+    match name {
+        OwnedName::Objects(objects) => owned(format_args!("name/objects/{objects}")),
+        OwnedName::Volume(volume) => owned(format_args!("name/volume/{volume}")),
+        OwnedName::Site(SiteName { load_balancer, port, server_name }) => {
+            owned(format_args!("name/site/{load_balancer}/{port}/{server_name}"))
+        }
+    }
+}
+
+/// What the environment may use outside of its containers. Only administrators of all environments write it.
+pub fn grant(environment: &EnvironmentKey) -> Owned {
+    owned(format_args!("env/{environment}/grant"))
 }
 
 /// The histories of all environments.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use lockstep_coordinator::context::Context;
 use lockstep_coordinator::drive::Drivers;
 use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::grants::{self, Authority, GrantChange};
 use lockstep_coordinator::planning::{
     DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
 };
@@ -22,6 +23,7 @@ use lockstep_core::plan::Plan;
 use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::claim::Claim;
+use lockstep_core::record::grant::Resource;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::engine::Run;
 use lockstep_core::run::journal::Verdict;
@@ -90,7 +92,12 @@ pub(crate) fn environment() -> EnvironmentKey {
 }
 
 pub(crate) fn anna() -> Requester {
-    Requester { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
+    Requester {
+        operator: "anna".parse().expect("a name"),
+        hostname: "ws".to_owned(),
+        pid: 7,
+        authority: Authority::Administrator,
+    }
 }
 
 impl Fixture {
@@ -118,7 +125,9 @@ impl Fixture {
             coordinator: "c1".to_owned(),
             logs: logs.path().to_owned(),
         };
-        Self { store, hosts, parts, logs, sessions }
+        let fixture = Self { store, hosts, parts, logs, sessions };
+        fixture.grant_snapshots(&environment()).await;
+        fixture
     }
 
     /// Another host joins, at an address of its own.
@@ -138,6 +147,7 @@ impl Fixture {
         };
         self.store.commit(vec![], joined(&host)).await.expect("the host joins");
         self.sessions.spawn(self.hosts.clone().serve(id.clone()));
+        self.grant(&environment(), Resource::Host(host.name)).await;
         id
     }
 
@@ -163,16 +173,37 @@ impl Fixture {
         PlanRequest { environment, what: RequestedOperation::Deploy(Box::new(deploy)) }
     }
 
+    pub(crate) async fn plan(&self, ask: &PlanRequest) -> Result<Plan, DeployError> {
+        Ok(planning::plan(&self.parts, ask, &anna()).await?.plan)
+    }
+
+    /// Lets an environment have its snapshots where its declaration says.
+    pub(crate) async fn grant_snapshots(&self, environment: &EnvironmentKey) {
+        self.grant(environment, Resource::SnapshotDirectory("/var/backups/notes".to_owned())).await;
+    }
+
+    pub(crate) async fn grant(&self, environment: &EnvironmentKey, resource: Resource) {
+        let change = GrantChange { granted: vec![resource], revoked: Vec::new() };
+        grants::change_grant(&*self.store, environment, &change).await.expect("a grant");
+    }
+
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
-        let start = StartRequest { ask: Self::ask(spec(), image), hash: None, claim: None };
+        let start = StartRequest { ask: Self::ask(spec(), image), hash: None, claim: None, grant: None };
         planning::start(&self.parts, &start, &anna()).await
     }
 
     /// Opens a deployment of another declaration and waits until it has ended.
     pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> DeploymentSummary {
-        let start = StartRequest { ask: Self::ask(spec, image), hash: None, claim: None };
-        let (id, _) = planning::start(&self.parts, &start, &anna()).await.expect("it starts");
-        self.ended(&id).await
+        let start = StartRequest { ask: Self::ask(spec, image), hash: None, claim: None, grant: None };
+        let (id, plan) = planning::start(&self.parts, &start, &anna()).await.expect("it starts");
+        let wait = async {
+            let mut wakeups = self.store.watch(&keys::environment(&plan.key));
+            while environments::open(&*self.store, &plan.key).await.expect("read").is_some() {
+                wakeups.changed().await;
+            }
+        };
+        tokio::time::timeout(LIMIT, wait).await.expect("it ends");
+        history::summary(&*self.store, &id).await.expect("read").expect("it is in the history")
     }
 
     /// Opens a deployment and waits until it has ended.

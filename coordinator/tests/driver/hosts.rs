@@ -51,6 +51,7 @@ struct State {
     /// Hosts that answer questions and get no assignments: a session that is slow.
     slow: BTreeSet<HostId>,
     answered: usize,
+    observed: usize,
     /// What hosts have of the environment, where it is not nothing.
     seen: BTreeMap<HostId, Observation>,
     /// Where the next look waits.
@@ -103,6 +104,11 @@ impl Hosts {
         let gate = Arc::<Gate>::default();
         self.state().gate = Some(gate.clone());
         gate
+    }
+
+    /// How many times a host was asked to look.
+    pub(crate) fn questions(&self) -> usize {
+        self.state().observed
     }
 
     /// How many questions were answered.
@@ -225,6 +231,7 @@ impl Agents for Hosts {
             gate.begun.notify_one();
             gate.end.notified().await;
         }
+        self.state().observed += 1;
         if self.state().absent.contains(host) {
             return Err(AgentError::Absent { host: host.clone() });
         }

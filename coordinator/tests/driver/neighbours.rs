@@ -22,7 +22,8 @@ fn other() -> EnvironmentSpec {
 
 /// Deploys `image` to the other environment.
 async fn deploy_other(fixture: &Fixture, image: &str) {
-    let start = StartRequest { ask: Fixture::ask(other(), image), hash: None, claim: None };
+    fixture.grant_snapshots(&other().key).await;
+    let start = StartRequest { ask: Fixture::ask(other(), image), hash: None, claim: None, grant: None };
     let (id, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     let ended = async {
         while environments::open(&*fixture.store, &other().key).await.expect("read").is_some() {
@@ -35,7 +36,7 @@ async fn deploy_other(fixture: &Fixture, image: &str) {
 }
 
 async fn plan(fixture: &Fixture) -> Plan {
-    planning::plan(&fixture.parts, &Fixture::ask(spec(), "notes:next")).await.expect("a plan")
+    fixture.plan(&Fixture::ask(spec(), "notes:next")).await.expect("a plan")
 }
 
 /// Whether the plan may remove this image.

@@ -30,7 +30,12 @@ async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
     let claimed = fixture.open().await.expect("it is owned");
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(matches!(fixture.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
-    let start = StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim.clone()) };
+    let start = StartRequest {
+        ask: Fixture::ask(spec(), "notes:1"),
+        hash: None,
+        claim: Some(claim.clone()),
+        grant: None,
+    };
     let (id, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(id, claim);
     let open = fixture.open().await.expect("it is owned");
@@ -49,7 +54,8 @@ async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
     assert_eq!(fixture.open().await, None);
     let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
     fixture.until(|open| open.is_none()).await;
-    let start = StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim) };
+    let start =
+        StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim), grant: None };
     let refusal = refused(planning::start(&fixture.parts, &start, &anna()).await);
     assert!(refusal.what.ends_with("has ended"), "{refusal:?}");
     fixture.shut_down().await;
@@ -60,9 +66,9 @@ async fn what_was_planned_is_started_or_it_is_said_what_moved() {
     let fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
     let ask = Fixture::ask(spec(), "notes:1");
-    let planned = planning::plan(&fixture.parts, &ask).await.expect("a plan");
-    assert_eq!(planning::plan(&fixture.parts, &ask).await.expect("a plan"), planned, "the same again");
-    let start = |hash| StartRequest { ask: ask.clone(), hash: Some(hash), claim: None };
+    let planned = fixture.plan(&ask).await.expect("a plan");
+    assert_eq!(fixture.plan(&ask).await.expect("a plan"), planned, "the same again");
+    let start = |hash| StartRequest { ask: ask.clone(), hash: Some(hash), claim: None, grant: None };
     let (id, started) =
         planning::start(&fixture.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
     assert_eq!(started, planned, "what runs is what was shown");
@@ -78,13 +84,13 @@ async fn what_was_planned_is_started_or_it_is_said_what_moved() {
 async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
     let fixture = Fixture::new().await;
     let broken = EnvironmentSpec { url: "gopher://notes".to_owned(), ..spec() };
-    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(broken, "notes:1")).await);
+    let refusal = refused(fixture.plan(&Fixture::ask(broken, "notes:1")).await);
     assert!(refusal.why.contains("url"), "{refusal:?}");
     let lacking = EnvironmentSpec { required: vec!["JWT_SECRET".to_owned()], ..spec() };
-    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(lacking, "notes:1")).await);
+    let refusal = refused(fixture.plan(&Fixture::ask(lacking, "notes:1")).await);
     assert!(refusal.what.contains("JWT_SECRET"), "{refusal:?}");
     fixture.hosts.absent(&crate::fixture::host_id());
-    let refusal = refused(planning::plan(&fixture.parts, &Fixture::ask(spec(), "notes:1")).await);
+    let refusal = refused(fixture.plan(&Fixture::ask(spec(), "notes:1")).await);
     assert!(refusal.what.contains("app-1"), "{refusal:?}");
     assert_eq!(environments::declared(&*fixture.store).await.expect("read"), [], "a plan leaves nothing");
     fixture.shut_down().await;
@@ -127,9 +133,13 @@ async fn no_two_environments_share_a_port() {
     for number in 0..ENVIRONMENTS {
         let key = format!("notes/e{number}").parse().expect("a key");
         let start = StartRequest {
-            ask: Fixture::ask(EnvironmentSpec { key, ..spec() }, "notes:1"),
+            ask: Fixture::ask(
+                EnvironmentSpec { key, url: format!("http://e{number}.example"), database: None, ..spec() },
+                "notes:1",
+            ),
             hash: None,
             claim: None,
+            grant: None,
         };
         let parts = fixture.parts.clone();
         starts.spawn(async move { planning::start(&parts, &start, &anna()).await.map(|_| ()) });

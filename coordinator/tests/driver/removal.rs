@@ -82,7 +82,7 @@ fn container(running: ContainerRunState) -> ContainerObservation {
 async fn check_nothing_left(store: &dyn Store) {
     let left = store.list(&keys::environment(&environment())).await.expect("listed");
     let left: Vec<&str> = left.iter().map(|stored| stored.key.last()).collect();
-    assert!(left.iter().all(|last| ["epoch", "lock"].contains(last)), "{left:?}");
+    assert!(left.iter().all(|last| ["epoch", "lock", "names"].contains(last)), "{left:?}");
     assert_eq!(store.list(&keys::all_ports()).await.expect("listed"), []);
     assert_eq!(pending_undos::list(store).await.expect("listed"), []);
 }
@@ -134,6 +134,7 @@ async fn an_environment_of_which_nothing_runs_is_removed_unasked_and_can_be_depl
     assert!(receipt.ends_with("Every host was checked, and nothing of it is left there."), "{receipt}");
     check_nothing_left(&*fixture.store).await;
     fixture.hosts.unscript();
+    fixture.grant_snapshots(&environment()).await;
     let summary = fixture.deploy("notes:2").await;
     fixture.check_ended(&summary, Verdict::Succeeded).await;
     fixture.shut_down().await;

@@ -27,7 +27,7 @@ fn hosts_of(plan: &Plan) -> BTreeSet<&str> {
 }
 
 async fn plan(fixture: &Fixture, what: RequestedOperation) -> Result<Plan, DeployError> {
-    planning::plan(&fixture.parts, &PlanRequest { environment: environment(), what }).await
+    fixture.plan(&PlanRequest { environment: environment(), what }).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -60,7 +60,7 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
     let grown = fixture.deploy_as(on(&["app-1", "app-2"]), "notes:2").await;
     fixture.check_ended(&grown, Verdict::Succeeded).await;
     let ask = Fixture::ask(on(&["app-1"]), "notes:3");
-    let Err(DeployError::Refused(refusal)) = planning::plan(&fixture.parts, &ask).await else {
+    let Err(DeployError::Refused(refusal)) = fixture.plan(&ask).await else {
         panic!("a host that serves is left out");
     };
     assert_eq!(refusal.what, "app-2 serves notes/production, but deployment.yml does not name it");
@@ -68,7 +68,7 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
         environment: environment(),
         what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
     };
-    let start = StartRequest { ask, hash: None, claim: None };
+    let start = StartRequest { ask, hash: None, claim: None, grant: None };
     let (id, back) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
     fixture.check_ended(&fixture.ended(&id).await, Verdict::Succeeded).await;
@@ -85,7 +85,7 @@ async fn a_deployment_to_very_many_hosts_is_opened_and_ends() {
     }
     let _drivers = fixture.drivers();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let planned = planning::plan(&fixture.parts, &Fixture::ask(on(&names), "notes:1")).await.expect("a plan");
+    let planned = fixture.plan(&Fixture::ask(on(&names), "notes:1")).await.expect("a plan");
     let first = fixture.deploy_as(on(&names), "notes:1").await;
     fixture.check_ended(&first, Verdict::Succeeded).await;
     let kept = history::plan(&*fixture.store, &first.id).await.expect("read").expect("it is kept");

@@ -96,6 +96,7 @@ impl Operator {
             hash: String::new(),
             claim: String::new(),
             client: Some(wire::Client { hostname: "bench".to_owned(), pid: std::process::id() }),
+            grant: String::new(),
         };
         let begun = Instant::now();
         let started = control.start(asked).await?.into_inner();

@@ -22,6 +22,7 @@ fn a_release_is_deployed_and_upgraded_while_it_serves() -> Result<()> {
     let limits = "memory: 128Mi, cpus: 0.5, user: \"65534\", stop_signal: SIGINT";
     let volumes = "volumes: [\"uploads:/data\", \"/srv:/srv:ro\"]";
     let _declared = scene.declare("memory: 128Mi", &format!("{limits}, {volumes}"))?;
+    scene.stage.grant(&["--path", "/srv:ro"])?;
 
     scene.deploy(&first)?.expect_said(0, &["succeeded"])?;
     assert_first(&scene)?;

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_tests::bed::files::write_private;
 use lockstep_tests::bed::ports::free_port;
+use lockstep_tests::bed::program::CommandOutput;
 use lockstep_tests::bed::server::docker::Docker;
 use lockstep_tests::scene::background::Background;
 use lockstep_tests::scene::inventory::Inventory;
@@ -42,7 +43,12 @@ impl Neighbour {
         let url = url.strip_suffix("/notes").context("the database is called notes")?;
         let secrets = format!("ENVIRONMENT=production\nDATABASE_URL={url}/neighbour\n");
         write_private(&project.join(".env.production"), &secrets)?;
-        Ok(Self { project, application, site, docker: scene.stage.docker })
+        let neighbour = Self { project, application, site, docker: scene.stage.docker };
+        let backups = scene.stage.directory.join("backups-b").display().to_string();
+        let mut grant =
+            neighbour.command(scene, &["env", "grant", ENVIRONMENT, "--snapshot-directory", &backups])?;
+        CommandOutput::of(&mut grant)?.expect_said(0, &["may use"])?;
+        Ok(neighbour)
     }
 
     fn command(&self, scene: &Scene, arguments: &[&str]) -> Result<Command> {

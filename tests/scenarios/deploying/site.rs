@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use lockstep_tests::bed::files::write_private;
 use lockstep_tests::scene::{ENVIRONMENT, Scene};
 
 fn site_file(scene: &Scene) -> Result<PathBuf> {
     let key: EnvironmentKey = format!("{}/{ENVIRONMENT}", scene.stage.application).parse()?;
-    Ok(scene.stage.nginx.sites_directory().join(format!("lockstep-{}.conf", key.dashed())))
+    Ok(scene.stage.nginx.sites_directory().join(format!("lockstep-{}.conf", ObjectName::encode(&key))))
 }
 
 #[test]

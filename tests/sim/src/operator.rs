@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::grants::Authority;
 use lockstep_coordinator::planning::{
     DeployError, DeployRequest, PlanRequest, RequestedOperation as Asked, Requester, StartRequest, claims,
 };
@@ -35,7 +36,12 @@ const RETURNS_WITHIN_MS: u64 = 40_000;
 const COMMANDS_MAX: usize = 100;
 
 fn anna() -> Requester {
-    Requester { operator: "anna".parse().expect("a name"), hostname: "ws".to_owned(), pid: 7 }
+    Requester {
+        operator: "anna".parse().expect("a name"),
+        hostname: "ws".to_owned(),
+        pid: 7,
+        authority: Authority::Administrator,
+    }
 }
 
 pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
@@ -158,8 +164,12 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             }))
         }
     };
-    let start =
-        StartRequest { ask: PlanRequest { environment: world.key.clone(), what }, hash: None, claim: None };
+    let start = StartRequest {
+        ask: PlanRequest { environment: world.key.clone(), what },
+        hash: None,
+        claim: None,
+        grant: None,
+    };
     for _ in 0..COMMANDS_MAX {
         let parts = world.parts(any_coordinator(world));
         let started = tokio::time::timeout(ANSWER_LIMIT, planning::start(&parts, &start, &anna())).await;

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fastrand::Rng;
+use lockstep_coordinator::planning::grants::{GrantChange, change_grant};
 use lockstep_coordinator::store::memory::MemoryStore;
 use lockstep_coordinator::store::{Store, Write, keys};
 use lockstep_core::host::{Host as HostRecord, HostRole};
 use lockstep_core::id::HostId;
+use lockstep_core::record::grant::Resource;
 use tokio::time::Instant;
 
 use crate::check::Check;
@@ -190,7 +192,16 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
     }
     let mut state = state(schedule, BEGINNING, Rng::with_seed(0), telling);
     state.reality.containers = vec![Vec::new(); places.len()];
-    World::new(store, begun, BEGINNING, state)
+    let world = World::new(store, begun, BEGINNING, state);
+    let granted = grant_of_everything(places);
+    let change = GrantChange { granted, revoked: Vec::new() };
+    change_grant(&*world.store, &world.key, &change).await.expect("a memory store without faults");
+    world
+}
+
+fn grant_of_everything(places: &[(&str, &str, &str)]) -> Vec<Resource> {
+    let hosts = places.iter().map(|(_, name, _)| Resource::Host(name.parse().expect("a host's name")));
+    hosts.chain([Resource::SnapshotDirectory("/var/backups/notes".to_owned())]).collect()
 }
 
 fn after(past: &Past, schedule: Schedule, rng: Rng, telling: Telling) -> Arc<World> {

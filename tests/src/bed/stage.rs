@@ -111,7 +111,18 @@ impl Stage {
             images: Vec::new(),
         };
         stage.wait_for_agent()?;
+        stage.grant(&["--snapshot-directory", &directory.join("backups").display().to_string()])?;
         Ok(stage)
+    }
+
+    /// Lets the environment of the stage use something outside of its containers.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn grant(&self, resources: &[&str]) -> Result<()> {
+        let environment = format!("{}/production", self.application);
+        self.must(&[&["env", "grant", &environment], resources].concat())?;
+        Ok(())
     }
 
     /// Runs `lockstep` in the project's directory, as its operator.
@@ -235,7 +246,8 @@ impl Stage {
         until("every agent is connected", READY_LIMIT, || {
             let hosts = self.json(&["host", "list"])?;
             Ok(hosts.to_string().matches("\"connected\"").count() == all)
-        })
+        })?;
+        self.grant(&["--host", name])
     }
 
     /// The one that joined as the `at`-th, started again after a kill.

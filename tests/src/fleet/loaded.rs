@@ -28,8 +28,10 @@ pub struct Loaded<'a> {
 pub fn side_by_side(fleet: &Fleet) -> Result<[Loaded<'_>; 2]> {
     let (notes, memos) = (Site::notes(fleet)?, Site::memos(fleet)?);
     notes.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    notes.grant(&[])?;
     let notes = Loaded::with(notes, "notes:1.0.0")?;
     memos.declare("app-2, app-3", "bake: 1s, drain: 1s")?;
+    memos.grant(&[])?;
     Ok([notes, Loaded::with(memos, "notes:1.0.0")?])
 }
 

@@ -111,6 +111,17 @@ impl<'a> Site<'a> {
         operator.write(&format!("{}/.env.production", self.project()), &secrets)
     }
 
+    /// Lets it run on these hosts, and keep its snapshots where it says.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn grant(&self, hosts: &[&str]) -> Result<()> {
+        let hosts: Vec<String> = hosts.iter().map(|host| format!("--host {host}")).collect();
+        let resources = format!("{} --snapshot-directory /var/backups/notes", hosts.join(" "));
+        self.lockstep(&format!("env grant production {resources}"))?;
+        Ok(())
+    }
+
     /// From here on the record alone has the values of its secrets.
     ///
     /// # Errors

@@ -50,7 +50,7 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
-            show_plan(context, &read(reply.into_inner().plan.as_ref())?)?;
+            show_plan(context, &reply.into_inner())?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -141,7 +141,8 @@ impl DeployCall<'_> {
         }
         let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
         let plan = Some(request(context, args, declared, image));
-        let start = wire::StartRequest { plan, hash, claim, client: Some(client()) };
+        let grant = args.grant.as_ref().map(ToString::to_string).unwrap_or_default();
+        let start = wire::StartRequest { plan, hash, claim, client: Some(client()), grant };
         let deadline = lock_deadline(args.wait_lock.as_deref())?;
         Ok(wait_for_lock(context, deadline, || {
             let (mut control, start) = (control.clone(), context.traced(start.clone()));
@@ -189,7 +190,8 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let to = args.to.clone().unwrap_or_default();
     let ask = wire::RollbackAsk { to, overwrite_site: args.overwrite_site };
     let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
-    let ended = if args.dry_run { show(context, request).await } else { run(context, request).await };
+    let ended =
+        if args.dry_run { show(context, request).await } else { run(context, request, String::new()).await };
     ended.map_err(|failure| {
         if failure.kind == Kind::Locked {
             return failure.next(format!(
@@ -205,22 +207,24 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
 pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(String) -> What) -> Result<()> {
     let environment = context.key(&args.env)?.to_string();
     let request = wire::PlanRequest { environment, what: Some(what(args.host.clone())) };
-    if args.dry_run { show(context, request).await } else { run(context, request).await }
+    let grant = args.grant.as_ref().map(ToString::to_string).unwrap_or_default();
+    if args.dry_run { show(context, request).await } else { run(context, request, grant).await }
 }
 
 /// Shows the plan without running it.
 async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let reply = context.control().await?.plan(request).await?.into_inner();
-    show_plan(context, &read(reply.plan.as_ref())?)
+    show_plan(context, &reply)
 }
 
 /// Starts an operation, shows its warnings, and follows it to its end.
-async fn run(context: &Context, request: wire::PlanRequest) -> Result<()> {
+async fn run(context: &Context, request: wire::PlanRequest, grant: String) -> Result<()> {
     let start = wire::StartRequest {
         plan: Some(request),
         hash: String::new(),
         claim: String::new(),
         client: Some(client()),
+        grant,
     };
     let started = context.control().await?.start(context.traced(start)).await?.into_inner();
     let plan: Plan = read(started.plan.as_ref())?;

@@ -2,18 +2,25 @@
 
 use lockstep_core::plan::operation::Operation;
 use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
+use lockstep_core::record::grant::Widening;
 use lockstep_core::time::Millis;
 
+use lockstep_proto::wire;
+
+use crate::command::reply::read;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Tone;
 
 /// The plan as an operator reads it before it runs.
-pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
+pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply) -> Result<()> {
+    let plan: Plan = read(reply.plan.as_ref())?;
+    let widening: Option<Widening> =
+        reply.widening.as_ref().map(|widening| read(Some(widening))).transpose()?;
     let output = context.output;
-    output.json(plan)?;
+    output.json(&plan)?;
     output.line(&format!("{}  {}", output.toned(Tone::Strong, &plan.operation.to_string()), plan.key))?;
-    output.line(&format!("plan {}{}", plan.hash, estimate(plan)))?;
+    output.line(&format!("plan {}{}", plan.hash, estimate(&plan)))?;
     let PlanHash { configuration, release, live_state, hosts } = &plan.hash;
     output.line(&output.toned(
         Tone::Quiet,
@@ -52,6 +59,14 @@ pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
         output.lines(&output.wrap(&format!("{} {warning}", output.toned(Tone::Bad, "note:")), 6))?;
     }
     let key = &plan.key;
+    let mut grant = String::new();
+    if let Some(widening) = &widening {
+        output.line(&output.toned(Tone::Bad, "needs a grant of an administrator of all environments:"))?;
+        for resource in &widening.resources {
+            output.lines(&output.wrap(&format!("  {resource}"), 4))?;
+        }
+        grant = format!(" --grant {}", widening.hash(key));
+    }
     let run = match &plan.operation {
         Operation::Deploy(_) => {
             format!("lockstep deploy {key} --image {} --plan {}", plan.release.image, plan.hash)
@@ -61,7 +76,7 @@ pub(super) fn show_plan(context: &Context, plan: &Plan) -> Result<()> {
         Operation::DrainHost(host) => format!("lockstep host drain {key} {host}"),
         Operation::RemoveHost(host) => format!("lockstep host remove {key} {host}"),
     };
-    output.verbatim(&format!("next: {run}"))
+    output.verbatim(&format!("next: {run}{grant}"))
 }
 
 /// How long the plan takes, from how long its steps took lately; empty if that is known of no step.

@@ -2,13 +2,15 @@
 
 use std::io::{self, IsTerminal};
 
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::grant::EnvironmentGrant;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 
 use super::secrets::secrets_of;
-use crate::args::RemoveArgs;
+use crate::args::{GrantArgs, RemoveArgs, ResourceArgs};
 use crate::command::confirm::confirm;
 use crate::command::reply::{read, read_all, show_done};
 use crate::context::{Context, environment_ref};
@@ -66,6 +68,52 @@ pub fn check(context: &Context, env: &str) -> Result<()> {
     secrets_of(&declared)?;
     context.output.json(&declared.spec)?;
     context.output.line(&format!("deployment.yml and the .env file of {} are valid", declared.spec.key))
+}
+
+pub async fn grant(context: &Context, args: GrantArgs) -> Result<()> {
+    let GrantArgs { env, resources, own_shared_names } = args;
+    let key = context.key(&env)?;
+    let granted = resources.resources();
+    let mut control = context.control().await?;
+    let reply = if granted.is_empty() && !own_shared_names {
+        control.show_grant(environment_ref(&key, 0)).await?
+    } else {
+        let granted = granted.iter().map(wire::Document::of_content).collect();
+        let environment = key.to_string();
+        control
+            .change_grant(wire::GrantRequest { environment, granted, own_shared_names, ..Default::default() })
+            .await?
+    };
+    show_grant(context, &key, &reply.into_inner())
+}
+
+pub async fn revoke(context: &Context, env: &str, resources: &ResourceArgs) -> Result<()> {
+    let key = context.key(env)?;
+    let revoked: Vec<_> = resources.resources().iter().map(wire::Document::of_content).collect();
+    if revoked.is_empty() {
+        return Err(Failure::new(Kind::Refused, "no option says what to revoke")
+            .next(format!("lockstep env grant {key}    # what is granted")));
+    }
+    let environment = key.to_string();
+    let request = wire::GrantRequest { environment, revoked, ..Default::default() };
+    let reply = context.control().await?.change_grant(request).await?.into_inner();
+    show_grant(context, &key, &reply)
+}
+
+fn show_grant(context: &Context, key: &EnvironmentKey, reply: &wire::GrantReply) -> Result<()> {
+    let Some(document) = &reply.grant else {
+        context.output.json(&serde_json::Value::Null)?;
+        return context.output.line(&format!(
+            "{key} has no grant yet: its first deployment by an administrator grants its hosts and host names"
+        ));
+    };
+    let grant: EnvironmentGrant = read(Some(document))?;
+    context.output.json(&grant)?;
+    context.output.line(&format!("{key} may use"))?;
+    for resource in &grant.resources {
+        context.output.line(&format!("  {resource}"))?;
+    }
+    Ok(())
 }
 
 pub async fn remove(context: &Context, args: RemoveArgs) -> Result<()> {

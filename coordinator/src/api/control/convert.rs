@@ -28,7 +28,7 @@ pub(super) fn non_empty(text: String) -> Option<String> {
 
 pub(super) fn requester(caller: &Caller, client: Option<wire::Client>) -> Result<Requester, Status> {
     let wire::Client { hostname, pid } = client.unwrap_or_default();
-    Ok(Requester { operator: caller.operator()?.clone(), hostname, pid })
+    Ok(Requester { operator: caller.operator()?.clone(), hostname, pid, authority: caller.authority() })
 }
 
 pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Result<PlanRequest, Status> {

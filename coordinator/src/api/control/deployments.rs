@@ -15,7 +15,7 @@ use super::{Caller, ControlApi};
 use crate::planning;
 use crate::planning::image_transfer;
 use crate::planning::image_transfer::ImageOffer;
-use crate::planning::{RequestedOperation, StartRequest, claims};
+use crate::planning::{Proposed, RequestedOperation, StartRequest, claims};
 use crate::record::history as past;
 use crate::record::{environments, pending_undos};
 
@@ -28,8 +28,11 @@ pub(super) async fn plan(
     request: wire::PlanRequest,
 ) -> Result<wire::PlanReply, Status> {
     let ask = plan_request(caller, request)?;
-    let plan = planning::plan(&api.context, &ask).await.map_err(deploy_status)?;
-    Ok(wire::PlanReply { plan: Some(Document::of_content(&plan)) })
+    let requester = requester(caller, None)?;
+    let Proposed { plan, widening } =
+        planning::plan(&api.context, &ask, &requester).await.map_err(deploy_status)?;
+    let widening = (!widening.is_empty()).then(|| Document::of_content(&widening));
+    Ok(wire::PlanReply { plan: Some(Document::of_content(&plan)), widening })
 }
 
 pub(super) async fn claim(
@@ -98,7 +101,7 @@ pub(super) async fn start(
     caller: &Caller,
     request: wire::StartRequest,
 ) -> Result<wire::StartReply, Status> {
-    let wire::StartRequest { plan, hash, claim, client } = request;
+    let wire::StartRequest { plan, hash, claim, client, grant } = request;
     let mut ask = plan_request(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
     if let RequestedOperation::Deploy(deploy) = &mut ask.what {
         // What runs is planned from what a host has.
@@ -108,10 +111,15 @@ pub(super) async fn start(
     let hash = non_empty(hash).map(parse_hash).transpose()?;
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
     let claim = non_empty(claim).map(parse_claim).transpose()?;
+    let parse_grant = |text: String| text.parse().map_err(|error| Invalid::because("grant", error));
+    let grant = non_empty(grant).map(parse_grant).transpose()?;
     let requester = requester(caller, client)?;
     let environment = ask.environment.clone();
-    let start = StartRequest { ask, hash, claim };
+    let start = StartRequest { ask, hash, claim, grant };
     let (id, plan) = planning::start(&api.context, &start, &requester).await.map_err(deploy_status)?;
+    if let Some(hash) = &start.grant {
+        api.audit(caller, "grant", Some(&environment), format!("widened with {id}: {hash}")).await?;
+    }
     api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of_content(&plan)) })
 }

@@ -1,7 +1,9 @@
 //! Show, freeze, thaw and remove environments.
 
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::grant::Resource;
 use lockstep_core::time::Timestamp;
+use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
@@ -10,7 +12,8 @@ use super::failure::{deploy_status, removal_status, store_status};
 use super::{Caller, ControlApi};
 use crate::drive::removal::{self, WhileServing};
 use crate::export::state_file;
-use crate::planning::claims;
+use crate::planning::grants::GrantChange;
+use crate::planning::{claims, grants, names};
 use crate::record::environments;
 use crate::record::environments::Recorded;
 use crate::view::status as state;
@@ -43,6 +46,49 @@ pub(super) async fn show(
     request: wire::EnvironmentRef,
 ) -> Result<Document, Status> {
     Ok(Document::of_content(&recorded_spec(api, caller, &request.environment).await?.spec))
+}
+
+pub(super) async fn show_grant(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::EnvironmentRef,
+) -> Result<wire::GrantReply, Status> {
+    let environment = environment(caller, &request.environment)?;
+    let grant = environments::grant(&*api.context.store, &environment).await;
+    let grant = grant.map_err(|error| store_status(&error))?;
+    Ok(wire::GrantReply { grant: grant.map(|grant| Document::of_content(&grant.content)) })
+}
+
+pub(super) async fn change_grant(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::GrantRequest,
+) -> Result<wire::GrantReply, Status> {
+    let wire::GrantRequest { environment: text, granted, revoked, own_shared_names } = request;
+    let environment = environment(caller, &text)?;
+    let resources = |documents: Vec<Document>, field| {
+        documents
+            .iter()
+            .map(|document| required::<Resource>(Some(document), field))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let change =
+        GrantChange { granted: resources(granted, "granted")?, revoked: resources(revoked, "revoked")? };
+    let store = &*api.context.store;
+    if own_shared_names {
+        names::own_shared_names(store, &environment).await.map_err(deploy_status)?;
+        let said = format!("{environment} owns the names that it shared with another environment");
+        api.audit(caller, "own shared names", Some(&environment), said).await?;
+    }
+    let grant = grants::change_grant(store, &environment, &change).await.map_err(deploy_status)?;
+    let options =
+        |resources: &[Resource]| resources.iter().map(Resource::option).collect::<Vec<_>>().join(" ");
+    for (verb, resources) in [("grant", &change.granted), ("revoke", &change.revoked)] {
+        if !resources.is_empty() {
+            api.audit(caller, verb, Some(&environment), options(resources)).await?;
+        }
+    }
+    Ok(wire::GrantReply { grant: Some(Document::of_content(&grant)) })
 }
 
 pub(super) async fn export_state(

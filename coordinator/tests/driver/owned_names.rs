@@ -1,0 +1,168 @@
+//! A name has one owner: of objects on hosts, and of sites at load balancers.
+
+use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::names::own_shared_names;
+use lockstep_coordinator::planning::{DeployError, StartRequest};
+use lockstep_coordinator::record::environments;
+use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, give_away};
+use lockstep_coordinator::store::{Store, keys};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::record::grant::Resource;
+use lockstep_core::record::owned_names::OwnedNames;
+use lockstep_core::run::journal::Verdict;
+use lockstep_core::spec::EnvironmentSpec;
+
+use crate::fixture::{Fixture, anna, spec};
+
+fn declared(key: &str, url: &str) -> EnvironmentSpec {
+    let key = key.parse().expect("a key");
+    EnvironmentSpec { key, url: url.to_owned(), database: None, ..spec() }
+}
+
+async fn refused(fixture: &Fixture, spec: EnvironmentSpec) -> Refusal {
+    let start = StartRequest { ask: Fixture::ask(spec, "notes:9"), hash: None, claim: None, grant: None };
+    match planning::start(&fixture.parts, &start, &anna()).await {
+        Err(DeployError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn deploy(fixture: &Fixture, spec: EnvironmentSpec, image: &str) {
+    let summary = fixture.deploy_as(spec, image).await;
+    assert_eq!(summary.verdict, Some(Verdict::Succeeded), "{:?}", summary.failure);
+}
+
+async fn names(fixture: &Fixture, key: &str) -> OwnedNames {
+    let key: EnvironmentKey = key.parse().expect("a key");
+    environments::names(&*fixture.store, &key).await.expect("read").expect("it owns names").content
+}
+
+fn sites(names: &OwnedNames) -> Vec<&str> {
+    names.sites.iter().map(|site| site.server_name.as_str()).collect()
+}
+
+/// As if a version that did not claim names had deployed it.
+async fn forget_names(fixture: &Fixture, key: &str) {
+    let owned = names(fixture, key).await;
+    let key: EnvironmentKey = key.parse().expect("a key");
+    let mut writes = vec![OwnedWrite::delete(keys::names(&key))];
+    writes.extend(owned.each().iter().map(|name| OwnedWrite::delete(keys::owned_name(name))));
+    let with = Accompanying { guards: Vec::new(), writes };
+    give_away(&*fixture.store, &key, with).await.expect("a memory store");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_that_another_environment_has_is_refused_with_its_owner() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    deploy(&fixture, declared("shop/production", "http://shop.example"), "notes:1").await;
+    for url in
+        ["http://shop.example", "http://SHOP.example", "http://shop.example.", "http://shop.example:80"]
+    {
+        let refusal = refused(&fixture, declared("thief/production", url)).await;
+        assert_eq!(refusal.what, "thief/production cannot use shop.example on port 80", "{url}");
+        assert_eq!(refusal.why, "it belongs to shop/production", "{url}");
+    }
+    deploy(&fixture, declared("other/production", "http://shop.example:8080"), "notes:1").await;
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_begin_at_once_with_one_site_one_is_refused() {
+    let fixture = Fixture::new().await;
+    let start = |key: &str| {
+        let ask = Fixture::ask(declared(key, "http://shop.example"), "notes:1");
+        StartRequest { ask, hash: None, claim: None, grant: None }
+    };
+    let (one, other, by) = (start("one/production"), start("other/production"), anna());
+    let (one, other) = tokio::join!(
+        planning::start(&fixture.parts, &one, &by),
+        planning::start(&fixture.parts, &other, &by)
+    );
+    assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1, "{one:?} {other:?}");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_site_stays_owned_while_a_rollback_may_need_it() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let shop = |url| declared("shop/production", url);
+    deploy(&fixture, shop("http://old.example"), "notes:1").await;
+    fixture.grant(&shop("").key, Resource::SiteName("new.example".to_owned())).await;
+    deploy(&fixture, shop("http://new.example"), "notes:2").await;
+    assert_eq!(sites(&names(&fixture, "shop/production").await), ["new.example", "old.example"]);
+    refused(&fixture, declared("thief/production", "http://old.example")).await;
+    // The images of what was deployed first are not kept any more.
+    for image in ["notes:3", "notes:4", "notes:5", "notes:6"] {
+        deploy(&fixture, shop("http://new.example"), image).await;
+    }
+    assert_eq!(sites(&names(&fixture, "shop/production").await), ["new.example"]);
+    deploy(&fixture, declared("heir/production", "http://old.example"), "notes:1").await;
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_had_one_name_on_hosts_have_two() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    deploy(&fixture, declared("sn-a/b", "http://one.example"), "notes:1").await;
+    deploy(&fixture, declared("sn/a-b", "http://two.example"), "notes:1").await;
+    let (one, two) = (names(&fixture, "sn-a/b").await, names(&fixture, "sn/a-b").await);
+    assert_eq!((one.objects.as_str(), two.objects.as_str()), ("sn__a_b", "sn_a__b"));
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_exists_keeps_the_name_that_it_has() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    deploy(&fixture, declared("sn-a/b", "http://one.example"), "notes:1").await;
+    forget_names(&fixture, "sn-a/b").await;
+    deploy(&fixture, declared("sn-a/b", "http://one.example"), "notes:2").await;
+    assert_eq!(names(&fixture, "sn-a/b").await.objects.as_str(), "sn-a-b");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_two_environments_share_is_theirs_only_after_an_administrator_has_decided() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let (one, two) = ("sn-a/b", "sn/a-b");
+    deploy(&fixture, declared(one, "http://one.example"), "notes:1").await;
+    deploy(&fixture, declared(two, "http://two.example"), "notes:1").await;
+    forget_names(&fixture, one).await;
+    forget_names(&fixture, two).await;
+    for (key, url, other) in [(one, "http://one.example", two), (two, "http://two.example", one)] {
+        let refusal = refused(&fixture, declared(key, url)).await;
+        assert_eq!(
+            refusal.what,
+            format!("{key} and {other} share the name sn-a-b of files and containers on hosts")
+        );
+        assert!(
+            refusal.next.contains(&format!("lockstep env grant {key} --own-shared-names")),
+            "{refusal:?}"
+        );
+    }
+    own_shared_names(&*fixture.store, &one.parse().expect("a key")).await.expect("decided");
+    deploy(&fixture, declared(one, "http://one.example"), "notes:2").await;
+    deploy(&fixture, declared(two, "http://two.example"), "notes:2").await;
+    assert_eq!(names(&fixture, one).await.objects.as_str(), "sn-a-b");
+    assert_eq!(names(&fixture, two).await.objects.as_str(), "sn_a__b");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_from_before_names_were_claimed_is_not_taken() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    deploy(&fixture, declared("shop/production", "http://shop.example"), "notes:1").await;
+    forget_names(&fixture, "shop/production").await;
+    let refusal = refused(&fixture, declared("thief/production", "http://shop.example")).await;
+    assert_eq!(refusal.why, "it belongs to shop/production");
+    deploy(&fixture, declared("shop/production", "http://shop.example"), "notes:2").await;
+    let claimed = fixture.store.list(&keys::all()).await.expect("a list");
+    assert!(claimed.iter().any(|stored| stored.key.last() == "shop.example"));
+    fixture.shut_down().await;
+}
