@@ -17,6 +17,7 @@ use lockstep_core::record::observed::SiteChange;
 use lockstep_core::run::journal::{StepFailure, TrafficCount};
 use lockstep_core::secret::redact::MASK;
 use lockstep_core::slot::Slot;
+use procfs::process::{ProcState, Process};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -83,6 +84,12 @@ struct PreviousSite {
     installed: Option<String>,
 }
 
+/// Whether the process runs. One that has ended and that nobody has waited for still has its number.
+fn is_running(pid: Pid) -> bool {
+    let state = Process::new(pid.as_raw_nonzero().get()).and_then(|process| process.stat()?.state());
+    state.is_ok_and(|state| !matches!(state, ProcState::Zombie | ProcState::Dead))
+}
+
 /// The result of reverting a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SiteRevert {
@@ -132,7 +139,7 @@ impl Nginx {
             .ok()
             .and_then(|text| text.trim().parse().ok())
             .and_then(Pid::from_raw)
-            .filter(|pid| rustix::process::test_kill_process(*pid).is_ok());
+            .filter(|pid| is_running(*pid));
         pid.ok_or_else(|| {
             StepFailure::new("nginx is not running")
                 .why(format!("{} does not name a running process", file.display()))

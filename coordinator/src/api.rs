@@ -8,6 +8,7 @@ use http::{Request, Response};
 use lockstep_core::access::{self, EnvironmentPattern, Identity, OperatorRights, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -99,6 +100,8 @@ impl Caller {
 pub struct GateLayer {
     pub store: Arc<dyn Store>,
     pub cluster: ClusterId,
+    /// Ends what operators follow, so that a stop does not wait for a deployment that nobody drives any more.
+    pub stopping: CancellationToken,
 }
 
 impl<S> Layer<S> for GateLayer {
@@ -178,8 +181,9 @@ impl GateLayer {
 
     /// Hosts' sessions look for themselves.
     fn watched(self, answer: Response<Body>, shown: PeerCertificate, method: String) -> Response<Body> {
+        let stopping = self.stopping.clone();
         answer.map(|body| {
-            cut::unless_refused(body, move || {
+            cut::unless_refused(body, stopping, move || {
                 let (gate, shown, method) = (self.clone(), shown.clone(), method.clone());
                 async move { gate.admit(shown, &method).await.map(drop) }
             })

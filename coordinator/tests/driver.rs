@@ -523,3 +523,19 @@ async fn a_hold_keeps_deployments_out_until_it_ends_by_itself() {
     fixture.check_ended(&summary, Verdict::Succeeded).await;
     fixture.shut_down().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_live_already_is_not_cancelled() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.hosts.script("clean up", Direction::Do, Does::Waits);
+    let (id, plan) = fixture.start("notes:1").await.expect("it starts");
+    let clean_up = plan.steps().find(|step| step.action.name() == "clean up").expect("it cleans up").id;
+    fixture.until_begun(&id, clean_up.0).await;
+    let refused = claims::cancel(&fixture.parts, &environment(), &id, &anna()).await;
+    let Err(DeployError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+    assert_eq!(refusal.next, "lockstep rollback notes/production    # once it has ended");
+    let summary = fixture.ended(&id).await;
+    fixture.check_ended(&summary, Verdict::Succeeded).await;
+    fixture.shut_down().await;
+}

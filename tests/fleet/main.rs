@@ -91,8 +91,8 @@ fn packages_bring_services_whose_state_outlives_all_but_a_purge() -> Result<()> 
     is_connected(host)?;
 
     // nginx still finds a slot by the agent's file: that alone outlives a purge.
-    let site = "/etc/nginx/conf.d/lockstep-notes-production.conf";
-    host.run(&format!("echo '# /var/lib/lockstep/agent/traffic/notes-production/green' > {site}"))?;
+    let site = "/etc/nginx/conf.d/lockstep-notes_production.conf";
+    host.run(&format!("echo '# /var/lib/lockstep/agent/traffic/notes_production/green' > {site}"))?;
     host.run(&format!("apt-get purge --yes --quiet {AGENT} {COORDINATOR}"))?;
     ensure!(host.run("ls /var/lib/lockstep/agent")? == "traffic");
     ensure!(!exists(host, "/var/lib/lockstep/coordinator")?, "a purge left the coordinator's state");

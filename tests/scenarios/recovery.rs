@@ -4,4 +4,5 @@ mod crash;
 mod crash_matrix;
 mod crash_test;
 mod local_rollback;
+mod stop;
 mod stuck;

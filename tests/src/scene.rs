@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::history::DeploymentSummary;
@@ -219,7 +220,12 @@ impl Scene {
 
     /// Where the snapshots of its database are.
     pub fn snapshots(&self) -> PathBuf {
-        self.stage.directory.join(format!("backups/{}-{ENVIRONMENT}", self.stage.application))
+        self.stage.directory.join("backups").join(self.object_name().as_str())
+    }
+
+    /// What the environment's objects are called on hosts.
+    pub fn object_name(&self) -> ObjectName {
+        self.stage.object_name()
     }
 
     /// Fails unless these containers are there and no others: `web-blue running`, in the order of the alphabet.
@@ -266,7 +272,7 @@ fn setting(name: &str, bake: &'static str) -> Setting {
     Setting { application: format!("s-{name}-{}", std::process::id()), bake, drain: "1s" }
 }
 
-/// `web-blue` of `ls-<app>-production-web-blue-<deployment>`.
+/// `web-blue` of `ls-<app>_production-web-blue-<deployment>`.
 fn short_name(name: &str) -> String {
     let parts: Vec<&str> = name.split('-').collect();
     parts[parts.len().saturating_sub(3)..parts.len().saturating_sub(1)].join("-")

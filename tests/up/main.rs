@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Arguments, Failed, Trial};
+use lockstep_core::object_name::ObjectName;
 use lockstep_tests::bed::files::{let_enter, we_are_root, write_private};
 use lockstep_tests::bed::ports::free_port;
 use lockstep_tests::bed::program::CommandOutput;
@@ -238,8 +239,9 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     ensure!(get(site)?.to_ascii_lowercase().contains("x-version: 1.0.0"), "it does not serve");
 
     // nginx finds the live slot by a file of the agent: it cannot go while the site is there.
-    let installed =
-        machine.nginx.sites_directory().join(format!("lockstep-{}-production.conf", machine.application));
+    let key = format!("{}/production", machine.application).parse()?;
+    let name = format!("lockstep-{}.conf", ObjectName::encode(&key));
+    let installed = machine.nginx.sites_directory().join(name);
     let refused = machine.down(&["--purge", "--yes"])?;
     refused.check(3, &["applications are served from this directory", &installed.display().to_string()])?;
     machine.down(&[])?.check(0, &["keep serving"])?;

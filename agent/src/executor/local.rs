@@ -11,7 +11,7 @@ use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use super::traffic::NotProved;
+use super::traffic::{NotProved, Proof};
 use super::{Executors, docker_failed};
 use crate::nginx::InstalledSite;
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
@@ -121,7 +121,9 @@ impl Executors {
         let write_failed =
             |error: std::io::Error| StepFailure::new("cannot write the switch file").why(error.to_string());
         self.nginx.switch(environment, switch.to).map_err(write_failed)?;
-        if let Err(NotProved { last }) = self.prove(environment, switch, Instant::now(), |_| {}).await {
+        if let Err(NotProved { last }) =
+            self.prove(environment, (switch, Proof::Healthy), Instant::now(), |_| {}).await
+        {
             self.nginx.switch(environment, switch.to.other()).map_err(write_failed)?;
             return Err(StepFailure::new(format!("nginx does not answer from {}", switch.to))
                 .why(format!("{last}; the traffic was moved back to {}", switch.to.other()))

@@ -142,6 +142,15 @@ impl Executors {
             }
             Err(error) => seen.problems.push(format!("cannot read the nginx site: {error}")),
         }
+        if seen.traffic.is_some()
+            && let Err(failure) = self.nginx.master()
+        {
+            seen.problems.push(format!(
+                "{}, so nobody is served: {}",
+                failure.what,
+                failure.why.unwrap_or_default()
+            ));
+        }
     }
 
     /// The image of a name. If the name is one of a registry, the registry decides: a tag may have moved since this

@@ -7,7 +7,7 @@ use lockstep_core::health::{Answer, Probe};
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
-use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
 use procfs::net::{TcpNetEntry, TcpState};
@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::{Executors, Work, finding};
 use crate::nginx::site::{Address, UPSTREAM_HEADER};
 use crate::nginx::{DesiredSite, Reloaded};
-use crate::probe::ProbeAnswer;
+use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 
 /// The number of answers in a row from the new slot that prove a switch.
 const PROOFS: u32 = 3;
@@ -32,6 +32,18 @@ const PROOF_LIMIT_SLOW: Duration = Duration::from_secs(27);
 const PROOF_ANSWER_LIMIT: Duration = Duration::from_secs(9);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// How long an instance may take to show that it answers at all.
+const ALIVE_LIMIT: Duration = Duration::from_secs(2);
+
+/// What an answer through nginx must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// A good one of the slot.
+    Healthy,
+    /// One that nginx asked the slot for, whatever it is.
+    Routed,
+}
 
 /// nginx does not answer from the slot.
 pub(super) struct NotProved {
@@ -61,13 +73,21 @@ impl Executors {
         switch: &SwitchTraffic,
     ) -> Result<Finding, StepFailure> {
         let before = self.nginx.traffic(&work.environment).await;
+        if work.key.direction == Direction::Undo {
+            let said = tokio::select! {
+                said = self.switch_back(&work.environment, switch) => said?,
+                () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
+            };
+            self.write_live_state(&work.environment, switch.to)?;
+            return Ok(Finding { traffic: before, ..finding(said) });
+        }
         let begun = Instant::now();
         self.nginx
             .switch(&work.environment, switch.to)
             .map_err(|error| StepFailure::new("cannot write the switch file").why(error.to_string()))?;
         let watch = |probe: &Probe| work.output.line(&format!("through nginx: {probe}"));
         let proved = tokio::select! {
-            proved = self.prove(&work.environment, switch, begun, watch) => proved,
+            proved = self.prove(&work.environment, (switch, Proof::Healthy), begun, watch) => proved,
             () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),
         };
         let took = proved.map_err(|not_proved| {
@@ -75,12 +95,59 @@ impl Executors {
                 .why(not_proved.last)
                 .next("nginx -T shows the site; look for another server block with the same name and port")
         })?;
-        self.write_state(&work.environment, switch.to, "live")?;
-        self.write_state(&work.environment, switch.to.other(), "standby")?;
+        self.write_live_state(&work.environment, switch.to)?;
         let mut finding = finding(format!("nginx answered {PROOFS} times from {}", switch.to));
         finding.traffic = before;
         finding.switch_took = Some(took);
         Ok(finding)
+    }
+
+    fn write_live_state(&self, environment: &EnvironmentKey, live: Slot) -> Result<(), StepFailure> {
+        self.write_state(environment, live, "live")?;
+        self.write_state(environment, live.other(), "standby")
+    }
+
+    /// Gives the traffic back to the slot that had it, in whatever health that is: the release that took it over is not
+    /// wanted any more. Only a slot that gives no answer at all does not get it from one that is healthy.
+    ///
+    /// # Errors
+    /// When the switch fails or is not proved, or only the other slot answers.
+    pub async fn switch_back(
+        &self,
+        environment: &EnvironmentKey,
+        switch: &SwitchTraffic,
+    ) -> Result<String, StepFailure> {
+        let (to, from) = (switch.to, self.nginx.slot(environment));
+        if from != to && !answers(switch).await && self.is_healthy_through_nginx(environment, switch).await {
+            return Err(StepFailure::new(format!(
+                "{to} does not answer, so it does not get the traffic back"
+            ))
+            .why(format!("the traffic stays in {from}, which is healthy"))
+            .next(format!("see why {to} does not answer: docker ps --all")));
+        }
+        let begun = Instant::now();
+        self.nginx
+            .switch(environment, to)
+            .map_err(|error| StepFailure::new("cannot write the switch file").why(error.to_string()))?;
+        let mut last = None;
+        let watch = |probe: &Probe| last = Some(probe.to_string());
+        match self.prove(environment, (switch, Proof::Routed), begun, watch).await {
+            Ok(_) => Ok(match last {
+                None => format!("nginx sends requests to {to} again"),
+                Some(last) => {
+                    format!("nginx sends requests to {to} again, which is not healthy itself: {last}")
+                }
+            }),
+            Err(not_proved) => Err(StepFailure::new(format!("nginx does not send requests to {to}"))
+                .why(not_proved.last)
+                .next("nginx -T shows the site; look for another server block with the same name and port")),
+        }
+    }
+
+    async fn is_healthy_through_nginx(&self, environment: &EnvironmentKey, switch: &SwitchTraffic) -> bool {
+        let at = self.nginx.address(environment).unwrap_or_else(|| Address::of_switch(switch));
+        let answered = self.nginx.ask(&at, &switch.health_path, ALIVE_LIMIT).await;
+        answered.is_ok_and(|answered| is_healthy(&answered.probe))
     }
 
     /// Waits until several answers in a row through nginx come from the slot, and returns the time of the first. It
@@ -88,7 +155,7 @@ impl Executors {
     pub(super) async fn prove(
         &self,
         environment: &EnvironmentKey,
-        switch: &SwitchTraffic,
+        (switch, wanted): (&SwitchTraffic, Proof),
         begun: Instant,
         mut watch: impl FnMut(&Probe),
     ) -> Result<Millis, NotProved> {
@@ -100,9 +167,12 @@ impl Executors {
             let limit = PROOF_LIMIT_SLOW.saturating_sub(begun.elapsed()).min(PROOF_ANSWER_LIMIT);
             let answer = self.nginx.ask(&at, &switch.health_path, limit).await;
             let answered = answer.map_err(|error| NotProved { last: error.to_string() })?;
-            if is_proof(&answered, &switch.endpoints) {
+            if is_proof(&answered, &switch.endpoints, wanted) {
                 row += 1;
                 first.get_or_insert_with(|| begun.elapsed());
+                if !is_healthy(&answered.probe) {
+                    watch(&answered.probe);
+                }
             } else {
                 row = 0;
                 first = None;
@@ -161,8 +231,35 @@ fn upstream(answered: &ProbeAnswer) -> Option<String> {
     tried.rsplit([',', ' ']).next().map(ToOwned::to_owned)
 }
 
-pub(super) fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint]) -> bool {
-    let is_good = matches!(answered.probe.answer, Answer::Http { status: 200..300, .. });
+fn is_healthy(probe: &Probe) -> bool {
+    matches!(probe.answer, Answer::Http { status: 200..300, .. })
+}
+
+/// Whether one instance of the slot gives any answer.
+async fn answers(switch: &SwitchTraffic) -> bool {
+    for endpoint in &switch.endpoints {
+        let request = ProbeRequest {
+            address: &endpoint.address,
+            port: endpoint.port,
+            host: &switch.server_name,
+            path: &switch.health_path,
+            header: None,
+            scheme: Scheme::Http,
+            reads: Reads::Headers,
+            limit: ALIVE_LIMIT,
+        };
+        if matches!(probe::send_probe(&request).await.probe.answer, Answer::Http { .. }) {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint], wanted: Proof) -> bool {
+    let is_good = match wanted {
+        Proof::Healthy => is_healthy(&answered.probe),
+        Proof::Routed => true,
+    };
     let from = upstream(answered);
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
 }
@@ -213,12 +310,12 @@ mod tests {
             ProbeAnswer { probe, headers, schema_version: None }
         };
         let endpoints = [Endpoint { address: "10.0.0.2".to_owned(), port: 20_000 }];
-        assert!(is_proof(&answered("10.0.0.2:20000"), &endpoints));
+        assert!(is_proof(&answered("10.0.0.2:20000"), &endpoints, Proof::Healthy));
         assert!(
-            is_proof(&answered("10.0.0.1:20000, 10.0.0.2:20000"), &endpoints),
+            is_proof(&answered("10.0.0.1:20000, 10.0.0.2:20000"), &endpoints, Proof::Healthy),
             "the first was passed over"
         );
-        assert!(!is_proof(&answered("10.0.0.2:20000, 10.0.0.1:20000"), &endpoints));
+        assert!(!is_proof(&answered("10.0.0.2:20000, 10.0.0.1:20000"), &endpoints, Proof::Routed));
     }
 
     fn endpoint(address: &str, port: u16) -> [Endpoint; 1] {

@@ -1,4 +1,5 @@
-//! Ends responses whose caller is no longer trusted. A call is authorized once, but a stream can last for hours.
+//! Ends responses whose caller is no longer trusted, and all of them when the coordinator stops. A call is authorized
+//! once, but a stream can last for hours.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use futures::{StreamExt, stream};
 use http::HeaderMap;
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyStream, StreamBody};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tracing::warn;
@@ -14,8 +16,8 @@ use tracing::warn;
 /// How often it is asked: less than the five seconds in which a revocation takes hold.
 const ASKED_EVERY: Duration = Duration::from_secs(3);
 
-/// `body`, until `admit` refuses its caller: then its end is that refusal.
-pub(super) fn unless_refused<F, Fut>(body: Body, admit: F) -> Body
+/// `body`, until `admit` refuses its caller or the coordinator is `stopping`: then that is its end.
+pub(super) fn unless_refused<F, Fut>(body: Body, stopping: CancellationToken, admit: F) -> Body
 where
     F: Fn() -> Fut + Send + 'static,
     Fut: Future<Output = Result<(), Status>> + Send,
@@ -25,7 +27,10 @@ where
     }
     let refusal = Box::pin(async move {
         loop {
-            tokio::time::sleep(ASKED_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(ASKED_EVERY) => {}
+                () = stopping.cancelled() => break Status::unavailable("the coordinator is stopping"),
+            }
             match admit().await {
                 // Whoever cannot be looked up is not refused: what goes on then is what was let in.
                 Ok(()) => {}

@@ -4,14 +4,17 @@
 //! Every change is one transaction that is guarded by the claim itself. So of two concurrent changes, one sees the
 //! other.
 
+use std::time::Duration;
+
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest, Resolution};
 use lockstep_core::run::engine::{Run, refuse_resolution};
+use lockstep_core::run::journal::{Entry, Event, Verdict};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
-use lockstep_core::time::Timestamp;
+use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::trace::traceparent;
 use tracing::Span;
 
@@ -21,7 +24,13 @@ use crate::record::environments;
 use crate::record::environments::Versioned;
 use crate::record::history;
 use crate::store::guarded::{Accompanying, claim, disclaim};
-use crate::store::{Committed, Store, StoreError, Stored};
+use crate::store::{Committed, Store, StoreError, Stored, keys};
+
+/// How long an operator waits to hear what came of a cancellation: a driver looks at each change at once.
+const CANCEL_ANSWER_LIMIT: Millis = Millis::from_secs(5);
+
+/// How often the journal is looked at without a wake-up.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How often a transaction of unknown outcome is sent again.
 const SENDINGS_MAX: usize = 5;
@@ -98,10 +107,71 @@ pub async fn cancel(
             next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
+            refuse_committed(context, environment, deployment).await?;
             request(context, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
-            Ok(format!("{deployment} is being reverted"))
+            cancelled(context, environment, deployment).await
         }
     }
+}
+
+/// Refuses to cancel what is live already: then nothing is reverted any more.
+async fn refuse_committed(
+    context: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<(), DeployError> {
+    match run_of(context, environment, deployment).await? {
+        Some(run) if run.is_committed() => Err(too_late(environment, deployment).into()),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn too_late(environment: &EnvironmentKey, deployment: &DeploymentId) -> Refusal {
+    Refusal {
+        what: format!("{deployment} is live already, so it cannot be cancelled"),
+        why: "only its clean-up is left, and nothing is reverted any more".to_owned(),
+        next: format!("lockstep rollback {environment}    # once it has ended"),
+    }
+}
+
+/// What came of a cancellation: its driver may just have made the release live.
+async fn cancelled(
+    context: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<String, DeployError> {
+    let store = &*context.store;
+    let mut wakeups = store.watch(&keys::deployment(deployment));
+    let until = context.clock.now() + CANCEL_ANSWER_LIMIT;
+    while context.clock.now() < until {
+        let entries = history::journal(store, deployment).await?;
+        let is_reverting = |entry: &Entry| matches!(entry.event, Event::RevertStarted { .. });
+        if entries.iter().any(is_reverting) {
+            return Ok(format!("{deployment} is being reverted"));
+        }
+        if entries.iter().any(|entry| entry.event == Event::Ended { verdict: Verdict::Succeeded }) {
+            return Err(too_late(environment, deployment).into());
+        }
+        refuse_committed(context, environment, deployment).await?;
+        tokio::select! {
+            () = wakeups.changed() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+    Ok(format!("the cancellation of {deployment} is recorded; no coordinator has acted on it yet"))
+}
+
+/// The run of an open deployment, as far as its journal tells; `None` if it cannot be read.
+async fn run_of(
+    context: &Context,
+    environment: &EnvironmentKey,
+    deployment: &DeploymentId,
+) -> Result<Option<Run>, StoreError> {
+    let store = &*context.store;
+    let Some(open) = environments::open_of(store, environment, deployment).await? else { return Ok(None) };
+    let plan = history::plan(store, deployment).await?;
+    let entries = history::journal(store, deployment).await?;
+    Ok(plan.and_then(|plan| Run::replay(plan, open.content.until, &entries).ok()))
 }
 
 /// Requests a resolution of a stuck deployment.
@@ -118,7 +188,7 @@ pub async fn resolve(
     let seen = opened_as(context, environment, deployment).await?;
     match &seen.content.kind {
         ClaimKind::Stuck { .. } => {
-            refuse_breaking(context, &seen.content, deployment, way).await?;
+            refuse_breaking(context, (environment, deployment), way).await?;
             request(context, (environment, deployment), &seen, way.requested_by(requester.operator.clone()))
                 .await?;
             Ok(match way {
@@ -142,14 +212,10 @@ pub async fn resolve(
 /// Refuses what the driver would refuse: a stuck deployment gets no entry before a resolution is chosen.
 async fn refuse_breaking(
     context: &Context,
-    open: &Claim,
-    deployment: &DeploymentId,
+    (environment, deployment): (&EnvironmentKey, &DeploymentId),
     way: Resolution,
 ) -> Result<(), DeployError> {
-    let store = &*context.store;
-    let plan = history::plan(store, deployment).await?;
-    let entries = history::journal(store, deployment).await?;
-    let run = plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok());
+    let run = run_of(context, environment, deployment).await?;
     let refused =
         run.map_or_else(|| Some("cannot read its journal".to_owned()), |run| refuse_resolution(&run, way));
     let Some(rule) = refused else { return Ok(()) };

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
@@ -59,6 +60,12 @@ const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
 
 /// What is asked or told is a declaration, a part of an image or a step's log, and nothing larger.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long calls may go on after the stop. Whoever follows something is told at once; a plan may wait for its hosts.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long the store may take to hear that this coordinator ends.
+const GOODBYE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Serves until `stop` says so.
 ///
@@ -159,7 +166,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
     let speaking = Arc::new(CurrentTls::from_pointee(speaking));
     let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
-    let router = router(&own, &context, &sessions);
+    let router = router(&own, &context, &sessions, stop.clone());
     let incoming = server::accept(listener, Arc::clone(&speaking));
     let closing = async {
         stop.cancelled().await;
@@ -172,6 +179,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
             let (served, (), ()) = tokio::join!(serve, tails, Drivers::new(context).run(stop.clone()));
             served
         } => served?,
+        () = stop_limit(&stop) => warn!("calls were still open {} s after the stop; they end without an answer", STOP_LIMIT.as_secs()),
         () = server::keep_current(speaking, Arc::clone(authority), Arc::clone(clock)) => {}
         never = rotation::follow_rotation(Arc::clone(store), Arc::clone(authority), Arc::clone(clock)) => match never {},
         never = sessions.cut_revoked() => match never {},
@@ -179,14 +187,23 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
         never = sessions.keep_looking() => match never {},
         never = keeper.run() => match never {},
     }
-    keeper.end().await;
+    if tokio::time::timeout(GOODBYE_LIMIT, keeper.end()).await.is_err() {
+        warn!("the store does not answer; the lease of this coordinator ends by itself");
+    }
     Ok(())
+}
+
+/// Until [`STOP_LIMIT`] has passed since the stop.
+async fn stop_limit(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_LIMIT).await;
 }
 
 fn router(
     own: &ServiceParts,
     context: &Context,
     sessions: &Arc<Sessions>,
+    stopping: CancellationToken,
 ) -> Router<Stack<GateLayer, Identity>> {
     let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
     let enroll = EnrollApi {
@@ -212,9 +229,9 @@ fn router(
         clock: Arc::clone(&own.clock),
     };
     Server::builder()
-        .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
-        .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)))
-        .layer(GateLayer { store: Arc::clone(store), cluster: own.cluster().clone() })
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .layer(GateLayer { store: Arc::clone(store), cluster: own.cluster().clone(), stopping })
         .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(SessionServer::new(session).max_decoding_message_size(MESSAGE_BYTES_MAX))

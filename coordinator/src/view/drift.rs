@@ -36,6 +36,18 @@ pub fn find_drift(
     found
 }
 
+/// What the hosts could not do or see, in words. It is told while a deployment runs, too.
+pub fn problems(placed: &PlacedHosts<'_>, observed: &BTreeMap<HostId, Observation>) -> Vec<String> {
+    let hosts = placed.app.iter().copied().chain(placed.lb);
+    let each: BTreeMap<&HostId, &Host> = hosts.map(|host| (&host.id, host)).collect();
+    let of_host = |host: &&Host| {
+        let seen = observed.get(&host.id).map(|seen| seen.problems.clone()).unwrap_or_default();
+        let name = host.name.clone();
+        seen.into_iter().map(move |problem| format!("{name}: {problem}"))
+    };
+    each.into_values().flat_map(|host| of_host(&host)).collect()
+}
+
 fn traffic(
     key: &EnvironmentKey,
     live: Option<&LiveRelease>,
@@ -149,6 +161,16 @@ mod tests {
         let placed = PlacedHosts { app: vec![&host], lb: Some(&host) };
         let key = "notes/production".parse().expect("a key");
         find_drift(&key, live, &placed, &BTreeMap::from([(host.id.clone(), seen)]))
+    }
+
+    #[test]
+    fn what_a_host_cannot_do_is_told_once_with_its_name() {
+        let host = host();
+        let placed = PlacedHosts { app: vec![&host], lb: Some(&host) };
+        let seen =
+            Observation { problems: vec!["nginx is not running".to_owned()], ..Observation::default() };
+        let observed = BTreeMap::from([(host.id.clone(), seen)]);
+        assert_eq!(problems(&placed, &observed), ["app-1: nginx is not running"]);
     }
 
     #[test]

@@ -141,6 +141,7 @@ async fn observed(
     if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
         drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
+    drift.extend(drift::problems(&placed, &observed));
     status.drift = drift;
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
     status.hosts = with_health(context, &spec, &mine, &shared.noted);

@@ -54,7 +54,7 @@ fn assert_web_container(scene: &Scene, deployment: &str) -> Result<()> {
     let containers = scene.stage.docker.containers(&scene.stage.label())?;
     let web = containers.iter().find(|there| there.name.contains("-web-")).context("there is no web")?;
     let suffix = deployment[deployment.len() - 8..].to_ascii_lowercase();
-    let name = format!("ls-{}-{ENVIRONMENT}-web-blue-{suffix}", scene.stage.application);
+    let name = format!("ls-{}-web-blue-{suffix}", scene.object_name());
     ensure!(web.name == name, "it is called {}, and not {name}", web.name);
     let inspected: Value = serde_json::from_str(&scene.stage.docker.docker(["inspect", &web.id])?)?;
     let container = &inspected[0];
@@ -64,9 +64,7 @@ fn assert_web_container(scene: &Scene, deployment: &str) -> Result<()> {
     ensure!(container["Config"]["StopSignal"] == "SIGINT", "{}", container["Config"]["StopSignal"]);
     ensure!(container["Config"]["StopTimeout"] == 5, "{}", container["Config"]["StopTimeout"]);
     let binds = container["HostConfig"]["Binds"].to_string();
-    for bind in
-        [format!("{}-{ENVIRONMENT}-uploads:/data:rw", scene.stage.application), "/srv:/srv:ro".to_owned()]
-    {
+    for bind in [format!("{}:/data:rw", scene.object_name().volume("uploads")), "/srv:/srv:ro".to_owned()] {
         ensure!(binds.contains(&bind), "{bind} is not among {binds}");
     }
     ensure!(container["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped");
@@ -98,7 +96,7 @@ fn assert_second(scene: &Scene) -> Result<()> {
     ensure!(scene.stage.postgres.psql("SELECT version, dirty FROM schema_migrations")? == "2|f");
     let twice = scene.stage.postgres.psql("SELECT count(*) FROM jobs WHERE runs > 1")?;
     ensure!(twice == "0", "{twice} jobs ran more than once");
-    let folder = format!("backups/{}-{ENVIRONMENT}", scene.stage.application);
+    let folder = format!("backups/{}", scene.object_name());
     let snapshots = fs::read_dir(scene.stage.directory.join(folder))?.count();
     ensure!(snapshots == 2, "there are {snapshots} snapshots, one for each migration");
     Ok(())

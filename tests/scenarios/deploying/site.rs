@@ -4,14 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
-use lockstep_core::name::EnvironmentKey;
-use lockstep_core::object_name::ObjectName;
 use lockstep_tests::bed::files::write_private;
 use lockstep_tests::scene::{ENVIRONMENT, Scene};
 
-fn site_file(scene: &Scene) -> Result<PathBuf> {
-    let key: EnvironmentKey = format!("{}/{ENVIRONMENT}", scene.stage.application).parse()?;
-    Ok(scene.stage.nginx.sites_directory().join(format!("lockstep-{}.conf", ObjectName::encode(&key))))
+fn site_file(scene: &Scene) -> PathBuf {
+    scene.stage.nginx.sites_directory().join(format!("lockstep-{}.conf", scene.object_name()))
 }
 
 #[test]
@@ -20,7 +17,7 @@ fn what_was_changed_by_hand_is_shown_and_overwritten_only_when_asked() -> Result
     let first = scene.stage.image("1", 1, &[])?;
     let second = scene.stage.image("2", 1, &[])?;
     scene.deploy(&first)?.expect_said(0, &[])?;
-    let file = site_file(&scene)?;
+    let file = site_file(&scene);
     let text = fs::read_to_string(&file)?;
     let by_hand = text.replace("client_max_body_size 10m;", "client_max_body_size 20m;");
     fs::write(&file, &by_hand)?;

@@ -23,7 +23,7 @@ fn traffic_that_cannot_be_given_back_stays_where_it_is_healthy() -> Result<()> {
     let load = scene.stage.load(200)?;
     let running = scene.start_deploy(&second)?;
     scene.wait_for_step("bake")?;
-    let folder = format!("agent/traffic/{}-{ENVIRONMENT}", scene.stage.application);
+    let folder = format!("agent/traffic/{}", scene.object_name());
     let frozen = Frozen::mount(&scene.stage.directory.join(folder))?;
     scene.stage.lockstep(&["cancel", ENVIRONMENT])?.expect_said(0, &[])?;
     running.wait(DEPLOYMENT_LIMIT)?.expect_said(6, &["is stuck", "cannot write the switch file"])?;

@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::object_name::ObjectName;
 use serde_json::Value;
 
 use crate::bed::files::{let_enter, write_private};
@@ -113,6 +115,12 @@ impl Stage {
         stage.wait_for_agent()?;
         stage.grant(&["--snapshot-directory", &directory.join("backups").display().to_string()])?;
         Ok(stage)
+    }
+
+    /// What the objects of the stage's environment are called on hosts.
+    pub fn object_name(&self) -> ObjectName {
+        let application = self.application.parse().expect("the name of the stage is one of an application");
+        ObjectName::encode(&EnvironmentKey::new(application, "production".parse().expect("a name")))
     }
 
     /// Lets the environment of the stage use something outside of its containers.
