@@ -297,9 +297,9 @@ async fn a_newer_journal_is_refused_and_nobody_else_reads_one() {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(sqlite("PRAGMA journal_mode"), "wal");
-    sqlite("PRAGMA user_version = 3");
+    sqlite("PRAGMA user_version = 4");
     let refused = Journal::open(&path(folder.path())).await;
-    assert!(matches!(refused, Err(JournalError::Newer { found: 3 })), "{refused:?}");
+    assert!(matches!(refused, Err(JournalError::Newer { found: 4 })), "{refused:?}");
 }
 
 fn local_rollback() -> LocalRollback {
@@ -364,7 +364,7 @@ async fn a_journal_of_version_1_is_read_on() {
     bed.accept(&step).await;
     let Bed { folder, journal } = bed;
     journal.close().await.unwrap();
-    let before = "DROP TABLE given; DROP TABLE local_rollback; ALTER TABLE step DROP COLUMN work; PRAGMA user_version = 1";
+    let before = "DROP TABLE object_name; DROP TABLE given; DROP TABLE local_rollback; ALTER TABLE step DROP COLUMN work; PRAGMA user_version = 1";
     let output = Command::new("sqlite3").arg(path(folder.path())).arg(before).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let journal = Journal::open(&path(folder.path())).await.unwrap();
