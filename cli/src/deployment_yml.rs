@@ -355,8 +355,8 @@ fn deploy(keys: &Keys, mode: Mode, found: &mut Vec<Problem>) -> DeploySpec {
         bake: duration("bake", &typed.bake, if quick { 0 } else { 20 }),
         parallel: typed.parallel,
         quorum: typed.quorum,
-        log_directory: typed.log_directory,
-        state_file: typed.state_file,
+        log_directory: None,
+        state_file: None,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Context {
     pub cluster: ClusterId,
     /// The name of this coordinator.
     pub coordinator: String,
-    /// Where logs of deployments go that name no directory; nothing is written where this is empty.
+    /// Where logs of deployments go; nothing is written where this is empty.
     pub logs: PathBuf,
+    /// Below which the state file of each environment is kept current; `None` if none is.
+    pub state_files: Option<PathBuf>,
 }

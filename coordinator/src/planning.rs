@@ -256,6 +256,7 @@ async fn make_plan(
     let spec_seen = recorded.as_ref().map(|seen| seen.stored.clone());
     let (spec, wanted) = match &ask.what {
         RequestedOperation::Deploy(deploy) => {
+            refuse_coordinator_paths(&deploy.spec)?;
             let spec = checked(deploy.spec.clone(), &ask.environment)?;
             (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
         }
@@ -297,6 +298,16 @@ async fn make_plan(
     let names = propose_names(&*context.store, &plan, &input.record).await?;
     plan.warnings.extend(names.warning());
     Ok(PlannedDeployment { plan, input, names, grant, spec, spec_seen })
+}
+
+/// Nothing that an operator declares is a path on the coordinator's machine.
+fn refuse_coordinator_paths(spec: &EnvironmentSpec) -> Result<(), Refusal> {
+    let Some(key) = spec.deploy.coordinator_paths().next() else { return Ok(()) };
+    Err(Refusal {
+        what: format!("{key} cannot be declared"),
+        why: "it names a path on the coordinator's machine".to_owned(),
+        next: "remove it from deployment.yml; an administrator sets [export] in coordinator.toml".to_owned(),
+    })
 }
 
 /// What a plan says of an image that no app host has.

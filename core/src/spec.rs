@@ -258,10 +258,19 @@ pub struct DeploySpec {
     /// not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quorum: Option<u16>,
-    /// Where logs of deployments are written, on the coordinator's machine.
+    /// Of a declaration of an earlier version, which named a path on the coordinator's machine. Nothing is written there
+    /// any more: `coordinator.toml` says where.
     pub log_directory: Option<String>,
-    /// Where the seed's `deployment-state.json` is kept current, on the coordinator's machine.
+    /// As [`Self::log_directory`].
     pub state_file: Option<String>,
+}
+
+impl DeploySpec {
+    /// The keys that name a path on the coordinator's machine, which no declaration may.
+    pub fn coordinator_paths(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [("deploy.log_directory", &self.log_directory), ("deploy.state_file", &self.state_file)];
+        keys.into_iter().filter(|(_, path)| path.is_some()).map(|(key, _)| key)
+    }
 }
 
 /// Who does what. All three empty means: the one host that there is.

@@ -549,12 +549,6 @@ pub(super) struct Deploy {
     /// `automatic`. No other value is accepted.
     #[schemars(extend("default" = "automatic", "examples" = ["automatic"]))]
     pub(super) rollback: Option<String>,
-    /// A folder on the coordinator's machine for a log of each deployment. An absolute path.
-    #[schemars(extend("x-default" = "no log files", "examples" = ["/var/log/lockstep"]))]
-    pub(super) log_directory: Option<String>,
-    /// A file on the coordinator's machine in which a current deployment-state.json is kept. An absolute path.
-    #[schemars(extend("x-default" = "no file", "examples" = ["/srv/notes/deployment-state.json"]))]
-    pub(super) state_file: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -36,6 +36,7 @@ pub(super) fn explain(error: &Error) -> Explanation {
 #[expect(clippy::wildcard_enum_match_arm, reason = "only two of the parser's mistakes are of names")]
 fn hint(error: &Error) -> Option<Hint> {
     let (typed, known) = match error {
+        Error::SerdeUnknownField { field, .. } if COORDINATOR_PATHS.contains(&field.as_str()) => return None,
         Error::SerdeUnknownField { field, expected, .. } => (field, expected),
         Error::SerdeUnknownVariant { variant, expected, .. } => (variant, expected),
         _ => return None,
@@ -46,12 +47,19 @@ fn hint(error: &Error) -> Option<Hint> {
     })
 }
 
+/// Keys of earlier versions.
+const COORDINATOR_PATHS: [&str; 2] = ["log_directory", "state_file"];
+
 struct Words;
 
 impl MessageFormatter for Words {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's own words are good enough for the rest")]
     fn format_message<'a>(&self, error: &'a Error) -> Cow<'a, str> {
         match error {
+            Error::SerdeUnknownField { field, .. } if COORDINATOR_PATHS.contains(&field.as_str()) => format!(
+                "`{field}` cannot be declared: it names a path on the coordinator's machine, which an administrator sets under [export] in coordinator.toml"
+            )
+            .into(),
             Error::SerdeUnknownField { field, .. } => format!("unknown key `{field}`").into(),
             Error::SerdeUnknownVariant { variant, .. } => {
                 format!("`{variant}` is not a value of this key").into()

@@ -413,7 +413,7 @@ impl Driver {
         }
         let is_milestone =
             matches!(last.event, Event::LockTaken { .. } | Event::Stuck { .. } | Event::Ended { .. });
-        if is_milestone && drive_state.opened.spec.deploy.state_file.is_some() {
+        if is_milestone {
             state_file::keep_current(&self.context, &self.environment).await;
         }
         Ok(())

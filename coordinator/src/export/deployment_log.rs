@@ -12,7 +12,6 @@ use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::engine::Run;
 use lockstep_core::run::journal::{Certainty, Deferral, Direction, Entry, Event, StepFailure};
 use lockstep_core::secret::redact::Redactor;
-use lockstep_core::spec::EnvironmentSpec;
 use tokio::fs::OpenOptions;
 use tokio::io::AsyncWriteExt;
 use tracing::warn;
@@ -33,12 +32,11 @@ pub struct DeploymentLog {
 }
 
 /// Where the log of a deployment is; empty where none is kept.
-pub fn path(logs: &Path, spec: &EnvironmentSpec, key: &EnvironmentKey, id: &DeploymentId) -> PathBuf {
-    let directory = spec.deploy.log_directory.as_ref().map_or_else(|| logs.to_owned(), PathBuf::from);
-    if directory.as_os_str().is_empty() {
-        return directory;
+pub fn path(logs: &Path, key: &EnvironmentKey, id: &DeploymentId) -> PathBuf {
+    if logs.as_os_str().is_empty() {
+        return PathBuf::new();
     }
-    directory.join(format!("{}_{id}.log", key.environment))
+    logs.join(format!("{}_{id}.log", key.environment))
 }
 
 /// Writes the log of the newest deployment anew, if that has ended and its log does not say so: the coordinator
@@ -55,7 +53,7 @@ pub async fn catch_up(context: &Context, key: &EnvironmentKey) {
 async fn rewrite_ended(context: &Context, key: &EnvironmentKey) -> anyhow::Result<()> {
     let store = &*context.store;
     let Some(newest) = history::ended(store, key, 1).await?.into_iter().next() else { return Ok(()) };
-    let path = path(&context.logs, &newest.spec, key, &newest.id);
+    let path = path(&context.logs, key, &newest.id);
     if path.as_os_str().is_empty() {
         return Ok(());
     }
@@ -80,7 +78,7 @@ impl DeploymentLog {
                 Redactor::none()
             }
         };
-        Self { path: path(&context.logs, &opened.spec, &opened.key, &opened.id), redactor }
+        Self { path: path(&context.logs, &opened.key, &opened.id), redactor }
     }
 
     /// Makes the file what the journal says.

@@ -1,9 +1,9 @@
-//! Writes the seed's `deployment-state.json`, if the declaration of an environment names such a file.
+//! Keeps `deployment-state.json` of each environment current, where `coordinator.toml` names a folder for them.
 //!
 //! It is a copy for readers. Nothing is decided from it, and a file that cannot be written stops nothing.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lockstep_core::health::Health;
 use lockstep_core::name::EnvironmentKey;
@@ -15,6 +15,8 @@ use tracing::warn;
 use crate::context::Context;
 use crate::record::{environments, history};
 use crate::store::StoreError;
+
+const FILE: &str = "deployment-state.json";
 
 /// How many deployments the file has.
 const HISTORY_IN_FILE: usize = 20;
@@ -35,19 +37,18 @@ pub async fn export(context: &Context, environment: &EnvironmentKey) -> Result<S
     Ok(state_file::state_file_of(environment, live.as_ref(), &past, open.as_ref(), health))
 }
 
-/// Writes the file, if the environment has one.
+/// Where the file of an environment is.
+fn path(state_files: &Path, environment: &EnvironmentKey) -> PathBuf {
+    let EnvironmentKey { application, environment } = environment;
+    state_files.join(application.as_str()).join(environment.as_str()).join(FILE)
+}
+
+/// Writes the file, if files are kept.
 pub async fn keep_current(context: &Context, environment: &EnvironmentKey) {
-    let spec = match environments::spec(&*context.store, environment).await {
-        Ok(Some(seen)) => seen.content,
-        Ok(None) => return,
-        Err(error) => {
-            warn!(%environment, error = &error as &dyn std::error::Error, "cannot read where the state file is");
-            return;
-        }
-    };
-    let Some(path) = spec.deploy.state_file else {
+    let Some(state_files) = &context.state_files else {
         return;
     };
+    let path = path(state_files, environment);
     let state = match export(context, environment).await {
         Ok(state) => state,
         Err(error) => {
@@ -55,8 +56,8 @@ pub async fn keep_current(context: &Context, environment: &EnvironmentKey) {
             return;
         }
     };
-    if let Err(error) = replace(Path::new(&path), &state).await {
-        warn!(%environment, path, %error, "cannot write the state file");
+    if let Err(error) = replace(&path, &state).await {
+        warn!(%environment, path = %path.display(), %error, "cannot write the state file");
     }
 }
 

@@ -41,7 +41,7 @@ use crate::ports::{metrics, private_files};
 use crate::program::directory::{AUTHORITY, SECRETS_KEY, make_private};
 use crate::program::server;
 use crate::program::server::CurrentTls;
-use crate::program::settings::{Settings, StoreSettings};
+use crate::program::settings::{ExportSettings, Settings, StoreSettings};
 use crate::record::vault::Vault;
 use crate::record::{cluster, coordinators, tails};
 use crate::sessions::images::Images;
@@ -97,8 +97,16 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> anyhow::Result<
     coordinators::enlist(&*store, &authority, &advertised, clock.now()).await?;
     let vault = Arc::new(Vault::open(Arc::clone(&store), &directory.join(SECRETS_KEY))?);
     offer_token(directory, &*store, &authority, &*clock).await?;
-    let own =
-        ServiceParts { store, clock, authority, vault, record_in, advertised, directory: directory.clone() };
+    let own = ServiceParts {
+        store,
+        clock,
+        authority,
+        vault,
+        record_in,
+        advertised,
+        directory: directory.clone(),
+        export: chosen.export,
+    };
     let announced = Announced::write(directory, &address.to_string())?;
     info!(%address, directory = %directory.display(), coordinator = %own.name(), "coordinator ready");
     lockstep_runtime::systemd::ready();
@@ -118,6 +126,7 @@ struct ServiceParts {
     /// Where hosts reach this coordinator; empty where it is the only one.
     advertised: String,
     directory: PathBuf,
+    export: ExportSettings,
 }
 
 impl ServiceParts {
@@ -158,7 +167,8 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
         kept_images: Arc::default(),
         cluster: own.cluster().clone(),
         coordinator: own.name().to_string(),
-        logs: own.directory.join("logs"),
+        logs: own.export.logs.clone().unwrap_or_else(|| own.directory.join("logs")),
+        state_files: own.export.state_files.clone(),
     };
     // The meter outlives the service; what it asks does not.
     let counted = Arc::downgrade(&sessions);

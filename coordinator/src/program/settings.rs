@@ -76,6 +76,17 @@ pub struct EffectiveSettings {
     pub listen: SocketAddr,
     pub address: Option<SocketAddr>,
     pub store: StoreSettings,
+    pub export: ExportSettings,
+}
+
+/// Where files for people and other programs are written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportSettings {
+    /// The folder of the logs of deployments; `None`: `logs` in the coordinator's directory.
+    pub logs: Option<PathBuf>,
+    /// The folder of the state files, `<app>/<env>/deployment-state.json`; `None`: none are written.
+    pub state_files: Option<PathBuf>,
 }
 
 /// Where the record is kept.
@@ -108,6 +119,7 @@ struct SettingsFile {
     listen: Option<SocketAddr>,
     address: Option<SocketAddr>,
     store: StoreSection,
+    export: ExportSettings,
     telemetry: lockstep_runtime::telemetry::settings::Typed,
 }
 
@@ -141,8 +153,13 @@ impl Settings {
     /// # Errors
     /// When the file cannot be read, has a key that is not known, or a value that cannot be.
     pub fn choose(&self) -> Result<EffectiveSettings, SettingsError> {
-        let SettingsFile { listen, address, store, telemetry: _ } = self.typed()?;
-        let problems = store.etcd.as_ref().map(problems).unwrap_or_default();
+        let SettingsFile { listen, address, store, export, telemetry: _ } = self.typed()?;
+        let mut problems = store.etcd.as_ref().map(problems).unwrap_or_default();
+        for (name, path) in [("logs", &export.logs), ("state_files", &export.state_files)] {
+            if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+                problems.push(format!("export.{name} must be an absolute path"));
+            }
+        }
         if !problems.is_empty() {
             return Err(self.wrong(problems));
         }
@@ -150,6 +167,7 @@ impl Settings {
             listen: self.listen.or(listen).unwrap_or(LISTEN),
             address: self.address.or(address),
             store: store.etcd.map_or(StoreSettings::Sqlite, StoreSettings::Etcd),
+            export,
         })
     }
 

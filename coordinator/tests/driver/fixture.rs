@@ -124,6 +124,7 @@ impl Fixture {
             cluster: "cl_01JBQR2KXYZ987654321012345".parse().expect("a cluster's id"),
             coordinator: "c1".to_owned(),
             logs: logs.path().to_owned(),
+            state_files: Some(logs.path().join("state")),
         };
         let fixture = Self { store, hosts, parts, logs, sessions };
         fixture.grant_snapshots(&environment()).await;

@@ -2,6 +2,9 @@
 //! what the seed refuses.
 
 use lockstep_coordinator::export::state_file::export;
+use lockstep_coordinator::planning::DeployError;
+use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, give_away};
+use lockstep_coordinator::store::keys;
 use lockstep_core::run::journal::Direction;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::time::Millis;
@@ -63,11 +66,9 @@ async fn what_is_exported_is_true_to_the_schema_at_every_moment() {
 #[tokio::test(start_paused = true)]
 async fn the_file_is_kept_current() {
     let fixture = Fixture::new().await;
-    let path = fixture.logs.path().join("state/deployment-state.json");
+    let path = fixture.logs.path().join("state/notes/production/deployment-state.json");
     let _drivers = fixture.drivers();
-    let mut spec = fixture::spec();
-    spec.deploy.state_file = Some(path.display().to_string());
-    let summary = fixture.deploy_as(spec, "notes:1").await;
+    let summary = fixture.deploy("notes:1").await;
     let read = || {
         let text = std::fs::read_to_string(&path).ok()?;
         serde_json::from_str::<Value>(&text).ok().filter(|state| state["lock"]["locked"] == false)
@@ -139,4 +140,35 @@ fn a_lock_without_its_holder_is_refused() {
 #[test]
 fn an_empty_lock_is_refused() {
     check_refused("/lock", json!({}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_declaration_names_a_path_of_the_coordinator() {
+    let fixture = Fixture::new().await;
+    let (mut log, mut state) = (fixture::spec(), fixture::spec());
+    log.deploy.log_directory = Some("/etc".to_owned());
+    state.deploy.state_file = Some("/var/lib/lockstep/coordinator/secrets.key".to_owned());
+    for (spec, key) in [(log, "deploy.log_directory"), (state, "deploy.state_file")] {
+        let refused = fixture.plan(&Fixture::ask(spec, "notes:1")).await;
+        let Err(DeployError::Refused(refusal)) = refused else { panic!("{refused:?}") };
+        assert_eq!(refusal.what, format!("{key} cannot be declared"));
+    }
+    fixture.shut_down().await;
+}
+
+/// What an earlier version recorded is not written to any more, and forbids nothing.
+#[tokio::test(start_paused = true)]
+async fn a_recorded_path_of_the_coordinator_is_ignored() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.deploy("notes:1").await;
+    let path = fixture.logs.path().join("recorded.json");
+    let mut spec = fixture::spec();
+    spec.deploy.state_file = Some(path.display().to_string());
+    let with =
+        Accompanying { guards: Vec::new(), writes: vec![OwnedWrite::put(keys::spec(&spec.key), &spec)] };
+    give_away(&*fixture.store, &spec.key, with).await.expect("a memory store");
+    fixture.deploy("notes:2").await;
+    assert!(!path.exists());
+    fixture.shut_down().await;
 }

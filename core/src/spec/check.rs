@@ -279,13 +279,6 @@ fn check_deploy(spec: &EnvironmentSpec, found: &mut Problems) {
     if deploy.quorum.is_some_and(|quorum| usize::from(quorum) > spec.hosts.app.len().max(1)) {
         found.add("deploy.quorum", "is more than there are app hosts", "omit it to need every app host");
     }
-    for (key, path) in
-        [("deploy.log_directory", &deploy.log_directory), ("deploy.state_file", &deploy.state_file)]
-    {
-        if path.as_ref().is_some_and(|path| !path.starts_with('/')) {
-            found.add(key, "is not an absolute path", "begin it with a slash");
-        }
-    }
 }
 
 fn check_hosts(spec: &EnvironmentSpec, found: &mut Problems) {

@@ -74,6 +74,7 @@ impl World {
             cluster: self.cluster.clone(),
             coordinator: format!("c{}", coordinator + 1),
             logs: PathBuf::new(),
+            state_files: None,
         }
     }
 

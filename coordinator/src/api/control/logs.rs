@@ -114,7 +114,7 @@ async fn of_deployment(
 ) -> Result<BoxStream<wire::LogLine>, Status> {
     let summary = history::summary(&*context.store, &id).await.map_err(|error| store_status(&error))?;
     let summary = summary.ok_or_else(|| Status::not_found(format!("{id} has not begun yet")))?;
-    let path = deployment_log::path(&context.logs, &summary.spec, &summary.key, &id);
+    let path = deployment_log::path(&context.logs, &summary.key, &id);
     let mut ready = read(&path, 0).await?;
     let at = ready.len();
     let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
