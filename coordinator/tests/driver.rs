@@ -38,6 +38,8 @@ mod opening;
 mod owned_names;
 #[path = "driver/removal.rs"]
 mod removal;
+#[path = "driver/reports.rs"]
+mod reports;
 #[path = "driver/returning.rs"]
 mod returning;
 #[path = "driver/several.rs"]
@@ -401,7 +403,7 @@ async fn a_refusal_of_what_a_predecessor_handed_out_is_no_failure() {
     let handed = fixture.store.list(&keys::assignments_to(&host_id())).await.expect("listed");
     let Assignment { token, key, environment, .. } = handed[0].read().expect("an assignment");
     let outcome = Reported::Refused { why: "its sender has been deposed".to_owned() };
-    report(&*fixture.store, &Report { token, key, environment, outcome }).await.expect("written");
+    report(&*fixture.store, &host_id(), &Report { token, key, environment, outcome }).await.expect("written");
     let _successor = fixture.drivers();
     let mut wakeups = fixture.store.watch(&keys::reports(&crate::fixture::environment()));
     while !fixture

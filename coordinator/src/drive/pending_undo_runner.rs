@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lockstep_core::agent::fence::Token;
 use lockstep_core::id::HostId;
-use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::pending_undo::PendingUndo;
 use lockstep_core::run::engine::ANSWER_GRACE;
@@ -26,13 +26,6 @@ use crate::record::{environments, hosts, pending_undos};
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Committed, Guard, LeaseStanding, Owned, Stored, keys};
-
-/// The operator in the audit log for what the coordinator does itself.
-const BY: &str = "lockstep";
-
-pub(super) fn lockstep() -> OperatorName {
-    BY.parse().expect("a constant that is a name")
-}
 
 /// Runs the pending undos of one host for one environment, one after another.
 pub(super) struct PendingUndoRunner {
@@ -202,7 +195,7 @@ impl Attempt<'_> {
     async fn write_down(&self) -> Result<(), DriverError> {
         let PendingUndoRunner { context, environment, .. } = self.runner;
         let PendingUndo { host_name, key, change, .. } = &self.undo;
-        let operator = lockstep();
+        let operator = audit::lockstep();
         let said = format!("{host_name} has done the pending undo of {}: {change}", key.deployment);
         let change = Change { operator, verb: "pending undo", environment: Some(environment.clone()), said };
         Ok(audit::append(&*context.store, context.clock.now(), change).await?)

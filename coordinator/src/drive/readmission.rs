@@ -12,7 +12,6 @@ use lockstep_core::time::{Millis, Timestamp};
 use tracing::{info, warn};
 
 use super::exit::{DriverError, DriverExit};
-use super::pending_undo_runner::lockstep;
 use crate::context::Context;
 use crate::planning;
 use crate::planning::grants::Authority;
@@ -152,7 +151,7 @@ impl ReadmissionTask {
             grant: None,
         };
         let requester = Requester {
-            operator: lockstep(),
+            operator: audit::lockstep(),
             hostname: context.coordinator.clone(),
             pid: std::process::id(),
             authority: Authority::Deployer,
@@ -160,8 +159,12 @@ impl ReadmissionTask {
         match planning::start(&context, &start, &requester).await {
             Ok((id, _)) => {
                 let said = format!("{host} is connected again and is re-admitted: {id}");
-                let change =
-                    Change { operator: lockstep(), verb: "add host", environment: Some(environment), said };
+                let change = Change {
+                    operator: audit::lockstep(),
+                    verb: "add host",
+                    environment: Some(environment),
+                    said,
+                };
                 audit::append(&*context.store, context.clock.now(), change).await?;
                 Ok(DriverExit::Ended)
             }

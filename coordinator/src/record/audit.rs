@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::{Committed, Guard, Store, StoreError, Write, keys};
 
+/// Who stands in the audit log for what the coordinator does itself.
+const LOCKSTEP: &str = "lockstep";
+
+pub(crate) fn lockstep() -> OperatorName {
+    LOCKSTEP.parse().expect("a constant that is a name")
+}
+
 /// One change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

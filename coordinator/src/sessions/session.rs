@@ -24,9 +24,12 @@ use tracing::{debug, info, warn};
 use super::pulse::{ASKED_EVERY, Pulse};
 use super::{Answer, Outgoing, PendingQuestion, SessionPlace, Sessions};
 use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
+use crate::record::audit::{self, Change};
 use crate::record::coordinators;
+use crate::record::history;
 use crate::record::hosts;
 use crate::record::local_rollbacks;
+use crate::store::guarded::ReportAcceptance;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
 
@@ -46,6 +49,8 @@ pub(super) struct AgentSession {
     pub(super) noted: Instant,
     /// Cancelled when its certificate is no longer trusted.
     pub(super) revoked: CancellationToken,
+    /// Whether a report of another host's step was written down: once a session is enough.
+    pub(super) has_lied: bool,
 }
 
 /// What this session has handed out work about.
@@ -265,7 +270,7 @@ impl AgentSession {
     }
 
     async fn report(
-        &self,
+        &mut self,
         token: Option<wire::Token>,
         key: Option<wire::StepKey>,
         environment: &str,
@@ -277,8 +282,29 @@ impl AgentSession {
             environment: environment.parse()?,
             outcome,
         };
-        // Not committed means that it is there already: the agent says it again after every break.
-        guarded::report(&*self.sessions.context.store, &report).await?;
+        match guarded::report(&*self.sessions.context.store, &self.host, &report).await? {
+            ReportAcceptance::Written | ReportAcceptance::NotNeeded => Ok(()),
+            ReportAcceptance::NotAssigned => self.refuse_report(&report.key, &report.environment).await,
+        }
+    }
+
+    /// A report that comes late is nothing unusual: the step is assigned anew where its outcome is still wanted. One of
+    /// a step of another host is written down.
+    async fn refuse_report(&mut self, key: &StepKey, environment: &EnvironmentKey) -> anyhow::Result<()> {
+        let store = &*self.sessions.context.store;
+        let plan = history::plan(store, &key.deployment).await?;
+        let planned = plan.as_ref().and_then(|plan| plan.step(key.step)).map(|step| &step.host);
+        if planned == Some(&self.host) {
+            debug!(host = %self.host, step = %key.step, "a report came when nobody waited for it");
+            return Ok(());
+        }
+        warn!(host = %self.host, %environment, deployment = %key.deployment, step = %key.step, "refused the report of a step that is not this host's");
+        if std::mem::replace(&mut self.has_lied, true) {
+            return Ok(());
+        }
+        let said = format!("refused a report of {} about {} of {}", self.host, key.step, key.deployment);
+        let change = Change { operator: audit::lockstep(), verb: "refuse report", environment: None, said };
+        audit::append(store, self.sessions.context.clock.now(), change).await?;
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! reports. The fifth writes parts of a plan that no deployment has yet; nobody reads them before it is opened.
 
 use bytes::Bytes;
+use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::local_rollback::LocalChange;
@@ -13,7 +14,7 @@ use lockstep_core::stored::{self, StoredDocument};
 use lockstep_mutant::{Mutant, is_on};
 use serde::{Deserialize, Serialize};
 
-use super::handover::Report;
+use super::handover::{Assignment, Report};
 use super::keys::{self, Key, Owned};
 use super::{Change, Committed, Guard, LeaseId, Revision, Store, StoreError, Stored, Write};
 
@@ -328,14 +329,42 @@ pub async fn disclaim(
     store.commit(guards, plain(vec![OwnedWrite::delete(key)])).await
 }
 
-/// Writes what an agent reports, once: [`Committed::No`] means that it is there already.
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportAcceptance {
+    Written,
+    /// It was written before, or the assignment has just been withdrawn.
+    NotNeeded,
+    /// Its token was not assigned to this host for this step, or is not any more.
+    NotAssigned,
+}
+
+/// Writes what `host` reports, once, and only of what is assigned to it.
 ///
 /// # Errors
 /// When the outcome is unknown; sending it again is safe.
-pub async fn report(store: &dyn Store, report: &Report) -> Result<Committed, StoreError> {
-    let key = keys::report(&report.environment, report.token.epoch, report.token.seq);
-    let guards = vec![Guard::absent(&key)];
-    store.commit(guards, plain(vec![OwnedWrite::put(key, report)])).await
+pub async fn report(
+    store: &dyn Store,
+    host: &HostId,
+    report: &Report,
+) -> Result<ReportAcceptance, StoreError> {
+    let (epoch, seq) = (report.token.epoch, report.token.seq);
+    let assignment = keys::assignment(host, &report.environment, epoch, seq);
+    let assigned = store.get(assignment.key()).await?;
+    let is_of_it = match &assigned {
+        Some(stored) => stored.read::<Assignment>()?.key == report.key,
+        None => false,
+    };
+    if !is_of_it && !is_on(Mutant::ReportOfAnybody) {
+        return Ok(ReportAcceptance::NotAssigned);
+    }
+    let key = keys::report(&report.environment, epoch, seq);
+    let guards = vec![Guard::absent(&key), Guard::as_seen(assignment, assigned.as_ref())];
+    let committed = store.commit(guards, plain(vec![OwnedWrite::put(key, report)])).await?;
+    Ok(match committed {
+        Committed::Yes { .. } => ReportAcceptance::Written,
+        Committed::No => ReportAcceptance::NotNeeded,
+    })
 }
 
 /// Writes what a host says was done on it without a coordinator, once.

@@ -10,7 +10,7 @@ use lockstep_coordinator::ports::agents::{
 };
 use lockstep_coordinator::store::guarded::report;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
-use lockstep_coordinator::store::{Committed, Store, StoreError, keys};
+use lockstep_coordinator::store::{Store, StoreError, keys};
 use lockstep_core::agent::fence::{Token, TokenOrder, compare_token};
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
@@ -133,7 +133,7 @@ impl Hosts {
                 let assignment: Assignment = stored.read().expect("an assignment");
                 if let Some(outcome) = self.carry_out(&host, &assignment) {
                     let Assignment { token, key, environment, .. } = assignment;
-                    self.tell(&Report { token, key, environment, outcome }).await;
+                    self.tell(&host, &Report { token, key, environment, outcome }).await;
                 }
             }
             tokio::select! {
@@ -144,10 +144,10 @@ impl Hosts {
         }
     }
 
-    async fn tell(&self, said: &Report) {
+    async fn tell(&self, host: &HostId, said: &Report) {
         loop {
-            match report(&*self.store, said).await {
-                Ok(Committed::Yes { .. } | Committed::No) => return,
+            match report(&*self.store, host, said).await {
+                Ok(_) => return,
                 Err(StoreError::Unknown(_) | StoreError::Unavailable(_)) => {
                     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
                 }

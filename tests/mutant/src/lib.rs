@@ -64,6 +64,8 @@ mutants! {
     ReportDropped,
     /// A report of another deployment counts.
     ReportOfOthers,
+    /// A report counts whichever host it comes from.
+    ReportOfAnybody,
     /// A refusal counts, whichever assignment it is of.
     AnyRefusalCounts,
     /// What was handed out stays handed out.

@@ -47,6 +47,8 @@ faults! {
     MessageLate = "message late",
     /// A message comes once more, later.
     MessageTwice = "message twice",
+    /// A host also reports a step of another host as done.
+    ReportForged = "report forged",
     /// An agent dies, and starts again.
     AgentCrash = "agent dies",
     /// A host loses power: its agent dies, and what its disk had not synced is lost.
@@ -93,7 +95,8 @@ impl Point {
                 EpochRaised,
             ],
             Self::LeaseKept => &[CoordinatorFreeze, LeaseLost, StoreUnavailable],
-            Self::ToAgent | Self::FromAgent => &[SessionBreaks, MessageLate, MessageTwice],
+            Self::ToAgent => &[SessionBreaks, MessageLate, MessageTwice],
+            Self::FromAgent => &[SessionBreaks, MessageLate, MessageTwice, ReportForged],
             Self::Journal => &[AgentCrash, HostCrash],
             Self::Begin => &[StepWaits],
             Self::Phase => &[AgentCrash, HostCrash, ContainerDies, StepFails, StepSlow],

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_coordinator::store::guarded;
-use lockstep_coordinator::store::handover::{Assignment, Report};
-use lockstep_coordinator::store::{Key, Prefix, Store, StoreError, keys};
+use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
+use lockstep_coordinator::store::{Key, Prefix, Store, StoreError, Stored, keys};
+use lockstep_core::run::journal::Finding;
 use tokio::sync::mpsc;
 
 use crate::fault::{Fault, Point};
@@ -127,6 +128,7 @@ impl World {
             Some(Fault::SessionBreaks) => return self.breaks(session),
             Some(Fault::MessageLate) => after_ms = self.late(),
             Some(Fault::MessageTwice) => times = 2,
+            Some(Fault::ReportForged) => self.forge_report(session),
             Some(_) | None => {}
         }
         for time in 0..times {
@@ -142,6 +144,28 @@ impl World {
                 }
             });
         }
+    }
+
+    /// The host of this session says that what was assigned to another one is done.
+    fn forge_report(self: &Arc<Self>, session: u64) {
+        let Some(host) = self.open(session) else { return };
+        let world = Arc::clone(self);
+        tokio::spawn(async move {
+            let own = world.lock().hosts[host].id.clone();
+            let assigned = world.store.list(&keys::all_assignments()).await.unwrap_or_default();
+            let of_other =
+                assigned.iter().find(|stored| keys::assigned_host(&stored.key) != Some(own.clone()));
+            let Some(Ok(assignment)) = of_other.map(Stored::read::<Assignment>) else { return };
+            let Assignment { token, key, environment, .. } = assignment;
+            let outcome = Reported::Done(Finding::default());
+            let state = world.lock();
+            let stream = state.sessions.get(&session);
+            if let Some(sender) = stream.and_then(|stream| stream.to_coordinator.as_ref())
+                && sender.send(Report { token, key, environment, outcome }).is_err()
+            {
+                // Its coordinator has just died: so does the message.
+            }
+        });
     }
 
     fn late(&self) -> u64 {
@@ -180,7 +204,7 @@ async fn serve(link: Link, host: usize, session: u64, mut reports: mpsc::Unbound
             };
             link.gate().await;
             match report {
-                Some(report) if guarded::report(&link, &report).await.is_ok() => {}
+                Some(report) if guarded::report(&link, &id, &report).await.is_ok() => {}
                 Some(_) | None => break true,
             }
         };

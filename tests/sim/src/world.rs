@@ -187,7 +187,7 @@ impl World {
             fault
         };
         self.tell(|| format!("*** {} ({point:?})", fault.name()));
-        if !matches!(fault, Fault::WatchLost | Fault::MessageTwice) {
+        if !matches!(fault, Fault::WatchLost | Fault::MessageTwice | Fault::ReportForged) {
             self.holds_up(HOLDS_UP_MS);
         }
         Some(fault)
