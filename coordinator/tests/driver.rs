@@ -26,6 +26,8 @@ mod fixture;
 mod hosts;
 #[path = "driver/idle.rs"]
 mod idle;
+#[path = "driver/lease.rs"]
+mod lease;
 #[path = "driver/local_changes.rs"]
 mod local_changes;
 #[path = "driver/neighbours.rs"]

@@ -43,7 +43,7 @@ fn odd_values_cost_no_more_than_others() {
             values.map(|(number, value)| (format!("S{number}"), Secret::new(value))).collect();
         let clean = Redactor::new(&variables, &BTreeSet::new()).redact(&text);
         let took = begun.elapsed();
-        assert!(took < Duration::from_secs(5), "{what}: {took:?}");
+        assert!(took < Duration::from_secs(15), "{what}: {took:?}");
         assert!(clean.len() <= text.len(), "{what}");
     }
 }
