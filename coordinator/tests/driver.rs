@@ -28,6 +28,8 @@ mod grants;
 mod hosts;
 #[path = "driver/idle.rs"]
 mod idle;
+#[path = "driver/lease.rs"]
+mod lease;
 #[path = "driver/local_changes.rs"]
 mod local_changes;
 #[path = "driver/neighbours.rs"]

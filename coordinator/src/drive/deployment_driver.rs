@@ -136,8 +136,12 @@ impl Driver {
                 None
             }
             Output::Load { epoch } => {
-                let drive_state = DriveState::load(&self.context, &self.environment, &self.id, epoch).await?;
-                let Some(drive_state) = drive_state else {
+                let loading = DriveState::load(&self.context, &self.environment, &self.id, epoch);
+                let kept = keep_during(&self.lock, &self.context, &mut self.renew_at, loading).await;
+                let Some(drive_state) = kept else {
+                    return Ok(ControlFlow::Continue(Some(Input::LeaseLost)));
+                };
+                let Some(drive_state) = drive_state? else {
                     return Ok(ControlFlow::Break(DriverExit::NotOpen));
                 };
                 info!(epoch, entries = drive_state.entries.len(), "this coordinator drives the deployment");
@@ -402,10 +406,10 @@ impl Driver {
             return Ok(());
         };
         reach(|| crash_point(last));
-        drive_state
-            .log
-            .write(&drive_state.run, pending.entries.iter().map(|journaled| &journaled.entry))
-            .await;
+        let entries = pending.entries.iter().map(|journaled| &journaled.entry);
+        let writing = drive_state.log.write(&drive_state.run, entries);
+        // Whether the lock is lost, the next renewal says too.
+        keep_during(&self.lock, &self.context, &mut self.renew_at, writing).await;
         if let Event::Ended { .. } = last.event
             && let Err(error) = tails::forget(&*self.context.store, &self.id).await
         {
@@ -433,5 +437,34 @@ impl Driver {
 
     fn drive_state_mut(&mut self) -> Result<&mut DriveState, DriverError> {
         self.drive_state.as_mut().ok_or(DriverError::Bug("nothing is decided before it is loaded"))
+    }
+}
+
+/// Waits for `work`, which may take longer than a lease lives: a slow disk, or secrets that are decrypted. `None` if
+/// the lock was lost.
+async fn keep_during<T>(
+    lock: &Lock,
+    context: &Context,
+    renew_at: &mut Timestamp,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = Box::pin(work);
+    loop {
+        let wait = Duration::from_millis(renew_at.since(context.clock.now()).0);
+        tokio::select! {
+            // In this order, so that a simulation can be repeated.
+            biased;
+            done = &mut work => return Some(done),
+            () = tokio::time::sleep(wait) => {}
+        }
+        *renew_at = context.clock.now() + LEASE_RENEWED_EVERY;
+        let renewed = tokio::select! {
+            biased;
+            done = &mut work => return Some(done),
+            renewed = lock.keep(&*context.store) => renewed,
+        };
+        if renewed == LeaseStanding::Gone && !is_on(Mutant::LostLeaseIgnored) {
+            return None;
+        }
     }
 }

@@ -89,7 +89,7 @@ impl DeploymentLog {
         let text: String = entries.iter().map(|entry| lines(run, entry)).collect();
         let begun = self.path.with_extension("log.begun");
         let written = async {
-            self.put(&begun, OpenOptions::new().write(true).truncate(true), &text).await?;
+            self.put(&begun, OpenOptions::new().write(true).truncate(true), text).await?;
             tokio::fs::rename(&begun, &self.path).await
         };
         if let Err(error) = written.await {
@@ -103,18 +103,21 @@ impl DeploymentLog {
             return;
         }
         let text: String = entries.map(|entry| lines(run, entry)).collect();
-        let written = self.put(&self.path, OpenOptions::new().append(true), &text).await;
+        let written = self.put(&self.path, OpenOptions::new().append(true), text).await;
         if let Err(error) = written {
             warn!(path = %self.path.display(), %error, "cannot write the log of the deployment");
         }
     }
 
-    async fn put(&self, path: &Path, how: &mut OpenOptions, text: &str) -> std::io::Result<()> {
+    async fn put(&self, path: &Path, how: &mut OpenOptions, text: String) -> std::io::Result<()> {
+        let redactor = self.redactor.clone();
+        // A whole journal may be some megabytes, and drivers share the few threads that wait.
+        let clean = tokio::task::spawn_blocking(move || redactor.redact(&text)).await?;
         if let Some(directory) = path.parent() {
             tokio::fs::create_dir_all(directory).await?;
         }
         let mut file = how.create(true).mode(0o640).open(path).await?;
-        file.write_all(self.redactor.redact(text).as_bytes()).await?;
+        file.write_all(clean.as_bytes()).await?;
         file.flush().await
     }
 }

@@ -276,7 +276,9 @@ impl Secrets for Vault {
             None => Ok(Redactor::none()),
             Some(version) => {
                 let values = self.values(environment, version).await?;
-                Ok(Redactor::new(&values, &self.public(environment).await))
+                let public = self.public(environment).await;
+                // Drivers and calls share the few threads that wait.
+                Ok(tokio::task::spawn_blocking(move || Redactor::new(&values, &public)).await?)
             }
         }
     }

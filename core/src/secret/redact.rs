@@ -1,33 +1,85 @@
 //! Redacts secret values in text, by value, whatever program printed them.
 //!
-//! These are redacted (T14): every value of 8 characters or more, except `ENVIRONMENT` and names declared public; and
-//! the password inside a URL by itself. Each is redacted also in the forms in which programs print it: percent-encoded
-//! and JSON-escaped.
+//! The rule, for every value except `ENVIRONMENT` and names declared public (T14):
+//!
+//! - A value of 8 bytes or more is masked wherever it stands.
+//! - A value of 4 to 7 bytes is masked where it stands by itself: neither neighbour is a letter or a digit. So `hunter2`
+//!   is masked in `password=hunter2` and not in `hunter22`.
+//! - A shorter value is not masked: a log in which every `a` is masked is unreadable, and shows the value by its absence.
+//! - A common word is not masked, whatever its length: `production`, `true`, `localhost`, a number of up to five digits
+//!   as a port, one sign repeated as in the rule of a table.
+//!
+//! The same holds for the password in a URL by itself, and for its parts if it has signs that should have been
+//! percent-encoded. A line of a longer value is masked by itself if it has 8 bytes or more. Each is masked also in the
+//! forms in which programs print it: percent-encoded and JSON-escaped.
+//!
+//! What must stay true: time and memory are linear in values and text, whatever they are. A value of more than
+//! [`PIECE_BYTES_MAX`] bytes is masked in pieces of that length, which also hides a value that a program cuts. Whoever
+//! cuts a text before it is redacted keeps that many bytes more than are shown.
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::{String, ToString};
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use aho_corasick::{AhoCorasick, MatchKind};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
 
 use crate::secret::Secret;
 
-/// Shorter values are ordinary words; replacing them would make a log unreadable and reveal them by their absence.
-pub const REDACTED_LENGTH_MIN: usize = 8;
+mod finder;
+mod forms;
 
-/// All but what RFC 3986 calls unreserved: programs escape these when a value becomes a part of a URL.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+pub use finder::PIECE_BYTES_MAX;
+
+use finder::{AnywhereFinder, WordFinder, joined};
+use forms::{Forms, Masking, masking};
+
+/// From this length on a value is masked wherever it stands.
+pub const ANYWHERE_BYTES_MIN: usize = 8;
+
+/// From this length on a value is masked where it stands by itself.
+pub const BY_ITSELF_BYTES_MIN: usize = 4;
 
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
-/// Replaces every known secret value in a text.
+/// Replaces every known secret value in a text. A clone shares the values.
 #[derive(Clone)]
 pub struct Redactor {
-    patterns: Option<AhoCorasick>,
+    finders: Option<Arc<Finders>>,
+}
+
+struct Finders {
+    anywhere: Option<AnywhereFinder>,
+    by_itself: Option<WordFinder>,
+}
+
+/// A secret that is not masked everywhere. It has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WeakSecret {
+    pub name: String,
+    pub part: SecretPart,
+    pub weakness: Weakness,
+}
+
+/// What of a secret is weak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecretPart {
+    Value,
+    /// The password of a URL.
+    Password,
+}
+
+/// Why a value is not masked everywhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weakness {
+    CommonWord,
+    /// It is not masked.
+    TooShort,
+    /// It is masked only where it stands by itself.
+    Short,
 }
 
 impl fmt::Debug for Redactor {
@@ -38,73 +90,96 @@ impl fmt::Debug for Redactor {
 
 impl Redactor {
     /// A redactor of the values of `variables`, but for `ENVIRONMENT` and the names in `public`.
+    ///
+    /// Values of 256 KiB take some milliseconds: not for a thread on which others wait.
     pub fn new(variables: &BTreeMap<String, Secret>, public: &BTreeSet<String>) -> Self {
-        let mut values = BTreeSet::new();
-        for (name, value) in variables {
-            if name != "ENVIRONMENT" && !public.contains(name) {
-                forms_of(value.expose(), &mut values);
-            }
+        let mut forms = Forms::default();
+        for (_, value) in secrets(variables, public) {
+            forms.add(value);
         }
-        let values: Vec<String> = values.into_iter().collect();
-        let patterns = (!values.is_empty()).then(|| {
-            AhoCorasick::builder()
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(&values)
-                .expect("a few hundred values are far from the automaton's limit of 2^31 states")
-        });
-        Self { patterns }
+        let anywhere = AnywhereFinder::new(&forms.anywhere);
+        let by_itself = WordFinder::new(&forms.by_itself);
+        let has_any = anywhere.is_some() || by_itself.is_some();
+        Self { finders: has_any.then(|| Arc::new(Finders { anywhere, by_itself })) }
     }
 
     /// A redactor that knows no secret.
     pub fn none() -> Self {
-        Self { patterns: None }
+        Self { finders: None }
     }
 
-    /// `text` with every secret replaced by `***`.
+    /// `text` with every secret replaced by `***`. Secrets that overlap or touch are one `***`.
     pub fn redact(&self, text: &str) -> String {
-        match &self.patterns {
-            None => text.to_owned(),
-            Some(patterns) => {
-                let mut clean = String::with_capacity(text.len());
-                patterns.replace_all_with(text, &mut clean, |_, _, clean| {
-                    clean.push_str(MASK);
-                    true
-                });
-                clean
+        let Some(finders) = &self.finders else { return text.to_owned() };
+        let anywhere = finders.anywhere.as_ref().map(|finder| finder.find(text.as_bytes()));
+        let by_itself = finders.by_itself.as_ref().map(|finder| finder.find(text));
+        let found = joined(anywhere.unwrap_or_default(), by_itself.unwrap_or_default());
+        let mut clean = String::with_capacity(text.len());
+        let mut shown = 0;
+        for range in found {
+            // A text that is UTF-8 begins and ends with whole letters, wherever it is found.
+            clean.push_str(text.get(shown..range.start).unwrap_or_default());
+            clean.push_str(MASK);
+            shown = range.end;
+        }
+        clean.push_str(text.get(shown..).unwrap_or_default());
+        clean
+    }
+}
+
+/// The secrets that are not masked everywhere, by name: what [`Redactor::new`] makes of the same arguments.
+pub fn weak_secrets(variables: &BTreeMap<String, Secret>, public: &BTreeSet<String>) -> Vec<WeakSecret> {
+    let mut weak = Vec::new();
+    for (name, value) in secrets(variables, public) {
+        let parts = [(SecretPart::Value, Some(value)), (SecretPart::Password, url_password(value))];
+        for (part, text) in parts {
+            let weakness = match text.map(masking) {
+                None | Some(Masking::Anywhere) => continue,
+                Some(Masking::ByItself) => Weakness::Short,
+                Some(Masking::Nowhere(weakness)) => weakness,
+            };
+            weak.push(WeakSecret { name: name.clone(), part, weakness });
+        }
+    }
+    weak
+}
+
+impl fmt::Display for WeakSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, part, weakness } = self;
+        match part {
+            SecretPart::Value => write!(f, "{name} {weakness}"),
+            SecretPart::Password => write!(f, "the password in {name} {weakness}"),
+        }
+    }
+}
+
+impl fmt::Display for Weakness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CommonWord => f.write_str("is a common word or a small number, so logs show it"),
+            Self::TooShort => {
+                write!(f, "has fewer than {BY_ITSELF_BYTES_MIN} characters, so logs show it")
             }
+            Self::Short => write!(
+                f,
+                "has fewer than {ANYWHERE_BYTES_MIN} characters, so logs hide it only where it stands by itself"
+            ),
         }
     }
 }
 
-fn forms_of(value: &str, forms: &mut BTreeSet<String>) {
-    if value.len() >= REDACTED_LENGTH_MIN {
-        add_encodings(value, forms);
-    }
-    // A password is hidden by itself however short it is: programs print it without its URL.
-    if let Some(password) = url_password(value) {
-        add_encodings(password, forms);
-        add_encodings(&percent_decoded(password), forms);
-    }
-    for line in value.lines() {
-        // A log has lines: a key of several lines would never match as a whole.
-        if line.len() >= REDACTED_LENGTH_MIN && line.len() < value.len() {
-            add_encodings(line, forms);
-        }
-    }
-}
-
-fn add_encodings(value: &str, forms: &mut BTreeSet<String>) {
-    if value.is_empty() {
-        return;
-    }
-    let percent = utf8_percent_encode(value, RESERVED).to_string();
-    let json = serde_json::to_string(value).unwrap_or_default();
-    forms.insert(value.to_owned());
-    forms.insert(percent);
-    let escaped = json.trim_matches('"');
-    if !escaped.is_empty() {
-        forms.insert(escaped.to_owned());
-    }
+/// The variables whose values are masked.
+fn secrets<'a>(
+    variables: &'a BTreeMap<String, Secret>,
+    public: &BTreeSet<String>,
+) -> impl Iterator<Item = (&'a String, &'a str)> {
+    variables
+        .iter()
+        .filter(|(name, value)| {
+            *name != "ENVIRONMENT" && !public.contains(*name) && !value.expose().is_empty()
+        })
+        .map(|(name, value)| (name, value.expose()))
 }
 
 /// The password of `scheme://user:password@host`.
@@ -116,55 +191,16 @@ pub fn url_password(value: &str) -> Option<&str> {
     (!password.is_empty()).then_some(password)
 }
 
+/// Whether the password of a URL has a `/`, `?` or `#`, so that programs take a part of it for host, port or path. It
+/// should have been percent-encoded.
+pub fn has_unencoded_password(url: &str) -> bool {
+    forms::unencoded_password(url).is_some()
+}
+
 /// `text` with `%41` turned into `A`; what is not a valid escape stays.
 pub fn percent_decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn redactor(variables: &[(&str, &str)]) -> Redactor {
-        let variables =
-            variables.iter().map(|(n, v)| ((*n).to_owned(), Secret::new((*v).to_owned()))).collect();
-        Redactor::new(&variables, &BTreeSet::from(["PUBLIC_URL".to_owned()]))
-    }
-
-    #[test]
-    fn a_value_is_hidden_in_every_form_in_which_programs_print_it() {
-        let redactor = redactor(&[
-            ("JWT_SECRET", "top/secret\"value"),
-            ("DATABASE_URL", "postgres://notes:p%40ss@db:5432/notes"),
-            ("SHORT", "abc"),
-            ("ENVIRONMENT", "production"),
-            ("PUBLIC_URL", "https://notes.example"),
-        ]);
-        for (text, clean) in [
-            ("a top/secret\"value b", "a *** b"),
-            (r#"{"s":"top/secret\"value"}"#, r#"{"s":"***"}"#),
-            ("top%2Fsecret%22value", "***"),
-            ("postgres://notes:p%40ss@db:5432/notes", "***"),
-            ("password p%40ss refused, also p@ss", "password *** refused, also ***"),
-            ("abc production https://notes.example", "abc production https://notes.example"),
-        ] {
-            assert_eq!(redactor.redact(text), clean);
-        }
-    }
-
-    #[test]
-    fn what_is_no_escape_is_not_decoded() {
-        assert_eq!(percent_decoded("p%40ss%+f%4%zz%"), "p@ss%+f%4%zz%");
-    }
-
-    #[test]
-    fn an_escape_that_is_no_text_leaves_all_as_it_is() {
-        assert_eq!(percent_decoded("%40%ff"), "%40%ff");
-    }
-
-    #[test]
-    fn a_multi_line_key_is_hidden_line_by_line() {
-        let redactor = redactor(&[("KEY", "-----BEGIN-----\nMIIEvQIBADAN\n-----END-----")]);
-        assert_eq!(redactor.redact("read MIIEvQIBADAN"), "read ***");
-    }
-}
+mod tests;
