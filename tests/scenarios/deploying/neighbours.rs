@@ -115,10 +115,15 @@ fn environments_on_one_host_do_not_meet() -> Result<()> {
 /// All that carries our environment's label; the neighbour's name begins with ours.
 fn assert_ours_same(scene: &Scene, before: &Inventory) -> Result<()> {
     let after = Inventory::take(scene)?;
-    let theirs = format!("{}-b-", scene.stage.application);
+    let theirs = format!("{}__b_", on_hosts(&scene.stage.application));
     // An image that only the neighbour used goes with its last deployment that needed it.
     let ours = |inventory: &Inventory| inventory.without(&theirs).without("image/");
     ours(before).assert_same(&ours(&after))
+}
+
+/// What stands for the application in the names of an environment's objects.
+fn on_hosts(application: &str) -> String {
+    application.replace('-', "__")
 }
 
 fn assert_ports_differ(scene: &Scene) -> Result<()> {
@@ -126,7 +131,8 @@ fn assert_ports_differ(scene: &Scene) -> Result<()> {
     let lines = scene.stage.docker.docker(["ps", "--format", format])?;
     let mut ports = BTreeSet::new();
     let mut published = 0;
-    for line in lines.lines().filter(|line| line.contains(&scene.stage.application) && line.contains("->")) {
+    let ours = on_hosts(&scene.stage.application);
+    for line in lines.lines().filter(|line| line.contains(&ours) && line.contains("->")) {
         published += 1;
         ports.insert(line.split("->").next().and_then(|part| part.rsplit(':').next()).map(str::to_owned));
     }

@@ -63,6 +63,9 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
         folder.display()
     );
     let _traffic = scene.declare("deploy:", &traffic)?;
+    for file in ["site.pem", "site.key"] {
+        scene.stage.grant(&["--certificate-file", &folder.join(file).display().to_string()])?;
+    }
 
     scene.assert_rolled_back("a certificate that is not there", |scene| {
         scene.deploy(&second)?.expect_said(1, &["preflight", "cannot read", "site.pem", "No such file"])?;

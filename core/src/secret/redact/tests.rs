@@ -1,3 +1,5 @@
+//! What is masked, and what is left alone.
+
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
