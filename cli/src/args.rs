@@ -16,7 +16,7 @@ pub use cluster::{
 };
 pub use deployment::{DeployArgs, ResolutionArgs, ResolveArgs, RollbackArgs};
 pub use environment::{EnvCommand, LockCommand, LogsArgs, RemoveArgs, SecretCommand, StateCommand};
-pub use machine::{DownArgs, UpArgs};
+pub use machine::{DIRECTORY, DownArgs, UpArgs};
 
 /// Deploy web applications to Linux hosts without downtime.
 ///
@@ -84,6 +84,7 @@ pub enum Command {
 Examples:
   lockstep up                       # everything on this machine, as root
   lockstep up --address 10.0.0.5    # nginx on other hosts reaches it there
+  lockstep up --listen 10.0.0.5:7443    # other hosts reach the coordinator there
   lockstep down                     # stop both; applications keep serving")]
     Up(UpArgs),
     /// Stop coordinator and agent on this machine; applications keep serving

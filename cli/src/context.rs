@@ -1,7 +1,6 @@
 //! Where a command runs: the project, the credential, the coordinator.
 
 use std::io::Read;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use crate::credential;
 use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
+use crate::this_machine::{ThisMachine, is_of_this_machine};
 
 /// How long a coordinator may take to list the others.
 const LEARN_LIMIT: Duration = Duration::from_secs(2);
@@ -61,17 +61,30 @@ impl Context {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(directory: &Path) -> Self {
+        Self {
+            output: Output::in_pipe(),
+            directory: directory.to_owned(),
+            credential: directory.join("credential"),
+            coordinator: None,
+            traceparent: String::new(),
+            learned: Mutex::default(),
+        }
+    }
+
     /// The coordinator's API, as the operator.
     ///
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
-        let (credential, stored) = credential::load(&self.credential)?;
+        let machine = ThisMachine::look();
+        let (credential, stored) = self.load_credential(&machine)?;
         credential::check(&credential, now())?;
         let named = self.coordinator.as_deref().unwrap_or(&stored);
         let client = |channel| ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut failed = None;
-        for address in self.addresses(named) {
+        for address in self.addresses(named, &machine) {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => {
                     let (credential, channel) = match self.renew_if_old(&address, &credential).await {
@@ -95,8 +108,16 @@ impl Context {
                     .why("neither --coordinator nor the credential names one")
                     .next("lockstep login --coordinator HOST:PORT")
             },
-            Failure::from,
+            |error| Failure::unreachable(error, &machine),
         ))
+    }
+
+    /// The operator's credential, and the addresses that go with it.
+    ///
+    /// # Errors
+    /// When there is none, with the command that gets one on this machine.
+    pub fn load_credential(&self, machine: &ThisMachine) -> Result<(Credential, String)> {
+        credential::load(&self.credential).map_err(|error| Failure::without_credential(error, machine))
     }
 
     /// A request that continues the trace of the caller.
@@ -106,10 +127,16 @@ impl Context {
         request
     }
 
-    /// The addresses to dial: those that were named, then those that were learned.
-    fn addresses(&self, named: &str) -> Vec<String> {
+    /// The addresses to dial: those that were named, those that were learned, and the one to which the coordinator of this
+    /// machine was moved since.
+    fn addresses(&self, named: &str, machine: &ThisMachine) -> Vec<String> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        credential::all_addresses(named, &learned)
+        let mut all = credential::all_addresses(named, &learned);
+        let moved = machine.listen().filter(|listen| !all.iter().any(|address| address == listen));
+        if let Some(moved) = moved.filter(|_| all.iter().any(|address| machine.has_coordinator_at(address))) {
+            all.push(moved.to_owned());
+        }
+        all
     }
 
     /// Learns the addresses of all coordinators, for when this one does not answer. An error is not reported here: the
@@ -178,7 +205,7 @@ impl Context {
     pub fn reached_at(&self) -> Result<String> {
         let (_, stored) = credential::load(&self.credential)?;
         let named = self.coordinator.as_deref().unwrap_or(&stored);
-        let all = self.addresses(named);
+        let all = self.addresses(named, &ThisMachine::look());
         let elsewhere = all.iter().find(|address| !is_of_this_machine(address));
         Ok(elsewhere.or(all.first()).cloned().unwrap_or_default())
     }
@@ -320,9 +347,4 @@ pub fn client() -> wire::Client {
 
 pub fn environment_ref(key: &EnvironmentKey, limit: u32) -> wire::EnvironmentRef {
     wire::EnvironmentRef { environment: key.to_string(), limit }
-}
-
-/// Whether only this machine reaches this `host:port`.
-pub fn is_of_this_machine(address: &str) -> bool {
-    address.parse::<SocketAddr>().map_or(address.starts_with("localhost:"), |there| there.ip().is_loopback())
 }

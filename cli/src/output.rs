@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::Format;
 use crate::clock::now;
@@ -181,14 +182,25 @@ impl Output {
         put(&text)
     }
 
-    /// What went wrong, on standard error.
+    /// What went wrong, on standard error: lines for people, or one JSON object.
     pub fn failure(self, failure: &Failure) {
+        if self.is_json() {
+            return complain(&failure_json(failure).to_string());
+        }
         let width = Place::find(&console::Term::stderr()).width();
         complain(&failure_lines(failure, width).join("\n"));
     }
 
-    /// A remark that is no part of the answer.
+    /// A remark that is no part of the answer. With JSON there is none: on standard error is only what went wrong.
     pub fn remark(self, text: &str) {
+        if self.is_json() {
+            return;
+        }
+        self.ask(text);
+    }
+
+    /// What somebody at a terminal has to answer, on standard error.
+    pub fn ask(self, text: &str) {
         let width = Place::find(&console::Term::stderr()).width();
         complain(&layout::wrap(text, width, indent(text)).join("\n"));
     }
@@ -206,9 +218,69 @@ fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
             }
         }
     }
-    // A command is copied.
-    lines.extend(failure.next.iter().map(|next| format!("  next: {next}")));
+    let nexts = failure.next.iter().flat_map(|next| next.lines());
+    for (at, next) in nexts.enumerate() {
+        let label = if at == 0 { "next" } else { "  or" };
+        lines.extend(next_lines(&format!("  {label}: "), next, width));
+    }
     lines
+}
+
+/// What stands before the effect of a command, which is a comment of the shell.
+const EFFECT: &str = "    # ";
+
+/// A command stays whole, because it is copied; its effect stands below it if both do not fit. A sentence is broken.
+fn next_lines(label: &str, next: &str, width: usize) -> Vec<String> {
+    let whole = format!("{label}{next}");
+    if !is_command(next) {
+        return layout::wrap(&whole, width, label.len());
+    }
+    match next.split_once(EFFECT) {
+        Some((command, effect)) if console::measure_text_width(&whole) > width => {
+            let effect = format!("{:1$}# {effect}", "", label.len());
+            let effect = layout::wrap(&effect, width, label.len() + 2);
+            std::iter::once(format!("{label}{command}")).chain(effect).collect()
+        }
+        Some(_) | None => vec![whole],
+    }
+}
+
+/// Whether a shell takes it: it begins with the name of a program that messages name.
+fn is_command(text: &str) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "apt",
+        "apt-get",
+        "cd",
+        "chmod",
+        "curl",
+        "date",
+        "docker",
+        "dockerd",
+        "export",
+        "git",
+        "ip",
+        "journalctl",
+        "kill",
+        "less",
+        "lockstep",
+        "lockstep-agent",
+        "lockstep-coordinator",
+        "man",
+        "mv",
+        "nginx",
+        "rm",
+        "ss",
+        "sudo",
+        "systemctl",
+        "timedatectl",
+    ];
+    PROGRAMS.contains(&text.split(' ').next().unwrap_or_default())
+}
+
+/// `{"error": {"kind": …, "what": …, "why": …, "next": …}}`
+fn failure_json(failure: &Failure) -> serde_json::Value {
+    let Failure { kind, what, why, next, lock: _ } = failure;
+    json!({ "error": { "kind": kind.as_str(), "what": what, "why": why, "next": next } })
 }
 
 /// Whether a line is of a file or of a program's output: it stays as it is.
@@ -285,5 +357,34 @@ mod tests {
             ]
         );
         assert_eq!(failure_lines(&failure, usize::MAX).len(), 4);
+    }
+
+    #[test]
+    fn a_sentence_is_broken_between_words_and_the_effect_of_a_command_stands_below_it() {
+        let failure = Failure::new(Kind::Locked, "locked")
+            .next("lockstep status notes/production    # every resolution and its cost")
+            .or("start the agent on app-1, then repeat the command");
+        assert_eq!(
+            failure_lines(&failure, 40)[1..],
+            [
+                "  next: lockstep status notes/production",
+                "        # every resolution and its cost",
+                "    or: start the agent on app-1, then",
+                "        repeat the command",
+            ]
+        );
+        assert_eq!(
+            failure_lines(&failure, usize::MAX)[1],
+            "  next: lockstep status notes/production    # every resolution and its cost"
+        );
+    }
+
+    #[test]
+    fn an_error_as_json_has_its_parts_by_name() {
+        let failure = Failure::new(Kind::Locked, "production is locked").next("lockstep watch dep_01");
+        let expected = json!({ "error": {
+            "kind": "locked", "what": "production is locked", "why": null, "next": "lockstep watch dep_01",
+        } });
+        assert_eq!(failure_json(&failure), expected);
     }
 }

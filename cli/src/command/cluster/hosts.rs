@@ -7,8 +7,8 @@ use lockstep_proto::wire;
 use serde_json::json;
 
 use crate::clock::now;
-use crate::command::reply::{read_all, show_done};
-use crate::context::{Context, is_of_this_machine};
+use crate::command::reply::{note_if_unreachable, quoted, read_all, show_done};
+use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Output, length};
 
@@ -103,12 +103,7 @@ pub async fn create_token(
     let reply = context.control().await?.create_host_token(request).await?.into_inner();
     // A host learns the other addresses when it joins.
     let address = context.reached_at()?;
-    if is_of_this_machine(&address) {
-        context.output.remark(&format!(
-            "note: only this machine reaches {address}. For other hosts, let the coordinator listen on an address that \
-             they reach, as in: lockstep up --listen 10.0.0.5:7443"
-        ));
-    }
+    note_if_unreachable(context, &address);
     let join = format!("lockstep-agent join --coordinator {}", quoted(&address));
     let wire::TokenReply { token, expires_ms } = reply;
     let ends = Timestamp(expires_ms);
@@ -133,12 +128,6 @@ pub async fn create_token(
 pub async fn forget(context: &Context, host: String) -> Result<()> {
     let done = context.control().await?.remove_host(wire::HostRef { host }).await?.into_inner();
     show_done(context, &done)
-}
-
-/// A word in quotes if a shell would change it.
-fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
-    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{word}'") }
 }
 
 /// Where a new machine has the token until it has joined: not on a disk.
@@ -255,15 +244,5 @@ mod tests {
         );
         assert_eq!(text.matches("secret").count(), 1, "{text}");
         assert_eq!(data["runcmd"].as_array().unwrap().len(), 1);
-    }
-
-    #[test]
-    fn an_address_that_only_this_machine_has_is_known() {
-        for address in ["127.0.0.1:7443", "[::1]:7443", "localhost:7443"] {
-            assert!(is_of_this_machine(address), "{address}");
-        }
-        for address in ["10.0.0.5:7443", "deploy.example:7443"] {
-            assert!(!is_of_this_machine(address), "{address}");
-        }
     }
 }
