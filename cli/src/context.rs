@@ -1,6 +1,6 @@
 //! Where a command runs: the project, the credential, the coordinator.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tonic::transport::Channel;
 use crate::args::Arguments;
 use crate::clock::now;
 use crate::credential;
-use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
+use crate::deployment_yml::{DeclarationError, DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::this_machine::{ThisMachine, is_of_this_machine};
@@ -269,8 +269,27 @@ impl Context {
     /// # Errors
     /// When it is not declared here.
     pub fn declared(&self, name: &str) -> Result<DeclaredEnvironment> {
-        let project = self.project()?;
+        let project = self.project_of(name)?;
         Ok(project.environment(own_name(&project, name)?)?)
+    }
+
+    /// The project of the current directory, for a command that reads its file.
+    fn project_of(&self, name: &str) -> Result<Project> {
+        Project::find(&self.directory).map_err(|error| {
+            let is_missing = matches!(error, DeclarationError::Missing { .. });
+            let failure = Failure::from(error);
+            match name.split_once('/') {
+                Some((application, _)) if is_missing => failure
+                    .next(format!("cd DIR    # the directory with the deployment.yml of {application}: this command reads it")),
+                Some(_) | None => failure,
+            }
+        })
+    }
+
+    /// Whether the current directory is the project of the application in `<app>/<env>`.
+    pub fn is_in_project_of(&self, name: &str) -> bool {
+        let application = name.split('/').next().unwrap_or_default();
+        self.project().is_ok_and(|project| project.application().as_str() == application)
     }
 
     /// Every value of an environment of the project, and where it is set.
@@ -278,7 +297,7 @@ impl Context {
     /// # Errors
     /// As [`Context::declared`].
     pub fn effective(&self, name: &str) -> Result<Vec<Effective>> {
-        let project = self.project()?;
+        let project = self.project_of(name)?;
         Ok(project.effective(own_name(&project, name)?)?)
     }
 
@@ -290,7 +309,14 @@ impl Context {
         if name.contains('/') {
             return name.parse().map_err(|error| Failure::new(Kind::Usage, format!("{error}")));
         }
-        let project = self.project()?;
+        let project = Project::find(&self.directory).map_err(|error| {
+            let is_missing = matches!(error, DeclarationError::Missing { .. });
+            let failure = Failure::from(error);
+            if !is_missing {
+                return failure;
+            }
+            failure.or("lockstep env list    # then name it as <app>/<env>, from any directory")
+        })?;
         // An environment that the file does not declare any more is reached as <app>/<env>. Here a typing mistake is
         // answered.
         Ok(project.environment(name)?.spec.key)
@@ -310,7 +336,8 @@ fn own_name<'a>(project: &Project, name: &'a str) -> Result<&'a str> {
             Kind::Refused,
             format!("this is the project of {}, not of {application}", project.application()),
         )
-        .next(format!("run the command in the project of {application}"))),
+        .why("the command reads the deployment.yml of the application")
+        .next(format!("cd DIR    # the directory with the deployment.yml of {application}"))),
         None => Ok(name),
     }
 }
@@ -325,6 +352,24 @@ pub fn read_input() -> Result<String> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
     Ok(text)
+}
+
+/// What must be in no history: all of standard input, or what is typed at a terminal, which does not show it.
+///
+/// # Errors
+/// When it cannot be read, or nothing was typed.
+pub fn read_secret(context: &Context, what: &str) -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return read_input();
+    }
+    context.output.ask(&format!("{what}, which is not shown:"));
+    let typed = console::Term::stderr()
+        .read_secure_line()
+        .map_err(|error| Failure::new(Kind::Usage, "the terminal cannot be read").why(error.to_string()))?;
+    if typed.is_empty() {
+        return Err(Failure::new(Kind::Usage, "nothing was typed").why("nothing was changed"));
+    }
+    Ok(typed)
 }
 
 /// One line of standard input, without the white space around it.

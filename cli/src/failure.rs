@@ -269,9 +269,9 @@ impl From<DeclarationError> for Failure {
                     None => failure,
                 }
             }
-            DeclarationError::Problems { problems, .. } => {
-                failure.why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
-            }
+            DeclarationError::Problems { problems, .. } => failure
+                .why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
+                .next(format!("lockstep env check {ENV}    # once deployment.yml is corrected")),
         }
     }
 }

@@ -90,6 +90,11 @@ impl Output {
         self.place != Place::Pipe && !self.is_json()
     }
 
+    /// How wide a line may be.
+    pub fn columns(self) -> usize {
+        self.place.width()
+    }
+
     pub fn is_json(self) -> bool {
         self.format == Format::Json
     }
@@ -110,12 +115,12 @@ impl Output {
 
     /// A sentence for people, broken between words where a terminal ends; nothing if the format is JSON.
     ///
-    /// What continues a line is indented as its beginning is.
+    /// What continues a line is indented by two more than its beginning.
     ///
     /// # Errors
     /// When nobody reads any more.
     pub fn line(self, text: &str) -> Result<()> {
-        self.lines(&self.wrap(text, indent(text)))
+        self.lines(&self.wrap(text, indent(text) + 2))
     }
 
     /// A line that must stay whole, because it is copied: a command, a token, the output of a program.
@@ -163,6 +168,31 @@ impl Output {
         console::measure_text_width(text) <= self.place.width()
     }
 
+    /// The command to run next, or what to do.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn next(self, next: &str) -> Result<()> {
+        self.next_at(0, next)
+    }
+
+    /// The same after so many spaces.
+    ///
+    /// # Errors
+    /// As [`Output::next`].
+    pub fn next_at(self, margin: usize, next: &str) -> Result<()> {
+        for (at, next) in next.lines().enumerate() {
+            let label = if at == 0 { "next: " } else { "  or: " };
+            self.lines(&next_lines(&format!("{:margin$}{label}", ""), next, self.place.width()))?;
+        }
+        Ok(())
+    }
+
+    /// Why something failed, as the error of a command shows it.
+    pub fn why_lines(self, why: &str) -> Vec<String> {
+        why_lines(why, self.place.width())
+    }
+
     /// `items` with ` · ` between them, as lines that this terminal can show.
     pub fn wrap_items(self, items: &[String], hang: usize) -> Vec<String> {
         layout::wrap_items(items, self.place.width(), hang)
@@ -202,26 +232,30 @@ impl Output {
     /// What somebody at a terminal has to answer, on standard error.
     pub fn ask(self, text: &str) {
         let width = Place::find(&console::Term::stderr()).width();
-        complain(&layout::wrap(text, width, indent(text)).join("\n"));
+        complain(&layout::wrap(text, width, indent(text) + 2).join("\n"));
     }
 }
 
 fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
     let mut lines = layout::wrap(&format!("error: {}", failure.what), width, "error: ".len());
-    if let Some(why) = &failure.why {
-        const HANG: usize = "  why: ".len();
-        for line in format!("  why: {why}").lines() {
-            if is_quoted(line) {
-                lines.push(line.to_owned());
-            } else {
-                lines.extend(layout::wrap(line, width, HANG));
-            }
-        }
-    }
+    lines.extend(failure.why.iter().flat_map(|why| why_lines(why, width)));
     let nexts = failure.next.iter().flat_map(|next| next.lines());
     for (at, next) in nexts.enumerate() {
         let label = if at == 0 { "next" } else { "  or" };
         lines.extend(next_lines(&format!("  {label}: "), next, width));
+    }
+    lines
+}
+
+fn why_lines(why: &str, width: usize) -> Vec<String> {
+    const LABEL: &str = "  why: ";
+    let mut lines = Vec::new();
+    for line in format!("{LABEL}{why}").lines() {
+        if is_quoted(line) {
+            lines.push(line.to_owned());
+        } else {
+            lines.extend(layout::wrap(line, width, LABEL.len()));
+        }
     }
     lines
 }
@@ -319,6 +353,11 @@ pub fn length(length: Millis) -> String {
         seconds @ 3_600..172_800 => format!("{} h", seconds / 3_600),
         seconds => format!("{} days", seconds / 86_400),
     }
+}
+
+/// `1 value`, `2 values`.
+pub fn counted(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }
 
 /// `41233` → `41,233`.

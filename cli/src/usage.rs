@@ -22,7 +22,7 @@ pub fn usage_failure(error: &clap::Error) -> Failure {
     let failure = if why.is_empty() { failure } else { failure.why(why.join("\n")) };
     match usage.first() {
         Some(usage) => failure.next(usage.trim_start_matches("Usage: ")),
-        None => failure.next("lockstep --help"),
+        None => failure.next(format!("{} --help", env!("CARGO_PKG_NAME"))),
     }
 }
 

@@ -376,9 +376,7 @@ fn ready(log: &StepLog, coordinator: &str, identity: &Identity) -> Result<()> {
     // With sudo the credential is root's.
     if let Ok(user) = std::env::var("SUDO_USER") {
         output.line(&format!("to deploy as {user} instead of root:"))?;
-        output.verbatim(&format!(
-            "  sudo lockstep operator add {user} --role admin | head -1 | lockstep login --coordinator {coordinator}"
-        ))?;
+        output.verbatim(&format!("  sudo lockstep operator add {user} --role admin | head -1 | sh"))?;
     }
     Ok(())
 }

@@ -67,14 +67,15 @@ pub(super) fn choose(place: &Place, wanted: Option<SocketAddr>) -> Result<Listen
 pub(super) fn refuse_unusable(address: SocketAddr) -> Result<()> {
     match TcpListener::bind(address) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure::new(Kind::Refused, format!("cannot listen on {address}"))
-            .why(error.to_string())
-            .next(match error.kind() {
-                ErrorKind::AddrInUse => {
-                    format!("ss -ltnp 'sport = :{}'    # what listens there", address.port())
-                }
-                _ => "ip -brief address    # the addresses of this machine".to_owned(),
-            })),
+        Err(error) => {
+            let next = if error.kind() == ErrorKind::AddrInUse {
+                format!("ss -ltnp 'sport = :{}'    # what listens there", address.port())
+            } else {
+                "ip -brief address    # the addresses of this machine".to_owned()
+            };
+            let failure = Failure::new(Kind::Refused, format!("cannot listen on {address}"));
+            Err(failure.why(error.to_string()).next(next))
+        }
     }
 }
 
