@@ -270,8 +270,8 @@ fn database<'a>(
     let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
         StepFailure::new(format!("the secret {} is not set", reference.url_from))
             .next(format!(
-                "lockstep secret set {environment} {} < FILE    # or add it to .env.{}, which the next deployment imports",
-                reference.url_from, environment.environment
+                "lockstep secret set {environment} {} < FILE    # or add it to the .env file, which the next deployment imports",
+                reference.url_from
             ))
     })?;
     Ok(Database { environment, url, url_from: &reference.url_from })

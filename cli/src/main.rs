@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lockstep::args::{Arguments, Format};
 use lockstep::command;
-use lockstep::failure::Kind;
+use lockstep::failure::{Failure, Kind};
 use lockstep::output::Output;
 use lockstep::usage::{asks_for_json, usage_failure};
 
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output.remark(&format!("error: cannot begin: {error}"));
-            return ExitCode::from(2);
+            output.failure(&Failure::new(Kind::Usage, "cannot begin").why(error.to_string()));
+            return ExitCode::from(Kind::Usage as u8);
         }
     };
     // What has an end to tell has not told it; any other answer was as long as somebody read it.

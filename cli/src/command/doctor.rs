@@ -213,7 +213,7 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
                 &what,
                 "its agent is not connected",
                 format!(
-                    "systemctl restart lockstep-agent    # on {0}; its log: {1}",
+                    "systemctl restart lockstep-agent    # on {0}; its log: {1}\nlockstep up    # on {0}, if it runs there without systemd",
                     status.host.name, AGENT_LOG
                 ),
             );

@@ -122,8 +122,8 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
         format!("{} lacks {}", spec.key, missing.join(", ")),
         "deployment.yml requires it, and neither `env` nor the imported secrets have it",
         format!(
-            "lockstep secret set {} {} < FILE    # or add it to .env.{}, which the next deployment imports",
-            spec.key, missing[0], spec.key.environment
+            "lockstep secret set {} {} < FILE    # or add it to the .env file, which the next deployment imports",
+            spec.key, missing[0]
         ),
     ))
 }
