@@ -277,14 +277,17 @@ fn database<'a>(
 ) -> Result<Database<'a>, StepFailure> {
     let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
         StepFailure::new(format!("the secret {} is not set", reference.url_from))
-            .next(format!("add it to .env.{0}, then: lockstep secret import {0}", environment.environment))
+            .next(format!(
+                "lockstep secret set {environment} {} < FILE    # or add it to the .env file, which the next deployment imports",
+                reference.url_from
+            ))
     })?;
     Ok(Database { environment, url, url_from: &reference.url_from })
 }
 
 /// The next command when the plan does not fit any more: a new deployment makes a new plan.
 fn deploy_again(environment: &EnvironmentKey) -> String {
-    format!("deploy again: lockstep deploy {}", environment.environment)
+    format!("lockstep deploy {environment} --image IMAGE    # makes a new plan")
 }
 
 fn site_reverted(reverted: SiteRevert, done: &str) -> Finding {
@@ -307,7 +310,9 @@ fn docker_failed(error: DockerError) -> StepFailure {
         DockerError::Absent { .. } => failure.next("systemctl start docker"),
         DockerError::Old { .. } => failure.next("apt-get install docker.io"),
         DockerError::Registry { registry, .. } => failure
-            .next(format!("lockstep registry check {registry}, or: lockstep registry login {registry}")),
+            .next(format!(
+                "lockstep registry login {registry} --username NAME < token    # then: lockstep registry check {registry}"
+            )),
         DockerError::Refused { .. } | DockerError::Large { .. } | DockerError::Other { .. } => failure,
         DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
     }

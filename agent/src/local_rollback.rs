@@ -237,8 +237,8 @@ impl KnownTraffic<'_> {
                 "{how}; what runs there may never have been healthy under traffic, so the traffic stays in {from}"
             ))
             .next(format!(
-                "list the containers: docker ps --all; with a coordinator: lockstep rollback {}",
-                self.environment.environment
+                "docker ps --all    # lists the containers\nlockstep rollback {}    # with a coordinator",
+                self.environment
             ))
     }
 }

@@ -268,9 +268,9 @@ impl Nginx {
         StepFailure::new(format!("the site of {environment} was changed by hand"))
             .why(format!("{}: {change}; it is overwritten only with --overwrite-site", file.display()))
             .next(format!(
-                "see the change: lockstep doctor {environment}; move it into {}, then: lockstep deploy {} --overwrite-site",
-                self.additions(environment).display(),
-                environment.environment
+                "lockstep doctor {environment}    # shows the change\n\
+                 lockstep deploy {environment} --image IMAGE --overwrite-site    # once it is moved into {}",
+                self.additions(environment).display()
             ))
     }
 

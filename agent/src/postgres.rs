@@ -44,8 +44,8 @@ impl Database<'_> {
             StepFailure::new(format!("{} is not a PostgreSQL URL", self.url_from))
                 .why("the form is postgres://user:password@host:5432/database")
                 .next(format!(
-                    "change it in .env.{0}, then: lockstep secret import {0}",
-                    self.environment.environment
+                    "lockstep secret set {} {} < FILE    # or change it in the .env file, which the next deployment imports",
+                    self.environment, self.url_from
                 ))
         })
     }

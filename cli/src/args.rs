@@ -16,14 +16,15 @@ pub use cluster::{
 };
 pub use deployment::{DeployArgs, ResolutionArgs, ResolveArgs, RollbackArgs};
 pub use environment::{
-    EnvCommand, GrantArgs, LockCommand, LogsArgs, RemoveArgs, ResourceArgs, SecretCommand, StateCommand,
+    EnvCommand, FreezeArgs, GrantArgs, LockCommand, LogsArgs, RemoveArgs, ResourceArgs, SecretCommand,
+    StateCommand,
 };
-pub use machine::{DownArgs, UpArgs};
+pub use machine::{DIRECTORY, DownArgs, UpArgs};
 
 /// Deploy web applications to Linux hosts without downtime.
 ///
 /// ENV is an environment of the deployment.yml in this directory (production), or <app>/<env> from any directory.
-/// DEP is the id of a deployment, an unambiguous prefix of it, @open or @last.
+/// DEP is the id of a deployment, an unambiguous prefix of it, @open, @last or the environment that it is of.
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version, propagate_version = true, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -68,7 +69,7 @@ Exit codes:
 const ENV: &str = "Environment, as in production, or notes/production from any directory";
 
 /// The argument DEP.
-const DEP: &str = "Deployment: its id, an unambiguous prefix of it, @open or @last";
+const DEP: &str = "Deployment: its id, an unambiguous prefix of it, @open, @last or its environment";
 
 /// The directory of the coordinator that `up` sets up.
 const COORDINATOR_DIRECTORY: &str = "/var/lib/lockstep/coordinator";
@@ -86,6 +87,7 @@ pub enum Command {
 Examples:
   lockstep up                       # everything on this machine, as root
   lockstep up --address 10.0.0.5    # nginx on other hosts reaches it there
+  lockstep up --listen 10.0.0.5:7443    # other hosts can join
   lockstep down                     # stop both; applications keep serving")]
     Up(UpArgs),
     /// Stop coordinator and agent on this machine; applications keep serving
@@ -124,14 +126,14 @@ Examples:
   lockstep status production    # shows what a cancel would cost now
   lockstep cancel production")]
     Cancel {
-        #[arg(help = ENV)]
+        #[arg(help = "Environment, as in production or notes/production, or the id of its open deployment")]
         env: String,
     },
     /// Resolve a stuck deployment, after showing the cost
     #[command(after_help = "\
 Examples:
   lockstep status production                  # every resolution and its cost
-  lockstep resolve @open --env production --retry
+  lockstep resolve production --retry
   lockstep resolve dep_01J8 --unwind          # by a prefix of its id
   lockstep resolve dep_01J8 --skip s3")]
     Resolve(ResolveArgs),
@@ -196,6 +198,15 @@ Examples:
   lockstep lock thaw production")]
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Refuse deployments for some time: lock freeze
+    #[command(hide = true)]
+    Freeze(FreezeArgs),
+    /// End a freeze: lock thaw
+    #[command(hide = true)]
+    Thaw {
+        #[arg(help = ENV)]
+        env: String,
+    },
     /// Show who changed what in an environment, newest first
     #[command(after_help = "\
 Examples:
@@ -210,7 +221,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   lockstep secret diff production    # what importing .env.production changes
-  lockstep secret set production API_KEY < key.txt")]
+  lockstep secret set production API_KEY < key.txt
+  lockstep secret set production API_KEY    # a terminal asks for it")]
     #[command(subcommand)]
     Secret(SecretCommand),
     /// Manage environments
@@ -353,11 +365,16 @@ impl Command {
             | Self::History { env, .. }
             | Self::Audit { env }
             | Self::Lock(
-                LockCommand::Status { env } | LockCommand::Freeze { env, .. } | LockCommand::Thaw { env },
+                LockCommand::Status { env }
+                | LockCommand::Freeze(FreezeArgs { env, .. })
+                | LockCommand::Thaw { env },
             )
+            | Self::Freeze(FreezeArgs { env, .. })
+            | Self::Thaw { env }
             | Self::Secret(
                 SecretCommand::Import { env }
                 | SecretCommand::Set { env, .. }
+                | SecretCommand::Get { env, .. }
                 | SecretCommand::List { env }
                 | SecretCommand::Diff { env },
             )
@@ -395,6 +412,12 @@ impl Command {
             | Self::Completions { .. }
             | Self::PackageFiles { .. } => None,
         }
+    }
+
+    /// The image that was typed.
+    pub fn image(&self) -> Option<&str> {
+        let (Self::Plan(args) | Self::Deploy(args)) = self else { return None };
+        args.image.as_deref()
     }
 
     /// Whether the exit code reports how a deployment ended.

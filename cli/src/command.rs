@@ -17,7 +17,7 @@ use crate::args::{
 };
 use crate::command::cluster::hosts::Form;
 use crate::command::cluster::{authority, backups, coordinators, hosts, operators, registries};
-use crate::command::deployment::{deploy, history, resolve, watch};
+use crate::command::deployment::{deploy, history, images, is_deployment, resolve, watch};
 use crate::command::environment::{environments, lock, logs, secrets, status};
 use crate::context::Context;
 use crate::failure::Result;
@@ -28,9 +28,11 @@ use crate::failure::Result;
 /// When it does not succeed.
 pub async fn run(arguments: Arguments) -> Result<()> {
     let context = Context::new(&arguments)?;
-    let env = arguments.command.environment().map(ToOwned::to_owned);
-    let ended = dispatch(&context, arguments.command).await;
-    ended.map_err(|failure| context.complete_hint(failure, env.as_deref()))
+    let env = arguments.command.environment().filter(|env| !is_deployment(env)).map(ToOwned::to_owned);
+    let image = arguments.command.image().map(ToOwned::to_owned);
+    let Err(failure) = dispatch(&context, arguments.command).await else { return Ok(()) };
+    let failure = context.complete_hint(failure, env.as_deref());
+    Err(images::complete_hint(&context, failure, env.as_deref(), image.as_deref()).await)
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<()> {
@@ -45,28 +47,21 @@ async fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Resolve(args) => resolve::resolve(context, args).await,
         Command::Status { env } => status::status(context, env.as_deref()).await,
         Command::History { env, limit } => history::history(context, &env, limit).await,
-        Command::Show { dep, env } => history::show(context, dep, env.as_deref()).await,
-        Command::Watch { dep, env } => watch::watch(context, dep, env.as_deref()).await,
+        Command::Show { dep, env } => history::show(context, &dep, env.as_deref()).await,
+        Command::Watch { dep, env } => watch::watch(context, &dep, env.as_deref()).await,
         Command::Logs(args) => logs::logs(context, &args).await,
         Command::Lock(LockCommand::Status { env }) => lock::status(context, &env).await,
-        Command::Lock(LockCommand::Freeze { env, reason, r#for }) => {
-            lock::freeze(context, &env, reason, &r#for).await
-        }
-        Command::Lock(LockCommand::Thaw { env }) => lock::thaw(context, &env).await,
+        Command::Lock(LockCommand::Freeze(args)) | Command::Freeze(args) => lock::freeze(context, args).await,
+        Command::Lock(LockCommand::Thaw { env }) | Command::Thaw { env } => lock::thaw(context, &env).await,
         Command::Audit { env } => logs::audit(context, &env).await,
         Command::Secret(SecretCommand::Import { env }) => secrets::import(context, &env).await,
-        Command::Secret(SecretCommand::Set { env, name }) => secrets::set(context, &env, name).await,
+        Command::Secret(SecretCommand::Set { env, name, more }) => {
+            secrets::set(context, &env, &name, &more).await
+        }
+        Command::Secret(SecretCommand::Get { env, .. }) => secrets::get(&env),
         Command::Secret(SecretCommand::List { env }) => secrets::list(context, &env).await,
         Command::Secret(SecretCommand::Diff { env }) => secrets::diff(context, &env).await,
-        Command::Env(EnvCommand::List) => environments::list(context).await,
-        Command::Env(EnvCommand::Show { env, effective: true }) => environments::effective(context, &env),
-        Command::Env(EnvCommand::Show { env, effective: false }) => environments::show(context, &env).await,
-        Command::Env(EnvCommand::Check { env }) => environments::check(context, &env),
-        Command::Env(EnvCommand::Grant(args)) => environments::grant(context, args).await,
-        Command::Env(EnvCommand::Revoke { env, resources }) => {
-            environments::revoke(context, &env, &resources).await
-        }
-        Command::Env(EnvCommand::Remove(args)) => environments::remove(context, args).await,
+        Command::Env(command) => environment(context, command).await,
         Command::Coordinator(CoordinatorCommand::List) => coordinators::list(context).await,
         Command::Coordinator(CoordinatorCommand::Token { name }) => {
             coordinators::create_token(context, name).await
@@ -101,5 +96,17 @@ async fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Login => operators::login(context).await,
         Command::Completions { shell } => manual::completions(shell, context.output),
         Command::PackageFiles { directory } => manual::package_files(&directory),
+    }
+}
+
+async fn environment(context: &Context, command: EnvCommand) -> Result<()> {
+    match command {
+        EnvCommand::List => environments::list(context).await,
+        EnvCommand::Show { env, effective: true } => environments::effective(context, &env),
+        EnvCommand::Show { env, effective: false } => environments::show(context, &env).await,
+        EnvCommand::Check { env } => environments::check(context, &env),
+        EnvCommand::Grant(args) => environments::grant(context, args).await,
+        EnvCommand::Revoke { env, resources } => environments::revoke(context, &env, &resources).await,
+        EnvCommand::Remove(args) => environments::remove(context, args).await,
     }
 }

@@ -1,7 +1,6 @@
 //! Where a command runs: the project, the credential, the coordinator.
 
-use std::io::Read;
-use std::net::SocketAddr;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,9 +16,10 @@ use tonic::transport::Channel;
 use crate::args::Arguments;
 use crate::clock::now;
 use crate::credential;
-use crate::deployment_yml::{DeclaredEnvironment, Effective, Project};
+use crate::deployment_yml::{DeclarationError, DeclaredEnvironment, Effective, Project};
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
+use crate::this_machine::{ThisMachine, is_of_this_machine};
 
 /// How long a coordinator may take to list the others.
 const LEARN_LIMIT: Duration = Duration::from_secs(2);
@@ -61,17 +61,30 @@ impl Context {
         })
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(directory: &Path) -> Self {
+        Self {
+            output: Output::in_pipe(),
+            directory: directory.to_owned(),
+            credential: directory.join("credential"),
+            coordinator: None,
+            traceparent: String::new(),
+            learned: Mutex::default(),
+        }
+    }
+
     /// The coordinator's API, as the operator.
     ///
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
-        let (credential, stored) = credential::load(&self.credential)?;
+        let machine = ThisMachine::look();
+        let (credential, stored) = self.load_credential(&machine)?;
         credential::check(&credential, now())?;
         let named = self.coordinator.as_deref().unwrap_or(&stored);
         let client = |channel| ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
         let mut failed = None;
-        for address in self.addresses(named) {
+        for address in self.addresses(named, &machine) {
             match dial::connect(&address, &credential).await {
                 Ok(channel) => {
                     let (credential, channel) = match self.renew_if_old(&address, &credential).await {
@@ -95,8 +108,16 @@ impl Context {
                     .why("neither --coordinator nor the credential names one")
                     .next("lockstep login --coordinator HOST:PORT")
             },
-            Failure::from,
+            |error| Failure::unreachable(error, &machine),
         ))
+    }
+
+    /// The operator's credential, and the addresses that go with it.
+    ///
+    /// # Errors
+    /// When there is none, with the command that gets one on this machine.
+    pub fn load_credential(&self, machine: &ThisMachine) -> Result<(Credential, String)> {
+        credential::load(&self.credential).map_err(|error| Failure::without_credential(error, machine))
     }
 
     /// A request that continues the trace of the caller.
@@ -106,10 +127,16 @@ impl Context {
         request
     }
 
-    /// The addresses to dial: those that were named, then those that were learned.
-    fn addresses(&self, named: &str) -> Vec<String> {
+    /// The addresses to dial: those that were named, those that were learned, and the one to which the coordinator of this
+    /// machine was moved since.
+    fn addresses(&self, named: &str, machine: &ThisMachine) -> Vec<String> {
         let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
-        credential::all_addresses(named, &learned)
+        let mut all = credential::all_addresses(named, &learned);
+        let moved = machine.listen().filter(|listen| !all.iter().any(|address| address == listen));
+        if let Some(moved) = moved.filter(|_| all.iter().any(|address| machine.has_coordinator_at(address))) {
+            all.push(moved.to_owned());
+        }
+        all
     }
 
     /// Learns the addresses of all coordinators, for when this one does not answer. An error is not reported here: the
@@ -178,7 +205,7 @@ impl Context {
     pub fn reached_at(&self) -> Result<String> {
         let (_, stored) = credential::load(&self.credential)?;
         let named = self.coordinator.as_deref().unwrap_or(&stored);
-        let all = self.addresses(named);
+        let all = self.addresses(named, &ThisMachine::look());
         let elsewhere = all.iter().find(|address| !is_of_this_machine(address));
         Ok(elsewhere.or(all.first()).cloned().unwrap_or_default())
     }
@@ -242,8 +269,27 @@ impl Context {
     /// # Errors
     /// When it is not declared here.
     pub fn declared(&self, name: &str) -> Result<DeclaredEnvironment> {
-        let project = self.project()?;
+        let project = self.project_of(name)?;
         Ok(project.environment(own_name(&project, name)?)?)
+    }
+
+    /// The project of the current directory, for a command that reads its file.
+    fn project_of(&self, name: &str) -> Result<Project> {
+        Project::find(&self.directory).map_err(|error| {
+            let is_missing = matches!(error, DeclarationError::Missing { .. });
+            let failure = Failure::from(error);
+            match name.split_once('/') {
+                Some((application, _)) if is_missing => failure
+                    .next(format!("cd DIR    # the directory with the deployment.yml of {application}: this command reads it")),
+                Some(_) | None => failure,
+            }
+        })
+    }
+
+    /// Whether the current directory is the project of the application in `<app>/<env>`.
+    pub fn is_in_project_of(&self, name: &str) -> bool {
+        let application = name.split('/').next().unwrap_or_default();
+        self.project().is_ok_and(|project| project.application().as_str() == application)
     }
 
     /// Every value of an environment of the project, and where it is set.
@@ -251,7 +297,7 @@ impl Context {
     /// # Errors
     /// As [`Context::declared`].
     pub fn effective(&self, name: &str) -> Result<Vec<Effective>> {
-        let project = self.project()?;
+        let project = self.project_of(name)?;
         Ok(project.effective(own_name(&project, name)?)?)
     }
 
@@ -263,7 +309,14 @@ impl Context {
         if name.contains('/') {
             return name.parse().map_err(|error| Failure::new(Kind::Usage, format!("{error}")));
         }
-        let project = self.project()?;
+        let project = Project::find(&self.directory).map_err(|error| {
+            let is_missing = matches!(error, DeclarationError::Missing { .. });
+            let failure = Failure::from(error);
+            if !is_missing {
+                return failure;
+            }
+            failure.or("lockstep env list    # then name it as <app>/<env>, from any directory")
+        })?;
         // An environment that the file does not declare any more is reached as <app>/<env>. Here a typing mistake is
         // answered.
         Ok(project.environment(name)?.spec.key)
@@ -283,7 +336,8 @@ fn own_name<'a>(project: &Project, name: &'a str) -> Result<&'a str> {
             Kind::Refused,
             format!("this is the project of {}, not of {application}", project.application()),
         )
-        .next(format!("run the command in the project of {application}"))),
+        .why("the command reads the deployment.yml of the application")
+        .next(format!("cd DIR    # the directory with the deployment.yml of {application}"))),
         None => Ok(name),
     }
 }
@@ -298,6 +352,24 @@ pub fn read_input() -> Result<String> {
         .read_to_string(&mut text)
         .map_err(|error| Failure::new(Kind::Usage, "standard input cannot be read").why(error.to_string()))?;
     Ok(text)
+}
+
+/// What must be in no history: all of standard input, or what is typed at a terminal, which does not show it.
+///
+/// # Errors
+/// When it cannot be read, or nothing was typed.
+pub fn read_secret(context: &Context, what: &str) -> Result<String> {
+    if !std::io::stdin().is_terminal() {
+        return read_input();
+    }
+    context.output.ask(&format!("{what}, which is not shown:"));
+    let typed = console::Term::stderr()
+        .read_secure_line()
+        .map_err(|error| Failure::new(Kind::Usage, "the terminal cannot be read").why(error.to_string()))?;
+    if typed.is_empty() {
+        return Err(Failure::new(Kind::Usage, "nothing was typed").why("nothing was changed"));
+    }
+    Ok(typed)
 }
 
 /// One line of standard input, without the white space around it.
@@ -320,9 +392,4 @@ pub fn client() -> wire::Client {
 
 pub fn environment_ref(key: &EnvironmentKey, limit: u32) -> wire::EnvironmentRef {
     wire::EnvironmentRef { environment: key.to_string(), limit }
-}
-
-/// Whether only this machine reaches this `host:port`.
-pub fn is_of_this_machine(address: &str) -> bool {
-    address.parse::<SocketAddr>().map_or(address.starts_with("localhost:"), |there| there.ip().is_loopback())
 }

@@ -132,6 +132,23 @@ pub fn store_addresses(directory: &Path, stored: &str, learned: &[String]) -> Re
     if all == stored { Ok(()) } else { write(&directory.join(COORDINATOR), &all) }
 }
 
+/// Lets the credential dial `to` first, and no longer `from`.
+///
+/// # Errors
+/// When the addresses cannot be read or written.
+pub fn set_address(directory: &Path, from: Option<&str>, to: &str) -> Result<(), CredentialError> {
+    let path = directory.join(COORDINATOR);
+    let stored =
+        fs::read_to_string(&path).map_err(|source| CredentialError::Read { path: path.clone(), source })?;
+    let is_there = stored.split(',').any(|address| address.trim() == to);
+    if is_there && from.is_none() {
+        return Ok(());
+    }
+    let others = stored.split(',').map(str::trim).filter(|address| *address != to && Some(*address) != from);
+    let all: Vec<&str> = [to].into_iter().chain(others.filter(|address| !address.is_empty())).collect();
+    write(&path, &all.join(","))
+}
+
 fn write(path: &Path, text: &str) -> Result<(), CredentialError> {
     let written = fs::OpenOptions::new()
         .create(true)
@@ -141,4 +158,23 @@ fn write(path: &Path, text: &str) -> Result<(), CredentialError> {
         .open(path)
         .and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|source| CredentialError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_follows_its_coordinator() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(COORDINATOR);
+        fs::write(&file, "127.0.0.1:7443,10.0.0.2:7443\n").unwrap();
+        let set = |from, to| {
+            set_address(folder.path(), from, to).unwrap();
+            fs::read_to_string(&file).unwrap()
+        };
+        assert_eq!(set(None, "10.0.0.2:7443"), "127.0.0.1:7443,10.0.0.2:7443\n", "it is there already");
+        assert_eq!(set(Some("127.0.0.1:7443"), "10.0.0.1:7443"), "10.0.0.1:7443,10.0.0.2:7443");
+        assert_eq!(set(None, "10.0.0.3:7443"), "10.0.0.3:7443,10.0.0.1:7443,10.0.0.2:7443");
+    }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::name::{ApplicationName, EnvironmentKey, EnvironmentName, ProcessName};
-use lockstep_core::spec::check::{Problem, check};
+use lockstep_core::spec::check::{Problem, check_declared};
 use lockstep_core::spec::{
     DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
     Role, SnapshotSpec, Standby, Tls, TrafficSpec, Volume, VolumeAccess, VolumeScope,
@@ -32,6 +32,7 @@ const PLACES: &[&str] = &["deployment.yml", "deploy/deployment.yml"];
 pub struct Project {
     path: PathBuf,
     file: File,
+    text: String,
     /// The same without types.
     typed: serde_json::Value,
 }
@@ -85,7 +86,7 @@ impl Project {
             Ok(file) => {
                 // A valid file is also a valid document without types.
                 let typed = serde_saphyr::from_str_with_options(text, options()).unwrap_or_default();
-                Ok(Self { path, file, typed })
+                Ok(Self { path, file, text: text.to_owned(), typed })
             }
             Err(error) => {
                 let words::Explanation { diagnostic, hint } = words::explain(&error);
@@ -123,9 +124,23 @@ impl Project {
         let env_file = folder.join(keys.env_file.clone().unwrap_or_else(|| format!(".env.{name}")));
         let problems = |problems| DeclarationError::Problems { path: self.path.clone(), problems };
         let key = EnvironmentKey::new(self.file.app.clone(), name.clone());
+        self.require_url(&key, &keys).map_err(problems)?;
         let spec = to_spec(key, keys).map_err(problems)?;
-        check(spec.clone()).map_err(problems)?;
+        check_declared(spec.clone()).map_err(problems)?;
         Ok(DeclaredEnvironment { spec, folder, env_file })
+    }
+
+    /// The default is the address of one environment: two of them would share it.
+    fn require_url(&self, key: &EnvironmentKey, keys: &Keys) -> Result<(), Vec<Problem>> {
+        if keys.url.is_some() || self.file.environments.len() < 2 {
+            return Ok(());
+        }
+        let EnvironmentKey { application, environment } = key;
+        let line = line_of_environment(&self.text, environment.as_str());
+        let line = line.map(|line| format!(" (line {line})")).unwrap_or_default();
+        let url = format!("url: http://{environment}.{application}.example");
+        let instead = format!("write where its users reach it, as in `{url}`");
+        Err(vec![problem(&format!("environments.{environment}{line}"), "has no url", &instead)])
     }
 
     /// Every value of the environment, and where it is set.
@@ -149,6 +164,19 @@ pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Option
         .filter(|(distance, name)| *distance <= 1 + name.len().max(wanted.len()) / 3)
         .min()
         .map(|(_, name)| name.to_owned())
+}
+
+/// The line in which the environment is declared, from 1; `None` if it is not found.
+fn line_of_environment(text: &str, name: &str) -> Option<usize> {
+    let begin = text.lines().position(|line| line.trim_start().starts_with("environments:"))?;
+    let is_key = |line: &str| {
+        line.match_indices(name).any(|(at, _)| {
+            let before = line[..at].trim_end_matches(['"', '\'']);
+            let after = line[at + name.len()..].trim_start_matches(['"', '\'']).trim_start();
+            (before.is_empty() || before.ends_with([' ', '{', ','])) && after.starts_with(':')
+        })
+    };
+    text.lines().enumerate().skip(begin).find(|(_, line)| is_key(line)).map(|(at, _)| at + 1)
 }
 
 fn to_spec(key: EnvironmentKey, keys: Keys) -> Result<EnvironmentSpec, Vec<Problem>> {
@@ -502,5 +530,14 @@ mod tests {
         assert!(
             matches!(error, DeclarationError::NoEnvironment { nearest: Some(near), .. } if near == "production")
         );
+    }
+
+    #[test]
+    fn the_line_of_an_environment_is_found_in_both_styles() {
+        let block = "app: staging\nenvironments:\n  production:\n    url: http://a\n  staging: {}\n";
+        assert_eq!(line_of_environment(block, "staging"), Some(5));
+        let flow = "app: notes\nenvironments: { production: {}, \"staging\": {} }\n";
+        assert_eq!(line_of_environment(flow, "staging"), Some(2));
+        assert_eq!(line_of_environment(flow, "stag"), None);
     }
 }

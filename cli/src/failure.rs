@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use crate::credential::CredentialError;
 use crate::deployment_yml::{DeclarationError, Hint};
 use crate::env_file::EnvFileError;
+use crate::this_machine::ThisMachine;
 
 /// How a command ends when it does not succeed: its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +27,31 @@ pub enum Kind {
     Interrupted = 130,
 }
 
+impl Kind {
+    /// As `--output json` names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Refused => "refused",
+            Self::Locked => "locked",
+            Self::Unreachable => "unreachable",
+            Self::Stuck => "stuck",
+            Self::Unread => "unread",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     pub kind: Kind,
     pub what: String,
     pub why: Option<String>,
+    /// What helps: a command with its effect after `    # `, or a sentence. Each alternative is a line.
     pub next: Option<String>,
+    /// What holds the lock, if that is why.
+    pub lock: Option<ClaimKind>,
 }
 
 pub type Result<T> = std::result::Result<T, Failure>;
@@ -42,9 +62,12 @@ const ENV: &str = "ENV";
 /// What a hint calls the address of the coordinator where the code that writes it does not know it.
 const ADDRESS: &str = "HOST:PORT";
 
+/// What a hint calls an image where the code that writes it does not know one.
+const IMAGE: &str = "IMAGE";
+
 impl Failure {
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Self { kind, what: what.into(), why: None, next: None }
+        Self { kind, what: what.into(), why: None, next: None, lock: None }
     }
 
     pub fn why(self, why: impl Into<String>) -> Self {
@@ -55,6 +78,15 @@ impl Failure {
         Self { next: Some(next.into()), ..self }
     }
 
+    /// The same with one more command that helps.
+    pub fn or(self, next: impl Into<String>) -> Self {
+        let next = match &self.next {
+            Some(first) => format!("{first}\n{}", next.into()),
+            None => next.into(),
+        };
+        Self { next: Some(next), ..self }
+    }
+
     /// The same, with the name of the environment in its hint, so that the hint can be pasted.
     pub fn in_environment(self, name: &str) -> Self {
         Self { next: self.next.map(|next| fill(&next, ENV, name)), ..self }
@@ -63,6 +95,48 @@ impl Failure {
     /// The same, with the address of the coordinator in its hint.
     pub fn at_coordinator(self, address: &str) -> Self {
         Self { next: self.next.map(|next| fill(&next, ADDRESS, address)), ..self }
+    }
+
+    /// Whether its hint lacks the name of an image.
+    pub fn lacks_image(&self) -> bool {
+        self.next.as_ref().is_some_and(|next| fill(next, IMAGE, "") != *next)
+    }
+
+    /// The same, with an image in its hint.
+    pub fn with_image(self, image: &str) -> Self {
+        Self { next: self.next.map(|next| fill(&next, IMAGE, image)), ..self }
+    }
+
+    /// The same, for an environment whose image is built from the commit at HEAD.
+    pub fn with_built_image(self) -> Self {
+        Self { next: self.next.map(|next| next.replace(&format!(" --image {IMAGE}"), "")), ..self }
+    }
+
+    /// That there is no usable credential, with the command that gets one on this machine.
+    pub fn without_credential(error: CredentialError, machine: &ThisMachine) -> Self {
+        let is_absent = matches!(error, CredentialError::None { .. });
+        let failure = Self::from(error);
+        if !is_absent {
+            return failure;
+        }
+        match machine.login() {
+            Some(command) => failure.next(format!("{command}    # at the coordinator of this machine")),
+            None => failure.next(format!("{}    # sets up this machine, with a coordinator", machine.up())),
+        }
+        .or(login())
+    }
+
+    /// That no coordinator answers, with the command that starts the one of this machine.
+    pub fn unreachable(error: DialError, machine: &ThisMachine) -> Self {
+        let is_here =
+            matches!(&error, DialError::Unreachable { address, .. } if machine.has_coordinator_at(address));
+        let failure = Self::from(error);
+        if !is_here {
+            return failure;
+        }
+        failure
+            .why("the coordinator of this machine does not run")
+            .next(format!("{}    # starts it again", machine.up()))
     }
 }
 
@@ -83,20 +157,23 @@ fn fill(hint: &str, placeholder: &str, value: &str) -> String {
 
 fn login() -> String {
     format!(
-        "lockstep login --coordinator {ADDRESS} < token    # an admin gets a token by: lockstep operator add"
+        "lockstep login --coordinator {ADDRESS} < token    # an admin gets the token by: lockstep operator add NAME"
     )
 }
 
-/// What somebody can do whose command met a lock.
-const WAIT: &str = "or wait for the lock: --wait-lock 10m";
+/// Only an administrator can run it, on a machine of theirs.
+const NEW_TOKEN: &str =
+    "lockstep operator add NAME    # run by an admin: prints the command that lets NAME in";
 
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
         let failure = Self::new(Kind::Unreachable, error.to_string());
         match error {
-            DialError::Unreachable { .. } => failure
-                .why("no coordinator runs there, or a firewall blocks the connection")
-                .next("systemctl start lockstep-coordinator    # on its machine; or name another with --coordinator"),
+            DialError::Unreachable { .. } => {
+                failure.why("no coordinator runs there, or a firewall blocks the connection").next(
+                    "systemctl start lockstep-coordinator    # on its machine; --coordinator names another",
+                )
+            }
             DialError::OtherAuthority { .. } => failure
                 .why("the coordinator belongs to another cluster, or your credential is of a retired root")
                 .next(login()),
@@ -111,9 +188,24 @@ impl From<DialError> for Failure {
             }
             DialError::Credential { .. } => failure.next(login()),
             DialError::Token(_) | DialError::Refused { .. } => {
-                Self { kind: Kind::Refused, ..failure }.next("ask an admin for a new token: lockstep operator add")
+                Self { kind: Kind::Refused, ..failure }.next(NEW_TOKEN)
             }
         }
+    }
+}
+
+impl Failure {
+    fn locked(what: String, holder: ClaimKind) -> Self {
+        let next = match &holder {
+            ClaimKind::Freeze { .. } => format!("lockstep lock thaw {ENV}    # ends the freeze"),
+            ClaimKind::Stuck { .. } => format!("lockstep status {ENV}    # every resolution and its cost"),
+            // A build has no journal to follow.
+            ClaimKind::Building { .. } => {
+                format!("lockstep lock status {ENV}    # who builds, and since when")
+            }
+            ClaimKind::Running { deployment, .. } => format!("lockstep watch {deployment}"),
+        };
+        Self { lock: Some(holder), ..Self::new(Kind::Locked, what).next(next) }
     }
 }
 
@@ -129,20 +221,10 @@ impl From<Status> for Failure {
                 Err(_) => Self::new(Kind::Refused, what),
             },
             Code::Aborted => match decode::<Claim>(status.details()) {
-                Ok(open) => Self::new(Kind::Locked, what).next(match open.kind {
-                    ClaimKind::Freeze { .. } => format!("lockstep lock thaw {ENV}"),
-                    ClaimKind::Stuck { .. } => format!("lockstep status {ENV}"),
-                    // A build has no journal to follow.
-                    ClaimKind::Building { .. } => format!("lockstep status {ENV}    # {WAIT}"),
-                    ClaimKind::Running { deployment, .. } => {
-                        format!("lockstep watch {deployment}    # {WAIT}")
-                    }
-                }),
+                Ok(open) => Self::locked(what, open.kind),
                 Err(_) => Self::new(Kind::Refused, what),
             },
-            Code::PermissionDenied => {
-                Self::new(Kind::Refused, what).next("ask an admin for a token: lockstep operator add")
-            }
+            Code::PermissionDenied => Self::new(Kind::Refused, what).next(NEW_TOKEN),
             Code::Unauthenticated => Self::new(Kind::Refused, what).next(login()),
             Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
                 Self::new(Kind::Refused, what)
@@ -170,14 +252,14 @@ impl From<DeclarationError> for Failure {
                     "neither deployment.yml nor deploy/deployment.yml is in {}",
                     looked_in.display()
                 ))
-                .next("cd to the project, or name the environment as <app>/<env>"),
+                .next("cd DIR    # the directory with the deployment.yml of the application"),
             DeclarationError::Read { source, .. } => failure.why(source.to_string()),
             DeclarationError::Parse { diagnostic, hint, .. } => {
                 let failure = failure.why(diagnostic);
                 match hint {
                     Some(Hint::Nearest(nearest)) => failure.next(format!("did you mean `{nearest}`?")),
                     Some(Hint::Known(known)) => failure.next(format!("write one of: {}", known.join(", "))),
-                    None => failure.next(format!("lockstep env check {ENV}    # after correcting the line")),
+                    None => failure.next(format!("lockstep env check {ENV}    # once the line is corrected")),
                 }
             }
             DeclarationError::NoEnvironment { known, nearest, .. } => {
@@ -187,9 +269,9 @@ impl From<DeclarationError> for Failure {
                     None => failure,
                 }
             }
-            DeclarationError::Problems { problems, .. } => {
-                failure.why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
-            }
+            DeclarationError::Problems { problems, .. } => failure
+                .why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
+                .next(format!("lockstep env check {ENV}    # once deployment.yml is corrected")),
         }
     }
 }
@@ -258,5 +340,31 @@ mod tests {
             hint("lockstep cancel ENV, or ENV"),
             "lockstep cancel notes/production, or notes/production"
         );
+    }
+
+    #[test]
+    fn the_next_command_is_of_what_holds_the_lock() {
+        let deployment: lockstep_core::id::DeploymentId = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let next = |kind| {
+            Failure::locked("it is locked".to_owned(), kind).in_environment("production").next.unwrap()
+        };
+        let frozen = next(ClaimKind::Freeze { reason: "fair".to_owned() });
+        assert!(frozen.starts_with("lockstep lock thaw production"), "{frozen}");
+        let stuck = next(ClaimKind::Stuck { deployment: deployment.clone() });
+        assert!(stuck.starts_with("lockstep status production"), "{stuck}");
+        let request = lockstep_core::record::claim::OperatorRequest::None;
+        let running = next(ClaimKind::Running { deployment: deployment.clone(), request });
+        assert_eq!(running, format!("lockstep watch {deployment}"));
+    }
+
+    #[test]
+    fn a_hint_gets_the_image_that_it_lacks_and_none_for_one_that_is_built() {
+        let failure =
+            Failure::new(Kind::Refused, "x").next("lockstep deploy production --image IMAGE    # again");
+        assert!(failure.lacks_image());
+        let named = failure.clone().with_image("notes:2");
+        assert_eq!(named.next.as_deref(), Some("lockstep deploy production --image notes:2    # again"));
+        assert!(!named.lacks_image());
+        assert_eq!(failure.with_built_image().next.as_deref(), Some("lockstep deploy production    # again"));
     }
 }

@@ -15,3 +15,5 @@ pub mod env_file;
 pub mod failure;
 pub mod output;
 pub mod progress;
+pub mod this_machine;
+pub mod usage;

@@ -3,19 +3,27 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use lockstep::args::Arguments;
+use lockstep::args::{Arguments, Format};
 use lockstep::command;
-use lockstep::failure::Kind;
+use lockstep::failure::{Failure, Kind};
 use lockstep::output::Output;
+use lockstep::usage::{asks_for_json, usage_failure};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && asks_for_json(std::env::args_os()) => {
+            Output::new(Format::Json).failure(&usage_failure(&error));
+            return ExitCode::from(Kind::Usage as u8);
+        }
+        Err(error) => error.exit(),
+    };
     let output = Output::new(arguments.output);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            output.remark(&format!("error: cannot begin: {error}"));
-            return ExitCode::from(2);
+            output.failure(&Failure::new(Kind::Usage, "cannot begin").why(error.to_string()));
+            return ExitCode::from(Kind::Usage as u8);
         }
     };
     // What has an end to tell has not told it; any other answer was as long as somebody read it.

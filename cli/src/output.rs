@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 
 use lockstep_core::time::{Millis, Timestamp};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::args::Format;
 use crate::clock::now;
@@ -89,6 +90,11 @@ impl Output {
         self.place != Place::Pipe && !self.is_json()
     }
 
+    /// How wide a line may be.
+    pub fn columns(self) -> usize {
+        self.place.width()
+    }
+
     pub fn is_json(self) -> bool {
         self.format == Format::Json
     }
@@ -109,12 +115,12 @@ impl Output {
 
     /// A sentence for people, broken between words where a terminal ends; nothing if the format is JSON.
     ///
-    /// What continues a line is indented as its beginning is.
+    /// What continues a line is indented by two more than its beginning.
     ///
     /// # Errors
     /// When nobody reads any more.
     pub fn line(self, text: &str) -> Result<()> {
-        self.lines(&self.wrap(text, indent(text)))
+        self.lines(&self.wrap(text, indent(text) + 2))
     }
 
     /// A line that must stay whole, because it is copied: a command, a token, the output of a program.
@@ -162,6 +168,31 @@ impl Output {
         console::measure_text_width(text) <= self.place.width()
     }
 
+    /// The command to run next, or what to do.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn next(self, next: &str) -> Result<()> {
+        self.next_at(0, next)
+    }
+
+    /// The same after so many spaces.
+    ///
+    /// # Errors
+    /// As [`Output::next`].
+    pub fn next_at(self, margin: usize, next: &str) -> Result<()> {
+        for (at, next) in next.lines().enumerate() {
+            let label = if at == 0 { "next: " } else { "  or: " };
+            self.lines(&next_lines(&format!("{:margin$}{label}", ""), next, self.place.width()))?;
+        }
+        Ok(())
+    }
+
+    /// Why something failed, as the error of a command shows it.
+    pub fn why_lines(self, why: &str) -> Vec<String> {
+        why_lines(why, self.place.width())
+    }
+
     /// `items` with ` · ` between them, as lines that this terminal can show.
     pub fn wrap_items(self, items: &[String], hang: usize) -> Vec<String> {
         layout::wrap_items(items, self.place.width(), hang)
@@ -181,34 +212,109 @@ impl Output {
         put(&text)
     }
 
-    /// What went wrong, on standard error.
+    /// What went wrong, on standard error: lines for people, or one JSON object.
     pub fn failure(self, failure: &Failure) {
+        if self.is_json() {
+            return complain(&failure_json(failure).to_string());
+        }
         let width = Place::find(&console::Term::stderr()).width();
         complain(&failure_lines(failure, width).join("\n"));
     }
 
-    /// A remark that is no part of the answer.
+    /// A remark that is no part of the answer. With JSON there is none: on standard error is only what went wrong.
     pub fn remark(self, text: &str) {
+        if self.is_json() {
+            return;
+        }
+        self.ask(text);
+    }
+
+    /// What somebody at a terminal has to answer, on standard error.
+    pub fn ask(self, text: &str) {
         let width = Place::find(&console::Term::stderr()).width();
-        complain(&layout::wrap(text, width, indent(text)).join("\n"));
+        complain(&layout::wrap(text, width, indent(text) + 2).join("\n"));
     }
 }
 
 fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
     let mut lines = layout::wrap(&format!("error: {}", failure.what), width, "error: ".len());
-    if let Some(why) = &failure.why {
-        const HANG: usize = "  why: ".len();
-        for line in format!("  why: {why}").lines() {
-            if is_quoted(line) {
-                lines.push(line.to_owned());
-            } else {
-                lines.extend(layout::wrap(line, width, HANG));
-            }
+    lines.extend(failure.why.iter().flat_map(|why| why_lines(why, width)));
+    let nexts = failure.next.iter().flat_map(|next| next.lines());
+    for (at, next) in nexts.enumerate() {
+        let label = if at == 0 { "next" } else { "  or" };
+        lines.extend(next_lines(&format!("  {label}: "), next, width));
+    }
+    lines
+}
+
+fn why_lines(why: &str, width: usize) -> Vec<String> {
+    const LABEL: &str = "  why: ";
+    let mut lines = Vec::new();
+    for line in format!("{LABEL}{why}").lines() {
+        if is_quoted(line) {
+            lines.push(line.to_owned());
+        } else {
+            lines.extend(layout::wrap(line, width, LABEL.len()));
         }
     }
-    // A command is copied.
-    lines.extend(failure.next.iter().map(|next| format!("  next: {next}")));
     lines
+}
+
+/// What stands before the effect of a command, which is a comment of the shell.
+const EFFECT: &str = "    # ";
+
+/// A command stays whole, because it is copied; its effect stands below it if both do not fit. A sentence is broken.
+fn next_lines(label: &str, next: &str, width: usize) -> Vec<String> {
+    let whole = format!("{label}{next}");
+    if !is_command(next) {
+        return layout::wrap(&whole, width, label.len());
+    }
+    match next.split_once(EFFECT) {
+        Some((command, effect)) if console::measure_text_width(&whole) > width => {
+            let effect = format!("{:1$}# {effect}", "", label.len());
+            let effect = layout::wrap(&effect, width, label.len() + 2);
+            std::iter::once(format!("{label}{command}")).chain(effect).collect()
+        }
+        Some(_) | None => vec![whole],
+    }
+}
+
+/// Whether a shell takes it: it begins with the name of a program that messages name.
+fn is_command(text: &str) -> bool {
+    const PROGRAMS: &[&str] = &[
+        "apt",
+        "apt-get",
+        "cd",
+        "chmod",
+        "curl",
+        "date",
+        "docker",
+        "dockerd",
+        "export",
+        "git",
+        "ip",
+        "journalctl",
+        "kill",
+        "less",
+        "lockstep",
+        "lockstep-agent",
+        "lockstep-coordinator",
+        "man",
+        "mv",
+        "nginx",
+        "rm",
+        "ss",
+        "sudo",
+        "systemctl",
+        "timedatectl",
+    ];
+    PROGRAMS.contains(&text.split(' ').next().unwrap_or_default())
+}
+
+/// `{"error": {"kind": …, "what": …, "why": …, "next": …}}`
+fn failure_json(failure: &Failure) -> serde_json::Value {
+    let Failure { kind, what, why, next, lock: _ } = failure;
+    json!({ "error": { "kind": kind.as_str(), "what": what, "why": why, "next": next } })
 }
 
 /// Whether a line is of a file or of a program's output: it stays as it is.
@@ -249,6 +355,11 @@ pub fn length(length: Millis) -> String {
     }
 }
 
+/// `1 value`, `2 values`.
+pub fn counted(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
 /// `41233` → `41,233`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -285,5 +396,34 @@ mod tests {
             ]
         );
         assert_eq!(failure_lines(&failure, usize::MAX).len(), 4);
+    }
+
+    #[test]
+    fn a_sentence_is_broken_between_words_and_the_effect_of_a_command_stands_below_it() {
+        let failure = Failure::new(Kind::Locked, "locked")
+            .next("lockstep status notes/production    # every resolution and its cost")
+            .or("start the agent on app-1, then repeat the command");
+        assert_eq!(
+            failure_lines(&failure, 40)[1..],
+            [
+                "  next: lockstep status notes/production",
+                "        # every resolution and its cost",
+                "    or: start the agent on app-1, then",
+                "        repeat the command",
+            ]
+        );
+        assert_eq!(
+            failure_lines(&failure, usize::MAX)[1],
+            "  next: lockstep status notes/production    # every resolution and its cost"
+        );
+    }
+
+    #[test]
+    fn an_error_as_json_has_its_parts_by_name() {
+        let failure = Failure::new(Kind::Locked, "production is locked").next("lockstep watch dep_01");
+        let expected = json!({ "error": {
+            "kind": "locked", "what": "production is locked", "why": null, "next": "lockstep watch dep_01",
+        } });
+        assert_eq!(failure_json(&failure), expected);
     }
 }

@@ -23,7 +23,12 @@ const TICK: Duration = Duration::from_millis(100);
 const HOST_WIDTH_MAX: usize = 20;
 
 const STEP: &str = "  {spinner} {prefix} {took:16} {wide_msg:.dim}";
-const WHOLE: &str = "    {wide_msg:.dim}";
+
+/// What stands before the output of a step: spinner, number, `undo`, name, host and times.
+const STEP_WIDTH: usize = 4 + 5 + 5 + 11 + HOST_WIDTH_MAX + 1 + 17;
+
+/// Two lines: whose deployment it is, and what an interrupt does.
+const WHOLE: &str = "    {wide_msg:.dim}\n    Ctrl-C leaves, it continues";
 
 /// Whose deployment it is.
 pub struct Head {
@@ -92,7 +97,8 @@ impl Progress {
     /// Shows the last line of a step's output.
     pub fn tail(&self, step: StepId, line: &str) {
         if let Some(bar) = self.running.get(&step) {
-            bar.set_message(line.replace(|c: char| c.is_control(), " "));
+            let line = line.replace(|c: char| c.is_control(), " ");
+            bar.set_message(whole_words(&line, self.output.columns().saturating_sub(STEP_WIDTH)));
         }
     }
 
@@ -136,14 +142,37 @@ impl Progress {
             bar.enable_steady_tick(TICK);
             bar
         });
-        let by = self.head.as_ref().map(|Head { id, by, .. }| format!("{id} by {by} · ")).unwrap_or_default();
-        whole.set_message(format!(
-            "{by}{} of {} steps · Ctrl-C leaves it running",
-            self.done,
-            plan.steps().count()
-        ));
+        let counts = format!("{} of {} steps", self.done, plan.steps().count());
+        // The time that has passed stands before it.
+        let room = self.output.columns().saturating_sub("    59 min · ".len());
+        whole.set_message(whose(self.head.as_ref(), &counts, room));
         whole.tick();
     }
+}
+
+/// Whose deployment it is and how far it got; what has no room is left out, and no word is cut.
+fn whose(head: Option<&Head>, counts: &str, room: usize) -> String {
+    let Some(Head { id, by, .. }) = head else { return counts.to_owned() };
+    let forms = [format!("{id} by {by} · {counts}"), format!("{id} · {counts}")];
+    let fits = |form: &String| console::measure_text_width(form) <= room;
+    forms.into_iter().find(fits).unwrap_or_else(|| counts.to_owned())
+}
+
+/// As many words of `text` as have room, with `…` where some are left out.
+fn whole_words(text: &str, room: usize) -> String {
+    if console::measure_text_width(text) <= room {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    for word in text.split(' ') {
+        let width = console::measure_text_width(&kept) + console::measure_text_width(word);
+        if width + " …".len() > room {
+            break;
+        }
+        kept.push_str(word);
+        kept.push(' ');
+    }
+    kept + "…"
 }
 
 /// `3.2 s of ~12.0 s`
@@ -162,10 +191,13 @@ fn tenths(length: Millis) -> String {
 
 fn whole_style(since: Option<Timestamp>) -> ProgressStyle {
     let Some(since) = since else { return style(WHOLE) };
-    style("    {took} · {wide_msg:.dim}").with_key("took", move |_: &ProgressState, line: &mut dyn Write| {
-        // As for a step.
-        let _drawn = line.write_str(&length(now().since(since)));
-    })
+    style("    {took} · {wide_msg:.dim}\n    Ctrl-C leaves, it continues").with_key(
+        "took",
+        move |_: &ProgressState, line: &mut dyn Write| {
+            // As for a step.
+            let _drawn = line.write_str(&length(now().since(since)));
+        },
+    )
 }
 
 impl Drop for Progress {
@@ -176,4 +208,33 @@ impl Drop for Progress {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a constant that is a template").tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_the_deployment_leaves_out_whole_parts() {
+        let head = |by: &str| Head {
+            id: "dep_01JBQR2KXYZ987654321012345".parse().unwrap(),
+            by: by.parse().unwrap(),
+            since: Timestamp(0),
+        };
+        let (anna, long) = (head("anna"), head(&"a".repeat(24)));
+        assert_eq!(
+            whose(Some(&anna), "3 of 11 steps", 67),
+            "dep_01JBQR2KXYZ987654321012345 by anna · 3 of 11 steps"
+        );
+        assert_eq!(whose(Some(&long), "3 of 11 steps", 67), "dep_01JBQR2KXYZ987654321012345 · 3 of 11 steps");
+        assert_eq!(whose(Some(&anna), "3 of 11 steps", 27), "3 of 11 steps");
+        assert_eq!(whose(None, "3 of 11 steps", 67), "3 of 11 steps");
+    }
+
+    #[test]
+    fn the_output_of_a_step_is_cut_between_words() {
+        assert_eq!(whole_words("healthy under traffic", 21), "healthy under traffic");
+        assert_eq!(whole_words("healthy under traffic", 20), "healthy under …");
+        assert_eq!(whole_words("healthy under traffic", 5), "…");
+    }
 }

@@ -117,7 +117,8 @@ fn is_refused_with_its_place_and_the_way_out(name: &str, text: &str) {
 declarations! {
     invalid by is_refused_with_its_place_and_the_way_out:
     acme, bad_length, bad_name, bad_size, certificate_without_tls, empty, env_is_a_list, image_is_a_list,
-    later, lock_too_long, malformed, no_app, no_environment, no_image, no_list, path_on_the_coordinator, several_hosts, singleton,
+    image_with_tag, later, lock_too_long, malformed, no_app, no_environment, no_image, no_list, no_url,
+    path_on_the_coordinator, several_hosts, singleton,
     tab, tls, tls_without_https, twice, unknown_image_key, unknown_key, unknown_nested_key, unknown_value,
     wrong_type,
 }

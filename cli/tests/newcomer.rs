@@ -10,8 +10,9 @@ use std::process::Command;
 use clap::CommandFactory;
 use lockstep::args::Arguments;
 
-const DECLARATION: &str =
-    "app: notes\nimage: notes\nport: 8080\nenvironments: { production: {}, staging: {} }\n";
+const DECLARATION: &str = "app: notes\nimage: notes\nport: 8080\nenvironments:\n  \
+                           production: { url: http://notes.example }\n  \
+                           staging: { url: http://staging.notes.example }\n";
 
 struct Said {
     code: Option<i32>,
@@ -127,7 +128,9 @@ fn in_the_wrong_directory_it_says_where_it_looked() {
     let directory = tempfile::tempdir().unwrap();
     let place = directory.path().display().to_string();
     lockstep(directory.path(), &["plan", "production", "--image", "notes:1"])
-        .expect(3, &["there is no deployment.yml", &place, "<app>/<env>"]);
+        .expect(3, &["there is no deployment.yml", &place, "next: cd DIR"]);
+    lockstep(directory.path(), &["status", "production"])
+        .expect(3, &["there is no deployment.yml", "lockstep env list", "<app>/<env>"]);
 }
 
 #[test]
@@ -153,6 +156,121 @@ fn a_token_that_is_none_is_refused_without_being_shown() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("token") && !said.contains("canary"), "{said}");
+}
+
+/// Arguments that contain the value of a secret, and what is typed instead.
+fn check_value_is_not_repeated(arguments: &[&str]) {
+    let project = project();
+    let said = lockstep(project.path(), arguments);
+    said.expect(2, &["next: lockstep secret set production GREETING < FILE"]);
+    assert!(!said.stderr.contains("canary") && !said.stdout.contains("canary"), "{}", said.stderr);
+}
+
+#[test]
+fn a_secret_that_was_typed_as_name_and_value_is_not_repeated() {
+    check_value_is_not_repeated(&["secret", "set", "production", "GREETING=canary"]);
+}
+
+#[test]
+fn a_secret_that_was_typed_after_its_name_is_not_repeated() {
+    check_value_is_not_repeated(&["secret", "set", "production", "GREETING", "canary"]);
+}
+
+#[test]
+fn a_secret_cannot_be_read_and_the_answer_says_so() {
+    let project = project();
+    lockstep(project.path(), &["secret", "get", "production", "GREETING"])
+        .expect(3, &["is shown to nobody", "next: lockstep secret list production"]);
+}
+
+/// The one object on standard error.
+fn error_of(said: &Said) -> serde_json::Value {
+    let whole: serde_json::Value =
+        serde_json::from_str(&said.stderr).unwrap_or_else(|error| panic!("{error}: {}", said.stderr));
+    let keys: Vec<&String> = whole["error"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["kind", "next", "what", "why"], "{whole}");
+    whole["error"].clone()
+}
+
+#[test]
+fn with_json_a_refusal_is_one_object() {
+    let project = project();
+    let said = lockstep(project.path(), &["--output", "json", "status", "production"]);
+    let error = error_of(&said);
+    assert_eq!((said.code, error["kind"].as_str()), (Some(3), Some("refused")));
+    assert!(error["what"].as_str().unwrap().contains("no credential"), "{error}");
+}
+
+#[test]
+fn with_json_a_problem_of_a_check_is_one_object_beside_the_checks() {
+    let project = project();
+    let said = lockstep(project.path(), &["doctor", "production", "--output", "json"]);
+    assert_eq!((said.code, error_of(&said)["kind"].as_str()), (Some(1), Some("failed")));
+    let checks: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    assert!(checks.as_array().is_some_and(|checks| checks.len() > 2), "{checks}");
+}
+
+#[test]
+fn with_json_arguments_that_are_wrong_are_one_object() {
+    let project = project();
+    let said = lockstep(project.path(), &["--output", "json", "deploy"]);
+    assert_eq!((said.code, error_of(&said)["kind"].as_str()), (Some(2), Some("usage")));
+    let said = lockstep(project.path(), &["deploi", "production", "--output=json"]);
+    assert_eq!((said.code, error_of(&said)["kind"].as_str()), (Some(2), Some("usage")));
+}
+
+#[test]
+fn a_freeze_needs_no_word_before_it() {
+    let project = project();
+    let freeze = ["freeze", "production", "--reason", "fair", "--for", "1h"];
+    lockstep(project.path(), &freeze).expect(3, &["there is no credential"]);
+    lockstep(project.path(), &["thaw", "production"]).expect(3, &["there is no credential"]);
+}
+
+#[test]
+fn a_check_says_what_it_did_not_look_at() {
+    let project = project();
+    let said = lockstep(project.path(), &["env", "check", "production"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    for words in [
+        "there is no",
+        ".env.production",
+        "not checked: hosts",
+        "next: lockstep plan production --image notes:TAG",
+    ] {
+        assert!(said.stdout.contains(words), "{words:?} is not in: {}", said.stdout);
+    }
+}
+
+/// A command that reads deployment.yml does not say that it works from any directory.
+#[test]
+fn a_command_that_reads_the_file_says_so_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = lockstep(directory.path(), &["plan", "notes/production", "--image", "notes:1"]);
+    said.expect(3, &["there is no deployment.yml", "next: cd DIR", "of notes: this command reads it"]);
+    assert!(!said.stderr.contains("<app>/<env>"), "{}", said.stderr);
+    give_credential(directory.path(), "127.0.0.1:1");
+    lockstep(directory.path(), &["status", "notes/production"]).expect(5, &["no coordinator answers"]);
+    lockstep(directory.path(), &["resolve", "notes/production", "--retry"])
+        .expect(5, &["no coordinator answers"]);
+    let said = lockstep(directory.path(), &["doctor", "notes/production"]);
+    assert!(said.stdout.contains("note   deployment.yml"), "{}", said.stdout);
+}
+
+#[test]
+fn a_log_that_needs_an_environment_is_answered_with_the_whole_command() {
+    let project = project();
+    lockstep(project.path(), &["logs", "@last"])
+        .expect(2, &["next: lockstep logs production --deployment @last", "or: lockstep logs staging"]);
+    lockstep(project.path(), &["show", "@last"])
+        .expect(2, &["next: lockstep show @last --env production", "or: lockstep show @last --env staging"]);
+}
+
+#[test]
+fn without_an_image_the_command_that_names_one_is_whole() {
+    let project = project();
+    lockstep(project.path(), &["deploy", "production", "--wait-lock", "5m"])
+        .expect(3, &["next: lockstep deploy production --image notes:TAG --wait-lock 5m"]);
 }
 
 #[test]

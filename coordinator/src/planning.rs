@@ -14,7 +14,7 @@ use lockstep_core::record::history::{DeploymentSummary, Receipt};
 use lockstep_core::record::observed::ImageObservation;
 use lockstep_core::release::Release;
 use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::spec::check::{ValidatedSpec, check};
+use lockstep_core::spec::check::{Problem, ValidatedSpec, check, check_declared};
 use lockstep_core::time::Timestamp;
 use tracing::info;
 
@@ -155,9 +155,40 @@ pub async fn plan(
     requester: &Requester,
 ) -> Result<Proposed, DeployError> {
     claims::refuse_removal(&*context.store, &ask.environment).await?;
+    let open = environments::open(&*context.store, &ask.environment).await?.map(|seen| seen.content);
+    refuse_while_open(&ask.environment, open.as_ref())?;
     let recorded = environments::spec(&*context.store, &ask.environment).await?;
-    let planned = make_plan(context, ask, (requester, None), recorded).await?;
+    let mut planned = make_plan(context, ask, (requester, None), recorded).await?;
+    let now = context.clock.now();
+    planned.plan.warnings.extend(open.and_then(|open| locked_until(&ask.environment, &open, now)));
     Ok(Proposed { plan: planned.plan, widening: planned.grant.widening })
+}
+
+/// While a deployment is open, what hosts report is between two releases: no plan can be made from it.
+fn refuse_while_open(environment: &EnvironmentKey, open: Option<&Claim>) -> Result<(), DeployError> {
+    match open {
+        Some(open @ Claim { kind: ClaimKind::Running { .. } | ClaimKind::Stuck { .. }, .. }) => {
+            Err(DeployError::Locked { environment: environment.clone(), open: Box::new(open.clone()) })
+        }
+        Some(Claim { kind: ClaimKind::Building { .. } | ClaimKind::Freeze { .. }, .. }) | None => Ok(()),
+    }
+}
+
+/// What a plan says of a lock that does not hinder it, but its start.
+fn locked_until(environment: &EnvironmentKey, open: &Claim, now: Timestamp) -> Option<String> {
+    let Claim { kind, by, until, .. } = open;
+    if now >= *until {
+        return None;
+    }
+    match kind {
+        ClaimKind::Freeze { reason } => Some(format!(
+            "{environment} is frozen by {by} until {until} ({reason}): it is deployed to after that, or after `lockstep lock thaw {environment}`"
+        )),
+        ClaimKind::Building { .. } => {
+            Some(format!("{environment} is locked: {by} builds an image for it, until {until} at most"))
+        }
+        ClaimKind::Running { .. } | ClaimKind::Stuck { .. } => None,
+    }
 }
 
 /// Opens a deployment.
@@ -257,7 +288,7 @@ async fn make_plan(
     let (spec, wanted) = match &ask.what {
         RequestedOperation::Deploy(deploy) => {
             refuse_coordinator_paths(&deploy.spec)?;
-            let spec = checked(deploy.spec.clone(), &ask.environment)?;
+            let spec = declared(deploy.spec.clone(), &ask.environment)?;
             (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
         }
         RequestedOperation::Rollback { .. } => (
@@ -324,18 +355,33 @@ fn image_to_send(ask: &PlanRequest, record: &Record) -> Option<String> {
 
 /// The declaration, if nothing is wrong with it.
 pub(crate) fn checked(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
-    if spec.key != *environment {
-        return Err(Refusal {
-            what: format!("the declaration is for {}", spec.key),
-            why: format!("the command names {environment}"),
-            next: "name an environment that deployment.yml declares".to_owned(),
-        });
+    refuse_other_key(&spec, environment)?;
+    check(spec).map_err(|problems| invalid(environment, &problems))
+}
+
+/// The declaration of a deployment, if nothing is wrong with it.
+fn declared(spec: EnvironmentSpec, environment: &EnvironmentKey) -> Result<ValidatedSpec, Refusal> {
+    refuse_other_key(&spec, environment)?;
+    check_declared(spec).map_err(|problems| invalid(environment, &problems))
+}
+
+fn refuse_other_key(spec: &EnvironmentSpec, environment: &EnvironmentKey) -> Result<(), Refusal> {
+    if spec.key == *environment {
+        return Ok(());
     }
-    check(spec).map_err(|problems| Refusal {
+    Err(Refusal {
+        what: format!("the declaration is for {}", spec.key),
+        why: format!("the command names {environment}"),
+        next: "name an environment that deployment.yml declares".to_owned(),
+    })
+}
+
+fn invalid(environment: &EnvironmentKey, problems: &[Problem]) -> Refusal {
+    Refusal {
         what: format!("the declaration of {environment} is invalid"),
         why: problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"),
-        next: "correct deployment.yml, then check it: lockstep env check".to_owned(),
-    })
+        next: format!("lockstep env check {environment}    # once deployment.yml is corrected"),
+    }
 }
 
 fn recorded_spec(
@@ -346,7 +392,7 @@ fn recorded_spec(
         return Err(Refusal {
             what: format!("there is no environment {environment}"),
             why: "nothing has been deployed to it".to_owned(),
-            next: format!("lockstep deploy {}", environment.environment),
+            next: format!("lockstep deploy {environment} --image IMAGE"),
         });
     };
     checked(seen.content, environment)
@@ -449,9 +495,11 @@ fn image_not_found(deploy: &DeployRequest, asked: &[String], record: &Record) ->
             problems => problems.join("; "),
         },
         next: match RegistryName::named_by(&deploy.image) {
-            Some(registry) => format!("lockstep registry login {registry}, then: lockstep registry check"),
+            Some(registry) => format!(
+                "lockstep registry login {registry} --username NAME < token    # then: lockstep registry check {registry}"
+            ),
             None => format!(
-                "build or load it on this machine or there, then: docker image inspect {}",
+                "docker image ls    # build or load {} on this machine or there, then deploy again",
                 deploy.image
             ),
         },
@@ -464,7 +512,7 @@ fn no_host(spec: &EnvironmentSpec, record: &Record) -> Refusal {
         ([], _) => Refusal {
             what: "no host has joined".to_owned(),
             why: "a deployment needs at least one host with an agent".to_owned(),
-            next: "set up this machine: lockstep up; or add another one: lockstep host token".to_owned(),
+            next: planner::NO_HOST_NEXT.to_owned(),
         },
         (known, Some(_)) => Refusal {
             what: format!("{} names a host that has not joined", spec.key),
@@ -491,8 +539,8 @@ fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Ref
         what: "the plan has changed since it was shown".to_owned(),
         why: format!("what changed: {}", moved.join("; ")),
         next: format!(
-            "review it again (its hash is {1}): lockstep plan {0}",
-            plan.key.environment, plan.hash
+            "lockstep plan {} --image {}    # review it again: its hash is {}",
+            plan.key, plan.release.image, plan.hash
         ),
     })
 }

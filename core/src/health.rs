@@ -1,6 +1,5 @@
 //! The four values of health, and how a series of probes is judged.
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -68,15 +67,20 @@ impl Probe {
     }
 }
 
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http { status, declared: Some(declared), .. } => write!(f, "{status} {declared}"),
+            Self::Http { status, declared: None, body } if body.is_empty() => write!(f, "{status}"),
+            Self::Http { status, declared: None, body } => write!(f, "{status} {body}"),
+            Self::Nothing { why } => f.write_str(why),
+        }
+    }
+}
+
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let said = match &self.answer {
-            Answer::Http { status, declared: Some(declared), .. } => format!("{status} {declared}"),
-            Answer::Http { status, declared: None, body } if body.is_empty() => format!("{status}"),
-            Answer::Http { status, declared: None, body } => format!("{status} {body}"),
-            Answer::Nothing { why } => why.clone(),
-        };
-        write!(f, "{said} after {}", self.took)
+        write!(f, "{} after {}", self.answer, self.took)
     }
 }
 

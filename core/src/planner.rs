@@ -39,6 +39,9 @@ mod site;
 pub use deploy::{IMAGES_KEPT_MAX, images_kept};
 pub use rollback::earlier_good;
 
+/// What helps where no host has joined.
+pub const NO_HOST_NEXT: &str = "lockstep up    # as root: makes this machine a host\nlockstep host token    # prints the command for another machine";
+
 /// Why there is no plan: bad input is refused before anything starts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}")]
@@ -78,7 +81,10 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
         broken => Err(PlanRefusal::new(
             format!("the plan for {} breaks a safety rule", plan.key),
             broken.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            format!("this is a bug in Lockstep: report it with the output of: lockstep status {}", plan.key),
+            format!(
+                "lockstep status {}    # this is a bug in Lockstep: report it with this output",
+                plan.key
+            ),
         )),
     }
 }
@@ -100,7 +106,7 @@ fn refuse_traffic_elsewhere(record: &Record) -> Result<(), PlanRefusal> {
         format!("nginx on {name} sends requests for {key} to {slot}, but {} is recorded as live", live.slot),
         "the traffic was switched on that host without a coordinator",
         format!(
-            "wait until the coordinator has recorded the local rollback: lockstep status {key}; or switch back on {name}: lockstep-agent local rollback {key}"
+            "lockstep status {key}    # shows when the coordinator has recorded the local rollback\nlockstep-agent local rollback {key}    # on {name}: switches back"
         ),
     ))
 }
@@ -114,7 +120,7 @@ fn with_role(host: &Host, role: HostRole) -> Result<&Host, PlanRefusal> {
     Err(PlanRefusal::new(
         format!("{name} does not have the role {role}"),
         format!("deployment.yml names it under {role}:, but it joined as {}", roles.join(", ")),
-        format!("name a host with this role under {role}: (lockstep host list)"),
+        format!("lockstep host list    # name one with this role under {role}:"),
     ))
 }
 
@@ -139,7 +145,7 @@ impl<'a> Placement<'a> {
                 [] => Err(PlanRefusal::new(
                     "no host has joined",
                     "a deployment needs at least one host with an agent",
-                    "set up this machine: lockstep up; or add another one: lockstep host token",
+                    NO_HOST_NEXT,
                 )),
                 [only] => Ok(Self { app: vec![only], lb: only, db: only }),
                 several => Err(PlanRefusal::new(
@@ -368,7 +374,7 @@ fn port_of(record: &Record, host: &Host, slot: Slot, process: &ProcessName) -> R
         PlanRefusal::new(
             format!("{process} has no port on {} in {slot}", host.name),
             "the coordinator allocates ports 20000 to 29999: none is free, or none was recorded",
-            "remove environments that are not used: lockstep env list, then: lockstep env remove",
+            "lockstep env list    # remove one that is not used: lockstep env remove ENV",
         )
     })
 }

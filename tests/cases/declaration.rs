@@ -94,7 +94,7 @@ fn mistakes_in_the_secrets(cases: &mut Cases<Project>) {
     });
     cases.refused("a file of secrets that is not there", |Project { scene, image }| {
         let _declared = scene.declare("env_file: .env.production", "env_file: .env.prod")?;
-        scene.deploy(image)?.expect_said(3, &["lacks DATABASE_URL", "lockstep secret import"])?;
+        scene.deploy(image)?.expect_said(3, &["lacks DATABASE_URL", "lockstep secret set"])?;
         Ok(())
     });
     cases.refused("a line that is no variable does not show its value", |Project { scene, image }| {

@@ -112,7 +112,7 @@ fn screens(raw: &str) -> (BTreeSet<String>, Vec<String>) {
 
 /// What is drawn in place, and not a line that stays.
 fn is_drawn(line: &str) -> bool {
-    line.contains(" steps · ") || line.trim_start().starts_with(|c: char| "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏".contains(c))
+    line.contains("Ctrl-C leaves") || line.trim_start().starts_with(|c: char| "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏".contains(c))
 }
 
 /// `\u{1b}[32m` and its like; the end of a colour is none.

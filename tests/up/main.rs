@@ -158,6 +158,10 @@ fn main() -> std::process::ExitCode {
             what_up_made_deploys_and_what_was_deployed_outlives_it,
         ),
         trial("what_is_in_the_way_is_said", what_is_in_the_way_is_said),
+        trial(
+            "a_coordinator_on_loopback_is_opened_to_other_hosts",
+            a_coordinator_on_loopback_is_opened_to_other_hosts,
+        ),
     ];
     let of_another = trial("up_refuses_without_root", up_refuses_without_root).with_ignored_flag(is_root);
     let of_root = of_root.map(|trial| trial.with_ignored_flag(!is_root));
@@ -185,7 +189,10 @@ fn up_twice_changes_nothing_and_down_ends_only_what_up_started() -> Result<()> {
     ensure!(machine.processes()? == processes, "they were started anew");
     let hosts = machine.lockstep(&["host", "list"])?;
     hosts.check(0, &["app-1", "app,lb,db", "connected"])?;
-    machine.up(&["--listen", "127.0.0.1:1"])?.check(3, &["listens on", "lockstep down --purge"])?;
+    machine
+        .up(&["--listen", "192.0.2.1:7443"])?
+        .check(3, &["cannot listen on 192.0.2.1:7443", "ip -brief"])?;
+    ensure!(machine.processes()? == processes, "they were ended for an address that no program can have");
     machine.up(&["--address", "192.0.2.1"])?.check(3, &["app-1 has the address", "not 192.0.2.1"])?;
 
     // Killed, and not ended: the other goes on, and its address file is not believed.
@@ -257,11 +264,12 @@ fn what_is_in_the_way_is_said() -> Result<()> {
     let taken = TcpListener::bind((LOOPBACK, 0))?;
     let address = taken.local_addr()?.to_string();
     let said = machine.up(&["--listen", &address])?;
-    said.check(5, &["lockstep-coordinator does not start", &format!("cannot listen on {address}"), "less "])?;
+    said.check(3, &[&format!("cannot listen on {address}"), "ss -ltnp"])?;
+    ensure!(!machine.place().join("listen").exists(), "an address is stored on which nobody listens");
     drop(taken);
     fs::write(machine.place().join("agent/agent.toml"), "[nginx]\nbinary = \"/nonexistent/nginx\"\n")?;
     machine.up(&[])?.check(3, &["nginx is not installed", "apt-get install nginx"])?;
-    machine.up(&["--roles", "app,db"])?.check(0, &["Ready;"])?;
+    machine.up(&["--roles", "app,db", "--listen", &address])?.check(0, &["Ready;"])?;
     machine.lockstep(&["host", "list"])?.check(0, &["app,db", "connected"])?;
 
     // An operator of one cluster does not lose that by setting up another.
@@ -270,6 +278,25 @@ fn what_is_in_the_way_is_said() -> Result<()> {
     let said = other.up(&["--listen", &other.listen, "--credential", &credential])?;
     said.check(3, &["has the credential of another cluster", "--credential DIR"])?;
     machine.lockstep(&["host", "list"])?.check(0, &["connected"])?;
+    Ok(())
+}
+
+fn a_coordinator_on_loopback_is_opened_to_other_hosts() -> Result<()> {
+    let machine = Machine::new("opened")?;
+    machine.up(&["--listen", &machine.listen, "--name", "app-1"])?.check(0, &["Ready;"])?;
+    // Every host has this address, and on none of them a port is taken by the one before.
+    let bridge = machine.docker.bridge_address()?;
+    let open = SocketAddr::new(bridge, free_port(bridge)?).to_string();
+    let said = machine.up(&["--listen", &open])?;
+    said.check(
+        0,
+        &[&format!("did      the coordinator listens on {open}"), "there    the host app-1", "Ready;"],
+    )?;
+    machine.lockstep(&["host", "list"])?.check(0, &["app-1", "connected"])?;
+    let token = machine.lockstep(&["host", "token", "--name", "app-2", "--role", "app"])?;
+    token.check(0, &[&format!("lockstep-agent join --coordinator {open}")])?;
+    machine.up(&[])?.check(0, &["Everything was there; nothing was changed."])?;
+    machine.down(&["--purge", "--yes"])?.check(0, &["removed"])?;
     Ok(())
 }
 

@@ -82,7 +82,9 @@ impl People {
         let environment = site.environment();
         let token = |name: &str, role: &str| {
             let said = site.lockstep(&format!("operator add {name} --env '{environment}' --role {role}"))?;
-            Ok::<_, anyhow::Error>(said.lines().next().unwrap_or_default().to_owned())
+            // An earlier revision prints the token by itself, and this one the line that has it.
+            let found = said.split_whitespace().find(|word| word.starts_with("LS1."));
+            found.map(ToOwned::to_owned).context("no token is printed")
         };
         log_in(site, "ci", &token("ci", "deploy")?)?;
         log_in(site, "gone", &token("gone", "admin")?)?;

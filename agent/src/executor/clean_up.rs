@@ -38,7 +38,7 @@ impl Executors {
                     .why(error.to_string())
             })?,
         };
-        Ok(finding(format!("{images} images and {snapshots} snapshots removed")))
+        Ok(finding(format!("{} and {} removed", counted(images, "image"), counted(snapshots, "snapshot"))))
     }
 
     /// Removes the oldest finished snapshots beyond `keep`. Their names begin with the time, so they sort by age.
@@ -67,4 +67,9 @@ impl Executors {
         }
         Ok(removed)
     }
+}
+
+/// `1 image`, `2 images`.
+fn counted(number: usize, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }

@@ -157,6 +157,8 @@ impl Executors {
         {
             failure.tail = self.last_lines(&container.id).await;
         }
+        // The container is removed with the slot; its last lines stay in the log of this step.
+        failure.tail.iter().for_each(|line| work.output.line(&format!("| {line}")));
         failure
     }
 }

@@ -49,7 +49,7 @@ pub fn refusal(held: &LocalRollback, traffic: Slot) -> StepFailure {
             held.by, held.from, held.to, held.at
         ))
         .next(format!(
-            "a coordinator adopts it when no deployment is open: lockstep status {}",
+            "lockstep status {}    # a coordinator adopts it when no deployment is open",
             held.environment
         ))
 }

@@ -7,7 +7,7 @@ use lockstep_core::record::grant::WideningHash;
 
 use super::{DEP, ENV};
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "a flag is there or not")]
 pub struct DeployArgs {
     #[arg(help = ENV)]
@@ -39,6 +39,30 @@ pub struct DeployArgs {
     /// Commit of the image, if no label of the image names it.
     #[arg(long)]
     pub commit: Option<String>,
+}
+
+impl DeployArgs {
+    /// The command with these arguments, to be pasted.
+    pub fn command_line(&self, verb: &str) -> String {
+        let Self { env, image, plan, grant, dry_run, wait_lock, detach, .. } = self;
+        let Self { allow_branch, overwrite_site, commit, .. } = self;
+        let value = |flag: &str, value: Option<&String>| value.map(|value| format!(" {flag} {value}"));
+        let flag = |flag: &str, is_set: bool| is_set.then(|| format!(" {flag}"));
+        let plan = plan.as_ref().map(ToString::to_string);
+        let grant = grant.as_ref().map(ToString::to_string);
+        let words = [
+            value("--image", image.as_ref()),
+            value("--commit", commit.as_ref()),
+            flag("--allow-branch", *allow_branch),
+            flag("--overwrite-site", *overwrite_site),
+            flag("--dry-run", *dry_run),
+            flag("--detach", *detach),
+            value("--plan", plan.as_ref()),
+            value("--grant", grant.as_ref()),
+            value("--wait-lock", wait_lock.as_ref()),
+        ];
+        format!("lockstep {verb} {env}{}", words.into_iter().flatten().collect::<String>())
+    }
 }
 
 #[derive(Debug, Args)]

@@ -37,21 +37,24 @@ pub enum LockCommand {
         env: String,
     },
     /// Refuse deployments for some time
-    Freeze {
-        #[arg(help = ENV)]
-        env: String,
-        /// Reason, shown to operators whose deployment is refused.
-        #[arg(long)]
-        reason: String,
-        /// Length of the freeze, as in 2h or 3d.
-        #[arg(long, value_name = "DURATION")]
-        r#for: String,
-    },
+    Freeze(FreezeArgs),
     /// End a freeze
     Thaw {
         #[arg(help = ENV)]
         env: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct FreezeArgs {
+    #[arg(help = ENV)]
+    pub env: String,
+    /// Reason, shown to operators whose deployment is refused.
+    #[arg(long)]
+    pub reason: String,
+    /// Length of the freeze, as in 2h or 3d.
+    #[arg(long, value_name = "DURATION")]
+    pub r#for: String,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +70,17 @@ pub enum SecretCommand {
         env: String,
         /// Name of the secret.
         name: String,
+        /// Refused: a value is read from standard input.
+        #[arg(hide = true, num_args = 0.., allow_hyphen_values = true)]
+        more: Vec<String>,
+    },
+    /// Refused: values are shown to nobody
+    #[command(hide = true)]
+    Get {
+        #[arg(help = ENV)]
+        env: String,
+        /// Name of the secret.
+        name: Option<String>,
     },
     /// List names and fingerprints of the newest version
     List {
@@ -102,7 +116,7 @@ pub enum EnvCommand {
     /// Without options it shows the grant. Only administrators of all environments may widen it.
     #[command(after_help = "\
 Examples:
-  lockstep env grant staging                                    # what is granted
+  lockstep env grant staging                        # what is granted
   lockstep env grant staging --host app-2 --path /srv/uploads
   lockstep env grant staging --path /etc/ssl/certs:ro --network backend")]
     Grant(GrantArgs),

@@ -7,7 +7,7 @@ use clap::Args;
 use lockstep_core::host::HostRole;
 
 /// The data directory of both services.
-const DIRECTORY: &str = "/var/lib/lockstep";
+pub const DIRECTORY: &str = "/var/lib/lockstep";
 
 #[derive(Debug, Args)]
 pub struct UpArgs {
@@ -22,6 +22,9 @@ pub struct UpArgs {
     #[arg(long, value_name = "ADDR")]
     pub address: Option<IpAddr>,
     /// Address on which the coordinator listens. Default: the one of the earlier `lockstep up`, else 127.0.0.1:7443.
+    ///
+    /// An address other than before moves the coordinator there; agent and credential of this machine follow. It is
+    /// refused while hosts or coordinators elsewhere know the address before and would not reach the new one.
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
     /// Name of this host. Default: the host name of the machine.

@@ -8,7 +8,7 @@ use crate::failure::{Failure, Kind, Result};
 /// # Errors
 /// When the answer is not `yes`.
 pub(super) fn confirm(context: &Context) -> Result<()> {
-    context.output.remark("continue? Type yes:");
+    context.output.ask("continue? Type yes:");
     match read_line()?.as_str() {
         "yes" => Ok(()),
         _ => Err(Failure::new(Kind::Refused, "nothing was changed").why("the answer was not yes")),

@@ -2,8 +2,10 @@
 
 mod build;
 pub mod deploy;
+mod failed;
 mod git;
 pub mod history;
+pub mod images;
 mod local_image;
 mod plan;
 mod receipt;
@@ -12,3 +14,4 @@ pub mod resolve;
 pub mod watch;
 
 pub(super) use receipt::verdict;
+pub(super) use reference::{Typed, is_deployment, reference};

@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::credential;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::{Tone, ago};
+use crate::this_machine::ThisMachine;
 
 /// A larger difference between clocks is reported: recorded times are hard to read then, and at five minutes no
 /// certificate is valid.
@@ -88,12 +89,11 @@ impl Checks {
     }
 
     /// A change that an administrator wants to keep needs no action: it stays as long as no other site is needed.
-    fn site_changed(&mut self, what: &str, on: &SiteChangeOn) {
+    fn site_changed(&mut self, what: &str, on: &SiteChangeOn, overwriting: &str) {
         let SiteChangeOn { host, change } = on;
         let detail = format!("the nginx site on {host} was changed by hand ({change})");
-        let next = format!(
-            "lockstep deploy {what} --overwrite-site    # first copy what you need into the folder that the site includes"
-        );
+        let next =
+            format!("{overwriting}    # first copy what you need into the folder that the site includes");
         let diff = Some(change.diff.clone());
         self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, detail, next: Some(next), diff });
     }
@@ -127,6 +127,11 @@ pub async fn doctor(context: &Context, env: Option<&str>) -> Result<()> {
 fn declaration(context: &Context, env: &str, checks: &mut Checks) {
     let declared = match context.declared(env) {
         Ok(declared) => declared,
+        // From any directory, there is none to be checked.
+        Err(_) if env.contains('/') && !context.is_in_project_of(env) => {
+            return checks
+                .note("deployment.yml", format!("that of {env} is not in this directory: not checked"));
+        }
         Err(failure) => return checks.failed("deployment.yml", context.complete_hint(failure, Some(env))),
     };
     checks.ok("deployment.yml", format!("declares {}", declared.spec.key));
@@ -142,9 +147,9 @@ fn declaration(context: &Context, env: &str, checks: &mut Checks) {
 }
 
 fn certificate(context: &Context, checks: &mut Checks) {
-    let loaded = match credential::load(context.credential()) {
+    let loaded = match context.load_credential(&ThisMachine::look()) {
         Ok((credential, _)) => credential,
-        Err(error) => return checks.failed("credential", context.complete_hint(error.into(), None)),
+        Err(failure) => return checks.failed("credential", context.complete_hint(failure, None)),
     };
     match credential::validity(&loaded.certificate) {
         Some((_, ends)) if ends > now() => {
@@ -153,7 +158,7 @@ fn certificate(context: &Context, checks: &mut Checks) {
         Some((_, ends)) => checks.wrong(
             "credential",
             format!("expired at {ends}"),
-            format!("{}    # an admin gets a token by: lockstep operator add", login(context)),
+            format!("{}    # an admin gets the token by: lockstep operator add NAME", login(context)),
         ),
         None => checks.wrong("credential", "its certificate cannot be read", login(context)),
     }
@@ -197,7 +202,7 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
         checks.wrong(
             "hosts",
             "no host has joined",
-            "lockstep host token    # prints the command to join; for this machine: lockstep up",
+            "lockstep up    # makes this machine a host\nlockstep host token    # prints the command for another",
         );
     }
     for inspected in reply.hosts {
@@ -208,7 +213,7 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
                 &what,
                 "its agent is not connected",
                 format!(
-                    "systemctl restart lockstep-agent    # on {0}; its log: {1}",
+                    "systemctl restart lockstep-agent    # on {0}; its log: {1}\nlockstep up    # on {0}, if it runs there without systemd",
                     status.host.name, AGENT_LOG
                 ),
             );
@@ -335,14 +340,12 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
         None => checks.note(&what, "nothing is live"),
     }
     if let Some(on) = &status.site_changed {
-        checks.site_changed(&what, on);
+        let image = status.live.as_ref().map(|live| format!(" --image {}", live.release.image));
+        let overwriting = format!("lockstep deploy {what}{} --overwrite-site", image.unwrap_or_default());
+        checks.site_changed(&what, on, &overwriting);
     }
     for drift in &status.drift {
-        checks.wrong(
-            &what,
-            drift.clone(),
-            format!("lockstep deploy {what}    # restores the declared state"),
-        );
+        checks.wrong(&what, drift.clone(), restoring(status));
     }
     for instance in status.hosts.iter().flat_map(|host| &host.instances) {
         if matches!(instance.health, Health::Unhealthy | Health::Degraded) {
@@ -367,6 +370,19 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
         ClaimKind::Building { .. } | ClaimKind::Running { .. } => {
             checks.note(&what, format!("{} has been deploying since {}", open.by, open.since));
         }
+    }
+}
+
+/// The command that restores the declared state.
+fn restoring(status: &EnvironmentStatus) -> String {
+    match &status.live {
+        Some(live) => {
+            format!(
+                "lockstep deploy {} --image {}    # restores the declared state",
+                status.key, live.release.image
+            )
+        }
+        None => format!("lockstep status {}", status.key),
     }
 }
 
@@ -397,7 +413,7 @@ fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
             context.output.verbatim(&format!("{:DETAIL_INDENT$}{line}", ""))?;
         }
         if let Some(next) = check.next.as_ref().filter(|next| !next.is_empty()) {
-            context.output.verbatim(&format!("{:DETAIL_INDENT$}next: {next}", ""))?;
+            context.output.next_at(DETAIL_INDENT, next)?;
         }
     }
     let wrong: Vec<&Check> = checks.iter().filter(|check| check.verdict == Verdict::Wrong).collect();

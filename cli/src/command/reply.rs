@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
+use crate::this_machine::is_of_this_machine;
 
 /// Reads a document of a reply.
 pub(super) fn read<T: StoredDocument>(document: Option<&Document>) -> Result<T> {
@@ -37,4 +38,20 @@ pub(super) fn show_token(context: &Context, reply: &wire::TokenReply, command: &
         Timestamp(reply.expires_ms)
     ))?;
     context.output.verbatim(&format!("  {command}"))
+}
+
+/// Says so if the address of the coordinator, which is in what is printed, is one that other machines do not reach.
+pub(super) fn note_if_unreachable(context: &Context, address: &str) {
+    if is_of_this_machine(address) {
+        context.output.remark(&format!(
+            "note: other machines do not reach {address}. For them, let the coordinator listen on an address that they \
+             reach, as in: lockstep up --listen 10.0.0.5:7443"
+        ));
+    }
+}
+
+/// A word in quotes if a shell would change it.
+pub(super) fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_".contains(c);
+    if word.chars().all(is_plain) { word.to_owned() } else { format!("'{word}'") }
 }

@@ -1,7 +1,7 @@
 //! `lockstep up`: sets up coordinator and agent on this machine; `lockstep down` stops them.
 //!
-//! What must stay true: a second run finds the result of the first and changes nothing. What `up` did not create it does
-//! not take over. Every line says what was found (`there`) or done (`did`), as in `deploy/setup.sh`.
+//! What must stay true: a second run finds the result of the first and changes nothing, unless another address to listen
+//! on is given. What `up` did not create it does not take over. Every line says what was found (`there`) or done (`did`), as in `deploy/setup.sh`.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 
 use crate::args::UpArgs;
 use crate::context::Context;
+use crate::credential;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use lockstep_core::host::HostRole;
@@ -23,12 +24,14 @@ use lockstep_core::host::HostRole;
 mod detached;
 pub mod down;
 mod joining;
+mod listen;
 mod machine;
 mod place;
 mod systemd;
 mod units;
 
 use joining::{Addresses, Identity};
+use listen::{Listen, Move};
 use place::{Outcome, Place, SERVICES, Service};
 
 /// Where the coordinator listens by default.
@@ -131,17 +134,26 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
         Some(identity) => identity.address.clone(),
         None => machine::address(args.address)?.to_string(),
     };
-    let listen = listen(&place, args.listen)?;
+    let listen = listen::choose(&place, args.listen)?;
     let supervision = choose_supervision(&place, args)?;
     create(&place, &mut log)?;
-    std::fs::write(place.listen(), format!("{listen}\n"))
-        .map_err(|error| cannot_write(&place.listen(), &error))?;
 
-    let mut service = ensure_running(&place, Service::Coordinator, supervision, &mut log)?;
-    let coordinator = coordinator_address(&place, &mut service).await?;
+    let (before, coordinator) = match listen {
+        Listen::At(listen) => (None, start_coordinator(&place, listen, supervision, &mut log).await?),
+        Listen::Moves { from, to } => {
+            let own_host = known.as_ref();
+            let moving = Move { context, place: &place, supervision, own_host, from, to };
+            (Some(from.to_string()), moving.carry_out(&mut log).await?)
+        }
+    };
     let mut control = joining::log_in(context, &place, &coordinator, &mut log).await?;
+    credential::set_address(context.credential(), before.as_deref(), &coordinator)?;
     let identity = match known {
         Some(identity) => {
+            if !identity.coordinators.contains(&coordinator) {
+                halt(&place, Service::Agent, supervision, &mut log).await?;
+                joining::set_coordinator(&place, before.as_deref(), &coordinator)?;
+            }
             log.unchanged(&format!("the host {} at {}", identity.name, identity.address))?;
             identity
         }
@@ -152,7 +164,8 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
             identity
         }
     };
-    let mut service = ensure_running(&place, Service::Agent, supervision, &mut log)?;
+    let command_line = agent_command(&place)?;
+    let mut service = ensure_running(&place, Service::Agent, &command_line, supervision, &mut log)?;
     wait_until_connected(&mut control, &place, &identity, &mut service).await?;
     ready(&log, &coordinator, &identity)
 }
@@ -185,25 +198,6 @@ fn refuse_another_address(args: &UpArgs, known: Option<&Identity>) -> Result<()>
     .next("lockstep up    # without --address; to start over: lockstep down --purge"))
 }
 
-/// Where the coordinator listens: as wanted, else as before.
-fn listen(place: &Place, wanted: Option<SocketAddr>) -> Result<SocketAddr> {
-    let Some(before) = place::text(&place.listen())? else { return Ok(wanted.unwrap_or(LISTEN)) };
-    let before: SocketAddr = before.parse().map_err(|_| {
-        Failure::new(Kind::Refused, format!("{} is damaged", place.listen().display()))
-            .why(format!("{before:?} is not an address with a port"))
-            .next(format!("rm {}, then: lockstep up --listen ADDR:PORT", place.listen().display()))
-    })?;
-    match wanted {
-        // Port 0 stands for the port that was free the first time.
-        Some(wanted) if wanted != before && (wanted.ip() != before.ip() || wanted.port() != 0) => {
-            Err(Failure::new(Kind::Refused, format!("the coordinator listens on {before}, not on {wanted}"))
-                .why("agents and operators know it by this address, so it does not change")
-                .next("lockstep up    # without --listen; to start over: lockstep down --purge"))
-        }
-        Some(_) | None => Ok(before),
-    }
-}
-
 fn choose_supervision(place: &Place, args: &UpArgs) -> Result<Supervision> {
     let runs_detached = SERVICES.iter().any(|service| detached::running(place, *service).is_some());
     if args.without_systemd || runs_detached || !has_systemd() {
@@ -223,14 +217,59 @@ fn create(place: &Place, log: &mut StepLog) -> Result<()> {
     }
 }
 
+/// Whether the coordinator of this place runs.
+fn is_running(place: &Place, supervision: Supervision) -> bool {
+    match supervision {
+        Supervision::None => detached::running(place, Service::Coordinator).is_some(),
+        Supervision::Systemd => systemd::is_active(Service::Coordinator),
+    }
+}
+
+/// Starts the coordinator if it does not run, and returns the address on which it listens.
+async fn start_coordinator(
+    place: &Place,
+    listen: SocketAddr,
+    supervision: Supervision,
+    log: &mut StepLog,
+) -> Result<String> {
+    if !is_running(place, supervision) {
+        listen::refuse_unusable(listen)?;
+    }
+    let command_line = coordinator_command(place, listen)?;
+    let mut service = ensure_running(place, Service::Coordinator, &command_line, supervision, log)?;
+    coordinator_address(place, &mut service).await
+}
+
+/// Stops both services, and starts the coordinator on `listen`.
+async fn restart_on(
+    place: &Place,
+    listen: SocketAddr,
+    supervision: Supervision,
+    log: &mut StepLog,
+) -> Result<String> {
+    for service in SERVICES.into_iter().rev() {
+        halt(place, service, supervision, log).await?;
+    }
+    start_coordinator(place, listen, supervision, log).await
+}
+
+/// Stops a service that is started again afterwards.
+async fn halt(place: &Place, service: Service, supervision: Supervision, log: &mut StepLog) -> Result<()> {
+    let did_run = match supervision {
+        Supervision::None => detached::stop(place, service).await?.is_some(),
+        Supervision::Systemd => systemd::halt(place, service)?,
+    };
+    if did_run { log.changed(&format!("stopped {}", service.name())) } else { Ok(()) }
+}
+
 /// Starts the service if it does not run.
 fn ensure_running(
     place: &Place,
     service: Service,
+    command_line: &[String],
     supervision: Supervision,
     log: &mut StepLog,
 ) -> Result<RunningService> {
-    let command_line = command_line(place, service)?;
     let name = service.name();
     match supervision {
         Supervision::None => {
@@ -239,13 +278,13 @@ fn ensure_running(
                 return Ok(RunningService::Process);
             }
             forget_address(place, service)?;
-            let child = detached::start(place, service, &command_line)?;
+            let child = detached::start(place, service, command_line)?;
             let file = place.log(service);
             log.changed(&format!("started {name}, process {}, log in {}", child.id(), file.display()))?;
             Ok(RunningService::Child(child))
         }
         Supervision::Systemd => {
-            let outcome = systemd::install(place, service, &command_line, log)?;
+            let outcome = systemd::install(place, service, command_line, log)?;
             let is_up = systemd::is_active(service) && systemd::is_enabled(service);
             if outcome == Outcome::Unchanged && is_up {
                 log.unchanged(&format!("{name}, managed by systemd"))?;
@@ -270,19 +309,20 @@ fn forget_address(place: &Place, service: Service) -> Result<()> {
     }
 }
 
-fn command_line(place: &Place, service: Service) -> Result<Vec<String>> {
-    let program = place::program(service)?.display().to_string();
-    let own = place.own(service).display().to_string();
-    Ok(match service {
-        Service::Coordinator => {
-            let listen = place::text(&place.listen())?.unwrap_or_else(|| LISTEN.to_string());
-            vec![program, "--directory".to_owned(), own, "--listen".to_owned(), listen]
-        }
-        Service::Agent => vec![program, "run".to_owned(), "--directory".to_owned(), own],
-    })
+fn coordinator_command(place: &Place, listen: SocketAddr) -> Result<Vec<String>> {
+    let program = place::program(Service::Coordinator)?.display().to_string();
+    let own = place.own(Service::Coordinator).display().to_string();
+    Ok(vec![program, "--directory".to_owned(), own, "--listen".to_owned(), listen.to_string()])
 }
 
-/// Waits for the address that the coordinator writes. If the system chose the port, the coordinator keeps it from here on.
+fn agent_command(place: &Place) -> Result<Vec<String>> {
+    let program = place::program(Service::Agent)?.display().to_string();
+    let own = place.own(Service::Agent).display().to_string();
+    Ok(vec![program, "run".to_owned(), "--directory".to_owned(), own])
+}
+
+/// Waits for the address that the coordinator writes, and stores it: the coordinator keeps it from here on, also if the
+/// system chose the port.
 async fn coordinator_address(place: &Place, service: &mut RunningService) -> Result<String> {
     let started = Instant::now();
     loop {
@@ -336,9 +376,7 @@ fn ready(log: &StepLog, coordinator: &str, identity: &Identity) -> Result<()> {
     // With sudo the credential is root's.
     if let Ok(user) = std::env::var("SUDO_USER") {
         output.line(&format!("to deploy as {user} instead of root:"))?;
-        output.verbatim(&format!(
-            "  sudo lockstep operator add {user} --role admin | head -1 | lockstep login --coordinator {coordinator}"
-        ))?;
+        output.verbatim(&format!("  sudo lockstep operator add {user} --role admin | head -1 | sh"))?;
     }
     Ok(())
 }

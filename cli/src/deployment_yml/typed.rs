@@ -93,7 +93,7 @@ overridable! {
     description: String,
     /// The URL at which users reach the environment: `http://` or `https://`, a host name, and optionally a port.
     /// nginx takes its `server_name` and port from it.
-    #[schemars(extend("default" = "http://localhost", "examples" = ["https://notes.example"]))]
+    #[schemars(extend("x-default" = "`http://localhost` if the file declares one environment; otherwise required", "examples" = ["https://notes.example"]))]
     url: String,
     /// The branch that may be deployed. With `mode: production` a commit of another branch is refused unless
     /// `--allow-branch` is given.

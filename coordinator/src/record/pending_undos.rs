@@ -62,7 +62,7 @@ pub async fn refuse_plan(store: &dyn Store, plan: &Plan) -> Result<Option<Refusa
             what: format!("{host_name} has a pending undo of {}", key.deployment),
             why: format!("it must be done before the host serves {} again: {change}{failed}", plan.key),
             next: format!(
-                "Lockstep retries it while {host_name} is connected: lockstep status {}; or skip it and clean up by hand: lockstep resolve {} --skip {}",
+                "lockstep status {}    # Lockstep retries it while {host_name} is connected\nlockstep resolve {} --skip {}    # gives it up: you clean up by hand",
                 plan.key, key.deployment, key.step
             ),
         }
@@ -91,7 +91,7 @@ pub async fn drop_for_host(
     let busy = || Refusal {
         what: format!("{environment} is locked"),
         why: "another operation holds its lock, perhaps the undo itself".to_owned(),
-        next: format!("lockstep status {environment}, then try again"),
+        next: format!("lockstep status {environment}    # then try again"),
     };
     let Some(mut lock) = environments::locked(store, environment, coordinator).await else {
         return Ok(Err(busy()));

@@ -9,11 +9,12 @@ use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim};
 use lockstep_coordinator::store::{OPERATIONS_MAX, keys};
 use lockstep_core::record::claim::{Claim, ClaimKind};
-use lockstep_core::run::journal::Verdict;
-use lockstep_core::spec::EnvironmentSpec;
-use lockstep_core::time::Timestamp;
+use lockstep_core::run::journal::{Direction, Verdict};
+use lockstep_core::spec::{EnvironmentSpec, ImageSource};
+use lockstep_core::time::{Millis, Timestamp};
 
 use crate::fixture::{Fixture, anna, environment, spec};
+use crate::hosts::Does;
 
 fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::plan::operation::Refusal {
     match result {
@@ -93,6 +94,66 @@ async fn what_is_wrong_with_a_declaration_is_said_before_anything_starts() {
     let refusal = refused(fixture.plan(&Fixture::ask(spec(), "notes:1")).await);
     assert!(refusal.what.contains("app-1"), "{refusal:?}");
     assert_eq!(environments::declared(&*fixture.store).await.expect("read"), [], "a plan leaves nothing");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_while_a_deployment_is_open_names_who_holds_the_lock() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let first = fixture.deploy("notes:1").await;
+    fixture.check_ended(&first, Verdict::Succeeded).await;
+    // The traffic is switched, and what is recorded as live is the release before.
+    fixture.hosts.script("bake", Direction::Do, Does::Waits);
+    let (id, plan) = fixture.start("notes:2").await.expect("it starts");
+    let bakes = plan.steps().find(|step| step.action.name() == "bake").expect("it bakes");
+    fixture.until_begun(&id, bakes.id.0).await;
+    match fixture.plan(&Fixture::ask(spec(), "notes:3")).await {
+        Err(DeployError::Locked { open, .. }) => assert_eq!(open.deployment(), Some(&id)),
+        other => panic!("it is planned, or refused for another reason: {other:?}"),
+    }
+    fixture.hosts.unscript();
+    fixture.ended(&id).await;
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_while_it_is_frozen_mentions_the_freeze() {
+    let fixture = Fixture::new().await;
+    let until = fixture.parts.clock.now() + Millis::from_secs(60);
+    claims::freeze(&fixture.parts, &environment(), "the fair".to_owned(), until, &anna())
+        .await
+        .expect("frozen");
+    let plan = fixture.plan(&Fixture::ask(spec(), "notes:1")).await.expect("a plan");
+    let warning = plan.warnings.first().expect("it warns");
+    assert!(warning.contains("frozen by anna") && warning.contains("the fair"), "{warning}");
+    tokio::time::sleep(std::time::Duration::from_secs(61)).await;
+    let plan = fixture.plan(&Fixture::ask(spec(), "notes:1")).await.expect("a plan");
+    assert!(plan.warnings.is_empty(), "{:?}", plan.warnings);
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_has_moved_is_answered_with_the_command_that_shows_the_next() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let ask = Fixture::ask(spec(), "notes:1");
+    let hash = fixture.plan(&ask).await.expect("a plan").hash;
+    fixture.deploy("notes:2").await;
+    let start = StartRequest { ask, hash: Some(hash), claim: None, grant: None };
+    let refusal = refused(planning::start(&fixture.parts, &start, &anna()).await);
+    assert!(refusal.next.starts_with("lockstep plan notes/production --image notes:1 "), "{refusal:?}");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_is_declared_without_a_tag_and_what_is_recorded_stays() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let tagged = EnvironmentSpec { image: ImageSource::Repository("notes:1.0.0".to_owned()), ..spec() };
+    let refusal = refused(fixture.plan(&Fixture::ask(tagged.clone(), "notes:1")).await);
+    assert!(refusal.why.contains("notes:1.0.0 has a tag"), "{refusal:?}");
+    assert!(lockstep_core::spec::check::check(tagged).is_ok(), "an environment of before can be rolled back");
     fixture.shut_down().await;
 }
 

@@ -95,8 +95,8 @@ fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Pl
                 format!("{} must be deployed from the branch {wanted}", spec.key),
                 format!("this checkout is on {found}"),
                 format!(
-                    "git switch {wanted}; or deploy this branch: lockstep deploy {} --allow-branch",
-                    spec.key.environment
+                    "git switch {wanted}\nlockstep deploy {} --image {} --allow-branch    # deploys this branch",
+                    spec.key, deploy.release.image
                 ),
             ))
         }
@@ -121,7 +121,10 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     Err(PlanRefusal::new(
         format!("{} lacks {}", spec.key, missing.join(", ")),
         "deployment.yml requires it, and neither `env` nor the imported secrets have it",
-        format!("add it to .env.{0}, then: lockstep secret import {0}", spec.key.environment),
+        format!(
+            "lockstep secret set {} {} < FILE    # or add it to the .env file, which the next deployment imports",
+            spec.key, missing[0]
+        ),
     ))
 }
 
@@ -142,9 +145,8 @@ struct DeployPlanner<'a> {
 impl DeployPlanner<'_> {
     fn plan(&self, deploy: &Deploy) -> Result<Plan, PlanRefusal> {
         let mut waves = Waves::new(self.record);
-        let environment = &self.version.spec.key.environment;
-        let mut omitted: Vec<Omission> =
-            self.left_out.iter().map(|host| host.omission(environment)).collect();
+        let key = &self.version.spec.key;
+        let mut omitted: Vec<Omission> = self.left_out.iter().map(|host| host.omission(key)).collect();
         waves.push(self.preflight()?);
         waves.push(self.placement.app.iter().map(|host| self.version.present_image(host)).collect());
         let asked = HbaRequest {

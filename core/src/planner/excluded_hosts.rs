@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::host::Host;
-use crate::name::{EnvironmentName, HostName};
+use crate::name::{EnvironmentKey, HostName};
 use crate::plan::Omission;
 use crate::planner::{Placement, PlanRefusal};
 use crate::record::Record;
@@ -27,8 +27,8 @@ pub(super) fn refuse_without_a_host_that_serves(
         format!("{} serves {}, but deployment.yml does not name it", left_out.name, spec.key),
         "its containers would keep running beside the new ones",
         format!(
-            "add {0} to hosts.app in deployment.yml, or remove it: lockstep host remove {1} {0}",
-            left_out.name, spec.key.environment
+            "lockstep host remove {1} {0}    # or add {0} to hosts.app in deployment.yml",
+            left_out.name, spec.key
         ),
     ))
 }
@@ -44,7 +44,7 @@ pub(super) fn without_drained(
         return Err(PlanRefusal::new(
             format!("every app host of {} is drained", spec.key),
             "a release needs at least one app host",
-            format!("lockstep host add {} {first}", spec.key.environment),
+            format!("lockstep host add {} {first}", spec.key),
         ));
     }
     let left_out = drained
@@ -84,7 +84,7 @@ pub(super) fn exclude_unreachable(
         return Err(PlanRefusal::new(
             format!("available app hosts of {}: {}, and deploy.quorum is {quorum}", spec.key, app.len()),
             why.join(", "),
-            "lockstep host list, and on those hosts: systemctl status lockstep-agent",
+            "lockstep host list    # on a host that is offline: systemctl start lockstep-agent",
         ));
     }
     placement.app = app;
@@ -120,9 +120,9 @@ impl ExcludedHost {
         (self.because != ExclusionReason::Drained).then(|| self.host.clone())
     }
 
-    pub(super) fn omission(&self, environment: &EnvironmentName) -> Omission {
+    pub(super) fn omission(&self, key: &EnvironmentKey) -> Omission {
         let Self { host, because } = self;
-        let add = format!("lockstep host add {environment} {host}");
+        let add = format!("lockstep host add {key} {host}");
         Omission { what: host.to_string(), because: format!("{because}; to use it again: {add}") }
     }
 

@@ -35,7 +35,7 @@ pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal>
         return Err(PlanRefusal::new(
             format!("{name} already serves {}", record.key),
             "nginx sends requests to it",
-            format!("lockstep status {}", record.key.environment),
+            format!("lockstep status {}", record.key),
         ));
     }
     roles.app.push(name.clone());
@@ -48,7 +48,6 @@ pub(super) fn add(name: &HostName, record: &Record) -> Result<Plan, PlanRefusal>
 /// `name` gets no traffic and runs nothing of what is live.
 pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) -> Result<Plan, PlanRefusal> {
     let live = live(record)?;
-    let environment = &record.key.environment;
     let mut roles = live.roles();
     let serves = roles.app.contains(name);
     let is_to_come_back = live.excluded.contains(name);
@@ -57,7 +56,7 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
         return Err(PlanRefusal::new(
             format!("{name} does not serve {}", record.key),
             format!("nginx sends requests to: {}", list(&roles.app)),
-            format!("lockstep status {environment}"),
+            format!("lockstep status {}", record.key),
         ));
     }
     roles.app.retain(|there| there != name);
@@ -66,7 +65,8 @@ pub(super) fn take_out(name: &HostName, operation: &Operation, record: &Record) 
             format!("{name} is the only host that serves {}", record.key),
             "no app host would be left to serve requests",
             format!(
-                "add another host (lockstep host list): lockstep host add {environment} HOST; then repeat this command"
+                "lockstep host list    # first add another of them: lockstep host add {} HOST",
+                record.key
             ),
         ));
     }
@@ -87,7 +87,7 @@ fn live(record: &Record) -> Result<&LiveRelease, PlanRefusal> {
         PlanRefusal::new(
             format!("nothing is live in {}", record.key),
             "the first deployment takes its hosts from deployment.yml",
-            format!("lockstep deploy {}", record.key.environment),
+            format!("lockstep deploy {} --image IMAGE", record.key),
         )
     })
 }
@@ -219,7 +219,8 @@ impl HostChangePlanner<'_> {
                 format!("the live release of {} cannot run on these hosts", record.key),
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
                 format!(
-                    "correct deployment.yml and deploy it: lockstep deploy {environment}; then repeat this command"
+                    "lockstep deploy {} --image {}    # once deployment.yml is corrected; then repeat this command",
+                    record.key, live.release.image
                 ),
             ));
         }
@@ -284,7 +285,8 @@ impl HostChangePlanner<'_> {
         let site = version_of(live).site(serving, serving, record)?;
         let seen = record.observed.get(&placement.lb.id);
         if let Some(there) = seen.and_then(|seen| seen.site_changed.as_ref()) {
-            let overwriting = format!("lockstep deploy {} --overwrite-site", record.key.environment);
+            let overwriting =
+                format!("lockstep deploy {} --image {} --overwrite-site", record.key, live.release.image);
             return Err(site::changed_by_hand(placement.lb, &record.key, there, &overwriting));
         }
         let installed = seen.and_then(|seen| seen.site.as_ref());

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::host::Host;
 use crate::plan::action::Preflight;
 use crate::plan::operation::OperationKind;
-use crate::plan::operation::{ChangedSite, Operation, Rollback};
+use crate::plan::operation::{Operation, Rollback};
 use crate::plan::{Action, ContainerSpec, Omission, Plan};
 use crate::planner::deploy::version_of;
 use crate::planner::site::{self, SiteDecision};
@@ -38,7 +38,7 @@ pub(super) fn plan(rollback: &Rollback, record: &Record) -> Result<Plan, PlanRef
         return Err(PlanRefusal::new(
             format!("{} has nothing to roll back", record.key),
             "nothing has been deployed to it",
-            format!("lockstep deploy {}", record.key.environment),
+            format!("lockstep deploy {} --image IMAGE", record.key),
         ));
     };
     let target = target(rollback, live, record)?;
@@ -58,7 +58,7 @@ pub(super) fn target<'a>(
     live: &LiveRelease,
     record: &'a Record,
 ) -> Result<&'a DeploymentSummary, PlanRefusal> {
-    let list = format!("lockstep history {}", record.key.environment);
+    let list = format!("lockstep history {}", record.key);
     if let Some(id) = &rollback.to {
         let Some(summary) = record.history.iter().find(|summary| summary.id == *id) else {
             return Err(PlanRefusal::new(
@@ -91,8 +91,23 @@ pub(super) fn target<'a>(
         PlanRefusal::new(
             format!("{} has no earlier release to roll back to", record.key),
             format!("{} is the first release that was live", live.release.image),
-            format!("{list}, then: lockstep rollback {} --to DEP", record.key.environment),
+            match later_good(live, record) {
+                Some(later) => format!(
+                    "lockstep rollback {} --to {}    # to {}, which was live too",
+                    record.key, later.id, later.release.image
+                ),
+                None => list,
+            },
         )
+    })
+}
+
+/// The newest deployment of another release that was live.
+fn later_good<'a>(live: &LiveRelease, record: &'a Record) -> Option<&'a DeploymentSummary> {
+    record.history.iter().find(|summary| {
+        summary.kind == OperationKind::Deploy
+            && summary.is_verified_good()
+            && summary.release.image_id != live.release.image_id
     })
 }
 
@@ -145,8 +160,8 @@ fn refuse_outside_schema_range(
                 migration.version, migration.name
             ),
             format!(
-                "deploy a fix, or roll back to a release that has migration {}: lockstep history {}",
-                migration.version, record.key.environment
+                "lockstep history {}    # roll back to a release that has migration {}, or deploy a fix",
+                record.key, migration.version
             ),
         )),
     }
@@ -190,7 +205,7 @@ impl RollbackPlanner<'_> {
                 self.target.release.image
             ));
         }
-        waves.push(self.site(rollback.changed_site, &mut omitted)?);
+        waves.push(self.site(rollback, &mut omitted)?);
         waves.push(self.switch()?);
         let workers = self.workers()?;
         let notifications = notify_live_slot(&self.placement, &workers, self.slot);
@@ -314,7 +329,7 @@ impl RollbackPlanner<'_> {
 
     fn site(
         &self,
-        changed: ChangedSite,
+        rollback: &Rollback,
         omitted: &mut Vec<Omission>,
     ) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
@@ -322,12 +337,13 @@ impl RollbackPlanner<'_> {
             "nginx serves {} as before (one reload: clients with idle connections may have to reconnect)",
             site.server_name
         );
-        let overwriting = format!("lockstep rollback {} --overwrite-site", self.record.key.environment);
+        let to = rollback.to.as_ref().map(|to| format!(" --to {to}")).unwrap_or_default();
+        let overwriting = format!("lockstep rollback {}{to} --overwrite-site", self.record.key);
         let wanted = site::DesiredSite {
             lb: self.placement.lb,
             site,
             hosts: site::Hosts::Fixed,
-            changed,
+            changed: rollback.changed_site,
             change,
             overwriting,
         };

@@ -51,10 +51,8 @@ pub(super) fn of_deployment<'a>(
         None => "one reload, before there is any traffic",
     };
     let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
-    let overwriting = format!(
-        "lockstep deploy {} --image {} --overwrite-site",
-        record.key.environment, version.release.image
-    );
+    let overwriting =
+        format!("lockstep deploy {} --image {} --overwrite-site", record.key, version.release.image);
     decide(DesiredSite { lb, site, hosts, changed, change, overwriting }, record)
 }
 
@@ -109,7 +107,7 @@ pub(super) fn changed_by_hand(
         format!(
             "this operation needs another site there, and manual changes are overwritten only on request ({there})"
         ),
-        format!("see the changes: lockstep doctor {key}; then overwrite them: {overwriting}"),
+        format!("lockstep doctor {key}    # shows the changes\n{overwriting}    # overwrites them"),
     )
 }
 

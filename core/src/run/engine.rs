@@ -365,7 +365,8 @@ fn await_outcome(step: &Step, direction: Direction, begun: Timestamp, now: Times
         failure.certainty = crate::run::journal::Certainty::Unknown;
     }
     failure.why = Some("the agent did not report, so the step may have taken effect".into());
-    failure.next = Some(format!("check the agent on {}: lockstep host list", step.host_name));
+    failure.next =
+        Some(format!("lockstep host list    # whether the agent of {} is connected", step.host_name));
     Command::Append(Event::Failed { step: step.id, direction, failure })
 }
 

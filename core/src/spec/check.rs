@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::ProcessName;
 use crate::spec::{
-    DatabaseSpec, EnvironmentSpec, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
+    DatabaseSpec, EnvironmentSpec, ImageSource, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
 };
 use crate::time::Millis;
 
@@ -100,6 +100,32 @@ pub fn check(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
         }
     }
     if found.0.is_empty() { Ok(ValidatedSpec(spec)) } else { Err(found.0) }
+}
+
+/// Checks what is declared for a deployment. What is recorded may break a rule that is here alone.
+///
+/// # Errors
+/// As [`check()`].
+pub fn check_declared(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Problem>> {
+    let mut found = Problems(Vec::new());
+    check_image(&spec, &mut found);
+    match check(spec) {
+        Ok(spec) if found.0.is_empty() => Ok(spec),
+        Ok(_) => Err(found.0),
+        Err(others) => Err(found.0.into_iter().chain(others).collect()),
+    }
+}
+
+/// The tag of a commit is added to it, or `--image` names the whole image.
+fn check_image(spec: &EnvironmentSpec, found: &mut Problems) {
+    let ImageSource::Repository(image) = &spec.image else { return };
+    let name = image.rfind('/').map_or(0, |slash| slash + 1);
+    let Some(end) = image[name..].find([':', '@']).map(|end| name + end) else { return };
+    found.add(
+        "image",
+        &format!("{image} has a tag"),
+        &format!("write `image: {}`; a deployment names the tag: --image {image}", &image[..end]),
+    );
 }
 
 struct Problems(Vec<Problem>);

@@ -38,7 +38,7 @@ fn a_rollback_is_a_switch_and_leaves_the_database_alone() -> Result<()> {
 
     scene.assert_refused("a second time has nowhere to go", |scene| {
         let said = scene.stage.lockstep(&["rollback", ENVIRONMENT])?;
-        said.expect_said(3, &["no earlier release", "--to", "lockstep history"])?;
+        said.expect_said(3, &["no earlier release", &format!("--to {second_deployment}")])?;
         Ok(())
     })?;
     scene.assert_refused("to a deployment that is not there", |scene| {

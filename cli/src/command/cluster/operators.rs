@@ -4,14 +4,15 @@ use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use crate::command::reply::{show_done, show_token};
-use crate::context::{Context, read_input};
+use crate::command::reply::{note_if_unreachable, quoted, show_done};
+use crate::context::{Context, read_secret};
 use crate::failure::Result;
 
 pub async fn login(context: &Context) -> Result<()> {
     let address = context.coordinator()?;
     // From standard input, so that it is in no shell history.
-    let name = context.log_in(address, read_input()?.trim()).await?;
+    let token = read_secret(context, "one-time token")?;
+    let name = context.log_in(address, token.trim()).await?;
     context.output.json(&json!({ "operator": name }))?;
     context.output.line(&format!("logged in as the operator {name}"))
 }
@@ -19,7 +20,16 @@ pub async fn login(context: &Context) -> Result<()> {
 pub async fn add(context: &Context, name: String, environments: String, role: String) -> Result<()> {
     let request = wire::AddOperatorRequest { name, environments, role };
     let reply = context.control().await?.add_operator(request).await?.into_inner();
-    show_token(context, &reply, &format!("lockstep login --coordinator {}", context.reached_at()?))
+    let address = context.reached_at()?;
+    note_if_unreachable(context, &address);
+    let wire::TokenReply { token, expires_ms } = reply;
+    let line = format!("echo {token} | lockstep login --coordinator {}", quoted(&address));
+    context.output.json(&json!({ "token": token, "expires_ms": expires_ms, "login": line }))?;
+    context.output.verbatim(&line)?;
+    let ends = Timestamp(expires_ms);
+    context
+        .output
+        .line(&format!("The operator runs this line on their machine. It works once, until {ends}."))
 }
 
 pub async fn list(context: &Context) -> Result<()> {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::args::RegistryCommand;
 use crate::command::reply::show_done;
-use crate::context::{Context, read_input};
+use crate::context::{Context, read_secret};
 use crate::failure::{Failure, Kind, Result};
 
 /// The user name for a registry that checks only the token.
@@ -25,7 +25,9 @@ pub async fn run(context: &Context, command: RegistryCommand) -> Result<()> {
 async fn log_in(context: &Context, registry: &str, username: Option<String>) -> Result<()> {
     let registry = parse_registry(registry)?;
     // From standard input, so that it is in no shell history.
-    let password = read_input()?.trim_end_matches(['\r', '\n']).to_owned();
+    let password = read_secret(context, &format!("password or token of {registry}"))?
+        .trim_end_matches(['\r', '\n'])
+        .to_owned();
     if password.is_empty() {
         return Err(Failure::new(Kind::Usage, "standard input is empty")
             .why("the password or token is read from it")
@@ -35,8 +37,7 @@ async fn log_in(context: &Context, registry: &str, username: Option<String>) -> 
     let request = wire::RegistryLoginRequest { registry: registry.to_string(), username, password };
     let done = context.control().await?.log_in_to_registry(request).await?.into_inner();
     show_done(context, &done)?;
-    context.output.remark(&format!("next: lockstep registry check {registry}"));
-    Ok(())
+    context.output.next(&format!("lockstep registry check {registry}"))
 }
 
 async fn log_out(context: &Context, registry: &str) -> Result<()> {
@@ -56,6 +57,9 @@ async fn list(context: &Context) -> Result<()> {
         })
         .collect();
     context.output.json(&records)?;
+    if reply.registries.is_empty() {
+        return show_none(context);
+    }
     let mut rows = vec![["registry", "user", "since", "by"].map(ToOwned::to_owned).to_vec()];
     for wire::RegistryRecord { registry, username, set_at_ms, set_by } in reply.registries {
         rows.push(vec![registry, username, Timestamp(set_at_ms).to_string(), set_by]);
@@ -75,6 +79,9 @@ async fn check(context: &Context, registry: Option<String>) -> Result<()> {
         })
         .collect();
     context.output.json(&records)?;
+    if checks.is_empty() {
+        return show_none(context);
+    }
     let mut rows = vec![["registry", "host", "accepted"].map(ToOwned::to_owned).to_vec()];
     for check in &checks {
         let answer =
@@ -88,6 +95,12 @@ async fn check(context: &Context, registry: Option<String>) -> Result<()> {
     let hosts: Vec<&str> = refused.iter().map(|check| check.host.as_str()).collect();
     Err(Failure::new(Kind::Failed, format!("the credential was refused on {}", hosts.join(", ")))
         .next(format!("lockstep registry login {} --username NAME < token", first.registry)))
+}
+
+/// No registry has a credential, or no app host could use one.
+fn show_none(context: &Context) -> Result<()> {
+    context.output.line("no registry has a credential that an app host uses")?;
+    context.output.next("lockstep registry login REGISTRY --username NAME < token")
 }
 
 fn parse_registry(text: &str) -> Result<RegistryName> {

@@ -114,7 +114,7 @@ impl BuildSource {
         output.line(&format!("image {}, to be built from {}", self.tag, self.built_from()))?;
         output.line(&format!("source: tree {} of commit {}", self.tree, self.commit))?;
         output.line("The steps are planned after the build, because the image contains the migrations.")?;
-        output.verbatim(&format!("next: lockstep deploy {}    # builds it first", environment.environment))
+        output.next(&format!("lockstep deploy {environment}    # builds it first"))
     }
 
     fn command(&self) -> Command {
@@ -177,7 +177,7 @@ impl Claim {
 
     /// Releases the claim after `failure`, and adds what the operator must know of the lock.
     async fn release(&mut self, failure: Failure) -> Failure {
-        let name = &self.environment.environment;
+        let name = &self.environment;
         let claim = wire::DeploymentRef {
             deployment: self.deployment.clone(),
             environment: self.environment.to_string(),
@@ -191,7 +191,8 @@ impl Claim {
             Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) if failure.kind == Kind::Interrupted => {
                 failure
                     .why("the build may have become a deployment, which continues")
-                    .next(format!("lockstep watch {}\n    or: lockstep cancel {name}", self.deployment))
+                    .next(format!("lockstep watch {}", self.deployment))
+                    .or(format!("lockstep cancel {name}"))
             }
             Err(Failure { kind: Kind::Refused | Kind::Locked, .. }) => failure,
             Err(unanswered) => failure.next(format!(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use lockstep_core::plan::Plan;
+use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire;
@@ -17,6 +18,7 @@ use super::build::{self, BuildSource, Claim};
 use super::git::git;
 use super::local_image::LocalImage;
 use super::plan::show_plan;
+use super::reference::{Typed, is_deployment, reference};
 use super::watch::follow;
 use crate::args::{DeployArgs, HostChangeArgs, RollbackArgs};
 use crate::command::environment::secrets::secrets_of;
@@ -30,7 +32,7 @@ const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let image = match choose_image(context, args, &declared).await? {
+    let image = match choose_image(context, args, &declared, "plan").await? {
         Image::Named(image) => image,
         Image::ToBuild(source) => return source.show_command(context, &declared.spec.key),
     };
@@ -50,7 +52,7 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
-            show_plan(context, &reply.into_inner())?;
+            show_plan(context, &reply.into_inner(), args.commit.as_deref())?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -59,19 +61,49 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
                 changes.join(", ")
             ))
         }
-        Err(status) if changes.is_empty() => Err(status.into()),
-        Err(status) => Err(Failure::from(status).next(format!(
-            "lockstep secret import {}    # {file} is not imported yet ({}), and a plan does not import it",
-            args.env,
-            changes.join(", ")
-        ))),
+        Err(status) => {
+            let failure = Failure::from(status);
+            let import = format!(
+                "lockstep secret import {}    # {file} is not imported yet ({}), and a plan does not import it",
+                args.env,
+                changes.join(", ")
+            );
+            Err(match failure.kind {
+                Kind::Refused if changes.is_empty() => failure,
+                // What is lacking may be in the file.
+                Kind::Refused if failure.what.contains(" lacks ") => failure.next(import),
+                Kind::Refused => failure.or(import),
+                Kind::Failed
+                | Kind::Usage
+                | Kind::Locked
+                | Kind::Unreachable
+                | Kind::Stuck
+                | Kind::Unread
+                | Kind::Interrupted => failure,
+            })
+        }
     }
 }
 
 pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
+    start_and_follow(context, args).await.map_err(|failure| or_wait(failure, args))
+}
+
+/// A lock that ends soon can be waited for.
+fn or_wait(failure: Failure, args: &DeployArgs) -> Failure {
+    match &failure.lock {
+        Some(ClaimKind::Running { .. } | ClaimKind::Building { .. }) => {
+            let waiting = DeployArgs { wait_lock: Some("10m".to_owned()), ..args.clone() };
+            failure.or(format!("{}    # waits for the lock", waiting.command_line("deploy")))
+        }
+        Some(ClaimKind::Stuck { .. } | ClaimKind::Freeze { .. }) | None => failure,
+    }
+}
+
+async fn start_and_follow(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
-    let image = choose_image(context, args, &declared).await?;
+    let image = choose_image(context, args, &declared, "deploy").await?;
     let control = context.control().await?;
     let deploying = DeployCall { context, args, declared: &declared, secrets, control };
     let started = match image {
@@ -80,7 +112,7 @@ pub async fn deploy(context: &Context, args: &DeployArgs) -> Result<()> {
     };
     context.output.line(&format!("{} {}", declared.spec.key, started.deployment))?;
     if args.detach {
-        context.output.verbatim(&format!("next: lockstep watch {}", started.deployment))?;
+        context.output.next(&format!("lockstep watch {}", started.deployment))?;
         return context.output.json(&serde_json::json!({ "deployment": started.deployment }));
     }
     follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
@@ -192,15 +224,24 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
     let ended =
         if args.dry_run { show(context, request).await } else { run(context, request, String::new()).await };
-    ended.map_err(|failure| {
-        if failure.kind == Kind::Locked {
-            return failure.next(format!(
-                "lockstep cancel {}    # reverts the open deployment, and with it the traffic",
-                args.env
-            ));
+    ended.map_err(|failure| or_cancel(failure, &args.env))
+}
+
+/// Nobody needs a rollback whose open deployment can be reverted.
+fn or_cancel(failure: Failure, env: &str) -> Failure {
+    match &failure.lock {
+        Some(ClaimKind::Running { deployment, .. }) => {
+            let watch = format!("lockstep watch {deployment}");
+            failure
+                .next(format!(
+                    "lockstep cancel {env}    # reverts the open deployment, and with it the traffic"
+                ))
+                .or(watch)
         }
-        failure
-    })
+        Some(ClaimKind::Building { .. } | ClaimKind::Stuck { .. } | ClaimKind::Freeze { .. }) | None => {
+            failure
+        }
+    }
 }
 
 /// Adds, drains or removes an app host; `what` makes the request from the host's name.
@@ -214,7 +255,7 @@ pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(Stri
 /// Shows the plan without running it.
 async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let reply = context.control().await?.plan(request).await?.into_inner();
-    show_plan(context, &reply)
+    show_plan(context, &reply, None)
 }
 
 /// Starts an operation, shows its warnings, and follows it to its end.
@@ -234,9 +275,14 @@ async fn run(context: &Context, request: wire::PlanRequest, grant: String) -> Re
     follow(context, wire::DeploymentRef { deployment: started.deployment, environment: String::new() }).await
 }
 
-pub async fn cancel(context: &Context, env: &str) -> Result<()> {
-    let environment = context.key(env)?.to_string();
-    let deployment = wire::DeploymentRef { deployment: "@open".to_owned(), environment };
+pub async fn cancel(context: &Context, typed: &str) -> Result<()> {
+    let deployment = if is_deployment(typed) {
+        let of_environment = "@open";
+        reference(context, &Typed { text: typed, env: None, of_environment, command: ("cancel", "") })?
+    } else {
+        let environment = context.key(typed)?.to_string();
+        wire::DeploymentRef { deployment: "@open".to_owned(), environment }
+    };
     let request = wire::CancelRequest { deployment: Some(deployment) };
     let done = context.control().await?.cancel(request).await?.into_inner();
     show_done(context, &done)
@@ -358,7 +404,12 @@ enum Image {
 }
 
 /// Chooses the image: the one that was typed, else the tag of the commit at HEAD.
-async fn choose_image(context: &Context, args: &DeployArgs, declared: &DeclaredEnvironment) -> Result<Image> {
+async fn choose_image(
+    context: &Context,
+    args: &DeployArgs,
+    declared: &DeclaredEnvironment,
+    verb: &str,
+) -> Result<Image> {
     if let Some(image) = &args.image {
         return Ok(Image::Named(image.clone()));
     }
@@ -373,17 +424,74 @@ async fn choose_image(context: &Context, args: &DeployArgs, declared: &DeclaredE
             return Ok(Image::Named(source.tag));
         }
     };
+    let tagged = || {
+        let image = Some(format!("{repository}:TAG"));
+        let with_image = DeployArgs { image, ..args.clone() };
+        format!("{}    # TAG: docker image ls {repository}", with_image.command_line(verb))
+    };
     let commit = git(context, &["rev-parse", "--short=7", "HEAD"]).ok_or_else(|| {
         Failure::new(Kind::Refused, "no image was given")
             .why("the tag is that of the commit at HEAD, and this directory is not in a git checkout")
-            .next(format!("add --image {repository}:TAG"))
+            .next(tagged())
     })?;
     if git(context, &["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()) {
         return Err(Failure::new(Kind::Refused, "the checkout has uncommitted changes")
             .why(format!("{repository}:{commit} does not contain them"))
-            .next("commit them, or pass an image with --image"));
+            .next("git status    # commit what it shows")
+            .or(tagged()));
     }
     let image = format!("{repository}:{commit}");
     context.output.line(&format!("image {image}, from the commit at HEAD"))?;
     Ok(Image::Named(image))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::record::claim::OperatorRequest;
+
+    use super::*;
+
+    fn locked(holder: ClaimKind) -> Failure {
+        let failure = Failure::new(Kind::Locked, "production is locked").next("lockstep watch dep_01");
+        Failure { lock: Some(holder), ..failure }
+    }
+
+    fn running() -> ClaimKind {
+        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        ClaimKind::Running { deployment, request: OperatorRequest::None }
+    }
+
+    fn freeze() -> ClaimKind {
+        ClaimKind::Freeze { reason: "fair".to_owned() }
+    }
+
+    fn args() -> DeployArgs {
+        DeployArgs {
+            grant: None,
+            env: "production".to_owned(),
+            image: Some("notes:2".to_owned()),
+            plan: None,
+            dry_run: false,
+            wait_lock: None,
+            detach: false,
+            allow_branch: true,
+            overwrite_site: false,
+            commit: None,
+        }
+    }
+
+    #[test]
+    fn whoever_meets_a_lock_gets_the_whole_command_that_waits_for_it() {
+        let next = or_wait(locked(running()), &args()).next.unwrap();
+        let waiting = "lockstep deploy production --image notes:2 --allow-branch --wait-lock 10m    # waits for the lock";
+        assert_eq!(next, format!("lockstep watch dep_01\n{waiting}"));
+        assert_eq!(or_wait(locked(freeze()), &args()).next.unwrap(), "lockstep watch dep_01");
+    }
+
+    #[test]
+    fn a_rollback_while_nothing_is_open_is_not_answered_with_a_cancel() {
+        let next = |holder| or_cancel(locked(holder), "production").next.unwrap();
+        assert!(next(running()).starts_with("lockstep cancel production "));
+        assert!(!next(freeze()).contains("cancel"));
+    }
 }

@@ -1,6 +1,6 @@
 //! The screen of a plan: its steps, what a failure reverts, and the command that runs it.
 
-use lockstep_core::plan::operation::Operation;
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation, Rollback};
 use lockstep_core::plan::{OnFailure, Plan, PlanHash, Step, Undo};
 use lockstep_core::record::grant::Widening;
 use lockstep_core::time::Millis;
@@ -13,7 +13,7 @@ use crate::failure::Result;
 use crate::output::Tone;
 
 /// The plan as an operator reads it before it runs.
-pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply) -> Result<()> {
+pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply, commit: Option<&str>) -> Result<()> {
     let plan: Plan = read(reply.plan.as_ref())?;
     let widening: Option<Widening> =
         reply.widening.as_ref().map(|widening| read(Some(widening))).transpose()?;
@@ -58,25 +58,42 @@ pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply) -> Result<()
     for warning in &plan.warnings {
         output.lines(&output.wrap(&format!("{} {warning}", output.toned(Tone::Bad, "note:")), 6))?;
     }
-    let key = &plan.key;
-    let mut grant = String::new();
+    let mut run = run_command(&plan, commit);
     if let Some(widening) = &widening {
         output.line(&output.toned(Tone::Bad, "needs a grant of an administrator of all environments:"))?;
         for resource in &widening.resources {
             output.lines(&output.wrap(&format!("  {resource}"), 4))?;
         }
-        grant = format!(" --grant {}", widening.hash(key));
+        run = format!("{run} --grant {}", widening.hash(&plan.key));
     }
-    let run = match &plan.operation {
-        Operation::Deploy(_) => {
-            format!("lockstep deploy {key} --image {} --plan {}", plan.release.image, plan.hash)
+    output.next(&run)
+}
+
+/// The command that runs the plan, with every flag that it was made with.
+fn run_command(plan: &Plan, commit: Option<&str>) -> String {
+    let key = &plan.key;
+    let overwriting = |site| match site {
+        ChangedSite::Overwritten => " --overwrite-site",
+        ChangedSite::Refused => "",
+    };
+    match &plan.operation {
+        Operation::Deploy(Deploy { any_branch, changed_site, .. }) => {
+            let commit = commit.map(|commit| format!(" --commit {commit}")).unwrap_or_default();
+            let branch = match any_branch {
+                AnyBranch::Allowed => " --allow-branch",
+                AnyBranch::Refused => "",
+            };
+            let (image, hash, site) = (&plan.release.image, &plan.hash, overwriting(*changed_site));
+            format!("lockstep deploy {key} --image {image}{commit}{branch}{site} --plan {hash}")
         }
-        Operation::Rollback(_) => format!("lockstep rollback {key}"),
+        Operation::Rollback(Rollback { to, changed_site }) => {
+            let to = to.as_ref().map(|to| format!(" --to {to}")).unwrap_or_default();
+            format!("lockstep rollback {key}{to}{}", overwriting(*changed_site))
+        }
         Operation::AddHost(host) => format!("lockstep host add {key} {host}"),
         Operation::DrainHost(host) => format!("lockstep host drain {key} {host}"),
         Operation::RemoveHost(host) => format!("lockstep host remove {key} {host}"),
-    };
-    output.verbatim(&format!("next: {run}{grant}"))
+    }
 }
 
 /// How long the plan takes, from how long its steps took lately; empty if that is known of no step.
@@ -88,5 +105,63 @@ fn estimate(plan: &Plan) -> String {
         0 => String::new(),
         known if known == plan.steps().count() => format!(" · about {about}"),
         _ => format!(" · at least {about}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_core::plan::operation::OperationKind;
+
+    use super::*;
+    use crate::command::deployment::failed::tests::rolled_back;
+
+    fn plan(operation: Operation, kind: OperationKind) -> Plan {
+        let summary = rolled_back("health", None);
+        Plan {
+            key: summary.key,
+            operation,
+            kind,
+            release: summary.release,
+            slot: summary.slot,
+            live_slot: None,
+            spec: summary.spec,
+            serving: Vec::new(),
+            excluded: Vec::new(),
+            secrets_version: None,
+            schema_before: None,
+            waves: Vec::new(),
+            hash: "111111-222222-333333-444444".parse().unwrap(),
+            omitted: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_dry_run_of_a_rollback_ends_with_the_same_target() {
+        let to = "dep_01JBQR2KXYZ987654321012345";
+        let rollback = |to: Option<&str>, changed_site| {
+            let to = to.map(|to| to.parse().unwrap());
+            plan(Operation::Rollback(Rollback { to, changed_site }), OperationKind::Rollback)
+        };
+        assert_eq!(
+            run_command(&rollback(Some(to), ChangedSite::Overwritten), None),
+            format!("lockstep rollback notes/production --to {to} --overwrite-site")
+        );
+        assert_eq!(
+            run_command(&rollback(None, ChangedSite::Refused), None),
+            "lockstep rollback notes/production"
+        );
+    }
+
+    #[test]
+    fn the_command_that_runs_a_plan_has_the_flags_that_it_was_made_with() {
+        let release = rolled_back("health", None).release;
+        let (any_branch, changed_site) = (AnyBranch::Allowed, ChangedSite::Overwritten);
+        let deploy = Deploy { release, branch: None, any_branch, changed_site };
+        assert_eq!(
+            run_command(&plan(Operation::Deploy(deploy), OperationKind::Deploy), Some("3fa9c1d")),
+            "lockstep deploy notes/production --image notes:2 --commit 3fa9c1d --allow-branch --overwrite-site \
+             --plan 111111-222222-333333-444444"
+        );
     }
 }

@@ -5,6 +5,7 @@ use lockstep_core::record::history::{DeploymentSummary, FailedStep};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::view::environment::RollbackReady;
 
+use super::failed::cancelled_by;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::{Tone, thousands};
@@ -23,18 +24,26 @@ pub(super) fn receipt(
 
 /// `notes:2 succeeded in 12.0 s`, `add host succeeded in 1.1 s`
 pub(crate) fn verdict(summary: &DeploymentSummary) -> String {
+    let took =
+        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
+    let verdict = match (summary.verdict, cancelled_by(summary)) {
+        (Some(Verdict::RolledBack), Some(by)) => format!("was cancelled by {by} and rolled back"),
+        (Some(verdict), _) => verdict.to_string(),
+        (None, _) => "open".to_owned(),
+    };
+    format!("{} {verdict}{took}", subject(summary))
+}
+
+/// What the deployment is about: `notes:2`, `rollback to notes:1`, `add host`.
+pub(super) fn subject(summary: &DeploymentSummary) -> String {
     let image = &summary.release.image;
-    let what = match summary.kind {
+    match summary.kind {
         OperationKind::Deploy => image.clone(),
         OperationKind::Rollback => format!("rollback to {image}"),
         kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
             kind.as_str().replace('_', " ")
         }
-    };
-    let took =
-        summary.ended_at.map(|ended| format!(" in {}", ended.since(summary.opened_at))).unwrap_or_default();
-    let verdict = summary.verdict.map_or_else(|| "open".to_owned(), |verdict| verdict.to_string());
-    format!("{what} {verdict}{took}")
+    }
 }
 
 fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<String> {

@@ -7,7 +7,7 @@ use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 
-use super::reference::reference;
+use super::reference::{Typed, reference};
 use crate::args::{ResolutionArgs, ResolveArgs};
 use crate::command::confirm::confirm;
 use crate::command::reply::{read, show_done};
@@ -21,7 +21,9 @@ pub async fn resolve(context: &Context, args: ResolveArgs) -> Result<()> {
         (true, None) => Resolution::Unwind,
         (false, None) => Resolution::Retry,
     };
-    let reference = reference(context, dep, env.as_deref())?;
+    let (text, command) = (dep.as_str(), ("resolve", " --retry"));
+    let typed = Typed { text, env: env.as_deref(), of_environment: "@open", command };
+    let reference = reference(context, &typed)?;
     let mut control = context.control().await?;
     let shown = control.show(reference.clone()).await?.into_inner();
     let summary: DeploymentSummary = read(shown.summary.as_ref())?;

@@ -7,15 +7,16 @@ use lockstep_core::id::StepId;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::journal::Verdict;
-use lockstep_core::run::journal::{Deferral, Direction, Entry, Event};
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event, RevertReason};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_core::view::environment::{EnvironmentStatus, RollbackReady};
 use lockstep_proto::wire;
 use lockstep_proto::wire::watch_event::Event as Watched;
 use tokio::time::Instant;
 
-use super::receipt::{receipt, write_step_summary};
-use super::reference::reference;
+use super::failed;
+use super::receipt::{receipt, subject, write_step_summary};
+use super::reference::{Typed, reference};
 use crate::command::reply::read;
 use crate::context::{Context, environment_ref};
 use crate::failure::{Failure, Kind, Result};
@@ -34,9 +35,9 @@ const ENTRY_INDENT: usize = 9;
 ///
 /// # Errors
 /// As [`follow`].
-pub async fn watch(context: &Context, deployment: String, env: Option<&str>) -> Result<()> {
-    let reference = reference(context, deployment, env)?;
-    follow(context, reference).await
+pub async fn watch(context: &Context, deployment: &str, env: Option<&str>) -> Result<()> {
+    let typed = Typed { text: deployment, env, of_environment: "@last", command: ("watch", "") };
+    follow(context, reference(context, &typed)?).await
 }
 
 /// Follows a deployment until it ends. A broken connection continues where it broke. An interrupt ends the watching, not
@@ -50,6 +51,7 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
         begun: BTreeMap::new(),
         last_seq: 0,
         broken_since: None,
+        failed: None,
         progress: Progress::new(context.output),
     };
     let name = reference.deployment.clone();
@@ -60,7 +62,8 @@ pub async fn follow(context: &Context, reference: wire::DeploymentRef) -> Result
             interrupted.map_err(|error| Failure::new(Kind::Usage, "signals cannot be received").why(error.to_string()))?;
             let key = seen.plan.as_ref().map_or_else(|| "ENV".to_owned(), |plan| plan.key.to_string());
             Err(Failure::new(Kind::Interrupted, "this command was interrupted; the deployment continues")
-                .next(format!("lockstep watch {name}\n    or: lockstep cancel {key}")))
+                .next(format!("lockstep watch {name}"))
+                .or(format!("lockstep cancel {key}")))
         }
     }
 }
@@ -71,6 +74,8 @@ struct WatchState {
     begun: BTreeMap<StepId, Timestamp>,
     last_seq: u32,
     broken_since: Option<Instant>,
+    /// The step whose failure made it revert.
+    failed: Option<StepId>,
     progress: Progress,
 }
 
@@ -80,7 +85,7 @@ impl WatchState {
             match self.once(context, &reference).await {
                 Ok(Some(summary)) => {
                     let ready = find_rollback(context, &summary).await;
-                    return end(context, &summary, ready.as_ref());
+                    return end(context, &summary, ready.as_ref(), self.failed);
                 }
                 Ok(None) => {}
                 Err(failure) if failure.kind != Kind::Unreachable => return Err(failure),
@@ -141,6 +146,9 @@ impl WatchState {
 
     fn show_entry(&mut self, context: &Context, entry: &Entry) -> Result<()> {
         context.output.json(entry)?;
+        if let Event::RevertStarted { because: RevertReason::StepFailed { step } } = &entry.event {
+            self.failed = Some(*step);
+        }
         let Some(plan) = &self.plan else { return Ok(()) };
         let took = took(&mut self.begun, entry).map(|took| format!(" · {took}")).unwrap_or_default();
         let line = format!("{}{took}", entry_line(plan, entry));
@@ -235,39 +243,52 @@ async fn find_rollback(context: &Context, summary: &DeploymentSummary) -> Option
     status.rollback
 }
 
-fn end(context: &Context, summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Result<()> {
+fn end(
+    context: &Context,
+    summary: &DeploymentSummary,
+    ready: Option<&RollbackReady>,
+    step: Option<StepId>,
+) -> Result<()> {
     receipt(context, summary, ready)?;
     write_step_summary(context, summary, ready);
     context.output.json(summary)?;
     match summary.verdict {
         Some(Verdict::Succeeded) => Ok(()),
-        Some(Verdict::RolledBack) => Err(failed(summary)),
+        Some(Verdict::RolledBack) => Err(rolled_back(summary, step)),
         None => Err(Failure::new(Kind::Stuck, format!("{} is stuck", summary.id))
             .why("an undo failed; the traffic is where it was healthy, and the environment stays locked")
-            .next(format!(
-                "lockstep resolve {} --retry    # after fixing the cause\n    or: lockstep status {}    # every resolution and its cost",
-                summary.id, summary.key
-            ))),
+            .next(format!("lockstep resolve {} --retry    # after fixing the cause", summary.id))
+            .or(format!("lockstep status {}    # every resolution and its cost", summary.key))),
     }
 }
 
-fn failed(summary: &DeploymentSummary) -> Failure {
-    let failure = Failure::new(Kind::Failed, format!("{} failed and was rolled back", summary.release.image));
-    let Some(step) = &summary.failure else { return failure };
-    let unnamed = step.host.as_ref().filter(|host| !step.failure.what.contains(host.as_str()));
-    let on = unnamed.map(|host| format!(" on {host}")).unwrap_or_default();
-    let mut why = format!("{}{on}: {}", step.step, step.failure.what);
-    if let Some(because) = &step.failure.why {
-        why.push_str(&format!("\n       {because}"));
+fn rolled_back(summary: &DeploymentSummary, step: Option<StepId>) -> Failure {
+    let failure = Failure::new(
+        Kind::Failed,
+        match failed::cancelled_by(summary) {
+            Some(by) => format!("{} was cancelled by {by} and rolled back", subject(summary)),
+            None => format!("{} failed and was rolled back", subject(summary)),
+        },
+    );
+    let failure = failure.next(failed::next(summary, step));
+    match failed::explanation(summary) {
+        Some(why) => failure.why(why),
+        None => failure,
     }
-    let probes: Vec<String> = step.failure.probes.iter().map(ToString::to_string).collect();
-    for alike in probes.chunk_by(|one, other| one == other) {
-        let times = if alike.len() > 1 { format!(", {} times", alike.len()) } else { String::new() };
-        why.push_str(&format!("\n       probe: {}{times}", alike[0]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::deployment::failed::tests::rolled_back as summary;
+
+    #[test]
+    fn what_was_cancelled_is_not_said_to_have_failed() {
+        let cancelled = rolled_back(&summary("cancelled by ben", None), None);
+        assert_eq!(cancelled.what, "notes:2 was cancelled by ben and rolled back");
+        assert_eq!(cancelled.why, None);
+        let failed = rolled_back(&summary("health", Some("app-1")), Some(StepId(4)));
+        assert_eq!(failed.what, "notes:2 failed and was rolled back");
+        assert!(failed.next.unwrap().contains("--step s4"));
     }
-    for line in &step.failure.tail {
-        why.push_str(&format!("\n       | {line}"));
-    }
-    let next = step.failure.next.clone().unwrap_or_else(|| format!("lockstep show {}", summary.id));
-    failure.why(why).next(next)
 }

@@ -12,10 +12,12 @@ use lockstep_proto::wire;
 use super::secrets::secrets_of;
 use crate::args::{GrantArgs, RemoveArgs, ResourceArgs};
 use crate::command::confirm::confirm;
+use crate::command::deployment::images::any_image;
 use crate::command::reply::{read, read_all, show_done};
 use crate::context::{Context, environment_ref};
 use crate::deployment_yml::Effective;
 use crate::failure::{Failure, Kind, Result};
+use crate::output::counted;
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_environments(wire::ListRequest {}).await?.into_inner();
@@ -65,9 +67,17 @@ pub fn effective(context: &Context, env: &str) -> Result<()> {
 /// When the declaration or the .env file cannot be deployed with.
 pub fn check(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    secrets_of(&declared)?;
+    let secrets = secrets_of(&declared)?;
     context.output.json(&declared.spec)?;
-    context.output.line(&format!("deployment.yml and the .env file of {} are valid", declared.spec.key))
+    let (key, file) = (&declared.spec.key, declared.env_file.display());
+    context.output.line(&format!("deployment.yml declares {key}: every key and value is valid"))?;
+    context.output.line(&match secrets {
+        Some(values) => format!("{file} has what is required, {} in all", counted(values.len(), "value")),
+        None => format!("there is no {file}: the stored secrets were not checked"),
+    })?;
+    context.output.line("not checked: hosts, image, stored secrets and what is live. A plan checks them:")?;
+    let image = any_image(&declared).map(|image| format!(" --image {image}")).unwrap_or_default();
+    context.output.next(&format!("lockstep plan {env}{image}"))
 }
 
 pub async fn grant(context: &Context, args: GrantArgs) -> Result<()> {

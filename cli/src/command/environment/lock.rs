@@ -5,6 +5,7 @@ use lockstep_core::time::Millis;
 use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::wire;
 
+use crate::args::FreezeArgs;
 use crate::command::reply::{read_all, show_done};
 use crate::context::{Context, client, environment_ref};
 use crate::failure::{Failure, Kind, Result};
@@ -31,12 +32,13 @@ pub async fn status(context: &Context, env: &str) -> Result<()> {
     };
     context.output.line(&format!("{what}, by {} on {} (pid {})", open.by, open.hostname, open.pid))?;
     context.output.line(&format!("since {} ({}), until {}", open.since, ago(open.since), open.until))?;
-    context.output.verbatim(&format!("next: {next}"))
+    context.output.next(&next)
 }
 
-pub async fn freeze(context: &Context, env: &str, reason: String, length: &str) -> Result<()> {
-    let length = Millis::parse(length).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
-    let environment = context.key(env)?.to_string();
+pub async fn freeze(context: &Context, args: FreezeArgs) -> Result<()> {
+    let FreezeArgs { env, reason, r#for: length } = args;
+    let length = Millis::parse(&length).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let environment = context.key(&env)?.to_string();
     let mut control = context.control().await?;
     let now = control.about(wire::ListRequest {}).await?.into_inner().clock_ms;
     let request = wire::FreezeRequest {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::spec::check::is_variable;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
 use serde_json::json;
 
-use crate::context::{Context, environment_ref, read_input};
+use crate::context::{Context, environment_ref, read_secret};
 use crate::deployment_yml::DeclaredEnvironment;
 use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
@@ -33,7 +34,7 @@ fn read_file(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>>
     secrets_of(declared)?.ok_or_else(|| {
         Failure::new(Kind::Refused, format!("there is no {}", declared.env_file.display()))
             .why("the secrets to import are read from this file")
-            .next("lockstep secret set ENV NAME < value    # to set one without a file")
+            .next("lockstep secret set ENV NAME < FILE    # sets one without it")
     })
 }
 
@@ -46,10 +47,13 @@ pub async fn import(context: &Context, env: &str) -> Result<()> {
     show_secrets(context, &reply)
 }
 
-pub async fn set(context: &Context, env: &str, name: String) -> Result<()> {
+/// # Errors
+/// When it is not a name, or more than a name was typed: what was typed is not repeated.
+pub async fn set(context: &Context, env: &str, name: &str, more: &[String]) -> Result<()> {
+    refuse_value(env, name, more)?;
     let environment = context.key(env)?.to_string();
-    let value = read_input()?;
-    let values = [(name, value.trim_end_matches('\n').to_owned())].into();
+    let value = read_secret(context, &format!("value of {name}"))?;
+    let values = [(name.to_owned(), value.trim_end_matches('\n').to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
     show_secrets(context, &reply)
@@ -58,13 +62,46 @@ pub async fn set(context: &Context, env: &str, name: String) -> Result<()> {
 pub async fn list(context: &Context, env: &str) -> Result<()> {
     let request = environment_ref(&context.key(env)?, 0);
     let reply = context.control().await?.list_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)
+    show_secrets(context, &reply)?;
+    if reply.secrets.is_empty() {
+        context.output.next(&format!("lockstep secret set {env} NAME < FILE"))?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Always: nobody reads a value.
+pub fn get(env: &str) -> Result<()> {
+    Err(Failure::new(Kind::Refused, "the value of a secret is shown to nobody")
+        .why("it leaves the coordinator only for a host that runs a step of the environment")
+        .next(format!("lockstep secret list {env}    # names and fingerprints")))
+}
+
+/// A value that is typed as an argument is in the history of the shell already, and must not get into a log too.
+fn refuse_value(env: &str, typed: &str, more: &[String]) -> Result<()> {
+    let name = typed.split('=').next().unwrap_or_default();
+    let name = if is_variable(name) { name } else { "NAME" };
+    let next = format!("lockstep secret set {env} {name} < FILE    # FILE contains the value alone");
+    if typed.contains('=') || !more.is_empty() {
+        return Err(Failure::new(Kind::Usage, "the value of a secret is not an argument")
+            .why("arguments are in the history of the shell and in the list of processes: change this value")
+            .next(next));
+    }
+    if is_variable(typed) {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Usage, "this is not the name of a secret")
+        .why("a name has letters, digits and underscores, and begins with no digit")
+        .next(next))
 }
 
 fn show_secrets(context: &Context, reply: &wire::SecretsReply) -> Result<()> {
     let names: BTreeMap<&str, &str> =
         reply.secrets.iter().map(|secret| (secret.name.as_str(), secret.fingerprint.as_str())).collect();
     context.output.json(&json!({ "version": reply.version, "set_by": reply.set_by, "set_at_ms": reply.set_at_ms, "secrets": names }))?;
+    if reply.version == 0 {
+        return context.output.line("no secrets");
+    }
     context.output.line(&format!(
         "version {}, set by {} {} ({})",
         reply.version,
@@ -90,4 +127,27 @@ pub async fn diff(context: &Context, env: &str) -> Result<()> {
     all.iter()
         .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
         .try_for_each(|line| context.output.line(&line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_was_typed_is_never_repeated() {
+        let more = ["canary".to_owned()];
+        for (typed, more, name) in [
+            ("GREETING=canary", &[][..], "GREETING"),
+            ("=canary", &[], "NAME"),
+            ("canary value=x", &[], "NAME"),
+            ("GREETING", &more, "GREETING"),
+            ("canary-with-dashes", &[], "NAME"),
+        ] {
+            let failure = refuse_value("production", typed, more).unwrap_err();
+            assert!(!format!("{failure:?}").contains("canary"), "{failure:?}");
+            let next = format!("lockstep secret set production {name} < FILE ");
+            assert!(failure.next.as_ref().unwrap().starts_with(&next), "{failure:?}");
+        }
+        assert!(refuse_value("production", "GREETING", &[]).is_ok());
+    }
 }

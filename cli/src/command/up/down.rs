@@ -67,24 +67,26 @@ fn plan_removal(context: &Context, place: &Place, args: &DownArgs) -> Result<Rem
     refuse_while_served(place)?;
     let removal = Removal::find(context, place)?;
     let output = context.output;
-    output.remark("This will be removed for good:");
+    let asks = !args.yes && io::stdin().is_terminal();
+    let say = |text: &str| if asks { output.ask(text) } else { output.remark(text) };
+    say("This will be removed for good:");
     let of_units = removal.units.iter().flat_map(|(_, files)| files);
     for path in of_units.chain(&removal.folders).chain(&removal.files) {
-        output.remark(&format!("  {}", path.display()));
+        say(&format!("  {}", path.display()));
     }
-    output.remark(
+    say(
         "With it go the history and the secrets of every environment, the access of every operator and all logs.",
     );
     if args.yes {
         return Ok(removal);
     }
     let unasked = || Failure::new(Kind::Refused, "nothing was removed or stopped");
-    if !io::stdin().is_terminal() {
+    if !asks {
         return Err(unasked()
             .why("standard input is not a terminal, so the command cannot ask for confirmation")
             .next("lockstep down --purge --yes"));
     }
-    output.remark("Remove it? Type yes:");
+    output.ask("Remove it? Type yes:");
     match read_line()?.as_str() {
         "yes" => Ok(removal),
         _ => Err(unasked().why("the answer was not yes")),
@@ -102,8 +104,9 @@ fn refuse_while_served(place: &Place) -> Result<()> {
             place.traffic().display(),
             all.join(", ")
         ))
-        .next(format!(
-            "lockstep down    # without --purge; or first remove each application: rm {} && nginx -s reload, then docker rm -f its containers (docker ps --filter label=lockstep.environment)",
+        .next("lockstep down    # without --purge")
+        .or(format!(
+            "rm {} && nginx -s reload    # takes the application off, then: docker rm -f its containers (docker ps --filter label=lockstep.environment)",
             first.display()
         )))
 }

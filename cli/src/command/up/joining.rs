@@ -2,7 +2,9 @@
 //!
 //! Tokens are passed in memory and on standard input, never as arguments.
 
+use std::fs;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 
 use lockstep_core::view::host_status::{HostStatus, Presence};
@@ -27,6 +29,8 @@ pub(super) struct Identity {
     pub(super) host: String,
     pub(super) name: String,
     pub(super) address: String,
+    #[serde(default)]
+    pub(super) coordinators: Vec<String>,
 }
 
 /// Logs in at the coordinator at `address`, unless the credential of this machine is accepted.
@@ -83,6 +87,35 @@ pub(super) fn identity(place: &Place) -> Result<Option<Identity>> {
         Failure::new(Kind::Refused, format!("{} is damaged", file.display())).why(error.to_string())
     })?;
     Ok(Some(identity))
+}
+
+/// Lets the agent of this machine, which does not run, dial the coordinator at `to`, and no longer at `from`.
+pub(super) fn set_coordinator(place: &Place, from: Option<&str>, to: &str) -> Result<()> {
+    let file = place.identity();
+    let damaged =
+        |why: String| Failure::new(Kind::Refused, format!("{} cannot be changed", file.display())).why(why);
+    let Some(text) = place::text(&file)? else { return Ok(()) };
+    let changed = with_coordinator(&text, from, to).map_err(damaged)?;
+    // Whole or not at all, as the agent writes it.
+    let temporary = file.with_extension("new");
+    let write = || {
+        let mut options = fs::OpenOptions::new();
+        let mut new = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        new.write_all(changed.as_bytes())?;
+        new.sync_all()?;
+        fs::rename(&temporary, &file)
+    };
+    write().map_err(|error| damaged(error.to_string()))
+}
+
+/// `identity.toml` with the address `to` first, and without `from`.
+fn with_coordinator(text: &str, from: Option<&str>, to: &str) -> std::result::Result<String, String> {
+    let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    let before = table.get("coordinators").and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    let others = before.iter().filter_map(toml::Value::as_str).filter(|address| Some(*address) != from);
+    let all = [to].into_iter().chain(others.filter(|address| *address != to));
+    table.insert("coordinators".to_owned(), toml::Value::Array(all.map(toml::Value::from).collect()));
+    toml::to_string(&table).map_err(|error| error.to_string())
 }
 
 /// Joins this machine as a host.
@@ -147,4 +180,38 @@ pub(super) async fn find_host(
 
 pub(super) fn is_connected(status: &HostStatus) -> bool {
     status.presence == Presence::Connected
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: &str = "cluster = \"cl_01\"\nhost = \"host_01\"\nname = \"app-1\"\naddress = \"172.17.0.1\"\n\
+                            coordinators = [\"127.0.0.1:7443\", \"10.0.0.2:7443\"]\n";
+
+    #[test]
+    fn the_agent_dials_the_new_address_and_stays_the_same_host() {
+        let changed = with_coordinator(IDENTITY, Some("127.0.0.1:7443"), "10.0.0.1:7443").unwrap();
+        let Identity { host, name, address, coordinators } = toml::from_str(&changed).unwrap();
+        assert_eq!((host.as_str(), name.as_str(), address.as_str()), ("host_01", "app-1", "172.17.0.1"));
+        assert_eq!(coordinators, ["10.0.0.1:7443", "10.0.0.2:7443"]);
+        assert!(changed.contains("cl_01"), "{changed}");
+        // As after a move that was interrupted: where it was is not known any more.
+        let again = with_coordinator(&changed, None, "10.0.0.3:7443").unwrap();
+        let Identity { coordinators, .. } = toml::from_str(&again).unwrap();
+        assert_eq!(coordinators, ["10.0.0.3:7443", "10.0.0.1:7443", "10.0.0.2:7443"]);
+    }
+
+    #[test]
+    fn the_file_is_replaced_whole_and_nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let place = Place::new(folder.path()).unwrap();
+        place.create().unwrap();
+        fs::write(place.identity(), IDENTITY).unwrap();
+        set_coordinator(&place, Some("127.0.0.1:7443"), "10.0.0.1:7443").unwrap();
+        let mode = fs::metadata(place.identity()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert_eq!(identity(&place).unwrap().unwrap().coordinators[0], "10.0.0.1:7443");
+    }
 }

@@ -100,7 +100,7 @@ impl Place {
         self.directory.join(service.folder()).with_extension("log")
     }
 
-    /// The file with the address on which the coordinator listens at every start: agents and operators know it by that.
+    /// The file with the address on which the coordinator listens at every start.
     pub(super) fn listen(&self) -> PathBuf {
         self.directory.join("listen")
     }
@@ -117,6 +117,10 @@ impl Place {
 
     pub(super) fn authority(&self) -> PathBuf {
         self.own(Service::Coordinator).join("authority/root.pem")
+    }
+
+    pub(super) fn coordinator_settings(&self) -> PathBuf {
+        self.own(Service::Coordinator).join("coordinator.toml")
     }
 
     pub(super) fn identity(&self) -> PathBuf {

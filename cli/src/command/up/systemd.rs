@@ -55,6 +55,17 @@ pub(super) fn stop(service: Service) -> Result<()> {
     systemctl(&["disable", "--quiet", "--now", service.name()])
 }
 
+/// Stops the service until it is started again; returns whether it ran.
+pub(super) fn halt(place: &Place, service: Service) -> Result<bool> {
+    if !is_installed(place, service)? {
+        return Ok(false);
+    }
+    // A unit that starts again and again is not active, and must stop as well.
+    let did_run = is_active(service);
+    systemctl(&["stop", service.name()])?;
+    Ok(did_run)
+}
+
 /// Removes the files that [`Units::written`] names, of a service that was stopped.
 pub(super) fn remove(service: Service) -> Result<()> {
     Units::of_this_machine().remove(service)?;

@@ -85,8 +85,7 @@ pub(super) async fn retire(
         return Err(refused(&Refusal {
             what,
             why: "your own certificate is signed under it, and you would lose access".to_owned(),
-            next: "repeat the command at a coordinator that has an authority under the current root (lockstep authority list)"
-                .to_owned(),
+            next: format!("{LIST}    # repeat the command at a coordinator under the current root"),
         }));
     }
     let cut_off = left.services();
@@ -97,7 +96,7 @@ pub(super) async fn retire(
                 "it would disconnect {services}, which have no certificate under the current root yet"
             ),
             next: format!(
-                "start them and check again: {LIST}; or retire it anyway and join them again: lockstep authority retire --force"
+                "{LIST}    # start them, then check again\nlockstep authority retire --force    # they must join again"
             ),
         }));
     }
@@ -184,8 +183,8 @@ fn failed(what: &str, failure: &RotationError) -> Status {
             error!(error = why as &dyn std::error::Error, "cannot replace the authority");
             return Status::internal("cannot replace the authority: see the log of the coordinator");
         }
-        RotationError::UnderWay { .. } => format!("{LIST}, then: lockstep authority retire"),
-        RotationError::NoneRetires => "to replace the root: lockstep authority rotate".to_owned(),
+        RotationError::UnderWay { .. } => format!("{LIST}    # then: lockstep authority retire"),
+        RotationError::NoneRetires => "lockstep authority rotate    # replaces the root".to_owned(),
         RotationError::Behind { .. } | RotationError::Changed | RotationError::TooMany { .. } => {
             LIST.to_owned()
         }

@@ -33,8 +33,9 @@ pub(super) async fn create_token(
             what: "no coordinator can join".to_owned(),
             why: "the record is in a file on this coordinator, and no other coordinator can reach it"
                 .to_owned(),
-            next: "move the record to etcd first: lockstep backup, then lockstep-coordinator restore"
-                .to_owned(),
+            next:
+                "lockstep backup --to FILE < passphrase    # then restore it to etcd: lockstep restore FILE"
+                    .to_owned(),
         }));
     }
     let said = match &name {

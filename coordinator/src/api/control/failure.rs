@@ -69,15 +69,14 @@ pub(super) fn reference_status(unresolved: &ReferenceError) -> Status {
         ReferenceError::Ambiguous { .. } => {
             ("both ids begin with it", "write more characters of the id".to_owned())
         }
-        ReferenceError::NoneOpen(key) => {
-            ("the last deployment has ended", format!("lockstep status {}", key.environment))
-        }
+        ReferenceError::NoneOpen(key) => ("the last deployment has ended", format!("lockstep status {key}")),
         ReferenceError::NoneEver(key) => {
-            ("its history is empty", format!("lockstep deploy {}", key.environment))
+            ("its history is empty", format!("lockstep deploy {key} --image IMAGE"))
         }
-        ReferenceError::Unknown { .. } => {
-            ("it is not an id of a deployment, nor the beginning of one", "lockstep history ENV".to_owned())
-        }
+        ReferenceError::Unknown { .. } => (
+            "it is not an id of a deployment, nor the beginning of one",
+            "lockstep status    # the last deployment of every environment".to_owned(),
+        ),
     };
     refused(&Refusal { what: unresolved.to_string(), why: why.to_owned(), next })
 }

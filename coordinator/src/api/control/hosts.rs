@@ -96,8 +96,10 @@ pub(super) async fn remove(
         return Err(super::failure::refused(&Refusal {
             what: format!("cannot remove the host {name}"),
             why: format!("it is a declared host of {}", users.join(", ")),
-            next: "remove it from deployment.yml and deploy, or remove the environment: lockstep env remove"
-                .to_owned(),
+            next: format!(
+                "lockstep host remove {0} {name}    # or remove it from deployment.yml and deploy, or: lockstep env remove {0}",
+                users[0]
+            ),
         }));
     }
     hosts::remove(store, &host.id).await.map_err(failed)?;

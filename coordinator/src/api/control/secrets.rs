@@ -26,7 +26,8 @@ pub(super) async fn import(
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;
-    let said = format!("imported {count} secrets; the latest version is {version}");
+    let secrets = if count == 1 { "1 secret".to_owned() } else { format!("{count} secrets") };
+    let said = format!("imported {secrets}; the latest version is {version}");
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await
 }
@@ -75,7 +76,8 @@ fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, In
         if !is_variable(&name) {
             return Err(Invalid {
                 field: "values",
-                what: format!("has {name:?}, which is not a valid name of a variable"),
+                // Somebody may have typed the value with it.
+                what: "has a name that is not a valid name of a variable".to_owned(),
             });
         }
         values.insert(name, Secret::new(value));

@@ -6,13 +6,15 @@
 
 use lockstep_core::health::Health;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::operation::OperationKind;
 use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::record::history::DeploymentSummary;
+use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
 use lockstep_core::record::observed::SiteChangeOn;
 use lockstep_core::record::pending_undo::PendingUndo;
 use lockstep_core::record::removal::Removal;
-use lockstep_core::run::journal::Direction;
+use lockstep_core::run::journal::{Direction, Verdict};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Timestamp;
 use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus};
@@ -93,6 +95,10 @@ impl Screen {
             self.line("rollback", &format!("to {to}, {takes}"));
             self.command(&format!("lockstep rollback {}", status.key), "");
         }
+        if let Some(SlotObservation { deployment, release: Some(release), .. }) = left_by_rollback(status) {
+            self.line("forward", &format!("to {}, from which it was rolled back: warm", release.image));
+            self.command(&format!("lockstep rollback {} --to {deployment}", status.key), "");
+        }
         status.local.iter().for_each(|change| self.local(change));
         status.pending_undos.iter().for_each(|undo| self.pending_undo(undo));
         if let Some(last) = &status.last {
@@ -147,12 +153,13 @@ impl Screen {
         if status.hosts.is_empty() {
             return;
         }
-        let live = status.live.as_ref().map(|live| live.slot);
+        let release = status.live.as_ref();
+        let live = release.map(|live| live.slot);
         let open = status.open.as_ref().and_then(|open| open.open.deployment());
         // Hosts with a problem come first if not all have room.
         let mut hosts: Vec<&HostStatus> = status.hosts.iter().collect();
         if hosts.len() > HOSTS_MAX {
-            hosts.sort_by_key(|host| is_well(host, live));
+            hosts.sort_by_key(|host| is_well(host, release));
         }
         let shown = &hosts[..hosts.len().min(HOSTS_MAX)];
         let purpose = |seen: &SlotObservation| {
@@ -168,7 +175,7 @@ impl Screen {
         self.lines.extend(self.output.table_lines(&rows, MARGIN));
         let left = &hosts[shown.len()..];
         if !left.is_empty() {
-            let well = left.iter().filter(|host| is_well(host, live)).count();
+            let well = left.iter().filter(|host| is_well(host, release)).count();
             self.lines
                 .push(format!("  and {} more, {well} of them well; see: lockstep host list", left.len()));
         }
@@ -223,9 +230,8 @@ impl Screen {
             let seen = status.slots.iter().find(|seen| seen.slot == slot);
             seen.map_or_else(|| NOTHING.to_owned(), |seen| self.slot(seen, describe(seen, purpose(seen))))
         };
-        let percent: u8 = status.slots.iter().map(|seen| seen.traffic_percent).sum();
         let name = status.host.name.to_string();
-        vec![name, agent, slot(Slot::Blue), slot(Slot::Green), self.traffic(percent, bars)]
+        vec![name, agent, slot(Slot::Blue), slot(Slot::Green), self.traffic(status, bars)]
     }
 
     /// `notes:2 healthy`
@@ -238,9 +244,14 @@ impl Screen {
         self.output.toned(tone, &format!("{what} {how}"))
     }
 
-    fn traffic(&self, percent: u8, bars: Bars) -> String {
+    fn traffic(&self, status: &HostStatus, bars: Bars) -> String {
+        let percent: u8 = status.slots.iter().map(|seen| seen.traffic_percent).sum();
         if percent == 0 {
             return NOTHING.to_owned();
+        }
+        // nginx sends requests there, and nothing is left to answer them.
+        if status.slots.iter().all(|seen| seen.traffic_percent == 0 || seen.running == 0) {
+            return self.output.toned(Tone::Bad, "fails");
         }
         if bars == Bars::None || !self.output.is_live() {
             return format!("{percent} %");
@@ -332,37 +343,59 @@ impl Screen {
 
 /// The state of the environment in a word.
 fn state(status: &EnvironmentStatus) -> (Tone, String) {
-    let live = status.live.as_ref().map(|live| live.slot);
     if status.removal.is_some() {
         return (Tone::Bad, "being removed".to_owned());
     }
+    let degraded = || "degraded: lockstep doctor".to_owned();
     match status.open.as_ref().map(|open| (&open.open.kind, open.direction)) {
         Some((ClaimKind::Stuck { .. }, _)) => (Tone::Bad, "stuck".to_owned()),
+        Some((ClaimKind::Freeze { .. }, _)) if is_degraded(status) => {
+            (Tone::Bad, format!("frozen, {}", degraded()))
+        }
         Some((ClaimKind::Freeze { .. }, _)) => (Tone::Strong, "frozen".to_owned()),
         Some((ClaimKind::Building { .. }, _)) => (Tone::Strong, "building".to_owned()),
         Some((ClaimKind::Running { .. }, Direction::Do)) => (Tone::Strong, "deploying".to_owned()),
         Some((ClaimKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "reverting".to_owned()),
-        None if live.is_none() => (Tone::Quiet, "nothing is live".to_owned()),
-        None if is_degraded(status, live) => (Tone::Bad, "degraded: lockstep doctor".to_owned()),
+        None if status.live.is_none() => (Tone::Quiet, "nothing is live".to_owned()),
+        None if is_degraded(status) => (Tone::Bad, degraded()),
         None => (Tone::Good, "all is well".to_owned()),
     }
 }
 
-fn is_degraded(status: &EnvironmentStatus, live: Option<Slot>) -> bool {
+fn is_degraded(status: &EnvironmentStatus) -> bool {
     let is_recorded = |change: &LocalChange| change.adopted.is_some();
     !status.drift.is_empty()
         || status.site_changed.is_some()
         || !status.pending_undos.is_empty()
         || !status.local.iter().all(is_recorded)
-        || !status.hosts.iter().all(|host| is_well(host, live))
+        || !status.hosts.iter().all(|host| is_well(host, status.live.as_ref()))
+}
+
+/// The slot that a rollback left, while it is warm: the release that was live before.
+fn left_by_rollback(status: &EnvironmentStatus) -> Option<&SlotObservation> {
+    let live = status.live.as_ref().filter(|_| status.open.is_none() && status.removal.is_none())?;
+    let is_rollback = |last: &DeploymentSummary| {
+        last.kind == OperationKind::Rollback && last.verdict == Some(Verdict::Succeeded)
+    };
+    status.last.as_ref().filter(|last| is_rollback(last))?;
+    let usual = status.rollback.as_ref().map(|rollback| &rollback.deployment);
+    let is_left = |seen: &&SlotObservation| {
+        seen.slot == live.slot.other() && seen.running > 0 && usual != Some(&seen.deployment)
+    };
+    status.hosts.iter().flat_map(|host| &host.slots).find(is_left)
 }
 
 /// Whether a host has no problem, so that it need not be shown.
-fn is_well(status: &HostStatus, live: Option<Slot>) -> bool {
-    let serves = status.slots.iter().filter(|seen| live == Some(seen.slot));
+fn is_well(status: &HostStatus, live: Option<&LiveRelease>) -> bool {
+    let serves = status.slots.iter().filter(|seen| live.is_some_and(|live| live.slot == seen.slot));
+    let must_serve = live.is_some_and(|live| live.serving.contains(&status.host.name));
+    let is_healthy = |seen: &SlotObservation| {
+        seen.running > 0 && seen.running == seen.containers && seen.health != Health::Unhealthy
+    };
     status.presence == Presence::Connected
         && status.second.is_none()
-        && serves.into_iter().all(|seen| seen.running == seen.containers && seen.health != Health::Unhealthy)
+        && (!must_serve || serves.clone().next().is_some())
+        && serves.into_iter().all(is_healthy)
 }
 
 /// What a slot is used for.
@@ -393,177 +426,4 @@ fn describe(seen: &SlotObservation, purpose: Use) -> (Tone, String) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-    const DIGEST: &str = "sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
-
-    fn ago(seconds: u64) -> u64 {
-        NOW.0 - seconds * 1000
-    }
-
-    fn release(version: u32) -> Value {
-        let commit = format!("{version}").repeat(40);
-        json!({ "image": format!("registry.example/notes:1.{version}"), "image_id": DIGEST,
-                "commit": commit, "migrations": [] })
-    }
-
-    fn id(number: u32) -> String {
-        format!("dep_01JBQR2KXYZ98765432101234{number}")
-    }
-
-    fn spec() -> Value {
-        json!({
-            "key": "notes/production", "description": null, "url": "https://notes.example", "branch": null,
-            "mode": "production", "image": { "repository": "notes" }, "processes": {}, "database": null,
-            "traffic": { "body_limit": "10m", "read_timeout": 60_000 }, "networks": [],
-            "deploy": { "lock_timeout": 1_800_000, "drain": 0, "bake": 0, "log_directory": null, "state_file": null },
-            "env": {}, "required": [], "public": [],
-            "hosts": { "app": ["app-1", "app-2"], "lb": ["edge-1"], "db": [] },
-        })
-    }
-
-    fn host(name: &str, presence: &str, seen: u64, slots: Value) -> Value {
-        json!({
-            "host": { "id": "host_01JBQR2KXYZ987654321012345", "name": name, "address": "10.0.0.5", "roles": ["app"] },
-            "presence": presence, "agent_version": "0.1.0", "instances": [], "slots": slots,
-            "last_seen": ago(seen),
-        })
-    }
-
-    fn slot(slot: &str, version: u32, (running, health): (u32, &str), percent: u8) -> Value {
-        json!({ "slot": slot, "deployment": id(version), "release": release(version), "running": running,
-                "containers": 2, "health": health, "traffic_percent": percent })
-    }
-
-    fn status() -> Value {
-        let slots = || json!([slot("blue", 2, (2, "healthy"), 50), slot("green", 1, (2, "unknown"), 0)]);
-        json!({
-            "key": "notes/production", "url": "https://notes.example", "description": null, "branch": null,
-            "live": {
-                "slot": "blue", "release": release(2), "deployment": id(2), "spec": spec(), "secrets_version": null,
-                "schema_version": 42, "since": ago(3 * 24 * 3600), "rollback_count": 0,
-                "serving": ["app-1", "app-2"],
-            },
-            "rollback": { "deployment": id(1), "release": release(1), "takes": 400 },
-            "open": null,
-            "last": {
-                "id": id(2), "key": "notes/production", "kind": "deploy", "operator": "anna", "release": release(2),
-                "slot": "blue", "spec": spec(), "secrets_version": null, "schema_before": 41, "schema_after": 42,
-                "opened_at": ago(3 * 24 * 3600 + 23), "ended_at": ago(3 * 24 * 3600), "verdict": "succeeded",
-                "failure": null, "steps": [],
-                "receipt": { "requests": 41_233, "requests_lost": 0, "migrations_run": 1, "snapshot": null,
-                             "switch_took": 400 },
-            },
-            "hosts": [
-                host("app-1", "connected", 4, slots()), host("app-2", "connected", 7, slots()),
-                host("edge-1", "connected", 2, json!([])),
-            ],
-            "traffic": { "host": "edge-1", "slot": "blue" }, "drift": [],
-        })
-    }
-
-    /// A deployment bakes, one host is gone, and half of what is live does not answer.
-    fn at_three_in_the_morning() -> Value {
-        let mut status = status();
-        status["open"] = json!({
-            "open": {
-                "kind": { "running": { "deployment": id(3), "wish": "none" } }, "by": "ben", "since": ago(96),
-                "until": ago(0) + 1_704_000, "hostname": "desk", "pid": 7,
-            },
-            "release": release(3), "direction": "do", "steps_done": 9, "steps_all": 14,
-            "running": [{ "step": 10, "name": "bake", "host": "app-1", "since": ago(6), "usual": 20_000,
-                          "tail": "healthy under traffic for 6 s" }],
-            "failure": null, "traffic_moved": "moved",
-        });
-        status["hosts"] = json!([
-            host(
-                "app-1",
-                "connected",
-                4,
-                json!([slot("blue", 2, (1, "unhealthy"), 50), slot("green", 3, (2, "healthy"), 0),])
-            ),
-            host("app-2", "absent", 190, json!([])),
-            host("edge-1", "connected", 2, json!([])),
-        ]);
-        status["live"]["spec"]["hosts"]["app"] = json!(["app-1", "app-2", "app-3", "app-4"]);
-        status["live"]["passed_by"] = json!(["app-4"]);
-        status["drift"] = json!(["web of blue does not run on app-1", "app-2: its agent is not connected"]);
-        status
-    }
-
-    fn drawn(output: Output, status: Value) -> String {
-        let status: EnvironmentStatus = serde_json::from_value(status).unwrap();
-        render(output, &status, NOW).join("\n").replace('\u{1b}', "^")
-    }
-
-    #[test]
-    fn a_terminal_shows_an_environment_at_a_glance() {
-        insta::assert_snapshot!("terminal_well", drawn(Output::on_terminal(), status()));
-        insta::assert_snapshot!("terminal_at_three", drawn(Output::on_terminal(), at_three_in_the_morning()));
-    }
-
-    /// What a terminal of 80 columns would break itself, it breaks within a word.
-    #[test]
-    fn a_terminal_breaks_no_word_and_no_command() {
-        for status in [status(), at_three_in_the_morning()] {
-            let words = |output| {
-                let status: EnvironmentStatus = serde_json::from_value(status.clone()).unwrap();
-                render(output, &status, NOW)
-            };
-            let (terminal, pipe) = (words(Output::on_terminal()), words(Output::in_pipe()));
-            let plain: Vec<String> =
-                terminal.iter().map(|line| console::strip_ansi_codes(line).into_owned()).collect();
-            for line in &plain {
-                assert!(console::measure_text_width(line) <= 80, "{line:?} is too wide");
-            }
-            let commands = pipe
-                .iter()
-                .filter_map(|line| line.split_once("lockstep "))
-                .map(|(_, rest)| rest.split("    #").next().unwrap_or(rest).to_owned());
-            for command in commands {
-                assert!(
-                    plain.iter().any(|line| line.contains(&command)),
-                    "{command:?} is broken: {plain:#?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn a_pipe_gets_the_same_words() {
-        insta::assert_snapshot!("pipe_well", drawn(Output::in_pipe(), status()));
-        let three = drawn(Output::in_pipe(), at_three_in_the_morning());
-        assert!(three.lines().count() <= 24, "{three}");
-        insta::assert_snapshot!("pipe_at_three", three);
-    }
-
-    #[test]
-    fn an_unfinished_removal_is_shown_with_the_command_that_finishes_it() {
-        let mut status = status();
-        status["removal"] = json!({ "by": "anna", "since": ago(60), "left_behind": [] });
-        let text = drawn(Output::in_pipe(), status);
-        assert!(text.lines().next().unwrap().ends_with("being removed"), "{text}");
-        assert!(text.contains("next      lockstep env remove notes/production"), "{text}");
-        assert!(!text.contains("lockstep rollback"), "{text}");
-    }
-
-    /// Of many hosts those are shown that somebody has to look at.
-    #[test]
-    fn a_fleet_is_one_screen() {
-        let mut status = status();
-        let well = host("app-3", "connected", 4, json!([slot("blue", 2, (2, "healthy"), 1)]));
-        let mut hosts = vec![well; 99];
-        hosts.push(host("app-100", "absent", 3700, json!([])));
-        status["hosts"] = json!(hosts);
-        let text = drawn(Output::in_pipe(), status);
-        assert!(text.lines().count() <= 24, "{text}");
-        assert!(
-            text.contains("app-100  offline 1 h") && text.contains("and 90 more, 90 of them well"),
-            "{text}"
-        );
-    }
-}
+mod tests;
