@@ -233,15 +233,15 @@ fn what_up_made_deploys_and_what_was_deployed_outlives_it() -> Result<()> {
     let postgres = Postgres::start(&machine.root.join("postgres"), bridge)?;
     let site = SocketAddr::new(LOOPBACK, free_port(LOOPBACK)?);
     write_project(&machine, site, &postgres)?;
-    let snapshots = machine.root.join("snapshots").display().to_string();
-    let grant = ["env", "grant", "production", "--snapshot-directory", &snapshots];
-    machine.lockstep(&grant)?.check(0, &["may use"])?;
     let image = format!("{}:1.0.0", machine.application);
     machine.docker.build_notes(&image, 1, &[])?;
     machine.images.push(image.clone());
 
     let said = machine.up(&["--listen", &machine.listen])?;
     said.check(0, &["lockstep deploy production", &format!(" at {bridge}")])?;
+    let snapshots = machine.root.join("snapshots").display().to_string();
+    let grant = ["env", "grant", "production", "--snapshot-directory", &snapshots];
+    machine.lockstep(&grant)?.check(0, &["may use"])?;
     machine.lockstep(&["deploy", "production", "--image", &image])?.check(0, &["succeeded"])?;
     ensure!(get(site)?.to_ascii_lowercase().contains("x-version: 1.0.0"), "it does not serve");
 
