@@ -92,7 +92,7 @@ impl Progress {
     /// Shows the last line of a step's output.
     pub fn tail(&self, step: StepId, line: &str) {
         if let Some(bar) = self.running.get(&step) {
-            bar.set_message(line.replace(|c: char| c.is_control(), " "));
+            bar.set_message(self.output.shown(line));
         }
     }
 

@@ -125,7 +125,7 @@ pub async fn create_token(
         Form::UserData => {
             let data = user_data(&token, &join, ends);
             context.output.json(&json!({ "token": token, "expires_ms": expires_ms, "user_data": data }))?;
-            context.output.verbatim(data.trim_end())
+            context.output.document(data.trim_end())
         }
     }
 }
@@ -226,7 +226,9 @@ mod tests {
         let hosts = [connected, offline, never];
         let lines = render(Output::in_pipe(), &hosts, NOW);
         assert!(lines.iter().all(|line| line.chars().count() <= 100), "{lines:#?}");
-        let narrow = render(Output::on_terminal(), &hosts, NOW);
+        let terminal = Output::on_terminal();
+        let narrow: Vec<String> =
+            render(terminal, &hosts, NOW).iter().map(|line| terminal.shown(line)).collect();
         assert!(narrow.iter().all(|line| line.chars().count() <= 80), "{narrow:#?}");
         insta::assert_snapshot!([lines.join("\n"), narrow.join("\n")].join("\n\n"));
     }

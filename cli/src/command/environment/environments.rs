@@ -7,7 +7,7 @@ use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 
-use super::secrets::secrets_of;
+use super::secrets;
 use crate::args::RemoveArgs;
 use crate::command::confirm::confirm;
 use crate::command::reply::{read, read_all, show_done};
@@ -41,8 +41,7 @@ pub async fn show(context: &Context, env: &str) -> Result<()> {
     let document = context.control().await?.show_environment(request).await?.into_inner();
     let spec: EnvironmentSpec = read(Some(&document))?;
     context.output.json(&spec)?;
-    let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
-    context.output.verbatim(&text)
+    context.output.pretty_json(&spec)
 }
 
 /// # Errors
@@ -63,7 +62,9 @@ pub fn effective(context: &Context, env: &str) -> Result<()> {
 /// When the declaration or the .env file cannot be deployed with.
 pub fn check(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    secrets_of(&declared)?;
+    for warning in secrets::warnings(&declared)? {
+        context.output.remark(&format!("warning: {warning}"));
+    }
     context.output.json(&declared.spec)?;
     context.output.line(&format!("deployment.yml and the .env file of {} are valid", declared.spec.key))
 }
@@ -103,5 +104,5 @@ pub async fn export(context: &Context, env: &str) -> Result<()> {
     let document = context.control().await?.export_state(request).await?.into_inner();
     let state: StateFile = read(Some(&document))?;
     context.output.json(&state)?;
-    context.output.verbatim(&serde_json::to_string_pretty(&state).unwrap_or_default())
+    context.output.pretty_json(&state)
 }
