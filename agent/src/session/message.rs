@@ -131,7 +131,8 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
                 wire::secrets::Result::Variables(wire::Variables { values, public }) => {
                     let values: BTreeMap<String, String> = values.into_iter().collect();
                     let public: BTreeSet<String> = public.into_iter().collect();
-                    Ok(SecretSet::new(values, public))
+                    // Large values take some milliseconds: what else is due on this thread goes on elsewhere.
+                    Ok(tokio::task::block_in_place(|| SecretSet::new(values, public)))
                 }
                 wire::secrets::Result::Refused(why) => Err(why),
             };

@@ -41,7 +41,7 @@ fn checked(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, Sec
 ///
 /// # Errors
 /// When the file cannot be deployed with.
-pub(super) fn warnings(declared: &DeclaredEnvironment) -> Result<Vec<String>> {
+pub fn warnings(declared: &DeclaredEnvironment) -> Result<Vec<String>> {
     let values = checked(declared)?.unwrap_or_default();
     let public = declared.spec.public.iter().cloned().collect();
     let mut warnings: Vec<String> = weak_secrets(&values, &public).iter().map(ToString::to_string).collect();
