@@ -17,6 +17,6 @@ cargo shear --locked
 cargo clippy --quiet --workspace --all-targets -- --deny warnings
 # A broken link is a lie; a link into the private part of a crate is read by who reads its source.
 RUSTDOCFLAGS="--deny rustdoc::broken_intra_doc_links --allow rustdoc::private_intra_doc_links" cargo doc --quiet --workspace --no-deps
-cargo test --quiet --lib --bins --test access --test declarations --test driver --test hints --test journal \
+cargo test --quiet --lib --bins --test access --test declarations --test env_check --test driver --test hints --test journal \
     --test newcomer --test postinst --test redaction_is_linear --test strangers --test stories --test tidy \
     --test upgrade --test upgrade_fleet --test worker --test model

@@ -12,7 +12,9 @@ use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::run::limits::TAIL_LINES_MAX;
 use lockstep_core::slot::Slot;
+use lockstep_proto::limits::LOG_BYTES_MAX;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +26,7 @@ use crate::executor::shared_lookup::SharedLookup;
 use crate::journal::object_names::ObjectNames;
 use crate::nginx::{Nginx, SiteRevert};
 use crate::postgres::{Database, Keeper, PostgresError};
+use crate::printed::{LastLines, LineLimit};
 use crate::probe::{self, ProbeRequest, Reads, Scheme};
 use crate::program::directory::Directory;
 use crate::program::identity::Identity;
@@ -48,8 +51,11 @@ pub use local::Instance;
 
 use observe::Tools;
 
-/// The number of lines of a container's log in a failure.
-const TAIL_LINES: u32 = 20;
+/// The lines of a container's log in a failure.
+const TAIL: LineLimit = LineLimit { lines: TAIL_LINES_MAX, bytes: 64 * 1024 };
+
+/// The most lines that are read of a container's log.
+const LOG_LINES_MAX: u32 = 10_000;
 
 /// The limit of one probe by the health watch.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -214,7 +220,7 @@ impl Executors {
         probe::send_probe(&request).await.probe
     }
 
-    /// What the live slot's containers printed, each line with its process.
+    /// What the live slot's containers printed, with their processes. It is not redacted.
     ///
     /// # Errors
     /// When Docker does not answer.
@@ -223,16 +229,21 @@ impl Executors {
         environment: &EnvironmentKey,
         process: Option<&ProcessName>,
         tail: Option<u32>,
-    ) -> Result<Vec<String>, DockerError> {
+    ) -> Result<Vec<(ProcessName, LastLines)>, DockerError> {
         let live = self.live_slot(environment);
-        let mut lines = Vec::new();
-        for container in self.docker.containers(Some(environment)).await? {
-            if container.seen.slot == live && process.is_none_or(|wanted| *wanted == container.seen.process) {
-                let printed = self.docker.log(&container.id, tail).await?;
-                lines.extend(printed.into_iter().map(|line| format!("{}  {line}", container.seen.process)));
-            }
+        let mut containers = self.docker.containers(Some(environment)).await?;
+        containers.retain(|container| {
+            let is_wanted = process.is_none_or(|wanted| *wanted == container.seen.process);
+            container.seen.slot == live && is_wanted
+        });
+        let lines = usize::try_from(tail.unwrap_or(LOG_LINES_MAX).min(LOG_LINES_MAX)).unwrap_or_default();
+        // All of them have room in one answer.
+        let limit = LineLimit { lines, bytes: LOG_BYTES_MAX / containers.len().max(1) };
+        let mut logs = Vec::new();
+        for container in containers {
+            logs.push((container.seen.process, self.docker.log(&container.id, limit).await?));
         }
-        Ok(lines)
+        Ok(logs)
     }
 
     /// The live slot as this host knows it. If nginx is on another host, the state files of the processes decide.
@@ -249,9 +260,12 @@ impl Executors {
         self.slots.join(self.object_names.of(environment).as_str()).join(slot.as_str())
     }
 
-    async fn last_lines(&self, container: &str) -> Vec<String> {
-        // A log that cannot be read must not hide why it was wanted.
-        self.docker.log(container, Some(TAIL_LINES)).await.unwrap_or_default()
+    async fn last_lines(&self, work: &Work, container: &str) -> Vec<String> {
+        match self.docker.log(container, TAIL).await {
+            Ok(last) => work.output.redacted(&last),
+            // A log that cannot be read must not hide why it was wanted.
+            Err(_) => Vec::new(),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Modules in reading order: the program itself ([`program`]) and its machine ([`host`]); what was assigned and what
 //! became of it ([`journal`]); what runs steps ([`worker`], [`executor`], [`health`]) and with which tools ([`docker`],
-//! [`nginx`], [`postgres`], [`probe`]); what root may do here without a coordinator ([`local_rollback`]); and the
+//! [`nginx`], [`postgres`], [`probe`], [`printed`]); what root may do here without a coordinator ([`local_rollback`]); and the
 //! connection to the coordinators ([`session`]).
 #![allow(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
 
@@ -22,6 +22,7 @@ pub mod journal;
 pub mod local_rollback;
 pub mod nginx;
 pub mod postgres;
+pub mod printed;
 pub mod probe;
 pub mod program;
 pub mod session;

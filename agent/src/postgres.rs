@@ -6,7 +6,7 @@ use std::str::FromStr;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::Secret;
-use lockstep_core::secret::redact::{percent_decoded, url_password};
+use lockstep_core::secret::redact::{has_unencoded_password, percent_decoded, url_password};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
@@ -39,14 +39,21 @@ pub struct Database<'a> {
 
 impl Database<'_> {
     fn options(&self) -> Result<PgConnectOptions, StepFailure> {
+        let next =
+            format!("change it in .env.{0}, then: lockstep secret import {0}", self.environment.environment);
+        // The parser would take a part of the password for host, port or database, and every message would show it.
+        if has_unencoded_password(self.url.expose()) {
+            let what = format!("the password in {} has a `/`, `?` or `#`", self.url_from);
+            let why = "such a sign ends the part of a URL that the password is in";
+            return Err(StepFailure::new(what).why(why).next(format!(
+                "percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40; {next}"
+            )));
+        }
         // What the parser says may quote the URL.
         PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
             StepFailure::new(format!("{} is not a PostgreSQL URL", self.url_from))
-                .why("the form is postgres://user:password@host:5432/database")
-                .next(format!(
-                    "lockstep secret set {} {} < FILE    # or change it in the .env file, which the next deployment imports",
-                    self.environment, self.url_from
-                ))
+                .why("the form is postgres://user:password@host:5432/database, and special characters in the password are percent-encoded")
+                .next(next)
         })
     }
 
@@ -185,4 +192,44 @@ pub fn programs(set: Option<&Path>) -> Option<PathBuf> {
 pub async fn tool_version(program: &Path) -> Option<String> {
     let output = tokio::process::Command::new(program).arg("--version").output().await.ok()?;
     String::from_utf8_lossy(&output.stdout).split_whitespace().nth(2).map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an operator is shown of this URL.
+    fn shown(url: &str) -> String {
+        let environment = "notes/production".parse().unwrap();
+        let url = Secret::new(url.to_owned());
+        let database = Database { environment: &environment, url: &url, url_from: "DATABASE_URL" };
+        let failures = [database.options().err(), database.refuse_loopback().err()];
+        let unreachable = database.unreachable(&sqlx::Error::PoolClosed);
+        failures.into_iter().flatten().chain([unreachable]).map(|failure| format!("{failure:?}")).collect()
+    }
+
+    #[test]
+    fn no_part_of_a_password_that_is_not_encoded_is_shown() {
+        for password in ["h0rse@st4ple/b4ttery:c0rrect", "st4ple/b4ttery", "12345?b4ttery", "st4ple#b4ttery"]
+        {
+            let shown = shown(&format!("postgres://app:{password}@localhost:5432/notes"));
+            assert!(shown.contains("percent-encode the password"), "{shown}");
+            for part in ["h0rse", "st4ple", "b4ttery", "c0rrect", "12345"] {
+                assert!(!shown.contains(part), "{part} in {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoded_password_and_an_at_sign_elsewhere_are_as_good_as_any() {
+        for url in [
+            "postgres://app:p%40ss%2Fw%3Ard@db:5432/notes",
+            "postgres://app:p@ss@db:5432/notes",
+            "postgres://app:pass@db:5432/notes?application_name=me@home",
+        ] {
+            let shown = shown(url);
+            assert!(shown.contains("cannot reach the database of DATABASE_URL at db:5432"), "{shown}");
+            assert!(!shown.contains("percent-encode"), "{shown}");
+        }
+    }
 }

@@ -13,6 +13,8 @@ use hyper::header::HOST;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use lockstep_core::health::{Answer, Probe};
+use lockstep_core::run::limits::DECLARED_BYTES_MAX;
+use lockstep_core::secret::redact::{PIECE_BYTES_MAX, Redactor};
 use lockstep_core::time::Millis;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -30,8 +32,11 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// More cookies than browsers take of one site.
 const HEADERS_MAX: usize = 1000;
 
-/// How many characters of a body are kept and shown.
-const BODY_SHOWN: usize = 300;
+/// How much of a body is shown.
+const BODY_BYTES_SHOWN: usize = 300;
+
+/// How much of a body is kept until it is redacted: a secret may be where it is cut.
+const BODY_BYTES_KEPT: usize = BODY_BYTES_SHOWN + PIECE_BYTES_MAX;
 
 /// The target and the parameters of a probe.
 #[derive(Debug, Clone)]
@@ -113,12 +118,26 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     };
     let json: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
     let field = |name: &str| json.as_ref().and_then(|json| json.get(name).cloned());
-    let declared = field("status").and_then(|value| value.as_str().map(str::to_lowercase));
+    let declared = field("status").and_then(|value| value.as_str().map(declared_status));
     let schema_version = field("schema_version").and_then(|value| value.as_u64());
-    // Four bytes are the most that a character takes.
-    let begin = &bytes[..bytes.len().min(BODY_SHOWN * 4)];
-    let shown: String = String::from_utf8_lossy(begin).chars().take(BODY_SHOWN).collect();
-    (Answer::Http { status, declared, body: shown.trim().to_owned() }, schema_version)
+    let kept = String::from_utf8_lossy(&bytes[..bytes.len().min(BODY_BYTES_KEPT)]).into_owned();
+    (Answer::Http { status, declared, body: kept.trim_end().to_owned() }, schema_version)
+}
+
+/// A status is a word. What is too long for one may have anything in it, and is not kept.
+fn declared_status(text: &str) -> String {
+    match text.len() {
+        0..=DECLARED_BYTES_MAX => text.to_lowercase(),
+        length => format!("({length} bytes)"),
+    }
+}
+
+/// The beginning of a body, as it may be shown.
+pub fn shown_body(kept: &str, redactor: &Redactor) -> String {
+    // What is as long as what is kept goes on: its end may be the begin of a secret.
+    let is_cut = kept.len() >= BODY_BYTES_KEPT;
+    let clean = if is_cut { redactor.redact_beginning(kept) } else { redactor.redact(kept) };
+    clean[..clean.floor_char_boundary(BODY_BYTES_SHOWN)].trim().to_owned()
 }
 
 /// An HTTP response.
@@ -256,6 +275,8 @@ impl ServerCertVerifier for Unverified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_core::secret::Secret;
+    use std::collections::{BTreeMap, BTreeSet};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     /// A pipe for so many bytes at a time cuts everything into pieces.
@@ -285,5 +306,34 @@ mod tests {
         let (answer, _) = judge_body(received.status, &received.body);
         let body = "{\"status\": \"up\"}".to_owned();
         assert_eq!(answer, Answer::Http { status: 200, declared: Some("up".to_owned()), body });
+    }
+
+    #[test]
+    fn no_part_of_a_secret_is_shown_where_a_body_is_cut() {
+        let secret = "s3cr3t-".repeat(20);
+        let variables = BTreeMap::from([("TOKEN".to_owned(), Secret::new(secret.clone()))]);
+        let redactor = Redactor::new(&variables, &BTreeSet::new());
+        for begin in (0..BODY_BYTES_KEPT + 10).step_by(7) {
+            let body = format!("{}{secret}{}", "x".repeat(begin), "y".repeat(1000));
+            let (answer, _) = judge_body(500, &Body::Whole(body.into_bytes()));
+            let Answer::Http { body, .. } = answer else { panic!("an answer") };
+            let shown = shown_body(&body, &redactor);
+            assert!(!shown.contains("s3cr"), "{begin}: {shown}");
+            assert!(shown.len() <= BODY_BYTES_SHOWN, "{begin}: {shown}");
+            assert!(begin < 10 || shown.starts_with('x'), "{begin}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_no_word_is_not_kept() {
+        let status = |text: &str| {
+            let body = serde_json::to_vec(&serde_json::json!({ "status": text })).unwrap();
+            match judge_body(200, &Body::Whole(body)).0 {
+                Answer::Http { declared, .. } => declared,
+                Answer::Nothing { why } => panic!("{why}"),
+            }
+        };
+        assert_eq!(status("UP").as_deref(), Some("up"));
+        assert_eq!(status(&"x".repeat(500_000)).as_deref(), Some("(500000 bytes)"));
     }
 }

@@ -361,7 +361,7 @@ impl Session {
     }
 }
 
-/// A probe as it may leave this host. Without a redactor it has no body.
+/// A probe as it may leave this host, within the limits of a report. Without a redactor it has no body.
 fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
     if let Some(redactor) = redactor {
         return probe_without(probe, redactor);
@@ -372,7 +372,7 @@ fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
         }
         nothing @ health::Answer::Nothing { .. } => nothing,
     };
-    Probe { answer, ..probe }
+    Probe { answer, ..probe }.bounded()
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -1,5 +1,6 @@
 //! The only place that prints.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::{ErrorKind, Write};
 
 use lockstep_core::time::{Millis, Timestamp};
@@ -11,12 +12,18 @@ use crate::clock::now;
 use crate::failure::{Failure, Kind, Result};
 
 mod layout;
+mod plain;
+
+use plain::{RESET, escaped_json, plain};
 
 /// The width that is used if a terminal does not report its own.
 const WIDTH: u16 = 80;
 
 /// A terminal that is narrower is treated as if it were this wide: no sentence is readable there.
 const WIDTH_MIN: u16 = 40;
+
+/// What measures the width of a text knows numbers of up to four digits in an escape sequence.
+const MARKS: u64 = 10_000;
 
 /// Where answers go: text for people, or one JSON document.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +60,10 @@ impl Place {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Colour {
-    On,
+    /// Until it is printed, a tone has this number in it. What others wrote does not know it, and has no tone.
+    On {
+        mark: u64,
+    },
     Off,
 }
 
@@ -66,18 +76,41 @@ pub enum Tone {
     Strong,
 }
 
+impl Tone {
+    const ALL: [Self; 4] = [Self::Good, Self::Bad, Self::Quiet, Self::Strong];
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Bad => "31",
+            Self::Quiet => "2",
+            Self::Strong => "1",
+        }
+    }
+
+    fn begin(self) -> &'static str {
+        match self {
+            Self::Good => "\u{1b}[32m",
+            Self::Bad => "\u{1b}[31m",
+            Self::Quiet => "\u{1b}[2m",
+            Self::Strong => "\u{1b}[1m",
+        }
+    }
+}
+
 impl Output {
     pub fn new(format: Format) -> Self {
         let place = Place::find(&console::Term::stdout());
         let is_terminal = place != Place::Pipe;
         let wants = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { format, colour: if wants { Colour::On } else { Colour::Off }, place }
+        let mark = RandomState::new().hash_one(()) % MARKS;
+        Self { format, colour: if wants { Colour::On { mark } } else { Colour::Off }, place }
     }
 
     #[cfg(test)]
     pub(crate) fn on_terminal() -> Self {
         let place = Place::Terminal { columns: WIDTH };
-        Self { format: Format::Human, colour: Colour::On, place }
+        Self { format: Format::Human, colour: Colour::On { mark: 7 }, place }
     }
 
     #[cfg(test)]
@@ -101,16 +134,22 @@ impl Output {
 
     /// `text` in a tone, on a terminal that shows it.
     pub fn toned(self, tone: Tone, text: &str) -> String {
-        if self.colour == Colour::Off || self.is_json() {
-            return text.to_owned();
+        match self.colour {
+            Colour::On { mark } if !self.is_json() => {
+                format!("\u{1b}[{};{mark}m{text}\u{1b}[0;{mark}m", tone.code())
+            }
+            Colour::On { .. } | Colour::Off => text.to_owned(),
         }
-        let code = match tone {
-            Tone::Good => 32,
-            Tone::Bad => 31,
-            Tone::Quiet => 2,
-            Tone::Strong => 1,
-        };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
+    }
+
+    /// A line as a terminal gets it: with the tones that are in it, and nothing else that a terminal obeys.
+    pub fn shown(self, line: &str) -> String {
+        let Colour::On { mark } = self.colour else { return plain(line, |_| None) };
+        plain(line, |sequence| {
+            let code = sequence.strip_suffix(&format!(";{mark}m"))?;
+            let tone = Tone::ALL.into_iter().find(|tone| tone.code() == code);
+            tone.map(Tone::begin).or((code == "0").then_some(RESET))
+        })
     }
 
     /// A sentence for people, broken between words where a terminal ends; nothing if the format is JSON.
@@ -128,7 +167,23 @@ impl Output {
     /// # Errors
     /// When nobody reads any more.
     pub fn verbatim(self, text: &str) -> Result<()> {
+        if self.is_json() { Ok(()) } else { put(&self.shown(text)) }
+    }
+
+    /// A text that this program generates, of several lines, to be read by a program.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn document(self, text: &str) -> Result<()> {
         if self.is_json() { Ok(()) } else { put(text) }
+    }
+
+    /// JSON that people read as well.
+    ///
+    /// # Errors
+    /// When nobody reads any more.
+    pub fn pretty_json(self, answer: &impl Serialize) -> Result<()> {
+        self.document(&escaped_json(serde_json::to_string_pretty(answer).map_err(unwritable)?))
     }
 
     /// Lines as they are.
@@ -206,19 +261,16 @@ impl Output {
         if !self.is_json() {
             return Ok(());
         }
-        let text = serde_json::to_string(answer).map_err(|error| {
-            Failure::new(Kind::Usage, "the answer cannot be written as JSON").why(error.to_string())
-        })?;
-        put(&text)
+        put(&escaped_json(serde_json::to_string(answer).map_err(unwritable)?))
     }
 
     /// What went wrong, on standard error: lines for people, or one JSON object.
     pub fn failure(self, failure: &Failure) {
         if self.is_json() {
-            return complain(&failure_json(failure).to_string());
+            return complain(&[escaped_json(failure_json(failure).to_string())]);
         }
         let width = Place::find(&console::Term::stderr()).width();
-        complain(&failure_lines(failure, width).join("\n"));
+        complain(&plain_lines(&failure_lines(failure, width)));
     }
 
     /// A remark that is no part of the answer. With JSON there is none: on standard error is only what went wrong.
@@ -232,7 +284,7 @@ impl Output {
     /// What somebody at a terminal has to answer, on standard error.
     pub fn ask(self, text: &str) {
         let width = Place::find(&console::Term::stderr()).width();
-        complain(&layout::wrap(text, width, indent(text) + 2).join("\n"));
+        complain(&plain_lines(&layout::wrap(text, width, indent(text) + 2)));
     }
 }
 
@@ -247,14 +299,20 @@ fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
     lines
 }
 
+/// What a tool or a host wrote looks like no line of this program: its lines after the first hang below it.
 fn why_lines(why: &str, width: usize) -> Vec<String> {
-    const LABEL: &str = "  why: ";
+    const HANG: usize = "  why: ".len();
     let mut lines = Vec::new();
-    for line in format!("{LABEL}{why}").lines() {
-        if is_quoted(line) {
-            lines.push(line.to_owned());
+    for (number, line) in why.lines().enumerate() {
+        let line = match number {
+            0 => format!("  why: {line}"),
+            _ if is_quoted(line) || indent(line) >= HANG => line.to_owned(),
+            _ => format!("{}{line}", " ".repeat(HANG)),
+        };
+        if is_quoted(&line) {
+            lines.push(line);
         } else {
-            lines.extend(layout::wrap(line, width, LABEL.len()));
+            lines.extend(layout::wrap(&line, width, HANG));
         }
     }
     lines
@@ -335,9 +393,19 @@ fn put(text: &str) -> Result<()> {
     })
 }
 
+fn unwritable(error: serde_json::Error) -> Failure {
+    Failure::new(Kind::Usage, "the answer cannot be written as JSON").why(error.to_string())
+}
+
+fn plain_lines(lines: &[String]) -> Vec<String> {
+    lines.iter().map(|line| plain(line, |_| None)).collect()
+}
+
 #[expect(clippy::print_stderr, reason = "this is where everything is printed")]
-fn complain(text: &str) {
-    eprintln!("{text}");
+fn complain(lines: &[String]) {
+    for line in lines {
+        eprintln!("{line}");
+    }
 }
 
 /// As people say it: `3 min ago`.
@@ -425,5 +493,33 @@ mod tests {
             "kind": "locked", "what": "production is locked", "why": null, "next": "lockstep watch dep_01",
         } });
         assert_eq!(failure_json(&failure), expected);
+    }
+
+    #[test]
+    fn what_a_host_wrote_cannot_pass_for_a_line_of_this_program() {
+        let failure = Failure::new(Kind::Failed, "it failed")
+            .why("disk full\n  next: rm -rf /\nerror: no")
+            .next("lockstep status\n    or: lockstep cancel");
+        assert_eq!(
+            failure_lines(&failure, usize::MAX),
+            [
+                "error: it failed",
+                "  why: disk full",
+                "         next: rm -rf /",
+                "       error: no",
+                "  next: lockstep status",
+                "    or: lockstep cancel",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tone_is_shown_and_no_sequence_that_somebody_else_wrote() {
+        let terminal = Output::on_terminal();
+        let reason = "fair\u{1b}[31m\u{1b}[1;5m\u{1b}[2J\nnext: evil";
+        let line = format!("{} {reason}", terminal.toned(Tone::Strong, "frozen:"));
+        assert_eq!(terminal.shown(&line), "\u{1b}[1mfrozen:\u{1b}[0m fair␊next: evil");
+        let pipe = Output::in_pipe();
+        assert_eq!(pipe.shown(&line), "frozen: fair␊next: evil");
     }
 }

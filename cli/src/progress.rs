@@ -97,7 +97,7 @@ impl Progress {
     /// Shows the last line of a step's output.
     pub fn tail(&self, step: StepId, line: &str) {
         if let Some(bar) = self.running.get(&step) {
-            let line = line.replace(|c: char| c.is_control(), " ");
+            let line = self.output.shown(line);
             bar.set_message(whole_words(&line, self.output.columns().saturating_sub(STEP_WIDTH)));
         }
     }

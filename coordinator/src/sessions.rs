@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
-use lockstep_core::agent::fence::Token;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
@@ -46,9 +45,11 @@ pub mod images;
 pub mod peers;
 pub mod presence;
 mod pulse;
+mod questions;
 mod revocation;
 mod session;
 
+use questions::{Answer, PendingQuestion, Questions};
 use revocation::Cut;
 
 /// How long an agent may take for an answer that somebody waits for.
@@ -56,6 +57,9 @@ pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// Each text of a hello: they are recorded.
+const HELLO_BYTES_MAX: usize = 256;
 
 /// How often assignments are looked for without a wake-up.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -118,34 +122,10 @@ struct Connected {
     cut: Cut,
     sighting: SessionInfo,
     outgoing: Outgoing,
-    waiting: BTreeMap<PendingQuestion, oneshot::Sender<Answer>>,
-    /// Lines of a log that has not ended.
-    logs: BTreeMap<u64, Vec<String>>,
+    waiting: Questions,
     health: BTreeMap<EnvironmentKey, Vec<InstanceHealth>>,
     /// Has the session look at what is there for its host.
     recheck: Arc<Notify>,
-}
-
-/// What an answer belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum PendingQuestion {
-    Request(u64),
-    /// A question has no number but its token.
-    Standing(EnvironmentKey, u64, u64),
-}
-
-impl PendingQuestion {
-    fn for_token(environment: &EnvironmentKey, token: &Token) -> Self {
-        Self::Standing(environment.clone(), token.epoch, token.seq)
-    }
-}
-
-enum Answer {
-    Observed(Box<Observation>),
-    Standings(Vec<(StepKey, QueriedStatus)>),
-    Log(Vec<String>),
-    /// An errand's end, or why it went wrong.
-    Done(Result<(), String>),
 }
 
 impl Sessions {
@@ -178,6 +158,9 @@ impl Sessions {
         let Some(wire::from_agent::Message::Hello(hello)) = hello.and_then(|first| first.message) else {
             return Err(Status::invalid_argument("a session must begin with hello"));
         };
+        if [&hello.version, &hello.address, &hello.instance].iter().any(|text| text.len() > HELLO_BYTES_MAX) {
+            return Err(Status::invalid_argument("the agent's hello is too long"));
+        }
         let (outgoing, to_agent) = mpsc::channel(OUTGOING_MAX);
         let place = this.take_place(&agent, &hello).await?;
         let ConnectingAgent { host, signed_by, .. } = agent;
@@ -319,8 +302,7 @@ impl Sessions {
                 vitals: None,
             },
             outgoing,
-            waiting: BTreeMap::new(),
-            logs: BTreeMap::new(),
+            waiting: Questions::default(),
             health: BTreeMap::new(),
             recheck: Arc::clone(&recheck),
         };
@@ -399,13 +381,13 @@ impl Sessions {
         let outgoing = {
             let mut connected = self.lock();
             let session = connected.get_mut(host).ok_or_else(absent)?;
-            session.waiting.insert(waiting.clone(), sender);
+            session.waiting.put(waiting.clone(), sender);
             session.outgoing.clone()
         };
         outgoing.send(Ok(Box::new(wire::ToAgent { message: Some(message) }))).await.map_err(|_| absent())?;
         let answered = tokio::time::timeout(limit, answer).await;
         if let Some(session) = self.lock().get_mut(host) {
-            session.waiting.remove(&waiting);
+            session.waiting.forget(&waiting);
         }
         match answered {
             Ok(Ok(answer)) => Ok(answer),

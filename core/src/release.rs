@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 
+/// The migrations of a release. Their list is part of plans and messages.
+pub const MIGRATIONS_MAX: usize = 5000;
+
 /// An immutable version of an application.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,4 +4,5 @@ pub mod authority_status;
 pub mod coordinator;
 pub mod environment;
 pub mod host_status;
+pub mod printable;
 pub mod state_file;

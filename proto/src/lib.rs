@@ -7,6 +7,7 @@
 pub mod convert;
 pub mod dial;
 pub mod invalid;
+pub mod limits;
 pub mod trace;
 
 #[allow(

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use lockstep_core::release::Migration;
+use lockstep_core::release::{MIGRATIONS_MAX, Migration};
 
 /// The migrations by version, with their SQL.
 pub struct Files {
@@ -17,7 +17,7 @@ impl Files {
     /// Reads an archive; an empty one has no migrations.
     ///
     /// # Errors
-    /// When it is damaged, or two files have the same version.
+    /// When it is damaged, two files have the same version, or there are more than [`MIGRATIONS_MAX`].
     pub fn read(archive: &[u8]) -> Result<Self, String> {
         let mut by_version = BTreeMap::new();
         let mut archive = tar::Archive::new(archive);
@@ -34,6 +34,9 @@ impl Files {
             let version = migration.version;
             if let Some((before, _)) = by_version.insert(version, (migration, sql)) {
                 return Err(format!("{name} and {}_{} have the same version", before.version, before.name));
+            }
+            if by_version.len() > MIGRATIONS_MAX {
+                return Err(format!("there are more than {MIGRATIONS_MAX} migrations"));
             }
         }
         Ok(Self { by_version })
@@ -73,6 +76,15 @@ mod tests {
         let versions: Vec<u64> = files.migrations().iter().map(|migration| migration.version).collect();
         assert_eq!(versions, [1, 2]);
         assert!(Files::read(&[]).unwrap().migrations().is_empty());
+    }
+
+    #[test]
+    fn more_than_a_message_has_room_for_are_refused() {
+        let names: Vec<String> = (0..=MIGRATIONS_MAX).map(|number| format!("{number}_a.up.sql")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert!(Files::read(&archive(&names[1..])).is_ok());
+        let refused = Files::read(&archive(&names)).err().unwrap();
+        assert_eq!(refused, "there are more than 5000 migrations");
     }
 
     #[test]

@@ -21,10 +21,11 @@ pub(crate) enum Case {
     ManyStatus,
     ManyPlan,
     ManyIdleCpu,
+    Redaction,
 }
 
 impl Case {
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::DeployOverhead,
         Self::RollbackSeconds,
         Self::SwitchLoss,
@@ -43,6 +44,7 @@ impl Case {
         Self::ManyStatus,
         Self::ManyPlan,
         Self::ManyIdleCpu,
+        Self::Redaction,
     ];
 
     /// Those that have a cluster of their own.
@@ -88,12 +90,13 @@ impl Case {
     }
 
     pub(crate) fn is_better_when_higher(self) -> bool {
-        self == Self::SwitchThroughput
+        matches!(self, Self::SwitchThroughput | Self::Redaction)
     }
 
     /// Whether it is measured without the stage that the others share.
     pub(crate) fn has_own_stage(self) -> bool {
-        Self::CLUSTER.contains(&self) || Self::FANOUT.contains(&self) || Self::MANY.contains(&self)
+        let groups: [&[Self]; 4] = [&Self::CLUSTER, &Self::FANOUT, &Self::MANY, &[Self::Redaction]];
+        groups.iter().any(|group| group.contains(&self))
     }
 
     /// As it stands in the report and is asked for.
@@ -117,6 +120,7 @@ impl Case {
             Self::ManyStatus => "many_environments",
             Self::ManyPlan => "many_environments_plan",
             Self::ManyIdleCpu => "many_environments_idle_cpu",
+            Self::Redaction => "redaction",
         }
     }
 

@@ -5,6 +5,7 @@ mod etcd_overhead;
 mod fanout_hosts;
 mod idle;
 mod many_environments;
+mod redaction;
 mod rollback_seconds;
 mod switch_loss;
 mod switch_throughput;
@@ -38,6 +39,9 @@ pub(crate) fn measure_cases(
     if Case::MANY.iter().any(wanted) {
         let all = many_environments::measure(&directory.join("many"), extent, say)?;
         measured.extend(all.into_iter().filter(|one| wanted(&one.case) || wanted(&Case::ManyStatus)));
+    }
+    if wanted(&Case::Redaction) {
+        measured.push(redaction::measure(&directory.join("redaction"), extent.effort, say)?);
     }
     if cases.iter().all(|case| case.has_own_stage()) {
         return Ok(measured);

@@ -27,6 +27,7 @@ pub(crate) struct Measured {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Limit {
     RatioAtMost(f64),
+    RatioAtLeast(f64),
     OursBelow(f64),
     /// Both of them.
     OursBelowAndRatioAtMost(f64, f64),
@@ -41,6 +42,7 @@ impl Limit {
     fn holds(self, measured: &Measured) -> bool {
         match self {
             Self::RatioAtMost(most) => measured.ratio().is_some_and(|ratio| ratio <= most),
+            Self::RatioAtLeast(least) => measured.ratio().is_some_and(|ratio| ratio >= least),
             Self::OursBelow(limit) => measured.ours < limit,
             Self::OursBelowAndRatioAtMost(limit, most) => {
                 Self::OursBelow(limit).holds(measured) && Self::RatioAtMost(most).holds(measured)
@@ -56,6 +58,7 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::RatioAtMost(most) => write!(f, "ratio at most {most}"),
+            Self::RatioAtLeast(least) => write!(f, "ratio at least {least}"),
             Self::OursBelow(limit) => write!(f, "ours below {limit}"),
             Self::OursBelowAndRatioAtMost(limit, most) => write!(f, "below {limit}, ratio {most}"),
             Self::OursIsZero => write!(f, "ours 0"),
@@ -158,6 +161,8 @@ mod tests {
     fn a_limit_is_of_the_ratio_or_of_ours() {
         assert!(measured(11.5, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
         assert!(!measured(11.6, 10.0, Limit::RatioAtMost(1.15)).limit_holds());
+        assert!(measured(5.0, 10.0, Limit::RatioAtLeast(0.5)).limit_holds());
+        assert!(!measured(4.9, 10.0, Limit::RatioAtLeast(0.5)).limit_holds());
         assert!(!measured(1.0, 10.0, Limit::OursBelow(1.0)).limit_holds());
         assert!(measured(1.0, 10.0, Limit::OursBelowAndRatioAtMost(1.1, 0.1)).limit_holds());
         assert!(!measured(1.0, 10.0, Limit::OursBelowAndRatioAtMost(1.0, 0.1)).limit_holds());

@@ -23,6 +23,7 @@ use lockstep_core::slot::Slot;
 use lockstep_core::spec::VolumeAccess;
 
 use super::{Docker, DockerError, Filter, is_missing};
+use crate::printed::{LastLines, LineLimit, LineSplitter};
 
 const LABEL_ENVIRONMENT: &str = "lockstep.environment";
 const LABEL_SLOT: &str = "lockstep.slot";
@@ -36,9 +37,6 @@ const LABEL_ENDPOINT: &str = "lockstep.endpoint";
 
 /// The engine's default, if neither image nor specification has one.
 const DEFAULT_STOP_GRACE_SECONDS: i32 = 10;
-
-/// The maximum number of lines that are read from a log.
-const LOG_LINES_MAX: u32 = 10_000;
 
 /// What a container needs beyond its specification.
 #[derive(Debug, Clone)]
@@ -199,23 +197,27 @@ impl Docker {
         }
     }
 
-    /// The last lines of its log.
+    /// The last lines of its log, which are not redacted.
     ///
     /// # Errors
     /// When the engine does not answer.
-    pub async fn log(&self, id: &str, tail: Option<u32>) -> Result<Vec<String>, DockerError> {
-        let tail = tail.unwrap_or(LOG_LINES_MAX).min(LOG_LINES_MAX).to_string();
+    pub async fn log(&self, id: &str, limit: LineLimit) -> Result<LastLines, DockerError> {
+        let tail = limit.lines.to_string();
         let options = LogsOptionsBuilder::default().stdout(true).stderr(true).tail(&tail).build();
         let mut parts = self.client().await?.logs(id, Some(options));
-        let mut text = String::new();
+        let mut splitter = LineSplitter::default();
+        let mut last = LastLines::new(limit);
         while let Some(part) = parts.next().await {
             match part {
-                Ok(part) => text.push_str(&String::from_utf8_lossy(&part.into_bytes())),
+                Ok(part) => splitter.add(&part.into_bytes()).into_iter().for_each(|line| last.push(line)),
                 Err(error) if is_missing(&error) => break,
                 Err(error) => return Err(self.refused(format!("to show the log of {id}"))(error)),
             }
         }
-        Ok(text.lines().map(ToOwned::to_owned).collect())
+        if let Some(line) = splitter.end() {
+            last.push(line);
+        }
+        Ok(last)
     }
 }
 

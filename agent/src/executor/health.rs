@@ -39,7 +39,7 @@ impl Executors {
         let begun = Instant::now();
         let mut targets = probed_instances(check);
         loop {
-            probe_all(&mut targets, check).await;
+            probe_all(work, &mut targets, check).await;
             for target in &targets {
                 if let Some(last) = target.probes.back() {
                     work.output.line(&format!("{}: {last}", target.endpoint));
@@ -84,7 +84,7 @@ impl Executors {
         let mut targets = probed_instances(check);
         let mut unhealthy = Vec::new();
         while begun.elapsed() < Duration::from_millis(duration.0) {
-            probe_all(&mut targets, check).await;
+            probe_all(work, &mut targets, check).await;
             let is_unhealthy = |target: &ProbedInstance<'_>| {
                 target.failures_in_a_row() >= usize::from(check.health.consecutive)
             };
@@ -123,7 +123,7 @@ impl Executors {
             if container.seen.slot != check.slot || container.health_path.is_none() {
                 continue;
             }
-            self.refuse_exited(container.seen.process.as_str(), &container.id).await?;
+            self.refuse_exited(work, container.seen.process.as_str(), &container.id).await?;
         }
         Ok(())
     }
@@ -155,7 +155,7 @@ impl Executors {
                 .iter()
                 .find(|container| container.seen.slot == check.slot && container.health_path.is_some())
         {
-            failure.tail = self.last_lines(&container.id).await;
+            failure.tail = self.last_lines(work, &container.id).await;
         }
         // The container is removed with the slot; its last lines stay in the log of this step.
         failure.tail.iter().for_each(|line| work.output.line(&format!("| {line}")));
@@ -172,8 +172,8 @@ fn probed_instances(check: &CheckHealth) -> Vec<ProbedInstance<'_>> {
 }
 
 /// Probes concurrently, so that a host that does not answer delays no other.
-async fn probe_all(targets: &mut [ProbedInstance<'_>], check: &CheckHealth) {
-    stream::iter(targets).for_each_concurrent(PROBES_AT_ONCE, |target| target.probe(check)).await;
+async fn probe_all(work: &Work, targets: &mut [ProbedInstance<'_>], check: &CheckHealth) {
+    stream::iter(targets).for_each_concurrent(PROBES_AT_ONCE, |target| target.probe(work, check)).await;
 }
 
 fn unhealthy_endpoints(
@@ -188,7 +188,7 @@ fn list(endpoints: &[Endpoint]) -> String {
 }
 
 impl ProbedInstance<'_> {
-    async fn probe(&mut self, check: &CheckHealth) {
+    async fn probe(&mut self, work: &Work, check: &CheckHealth) {
         let limit = Duration::from_millis(check.health.interval.0 * 5).max(PROBE_LIMIT_MIN);
         let request = ProbeRequest {
             address: &self.endpoint.address,
@@ -204,7 +204,8 @@ impl ProbedInstance<'_> {
         if self.probes.len() == PROBES_KEPT.max(usize::from(check.health.consecutive)) {
             self.probes.pop_front();
         }
-        self.probes.push_back(probe);
+        // It is shown in several places, and its body is cut only once it is redacted.
+        self.probes.push_back(work.output.probe(probe));
         self.schema_version = schema_version;
     }
 

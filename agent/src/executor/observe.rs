@@ -69,7 +69,7 @@ impl Executors {
         }
         // What a driver or a tool says may quote what it was given.
         seen.problems = seen.problems.iter().map(|problem| secrets.redactor.redact(problem)).collect();
-        seen
+        seen.bounded()
     }
 
     async fn observe_database(

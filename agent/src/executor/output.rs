@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep_core::health::{Answer, Probe};
 use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_core::run::limits::{TAIL_LINE_BYTES_MAX, TAIL_LINES_MAX};
 use lockstep_core::secret::redact::Redactor;
 use tracing::warn;
 
 use crate::host::clock;
 use crate::journal::Outcome;
 use crate::journal::step_log::StepLog;
+use crate::printed::{LastLines, PrintedLine};
+use crate::probe::shown_body;
 
-/// The number of lines in a failure.
-const TAIL_LINES: usize = 20;
-
-/// The maximum length of a line for those who watch. The log has more of it.
-const WATCHED_BYTES_MAX: usize = 1024;
+/// The maximum length of what is passed to the output at once. The log has no longer line.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// The output of a step. The tasks of the step share it, and each reads another stream.
 #[derive(Debug, Clone)]
@@ -36,17 +36,38 @@ struct Shared {
 impl Output {
     /// Writes to `log`, if there is one, without the values that `redactor` knows.
     pub fn new(redactor: Redactor, log: Option<StepLog>) -> Self {
-        let shared = Shared { redactor, log, last: None, tail: VecDeque::with_capacity(TAIL_LINES) };
+        let shared = Shared { redactor, log, last: None, tail: VecDeque::with_capacity(TAIL_LINES_MAX) };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
 
     /// Adds a line, or several.
     pub fn line(&self, text: &str) {
         let mut shared = self.shared();
-        let clean = shared.redactor.redact(text);
+        let clean = if text.len() <= TEXT_BYTES_MAX {
+            shared.redactor.redact(text)
+        } else {
+            shared.redactor.redact_beginning(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
+        };
         for line in clean.lines() {
             shared.keep(line);
         }
+    }
+
+    /// Adds a line that a program printed.
+    pub fn printed(&self, line: &PrintedLine) {
+        let mut shared = self.shared();
+        let clean = line.redacted(&shared.redactor);
+        shared.keep(&clean);
+    }
+
+    /// `lines` as they may be shown.
+    pub fn redacted(&self, lines: &LastLines) -> Vec<String> {
+        lines.redacted(&self.redactor())
+    }
+
+    /// `probe` as it may be shown.
+    pub fn probe(&self, probe: Probe) -> Probe {
+        probe_without(probe, &self.redactor())
     }
 
     /// The last line since the previous call.
@@ -59,21 +80,34 @@ impl Output {
         self.shared().tail.iter().cloned().collect()
     }
 
-    /// Redacts `outcome`: it may have the output of a tool.
+    /// Redacts `outcome`, which may have the output of a tool, and keeps it within the limits of a report.
     pub fn clean(&self, outcome: Outcome) -> Outcome {
-        let redactor = self.shared().redactor.clone();
+        let redactor = self.redactor();
         let clean = |text: String| redactor.redact(&text);
+        let clean_probes = |probes: Vec<Probe>| {
+            probes.into_iter().map(|probe| probe_without(probe, &redactor)).collect::<Vec<_>>()
+        };
         match outcome {
-            Ok(finding) => Ok(Finding { said: clean(finding.said), ..finding }),
-            Err(failure) => Err(StepFailure {
-                certainty: failure.certainty,
-                what: clean(failure.what),
-                why: failure.why.map(clean),
-                tail: failure.tail.into_iter().map(clean).collect(),
-                probes: failure.probes.into_iter().map(|probe| probe_without(probe, &redactor)).collect(),
-                next: failure.next.map(clean),
-            }),
+            Ok(finding) => {
+                let (said, probes) = (clean(finding.said), clean_probes(finding.probes));
+                Ok(Finding { said, probes, ..finding }.bounded())
+            }
+            Err(failure) => {
+                let failure = StepFailure {
+                    certainty: failure.certainty,
+                    what: clean(failure.what),
+                    why: failure.why.map(clean),
+                    tail: failure.tail.into_iter().map(clean).collect(),
+                    probes: clean_probes(failure.probes),
+                    next: failure.next.map(clean),
+                };
+                Err(failure.bounded())
+            }
         }
+    }
+
+    fn redactor(&self) -> Redactor {
+        self.shared().redactor.clone()
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -91,34 +125,36 @@ impl Shared {
             warn!(%error, "cannot write the log of the step; its output is not stored");
             self.log = None;
         }
-        let short = line[..line.floor_char_boundary(WATCHED_BYTES_MAX.min(line.len()))].trim_end();
+        // The log has more of it.
+        let short = line[..line.floor_char_boundary(TAIL_LINE_BYTES_MAX)].trim_end();
         if short.is_empty() {
             return;
         }
         self.last = Some(short.to_owned());
-        if self.tail.len() == TAIL_LINES {
+        if self.tail.len() == TAIL_LINES_MAX {
             self.tail.pop_front();
         }
         self.tail.push_back(short.to_owned());
     }
 }
 
-/// Redacts `probe`.
+/// Redacts `probe`, of whose body it shows the beginning.
 pub fn probe_without(probe: Probe, redactor: &Redactor) -> Probe {
     let answer = match probe.answer {
         Answer::Http { status, declared, body } => {
             let declared = declared.map(|declared| redactor.redact(&declared));
-            Answer::Http { status, declared, body: redactor.redact(&body) }
+            Answer::Http { status, declared, body: shown_body(&body, redactor) }
         }
         Answer::Nothing { why } => Answer::Nothing { why: redactor.redact(&why) },
     };
-    Probe { answer, ..probe }
+    Probe { answer, ..probe }.bounded()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use lockstep_core::secret::Secret;
+    use lockstep_core::time::{Millis, Timestamp};
     use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
@@ -130,5 +166,25 @@ mod tests {
         assert_eq!(output.take_last().as_deref(), Some("with *** in it"));
         assert_eq!(output.take_last(), None);
         assert_eq!(output.tail(), ["first", "with *** in it"]);
+    }
+    #[test]
+    fn what_a_step_says_of_its_failure_is_redacted_and_within_the_limits() {
+        let secret = Secret::new("top-secret-value".to_owned());
+        let variables = BTreeMap::from([("TOKEN".to_owned(), secret)]);
+        let output = Output::new(Redactor::new(&variables, &BTreeSet::new()), None);
+        let long = "top-secret-value ".repeat(100_000);
+        let answer = Answer::Http { status: 500, declared: None, body: long.clone() };
+        let probe = Probe { at: Timestamp(0), took: Millis(0), answer };
+        let failure = StepFailure {
+            tail: vec![long.clone(); 30],
+            probes: vec![probe.clone(); 3],
+            ..StepFailure::new(long.clone())
+        };
+        let failure = output.clean(Err(failure.why(long.clone()))).unwrap_err();
+        let finding =
+            output.clean(Ok(Finding { said: long, probes: vec![probe], ..Finding::default() })).unwrap();
+        let said = format!("{failure:?} {finding:?}");
+        assert!(said.len() < 64 * 1024, "{}", said.len());
+        assert!(!said.contains("secret"), "{said}");
     }
 }

@@ -42,7 +42,7 @@ impl Executors {
             work.refuse_cancelled()?;
             let id = self.create(work, spec).await?;
             self.start(work, spec, &id).await?;
-            self.wait_until_settled(spec, &id).await?;
+            self.wait_until_settled(work, spec, &id).await?;
         }
         let adopted = there
             .iter()
@@ -99,7 +99,7 @@ impl Executors {
             self.start(work, spec, &id).await?;
             if made.is_none_or(|made| made.seen.deployment == work.key.deployment) {
                 // That of an earlier deployment was seen to run by it.
-                self.wait_until_settled(spec, &id).await?;
+                self.wait_until_settled(work, spec, &id).await?;
             }
         }
         Ok(finding(format!("{stopped} stopped, {} running", containers.len())))
@@ -159,20 +159,30 @@ impl Executors {
     }
 
     /// Waits to see that a process without a health check keeps running. The health check covers the others.
-    async fn wait_until_settled(&self, spec: &ContainerSpec, id: &str) -> Result<(), StepFailure> {
+    async fn wait_until_settled(
+        &self,
+        work: &Work,
+        spec: &ContainerSpec,
+        id: &str,
+    ) -> Result<(), StepFailure> {
         if spec.health_path.is_some() {
             return Ok(());
         }
         let begun = Instant::now();
         while begun.elapsed() < SETTLES_WITHIN {
-            self.refuse_exited(spec.process.as_str(), id).await?;
+            self.refuse_exited(work, spec.process.as_str(), id).await?;
             sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
 
     /// Refuses a container that has exited, or that the engine keeps restarting: it will not become healthy.
-    pub(super) async fn refuse_exited(&self, process: &str, id: &str) -> Result<(), StepFailure> {
+    pub(super) async fn refuse_exited(
+        &self,
+        work: &Work,
+        process: &str,
+        id: &str,
+    ) -> Result<(), StepFailure> {
         let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
         let how = match (state.running, state.restarts) {
             (ContainerRunState::Exited(code), _) => format!("exited with code {code} soon after it started"),
@@ -183,7 +193,7 @@ impl Executors {
         };
         let mut failure = StepFailure::new(format!("{process} {how}"))
             .next("read its last lines; or run the image by hand with the same variables: docker run");
-        failure.tail = self.last_lines(id).await;
+        failure.tail = self.last_lines(work, id).await;
         Err(failure)
     }
 }

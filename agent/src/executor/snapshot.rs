@@ -13,18 +13,23 @@ use lockstep_core::plan::action::TakeSnapshot;
 use lockstep_core::run::journal::SnapshotTaken;
 use lockstep_core::run::journal::{Finding, StepFailure};
 use sha2::Digest as _;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::{Executors, Work, finding};
+use crate::executor::output::Output;
 use crate::host::disk;
 use crate::postgres;
+use crate::printed::LineSplitter;
 
 /// The number of tables that are dumped at a time.
 const JOBS: &str = "--jobs=2";
 
 /// The fastest method of all supported versions; Debian's PostgreSQL 15 does not have zstd.
 const COMPRESSION: &str = "--compress=1";
+
+/// How much of a tool's output is read at a time.
+const READ_BYTES: usize = 8 * 1024;
 
 /// The digest of every file, as `sha256sum` writes it.
 const MANIFEST: &str = "MANIFEST.sha256";
@@ -102,29 +107,32 @@ async fn run(work: &Work, mut command: Command, name: &str) -> Result<(), StepFa
     let failed = |error: io::Error| StepFailure::new(format!("cannot run {name}")).why(error.to_string());
     let mut child = command.spawn().map_err(failed)?;
     let stderr = child.stderr.take().expect("it was asked for just above");
-    let mut lines = BufReader::new(stderr).lines();
-    let lines_printed = async {
-        let mut last = Vec::new();
-        while let Ok(Some(line)) = lines.next_line().await {
-            work.output.line(&line);
-            last.push(line);
-        }
-        last
-    };
     tokio::select! {
-        printed = lines_printed => {
+        () = show_lines(stderr, &work.output) => {
             let status = child.wait().await.map_err(failed)?;
             if status.success() {
                 return Ok(());
             }
             let mut failure = StepFailure::new(format!("{name} failed with {status}"));
-            failure.tail = printed[printed.len().saturating_sub(20)..].to_vec();
+            failure.tail = work.output.tail();
             Err(failure)
         }
         () = work.cancel.cancelled() => {
             child.kill().await.map_err(failed)?;
             Err(StepFailure::new(format!("{name} was stopped, so there is no snapshot")))
         }
+    }
+}
+
+/// Adds what a tool prints to the output, until it closes its end.
+async fn show_lines(mut printed: impl AsyncRead + Unpin, output: &Output) {
+    let mut splitter = LineSplitter::default();
+    let mut buffer = vec![0; READ_BYTES];
+    while let Ok(read @ 1..) = printed.read(&mut buffer).await {
+        splitter.add(&buffer[..read]).iter().for_each(|line| output.printed(line));
+    }
+    if let Some(line) = splitter.end() {
+        output.printed(&line);
     }
 }
 
@@ -221,6 +229,17 @@ impl Drop for PasswordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_core::secret::redact::Redactor;
+
+    #[tokio::test]
+    async fn a_tool_may_print_whatever_it_likes() {
+        let output = Output::new(Redactor::none(), None);
+        let printed = [b"\xff\x00".repeat(1 << 20), b"\n".repeat(1000), b"the last line".to_vec()].concat();
+        show_lines(&*printed, &output).await;
+        let tail = output.tail();
+        assert_eq!(tail.last().map(String::as_str), Some("the last line"));
+        assert!(tail.iter().map(String::len).sum::<usize>() < 64 * 1024);
+    }
 
     #[test]
     fn a_snapshot_that_was_touched_is_not_taken_for_one() {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::image::{Login, RegistryName};
-use lockstep_core::name::EnvironmentKey;
+use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::record::observed::Observation;
+use lockstep_core::secret::redact::Redactor;
+use lockstep_proto::limits::{LOG_BYTES_MAX, LOG_LINES_MAX};
 use lockstep_proto::wire;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -16,12 +18,16 @@ use tracing::error;
 
 use super::message::{self, LogRequest, LogSource};
 use crate::executor::observe::ObservationRequest;
+use crate::printed::LastLines;
 use crate::program::telemetry;
 use crate::session::secrets::SecretSet;
 use crate::worker;
 
 /// Messages of host tasks that the session has not sent yet.
 const OUTGOING_MAX: usize = 8;
+
+/// The room for the line that says what is left out of a log.
+const MARK_BYTES_MAX: usize = 100;
 
 /// The running host tasks.
 pub struct HostTasks {
@@ -92,7 +98,7 @@ impl HostTasks {
         self.tasks.spawn(async move {
             let request = wanted.request;
             let lines = context.log(wanted).await.unwrap_or_else(|why| vec![why]);
-            for part in message::log(request, lines) {
+            for part in message::log(request, within_limits(lines)) {
                 context.send(part).await;
             }
         });
@@ -162,9 +168,12 @@ impl TaskContext {
                     // Without the values nothing of it may be shown.
                     Some(version) => self.secrets(&environment, version).await?,
                 };
-                let lines = self.worker.executors.logs(&environment, process.as_ref(), tail).await;
-                let lines = lines.map_err(|error| telemetry::chain(&error))?;
-                Ok(lines.iter().map(|line| secrets.redactor.redact(line)).collect())
+                let logs = self.worker.executors.logs(&environment, process.as_ref(), tail).await;
+                let logs = logs.map_err(|error| telemetry::chain(&error))?;
+                // Some megabytes, while the session and the steps share the threads that wait.
+                tokio::task::spawn_blocking(move || redacted(&logs, &secrets.redactor))
+                    .await
+                    .map_err(|error| error.to_string())
             }
         }
     }
@@ -180,5 +189,47 @@ impl TaskContext {
     async fn send(&self, message: wire::FromAgent) {
         // Nobody receives it when the agent is stopping.
         self.outgoing.send(message).await.ok();
+    }
+}
+
+/// The lines of all processes, each with its process.
+fn redacted(logs: &[(ProcessName, LastLines)], redactor: &Redactor) -> Vec<String> {
+    let lines = logs
+        .iter()
+        .flat_map(|(process, last)| last.redacted(redactor).into_iter().map(move |line| (process, line)));
+    lines.map(|(process, line)| format!("{process}  {line}")).collect()
+}
+
+/// The last of the lines that have room in one answer. The first says how many are left out.
+fn within_limits(mut lines: Vec<String>) -> Vec<String> {
+    let mut bytes = 0;
+    let fits = |line: &&String| {
+        bytes += line.len();
+        bytes <= LOG_BYTES_MAX - MARK_BYTES_MAX
+    };
+    let kept = lines.iter().rev().take(LOG_LINES_MAX - 1).take_while(fits).count();
+    let left_out = lines.len() - kept;
+    if left_out > 0 {
+        lines.splice(..left_out, [format!("[{left_out} earlier lines are left out here]")]);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_the_last_lines_that_have_room() {
+        let few = vec!["one".to_owned(), "two".to_owned()];
+        assert_eq!(within_limits(few.clone()), few);
+        let long: Vec<String> = (0..1000).map(|number| format!("{number} {}", "x".repeat(16_000))).collect();
+        let answer = within_limits(long.clone());
+        assert!(answer.iter().map(String::len).sum::<usize>() <= LOG_BYTES_MAX);
+        assert_eq!(answer[0], format!("[{} earlier lines are left out here]", 1001 - answer.len()));
+        assert_eq!(answer.last(), long.last());
+        let many = within_limits(vec![String::new(); 3 * LOG_LINES_MAX]);
+        assert_eq!(many.len(), LOG_LINES_MAX);
+        assert_eq!(many[0], format!("[{} earlier lines are left out here]", 2 * LOG_LINES_MAX + 1));
     }
 }

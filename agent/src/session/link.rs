@@ -8,12 +8,14 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use lockstep_proto::dial::{self, Credential, DialError};
+use lockstep_proto::limits::{MESSAGE_BYTES_MAX, message_bytes};
 use lockstep_proto::wire;
 use lockstep_proto::wire::session_client::SessionClient;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
+use tracing::error;
 
 /// The shortest and the longest wait before a coordinator is dialled again.
 const WAIT_MIN: Duration = Duration::from_millis(200);
@@ -118,6 +120,12 @@ impl Link {
 
     /// Queues `message`. Without a stream it is dropped.
     pub(super) fn send(&mut self, message: wire::FromAgent) {
+        let bytes = message_bytes(&message);
+        if bytes > MESSAGE_BYTES_MAX {
+            // A coordinator would end the session, and so would the next one when it is sent again.
+            error!(bytes, "bug: a message is too large to be sent; it is dropped");
+            return;
+        }
         match &mut self.state {
             State::Up(stream) => stream.pending.push_back(message),
             State::Waiting(_) | State::Dialling(_) => {}

@@ -13,6 +13,7 @@ use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::StepKey;
+use lockstep_core::run::limits::{TEXT_BYTES_MAX, shortened};
 use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as FromAgent;
@@ -23,12 +24,12 @@ use lockstep_proto::{Invalid, convert, wire};
 use crate::executor::observe::ObservationRequest;
 use crate::host::vitals::Reading;
 use crate::journal::assignment::Assignment;
-use crate::journal::{Ended, IdleReason, JournaledStatus};
+use crate::journal::{Ended, IdleReason, JournaledStatus, Outcome};
 use crate::session::logins;
 use crate::session::secrets::{Question, SecretSet};
 
-/// The maximum size of a log message: the transport accepts 4 MiB.
-const LOG_BYTES_MAX: usize = 256 * 1024;
+/// The text of one message of a log.
+const LOG_PART_BYTES_MAX: usize = 256 * 1024;
 
 /// A request or an answer of the coordinator.
 #[derive(Debug)]
@@ -137,7 +138,8 @@ pub(super) fn read(message: wire::ToAgent) -> Result<Order, UnreadableMessage> {
                 wire::secrets::Result::Variables(wire::Variables { values, public }) => {
                     let values: BTreeMap<String, String> = values.into_iter().collect();
                     let public: BTreeSet<String> = public.into_iter().collect();
-                    Ok(SecretSet::new(values, public))
+                    // Large values take some milliseconds: what else is due on this thread goes on elsewhere.
+                    Ok(tokio::task::block_in_place(|| SecretSet::new(values, public)))
                 }
                 wire::secrets::Result::Refused(why) => Err(why),
             };
@@ -258,8 +260,16 @@ pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire
         token: Some(token.clone().into()),
         key: Some(key.clone().into()),
         environment: environment.to_string(),
-        outcome: Some(wire::Outcome::of(outcome)),
+        outcome: Some(wire::Outcome::of(&bounded(outcome))),
     }))
+}
+
+/// An outcome that was recorded by an earlier version has no limits yet.
+fn bounded(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Ok(finding) => Ok(finding.clone().bounded()),
+        Err(failure) => Err(failure.clone().bounded()),
+    }
 }
 
 pub(super) fn refused(
@@ -286,7 +296,7 @@ pub(super) fn statuses(
         .map(|(key, standing)| wire::StepStanding {
             key: Some(key.into()),
             standing: Some(match standing {
-                JournaledStatus::Ended(outcome) => WireStanding::Ended(wire::Outcome::of(&outcome)),
+                JournaledStatus::Ended(outcome) => WireStanding::Ended(wire::Outcome::of(&bounded(&outcome))),
                 JournaledStatus::Running => WireStanding::Running(true),
                 // All three are the same to a driver: send it again, and it is carried out from here.
                 JournaledStatus::Idle(
@@ -317,7 +327,8 @@ pub(super) fn login_wanted(question: logins::Question) -> wire::FromAgent {
 }
 
 pub(super) fn task_done(request: u64, done: Result<(), String>) -> wire::FromAgent {
-    envelope(FromAgent::ErrandDone(wire::ErrandDone { request, why_not: done.err().unwrap_or_default() }))
+    let why_not = shortened(done.err().unwrap_or_default(), TEXT_BYTES_MAX);
+    envelope(FromAgent::ErrandDone(wire::ErrandDone { request, why_not }))
 }
 
 pub(super) fn progress(key: StepKey, environment: &EnvironmentKey, line: String) -> wire::FromAgent {
@@ -367,7 +378,7 @@ pub(super) fn log(request: u64, lines: Vec<String>) -> Vec<wire::FromAgent> {
     let mut parts = vec![Vec::new()];
     let mut length = 0;
     for line in lines {
-        if length + line.len() > LOG_BYTES_MAX {
+        if length + line.len() > LOG_PART_BYTES_MAX {
             parts.push(Vec::new());
             length = 0;
         }

@@ -21,7 +21,7 @@ pub struct LogsArgs {
     /// Show only this process.
     #[arg(long)]
     pub process: Option<String>,
-    /// Number of lines to begin with.
+    /// Number of lines to begin with; 0 for none.
     #[arg(long, default_value_t = 100)]
     pub tail: u32,
     /// Follow the output.

@@ -12,7 +12,7 @@ use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 
-use super::environment::secrets::secrets_of;
+use super::environment::secrets::{secrets_of, warnings};
 use super::reply::{read, read_all};
 use crate::clock::now;
 use crate::context::Context;
@@ -142,7 +142,10 @@ fn declaration(context: &Context, env: &str, checks: &mut Checks) {
         Ok(None) => {
             checks.note("secrets", format!("no {}: the stored secrets are used", declared.env_file.display()))
         }
-        Err(failure) => checks.failed("secrets", context.complete_hint(failure, Some(env))),
+        Err(failure) => return checks.failed("secrets", context.complete_hint(failure, Some(env))),
+    }
+    for warning in warnings(&declared).unwrap_or_default() {
+        checks.note("secrets", warning);
     }
 }
 

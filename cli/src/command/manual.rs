@@ -20,7 +20,7 @@ const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 pub fn schema(output: Output) -> Result<()> {
     let schema = deployment_yml::schema();
     output.json(&schema)?;
-    output.verbatim(&format!("{schema:#}"))
+    output.pretty_json(&schema)
 }
 
 /// # Errors
@@ -28,7 +28,7 @@ pub fn schema(output: Output) -> Result<()> {
 pub fn completions(shell: Shell, output: Output) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "lockstep", &mut script);
-    output.verbatim(String::from_utf8_lossy(&script).trim_end())
+    output.document(String::from_utf8_lossy(&script).trim_end())
 }
 
 /// Writes `man/`, `completions/` and `deployment.yml.md` into `directory`.

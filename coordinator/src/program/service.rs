@@ -11,6 +11,7 @@ use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{CoordinatorName, OperatorName};
 use lockstep_core::time::Millis;
+use lockstep_proto::limits::MESSAGE_BYTES_MAX;
 use lockstep_proto::wire::control_server::ControlServer;
 use lockstep_proto::wire::enroll_server::EnrollServer;
 use lockstep_proto::wire::relay_server::RelayServer;
@@ -57,9 +58,6 @@ const FIRST_OPERATOR: &str = "admin";
 
 /// The first operator's token lives longer than others: somebody may set a machine up today and log in tomorrow.
 const FIRST_TOKEN_LIFE: Millis = Millis::from_secs(24 * 3600);
-
-/// What is asked or told is a declaration, a part of an image or a step's log, and nothing larger.
-const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// How long calls may go on after the stop. Whoever follows something is told at once; a plan may wait for its hosts.
 const STOP_LIMIT: Duration = Duration::from_secs(5);

@@ -11,7 +11,10 @@ use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::record::local_rollback::LocalRollback;
-use lockstep_core::run::journal::StepKey;
+use lockstep_core::record::observed::Observation;
+use lockstep_core::run::journal::{StepFailure, StepKey};
+use lockstep_core::run::limits::{CONTAINERS_MAX, TEXT_BYTES_MAX, shortened};
+use lockstep_proto::limits::{MESSAGE_BYTES_MAX, PROGRESS_BYTES_MAX, message_bytes};
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
@@ -22,7 +25,8 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::pulse::{ASKED_EVERY, Pulse};
-use super::{Answer, Outgoing, PendingQuestion, SessionPlace, Sessions};
+use super::questions::{Answer, PendingQuestion, Questions, Reception};
+use super::{Outgoing, SessionPlace, Sessions};
 use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
 use crate::record::audit::{self, Change};
 use crate::record::coordinators;
@@ -36,6 +40,12 @@ use crate::store::{Key, guarded, keys};
 /// How often it is written down when a host was seen. At its end a session does so too: this is for hosts whose
 /// coordinator dies with them.
 const NOTED_EVERY: Duration = Duration::from_secs(300);
+
+/// The name of a user on a host.
+const USER_NAME_BYTES_MAX: usize = 256;
+
+/// The environments whose health a host may report.
+const ENVIRONMENTS_MAX: usize = 2000;
 
 /// A session from its hello to its end.
 pub(super) struct AgentSession {
@@ -201,16 +211,24 @@ impl AgentSession {
                 self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
             }
             let object_name = self.sessions.object_name(&environment).await?;
-            self.send(Order::Assign(wire::Assign {
-                token: Some(token.into()),
-                key: Some(key.into()),
+            let assign = wire::Assign {
+                token: Some(token.clone().into()),
+                key: Some(key.clone().into()),
                 environment: environment.to_string(),
                 object_name: object_name.to_string(),
                 action: action.as_ref().map(wire::Document::of_content),
                 limit_ms: limit.0,
                 traceparent,
-            }))
-            .await?;
+            };
+            match too_large(&assign) {
+                None => self.send(Order::Assign(assign)).await?,
+                // Its agent would end the session, with all that other environments do on this host.
+                Some(failure) => {
+                    warn!(host = %self.host, %environment, what = failure.what, "cannot send a step");
+                    let report = Report { token, key, environment, outcome: Reported::Failed(failure) };
+                    guarded::report(&*self.sessions.context.store, &self.host, &report).await?;
+                }
+            }
             sent.insert(stored.key);
         }
         Ok(())
@@ -225,17 +243,19 @@ impl AgentSession {
             Said::Hello(_) => anyhow::bail!("the agent sent a second hello"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
                 let outcome = match outcome.context("a report without an outcome")?.read()? {
-                    Ok(finding) => Reported::Done(finding),
-                    Err(failure) => Reported::Failed(failure),
+                    Ok(finding) => Reported::Done(finding.bounded()),
+                    Err(failure) => Reported::Failed(failure.bounded()),
                 };
                 self.report(token, key, &environment, outcome).await
             }
             Said::Refused(wire::Refused { token, key, environment, why }) => {
+                let why = shortened(why, TEXT_BYTES_MAX);
                 warn!(host = %self.host, environment, why, "the agent refused an assignment");
                 self.report(token, key, &environment, Reported::Refused { why }).await
             }
             Said::Progress(wire::Progress { key, environment, line }) => {
                 let key = key.context("progress without a key")?.try_into()?;
+                let line = shortened(line, PROGRESS_BYTES_MAX);
                 // Nobody may be watching: progress is for those who do.
                 self.sessions
                     .progress
@@ -244,14 +264,16 @@ impl AgentSession {
                 Ok(())
             }
             Said::Observed(wire::Observed { request, observation }) => {
-                let observation =
+                let observation: Observation =
                     lockstep_proto::convert::required(observation.as_ref(), "observed.observation")?;
-                self.answer(&PendingQuestion::Request(request), Answer::Observed(Box::new(observation)));
+                let answer = Answer::Observed(Box::new(observation.bounded()));
+                self.answer(&PendingQuestion::Request(request), answer);
                 Ok(())
             }
             Said::SecretsWanted(wanted) => self.give_secrets(wanted, mentioned).await,
             Said::LoginWanted(wanted) => self.give_login(wanted, mentioned).await,
             Said::ErrandDone(wire::ErrandDone { request, why_not }) => {
+                let why_not = shortened(why_not, TEXT_BYTES_MAX);
                 let done = if why_not.is_empty() { Ok(()) } else { Err(why_not) };
                 self.answer(&PendingQuestion::Request(request), Answer::Done(done));
                 Ok(())
@@ -263,7 +285,7 @@ impl AgentSession {
             Said::Vitals(vitals) => self.vitals(vitals).await,
             Said::Standing(reply) => self.standings(reply),
             Said::Log(reply) => {
-                self.log(reply);
+                self.receive(|questions| questions.add_lines(reply));
                 Ok(())
             }
         }
@@ -311,6 +333,7 @@ impl AgentSession {
     /// What was done on the host without a coordinator: it is said again until the record knows of it.
     async fn local(&self, rollback: Option<&wire::Document>) -> anyhow::Result<()> {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
+        let rollback = LocalRollback { by: shortened(rollback.by, USER_NAME_BYTES_MAX), ..rollback };
         let seq = rollback.seq;
         if local_rollbacks::report(&*self.sessions.context.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
@@ -390,9 +413,14 @@ impl AgentSession {
 
     fn health(&self, environment: &str, instances: &[Vec<u8>]) -> anyhow::Result<()> {
         let environment: EnvironmentKey = environment.parse()?;
-        let instances: Vec<InstanceHealth> =
-            instances.iter().map(|instance| serde_json::from_slice(instance)).collect::<Result<_, _>>()?;
-        if let Some(session) = self.sessions.lock().get_mut(&self.host) {
+        let instances = instances.iter().take(CONTAINERS_MAX).map(|instance| {
+            let instance: InstanceHealth = serde_json::from_slice(instance)?;
+            Ok(instance.bounded())
+        });
+        let instances: Vec<InstanceHealth> = instances.collect::<Result<_, serde_json::Error>>()?;
+        if let Some(session) = self.sessions.lock().get_mut(&self.host)
+            && (session.health.len() < ENVIRONMENTS_MAX || session.health.contains_key(&environment))
+        {
             session.health.insert(environment, instances);
         }
         self.sessions.changed();
@@ -432,33 +460,60 @@ impl AgentSession {
         Ok(())
     }
 
-    fn log(&self, wire::LogReply { request, lines, last }: wire::LogReply) {
-        let whole = {
-            let mut connected = self.sessions.lock();
-            let Some(session) = connected.get_mut(&self.host) else { return };
-            session.logs.entry(request).or_default().extend(lines);
-            if last { session.logs.remove(&request) } else { None }
-        };
-        if let Some(lines) = whole {
-            self.answer(&PendingQuestion::Request(request), Answer::Log(lines));
-        }
+    fn answer(&self, waiting: &PendingQuestion, answer: Answer) {
+        self.receive(|questions| questions.answer(waiting, answer));
     }
 
-    fn answer(&self, waiting: &PendingQuestion, answer: Answer) {
-        let waiter =
-            self.sessions.lock().get_mut(&self.host).and_then(|session| session.waiting.remove(waiting));
-        if waiter.is_none_or(|waiter| waiter.send(answer).is_err()) {
+    fn receive(&self, receive: impl FnOnce(&mut Questions) -> Reception) {
+        let received = self.sessions.lock().get_mut(&self.host).map(|session| receive(&mut session.waiting));
+        if received != Some(Reception::Awaited) {
             debug!(host = %self.host, "an answer came too late");
         }
     }
 }
 
+/// Why an assignment cannot be sent: an agent accepts no larger message than a coordinator does.
+fn too_large(assign: &wire::Assign) -> Option<StepFailure> {
+    // What else is in a message takes some bytes.
+    let bytes = message_bytes(assign) + 100;
+    if bytes <= MESSAGE_BYTES_MAX {
+        return None;
+    }
+    let what = "the step is too large to be sent to its host";
+    let why = format!("it has {} KiB, and the limit is {} KiB", bytes / 1024, MESSAGE_BYTES_MAX / 1024);
+    Some(
+        StepFailure::new(what).why(why).next(
+            "declare less in deployment.yml: most of it are the variables in `env`, once for each process",
+        ),
+    )
+}
+
 fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
     let standing = match standing.context("a step without a state")? {
-        wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(outcome.read()?),
+        wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(match outcome.read()? {
+            Ok(finding) => Ok(finding.bounded()),
+            Err(failure) => Err(failure.bounded()),
+        }),
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,
     };
     Ok((key.context("a step state without a key")?.try_into()?, standing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_no_agent_would_accept_is_not_sent() {
+        let assign = |bytes| wire::Assign {
+            action: Some(wire::Document { json: vec![b'x'; bytes] }),
+            ..wire::Assign::default()
+        };
+        assert_eq!(too_large(&assign(1024)), None);
+        assert_eq!(too_large(&assign(MESSAGE_BYTES_MAX - 1024)), None);
+        let refused = too_large(&assign(MESSAGE_BYTES_MAX)).unwrap();
+        assert!(refused.why.unwrap().contains("the limit is 4096 KiB"));
+    }
 }

@@ -125,7 +125,7 @@ pub async fn create_token(
         Form::UserData => {
             let data = user_data(&token, &join, ends);
             context.output.json(&json!({ "token": token, "expires_ms": expires_ms, "user_data": data }))?;
-            context.output.verbatim(data.trim_end())
+            context.output.document(data.trim_end())
         }
     }
 }

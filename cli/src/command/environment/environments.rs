@@ -9,7 +9,7 @@ use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 
-use super::secrets::secrets_of;
+use super::secrets::{self, secrets_of};
 use crate::args::{GrantArgs, RemoveArgs, ResourceArgs};
 use crate::command::confirm::confirm;
 use crate::command::deployment::images::any_image;
@@ -45,8 +45,7 @@ pub async fn show(context: &Context, env: &str) -> Result<()> {
     let document = context.control().await?.show_environment(request).await?.into_inner();
     let spec: EnvironmentSpec = read(Some(&document))?;
     context.output.json(&spec)?;
-    let text = serde_json::to_string_pretty(&spec).unwrap_or_default();
-    context.output.verbatim(&text)
+    context.output.pretty_json(&spec)
 }
 
 /// # Errors
@@ -67,11 +66,14 @@ pub fn effective(context: &Context, env: &str) -> Result<()> {
 /// When the declaration or the .env file cannot be deployed with.
 pub fn check(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    let secrets = secrets_of(&declared)?;
+    let values = secrets_of(&declared)?;
+    for warning in secrets::warnings(&declared)? {
+        context.output.remark(&format!("warning: {warning}"));
+    }
     context.output.json(&declared.spec)?;
     let (key, file) = (&declared.spec.key, declared.env_file.display());
     context.output.line(&format!("deployment.yml declares {key}: every key and value is valid"))?;
-    context.output.line(&match secrets {
+    context.output.line(&match values {
         Some(values) => format!("{file} has what is required, {} in all", counted(values.len(), "value")),
         None => format!("there is no {file}: the stored secrets were not checked"),
     })?;
@@ -161,5 +163,5 @@ pub async fn export(context: &Context, env: &str) -> Result<()> {
     let document = context.control().await?.export_state(request).await?.into_inner();
     let state: StateFile = read(Some(&document))?;
     context.output.json(&state)?;
-    context.output.verbatim(&serde_json::to_string_pretty(&state).unwrap_or_default())
+    context.output.pretty_json(&state)
 }

@@ -41,6 +41,7 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<()> {
         process: args.process.clone().unwrap_or_default(),
         tail: args.tail,
         follow: args.follow,
+        no_lines: args.tail == 0,
     };
     let mut lines = context.control().await?.logs(request).await?.into_inner();
     while let Some(line) = lines.message().await? {

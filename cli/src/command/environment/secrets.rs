@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::secret::Secret;
+use lockstep_core::secret::redact::{has_unencoded_password, weak_secrets};
 use lockstep_core::spec::check::is_variable;
 use lockstep_core::time::Timestamp;
 use lockstep_proto::wire;
@@ -18,6 +20,11 @@ use crate::output::ago;
 /// # Errors
 /// When the file cannot be deployed with.
 pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, String>>> {
+    let exposed = |(name, value): (String, Secret)| (name, value.expose().to_owned());
+    Ok(checked(declared)?.map(|values| values.into_iter().map(exposed).collect()))
+}
+
+fn checked(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, Secret>>> {
     let Some(values) = env_file::read(&declared.env_file)? else { return Ok(None) };
     let required: Vec<String> = declared
         .spec
@@ -27,7 +34,26 @@ pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<Stri
         .cloned()
         .collect();
     env_file::require(&declared.env_file, &values, &required)?;
-    Ok(Some(values.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect()))
+    Ok(Some(values))
+}
+
+/// What an operator should know of the values in the .env file: which are not masked everywhere, and which passwords
+/// programs misread. Names only.
+///
+/// # Errors
+/// When the file cannot be deployed with.
+pub fn warnings(declared: &DeclaredEnvironment) -> Result<Vec<String>> {
+    let values = checked(declared)?.unwrap_or_default();
+    let public = declared.spec.public.iter().cloned().collect();
+    let mut warnings: Vec<String> = weak_secrets(&values, &public).iter().map(ToString::to_string).collect();
+    if !warnings.is_empty() {
+        warnings.push("choose longer values for secrets, and list under `public` what is none".to_owned());
+    }
+    let unencoded = values.iter().filter(|(_, value)| has_unencoded_password(value.expose()));
+    warnings.extend(unencoded.map(|(name, _)| {
+        format!("the password in {name} has a `/`, `?` or `#`: percent-encode the password (/ is %2F, ? is %3F, # is %23)")
+    }));
+    Ok(warnings)
 }
 
 fn read_file(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {

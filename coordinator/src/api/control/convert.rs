@@ -13,6 +13,13 @@ use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester}
 use crate::record::history;
 use crate::record::history::Reference;
 use lockstep_core::id::DeploymentId;
+use lockstep_core::view::printable::is_one_line;
+
+/// The name of an operator's machine.
+const HOSTNAME_CHARACTERS_MAX: usize = 255;
+
+/// The name of an image, a commit or a branch.
+const NAME_CHARACTERS_MAX: usize = 1024;
 
 /// The environment of a request, if the caller has a say over it.
 pub(super) fn environment(caller: &Caller, text: &str) -> Result<EnvironmentKey, Status> {
@@ -26,8 +33,19 @@ pub(super) fn non_empty(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// A text that is recorded and shown.
+fn one_line(field: &'static str, text: String, characters_max: usize) -> Result<String, Invalid> {
+    if is_one_line(&text, characters_max) {
+        return Ok(text);
+    }
+    let what =
+        format!("it is not one line of at most {characters_max} characters without control characters");
+    Err(Invalid::because(field, what))
+}
+
 pub(super) fn requester(caller: &Caller, client: Option<wire::Client>) -> Result<Requester, Status> {
     let wire::Client { hostname, pid } = client.unwrap_or_default();
+    let hostname = one_line("client.hostname", hostname, HOSTNAME_CHARACTERS_MAX)?;
     Ok(Requester { operator: caller.operator()?.clone(), hostname, pid, authority: caller.authority() })
 }
 
@@ -58,9 +76,10 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
                 |text: String| text.parse().map_err(|error| Invalid::because("deploy.image_id", error));
             RequestedOperation::Deploy(Box::new(DeployRequest {
                 spec: required(spec.as_ref(), "deploy.spec")?,
-                image: non_empty(image).ok_or_else(|| Invalid::missing("deploy.image"))?,
-                commit: non_empty(commit),
-                branch: non_empty(branch),
+                image: non_empty(one_line("deploy.image", image, NAME_CHARACTERS_MAX)?)
+                    .ok_or_else(|| Invalid::missing("deploy.image"))?,
+                commit: non_empty(one_line("deploy.commit", commit, NAME_CHARACTERS_MAX)?),
+                branch: non_empty(one_line("deploy.branch", branch, NAME_CHARACTERS_MAX)?),
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
                 changed_site: if overwrite_site { ChangedSite::Overwritten } else { ChangedSite::Refused },
                 image_id: non_empty(image_id).map(parse_id).transpose()?,

@@ -1,14 +1,16 @@
 //! Show, freeze, thaw and remove environments.
 
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::grant::Resource;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::printable::is_one_line;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
 use super::convert::{environment, requester};
-use super::failure::{deploy_status, removal_status, store_status};
+use super::failure::{deploy_status, refused, removal_status, store_status};
 use super::{Caller, ControlApi};
 use crate::drive::removal::{self, WhileServing};
 use crate::export::state_file;
@@ -17,6 +19,9 @@ use crate::planning::{claims, grants, names};
 use crate::record::environments;
 use crate::record::environments::Recorded;
 use crate::view::status as state;
+
+/// The length of the reason of a freeze.
+const REASON_CHARACTERS_MAX: usize = 200;
 
 pub(super) async fn status(
     api: &ControlApi,
@@ -108,6 +113,7 @@ pub(super) async fn freeze(
 ) -> Result<Done, Status> {
     let wire::FreezeRequest { environment: text, reason, until_ms, client } = request;
     let environment = environment(caller, &text)?;
+    check_reason(&environment, &reason).map_err(|refusal| refused(&refusal))?;
     let requester = requester(caller, client)?;
     let until = Timestamp(until_ms);
     claims::freeze(&api.context, &environment, reason.clone(), until, &requester)
@@ -115,6 +121,20 @@ pub(super) async fn freeze(
         .map_err(deploy_status)?;
     let said = format!("{environment} is frozen until {until}: {reason}");
     api.audit(caller, "freeze", Some(&environment), said).await
+}
+
+/// The reason is shown to everybody whose deployment is refused.
+fn check_reason(environment: &EnvironmentKey, reason: &str) -> Result<(), Refusal> {
+    if !reason.trim().is_empty() && is_one_line(reason, REASON_CHARACTERS_MAX) {
+        return Ok(());
+    }
+    Err(Refusal {
+        what: format!(
+            "the reason of a freeze is one line of at most {REASON_CHARACTERS_MAX} characters, without control characters"
+        ),
+        why: "it is shown to every operator whose deployment is refused".to_owned(),
+        next: format!("lockstep lock freeze {} --reason 'trade fair' --for 3h", environment.environment),
+    })
 }
 
 pub(super) async fn thaw(
@@ -156,4 +176,23 @@ async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<
 async fn all_recorded(api: &ControlApi, caller: &Caller) -> Result<Vec<Recorded>, Status> {
     let may = |environment: &EnvironmentKey| caller.check_environment(environment).is_ok();
     environments::all_recorded(&*api.context.store, may).await.map_err(|error| store_status(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_that_does_nothing_to_a_terminal() {
+        let environment: EnvironmentKey = "notes/production".parse().unwrap();
+        for reason in ["trade fair", "Messe „Zürich“, bis 3. Mai", &"ä".repeat(200)] {
+            assert_eq!(check_reason(&environment, reason), Ok(()), "{reason}");
+        }
+        let long = "a".repeat(20_000);
+        for reason in ["", "  ", "two\nlines", "\u{1b}[2J", "a\rb", "\u{202e}evil", "\u{9b}31m", &long] {
+            let refused = check_reason(&environment, reason).unwrap_err();
+            assert!(refused.what.contains("one line of at most 200 characters"), "{refused:?}");
+            assert!(!format!("{refused:?}").contains(&reason.repeat(2)) || reason.trim().is_empty());
+        }
+    }
 }

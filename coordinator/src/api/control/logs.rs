@@ -2,11 +2,13 @@
 //! host.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt};
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::name::EnvironmentKey;
+use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::plan::operation::Refusal;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire;
 use tonic::Status;
@@ -14,7 +16,7 @@ use tonic::codegen::BoxStream;
 use tracing::warn;
 
 use super::convert::{deployment, environment, non_empty};
-use super::failure::store_status;
+use super::failure::{refused, store_status};
 use super::{Caller, ControlApi};
 use crate::context::Context;
 use crate::export::deployment_log;
@@ -31,13 +33,37 @@ enum Reach {
     UntilItEnds,
 }
 
+/// Where a log begins to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    All,
+    Last(u32),
+    Nothing,
+}
+
+impl Tail {
+    /// How many of the last lines; `None`: all.
+    fn lines(self) -> Option<u32> {
+        match self {
+            Self::All => None,
+            Self::Last(lines) => Some(lines),
+            Self::Nothing => Some(0),
+        }
+    }
+}
+
 pub(super) async fn logs(
     api: &ControlApi,
     caller: &Caller,
     request: wire::LogsRequest,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
-    let wire::LogsRequest { environment: text, deployment: reference, step, process, tail, follow } = request;
-    let tail = (tail > 0).then_some(tail);
+    let wire::LogsRequest { environment: text, deployment: reference, step, process, tail, follow, no_lines } =
+        request;
+    let tail = match (no_lines, tail) {
+        (true, _) => Tail::Nothing,
+        (false, 0) => Tail::All,
+        (false, tail) => Tail::Last(tail),
+    };
     let reach = if follow { Reach::UntilItEnds } else { Reach::AsItIs };
     if reference.as_ref().is_some_and(|reference| !reference.deployment.is_empty()) {
         let (id, environment) = deployment(api, caller, reference).await?;
@@ -55,7 +81,7 @@ pub(super) async fn logs(
     }
     let parse = |text: String| text.parse().map_err(|error| Invalid::because("process", error));
     let process = non_empty(process).map(parse).transpose()?;
-    lines(of_live(&api.context, &environment, process, tail).await?)
+    of_live(&api.context, &environment, process, tail).await
 }
 
 fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
@@ -67,36 +93,71 @@ async fn of_step(
     environment: &EnvironmentKey,
     id: DeploymentId,
     step: StepId,
-    tail: Option<u32>,
+    tail: Tail,
 ) -> Result<Vec<String>, Status> {
     let plan = history::plan(&*context.store, &id).await.map_err(|error| store_status(&error))?;
     let host = plan.as_ref().and_then(|plan| plan.step(step)).map(|step| step.host.clone());
     let host = host.ok_or_else(|| Status::not_found(format!("{id} has no step {step}")))?;
+    if tail == Tail::Nothing {
+        return Ok(Vec::new());
+    }
     let of = LogSource::Step { deployment: id, step };
-    let wanted = LogRequest { environment: environment.clone(), of, tail };
+    let wanted = LogRequest { environment: environment.clone(), of, tail: tail.lines() };
     context.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
 }
 
 async fn of_live(
     context: &Context,
     environment: &EnvironmentKey,
-    process: Option<lockstep_core::name::ProcessName>,
-    tail: Option<u32>,
-) -> Result<Vec<String>, Status> {
+    process: Option<ProcessName>,
+    tail: Tail,
+) -> Result<BoxStream<wire::LogLine>, Status> {
     let store = &*context.store;
     let failed = |error| store_status(&error);
     let live = environments::live(store, environment).await.map_err(failed)?;
     let live = live.ok_or_else(|| Status::not_found(format!("nothing is live in {environment}")))?;
-    let all = hosts::list(store).await.map_err(failed)?;
-    let named = &live.spec.hosts.app;
-    let mine = all.iter().filter(|host| named.is_empty() || named.contains(&host.name));
-    let mut lines = Vec::new();
-    for host in mine {
-        let of = LogSource::Live { process: process.clone(), secrets_version: live.secrets_version };
-        let wanted = LogRequest { environment: environment.clone(), of, tail };
-        lines.extend(context.agents.fetch_log(&host.id, wanted).await.map_err(|error| unreachable(&error))?);
+    if let Some(process) = &process {
+        let declared: Vec<&ProcessName> = live.spec.processes.keys().collect();
+        check_process(environment, &declared, process).map_err(|refusal| refused(&refusal))?;
     }
-    Ok(lines)
+    if tail == Tail::Nothing {
+        return lines(Vec::new());
+    }
+    let mut mine = hosts::list(store).await.map_err(failed)?;
+    let named = live.spec.hosts.app;
+    mine.retain(|host| named.is_empty() || named.contains(&host.name));
+    let of = LogSource::Live { process, secrets_version: live.secrets_version };
+    let wanted = LogRequest { environment: environment.clone(), of, tail: tail.lines() };
+    let agents = Arc::clone(&context.agents);
+    // One host after the other, as the lines are read: there may be a thousand.
+    let logs = stream::iter(mine).then(move |host| {
+        let (agents, wanted) = (Arc::clone(&agents), wanted.clone());
+        async move { agents.fetch_log(&host.id, wanted).await }
+    });
+    let lines = logs.flat_map(|log| {
+        stream::iter(match log {
+            Ok(lines) => lines.into_iter().map(|line| Ok(wire::LogLine { line })).collect(),
+            Err(error) => vec![Err(unreachable(&error))],
+        })
+    });
+    Ok(Box::pin(lines))
+}
+
+fn check_process(
+    environment: &EnvironmentKey,
+    declared: &[&ProcessName],
+    process: &ProcessName,
+) -> Result<(), Refusal> {
+    if declared.contains(&process) {
+        return Ok(());
+    }
+    let names: Vec<&str> = declared.iter().map(|name| name.as_str()).collect();
+    let any = names.first().map(|name| format!(" --process {name}")).unwrap_or_default();
+    Err(Refusal {
+        what: format!("{environment} has no process {process}"),
+        why: format!("the live release has: {}", names.join(", ")),
+        next: format!("lockstep logs {}{any}", environment.environment),
+    })
 }
 
 fn unreachable(error: &AgentError) -> Status {
@@ -109,7 +170,7 @@ fn unreachable(error: &AgentError) -> Status {
 async fn of_deployment(
     context: &Context,
     id: DeploymentId,
-    tail: Option<u32>,
+    tail: Tail,
     reach: Reach,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
     let summary = history::summary(&*context.store, &id).await.map_err(|error| store_status(&error))?;
@@ -117,7 +178,8 @@ async fn of_deployment(
     let path = deployment_log::path(&context.logs, &summary.key, &id);
     let mut ready = read(&path, 0).await?;
     let at = ready.len();
-    let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
+    let wanted = tail.lines().and_then(|lines| usize::try_from(lines).ok());
+    let from = wanted.map_or(0, |lines| at.saturating_sub(lines));
     ready.drain(..from);
     let following = FollowedLog { context: context.clone(), id, path, at };
     if reach == Reach::AsItIs {
@@ -172,5 +234,23 @@ async fn read(path: &std::path::Path, from: usize) -> Result<Vec<String>, Status
             warn!(path = %path.display(), %error, "cannot read the log of a deployment");
             Err(Status::internal(format!("cannot read the log {}: {error}", path.display())))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_not_there_is_refused_with_those_that_are() {
+        let environment: EnvironmentKey = "notes/production".parse().unwrap();
+        let (web, worker, other): (ProcessName, ProcessName, ProcessName) =
+            ("web".parse().unwrap(), "worker".parse().unwrap(), "nosuch".parse().unwrap());
+        let declared = [&web, &worker];
+        assert_eq!(check_process(&environment, &declared, &worker), Ok(()));
+        let refusal = check_process(&environment, &declared, &other).unwrap_err();
+        assert_eq!(refusal.what, "notes/production has no process nosuch");
+        assert_eq!(refusal.why, "the live release has: web, worker");
+        assert_eq!(refusal.next, "lockstep logs production --process web");
     }
 }

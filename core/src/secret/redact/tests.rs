@@ -278,3 +278,15 @@ fn a_password_that_should_have_been_encoded_is_told_from_a_path_with_an_at_sign(
         assert!(!has_unencoded_password(url), "{url}");
     }
 }
+
+#[test]
+fn the_begin_of_a_secret_at_the_end_of_a_text_that_was_cut_is_not_shown() {
+    let secret = "s3cr3t".repeat(40);
+    let redactor = redactor(&[("A", &secret), ("LONG", &"0123456789abcdef".repeat(1_000))]);
+    let text = format!("{} {secret} {secret}", "word ".repeat(100));
+    for end in text.len() - secret.len() - 20..text.len() {
+        let shown = redactor.redact_beginning(&text[..end]);
+        assert!(!shown.contains("s3cr"), "{end}: {shown}");
+        assert!(shown.starts_with("word word"), "{end}: {shown}");
+    }
+}

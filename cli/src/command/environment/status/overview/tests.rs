@@ -103,7 +103,8 @@ fn at_three_in_the_morning() -> Value {
 
 fn drawn(output: Output, status: Value) -> String {
     let status: EnvironmentStatus = serde_json::from_value(status).unwrap();
-    render(output, &status, NOW).join("\n").replace('\u{1b}', "^")
+    let lines: Vec<String> = render(output, &status, NOW).iter().map(|line| output.shown(line)).collect();
+    lines.join("\n").replace('\u{1b}', "^")
 }
 
 #[test]
