@@ -499,7 +499,7 @@ mod tests {
     fn what_a_host_wrote_cannot_pass_for_a_line_of_this_program() {
         let failure = Failure::new(Kind::Failed, "it failed")
             .why("disk full\n  next: rm -rf /\nerror: no")
-            .next("lockstep status\n    or: lockstep cancel");
+            .next("lockstep status\nlockstep cancel");
         assert_eq!(
             failure_lines(&failure, usize::MAX),
             [

@@ -24,8 +24,8 @@ const HOST_WIDTH_MAX: usize = 20;
 
 const STEP: &str = "  {spinner} {prefix} {took:16} {wide_msg:.dim}";
 
-/// What stands before the output of a step: spinner, number, `undo`, name, host and times.
-const STEP_WIDTH: usize = 4 + 5 + 5 + 11 + HOST_WIDTH_MAX + 1 + 17;
+/// What stands before the output of a step beside its prefix: the spinner, and the times.
+const AROUND_PREFIX: usize = 4 + 1 + 16 + 1;
 
 /// Two lines: whose deployment it is, and what an interrupt does.
 const WHOLE: &str = "    {wide_msg:.dim}\n    Ctrl-C leaves, it continues";
@@ -98,7 +98,8 @@ impl Progress {
     pub fn tail(&self, step: StepId, line: &str) {
         if let Some(bar) = self.running.get(&step) {
             let line = self.output.shown(line);
-            bar.set_message(whole_words(&line, self.output.columns().saturating_sub(STEP_WIDTH)));
+            let before = AROUND_PREFIX + console::measure_text_width(&bar.prefix());
+            bar.set_message(whole_words(&line, self.output.columns().saturating_sub(before)));
         }
     }
 

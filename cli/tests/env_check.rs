@@ -48,7 +48,7 @@ fn a_secret_that_is_not_masked_everywhere_is_named_and_its_value_is_not() {
     {
         assert!(!said.contains(value), "{value} in {said}");
     }
-    assert!(String::from_utf8_lossy(&output.stdout).contains("are valid"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("every key and value is valid"));
 }
 
 #[test]
