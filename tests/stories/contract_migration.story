@@ -41,4 +41,4 @@ rollback
 ----
 refused: notes:1 cannot run on schema version 2
   why: migration 2 drop_title removed something that this release needs
-  next: deploy a fix, or roll back to a release that has migration 2: lockstep history production
+  next: lockstep history notes/production    # roll back to a release that has migration 2, or deploy a fix

@@ -128,7 +128,7 @@ add app-3
 ----
 refused: app-3 already serves notes/production
   why: nginx sends requests to it
-  next: lockstep status production
+  next: lockstep status notes/production
 
 # Out of the traffic first, then nothing runs there; it stays declared.
 drain app-3
@@ -221,19 +221,19 @@ drain app-1
 ----
 refused: app-1 is the only host that serves notes/production
   why: no app host would be left to serve requests
-  next: add another host (lockstep host list): lockstep host add production HOST; then repeat this command
+  next: lockstep host list    # first add another of them: lockstep host add notes/production HOST
 
 remove app-9
 ----
 refused: app-9 does not serve notes/production
   why: nginx sends requests to: app-1
-  next: lockstep status production
+  next: lockstep status notes/production
 
 drain app-2
 ----
 refused: app-2 does not serve notes/production
   why: nginx sends requests to: app-1
-  next: lockstep status production
+  next: lockstep status notes/production
 
 # With a quorum a release passes by a host that does not answer; its traffic ends with the switch.
 host app-5
@@ -265,7 +265,7 @@ deploy notes:4
 ----
 refused: available app hosts of notes/production: 1, and deploy.quorum is 2
   why: app-5: it did not answer
-  next: lockstep host list, and on those hosts: systemctl status lockstep-agent
+  next: lockstep host list    # on a host that is offline: systemctl start lockstep-agent
 
 spec quorum 1
 deploy notes:4
@@ -325,4 +325,4 @@ add app-4
 ----
 refused: the live release of notes/production cannot run on these hosts
   why: processes.web.volumes[0]: uploads is a volume of one host, and hosts.app names several; write uploads:/data:shared if all hosts see the same files, or uploads:/data:per_host if each host has its own; processes.worker.volumes[0]: uploads is a volume of one host, and hosts.app names several; write uploads:/data:shared if all hosts see the same files, or uploads:/data:per_host if each host has its own
-  next: correct deployment.yml and deploy it: lockstep deploy production; then repeat this command
+  next: lockstep deploy notes/production --image notes:3    # once deployment.yml is corrected; then repeat this command

@@ -95,7 +95,7 @@ deploy notes:3
 ----
 refused: app-1 serves notes/production, but deployment.yml does not name it
   why: its containers would keep running beside the new ones
-  next: add app-1 to hosts.app in deployment.yml, or remove it: lockstep host remove production app-1
+  next: lockstep host remove notes/production app-1    # or add app-1 to hosts.app in deployment.yml
 
 # Nor can one host be two.
 spec hosts app-1,app-1 edge-1

@@ -468,8 +468,8 @@ warning: app-2 is excluded because it has pending undos: its containers keep run
 
 show omitted
 ----
-no app-3: it was drained; to use it again: lockstep host add production app-3
-no app-2: it has pending undos; to use it again: lockstep host add production app-2
+no app-3: it was drained; to use it again: lockstep host add notes/production app-3
+no app-2: it has pending undos; to use it again: lockstep host add notes/production app-2
 no pg_hba: only app-1 runs the application, and access from the Docker networks of app-1 is configured by hand
 no migration: the image has no migrations in /migrations
 no snapshot: there is no migration to run
@@ -482,4 +482,4 @@ deploy notes:6
 ----
 refused: available app hosts of notes/production: 1, and deploy.quorum is 3
   why: app-2: it has pending undos
-  next: lockstep host list, and on those hosts: systemctl status lockstep-agent
+  next: lockstep host list    # on a host that is offline: systemctl start lockstep-agent

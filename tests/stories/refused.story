@@ -3,13 +3,14 @@ deploy notes:1
 ----
 refused: no host has joined
   why: a deployment needs at least one host with an agent
-  next: set up this machine: lockstep up; or add another one: lockstep host token
+  next: lockstep up    # as root: makes this machine a host
+    or: lockstep host token    # prints the command for another machine
 
 rollback
 ----
 refused: notes/production has nothing to roll back
   why: nothing has been deployed to it
-  next: lockstep deploy production
+  next: lockstep deploy notes/production --image IMAGE
 
 host app-1
 spec require JWT_SECRET
@@ -17,7 +18,7 @@ deploy notes:1
 ----
 refused: notes/production lacks JWT_SECRET
   why: deployment.yml requires it, and neither `env` nor the imported secrets have it
-  next: add it to .env.production, then: lockstep secret import production
+  next: lockstep secret set notes/production JWT_SECRET < FILE    # or add it to the .env file, which the next deployment imports
 
 secrets DATABASE_URL JWT_SECRET
 spec branch main
@@ -25,7 +26,8 @@ deploy notes:1 from feature
 ----
 refused: notes/production must be deployed from the branch main
   why: this checkout is on feature
-  next: git switch main; or deploy this branch: lockstep deploy production --allow-branch
+  next: git switch main
+    or: lockstep deploy notes/production --image notes:1 --allow-branch    # deploys this branch
 
 deploy notes:1 from feature allow-branch
 ----
@@ -66,4 +68,4 @@ deploy notes:1
 ----
 refused: app-3 does not have the role lb
   why: deployment.yml names it under lb:, but it joined as app
-  next: name a host with this role under lb: (lockstep host list)
+  next: lockstep host list    # name one with this role under lb:

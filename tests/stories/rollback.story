@@ -61,7 +61,7 @@ rollback
 ----
 refused: notes/production has no earlier release to roll back to
   why: notes:1 is the first release that was live
-  next: lockstep history production, then: lockstep rollback production --to DEP
+  next: lockstep rollback notes/production --to dep_00000000000000000000000002    # to notes:2, which was live too
 
 rollback to 2
 ----
@@ -91,10 +91,10 @@ rollback to 9
 ----
 refused: dep_00000000000000000000000009 is not in the history of notes/production
   why: it was never deployed there
-  next: lockstep history production
+  next: lockstep history notes/production
 
 rollback to 4
 ----
 refused: notes:2 is already live
   why: dep_00000000000000000000000004 deployed the live release
-  next: lockstep history production
+  next: lockstep history notes/production

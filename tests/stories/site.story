@@ -45,7 +45,8 @@ deploy notes:2
 ----
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
-  next: see the changes: lockstep doctor notes/production; then overwrite them: lockstep deploy production --image notes:2 --overwrite-site
+  next: lockstep doctor notes/production    # shows the changes
+    or: lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
 
 # Asked to, it overwrites them, and says so; taken back, they are there again.
 deploy notes:2 overwrite-site
@@ -84,7 +85,8 @@ rollback
 ----
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
-  next: see the changes: lockstep doctor notes/production; then overwrite them: lockstep rollback production --overwrite-site
+  next: lockstep doctor notes/production    # shows the changes
+    or: lockstep rollback notes/production --overwrite-site    # overwrites them
 
 rollback overwrite-site
 ----
@@ -113,7 +115,8 @@ add app-2
 ----
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
-  next: see the changes: lockstep doctor notes/production; then overwrite them: lockstep deploy production --overwrite-site
+  next: lockstep doctor notes/production    # shows the changes
+    or: lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
 
 # What is wrong with it is said at once.
 spec url http://notes.example
