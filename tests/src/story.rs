@@ -266,7 +266,8 @@ impl StoryState {
         match planner::plan(operation, &self.validated()?, &self.record) {
             Err(refused) => {
                 self.plan = None;
-                Ok(format!("refused: {}\n  why: {}\n  next: {}\n", refused.what, refused.why, refused.next))
+                let next = refused.next.replace('\n', "\n    or: ");
+                Ok(format!("refused: {}\n  why: {}\n  next: {next}\n", refused.what, refused.why))
             }
             Ok(plan) => {
                 let text = tell::plan(&plan);

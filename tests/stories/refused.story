@@ -4,7 +4,7 @@ deploy notes:1
 refused: no host has joined
   why: a deployment needs at least one host with an agent
   next: lockstep up    # as root: makes this machine a host
-lockstep host token    # prints the command for another machine
+    or: lockstep host token    # prints the command for another machine
 
 rollback
 ----
@@ -27,7 +27,7 @@ deploy notes:1 from feature
 refused: notes/production must be deployed from the branch main
   why: this checkout is on feature
   next: git switch main
-lockstep deploy notes/production --image notes:1 --allow-branch    # deploys this branch
+    or: lockstep deploy notes/production --image notes:1 --allow-branch    # deploys this branch
 
 deploy notes:1 from feature allow-branch
 ----

@@ -46,7 +46,7 @@ deploy notes:2
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
   next: lockstep doctor notes/production    # shows the changes
-lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
+    or: lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
 
 # Asked to, it overwrites them, and says so; taken back, they are there again.
 deploy notes:2 overwrite-site
@@ -86,7 +86,7 @@ rollback
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
   next: lockstep doctor notes/production    # shows the changes
-lockstep rollback notes/production --overwrite-site    # overwrites them
+    or: lockstep rollback notes/production --overwrite-site    # overwrites them
 
 rollback overwrite-site
 ----
@@ -116,7 +116,7 @@ add app-2
 refused: the nginx site of notes/production on app-1 was changed by hand
   why: this operation needs another site there, and manual changes are overwritten only on request (lines: 2 added, 1 removed)
   next: lockstep doctor notes/production    # shows the changes
-lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
+    or: lockstep deploy notes/production --image notes:2 --overwrite-site    # overwrites them
 
 # What is wrong with it is said at once.
 spec url http://notes.example
