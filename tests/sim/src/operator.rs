@@ -35,6 +35,9 @@ const RETURNS_WITHIN_MS: u64 = 40_000;
 /// How often a command that was refused is given again.
 const COMMANDS_MAX: usize = 100;
 
+/// Where the snapshots of the environment are.
+pub const SNAPSHOTS: &str = "/snapshots";
+
 fn anna() -> Requester {
     Requester {
         operator: "anna".parse().expect("a name"),
@@ -70,7 +73,7 @@ pub fn declaration(shape: Shape, number: usize) -> EnvironmentSpec {
         "processes": { "web": process("web", Some(8080)), "work": process("worker", None) },
         "database": {
             "url_from": "DATABASE_URL", "migrations": "/migrations",
-            "snapshot": { "directory": "/snapshots", "keep": 3 },
+            "snapshot": { "directory": SNAPSHOTS, "keep": 3 },
         },
         "traffic": { "body_limit": body_limit, "read_timeout": 60_000 }, "networks": [],
         "deploy": { "lock_timeout": 900_000, "drain": 1_000, "bake": 600, "parallel": parallel, "quorum": quorum, "log_directory": null, "state_file": null },

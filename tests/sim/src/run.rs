@@ -201,7 +201,7 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
 
 fn grant_of_everything(places: &[(&str, &str, &str)]) -> Vec<Resource> {
     let hosts = places.iter().map(|(_, name, _)| Resource::Host(name.parse().expect("a host's name")));
-    hosts.chain([Resource::SnapshotDirectory("/var/backups/notes".to_owned())]).collect()
+    hosts.chain([Resource::SnapshotDirectory(operator::SNAPSHOTS.to_owned())]).collect()
 }
 
 fn after(past: &Past, schedule: Schedule, rng: Rng, telling: Telling) -> Arc<World> {
