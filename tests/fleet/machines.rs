@@ -103,6 +103,7 @@ fn disks_are_full() -> Result<()> {
     fleet.obey_orders()?;
     let site = Site::notes(&fleet)?;
     site.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    site.grant(&[])?;
     let loaded = Loaded::with(site, "notes:1.0.0")?;
 
     let disks = Disks { loaded: &loaded };
@@ -123,6 +124,7 @@ fn clocks_are_wrong_and_a_host_is_copied() -> Result<()> {
     give_images(&passing, &RELEASES[..2], &everywhere)?;
     let site = Site::notes(&fleet)?;
     site.declare("app-1, app-2", "bake: 1s, drain: 1s")?;
+    site.grant(&[])?;
     let loaded = Loaded::with(site, "notes:1.0.0")?;
     a_copy(&loaded, &fleet, &packages)?;
     clocks(&loaded, &fleet)

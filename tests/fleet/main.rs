@@ -210,6 +210,7 @@ fn a_fleet_is_installed_joined_and_deployed_to() -> Result<()> {
 
     let site = Site::notes(&fleet)?;
     site.declare("app-1", "bake: 1s, drain: 5s")?;
+    site.grant(&[])?;
     let application = fleet.host("app-1")?;
     for (tag, schema) in [("notes:1.0.0", 1), ("notes:2.0.0", 2)] {
         // The database's host reads the migrations from the image.

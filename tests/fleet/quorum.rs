@@ -19,6 +19,7 @@ fn a_host_that_falls_ill_is_passed_by_and_comes_back_by_itself() -> Result<()> {
     fleet.obey_orders()?;
     let site = Site::notes(&fleet)?;
     site.declare("app-1, app-2, app-3", "bake: 1s, drain: 1s, quorum: 2")?;
+    site.grant(&[])?;
     let loaded = Loaded::with(site, "notes:1.0.0")?;
     let site = &loaded.site;
 
