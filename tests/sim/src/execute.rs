@@ -154,11 +154,8 @@ impl Job {
             Action::StopSlot { slot } => self.empty(*slot, |_| false).await?,
             Action::CheckHealth(check) => finding.unhealthy = self.check_health(check).await?,
             Action::InstallSite { site, .. } => {
-                let wanted = site.clone();
                 self.change("the site is installed", |reality, _| {
-                    if reality.nginx.site.as_ref() != Some(&wanted) {
-                        reality.nginx.saved = reality.nginx.site.replace(wanted);
-                    }
+                    reality.nginx.install(&self.assignment.key.deployment, site);
                 })
                 .await?;
             }
@@ -170,9 +167,7 @@ impl Job {
             }
             Action::RestoreSite => {
                 self.change("the site is what it was", |reality, _| {
-                    if let Some(saved) = reality.nginx.saved.take() {
-                        reality.nginx.site = Some(saved);
-                    }
+                    reality.nginx.restore(&self.assignment.key.deployment);
                 })
                 .await?;
             }

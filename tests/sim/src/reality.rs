@@ -70,12 +70,41 @@ impl Container {
 #[derive(Debug, Clone, Default)]
 pub struct Nginx {
     pub site: Option<Site>,
-    /// The site before, for who takes the new one back.
-    pub saved: Option<Site>,
+    /// What was there before the last deployment that installed a site, for its undo.
+    pub previous: Option<PreviousSite>,
     pub points_to_green: bool,
 }
 
+/// The site before that of a deployment. Nobody else may restore it.
+#[derive(Debug, Clone)]
+pub struct PreviousSite {
+    pub deployment: DeploymentId,
+    pub site: Option<Site>,
+}
+
 impl Nginx {
+    /// Installs a site; what was there is saved once for a deployment.
+    pub fn install(&mut self, deployment: &DeploymentId, wanted: &Site) {
+        if self.site.as_ref() == Some(wanted) {
+            return;
+        }
+        let before = self.site.replace(wanted.clone());
+        if self.previous_of(deployment).is_none() {
+            self.previous = Some(PreviousSite { deployment: deployment.clone(), site: before });
+        }
+    }
+
+    /// Restores what was there before the deployment installed its own, if it came that far.
+    pub fn restore(&mut self, deployment: &DeploymentId) {
+        if let Some(previous) = self.previous_of(deployment) {
+            self.site = previous.site.clone();
+        }
+    }
+
+    fn previous_of(&self, deployment: &DeploymentId) -> Option<&PreviousSite> {
+        self.previous.as_ref().filter(|previous| previous.deployment == *deployment)
+    }
+
     /// Where requests go.
     pub fn target(&self) -> Option<Slot> {
         self.site.as_ref().map(|_| if self.points_to_green { Slot::Green } else { Slot::Blue })
