@@ -44,7 +44,7 @@ fn a_rollback_is_a_switch_and_leaves_the_database_alone() -> Result<()> {
     scene.assert_refused("to a deployment that is not there", |scene| {
         let said =
             scene.stage.lockstep(&["rollback", ENVIRONMENT, "--to", "dep_01ARZ3NDEKTSV4RRFFQ69G5FAV"])?;
-        said.expect_said(3, &["dep_01ARZ3NDEKTSV4RRFFQ69G5FAV", "lockstep history"])?;
+        said.expect_said(3, &["dep_01ARZ3NDEKTSV4RRFFQ69G5FAV", "lockstep status"])?;
         Ok(())
     })?;
 
