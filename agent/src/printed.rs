@@ -144,13 +144,28 @@ mod tests {
         assert_eq!(lines[1], "short");
     }
 
+    /// Also where so much of the line is masked that what is left need not be cut.
     #[test]
     fn no_part_of_a_secret_is_shown_where_a_line_is_cut() {
-        for begin in RAW_BYTES_MAX - 80..RAW_BYTES_MAX + 5 {
-            let line = format!("{}{}\n", ".".repeat(begin), "top-secret-value".repeat(4));
-            let shown = lines(&[line.as_bytes()]);
-            assert!(!shown[0].contains("top"), "{begin}: {}", &shown[0][shown[0].len() - 200..]);
+        let secret = "top-secret-value".repeat(4);
+        let masked = format!("{secret} ").repeat(RAW_BYTES_MAX / (secret.len() + 1) - 5);
+        for before in ["", &masked] {
+            for begin in RAW_BYTES_MAX - 80..RAW_BYTES_MAX + 5 {
+                let line = format!("{before}{}{secret}\n", ".".repeat(begin - before.len()));
+                let shown = &lines(&[line.as_bytes()])[0];
+                assert!(!shown.contains("top"), "{begin}: {shown}");
+            }
         }
+    }
+
+    #[test]
+    fn of_a_line_without_an_end_little_is_in_memory() {
+        let mut splitter = LineSplitter::default();
+        for _ in 0..100 {
+            assert!(splitter.add(&[b'x'; 64 * 1024]).is_empty());
+        }
+        assert_eq!(splitter.begun.bytes.len(), RAW_BYTES_MAX);
+        assert_eq!(splitter.begun.more_bytes, 100 * 64 * 1024 - RAW_BYTES_MAX as u64);
     }
 
     #[test]

@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn an_observation_of_any_size_is_within_the_limits() {
-        let long = "a".repeat(1 << 14);
+        let long = "a".repeat(1 << 16);
         let observation = Observation {
             problems: vec![long.clone(); 200],
             foreign_schema: Some(long.clone()),
