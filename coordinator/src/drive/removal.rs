@@ -8,7 +8,6 @@
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
-use lockstep_core::record::owned_names::OwnedNames;
 use lockstep_core::record::pending_undo::PendingUndos;
 use lockstep_core::record::removal::Removal;
 
@@ -191,20 +190,19 @@ impl Removing<'_> {
         let number = ports.len();
         let removal = environments::removal(store, environment).await?;
         let guard = Guard::as_seen(keys::removal(environment), removal.as_ref().map(|seen| &seen.stored));
-        let last =
-            [keys::spec, keys::live, keys::ports, keys::grant, keys::removal].map(|key| key(environment));
-        let names = environments::names(store, environment).await?.map(|seen| seen.content);
-        let used = names.iter().flat_map(OwnedNames::each).filter(|name| !name.is_of_objects());
-        let many: Vec<Owned> =
-            ports.into_iter().chain(undos).chain(used.map(|name| keys::owned_name(&name))).collect();
+        let many: Vec<OwnedWrite> = ports.into_iter().chain(undos).map(OwnedWrite::delete).collect();
+        let last = [keys::spec, keys::live, keys::ports, keys::grant, keys::removal];
+        let mut last: Vec<OwnedWrite> = last.map(|key| OwnedWrite::delete(key(environment))).into();
+        // In one transaction: a name that is owned and not recorded would be owned for ever.
+        if let Some(names) = environments::names(store, environment).await? {
+            let used = names.content.each().into_iter().filter(|name| !name.is_of_objects());
+            last.extend(used.map(|name| OwnedWrite::delete(keys::owned_name(&name))));
+            last.push(OwnedWrite::put(keys::names(environment), &names.content.of_removed()));
+        }
         for some in many.chunks(DELETIONS_MAX).chain([last.as_slice()]) {
             // Many transactions may take longer than a lease lives.
             lock.keep(store).await;
-            let mut writes: Vec<_> = some.iter().cloned().map(OwnedWrite::delete).collect();
-            writes.extend(
-                names.as_ref().map(|names| OwnedWrite::put(keys::names(environment), &names.of_removed())),
-            );
-            if held.commit(store, vec![guard.clone()], writes).await? == Committed::No {
+            if held.commit(store, vec![guard.clone()], some.to_vec()).await? == Committed::No {
                 return Ok(None);
             }
         }

@@ -15,10 +15,12 @@ use lockstep_coordinator::store::{OPERATIONS_MAX, Store, keys};
 use lockstep_coordinator::view::status;
 use lockstep_core::health::Health;
 use lockstep_core::id::{Digest, StepId};
+use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::observed::{ContainerObservation, ContainerRunState, Observation};
+use lockstep_core::record::owned_names::{OwnedName, OwnedNames, SiteName};
 use lockstep_core::record::ports::{PortEntry, PortTable};
 use lockstep_core::run::journal::{Direction, Verdict};
 use lockstep_core::slot::Slot;
@@ -84,6 +86,11 @@ async fn check_nothing_left(store: &dyn Store) {
     let left: Vec<&str> = left.iter().map(|stored| stored.key.last()).collect();
     assert!(left.iter().all(|last| ["epoch", "lock", "names"].contains(last)), "{left:?}");
     assert_eq!(store.list(&keys::all_ports()).await.expect("listed"), []);
+    assert_eq!(
+        store.get(keys::owned_name(&site()).key()).await.expect("read"),
+        None,
+        "its site is owned still"
+    );
     assert_eq!(pending_undos::list(store).await.expect("listed"), []);
 }
 
@@ -329,6 +336,12 @@ async fn what_was_never_declared_is_unknown() {
     fixture.shut_down().await;
 }
 
+/// The name under which it is served.
+fn site() -> OwnedName {
+    let server_name = "notes.example".to_owned();
+    OwnedName::Site(SiteName { load_balancer: host_id(), port: 80, server_name })
+}
+
 /// A deployment that failed, as the history has it.
 async fn failed_deployment() -> DeploymentSummary {
     let (fixture, _drivers) = never_live().await;
@@ -356,9 +369,13 @@ async fn declare_large(store: &dyn Store, past: &DeploymentSummary) {
         port: 20_000 + number,
     };
     let table = PortTable { ports: (0..PORTS).map(entry).collect() };
+    let spec = spec();
+    let names = OwnedNames::of(ObjectName::encode(&environment), [(&spec, &host_id())]);
     let mut writes = vec![
-        OwnedWrite::put(keys::spec(&environment), &spec()),
+        OwnedWrite::put(keys::spec(&environment), &spec),
         OwnedWrite::put(keys::ports(&environment), &table),
+        OwnedWrite::put(keys::names(&environment), &names),
+        OwnedWrite::put_bytes(keys::owned_name(&site()), environment.to_string()),
     ];
     writes.extend((0..PORTS).map(|number| {
         OwnedWrite::put_bytes(keys::port("172.17.0.1", 20_000 + number), environment.to_string())
