@@ -13,6 +13,7 @@ use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::run::limits::TAIL_LINES_MAX;
+use lockstep_core::secret::set_command;
 use lockstep_core::slot::Slot;
 use lockstep_proto::limits::LOG_BYTES_MAX;
 use tokio::sync::Notify;
@@ -55,7 +56,7 @@ use observe::Tools;
 const TAIL: LineLimit = LineLimit { lines: TAIL_LINES_MAX, bytes: 64 * 1024 };
 
 /// The most lines that are read of a container's log.
-const LOG_LINES_MAX: u32 = 10_000;
+const CONTAINER_LINES_MAX: u32 = 10_000;
 
 /// The limit of one probe by the health watch.
 const WATCH_LIMIT: Duration = Duration::from_secs(2);
@@ -236,7 +237,8 @@ impl Executors {
             let is_wanted = process.is_none_or(|wanted| *wanted == container.seen.process);
             container.seen.slot == live && is_wanted
         });
-        let lines = usize::try_from(tail.unwrap_or(LOG_LINES_MAX).min(LOG_LINES_MAX)).unwrap_or_default();
+        let lines =
+            usize::try_from(tail.unwrap_or(CONTAINER_LINES_MAX).min(CONTAINER_LINES_MAX)).unwrap_or_default();
         // All of them have room in one answer.
         let limit = LineLimit { lines, bytes: LOG_BYTES_MAX / containers.len().max(1) };
         let mut logs = Vec::new();
@@ -291,10 +293,7 @@ fn database<'a>(
 ) -> Result<Database<'a>, StepFailure> {
     let url = secrets.variables.get(&reference.url_from).ok_or_else(|| {
         StepFailure::new(format!("the secret {} is not set", reference.url_from))
-            .next(format!(
-                "lockstep secret set {environment} {} < FILE    # or add it to the .env file, which the next deployment imports",
-                reference.url_from
-            ))
+            .next(set_command(environment, &reference.url_from))
     })?;
     Ok(Database { environment, url, url_from: &reference.url_from })
 }

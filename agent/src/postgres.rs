@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepFailure;
-use lockstep_core::secret::Secret;
 use lockstep_core::secret::redact::{has_unencoded_password, percent_decoded, url_password};
+use lockstep_core::secret::{Secret, set_command};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
@@ -39,21 +39,18 @@ pub struct Database<'a> {
 
 impl Database<'_> {
     fn options(&self) -> Result<PgConnectOptions, StepFailure> {
-        let next =
-            format!("change it in .env.{0}, then: lockstep secret import {0}", self.environment.environment);
+        let next = || set_command(self.environment, self.url_from);
         // The parser would take a part of the password for host, port or database, and every message would show it.
         if has_unencoded_password(self.url.expose()) {
             let what = format!("the password in {} has a `/`, `?` or `#`", self.url_from);
-            let why = "such a sign ends the part of a URL that the password is in";
-            return Err(StepFailure::new(what).why(why).next(format!(
-                "percent-encode the password: / is %2F, ? is %3F, # is %23, @ is %40; {next}"
-            )));
+            let why = "such a sign ends the part of a URL that the password is in: percent-encode the password (/ is %2F, ? is %3F, # is %23, @ is %40)";
+            return Err(StepFailure::new(what).why(why).next(next()));
         }
         // What the parser says may quote the URL.
         PgConnectOptions::from_str(self.url.expose()).map_err(|_| {
             StepFailure::new(format!("{} is not a PostgreSQL URL", self.url_from))
                 .why("the form is postgres://user:password@host:5432/database, and special characters in the password are percent-encoded")
-                .next(next)
+                .next(next())
         })
     }
 

@@ -423,11 +423,6 @@ pub fn length(length: Millis) -> String {
     }
 }
 
-/// `1 value`, `2 values`.
-pub fn counted(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
-}
-
 /// `41233` → `41,233`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();

@@ -103,6 +103,13 @@ pub struct StartRequest {
     pub grant: Option<WideningHash>,
 }
 
+impl StartRequest {
+    /// What is asked, whatever plan that makes, within what is granted.
+    pub fn of(ask: PlanRequest) -> Self {
+        Self { ask, hash: None, claim: None, grant: None }
+    }
+}
+
 /// A plan that was not started.
 #[derive(Debug, Clone)]
 pub struct Proposed {

@@ -177,7 +177,7 @@ impl Sessions {
             pulse: pulse::Pulse::default(),
             noted: Instant::now(),
             revoked,
-            has_lied: false,
+            is_accused: false,
         };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))

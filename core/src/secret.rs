@@ -1,8 +1,11 @@
 //! A secret value. Its `Debug` hides it, and it has no `Display` and no `Serialize`. So it cannot get into a log, an
 //! error, a journal or the store by accident.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt;
+
+use crate::name::EnvironmentKey;
 
 pub mod join_token;
 pub mod redact;
@@ -19,6 +22,13 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// What an operator runs where the value of `name` is missing or wrong.
+pub fn set_command(environment: &EnvironmentKey, name: &str) -> String {
+    format!(
+        "lockstep secret set {environment} {name} < FILE    # or add it to the .env file, which the next deployment imports"
+    )
 }
 
 impl fmt::Debug for Secret {

@@ -319,9 +319,13 @@ impl EnvironmentSpec {
         };
         let is_host =
             !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
-        // A final dot says that the name is whole: to a browser it is the same site.
-        let name = host.strip_suffix('.').unwrap_or(host);
-        (is_host && !name.is_empty())
-            .then(|| SiteAddress { server_name: name.to_ascii_lowercase(), listen_port: port })
+        let server_name = normal_site_name(host);
+        (is_host && !server_name.is_empty()).then_some(SiteAddress { server_name, listen_port: port })
     }
+}
+
+/// A host name in lower case and without a final dot, which says that the name is whole: to a browser it is the same
+/// site.
+pub fn normal_site_name(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }

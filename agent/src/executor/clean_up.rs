@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
+use lockstep_core::count::counted;
 use lockstep_core::plan::action::{CleanUp, KeepSnapshots};
 use lockstep_core::run::journal::{Finding, StepFailure};
 
@@ -67,9 +68,4 @@ impl Executors {
         }
         Ok(removed)
     }
-}
-
-/// `1 image`, `2 images`.
-fn counted(number: usize, one: &str) -> String {
-    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
 }

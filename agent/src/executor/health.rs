@@ -18,7 +18,7 @@ use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 const PROBES_KEPT: usize = 10;
 
 /// Each probe needs a socket.
-const PROBES_AT_ONCE: usize = 64;
+pub(super) const PROBES_AT_ONCE: usize = 64;
 
 /// The shortest limit of a probe.
 const PROBE_LIMIT_MIN: Duration = Duration::from_secs(1);

@@ -17,7 +17,7 @@ use crate::printed::{LastLines, PrintedLine};
 use crate::probe::shown_body;
 
 /// The maximum length of what is passed to the output at once. The log has no longer line.
-const TEXT_BYTES_MAX: usize = 64 * 1024;
+const ADDED_BYTES_MAX: usize = 64 * 1024;
 
 /// The output of a step. The tasks of the step share it, and each reads another stream.
 #[derive(Debug, Clone)]
@@ -43,10 +43,10 @@ impl Output {
     /// Adds a line, or several.
     pub fn line(&self, text: &str) {
         let mut shared = self.shared();
-        let clean = if text.len() <= TEXT_BYTES_MAX {
+        let clean = if text.len() <= ADDED_BYTES_MAX {
             shared.redactor.redact(text)
         } else {
-            shared.redactor.redact_beginning(&text[..text.floor_char_boundary(TEXT_BYTES_MAX)])
+            shared.redactor.redact_beginning(&text[..text.floor_char_boundary(ADDED_BYTES_MAX)])
         };
         for line in clean.lines() {
             shared.keep(line);
@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(output.take_last(), None);
         assert_eq!(output.tail(), ["first", "with *** in it"]);
     }
+
     #[test]
     fn what_a_step_says_of_its_failure_is_redacted_and_within_the_limits() {
         let secret = Secret::new("top-secret-value".to_owned());

@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::future::ready;
+use futures::stream;
 use lockstep_core::health::{Answer, Probe};
 use lockstep_core::id::Digest;
 use lockstep_core::name::EnvironmentKey;
@@ -14,6 +17,7 @@ use procfs::net::{TcpNetEntry, TcpState};
 use procfs::{ProcError, ProcResult};
 use tokio::time::{Instant, sleep};
 
+use super::health::PROBES_AT_ONCE;
 use super::{Executors, Work, finding};
 use crate::nginx::site::{Address, UPSTREAM_HEADER};
 use crate::nginx::{DesiredSite, Reloaded};
@@ -32,6 +36,9 @@ const PROOF_LIMIT_SLOW: Duration = Duration::from_secs(27);
 const PROOF_ANSWER_LIMIT: Duration = Duration::from_secs(9);
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What an operator does where nginx does not do as its site says.
+const OTHER_SITE: &str = "nginx -T shows the site; look for another server block with the same name and port";
 
 /// How long an instance may take to show that it answers at all.
 const ALIVE_LIMIT: Duration = Duration::from_secs(2);
@@ -93,7 +100,7 @@ impl Executors {
         let took = proved.map_err(|not_proved| {
             StepFailure::new(format!("nginx does not answer from {}", switch.to))
                 .why(not_proved.last)
-                .next("nginx -T shows the site; look for another server block with the same name and port")
+                .next(OTHER_SITE)
         })?;
         self.write_live_state(&work.environment, switch.to)?;
         let mut finding = finding(format!("nginx answered {PROOFS} times from {}", switch.to));
@@ -140,7 +147,7 @@ impl Executors {
             }),
             Err(not_proved) => Err(StepFailure::new(format!("nginx does not send requests to {to}"))
                 .why(not_proved.last)
-                .next("nginx -T shows the site; look for another server block with the same name and port")),
+                .next(OTHER_SITE)),
         }
     }
 
@@ -237,22 +244,22 @@ fn is_healthy(probe: &Probe) -> bool {
 
 /// Whether one instance of the slot gives any answer.
 async fn answers(switch: &SwitchTraffic) -> bool {
-    for endpoint in &switch.endpoints {
-        let request = ProbeRequest {
-            address: &endpoint.address,
-            port: endpoint.port,
-            host: &switch.server_name,
-            path: &switch.health_path,
-            header: None,
-            scheme: Scheme::Http,
-            reads: Reads::Headers,
-            limit: ALIVE_LIMIT,
-        };
-        if matches!(probe::send_probe(&request).await.probe.answer, Answer::Http { .. }) {
-            return true;
-        }
-    }
-    false
+    let probes: Vec<_> = switch.endpoints.iter().map(|endpoint| instance_answers(switch, endpoint)).collect();
+    stream::iter(probes).buffer_unordered(PROBES_AT_ONCE).any(ready).await
+}
+
+async fn instance_answers(switch: &SwitchTraffic, endpoint: &Endpoint) -> bool {
+    let request = ProbeRequest {
+        address: &endpoint.address,
+        port: endpoint.port,
+        host: &switch.server_name,
+        path: &switch.health_path,
+        header: None,
+        scheme: Scheme::Http,
+        reads: Reads::Headers,
+        limit: ALIVE_LIMIT,
+    };
+    matches!(probe::send_probe(&request).await.probe.answer, Answer::Http { .. })
 }
 
 fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint], wanted: Proof) -> bool {

@@ -12,7 +12,7 @@ use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
-use lockstep_core::run::journal::StepKey;
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::run::limits::{TEXT_BYTES_MAX, shortened};
 use lockstep_core::secret::Secret;
 use lockstep_core::time::Millis;
@@ -266,10 +266,7 @@ pub(super) fn report(Ended { token, key, environment, outcome }: &Ended) -> wire
 
 /// An outcome that was recorded by an earlier version has no limits yet.
 fn bounded(outcome: &Outcome) -> Outcome {
-    match outcome {
-        Ok(finding) => Ok(finding.clone().bounded()),
-        Err(failure) => Err(failure.clone().bounded()),
-    }
+    outcome.clone().map(Finding::bounded).map_err(StepFailure::bounded)
 }
 
 pub(super) fn refused(

@@ -4,7 +4,7 @@
 use clap::{Args, Subcommand};
 use lockstep_core::name::HostName;
 use lockstep_core::record::grant::{HostPath, Resource, normal_path};
-use lockstep_core::spec::VolumeAccess;
+use lockstep_core::spec::{VolumeAccess, normal_site_name};
 
 use super::ENV;
 
@@ -196,9 +196,8 @@ impl ResourceArgs {
             Some(path) => HostPath { path: normal_path(path), access: VolumeAccess::ReadOnly },
             None => HostPath { path: normal_path(text), access: VolumeAccess::ReadWrite },
         };
-        let site = |name: &String| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let mut resources: Vec<Resource> = host.iter().cloned().map(Resource::Host).collect();
-        resources.extend(site_name.iter().map(site).map(Resource::SiteName));
+        resources.extend(site_name.iter().map(|name| Resource::SiteName(normal_site_name(name))));
         resources.extend(path.iter().map(host_path).map(Resource::HostPath));
         resources.extend(network.iter().cloned().map(Resource::Network));
         resources

@@ -141,15 +141,10 @@ impl ReadmissionTask {
     /// Opens the deployment; its driver is started like that of any other.
     pub(super) async fn open(self) -> Result<DriverExit, DriverError> {
         let Self { context, environment, host } = self;
-        let start = StartRequest {
-            ask: PlanRequest {
-                environment: environment.clone(),
-                what: RequestedOperation::AddHost(host.clone()),
-            },
-            hash: None,
-            claim: None,
-            grant: None,
-        };
+        let start = StartRequest::of(PlanRequest {
+            environment: environment.clone(),
+            what: RequestedOperation::AddHost(host.clone()),
+        });
         let requester = Requester {
             operator: audit::lockstep(),
             hostname: context.coordinator.clone(),

@@ -5,6 +5,7 @@
 //! in bounded transactions that can be repeated, and the declaration last. So a second `env remove` finishes a removal
 //! that a crash interrupted. History, epoch, audit entries, secrets and the name of its objects stay.
 
+use lockstep_core::count::counted;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
@@ -249,8 +250,4 @@ impl Removed {
         let left = remnants::describe_leftovers(&removal.left_behind);
         format!("{environment} is removed: its {} are deleted; {stay} stay. {left}", forgotten.join(", "))
     }
-}
-
-fn counted(number: usize, what: &str) -> String {
-    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }

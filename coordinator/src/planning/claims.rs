@@ -10,8 +10,8 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest, Resolution};
-use lockstep_core::run::engine::{Run, refuse_resolution};
-use lockstep_core::run::journal::{Entry, Event, Verdict};
+use lockstep_core::run::engine::{Phase, Run, refuse_resolution};
+use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::spec::check::ValidatedSpec;
 use lockstep_core::time::{Millis, Timestamp};
@@ -107,25 +107,17 @@ pub async fn cancel(
             next: format!("choose a resolution: lockstep status {}", environment.environment),
         })),
         ClaimKind::Running { .. } | ClaimKind::Freeze { .. } => {
-            refuse_committed(context, environment, deployment).await?;
+            let open = &seen.content;
+            if run_of(context, open, deployment).await?.is_some_and(|run| run.is_committed()) {
+                return Err(too_late(environment, deployment).into());
+            }
             request(context, (environment, deployment), &seen, OperatorRequest::Cancel { by }).await?;
-            cancelled(context, environment, deployment).await
+            cancelled(context, (environment, deployment), open).await
         }
     }
 }
 
-/// Refuses to cancel what is live already: then nothing is reverted any more.
-async fn refuse_committed(
-    context: &Context,
-    environment: &EnvironmentKey,
-    deployment: &DeploymentId,
-) -> Result<(), DeployError> {
-    match run_of(context, environment, deployment).await? {
-        Some(run) if run.is_committed() => Err(too_late(environment, deployment).into()),
-        Some(_) | None => Ok(()),
-    }
-}
-
+/// Then nothing is reverted any more.
 fn too_late(environment: &EnvironmentKey, deployment: &DeploymentId) -> Refusal {
     Refusal {
         what: format!("{deployment} is live already, so it cannot be cancelled"),
@@ -137,22 +129,25 @@ fn too_late(environment: &EnvironmentKey, deployment: &DeploymentId) -> Refusal 
 /// What came of a cancellation: its driver may just have made the release live.
 async fn cancelled(
     context: &Context,
-    environment: &EnvironmentKey,
-    deployment: &DeploymentId,
+    (environment, deployment): (&EnvironmentKey, &DeploymentId),
+    open: &Claim,
 ) -> Result<String, DeployError> {
-    let store = &*context.store;
-    let mut wakeups = store.watch(&keys::deployment(deployment));
+    let mut wakeups = context.store.watch(&keys::deployment(deployment));
     let until = context.clock.now() + CANCEL_ANSWER_LIMIT;
     while context.clock.now() < until {
-        let entries = history::journal(store, deployment).await?;
-        let is_reverting = |entry: &Entry| matches!(entry.event, Event::RevertStarted { .. });
-        if entries.iter().any(is_reverting) {
-            return Ok(format!("{deployment} is being reverted"));
+        let run = run_of(context, open, deployment).await?;
+        match run.as_ref().map(Run::phase) {
+            Some(
+                Phase::Reverting { .. } | Phase::Stuck { .. } | Phase::Ended { verdict: Verdict::RolledBack },
+            ) => return Ok(format!("{deployment} is being reverted")),
+            Some(Phase::Ended { verdict: Verdict::Succeeded }) => {
+                return Err(too_late(environment, deployment).into());
+            }
+            Some(Phase::Forward) if run.as_ref().is_some_and(Run::is_committed) => {
+                return Err(too_late(environment, deployment).into());
+            }
+            Some(Phase::Forward) | None => {}
         }
-        if entries.iter().any(|entry| entry.event == Event::Ended { verdict: Verdict::Succeeded }) {
-            return Err(too_late(environment, deployment).into());
-        }
-        refuse_committed(context, environment, deployment).await?;
         tokio::select! {
             () = wakeups.changed() => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -164,14 +159,13 @@ async fn cancelled(
 /// The run of an open deployment, as far as its journal tells; `None` if it cannot be read.
 async fn run_of(
     context: &Context,
-    environment: &EnvironmentKey,
+    open: &Claim,
     deployment: &DeploymentId,
 ) -> Result<Option<Run>, StoreError> {
     let store = &*context.store;
-    let Some(open) = environments::open_of(store, environment, deployment).await? else { return Ok(None) };
-    let plan = history::plan(store, deployment).await?;
-    let entries = history::journal(store, deployment).await?;
-    Ok(plan.and_then(|plan| Run::replay(plan, open.content.until, &entries).ok()))
+    let (plan, entries) =
+        tokio::try_join!(history::plan(store, deployment), history::journal(store, deployment))?;
+    Ok(plan.and_then(|plan| Run::replay(plan, open.until, &entries).ok()))
 }
 
 /// Requests a resolution of a stuck deployment.
@@ -188,7 +182,7 @@ pub async fn resolve(
     let seen = opened_as(context, environment, deployment).await?;
     match &seen.content.kind {
         ClaimKind::Stuck { .. } => {
-            refuse_breaking(context, (environment, deployment), way).await?;
+            refuse_breaking(context, &seen.content, deployment, way).await?;
             request(context, (environment, deployment), &seen, way.requested_by(requester.operator.clone()))
                 .await?;
             Ok(match way {
@@ -212,10 +206,11 @@ pub async fn resolve(
 /// Refuses what the driver would refuse: a stuck deployment gets no entry before a resolution is chosen.
 async fn refuse_breaking(
     context: &Context,
-    (environment, deployment): (&EnvironmentKey, &DeploymentId),
+    open: &Claim,
+    deployment: &DeploymentId,
     way: Resolution,
 ) -> Result<(), DeployError> {
-    let run = run_of(context, environment, deployment).await?;
+    let run = run_of(context, open, deployment).await?;
     let refused =
         run.map_or_else(|| Some("cannot read its journal".to_owned()), |run| refuse_resolution(&run, way));
     let Some(rule) = refused else { return Ok(()) };

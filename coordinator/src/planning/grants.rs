@@ -53,26 +53,26 @@ pub(super) async fn decide_grant(
 ) -> Result<GrantDecision, DeployError> {
     let GrantQuestion { key, what, spec, accepted, requester } = question;
     let (stored, live) = tokio::try_join!(environments::grant(store, key), environments::live(store, key))?;
+    let seen = stored.as_ref().map(|stored| stored.stored.clone());
+    let mut before = current(stored.as_ref(), live.as_ref());
     let needed = match what {
-        RequestedOperation::Deploy(_) => required(spec, &only_host(store, spec).await?),
+        RequestedOperation::Deploy(_) => {
+            let hosts = only_host(store, spec).await?;
+            if live.is_none() && requester.authority == Authority::Administrator {
+                before.resources.extend(EnvironmentGrant::of_first(spec, &hosts).resources);
+            }
+            required(spec, &hosts)
+        }
         RequestedOperation::AddHost(name) => [Resource::Host(name.clone())].into(),
         // They use what is granted already; whether that still holds is seen in the plan.
         RequestedOperation::Rollback { .. }
         | RequestedOperation::DrainHost(_)
         | RequestedOperation::RemoveHost(_) => {
-            let (grant, seen) = match stored {
-                Some(stored) => (Some(stored.content), Some(stored.stored)),
-                None => (None, None),
-            };
+            let grant = stored.map(|stored| stored.content);
             return Ok(GrantDecision { grant, seen, widening: Widening::default() });
         }
     };
-    let mut before = current(stored.as_ref(), live.as_ref());
-    if live.is_none() && requester.authority == Authority::Administrator {
-        before.resources.extend(EnvironmentGrant::of_first(spec, &only_host(store, spec).await?).resources);
-    }
     let missing = before.missing(&needed);
-    let seen = stored.map(|stored| stored.stored);
     if missing.is_empty() {
         return Ok(GrantDecision { grant: Some(before), seen, widening: Widening::default() });
     }

@@ -12,7 +12,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
-use lockstep_core::run::journal::{StepFailure, StepKey};
+use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::run::limits::{CONTAINERS_MAX, TEXT_BYTES_MAX, shortened};
 use lockstep_proto::limits::{MESSAGE_BYTES_MAX, PROGRESS_BYTES_MAX, message_bytes};
 use lockstep_proto::wire;
@@ -59,8 +59,8 @@ pub(super) struct AgentSession {
     pub(super) noted: Instant,
     /// Cancelled when its certificate is no longer trusted.
     pub(super) revoked: CancellationToken,
-    /// Whether a report of another host's step was written down: once a session is enough.
-    pub(super) has_lied: bool,
+    /// Whether the audit log says that it reported a step of another host: once a session is enough.
+    pub(super) is_accused: bool,
 }
 
 /// What this session has handed out work about.
@@ -321,7 +321,7 @@ impl AgentSession {
             return Ok(());
         }
         warn!(host = %self.host, %environment, deployment = %key.deployment, step = %key.step, "refused the report of a step that is not this host's");
-        if std::mem::replace(&mut self.has_lied, true) {
+        if std::mem::replace(&mut self.is_accused, true) {
             return Ok(());
         }
         let said = format!("refused a report of {} about {} of {}", self.host, key.step, key.deployment);
@@ -491,10 +491,9 @@ fn too_large(assign: &wire::Assign) -> Option<StepFailure> {
 fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
     let standing = match standing.context("a step without a state")? {
-        wire::step_standing::Standing::Ended(outcome) => QueriedStatus::Ended(match outcome.read()? {
-            Ok(finding) => Ok(finding.bounded()),
-            Err(failure) => Err(failure.bounded()),
-        }),
+        wire::step_standing::Standing::Ended(outcome) => {
+            QueriedStatus::Ended(outcome.read()?.map(Finding::bounded).map_err(StepFailure::bounded))
+        }
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,
     };

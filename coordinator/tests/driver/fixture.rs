@@ -20,7 +20,7 @@ use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Refusal};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::grant::Resource;
@@ -97,6 +97,14 @@ pub(crate) fn anna() -> Requester {
         hostname: "ws".to_owned(),
         pid: 7,
         authority: Authority::Administrator,
+    }
+}
+
+/// What a refusal says.
+pub(crate) fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> Refusal {
+    match result {
+        Err(DeployError::Refused(refusal)) => refusal,
+        other => panic!("it is not refused: {other:?}"),
     }
 }
 
@@ -184,18 +192,18 @@ impl Fixture {
     }
 
     pub(crate) async fn grant(&self, environment: &EnvironmentKey, resource: Resource) {
-        let change = GrantChange { granted: vec![resource], revoked: Vec::new() };
+        let change = GrantChange { granted: vec![resource], ..GrantChange::default() };
         grants::change_grant(&*self.store, environment, &change).await.expect("a grant");
     }
 
     pub(crate) async fn start(&self, image: &str) -> Result<(DeploymentId, Plan), DeployError> {
-        let start = StartRequest { ask: Self::ask(spec(), image), hash: None, claim: None, grant: None };
+        let start = StartRequest::of(Self::ask(spec(), image));
         planning::start(&self.parts, &start, &anna()).await
     }
 
     /// Opens a deployment of another declaration and waits until it has ended.
     pub(crate) async fn deploy_as(&self, spec: EnvironmentSpec, image: &str) -> DeploymentSummary {
-        let start = StartRequest { ask: Self::ask(spec, image), hash: None, claim: None, grant: None };
+        let start = StartRequest::of(Self::ask(spec, image));
         let (id, plan) = planning::start(&self.parts, &start, &anna()).await.expect("it starts");
         let wait = async {
             let mut wakeups = self.store.watch(&keys::environment(&plan.key));

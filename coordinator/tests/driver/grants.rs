@@ -2,7 +2,7 @@
 
 use lockstep_coordinator::planning;
 use lockstep_coordinator::planning::grants::{Authority, GrantChange, change_grant};
-use lockstep_coordinator::planning::{DeployError, Requester, StartRequest};
+use lockstep_coordinator::planning::{Requester, StartRequest};
 use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, give_away};
 use lockstep_coordinator::store::keys;
@@ -12,7 +12,7 @@ use lockstep_core::record::grant::{HostPath, Resource, Widening};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{EnvironmentSpec, Volume, VolumeAccess, VolumeScope};
 
-use crate::fixture::{Fixture, anna, environment, spec};
+use crate::fixture::{self, Fixture, anna, environment, spec};
 
 /// An operator whose scope is this application, and who may not widen grants.
 fn deployer() -> Requester {
@@ -44,10 +44,7 @@ fn request(spec: EnvironmentSpec, widening: Option<&Widening>) -> StartRequest {
 }
 
 async fn refused(fixture: &Fixture, start: &StartRequest, by: &Requester) -> Refusal {
-    match planning::start(&fixture.parts, start, by).await {
-        Err(DeployError::Refused(refusal)) => refusal,
-        other => panic!("not refused: {other:?}"),
-    }
+    fixture::refused(planning::start(&fixture.parts, start, by).await)
 }
 
 async fn granted(fixture: &Fixture, environment: &EnvironmentKey) -> Vec<String> {
@@ -156,8 +153,7 @@ async fn a_path_from_before_there_were_grants_is_confirmed_by_an_administrator()
     let wanted = with_path(shop(), "/srv/uploads");
     let path =
         Resource::HostPath(HostPath { path: "/srv/uploads".to_owned(), access: VolumeAccess::ReadWrite });
-    let change = GrantChange { granted: vec![path], revoked: Vec::new() };
-    change_grant(&*fixture.store, &wanted.key, &change).await.expect("granted");
+    fixture.grant(&wanted.key, path).await;
     fixture.deploy_as(wanted.clone(), "notes:1").await;
     forget_grant(&fixture, &wanted.key).await;
     let refusal = refused(&fixture, &request(wanted.clone(), None), &deployer()).await;
@@ -173,18 +169,17 @@ async fn a_release_that_uses_what_was_revoked_is_not_rolled_back_to() {
     let _drivers = fixture.drivers();
     let path =
         Resource::HostPath(HostPath { path: "/srv/uploads".to_owned(), access: VolumeAccess::ReadWrite });
-    let change = GrantChange { granted: vec![path.clone()], revoked: Vec::new() };
-    change_grant(&*fixture.store, &shop().key, &change).await.expect("granted");
+    fixture.grant(&shop().key, path.clone()).await;
     let first = fixture.deploy_as(with_path(shop(), "/srv/uploads"), "notes:1").await;
     fixture.deploy_as(shop(), "notes:2").await;
-    let change = GrantChange { granted: Vec::new(), revoked: vec![path] };
+    let change = GrantChange { revoked: vec![path], ..GrantChange::default() };
     change_grant(&*fixture.store, &shop().key, &change).await.expect("revoked");
     let what = planning::RequestedOperation::Rollback {
         to: Some(first.id.to_string()),
         changed_site: lockstep_core::plan::operation::ChangedSite::Refused,
     };
     let ask = planning::PlanRequest { environment: shop().key, what };
-    let start = StartRequest { ask, hash: None, claim: None, grant: None };
+    let start = StartRequest::of(ask);
     let refusal = refused(&fixture, &start, &anna()).await;
     assert!(refusal.why.contains("/srv/uploads"), "{refusal:?}");
     fixture.shut_down().await;

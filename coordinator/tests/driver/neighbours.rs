@@ -1,8 +1,6 @@
 //! Several environments on one host: what one keeps the others do not remove, and a status has all of them.
 
 use lockstep_coordinator::drive::removal::{self, WhileServing};
-use lockstep_coordinator::planning;
-use lockstep_coordinator::planning::StartRequest;
 use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::view::status;
 use lockstep_core::id::Digest;
@@ -10,7 +8,7 @@ use lockstep_core::plan::{Action, Plan};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
-use crate::fixture::{Fixture, LIMIT, anna, spec};
+use crate::fixture::{Fixture, anna, spec};
 
 /// More deployments than an environment keeps images.
 const MANY: usize = 6;
@@ -23,15 +21,7 @@ fn other() -> EnvironmentSpec {
 /// Deploys `image` to the other environment.
 async fn deploy_other(fixture: &Fixture, image: &str) {
     fixture.grant_snapshots(&other().key).await;
-    let start = StartRequest { ask: Fixture::ask(other(), image), hash: None, claim: None, grant: None };
-    let (id, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
-    let ended = async {
-        while environments::open(&*fixture.store, &other().key).await.expect("read").is_some() {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, ended).await.expect("it ends");
-    let summary = history::summary(&*fixture.store, &id).await.expect("read").expect("it is in the history");
+    let summary = fixture.deploy_as(other(), image).await;
     assert_eq!(summary.verdict, Some(Verdict::Succeeded), "{:?}", summary.failure);
 }
 

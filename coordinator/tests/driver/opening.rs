@@ -13,15 +13,8 @@ use lockstep_core::run::journal::{Direction, Verdict};
 use lockstep_core::spec::{EnvironmentSpec, ImageSource};
 use lockstep_core::time::{Millis, Timestamp};
 
-use crate::fixture::{Fixture, anna, environment, spec};
+use crate::fixture::{Fixture, anna, environment, refused, spec};
 use crate::hosts::Does;
-
-fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> lockstep_core::plan::operation::Refusal {
-    match result {
-        Err(DeployError::Refused(refusal)) => refusal,
-        other => panic!("it is not refused: {other:?}"),
-    }
-}
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
@@ -31,12 +24,8 @@ async fn a_claim_for_a_build_becomes_the_deployment_and_keeps_its_time() {
     let claimed = fixture.open().await.expect("it is owned");
     tokio::time::sleep(std::time::Duration::from_secs(600)).await;
     assert!(matches!(fixture.start("notes:1").await, Err(DeployError::Locked { .. })), "it is claimed");
-    let start = StartRequest {
-        ask: Fixture::ask(spec(), "notes:1"),
-        hash: None,
-        claim: Some(claim.clone()),
-        grant: None,
-    };
+    let start =
+        StartRequest { claim: Some(claim.clone()), ..StartRequest::of(Fixture::ask(spec(), "notes:1")) };
     let (id, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(id, claim);
     let open = fixture.open().await.expect("it is owned");
@@ -55,8 +44,7 @@ async fn a_claim_that_is_given_back_or_runs_out_owns_nothing() {
     assert_eq!(fixture.open().await, None);
     let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
     fixture.until(|open| open.is_none()).await;
-    let start =
-        StartRequest { ask: Fixture::ask(spec(), "notes:1"), hash: None, claim: Some(claim), grant: None };
+    let start = StartRequest { claim: Some(claim), ..StartRequest::of(Fixture::ask(spec(), "notes:1")) };
     let refusal = refused(planning::start(&fixture.parts, &start, &anna()).await);
     assert!(refusal.what.ends_with("has ended"), "{refusal:?}");
     fixture.shut_down().await;
@@ -69,7 +57,7 @@ async fn what_was_planned_is_started_or_it_is_said_what_moved() {
     let ask = Fixture::ask(spec(), "notes:1");
     let planned = fixture.plan(&ask).await.expect("a plan");
     assert_eq!(fixture.plan(&ask).await.expect("a plan"), planned, "the same again");
-    let start = |hash| StartRequest { ask: ask.clone(), hash: Some(hash), claim: None, grant: None };
+    let start = |hash| StartRequest { hash: Some(hash), ..StartRequest::of(ask.clone()) };
     let (id, started) =
         planning::start(&fixture.parts, &start(planned.hash.clone()), &anna()).await.expect("it starts");
     assert_eq!(started, planned, "what runs is what was shown");
@@ -140,7 +128,7 @@ async fn a_plan_that_has_moved_is_answered_with_the_command_that_shows_the_next(
     let ask = Fixture::ask(spec(), "notes:1");
     let hash = fixture.plan(&ask).await.expect("a plan").hash;
     fixture.deploy("notes:2").await;
-    let start = StartRequest { ask, hash: Some(hash), claim: None, grant: None };
+    let start = StartRequest { hash: Some(hash), ..StartRequest::of(ask) };
     let refusal = refused(planning::start(&fixture.parts, &start, &anna()).await);
     assert!(refusal.next.starts_with("lockstep plan notes/production --image notes:1 "), "{refusal:?}");
     fixture.shut_down().await;
@@ -193,15 +181,10 @@ async fn no_two_environments_share_a_port() {
     let mut starts = tokio::task::JoinSet::new();
     for number in 0..ENVIRONMENTS {
         let key = format!("notes/e{number}").parse().expect("a key");
-        let start = StartRequest {
-            ask: Fixture::ask(
-                EnvironmentSpec { key, url: format!("http://e{number}.example"), database: None, ..spec() },
-                "notes:1",
-            ),
-            hash: None,
-            claim: None,
-            grant: None,
-        };
+        let start = StartRequest::of(Fixture::ask(
+            EnvironmentSpec { key, url: format!("http://e{number}.example"), database: None, ..spec() },
+            "notes:1",
+        ));
         let parts = fixture.parts.clone();
         starts.spawn(async move { planning::start(&parts, &start, &anna()).await.map(|_| ()) });
     }

@@ -1,8 +1,8 @@
 //! A name has one owner: of objects on hosts, and of sites at load balancers.
 
 use lockstep_coordinator::planning;
+use lockstep_coordinator::planning::StartRequest;
 use lockstep_coordinator::planning::names::own_shared_names;
-use lockstep_coordinator::planning::{DeployError, StartRequest};
 use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, give_away};
 use lockstep_coordinator::store::{Store, keys};
@@ -13,7 +13,7 @@ use lockstep_core::record::owned_names::OwnedNames;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
 
-use crate::fixture::{Fixture, anna, spec};
+use crate::fixture::{self, Fixture, anna, spec};
 
 fn declared(key: &str, url: &str) -> EnvironmentSpec {
     let key = key.parse().expect("a key");
@@ -21,11 +21,8 @@ fn declared(key: &str, url: &str) -> EnvironmentSpec {
 }
 
 async fn refused(fixture: &Fixture, spec: EnvironmentSpec) -> Refusal {
-    let start = StartRequest { ask: Fixture::ask(spec, "notes:9"), hash: None, claim: None, grant: None };
-    match planning::start(&fixture.parts, &start, &anna()).await {
-        Err(DeployError::Refused(refusal)) => refusal,
-        other => panic!("not refused: {other:?}"),
-    }
+    let start = StartRequest::of(Fixture::ask(spec, "notes:9"));
+    fixture::refused(planning::start(&fixture.parts, &start, &anna()).await)
 }
 
 async fn deploy(fixture: &Fixture, spec: EnvironmentSpec, image: &str) {
@@ -73,7 +70,7 @@ async fn of_two_that_begin_at_once_with_one_site_one_is_refused() {
     let fixture = Fixture::new().await;
     let start = |key: &str| {
         let ask = Fixture::ask(declared(key, "http://shop.example"), "notes:1");
-        StartRequest { ask, hash: None, claim: None, grant: None }
+        StartRequest::of(ask)
     };
     let (one, other, by) = (start("one/production"), start("other/production"), anna());
     let (one, other) = tokio::join!(

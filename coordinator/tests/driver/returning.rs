@@ -97,12 +97,7 @@ async fn one_that_is_not_well_is_tried_ever_more_seldom_and_not_once_it_was_drai
 
     fixture.hosts.unscript();
     let what = RequestedOperation::DrainHost("app-2".parse().expect("a name"));
-    let start = StartRequest {
-        ask: PlanRequest { environment: environment(), what },
-        hash: None,
-        claim: None,
-        grant: None,
-    };
+    let start = StartRequest::of(PlanRequest { environment: environment(), what });
     let (drained, _) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     fixture.ended(&drained).await;
     assert_eq!(names(&live(&fixture).await.excluded), Vec::<&str>::new());

@@ -68,7 +68,7 @@ async fn a_rollback_is_on_every_host_that_serves_and_none_of_them_is_left_out() 
         environment: environment(),
         what: RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused },
     };
-    let start = StartRequest { ask, hash: None, claim: None, grant: None };
+    let start = StartRequest::of(ask);
     let (id, back) = planning::start(&fixture.parts, &start, &anna()).await.expect("it starts");
     assert_eq!(hosts_of(&back), BTreeSet::from(["app-1", "app-2"]));
     fixture.check_ended(&fixture.ended(&id).await, Verdict::Succeeded).await;

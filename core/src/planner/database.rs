@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 
 use lockstep_mutant::{Mutant, is_on};
 
+use crate::count::counted;
 use crate::host::Host;
 use crate::name::HostName;
 use crate::plan::hba::{HbaBlock, HbaLine, Transport};
@@ -170,7 +171,7 @@ impl<'a> HbaRequest<'a> {
         };
         let change = format!(
             "PostgreSQL admits {names} as {user} to {database}{tls}: adds {} to pg_hba.conf and ends no connection",
-            counted(missing.len())
+            counted(missing.len(), "line")
         );
         let undo = undo_by(Action::AdmitHosts(before), "PostgreSQL admits the same hosts as before");
         step(self.db, Action::AdmitHosts(wanted), undo, seconds(30), change)
@@ -199,7 +200,7 @@ impl<'a> HbaRequest<'a> {
         let change = format!(
             "PostgreSQL no longer admits {}: removes {} from pg_hba.conf",
             host.name,
-            counted(removed.len())
+            counted(removed.len(), "line")
         );
         let action = Action::AdmitHosts(HbaBlock { port: here.port, lines });
         Ok(Some(housekeeping(self.db, action, seconds(30), change)))
@@ -234,8 +235,4 @@ fn omission(because: String) -> Omission {
 
 fn list<'n>(names: impl Iterator<Item = &'n HostName>) -> String {
     names.map(HostName::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn counted(lines: usize) -> String {
-    if lines == 1 { "1 line".to_string() } else { format!("{lines} lines") }
 }

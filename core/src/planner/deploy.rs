@@ -27,6 +27,7 @@ use crate::record::Record;
 use crate::record::history::DeploymentSummary;
 use crate::record::live::LiveRelease;
 use crate::release::{Compatibility, Migration};
+use crate::secret::set_command;
 use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
 use crate::spec::{EnvironmentSpec, Mode};
@@ -121,10 +122,7 @@ fn refuse_missing_variables(spec: &EnvironmentSpec, record: &Record) -> Result<(
     Err(PlanRefusal::new(
         format!("{} lacks {}", spec.key, missing.join(", ")),
         "deployment.yml requires it, and neither `env` nor the imported secrets have it",
-        format!(
-            "lockstep secret set {} {} < FILE    # or add it to the .env file, which the next deployment imports",
-            spec.key, missing[0]
-        ),
+        set_command(&spec.key, missing[0]),
     ))
 }
 

@@ -109,7 +109,7 @@ impl Resource {
     }
 
     /// The option of `lockstep env grant` that grants it.
-    pub fn option(&self) -> String {
+    fn option(&self) -> String {
         match self {
             Self::Host(name) => format!("--host {name}"),
             Self::SiteName(name) => format!("--site-name {name}"),
@@ -136,9 +136,13 @@ impl Widening {
 
     /// The command that grants it.
     pub fn command(&self, key: &EnvironmentKey) -> String {
-        let options: Vec<String> = self.resources.iter().map(Resource::option).collect();
-        format!("lockstep env grant {key} {}", options.join(" "))
+        format!("lockstep env grant {key} {}", options(&self.resources))
     }
+}
+
+/// The options of `lockstep env grant` that grant them.
+pub fn options<'a>(resources: impl IntoIterator<Item = &'a Resource>) -> String {
+    resources.into_iter().map(Resource::option).collect::<Vec<_>>().join(" ")
 }
 
 /// What a declaration uses outside of its containers. `hosts` are those that it is deployed to where it names none.

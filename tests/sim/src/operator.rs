@@ -167,12 +167,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             }))
         }
     };
-    let start = StartRequest {
-        ask: PlanRequest { environment: world.key.clone(), what },
-        hash: None,
-        claim: None,
-        grant: None,
-    };
+    let start = StartRequest::of(PlanRequest { environment: world.key.clone(), what });
     for _ in 0..COMMANDS_MAX {
         let parts = world.parts(any_coordinator(world));
         let started = tokio::time::timeout(ANSWER_LIMIT, planning::start(&parts, &start, &anna())).await;

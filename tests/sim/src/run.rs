@@ -193,8 +193,7 @@ async fn nothing_yet(schedule: Schedule, telling: Telling) -> Arc<World> {
     let mut state = state(schedule, BEGINNING, Rng::with_seed(0), telling);
     state.reality.containers = vec![Vec::new(); places.len()];
     let world = World::new(store, begun, BEGINNING, state);
-    let granted = grant_of_everything(places);
-    let change = GrantChange { granted, revoked: Vec::new() };
+    let change = GrantChange { granted: grant_of_everything(places), ..GrantChange::default() };
     change_grant(&*world.store, &world.key, &change).await.expect("a memory store without faults");
     world
 }

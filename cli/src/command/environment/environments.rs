@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use lockstep_core::count::counted;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::grant::EnvironmentGrant;
 use lockstep_core::spec::EnvironmentSpec;
@@ -17,7 +18,6 @@ use crate::command::reply::{read, read_all, show_done};
 use crate::context::{Context, environment_ref};
 use crate::deployment_yml::Effective;
 use crate::failure::{Failure, Kind, Result};
-use crate::output::counted;
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_environments(wire::ListRequest {}).await?.into_inner();

@@ -2,7 +2,7 @@
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::Refusal;
-use lockstep_core::record::grant::Resource;
+use lockstep_core::record::grant::{Resource, options};
 use lockstep_core::time::Timestamp;
 use lockstep_core::view::printable::is_one_line;
 use lockstep_proto::convert::required;
@@ -86,8 +86,6 @@ pub(super) async fn change_grant(
         api.audit(caller, "own shared names", Some(&environment), said).await?;
     }
     let grant = grants::change_grant(store, &environment, &change).await.map_err(deploy_status)?;
-    let options =
-        |resources: &[Resource]| resources.iter().map(Resource::option).collect::<Vec<_>>().join(" ");
     for (verb, resources) in [("grant", &change.granted), ("revoke", &change.revoked)] {
         if !resources.is_empty() {
             api.audit(caller, verb, Some(&environment), options(resources)).await?;

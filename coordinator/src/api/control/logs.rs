@@ -33,25 +33,6 @@ enum Reach {
     UntilItEnds,
 }
 
-/// Where a log begins to be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tail {
-    All,
-    Last(u32),
-    Nothing,
-}
-
-impl Tail {
-    /// How many of the last lines; `None`: all.
-    fn lines(self) -> Option<u32> {
-        match self {
-            Self::All => None,
-            Self::Last(lines) => Some(lines),
-            Self::Nothing => Some(0),
-        }
-    }
-}
-
 pub(super) async fn logs(
     api: &ControlApi,
     caller: &Caller,
@@ -59,11 +40,8 @@ pub(super) async fn logs(
 ) -> Result<BoxStream<wire::LogLine>, Status> {
     let wire::LogsRequest { environment: text, deployment: reference, step, process, tail, follow, no_lines } =
         request;
-    let tail = match (no_lines, tail) {
-        (true, _) => Tail::Nothing,
-        (false, 0) => Tail::All,
-        (false, tail) => Tail::Last(tail),
-    };
+    // How many of the last lines; without a number all of them.
+    let tail = if no_lines { Some(0) } else { (tail > 0).then_some(tail) };
     let reach = if follow { Reach::UntilItEnds } else { Reach::AsItIs };
     if reference.as_ref().is_some_and(|reference| !reference.deployment.is_empty()) {
         let (id, environment) = deployment(api, caller, reference).await?;
@@ -93,16 +71,16 @@ async fn of_step(
     environment: &EnvironmentKey,
     id: DeploymentId,
     step: StepId,
-    tail: Tail,
+    tail: Option<u32>,
 ) -> Result<Vec<String>, Status> {
     let plan = history::plan(&*context.store, &id).await.map_err(|error| store_status(&error))?;
     let host = plan.as_ref().and_then(|plan| plan.step(step)).map(|step| step.host.clone());
     let host = host.ok_or_else(|| Status::not_found(format!("{id} has no step {step}")))?;
-    if tail == Tail::Nothing {
+    if tail == Some(0) {
         return Ok(Vec::new());
     }
     let of = LogSource::Step { deployment: id, step };
-    let wanted = LogRequest { environment: environment.clone(), of, tail: tail.lines() };
+    let wanted = LogRequest { environment: environment.clone(), of, tail };
     context.agents.fetch_log(&host, wanted).await.map_err(|error| unreachable(&error))
 }
 
@@ -110,7 +88,7 @@ async fn of_live(
     context: &Context,
     environment: &EnvironmentKey,
     process: Option<ProcessName>,
-    tail: Tail,
+    tail: Option<u32>,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
     let store = &*context.store;
     let failed = |error| store_status(&error);
@@ -120,14 +98,14 @@ async fn of_live(
         let declared: Vec<&ProcessName> = live.spec.processes.keys().collect();
         check_process(environment, &declared, process).map_err(|refusal| refused(&refusal))?;
     }
-    if tail == Tail::Nothing {
+    if tail == Some(0) {
         return lines(Vec::new());
     }
     let mut mine = hosts::list(store).await.map_err(failed)?;
     let named = live.spec.hosts.app;
     mine.retain(|host| named.is_empty() || named.contains(&host.name));
     let of = LogSource::Live { process, secrets_version: live.secrets_version };
-    let wanted = LogRequest { environment: environment.clone(), of, tail: tail.lines() };
+    let wanted = LogRequest { environment: environment.clone(), of, tail };
     let agents = Arc::clone(&context.agents);
     // One host after the other, as the lines are read: there may be a thousand.
     let logs = stream::iter(mine).then(move |host| {
@@ -170,7 +148,7 @@ fn unreachable(error: &AgentError) -> Status {
 async fn of_deployment(
     context: &Context,
     id: DeploymentId,
-    tail: Tail,
+    tail: Option<u32>,
     reach: Reach,
 ) -> Result<BoxStream<wire::LogLine>, Status> {
     let summary = history::summary(&*context.store, &id).await.map_err(|error| store_status(&error))?;
@@ -178,8 +156,7 @@ async fn of_deployment(
     let path = deployment_log::path(&context.logs, &summary.key, &id);
     let mut ready = read(&path, 0).await?;
     let at = ready.len();
-    let wanted = tail.lines().and_then(|lines| usize::try_from(lines).ok());
-    let from = wanted.map_or(0, |lines| at.saturating_sub(lines));
+    let from = tail.and_then(|tail| usize::try_from(tail).ok()).map_or(0, |tail| at.saturating_sub(tail));
     ready.drain(..from);
     let following = FollowedLog { context: context.clone(), id, path, at };
     if reach == Reach::AsItIs {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use lockstep_core::count::counted;
 use lockstep_core::secret::Secret;
 use lockstep_core::spec::check::is_variable;
 use lockstep_proto::Invalid;
@@ -26,8 +27,7 @@ pub(super) async fn import(
     let count = values.len();
     let version = api.vault.import(&environment, values, others, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;
-    let secrets = if count == 1 { "1 secret".to_owned() } else { format!("{count} secrets") };
-    let said = format!("imported {secrets}; the latest version is {version}");
+    let said = format!("imported {}; the latest version is {version}", counted(count, "secret"));
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await
 }
