@@ -275,14 +275,22 @@ impl Context {
 
     /// The project of the current directory, for a command that reads its file.
     fn project_of(&self, name: &str) -> Result<Project> {
-        Project::find(&self.directory).map_err(|error| {
-            let is_missing = matches!(error, DeclarationError::Missing { .. });
-            let failure = Failure::from(error);
-            match name.split_once('/') {
-                Some((application, _)) if is_missing => failure
-                    .next(format!("cd DIR    # the directory with the deployment.yml of {application}: this command reads it")),
-                Some(_) | None => failure,
-            }
+        self.project_or(|missing| match name.split_once('/') {
+            Some((application, _)) => missing.next(format!(
+                "cd DIR    # the directory with the deployment.yml of {application}: this command reads it"
+            )),
+            None => missing,
+        })
+    }
+
+    /// The project of the current directory. `help` adds what to do where there is none.
+    fn project_or(&self, help: impl FnOnce(Failure) -> Failure) -> Result<Project> {
+        Project::find(&self.directory).map_err(|error| match error {
+            DeclarationError::Missing { .. } => help(error.into()),
+            DeclarationError::Read { .. }
+            | DeclarationError::Parse { .. }
+            | DeclarationError::NoEnvironment { .. }
+            | DeclarationError::Problems { .. } => error.into(),
         })
     }
 
@@ -309,13 +317,8 @@ impl Context {
         if name.contains('/') {
             return name.parse().map_err(|error| Failure::new(Kind::Usage, format!("{error}")));
         }
-        let project = Project::find(&self.directory).map_err(|error| {
-            let is_missing = matches!(error, DeclarationError::Missing { .. });
-            let failure = Failure::from(error);
-            if !is_missing {
-                return failure;
-            }
-            failure.or("lockstep env list    # then name it as <app>/<env>, from any directory")
+        let project = self.project_or(|missing| {
+            missing.or("lockstep env list    # then name it as <app>/<env>, from any directory")
         })?;
         // An environment that the file does not declare any more is reached as <app>/<env>. Here a typing mistake is
         // answered.

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind, Result};
 mod layout;
 mod plain;
 
-use plain::{RESET, escaped_json, plain};
+use plain::{escaped_json, plain};
 
 /// The width that is used if a terminal does not report its own.
 const WIDTH: u16 = 80;
@@ -87,15 +87,6 @@ impl Tone {
             Self::Strong => "1",
         }
     }
-
-    fn begin(self) -> &'static str {
-        match self {
-            Self::Good => "\u{1b}[32m",
-            Self::Bad => "\u{1b}[31m",
-            Self::Quiet => "\u{1b}[2m",
-            Self::Strong => "\u{1b}[1m",
-        }
-    }
 }
 
 impl Output {
@@ -147,8 +138,8 @@ impl Output {
         let Colour::On { mark } = self.colour else { return plain(line, |_| None) };
         plain(line, |sequence| {
             let code = sequence.strip_suffix(&format!(";{mark}m"))?;
-            let tone = Tone::ALL.into_iter().find(|tone| tone.code() == code);
-            tone.map(Tone::begin).or((code == "0").then_some(RESET))
+            let is_own = code == "0" || Tone::ALL.iter().any(|tone| tone.code() == code);
+            is_own.then(|| format!("\u{1b}[{code}m"))
         })
     }
 
@@ -236,11 +227,7 @@ impl Output {
     /// # Errors
     /// As [`Output::next`].
     pub fn next_at(self, margin: usize, next: &str) -> Result<()> {
-        for (at, next) in next.lines().enumerate() {
-            let label = if at == 0 { "next: " } else { "  or: " };
-            self.lines(&next_lines(&format!("{:margin$}{label}", ""), next, self.place.width()))?;
-        }
-        Ok(())
+        self.lines(&next_lines(margin, next, self.place.width()))
     }
 
     /// Why something failed, as the error of a command shows it.
@@ -291,11 +278,7 @@ impl Output {
 fn failure_lines(failure: &Failure, width: usize) -> Vec<String> {
     let mut lines = layout::wrap(&format!("error: {}", failure.what), width, "error: ".len());
     lines.extend(failure.why.iter().flat_map(|why| why_lines(why, width)));
-    let nexts = failure.next.iter().flat_map(|next| next.lines());
-    for (at, next) in nexts.enumerate() {
-        let label = if at == 0 { "next" } else { "  or" };
-        lines.extend(next_lines(&format!("  {label}: "), next, width));
-    }
+    lines.extend(failure.next.iter().flat_map(|next| next_lines(2, next, width)));
     lines
 }
 
@@ -321,8 +304,17 @@ fn why_lines(why: &str, width: usize) -> Vec<String> {
 /// What stands before the effect of a command, which is a comment of the shell.
 const EFFECT: &str = "    # ";
 
+/// What helps, after so many spaces: each alternative with its label.
+fn next_lines(margin: usize, next: &str, width: usize) -> Vec<String> {
+    let labels = std::iter::once("next: ").chain(std::iter::repeat("  or: "));
+    let labelled = labels.zip(next.lines());
+    labelled
+        .flat_map(|(label, next)| alternative_lines(&format!("{:margin$}{label}", ""), next, width))
+        .collect()
+}
+
 /// A command stays whole, because it is copied; its effect stands below it if both do not fit. A sentence is broken.
-fn next_lines(label: &str, next: &str, width: usize) -> Vec<String> {
+fn alternative_lines(label: &str, next: &str, width: usize) -> Vec<String> {
     let whole = format!("{label}{next}");
     if !is_command(next) {
         return layout::wrap(&whole, width, label.len());

@@ -12,7 +12,7 @@ use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
 
-use super::environment::secrets::{secrets_of, warnings};
+use super::environment::secrets::{file_values, warnings};
 use super::reply::{read, read_all};
 use crate::clock::now;
 use crate::context::Context;
@@ -135,17 +135,15 @@ fn declaration(context: &Context, env: &str, checks: &mut Checks) {
         Err(failure) => return checks.failed("deployment.yml", context.complete_hint(failure, Some(env))),
     };
     checks.ok("deployment.yml", format!("declares {}", declared.spec.key));
-    match secrets_of(&declared) {
+    match file_values(&declared) {
         Ok(Some(values)) => {
-            checks.ok("secrets", format!("{} in {}", values.len(), declared.env_file.display()))
+            checks.ok("secrets", format!("{} in {}", values.len(), declared.env_file.display()));
+            warnings(&declared, &values).into_iter().for_each(|warning| checks.note("secrets", warning));
         }
         Ok(None) => {
             checks.note("secrets", format!("no {}: the stored secrets are used", declared.env_file.display()))
         }
-        Err(failure) => return checks.failed("secrets", context.complete_hint(failure, Some(env))),
-    }
-    for warning in warnings(&declared).unwrap_or_default() {
-        checks.note("secrets", warning);
+        Err(failure) => checks.failed("secrets", context.complete_hint(failure, Some(env))),
     }
 }
 

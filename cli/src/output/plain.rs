@@ -12,24 +12,27 @@ const CHARACTERS_MAX: usize = 4096;
 const ESCAPE: char = '\u{1b}';
 
 /// Ends every colour.
-pub(super) const RESET: &str = "\u{1b}[0m";
+const RESET: &str = "\u{1b}[0m";
 
 /// The escape sequence of one character that begins control sequences.
 const CONTROL_SEQUENCE: char = '\u{9b}';
 
 /// `text` as one line, cut if it is long: escape sequences are left out, other control characters are shown by a form
 /// that can be seen. A sequence for which `keep` has a text is replaced by that text.
-pub(super) fn plain(text: &str, keep: impl Fn(&str) -> Option<&'static str>) -> String {
+pub(super) fn plain(text: &str, keep: impl Fn(&str) -> Option<String>) -> String {
     let text = text.strip_suffix('\r').unwrap_or(text);
     let mut plain = String::new();
-    let mut kept = None;
+    let mut has_kept = false;
     let mut shown = 0;
     let mut rest = text.char_indices().peekable();
     while let Some((at, character)) = rest.next() {
         if let ESCAPE | CONTROL_SEQUENCE = character {
             let mut after = rest.clone();
             if let Some(sequence) = sequence(character, &mut after) {
-                kept = keep(&sequence).inspect(|text| plain.push_str(text)).or(kept);
+                if let Some(kept) = keep(&sequence) {
+                    plain.push_str(&kept);
+                    has_kept = true;
+                }
                 rest = after;
                 continue;
             }
@@ -37,7 +40,7 @@ pub(super) fn plain(text: &str, keep: impl Fn(&str) -> Option<&'static str>) -> 
         if shown == CHARACTERS_MAX {
             plain.push_str(&format!("… ({} more bytes)", text.len() - at));
             // Of what was kept, the end is missing.
-            plain.push_str(if kept.is_some() { RESET } else { "" });
+            plain.push_str(if has_kept { RESET } else { "" });
             break;
         }
         shown += 1;
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_replaced_and_ends_where_a_line_is_cut() {
-        let keep = |sequence: &str| (sequence == "1;7m").then_some("\u{1b}[1m");
+        let keep = |sequence: &str| (sequence == "1;7m").then(|| "\u{1b}[1m".to_owned());
         assert_eq!(plain("\u{1b}[1;7mname\u{1b}[1mother", keep), "\u{1b}[1mnameother");
         let long = plain(&format!("\u{1b}[1;7m{}", "x".repeat(5000)), keep);
         assert!(long.starts_with("\u{1b}[1mx") && long.ends_with("… (904 more bytes)\u{1b}[0m"));

@@ -13,9 +13,9 @@ pub(super) fn cancelled_by(summary: &DeploymentSummary) -> Option<&str> {
     summary.failure.as_ref()?.step.strip_prefix("cancelled by ")
 }
 
-/// The step whose failure made it revert; `None` if that was no step.
-pub(super) fn failed_step(entries: &[Entry]) -> Option<StepId> {
-    entries.iter().find_map(|entry| match &entry.event {
+/// The step whose failure made it revert, if that is what the entry says.
+pub(super) fn failed_step(entry: &Entry) -> Option<StepId> {
+    match &entry.event {
         Event::RevertStarted { because: RevertReason::StepFailed { step } } => Some(*step),
         Event::RevertStarted { because: RevertReason::LockTimeout | RevertReason::Cancelled { .. } }
         | Event::LockTaken { .. }
@@ -27,7 +27,7 @@ pub(super) fn failed_step(entries: &[Entry]) -> Option<StepId> {
         | Event::Resumed { .. }
         | Event::UndoDeferred { .. }
         | Event::Ended { .. } => None,
-    })
+    }
 }
 
 /// What failed, then the last output of the application, then the rest. `None` where the verdict says it all.

@@ -110,7 +110,7 @@ fn show_failure(output: Output, summary: &DeploymentSummary, entries: &[Entry]) 
     }
     if let Some(why) = failed::explanation(summary) {
         output.lines(&output.why_lines(&why))?;
-        output.next(&failed::next(summary, failed::failed_step(entries)))?;
+        output.next(&failed::next(summary, entries.iter().find_map(failed::failed_step)))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use lockstep_core::id::StepId;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::journal::Verdict;
-use lockstep_core::run::journal::{Deferral, Direction, Entry, Event, RevertReason};
+use lockstep_core::run::journal::{Deferral, Direction, Entry, Event};
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_core::view::environment::{EnvironmentStatus, RollbackReady};
 use lockstep_proto::wire;
@@ -146,9 +146,7 @@ impl WatchState {
 
     fn show_entry(&mut self, context: &Context, entry: &Entry) -> Result<()> {
         context.output.json(entry)?;
-        if let Event::RevertStarted { because: RevertReason::StepFailed { step } } = &entry.event {
-            self.failed = Some(*step);
-        }
+        self.failed = self.failed.or(failed::failed_step(entry));
         let Some(plan) = &self.plan else { return Ok(()) };
         let took = took(&mut self.begun, entry).map(|took| format!(" · {took}")).unwrap_or_default();
         let line = format!("{}{took}", entry_line(plan, entry));

@@ -10,7 +10,7 @@ use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 
-use super::secrets::{self, secrets_of};
+use super::secrets::{file_values, warnings};
 use crate::args::{GrantArgs, RemoveArgs, ResourceArgs};
 use crate::command::confirm::confirm;
 use crate::command::deployment::images::any_image;
@@ -66,8 +66,8 @@ pub fn effective(context: &Context, env: &str) -> Result<()> {
 /// When the declaration or the .env file cannot be deployed with.
 pub fn check(context: &Context, env: &str) -> Result<()> {
     let declared = context.declared(env)?;
-    let values = secrets_of(&declared)?;
-    for warning in secrets::warnings(&declared)? {
+    let values = file_values(&declared)?;
+    for warning in values.iter().flat_map(|values| warnings(&declared, values)) {
         context.output.remark(&format!("warning: {warning}"));
     }
     context.output.json(&declared.spec)?;

@@ -21,10 +21,14 @@ use crate::output::ago;
 /// When the file cannot be deployed with.
 pub fn secrets_of(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, String>>> {
     let exposed = |(name, value): (String, Secret)| (name, value.expose().to_owned());
-    Ok(checked(declared)?.map(|values| values.into_iter().map(exposed).collect()))
+    Ok(file_values(declared)?.map(|values| values.into_iter().map(exposed).collect()))
 }
 
-fn checked(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, Secret>>> {
+/// As [`secrets_of`], for who does not send them.
+///
+/// # Errors
+/// When the file cannot be deployed with.
+pub fn file_values(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, Secret>>> {
     let Some(values) = env_file::read(&declared.env_file)? else { return Ok(None) };
     let required: Vec<String> = declared
         .spec
@@ -39,13 +43,9 @@ fn checked(declared: &DeclaredEnvironment) -> Result<Option<BTreeMap<String, Sec
 
 /// What an operator should know of the values in the .env file: which are not masked everywhere, and which passwords
 /// programs misread. Names only.
-///
-/// # Errors
-/// When the file cannot be deployed with.
-pub fn warnings(declared: &DeclaredEnvironment) -> Result<Vec<String>> {
-    let values = checked(declared)?.unwrap_or_default();
+pub fn warnings(declared: &DeclaredEnvironment, values: &BTreeMap<String, Secret>) -> Vec<String> {
     let public = declared.spec.public.iter().cloned().collect();
-    let mut warnings: Vec<String> = weak_secrets(&values, &public).iter().map(ToString::to_string).collect();
+    let mut warnings: Vec<String> = weak_secrets(values, &public).iter().map(ToString::to_string).collect();
     if !warnings.is_empty() {
         warnings.push("choose longer values for secrets, and list under `public` what is none".to_owned());
     }
@@ -53,7 +53,7 @@ pub fn warnings(declared: &DeclaredEnvironment) -> Result<Vec<String>> {
     warnings.extend(unencoded.map(|(name, _)| {
         format!("the password in {name} has a `/`, `?` or `#`: percent-encode the password (/ is %2F, ? is %3F, # is %23)")
     }));
-    Ok(warnings)
+    warnings
 }
 
 fn read_file(declared: &DeclaredEnvironment) -> Result<BTreeMap<String, String>> {
