@@ -5,7 +5,7 @@
 //! transaction: the outcome of a step and the intent of the next. Until the transaction is written, the drive state is
 //! ahead of the record, and nothing else happens. A driver that cannot write it exits and drops its state.
 
-use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::id::StepId;
 use lockstep_core::record::claim::{ClaimKind, OperatorRequest};
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::live::LiveRelease;
@@ -157,7 +157,8 @@ impl DriveState {
 
     fn event_of(&self, report: Report) -> Option<Event> {
         let StepKey { deployment, step, direction } = report.key;
-        if !is_of(&deployment, &self.opened.id) {
+        // None is written any more, but a version that did not compare them with what is assigned may have left some.
+        if deployment != self.opened.id {
             return None;
         }
         match report.outcome {
@@ -213,8 +214,4 @@ pub(super) fn fits(pending: &PendingTransaction, event: &Event) -> bool {
 /// The deletions of assignments that belong to a transaction.
 fn withdrawn(deletions: Vec<OwnedWrite>) -> Vec<OwnedWrite> {
     if is_on(Mutant::NothingWithdrawn) { Vec::new() } else { deletions }
-}
-
-fn is_of(reported: &DeploymentId, driven: &DeploymentId) -> bool {
-    reported == driven || is_on(Mutant::ReportOfOthers)
 }

@@ -62,8 +62,6 @@ mutants! {
     WatchTrusted,
     /// A report is deleted, and what it says is not in the journal.
     ReportDropped,
-    /// A report of another deployment counts.
-    ReportOfOthers,
     /// A report counts whichever host it comes from.
     ReportOfAnybody,
     /// A refusal counts, whichever assignment it is of.
