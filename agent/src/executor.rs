@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_core::health::Probe;
@@ -66,7 +65,7 @@ pub struct Work {
     pub key: StepKey,
     pub environment: EnvironmentKey,
     pub action: Action,
-    pub secrets: Arc<SecretSet>,
+    pub secrets: SecretSet,
     /// The login for the registry of the action's image, if one is stored.
     pub login: Option<Login>,
     /// Receives an image from another host.

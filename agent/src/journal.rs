@@ -26,10 +26,12 @@ use sqlx::{ConnectOptions, Connection, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::journal::assignment::Assignment;
+use crate::journal::quotes::Quotes;
 
 pub mod assignment;
 mod local;
 pub mod object_names;
+mod quotes;
 pub mod reconcile;
 mod rows;
 pub mod step_log;
@@ -107,6 +109,7 @@ pub struct Journal {
     /// One connection, and one transaction at a time: callers wait their turn.
     connection: Mutex<SqliteConnection>,
     options: SqliteConnectOptions,
+    quotes: Quotes,
 }
 
 /// The decision about an offered assignment.
@@ -206,7 +209,7 @@ impl Journal {
             sqlx::raw_sql(*version).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(Self { connection: Mutex::new(connection), options })
+        Ok(Self { connection: Mutex::new(connection), options, quotes: Quotes::default() })
     }
 
     /// The connection, ready for a transaction. SQLite has ended one by itself on a disk that is full; sqlx cannot
@@ -265,11 +268,15 @@ impl Journal {
         let offered = FenceState { token: assignment.token.clone(), assignment_digest: Some(said) };
         let mut connection = self.connection().await?;
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-        let acceptance =
-            match advance_fence_state(&mut transaction, &assignment.environment, &offered).await? {
-                Err(refusal) => Acceptance::Refused(refusal.into()),
-                Ok(()) => decide_acceptance(&mut transaction, assignment).await?,
-            };
+        let acceptance = match advance_fence_state(&mut transaction, &assignment.environment, &offered)
+            .await?
+        {
+            Err(refusal) => Acceptance::Refused(refusal.into()),
+            Ok(()) => match decide_acceptance(&mut transaction, assignment).await? {
+                Acceptance::Ended(written) => Acceptance::Ended(self.quotes.whole(&assignment.key, written)),
+                other @ (Acceptance::Begin | Acceptance::Attached | Acceptance::Refused(_)) => other,
+            },
+        };
         transaction.commit().await?;
         drop(connection);
         if acceptance == Acceptance::Begin {
@@ -306,7 +313,7 @@ impl Journal {
                         rows::update_token(&mut transaction, key, token).await?;
                         JournaledStatus::Running
                     }
-                    StepState::Ended(outcome) => JournaledStatus::Ended(outcome),
+                    StepState::Ended(written) => JournaledStatus::Ended(self.quotes.whole(key, written)),
                 },
             };
             statuses.push((key.clone(), status));
@@ -359,12 +366,31 @@ impl Journal {
         Ok(Ended { token: row.known.token, key: key.clone(), environment: row.environment, outcome })
     }
 
+    /// As [`Journal::finish`], of a step that quotes an application. What it quotes is not written.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn finish_quoting(&self, key: &StepKey, outcome: Outcome) -> Result<Ended, JournalError> {
+        let written = match outcome.clone() {
+            Ok(finding) => Ok(finding.without_quotes()),
+            Err(failure) => Err(failure.without_quotes()),
+        };
+        self.quotes.keep(key, outcome.clone());
+        let ended = self.finish(key, written).await?;
+        Ok(Ended { outcome, ..ended })
+    }
+
     /// The outcomes that the coordinator may not have.
     ///
     /// # Errors
     /// When the journal cannot be read.
     pub async fn unsettled(&self) -> Result<Vec<Ended>, JournalError> {
-        rows::unsettled(&mut *self.connection.lock().await).await
+        let mut ended = rows::unsettled(&mut *self.connection.lock().await).await?;
+        for Ended { key, outcome, .. } in &mut ended {
+            let written = outcome.clone();
+            *outcome = self.quotes.whole(key, written);
+        }
+        Ok(ended)
     }
 
     /// Records that the coordinator has the outcome of `key` that was reported under `token`.
@@ -372,7 +398,10 @@ impl Journal {
     /// # Errors
     /// When the journal cannot be written.
     pub async fn settle(&self, key: &StepKey, token: &Token) -> Result<(), JournalError> {
-        rows::settle(&mut *self.connection.lock().await, key, token).await
+        if rows::settle(&mut *self.connection.lock().await, key, token).await? {
+            self.quotes.forget(key);
+        }
+        Ok(())
     }
 }
 

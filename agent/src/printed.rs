@@ -4,14 +4,11 @@
 
 use std::collections::VecDeque;
 
-use lockstep_core::run::limits::shortened;
-use lockstep_core::secret::redact::{PIECE_BYTES_MAX, Redactor};
+use lockstep_core::secret::redact::Redactor;
+use lockstep_core::shortened::shortened_more;
 
 /// The maximum length of a line that is kept.
 pub const LINE_BYTES_MAX: usize = 16 * 1024;
-
-/// What is kept of a line until it is redacted: a secret may be where it is cut.
-const RAW_BYTES_MAX: usize = LINE_BYTES_MAX + PIECE_BYTES_MAX;
 
 /// A line that is not redacted.
 #[derive(Default)]
@@ -46,11 +43,11 @@ impl PrintedLine {
     /// The line as it may be shown, in at most [`LINE_BYTES_MAX`] bytes.
     pub fn redacted(&self, redactor: &Redactor) -> String {
         let text = String::from_utf8_lossy(&self.bytes);
-        if self.more_bytes == 0 {
-            return shortened(redactor.redact(text.trim_end_matches('\r')), LINE_BYTES_MAX);
-        }
-        let beginning = shortened(redactor.redact_beginning(&text), LINE_BYTES_MAX);
-        format!("{beginning}… ({} more bytes)", self.more_bytes)
+        redactor.redact_cut(&shortened_more(
+            text.trim_end_matches('\r').to_owned(),
+            self.more_bytes,
+            LINE_BYTES_MAX,
+        ))
     }
 
     fn is_empty(&self) -> bool {
@@ -58,7 +55,7 @@ impl PrintedLine {
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        let (kept, more) = bytes.split_at(bytes.len().min(RAW_BYTES_MAX - self.bytes.len()));
+        let (kept, more) = bytes.split_at(bytes.len().min(LINE_BYTES_MAX - self.bytes.len()));
         self.bytes.extend_from_slice(kept);
         self.more_bytes += more.len() as u64;
     }
@@ -140,7 +137,8 @@ mod tests {
         let lines = lines(&[long.as_bytes(), long.as_bytes(), b"\nshort\n"]);
         assert_eq!(lines.len(), 2);
         assert!(lines[0].len() < LINE_BYTES_MAX + 100, "{}", lines[0].len());
-        assert!(lines[0].ends_with(" more bytes)"), "{}", &lines[0][lines[0].len() - 60..]);
+        let cut = lines[0].find('…').unwrap();
+        assert_eq!(lines[0][cut..], format!("… ({} more bytes)", 2 * long.len() - cut));
         assert_eq!(lines[1], "short");
     }
 
@@ -148,9 +146,9 @@ mod tests {
     #[test]
     fn no_part_of_a_secret_is_shown_where_a_line_is_cut() {
         let secret = "top-secret-value".repeat(4);
-        let masked = format!("{secret} ").repeat(RAW_BYTES_MAX / (secret.len() + 1) - 5);
+        let masked = format!("{secret} ").repeat(LINE_BYTES_MAX / (secret.len() + 1) - 5);
         for before in ["", &masked] {
-            for begin in RAW_BYTES_MAX - 80..RAW_BYTES_MAX + 5 {
+            for begin in LINE_BYTES_MAX - 80..LINE_BYTES_MAX + 5 {
                 let line = format!("{before}{}{secret}\n", ".".repeat(begin - before.len()));
                 let shown = &lines(&[line.as_bytes()])[0];
                 assert!(!shown.contains("top"), "{begin}: {shown}");
@@ -164,8 +162,8 @@ mod tests {
         for _ in 0..100 {
             assert!(splitter.add(&[b'x'; 64 * 1024]).is_empty());
         }
-        assert_eq!(splitter.begun.bytes.len(), RAW_BYTES_MAX);
-        assert_eq!(splitter.begun.more_bytes, 100 * 64 * 1024 - RAW_BYTES_MAX as u64);
+        assert_eq!(splitter.begun.bytes.len(), LINE_BYTES_MAX);
+        assert_eq!(splitter.begun.more_bytes, 100 * 64 * 1024 - LINE_BYTES_MAX as u64);
     }
 
     #[test]

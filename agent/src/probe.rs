@@ -13,8 +13,9 @@ use hyper::header::HOST;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
 use lockstep_core::health::{Answer, Probe};
-use lockstep_core::run::limits::DECLARED_BYTES_MAX;
-use lockstep_core::secret::redact::{PIECE_BYTES_MAX, Redactor};
+use lockstep_core::run::limits::{BODY_BYTES_SHOWN, DECLARED_BYTES_MAX};
+use lockstep_core::secret::redact::PIECE_BYTES_MAX;
+use lockstep_core::shortened::mark;
 use lockstep_core::time::Millis;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -31,9 +32,6 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// More cookies than browsers take of one site.
 const HEADERS_MAX: usize = 1000;
-
-/// How much of a body is shown.
-const BODY_BYTES_SHOWN: usize = 300;
 
 /// How much of a body is kept until it is redacted: a secret may be where it is cut.
 const BODY_BYTES_KEPT: usize = BODY_BYTES_SHOWN + PIECE_BYTES_MAX;
@@ -120,8 +118,12 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     let field = |name: &str| json.as_ref().and_then(|json| json.get(name).cloned());
     let declared = field("status").and_then(|value| value.as_str().map(declared_status));
     let schema_version = field("schema_version").and_then(|value| value.as_u64());
-    let kept = String::from_utf8_lossy(&bytes[..bytes.len().min(BODY_BYTES_KEPT)]).into_owned();
-    (Answer::Http { status, declared, body: kept.trim_end().to_owned() }, schema_version)
+    let (kept, more) = bytes.split_at(bytes.len().min(BODY_BYTES_KEPT));
+    let mut body = String::from_utf8_lossy(kept).trim_end().to_owned();
+    if !more.is_empty() {
+        body.push_str(&mark(more.len() as u64));
+    }
+    (Answer::Http { status, declared, body }, schema_version)
 }
 
 /// A status is a word. What is too long for one may have anything in it, and is not kept.
@@ -130,14 +132,6 @@ fn declared_status(text: &str) -> String {
         0..=DECLARED_BYTES_MAX => text.to_lowercase(),
         length => format!("({length} bytes)"),
     }
-}
-
-/// The beginning of a body, as it may be shown.
-pub fn shown_body(kept: &str, redactor: &Redactor) -> String {
-    // What is as long as what is kept goes on: its end may be the begin of a secret.
-    let is_cut = kept.len() >= BODY_BYTES_KEPT;
-    let clean = if is_cut { redactor.redact_beginning(kept) } else { redactor.redact(kept) };
-    clean[..clean.floor_char_boundary(BODY_BYTES_SHOWN)].trim().to_owned()
 }
 
 /// An HTTP response.
@@ -276,6 +270,8 @@ impl ServerCertVerifier for Unverified {
 mod tests {
     use super::*;
     use lockstep_core::secret::Secret;
+    use lockstep_core::secret::redact::Redactor;
+    use lockstep_core::time::Timestamp;
     use std::collections::{BTreeMap, BTreeSet};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -316,8 +312,8 @@ mod tests {
         for begin in (0..BODY_BYTES_KEPT + 10).step_by(7) {
             let body = format!("{}{secret}{}", "x".repeat(begin), "y".repeat(1000));
             let (answer, _) = judge_body(500, &Body::Whole(body.into_bytes()));
-            let Answer::Http { body, .. } = answer else { panic!("an answer") };
-            let shown = shown_body(&body, &redactor);
+            let probe = Probe { at: Timestamp(0), took: Millis(0), answer }.redacted(&redactor);
+            let Answer::Http { body: shown, .. } = probe.answer else { panic!("an answer") };
             assert!(!shown.contains("s3cr"), "{begin}: {shown}");
             assert!(shown.len() <= BODY_BYTES_SHOWN, "{begin}: {shown}");
             assert!(begin < 10 || shown.starts_with('x'), "{begin}: {shown}");

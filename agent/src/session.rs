@@ -10,19 +10,18 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use lockstep_core::agent::fence::Token;
-use lockstep_core::health::{self, InstanceHealth, Probe};
+use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::ClusterId;
+use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::object_name::ObjectName;
 use lockstep_core::run::journal::StepKey;
-use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::wire;
 use lockstep_runtime::systemd::Watchdog;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use crate::executor::output::probe_without;
 use crate::health::HealthReport;
 use crate::host::vitals::Vitals;
 use crate::journal::object_names::ObjectNames;
@@ -30,16 +29,16 @@ use crate::journal::{Ended, Journal};
 use crate::local_rollback::LocalRollbacks;
 use crate::program::telemetry;
 use crate::session::coordinators::Coordinators;
-use crate::session::logins::Logins;
-use crate::session::secrets::Secrets;
+use crate::session::requests::OpenRequests;
+use crate::session::secrets::{SecretSet, SecretsRequest};
 use crate::worker::{Answer, Worker, WorkerEvent};
 
 pub mod coordinators;
 mod host_tasks;
 pub mod images;
 mod link;
-pub mod logins;
 mod message;
+pub mod requests;
 pub mod secrets;
 
 pub use host_tasks::HostTasks;
@@ -64,8 +63,8 @@ pub struct Session {
     /// The roots that the cluster trusts, as a coordinator last sent them.
     roots: watch::Sender<String>,
     worker: Worker,
-    secrets: Secrets,
-    logins: Logins,
+    secrets: OpenRequests<SecretsRequest, SecretSet>,
+    logins: OpenRequests<RegistryName, Option<Login>>,
     host_tasks: HostTasks,
     journal: Arc<Journal>,
     object_names: ObjectNames,
@@ -124,8 +123,8 @@ impl Session {
             coordinators,
             roots,
             worker,
-            secrets: Secrets::default(),
-            logins: Logins::default(),
+            secrets: OpenRequests::default(),
+            logins: OpenRequests::default(),
             host_tasks,
             journal,
             object_names,
@@ -196,11 +195,11 @@ impl Session {
                 error!(why = telemetry::chain(&error), "cannot read the outcomes that are not reported yet")
             }
         }
-        for question in self.secrets.unanswered() {
-            self.link.send(message::secrets_wanted(question));
+        for request in self.secrets.unanswered() {
+            self.link.send(message::secrets_wanted(request));
         }
-        for question in self.logins.unanswered() {
-            self.link.send(message::login_wanted(question));
+        for request in self.logins.unanswered() {
+            self.link.send(message::login_wanted(request));
         }
         for (environment, instances) in &self.last_health {
             self.link.send(message::health(environment, instances));
@@ -268,8 +267,10 @@ impl Session {
                 };
                 self.link.send(answer);
             }
-            Order::Secrets { request, given } => self.secrets.deliver(request, given),
-            Order::Login { request, given } => self.logins.deliver(request, given),
+            Order::Secrets { request, given } => self.secrets.deliver(request, |_| given),
+            Order::Login { request, given } => self.logins.deliver(request, |registry| {
+                Ok(given?.map(|(username, password)| Login { registry, username, password }))
+            }),
             Order::RunHostTask { request, task } => self.host_tasks.run(request, task),
             Order::Observe { request, objects } => {
                 if let Err(why) = self.learn_name(&request.environment, &objects).await {
@@ -312,14 +313,13 @@ impl Session {
             WorkerEvent::Progress { key, environment, line } => {
                 self.link.send(message::progress(key, &environment, line));
             }
-            WorkerEvent::SecretsWanted { environment, version, reply } => {
-                if let Some(question) = self.secrets.request(environment, version, reply) {
-                    self.link.send(message::secrets_wanted(question));
-                }
+            WorkerEvent::SecretsWanted { of, reply } => {
+                let request = self.secrets.add(of, reply);
+                self.link.send(message::secrets_wanted(request));
             }
             WorkerEvent::LoginWanted { registry, reply } => {
-                let question = self.logins.request(registry, reply);
-                self.link.send(message::login_wanted(question));
+                let request = self.logins.add(registry, reply);
+                self.link.send(message::login_wanted(request));
             }
             WorkerEvent::Ended(ended) => self.report(&ended),
         }
@@ -335,14 +335,8 @@ impl Session {
 
     fn report_health(&mut self, report: HealthReport) {
         let HealthReport { environment, instances } = report;
-        let redactor = self.secrets.redactor(&environment);
-        let instances: Vec<InstanceHealth> = instances
-            .into_iter()
-            .map(|instance| InstanceHealth {
-                probes: instance.probes.into_iter().map(|probe| redacted_probe(probe, redactor)).collect(),
-                ..instance
-            })
-            .collect();
+        // What it says is redacted by the coordinator.
+        let instances: Vec<InstanceHealth> = instances.into_iter().map(InstanceHealth::bounded).collect();
         self.link.send(message::health(&environment, &instances));
         self.last_health.insert(environment, instances);
     }
@@ -359,20 +353,6 @@ impl Session {
             warn!(why = telemetry::chain(&error), "cannot mark an outcome as reported");
         }
     }
-}
-
-/// A probe as it may leave this host, within the limits of a report. Without a redactor it has no body.
-fn redacted_probe(probe: Probe, redactor: Option<&Redactor>) -> Probe {
-    if let Some(redactor) = redactor {
-        return probe_without(probe, redactor);
-    }
-    let answer = match probe.answer {
-        health::Answer::Http { status, declared, body: _ } => {
-            health::Answer::Http { status, declared, body: String::new() }
-        }
-        nothing @ health::Answer::Nothing { .. } => nothing,
-    };
-    Probe { answer, ..probe }.bounded()
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_core::agent::fence::Token;
-use lockstep_core::image::RegistryName;
+use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::{Direction, StepKey};
 use tokio::sync::{Mutex, mpsc, oneshot};
@@ -22,8 +22,8 @@ use crate::journal::assignment::Assignment;
 use crate::journal::step_log::StepLogs;
 use crate::journal::{Acceptance, Ended, Journal, JournalError, JournaledStatus, Outcome, Refusal};
 use crate::session::images::TransferClient;
-use crate::session::logins;
-use crate::session::secrets;
+use crate::session::requests::Answer as RequestAnswer;
+use crate::session::secrets::{SecretSet, SecretsRequest};
 
 mod carry_out;
 mod session_request;
@@ -36,8 +36,8 @@ pub use session_request::RequestError;
 #[derive(Debug)]
 pub enum WorkerEvent {
     Progress { key: StepKey, environment: EnvironmentKey, line: String },
-    SecretsWanted { environment: EnvironmentKey, version: u64, reply: oneshot::Sender<secrets::Answer> },
-    LoginWanted { registry: RegistryName, reply: oneshot::Sender<logins::Answer> },
+    SecretsWanted { of: SecretsRequest, reply: oneshot::Sender<RequestAnswer<SecretSet>> },
+    LoginWanted { registry: RegistryName, reply: oneshot::Sender<RequestAnswer<Option<Login>>> },
     Ended(Box<Ended>),
 }
 

@@ -262,6 +262,44 @@ async fn a_failed_undo_is_tried_again_under_a_newer_token_only() {
     assert_eq!(bed.accept(&undo_step(1, token(1, 8))).await, Acceptance::Ended(Ok(said("back"))));
 }
 
+/// It may have any of its secrets.
+#[tokio::test]
+async fn what_an_application_said_is_reported_and_not_written() {
+    let bed = Bed::new().await;
+    let step = do_step(1, token(1, 2));
+    bed.accept(&step).await;
+    bed.begin(&step.key).await;
+    let failure = StepFailure {
+        tail: vec!["canary in a backtrace".to_owned()],
+        ..StepFailure::new("it is not healthy")
+    };
+    let outcome = Err(failure.why("500 canary"));
+    let ended = bed.journal.finish_quoting(&step.key, outcome.clone()).await.unwrap();
+    assert_eq!(ended.outcome, outcome);
+    assert_eq!(bed.journal.unsettled().await.unwrap(), [ended]);
+    assert_eq!(bed.accept(&do_step(1, token(1, 3))).await, Acceptance::Ended(outcome));
+    // A report that went out under an older token settles nothing.
+    bed.journal.settle(&step.key, &token(1, 2)).await.unwrap();
+    assert!(
+        bed.journal.unsettled().await.unwrap()[0]
+            .outcome
+            .clone()
+            .unwrap_err()
+            .why
+            .unwrap()
+            .contains("canary")
+    );
+    for entry in std::fs::read_dir(bed.folder.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        assert!(!bytes.windows(6).any(|part| part == b"canary"), "it is on the disk");
+    }
+    let bed = bed.restarted().await;
+    let [ended] = &bed.journal.unsettled().await.unwrap()[..] else { panic!("one is unsettled") };
+    let failure = ended.outcome.clone().unwrap_err();
+    assert_eq!(failure.what, "it is not healthy");
+    assert!(failure.why.unwrap().contains("is not kept: the agent restarted"));
+}
+
 #[tokio::test]
 async fn an_outcome_is_unsettled_until_the_coordinator_has_it() {
     let bed = Bed::new().await;

@@ -1,12 +1,11 @@
 //! One look at a server: what is an answer, however the server ends it, and what is none.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use lockstep_agent::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme, shown_body};
+use lockstep_agent::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 use lockstep_core::health::{Answer, Health};
 use lockstep_core::secret::redact::Redactor;
 
@@ -76,9 +75,9 @@ fn assert_healthy(answer: &str, end: End, body: &str) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for _ in 0..20 {
         let probe = runtime.block_on(ask(serve(answer, end))).probe;
+        let probe = probe.redacted(&Redactor::none());
         let Answer::Http { body: got, .. } = &probe.answer else { panic!("{probe}") };
-        let shown = shown_body(got, &Redactor::new(&BTreeMap::new(), &BTreeSet::new()));
-        assert_eq!((probe.health(), shown.as_str()), (Health::Healthy, body), "{probe}");
+        assert_eq!((probe.health(), got.as_str()), (Health::Healthy, body), "{probe}");
     }
 }
 

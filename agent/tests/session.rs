@@ -174,6 +174,7 @@ async fn secrets_are_asked_for_until_there_is_an_answer() {
     let mut session = bed.attached().await;
     let wanted = session.secrets_wanted().await;
     assert_eq!((wanted.environment.as_str(), wanted.version), ("notes/production", 3));
+    assert_eq!(wanted.names, ["DATABASE_URL"], "no more than the step uses");
     session.refuse_secrets(wanted.request, "version 3 was removed").await;
     let failure = session.report().await.outcome.unwrap_err();
     assert_eq!(failure.why.as_deref(), Some("version 3 was removed"));

@@ -1,8 +1,9 @@
 //! The sessions of the agents that are connected to this coordinator: at most one for each host.
 //!
 //! What must stay true: assignments are read from the store and sent until their report is stored, so a lost
-//! connection loses nothing. A report is stored before the next message is read. A host gets the secrets of an
-//! environment, or the login of a registry, only if this session has sent it an assignment or a question about it.
+//! connection loses nothing. A report is stored before the next message is read. A host gets the values
+//! of secrets, or the login of a registry, only if a step or a question that is open on it uses them. What it says is
+//! redacted before it is stored, sent on or shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +15,12 @@ use futures::{Stream, StreamExt};
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::object_name::ObjectName;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::StepKey;
+use lockstep_core::secret::redact::Redactor;
 use lockstep_core::stored;
 use lockstep_proto::wire;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot, watch};
@@ -46,10 +49,12 @@ pub mod peers;
 pub mod presence;
 mod pulse;
 mod questions;
+mod redaction;
 mod revocation;
 mod session;
 
-use questions::{Answer, PendingQuestion, Questions};
+use questions::{Answer, PendingQuestion, QuestionUses, Questions};
+use redaction::Redactors;
 use revocation::Cut;
 
 /// How long an agent may take for an answer that somebody waits for.
@@ -92,6 +97,7 @@ pub struct Sessions {
     connected: Mutex<BTreeMap<HostId, Connected>>,
     /// What the objects of environments are called: recorded once, and never another.
     object_names: Mutex<BTreeMap<EnvironmentKey, ObjectName>>,
+    redactors: Redactors,
     progress: broadcast::Sender<ProgressLine>,
     /// Counts what [`Self::connections`] has had of changes.
     changes: watch::Sender<u64>,
@@ -130,8 +136,10 @@ struct Connected {
 
 impl Sessions {
     pub fn new(context: SessionContext) -> Arc<Self> {
+        let redactors = Redactors::new(context.store.clone(), context.vault.clone());
         Arc::new(Self {
             context,
+            redactors,
             next_request: AtomicU64::new(1),
             connected: Mutex::new(BTreeMap::new()),
             object_names: Mutex::new(BTreeMap::new()),
@@ -372,7 +380,7 @@ impl Sessions {
     async fn question(
         &self,
         host: &HostId,
-        waiting: PendingQuestion,
+        (waiting, uses): (PendingQuestion, QuestionUses),
         message: wire::to_agent::Message,
         limit: Duration,
     ) -> Result<Answer, AgentError> {
@@ -381,7 +389,7 @@ impl Sessions {
         let outgoing = {
             let mut connected = self.lock();
             let session = connected.get_mut(host).ok_or_else(absent)?;
-            session.waiting.put(waiting.clone(), sender);
+            session.waiting.put(waiting.clone(), uses, sender);
             session.outgoing.clone()
         };
         outgoing.send(Ok(Box::new(wire::ToAgent { message: Some(message) }))).await.map_err(|_| absent())?;
@@ -416,7 +424,8 @@ impl Agents for Sessions {
             environment: environment.to_string(),
             keys: keys.into_iter().map(wire::StepKey::from).collect(),
         });
-        match self.question(host, waiting, message, ANSWER_LIMIT).await? {
+        let asked = (waiting, QuestionUses::default());
+        match self.question(host, asked, message, ANSWER_LIMIT).await? {
             Answer::Standings(standings) => Ok(standings),
             Answer::Observed(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
@@ -429,6 +438,10 @@ impl Agents for Sessions {
             why: format!("the names of {environment} cannot be read: {error}"),
         })?;
         let request = self.request();
+        let uses = QuestionUses {
+            secrets: database.as_ref().map(|database| (environment.clone(), database.secrets())),
+            login: image.as_deref().map(RegistryName::of_image),
+        };
         let (database_url_from, secrets_version, addresses) = database.map_or_else(
             || (String::new(), 0, Vec::new()),
             |DatabaseObservation { url_from, secrets_version, addresses }| {
@@ -445,8 +458,13 @@ impl Agents for Sessions {
             addresses,
             object_name: object_name.to_string(),
         });
-        match self.question(host, PendingQuestion::Request(request), message, ANSWER_LIMIT).await? {
-            Answer::Observed(observation) => Ok(*observation),
+        let asked = (PendingQuestion::Request(request), uses);
+        match self.question(host, asked, message, ANSWER_LIMIT).await? {
+            Answer::Observed(seen) if seen.quotes() => {
+                let redactor = self.redactors.of_newest(&environment).await;
+                Ok(seen.redacted(&redactor))
+            }
+            Answer::Observed(seen) => Ok(*seen),
             Answer::Standings(_) | Answer::Log(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
     }
@@ -459,19 +477,30 @@ impl Agents for Sessions {
             tail: wanted.tail.unwrap_or_default(),
             ..wire::FetchLog::default()
         };
-        match wanted.of {
+        match &wanted.of {
             LogSource::Step { deployment, step } => {
                 fetch.deployment = deployment.to_string();
                 fetch.step = step.0.into();
             }
             LogSource::Live { process, secrets_version } => {
-                fetch.process = process.map(|process| process.to_string()).unwrap_or_default();
+                fetch.process = process.as_ref().map(ToString::to_string).unwrap_or_default();
                 fetch.secrets_version = secrets_version.unwrap_or_default();
             }
         }
         let message = wire::to_agent::Message::FetchLog(fetch);
-        match self.question(host, PendingQuestion::Request(request), message, ANSWER_LIMIT).await? {
-            Answer::Log(lines) => Ok(lines),
+        let asked = (PendingQuestion::Request(request), QuestionUses::default());
+        match self.question(host, asked, message, ANSWER_LIMIT).await? {
+            Answer::Log(lines) => {
+                let redactor = match &wanted.of {
+                    LogSource::Step { deployment, .. } => self.redactors.of_deployment(deployment).await,
+                    LogSource::Live { secrets_version, .. } => {
+                        self.redactors.of_version(&wanted.environment, *secrets_version).await
+                    }
+                };
+                redacted_lines(lines, redactor)
+                    .await
+                    .map_err(|why| AgentError::Refused { host: host.clone(), why })
+            }
             Answer::Observed(_) | Answer::Standings(_) | Answer::Done(_) => Err(answer_mismatch(host)),
         }
     }
@@ -481,7 +510,8 @@ impl Agents for Sessions {
         let limit = Duration::from_millis(task.limit().0);
         let document = Some(wire::Document::of_content(&task));
         let message = wire::to_agent::Message::RunErrand(wire::RunErrand { request, errand: document });
-        match self.question(host, PendingQuestion::Request(request), message, limit).await? {
+        let uses = QuestionUses { login: task.registry(), ..QuestionUses::default() };
+        match self.question(host, (PendingQuestion::Request(request), uses), message, limit).await? {
             Answer::Done(done) => done.map_err(|why| AgentError::Refused { host: host.clone(), why }),
             Answer::Observed(_) | Answer::Standings(_) | Answer::Log(_) => Err(answer_mismatch(host)),
         }
@@ -515,6 +545,12 @@ fn report(environment: &EnvironmentKey, instances: &[InstanceHealth]) -> wire::H
         .map(|instance| serde_json::to_vec(instance).expect("a health report is numbers and text"))
         .collect();
     wire::HealthReport { environment: environment.to_string(), instances }
+}
+
+/// Some megabytes, while sessions and drivers share the few threads that wait.
+async fn redacted_lines(lines: Vec<String>, redactor: Redactor) -> Result<Vec<String>, String> {
+    let clean = move || lines.iter().map(|line| redactor.redact_cut(line)).collect();
+    tokio::task::spawn_blocking(clean).await.map_err(|error| error.to_string())
 }
 
 fn out_of_reach() -> Status {

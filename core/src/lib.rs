@@ -4,8 +4,8 @@
 //! and unordered maps: time, ids and facts come in as values, and decisions go out as values. Production, stories and
 //! the dry run all use this code.
 //!
-//! Modules in reading order: vocabulary ([`name`], [`object_name`], [`id`], [`image`], [`time`], [`count`], [`secret`],
-//! [`slot`], [`host`], [`release`]), the declaration ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what
+//! Modules in reading order: vocabulary ([`name`], [`object_name`], [`id`], [`image`], [`time`], [`count`], [`shortened`],
+//! [`secret`], [`slot`], [`host`], [`release`]), the declaration ([`spec`]), what should happen ([`plan`], [`planner`]), what has happened and what
 //! comes next ([`run`]), the recorded and observed state ([`record`]), what screens show of it ([`view`]), and the
 //! rules that agents and coordinators share ([`agent`], [`health`], [`access`], [`stored`]).
 #![no_std]
@@ -27,6 +27,7 @@ pub mod record;
 pub mod release;
 pub mod run;
 pub mod secret;
+pub mod shortened;
 pub mod slot;
 pub mod spec;
 pub mod stored;

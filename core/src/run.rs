@@ -4,3 +4,4 @@ pub mod driver_phase;
 pub mod engine;
 pub mod journal;
 pub mod limits;
+pub mod redacted;

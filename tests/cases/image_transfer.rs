@@ -23,11 +23,11 @@ use tonic::{Code, Status};
 
 use crate::group::{Cases, Setup, SharedStage, deploy};
 
-struct Deployed {
-    scene: Scene,
+pub(crate) struct Deployed {
+    pub(crate) scene: Scene,
     image: String,
     id: Digest,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     _declared: RestoredFile,
 }
 
@@ -169,7 +169,7 @@ fn offer(scene: &Scene, (image, id): (&str, &Digest), claim: &str) -> Result<wir
 }
 
 /// As whom the credential in this folder names.
-async fn dial(scene: &Scene, who: &str) -> Result<Channel> {
+pub(crate) async fn dial(scene: &Scene, who: &str) -> Result<Channel> {
     let folder = scene.stage.directory.join(who);
     let read = |name: &str| {
         fs::read_to_string(Path::new(&folder).join(name)).with_context(|| format!("{name} of {who}"))

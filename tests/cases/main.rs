@@ -2,6 +2,7 @@
 //! each case. `cargo test --test cases -- --list` shows them.
 
 mod declaration;
+mod foreign_host;
 mod group;
 mod identity;
 mod image_transfer;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         declaration::cases(&shared),
         identity::cases(&shared),
         image_transfer::cases(&shared),
+        foreign_host::cases(&shared),
         releases::cases(&shared),
         screens::cases(&shared),
         stuck::cases(&shared),

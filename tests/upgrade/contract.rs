@@ -43,7 +43,7 @@ messages! {
     RegistryRef, Relayed, RenewRequest, Report, ResolveRequest, RetireAuthorityRequest, RollbackAsk,
     RotateAuthorityRequest, RunErrand, SecretName, Secrets, SecretsReply, SecretsWanted, ShowReply,
     SignAuthorityReply, SignAuthorityRequest, StandingReply, StartReply, StartRequest, StatusReply, StepKey,
-    StepStanding, ToAgent, Token, TokenReply, UsernamePassword, Variables, Vitals, WatchEvent, WatchProgress,
+    StepStanding, ToAgent, Token, TokenReply, UndoneChange, UsernamePassword, Variables, Vitals, WatchEvent, WatchProgress,
     WatchRequest, Welcome,
 }
 

@@ -17,7 +17,7 @@ use lockstep_coordinator::identity::tokens::TokenHolder;
 use lockstep_coordinator::ports::clock::SystemClock;
 use lockstep_coordinator::program::backup::Backup;
 use lockstep_coordinator::record::coordinators::{AgentSessionRecord, Alive};
-use lockstep_coordinator::record::vault::{OtherValues, Vault};
+use lockstep_coordinator::record::vault::{SecretsSource, Vault};
 use lockstep_coordinator::store::guarded::{Acquired, Acquisition};
 use lockstep_coordinator::store::sqlite::SqliteStore;
 use lockstep_coordinator::store::{Store, Write, keys};
@@ -141,7 +141,7 @@ async fn seal(vault: &Vault) {
         ("LOG_LEVEL".to_owned(), value("info")),
     ];
     let environment = store::environment();
-    vault.import(&environment, values.into(), OtherValues::Go, by()).await.expect("sealed");
+    vault.import(&environment, values.into(), SecretsSource::File, by()).await.expect("sealed");
     let login = Login {
         registry: "ghcr.io".parse().expect("a registry"),
         username: "robot".to_owned(),

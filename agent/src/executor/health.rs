@@ -42,7 +42,7 @@ impl Executors {
             probe_all(work, &mut targets, check).await;
             for target in &targets {
                 if let Some(last) = target.probes.back() {
-                    work.output.line(&format!("{}: {last}", target.endpoint));
+                    work.output.application_said(&format!("{}: {last}", target.endpoint));
                 }
             }
             if targets.iter().all(|target| target.health(check) == Health::Healthy) {
@@ -158,7 +158,7 @@ impl Executors {
             failure.tail = self.last_lines(work, &container.id).await;
         }
         // The container is removed with the slot; its last lines stay in the log of this step.
-        failure.tail.iter().for_each(|line| work.output.line(&format!("| {line}")));
+        failure.tail.iter().for_each(|line| work.output.application_said(&format!("| {line}")));
         failure
     }
 }

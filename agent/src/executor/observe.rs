@@ -52,7 +52,7 @@ impl Executors {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
         self.observe_containers(request, &mut seen).await;
-        self.observe_nginx(request, secrets, &mut seen);
+        self.observe_nginx(request, &mut seen);
         if let Some(reference) = &request.image {
             self.observe_image(request, (reference, login), &mut seen).await;
         }
@@ -68,8 +68,7 @@ impl Executors {
             }
         }
         // What a driver or a tool says may quote what it was given.
-        seen.problems = seen.problems.iter().map(|problem| secrets.redactor.redact(problem)).collect();
-        seen.bounded()
+        seen.redacted(&secrets.redactor).bounded()
     }
 
     async fn observe_database(
@@ -128,16 +127,15 @@ impl Executors {
         }
     }
 
-    fn observe_nginx(&self, request: &ObservationRequest, secrets: &SecretSet, seen: &mut Observation) {
+    fn observe_nginx(&self, request: &ObservationRequest, seen: &mut Observation) {
         match self.nginx.installed(&request.environment) {
             Ok(InstalledSite::Nothing) => {}
             Ok(InstalledSite::Ours(digest)) => {
                 seen.site = Some(digest);
                 seen.traffic = Some(self.nginx.slot(&request.environment));
             }
-            Ok(InstalledSite::Changed(mut change)) => {
+            Ok(InstalledSite::Changed(change)) => {
                 seen.traffic = Some(self.nginx.slot(&request.environment));
-                change.diff = secrets.redactor.redact(&change.diff);
                 seen.site_changed = Some(change);
             }
             Err(error) => seen.problems.push(format!("cannot read the nginx site: {error}")),

@@ -229,11 +229,10 @@ impl Drop for PasswordFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_core::secret::redact::Redactor;
 
     #[tokio::test]
     async fn a_tool_may_print_whatever_it_likes() {
-        let output = Output::new(Redactor::none(), None);
+        let output = Output::new(None, None);
         let printed = [b"\xff\x00".repeat(1 << 20), b"\n".repeat(1000), b"the last line".to_vec()].concat();
         show_lines(&*printed, &output).await;
         let tail = output.tail();

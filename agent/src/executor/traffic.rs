@@ -92,7 +92,7 @@ impl Executors {
         self.nginx
             .switch(&work.environment, switch.to)
             .map_err(|error| StepFailure::new("cannot write the switch file").why(error.to_string()))?;
-        let watch = |probe: &Probe| work.output.line(&format!("through nginx: {probe}"));
+        let watch = |probe: &Probe| work.output.application_said(&format!("through nginx: {probe}"));
         let proved = tokio::select! {
             proved = self.prove(&work.environment, (switch, Proof::Healthy), begun, watch) => proved,
             () = work.cancel.cancelled() => return Err(StepFailure::new("it stopped before it was done")),

@@ -227,14 +227,15 @@ pub(super) async fn unsettled(connection: &mut SqliteConnection) -> Result<Vec<E
     Ok(all)
 }
 
+/// Whether it was that token's.
 pub(super) async fn settle(
     connection: &mut SqliteConnection,
     key: &StepKey,
     token: &Token,
-) -> Result<(), JournalError> {
+) -> Result<bool, JournalError> {
     let (deployment, step, direction) = columns(key);
     let (epoch, seq) = numbers(token)?;
-    sqlx::query(
+    let settled = sqlx::query(
         "UPDATE step SET settled = 1
          WHERE deployment = ? AND step = ? AND direction = ? AND epoch = ? AND seq = ?",
     )
@@ -245,7 +246,7 @@ pub(super) async fn settle(
     .bind(seq)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(settled.rows_affected() > 0)
 }
 
 fn row_of(row: &SqliteRow) -> Result<Row, JournalError> {

@@ -3,11 +3,9 @@
 //! What must stay true: a host task changes nothing that serves and has no token. It ends with the session that
 //! requested it.
 
-use std::sync::Arc;
-
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::image::{Login, RegistryName};
-use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::name::ProcessName;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_proto::limits::{LOG_BYTES_MAX, LOG_LINES_MAX};
@@ -134,8 +132,11 @@ impl TaskContext {
             Some(image) => self.login(RegistryName::of_image(image)).await.unwrap_or_default(),
         };
         let secrets = match &request.database {
-            None => Ok(Arc::new(SecretSet::none())),
-            Some(database) => self.secrets(&request.environment, database.secrets_version).await,
+            None => Ok(SecretSet::none()),
+            Some(database) => {
+                let given = self.worker.request_secrets(&request.environment, database.secrets()).await;
+                given.map_err(|error| error.to_string())
+            }
         };
         match secrets {
             Ok(secrets) => self.worker.executors.observe(&request, &secrets, login.as_ref()).await,
@@ -162,24 +163,14 @@ impl TaskContext {
                     .map_err(|error| error.to_string())?
                     .map_err(|error| format!("cannot read the log of the step: {error}"))
             }
-            LogSource::Live { process, secrets_version } => {
-                let secrets = match secrets_version {
-                    None => Arc::new(SecretSet::none()),
-                    // Without the values nothing of it may be shown.
-                    Some(version) => self.secrets(&environment, version).await?,
-                };
+            LogSource::Live { process } => {
                 let logs = self.worker.executors.logs(&environment, process.as_ref(), tail).await;
                 let logs = logs.map_err(|error| telemetry::chain(&error))?;
-                // Some megabytes, while the session and the steps share the threads that wait.
-                tokio::task::spawn_blocking(move || redacted(&logs, &secrets.redactor))
-                    .await
-                    .map_err(|error| error.to_string())
+                // Some megabytes, while the session and the steps share the threads that wait. The coordinator redacts
+                // them.
+                tokio::task::spawn_blocking(move || texts(&logs)).await.map_err(|error| error.to_string())
             }
         }
-    }
-
-    async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> Result<Arc<SecretSet>, String> {
-        self.worker.request_secrets(environment, version).await.map_err(|error| error.to_string())
     }
 
     async fn login(&self, registry: RegistryName) -> Result<Option<Login>, String> {
@@ -193,10 +184,11 @@ impl TaskContext {
 }
 
 /// The lines of all processes, each with its process.
-fn redacted(logs: &[(ProcessName, LastLines)], redactor: &Redactor) -> Vec<String> {
+fn texts(logs: &[(ProcessName, LastLines)]) -> Vec<String> {
+    let redactor = Redactor::none();
     let lines = logs
         .iter()
-        .flat_map(|(process, last)| last.redacted(redactor).into_iter().map(move |line| (process, line)));
+        .flat_map(|(process, last)| last.redacted(&redactor).into_iter().map(move |line| (process, line)));
     lines.map(|(process, line)| format!("{process}  {line}")).collect()
 }
 

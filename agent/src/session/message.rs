@@ -7,14 +7,16 @@ use lockstep_core::agent::fence::Token;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, StepId};
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::object_name::ObjectName;
-use lockstep_core::plan::action::DatabaseRef;
+use lockstep_core::plan::action::{DatabaseRef, SecretNames};
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
-use lockstep_core::run::limits::{TEXT_BYTES_MAX, shortened};
+use lockstep_core::run::limits::TEXT_BYTES_MAX;
 use lockstep_core::secret::Secret;
+use lockstep_core::shortened::shortened;
 use lockstep_core::time::Millis;
 use lockstep_proto::wire::from_agent::Message as FromAgent;
 use lockstep_proto::wire::step_standing::Standing as WireStanding;
@@ -25,8 +27,8 @@ use crate::executor::observe::ObservationRequest;
 use crate::host::vitals::Reading;
 use crate::journal::assignment::Assignment;
 use crate::journal::{Ended, IdleReason, JournaledStatus, Outcome};
-use crate::session::logins;
-use crate::session::secrets::{Question, SecretSet};
+use crate::session::requests::Request;
+use crate::session::secrets::{SecretSet, SecretsRequest};
 
 /// The text of one message of a log.
 const LOG_PART_BYTES_MAX: usize = 256 * 1024;
@@ -90,10 +92,9 @@ pub enum LogSource {
         deployment: DeploymentId,
         step: StepId,
     },
-    /// The output of the live slot's containers, with this version of the secrets redacted.
+    /// The output of the live slot's containers.
     Live {
         process: Option<ProcessName>,
-        secrets_version: Option<u64>,
     },
 }
 
@@ -223,7 +224,8 @@ fn observation_request(observe: wire::Observe) -> Result<Order, Invalid> {
 }
 
 fn log_request(fetch: wire::FetchLog) -> Result<LogRequest, Invalid> {
-    let wire::FetchLog { request, environment: of, deployment, step, process, tail, secrets_version } = fetch;
+    let wire::FetchLog { request, environment: of, deployment, step, process, tail, secrets_version: _ } =
+        fetch;
     let of_log = match non_empty(deployment) {
         Some(deployment) => LogSource::Step {
             deployment: deployment
@@ -236,7 +238,6 @@ fn log_request(fetch: wire::FetchLog) -> Result<LogRequest, Invalid> {
                 .map(|process| process.parse())
                 .transpose()
                 .map_err(|error| Invalid::because("fetch_log.process", error))?,
-            secrets_version: (secrets_version != 0).then_some(secrets_version),
         },
     };
     Ok(LogRequest { request, environment: environment(&of)?, of: of_log, tail: (tail != 0).then_some(tail) })
@@ -309,18 +310,22 @@ pub(super) fn statuses(
     }))
 }
 
-pub(super) fn secrets_wanted(question: Question) -> wire::FromAgent {
-    let Question { request, environment, version } = question;
+pub(super) fn secrets_wanted(request: Request<SecretsRequest>) -> wire::FromAgent {
+    let Request { number, of: SecretsRequest { environment, uses } } = request;
     envelope(FromAgent::SecretsWanted(wire::SecretsWanted {
-        request,
+        request: number,
         environment: environment.to_string(),
-        version,
+        version: uses.version,
+        names: match uses.names {
+            SecretNames::All => Vec::new(),
+            SecretNames::Only(names) => names.into_iter().collect(),
+        },
     }))
 }
 
-pub(super) fn login_wanted(question: logins::Question) -> wire::FromAgent {
-    let logins::Question { request, registry } = question;
-    envelope(FromAgent::LoginWanted(wire::LoginWanted { request, registry: registry.into() }))
+pub(super) fn login_wanted(request: Request<RegistryName>) -> wire::FromAgent {
+    let Request { number, of: registry } = request;
+    envelope(FromAgent::LoginWanted(wire::LoginWanted { request: number, registry: registry.into() }))
 }
 
 pub(super) fn task_done(request: u64, done: Result<(), String>) -> wire::FromAgent {

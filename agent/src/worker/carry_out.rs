@@ -115,7 +115,10 @@ impl Job {
                 "done"
             }
             Err(failure) => {
-                warn!(took_ms, what = failure.what, why = failure.why, "step failed");
+                // What an application answered is redacted by the coordinator.
+                let quotes = self.assignment.action.as_ref().is_some_and(Action::asks_application);
+                let why = failure.why.as_ref().filter(|_| !quotes);
+                warn!(took_ms, what = failure.what, why, "step failed");
                 span::fail(&Span::current());
                 "failed"
             }
@@ -181,7 +184,8 @@ impl Job {
             Err(MissingInput::AgentStopping) => return Err(AgentStopping),
             Err(MissingInput::Refused(failure)) => return Ok(Err(failure)),
         };
-        let output = Output::new(inputs.0.redactor.clone(), self.log());
+        let redactor = action.secrets().map(|_| inputs.0.redactor.clone());
+        let output = Output::new(redactor, self.log());
         let outcome = self.converge(action.clone(), inputs, &output, deadline).await?;
         if let (Action::SwitchTraffic(switch), Ok(_)) = (action, &outcome) {
             self.record_traffic(switch).await;
@@ -190,13 +194,12 @@ impl Job {
     }
 
     /// The values that the action needs, from the coordinator.
-    async fn secrets(&self, action: &Action) -> Result<Arc<SecretSet>, MissingInput> {
-        let Some(version) = action.secrets_version() else {
-            return Ok(Arc::new(SecretSet::none()));
-        };
+    async fn secrets(&self, action: &Action) -> Result<SecretSet, MissingInput> {
+        let Some(uses) = action.secrets() else { return Ok(SecretSet::none()) };
         let environment = &self.assignment.environment;
+        let version = uses.version;
         let what = || format!("version {version} of the secrets of {environment} is not available");
-        let given = self.context.request_secrets(environment, version).await;
+        let given = self.context.request_secrets(environment, uses).await;
         given.map_err(|error| MissingInput::because(error, what))
     }
 
@@ -223,7 +226,7 @@ impl Job {
     async fn converge(
         &self,
         action: Action,
-        (secrets, login): (Arc<SecretSet>, Option<Login>),
+        (secrets, login): (SecretSet, Option<Login>),
         output: &Output,
         deadline: Instant,
     ) -> Result<Outcome, AgentStopping> {
@@ -286,8 +289,16 @@ impl Job {
     /// Writes the outcome down, however long the disk refuses: an effect without an outcome would be
     /// carried out again.
     async fn record_outcome(&self, outcome: Outcome) -> Ended {
+        let Assignment { key, action, .. } = &self.assignment;
+        let quotes = action.as_ref().is_some_and(Action::asks_application);
         loop {
-            match self.context.journal.finish(&self.assignment.key, outcome.clone()).await {
+            let journal = &self.context.journal;
+            let finished = if quotes {
+                journal.finish_quoting(key, outcome.clone()).await
+            } else {
+                journal.finish(key, outcome.clone()).await
+            };
+            match finished {
                 Ok(ended) => return ended,
                 Err(error) => {
                     error!(

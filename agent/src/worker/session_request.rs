@@ -3,14 +3,13 @@
 //! What must stay true: a closed session is no answer. The agent is stopping then, and the caller leaves its work to
 //! the next agent process.
 
-use std::sync::Arc;
-
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::SecretsUse;
 use tokio::sync::oneshot;
 
 use super::{WorkerContext, WorkerEvent};
-use crate::session::secrets::SecretSet;
+use crate::session::secrets::{SecretSet, SecretsRequest};
 
 /// Why a request has no answer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,17 +22,17 @@ pub enum RequestError {
 }
 
 impl WorkerContext {
-    /// Requests one version of an environment's secrets. Waits while no coordinator is reachable.
+    /// Requests secrets of an environment. Waits while no coordinator is reachable.
     ///
     /// # Errors
     /// When the coordinator refuses, or the agent is stopping.
     pub async fn request_secrets(
         &self,
         environment: &EnvironmentKey,
-        version: u64,
-    ) -> Result<Arc<SecretSet>, RequestError> {
-        let environment = environment.clone();
-        self.request(|reply| WorkerEvent::SecretsWanted { environment, version, reply }).await
+        uses: SecretsUse,
+    ) -> Result<SecretSet, RequestError> {
+        let of = SecretsRequest { environment: environment.clone(), uses };
+        self.request(|reply| WorkerEvent::SecretsWanted { of, reply }).await
     }
 
     /// Requests the login for a registry; `None` if nobody has stored one. Waits while no coordinator is reachable.

@@ -73,8 +73,8 @@ impl DeploymentLog {
         let redactor = match context.secrets.redactor(&opened.key, opened.secrets_version).await {
             Ok(redactor) => redactor,
             Err(error) => {
-                // The agents redact what they send; here it is done a second time.
-                warn!(error = %format!("{error:#}"), "the coordinator cannot redact the log; it relies on the redaction of the agents");
+                // What hosts say is redacted where it enters; here it is done a second time.
+                warn!(error = %format!("{error:#}"), "cannot read the secrets to redact the log of a deployment a second time");
                 Redactor::none()
             }
         };

@@ -11,6 +11,7 @@ use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
+use lockstep_core::plan::action::SecretsUse;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
 use lockstep_core::stored::StoredDocument;
@@ -106,6 +107,13 @@ pub struct DatabaseObservation {
     pub addresses: Vec<String>,
 }
 
+impl DatabaseObservation {
+    /// The value with its URL.
+    pub fn secrets(&self) -> SecretsUse {
+        SecretsUse::of_one(self.secrets_version, &self.url_from)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LogRequest {
@@ -125,7 +133,8 @@ pub enum LogSource {
     /// The output of the live slot's containers, of one process or of all.
     Live {
         process: Option<ProcessName>,
-        /// Of the live deployment: its values are taken out of what containers printed.
+        /// Of the live deployment: its values are taken out of what containers printed, by the coordinator that has the
+        /// session of their host.
         secrets_version: Option<u64>,
     },
 }

@@ -44,9 +44,29 @@ pub struct VersionRecord {
     version: u64,
     at: Timestamp,
     by: OperatorName,
+    /// A version from before this was written down came from a file, or one value was set: nobody knows.
+    #[serde(default, skip_serializing_if = "SecretsSource::is_file")]
+    source: SecretsSource,
     names: BTreeSet<String>,
     nonce: Vec<u8>,
     ciphertext: Vec<u8>,
+}
+
+/// Where the values of a version come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretsSource {
+    /// All of them are those of a file.
+    #[default]
+    File,
+    /// Some were set, and the others stay.
+    Set,
+}
+
+impl SecretsSource {
+    fn is_file(&self) -> bool {
+        *self == Self::File
+    }
 }
 
 impl StoredDocument for VersionRecord {
@@ -70,13 +90,16 @@ pub struct Difference {
     pub added: Vec<String>,
     pub changed: Vec<String>,
     pub removed: Vec<String>,
+    /// What others have changed, and the values would undo.
+    pub undone: Vec<UndoneChange>,
 }
 
-/// What becomes of names that an import does not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OtherValues {
-    Go,
-    Stay,
+/// A change of a value that would be undone unasked: by a file that is older than the change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoneChange {
+    pub name: String,
+    pub by: OperatorName,
+    pub at: Timestamp,
 }
 
 /// What was encrypted, and with which nonce.
@@ -140,7 +163,7 @@ impl Vault {
         &self,
         environment: &EnvironmentKey,
         values: Values,
-        others: OtherValues,
+        source: SecretsSource,
         by: (OperatorName, Timestamp),
     ) -> anyhow::Result<u64> {
         let newest = self.newest(environment).await?;
@@ -148,16 +171,16 @@ impl Vault {
             Some(stored) => self.decrypt(environment, &stored.read()?)?,
             None => Values::new(),
         };
-        let mut wanted = match others {
-            OtherValues::Go => Values::new(),
-            OtherValues::Stay => before.clone(),
+        let mut wanted = match source {
+            SecretsSource::File => Values::new(),
+            SecretsSource::Set => before.clone(),
         };
         wanted.extend(values);
         let version = newest.as_ref().map(version_of).transpose()?.unwrap_or(0);
         if newest.is_some() && wanted == before {
             return Ok(version);
         }
-        let record = self.encrypt(environment, version + 1, &wanted, by)?;
+        let record = VersionRecord { source, ..self.encrypt(environment, version + 1, &wanted, by)? };
         let key = keys::secrets_version(environment, version + 1);
         match self.store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await? {
             Committed::Yes { .. } => Ok(version + 1),
@@ -180,15 +203,21 @@ impl Vault {
         Ok(Some(Listing { version: record.version, at: record.at, by: record.by, fingerprints }))
     }
 
-    /// How `values` differ from the newest version.
+    /// How `values`, of a file of `asker`, differ from the newest version.
     ///
     /// # Errors
     /// When it cannot be read.
-    pub async fn diff(&self, environment: &EnvironmentKey, values: &Values) -> anyhow::Result<Difference> {
-        let Some(stored) = self.newest(environment).await? else {
+    pub async fn diff(
+        &self,
+        environment: &EnvironmentKey,
+        values: &Values,
+        asker: &OperatorName,
+    ) -> anyhow::Result<Difference> {
+        let versions = self.store.list(&keys::secrets(environment)).await?;
+        let Some(newest) = versions.last() else {
             return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
         };
-        let record: VersionRecord = stored.read()?;
+        let record: VersionRecord = newest.read()?;
         let there = self.decrypt(environment, &record)?;
         let mut difference = Difference { version: record.version, ..Difference::default() };
         for (name, value) in values {
@@ -199,6 +228,17 @@ impl Vault {
             }
         }
         difference.removed = there.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
+        if !difference.changed.is_empty() || !difference.removed.is_empty() {
+            let read = |stored: &Stored| {
+                let record: VersionRecord = stored.read()?;
+                let values = self.decrypt(environment, &record)?;
+                anyhow::Ok((record, values))
+            };
+            let versions: Vec<_> = versions.iter().map(read).collect::<anyhow::Result<_>>()?;
+            let names = difference.changed.iter().chain(&difference.removed);
+            let undone = names.filter_map(|name| undone_change(&versions, name, values.get(name), asker));
+            difference.undone = undone.collect();
+        }
         Ok(difference)
     }
 
@@ -227,7 +267,7 @@ impl Vault {
         let plain = serde_json::to_vec(&plain).context("cannot serialize the values")?;
         let Sealed { nonce, ciphertext } = self.seal(&bound_to(environment, version), &plain)?;
         let names = values.keys().cloned().collect();
-        Ok(VersionRecord { version, at, by, names, nonce, ciphertext })
+        Ok(VersionRecord { version, at, by, source: SecretsSource::File, names, nonce, ciphertext })
     }
 
     fn decrypt(&self, environment: &EnvironmentKey, record: &VersionRecord) -> anyhow::Result<Values> {
@@ -282,6 +322,25 @@ impl Secrets for Vault {
             }
         }
     }
+}
+
+/// The change of `name` that a file with `wanted` would undo. `versions` are all, the newest last.
+///
+/// A file knows nothing of a value that was set without it. And where another operator changed it with a file of theirs,
+/// a file without it, or with a value from before, is older than theirs.
+fn undone_change(
+    versions: &[(VersionRecord, Values)],
+    name: &str,
+    wanted: Option<&Secret>,
+    asker: &OperatorName,
+) -> Option<UndoneChange> {
+    let current = versions.last()?.1.get(name);
+    let since = versions.iter().rposition(|(_, values)| values.get(name) != current).map_or(0, |at| at + 1);
+    let change = &versions[since].0;
+    let is_older = wanted
+        .is_none_or(|wanted| versions[..since].iter().any(|(_, values)| values.get(name) == Some(wanted)));
+    let is_undone = change.source == SecretsSource::Set || (change.by != *asker && is_older);
+    is_undone.then(|| UndoneChange { name: name.to_owned(), by: change.by.clone(), at: change.at })
 }
 
 fn version_of(stored: &Stored) -> anyhow::Result<u64> {
@@ -345,19 +404,46 @@ mod tests {
         let vault = vault(directory.path()).await;
         let key: EnvironmentKey = "notes/production".parse().unwrap();
         let first = values(&[("A", "canary-one"), ("B", "two")]);
-        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
-        assert_eq!(vault.import(&key, first.clone(), OtherValues::Go, anna()).await.unwrap(), 1);
-        assert_eq!(
-            vault.import(&key, values(&[("B", "three")]), OtherValues::Stay, anna()).await.unwrap(),
-            2
-        );
+        assert_eq!(vault.import(&key, first.clone(), SecretsSource::File, anna()).await.unwrap(), 1);
+        assert_eq!(vault.import(&key, first.clone(), SecretsSource::File, anna()).await.unwrap(), 1);
+        let third = values(&[("B", "three")]);
+        assert_eq!(vault.import(&key, third, SecretsSource::Set, anna()).await.unwrap(), 2);
         assert_eq!(vault.values(&key, 1).await.unwrap(), first);
         assert_eq!(vault.values(&key, 2).await.unwrap(), values(&[("A", "canary-one"), ("B", "three")]));
-        let difference = vault.diff(&key, &values(&[("B", "four"), ("C", "new")])).await.unwrap();
+        let difference = vault.diff(&key, &values(&[("B", "four"), ("C", "new")]), &anna().0).await.unwrap();
         assert_eq!(
             (difference.added, difference.changed, difference.removed),
             (vec!["C".into()], vec!["B".into()], vec!["A".into()])
         );
+    }
+
+    #[tokio::test]
+    async fn a_file_undoes_only_what_it_knows_of() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let key: EnvironmentKey = "notes/production".parse().unwrap();
+        let berta: OperatorName = "berta".parse().unwrap();
+        let file = |token: &str| values(&[("TOKEN", token), ("OTHER", "one")]);
+        let undone = async |values: &Values, asker: &OperatorName| -> Vec<String> {
+            let undone = vault.diff(&key, values, asker).await.unwrap().undone;
+            undone.into_iter().map(|change| format!("{} by {}", change.name, change.by)).collect()
+        };
+        vault.import(&key, file("first"), SecretsSource::File, anna()).await.unwrap();
+        vault.import(&key, file("second"), SecretsSource::File, anna()).await.unwrap();
+        assert_eq!(undone(&file("first"), &anna().0).await, [""; 0], "it is anna's file");
+        assert_eq!(undone(&values(&[("OTHER", "one")]), &anna().0).await, [""; 0]);
+        assert_eq!(undone(&file("third"), &berta).await, [""; 0], "it is new");
+        assert_eq!(undone(&file("first"), &berta).await, ["TOKEN by anna"], "berta's file is older");
+        assert_eq!(undone(&values(&[("OTHER", "one")]), &berta).await, ["TOKEN by anna"]);
+        vault.import(&key, values(&[("ADDED", "set")]), SecretsSource::Set, anna()).await.unwrap();
+        assert_eq!(undone(&file("second"), &anna().0).await, ["ADDED by anna"], "the file has it not");
+        assert_eq!(
+            undone(&file("first"), &anna().0).await,
+            ["ADDED by anna"],
+            "TOKEN is still that of her file"
+        );
+        let with_added = [file("second"), values(&[("ADDED", "set")])].into_iter().flatten().collect();
+        assert_eq!(undone(&with_added, &anna().0).await, [""; 0]);
     }
 
     #[tokio::test]
@@ -366,7 +452,7 @@ mod tests {
         let vault = vault(directory.path()).await;
         let production: EnvironmentKey = "notes/production".parse().unwrap();
         let staging: EnvironmentKey = "notes/staging".parse().unwrap();
-        vault.import(&production, values(&[("A", "canary-one")]), OtherValues::Go, anna()).await.unwrap();
+        vault.import(&production, values(&[("A", "canary-one")]), SecretsSource::File, anna()).await.unwrap();
         let stored = vault.store.get(keys::secrets_version(&production, 1).key()).await.unwrap().unwrap();
         assert!(!String::from_utf8_lossy(&stored.value).contains("canary"));
         let moved = keys::secrets_version(&staging, 1);

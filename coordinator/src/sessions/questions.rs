@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use lockstep_core::agent::fence::Token;
+use lockstep_core::image::RegistryName;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::plan::action::SecretsUse;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::StepKey;
 use lockstep_proto::limits::{LOG_BYTES_MAX, LOG_LINES_MAX};
@@ -39,8 +41,16 @@ pub(super) struct Questions {
 
 struct Waiter {
     answer: oneshot::Sender<Answer>,
+    uses: QuestionUses,
     /// Lines of a log that has not ended.
     log: LogLines,
+}
+
+/// What the host may be given for its answer.
+#[derive(Debug, Default)]
+pub(super) struct QuestionUses {
+    pub(super) secrets: Option<(EnvironmentKey, SecretsUse)>,
+    pub(super) login: Option<RegistryName>,
 }
 
 /// The lines of one log, as far as they have room.
@@ -66,20 +76,37 @@ impl PendingQuestion {
 
 impl Questions {
     /// Puts a question. Its answer goes to `answer`.
-    pub(super) fn put(&mut self, question: PendingQuestion, answer: oneshot::Sender<Answer>) {
+    pub(super) fn put(
+        &mut self,
+        question: PendingQuestion,
+        uses: QuestionUses,
+        answer: oneshot::Sender<Answer>,
+    ) {
         // Who asked may have gone without a word.
         self.waiting.retain(|_, waiter| !waiter.answer.is_closed());
-        self.waiting.insert(question, Waiter { answer, log: LogLines::default() });
+        self.waiting.insert(question, Waiter { answer, uses, log: LogLines::default() });
+    }
+
+    /// Whether the answer to an open question uses these secrets of `environment`.
+    pub(super) fn use_secrets(&self, environment: &EnvironmentKey, wanted: &SecretsUse) -> bool {
+        self.open().any(|uses| {
+            uses.secrets.as_ref().is_some_and(|(of, uses)| of == environment && uses.covers(wanted))
+        })
+    }
+
+    /// Whether the answer to an open question uses the login of `registry`.
+    pub(super) fn use_login(&self, registry: &RegistryName) -> bool {
+        self.open().any(|uses| uses.login.as_ref() == Some(registry))
+    }
+
+    fn open(&self) -> impl Iterator<Item = &QuestionUses> {
+        let open = self.waiting.values().filter(|waiter| !waiter.answer.is_closed());
+        open.map(|waiter| &waiter.uses)
     }
 
     /// Forgets a question that nobody waits for any more.
     pub(super) fn forget(&mut self, question: &PendingQuestion) {
         self.waiting.remove(question);
-    }
-
-    /// Whether nobody waits for anything.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.values().all(|waiter| waiter.answer.is_closed())
     }
 
     pub(super) fn answer(&mut self, question: &PendingQuestion, answer: Answer) -> Reception {
@@ -140,11 +167,35 @@ impl LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_core::plan::action::SecretNames;
 
     fn asked(questions: &mut Questions, request: u64) -> oneshot::Receiver<Answer> {
         let (sender, answer) = oneshot::channel();
-        questions.put(PendingQuestion::Request(request), sender);
+        questions.put(PendingQuestion::Request(request), QuestionUses::default(), sender);
         answer
+    }
+
+    #[test]
+    fn secrets_and_logins_are_used_only_by_an_open_question_about_them() {
+        let mut questions = Questions::default();
+        let shop: EnvironmentKey = "shop/production".parse().unwrap();
+        let (registry, other): (RegistryName, RegistryName) =
+            ("ghcr.io".parse().unwrap(), "docker.io".parse().unwrap());
+        let url = |version| SecretsUse::of_one(version, "DATABASE_URL");
+        let (sender, answer) = oneshot::channel();
+        let uses = QuestionUses { secrets: Some((shop.clone(), url(3))), login: Some(registry.clone()) };
+        questions.put(PendingQuestion::Request(1), uses, sender);
+        let _other = asked(&mut questions, 2);
+        assert!(questions.use_secrets(&shop, &url(3)) && questions.use_login(&registry));
+        assert!(!questions.use_secrets(&shop, &url(4)), "another version");
+        assert!(
+            !questions.use_secrets(&shop, &SecretsUse { version: 3, names: SecretNames::All }),
+            "other values"
+        );
+        assert!(!questions.use_secrets(&"other/production".parse().unwrap(), &url(3)), "another environment");
+        assert!(!questions.use_login(&other));
+        drop(answer);
+        assert!(!questions.use_secrets(&shop, &url(3)) && !questions.use_login(&registry), "it is over");
     }
 
     fn reply(request: u64, lines: &[&str]) -> wire::LogReply {
@@ -168,7 +219,7 @@ mod tests {
         assert_eq!(questions.add_lines(reply(7, &["one", "two"])), Reception::Awaited);
         assert_eq!(questions.add_lines(last(reply(7, &["three"]))), Reception::Awaited);
         assert_eq!(log(answer), ["one", "two", "three"]);
-        assert!(questions.is_empty());
+        assert!(questions.waiting.is_empty());
     }
 
     #[test]
@@ -186,7 +237,6 @@ mod tests {
     fn lines_for_somebody_who_has_gone_are_not_kept() {
         let mut questions = Questions::default();
         drop(asked(&mut questions, 7));
-        assert!(questions.is_empty(), "nobody waits");
         assert_eq!(questions.add_lines(reply(7, &["late"])), Reception::TooLate);
         assert!(questions.waiting.is_empty());
         drop(asked(&mut questions, 8));

@@ -10,10 +10,13 @@ use lockstep_core::id::HostId;
 use lockstep_core::image::{Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
+use lockstep_core::plan::action::{SecretNames, SecretsUse};
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
-use lockstep_core::run::limits::{CONTAINERS_MAX, TEXT_BYTES_MAX, shortened};
+use lockstep_core::run::limits::{CONTAINERS_MAX, TEXT_BYTES_MAX};
+use lockstep_core::secret::redact::Redactor;
+use lockstep_core::shortened::shortened;
 use lockstep_proto::limits::{MESSAGE_BYTES_MAX, PROGRESS_BYTES_MAX, message_bytes};
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
@@ -63,13 +66,6 @@ pub(super) struct AgentSession {
     pub(super) is_accused: bool,
 }
 
-/// What this session has handed out work about.
-#[derive(Default)]
-struct MentionedSecrets {
-    environments: BTreeSet<EnvironmentKey>,
-    registries: BTreeSet<RegistryName>,
-}
-
 /// What happened.
 enum SessionEvent {
     Said(Box<wire::FromAgent>),
@@ -117,11 +113,10 @@ impl AgentSession {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut presence = self.sessions.context.presence.clone();
         let mut sent = BTreeSet::new();
-        let mut mentioned = MentionedSecrets::default();
         let mut cluster = self.sessions.context.store.watch(&keys::coordinators());
         let mut authority = self.sessions.context.authority.changes();
         let mut last_welcome = Box::pin(self.welcome(None)).await?;
-        Box::pin(self.hand_over(&mut sent, &mut mentioned)).await?;
+        Box::pin(self.hand_over(&mut sent)).await?;
         loop {
             let event = tokio::select! {
                 said = incoming.message() => match said {
@@ -139,7 +134,7 @@ impl AgentSession {
             };
             // What each of them needs is there while it goes on: most sessions wait most of the time.
             match event {
-                SessionEvent::Said(said) => Box::pin(self.handle_message(*said, &mentioned)).await?,
+                SessionEvent::Said(said) => Box::pin(self.handle_message(*said)).await?,
                 SessionEvent::PulseDue => {
                     let question = self.pulse.ask(Instant::now());
                     self.send(Order::AskVitals(question)).await?;
@@ -147,7 +142,7 @@ impl AgentSession {
                 SessionEvent::ClusterChanged => {
                     last_welcome = Box::pin(self.welcome(Some(last_welcome))).await?
                 }
-                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent, &mut mentioned)).await?,
+                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent)).await?,
                 SessionEvent::Closing => return Ok("the coordinator is stopping"),
                 SessionEvent::OutOfReach => return Ok("the coordinator could not reach the store"),
                 SessionEvent::Ended(None) => return Ok("the agent closed the session"),
@@ -190,11 +185,7 @@ impl AgentSession {
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
-    async fn hand_over(
-        &self,
-        sent: &mut BTreeSet<Key>,
-        mentioned: &mut MentionedSecrets,
-    ) -> anyhow::Result<()> {
+    async fn hand_over(&self, sent: &mut BTreeSet<Key>) -> anyhow::Result<()> {
         let there = self.sessions.context.store.list(&keys::assignments_to(&self.host)).await?;
         sent.retain(|key| there.iter().any(|stored| stored.key == *key));
         for stored in there {
@@ -202,8 +193,6 @@ impl AgentSession {
                 continue;
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
-            mentioned.registries.extend(action.as_ref().and_then(Action::registry));
-            mentioned.environments.insert(environment.clone());
             // What is handed out after something was taken in must find that its host knows.
             for seq in
                 local_rollbacks::mark_adopted(&*self.sessions.context.store, &environment, &self.host).await?
@@ -234,28 +223,26 @@ impl AgentSession {
         Ok(())
     }
 
-    async fn handle_message(
-        &mut self,
-        said: wire::FromAgent,
-        mentioned: &MentionedSecrets,
-    ) -> anyhow::Result<()> {
+    async fn handle_message(&mut self, said: wire::FromAgent) -> anyhow::Result<()> {
         match said.message.context("a message without content")? {
             Said::Hello(_) => anyhow::bail!("the agent sent a second hello"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
+                let redactor = self.redactor(key.as_ref()).await?;
                 let outcome = match outcome.context("a report without an outcome")?.read()? {
-                    Ok(finding) => Reported::Done(finding.bounded()),
-                    Err(failure) => Reported::Failed(failure.bounded()),
+                    Ok(finding) => Reported::Done(finding.redacted(&redactor).bounded()),
+                    Err(failure) => Reported::Failed(failure.redacted(&redactor).bounded()),
                 };
                 self.report(token, key, &environment, outcome).await
             }
             Said::Refused(wire::Refused { token, key, environment, why }) => {
-                let why = shortened(why, TEXT_BYTES_MAX);
+                let why = shortened(self.redactor(key.as_ref()).await?.redact_cut(&why), TEXT_BYTES_MAX);
                 warn!(host = %self.host, environment, why, "the agent refused an assignment");
                 self.report(token, key, &environment, Reported::Refused { why }).await
             }
             Said::Progress(wire::Progress { key, environment, line }) => {
+                let redactor = self.redactor(key.as_ref()).await?;
                 let key = key.context("progress without a key")?.try_into()?;
-                let line = shortened(line, PROGRESS_BYTES_MAX);
+                let line = shortened(redactor.redact_cut(&line), PROGRESS_BYTES_MAX);
                 // Nobody may be watching: progress is for those who do.
                 self.sessions
                     .progress
@@ -270,8 +257,8 @@ impl AgentSession {
                 self.answer(&PendingQuestion::Request(request), answer);
                 Ok(())
             }
-            Said::SecretsWanted(wanted) => self.give_secrets(wanted, mentioned).await,
-            Said::LoginWanted(wanted) => self.give_login(wanted, mentioned).await,
+            Said::SecretsWanted(wanted) => self.give_secrets(wanted).await,
+            Said::LoginWanted(wanted) => self.give_login(wanted).await,
             Said::ErrandDone(wire::ErrandDone { request, why_not }) => {
                 let why_not = shortened(why_not, TEXT_BYTES_MAX);
                 let done = if why_not.is_empty() { Ok(()) } else { Err(why_not) };
@@ -283,7 +270,7 @@ impl AgentSession {
                 self.health(&environment, &instances)
             }
             Said::Vitals(vitals) => self.vitals(vitals).await,
-            Said::Standing(reply) => self.standings(reply),
+            Said::Standing(reply) => self.standings(reply).await,
             Said::Log(reply) => {
                 self.receive(|questions| questions.add_lines(reply));
                 Ok(())
@@ -341,34 +328,43 @@ impl AgentSession {
         Ok(())
     }
 
-    async fn give_secrets(
-        &self,
-        wanted: wire::SecretsWanted,
-        mentioned: &MentionedSecrets,
-    ) -> anyhow::Result<()> {
-        let wire::SecretsWanted { request, environment, version } = wanted;
+    async fn give_secrets(&self, wanted: wire::SecretsWanted) -> anyhow::Result<()> {
+        let wire::SecretsWanted { request, environment, version, names } = wanted;
         let environment: EnvironmentKey = environment.parse()?;
-        let result = if mentioned.environments.contains(&environment) || self.has_open_question() {
-            self.secrets(&environment, version).await
+        let names =
+            if names.is_empty() { SecretNames::All } else { SecretNames::Only(names.into_iter().collect()) };
+        let wanted = SecretsUse { version, names };
+        let is_asked = self.is_asked(|questions| questions.use_secrets(&environment, &wanted));
+        let uses = |assignment: &Assignment| {
+            let uses = assignment.action.as_ref().and_then(Action::secrets);
+            assignment.environment == environment && uses.is_some_and(|uses| uses.covers(&wanted))
+        };
+        let result = if is_asked || self.is_assigned(uses).await? {
+            self.secrets(&environment, &wanted).await
         } else {
-            warn!(host = %self.host, %environment, "refused a host secrets of an environment that is not deployed there");
-            wire::secrets::Result::Refused(format!("{environment} is not deployed to this host"))
+            warn!(host = %self.host, %environment, "refused a host secrets that nothing which is open there uses");
+            wire::secrets::Result::Refused(format!(
+                "no step or question that is open on this host uses these secrets of {environment}; an agent that is \
+                 older than its coordinator asks for too many"
+            ))
         };
         self.send(Order::Secrets(wire::Secrets { request, result: Some(result) })).await
     }
 
-    async fn give_login(
-        &self,
-        wanted: wire::LoginWanted,
-        mentioned: &MentionedSecrets,
-    ) -> anyhow::Result<()> {
+    async fn give_login(&self, wanted: wire::LoginWanted) -> anyhow::Result<()> {
         let wire::LoginWanted { request, registry } = wanted;
         let registry: RegistryName = registry.parse()?;
-        let result = if mentioned.registries.contains(&registry) || self.has_open_question() {
+        let is_asked = self.is_asked(|questions| questions.use_login(&registry));
+        let uses = |assignment: &Assignment| {
+            assignment.action.as_ref().and_then(Action::registry).as_ref() == Some(&registry)
+        };
+        let result = if is_asked || self.is_assigned(uses).await? {
             self.login(&registry).await
         } else {
-            warn!(host = %self.host, %registry, "refused a host the login of a registry that it does not use");
-            wire::registry_login::Result::Refused(format!("no image of {registry} is deployed to this host"))
+            warn!(host = %self.host, %registry, "refused a host the login of a registry that nothing which is open there uses");
+            wire::registry_login::Result::Refused(format!(
+                "no step or question that is open on this host uses an image of {registry}"
+            ))
         };
         self.send(Order::Login(wire::RegistryLogin { request, result: Some(result) })).await
     }
@@ -387,28 +383,47 @@ impl AgentSession {
         }
     }
 
-    /// Whether this host was asked to look at something, which may take secrets and logins too.
-    fn has_open_question(&self) -> bool {
-        self.sessions.lock().get(&self.host).is_some_and(|session| !session.waiting.is_empty())
+    /// Whether a question that is open on this host is so.
+    fn is_asked(&self, is_so: impl FnOnce(&Questions) -> bool) -> bool {
+        self.sessions.lock().get(&self.host).is_some_and(|session| is_so(&session.waiting))
     }
 
-    async fn secrets(&self, environment: &EnvironmentKey, version: u64) -> wire::secrets::Result {
-        match self.sessions.context.vault.values(environment, version).await {
+    /// Whether a step that is assigned to this host, and has not ended, is so.
+    async fn is_assigned(&self, is_so: impl Fn(&Assignment) -> bool) -> anyhow::Result<bool> {
+        let there = self.sessions.context.store.list(&keys::assignments_to(&self.host)).await?;
+        for stored in there {
+            if is_so(&stored.read()?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn secrets(&self, environment: &EnvironmentKey, wanted: &SecretsUse) -> wire::secrets::Result {
+        let is_wanted = |name: &String| match &wanted.names {
+            SecretNames::All => true,
+            SecretNames::Only(names) => names.contains(name),
+        };
+        match self.sessions.context.vault.values(environment, wanted.version).await {
             Ok(values) => {
                 let public = self.sessions.context.vault.public(environment).await;
+                let values = values.iter().filter(|(name, _)| is_wanted(name));
                 wire::secrets::Result::Variables(wire::Variables {
-                    values: values
-                        .iter()
-                        .map(|(name, value)| (name.clone(), value.expose().to_owned()))
-                        .collect(),
-                    public: public.into_iter().collect(),
+                    values: values.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
+                    public: public.into_iter().filter(is_wanted).collect(),
                 })
             }
             Err(error) => {
-                warn!(host = %self.host, %environment, version, error = format!("{error:#}"), "cannot read secrets");
+                warn!(host = %self.host, %environment, version = wanted.version, error = format!("{error:#}"), "cannot read secrets");
                 wire::secrets::Result::Refused(format!("{error:#}"))
             }
         }
+    }
+
+    /// Masks the secrets of the deployment whose step it is.
+    async fn redactor(&self, key: Option<&wire::StepKey>) -> anyhow::Result<Redactor> {
+        let key: StepKey = key.cloned().context("a message about a step without a key")?.try_into()?;
+        Ok(self.sessions.redactors.of_deployment(&key.deployment).await)
     }
 
     fn health(&self, environment: &str, instances: &[Vec<u8>]) -> anyhow::Result<()> {
@@ -452,10 +467,14 @@ impl AgentSession {
         Ok(())
     }
 
-    fn standings(&self, reply: wire::StandingReply) -> anyhow::Result<()> {
-        let wire::StandingReply { token, environment, standings } = reply;
+    async fn standings(&self, reply: wire::StandingReply) -> anyhow::Result<()> {
+        let wire::StandingReply { token, environment, standings: said } = reply;
         let token = token.context("step states without a token")?.try_into()?;
-        let standings = standings.into_iter().map(standing).collect::<anyhow::Result<_>>()?;
+        let mut standings = Vec::new();
+        for one in said {
+            let redactor = self.redactor(one.key.as_ref()).await?;
+            standings.push(standing(one, &redactor)?);
+        }
         self.answer(&PendingQuestion::for_token(&environment.parse()?, &token), Answer::Standings(standings));
         Ok(())
     }
@@ -488,11 +507,13 @@ fn too_large(assign: &wire::Assign) -> Option<StepFailure> {
     )
 }
 
-fn standing(standing: wire::StepStanding) -> anyhow::Result<(StepKey, QueriedStatus)> {
+fn standing(standing: wire::StepStanding, redactor: &Redactor) -> anyhow::Result<(StepKey, QueriedStatus)> {
     let wire::StepStanding { key, standing } = standing;
     let standing = match standing.context("a step without a state")? {
         wire::step_standing::Standing::Ended(outcome) => {
-            QueriedStatus::Ended(outcome.read()?.map(Finding::bounded).map_err(StepFailure::bounded))
+            let outcome: Result<Finding, StepFailure> = outcome.read()?;
+            let outcome = outcome.map(|finding| finding.redacted(redactor).bounded());
+            QueriedStatus::Ended(outcome.map_err(|failure| failure.redacted(redactor).bounded()))
         }
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,

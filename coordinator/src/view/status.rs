@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use lockstep_core::health::InstanceHealth;
 use lockstep_core::host::Host;
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::{EnvironmentKey, HostName};
@@ -19,12 +20,14 @@ use lockstep_core::record::pending_undo::PendingUndo;
 use lockstep_core::release::Release;
 use lockstep_core::run::engine::{Phase, Run, resolutions};
 use lockstep_core::run::journal::{Direction, StepStatus};
+use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 use lockstep_core::view::environment::{
     ClaimStatus, EnvironmentStatus, RollbackReady, RunningStep, TrafficMoved,
 };
 use lockstep_core::view::host_status::{HostStatus, Presence};
+use tracing::warn;
 
 use crate::context::Context;
 use crate::drive::ending::failed_step;
@@ -144,7 +147,7 @@ async fn observed(
     drift.extend(drift::problems(&placed, &observed));
     status.drift = drift;
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
-    status.hosts = with_health(context, &spec, &mine, &shared.noted);
+    status.hosts = with_health(context, &status, &mine, &shared.noted).await;
     status.traffic = slots::traffic(&placed, &observed);
     let releases = releases(&status, &observed, &mut past).await?;
     for there in &mut status.hosts {
@@ -307,18 +310,45 @@ fn host_status(context: &Context, host: &Host, noted: &BTreeMap<HostId, HostNote
     }
 }
 
-fn with_health(
+async fn with_health(
     context: &Context,
-    spec: &EnvironmentSpec,
+    environment: &EnvironmentStatus,
     mine: &[&Host],
     noted: &BTreeMap<HostId, HostNotes>,
 ) -> Vec<HostStatus> {
-    let mut health = context.agents.health(&spec.key);
+    let mut health = context.agents.health(&environment.key);
+    if health.values().flatten().any(InstanceHealth::quotes) {
+        for redactor in redactors(context, environment).await {
+            for instances in health.values_mut() {
+                let clean =
+                    std::mem::take(instances).into_iter().map(|instance| instance.redacted(&redactor));
+                *instances = clean.collect();
+            }
+        }
+    }
     let status = |host: &&Host| {
         let instances = health.remove(&host.id).unwrap_or_default();
         HostStatus { instances, ..host_status(context, host, noted) }
     };
     mine.iter().map(status).collect()
+}
+
+/// Mask the secrets of what is live, and of what is being deployed.
+async fn redactors(context: &Context, environment: &EnvironmentStatus) -> Vec<Redactor> {
+    let key = &environment.key;
+    let made = async {
+        let newest = context.secrets.summary(key).await?.map(|newest| newest.version);
+        let live = environment.live.as_ref().and_then(|live| live.secrets_version);
+        let mut redactors = Vec::new();
+        for version in BTreeSet::from([newest, live]) {
+            redactors.push(context.secrets.redactor(key, version).await?);
+        }
+        anyhow::Ok(redactors)
+    };
+    made.await.unwrap_or_else(|error| {
+        warn!(%key, error = format!("{error:#}"), "cannot read the secrets to redact what is answered to probes");
+        vec![Redactor::of_everything()]
+    })
 }
 
 pub(crate) fn place_hosts<'a>(roles: &HostRoles, all: &'a [Host]) -> PlacedHosts<'a> {

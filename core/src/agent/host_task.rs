@@ -28,6 +28,15 @@ impl StoredDocument for HostTask {
 }
 
 impl HostTask {
+    /// The registry whose login it uses, if any.
+    pub fn registry(&self) -> Option<RegistryName> {
+        match self {
+            Self::LogIn { registry } => Some(registry.clone()),
+            Self::Fetch { image, .. } => Some(RegistryName::of_image(image)),
+            Self::Give { .. } | Self::Take { .. } => None,
+        }
+    }
+
     /// How long it may take.
     pub fn limit(&self) -> Millis {
         match self {

@@ -133,6 +133,44 @@ pub struct DatabaseRef {
     pub secrets_version: u64,
 }
 
+/// The secret values of one version that something uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretsUse {
+    pub version: u64,
+    pub names: SecretNames,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretNames {
+    /// All, as containers have them.
+    All,
+    Only(BTreeSet<String>),
+}
+
+impl DatabaseRef {
+    /// The value with its URL.
+    pub fn secrets(&self) -> SecretsUse {
+        SecretsUse::of_one(self.secrets_version, &self.url_from)
+    }
+}
+
+impl SecretsUse {
+    /// One value.
+    pub fn of_one(version: u64, name: &str) -> Self {
+        Self { version, names: SecretNames::Only([name.to_string()].into()) }
+    }
+
+    /// Whether who may have this may have `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.version == other.version
+            && match (&self.names, &other.names) {
+                (SecretNames::All, SecretNames::All | SecretNames::Only(_)) => true,
+                (SecretNames::Only(_), SecretNames::All) => false,
+                (SecretNames::Only(mine), SecretNames::Only(theirs)) => theirs.is_subset(mine),
+            }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TakeSnapshot {
@@ -169,7 +207,7 @@ pub struct CheckHealth {
     pub health: HealthSpec,
     /// The schema that the application must see, where there is a database.
     pub release: Box<Release>,
-    /// Of the values that the application may print, and that its output must not show.
+    /// Of the values that the application has. Kept for agents of earlier versions, which redact with them.
     pub secrets_version: Option<u64>,
     /// How many of the hosts asked may be without health at the end: it goes on without them.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -243,7 +281,7 @@ pub struct SwitchTraffic {
     pub health_path: String,
     /// The endpoints of `to`: the answers must come from them.
     pub endpoints: Vec<Endpoint>,
-    /// Of the values that an answer must not show.
+    /// As in [`CheckHealth`].
     pub secrets_version: Option<u64>,
 }
 
@@ -364,19 +402,26 @@ impl Action {
         manifest.as_ref().map(|_| RegistryName::of_image(image))
     }
 
-    /// The version of the secrets that the action needs, if any: to use their values, or to take them out of
-    /// what it shows.
-    pub fn secrets_version(&self) -> Option<u64> {
+    /// Whether what it reports may quote the answers or the output of the application.
+    pub fn asks_application(&self) -> bool {
+        matches!(self, Self::CheckHealth(_) | Self::Bake { .. } | Self::SwitchTraffic(_))
+    }
+
+    /// The secret values that the action uses on its host. What it only shows is redacted by the coordinator, so an
+    /// action of a load balancer uses none.
+    pub fn secrets(&self) -> Option<SecretsUse> {
         match self {
-            Self::Preflight(preflight) => preflight.db.as_ref().map(|db| db.database.secrets_version),
-            Self::TakeSnapshot(snapshot) => Some(snapshot.database.secrets_version),
-            Self::Migrate(migrate) => Some(migrate.database.secrets_version),
+            Self::Preflight(preflight) => preflight.db.as_ref().map(|db| db.database.secrets()),
+            Self::TakeSnapshot(snapshot) => Some(snapshot.database.secrets()),
+            Self::Migrate(migrate) => Some(migrate.database.secrets()),
             Self::StartSlot { containers, .. } | Self::MoveWorkers { containers, .. } => {
-                containers.iter().find_map(|container| container.secrets_version)
+                let version = containers.iter().find_map(|container| container.secrets_version)?;
+                Some(SecretsUse { version, names: SecretNames::All })
             }
-            Self::CheckHealth(check) | Self::Bake { check, .. } => check.secrets_version,
-            Self::SwitchTraffic(switch) => switch.secrets_version,
-            Self::PresentImage(_)
+            Self::CheckHealth(_)
+            | Self::Bake { .. }
+            | Self::SwitchTraffic(_)
+            | Self::PresentImage(_)
             | Self::AdmitHosts(_)
             | Self::StopSlot { .. }
             | Self::InstallSite { .. }

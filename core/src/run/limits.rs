@@ -1,14 +1,13 @@
 //! How large may be what a host reports. The agent holds the limits where a report is made, and the coordinator where
 //! it enters. A report within them always fits into a message and into the store.
 
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::health::{Answer, InstanceHealth, Probe};
+use crate::health::{Answer, Health, InstanceHealth, Probe};
 use crate::record::observed::{HbaObservation, ImageObservation, Observation};
 use crate::release::MIGRATIONS_MAX;
 use crate::run::journal::{Finding, Migrated, StepFailure};
+use crate::shortened::shortened;
 
 /// A sentence about what happened, or why.
 pub const TEXT_BYTES_MAX: usize = 4096;
@@ -22,6 +21,9 @@ pub const PROBES_MAX: usize = 100;
 
 /// What a probe has of an answer.
 pub const ANSWER_BYTES_MAX: usize = 1200;
+
+/// What is shown of the body of an answer.
+pub const BODY_BYTES_SHOWN: usize = 300;
 
 /// The status word in an answer: what is longer is no word.
 pub const DECLARED_BYTES_MAX: usize = 64;
@@ -37,20 +39,6 @@ const ENDPOINTS_MAX: usize = 2000;
 
 /// A version, a name, a label.
 const WORD_BYTES_MAX: usize = 256;
-
-/// Room for the mark of what is missing.
-const MARK_BYTES: usize = 40;
-
-/// `text`, or its beginning and how much is missing, in at most `bytes_max` bytes.
-pub fn shortened(mut text: String, bytes_max: usize) -> String {
-    if text.len() > bytes_max {
-        let end = text.floor_char_boundary(bytes_max.saturating_sub(MARK_BYTES));
-        let mark = format!("… ({} more bytes)", text.len() - end);
-        text.truncate(end);
-        text.push_str(&mark);
-    }
-    text
-}
 
 impl StepFailure {
     /// The failure within the limits: of its output the last lines, of its probes the last ones.
@@ -109,10 +97,17 @@ impl Probe {
 }
 
 impl InstanceHealth {
-    /// The health within the limits. It has the last ten probes.
+    /// The health within the limits. It has the last ten probes, and the body of those that are not healthy.
     pub fn bounded(self) -> Self {
         let Self { container, health, probes } = self;
-        let probes = last(probes, 10).into_iter().map(Probe::bounded).collect();
+        let mut probes: Vec<Probe> = last(probes, 10).into_iter().map(Probe::bounded).collect();
+        for probe in &mut probes {
+            if probe.health() == Health::Healthy
+                && let Answer::Http { body, .. } = &mut probe.answer
+            {
+                body.clear();
+            }
+        }
         Self { container: shortened(container, WORD_BYTES_MAX), health, probes }
     }
 }
@@ -196,12 +191,5 @@ mod tests {
             ..Observation::default()
         };
         assert!(serde_json::to_vec(&observation.bounded()).unwrap().len() < REPORT_BYTES_MAX);
-    }
-
-    #[test]
-    fn a_cut_text_says_how_much_is_missing() {
-        assert_eq!(shortened("short".into(), 100), "short");
-        let cut = shortened("x".repeat(200), 100);
-        assert_eq!(cut, format!("{}… (140 more bytes)", "x".repeat(60)));
     }
 }

@@ -15,7 +15,8 @@
 //!
 //! What must stay true: time and memory are linear in values and text, whatever they are. A value of more than
 //! [`PIECE_BYTES_MAX`] bytes is masked in pieces of that length, which also hides a value that a program cuts. Whoever
-//! cuts a text before it is redacted keeps that many bytes more than are shown: [`Redactor::redact_beginning`].
+//! cuts a text before it is redacted keeps that many bytes more than are shown, or marks where it is cut:
+//! [`Redactor::redact_beginning`], [`Redactor::redact_cut`].
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -27,6 +28,7 @@ use core::fmt;
 use percent_encoding::percent_decode_str;
 
 use crate::secret::Secret;
+use crate::shortened::{Mark, first_mark, mark};
 
 mod finder;
 mod forms;
@@ -48,7 +50,14 @@ pub const MASK: &str = "***";
 /// Replaces every known secret value in a text. A clone shares the values.
 #[derive(Clone)]
 pub struct Redactor {
-    finders: Option<Arc<Finders>>,
+    masks: Masks,
+}
+
+#[derive(Clone)]
+enum Masks {
+    Nothing,
+    Found(Arc<Finders>),
+    Everything,
 }
 
 struct Finders {
@@ -100,17 +109,28 @@ impl Redactor {
         let anywhere = AnywhereFinder::new(&forms.anywhere);
         let by_itself = WordFinder::new(&forms.by_itself);
         let has_any = anywhere.is_some() || by_itself.is_some();
-        Self { finders: has_any.then(|| Arc::new(Finders { anywhere, by_itself })) }
+        let finders = || Masks::Found(Arc::new(Finders { anywhere, by_itself }));
+        Self { masks: if has_any { finders() } else { Masks::Nothing } }
     }
 
     /// A redactor that knows no secret.
     pub fn none() -> Self {
-        Self { finders: None }
+        Self { masks: Masks::Nothing }
+    }
+
+    /// A redactor of everything, for text whose secrets are not known.
+    pub fn of_everything() -> Self {
+        Self { masks: Masks::Everything }
     }
 
     /// `text` with every secret replaced by `***`. Secrets that overlap or touch are one `***`.
     pub fn redact(&self, text: &str) -> String {
-        let Some(finders) = &self.finders else { return text.to_owned() };
+        let finders = match &self.masks {
+            Masks::Nothing => return text.to_owned(),
+            Masks::Everything if text.is_empty() => return String::new(),
+            Masks::Everything => return MASK.to_owned(),
+            Masks::Found(finders) => finders,
+        };
         let anywhere = finders.anywhere.as_ref().map(|finder| finder.find(text.as_bytes()));
         let by_itself = finders.by_itself.as_ref().map(|finder| finder.find(text));
         let found = joined(anywhere.unwrap_or_default(), by_itself.unwrap_or_default());
@@ -123,6 +143,25 @@ impl Redactor {
             shown = range.end;
         }
         clean.push_str(text.get(shown..).unwrap_or_default());
+        clean
+    }
+
+    /// `text` redacted, if it may have been cut before ([`shortened`](crate::shortened)): what stands before a mark
+    /// loses its end, as in [`Redactor::redact_beginning`].
+    pub fn redact_cut(&self, text: &str) -> String {
+        if !matches!(self.masks, Masks::Found(_)) {
+            return self.redact(text);
+        }
+        let mut clean = String::new();
+        let mut rest = text;
+        while let Some(Mark { before, missing, after }) = first_mark(rest) {
+            let shown = self.redact_beginning(before);
+            let dropped = before.len().saturating_sub(shown.len()) as u64;
+            clean.push_str(&shown);
+            clean.push_str(&mark(missing.saturating_add(dropped)));
+            rest = after;
+        }
+        clean.push_str(&self.redact(rest));
         clean
     }
 

@@ -72,8 +72,10 @@ pub(super) fn measure(ground: &Ground, effort: Effort, say: &mut dyn FnMut(&str)
     // One of each first, which does not count.
     for round in 0..=rounds {
         let switched = under_load(ground.stage.site, || {
+            // The newest is live at first.
+            let to = &deployments[switches % 2];
             switches += 1;
-            ground.roll_back_to(&deployments[switches % 2]).map(|_| ())
+            ground.roll_back_to(to).map(|_| ())
         })?;
         let left_alone = under_load(nginx, || Ok(()))?;
         let by_haproxy = under_load(haproxy.site, || Ok(()))?;

@@ -95,6 +95,7 @@ fn secrets_have_versions_and_a_rollback_takes_its_own() -> Result<()> {
 
 /// Without a file: on standard input, one name at a time.
 fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
+    let older = fs::read_to_string(scene.stage.env_file())?;
     let _file = RestoredFile::keep(&scene.stage.env_file())?;
     fs::remove_file(scene.stage.env_file())?;
     let mut set = scene.stage.command(&["secret", "set", ENVIRONMENT, "JWT_SECRET"])?;
@@ -102,7 +103,17 @@ fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
     let unchanged = scene.stage.lockstep(&["secret", "list", ENVIRONMENT])?;
     assert_names_only(unchanged.expect_said(0, &["JWT_SECRET", "DATABASE_URL"])?)?;
     scene.deploy(image)?.expect_said(0, &[])?;
-    assert_worker_has(scene, "canary-set-by-hand")
+    assert_worker_has(scene, "canary-set-by-hand")?;
+    // A file that is older than what was set would take it away.
+    write_private(&scene.stage.env_file(), &older)?;
+    let would_undo =
+        ["would undo changes", "JWT_SECRET would be removed: admin set it", "lockstep secret import"];
+    assert_names_only(scene.deploy(image)?.expect_said(3, &would_undo)?)?;
+    scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", image])?.expect_said(3, &would_undo)?;
+    assert_worker_has(scene, "canary-set-by-hand")?;
+    scene.stage.lockstep(&["secret", "import", ENVIRONMENT])?.expect_said(0, &[])?;
+    scene.deploy(image)?.expect_said(0, &[])?;
+    Ok(())
 }
 
 fn assert_worker_has(scene: &Scene, value: &str) -> Result<()> {

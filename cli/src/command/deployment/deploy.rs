@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep_core::plan::Plan;
 use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::spec::ImageSource;
-use lockstep_core::time::Millis;
+use lockstep_core::time::{Millis, Timestamp};
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::wire::plan_request::What;
@@ -26,6 +26,7 @@ use crate::command::reply::{read, show_done};
 use crate::context::{Context, client};
 use crate::deployment_yml::DeclaredEnvironment;
 use crate::failure::{Failure, Kind, Result};
+use crate::output::ago;
 
 const LOCK_RETRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,7 +49,13 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     }
     // An operator who may only read may plan, but may not compare secrets.
     let values = secrets.into_iter().flatten().collect();
-    let changes = changes(&mut control, &declared, values).await.unwrap_or_default();
+    let changes = match difference(&mut control, &declared, values).await {
+        Ok(difference) => {
+            refuse_loss(&declared, &args.env, &difference)?;
+            changes(&difference)
+        }
+        Err(_) => Vec::new(),
+    };
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
@@ -104,7 +111,12 @@ async fn start_and_follow(context: &Context, args: &DeployArgs) -> Result<()> {
     let declared = context.declared(&args.env)?;
     let secrets = secrets_of(&declared)?;
     let image = choose_image(context, args, &declared, "deploy").await?;
-    let control = context.control().await?;
+    let mut control = context.control().await?;
+    if let (Some(values), Image::ToBuild(_)) = (&secrets, &image) {
+        // Before a build that may take minutes.
+        let values = values.clone().into_iter().collect();
+        refuse_loss(&declared, &args.env, &difference(&mut control, &declared, values).await?)?;
+    }
     let deploying = DeployCall { context, args, declared: &declared, secrets, control };
     let started = match image {
         Image::Named(image) => deploying.start(&ChosenImage::find(image).await, String::new()).await?,
@@ -169,7 +181,8 @@ impl DeployCall<'_> {
     ) -> Result<std::result::Result<wire::StartReply, Status>> {
         let Self { context, args, declared, secrets, control } = self;
         if let Some(values) = secrets {
-            import(context, &mut control.clone(), declared, values.clone().into_iter().collect()).await?;
+            let values = values.clone().into_iter().collect();
+            import(context, &mut control.clone(), (declared, &args.env), values).await?;
         }
         let hash = args.plan.as_ref().map(ToString::to_string).unwrap_or_default();
         let plan = Some(request(context, args, declared, image));
@@ -289,16 +302,21 @@ pub async fn cancel(context: &Context, typed: &str) -> Result<()> {
 }
 
 /// Imports the .env file as the newest version of the secrets, if it differs from that version.
+///
+/// # Errors
+/// When it would undo what somebody has set.
 async fn import(
     context: &Context,
     control: &mut ControlClient<Channel>,
-    declared: &DeclaredEnvironment,
+    (declared, env): (&DeclaredEnvironment, &str),
     values: HashMap<String, String>,
 ) -> Result<()> {
-    let changes = changes(control, declared, values.clone()).await?;
+    let difference = difference(control, declared, values.clone()).await?;
+    let changes = changes(&difference);
     if changes.is_empty() {
         return Ok(());
     }
+    refuse_loss(declared, env, &difference)?;
     let environment = declared.spec.key.to_string();
     let ask = wire::ImportSecretsRequest { environment, values, replace: true };
     let reply = control.import_secrets(ask).await?.into_inner();
@@ -311,20 +329,42 @@ async fn import(
 }
 
 /// What differs between the .env file and the newest version of the secrets: names only.
-async fn changes(
+async fn difference(
     control: &mut ControlClient<Channel>,
     declared: &DeclaredEnvironment,
     values: HashMap<String, String>,
-) -> Result<Vec<String>> {
+) -> Result<wire::DiffSecretsReply> {
     if values.is_empty() {
-        return Ok(Vec::new());
+        return Ok(wire::DiffSecretsReply::default());
     }
     let ask = wire::DiffSecretsRequest { environment: declared.spec.key.to_string(), values };
-    let differs = control.diff_secrets(ask).await?.into_inner();
-    Ok([("+", &differs.added), ("~", &differs.changed), ("-", &differs.removed)]
+    Ok(control.diff_secrets(ask).await?.into_inner())
+}
+
+fn changes(difference: &wire::DiffSecretsReply) -> Vec<String> {
+    [("+", &difference.added), ("~", &difference.changed), ("-", &difference.removed)]
         .into_iter()
         .flat_map(|(sign, names)| names.iter().map(move |name| format!("{sign} {name}")))
-        .collect())
+        .collect()
+}
+
+/// A file that is older than what is stored would take away what somebody has set since.
+fn refuse_loss(declared: &DeclaredEnvironment, env: &str, difference: &wire::DiffSecretsReply) -> Result<()> {
+    if difference.undone.is_empty() {
+        return Ok(());
+    }
+    let undone = difference.undone.iter().map(|wire::UndoneChange { name, by, at_ms }| {
+        let is_removed = difference.removed.contains(name);
+        let becomes = if is_removed { "would be removed" } else { "would have another value" };
+        format!("{name} {becomes}: {by} set it {}", ago(Timestamp(*at_ms)))
+    });
+    let undone: Vec<String> = undone.collect();
+    let file = declared.env_file.display();
+    let what = format!("{file} would undo changes of the secrets of {}", declared.spec.key);
+    Err(Failure::new(Kind::Refused, what)
+        .why(undone.join("\n"))
+        .next(format!("lockstep secret import {env}    # if the file is right"))
+        .or(format!("change {file}, or move it away: without it the stored secrets are used")))
 }
 
 /// When the wait for the lock ends; `None` if the operator does not want to wait.

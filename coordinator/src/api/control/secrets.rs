@@ -12,7 +12,7 @@ use tonic::Status;
 use super::convert::environment;
 use super::failure::secrets_status;
 use super::{Caller, ControlApi};
-use crate::record::vault::{Listing, OtherValues};
+use crate::record::vault::{Listing, SecretsSource, UndoneChange};
 
 pub(super) async fn import(
     api: &ControlApi,
@@ -22,10 +22,10 @@ pub(super) async fn import(
     let wire::ImportSecretsRequest { environment: text, values: plain, replace } = request;
     let environment = environment(caller, &text)?;
     let values = values(plain)?;
-    let others = if replace { OtherValues::Go } else { OtherValues::Stay };
+    let source = if replace { SecretsSource::File } else { SecretsSource::Set };
     let by = (caller.operator()?.clone(), api.context.clock.now());
     let count = values.len();
-    let version = api.vault.import(&environment, values, others, by).await;
+    let version = api.vault.import(&environment, values, source, by).await;
     let version = version.map_err(|error| secrets_status(&error))?;
     let said = format!("imported {}; the latest version is {version}", counted(count, "secret"));
     api.audit(caller, "import secrets", Some(&environment), said).await?;
@@ -47,12 +47,15 @@ pub(super) async fn diff(
 ) -> Result<wire::DiffSecretsReply, Status> {
     let environment = environment(caller, &request.environment)?;
     let values = values(request.values)?;
-    let difference = api.vault.diff(&environment, &values).await.map_err(|error| secrets_status(&error))?;
+    let difference = api.vault.diff(&environment, &values, caller.operator()?).await;
+    let difference = difference.map_err(|error| secrets_status(&error))?;
+    let undone = |UndoneChange { name, by, at }| wire::UndoneChange { name, by: by.into(), at_ms: at.0 };
     Ok(wire::DiffSecretsReply {
         version: difference.version,
         added: difference.added,
         changed: difference.changed,
         removed: difference.removed,
+        undone: difference.undone.into_iter().map(undone).collect(),
     })
 }
 

@@ -1,0 +1,77 @@
+//! The redactors of what hosts say: of a running deployment, of the live release, of an environment.
+//!
+//! What must stay true: where the secrets cannot be read, everything is masked. A deployment's redactor is made once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep_core::id::DeploymentId;
+use lockstep_core::name::EnvironmentKey;
+use lockstep_core::secret::redact::Redactor;
+use tokio::sync::Mutex;
+use tracing::warn;
+
+use crate::ports::secrets::Secrets;
+use crate::record::history;
+use crate::record::vault::Vault;
+use crate::store::Store;
+
+/// Those that run at the same time are far fewer.
+const DEPLOYMENTS_MAX: usize = 64;
+
+pub(super) struct Redactors {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    // Held while one is made: the hosts of a deployment ask at the same moment, and one of them is enough.
+    deployments: Mutex<BTreeMap<DeploymentId, Redactor>>,
+}
+
+impl Redactors {
+    pub(super) fn new(store: Arc<dyn Store>, vault: Arc<Vault>) -> Self {
+        Self { store, vault, deployments: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Masks the secrets of a deployment.
+    pub(super) async fn of_deployment(&self, id: &DeploymentId) -> Redactor {
+        let mut deployments = self.deployments.lock().await;
+        if let Some(redactor) = deployments.get(id) {
+            return redactor.clone();
+        }
+        let redactor = match history::plan(&*self.store, id).await {
+            Ok(Some(plan)) => self.vault.redactor(&plan.key, plan.secrets_version).await,
+            Ok(None) => Err(anyhow::anyhow!("there is no plan of {id}")),
+            Err(error) => Err(error.into()),
+        };
+        match redactor {
+            Ok(redactor) => {
+                deployments.insert(id.clone(), redactor.clone());
+                while deployments.len() > DEPLOYMENTS_MAX {
+                    deployments.pop_first();
+                }
+                redactor
+            }
+            Err(error) => masks_everything(&error),
+        }
+    }
+
+    /// Masks one version of the secrets of an environment; `None`: it has none.
+    pub(super) async fn of_version(&self, environment: &EnvironmentKey, version: Option<u64>) -> Redactor {
+        self.vault.redactor(environment, version).await.unwrap_or_else(|error| masks_everything(&error))
+    }
+
+    /// Masks the newest version of the secrets of an environment.
+    pub(super) async fn of_newest(&self, environment: &EnvironmentKey) -> Redactor {
+        match self.vault.summary(environment).await {
+            Ok(newest) => self.of_version(environment, newest.map(|newest| newest.version)).await,
+            Err(error) => masks_everything(&error),
+        }
+    }
+}
+
+fn masks_everything(error: &anyhow::Error) -> Redactor {
+    warn!(
+        error = format!("{error:#}"),
+        "cannot read the secrets to redact what a host says, so all of it is masked"
+    );
+    Redactor::of_everything()
+}
