@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use lockstep_core::health::Probe;
 use lockstep_core::run::limits::{TAIL_LINE_BYTES_MAX, TAIL_LINES_MAX};
+use lockstep_core::run::redacted::redacted_outcome;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::shortened::shortened;
 use tracing::warn;
@@ -89,10 +90,7 @@ impl Output {
 
     /// Redacts `outcome`, which may have the output of a tool, and keeps it within the limits of a report.
     pub fn clean(&self, outcome: Outcome) -> Outcome {
-        let redactor = self.redactor();
-        outcome
-            .map(|finding| finding.redacted(&redactor).bounded())
-            .map_err(|failure| failure.redacted(&redactor).bounded())
+        redacted_outcome(outcome, &self.redactor())
     }
 
     fn redactor(&self) -> Redactor {

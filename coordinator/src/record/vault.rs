@@ -213,12 +213,16 @@ impl Vault {
         values: &Values,
         asker: &OperatorName,
     ) -> anyhow::Result<Difference> {
-        let versions = self.store.list(&keys::secrets(environment)).await?;
-        let Some(newest) = versions.last() else {
+        let read = |stored: &Stored| {
+            let record: VersionRecord = stored.read()?;
+            let values = self.decrypt(environment, &record)?;
+            anyhow::Ok((record, values))
+        };
+        let mut earlier = self.store.list(&keys::secrets(environment)).await?;
+        let Some(newest) = earlier.pop() else {
             return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
         };
-        let record: VersionRecord = newest.read()?;
-        let there = self.decrypt(environment, &record)?;
+        let (record, there) = read(&newest)?;
         let mut difference = Difference { version: record.version, ..Difference::default() };
         for (name, value) in values {
             match there.get(name) {
@@ -229,12 +233,8 @@ impl Vault {
         }
         difference.removed = there.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
         if !difference.changed.is_empty() || !difference.removed.is_empty() {
-            let read = |stored: &Stored| {
-                let record: VersionRecord = stored.read()?;
-                let values = self.decrypt(environment, &record)?;
-                anyhow::Ok((record, values))
-            };
-            let versions: Vec<_> = versions.iter().map(read).collect::<anyhow::Result<_>>()?;
+            let mut versions: Vec<_> = earlier.iter().map(read).collect::<anyhow::Result<_>>()?;
+            versions.push((record, there));
             let names = difference.changed.iter().chain(&difference.removed);
             let undone = names.filter_map(|name| undone_change(&versions, name, values.get(name), asker));
             difference.undone = undone.collect();

@@ -9,9 +9,8 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::secret::redact::Redactor;
 use tokio::sync::Mutex;
-use tracing::warn;
 
-use crate::ports::secrets::Secrets;
+use crate::ports::secrets::{Secrets, masks_everything};
 use crate::record::history;
 use crate::record::vault::Vault;
 use crate::store::Store;
@@ -66,12 +65,4 @@ impl Redactors {
             Err(error) => masks_everything(&error),
         }
     }
-}
-
-fn masks_everything(error: &anyhow::Error) -> Redactor {
-    warn!(
-        error = format!("{error:#}"),
-        "cannot read the secrets to redact what a host says, so all of it is masked"
-    );
-    Redactor::of_everything()
 }

@@ -13,8 +13,9 @@ use lockstep_core::plan::Action;
 use lockstep_core::plan::action::{SecretNames, SecretsUse};
 use lockstep_core::record::local_rollback::LocalRollback;
 use lockstep_core::record::observed::Observation;
-use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::run::journal::{StepFailure, StepKey};
 use lockstep_core::run::limits::{CONTAINERS_MAX, TEXT_BYTES_MAX};
+use lockstep_core::run::redacted::redacted_outcome;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::shortened::shortened;
 use lockstep_proto::limits::{MESSAGE_BYTES_MAX, PROGRESS_BYTES_MAX, message_bytes};
@@ -228,9 +229,10 @@ impl AgentSession {
             Said::Hello(_) => anyhow::bail!("the agent sent a second hello"),
             Said::Report(wire::Report { token, key, environment, outcome }) => {
                 let redactor = self.redactor(key.as_ref()).await?;
-                let outcome = match outcome.context("a report without an outcome")?.read()? {
-                    Ok(finding) => Reported::Done(finding.redacted(&redactor).bounded()),
-                    Err(failure) => Reported::Failed(failure.redacted(&redactor).bounded()),
+                let outcome = outcome.context("a report without an outcome")?.read()?;
+                let outcome = match redacted_outcome(outcome, &redactor) {
+                    Ok(finding) => Reported::Done(finding),
+                    Err(failure) => Reported::Failed(failure),
                 };
                 self.report(token, key, &environment, outcome).await
             }
@@ -400,17 +402,13 @@ impl AgentSession {
     }
 
     async fn secrets(&self, environment: &EnvironmentKey, wanted: &SecretsUse) -> wire::secrets::Result {
-        let is_wanted = |name: &String| match &wanted.names {
-            SecretNames::All => true,
-            SecretNames::Only(names) => names.contains(name),
-        };
         match self.sessions.context.vault.values(environment, wanted.version).await {
             Ok(values) => {
                 let public = self.sessions.context.vault.public(environment).await;
-                let values = values.iter().filter(|(name, _)| is_wanted(name));
+                let values = values.iter().filter(|(name, _)| wanted.names.contains(name));
                 wire::secrets::Result::Variables(wire::Variables {
                     values: values.map(|(name, value)| (name.clone(), value.expose().to_owned())).collect(),
-                    public: public.into_iter().filter(is_wanted).collect(),
+                    public: public.into_iter().filter(|name| wanted.names.contains(name)).collect(),
                 })
             }
             Err(error) => {
@@ -511,9 +509,7 @@ fn standing(standing: wire::StepStanding, redactor: &Redactor) -> anyhow::Result
     let wire::StepStanding { key, standing } = standing;
     let standing = match standing.context("a step without a state")? {
         wire::step_standing::Standing::Ended(outcome) => {
-            let outcome: Result<Finding, StepFailure> = outcome.read()?;
-            let outcome = outcome.map(|finding| finding.redacted(redactor).bounded());
-            QueriedStatus::Ended(outcome.map_err(|failure| failure.redacted(redactor).bounded()))
+            QueriedStatus::Ended(redacted_outcome(outcome.read()?, redactor))
         }
         wire::step_standing::Standing::Running(_) => QueriedStatus::Running,
         wire::step_standing::Standing::Unheard(_) => QueriedStatus::NeverReceived,

@@ -27,10 +27,10 @@ use lockstep_core::view::environment::{
     ClaimStatus, EnvironmentStatus, RollbackReady, RunningStep, TrafficMoved,
 };
 use lockstep_core::view::host_status::{HostStatus, Presence};
-use tracing::warn;
 
 use crate::context::Context;
 use crate::drive::ending::failed_step;
+use crate::ports::secrets::masks_everything;
 use crate::record::environments::Recorded;
 use crate::record::history::Past;
 use crate::record::hosts::HostNotes;
@@ -345,10 +345,7 @@ async fn redactors(context: &Context, environment: &EnvironmentStatus) -> Vec<Re
         }
         anyhow::Ok(redactors)
     };
-    made.await.unwrap_or_else(|error| {
-        warn!(%key, error = format!("{error:#}"), "cannot read the secrets to redact what is answered to probes");
-        vec![Redactor::of_everything()]
-    })
+    made.await.unwrap_or_else(|error| vec![masks_everything(&error)])
 }
 
 pub(crate) fn place_hosts<'a>(roles: &HostRoles, all: &'a [Host]) -> PlacedHosts<'a> {

@@ -147,6 +147,15 @@ pub enum SecretNames {
     Only(BTreeSet<String>),
 }
 
+impl SecretNames {
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
+}
+
 impl DatabaseRef {
     /// The value with its URL.
     pub fn secrets(&self) -> SecretsUse {
@@ -163,10 +172,9 @@ impl SecretsUse {
     /// Whether who may have this may have `other`.
     pub fn covers(&self, other: &Self) -> bool {
         self.version == other.version
-            && match (&self.names, &other.names) {
-                (SecretNames::All, SecretNames::All | SecretNames::Only(_)) => true,
-                (SecretNames::Only(_), SecretNames::All) => false,
-                (SecretNames::Only(mine), SecretNames::Only(theirs)) => theirs.is_subset(mine),
+            && match &other.names {
+                SecretNames::All => self.names == SecretNames::All,
+                SecretNames::Only(names) => names.iter().all(|name| self.names.contains(name)),
             }
     }
 }
@@ -207,7 +215,7 @@ pub struct CheckHealth {
     pub health: HealthSpec,
     /// The schema that the application must see, where there is a database.
     pub release: Box<Release>,
-    /// Of the values that the application has. Kept for agents of earlier versions, which redact with them.
+    /// Of the values that the application has. Nobody uses it any more; the digests of plans that are stored have it.
     pub secrets_version: Option<u64>,
     /// How many of the hosts asked may be without health at the end: it goes on without them.
     #[serde(default, skip_serializing_if = "is_zero")]

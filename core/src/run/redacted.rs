@@ -5,6 +5,7 @@ use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::agent::accept::Outcome;
 use crate::health::{Answer, InstanceHealth, Probe};
 use crate::record::observed::{HbaObservation, Observation};
 use crate::run::journal::{Finding, StepFailure};
@@ -13,6 +14,14 @@ use crate::secret::redact::Redactor;
 
 /// Stands for what an application said and is not kept.
 const NOT_KEPT: &str = "what the application said is not kept: the agent restarted before it was reported";
+
+/// The outcome of a step without secrets, within the limits of a report.
+#[expect(clippy::result_large_err, reason = "an outcome is made once a step; its size costs nothing")]
+pub fn redacted_outcome(outcome: Outcome, redactor: &Redactor) -> Outcome {
+    outcome
+        .map(|finding| finding.redacted(redactor).bounded())
+        .map_err(|failure| failure.redacted(redactor).bounded())
+}
 
 impl Finding {
     /// The finding without what an application said.

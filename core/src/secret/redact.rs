@@ -15,8 +15,7 @@
 //!
 //! What must stay true: time and memory are linear in values and text, whatever they are. A value of more than
 //! [`PIECE_BYTES_MAX`] bytes is masked in pieces of that length, which also hides a value that a program cuts. Whoever
-//! cuts a text before it is redacted keeps that many bytes more than are shown, or marks where it is cut:
-//! [`Redactor::redact_beginning`], [`Redactor::redact_cut`].
+//! cuts a text before it is redacted marks where it is cut: [`Redactor::redact_cut`].
 
 use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -167,7 +166,7 @@ impl Redactor {
 
     /// `text` redacted, if it is the beginning of a longer text. It loses its end, which may be the begin of a secret
     /// whose rest is not there.
-    pub fn redact_beginning(&self, text: &str) -> String {
+    fn redact_beginning(&self, text: &str) -> String {
         let mut clean = self.redact(text);
         clean.truncate(clean.floor_char_boundary(clean.len().saturating_sub(PIECE_BYTES_MAX)));
         clean
