@@ -96,31 +96,73 @@ impl Database<'_> {
         Ok(())
     }
 
-    /// What a tool needs to connect, without the password, and the line of a `PGPASSFILE` that has it.
+    /// What a tool of PostgreSQL needs to connect as the agent does.
     ///
     /// # Errors
     /// When the URL is not one.
     pub fn tool_connection(&self) -> Result<ToolConnection, StepFailure> {
         let options = self.options()?;
-        let database = options.get_database().unwrap_or(options.get_username()).to_owned();
-        let password = url_password(self.url.expose()).map(percent_decoded).unwrap_or_default();
-        let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+        let host = options
+            .get_socket()
+            .map_or_else(|| options.get_host().to_owned(), |socket| socket.display().to_string());
+        let mut parameters = vec![
+            ("host", host),
+            ("port", options.get_port().to_string()),
+            ("user", options.get_username().to_owned()),
+            ("dbname", options.get_database().unwrap_or(options.get_username()).to_owned()),
+        ];
+        parameters.extend(tool_parameters(self.url.expose()));
+        let parameters: Vec<String> =
+            parameters.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+        let password = url_password(self.url.expose()).map(percent_decoded);
         Ok(ToolConnection {
-            arguments: vec![
-                format!("--host={}", options.get_host()),
-                format!("--port={}", options.get_port()),
-                format!("--username={}", options.get_username()),
-                format!("--dbname={database}"),
-                "--no-password".to_owned(),
-            ],
-            password_file: Secret::new(format!("*:*:*:*:{escaped}\n")),
+            arguments: vec![format!("--dbname={}", parameters.join(" ")), "--no-password".to_owned()],
+            password: password.map(Secret::new),
         })
     }
 }
 
+/// How a tool connects.
 pub struct ToolConnection {
     pub arguments: Vec<String>,
-    pub password_file: Secret,
+    /// For `PGPASSWORD`: everybody could see it among the arguments, and a file would outlive a killed agent.
+    pub password: Option<Secret>,
+}
+
+/// Parameters of libpq, with the names that the driver also takes for them. What else is in a URL is for the application
+/// alone, and libpq refuses what it does not know.
+/// <https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS>
+const TOOL_PARAMETERS: [(&str, &[&str]); 11] = [
+    ("sslmode", &["sslmode", "ssl-mode"]),
+    ("sslrootcert", &["sslrootcert", "ssl-root-cert", "ssl-ca"]),
+    ("sslcert", &["sslcert", "ssl-cert"]),
+    ("sslkey", &["sslkey", "ssl-key"]),
+    ("sslcrl", &["sslcrl"]),
+    ("ssl_min_protocol_version", &["ssl_min_protocol_version"]),
+    ("channel_binding", &["channel_binding"]),
+    ("gssencmode", &["gssencmode"]),
+    ("connect_timeout", &["connect_timeout"]),
+    ("target_session_attrs", &["target_session_attrs"]),
+    ("options", &["options"]),
+];
+
+/// The parameters of a URL that tools get too.
+fn tool_parameters(url: &str) -> Vec<(&'static str, String)> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let query = query.split('#').next().unwrap_or_default();
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .filter_map(|(name, value)| {
+            let name = percent_decoded(name);
+            let known = TOOL_PARAMETERS.iter().find(|(_, names)| names.contains(&name.as_str()));
+            known.map(|(name, _)| (*name, percent_decoded(value)))
+        })
+        .collect()
+}
+
+/// A value in a connection string of libpq, which otherwise takes `a=b` or `postgres://x` for more than a name.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// The server's major version and the database's size in bytes.
@@ -215,6 +257,31 @@ mod tests {
                 assert!(!shown.contains(part), "{part} in {shown}");
             }
         }
+    }
+
+    fn tool(url: &str) -> (String, Option<String>) {
+        let environment = "notes/production".parse().unwrap();
+        let url = Secret::new(url.to_owned());
+        let database = Database { environment: &environment, url: &url, url_from: "DATABASE_URL" };
+        let ToolConnection { arguments, password } = database.tool_connection().unwrap();
+        (arguments[0].clone(), password.map(|password| password.expose().to_owned()))
+    }
+
+    #[test]
+    fn a_tool_connects_as_the_url_says() {
+        let (connection, password) = tool(
+            "postgres://app:p%40ss@db:5433/notes?sslmode=verify-ca&ssl-root-cert=%2Fetc%2Fca%20of%20us.pem&schema=public&pgbouncer=true",
+        );
+        let wanted = "--dbname=host='db' port='5433' user='app' dbname='notes' sslmode='verify-ca' sslrootcert='/etc/ca of us.pem'";
+        assert_eq!(connection, wanted);
+        assert_eq!(password.as_deref(), Some("p@ss"));
+    }
+
+    #[test]
+    fn a_name_is_nothing_but_a_name() {
+        let (connection, password) = tool("postgres://app@db/a%3Db%27%5C");
+        assert_eq!(connection, "--dbname=host='db' port='5432' user='app' dbname='a=b\\'\\\\'");
+        assert_eq!(password, None);
     }
 
     #[test]

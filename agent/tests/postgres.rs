@@ -1,10 +1,11 @@
-//! Whose `schema_migrations` it is, on a real PostgreSQL.
+//! On a real PostgreSQL: whose `schema_migrations` it is, and how tools connect.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "postgres/server.rs"]
 mod server;
 
 use lockstep_agent::postgres::schema::{SchemaTable, read_table};
+use lockstep_agent::postgres::{Database, programs};
 use lockstep_core::release::{Schema, SchemaState};
 use server::Server;
 
@@ -116,4 +117,23 @@ async fn golang_migrates_table_that_cannot_be_read_says_so() {
     server.sql(&format!("CREATE ROLE notes LOGIN; {GOLANG_MIGRATES}")).await;
     let error = read_table(&mut server.connect("notes").await).await.unwrap_err();
     assert!(error.to_string().contains("permission denied for table schema_migrations"), "{error}");
+}
+
+/// libpq takes a name with `=`, or one that begins like a URL, for more than a name.
+#[tokio::test]
+async fn pg_dump_reaches_a_database_whatever_it_is_called() {
+    let server = Server::start().await;
+    for (name, encoded) in
+        [("a=b", "a%3Db"), ("postgres://x", "postgres%3A%2F%2Fx"), ("o'clock \\", "o%27clock%20%5C")]
+    {
+        server.sql(&format!("CREATE DATABASE \"{name}\"")).await;
+        let (environment, url) = ("notes/production".parse().unwrap(), server.url("postgres", encoded));
+        let database = Database { environment: &environment, url: &url, url_from: "DATABASE_URL" };
+        let mut pg_dump = std::process::Command::new(programs(None).unwrap().join("pg_dump"));
+        let dumped =
+            pg_dump.args(database.tool_connection().unwrap().arguments).arg("--create").output().unwrap();
+        let (said, dump) = (String::from_utf8_lossy(&dumped.stderr), String::from_utf8_lossy(&dumped.stdout));
+        assert!(dumped.status.success(), "{name}: {said}");
+        assert!(dump.contains(&format!("CREATE DATABASE \"{name}\"")), "{name}: {dump}");
+    }
 }

@@ -6,12 +6,12 @@
 use lockstep_core::id::Digest;
 use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState};
-use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
+use lockstep_core::run::journal::{Certainty, Finding, Migrated, StepFailure};
 use lockstep_runtime::migrations::Files;
 
 use super::{Executors, Work, database_failed, deploy_again, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};
-use crate::postgres::{self, PgConnection};
+use crate::postgres::{self, PgConnection, PostgresError};
 
 /// The line with which a migration declares that it cannot run in a transaction.
 const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
@@ -19,6 +19,9 @@ const NO_TRANSACTION: &str = "-- lockstep:no-transaction";
 /// A migration gives up waiting for a lock after this time: queries that queue behind it would block.
 const SETTINGS: &str = "SET lock_timeout = '5s'; SET idle_in_transaction_session_timeout = '60s'; \
     SET client_connection_check_interval = '1s';";
+
+/// `in_failed_sql_transaction`: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+const IN_FAILED_TRANSACTION: &str = "25P02";
 
 /// golang-migrate's table. It is created only if the search path has no table of this name.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL)";
@@ -56,7 +59,8 @@ impl Executors {
             .why("it was migrated after the plan was made")
             .next(deploy_again(&work.environment)));
         }
-        for migration in migrate.migrations.iter().filter(|migration| migration.version > schema.version) {
+        let pending = migrate.migrations.iter().filter(|migration| migration.version > schema.version);
+        for migration in pending.clone() {
             work.refuse_cancelled()?;
             let sql = files.sql(migration).ok_or_else(|| {
                 StepFailure::new(format!(
@@ -66,12 +70,39 @@ impl Executors {
                 .next(deploy_again(&work.environment))
             })?;
             work.output.line(&format!("{} {}", migration.version, migration.name));
-            apply(&mut connection, migration, sql).await?;
+            if let Err(failure) = apply(&mut connection, migration, sql).await {
+                return Err(self.with_schema(work, migrate, schema.version, failure).await);
+            }
         }
-        let applied: Vec<u64> = migrate.migrations.iter().map(|migration| migration.version).collect();
+        let applied: Vec<u64> = pending.map(|migration| migration.version).collect();
         let mut finding = finding(format!("schema {} to {to}", migrate.from));
         finding.migrated = Some(Migrated { applied, schema_version: to });
         Ok(finding)
+    }
+
+    /// A failure with what the database says of its schema now.
+    async fn with_schema(
+        &self,
+        work: &Work,
+        migrate: &Migrate,
+        before: u64,
+        failure: StepFailure,
+    ) -> StepFailure {
+        let seen = async {
+            let mut connection =
+                work.database(&migrate.database).ok()?.connect(&work.key.to_string()).await.ok()?;
+            schema::read_table(&mut connection).await.ok()?.schema()
+        };
+        let migrated = seen.await.map(|Schema { version, state }| {
+            let is_applied =
+                |of: &u64| (before < *of && *of < version) || (*of == version && state == SchemaState::Clean);
+            let versions = migrate.migrations.iter().map(|migration| migration.version);
+            Migrated {
+                applied: versions.filter(|of| *of > before).filter(is_applied).collect(),
+                schema_version: version,
+            }
+        });
+        StepFailure { migrated, ..failure }
     }
 
     pub(super) async fn migration_files(&self, image: &Digest, path: &str) -> Result<Files, StepFailure> {
@@ -88,15 +119,7 @@ async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) 
         format!("DELETE FROM schema_migrations; INSERT INTO schema_migrations VALUES ({version}, {state});")
     };
     if runs_in_a_transaction(sql) {
-        let whole = format!("BEGIN;\n{sql}\n;{}\nCOMMIT;", row("false"));
-        return match postgres::run(connection, whole).await {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                // The connection goes with the step; a failed transaction ends with it.
-                Err(database_failed(&format!("migration {version} {} failed", migration.name), &error)
-                    .next("it was rolled back: fix the migration, then deploy again"))
-            }
-        };
+        return in_a_transaction(connection, migration, sql, row).await;
     }
     let marked = postgres::run(connection, row("true")).await;
     marked.map_err(|error| database_failed("cannot write to schema_migrations", &error))?;
@@ -111,6 +134,53 @@ async fn apply(connection: &mut PgConnection, migration: &Migration, sql: &str) 
     postgres::run(connection, row("false"))
         .await
         .map_err(|error| database_failed("cannot write to schema_migrations", &error))
+}
+
+async fn in_a_transaction(
+    connection: &mut PgConnection,
+    migration: &Migration,
+    sql: &str,
+    row: impl Fn(&str) -> String,
+) -> Result<(), StepFailure> {
+    let what = format!("migration {} {} failed", migration.version, migration.name);
+    let rolled_back = |error: &PostgresError| {
+        database_failed(&what, error).next("it was rolled back: fix the migration, then deploy again")
+    };
+    let begun = postgres::run(connection, "BEGIN".to_owned()).await;
+    begun.map_err(|error| database_failed("cannot begin a transaction", &error))?;
+    let Err(error) = postgres::run(connection, format!("{sql}\n;{}", row("false"))).await else {
+        return match postgres::run(connection, "COMMIT".to_owned()).await {
+            Err(error) if error.as_database_error().is_some() => Err(rolled_back(&error)),
+            Err(error) => Err(connection_lost(migration, &error)),
+            Ok(()) => Ok(()),
+        };
+    };
+    match postgres::run(connection, "SELECT 1".to_owned()).await {
+        // A transaction that failed takes no statement but its end. It ends with the connection, which goes with the step.
+        Err(refused) if code(&refused).as_deref() == Some(IN_FAILED_TRANSACTION) => Err(rolled_back(&error)),
+        Err(_) => Err(connection_lost(migration, &error)),
+        Ok(()) => {
+            let marked = postgres::run(connection, row("true")).await;
+            let failure = database_failed(&what, &error);
+            let why = format!(
+                "{}; its own statements had ended its transaction, so part of it may be applied{}",
+                failure.why.as_deref().unwrap_or_default(),
+                if marked.is_err() { ", and schema_migrations could not be marked" } else { "" }
+            );
+            Err(StepFailure { next: dirty(migration.version).next, ..failure.why(why) })
+        }
+    }
+}
+
+fn connection_lost(Migration { version, name, .. }: &Migration, error: &PostgresError) -> StepFailure {
+    let what = format!("the connection to the database was lost during migration {version} {name}");
+    let failure = database_failed(&what, error)
+        .next("once the database answers, deploy again: what is applied is not applied again");
+    StepFailure { certainty: Certainty::Unknown, ..failure }
+}
+
+fn code(error: &PostgresError) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 /// Whether the SQL can run in a transaction: it must not declare otherwise, have a transaction of its own, or create an

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -48,13 +48,30 @@ impl Executors {
             return Ok(self.snapshot_taken("already taken", &finished, (manifest, bytes)));
         }
         let partial = directory.join(format!("{}.partial", work.key.deployment));
-        clear(&directory, &partial).map_err(|error| unusable(&partial, &error))?;
-        self.dump(work, snapshot, &partial).await?;
+        clear(&directory).map_err(|error| unusable(&partial, &error))?;
+        match self.dump_and_seal(work, snapshot, (&partial, &finished)).await {
+            Ok(sealed) => Ok(self.snapshot_taken("dumped and verified", &finished, sealed)),
+            Err(failure) => {
+                // It may be as large as the database.
+                if let Err(error) = clear(&directory) {
+                    work.output.line(&format!("cannot remove {}: {error}", partial.display()));
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn dump_and_seal(
+        &self,
+        work: &Work,
+        snapshot: &TakeSnapshot,
+        (partial, finished): (&Path, &Path),
+    ) -> Result<(Digest, u64), StepFailure> {
+        self.dump(work, snapshot, partial).await?;
         work.refuse_cancelled()?;
-        self.check_contents(work, &partial).await?;
-        let written = tokio::task::block_in_place(|| seal(&partial, &finished));
-        let sealed = written.map_err(|error| unusable(&partial, &error))?;
-        Ok(self.snapshot_taken("dumped and verified", &finished, sealed))
+        self.check_contents(work, partial).await?;
+        let written = tokio::task::block_in_place(|| seal(partial, finished));
+        written.map_err(|error| unusable(partial, &error))
     }
 
     /// The folder of this environment's snapshots.
@@ -75,14 +92,12 @@ impl Executors {
 
     async fn dump(&self, work: &Work, snapshot: &TakeSnapshot, partial: &Path) -> Result<(), StepFailure> {
         let tools = work.database(&snapshot.database)?.tool_connection()?;
-        let password = PasswordFile::write(&partial.with_extension("pass"), tools.password_file.expose())
-            .map_err(|error| unusable(partial, &error))?;
         let mut command = Command::new(self.tool("pg_dump")?);
         command
             .args(["--format=directory", JOBS, COMPRESSION, "--no-sync"])
             .arg(format!("--file={}", partial.display()))
             .args(&tools.arguments)
-            .env("PGPASSFILE", &password.0);
+            .envs(tools.password.iter().map(|password| ("PGPASSWORD", password.expose())));
         run(work, command, "pg_dump").await
     }
 
@@ -136,12 +151,19 @@ async fn show_lines(mut printed: impl AsyncRead + Unpin, output: &Output) {
     }
 }
 
-fn clear(directory: &Path, partial: &Path) -> io::Result<()> {
+/// Removes what is left of snapshots of this environment that did not end. There is one at a time. An earlier version
+/// left password files, too.
+fn clear(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    match fs::remove_dir_all(partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("partial") => fs::remove_dir_all(&path)?,
+            Some("pass") => fs::remove_file(&path)?,
+            Some(_) | None => {}
+        }
     }
+    Ok(())
 }
 
 /// Writes the manifest, makes everything durable, and gives the snapshot its name.
@@ -205,27 +227,6 @@ fn unusable(path: &Path, error: &io::Error) -> StepFailure {
     StepFailure::new(format!("cannot use the snapshot {}", path.display())).why(error.to_string())
 }
 
-/// A private file with a password: everybody could see it among the arguments. It is removed after use.
-struct PasswordFile(PathBuf);
-
-impl PasswordFile {
-    fn write(path: &Path, line: &str) -> io::Result<Self> {
-        use std::io::Write;
-        let mut file =
-            fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
-        file.write_all(line.as_bytes())?;
-        Ok(Self(path.to_owned()))
-    }
-}
-
-impl Drop for PasswordFile {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.0) {
-            tracing::warn!(%error, file = %self.0.display(), "cannot remove a file with a database password");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,6 +239,19 @@ mod tests {
         let tail = output.tail();
         assert_eq!(tail.last().map(String::as_str), Some("the last line"));
         assert!(tail.iter().map(String::len).sum::<usize>() < 64 * 1024);
+    }
+
+    #[test]
+    fn what_is_left_of_snapshots_that_failed_is_removed_and_snapshots_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let there = |name: &str| directory.path().join(name);
+        fs::create_dir(there("dep_1")).unwrap();
+        fs::create_dir(there("dep_2.partial")).unwrap();
+        fs::write(there("dep_2.partial").join("toc.dat"), "contents").unwrap();
+        fs::write(there("dep_2.pass"), "*:*:*:*:password").unwrap();
+        clear(directory.path()).unwrap();
+        assert!(there("dep_1").exists());
+        assert!(!there("dep_2.partial").exists() && !there("dep_2.pass").exists());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -68,10 +68,14 @@ impl Server {
         server
     }
 
+    /// Of a database, whose name is percent-encoded.
+    pub(crate) fn url(&self, user: &str, database: &str) -> Secret {
+        let socket = self.directory.path().display().to_string().replace('/', "%2F");
+        Secret::new(format!("postgres://{user}@{socket}/{database}"))
+    }
+
     async fn try_connect(&self, user: &str) -> Option<PgConnection> {
-        let socket: PathBuf = self.directory.path().to_owned();
-        let socket = socket.display().to_string().replace('/', "%2F");
-        let url = Secret::new(format!("postgres://{user}@{socket}/postgres"));
+        let url = self.url(user, "postgres");
         let environment = "notes/production".parse().unwrap();
         Database { environment: &environment, url: &url, url_from: "DATABASE_URL" }.connect("test").await.ok()
     }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::id::StepId;
+use lockstep_core::plan::Action;
 use lockstep_core::record::history::{DeploymentSummary, FailedStep, Receipt, StepTime};
 use lockstep_core::run::engine::Run;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::run::journal::{
-    Direction, Entry, Event, Finding, RevertReason, StepFailure, TrafficCount,
+    Direction, Entry, Event, Finding, Migrated, RevertReason, StepFailure, TrafficCount,
 };
 use lockstep_core::time::Timestamp;
 
@@ -24,14 +25,12 @@ pub(super) fn summary(
     verdict: Verdict,
 ) -> DeploymentSummary {
     let findings = || findings(entries);
-    let migrated = findings().filter_map(|finding| finding.migrated.as_ref());
-    let schema_after = migrated.clone().next_back().map(|migrated| migrated.schema_version);
-    let applied: usize = migrated.map(|migrated| migrated.applied.len()).sum();
+    let (schema_after, applied) = schema_after(opened, run, entries);
     let (requests, requests_lost) = counted(counts(entries));
     DeploymentSummary {
         serving: run.effective_plan().serving.clone(),
         excluded: run.effective_plan().excluded.clone(),
-        schema_after: schema_after.or(opened.schema_before),
+        schema_after,
         ended_at: Some(at),
         verdict: Some(verdict),
         failure: failed_step(opened, run, entries),
@@ -45,6 +44,33 @@ pub(super) fn summary(
         },
         ..opened.clone()
     }
+}
+
+/// The version of the schema after all of `entries`, `None` if nobody knows it, and how many migrations were applied.
+fn schema_after(opened: &DeploymentSummary, run: &Run, entries: &[Entry]) -> (Option<u64>, usize) {
+    let (mut version, mut applied) = (opened.schema_before, 0);
+    for entry in entries {
+        let migrated = if let Event::Done { finding, .. } = &entry.event {
+            finding.migrated.as_ref()
+        } else if let Some(failure) = failed_migration(run, &entry.event) {
+            // It may have failed before it looked at the database, or before it could look again.
+            version = None;
+            failure.migrated.as_ref()
+        } else {
+            None
+        };
+        if let Some(Migrated { applied: some, schema_version }) = migrated {
+            version = Some(*schema_version);
+            applied += some.len();
+        }
+    }
+    (version, applied)
+}
+
+fn failed_migration<'run>(run: &Run, event: &'run Event) -> Option<&'run StepFailure> {
+    let Event::Failed { step, direction: Direction::Do, failure } = event else { return None };
+    let step = run.plan().step(*step)?;
+    matches!(step.action, Action::Migrate(_)).then_some(failure)
 }
 
 /// Why the deployment is or was reverted, according to the journal.

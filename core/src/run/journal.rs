@@ -192,6 +192,9 @@ pub struct StepFailure {
     pub probes: Vec<Probe>,
     /// The next command.
     pub next: Option<String>,
+    /// Of migrations: what of them was applied all the same. `None` if nobody knows, or if there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrated: Option<Migrated>,
 }
 
 /// A time-out means that it may have happened.
@@ -214,6 +217,7 @@ impl StepFailure {
             tail: Vec::new(),
             probes: Vec::new(),
             next: None,
+            migrated: None,
         }
     }
 

@@ -43,7 +43,7 @@ const WORD_BYTES_MAX: usize = 256;
 impl StepFailure {
     /// The failure within the limits: of its output the last lines, of its probes the last ones.
     pub fn bounded(self) -> Self {
-        let Self { certainty, what, why, tail, probes, next } = self;
+        let Self { certainty, what, why, tail, probes, next, migrated } = self;
         let text = |text| shortened(text, TEXT_BYTES_MAX);
         let tail = last(tail, TAIL_LINES_MAX).into_iter();
         Self {
@@ -53,6 +53,7 @@ impl StepFailure {
             tail: tail.map(|line| shortened(line, TAIL_LINE_BYTES_MAX)).collect(),
             probes: bounded_probes(probes),
             next: next.map(text),
+            migrated: migrated.map(Migrated::bounded),
         }
     }
 }
@@ -67,16 +68,20 @@ impl Finding {
         }
         Self {
             said: shortened(said, TEXT_BYTES_MAX),
-            migrated: migrated.map(|Migrated { mut applied, schema_version }| {
-                applied.truncate(MIGRATIONS_MAX);
-                Migrated { applied, schema_version }
-            }),
+            migrated: migrated.map(Migrated::bounded),
             snapshot,
             probes: bounded_probes(probes),
             traffic,
             switch_took,
             unhealthy,
         }
+    }
+}
+
+impl Migrated {
+    fn bounded(mut self) -> Self {
+        self.applied.truncate(MIGRATIONS_MAX);
+        self
     }
 }
 

@@ -44,7 +44,7 @@ impl StepFailure {
     }
 
     pub fn redacted(self, redactor: &Redactor) -> Self {
-        let Self { certainty, what, why, tail, probes: asked, next } = self;
+        let Self { certainty, what, why, tail, probes: asked, next, migrated } = self;
         let clean = |text: String| redactor.redact_cut(&text);
         Self {
             certainty,
@@ -53,6 +53,7 @@ impl StepFailure {
             tail: tail.into_iter().map(clean).collect(),
             probes: probes(asked, redactor),
             next: next.map(clean),
+            migrated,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn explanation(summary: &DeploymentSummary) -> Option<String> {
         return None;
     }
     let FailedStep { step, host, failure } = summary.failure.as_ref()?;
-    let StepFailure { what, why, tail, probes, certainty: _, next: _ } = failure;
+    let StepFailure { what, why, tail, probes, certainty: _, next: _, migrated: _ } = failure;
     let unnamed = host.as_ref().filter(|host| !what.contains(host.as_str()));
     let on = unnamed.map(|host| format!(" on {host}")).unwrap_or_default();
     let first = format!("{step}{on}: {what}");

@@ -51,12 +51,14 @@ fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<St
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
         figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
     }
-    if let (Some(before), Some(after)) = (summary.schema_before, summary.schema_after) {
-        figures.push(if before == after {
-            format!("schema {after}")
-        } else {
-            format!("schema {before} → {after}")
-        });
+    match (summary.schema_before, summary.schema_after) {
+        (Some(before), Some(after)) if before == after => figures.push(format!("schema {after}")),
+        (Some(before), Some(after)) => figures.push(format!("schema {before} → {after}")),
+        // A migration failed, and the database could not be asked afterwards.
+        (Some(before), None) if summary.ended_at.is_some() => {
+            figures.push(format!("schema {before} → unknown"))
+        }
+        (Some(_), None) | (None, _) => {}
     }
     if !summary.excluded.is_empty() {
         let hosts: Vec<&str> = summary.excluded.iter().map(|host| host.as_str()).collect();
