@@ -15,6 +15,7 @@ mod archive;
 mod container;
 mod image;
 mod registry;
+mod restarts;
 
 pub use container::{ContainerState, CreateContext, ManagedContainer, container_name};
 pub use image::{Image, Removed};

@@ -12,7 +12,7 @@ use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{HeaderMap, Request};
 use hyper_util::rt::TokioIo;
-use lockstep_core::health::{Answer, Probe};
+use lockstep_core::health::{Answer, Probe, declared_health};
 use lockstep_core::run::limits::{BODY_BYTES_SHOWN, DECLARED_BYTES_MAX};
 use lockstep_core::secret::redact::PIECE_BYTES_MAX;
 use lockstep_core::shortened::mark;
@@ -116,7 +116,11 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
     };
     let json: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
     let field = |name: &str| json.as_ref().and_then(|json| json.get(name).cloned());
-    let declared = field("status").and_then(|value| value.as_str().map(declared_status));
+    let declared = match &json {
+        Some(serde_json::Value::String(text)) => declared_in_words(text),
+        Some(_) => field("status").and_then(|value| value.as_str().map(declared_status)),
+        None => std::str::from_utf8(bytes).ok().and_then(declared_in_words),
+    };
     let schema_version = field("schema_version").and_then(|value| value.as_u64());
     let (kept, more) = bytes.split_at(bytes.len().min(BODY_BYTES_KEPT));
     let mut body = String::from_utf8_lossy(kept).trim_end().to_owned();
@@ -124,6 +128,12 @@ fn judge_body(status: u16, body: &Body) -> (Answer, Option<u64>) {
         body.push_str(&mark(more.len() as u64));
     }
     (Answer::Http { status, declared, body }, schema_version)
+}
+
+/// A body that is nothing but a known word declares what JSON with that status does. Any other text declares nothing.
+fn declared_in_words(body: &str) -> Option<String> {
+    let word = body.trim().to_lowercase();
+    declared_health(&word).map(|_| word)
 }
 
 /// A status is a word. What is too long for one may have anything in it, and is not kept.
@@ -269,6 +279,7 @@ impl ServerCertVerifier for Unverified {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_core::health::Health;
     use lockstep_core::secret::Secret;
     use lockstep_core::secret::redact::Redactor;
     use lockstep_core::time::Timestamp;
@@ -317,6 +328,29 @@ mod tests {
             assert!(!shown.contains("s3cr"), "{begin}: {shown}");
             assert!(shown.len() <= BODY_BYTES_SHOWN, "{begin}: {shown}");
             assert!(begin < 10 || shown.starts_with('x'), "{begin}: {shown}");
+        }
+    }
+
+    #[test]
+    fn a_word_declares_what_json_with_that_status_does() {
+        let health = |body: &str| {
+            let (answer, _) = judge_body(200, &Body::Whole(body.as_bytes().to_vec()));
+            Probe { at: Timestamp(0), took: Millis(0), answer }.health()
+        };
+        for unhealthy in [
+            "unhealthy",
+            "Unhealthy\n",
+            " DOWN ",
+            "\"unhealthy\"",
+            "{\"status\": \"error\"}",
+            "{\"status\": \"on fire\"}",
+        ] {
+            assert_eq!(health(unhealthy), Health::Unhealthy, "{unhealthy}");
+        }
+        assert_eq!(health("Degraded"), Health::Degraded);
+        for healthy in ["Healthy", "ok", "", "hello", "<h1>error</h1>", "not down", "{\"error\": null}", "42"]
+        {
+            assert_eq!(health(healthy), Health::Healthy, "{healthy}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::limits::too_large;
 use lockstep_core::spec::check::is_variable;
 
 /// The placeholder with which nothing is deployed.
@@ -32,12 +33,14 @@ pub enum EnvFileError {
     Placeholder { path: PathBuf, name: String },
     #[error("{path} lacks {}", names.join(", "))]
     Missing { path: PathBuf, names: Vec<String> },
+    #[error("{path} is too large")]
+    TooLarge { path: PathBuf, why: String },
 }
 
 /// Reads the file; `None` if it does not exist.
 ///
 /// # Errors
-/// When others can read it, a line is not `NAME=value`, or a value is a placeholder.
+/// When others can read it, a line is not `NAME=value`, a value is a placeholder, or they are too large.
 pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileError> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -50,6 +53,9 @@ pub fn read(path: &Path) -> Result<Option<BTreeMap<String, Secret>>, EnvFileErro
     let text =
         fs::read_to_string(path).map_err(|source| EnvFileError::Read { path: path.to_owned(), source })?;
     let values = parse(path, &text)?;
+    if let Some(why) = too_large(&values) {
+        return Err(EnvFileError::TooLarge { path: path.to_owned(), why });
+    }
     match values.iter().find(|(_, value)| value.expose().contains(PLACEHOLDER)) {
         Some((name, _)) => Err(EnvFileError::Placeholder { path: path.to_owned(), name: name.clone() }),
         None => Ok(Some(values)),

@@ -290,6 +290,9 @@ impl From<EnvFileError> for Failure {
             EnvFileError::Missing { path, .. } => failure
                 .why("deployment.yml lists them under `required`")
                 .next(format!("add them to {}", path.display())),
+            EnvFileError::TooLarge { path, why } => failure
+                .why(why)
+                .next(format!("mount what is large as a file, and remove it from {}", path.display())),
             EnvFileError::Line { .. } | EnvFileError::Unclosed { .. } | EnvFileError::Twice { .. } => failure,
         }
     }

@@ -9,6 +9,7 @@ use crate::ports::agents::Agents;
 use crate::ports::clock::Clock;
 use crate::ports::secrets::Secrets;
 use crate::record::kept_images::KeptImages;
+use crate::record::unclaimed_names::UnclaimedNames;
 use crate::store::Store;
 
 /// The ports and the settings of one coordinator.
@@ -19,6 +20,7 @@ pub struct Context {
     pub secrets: Arc<dyn Secrets>,
     pub clock: Arc<dyn Clock>,
     pub kept_images: Arc<KeptImages>,
+    pub unclaimed_names: Arc<UnclaimedNames>,
     pub cluster: ClusterId,
     /// The name of this coordinator.
     pub coordinator: String,

@@ -315,10 +315,11 @@ async fn make_plan(
     let question =
         GrantQuestion { key: &ask.environment, what: &ask.what, spec: spec.get(), accepted, requester };
     let grant = decide_grant(&*context.store, &question).await?;
-    let input = gather_planning_input(context, &spec, &wanted).await?;
+    let input = gather_planning_input(context, &spec, &wanted, requester.authority).await?;
     let operation = operation(context, ask, &spec, &input.record).await?;
     let mut plan = planner::plan(&operation, &spec, &input.record)?;
     plan.warnings.extend(image_to_send(ask, &input.record));
+    plan.warnings.extend(reader_warning(requester.authority, &spec));
     if let Some(refusal) = pending_undos::refuse_plan(&*context.store, &plan).await? {
         return Err(refusal.into());
     }
@@ -330,7 +331,7 @@ async fn make_plan(
         }
     };
     grant.refuse_revoked(&plan)?;
-    let names = propose_names(&*context.store, &plan, &input.record).await?;
+    let names = propose_names(context, &plan, &input.record).await?;
     plan.warnings.extend(names.warning());
     Ok(PlannedDeployment { plan, input, names, grant, spec, spec_seen })
 }
@@ -343,6 +344,15 @@ fn refuse_coordinator_paths(spec: &EnvironmentSpec) -> Result<(), Refusal> {
         why: "it names a path on the coordinator's machine".to_owned(),
         next: "remove it from deployment.yml; an administrator sets [export] in coordinator.toml".to_owned(),
     })
+}
+
+/// What a plan says that was made for somebody who may only read.
+fn reader_warning(authority: Authority, spec: &EnvironmentSpec) -> Option<String> {
+    let unasked = match spec.database {
+        Some(_) => "no registry was asked, and no database: the schema is the one that was recorded last",
+        None => "no registry was asked",
+    };
+    (authority == Authority::Reader).then(|| format!("made for a reader: {unasked}"))
 }
 
 /// What a plan says of an image that no app host has.

@@ -10,4 +10,5 @@ pub mod kept_images;
 pub mod local_rollbacks;
 pub mod pending_undos;
 pub mod tails;
+pub mod unclaimed_names;
 pub mod vault;

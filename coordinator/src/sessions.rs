@@ -15,7 +15,7 @@ use futures::{Stream, StreamExt};
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
-use lockstep_core::image::RegistryName;
+use lockstep_core::image::{ImageLookup, RegistryName};
 use lockstep_core::name::{CoordinatorName, EnvironmentKey};
 use lockstep_core::object_name::ObjectName;
 use lockstep_core::record::observed::Observation;
@@ -432,7 +432,7 @@ impl Agents for Sessions {
     }
 
     async fn observe(&self, host: &HostId, question: ObservationRequest) -> Result<Observation, AgentError> {
-        let ObservationRequest { environment, image, migrations_path, database } = question;
+        let ObservationRequest { environment, image, lookup, migrations_path, database } = question;
         let object_name = self.object_name(&environment).await.map_err(|error| AgentError::Refused {
             host: host.clone(),
             why: format!("the names of {environment} cannot be read: {error}"),
@@ -440,7 +440,7 @@ impl Agents for Sessions {
         let request = self.request();
         let uses = QuestionUses {
             secrets: database.as_ref().map(|database| (environment.clone(), database.secrets())),
-            login: image.as_deref().map(RegistryName::of_image),
+            login: image.as_deref().filter(|_| lookup.is_registry()).map(RegistryName::of_image),
         };
         let (database_url_from, secrets_version, addresses) = database.map_or_else(
             || (String::new(), 0, Vec::new()),
@@ -457,6 +457,7 @@ impl Agents for Sessions {
             secrets_version,
             addresses,
             object_name: object_name.to_string(),
+            only_on_this_host: lookup == ImageLookup::ThisHost,
         });
         let asked = (PendingQuestion::Request(request), uses);
         match self.question(host, asked, message, ANSWER_LIMIT).await? {

@@ -27,7 +27,7 @@ pub use keys::{Free, Key, Owned, Prefix};
 pub use watch::Wakeups;
 
 /// The largest value: etcd's default limits stay far away, and a larger plan is stored in parts.
-pub const VALUE_BYTES_MAX: usize = 256 * 1024;
+pub const VALUE_BYTES_MAX: usize = 512 * 1024;
 
 /// The most guards and writes in one transaction: etcd refuses 129.
 pub const OPERATIONS_MAX: usize = 100;

@@ -46,21 +46,31 @@ pub struct Probe {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Answer {
-    /// An HTTP answer: its status, the `status` that its JSON body declares, and the body's beginning, redacted.
+    /// An HTTP answer: its status, the status that its body declares, and the body's beginning, redacted.
     Http { status: u16, declared: Option<String>, body: String },
     /// No answer, and why.
     Nothing { why: String },
 }
 
+/// What an application may declare itself to be, in lower case.
+const WORDS: [(Health, &[&str]); 3] = [
+    (Health::Healthy, &["healthy", "ok", "pass", "up"]),
+    (Health::Degraded, &["degraded", "warn"]),
+    (Health::Unhealthy, &["unhealthy", "fail", "failed", "down", "error", "critical"]),
+];
+
+/// What a word, in lower case, declares. `None` if it is none of [`WORDS`].
+pub fn declared_health(word: &str) -> Option<Health> {
+    WORDS.iter().find(|(_, words)| words.contains(&word)).map(|(health, _)| *health)
+}
+
 impl Probe {
-    /// The health that this answer means. A 2xx answer counts as what its JSON says.
+    /// The health that this answer means. A 2xx answer counts as what its body declares.
     pub fn health(&self) -> Health {
         match &self.answer {
-            Answer::Http { status, declared, .. } if (200..300).contains(status) => match declared.as_deref()
-            {
-                None | Some("healthy" | "ok" | "pass" | "up") => Health::Healthy,
-                Some("degraded" | "warn") => Health::Degraded,
-                Some(_) => Health::Unhealthy,
+            Answer::Http { status, declared, .. } if (200..300).contains(status) => match declared {
+                None => Health::Healthy,
+                Some(word) => declared_health(word).unwrap_or(Health::Unhealthy),
             },
             Answer::Http { .. } | Answer::Nothing { .. } => Health::Unhealthy,
         }
@@ -70,7 +80,12 @@ impl Probe {
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http { status, declared: Some(declared), .. } => write!(f, "{status} {declared}"),
+            Self::Http { status, declared: Some(word), .. } if declared_health(word).is_some() => {
+                write!(f, "{status} {word}")
+            }
+            Self::Http { status, declared: Some(word), .. } => {
+                write!(f, "{status} {word}, which is no status that Lockstep knows")
+            }
             Self::Http { status, declared: None, body } if body.is_empty() => write!(f, "{status}"),
             Self::Http { status, declared: None, body } => write!(f, "{status} {body}"),
             Self::Nothing { why } => f.write_str(why),

@@ -28,6 +28,23 @@ pub struct InvalidRegistry {
     pub text: String,
 }
 
+/// Where a host looks for the image of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageLookup {
+    /// The registry decides, if the name is one of a registry.
+    #[default]
+    Registry,
+    /// Only what is on the host counts: nobody else is asked.
+    ThisHost,
+}
+
+impl ImageLookup {
+    pub fn is_registry(&self) -> bool {
+        *self == Self::Registry
+    }
+}
+
 /// A login to a registry. It has no serialized form, so it cannot be stored in clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login {

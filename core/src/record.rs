@@ -46,7 +46,7 @@ pub struct Record {
     pub observed: BTreeMap<HostId, Observation>,
     /// How long each kind of step took of late, for estimates.
     pub usual: BTreeMap<String, Millis>,
-    /// Images that other environments run or may roll back to.
+    /// Which images of its history other environments run or may roll back to.
     pub kept_elsewhere: BTreeSet<Digest>,
     /// Hosts with pending undos, which run before the host serves the environment again.
     #[serde(rename = "owing", default)]

@@ -1,5 +1,6 @@
 //! A release: it is built once and promoted unchanged.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -63,6 +64,19 @@ pub enum SchemaState {
     Clean,
     /// A migration to this version began and did not end.
     Dirty,
+}
+
+/// Why a schema is dirty at `version`.
+pub fn dirty_because(version: u64) -> String {
+    format!("migration {version} began and did not finish, so it may be applied in part")
+}
+
+/// How an operator repairs a schema that is dirty at `version`.
+pub fn dirty_repair(version: u64) -> String {
+    format!(
+        "complete or revert it by hand, then: UPDATE schema_migrations SET version = N, dirty = false; \
+         N is {version} if the migration is complete, and the version before it if it is reverted"
+    )
 }
 
 /// The line by which a migration says that releases before it cannot run after it.

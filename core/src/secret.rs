@@ -8,6 +8,7 @@ use core::fmt;
 use crate::name::EnvironmentKey;
 
 pub mod join_token;
+pub mod limits;
 pub mod redact;
 
 #[derive(Clone, PartialEq, Eq)]

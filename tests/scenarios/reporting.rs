@@ -3,3 +3,4 @@
 mod demo;
 mod otlp;
 mod screens;
+mod troubles;

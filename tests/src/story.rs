@@ -512,6 +512,7 @@ impl StoryState {
                         image_id: spec.image_id.clone(),
                         running: ContainerRunState::Yes,
                         health: lockstep_core::health::Health::Healthy,
+                        restarts: None,
                     }));
                 }
             }

@@ -335,7 +335,7 @@ async fn what_is_too_large_is_refused_with_its_size() {
         let refused = store.commit(vec![], vec![more]).await.expect_err("it is too large");
         assert_eq!(
             refused.to_string(),
-            "/lockstep/v1/token/more would have 262145 bytes; the limit is 262144"
+            "/lockstep/v1/token/more would have 524289 bytes; the limit is 524288"
         );
         let many = |count: usize| (0..count).map(|at| Write::put_bytes(key(&format!("{at}")), "1")).collect();
         yes(store.commit(vec![], many(OPERATIONS_MAX)).await.expect("it fits"));

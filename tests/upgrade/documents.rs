@@ -50,7 +50,7 @@ use crate::golden::{self, ADVICE};
 use crate::store;
 
 /// Variants that are the default of their field and are left out when they are written: no document can have them.
-const LEFT_OUT: &[&str] = &["refused", "managed", "off", "not_said", "file"];
+const LEFT_OUT: &[&str] = &["refused", "managed", "off", "not_said", "file", "registry"];
 
 /// A kind of document, and how it is read and written.
 pub(crate) struct Kind {

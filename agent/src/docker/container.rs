@@ -68,6 +68,8 @@ pub struct ManagedContainer {
     pub id: String,
     pub environment: EnvironmentKey,
     pub seen: ContainerObservation,
+    /// Or is being restarted.
+    pub started_within_an_hour: bool,
     pub health_path: Option<String>,
     /// Its address and published port; `None` if it publishes none.
     pub endpoint: Option<(String, u16)>,
@@ -322,10 +324,19 @@ fn managed_container(found: &ContainerSummary) -> Option<ManagedContainer> {
             image_id: found.image_id.as_deref()?.parse().ok()?,
             running,
             health: Health::Unknown,
+            restarts: None,
         },
+        started_within_an_hour: started_within_an_hour(found.status.as_deref().unwrap_or_default()),
         health_path: label(LABEL_HEALTH_PATH).cloned(),
         endpoint,
     })
+}
+
+/// Whether a container runs for less than an hour, or is being restarted: `Up 5 seconds`, `Up About a minute`,
+/// `Restarting (1) 2 seconds ago`. <https://pkg.go.dev/github.com/docker/go-units#HumanDuration>
+fn started_within_an_hour(status: &str) -> bool {
+    status.starts_with("Restarting")
+        || (status.starts_with("Up ") && (status.contains(" second") || status.contains(" minute")))
 }
 
 /// `Exited (137) 2 minutes ago` → 137.
@@ -357,6 +368,24 @@ fn container_state(found: &ContainerInspectResponse) -> ContainerState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn young_containers_are_told_from_old_ones() {
+        for young in [
+            "Up Less than a second",
+            "Up 1 second",
+            "Up About a minute",
+            "Up 59 minutes",
+            "Restarting (1) 3 days ago",
+        ] {
+            assert!(started_within_an_hour(young), "{young}");
+        }
+        for old in
+            ["Up About an hour", "Up 47 hours", "Up 3 weeks", "Exited (0) 2 seconds ago", "Created", ""]
+        {
+            assert!(!started_within_an_hour(old), "{old}");
+        }
+    }
 
     #[test]
     fn an_exit_code_stands_in_brackets() {

@@ -5,7 +5,7 @@
 
 use lockstep_core::id::Digest;
 use lockstep_core::plan::action::Migrate;
-use lockstep_core::release::{Migration, Schema, SchemaState};
+use lockstep_core::release::{Migration, Schema, SchemaState, dirty_because, dirty_repair};
 use lockstep_core::run::journal::{Certainty, Finding, Migrated, StepFailure};
 use lockstep_runtime::migrations::Files;
 
@@ -167,7 +167,7 @@ async fn in_a_transaction(
                 failure.why.as_deref().unwrap_or_default(),
                 if marked.is_err() { ", and schema_migrations could not be marked" } else { "" }
             );
-            Err(StepFailure { next: dirty(migration.version).next, ..failure.why(why) })
+            Err(failure.why(why).next(dirty_repair(migration.version)))
         }
     }
 }
@@ -197,11 +197,8 @@ fn runs_in_a_transaction(sql: &str) -> bool {
 /// The failure of a dirty schema, with how to fix it.
 pub(super) fn dirty(version: u64) -> StepFailure {
     StepFailure::new(format!("the schema is dirty at version {version}"))
-        .why(format!("migration {version} started and did not finish; part of it may be applied"))
-        .next(format!(
-            "complete or revert it by hand, then: UPDATE schema_migrations SET version = N, dirty = false; \
-             N is {version} if the migration is complete, and the version before it if it is reverted"
-        ))
+        .why(dirty_because(version))
+        .next(dirty_repair(version))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lockstep_core::id::Digest;
-use lockstep_core::image::{self, Login, RegistryName};
+use lockstep_core::image::{self, ImageLookup, Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::DatabaseRef;
 use lockstep_core::record::observed::{ImageObservation, Observation};
@@ -12,7 +12,7 @@ use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;
-use crate::host::disk;
+use crate::host::{clock, disk};
 use crate::nginx::InstalledSite;
 use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
@@ -25,6 +25,7 @@ pub struct ObservationRequest {
     pub request: u64,
     pub environment: EnvironmentKey,
     pub image: Option<String>,
+    pub lookup: ImageLookup,
     pub migrations_path: Option<String>,
     pub database: Option<DatabaseRef>,
     /// The addresses of app hosts. If the database is on this host, the observation says which of them PostgreSQL
@@ -121,7 +122,13 @@ impl Executors {
     async fn observe_containers(&self, request: &ObservationRequest, seen: &mut Observation) {
         match self.docker.containers(Some(&request.environment)).await {
             Ok(containers) => {
-                seen.containers = containers.into_iter().map(|container| container.seen).collect()
+                for mut container in containers {
+                    match self.docker.recent_restarts(&container, clock::now()).await {
+                        Ok(restarts) => container.seen.restarts = restarts,
+                        Err(error) => seen.problems.push(format!("{error}: {}", error.detail())),
+                    }
+                    seen.containers.push(container.seen);
+                }
             }
             Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.detail())),
         }
@@ -160,7 +167,10 @@ impl Executors {
         seen: &mut Observation,
     ) {
         let is_id = reference.parse::<Digest>().is_ok();
-        if !is_id && (RegistryName::named_by(reference).is_some() || login.is_some()) {
+        if request.lookup.is_registry()
+            && !is_id
+            && (RegistryName::named_by(reference).is_some() || login.is_some())
+        {
             match self.docker.manifest(reference, login).await {
                 Ok(manifest) => seen.manifest = Some(manifest),
                 Err(error) => seen.problems.push(format!("{error}: {}", error.detail())),

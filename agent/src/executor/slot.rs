@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::ContainerSpec;
-use lockstep_core::record::observed::ContainerRunState;
+use lockstep_core::record::observed::{ContainerRunState, exit_code_in_words};
 use lockstep_core::run::journal::{Finding, StepFailure};
 use lockstep_core::slot::Slot;
 use tokio::time::{Instant, sleep};
@@ -185,7 +185,9 @@ impl Executors {
     ) -> Result<(), StepFailure> {
         let Some(state) = self.docker.inspect(id).await.map_err(docker_failed)? else { return Ok(()) };
         let how = match (state.running, state.restarts) {
-            (ContainerRunState::Exited(code), _) => format!("exited with code {code} soon after it started"),
+            (ContainerRunState::Exited(code), _) => {
+                format!("ended soon after it started: {}", exit_code_in_words(code))
+            }
             (ContainerRunState::Yes, 1..) => {
                 format!("exited soon after it started, {} times", state.restarts)
             }

@@ -129,6 +129,7 @@ impl TaskContext {
         // Without it the registry says for itself that it wanted one.
         let login = match &request.image {
             None => None,
+            Some(_) if !request.lookup.is_registry() => None,
             Some(image) => self.login(RegistryName::of_image(image)).await.unwrap_or_default(),
         };
         let secrets = match &request.database {

@@ -7,7 +7,7 @@ use lockstep_core::agent::fence::Token;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, StepId};
-use lockstep_core::image::RegistryName;
+use lockstep_core::image::{ImageLookup, RegistryName};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::action::{DatabaseRef, SecretNames};
@@ -209,6 +209,7 @@ fn observation_request(observe: wire::Observe) -> Result<Order, Invalid> {
         secrets_version,
         addresses,
         object_name,
+        only_on_this_host,
     } = observe;
     let environment = environment(&of)?;
     let objects = objects(&environment, object_name)?;
@@ -216,6 +217,7 @@ fn observation_request(observe: wire::Observe) -> Result<Order, Invalid> {
         request,
         environment,
         image: non_empty(image),
+        lookup: if only_on_this_host { ImageLookup::ThisHost } else { ImageLookup::Registry },
         migrations_path: non_empty(migrations_path),
         database: non_empty(database_url_from).map(|url_from| DatabaseRef { url_from, secrets_version }),
         addresses,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use futures::stream::{self, StreamExt};
 use lockstep_core::health::Health;
 use lockstep_core::host::HostRole;
 use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::record::observed::{Observation, SiteChangeOn};
 use lockstep_core::time::{Millis, Timestamp};
-use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::environment::{DatabaseStatus, EnvironmentStatus};
 use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
 use serde::Serialize;
@@ -28,6 +29,9 @@ const SKEW_NOTED: Millis = Millis::from_secs(5);
 /// From this version on, a reload keeps idle connections of clients open for a while:
 /// <https://nginx.org/en/docs/http/ngx_http_core_module.html#keepalive_min_timeout>.
 const NGINX_KEEPS_IDLE: (u32, u32, u32) = (1, 27, 4);
+
+/// How many environments are asked about at a time.
+const ASKED_AT_A_TIME: usize = 8;
 
 /// Shows the log of an agent, on its host.
 const AGENT_LOG: &str = "journalctl -u lockstep-agent";
@@ -317,19 +321,35 @@ fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
 }
 
 async fn environments(context: &Context, env: Option<&str>, checks: &mut Checks) -> Result<()> {
-    let key = env.map(|env| context.key(env)).transpose()?.map(|key| key.to_string()).unwrap_or_default();
-    let request = wire::EnvironmentRef { environment: key.clone(), limit: 0 };
-    let reply = match context.control().await?.status(request).await {
-        Ok(reply) => reply.into_inner(),
-        Err(status) if status.code() == tonic::Code::NotFound => {
-            checks.note(&key, "nothing has been deployed to it");
-            return Ok(());
+    let keys: Vec<String> = match env {
+        Some(env) => vec![context.key(env)?.to_string()],
+        None => {
+            let all = context.control().await?.list_environments(wire::ListRequest {}).await?.into_inner();
+            let all: Vec<EnvironmentStatus> = read_all(&all.environments)?;
+            all.into_iter().map(|status| status.key.to_string()).collect()
         }
-        Err(status) => return Err(status.into()),
     };
-    let all: Vec<EnvironmentStatus> = read_all(&reply.environments)?;
-    for status in &all {
-        environment(status, checks);
+    let control = context.control().await?;
+    // Each by itself: its database is asked only where one environment is named.
+    let answers = keys.into_iter().map(|key| {
+        let mut control = control.clone();
+        async move {
+            let request = wire::EnvironmentRef { environment: key.clone(), limit: 0 };
+            (key, control.status(request).await)
+        }
+    });
+    let mut answers = stream::iter(answers).buffered(ASKED_AT_A_TIME);
+    while let Some((key, answer)) = answers.next().await {
+        match answer {
+            Ok(reply) => {
+                let statuses: Vec<EnvironmentStatus> = read_all(&reply.into_inner().environments)?;
+                statuses.iter().for_each(|status| environment(status, checks));
+            }
+            Err(status) if status.code() == tonic::Code::NotFound => {
+                checks.note(&key, "nothing has been deployed to it");
+            }
+            Err(status) => return Err(status.into()),
+        }
     }
     Ok(())
 }
@@ -347,6 +367,14 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
     }
     for drift in &status.drift {
         checks.wrong(&what, drift.clone(), restoring(status));
+    }
+    match status.database.as_ref().map(DatabaseStatus::problem) {
+        Some(Some((problem, repair))) => checks.wrong(&what, problem, repair),
+        Some(None) => checks.ok(&what, "its database answers"),
+        None => {}
+    }
+    for on in &status.restarts {
+        checks.wrong(&what, on.to_string(), format!("lockstep logs {what} --process {}", on.process));
     }
     for instance in status.hosts.iter().flat_map(|host| &host.instances) {
         if matches!(instance.health, Health::Unhealthy | Health::Degraded) {

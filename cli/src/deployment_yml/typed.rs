@@ -406,8 +406,10 @@ impl From<TypedStandby> for spec::Standby {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Health {
-    /// The path that is requested with GET. An answer of 200 to 299 is healthy, unless its body is JSON with a `status`
-    /// other than `healthy`, `ok`, `pass` or `up`.
+    /// The path that is requested with GET. An answer of 200 to 299 is healthy, unless its body declares something
+    /// else: as JSON with a `status`, or as nothing but one word. `healthy`, `ok`, `pass` and `up` are healthy, `degraded` and
+    /// `warn` are degraded, any other `status` is unhealthy. So are the words `unhealthy`, `fail`, `failed`, `down`, `error` and
+    /// `critical`; other text declares nothing. Letters may be large or small.
     #[schemars(extend("default" = "/health", "examples" = ["/healthz"]))]
     pub(super) path: Option<String>,
     /// How long an instance may take to become healthy.

@@ -4,8 +4,6 @@
 //! of two environments that want it one is refused. An environment of an earlier version claims at its next deployment
 //! what it uses already. Where another one uses the same, both are refused until an administrator decides.
 
-use std::collections::BTreeSet;
-
 use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
@@ -19,6 +17,7 @@ use lockstep_core::record::owned_names::{OwnedName, OwnedNames};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 
 use super::DeployError;
+use crate::context::Context;
 use crate::record::environments::{live, names};
 use crate::record::hosts;
 use crate::store::guarded::{self, Accompanying, OwnedWrite};
@@ -39,10 +38,11 @@ pub(super) struct NameProposal {
 /// # Errors
 /// When one of them is another environment's.
 pub(super) async fn propose_names(
-    store: &dyn Store,
+    context: &Context,
     plan: &Plan,
     record: &Record,
 ) -> Result<NameProposal, DeployError> {
+    let store = &*context.store;
     let key = &plan.key;
     let seen = names(store, key).await?;
     let before = seen.as_ref().map(|seen| &seen.content);
@@ -70,7 +70,7 @@ pub(super) async fn propose_names(
         }
     }
     if !fresh.is_empty()
-        && let Some((name, other)) = unclaimed_by_others(store, key, &fresh).await?
+        && let Some((name, other)) = unclaimed_by_others(context, key, &fresh).await?
     {
         // Who came later cannot be made the owner.
         let is_later = before.is_some() || is_new(record);
@@ -146,24 +146,18 @@ async fn owner(store: &dyn Store, name: &OwnedName) -> Result<Option<Environment
 /// Of `wanted`, one that an environment of an earlier version uses and has not claimed. Looked for only where a name is
 /// claimed: each environment does that once, and when its declaration changes.
 async fn unclaimed_by_others(
-    store: &dyn Store,
+    context: &Context,
     environment: &EnvironmentKey,
     wanted: &[OwnedName],
 ) -> Result<Option<(OwnedName, EnvironmentKey)>, StoreError> {
-    let environments = keys::environments();
-    let (lives, claimed, hosts) = tokio::try_join!(
-        store.list_named(&environments, keys::LIVE),
-        store.list_named(&environments, keys::NAMES),
-        hosts::list(store),
-    )?;
-    let claimed: BTreeSet<EnvironmentKey> =
-        claimed.iter().filter_map(|stored| keys::environment_of(&stored.key)).collect();
-    for stored in lives {
-        let Some(other) = keys::environment_of(&stored.key) else { continue };
-        if other == *environment || claimed.contains(&other) {
-            continue;
-        }
-        let theirs = used_by(&other, &stored.read()?, &hosts).each();
+    let store = &*context.store;
+    let others = context.unclaimed_names.environments(store).await?;
+    if others.is_empty() {
+        return Ok(None);
+    }
+    let hosts = hosts::list(store).await?;
+    for (other, live) in others.into_iter().filter(|(other, _)| other != environment) {
+        let theirs = used_by(&other, &live, &hosts).each();
         if let Some(name) = wanted.iter().find(|name| theirs.contains(name)) {
             return Ok(Some((name.clone(), other)));
         }

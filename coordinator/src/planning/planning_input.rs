@@ -6,16 +6,18 @@ use futures::future::try_join_all;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::image::RegistryName;
+use lockstep_core::image::{ImageLookup, RegistryName};
 use lockstep_core::name::{EnvironmentKey, HostName};
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::Record;
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::observed::Observation;
 use lockstep_core::record::ports::PortTable;
+use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles, PgHba};
 
 use super::DeployError;
+use super::grants::Authority;
 use super::ports::{self, Proposal, propose};
 use crate::context::Context;
 use crate::ports::agents::{AgentError, DatabaseObservation, ObservationRequest};
@@ -76,22 +78,24 @@ impl TargetHosts {
     }
 }
 
-/// The record of `spec`'s environment.
+/// The record of `spec`'s environment, with what hosts report as far as it is looked at for who has this `authority`.
 pub(super) async fn gather_planning_input(
     context: &Context,
     spec: &EnvironmentSpec,
     wanted: &PlanningTarget,
+    authority: Authority,
 ) -> Result<PlanningInput, DeployError> {
     let store = &*context.store;
     let key = &spec.key;
-    let (live, history, all, seen, kept_elsewhere, undos) = tokio::try_join!(
+    let (live, history, all, seen, undos) = tokio::try_join!(
         environments::live(store, key),
         history::ended(store, key, history::HISTORY_FOR_PLANS),
         hosts::list(store),
         environments::ports(store, key),
-        context.kept_images.elsewhere(store, key, context.clock.now()),
         pending_undos::list(store),
     )?;
+    let images = history.iter().map(|summary| &summary.release.image_id).collect();
+    let kept_elsewhere = context.kept_images.elsewhere(store, key, &images, context.clock.now()).await?;
     let secrets = context.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);
     let (ports_seen, table) = match seen {
@@ -102,10 +106,13 @@ pub(super) async fn gather_planning_input(
     // A host that comes or goes has to do with what is live, and with the secrets of that.
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
-    let observing = Observing { context, spec, placed: &placed, secrets_version, wanted };
+    let observing = Observing { context, spec, placed: &placed, secrets_version, wanted, authority };
     let (mut taken, mut observed) =
         tokio::try_join!(taken_ports(context, spec, &app, &table), observing.observe())?;
     observing.fetch(&mut observed).await?;
+    if authority == Authority::Reader {
+        observing.assume(&mut observed, live.as_ref());
+    }
     let proposal = propose(context.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
@@ -239,6 +246,7 @@ struct Observing<'a> {
     placed: &'a HostPlacement,
     secrets_version: Option<u64>,
     wanted: &'a PlanningTarget,
+    authority: Authority,
 }
 
 impl Observing<'_> {
@@ -250,12 +258,15 @@ impl Observing<'_> {
 
     /// `None` if the host is offline and is not needed.
     async fn observe_one(&self, host: &Host) -> Result<Option<(HostId, Observation)>, Refusal> {
-        let Self { context, spec, placed, secrets_version, wanted } = self;
+        let Self { context, spec, placed, secrets_version, wanted, authority } = self;
         let is_app = placed.app.contains(&host.id);
-        let database = spec.database.as_ref().filter(|_| placed.db.as_ref() == Some(&host.id));
+        let is_reader = *authority == Authority::Reader;
+        let asks_database = placed.db.as_ref() == Some(&host.id) && !is_reader;
+        let database = spec.database.as_ref().filter(|_| asks_database);
         let question = ObservationRequest {
             environment: spec.key.clone(),
             image: wanted.image.clone().filter(|_| is_app),
+            lookup: if is_reader { ImageLookup::ThisHost } else { ImageLookup::Registry },
             migrations_path: spec.database.as_ref().and_then(|database| database.migrations.clone()),
             database: database.zip(*secrets_version).map(|(database, secrets_version)| DatabaseObservation {
                 url_from: database.url_from.clone(),
@@ -270,6 +281,22 @@ impl Observing<'_> {
             Ok(observation) => Ok(Some((host.id.clone(), observation))),
             Err(_) if placed.may_be_away.contains(&host.id) => Ok(None),
             Err(error) => Err(observation_failed(&spec.key, host, &error)),
+        }
+    }
+
+    /// A reader's plan uses no stored credential and causes nothing: no registry and no database is asked for it. What
+    /// was recorded last stands for what they would say.
+    fn assume(&self, observed: &mut BTreeMap<HostId, Observation>, live: Option<&LiveRelease>) {
+        let database_host = self.placed.db.as_ref().filter(|_| self.spec.database.is_some());
+        for (host, seen) in observed {
+            if self.wanted.image.is_some() && seen.image.is_none() && self.placed.app.contains(host) {
+                seen.problems.push("no registry is asked for a reader".to_owned());
+            }
+            if database_host == Some(host) {
+                let version = live.and_then(|live| live.schema_version);
+                seen.schema = version.map(|version| Schema { version, state: SchemaState::Clean });
+                seen.problems.push("no database is asked for a reader".to_owned());
+            }
         }
     }
 

@@ -156,10 +156,10 @@ mod tests {
     #[test]
     fn a_table_that_no_value_holds_is_refused_with_the_most_hosts() {
         let key = "notes/production".parse().unwrap();
-        assert_eq!(refuse_too_large(&key, &table(1400)), Ok(()));
-        let refused = refuse_too_large(&key, &table(2000)).unwrap_err();
+        assert_eq!(refuse_too_large(&key, &table(2800)), Ok(()));
+        let refused = refuse_too_large(&key, &table(4000)).unwrap_err();
         let most = refused.why.rsplit(' ').nth(1).unwrap().parse().unwrap();
         assert_eq!(refuse_too_large(&key, &table(most)), Ok(()), "{}", refused.why);
-        assert!(most > 1400, "{}", refused.why);
+        assert!(most > 2800, "{}", refused.why);
     }
 }

@@ -10,6 +10,7 @@ use lockstep_core::agent::fence::Token;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{DeploymentId, HostId, StepId};
+use lockstep_core::image::ImageLookup;
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::action::SecretsUse;
 use lockstep_core::record::observed::Observation;
@@ -92,6 +93,8 @@ pub enum QueriedStatus {
 pub struct ObservationRequest {
     pub environment: EnvironmentKey,
     pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "ImageLookup::is_registry")]
+    pub lookup: ImageLookup,
     pub migrations_path: Option<String>,
     pub database: Option<DatabaseObservation>,
 }
@@ -105,6 +108,19 @@ pub struct DatabaseObservation {
     /// Of app hosts: which of them are let in, if it is there.
     #[serde(default)]
     pub addresses: Vec<String>,
+}
+
+impl ObservationRequest {
+    /// What is always looked at, and nothing else.
+    pub fn of(environment: EnvironmentKey) -> Self {
+        Self {
+            environment,
+            image: None,
+            lookup: ImageLookup::default(),
+            migrations_path: None,
+            database: None,
+        }
+    }
 }
 
 impl DatabaseObservation {

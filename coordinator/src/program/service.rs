@@ -163,6 +163,7 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
         secrets,
         clock: Arc::clone(&own.clock),
         kept_images: Arc::default(),
+        unclaimed_names: Arc::default(),
         cluster: own.cluster().clone(),
         coordinator: own.name().to_string(),
         logs: own.export.logs.clone().unwrap_or_else(|| own.directory.join("logs")),

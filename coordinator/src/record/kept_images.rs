@@ -15,7 +15,6 @@ use lockstep_core::record::live::LiveRelease;
 use lockstep_core::time::{Millis, Timestamp};
 use tokio::sync::Mutex;
 
-use crate::record::environments::{by_environment, find_named};
 use crate::record::history::Past;
 use crate::store::{Revision, Store, StoreError, Stored, Wakeups, keys};
 
@@ -41,13 +40,12 @@ struct Known {
 
 /// What one environment keeps.
 struct Kept {
-    /// `None` if nothing is live.
-    live: Option<Revision>,
+    live: Revision,
     images: Vec<Digest>,
 }
 
 impl KeptImages {
-    /// The images that other environments than this one keep.
+    /// Which `images` other environments than this one keep.
     ///
     /// # Errors
     /// When the store does not answer, or holds what cannot be read.
@@ -55,6 +53,7 @@ impl KeptImages {
         &self,
         store: &dyn Store,
         environment: &EnvironmentKey,
+        images: &BTreeSet<&Digest>,
         now: Timestamp,
     ) -> Result<BTreeSet<Digest>, StoreError> {
         let mut known = self.known.lock().await;
@@ -63,9 +62,10 @@ impl KeptImages {
             before => Known::read(store, before, now).await?,
         };
         let elsewhere = current.by_environment.iter().filter(|(other, _)| *other != environment);
-        let images = elsewhere.flat_map(|(_, kept)| kept.images.iter().cloned()).collect();
+        let kept = elsewhere.flat_map(|(_, kept)| &kept.images);
+        let kept = kept.filter(|image| images.contains(image)).cloned().collect();
         *known = Some(current);
-        Ok(images)
+        Ok(kept)
     }
 }
 
@@ -81,16 +81,14 @@ impl Known {
             None => (store.watch(&keys::environments()), BTreeMap::new()),
         };
         wakeups.mark_seen();
-        let stored = store.list(&keys::environments()).await?;
+        // Where nothing is live, nothing was ever good.
+        let lives = store.list_named(&keys::environments(), keys::LIVE).await?;
         let mut known = BTreeMap::new();
         let mut changed = Vec::new();
-        for (environment, of_one) in by_environment(&stored) {
-            if find_named(of_one, keys::SPEC).is_none() {
-                continue;
-            }
-            let live = find_named(of_one, keys::LIVE);
+        for live in &lives {
+            let Some(environment) = keys::environment_of(&live.key) else { continue };
             match before.remove(&environment) {
-                Some(kept) if kept.live == live.map(|live| live.modified) => {
+                Some(kept) if kept.live == live.modified => {
                     known.insert(environment, kept);
                 }
                 Some(_) | None => changed.push(kept(store, environment, live)),
@@ -105,14 +103,13 @@ impl Known {
 async fn kept(
     store: &dyn Store,
     environment: EnvironmentKey,
-    live: Option<&Stored>,
+    stored: &Stored,
 ) -> Result<(EnvironmentKey, Kept), StoreError> {
-    let revision = live.map(|live| live.modified);
-    let live: Option<LiveRelease> = live.map(Stored::read).transpose()?;
+    let live: LiveRelease = stored.read()?;
     let mut past = Past::of(store, &environment);
     let all_of_them =
-        |past: &[_]| Some(images_kept(live.as_ref(), past)).filter(|kept| kept.len() >= IMAGES_KEPT_MAX);
+        |past: &[_]| Some(images_kept(Some(&live), past)).filter(|kept| kept.len() >= IMAGES_KEPT_MAX);
     let found = past.find(all_of_them).await?;
-    let images = found.unwrap_or_else(|| images_kept(live.as_ref(), past.read()));
-    Ok((environment, Kept { live: revision, images }))
+    let images = found.unwrap_or_else(|| images_kept(Some(&live), past.read()));
+    Ok((environment, Kept { live: stored.modified, images }))
 }

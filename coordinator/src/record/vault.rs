@@ -16,6 +16,7 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::secret::Secret;
+use lockstep_core::secret::limits::too_large;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
@@ -24,10 +25,11 @@ use serde::{Deserialize, Serialize};
 use crate::ports::private_files;
 use crate::ports::secrets::Secrets;
 use crate::record::environments;
-use crate::store::{Committed, Guard, Store, Stored, Write, keys};
+use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 
 use fingerprint::FingerprintKey;
 
+mod ciphertext;
 mod fingerprint;
 mod registries;
 
@@ -35,6 +37,9 @@ pub use registries::{ListedLogin, LoginRecord};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
+
+/// How many of the newest versions are looked at for who changed a value.
+const VERSIONS_COMPARED_MAX: usize = 50;
 
 /// One version, as kept. Names are no secret; values are. Public so that a test can hold a later version to what is
 /// kept.
@@ -49,7 +54,29 @@ pub struct VersionRecord {
     source: SecretsSource,
     names: BTreeSet<String>,
     nonce: Vec<u8>,
+    #[serde(with = "ciphertext")]
     ciphertext: Vec<u8>,
+}
+
+/// Why secrets were not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    #[error("{0}")]
+    TooLarge(String),
+    #[error("another import happened at the same time")]
+    AtTheSameTime,
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl From<StoreError> for ImportError {
+    fn from(error: StoreError) -> Self {
+        if let StoreError::ValueTooLarge { bytes, .. } = error {
+            // Each control character takes six bytes.
+            return Self::TooLarge(format!("encoded, they have {} KiB", bytes.div_ceil(1024)));
+        }
+        Self::Failed(error.into())
+    }
 }
 
 /// Where the values of a version come from.
@@ -158,14 +185,14 @@ impl Vault {
     /// Makes `values` the newest version, if that changes anything; says which version is the newest.
     ///
     /// # Errors
-    /// When the store does not answer, or another import came between.
+    /// When they are too large, the store does not answer, or another import came between.
     pub async fn import(
         &self,
         environment: &EnvironmentKey,
         values: Values,
         source: SecretsSource,
         by: (OperatorName, Timestamp),
-    ) -> anyhow::Result<u64> {
+    ) -> Result<u64, ImportError> {
         let newest = self.newest(environment).await?;
         let before = match &newest {
             Some(stored) => self.decrypt(environment, &stored.read()?)?,
@@ -176,6 +203,9 @@ impl Vault {
             SecretsSource::Set => before.clone(),
         };
         wanted.extend(values);
+        if let Some(why) = too_large(&wanted) {
+            return Err(ImportError::TooLarge(why));
+        }
         let version = newest.as_ref().map(version_of).transpose()?.unwrap_or(0);
         if newest.is_some() && wanted == before {
             return Ok(version);
@@ -184,7 +214,7 @@ impl Vault {
         let key = keys::secrets_version(environment, version + 1);
         match self.store.commit(vec![Guard::absent(&key)], vec![Write::put(key, &record)]).await? {
             Committed::Yes { .. } => Ok(version + 1),
-            Committed::No => bail!("another import happened at the same time: try again"),
+            Committed::No => Err(ImportError::AtTheSameTime),
         }
     }
 
@@ -218,7 +248,8 @@ impl Vault {
             let values = self.decrypt(environment, &record)?;
             anyhow::Ok((record, values))
         };
-        let mut earlier = self.store.list(&keys::secrets(environment)).await?;
+        let mut earlier = self.store.last(&keys::secrets(environment), VERSIONS_COMPARED_MAX).await?;
+        earlier.reverse();
         let Some(newest) = earlier.pop() else {
             return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
         };
@@ -252,7 +283,7 @@ impl Vault {
     }
 
     async fn newest(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<Stored>> {
-        Ok(self.store.list(&keys::secrets(environment)).await?.pop())
+        Ok(self.store.last(&keys::secrets(environment), 1).await?.pop())
     }
 
     fn encrypt(
@@ -396,6 +427,29 @@ mod tests {
     #[test]
     fn a_key_with_a_sign_in_it_is_refused() {
         assert!(from_hex(&format!("+f{}", "ab".repeat(KEY_BYTES - 1))).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_largest_secrets_are_stored_and_larger_ones_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = vault(directory.path()).await;
+        let key: EnvironmentKey = "notes/production".parse().unwrap();
+        let line = "MIIDdzCCAl+gAwIBAgIEAgAAuTANBgkqhkiG9w0BAQUFADBaMQswCQYDVQQGEwJJ\n";
+        let bundle = line.repeat(64 * 1024 / line.len() - 1);
+        let most = [("A", &bundle), ("B", &bundle), ("C", &bundle), ("D", &bundle)]
+            .map(|(name, value)| (name.to_owned(), Secret::new(value.clone())));
+        let most = Values::from(most);
+        assert_eq!(vault.import(&key, most.clone(), SecretsSource::File, anna()).await.unwrap(), 1);
+        assert_eq!(vault.values(&key, 1).await.unwrap(), most);
+        let with_another = values(&[("E", &bundle)]);
+        let refused = vault.import(&key, with_another, SecretsSource::Set, anna()).await.unwrap_err();
+        assert!(
+            matches!(&refused, ImportError::TooLarge(why) if why.contains("at most 256 KiB")),
+            "{refused}"
+        );
+        let control = values(&[("A", &"\u{1}".repeat(64 * 1024 - 1)), ("B", &"\u{1}".repeat(64 * 1024 - 1))]);
+        let refused = vault.import(&key, control, SecretsSource::File, anna()).await.unwrap_err();
+        assert!(matches!(&refused, ImportError::TooLarge(why) if why.contains("encoded")), "{refused}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::host::HostRole;
 use lockstep_core::id::{Digest, HostId};
+use lockstep_core::image::ImageLookup;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Action;
 use lockstep_proto::wire;
@@ -163,10 +164,9 @@ impl Images {
     ) -> Result<HostId, Status> {
         let hosts = hosts::list(&*self.store).await.map_err(|error| unreadable(&error))?;
         let question = ObservationRequest {
-            environment: environment.clone(),
             image: Some(image.to_string()),
-            migrations_path: None,
-            database: None,
+            lookup: ImageLookup::ThisHost,
+            ..ObservationRequest::of(environment.clone())
         };
         for host in hosts.iter().filter(|host| host.id != *wanting && host.roles.contains(&HostRole::App)) {
             // One that does not answer is no source.

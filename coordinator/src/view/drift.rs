@@ -7,6 +7,8 @@ use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::observed::{ContainerRunState, Observation};
+use lockstep_core::release::{Schema, SchemaState};
+use lockstep_core::view::environment::{DatabaseSeen, DatabaseStatus};
 
 /// What an environment's hosts are for.
 #[derive(Debug, Clone)]
@@ -46,6 +48,17 @@ pub fn problems(placed: &PlacedHosts<'_>, observed: &BTreeMap<HostId, Observatio
         seen.into_iter().map(move |problem| format!("{name}: {problem}"))
     };
     each.into_values().flat_map(|host| of_host(&host)).collect()
+}
+
+/// That somebody migrated the database beside Lockstep.
+pub fn schema(live: Option<&LiveRelease>, database: Option<&DatabaseStatus>) -> Option<String> {
+    let recorded = live?.schema_version?;
+    match &database?.seen {
+        DatabaseSeen::Schema(Schema { version, state: SchemaState::Clean }) if *version != recorded => {
+            Some(format!("the schema of the database is {version}, but {recorded} is recorded"))
+        }
+        DatabaseSeen::Schema(_) | DatabaseSeen::Foreign { .. } | DatabaseSeen::Unknown { .. } => None,
+    }
 }
 
 fn traffic(
@@ -151,6 +164,7 @@ mod tests {
                 image_id: Digest::of_content(b"1"),
                 running: ContainerRunState::Yes,
                 health: Health::Healthy,
+                restarts: None,
             }],
             ..Observation::default()
         }

@@ -24,7 +24,7 @@ use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 use lockstep_core::view::environment::{
-    ClaimStatus, EnvironmentStatus, RollbackReady, RunningStep, TrafficMoved,
+    ClaimStatus, EnvironmentStatus, RestartsOn, RollbackReady, RunningStep, TrafficMoved,
 };
 use lockstep_core::view::host_status::{HostStatus, Presence};
 
@@ -42,7 +42,7 @@ use crate::view::drift::PlacedHosts;
 mod observing;
 mod slots;
 
-use observing::HostObserver;
+use observing::{HostObserver, observe_database};
 
 /// How many environments are worked on at a time.
 const AT_A_TIME: usize = 128;
@@ -77,8 +77,12 @@ pub async fn load_status(context: &Context, spec: &EnvironmentSpec) -> Result<En
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn of_all(context: &Context, all: Vec<Recorded>) -> Result<Vec<EnvironmentStatus>, StoreError> {
-    let shared = Shared::read(context).await?;
+pub async fn of_all(
+    context: &Context,
+    all: Vec<Recorded>,
+    databases: DatabaseLook,
+) -> Result<Vec<EnvironmentStatus>, StoreError> {
+    let shared = Shared { databases, ..Shared::read(context).await? };
     let statuses: Vec<_> = all.into_iter().map(|one| observed(context, &shared, one)).collect();
     stream::iter(statuses).buffered(AT_A_TIME).try_collect().await
 }
@@ -100,6 +104,14 @@ pub async fn all_recorded(
     Ok(statuses)
 }
 
+/// Whether a status has the database's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatabaseLook {
+    /// It is asked, with the credentials of the application.
+    Ask,
+    Skip,
+}
+
 /// What is read once for all environments of a status.
 struct Shared {
     hosts: Vec<Host>,
@@ -107,6 +119,7 @@ struct Shared {
     pending_undos: BTreeMap<EnvironmentKey, Vec<PendingUndo>>,
     local: BTreeMap<EnvironmentKey, Vec<LocalChange>>,
     observer: HostObserver,
+    databases: DatabaseLook,
 }
 
 impl Shared {
@@ -123,7 +136,7 @@ impl Shared {
             pending_undos.entry(undo.environment.clone()).or_default().push(undo);
         }
         let observer = HostObserver::at(&hosts);
-        Ok(Self { hosts, noted, pending_undos, local, observer })
+        Ok(Self { hosts, noted, pending_undos, local, observer, databases: DatabaseLook::Skip })
     }
 }
 
@@ -139,13 +152,21 @@ async fn observed(
     let roles = status.live.as_ref().map_or_else(|| spec.hosts.clone(), LiveRelease::roles);
     let placed = place_hosts(&roles, &shared.hosts);
     let mine = each_once(&placed);
-    let (observed, mut drift) = shared.observer.observe(&*context.agents, &spec.key, &mine).await;
     // While a deployment runs, the record and the reality differ as they should.
-    if status.open.as_ref().is_none_or(|open| open.open.deployment().is_none()) {
+    let is_at_rest = status.open.as_ref().is_none_or(|open| open.open.deployment().is_none());
+    let live = status.live.as_ref().filter(|_| is_at_rest && shared.databases == DatabaseLook::Ask);
+    let ((observed, mut drift), database) = tokio::join!(
+        shared.observer.observe(&*context.agents, &spec.key, &mine),
+        observe_database(context, &shared.hosts, live)
+    );
+    if is_at_rest {
         drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     drift.extend(drift::problems(&placed, &observed));
+    drift.extend(drift::schema(status.live.as_ref(), database.as_ref()));
     status.drift = drift;
+    status.database = database;
+    status.restarts = mine.iter().flat_map(|host| restarts_on(host, observed.get(&host.id))).collect();
     status.site_changed = placed.lb.and_then(|lb| site_changed(lb, &observed));
     status.hosts = with_health(context, &status, &mine, &shared.noted).await;
     status.traffic = slots::traffic(&placed, &observed);
@@ -214,6 +235,20 @@ fn release_of(past: &[DeploymentSummary], id: &DeploymentId) -> Option<Release> 
     past.iter().find(|summary| summary.id == *id).map(|summary| summary.release.clone())
 }
 
+fn restarts_on(host: &Host, seen: Option<&Observation>) -> Vec<RestartsOn> {
+    let containers = seen.into_iter().flat_map(|seen| &seen.containers);
+    let restarts = containers.filter_map(|container| {
+        let restarts = container.restarts?;
+        Some(RestartsOn {
+            host: host.name.clone(),
+            slot: container.slot,
+            process: container.process.clone(),
+            restarts,
+        })
+    });
+    restarts.collect()
+}
+
 fn site_changed(lb: &Host, observed: &BTreeMap<HostId, Observation>) -> Option<SiteChangeOn> {
     let change = observed.get(&lb.id)?.site_changed.clone()?;
     Some(SiteChangeOn { host: lb.name.clone(), change })
@@ -262,6 +297,8 @@ async fn recorded_status(
         hosts: Vec::new(),
         traffic: None,
         drift: Vec::new(),
+        database: None,
+        restarts: Vec::new(),
         site_changed: None,
         pending_undos,
         local,

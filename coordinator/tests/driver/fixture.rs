@@ -132,6 +132,7 @@ impl Fixture {
             secrets: Arc::new(NoSecrets),
             clock,
             kept_images: Arc::default(),
+            unclaimed_names: Arc::default(),
             cluster: "cl_01JBQR2KXYZ987654321012345".parse().expect("a cluster's id"),
             coordinator: "c1".to_owned(),
             logs: logs.path().to_owned(),

@@ -1,5 +1,7 @@
 //! A name has one owner: of objects on hosts, and of sites at load balancers.
 
+use std::sync::Arc;
+
 use lockstep_coordinator::planning;
 use lockstep_coordinator::planning::StartRequest;
 use lockstep_coordinator::planning::names::own_shared_names;
@@ -39,14 +41,15 @@ fn sites(names: &OwnedNames) -> Vec<&str> {
     names.sites.iter().map(|site| site.server_name.as_str()).collect()
 }
 
-/// As if a version that did not claim names had deployed it.
-async fn forget_names(fixture: &Fixture, key: &str) {
+/// As if a version that did not claim names had deployed it, and the coordinator had begun after that.
+async fn forget_names(fixture: &mut Fixture, key: &str) {
     let owned = names(fixture, key).await;
     let key: EnvironmentKey = key.parse().expect("a key");
     let mut writes = vec![OwnedWrite::delete(keys::names(&key))];
     writes.extend(owned.each().iter().map(|name| OwnedWrite::delete(keys::owned_name(name))));
     let with = Accompanying { guards: Vec::new(), writes };
     give_away(&*fixture.store, &key, with).await.expect("a memory store");
+    fixture.parts.unclaimed_names = Arc::default();
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,10 +116,10 @@ async fn keys_that_had_one_name_on_hosts_have_two() {
 
 #[tokio::test(start_paused = true)]
 async fn what_exists_keeps_the_name_that_it_has() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
     deploy(&fixture, declared("sn-a/b", "http://one.example"), "notes:1").await;
-    forget_names(&fixture, "sn-a/b").await;
+    forget_names(&mut fixture, "sn-a/b").await;
     deploy(&fixture, declared("sn-a/b", "http://one.example"), "notes:2").await;
     assert_eq!(names(&fixture, "sn-a/b").await.objects.as_str(), "sn-a-b");
     fixture.shut_down().await;
@@ -124,13 +127,13 @@ async fn what_exists_keeps_the_name_that_it_has() {
 
 #[tokio::test(start_paused = true)]
 async fn what_two_environments_share_is_theirs_only_after_an_administrator_has_decided() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
     let (one, two) = ("sn-a/b", "sn/a-b");
     deploy(&fixture, declared(one, "http://one.example"), "notes:1").await;
     deploy(&fixture, declared(two, "http://two.example"), "notes:1").await;
-    forget_names(&fixture, one).await;
-    forget_names(&fixture, two).await;
+    forget_names(&mut fixture, one).await;
+    forget_names(&mut fixture, two).await;
     for (key, url, other) in [(one, "http://one.example", two), (two, "http://two.example", one)] {
         let refusal = refused(&fixture, declared(key, url)).await;
         assert_eq!(
@@ -152,10 +155,10 @@ async fn what_two_environments_share_is_theirs_only_after_an_administrator_has_d
 
 #[tokio::test(start_paused = true)]
 async fn a_site_from_before_names_were_claimed_is_not_taken() {
-    let fixture = Fixture::new().await;
+    let mut fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
     deploy(&fixture, declared("shop/production", "http://shop.example"), "notes:1").await;
-    forget_names(&fixture, "shop/production").await;
+    forget_names(&mut fixture, "shop/production").await;
     let refusal = refused(&fixture, declared("thief/production", "http://shop.example")).await;
     assert_eq!(refusal.why, "it belongs to shop/production");
     deploy(&fixture, declared("shop/production", "http://shop.example"), "notes:2").await;

@@ -78,6 +78,7 @@ fn container(running: ContainerRunState) -> ContainerObservation {
         image_id: Digest::of_content(b"image"),
         running,
         health: Health::Unknown,
+        restarts: None,
     }
 }
 

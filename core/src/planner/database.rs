@@ -21,7 +21,7 @@ use crate::plan::{Action, Omission};
 use crate::planner::{Placement, PlanRefusal, StepDraft, Waves, housekeeping, seconds, step, undo_by};
 use crate::record::Record;
 use crate::record::observed::{HbaObservation, LocalHba};
-use crate::release::{Release, SchemaState};
+use crate::release::{Release, SchemaState, dirty_because, dirty_repair};
 use crate::spec::{EnvironmentSpec, PgHba};
 
 /// What `schema_migrations` is, where there is a database in which it is another tool's.
@@ -83,12 +83,8 @@ pub(super) fn current_schema(
         SchemaState::Clean => Ok(Some(schema.version)),
         SchemaState::Dirty => Err(PlanRefusal::new(
             format!("the database schema of {} is dirty at version {}", spec.key, schema.version),
-            format!("migration {} began and did not finish, so it may be applied in part", schema.version),
-            format!(
-                "repair the database by hand, then record its version: UPDATE schema_migrations SET version = N, dirty = false; \
-                 N is {} if the migration is applied completely, and the version before it if it is not applied",
-                schema.version
-            ),
+            dirty_because(schema.version),
+            dirty_repair(schema.version),
         )),
     }
 }

@@ -1,6 +1,8 @@
 //! The observed state: what an agent finds on its host.
 
+use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -122,6 +124,28 @@ pub struct ContainerObservation {
     pub image_id: Digest,
     pub running: ContainerRunState,
     pub health: Health,
+    /// Where the engine has restarted it within the last hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<Restarts>,
+}
+
+/// The exit code of a container's program, with what it means where that is known.
+pub fn exit_code_in_words(code: i64) -> String {
+    match code {
+        // 128 + SIGKILL. The engine does not always see that it was for memory.
+        137 => "exit code 137: it was killed, as happens when its memory is used up".to_owned(),
+        code => format!("exit code {code}"),
+    }
+}
+
+/// How often the engine restarted a container because its program had ended by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restarts {
+    /// Since it was created.
+    pub count: u64,
+    /// With which the program ended last. `None` if the engine does not remember it.
+    pub exit_code: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

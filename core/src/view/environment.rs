@@ -1,20 +1,24 @@
 //! What `lockstep status` shows of one environment.
 
+use crate::count::counted;
 use crate::id::DeploymentId;
-use crate::name::{EnvironmentKey, HostName};
+use crate::name::{EnvironmentKey, HostName, ProcessName};
 use crate::record::claim::{Claim, Resolution};
 use crate::record::history::{DeploymentSummary, FailedStep};
 use crate::record::live::LiveRelease;
 use crate::record::local_rollback::LocalChange;
-use crate::record::observed::SiteChangeOn;
+use crate::record::observed::{Restarts, SiteChangeOn, exit_code_in_words};
 use crate::record::pending_undo::PendingUndo;
 use crate::record::removal::Removal;
-use crate::release::Release;
+use crate::release::{Release, Schema, SchemaState, dirty_because, dirty_repair};
 use crate::slot::Slot;
 use crate::time::{Millis, Timestamp};
 use crate::view::host_status::HostStatus;
+use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// A resolution of a stuck deployment, as shown to an operator.
@@ -48,6 +52,12 @@ pub struct EnvironmentStatus {
     pub traffic: Option<TrafficObservation>,
     /// The differences between the record and the hosts.
     pub drift: Vec<String>,
+    /// `None` if it was not asked: for a reader, while a deployment runs, or where all environments are shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
+    /// Which containers the engine restarted within the last hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restarts: Vec<RestartsOn>,
     /// In nginx's site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_changed: Option<SiteChangeOn>,
@@ -60,6 +70,73 @@ pub struct EnvironmentStatus {
     /// `None` unless a removal was decided that is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Removal>,
+}
+
+/// The database as a host sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseStatus {
+    pub host: HostName,
+    pub seen: DatabaseSeen,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DatabaseSeen {
+    Schema(Schema),
+    /// Another tool keeps its schema.
+    Foreign {
+        because: String,
+    },
+    /// Nothing is known of it, for this reason.
+    Unknown {
+        why: String,
+    },
+}
+
+impl DatabaseStatus {
+    /// What is wrong with it, and how to repair it.
+    pub fn problem(&self) -> Option<(String, String)> {
+        let Self { host, seen } = self;
+        match seen {
+            DatabaseSeen::Schema(Schema { version, state: SchemaState::Dirty }) => Some((
+                format!("the schema is dirty at version {version}: {}", dirty_because(*version)),
+                dirty_repair(*version),
+            )),
+            DatabaseSeen::Unknown { why } => Some((
+                format!("unknown from {host}: {why}"),
+                "check that PostgreSQL runs, and that its pg_hba.conf admits the host".to_owned(),
+            )),
+            DatabaseSeen::Schema(Schema { state: SchemaState::Clean, .. }) | DatabaseSeen::Foreign { .. } => {
+                None
+            }
+        }
+    }
+}
+
+/// What ended by itself on a host, and was started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestartsOn {
+    pub host: HostName,
+    pub slot: Slot,
+    pub process: ProcessName,
+    pub restarts: Restarts,
+}
+
+impl fmt::Display for RestartsOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, slot, process, restarts: Restarts { count, exit_code } } = self;
+        let times = counted(usize::try_from(*count).unwrap_or(usize::MAX), "time");
+        write!(
+            f,
+            "{process} of {slot} on {host} ended by itself and was restarted, {times}, the last within the hour"
+        )?;
+        match exit_code {
+            Some(code) => write!(f, "; {}", exit_code_in_words(*code)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The slot that a load balancer's host sends an environment to.

@@ -185,6 +185,7 @@ fn started(spec: &ContainerSpec, deployment: &DeploymentId) -> ContainerObservat
         image_id: spec.image_id.clone(),
         running: ContainerRunState::Yes,
         health: Health::Healthy,
+        restarts: None,
     }
 }
 

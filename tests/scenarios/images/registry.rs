@@ -10,6 +10,7 @@ use lockstep_tests::bed::program::CommandOutput;
 use lockstep_tests::bed::program::run_with_input;
 use lockstep_tests::bed::server::registry::Registry;
 use lockstep_tests::scene::canary::{ProcessWatch, assert_files_are_clean, canaries};
+use lockstep_tests::scene::credential::{add_operator, with_credential};
 use lockstep_tests::scene::inventory::Inventory;
 use lockstep_tests::scene::traffic::assert_none_lost;
 use lockstep_tests::scene::{ENVIRONMENT, Scene};
@@ -45,6 +46,8 @@ fn a_release_comes_from_a_registry_that_wants_a_login() -> Result<()> {
     for said in [nobody, wrong, refused, right, listed, deployed] {
         ensure!(!said.all().contains("canary"), "a password is shown: {}", said.all());
     }
+    let third = taken(&mut scene, &registry, ("3", 2))?;
+    plan_as_a_reader(&scene, (&second, &third))?;
     watch.end()?;
     assert_files_are_clean(&scene, &canaries)?;
     let kept = Path::new(&std::env::var("HOME")?).join(".docker/config.json");
@@ -97,6 +100,18 @@ fn a_release_is_pinned_by_its_manifest() -> Result<()> {
 }
 
 /// A release of the example that the registry has and this host's Docker has not.
+/// A reader causes nothing: no pull, and no use of what others have stored.
+fn plan_as_a_reader(scene: &Scene, (here, elsewhere): (&str, &str)) -> Result<()> {
+    let reader = add_operator(scene, "looker", "*", "read")?;
+    let plan = |image: &str| with_credential(scene, &reader, &["plan", ENVIRONMENT, "--image", image]);
+    plan(here)?.expect_said(0, &["no registry was asked, and no database", "already has version 2"])?;
+    plan(elsewhere)?.expect_said(3, &["not on app-1", "no registry is asked for a reader"])?;
+    let inspect = scene.stage.docker.docker(["image", "inspect", elsewhere]);
+    ensure!(inspect.is_err(), "a reader's plan pulled {elsewhere}");
+    scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", elsewhere])?.expect_said(0, &[])?;
+    Ok(())
+}
+
 fn taken(scene: &mut Scene, registry: &Registry, (version, schema): (&str, u32)) -> Result<String> {
     let image = scene.stage.image(version, schema, &[])?;
     let there = registry.take(&image, &image)?;

@@ -71,6 +71,7 @@ impl World {
             secrets: Arc::new(OneSecret),
             clock,
             kept_images: Arc::default(),
+            unclaimed_names: Arc::default(),
             cluster: self.cluster.clone(),
             coordinator: format!("c{}", coordinator + 1),
             logs: PathBuf::new(),

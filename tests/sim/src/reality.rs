@@ -62,6 +62,7 @@ impl Container {
             image_id: self.image.clone(),
             running: if is_up { ContainerRunState::Yes } else { ContainerRunState::Exited(137) },
             health: if self.is_healthy(now) { Health::Healthy } else { Health::Unhealthy },
+            restarts: None,
         }
     }
 }

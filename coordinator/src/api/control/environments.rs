@@ -14,11 +14,11 @@ use super::failure::{deploy_status, refused, removal_status, store_status};
 use super::{Caller, ControlApi};
 use crate::drive::removal::{self, WhileServing};
 use crate::export::state_file;
-use crate::planning::grants::GrantChange;
+use crate::planning::grants::{Authority, GrantChange};
 use crate::planning::{claims, grants, names};
 use crate::record::environments;
 use crate::record::environments::Recorded;
-use crate::view::status as state;
+use crate::view::status::{self as state, DatabaseLook};
 
 /// The length of the reason of a freeze.
 const REASON_CHARACTERS_MAX: usize = 200;
@@ -28,12 +28,17 @@ pub(super) async fn status(
     caller: &Caller,
     request: wire::EnvironmentRef,
 ) -> Result<wire::StatusReply, Status> {
-    let recorded = if request.environment.is_empty() {
-        all_recorded(api, caller).await?
+    let (recorded, databases) = if request.environment.is_empty() {
+        (all_recorded(api, caller).await?, DatabaseLook::Skip)
     } else {
-        vec![recorded_spec(api, caller, &request.environment).await?]
+        let databases = match caller.authority() {
+            Authority::Reader => DatabaseLook::Skip,
+            Authority::Deployer | Authority::Administrator => DatabaseLook::Ask,
+        };
+        (vec![recorded_spec(api, caller, &request.environment).await?], databases)
     };
-    let statuses = state::of_all(&api.context, recorded).await.map_err(|error| store_status(&error))?;
+    let statuses =
+        state::of_all(&api.context, recorded, databases).await.map_err(|error| store_status(&error))?;
     let environments = statuses.iter().map(Document::of_content).collect();
     let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
     Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of_content).collect() })

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::encode;
@@ -15,6 +16,7 @@ use tracing::{error, warn};
 use crate::drive::removal::RemoveError;
 use crate::planning::DeployError;
 use crate::record::history::ReferenceError;
+use crate::record::vault::ImportError;
 use crate::store::StoreError;
 
 pub(super) fn deploy_status(failure: DeployError) -> Status {
@@ -103,6 +105,19 @@ pub(super) fn store_status(failure: &StoreError) -> Status {
 pub(super) fn secrets_status(failure: &anyhow::Error) -> Status {
     warn!(error = %format!("{failure:#}"), "cannot answer a call about secrets");
     Status::internal(format!("{failure:#}"))
+}
+
+pub(super) fn import_status(environment: &EnvironmentKey, failure: &ImportError) -> Status {
+    let next = match failure {
+        ImportError::Failed(error) => return secrets_status(error),
+        ImportError::TooLarge(_) => "mount what is large as a file instead".to_owned(),
+        ImportError::AtTheSameTime => format!("lockstep secret list {environment}    # then import again"),
+    };
+    refused(&Refusal {
+        what: format!("cannot store the secrets of {environment}"),
+        why: failure.to_string(),
+        next,
+    })
 }
 
 pub(super) fn removal_status(failure: &RemoveError) -> Status {

@@ -34,7 +34,7 @@ pub(super) async fn inspect(
         "" => NO_ENVIRONMENT.parse().map_err(|error| Invalid::because("environment", error))?,
         text => environment(caller, text)?,
     };
-    let question = ObservationRequest { environment, image: None, migrations_path: None, database: None };
+    let question = ObservationRequest::of(environment);
     let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
     let looks = hosts.iter().map(|status| async {
         let (seen, why) = match api.context.agents.observe(&status.host.id, question.clone()).await {

@@ -10,7 +10,7 @@ use lockstep_proto::wire;
 use tonic::Status;
 
 use super::convert::environment;
-use super::failure::secrets_status;
+use super::failure::{import_status, secrets_status};
 use super::{Caller, ControlApi};
 use crate::record::vault::{Listing, SecretsSource, UndoneChange};
 
@@ -26,7 +26,7 @@ pub(super) async fn import(
     let by = (caller.operator()?.clone(), api.context.clock.now());
     let count = values.len();
     let version = api.vault.import(&environment, values, source, by).await;
-    let version = version.map_err(|error| secrets_status(&error))?;
+    let version = version.map_err(|error| import_status(&environment, &error))?;
     let said = format!("imported {}; the latest version is {version}", counted(count, "secret"));
     api.audit(caller, "import secrets", Some(&environment), said).await?;
     listed(api, &environment).await

@@ -12,13 +12,19 @@ use futures::future::join_all;
 use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::observed::Observation;
+use lockstep_core::view::environment::{DatabaseSeen, DatabaseStatus};
 use tokio::sync::Semaphore;
 
-use crate::ports::agents::{Agents, ObservationRequest};
+use crate::context::Context;
+use crate::ports::agents::{Agents, DatabaseObservation, ObservationRequest};
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long a database may take until a status is given without it.
+const DATABASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How many looks one host has to answer at a time.
 const OF_A_HOST: usize = 8;
@@ -78,12 +84,7 @@ impl HostObserver {
         if asked.is_silent.load(Ordering::Relaxed) {
             return Err(silent());
         }
-        let question = ObservationRequest {
-            environment: environment.clone(),
-            image: None,
-            migrations_path: None,
-            database: None,
-        };
+        let question = ObservationRequest::of(environment.clone());
         match tokio::time::timeout(LOOK_LIMIT, agents.observe(&host.id, question)).await {
             Ok(Ok(observation)) => Ok(observation),
             Ok(Err(error)) => Err(error.to_string()),
@@ -93,6 +94,33 @@ impl HostObserver {
             }
         }
     }
+}
+
+/// The database of what is live, as the host sees it that takes its snapshots. `None` if there is none to ask.
+pub(super) async fn observe_database(
+    context: &Context,
+    hosts: &[Host],
+    live: Option<&LiveRelease>,
+) -> Option<DatabaseStatus> {
+    let live = live?;
+    let (database, secrets_version) = (live.spec.database.as_ref()?, live.secrets_version?);
+    let roles = live.roles();
+    let name = roles.db.first().or(roles.app.first())?;
+    let host = hosts.iter().find(|host| host.name == *name)?;
+    let url_from = database.url_from.clone();
+    let question = ObservationRequest {
+        database: Some(DatabaseObservation { url_from, secrets_version, addresses: Vec::new() }),
+        ..ObservationRequest::of(live.spec.key.clone())
+    };
+    let answer = tokio::time::timeout(DATABASE_LIMIT, context.agents.observe(&host.id, question)).await;
+    let seen = match answer {
+        Ok(Ok(Observation { schema: Some(schema), .. })) => DatabaseSeen::Schema(schema),
+        Ok(Ok(Observation { foreign_schema: Some(because), .. })) => DatabaseSeen::Foreign { because },
+        Ok(Ok(Observation { problems, .. })) => DatabaseSeen::Unknown { why: problems.join("; ") },
+        Ok(Err(error)) => DatabaseSeen::Unknown { why: error.to_string() },
+        Err(_) => DatabaseSeen::Unknown { why: format!("no answer within {} s", DATABASE_LIMIT.as_secs()) },
+    };
+    Some(DatabaseStatus { host: host.name.clone(), seen })
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ mod tests {
             image_id: Digest::of_content(b"image"),
             running,
             health: Health::Unknown,
+            restarts: None,
         }
     }
 

@@ -17,7 +17,7 @@ use lockstep_core::record::removal::Removal;
 use lockstep_core::run::journal::{Direction, Verdict};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Timestamp;
-use lockstep_core::view::environment::{ClaimStatus, EnvironmentStatus};
+use lockstep_core::view::environment::{ClaimStatus, DatabaseStatus, EnvironmentStatus};
 use lockstep_core::view::host_status::{HostStatus, Presence, SlotObservation};
 
 use super::next_commands::{NextCommand, next_commands};
@@ -105,6 +105,14 @@ impl Screen {
             self.last(last);
         }
         status.drift.iter().for_each(|drift| self.problem_line("drift", drift));
+        if let Some((problem, repair)) = status.database.as_ref().and_then(DatabaseStatus::problem) {
+            self.problem_line("database", &problem);
+            self.next(&repair, "");
+        }
+        for on in &status.restarts {
+            self.problem_line("restarts", &on.to_string());
+            self.next(&format!("lockstep logs {} --process {}", status.key, on.process), "");
+        }
         if let Some(SiteChangeOn { host, change }) = &status.site_changed {
             self.problem_line("drift", &format!("the nginx site on {host} was changed by hand ({change})"));
             self.next(&format!("lockstep doctor {}", status.key), "shows the changes");
@@ -365,6 +373,8 @@ fn state(status: &EnvironmentStatus) -> (Tone, String) {
 fn is_degraded(status: &EnvironmentStatus) -> bool {
     let is_recorded = |change: &LocalChange| change.adopted.is_some();
     !status.drift.is_empty()
+        || !status.restarts.is_empty()
+        || status.database.as_ref().is_some_and(|database| database.problem().is_some())
         || status.site_changed.is_some()
         || !status.pending_undos.is_empty()
         || !status.local.iter().all(is_recorded)
