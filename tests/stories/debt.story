@@ -220,7 +220,7 @@ wait 2.0 s
 
 undo-failed s6 it is not there
 ----
-refused: entry 18 of the journal is invalid: Failed { step: StepId(6), direction: Undo, failure: StepFailure { certainty: Failed, what: "it is not there", why: None, tail: [], probes: [], next: None } } cannot follow UndoFailed { at: Timestamp(1769596860000), attempt: 1 }
+refused: entry 18 of the journal is invalid: Failed { step: StepId(6), direction: Undo, failure: StepFailure { certainty: Failed, what: "it is not there", why: None, tail: [], probes: [], next: None, migrated: None } } cannot follow UndoFailed { at: Timestamp(1769596860000), attempt: 1 }
 wait 2.0 s
 
 after 2s

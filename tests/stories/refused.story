@@ -29,6 +29,12 @@ refused: notes/production must be deployed from the branch main
   next: git switch main
     or: lockstep deploy notes/production --image notes:1 --allow-branch    # deploys this branch
 
+deploy notes:1 from HEAD
+----
+refused: notes/production must be deployed from the branch main
+  why: this checkout is on no branch, and no CI system says which one it was
+  next: lockstep deploy notes/production --image notes:1 --branch main    # if it is of main
+
 deploy notes:1 from feature allow-branch
 ----
 s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; changes nothing
@@ -45,7 +51,7 @@ deploy notes:1
 ----
 refused: the database schema of notes/production is dirty at version 3
   why: migration 3 began and did not finish, so it may be applied in part
-  next: repair the database by hand, then record its version: UPDATE schema_migrations SET version = N, dirty = false; N is 3 if the migration is applied completely, and the version before it if it is not applied
+  next: complete or revert it by hand, then: UPDATE schema_migrations SET version = N, dirty = false; N is 3 if the migration is complete, and the version before it if it is reverted
 
 schema unreachable
 deploy notes:1

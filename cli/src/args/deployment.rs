@@ -30,6 +30,9 @@ pub struct DeployArgs {
     /// Do not follow the deployment.
     #[arg(long)]
     pub detach: bool,
+    /// Branch of what is deployed. Default: that of this checkout; where it is on none, as in CI, that of the CI system.
+    #[arg(long, value_name = "NAME")]
+    pub branch: Option<String>,
     /// Deploy from a branch other than the environment's.
     #[arg(long)]
     pub allow_branch: bool,
@@ -42,10 +45,28 @@ pub struct DeployArgs {
 }
 
 impl DeployArgs {
+    /// Nothing but an environment.
+    #[cfg(test)]
+    pub fn of(env: &str) -> Self {
+        Self {
+            env: env.to_owned(),
+            image: None,
+            plan: None,
+            grant: None,
+            dry_run: false,
+            wait_lock: None,
+            detach: false,
+            branch: None,
+            allow_branch: false,
+            overwrite_site: false,
+            commit: None,
+        }
+    }
+
     /// The command with these arguments, to be pasted.
     pub fn command_line(&self, verb: &str) -> String {
         let Self { env, image, plan, grant, dry_run, wait_lock, detach, .. } = self;
-        let Self { allow_branch, overwrite_site, commit, .. } = self;
+        let Self { branch, allow_branch, overwrite_site, commit, .. } = self;
         let value = |flag: &str, value: Option<&String>| value.map(|value| format!(" {flag} {value}"));
         let flag = |flag: &str, is_set: bool| is_set.then(|| format!(" {flag}"));
         let plan = plan.as_ref().map(ToString::to_string);
@@ -53,6 +74,7 @@ impl DeployArgs {
         let words = [
             value("--image", image.as_ref()),
             value("--commit", commit.as_ref()),
+            value("--branch", branch.as_ref()),
             flag("--allow-branch", *allow_branch),
             flag("--overwrite-site", *overwrite_site),
             flag("--dry-run", *dry_run),

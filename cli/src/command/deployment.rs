@@ -1,5 +1,6 @@
 //! Deployments: planned, started, followed, resolved and looked up.
 
+mod branch;
 mod build;
 pub mod deploy;
 mod failed;

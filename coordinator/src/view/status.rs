@@ -401,11 +401,14 @@ pub(crate) fn place_hosts<'a>(roles: &HostRoles, all: &'a [Host]) -> PlacedHosts
 
 /// Whether the slot that is not live runs what a rollback would go to.
 fn is_warm(seen: &Observation, live: &LiveRelease, rollback: &RollbackReady, spec: &EnvironmentSpec) -> bool {
+    // Of one image, who started it tells one configuration from another.
+    let is_same_image = rollback.release.image_id == live.release.image_id;
     spec.web_processes().all(|(process, _)| {
         seen.containers.iter().any(|container| {
             container.slot == live.slot.other()
                 && container.process == *process
                 && container.image_id == rollback.release.image_id
+                && (!is_same_image || container.deployment == rollback.deployment)
                 && container.running == ContainerRunState::Yes
         })
     })

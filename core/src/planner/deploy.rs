@@ -36,6 +36,9 @@ use crate::time::Millis;
 /// How many releases, beside the live one and the one before it, keep their images.
 const IMAGES_KEPT: usize = 3;
 
+/// What git calls the branch of a checkout that is on none.
+const DETACHED: &str = "HEAD";
+
 /// The most that [`images_kept`] gives: what is live comes on top.
 pub const IMAGES_KEPT_MAX: usize = IMAGES_KEPT + 1;
 
@@ -88,17 +91,27 @@ pub(super) fn plan(deploy: &Deploy, declared: &ValidatedSpec, record: &Record) -
 }
 
 fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), PlanRefusal> {
+    let (key, image) = (&spec.key, &deploy.release.image);
     match (&spec.branch, &deploy.branch, deploy.any_branch) {
         (Some(wanted), Some(found), AnyBranch::Refused)
             if spec.mode == Mode::Production && wanted != found =>
         {
             Err(PlanRefusal::new(
                 format!("{} must be deployed from the branch {wanted}", spec.key),
-                format!("this checkout is on {found}"),
-                format!(
-                    "git switch {wanted}\nlockstep deploy {} --image {} --allow-branch    # deploys this branch",
-                    spec.key, deploy.release.image
-                ),
+                if found == DETACHED {
+                    "this checkout is on no branch, and no CI system says which one it was".to_string()
+                } else {
+                    format!("this checkout is on {found}")
+                },
+                if found == DETACHED {
+                    format!(
+                        "lockstep deploy {key} --image {image} --branch {wanted}    # if it is of {wanted}"
+                    )
+                } else {
+                    format!(
+                        "git switch {wanted}\nlockstep deploy {key} --image {image} --allow-branch    # deploys this branch"
+                    )
+                },
             ))
         }
         _ => Ok(()),

@@ -1,7 +1,7 @@
 //! Plans a rollback: switch the traffic back to an earlier release. If its slot is warm, that is only a switch.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -75,10 +75,7 @@ pub(super) fn target<'a>(
                 list,
             ));
         }
-        if summary.release.image_id == live.release.image_id
-            && summary.secrets_version == live.secrets_version
-            && on_hosts_of(live, &summary.spec) == live.spec
-        {
+        if is_state_of(summary, live) {
             return Err(PlanRefusal::new(
                 format!("{} is already live", summary.release.image),
                 format!("{id} deployed the live release"),
@@ -102,13 +99,18 @@ pub(super) fn target<'a>(
     })
 }
 
-/// The newest deployment of another release that was live.
+/// The newest deployment that was live with another state.
 fn later_good<'a>(live: &LiveRelease, record: &'a Record) -> Option<&'a DeploymentSummary> {
     record.history.iter().find(|summary| {
-        summary.kind == OperationKind::Deploy
-            && summary.is_verified_good()
-            && summary.release.image_id != live.release.image_id
+        summary.kind == OperationKind::Deploy && summary.is_verified_good() && !is_state_of(summary, live)
     })
+}
+
+/// Whether the deployment brought what is live: image, configuration and secrets. Hosts come and go meanwhile.
+fn is_state_of(summary: &DeploymentSummary, live: &LiveRelease) -> bool {
+    summary.release.image_id == live.release.image_id
+        && summary.secrets_version == live.secrets_version
+        && on_hosts_of(live, &summary.spec) == live.spec
 }
 
 /// `spec` with the hosts of what is live.
@@ -116,23 +118,17 @@ fn on_hosts_of(live: &LiveRelease, spec: &EnvironmentSpec) -> EnvironmentSpec {
     EnvironmentSpec { hosts: live.spec.hosts.clone(), ..spec.clone() }
 }
 
-/// The newest verified-good deployment of another release from before the live one was first deployed.
+/// The newest verified-good deployment of another state from before the live one was last deployed.
 pub fn earlier_good<'a>(
     live: &LiveRelease,
     history: &'a [DeploymentSummary],
 ) -> Option<&'a DeploymentSummary> {
+    let good =
+        |summary: &&DeploymentSummary| summary.kind == OperationKind::Deploy && summary.is_verified_good();
+    let mut deployed = history.iter().filter(good);
     // The live release may be live because of a rollback: what counts is when it was deployed.
-    let is_origin = |summary: &DeploymentSummary| {
-        summary.kind == OperationKind::Deploy
-            && summary.is_verified_good()
-            && summary.release.image_id == live.release.image_id
-    };
-    let origin = history.iter().position(is_origin)?;
-    history[origin + 1..].iter().find(|summary| {
-        summary.kind == OperationKind::Deploy
-            && summary.is_verified_good()
-            && summary.release.image_id != live.release.image_id
-    })
+    deployed.find(|summary| is_state_of(summary, live))?;
+    deployed.find(|summary| !is_state_of(summary, live))
 }
 
 /// The schema that is there, if the target can run with it.
@@ -223,6 +219,7 @@ impl RollbackPlanner<'_> {
                 self.target.release.image
             ));
         }
+        warnings.extend(self.same_image());
         let live_state = (self.live.slot, &self.live.deployment, self.schema, warmth);
         Ok(Plan {
             key: self.record.key.clone(),
@@ -241,6 +238,22 @@ impl RollbackPlanner<'_> {
             omitted,
             warnings,
         })
+    }
+
+    /// What comes back where it is not another image.
+    fn same_image(&self) -> Option<String> {
+        let Self { target, live, .. } = self;
+        if target.release.image_id != live.release.image_id {
+            return None;
+        }
+        let configuration = on_hosts_of(live, &target.spec) != live.spec;
+        let secrets = target.secrets_version.filter(|_| target.secrets_version != live.secrets_version);
+        let what = match (configuration, secrets) {
+            (true, Some(version)) => format!("the configuration and version {version} of the secrets"),
+            (false, Some(version)) => format!("version {version} of the secrets"),
+            (_, None) => "the configuration".to_string(),
+        };
+        Some(format!("{} stays: what comes back is {what} of {}", live.release.image, target.id))
     }
 
     /// The hosts on which the slot does not run as it was deployed.

@@ -112,3 +112,33 @@ fn a_rollback_starts_a_slot_that_is_not_warm_any_more() -> Result<()> {
     let wanted = ["web-blue running", "web-green running", "worker-blue running", "worker-green exited"];
     scene.assert_containers(&wanted)
 }
+
+/// One image, deployed with another configuration: the rollback is to the one before, and warm.
+#[test]
+fn a_rollback_of_one_image_brings_its_configuration_back() -> Result<()> {
+    let mut scene = Scene::open("config")?;
+    let image = scene.stage.image("1", 1, &[])?;
+    let served = |scene: &Scene| -> Result<String> {
+        let slot = scene.status()?.live.context("nothing is live")?.slot;
+        let containers = scene.stage.docker.containers(&scene.stage.label())?;
+        let web = containers.iter().find(|one| one.name.contains(&format!("-web-{slot}")));
+        let id = &web.context("nothing serves")?.id;
+        scene.stage.docker.docker(["inspect", "--format", "{{.Config.Env}}", id])
+    };
+    scene.deploy(&image)?.expect_said(0, &[])?;
+    let _red =
+        scene.declare("required: [DATABASE_URL]", "required: [DATABASE_URL]\n    env: { COLOUR: red }")?;
+    scene.deploy(&image)?.expect_said(0, &[])?;
+    ensure!(served(&scene)?.contains("COLOUR=red"), "it has not the new configuration");
+    scene
+        .stage
+        .lockstep(&["status", ENVIRONMENT])?
+        .expect_said(0, &["with the configuration of", "takes about"])?;
+
+    let load = scene.stage.load(200)?;
+    let said = scene.stage.lockstep(&["rollback", ENVIRONMENT])?;
+    said.expect_said(0, &["what comes back is the configuration of", "succeeded"])?;
+    assert_none_lost(load)?;
+    ensure!(!served(&scene)?.contains("COLOUR"), "the new configuration is still live");
+    Ok(())
+}

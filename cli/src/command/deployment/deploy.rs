@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::branch::deployed_branch;
 use super::build::{self, BuildSource, Claim};
 use super::git::git;
 use super::local_image::LocalImage;
@@ -59,7 +60,7 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
-            show_plan(context, &reply.into_inner(), args.commit.as_deref())?;
+            show_plan(context, &reply.into_inner(), Some(args))?;
             if changes.is_empty() {
                 return Ok(());
             }
@@ -428,7 +429,7 @@ fn request(
         spec: Some(wire::Document::of_content(&declared.spec)),
         image: name.clone(),
         commit: args.commit.clone().unwrap_or_default(),
-        branch: git(context, &["rev-parse", "--abbrev-ref", "HEAD"]).unwrap_or_default(),
+        branch: deployed_branch(context, args.branch.as_deref()).unwrap_or_default(),
         allow_any_branch: args.allow_branch,
         overwrite_site: args.overwrite_site,
         image_id: here.as_ref().map(|here| here.id.to_string()).unwrap_or_default(),
@@ -506,18 +507,7 @@ mod tests {
     }
 
     fn args() -> DeployArgs {
-        DeployArgs {
-            grant: None,
-            env: "production".to_owned(),
-            image: Some("notes:2".to_owned()),
-            plan: None,
-            dry_run: false,
-            wait_lock: None,
-            detach: false,
-            allow_branch: true,
-            overwrite_site: false,
-            commit: None,
-        }
+        DeployArgs { image: Some("notes:2".to_owned()), allow_branch: true, ..DeployArgs::of("production") }
     }
 
     #[test]

@@ -7,13 +7,18 @@ use lockstep_core::time::Millis;
 
 use lockstep_proto::wire;
 
+use crate::args::DeployArgs;
 use crate::command::reply::read;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Tone;
 
 /// The plan as an operator reads it before it runs.
-pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply, commit: Option<&str>) -> Result<()> {
+pub(super) fn show_plan(
+    context: &Context,
+    reply: &wire::PlanReply,
+    typed: Option<&DeployArgs>,
+) -> Result<()> {
     let plan: Plan = read(reply.plan.as_ref())?;
     let widening: Option<Widening> =
         reply.widening.as_ref().map(|widening| read(Some(widening))).transpose()?;
@@ -58,7 +63,7 @@ pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply, commit: Opti
     for warning in &plan.warnings {
         output.lines(&output.wrap(&format!("{} {warning}", output.toned(Tone::Bad, "note:")), 6))?;
     }
-    let mut run = run_command(&plan, commit);
+    let mut run = run_command(&plan, typed);
     if let Some(widening) = &widening {
         output.line(&output.toned(Tone::Bad, "needs a grant of an administrator of all environments:"))?;
         for resource in &widening.resources {
@@ -69,8 +74,8 @@ pub(super) fn show_plan(context: &Context, reply: &wire::PlanReply, commit: Opti
     output.next(&run)
 }
 
-/// The command that runs the plan, with every flag that it was made with.
-fn run_command(plan: &Plan, commit: Option<&str>) -> String {
+/// The command that runs the plan, with every flag that it was made with. `typed` is what was typed for a deployment.
+fn run_command(plan: &Plan, typed: Option<&DeployArgs>) -> String {
     let key = &plan.key;
     let overwriting = |site| match site {
         ChangedSite::Overwritten => " --overwrite-site",
@@ -78,13 +83,19 @@ fn run_command(plan: &Plan, commit: Option<&str>) -> String {
     };
     match &plan.operation {
         Operation::Deploy(Deploy { any_branch, changed_site, .. }) => {
-            let commit = commit.map(|commit| format!(" --commit {commit}")).unwrap_or_default();
-            let branch = match any_branch {
+            let value = |flag: &str, of: fn(&DeployArgs) -> &Option<String>| {
+                typed
+                    .and_then(|typed| of(typed).as_ref())
+                    .map_or_else(String::new, |value| format!(" {flag} {value}"))
+            };
+            let commit = value("--commit", |typed| &typed.commit);
+            let branch = value("--branch", |typed| &typed.branch);
+            let any_branch = match any_branch {
                 AnyBranch::Allowed => " --allow-branch",
                 AnyBranch::Refused => "",
             };
             let (image, hash, site) = (&plan.release.image, &plan.hash, overwriting(*changed_site));
-            format!("lockstep deploy {key} --image {image}{commit}{branch}{site} --plan {hash}")
+            format!("lockstep deploy {key} --image {image}{commit}{branch}{any_branch}{site} --plan {hash}")
         }
         Operation::Rollback(Rollback { to, changed_site }) => {
             let to = to.as_ref().map(|to| format!(" --to {to}")).unwrap_or_default();
@@ -158,10 +169,15 @@ mod tests {
         let release = rolled_back("health", None).release;
         let (any_branch, changed_site) = (AnyBranch::Allowed, ChangedSite::Overwritten);
         let deploy = Deploy { release, branch: None, any_branch, changed_site };
+        let typed = DeployArgs {
+            commit: Some("3fa9c1d".to_owned()),
+            branch: Some("main".to_owned()),
+            ..DeployArgs::of("production")
+        };
         assert_eq!(
-            run_command(&plan(Operation::Deploy(deploy), OperationKind::Deploy), Some("3fa9c1d")),
-            "lockstep deploy notes/production --image notes:2 --commit 3fa9c1d --allow-branch --overwrite-site \
-             --plan 111111-222222-333333-444444"
+            run_command(&plan(Operation::Deploy(deploy), OperationKind::Deploy), Some(&typed)),
+            "lockstep deploy notes/production --image notes:2 --commit 3fa9c1d --branch main --allow-branch \
+             --overwrite-site --plan 111111-222222-333333-444444"
         );
     }
 }

@@ -92,7 +92,13 @@ impl Screen {
                 |takes| format!("takes about {takes}"),
             );
             let to = &ready.release.image;
-            self.line("rollback", &format!("to {to}, {takes}"));
+            let is_live = |live: &LiveRelease| live.release.image_id == ready.release.image_id;
+            let of = if status.live.as_ref().is_some_and(is_live) {
+                format!(" with the configuration of {}", ready.deployment)
+            } else {
+                String::new()
+            };
+            self.line("rollback", &format!("to {to}{of}, {takes}"));
             self.command(&format!("lockstep rollback {}", status.key), "");
         }
         if let Some(SlotObservation { deployment, release: Some(release), .. }) = left_by_rollback(status) {
