@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::view::coordinator::CoordinatorStatus;
 use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, trace, wire};
@@ -142,15 +141,9 @@ impl Context {
     /// Learns the addresses of all coordinators, for when this one does not answer. An error is not reported here: the
     /// call that follows reports it. Returns the roots that the cluster trusts; empty if the coordinator does not say.
     async fn learn_addresses(&self, mut control: ControlClient<Channel>, stored: &str) -> String {
-        let asked = tokio::time::timeout(LEARN_LIMIT, control.list_coordinators(wire::ListRequest {})).await;
+        let asked = tokio::time::timeout(LEARN_LIMIT, control.about(wire::ListRequest {})).await;
         let Ok(Ok(reply)) = asked else { return String::new() };
-        let wire::CoordinatorsReply { coordinators, authority } = reply.into_inner();
-        let learned: Vec<String> = coordinators
-            .iter()
-            .filter_map(|document| document.read::<CoordinatorStatus>("coordinators").ok())
-            .map(|coordinator| coordinator.address)
-            .filter(|address| !address.is_empty())
-            .collect();
+        let wire::AboutReply { addresses: learned, authority, .. } = reply.into_inner();
         if let Err(error) = credential::store_addresses(&self.credential, stored, &learned) {
             self.output.remark(&format!("cannot store the addresses of the coordinators: {error}"));
         }

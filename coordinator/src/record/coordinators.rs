@@ -251,7 +251,6 @@ pub async fn statuses(store: &dyn Store) -> Result<Vec<CoordinatorStatus>, Store
             }
         }
     }
-    // Every command of the command line comes here: of many environments it reads the locks alone.
     for stored in store.list_named(&keys::environments(), keys::LOCK).await? {
         if let Some(environment) = keys::environment_of(&stored.key) {
             let lock: LockRecord = stored.read()?;

@@ -8,6 +8,7 @@ use super::failure::store_status;
 use super::{Caller, ControlApi};
 use crate::identity::operators;
 use crate::record::audit as log;
+use crate::record::coordinators;
 
 /// How many changes are told to somebody who does not say.
 const AUDIT_USUALLY: usize = 100;
@@ -17,13 +18,17 @@ const AUDIT_MAX: usize = 10_000;
 
 pub(super) async fn about(api: &ControlApi, caller: &Caller) -> Result<wire::AboutReply, Status> {
     let name = caller.operator()?;
-    let operator = operators::find(&*api.context.store, name).await.map_err(|error| store_status(&error))?;
+    let store = &*api.context.store;
+    let found = tokio::try_join!(operators::find(store, name), coordinators::addresses(store));
+    let (operator, addresses) = found.map_err(|error| store_status(&error))?;
     Ok(wire::AboutReply {
         cluster: api.context.cluster.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         clock_ms: api.context.clock.now().0,
         operator: name.to_string(),
         role: operator.map_or_else(String::new, |operator| operator.role.to_string()),
+        addresses,
+        authority: api.authority.bundle(),
     })
 }
 
