@@ -1,11 +1,10 @@
 //! One environment on a terminal and in a pipe.
 
 use super::*;
+use lockstep_core::id::Digest;
 use serde_json::{Value, json};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
-
-const DIGEST: &str = "sha256:6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b";
 
 fn ago(seconds: u64) -> u64 {
     NOW.0 - seconds * 1000
@@ -13,7 +12,9 @@ fn ago(seconds: u64) -> u64 {
 
 fn release(version: u32) -> Value {
     let commit = format!("{version}").repeat(40);
-    json!({ "image": format!("registry.example/notes:1.{version}"), "image_id": DIGEST,
+    let image = format!("registry.example/notes:1.{version}");
+    let image_id = Digest::of_content(image.as_bytes());
+    json!({ "image": image, "image_id": image_id.as_str(),
             "commit": commit, "migrations": [] })
 }
 
