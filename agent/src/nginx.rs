@@ -398,6 +398,28 @@ impl Nginx {
         disk::remove(&self.installed_copy(environment))
     }
 
+    /// What is answered for the installed site of this digest, where it is not nginx with that site: another site may have
+    /// its name and port, or nginx may not have read it.
+    pub async fn not_served(&self, environment: &EnvironmentKey, installed: &Digest) -> Option<String> {
+        let at = self.address(environment)?;
+        let answered = self.query_status(&at).await.ok()?;
+        let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
+        if served == Some(installed.short()) {
+            return None;
+        }
+        let Address { server_name, port, .. } = &at;
+        Some(match (served, answered.probe.answer) {
+            (Some(other), _) => format!(
+                "{server_name} on port {port} is answered from another site of Lockstep, {other}: nginx did not read this one"
+            ),
+            // Of what the other answers, no word is repeated.
+            (None, Answer::Http { status, .. }) => format!(
+                "{server_name} on port {port} is not answered from its site, but with {status}: nginx -T shows whether another site has that name"
+            ),
+            (None, Answer::Nothing { why }) => format!("{server_name} on port {port} is not answered: {why}"),
+        })
+    }
+
     async fn reload(&self, environment: &EnvironmentKey, site: &Site) -> Result<(), StepFailure> {
         self.test().await?;
         self.signal()?;

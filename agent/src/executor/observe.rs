@@ -53,7 +53,7 @@ impl Executors {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
         self.observe_containers(request, &mut seen).await;
-        self.observe_nginx(request, &mut seen);
+        self.observe_nginx(request, &mut seen).await;
         if let Some(reference) = &request.image {
             self.observe_image(request, (reference, login), &mut seen).await;
         }
@@ -134,10 +134,11 @@ impl Executors {
         }
     }
 
-    fn observe_nginx(&self, request: &ObservationRequest, seen: &mut Observation) {
+    async fn observe_nginx(&self, request: &ObservationRequest, seen: &mut Observation) {
         match self.nginx.installed(&request.environment) {
             Ok(InstalledSite::Nothing) => {}
             Ok(InstalledSite::Ours(digest)) => {
+                seen.not_served = self.nginx.not_served(&request.environment, &digest).await;
                 seen.site = Some(digest);
                 seen.traffic = Some(self.nginx.slot(&request.environment));
             }
@@ -150,6 +151,8 @@ impl Executors {
         if seen.traffic.is_some()
             && let Err(failure) = self.nginx.master()
         {
+            // That says it all.
+            seen.not_served = None;
             seen.problems.push(format!(
                 "{}, so nobody is served: {}",
                 failure.what,

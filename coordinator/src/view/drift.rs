@@ -29,6 +29,7 @@ pub fn find_drift(
         && let Some(seen) = observed.get(&lb.id)
     {
         found.extend(traffic(key, live, lb, seen));
+        found.extend(seen.not_served.iter().map(|why| format!("nginx on {}: {why}", lb.name)));
     }
     for host in &placed.app {
         if let (Some(live), Some(seen)) = (live, observed.get(&host.id)) {

@@ -40,6 +40,9 @@ pub struct Observation {
     /// What somebody changed by hand in nginx's site, which is not overwritten unasked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub site_changed: Option<SiteChange>,
+    /// What nginx answers for the site that is installed, where that is something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_served: Option<String>,
     /// The slot that nginx points at.
     pub traffic: Option<Slot>,
     pub containers: Vec<ContainerObservation>,

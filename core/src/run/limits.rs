@@ -122,7 +122,7 @@ impl Observation {
     pub fn bounded(mut self) -> Self {
         self.problems.truncate(PROBLEMS_MAX);
         self.containers.truncate(CONTAINERS_MAX);
-        let texts = self.problems.iter_mut().chain(&mut self.foreign_schema);
+        let texts = self.problems.iter_mut().chain(&mut self.foreign_schema).chain(&mut self.not_served);
         texts.for_each(|text| *text = shortened(core::mem::take(text), TEXT_BYTES_MAX));
         self.tools.values_mut().for_each(|version| {
             *version = shortened(core::mem::take(version), WORD_BYTES_MAX);
@@ -191,6 +191,7 @@ mod tests {
         let observation = Observation {
             problems: vec![long.clone(); 200],
             foreign_schema: Some(long.clone()),
+            not_served: Some(long.clone()),
             admission: Some(HbaObservation::NotOurs { because: long.clone() }),
             tools: [("docker".into(), long)].into(),
             ..Observation::default()

@@ -104,6 +104,7 @@ impl Observation {
     pub fn quotes(&self) -> bool {
         !self.problems.is_empty()
             || self.foreign_schema.is_some()
+            || self.not_served.is_some()
             || self.site_changed.is_some()
             || matches!(self.admission, Some(HbaObservation::NotOurs { .. }))
     }
@@ -114,7 +115,8 @@ impl Observation {
             Some(HbaObservation::Here(_)) | None => None,
         };
         let diff = self.site_changed.as_mut().map(|change| &mut change.diff);
-        let texts = self.problems.iter_mut().chain(&mut self.foreign_schema).chain(because).chain(diff);
+        let texts = self.problems.iter_mut().chain(&mut self.foreign_schema).chain(&mut self.not_served);
+        let texts = texts.chain(because).chain(diff);
         texts.for_each(|text| *text = redactor.redact_cut(text));
         self
     }
@@ -172,6 +174,7 @@ mod tests {
         let observation = Observation {
             problems: vec![text.clone()],
             foreign_schema: Some(text.clone()),
+            not_served: Some(text.clone()),
             admission: Some(HbaObservation::NotOurs { because: text }),
             site_changed: Some(change),
             ..Observation::default()
@@ -185,7 +188,7 @@ mod tests {
             observation.redacted(&redactor)
         );
         assert!(!said.contains(SECRET), "{said}");
-        assert_eq!(said.matches("with *** in it").count(), 18, "{said}");
+        assert_eq!(said.matches("with *** in it").count(), 19, "{said}");
     }
 
     #[test]

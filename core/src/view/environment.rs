@@ -105,7 +105,9 @@ impl DatabaseStatus {
             )),
             DatabaseSeen::Unknown { why } => Some((
                 format!("unknown from {host}: {why}"),
-                "check that PostgreSQL runs, and that its pg_hba.conf admits the host".to_owned(),
+                format!(
+                    "pg_lsclusters    # where the database is: it must run, and its pg_hba.conf admit {host}"
+                ),
             )),
             DatabaseSeen::Schema(Schema { state: SchemaState::Clean, .. }) | DatabaseSeen::Foreign { .. } => {
                 None

@@ -38,7 +38,20 @@ fn restarts_and_the_state_of_the_database_are_told() -> Result<()> {
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &unknown)?;
     scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(1, &unknown)?;
     scene.stage.postgres.psql("ALTER ROLE notes LOGIN")?;
-    Ok(())
+    another_site_has_its_name(&scene)
+}
+
+/// nginx takes the first of two, and only warns.
+fn another_site_has_its_name(scene: &Scene) -> Result<()> {
+    let site = scene.stage.site;
+    let foreign = format!("server {{ listen {}; server_name {}; return 404; }}\n", site.port(), site.ip());
+    scene.stage.nginx.install_site("000", &foreign)?;
+    let told = "is not answered from its site, but with 404";
+    let is_told = || Ok(scene.stage.lockstep(&["status", ENVIRONMENT])?.all().contains(told));
+    until("the status tells of the other site", SOON, is_told)?;
+    scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(1, &[told])?;
+    scene.stage.nginx.install_site("000", "")?;
+    until("the status sees that it is gone", SOON, || Ok(!is_told()?))
 }
 
 /// As the kernel does where a container's memory is used up.

@@ -7,16 +7,16 @@ use crate::context::Context;
 /// What `git` calls a checkout that is on no branch.
 const DETACHED: &str = "HEAD";
 
-/// Variables in which CI systems say the branch of a checkout that is on none: GitLab and Woodpecker, Buildkite, CircleCI,
-/// Bitbucket, Drone, Travis, Azure.
-const BRANCH_VARIABLES: [&str; 7] = [
-    "CI_COMMIT_BRANCH",
-    "BUILDKITE_BRANCH",
-    "CIRCLE_BRANCH",
-    "BITBUCKET_BRANCH",
-    "DRONE_BRANCH",
-    "TRAVIS_BRANCH",
-    "BUILD_SOURCEBRANCHNAME",
+/// A variable in which a CI system says the branch that it has checked out, where another one has this value: elsewhere it
+/// has the name of a tag, or the branch that a pull request is for.
+const BRANCH_VARIABLES: [(&str, (&str, &str)); 7] = [
+    ("GITHUB_REF_NAME", ("GITHUB_REF_TYPE", "branch")),
+    ("CI_COMMIT_BRANCH", ("GITLAB_CI", "true")),
+    ("CIRCLE_BRANCH", ("CIRCLECI", "true")),
+    ("BITBUCKET_BRANCH", ("CI", "true")),
+    ("BUILDKITE_BRANCH", ("BUILDKITE_PULL_REQUEST", "false")),
+    ("TRAVIS_BRANCH", ("TRAVIS_PULL_REQUEST", "false")),
+    ("DRONE_BRANCH", ("DRONE_BUILD_EVENT", "push")),
 ];
 
 /// `None` if there is no checkout and nothing says it; `HEAD` if there is one, on no branch that anybody names.
@@ -38,11 +38,10 @@ fn choose(
 }
 
 fn in_ci(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
-    let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
-    // On GitHub the same variable has the name of a tag.
-    let is_github_branch = variable("GITHUB_REF_TYPE").is_some_and(|kind| kind == "branch");
-    let github = is_github_branch.then(|| variable("GITHUB_REF_NAME")).flatten();
-    github.or_else(|| BRANCH_VARIABLES.iter().find_map(|name| variable(name)))
+    BRANCH_VARIABLES.iter().find_map(|(branch, (where_this, is))| {
+        variable(where_this).filter(|value| value == is)?;
+        variable(branch).filter(|branch| !branch.is_empty())
+    })
 }
 
 #[cfg(test)]
@@ -60,10 +59,25 @@ mod tests {
     fn a_checkout_on_no_branch_is_on_that_of_the_ci_system() {
         let github = [("GITHUB_REF_TYPE", "branch"), ("GITHUB_REF_NAME", "main")];
         assert_eq!(chosen(None, Some("HEAD"), &github).as_deref(), Some("main"));
-        assert_eq!(chosen(None, Some("HEAD"), &[("CI_COMMIT_BRANCH", "main")]).as_deref(), Some("main"));
-        assert_eq!(chosen(None, None, &[("CIRCLE_BRANCH", "main")]).as_deref(), Some("main"));
+        assert_eq!(
+            chosen(None, Some("HEAD"), &[("GITLAB_CI", "true"), ("CI_COMMIT_BRANCH", "main")]).as_deref(),
+            Some("main")
+        );
+        assert_eq!(
+            chosen(None, None, &[("CIRCLECI", "true"), ("CIRCLE_BRANCH", "main")]).as_deref(),
+            Some("main")
+        );
+    }
+
+    /// Their variables have the name of the tag, or the branch that the pull request is for.
+    #[test]
+    fn tags_and_pull_requests_are_on_no_branch() {
         let tag = [("GITHUB_REF_TYPE", "tag"), ("GITHUB_REF_NAME", "v1"), ("CI_COMMIT_BRANCH", "")];
         assert_eq!(chosen(None, Some("HEAD"), &tag).as_deref(), Some("HEAD"));
+        let request = [("DRONE_BUILD_EVENT", "pull_request"), ("DRONE_BRANCH", "main")];
+        assert_eq!(chosen(None, Some("HEAD"), &request).as_deref(), Some("HEAD"));
+        let request = [("TRAVIS_PULL_REQUEST", "12"), ("TRAVIS_BRANCH", "main")];
+        assert_eq!(chosen(None, Some("HEAD"), &request).as_deref(), Some("HEAD"));
         assert_eq!(chosen(None, None, &[]), None);
     }
 
