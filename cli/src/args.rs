@@ -12,7 +12,7 @@ mod machine;
 
 pub use cluster::{
     AuthorityCommand, CoordinatorCommand, FenceCommand, HostChangeArgs, HostCommand, OperatorCommand,
-    RegistryCommand,
+    RegistryCommand, TokenCommand,
 };
 pub use deployment::{DeployArgs, ResolutionArgs, ResolveArgs, RollbackArgs};
 pub use environment::{
@@ -270,10 +270,24 @@ Hosts and coordinators get certificates of the new root by themselves.")]
     /// Manage operators
     #[command(after_help = "\
 Examples:
-  lockstep operator add ci --env 'notes/*' --role deploy
+  lockstep operator add bert --env 'notes/*' --role deploy
   lockstep operator list")]
     #[command(subcommand)]
     Operator(OperatorCommand),
+    /// Manage tokens of machines, as of a CI system
+    ///
+    /// Whoever has the token in LOCKSTEP_TOKEN runs commands with it; nothing is stored on that machine.
+    #[command(after_help = "\
+Examples:
+  lockstep token create ci --env notes/production --allow deploy --branch main
+  lockstep token list
+  lockstep token renew ci --for 90d    # the same token, for longer
+  lockstep token revoke ci
+
+In the pipeline, with LOCKSTEP_COORDINATOR and LOCKSTEP_TOKEN set:
+  lockstep deploy production --wait-lock 10m")]
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Export the recorded state
     #[command(after_help = "\
 Examples:
@@ -405,6 +419,7 @@ impl Command {
             | Self::Coordinator(_)
             | Self::Authority(_)
             | Self::Operator(_)
+            | Self::Token(_)
             | Self::Backup { .. }
             | Self::Restore { .. }
             | Self::Login

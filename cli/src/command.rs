@@ -16,7 +16,9 @@ use crate::args::{
     OperatorCommand, SecretCommand, StateCommand,
 };
 use crate::command::cluster::hosts::Form;
-use crate::command::cluster::{authority, backups, coordinators, hosts, operators, registries};
+use crate::command::cluster::{
+    authority, backups, coordinators, hosts, machine_tokens, operators, registries,
+};
 use crate::command::deployment::{deploy, history, images, is_deployment, resolve, watch};
 use crate::command::environment::{environments, lock, logs, secrets, status};
 use crate::context::Context;
@@ -82,6 +84,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<()> {
         }
         Command::Host(HostCommand::Forget { name }) => hosts::forget(context, name).await,
         Command::Registry(command) => registries::run(context, command).await,
+        Command::Token(command) => machine_tokens::run(context, command).await,
         Command::Operator(OperatorCommand::Add { name, env, role }) => {
             operators::add(context, name, env, role).await
         }

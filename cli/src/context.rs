@@ -6,9 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lockstep_core::name::EnvironmentKey;
-use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential};
+use lockstep_core::secret::Secret;
+use lockstep_proto::dial::{ANSWER_BYTES_MAX, Credential, DialError};
 use lockstep_proto::wire::control_client::ControlClient;
 use lockstep_proto::{dial, trace, wire};
+use tokio::sync::OnceCell;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -20,6 +22,9 @@ use crate::failure::{Failure, Kind, Result};
 use crate::output::Output;
 use crate::this_machine::{ThisMachine, is_of_this_machine};
 
+/// The variable with the token of a machine.
+const TOKEN: &str = "LOCKSTEP_TOKEN";
+
 /// How long a coordinator may take to list the others.
 const LEARN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -29,6 +34,10 @@ pub struct Context {
     credential: PathBuf,
     coordinator: Option<String>,
     traceparent: String,
+    /// Of a machine that has no credential.
+    token: Option<Secret>,
+    /// What the token has given.
+    joined: OnceCell<Credential>,
     // Replaced as a whole: it is whole also when a thread died with the lock.
     learned: Mutex<Vec<String>>,
 }
@@ -56,6 +65,9 @@ impl Context {
             credential,
             coordinator: arguments.coordinator.clone(),
             traceparent: arguments.traceparent.clone().unwrap_or_default(),
+            // No argument: everybody on the machine sees those.
+            token: std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).map(Secret::new),
+            joined: OnceCell::new(),
             learned: Mutex::default(),
         })
     }
@@ -68,6 +80,8 @@ impl Context {
             credential: directory.join("credential"),
             coordinator: None,
             traceparent: String::new(),
+            token: None,
+            joined: OnceCell::new(),
             learned: Mutex::default(),
         }
     }
@@ -77,6 +91,9 @@ impl Context {
     /// # Errors
     /// When there is no credential, or the coordinator cannot be reached.
     pub async fn control(&self) -> Result<ControlClient<Channel>> {
+        if let Some(token) = &self.token {
+            return self.control_of_machine(token).await;
+        }
         let machine = ThisMachine::look();
         let (credential, stored) = self.load_credential(&machine)?;
         credential::check(&credential, now())?;
@@ -108,6 +125,33 @@ impl Context {
                     .next("lockstep login --coordinator HOST:PORT")
             },
             |error| Failure::unreachable(error, &machine),
+        ))
+    }
+
+    /// The coordinator's API, as the machine of this token. Nothing is stored.
+    async fn control_of_machine(&self, token: &Secret) -> Result<ControlClient<Channel>> {
+        let Some(named) = self.coordinator.as_deref() else {
+            return Err(Failure::new(Kind::Usage, "the address of the coordinator is unknown")
+                .why(format!("{TOKEN} is set, and neither --coordinator nor LOCKSTEP_COORDINATOR is"))
+                .next("export LOCKSTEP_COORDINATOR=HOST:PORT"));
+        };
+        let mut failed = None;
+        for address in credential::all_addresses(named, &[]) {
+            let joined = self.joined.get_or_try_init(|| async {
+                let joined = dial::join(&address, token.expose(), "", "").await?;
+                Ok::<_, DialError>(joined.credential)
+            });
+            let connected = async { dial::connect(&address, joined.await?).await };
+            match connected.await {
+                Ok(channel) => {
+                    return Ok(ControlClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX));
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        Err(failed.map_or_else(
+            || Failure::new(Kind::Usage, "LOCKSTEP_COORDINATOR names no address"),
+            |error| Failure::unreachable(error, &ThisMachine::look()),
         ))
     }
 

@@ -338,5 +338,5 @@ fn check_help(command: &str) {
 help! {
     audit, authority, backup, cancel, completions, coordinator, deploy, doctor, down, env, fence, history,
     host, lock, login, logs, operator, plan, registry, resolve, restore, rollback, schema, secret, show,
-    state, status, up, watch,
+    state, status, token, up, watch,
 }

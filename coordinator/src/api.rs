@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use lockstep_core::access::machine::MachineLimits;
 use lockstep_core::access::{self, EnvironmentPattern, Identity, OperatorRights, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
@@ -66,14 +67,19 @@ impl Caller {
     /// What the caller may do beyond the role that a method asks for.
     pub fn authority(&self) -> Authority {
         match &self.rights {
-            Some(OperatorRights { role: OperatorRole::Admin, environments: EnvironmentPattern::All }) => {
-                Authority::Administrator
-            }
+            Some(OperatorRights {
+                role: OperatorRole::Admin, environments: EnvironmentPattern::All, ..
+            }) => Authority::Administrator,
             Some(OperatorRights { role: OperatorRole::Admin | OperatorRole::Deploy, .. }) => {
                 Authority::Deployer
             }
             Some(OperatorRights { role: OperatorRole::Read, .. }) | None => Authority::Reader,
         }
+    }
+
+    /// What the caller's token allows, where it is a machine.
+    pub fn machine(&self) -> Option<&MachineLimits> {
+        self.rights.as_ref()?.machine.as_ref()
     }
 
     /// Whether the caller has a say over `environment`.
@@ -202,6 +208,7 @@ impl GateLayer {
                 access::Denied::WrongRole { .. }
                 | access::Denied::RoleTooLow { .. }
                 | access::Denied::NotOfAll { .. }
+                | access::Denied::BeyondToken { .. }
                 | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
             }
         })?;

@@ -3,7 +3,9 @@
 
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation, Refusal, Rollback};
+use lockstep_core::plan::operation::{
+    AnyBranch, ChangedSite, Deploy, Operation, OperationKind, Refusal, Rollback,
+};
 use lockstep_core::plan::{Plan, PlanHash};
 use lockstep_core::planner;
 use lockstep_core::record::Record;
@@ -62,6 +64,18 @@ pub enum RequestedOperation {
     AddHost(HostName),
     DrainHost(HostName),
     RemoveHost(HostName),
+}
+
+impl RequestedOperation {
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Deploy(_) => OperationKind::Deploy,
+            Self::Rollback { .. } => OperationKind::Rollback,
+            Self::AddHost(_) => OperationKind::AddHost,
+            Self::DrainHost(_) => OperationKind::DrainHost,
+            Self::RemoveHost(_) => OperationKind::RemoveHost,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]

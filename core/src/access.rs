@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::HostId;
 use crate::name::{ApplicationName, CoordinatorName, EnvironmentKey, OperatorName};
 
+pub mod machine;
+
+use machine::MachineLimits;
+
 /// Whom a certificate names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
@@ -58,6 +62,8 @@ pub enum Callers {
 pub struct OperatorRights {
     pub role: OperatorRole,
     pub environments: EnvironmentPattern,
+    /// Of a machine: what its token allows.
+    pub machine: Option<MachineLimits>,
 }
 
 /// Every method of every service. A test compares it with the services as generated.
@@ -117,6 +123,8 @@ pub const METHODS: &[(&str, Callers)] = &[
     ("/lockstep.v1.Control/AddOperator", Callers::Administrators),
     ("/lockstep.v1.Control/ListOperators", Callers::Administrators),
     ("/lockstep.v1.Control/RevokeOperator", Callers::Administrators),
+    ("/lockstep.v1.Control/CreateMachineToken", Callers::Administrators),
+    ("/lockstep.v1.Control/RenewMachineToken", Callers::Administrators),
     ("/lockstep.v1.Control/About", Callers::Operators(OperatorRole::Read)),
 ];
 
@@ -135,6 +143,8 @@ pub enum Denied {
         "{operator} is an administrator of {has} only, and this command needs an administrator of every environment"
     )]
     NotOfAll { operator: OperatorName, has: EnvironmentPattern },
+    #[error("{operator} cannot do this: {why}")]
+    BeyondToken { operator: OperatorName, why: String },
     #[error("{operator} has no access to {environment}")]
     OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
@@ -164,10 +174,13 @@ pub fn allow(identity: &Identity, rights: Option<&OperatorRights>, method: &str)
             Identity::Nobody,
         ) => Err(Denied::NoCertificate),
         (Callers::Operators(needs), Identity::Operator(operator)) => {
-            of_role(operator, rights.ok_or_else(wrong)?, needs)
+            let rights = rights.ok_or_else(wrong)?;
+            within_token(operator, rights, method)?;
+            of_role(operator, rights, needs)
         }
         (Callers::Administrators, Identity::Operator(operator)) => {
             let rights = rights.ok_or_else(wrong)?;
+            within_token(operator, rights, method)?;
             of_role(operator, rights, OperatorRole::Admin)?;
             match &rights.environments {
                 EnvironmentPattern::All => Ok(()),
@@ -182,6 +195,13 @@ pub fn allow(identity: &Identity, rights: Option<&OperatorRights>, method: &str)
             Err(wrong())
         }
     }
+}
+
+fn within_token(operator: &OperatorName, rights: &OperatorRights, method: &str) -> Result<(), Denied> {
+    let Some(why) = rights.machine.as_ref().and_then(|machine| machine.refuses_method(method)) else {
+        return Ok(());
+    };
+    Err(Denied::BeyondToken { operator: operator.clone(), why })
 }
 
 fn of_role(operator: &OperatorName, rights: &OperatorRights, needs: OperatorRole) -> Result<(), Denied> {
@@ -292,7 +312,7 @@ mod tests {
     }
 
     fn rights(role: OperatorRole, environments: &str) -> OperatorRights {
-        OperatorRights { role, environments: environments.parse().expect("a pattern") }
+        OperatorRights { role, environments: environments.parse().expect("a pattern"), machine: None }
     }
 
     #[test]

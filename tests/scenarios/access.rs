@@ -4,3 +4,4 @@ mod revocation;
 mod root_rotation;
 mod root_rotation_in_cluster;
 mod secrets;
+mod tokens;

@@ -132,6 +132,45 @@ pub enum AuthorityCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Create a token for a machine
+    Create {
+        /// Name of the machine, as the audit log shows it.
+        name: String,
+        /// The environment, as `<app>/<env>`.
+        #[arg(long)]
+        env: String,
+        /// What it may do: plan, deploy, rollback, secrets.
+        #[arg(long, value_delimiter = ',', default_value = "plan,deploy,rollback", value_name = "VERBS")]
+        allow: Vec<String>,
+        /// The repository of the images that it may deploy. Default: any.
+        #[arg(long, value_name = "REPOSITORY")]
+        repository: Option<String>,
+        /// The branch that it may deploy from. Default: any.
+        #[arg(long, value_name = "NAME")]
+        branch: Option<String>,
+        /// How long it is good for, as in 90d.
+        #[arg(long = "for", default_value = "90d", value_name = "DURATION")]
+        life: String,
+    },
+    /// List tokens: what they allow, and until when
+    List,
+    /// Let the same token be good for longer
+    Renew {
+        /// Name of the machine.
+        name: String,
+        /// From now on, as in 90d.
+        #[arg(long = "for", default_value = "90d", value_name = "DURATION")]
+        life: String,
+    },
+    /// Revoke a token at once; a deployment that it started goes on
+    Revoke {
+        /// Name of the machine.
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum OperatorCommand {
     /// Create a one-time token for a new operator
     Add {

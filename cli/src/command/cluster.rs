@@ -4,5 +4,6 @@ pub mod authority;
 pub mod backups;
 pub mod coordinators;
 pub mod hosts;
+pub mod machine_tokens;
 pub mod operators;
 pub mod registries;

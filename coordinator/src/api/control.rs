@@ -31,6 +31,7 @@ mod environments;
 mod failure;
 mod hosts;
 mod logs;
+mod machines;
 mod operators;
 mod registries;
 mod secrets;
@@ -316,6 +317,19 @@ impl Control for ControlApi {
     async fn add_operator(&self, request: Request<wire::AddOperatorRequest>) -> Answer<wire::TokenReply> {
         let caller = Caller::from_request(&request)?;
         operators::add(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn create_machine_token(
+        &self,
+        request: Request<wire::MachineTokenRequest>,
+    ) -> Answer<wire::TokenReply> {
+        let caller = Caller::from_request(&request)?;
+        machines::create(self, &caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn renew_machine_token(&self, request: Request<wire::RenewMachineTokenRequest>) -> Answer<Done> {
+        let caller = Caller::from_request(&request)?;
+        machines::renew(self, &caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn list_operators(&self, request: Request<wire::ListRequest>) -> Answer<wire::OperatorsReply> {

@@ -1,9 +1,9 @@
-//! Issues certificates, for a one-time token or to renew a certificate that is about to expire.
+//! Issues certificates, for a token or to renew a certificate that is about to expire.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use lockstep_core::access::{Identity, OperatorRights};
+use lockstep_core::access::{EnvironmentPattern, Identity, OperatorRole};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
@@ -32,6 +32,12 @@ use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);
+
+/// How long the certificate of a machine is good: for one run.
+const MACHINE_LIFE: Millis = Millis::from_secs(2 * 3600);
+
+/// How many of them count at a time.
+const MACHINE_LOGINS_MAX: usize = 500;
 
 /// How often a transaction is made anew when another came between.
 const ATTEMPTS_MAX: usize = 5;
@@ -67,14 +73,15 @@ impl Enroll for EnrollApi {
             let joining = match presented.admits.clone() {
                 TokenHolder::Host { name, roles } => self.host(&request, name, roles, now).await?,
                 TokenHolder::Operator { name, environments, role } => {
-                    self.operator(&request, name, OperatorRights { role, environments }, now).await?
+                    self.operator(&request, name, (environments, role), now).await?
                 }
+                TokenHolder::Machine { name } => self.machine(&request, name, now).await?,
                 TokenHolder::Coordinator { name } => self.coordinator(&request, name, now).await?,
             };
             let JoinAttempt { identity, mut guards, mut writes, issued, name, roles } = joining;
             let (guard, spent) = presented.spending();
             guards.push(guard);
-            writes.push(spent);
+            writes.extend(spent);
             match self.store.commit(guards, writes).await.map_err(|error| unavailable(&error))? {
                 Committed::Yes { .. } => {
                     info!(%identity, name, address = request.address, "joined");
@@ -218,7 +225,7 @@ impl EnrollApi {
         &self,
         request: &wire::JoinRequest,
         name: OperatorName,
-        OperatorRights { role, environments }: OperatorRights,
+        (environments, role): (EnvironmentPattern, OperatorRole),
         now: Timestamp,
     ) -> Result<JoinAttempt, Status> {
         let identity = Identity::Operator(name.clone());
@@ -236,12 +243,52 @@ impl EnrollApi {
             certificate_expires: issued.expires,
             certificates,
             standing: OperatorStanding::Active,
+            machine: None,
         }
         .with(&issued, now);
         let guards = vec![Guard::as_seen(&key, seen.as_ref())];
         Ok(JoinAttempt {
             identity,
             guards,
+            writes: vec![Write::put(key, &operator)],
+            issued,
+            name: String::new(),
+            roles: BTreeSet::new(),
+        })
+    }
+
+    /// A machine keeps nothing: it gets a certificate for one run.
+    async fn machine(
+        &self,
+        request: &wire::JoinRequest,
+        name: OperatorName,
+        now: Timestamp,
+    ) -> Result<JoinAttempt, Status> {
+        let key = keys::operator(&name);
+        let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
+        let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
+        let operator = operator.map_err(|error| unavailable(&error))?;
+        let operator = operator.filter(|operator| operator.standing == OperatorStanding::Active);
+        let Some((operator, limits)) =
+            operator.and_then(|operator| operator.machine.clone().map(|limits| (operator, limits)))
+        else {
+            return Err(Status::unauthenticated(format!("the token of {name} has been revoked")));
+        };
+        let identity = Identity::Operator(name.clone());
+        let ends = (now + MACHINE_LIFE).min(limits.expires);
+        let issued = self
+            .authority
+            .issue_for(&request.certificate_request, &identity, now, ends.since(now))
+            .map_err(authority_failed)?;
+        let operator = operator.with(&issued, now);
+        if operator.certificates.len() > MACHINE_LOGINS_MAX {
+            return Err(Status::resource_exhausted(format!(
+                "{name} has logged in {MACHINE_LOGINS_MAX} times within {MACHINE_LIFE}: try again later"
+            )));
+        }
+        Ok(JoinAttempt {
+            identity,
+            guards: vec![Guard::as_seen(&key, seen.as_ref())],
             writes: vec![Write::put(key, &operator)],
             issued,
             name: String::new(),
@@ -264,6 +311,9 @@ impl EnrollApi {
                 .map_err(|error| unavailable(&error))?
                 .filter(|operator| operator.standing == OperatorStanding::Active)
                 .ok_or_else(|| Status::unauthenticated(format!("the operator {name} has been revoked")))?;
+            if operator.machine.is_some() {
+                return Err(Status::permission_denied(format!("{name} logs in again with its token")));
+            }
             let issued = self.issue(request, &Identity::Operator(name.clone()), now)?;
             let write = Write::put(key.clone(), &operator.with(&issued, now));
             let committed = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;

@@ -343,6 +343,20 @@ impl Authority {
             Identity::Agent(_) | Identity::Operator(_) => CLIENT_LIFE,
             Identity::Nobody => return Err(AuthorityError::NoSubject(identity.clone())),
         };
+        self.issue_for(request, identity, now, life)
+    }
+
+    /// As [`Authority::issue`], for this long.
+    ///
+    /// # Errors
+    /// When the request does not prove its key.
+    pub fn issue_for(
+        &self,
+        request: &str,
+        identity: &Identity,
+        now: Timestamp,
+        life: Millis,
+    ) -> Result<Issued, AuthorityError> {
         let held = self.held();
         let mut request = requested(request)?;
         // Only the key is taken from the request.

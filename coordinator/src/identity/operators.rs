@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep_core::access::machine::MachineLimits;
 use lockstep_core::access::{EnvironmentPattern, OperatorRights, OperatorRole};
 use lockstep_core::name::OperatorName;
 use lockstep_core::stored::StoredDocument;
@@ -27,6 +28,9 @@ pub struct Operator {
     /// The certificates that count, by serial number, each with its end.
     pub certificates: BTreeMap<String, Timestamp>,
     pub standing: OperatorStanding,
+    /// Of a machine: what its token allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineLimits>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,8 +57,10 @@ impl Operator {
 
     /// What the operator may do who shows the certificate of this serial number.
     pub fn rights(&self, serial: &str) -> Option<OperatorRights> {
-        (self.standing == OperatorStanding::Active && self.certificates.contains_key(serial))
-            .then(|| OperatorRights { role: self.role, environments: self.environments.clone() })
+        (self.standing == OperatorStanding::Active && self.certificates.contains_key(serial)).then(|| {
+            let (environments, machine) = (self.environments.clone(), self.machine.clone());
+            OperatorRights { role: self.role, environments, machine }
+        })
     }
 
     /// Whether this operator can let others in.

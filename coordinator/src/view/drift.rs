@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::observed::{ContainerRunState, Observation};
 use lockstep_core::release::{Schema, SchemaState};
@@ -51,9 +52,9 @@ pub fn problems(placed: &PlacedHosts<'_>, observed: &BTreeMap<HostId, Observatio
     each.into_values().flat_map(|host| of_host(&host)).collect()
 }
 
-/// That somebody migrated the database beside Lockstep.
-pub fn schema(live: Option<&LiveRelease>, database: Option<&DatabaseStatus>) -> Option<String> {
-    let recorded = live?.schema_version?;
+/// That somebody migrated the database beside Lockstep. What a deployment migrated that was rolled back stays.
+pub fn schema(last: Option<&DeploymentSummary>, database: Option<&DatabaseStatus>) -> Option<String> {
+    let recorded = last?.schema_after?;
     match &database?.seen {
         DatabaseSeen::Schema(Schema { version, state: SchemaState::Clean }) if *version != recorded => {
             Some(format!("the schema of the database is {version}, but {recorded} is recorded"))

@@ -163,7 +163,7 @@ async fn observed(
         drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
     drift.extend(drift::problems(&placed, &observed));
-    drift.extend(drift::schema(status.live.as_ref(), database.as_ref()));
+    drift.extend(drift::schema(status.last.as_ref(), database.as_ref()));
     status.drift = drift;
     status.database = database;
     status.restarts = mine.iter().flat_map(|host| restarts_on(host, observed.get(&host.id))).collect();

@@ -14,7 +14,6 @@ use crate::release::{Release, Schema, SchemaState, dirty_because, dirty_repair};
 use crate::slot::Slot;
 use crate::time::{Millis, Timestamp};
 use crate::view::host_status::HostStatus;
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;

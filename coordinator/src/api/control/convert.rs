@@ -1,13 +1,14 @@
 //! Converts wire messages to requests.
 
+use lockstep_core::access::machine::Planning;
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Refusal};
 use lockstep_proto::Invalid;
 use lockstep_proto::convert::required;
 use lockstep_proto::wire;
 use tonic::Status;
 
-use super::failure::reference_status;
+use super::failure::{reference_status, refused};
 use super::{Caller, ControlApi};
 use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
 use crate::record::history;
@@ -34,7 +35,7 @@ pub(super) fn non_empty(text: String) -> Option<String> {
 }
 
 /// A text that is recorded and shown.
-fn one_line(field: &'static str, text: String, characters_max: usize) -> Result<String, Invalid> {
+pub(super) fn one_line(field: &'static str, text: String, characters_max: usize) -> Result<String, Invalid> {
     if is_one_line(&text, characters_max) {
         return Ok(text);
     }
@@ -88,6 +89,35 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
         }
     };
     Ok(PlanRequest { environment, what })
+}
+
+/// Refuses what the token of a machine does not allow.
+pub(super) fn within_token(caller: &Caller, ask: &PlanRequest, planning: Planning) -> Result<(), Status> {
+    let Some(machine) = caller.machine() else { return Ok(()) };
+    let why = machine.refuses_operation(ask.what.kind(), planning).or_else(|| match &ask.what {
+        RequestedOperation::Deploy(deploy) => {
+            machine.refuses_image(&deploy.image).or_else(|| machine.refuses_branch(deploy.branch.as_deref()))
+        }
+        RequestedOperation::Rollback { .. }
+        | RequestedOperation::AddHost(_)
+        | RequestedOperation::DrainHost(_)
+        | RequestedOperation::RemoveHost(_) => None,
+    });
+    refuse_beyond_token(caller, &ask.environment, why)
+}
+
+/// The refusal of what the token of a machine does not allow, for this reason.
+pub(super) fn refuse_beyond_token(
+    caller: &Caller,
+    environment: &EnvironmentKey,
+    why: Option<String>,
+) -> Result<(), Status> {
+    let Some(why) = why else { return Ok(()) };
+    Err(refused(&Refusal {
+        what: format!("{} cannot do this in {environment}", caller.operator()?),
+        why,
+        next: "lockstep token list    # an administrator creates another: lockstep token create".to_owned(),
+    }))
 }
 
 /// A deployment that the caller may see, and its environment.

@@ -1,5 +1,6 @@
 //! Plan, start, cancel, resolve and show deployments.
 
+use lockstep_core::access::machine::Planning;
 use lockstep_core::id::StepId;
 use lockstep_core::plan::PlanHash;
 use lockstep_core::plan::operation::Refusal;
@@ -9,7 +10,9 @@ use lockstep_proto::convert::required;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::{Status, Streaming};
 
-use super::convert::{deployment, environment, non_empty, plan_request, requester};
+use super::convert::{
+    deployment, environment, non_empty, plan_request, refuse_beyond_token, requester, within_token,
+};
 use super::failure::{deploy_status, refused, store_status};
 use super::{Caller, ControlApi};
 use crate::planning;
@@ -28,6 +31,7 @@ pub(super) async fn plan(
     request: wire::PlanRequest,
 ) -> Result<wire::PlanReply, Status> {
     let ask = plan_request(caller, request)?;
+    within_token(caller, &ask, Planning::Shown)?;
     let requester = requester(caller, None)?;
     let Proposed { plan, widening } =
         planning::plan(&api.context, &ask, &requester).await.map_err(deploy_status)?;
@@ -80,6 +84,8 @@ pub(super) async fn send_image(
         image: non_empty(image).ok_or_else(|| Invalid::missing("offer.image"))?,
         image_id: image_id.parse().map_err(|error| Invalid::because("offer.image_id", error))?,
     };
+    let beyond = caller.machine().and_then(|machine| machine.refuses_image(&offer.image));
+    refuse_beyond_token(caller, &environment, beyond)?;
     let host = image_transfer::receiver(&api.context, &offer, &requester(caller, None)?)
         .await
         .map_err(deploy_status)?;
@@ -103,6 +109,7 @@ pub(super) async fn start(
 ) -> Result<wire::StartReply, Status> {
     let wire::StartRequest { plan, hash, claim, client, grant } = request;
     let mut ask = plan_request(caller, plan.ok_or_else(|| Invalid::missing("plan"))?)?;
+    within_token(caller, &ask, Planning::Started)?;
     if let RequestedOperation::Deploy(deploy) = &mut ask.what {
         // What runs is planned from what a host has.
         deploy.offered = None;

@@ -8,6 +8,7 @@ use tonic::Status;
 
 use super::failure::store_status;
 use super::hosts::issue_token;
+use super::machines;
 use super::{Caller, ControlApi};
 use crate::identity::operators;
 use crate::identity::operators::{Operator, OperatorStanding};
@@ -33,6 +34,7 @@ pub(super) async fn add(
 pub(super) async fn list(api: &ControlApi) -> Result<wire::OperatorsReply, Status> {
     let operators = operators::list(&*api.context.store).await.map_err(|error| store_status(&error))?;
     let record = |operator: Operator| wire::OperatorRecord {
+        machine: machines::record(&operator),
         name: operator.name.into(),
         environments: operator.environments.to_string(),
         role: operator.role.to_string(),

@@ -1,0 +1,157 @@
+//! Create and renew the tokens of machines.
+
+use std::collections::BTreeSet;
+
+use lockstep_core::access::EnvironmentPattern;
+use lockstep_core::access::machine::{MachineLimits, Verb};
+use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::time::{Millis, Timestamp};
+use lockstep_proto::Invalid;
+use lockstep_proto::wire::{self, Done};
+use tonic::Status;
+
+use super::convert::{non_empty, one_line};
+use super::failure::{refused, store_status};
+use super::{Caller, ControlApi};
+use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::tokens::{self, TokenHolder};
+use crate::store::{Committed, Guard, Stored, Write, keys};
+
+/// The shortest and the longest life of a token.
+const LIFE: (Millis, Millis) = (Millis::from_secs(3600), Millis::from_secs(400 * 24 * 3600));
+
+const REPOSITORY_CHARACTERS_MAX: usize = 255;
+
+pub(super) async fn create(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::MachineTokenRequest,
+) -> Result<wire::TokenReply, Status> {
+    let wire::MachineTokenRequest { name, environment, verbs, repository, branch, life_ms } = request;
+    let name: OperatorName = name.parse().map_err(|error| Invalid::because("name", error))?;
+    let environment: EnvironmentKey =
+        environment.parse().map_err(|error| Invalid::because("environment", error))?;
+    let verbs: Result<BTreeSet<Verb>, String> = verbs.iter().map(|verb| verb.parse()).collect();
+    let verbs = verbs.map_err(|error| Invalid::because("verbs", error))?;
+    if verbs.is_empty() {
+        return Err(Invalid::missing("verbs").into());
+    }
+    let expires = expiry(api.context.clock.now(), life_ms)?;
+    let machine = MachineLimits {
+        verbs,
+        repository: non_empty(one_line("repository", repository, REPOSITORY_CHARACTERS_MAX)?),
+        branch: non_empty(one_line("branch", branch, REPOSITORY_CHARACTERS_MAX)?),
+        expires,
+    };
+    let said = describe(&name, &environment, &machine);
+    let key = keys::operator(&name);
+    let store = &*api.context.store;
+    let seen = store.get(key.key()).await.map_err(|error| store_status(&error))?;
+    let before = seen.as_ref().map(Stored::read::<Operator>).transpose();
+    let before = before.map_err(|error| store_status(&error))?;
+    if before.is_some_and(|operator| operator.standing == OperatorStanding::Active) {
+        return Err(refused(&Refusal {
+            what: format!("cannot create a token for {name}"),
+            why: "an operator or a machine of this name exists".to_owned(),
+            next: format!("lockstep operator revoke {name}    # or use another name"),
+        }));
+    }
+    let (token, guard, write) =
+        tokens::new(&api.authority.pin(), TokenHolder::Machine { name: name.clone() }, expires)
+            .map_err(|error| Status::internal(error.to_string()))?;
+    let operator = Operator {
+        name,
+        environments: EnvironmentPattern::One(environment.clone()),
+        role: machine.role(),
+        certificate_expires: expires,
+        certificates: Default::default(),
+        standing: OperatorStanding::Active,
+        machine: Some(machine),
+    };
+    let guards = vec![guard, Guard::as_seen(&key, seen.as_ref())];
+    let writes = vec![write, Write::put(key, &operator)];
+    match store.commit(guards, writes).await.map_err(|error| store_status(&error))? {
+        Committed::Yes { .. } => {
+            api.audit(caller, "create token", Some(&environment), said).await?;
+            Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })
+        }
+        Committed::No => Err(meanwhile(&operator.name)),
+    }
+}
+
+/// The same token, for longer: whoever has it need not be given another.
+pub(super) async fn renew(
+    api: &ControlApi,
+    caller: &Caller,
+    request: wire::RenewMachineTokenRequest,
+) -> Result<Done, Status> {
+    let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
+    let expires = expiry(api.context.clock.now(), request.life_ms)?;
+    let store = &*api.context.store;
+    let key = keys::operator(&name);
+    let seen = store.get(key.key()).await.map_err(|error| store_status(&error))?;
+    let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
+    let operator = operator.map_err(|error| store_status(&error))?;
+    let extension = tokens::extension(store, &name, expires).await.map_err(|error| store_status(&error))?;
+    let (Some(operator), Some((guard, write))) = (operator, extension) else {
+        return Err(refused(&Refusal {
+            what: format!("cannot renew the token of {name}"),
+            why: "there is none any more: it has expired, or was revoked".to_owned(),
+            next: "lockstep token list    # then create another: lockstep token create".to_owned(),
+        }));
+    };
+    let machine = operator.machine.clone().map(|machine| MachineLimits { expires, ..machine });
+    let operator = Operator { machine, certificate_expires: expires, ..operator };
+    let guards = vec![guard, Guard::as_seen(&key, seen.as_ref())];
+    let writes = vec![write, Write::put(key, &operator)];
+    match store.commit(guards, writes).await.map_err(|error| store_status(&error))? {
+        Committed::Yes { .. } => {
+            let said = format!("the token of {name} is good until {expires}");
+            api.audit(caller, "renew token", None, said).await
+        }
+        Committed::No => Err(meanwhile(&name)),
+    }
+}
+
+/// What a list says of a machine; nothing of an operator.
+pub(super) fn record(operator: &Operator) -> Option<wire::MachineRecord> {
+    let MachineLimits { verbs, repository, branch, expires } = operator.machine.as_ref()?;
+    Some(wire::MachineRecord {
+        verbs: verbs.iter().map(Verb::to_string).collect(),
+        repository: repository.clone().unwrap_or_default(),
+        branch: branch.clone().unwrap_or_default(),
+        expires_ms: expires.0,
+    })
+}
+
+fn expiry(now: Timestamp, life_ms: u64) -> Result<Timestamp, Status> {
+    let (shortest, longest) = LIFE;
+    let life = Millis(life_ms);
+    if life < shortest || life > longest {
+        return Err(Invalid {
+            field: "life_ms",
+            what: format!("is {life}; a token is good for at least 1h and at most 400d"),
+        }
+        .into());
+    }
+    Ok(now + life)
+}
+
+fn describe(name: &OperatorName, environment: &EnvironmentKey, machine: &MachineLimits) -> String {
+    let MachineLimits { verbs, repository, branch, expires } = machine;
+    let verbs: Vec<String> = verbs.iter().map(Verb::to_string).collect();
+    let of = |what: &str, value: &Option<String>| {
+        value.as_ref().map_or_else(String::new, |value| format!(", {what} {value}"))
+    };
+    format!(
+        "{name} may {} in {environment}{}{}, until {expires}",
+        verbs.join(", "),
+        of("images of", repository),
+        of("the branch", branch)
+    )
+}
+
+fn meanwhile(name: &OperatorName) -> Status {
+    Status::aborted(format!("{name} was changed meanwhile: try again"))
+}

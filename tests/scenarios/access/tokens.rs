@@ -1,0 +1,109 @@
+//! The token of a machine: what a CI system does that stores nothing, and what it is refused.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bed::program::CommandOutput;
+use lockstep_tests::bed::wait::until;
+use lockstep_tests::scene::credential::coordinator_address;
+use lockstep_tests::scene::{ENVIRONMENT, SOON, Scene};
+use serde_json::Value;
+
+/// A runner: it knows where the coordinator is, and its token.
+struct Machine<'a> {
+    scene: &'a Scene,
+    coordinator: String,
+    token: String,
+    /// It stays empty.
+    home: PathBuf,
+}
+
+impl<'a> Machine<'a> {
+    fn create(scene: &'a Scene, name: &str, limits: &[&str]) -> Result<Self> {
+        let create = ["token", "create", name, "--env", ENVIRONMENT];
+        let created: Value = scene.stage.json(&[&create, limits].concat())?;
+        let token = created["token"].as_str().context("there is no token")?.to_owned();
+        let home = scene.stage.directory.join(format!("runner-{name}"));
+        std::fs::create_dir(&home)?;
+        Ok(Self { scene, coordinator: coordinator_address(scene)?, token, home })
+    }
+
+    fn run(&self, arguments: &[&str]) -> Result<CommandOutput> {
+        let mut command = self.scene.stage.command(arguments)?;
+        command.env("LOCKSTEP_TOKEN", &self.token).env("LOCKSTEP_COORDINATOR", &self.coordinator);
+        command.env("LOCKSTEP_CREDENTIAL", &self.home);
+        CommandOutput::of(&mut command)
+    }
+
+    fn refused(&self, arguments: &[&str], words: &[&str]) -> Result<()> {
+        let said = self.run(arguments)?;
+        ensure!(said.code == 3, "{arguments:?} ended with {}: {}", said.code, said.all());
+        said.expect_said(3, words)?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_machine_does_what_its_token_says_and_stores_nothing() -> Result<()> {
+    let mut scene = Scene::open("tokens")?;
+    let first = scene.stage.image("1", 1, &[])?;
+    let second = scene.stage.image("2", 2, &[])?;
+    scene.deploy(&first)?.expect_said(0, &[])?;
+    let repository = first.split(':').next().unwrap_or_default().to_owned();
+    let limits =
+        ["--allow", "deploy,secrets", "--repository", &repository, "--branch", "main", "--for", "1h"];
+    let machine = Machine::create(&scene, "ci", &limits)?;
+
+    let deploy = ["deploy", ENVIRONMENT, "--image", &second];
+    machine.run(&[&deploy[..], &["--branch", "main"]].concat())?.expect_said(0, &["succeeded"])?;
+    ensure!(scene.served_version()? == "2");
+    machine.run(&["status", ENVIRONMENT])?.expect_said(0, &[&second])?;
+    ensure!(std::fs::read_dir(&machine.home)?.next().is_none(), "something is stored");
+    scene.stage.lockstep(&["audit", ENVIRONMENT])?.expect_said(0, &["ci", "create token"])?;
+
+    scene.assert_refused("what the token does not allow", |_| {
+        machine.refused(&[&deploy[..], &["--branch", "feature"]].concat(), &["for the branch main"])?;
+        machine
+            .refused(&[&deploy[..], &["--branch", "feature", "--allow-branch"]].concat(), &["branch main"])?;
+        let other = ["deploy", ENVIRONMENT, "--image", "nginx:1", "--branch", "main"];
+        machine.refused(&other, &["for images of", &repository])?;
+        machine.refused(&["rollback", ENVIRONMENT], &["allows deploy, secrets, and not rollback"])?;
+        machine
+            .refused(&["lock", "freeze", ENVIRONMENT, "--for", "1h", "--reason", "fair"], &["for people"])?;
+        machine.refused(&["logs", ENVIRONMENT], &["for people"])?;
+        machine.refused(&["operator", "list"], &["for people"])?;
+        machine.refused(&["token", "renew", "ci"], &["for people"])?;
+        machine.refused(&["status", "other/production"], &["no access"])?;
+        Ok(())
+    })?;
+
+    // The same token, for longer; and its end.
+    scene.stage.must(&["token", "renew", "ci", "--for", "30d"])?;
+    let listed = scene.stage.must(&["token", "list"])?.stdout;
+    for words in ["ci", ENVIRONMENT, "deploy", &repository, "main"] {
+        ensure!(listed.contains(words), "{words:?} is not in: {listed}");
+    }
+    machine.run(&["status", ENVIRONMENT])?.expect_said(0, &[&second])?;
+    scene.stage.must(&["token", "revoke", "ci"])?;
+    machine.refused(&["status", ENVIRONMENT], &["unknown"])?;
+    Ok(())
+}
+
+/// Who only plans looks, as a reader does.
+#[test]
+fn a_token_for_plans_starts_nothing() -> Result<()> {
+    let mut scene = Scene::open("planner")?;
+    let image = scene.stage.image("1", 1, &[])?;
+    scene.deploy(&image)?.expect_said(0, &[])?;
+    let machine = Machine::create(&scene, "review", &["--allow", "plan"])?;
+    machine.run(&["plan", ENVIRONMENT, "--image", &image])?.expect_said(0, &["made for a reader"])?;
+    let deploy = ["deploy", ENVIRONMENT, "--image", &image];
+    scene.assert_refused("a token that only plans", |_| {
+        machine.refused(&deploy, &["allows plan, and not"])?;
+        machine.refused(&["secret", "list", ENVIRONMENT], &["allows plan, and not secrets"])
+    })?;
+    scene.stage.must(&["token", "revoke", "review"])?;
+    until("its certificate does not count any more", SOON, || {
+        Ok(machine.run(&["status", ENVIRONMENT])?.code == 3)
+    })
+}
