@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use hyper::HeaderMap;
 use lockstep_core::health::Answer;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::EnvironmentKey;
@@ -403,7 +404,7 @@ impl Nginx {
     pub async fn not_served(&self, environment: &EnvironmentKey, installed: &Digest) -> Option<String> {
         let at = self.address(environment)?;
         let answered = self.query_status(&at).await.ok()?;
-        let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
+        let served = answering_site(&answered.headers);
         if served == Some(installed.short()) {
             return None;
         }
@@ -439,7 +440,7 @@ impl Nginx {
         let begun = Instant::now();
         loop {
             let answered = self.query_status(&at).await.map_err(|error| failed(environment, &error))?;
-            let served = answered.headers.get(SITE_HEADER).and_then(|value| value.to_str().ok());
+            let served = answering_site(&answered.headers);
             if served == Some(wanted.short()) {
                 return Ok(());
             }
@@ -531,6 +532,11 @@ impl Nginx {
         disk::write(&file, &secret, 0o600)?;
         Ok(secret)
     }
+}
+
+/// The site that nginx answered from, by the short digest in its header.
+fn answering_site(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SITE_HEADER)?.to_str().ok()
 }
 
 /// Whether an installation reloaded nginx.

@@ -3,6 +3,7 @@
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::{Claim, ClaimKind};
 use lockstep_core::stored::decode;
+use lockstep_core::time::InvalidDuration;
 use lockstep_proto::dial::DialError;
 use tonic::{Code, Status};
 
@@ -273,6 +274,12 @@ impl From<DeclarationError> for Failure {
                 .why(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n       "))
                 .next(format!("lockstep env check {ENV}    # once deployment.yml is corrected")),
         }
+    }
+}
+
+impl From<InvalidDuration> for Failure {
+    fn from(error: InvalidDuration) -> Self {
+        Self::new(Kind::Usage, error.to_string())
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 
-use bollard::models::{ContainerInspectResponse, EventMessage};
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use futures::TryStreamExt;
 use lockstep_core::record::observed::Restarts;
 use lockstep_core::time::Timestamp;
 
 use super::container::ManagedContainer;
-use super::{Docker, DockerError, is_missing};
+use super::{Docker, DockerError};
 
 /// How far back the engine is asked for exit codes, in seconds. It remembers 256 events of all containers.
 const ASKED_BACK_SECONDS: u64 = 3600;
@@ -29,12 +29,10 @@ impl Docker {
             return Ok(None);
         }
         let id = &container.id;
-        let found = match self.client().await?.inspect_container(id, None).await {
-            Ok(found) => found,
-            Err(error) if is_missing(&error) => return Ok(None),
-            Err(error) => return Err(self.refused(format!("to inspect {id}"))(error)),
+        let Some(state) = self.inspect(id).await? else { return Ok(None) };
+        let Some(count) = u64::try_from(state.restarts).ok().filter(|count| *count > 0) else {
+            return Ok(None);
         };
-        let Some(count) = restart_count(&found) else { return Ok(None) };
         // The state has no exit code any more once the container runs again.
         let filters = HashMap::from([
             ("container".to_owned(), vec![id.clone()]),
@@ -55,10 +53,6 @@ impl Docker {
             .map_err(self.refused(format!("to tell how {id} ended")))?;
         Ok(Some(Restarts { count, exit_code: events.iter().filter_map(exit_code).next_back() }))
     }
-}
-
-fn restart_count(found: &ContainerInspectResponse) -> Option<u64> {
-    found.restart_count.and_then(|count| u64::try_from(count).ok()).filter(|count| *count > 0)
 }
 
 fn exit_code(event: &EventMessage) -> Option<i64> {

@@ -95,12 +95,9 @@ impl Executors {
         };
         let migrated = seen.await.map(|Schema { version, state }| {
             let is_applied =
-                |of: &u64| (before < *of && *of < version) || (*of == version && state == SchemaState::Clean);
+                |of: &u64| before < *of && (*of < version || (*of == version && state == SchemaState::Clean));
             let versions = migrate.migrations.iter().map(|migration| migration.version);
-            Migrated {
-                applied: versions.filter(|of| *of > before).filter(is_applied).collect(),
-                schema_version: version,
-            }
+            Migrated { applied: versions.filter(is_applied).collect(), schema_version: version }
         });
         StepFailure { migrated, ..failure }
     }

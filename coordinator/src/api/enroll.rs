@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use crate::api::Caller;
 use crate::identity::authority::{Authority, AuthorityError, Issued};
-use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::operators::{self, Operator, OperatorStanding};
 use crate::identity::roots;
 use crate::identity::tokens;
 use crate::identity::tokens::{TokenError, TokenHolder};
@@ -28,7 +28,7 @@ use crate::record::coordinators;
 use crate::record::coordinators::Coordinator;
 use crate::record::hosts;
 use crate::record::vault::Vault;
-use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
+use crate::store::{Committed, Guard, Store, StoreError, Write, keys};
 
 /// Clocks further apart than this would make certificates that are not valid yet.
 const SKEW_MAX: Millis = Millis::from_secs(300);
@@ -230,10 +230,8 @@ impl EnrollApi {
     ) -> Result<JoinAttempt, Status> {
         let identity = Identity::Operator(name.clone());
         let issued = self.issue(&request.certificate_request, &identity, now)?;
-        let key = keys::operator(&name);
-        let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
-        let before = seen.as_ref().map(Stored::read::<Operator>).transpose();
-        let before = before.map_err(|error| unavailable(&error))?;
+        let found = operators::find_guarded(&*self.store, &name).await;
+        let (before, unchanged) = found.map_err(|error| unavailable(&error))?;
         // On another machine of the same operator the certificate goes on to count.
         let certificates = before.map(|operator| operator.certificates).unwrap_or_default();
         let operator = Operator {
@@ -246,11 +244,10 @@ impl EnrollApi {
             machine: None,
         }
         .with(&issued, now);
-        let guards = vec![Guard::as_seen(&key, seen.as_ref())];
         Ok(JoinAttempt {
             identity,
-            guards,
-            writes: vec![Write::put(key, &operator)],
+            guards: vec![unchanged],
+            writes: vec![Write::put(keys::operator(&operator.name), &operator)],
             issued,
             name: String::new(),
             roles: BTreeSet::new(),
@@ -264,10 +261,8 @@ impl EnrollApi {
         name: OperatorName,
         now: Timestamp,
     ) -> Result<JoinAttempt, Status> {
-        let key = keys::operator(&name);
-        let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
-        let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
-        let operator = operator.map_err(|error| unavailable(&error))?;
+        let found = operators::find_guarded(&*self.store, &name).await;
+        let (operator, unchanged) = found.map_err(|error| unavailable(&error))?;
         let operator = operator.filter(|operator| operator.standing == OperatorStanding::Active);
         let Some((operator, limits)) =
             operator.and_then(|operator| operator.machine.clone().map(|limits| (operator, limits)))
@@ -288,8 +283,8 @@ impl EnrollApi {
         }
         Ok(JoinAttempt {
             identity,
-            guards: vec![Guard::as_seen(&key, seen.as_ref())],
-            writes: vec![Write::put(key, &operator)],
+            guards: vec![unchanged],
+            writes: vec![Write::put(keys::operator(&operator.name), &operator)],
             issued,
             name: String::new(),
             roles: BTreeSet::new(),
@@ -303,20 +298,18 @@ impl EnrollApi {
         name: &OperatorName,
         now: Timestamp,
     ) -> Result<Issued, Status> {
-        let key = keys::operator(name);
         for _ in 0..ATTEMPTS_MAX {
-            let seen = self.store.get(key.key()).await.map_err(|error| unavailable(&error))?;
-            let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
+            let found = operators::find_guarded(&*self.store, name).await;
+            let (operator, unchanged) = found.map_err(|error| unavailable(&error))?;
             let operator = operator
-                .map_err(|error| unavailable(&error))?
                 .filter(|operator| operator.standing == OperatorStanding::Active)
                 .ok_or_else(|| Status::unauthenticated(format!("the operator {name} has been revoked")))?;
             if operator.machine.is_some() {
                 return Err(Status::permission_denied(format!("{name} logs in again with its token")));
             }
             let issued = self.issue(request, &Identity::Operator(name.clone()), now)?;
-            let write = Write::put(key.clone(), &operator.with(&issued, now));
-            let committed = self.store.commit(vec![Guard::as_seen(&key, seen.as_ref())], vec![write]).await;
+            let write = Write::put(keys::operator(name), &operator.with(&issued, now));
+            let committed = self.store.commit(vec![unchanged], vec![write]).await;
             match committed.map_err(|error| unavailable(&error))? {
                 Committed::Yes { .. } => return Ok(issued),
                 // A revocation may have come between: looked at again, it is said.
@@ -369,7 +362,9 @@ pub(super) fn authority_failed(error: AuthorityError) -> Status {
 
 fn refused_token(error: TokenError) -> Status {
     match error {
-        TokenError::Unknown | TokenError::Expired { .. } => Status::unauthenticated(error.to_string()),
+        TokenError::Unknown | TokenError::Expired { .. } | TokenError::MachineExpired { .. } => {
+            Status::unauthenticated(error.to_string())
+        }
         TokenError::Chance => Status::internal(error.to_string()),
         TokenError::Store(error) => unavailable(&error),
     }

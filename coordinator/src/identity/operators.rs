@@ -80,6 +80,20 @@ pub async fn find(store: &dyn Store, name: &OperatorName) -> Result<Option<Opera
     store.get(keys::operator(name).key()).await?.map(|stored| stored.read()).transpose()
 }
 
+/// The operator of this name, if there is one, and what guards it against who changes it meanwhile.
+///
+/// # Errors
+/// When the store does not answer, or holds what cannot be read.
+pub async fn find_guarded(
+    store: &dyn Store,
+    name: &OperatorName,
+) -> Result<(Option<Operator>, Guard), StoreError> {
+    let key = keys::operator(name);
+    let seen = store.get(key.key()).await?;
+    let operator = seen.as_ref().map(Stored::read).transpose()?;
+    Ok((operator, Guard::as_seen(&key, seen.as_ref())))
+}
+
 /// Every operator, by name.
 ///
 /// # Errors

@@ -80,8 +80,10 @@ pub struct Presented {
 pub enum TokenError {
     #[error("this token is unknown: it was already used, or it is for another cluster")]
     Unknown,
-    #[error("this token expired at {at}")]
+    #[error("this token expired at {at}; a token is valid for {TOKEN_LIFE}")]
     Expired { at: Timestamp },
+    #[error("the token of {name} expired at {at}")]
+    MachineExpired { name: OperatorName, at: Timestamp },
     #[error("the system provides no random numbers")]
     Chance,
     #[error("the store does not answer")]
@@ -162,7 +164,13 @@ pub async fn present(
         return Err(TokenError::Unknown);
     }
     if now >= record.expires {
-        return Err(TokenError::Expired { at: record.expires });
+        let at = record.expires;
+        return Err(match record.admits {
+            TokenHolder::Machine { name } => TokenError::MachineExpired { name, at },
+            TokenHolder::Host { .. } | TokenHolder::Coordinator { .. } | TokenHolder::Operator { .. } => {
+                TokenError::Expired { at }
+            }
+        });
     }
     Ok(Presented { admits: record.admits, stored, id: id.to_owned() })
 }
@@ -235,10 +243,28 @@ mod tests {
         assert!(present(&store, id, secret, just_before).await.is_ok());
         let late = present(&store, id, secret, end).await.err().unwrap();
         assert!(matches!(late, TokenError::Expired { at } if at == end), "{late}");
+        assert!(late.to_string().contains("15 min"), "{late}");
         let guessed = present(&store, id, "guessed", just_before).await.err().unwrap();
         assert!(matches!(guessed, TokenError::Unknown), "{guessed}");
         forget_expired(&store, end).await.unwrap();
         let gone = present(&store, id, secret, just_before).await.err().unwrap();
         assert!(matches!(gone, TokenError::Unknown), "{gone}");
+    }
+
+    #[tokio::test]
+    async fn the_token_of_a_machine_is_kept_and_can_be_extended_until_its_end() {
+        let store = MemoryStore::new(Arc::new(SystemClock));
+        let (name, end): (OperatorName, _) = ("ci".parse().unwrap(), Timestamp(1_000_000));
+        let token = make(&store, "pin", TokenHolder::Machine { name: name.clone() }, end).await.unwrap();
+        let (id, secret) = (token.id.as_str(), token.secret.expose());
+        let presented = present(&store, id, secret, Timestamp(end.0 - 1)).await.unwrap();
+        assert!(presented.spending().1.is_none(), "it is good for once only");
+        let late = present(&store, id, secret, end).await.err().unwrap();
+        assert!(matches!(late, TokenError::MachineExpired { .. }), "{late}");
+        let later = Timestamp(end.0 * 2);
+        let (guard, write) = extension(&store, &name, later).await.unwrap().unwrap();
+        store.commit(vec![guard], vec![write]).await.unwrap();
+        assert!(present(&store, id, secret, end).await.is_ok());
+        assert_eq!(withdrawal(&store, &name).await.unwrap().len(), 1);
     }
 }

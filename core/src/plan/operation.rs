@@ -9,6 +9,9 @@ use crate::id::DeploymentId;
 use crate::name::HostName;
 use crate::release::Release;
 
+/// What git calls the branch of a checkout that is on none.
+pub const DETACHED: &str = "HEAD";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {

@@ -14,7 +14,7 @@ use crate::plan::action::{
     CheckHealth, CleanUp, DatabaseRef, KeepSnapshots, Migrate, Preflight, PreflightDb, TakeSnapshot,
 };
 use crate::plan::operation::OperationKind;
-use crate::plan::operation::{AnyBranch, ChangedSite, Deploy, Operation};
+use crate::plan::operation::{AnyBranch, ChangedSite, DETACHED, Deploy, Operation};
 use crate::plan::{Action, ContainerSpec, Omission, Plan, Undo};
 use crate::planner::database::{HbaRequest, current_schema, foreign_schema, refuse_foreign_schema};
 use crate::planner::excluded_hosts::{self, ExcludedHost};
@@ -35,9 +35,6 @@ use crate::time::Millis;
 
 /// How many releases, beside the live one and the one before it, keep their images.
 const IMAGES_KEPT: usize = 3;
-
-/// What git calls the branch of a checkout that is on none.
-const DETACHED: &str = "HEAD";
 
 /// The most that [`images_kept`] gives: what is live comes on top.
 pub const IMAGES_KEPT_MAX: usize = IMAGES_KEPT + 1;
@@ -96,23 +93,22 @@ fn refuse_other_branch(deploy: &Deploy, spec: &EnvironmentSpec) -> Result<(), Pl
         (Some(wanted), Some(found), AnyBranch::Refused)
             if spec.mode == Mode::Production && wanted != found =>
         {
-            Err(PlanRefusal::new(
-                format!("{} must be deployed from the branch {wanted}", spec.key),
-                if found == DETACHED {
-                    "this checkout is on no branch, and no CI system says which one it was".to_string()
-                } else {
-                    format!("this checkout is on {found}")
-                },
-                if found == DETACHED {
+            let (why, next) = if found == DETACHED {
+                (
+                    "this checkout is on no branch, and no CI system says which one it was".to_string(),
                     format!(
                         "lockstep deploy {key} --image {image} --branch {wanted}    # if it is of {wanted}"
-                    )
-                } else {
+                    ),
+                )
+            } else {
+                (
+                    format!("this checkout is on {found}"),
                     format!(
                         "git switch {wanted}\nlockstep deploy {key} --image {image} --allow-branch    # deploys this branch"
-                    )
-                },
-            ))
+                    ),
+                )
+            };
+            Err(PlanRefusal::new(format!("{key} must be deployed from the branch {wanted}"), why, next))
         }
         _ => Ok(()),
     }

@@ -36,9 +36,7 @@ impl<'a> Machine<'a> {
     }
 
     fn refused(&self, arguments: &[&str], words: &[&str]) -> Result<()> {
-        let said = self.run(arguments)?;
-        ensure!(said.code == 3, "{arguments:?} ended with {}: {}", said.code, said.all());
-        said.expect_said(3, words)?;
+        self.run(arguments)?.expect_said(3, words).with_context(|| arguments.join(" "))?;
         Ok(())
     }
 }

@@ -99,7 +99,6 @@ fn a_release_is_pinned_by_its_manifest() -> Result<()> {
     Ok(())
 }
 
-/// A release of the example that the registry has and this host's Docker has not.
 /// A reader causes nothing: no pull, and no use of what others have stored.
 fn plan_as_a_reader(scene: &Scene, (here, elsewhere): (&str, &str)) -> Result<()> {
     let reader = add_operator(scene, "looker", "*", "read")?;
@@ -112,6 +111,7 @@ fn plan_as_a_reader(scene: &Scene, (here, elsewhere): (&str, &str)) -> Result<()
     Ok(())
 }
 
+/// A release of the example that the registry has and this host's Docker has not.
 fn taken(scene: &mut Scene, registry: &Registry, (version, schema): (&str, u32)) -> Result<String> {
     let image = scene.stage.image(version, schema, &[])?;
     let there = registry.take(&image, &image)?;

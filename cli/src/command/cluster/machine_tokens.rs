@@ -8,7 +8,7 @@ use super::operators;
 use crate::args::TokenCommand;
 use crate::command::reply::{note_if_unreachable, show_done};
 use crate::context::Context;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::Result;
 
 pub async fn run(context: &Context, command: TokenCommand) -> Result<()> {
     match command {
@@ -19,23 +19,18 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<()> {
                 verbs: allow,
                 repository: repository.unwrap_or_default(),
                 branch: branch.unwrap_or_default(),
-                life_ms: milliseconds(&life)?,
+                life_ms: Millis::parse(&life)?.0,
             };
             create(context, request).await
         }
         TokenCommand::List => list(context).await,
         TokenCommand::Renew { name, life } => {
-            let request = wire::RenewMachineTokenRequest { name, life_ms: milliseconds(&life)? };
+            let request = wire::RenewMachineTokenRequest { name, life_ms: Millis::parse(&life)?.0 };
             let done = context.control().await?.renew_machine_token(request).await?.into_inner();
             show_done(context, &done)
         }
         TokenCommand::Revoke { name } => operators::revoke(context, name).await,
     }
-}
-
-fn milliseconds(life: &str) -> Result<u64> {
-    let life = Millis::parse(life).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
-    Ok(life.0)
 }
 
 async fn create(context: &Context, request: wire::MachineTokenRequest) -> Result<()> {

@@ -1,11 +1,10 @@
 //! The branch that is deployed: what the command line says, else that of the checkout, else what the CI system says it
 //! has checked out.
 
+use lockstep_core::plan::operation::DETACHED;
+
 use super::git::git;
 use crate::context::Context;
-
-/// What `git` calls a checkout that is on no branch.
-const DETACHED: &str = "HEAD";
 
 /// A variable in which a CI system says the branch that it has checked out, where another one has this value: elsewhere it
 /// has the name of a tag, or the branch that a pull request is for.

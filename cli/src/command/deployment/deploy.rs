@@ -370,8 +370,7 @@ fn refuse_loss(declared: &DeclaredEnvironment, env: &str, difference: &wire::Dif
 
 /// When the wait for the lock ends; `None` if the operator does not want to wait.
 fn lock_deadline(wait: Option<&str>) -> Result<Option<Instant>> {
-    let wait =
-        wait.map(Millis::parse).transpose().map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let wait = wait.map(Millis::parse).transpose()?;
     Ok(wait.map(|wait| Instant::now() + Duration::from_millis(wait.0)))
 }
 

@@ -8,7 +8,7 @@ use lockstep_proto::wire;
 use crate::args::FreezeArgs;
 use crate::command::reply::{read_all, show_done};
 use crate::context::{Context, client, environment_ref};
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::Result;
 use crate::output::ago;
 
 pub async fn status(context: &Context, env: &str) -> Result<()> {
@@ -37,7 +37,7 @@ pub async fn status(context: &Context, env: &str) -> Result<()> {
 
 pub async fn freeze(context: &Context, args: FreezeArgs) -> Result<()> {
     let FreezeArgs { env, reason, r#for: length } = args;
-    let length = Millis::parse(&length).map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let length = Millis::parse(&length)?;
     let environment = context.key(&env)?.to_string();
     let mut control = context.control().await?;
     let now = control.about(wire::ListRequest {}).await?.into_inner().clock_ms;

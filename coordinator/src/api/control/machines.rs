@@ -1,6 +1,6 @@
 //! Create and renew the tokens of machines.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::access::EnvironmentPattern;
 use lockstep_core::access::machine::{MachineLimits, Verb};
@@ -14,9 +14,9 @@ use tonic::Status;
 use super::convert::{non_empty, one_line};
 use super::failure::{refused, store_status};
 use super::{Caller, ControlApi};
-use crate::identity::operators::{Operator, OperatorStanding};
+use crate::identity::operators::{self, Operator, OperatorStanding};
 use crate::identity::tokens::{self, TokenHolder};
-use crate::store::{Committed, Guard, Stored, Write, keys};
+use crate::store::{Committed, Write, keys};
 
 /// The shortest and the longest life of a token.
 const LIFE: (Millis, Millis) = (Millis::from_secs(3600), Millis::from_secs(400 * 24 * 3600));
@@ -45,11 +45,9 @@ pub(super) async fn create(
         expires,
     };
     let said = describe(&name, &environment, &machine);
-    let key = keys::operator(&name);
     let store = &*api.context.store;
-    let seen = store.get(key.key()).await.map_err(|error| store_status(&error))?;
-    let before = seen.as_ref().map(Stored::read::<Operator>).transpose();
-    let before = before.map_err(|error| store_status(&error))?;
+    let found = operators::find_guarded(store, &name).await;
+    let (before, unchanged) = found.map_err(|error| store_status(&error))?;
     if before.is_some_and(|operator| operator.standing == OperatorStanding::Active) {
         return Err(refused(&Refusal {
             what: format!("cannot create a token for {name}"),
@@ -65,13 +63,12 @@ pub(super) async fn create(
         environments: EnvironmentPattern::One(environment.clone()),
         role: machine.role(),
         certificate_expires: expires,
-        certificates: Default::default(),
+        certificates: BTreeMap::new(),
         standing: OperatorStanding::Active,
         machine: Some(machine),
     };
-    let guards = vec![guard, Guard::as_seen(&key, seen.as_ref())];
-    let writes = vec![write, Write::put(key, &operator)];
-    match store.commit(guards, writes).await.map_err(|error| store_status(&error))? {
+    let writes = vec![write, Write::put(keys::operator(&operator.name), &operator)];
+    match store.commit(vec![guard, unchanged], writes).await.map_err(|error| store_status(&error))? {
         Committed::Yes { .. } => {
             api.audit(caller, "create token", Some(&environment), said).await?;
             Ok(wire::TokenReply { token: token.expose(), expires_ms: expires.0 })
@@ -89,10 +86,8 @@ pub(super) async fn renew(
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
     let expires = expiry(api.context.clock.now(), request.life_ms)?;
     let store = &*api.context.store;
-    let key = keys::operator(&name);
-    let seen = store.get(key.key()).await.map_err(|error| store_status(&error))?;
-    let operator = seen.as_ref().map(Stored::read::<Operator>).transpose();
-    let operator = operator.map_err(|error| store_status(&error))?;
+    let found = operators::find_guarded(store, &name).await;
+    let (operator, unchanged) = found.map_err(|error| store_status(&error))?;
     let extension = tokens::extension(store, &name, expires).await.map_err(|error| store_status(&error))?;
     let (Some(operator), Some((guard, write))) = (operator, extension) else {
         return Err(refused(&Refusal {
@@ -103,9 +98,8 @@ pub(super) async fn renew(
     };
     let machine = operator.machine.clone().map(|machine| MachineLimits { expires, ..machine });
     let operator = Operator { machine, certificate_expires: expires, ..operator };
-    let guards = vec![guard, Guard::as_seen(&key, seen.as_ref())];
-    let writes = vec![write, Write::put(key, &operator)];
-    match store.commit(guards, writes).await.map_err(|error| store_status(&error))? {
+    let writes = vec![write, Write::put(keys::operator(&name), &operator)];
+    match store.commit(vec![guard, unchanged], writes).await.map_err(|error| store_status(&error))? {
         Committed::Yes { .. } => {
             let said = format!("the token of {name} is good until {expires}");
             api.audit(caller, "renew token", None, said).await
