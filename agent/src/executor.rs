@@ -89,6 +89,8 @@ pub struct Executors {
     slots: PathBuf,
     object_names: ObjectNames,
     host: HostName,
+    /// At which other hosts reach this one.
+    address: String,
     containers_changed: Notify,
     /// Shared by the observations of all environments.
     tools: SharedLookup<Tools>,
@@ -119,6 +121,7 @@ impl Executors {
             slots: directory.slots(),
             object_names,
             host: identity.name.clone(),
+            address: identity.address.clone(),
             containers_changed: Notify::new(),
             tools: SharedLookup::default(),
         }
@@ -152,7 +155,7 @@ impl Executors {
         let mut finding = done?;
         if finding.traffic.is_none() {
             // The receipt is the difference between the first count of a deployment and its last.
-            finding.traffic = self.nginx.traffic(&work.environment).await;
+            finding.traffic = self.nginx.traffic(&work.environment, &work.key.deployment).await;
         }
         Ok(finding)
     }
@@ -303,10 +306,12 @@ fn deploy_again(environment: &EnvironmentKey) -> String {
 }
 
 fn site_reverted(reverted: SiteRevert, done: &str) -> Finding {
-    finding(match reverted {
+    let said = match reverted {
         SiteRevert::Yes => done,
+        SiteRevert::Unchanged => "the site is as it was before",
         SiteRevert::LeftAsChanged => "site not touched: it was changed by hand",
-    })
+    };
+    Finding { reloaded: reverted == SiteRevert::Yes, ..finding(said) }
 }
 
 fn finding(said: impl Into<String>) -> Finding {

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
@@ -15,7 +16,7 @@ use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::Site;
 use lockstep_core::record::observed::SiteChange;
-use lockstep_core::run::journal::{StepFailure, TrafficCount};
+use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::redact::MASK;
 use lockstep_core::slot::Slot;
 use procfs::process::{ProcState, Process};
@@ -29,8 +30,11 @@ use crate::journal::object_names::ObjectNames;
 use crate::probe::{self, ProbeRequest, Reads};
 use crate::program::settings::NginxSettings;
 
+mod access_log;
 mod additions;
 pub mod certificate;
+mod directives;
+mod requests;
 pub mod site;
 mod site_diff;
 pub mod sizes;
@@ -53,6 +57,8 @@ pub struct Nginx {
     /// The folder of the switch files, with one folder for each environment.
     traffic: PathBuf,
     object_names: ObjectNames,
+    /// Held while the requests of an environment are counted: steps end at the same time.
+    counting: Arc<Mutex<()>>,
 }
 
 /// The site of an environment on the disk.
@@ -94,14 +100,17 @@ fn is_running(pid: Pid) -> bool {
 /// The result of reverting a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SiteRevert {
+    /// It was reverted with a reload of nginx.
     Yes,
+    /// This deployment has changed nothing.
+    Unchanged,
     /// The site was changed by hand, so the undo does not overwrite it.
     LeftAsChanged,
 }
 
 impl Nginx {
     pub fn new(settings: &NginxSettings, traffic: PathBuf, object_names: ObjectNames) -> Self {
-        Self { settings: settings.clone(), traffic, object_names }
+        Self { settings: settings.clone(), traffic, object_names, counting: Arc::default() }
     }
 
     /// The version, such as `1.22.1`; `None` if nginx is not installed.
@@ -174,6 +183,16 @@ impl Nginx {
         self.folder(environment).join("green")
     }
 
+    fn access_log(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.settings.logs.join(format!("lockstep-{}.access.log", self.object_names.of(environment)))
+    }
+
+    /// How far the requests of the last deployment are counted.
+    fn count_file(&self, environment: &EnvironmentKey) -> PathBuf {
+        self.folder(environment).join("requests.json")
+    }
+
+    /// Where earlier versions counted lost requests.
     fn lost_log(&self, environment: &EnvironmentKey) -> PathBuf {
         self.folder(environment).join("lost.log")
     }
@@ -243,7 +262,11 @@ impl Nginx {
             InstalledSite::Ours(digest) if digest == site.digest() => {
                 // Perhaps installed by this very step before the agent was killed: see that it is served.
                 self.wait_until_served(environment, site).await?;
-                return Ok(Reloaded::No);
+                let saved = self.previous_site(environment).map_err(|error| failed(environment, &error))?;
+                return Ok(match saved {
+                    Some(previous) if previous.deployment == *wanted.deployment => Reloaded::Yes,
+                    Some(_) | None => Reloaded::No,
+                });
             }
             InstalledSite::Changed(change) if wanted.overwrites != Some(&change.there) => {
                 return Err(self.changed_by_hand(environment, &change));
@@ -261,6 +284,7 @@ impl Nginx {
             self.signal()?;
             return Err(failure);
         }
+        disk::remove(&self.lost_log(environment)).map_err(|error| failed(environment, &error))?;
         Ok(Reloaded::Yes)
     }
 
@@ -287,7 +311,7 @@ impl Nginx {
         let previous = self.previous_site(environment).map_err(|error| failed(environment, &error))?;
         // Else it was refused before anything was touched, and what is remembered is of another.
         let Some(previous) = previous.filter(|previous| previous.deployment == *deployment) else {
-            return Ok(SiteRevert::Yes);
+            return Ok(SiteRevert::Unchanged);
         };
         if self.is_changed_since(environment, &previous)? {
             return Ok(SiteRevert::LeftAsChanged);
@@ -331,7 +355,7 @@ impl Nginx {
 
     fn render(&self, environment: &EnvironmentKey, site: &Site) -> io::Result<String> {
         let secret = self.probe_secret()?;
-        let (switch, lost) = (self.switch_file(environment), self.lost_log(environment));
+        let (switch, log) = (self.switch_file(environment), self.access_log(environment));
         let additions = self.additions(environment);
         let configuration = self.settings.configuration.as_path();
         let proxy_params = configuration.with_file_name("proxy_params");
@@ -340,7 +364,7 @@ impl Nginx {
             sizes::choose_sizes(&sizes::SizeSources { configuration, proxy_params, additions: &additions })?;
         let places = SitePaths {
             switch: &switch,
-            lost_log: &lost,
+            access_log: &log,
             additions: &additions,
             proxy_params,
             sizes,
@@ -504,17 +528,6 @@ impl Nginx {
         site::address_of(&disk::read(&self.installed_copy(environment)).ok()??)
     }
 
-    /// nginx's counters; `None` if they cannot be read. No decision depends on them.
-    pub async fn traffic(&self, environment: &EnvironmentKey) -> Option<TrafficCount> {
-        let at = self.address(environment)?;
-        let answered = self.query_status(&at).await.ok()?;
-        let Answer::Http { status: 200, body, .. } = answered.probe.answer else {
-            return None;
-        };
-        let lost = disk::read(&self.lost_log(environment)).ok()?.unwrap_or_default();
-        Some(TrafficCount { requests: requests_of(&body)?, lost: u64::try_from(lost.lines().count()).ok()? })
-    }
-
     fn secret_file(&self) -> PathBuf {
         self.traffic.join("probe.secret")
     }
@@ -539,7 +552,7 @@ fn answering_site(headers: &HeaderMap) -> Option<&str> {
     headers.get(SITE_HEADER)?.to_str().ok()
 }
 
-/// Whether an installation reloaded nginx.
+/// Whether a deployment's installation reloaded nginx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reloaded {
     Yes,
@@ -555,22 +568,4 @@ fn make_open(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
-}
-
-/// The third figure of stub_status: <https://nginx.org/en/docs/http/ngx_http_stub_status_module.html>.
-fn requests_of(status: &str) -> Option<u64> {
-    let figures = status.split("requests").nth(1)?;
-    figures.split_whitespace().nth(2)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_requests_are_the_third_figure() {
-        let status = "Active connections: 2 \nserver accepts handled requests\n 16 16 31070 \nReading: 0 Writing: 1 Waiting: 1";
-        assert_eq!(requests_of(status), Some(31_070));
-        assert_eq!(requests_of("404"), None);
-    }
 }

@@ -332,6 +332,7 @@ async fn make_plan(
     let input = gather_planning_input(context, &spec, &wanted, requester.authority).await?;
     let operation = operation(context, ask, &spec, &input.record).await?;
     let mut plan = planner::plan(&operation, &spec, &input.record)?;
+    plan.warnings.extend(input.port_warnings.iter().cloned());
     plan.warnings.extend(image_to_send(ask, &input.record));
     plan.warnings.extend(reader_warning(requester.authority, &spec));
     if let Some(refusal) = pending_undos::refuse_plan(&*context.store, &plan).await? {

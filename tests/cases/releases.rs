@@ -1,13 +1,16 @@
 //! Releases that cannot serve: each is rolled back with its own output, while the release before it serves.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use lockstep_core::plan::{Action, Plan};
-use lockstep_tests::scene::Scene;
 use lockstep_tests::scene::restored_file::RestoredFile;
 use lockstep_tests::scene::traffic::RATE;
+use lockstep_tests::scene::{ENVIRONMENT, Scene};
+
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::group::{Cases, Setup, SharedStage, deploy};
 
@@ -84,12 +87,28 @@ fn that_do_not_start(cases: &mut Cases<Releases>) {
         scene.deploy(&bad.exits)?.expect_said(1, &["error", "why", "next", "code 3", line])?;
         Ok(())
     });
-    cases.rolled_back("its port is in use", |Releases { scene, good, .. }| {
+    cases.rolled_back("its port is in use by what no plan sees", |Releases { scene, good, .. }| {
         let port = inactive_port(&scene.plan(good)?)?;
-        let _taken = TcpListener::bind((scene.stage.bridge(), port))?;
+        let _bound = bind_without_listening(scene.stage.bridge(), port)?;
         scene.deploy(good)?.expect_said(1, &["error", &format!("port {port}"), "is in use", "next"])?;
         Ok(())
     });
+    cases.case(
+        "its port is used by another program: it gets another one",
+        |Releases { scene, good, .. }| {
+            let port = inactive_port(&scene.plan(good)?)?;
+            let other = TcpListener::bind((scene.stage.bridge(), port))?;
+            let said = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", good])?;
+            said.expect_said(
+                0,
+                &[&format!("port {port} on app-1 is used by another program"), "gets another port"],
+            )?;
+            ensure!(inactive_port(&scene.plan(good)?)? != port, "it has the same port");
+            scene.deploy(good)?.expect_said(0, &["succeeded"])?;
+            drop(other);
+            Ok(())
+        },
+    );
     cases.rolled_back("its migration is wrong", |Releases { scene, bad, .. }| {
         let said = scene.deploy(&bad.migrates)?;
         said.expect_said(1, &["migration 2 wrong", "syntax error", "TABEL", "it was rolled back"])?;
@@ -119,6 +138,13 @@ fn that_are_not_healthy(cases: &mut Cases<Releases>) {
 }
 
 /// The port that the plan gives to the web process.
+/// Such a socket keeps others from the port, and is in no table of the kernel.
+fn bind_without_listening(address: IpAddr, port: u16) -> Result<OwnedFd> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    rustix::net::bind(&socket, &SocketAddr::new(address, port))?;
+    Ok(socket)
+}
+
 fn inactive_port(plan: &Plan) -> Result<u16> {
     let mut ports = plan.steps().filter_map(|step| {
         let Action::StartSlot { containers, .. } = &step.action else { return None };

@@ -9,7 +9,7 @@ s2 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
 s3 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/backups/notes
 s4 wave 4 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 5 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s6 wave 6 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s6 wave 6 app-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 7 app-1 switch: switches traffic from no slot to blue, verified through nginx
 s8 wave 8 app-1 bake: watches blue under traffic for 20.0 s
 s9 wave 9 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)

@@ -15,7 +15,7 @@ s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; chang
 s3 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
 s4 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s8 wave 7 edge-1 bake: watches blue under traffic for 20.0 s
 s9 wave 8 app-1 workers: notifies blue that it is live (housekeeping)
@@ -92,7 +92,7 @@ append ended: rolled back
 # What comes late from it changes nothing: it is a debt.
 undone s4
 ----
-refused: entry 15 of the journal is invalid: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None, unhealthy: [] } } comes after the end
+refused: entry 15 of the journal is invalid: Done { step: StepId(4), direction: Undo, finding: Finding { said: "", migrated: None, snapshot: None, probes: [], traffic: None, switch_took: None, unhealthy: [], reloaded: false } } comes after the end
 
 # It goes away in the middle of a step: nobody knows what became of that, and it is owed too.
 back app-1

@@ -17,7 +17,7 @@ s5 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
 s6 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s7 wave 3 app-2 start: starts web of 1b0e989 in blue; the slot is empty
 s8 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s10 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s11 wave 7 app-1 workers: stops the old workers, then starts those of blue
 s12 wave 7 app-2 workers: stops the old workers, then starts those of blue
@@ -33,7 +33,7 @@ s2 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
 s3 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s4 wave 3 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 app-3 workers: starts the workers of blue, stops all others, and notifies blue that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 warning: change deployment.yml as well, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [app-1] }
@@ -118,7 +118,7 @@ s2 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
 s3 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s4 wave 3 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 app-3 workers: starts the workers of blue, stops all others, and notifies blue that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 warning: change deployment.yml as well, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [app-1] }
@@ -133,7 +133,7 @@ refused: app-3 already serves notes/production
 # Out of the traffic first, then nothing runs there; it stays declared.
 drain app-3
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-3 to end (housekeeping)
 s3 wave 3 app-3 stop: stops and removes blue (housekeeping)
 
@@ -186,7 +186,7 @@ s2 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
 s3 wave 2 app-3 image: gets notes:2 (4d54a7b) unless the host has it
 s4 wave 3 app-3 start: starts web of 4d54a7b in green; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 app-3 workers: starts the workers of green, stops all others, and notifies green that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 succeeded: notes:2 is live in green
@@ -195,7 +195,7 @@ succeeded: notes:2 is live in green
 silent app-2
 drain app-2
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-2 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-2 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-2 to end (housekeeping)
 warning: app-2 does not answer: its containers are not stopped, and get no requests
 
@@ -206,7 +206,7 @@ succeeded: notes:2 is live in green
 # What was drained can be removed; both its slots end.
 remove app-3
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-3 to end (housekeeping)
 s3 wave 3 app-3 stop: stops and removes green (housekeeping)
 s4 wave 4 app-3 stop: stops and removes blue (housekeeping)
@@ -249,7 +249,7 @@ s5 wave 2 app-5 image: gets notes:3 (03a5970) unless the host has it
 s6 wave 3 app-1 start: starts web of 03a5970 in blue; replaces 1b0e989 there
 s7 wave 3 app-5 start: starts web of 03a5970 in blue; the slot is empty
 s8 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s10 wave 6 edge-1 switch: switches traffic from green to blue, verified through nginx
 s11 wave 7 app-1 workers: stops the old workers, then starts those of blue
 s12 wave 7 app-5 workers: stops the old workers, then starts those of blue
@@ -313,7 +313,7 @@ s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; chang
 s3 wave 2 app-1 image: gets notes:3 (03a5970) unless the host has it
 s4 wave 3 app-1 start: starts web of 03a5970 in blue; replaces 03a5970 there
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 edge-1 switch: switches traffic from green to blue, verified through nginx
 s8 wave 7 app-1 workers: stops the old workers, then starts those of blue
 s9 wave 8 edge-1 bake: watches blue under traffic for 20.0 s

@@ -12,7 +12,7 @@ s2 wave 1 edge-1 preflight: checks tools, disk, ports, image and database; chang
 s3 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
 s4 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s6 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s8 wave 7 edge-1 bake: watches blue under traffic for 20.0 s
 s9 wave 8 app-1 workers: notifies blue that it is live (housekeeping)
@@ -31,7 +31,7 @@ s5 wave 2 app-2 image: gets notes:2 (4d54a7b) unless the host has it
 s6 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
 s7 wave 3 app-2 start: starts web of 4d54a7b in green; the slot is empty
 s8 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s9 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s10 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
 s11 wave 7 edge-1 bake: watches green under traffic for 20.0 s
 s12 wave 8 app-1 workers: notifies green that it is live (housekeeping)
@@ -72,7 +72,7 @@ s3 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
 s4 wave 2 app-2 image: gets notes:1 (1b0e989) unless the host has it
 s5 wave 3 app-2 start: starts 1b0e989 in blue again
 s6 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health
-s7 wave 5 edge-1 site: nginx serves notes.example as before (one reload: clients with idle connections may have to reconnect)
+s7 wave 5 edge-1 site: nginx serves notes.example as before (one reload: clients with idle connections to this nginx may have to reconnect)
 s8 wave 6 edge-1 switch: switches traffic from green to blue, verified through nginx
 s9 wave 7 app-1 workers: notifies blue that it is live (housekeeping)
 s10 wave 7 app-2 workers: notifies blue that it is live (housekeeping)

@@ -21,7 +21,7 @@ s8 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s9 wave 3 app-2 start: starts web of 1b0e989 in blue; the slot is empty
 s10 wave 3 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s11 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s12 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s12 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s13 wave 6 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s14 wave 7 app-1 workers: stops the old workers, then starts those of blue
 s15 wave 7 app-2 workers: stops the old workers, then starts those of blue
@@ -275,7 +275,7 @@ s10 wave 5 app-2 start: starts web of 0b0c12e in green; the slot is empty
 s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
 s12 wave 7 app-3 start: starts web of 0b0c12e in green; replaces 03a5970 there
 s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
-s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s15 wave 10 edge-1 switch: switches traffic from blue to green, verified through nginx
 s16 wave 11 app-1 workers: stops the old workers, then starts those of green
 s17 wave 11 app-2 workers: stops the old workers, then starts those of green
@@ -345,7 +345,7 @@ s10 wave 5 app-2 start: starts web of 0b0c12e in green; the slot is empty
 s11 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
 s12 wave 7 app-3 start: starts web of 0b0c12e in green; replaces 03a5970 there
 s13 wave 8 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without up to 2 unhealthy hosts
-s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s14 wave 9 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s15 wave 10 edge-1 switch: switches traffic from blue to green, verified through nginx
 s16 wave 11 app-1 workers: stops the old workers, then starts those of green
 s17 wave 11 app-2 workers: stops the old workers, then starts those of green
@@ -430,7 +430,7 @@ succeeded: notes:5 is live in green
 drain app-3
 finish
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 app-3 stop: stops and removes green (housekeeping)
 succeeded: notes:5 is live in green
 
@@ -445,7 +445,7 @@ s6 wave 3 app-1 start: starts web of bb86f74 in blue; replaces 1ef32ac there
 s7 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
 s8 wave 5 app-2 start: starts web of bb86f74 in blue; replaces 1ef32ac there
 s9 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min; continues without one unhealthy host
-s10 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s10 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s11 wave 8 edge-1 switch: switches traffic from green to blue, verified through nginx
 s12 wave 9 app-1 workers: stops the old workers, then starts those of blue
 s13 wave 9 app-2 workers: stops the old workers, then starts those of blue

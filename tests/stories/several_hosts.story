@@ -22,7 +22,7 @@ s10 wave 5 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s11 wave 5 app-2 start: starts web of 1b0e989 in blue; the slot is empty
 s12 wave 5 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s13 wave 6 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s14 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s14 wave 7 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s15 wave 8 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s16 wave 9 app-1 workers: stops the old workers, then starts those of blue
 s17 wave 9 app-2 workers: stops the old workers, then starts those of blue

@@ -7,7 +7,7 @@ s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; change
 s2 wave 2 app-1 image: gets notes:1 (1b0e989) unless the host has it
 s3 wave 3 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s6 wave 6 app-1 switch: switches traffic from no slot to blue, verified through nginx
 s7 wave 7 app-1 bake: watches blue under traffic for 20.0 s
 s8 wave 8 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
@@ -55,7 +55,7 @@ s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; change
 s2 wave 2 app-1 image: gets notes:2 (4d54a7b) unless the host has it
 s3 wave 3 app-1 start: starts web of 4d54a7b in green; the slot is empty
 s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
+s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
 s6 wave 6 app-1 switch: switches traffic from blue to green, verified through nginx
 s7 wave 7 app-1 bake: watches green under traffic for 20.0 s
 s8 wave 8 app-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
@@ -91,7 +91,7 @@ refused: the nginx site of notes/production on app-1 was changed by hand
 rollback overwrite-site
 ----
 s1 wave 1 app-1 health: waits for 2 healthy answers in a row from /health
-s2 wave 2 app-1 site: nginx serves notes.example as before (one reload: clients with idle connections may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
+s2 wave 2 app-1 site: nginx serves notes.example as before (one reload: clients with idle connections to this nginx may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
 s3 wave 3 app-1 switch: switches traffic from green to blue, verified through nginx
 
 # With a certificate nginx listens for TLS, and its files are looked at before anything starts.
@@ -103,7 +103,7 @@ s1 wave 1 app-1 preflight: checks tools, disk, ports, image and database; change
 s2 wave 2 app-1 image: gets notes:3 (03a5970) unless the host has it
 s3 wave 3 app-1 start: starts web of 03a5970 in blue; replaces 1b0e989 there
 s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s5 wave 5 app-1 site: nginx serves notes.example on port 443 (one reload: clients with idle connections may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
+s5 wave 5 app-1 site: nginx serves notes.example on port 443 (one reload: clients with idle connections to this nginx may have to reconnect); overwrites the manual changes there (lines: 2 added, 1 removed)
 s6 wave 6 app-1 switch: switches traffic from green to blue, verified through nginx
 s7 wave 7 app-1 bake: watches blue under traffic for 20.0 s
 s8 wave 8 app-1 drain: waits up to 30.0 s for the requests of green to end; the slot stays warm for a rollback (housekeeping)

@@ -10,7 +10,7 @@ s3 wave 3 app-1 snapshot: takes and verifies a snapshot of the database in /var/
 s4 wave 4 app-1 migrate: migrates the schema from version 0 to 1: create_notes
 s5 wave 5 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s6 wave 6 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s7 wave 7 app-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s7 wave 7 app-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s8 wave 8 app-1 switch: switches traffic from no slot to blue, verified through nginx
 s9 wave 9 app-1 bake: watches blue under traffic for 20.0 s
 s10 wave 10 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)

@@ -23,7 +23,7 @@ s9 wave 5 db-1 migrate: migrates the schema from version 0 to 1: create_notes
 s10 wave 6 app-1 start: starts web of 1b0e989 in blue; the slot is empty
 s11 wave 6 app-2 start: starts web of 1b0e989 in blue; the slot is empty
 s12 wave 7 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s13 wave 8 edge-1 site: nginx serves notes.example on port 80 (one reload, before there is any traffic)
+s13 wave 8 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s14 wave 9 edge-1 switch: switches traffic from no slot to blue, verified through nginx
 s15 wave 10 edge-1 bake: watches blue under traffic for 20.0 s
 s16 wave 11 app-1 workers: notifies blue that it is live (housekeeping)
@@ -106,7 +106,7 @@ s3 wave 2 db-1 pg_hba: PostgreSQL admits app-3 as writer to notes: adds 1 line t
 s4 wave 3 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s5 wave 4 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s6 wave 5 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s7 wave 6 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s7 wave 6 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s8 wave 7 app-3 workers: starts the workers of blue, stops all others, and notifies blue that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 warning: change deployment.yml as well, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [db-1] }
@@ -174,7 +174,7 @@ s3 wave 2 db-1 pg_hba: PostgreSQL admits app-3 as writer to notes: adds 1 line t
 s4 wave 3 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s5 wave 4 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s6 wave 5 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s7 wave 6 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s7 wave 6 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s8 wave 7 app-3 workers: starts the workers of blue, stops all others, and notifies blue that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 warning: change deployment.yml as well, or the next deployment is refused: production: hosts: { app: [app-1, app-2, app-3], lb: [edge-1], db: [db-1] }
@@ -184,7 +184,7 @@ succeeded: notes:1 is live in blue
 drain app-3
 finish
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-3 to end (housekeeping)
 s3 wave 3 app-3 stop: stops and removes blue (housekeeping)
 succeeded: notes:1 is live in blue
@@ -197,7 +197,7 @@ s2 wave 1 edge-1 preflight: checks tools, ports and image; changes nothing
 s3 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s4 wave 3 app-3 start: starts web of 1b0e989 in blue; the slot is empty
 s5 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health on app-3, for at most 1 min
-s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections may have to reconnect)
+s6 wave 5 edge-1 site: nginx sends requests to app-3 too (one reload: clients with idle connections to this nginx may have to reconnect)
 s7 wave 6 app-3 workers: starts the workers of blue, stops all others, and notifies blue that it is live
 warning: only the live release is started on app-3: a rollback starts the earlier release there first, which takes longer than a switch
 succeeded: notes:1 is live in blue
@@ -205,7 +205,7 @@ succeeded: notes:1 is live in blue
 # A host that goes loses it, when nothing runs there any more.
 remove app-3
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-3 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-3 to end (housekeeping)
 s3 wave 3 app-3 stop: stops and removes blue (housekeeping)
 s4 wave 4 app-3 stop: stops and removes green (housekeeping)
@@ -233,7 +233,7 @@ succeeded: notes:1 is live in blue
 silent db-1
 remove app-2
 ----
-s1 wave 1 edge-1 site: nginx sends no requests to app-2 (one reload: clients with idle connections may have to reconnect)
+s1 wave 1 edge-1 site: nginx sends no requests to app-2 (one reload: clients with idle connections to this nginx may have to reconnect)
 s2 wave 2 edge-1 drain: waits up to 30.0 s for the requests of app-2 to end (housekeeping)
 s3 wave 3 app-2 stop: stops and removes blue (housekeeping)
 s4 wave 4 app-2 stop: stops and removes green (housekeeping)
@@ -261,7 +261,7 @@ s6 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s7 wave 3 app-1 start: starts web of 1b0e989 in green; the slot is empty
 s8 wave 3 app-3 start: starts web of 1b0e989 in green; the slot is empty
 s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s11 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
 s12 wave 7 edge-1 bake: watches green under traffic for 20.0 s
 s13 wave 8 app-1 workers: notifies green that it is live (housekeeping)
@@ -285,7 +285,7 @@ s6 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s7 wave 3 app-1 start: starts web of 1b0e989 in green; the slot is empty
 s8 wave 3 app-3 start: starts web of 1b0e989 in green; the slot is empty
 s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s11 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
 s12 wave 7 edge-1 bake: watches green under traffic for 20.0 s
 s13 wave 8 app-1 workers: notifies green that it is live (housekeeping)
@@ -317,7 +317,7 @@ s6 wave 2 app-3 image: gets notes:1 (1b0e989) unless the host has it
 s7 wave 3 app-1 start: starts web of 1b0e989 in green; the slot is empty
 s8 wave 3 app-3 start: starts web of 1b0e989 in green; the slot is empty
 s9 wave 4 edge-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
-s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections may have to reconnect)
+s10 wave 5 edge-1 site: nginx serves notes.example on port 80 (one reload: clients with idle connections to this nginx may have to reconnect)
 s11 wave 6 edge-1 switch: switches traffic from blue to green, verified through nginx
 s12 wave 7 edge-1 bake: watches green under traffic for 20.0 s
 s13 wave 8 app-1 workers: notifies green that it is live (housekeeping)

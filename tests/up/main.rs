@@ -45,10 +45,11 @@ impl Machine {
         let nginx = Nginx::start(&root.join("nginx"))?;
         // The system's own nginx is not for tests.
         let settings = format!(
-            "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\n",
+            "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\nlogs = {:?}\n",
             nginx.binary(),
             nginx.configuration(),
-            nginx.sites_directory()
+            nginx.sites_directory(),
+            nginx.prefix()
         );
         fs::write(root.join("place/agent/agent.toml"), settings)?;
         Ok(Self {

@@ -214,6 +214,7 @@ fn every_setting_of_an_agent_is_read() {
             binary: "/opt/nginx/sbin/nginx".into(),
             configuration: "/opt/nginx/nginx.conf".into(),
             sites: "/opt/nginx/sites".into(),
+            logs: "/var/log/nginx".into(),
         };
         assert_eq!(settings.nginx, nginx);
         assert_eq!(settings.docker.socket, Path::new("/run/docker.sock"));
@@ -251,7 +252,7 @@ pub(crate) fn site_text(site: &Site) -> String {
     let traffic = Path::new("/var/lib/lockstep/agent/traffic/notes-production");
     let places = SitePaths {
         switch: &traffic.join("green"),
-        lost_log: &traffic.join("lost.log"),
+        access_log: Path::new("/var/log/nginx/lockstep-notes-production.access.log"),
         additions: Path::new("/etc/nginx/conf.d/lockstep-notes-production.d"),
         proxy_params: Some(Path::new("/etc/nginx/proxy_params")),
         sizes: Sizes::OURS,

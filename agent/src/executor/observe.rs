@@ -1,18 +1,19 @@
 //! Observes this host for a planner. It changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use lockstep_core::id::Digest;
 use lockstep_core::image::{self, ImageLookup, Login, RegistryName};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::record::observed::{ImageObservation, Observation};
+use lockstep_core::record::observed::{ContainerRunState, ImageObservation, Observation};
+use lockstep_core::record::ports::SLOT_PORTS;
 use lockstep_core::run::journal::StepFailure;
 
 use super::{Executors, database};
 use crate::docker::Image;
-use crate::host::{clock, disk};
+use crate::host::{clock, disk, sockets};
 use crate::nginx::InstalledSite;
 use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
@@ -52,7 +53,8 @@ impl Executors {
     ) -> Observation {
         let mut seen = Observation::default();
         self.observe_tools(&mut seen).await;
-        self.observe_containers(request, &mut seen).await;
+        let endpoints = self.observe_containers(request, &mut seen).await;
+        self.observe_ports(&endpoints, &mut seen);
         self.observe_nginx(request, &mut seen).await;
         if let Some(reference) = &request.image {
             self.observe_image(request, (reference, login), &mut seen).await;
@@ -119,7 +121,13 @@ impl Executors {
         tools
     }
 
-    async fn observe_containers(&self, request: &ObservationRequest, seen: &mut Observation) {
+    /// The ports of the containers that run.
+    async fn observe_containers(
+        &self,
+        request: &ObservationRequest,
+        seen: &mut Observation,
+    ) -> BTreeSet<u16> {
+        let mut ports = BTreeSet::new();
         match self.docker.containers(Some(&request.environment)).await {
             Ok(containers) => {
                 for mut container in containers {
@@ -127,10 +135,27 @@ impl Executors {
                         Ok(restarts) => container.seen.restarts = restarts,
                         Err(error) => seen.problems.push(format!("{error}: {}", error.detail())),
                     }
+                    if container.seen.running == ContainerRunState::Yes {
+                        ports.extend(container.endpoint.map(|(_, port)| port));
+                    }
                     seen.containers.push(container.seen);
                 }
             }
             Err(error) => seen.problems.push(format!("cannot list the containers: {}", error.detail())),
+        }
+        ports
+    }
+
+    /// Which ports no slot of this environment can get.
+    fn observe_ports(&self, own: &BTreeSet<u16>, seen: &mut Observation) {
+        let Ok(address) = self.address.parse() else { return };
+        match sockets::listeners(address) {
+            Ok(listeners) => {
+                let ports = listeners.iter().map(|listener| listener.port);
+                seen.ports_in_use =
+                    ports.filter(|port| SLOT_PORTS.contains(port) && !own.contains(port)).collect();
+            }
+            Err(error) => seen.problems.push(format!("cannot read which ports are in use: {error}")),
         }
     }
 

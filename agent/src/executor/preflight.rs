@@ -1,6 +1,7 @@
 //! Checks what a deployment needs on this host, before anything starts. It changes nothing.
 
-use std::net::TcpListener;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::Path;
 
 use lockstep_core::plan::action::{Endpoint, Preflight, PreflightApp, PreflightDb, PreflightLb};
@@ -8,7 +9,7 @@ use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::run::journal::{Finding, StepFailure};
 
 use super::{Executors, Work, database_failed, docker_failed, finding};
-use crate::host::disk;
+use crate::host::{disk, sockets};
 use crate::nginx::certificate;
 use crate::postgres;
 use crate::postgres::schema::{self, SchemaTable};
@@ -60,7 +61,7 @@ impl Executors {
                 None => {
                     // Bound and given back: what listens there is not ours.
                     TcpListener::bind((endpoint.address.as_str(), endpoint.port))
-                        .map_err(|error| port_in_use(endpoint, &error.to_string()))?;
+                        .map_err(|error| port_in_use(endpoint, &in_use_by(endpoint, &error)))?;
                 }
             }
         }
@@ -97,7 +98,8 @@ impl Executors {
             return Ok(());
         }
         let endpoint = Endpoint { address: "0.0.0.0".to_owned(), port };
-        TcpListener::bind(("0.0.0.0", port)).map_err(|error| port_in_use(&endpoint, &error.to_string()))?;
+        TcpListener::bind(("0.0.0.0", port))
+            .map_err(|error| port_in_use(&endpoint, &in_use_by(&endpoint, &error)))?;
         Ok(())
     }
 
@@ -171,6 +173,16 @@ impl Executors {
             }
         }
         Ok(())
+    }
+}
+
+/// Who has the port that could not be bound.
+fn in_use_by(endpoint: &Endpoint, error: &io::Error) -> String {
+    let address = endpoint.address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let listeners = sockets::listeners(address).unwrap_or_default();
+    match listeners.iter().find(|listener| listener.port == endpoint.port) {
+        Some(listener) => format!("{} listens there", listener.owner()),
+        None => error.to_string(),
     }
 }
 

@@ -13,12 +13,13 @@ use lockstep_core::plan::action::{Endpoint, Site, SwitchTraffic};
 use lockstep_core::run::journal::{Direction, Finding, StepFailure};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Millis;
+use procfs::ProcResult;
 use procfs::net::{TcpNetEntry, TcpState};
-use procfs::{ProcError, ProcResult};
 use tokio::time::{Instant, sleep};
 
 use super::health::PROBES_AT_ONCE;
 use super::{Executors, Work, finding};
+use crate::host::sockets;
 use crate::nginx::site::{Address, UPSTREAM_HEADER};
 use crate::nginx::{DesiredSite, Reloaded};
 use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
@@ -71,7 +72,7 @@ impl Executors {
             Reloaded::Yes => "installed, and nginx serves it",
             Reloaded::No => "already installed",
         };
-        Ok(finding(text))
+        Ok(Finding { reloaded: reloaded == Reloaded::Yes, ..finding(text) })
     }
 
     pub(super) async fn switch_traffic(
@@ -79,7 +80,7 @@ impl Executors {
         work: &Work,
         switch: &SwitchTraffic,
     ) -> Result<Finding, StepFailure> {
-        let before = self.nginx.traffic(&work.environment).await;
+        let before = self.nginx.traffic(&work.environment, &work.key.deployment).await;
         if work.key.direction == Direction::Undo {
             let said = tokio::select! {
                 said = self.switch_back(&work.environment, switch) => said?,
@@ -271,20 +272,10 @@ fn is_proof(answered: &ProbeAnswer, endpoints: &[Endpoint], wanted: Proof) -> bo
     is_good && endpoints.iter().any(|endpoint| from.as_deref() == Some(endpoint.to_string().as_str()))
 }
 
-/// The number of established connections from this host to these endpoints, from the kernel's tables.
+/// The number of established connections from this host to these endpoints.
 fn established(endpoints: &[Endpoint]) -> ProcResult<usize> {
-    let mut count = 0;
-    for table in [procfs::net::tcp(), procfs::net::tcp6()] {
-        match table {
-            Ok(entries) => {
-                count += entries.iter().filter(|entry| carries_requests(entry, endpoints)).count();
-            }
-            // A kernel without IPv6 has no table of it.
-            Err(ProcError::NotFound(_)) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(count)
+    let all = sockets::tcp_sockets()?;
+    Ok(all.iter().filter(|socket| carries_requests(socket, endpoints)).count())
 }
 
 fn carries_requests(entry: &TcpNetEntry, endpoints: &[Endpoint]) -> bool {

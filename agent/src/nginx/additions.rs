@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::host::disk;
 
@@ -33,6 +33,22 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
     }
     fs::create_dir_all(folder)?;
     disk::write(&folder.join(README), TEXT, 0o644)
+}
+
+/// The files that the site includes.
+pub(super) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "conf") {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// Removes the folder as it was made; with anything else in it, it stays.

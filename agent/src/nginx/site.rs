@@ -11,6 +11,7 @@ use lockstep_core::object_name::ObjectName;
 use lockstep_core::plan::action::{Endpoint, Site, SiteTls, SwitchTraffic};
 use lockstep_core::spec::{HTTP_PORT, HTTPS_PORT};
 
+use super::access_log::LOST;
 use super::sizes::Sizes;
 use crate::probe::Scheme;
 
@@ -37,8 +38,8 @@ const FIRST_LINE: &str =
 pub struct SitePaths<'a> {
     /// There, or not: green, or blue.
     pub switch: &'a Path,
-    /// One line for each request that no application answered.
-    pub lost_log: &'a Path,
+    /// One line for each request of a client.
+    pub access_log: &'a Path,
     /// An administrator's own additions.
     pub additions: &'a Path,
     /// What this host says of every proxy, if it says anything.
@@ -108,8 +109,9 @@ fn upstream(name: &str, endpoints: &[Endpoint]) -> String {
     text
 }
 
-/// What is told to who knows the secret, and which requests count as lost: those that nginx answered by itself, because
-/// the last that it tried gave it no headers that it could pass on: none at all, not all of them, or too many.
+/// What is told to who knows the secret, and what is logged: every request but the agent's own. As lost count those that
+/// nginx answered by itself, because the last that it tried gave it no headers that it could pass on: none at all, not
+/// all of them, or too many. The format is nginx's `combined`, and three words more.
 fn maps(name: &str, short: &str, probe_secret: &str) -> String {
     format!(
         r#"map $http_upgrade ${name}_upgrade {{
@@ -125,17 +127,22 @@ map $http_x_lockstep_probe ${name}_site {{
     {probe_secret} {short};
 }}
 map "$status:$upstream_header_time:${name}_site" ${name}_lost {{
-    default 0;
-    "~^50[024]:(.*[, ])?-:$" 1;
-    "~^50[24]::$" 1;
+    default -;
+    "~^50[024]:(.*[, ])?-:$" {LOST};
+    "~^50[24]::$" {LOST};
 }}
-log_format {name}_lost '$time_iso8601 $status $request_method';
+map ${name}_site ${name}_logged {{
+    default 0;
+    '' 1;
+}}
+log_format {name}_access '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '
+    '"$http_referer" "$http_user_agent" $request_time $upstream_addr ${name}_lost';
 "#
     )
 }
 
 fn server(name: &str, site: &Site, paths: &SitePaths<'_>) -> String {
-    let SitePaths { switch, lost_log, additions, proxy_params: _, sizes, probe_secret } = paths;
+    let SitePaths { switch, access_log, additions, proxy_params: _, sizes, probe_secret } = paths;
     let (listen, tls) = match &site.tls {
         Some(tls) => (" ssl", tls_directives(name, tls)),
         None => ("", String::new()),
@@ -145,7 +152,7 @@ fn server(name: &str, site: &Site, paths: &SitePaths<'_>) -> String {
     listen {port}{listen};
     server_name {server_name};
 {tls}    client_max_body_size {body_limit};
-{timeouts}{answer}{request}    access_log {lost} {name}_lost if=${name}_lost;
+{timeouts}{answer}{request}    access_log {log} {name}_access if=${name}_logged;
     add_header {UPSTREAM_HEADER} ${name}_upstream always;
     add_header {SITE_HEADER} ${name}_site always;
     set ${name}_slot {name}_blue;
@@ -173,7 +180,7 @@ fn server(name: &str, site: &Site, paths: &SitePaths<'_>) -> String {
         timeouts = timeouts(site),
         answer = sizes.answer,
         request = sizes.request,
-        lost = lost_log.display(),
+        log = access_log.display(),
         switch = switch.display(),
         headers = headers(site, paths.proxy_params),
         additions = additions.display(),
@@ -254,6 +261,12 @@ pub fn digest_of(text: &str) -> Option<Digest> {
     text.lines().next()?.strip_prefix(FIRST_LINE)?.parse().ok()
 }
 
+/// Whether a site of this text logs to `access_log`: one of an earlier version does not.
+pub(super) fn has_access_log(text: &str, access_log: &Path) -> bool {
+    let directive = format!("access_log {} ", access_log.display());
+    text.lines().any(|line| line.trim_start().starts_with(&directive))
+}
+
 /// Where the site of this text is served.
 pub fn address_of(text: &str) -> Option<Address> {
     let value = |directive: &str| {
@@ -302,7 +315,7 @@ mod tests {
     fn text(site: &Site, proxy_params: Option<&Path>) -> String {
         let paths = SitePaths {
             switch: Path::new("/l/traffic/green"),
-            lost_log: Path::new("/l/lost.log"),
+            access_log: Path::new("/var/log/nginx/lockstep-notes.access.log"),
             additions: Path::new("/n/own.d"),
             proxy_params,
             sizes: Sizes::OURS,

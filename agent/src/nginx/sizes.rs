@@ -5,8 +5,10 @@
 //! and sizes that do not fit together.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::additions;
+use super::directives::directives;
 use crate::host::disk;
 
 /// All that has to fit together, with what nginx derives from it:
@@ -48,7 +50,7 @@ pub(super) fn choose_sizes(sources: &SizeSources<'_>) -> io::Result<Sizes> {
     let of_all = disk::read(sources.configuration)?.unwrap_or_default();
     let mut of_site = String::new();
     let files =
-        configurations(sources.additions)?.into_iter().chain(sources.proxy_params.map(Path::to_owned));
+        additions::files(sources.additions)?.into_iter().chain(sources.proxy_params.map(Path::to_owned));
     for file in files {
         of_site.push_str(&disk::read(&file)?.unwrap_or_default());
         of_site.push('\n');
@@ -61,52 +63,6 @@ pub(super) fn choose_sizes(sources: &SizeSources<'_>) -> io::Result<Sizes> {
         answer: if is_set(&ANSWER) { "" } else { Sizes::OURS.answer },
         request: if is_set(&REQUEST) { "" } else { Sizes::OURS.request },
     })
-}
-
-/// The files that a site includes.
-fn configurations(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "conf") {
-            files.push(path);
-        }
-    }
-    Ok(files)
-}
-
-/// The name of every directive, and in how many blocks it stands.
-fn directives(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
-    let mut depth = 0_usize;
-    let mut is_name = true;
-    lines.flat_map(tokens).filter_map(move |token| {
-        let found = (is_name && !matches!(token, ";" | "{" | "}")).then_some((depth, token));
-        is_name = matches!(token, ";" | "{" | "}");
-        match token {
-            "{" => depth += 1,
-            "}" => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        found
-    })
-}
-
-/// Words, and each of `;`, `{` and `}` by itself.
-fn tokens(line: &str) -> impl Iterator<Item = &str> {
-    let is_mark = |letter: char| matches!(letter, ';' | '{' | '}');
-    line.split_whitespace()
-        .flat_map(move |word| {
-            word.split_inclusive(is_mark).flat_map(move |part| {
-                let (name, mark) = part.split_at(part.trim_end_matches(is_mark).len());
-                [name, mark]
-            })
-        })
-        .filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ pub struct NginxSettings {
     pub configuration: PathBuf,
     /// The folder for sites, which the main file includes.
     pub sites: PathBuf,
+    /// The folder for access logs: `logrotate` rotates what is in Debian's.
+    pub logs: PathBuf,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -57,6 +59,7 @@ impl Default for NginxSettings {
             binary: "/usr/sbin/nginx".into(),
             configuration: "/etc/nginx/nginx.conf".into(),
             sites: "/etc/nginx/conf.d".into(),
+            logs: "/var/log/nginx".into(),
         }
     }
 }
@@ -102,6 +105,7 @@ impl SettingsFile {
             ("nginx.binary", Some(&nginx.binary)),
             ("nginx.configuration", Some(&nginx.configuration)),
             ("nginx.sites", Some(&nginx.sites)),
+            ("nginx.logs", Some(&nginx.logs)),
             ("docker.socket", Some(&docker.socket)),
             ("postgres.binaries", postgres.binaries.as_ref()),
             ("postgres.sockets", postgres.sockets.as_ref()),

@@ -63,6 +63,7 @@ impl Server {
             binary: "/usr/sbin/nginx".into(),
             configuration: root.join("nginx.conf"),
             sites: root.join("sites"),
+            logs: root.to_owned(),
         };
         Self { nginx: Nginx::new(&settings, root.join("traffic"), object_names), directory, master }
     }
@@ -74,7 +75,9 @@ impl Server {
     /// As the agent reads them.
     pub(crate) fn settings(&self) -> String {
         let root = self.directory.path().display();
-        format!("[nginx]\nconfiguration = \"{root}/nginx.conf\"\nsites = \"{root}/sites\"\n")
+        format!(
+            "[nginx]\nconfiguration = \"{root}/nginx.conf\"\nsites = \"{root}/sites\"\nlogs = \"{root}\"\n"
+        )
     }
 
     pub(crate) fn site(&self) -> PathBuf {

@@ -7,6 +7,7 @@ use lockstep_agent::nginx::{DesiredSite, Reloaded};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::{Endpoint, Site, SiteTls};
+use lockstep_core::run::journal::TrafficCount;
 use lockstep_core::time::Millis;
 
 use crate::server::{Server, free_port};
@@ -41,19 +42,44 @@ pub(crate) async fn install(server: &Server, number: u32, site: &Site) {
     let wanted = DesiredSite { deployment: &deployment(number), site, overwrites: None };
     let reloaded = server.nginx.install(&environment(), &wanted).await;
     assert_eq!(reloaded.map_err(|failure| format!("{failure:?}")), Ok(Reloaded::Yes));
+    // The first count of a deployment is where it counts from.
+    counted(server, &environment()).await.unwrap();
 }
 
-/// So many requests count as lost. nginx writes its log after it has answered.
-pub(crate) async fn assert_lost(server: &Server, wanted: u64) {
+/// The requests since the first count.
+pub(crate) async fn counted(server: &Server, of: &EnvironmentKey) -> Option<TrafficCount> {
+    server.nginx.traffic(of, &deployment(1)).await
+}
+
+/// So many requests were counted, and so many of them lost. nginx writes its log after it has answered.
+pub(crate) async fn assert_counted(server: &Server, of: &EnvironmentKey, requests: u64, lost: u64) {
+    let wanted = TrafficCount { requests, lost };
+    wait_for(&format!("{wanted:?}"), async || {
+        let count = counted(server, of).await.unwrap();
+        (count == wanted, format!("{count:?}"))
+    })
+    .await;
+}
+
+async fn wait_for(wanted: &str, is_so: impl AsyncFn() -> (bool, String)) {
     let begun = Instant::now();
     loop {
-        let count = server.nginx.traffic(&environment()).await.unwrap();
-        if count.lost == wanted {
+        let (is_so, seen) = is_so().await;
+        if is_so {
             return;
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "{} of {} requests", count.lost, count.requests);
+        assert!(begun.elapsed() < Duration::from_secs(5), "{seen}, and not {wanted}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// So many requests count as lost.
+pub(crate) async fn assert_lost(server: &Server, wanted: u64) {
+    wait_for(&format!("{wanted} lost"), async || {
+        let count = counted(server, &environment()).await.unwrap();
+        (count.lost == wanted, format!("{count:?}"))
+    })
+    .await;
 }
 
 /// A certificate and its key, as somebody else would keep them on the host.

@@ -41,6 +41,7 @@ pub(super) fn summary(
             migrations_run: u32::try_from(applied).unwrap_or(u32::MAX),
             snapshot: findings().filter_map(|finding| finding.snapshot.as_deref()).next_back().cloned(),
             switch_took: findings().filter_map(|finding| finding.switch_took).next_back(),
+            reloads: reloads(entries),
         },
         ..opened.clone()
     }
@@ -137,7 +138,13 @@ fn findings(entries: &[Entry]) -> impl DoubleEndedIterator<Item = &Finding> + Cl
         .map(|(_, finding)| finding)
 }
 
-/// The counters of nginx after each step, and after each undo.
+/// How often nginx was reloaded, for a step or for its undo.
+fn reloads(entries: &[Entry]) -> u32 {
+    let reloaded = findings_by_direction(entries).filter(|(_, finding)| finding.reloaded);
+    u32::try_from(reloaded.count()).unwrap_or(u32::MAX)
+}
+
+/// The requests that nginx has counted after each step, and after each undo.
 fn counts(entries: &[Entry]) -> impl DoubleEndedIterator<Item = TrafficCount> {
     findings_by_direction(entries).filter_map(|(_, finding)| finding.traffic)
 }

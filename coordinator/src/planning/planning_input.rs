@@ -29,6 +29,8 @@ pub(super) struct PlanningInput {
     pub(super) record: Record,
     pub(super) ports: Proposal,
     pub(super) ports_seen: Option<Stored>,
+    /// What was given up of the ports, for people.
+    pub(super) port_warnings: Vec<String>,
 }
 
 /// What a deployment wants looked at, beside what is always looked at.
@@ -98,7 +100,7 @@ pub(super) async fn gather_planning_input(
     let kept_elsewhere = context.kept_images.elsewhere(store, key, &images, context.clock.now()).await?;
     let secrets = context.secrets.summary(key).await.map_err(DeployError::Secrets)?;
     let placed = HostPlacement::place(&wanted.on, spec, live.as_ref(), all);
-    let (ports_seen, table) = match seen {
+    let (ports_seen, mut table) = match seen {
         Some(seen) => (Some(seen.stored), seen.content),
         None => (None, PortTable::default()),
     };
@@ -107,12 +109,13 @@ pub(super) async fn gather_planning_input(
     let of_live = live.as_ref().filter(|_| wanted.on.host().is_some()).and_then(|live| live.secrets_version);
     let secrets_version = of_live.or(secrets.as_ref().map(|secrets| secrets.version));
     let observing = Observing { context, spec, placed: &placed, secrets_version, wanted, authority };
-    let (mut taken, mut observed) =
-        tokio::try_join!(taken_ports(context, spec, &app, &table), observing.observe())?;
+    let mut observed = observing.observe().await?;
     observing.fetch(&mut observed).await?;
     if authority == Authority::Reader {
         observing.assume(&mut observed, live.as_ref());
     }
+    let port_warnings = ports::give_up_used(&mut table, &app, &observed, live.as_ref().map(|live| live.slot));
+    let mut taken = taken_ports(context, spec, (&app, &observed), &table).await?;
     let proposal = propose(context.cluster.as_str(), spec, &app, table, &mut taken)?;
     let record = Record {
         key: key.clone(),
@@ -130,7 +133,7 @@ pub(super) async fn gather_planning_input(
             .map(|undo| undo.host)
             .collect(),
     };
-    Ok(PlanningInput { record, ports: proposal, ports_seen })
+    Ok(PlanningInput { record, ports: proposal, ports_seen, port_warnings })
 }
 
 /// The app hosts that the next deployment of `spec` is for.
@@ -222,19 +225,20 @@ fn needs_admission(spec: &EnvironmentSpec, db: &Option<HostId>) -> Vec<HostId> {
     db.iter().filter(|_| is_ours).cloned().collect()
 }
 
-/// The ports that are given away on the hosts where one is to be chosen: most plans choose none, and a host of many
-/// environments has many.
+/// The ports that are given away or in use on the hosts where one is to be chosen: most plans choose none, and a host of
+/// many environments has many.
 async fn taken_ports(
     context: &Context,
     spec: &EnvironmentSpec,
-    hosts: &[&Host],
+    (hosts, observed): (&[&Host], &BTreeMap<HostId, Observation>),
     table: &PortTable,
 ) -> Result<BTreeMap<String, BTreeSet<u16>>, DeployError> {
     let mut taken = BTreeMap::new();
     for host in hosts.iter().filter(|host| !ports::lacking(spec, &host.id, table).is_empty()) {
         let listed = context.store.list(&keys::ports_of(&host.address)).await?;
-        let ports = listed.iter().filter_map(|stored| stored.key.last().parse().ok()).collect();
-        taken.insert(host.address.clone(), ports);
+        let given = listed.iter().filter_map(|stored| stored.key.last().parse().ok());
+        let in_use = observed.get(&host.id).into_iter().flat_map(|seen| &seen.ports_in_use).copied();
+        taken.insert(host.address.clone(), given.chain(in_use).collect());
     }
     Ok(taken)
 }

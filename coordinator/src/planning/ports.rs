@@ -1,7 +1,8 @@
 //! Allocates a port on the host for each process and slot. A port is chosen once, recorded, and never given to two
 //! environments on one address.
 //!
-//! The choice depends on the record only, so a plan proposes the ports that its start then takes. One key for each
+//! The choice depends on the record and on what listens on the hosts, so a plan proposes the ports that its start then
+//! takes. One key for each
 //! port guards the allocation.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,8 @@ use lockstep_core::host::Host;
 use lockstep_core::id::{Digest, HostId};
 use lockstep_core::name::{EnvironmentKey, ProcessName};
 use lockstep_core::plan::operation::Refusal;
-use lockstep_core::record::ports::{PortEntry, PortTable};
+use lockstep_core::record::observed::Observation;
+use lockstep_core::record::ports::{PortEntry, PortTable, SLOT_PORTS};
 use lockstep_core::slot::Slot;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::stored::encode;
@@ -18,8 +20,8 @@ use lockstep_core::stored::encode;
 use crate::store::guarded::{Accompanying, OwnedWrite};
 use crate::store::{Guard, OPERATIONS_MAX, VALUE_BYTES_MAX, keys};
 
-const FIRST: u16 = 20_000;
-const LAST: u16 = 29_999;
+const FIRST: u16 = *SLOT_PORTS.start();
+const LAST: u16 = *SLOT_PORTS.end();
 const COUNT: u16 = LAST - FIRST + 1;
 
 /// The most that one transaction gives away: each is a guard and a write, and a claim has some more of both.
@@ -36,6 +38,33 @@ pub(super) struct Proposal {
 pub(super) struct NewPorts {
     address: String,
     port: u16,
+}
+
+/// Takes the ports out of `table` on which something else listens, so that others are chosen, and says so. Those of
+/// `live`, the slot that serves, stay. The environment keeps them until it is removed: they may become free again.
+pub(super) fn give_up_used(
+    table: &mut PortTable,
+    hosts: &[&Host],
+    observed: &BTreeMap<HostId, Observation>,
+    live: Option<Slot>,
+) -> Vec<String> {
+    let mut said = Vec::new();
+    table.ports.retain(|PortEntry { host, slot, process, port }| {
+        let is_used = observed.get(host).is_some_and(|seen| seen.ports_in_use.contains(port));
+        let Some(host) = hosts.iter().find(|there| there.id == *host).filter(|_| is_used) else {
+            return true;
+        };
+        if Some(*slot) == live {
+            return true;
+        }
+        said.push(format!(
+            "port {port} on {} is used by another program (ss --listening --tcp --processes sport = {port}), so {slot} of \
+             {process} gets another port",
+            host.name
+        ));
+        false
+    });
+    said
 }
 
 /// Adds what `spec` needs on `hosts` to `table`. `taken` has the ports given away on each address where something is

@@ -290,11 +290,8 @@ impl HostChangePlanner<'_> {
             return Err(site::changed_by_hand(placement.lb, &record.key, there, &overwriting));
         }
         let installed = seen.and_then(|seen| seen.site.as_ref());
-        let cost = if installed == Some(&site.digest()) {
-            "no change and no reload"
-        } else {
-            "one reload: clients with idle connections may have to reconnect"
-        };
+        let cost =
+            if installed == Some(&site.digest()) { "no change and no reload" } else { site::ONE_RELOAD };
         let is_in = serving.iter().any(|there| there.id == host.id);
         let what = if is_in { "requests to HOST too" } else { "no requests to HOST" };
         let change = format!("nginx sends {} ({cost})", what.replace("HOST", host.name.as_str()));

@@ -346,10 +346,7 @@ impl RollbackPlanner<'_> {
         omitted: &mut Vec<Omission>,
     ) -> Result<Vec<StepDraft<'_>>, PlanRefusal> {
         let site = self.version.site(&self.placement.app, &self.placement.app, self.record)?;
-        let change = format!(
-            "nginx serves {} as before (one reload: clients with idle connections may have to reconnect)",
-            site.server_name
-        );
+        let change = format!("nginx serves {} as before ({})", site.server_name, site::ONE_RELOAD);
         let to = rollback.to.as_ref().map(|to| format!(" --to {to}")).unwrap_or_default();
         let overwriting = format!("lockstep rollback {}{to} --overwrite-site", self.record.key);
         let wanted = site::DesiredSite {

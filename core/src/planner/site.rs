@@ -14,6 +14,10 @@ use crate::record::Record;
 use crate::record::observed::SiteChange;
 use crate::spec::{EnvironmentSpec, HTTP_PORT, HTTPS_PORT, Tls};
 
+/// What a change of the site costs the clients of every site of that nginx.
+pub(super) const ONE_RELOAD: &str =
+    "one reload: clients with idle connections to this nginx may have to reconnect";
+
 /// What a plan has to do about the site.
 pub(super) enum SiteDecision<'a> {
     Step(Box<StepDraft<'a>>),
@@ -46,11 +50,7 @@ pub(super) fn of_deployment<'a>(
     changed: ChangedSite,
     (version, record): (&Version<'_>, &Record),
 ) -> Result<SiteDecision<'a>, PlanRefusal> {
-    let reload = match record.live {
-        Some(_) => "one reload: clients with idle connections may have to reconnect",
-        None => "one reload, before there is any traffic",
-    };
-    let change = format!("nginx serves {} on port {} ({reload})", site.server_name, site.listen_port);
+    let change = format!("nginx serves {} on port {} ({ONE_RELOAD})", site.server_name, site.listen_port);
     let overwriting =
         format!("lockstep deploy {} --image {} --overwrite-site", record.key, version.release.image);
     decide(DesiredSite { lb, site, hosts, changed, change, overwriting }, record)

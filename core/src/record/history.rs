@@ -63,13 +63,20 @@ pub struct StepTime {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Receipt {
-    /// Requests that nginx answered while it ran, and those lost because no application answered.
+    /// Requests of this environment that nginx answered while it ran, and those lost because no application answered.
     pub requests: Option<u64>,
     pub requests_lost: Option<u64>,
     pub migrations_run: u32,
     pub snapshot: Option<SnapshotTaken>,
     /// What the switch took, which is what a rollback will take.
     pub switch_took: Option<Millis>,
+    /// How often nginx was reloaded for it: clients with idle connections may have lost a request each time.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub reloads: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl DeploymentSummary {

@@ -47,6 +47,10 @@ pub struct Observation {
     pub traffic: Option<Slot>,
     pub containers: Vec<ContainerObservation>,
     pub disk_free_bytes: Option<u64>,
+    /// The ports among [`SLOT_PORTS`](super::ports::SLOT_PORTS) on which something listens that is no container of this
+    /// environment.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ports_in_use: BTreeSet<u16>,
     /// What could not be seen, and why.
     pub problems: Vec<String>,
 }

@@ -4,7 +4,11 @@ use crate::id::HostId;
 use crate::name::ProcessName;
 use crate::slot::Slot;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
+
+/// Where ports are chosen: below those that Linux gives to outgoing connections.
+pub const SLOT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 /// The ports of one environment: allocated once, for each host, slot and process with a port.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -161,6 +161,9 @@ pub struct Finding {
     /// The unhealthy endpoints, if the slot can do without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unhealthy: Vec<Endpoint>,
+    /// nginx was reloaded: clients with idle connections may have lost a request, which no log shows.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub reloaded: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,7 +173,8 @@ pub struct Migrated {
     pub schema_version: u64,
 }
 
-/// nginx's counters at one moment: a deployment's receipt is the difference of two.
+/// The requests of the environment that nginx has answered at one moment of a deployment: the receipt is the difference
+/// of two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrafficCount {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use crate::health::{Answer, Health, InstanceHealth, Probe};
 use crate::record::observed::{HbaObservation, ImageObservation, Observation};
+use crate::record::ports::SLOT_PORTS;
 use crate::release::MIGRATIONS_MAX;
 use crate::run::journal::{Finding, Migrated, StepFailure};
 use crate::shortened::shortened;
@@ -61,7 +62,8 @@ impl StepFailure {
 impl Finding {
     /// The finding within the limits.
     pub fn bounded(self) -> Self {
-        let Self { said, migrated, mut snapshot, probes, traffic, switch_took, mut unhealthy } = self;
+        let Self { said, migrated, mut snapshot, probes, traffic, switch_took, mut unhealthy, reloaded } =
+            self;
         unhealthy.truncate(ENDPOINTS_MAX);
         if let Some(snapshot) = &mut snapshot {
             snapshot.path = shortened(core::mem::take(&mut snapshot.path), TEXT_BYTES_MAX);
@@ -74,6 +76,7 @@ impl Finding {
             traffic,
             switch_took,
             unhealthy,
+            reloaded,
         }
     }
 }
@@ -122,6 +125,7 @@ impl Observation {
     pub fn bounded(mut self) -> Self {
         self.problems.truncate(PROBLEMS_MAX);
         self.containers.truncate(CONTAINERS_MAX);
+        self.ports_in_use.retain(|port| SLOT_PORTS.contains(port));
         let texts = self.problems.iter_mut().chain(&mut self.foreign_schema).chain(&mut self.not_served);
         texts.for_each(|text| *text = shortened(core::mem::take(text), TEXT_BYTES_MAX));
         self.tools.values_mut().for_each(|version| {

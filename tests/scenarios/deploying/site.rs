@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
+use lockstep_core::run::journal::Verdict;
 use lockstep_tests::bed::files::write_private;
 use lockstep_tests::scene::{ENVIRONMENT, Scene};
 
@@ -46,6 +47,8 @@ fn what_was_changed_by_hand_is_shown_and_overwritten_only_when_asked() -> Result
         .expect_said(0, &["overwrites the manual changes there"])?;
     scene.stage.lockstep(&[&["deploy"], overwriting.as_slice()].concat())?.expect_said(0, &["succeeded"])?;
     ensure!(fs::read_to_string(&file)?.contains("client_max_body_size 3m;"), "it was not overwritten");
+    let reloads = scene.assert_verdict(Verdict::Succeeded)?.receipt.reloads;
+    ensure!(reloads == 1, "the receipt has {reloads} reloads");
     scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &["no problem found"])?;
     Ok(())
 }

@@ -483,10 +483,11 @@ fn log_in(directory: &Path) -> Result<()> {
 
 fn write_agent_settings(directory: &Path, nginx: &Nginx) -> Result<()> {
     let settings = format!(
-        "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\n",
+        "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\nlogs = {:?}\n",
         nginx.binary(),
         nginx.configuration(),
-        nginx.sites_directory()
+        nginx.sites_directory(),
+        nginx.prefix()
     );
     fs::write(directory.join("agent/agent.toml"), settings)?;
     Ok(())

@@ -51,6 +51,12 @@ fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<St
     if let (Some(requests), Some(lost)) = (summary.receipt.requests, summary.receipt.requests_lost) {
         figures.push(format!("{} of {} requests lost", thousands(lost), thousands(requests)));
     }
+    match summary.receipt.reloads {
+        0 => {}
+        1 => figures.push("1 reload: idle keep-alive clients may have lost a request".to_owned()),
+        reloads => figures
+            .push(format!("{reloads} reloads: idle keep-alive clients may have lost a request each time")),
+    }
     match (summary.schema_before, summary.schema_after) {
         (Some(before), Some(after)) if before == after => figures.push(format!("schema {after}")),
         (Some(before), Some(after)) => figures.push(format!("schema {before} → {after}")),
