@@ -232,6 +232,11 @@ impl EnrollApi {
         let issued = self.issue(&request.certificate_request, &identity, now)?;
         let found = operators::find_guarded(&*self.store, &name).await;
         let (before, unchanged) = found.map_err(|error| unavailable(&error))?;
+        if before.as_ref().is_some_and(Operator::is_active_machine) {
+            return Err(Status::already_exists(format!(
+                "a machine is named {name} now: add the operator with another name, or first: lockstep token revoke {name}"
+            )));
+        }
         // On another machine of the same operator the certificate goes on to count.
         let certificates = before.map(|operator| operator.certificates).unwrap_or_default();
         let operator = Operator {

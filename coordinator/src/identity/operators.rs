@@ -63,6 +63,11 @@ impl Operator {
         })
     }
 
+    /// Whether this is a machine whose token is good. Its certificates must never count as an operator's.
+    pub fn is_active_machine(&self) -> bool {
+        self.standing == OperatorStanding::Active && self.machine.is_some()
+    }
+
     /// Whether this operator can let others in.
     pub fn can_administer(&self, now: Timestamp) -> bool {
         self.standing == OperatorStanding::Active

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bed::program::CommandOutput;
 use lockstep_tests::bed::wait::until;
-use lockstep_tests::scene::credential::coordinator_address;
+use lockstep_tests::scene::credential::{coordinator_address, log_in};
 use lockstep_tests::scene::{ENVIRONMENT, SOON, Scene};
 use serde_json::Value;
 
@@ -84,6 +84,28 @@ fn a_machine_does_what_its_token_says_and_stores_nothing() -> Result<()> {
     machine.run(&["status", ENVIRONMENT])?.expect_said(0, &[&second])?;
     scene.stage.must(&["token", "revoke", "ci"])?;
     machine.refused(&["status", ENVIRONMENT], &["unknown"])?;
+    Ok(())
+}
+
+/// Its certificates would count as the operator's, who may do more.
+#[test]
+fn an_operator_does_not_take_the_name_of_a_machine() -> Result<()> {
+    let mut scene = Scene::open("names")?;
+    let image = scene.stage.image("1", 1, &[])?;
+    scene.deploy(&image)?.expect_said(0, &[])?;
+    let operator = ["operator", "add", "ci", "--env", "*", "--role", "admin"];
+    let waiting: Value = scene.stage.json(&operator)?;
+    let waiting = waiting["token"].as_str().context("there is no token")?.to_owned();
+    let machine = Machine::create(&scene, "ci", &["--allow", "deploy"])?;
+
+    scene.assert_refused("an operator with the name of a machine", |scene| {
+        scene.stage.lockstep(&operator)?.expect_said(3, &["a machine of this name", "token revoke ci"])?;
+        let credential = scene.stage.directory.join("operator-ci");
+        log_in(scene, &credential, &waiting)?.expect_said(3, &["a machine is named ci"])?;
+        machine.refused(&["operator", "list"], &["for people"])
+    })?;
+    scene.stage.must(&["token", "revoke", "ci"])?;
+    scene.stage.lockstep(&operator)?.expect_said(0, &["ci"])?;
     Ok(())
 }
 

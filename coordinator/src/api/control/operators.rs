@@ -2,11 +2,12 @@
 
 use lockstep_core::access::{EnvironmentPattern, OperatorRole};
 use lockstep_core::name::OperatorName;
+use lockstep_core::plan::operation::Refusal;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::failure::store_status;
+use super::failure::{refused, store_status};
 use super::hosts::issue_token;
 use super::machines;
 use super::{Caller, ControlApi};
@@ -25,6 +26,14 @@ pub(super) async fn add(
     let environments: EnvironmentPattern =
         environments.parse().map_err(|error| Invalid::because("environments", error))?;
     let role: OperatorRole = role.parse().map_err(|error: String| Invalid::because("role", error))?;
+    let before = operators::find(&*api.context.store, &name).await.map_err(|error| store_status(&error))?;
+    if before.is_some_and(|operator| operator.is_active_machine()) {
+        return Err(refused(&Refusal {
+            what: format!("cannot add the operator {name}"),
+            why: "a machine of this name has a token".to_owned(),
+            next: format!("lockstep token revoke {name}    # or use another name"),
+        }));
+    }
     let said = format!("{name} can log in with the role {role} for {environments}");
     let reply = issue_token(api, TokenHolder::Operator { name, environments, role }).await?;
     api.audit(caller, "add operator", None, said).await?;
