@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,6 +14,9 @@ use crate::bed::program::process::Process;
 use crate::bed::program::run;
 
 const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// How many this process has started: tests run side by side.
+static STARTED: AtomicU32 = AtomicU32::new(0);
 
 pub struct Engine {
     bridge: String,
@@ -29,9 +33,9 @@ impl Engine {
     /// When it does not.
     pub fn start() -> Result<Self> {
         let directory = TempDir::new()?;
-        let number = std::process::id() % 250;
-        let address = Ipv4Addr::new(172, 29, u8::try_from(number)?, 1);
-        let bridge = format!("lsd{}", std::process::id());
+        let (process, number) = (std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let address = Ipv4Addr::new(172, 29, u8::try_from((process + number) % 250)?, 1);
+        let bridge = format!("lsd{process}x{number}");
         let mut engine = Self { bridge, directory, process: None, address: address.into() };
         let bridge = engine.bridge.clone();
         run(Command::new("ip").args(["link", "add", "name", &bridge, "type", "bridge"]))?;
