@@ -231,8 +231,8 @@ impl Control for ControlApi {
     }
 
     async fn list_hosts(&self, request: Request<wire::ListRequest>) -> Answer<wire::HostsReply> {
-        Caller::from_request(&request)?.operator()?;
-        hosts::list(self).await.map(Response::new)
+        let caller = Caller::from_request(&request)?;
+        hosts::list(self, &caller).await.map(Response::new)
     }
 
     async fn inspect_hosts(&self, request: Request<wire::EnvironmentRef>) -> Answer<wire::InspectReply> {
@@ -273,8 +273,12 @@ impl Control for ControlApi {
         registries::check(self, request.into_inner()).await.map(Response::new)
     }
 
-    async fn list_coordinators(&self, _: Request<wire::ListRequest>) -> Answer<wire::CoordinatorsReply> {
-        coordinators::list(self).await.map(Response::new)
+    async fn list_coordinators(
+        &self,
+        request: Request<wire::ListRequest>,
+    ) -> Answer<wire::CoordinatorsReply> {
+        let caller = Caller::from_request(&request)?;
+        coordinators::list(self, &caller).await.map(Response::new)
     }
 
     async fn create_coordinator_token(

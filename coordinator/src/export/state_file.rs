@@ -6,14 +6,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use lockstep_core::health::Health;
+use lockstep_core::host::Host;
+use lockstep_core::id::HostId;
 use lockstep_core::name::EnvironmentKey;
+use lockstep_core::record::live::LiveRelease;
 use lockstep_core::slot::Slot;
 use lockstep_core::view::state_file;
 use lockstep_core::view::state_file::{SlotHealth, StateFile};
 use tracing::warn;
 
 use crate::context::Context;
-use crate::record::{environments, history};
+use crate::record::{environments, history, hosts};
 use crate::store::StoreError;
 
 const FILE: &str = "deployment-state.json";
@@ -30,10 +33,10 @@ pub async fn export(context: &Context, environment: &EnvironmentKey) -> Result<S
     let live = environments::live(store, environment).await?;
     let past = history::ended(store, environment, HISTORY_IN_FILE).await?;
     let open = environments::open(store, environment).await?.map(|seen| seen.content);
-    let health =
-        live.as_ref().map_or(SlotHealth { live: Health::Unknown, standby: Health::Unknown }, |live| {
-            slot_health(context, environment, live.slot)
-        });
+    let health = match &live {
+        Some(live) => slot_health(context, live, &hosts::list(store).await?),
+        None => SlotHealth { live: Health::Unknown, standby: Health::Unknown },
+    };
     Ok(state_file::state_file_of(environment, live.as_ref(), &past, open.as_ref(), health))
 }
 
@@ -61,15 +64,22 @@ pub async fn keep_current(context: &Context, environment: &EnvironmentKey) {
     }
 }
 
-/// The worst of what the agents last said of each slot's instances.
-fn slot_health(context: &Context, environment: &EnvironmentKey, live: Slot) -> SlotHealth {
-    let reported = context.agents.health(environment);
+/// The worst of what the agents of the environment's app hosts last said of each slot's instances. What another host says
+/// does not count.
+fn slot_health(context: &Context, live: &LiveRelease, all: &[Host]) -> SlotHealth {
+    let names = if live.serving.is_empty() { &live.spec.hosts.app } else { &live.serving };
+    // An environment that names no host has the only one.
+    let is_only = names.is_empty() && all.len() == 1;
+    let serves =
+        |id: &HostId| all.iter().any(|host| host.id == *id && (is_only || names.contains(&host.name)));
+    let mut reported = context.agents.health(&live.spec.key);
+    reported.retain(|id, _| serves(id));
     let of = |slot: Slot| {
         let mark = format!("-{slot}-");
         let instances = reported.values().flatten().filter(|instance| instance.container.contains(&mark));
         instances.map(|instance| instance.health).max().unwrap_or(Health::Unknown)
     };
-    SlotHealth { live: of(live), standby: of(live.other()) }
+    SlotHealth { live: of(live.slot), standby: of(live.slot.other()) }
 }
 
 /// A reader sees the old file or the new one, never half of one.

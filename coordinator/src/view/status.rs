@@ -315,11 +315,15 @@ fn rollback_ready(live: &LiveRelease, past: &[DeploymentSummary]) -> Option<Roll
 ///
 /// # Errors
 /// When the record cannot be read.
-pub async fn all_hosts(context: &Context) -> Result<Vec<HostStatus>, StoreError> {
+pub async fn all_hosts(
+    context: &Context,
+    may: impl Fn(&EnvironmentKey) -> bool,
+) -> Result<Vec<HostStatus>, StoreError> {
     let all = hosts::list(&*context.store).await?;
     let undos = pending_undos::list(&*context.store).await?;
     let noted = hosts::notes(&*context.store).await?;
-    let of = |host: &Host| undos.iter().filter(|undo| undo.host == host.id).cloned().collect();
+    let is_shown = |undo: &&PendingUndo, host: &Host| undo.host == host.id && may(&undo.environment);
+    let of = |host: &Host| undos.iter().filter(|undo| is_shown(undo, host)).cloned().collect();
     let status = |host| HostStatus { pending_undos: of(host), ..host_status(context, host, &noted) };
     Ok(all.iter().map(status).collect())
 }

@@ -73,7 +73,9 @@ async fn what_cannot_be_taken_back_is_owed_by_its_host_and_paid_before_it_is_dep
         (&debt.key.deployment, &debt.host, debt.by.as_ref()),
         (&id, &host_id(), Some(&anna().operator))
     );
-    let of_hosts = status::all_hosts(&fixture.parts).await.expect("read");
+    let shown_to_others = status::all_hosts(&fixture.parts, |key| *key != environment()).await.expect("read");
+    assert!(shown_to_others.iter().all(|host| host.pending_undos.is_empty()), "{shown_to_others:?}");
+    let of_hosts = status::all_hosts(&fixture.parts, |key| *key == environment()).await.expect("read");
     assert_eq!(of_hosts[0].pending_undos.len(), 1, "the host is not named with it");
     match fixture.start("notes:2").await {
         Err(DeployError::Refused(refusal)) => {

@@ -137,7 +137,7 @@ async fn hosts_to_move(api: &ControlApi, roots: &Roots, since: Timestamp) -> Res
         left.coordinators.push(CoordinatorToMove { name: one.name, presence });
     }
     let signers = hosts::signers(store).await?;
-    for status in state::all_hosts(&api.context).await? {
+    for status in state::all_hosts(&api.context, |_| true).await? {
         if !signers.get(&status.host.id).is_some_and(|signer| current.contains(&signer.id)) {
             let (name, presence, last_seen) = (status.host.name, status.presence, status.last_seen);
             left.hosts.push(HostToMove { name, presence, last_seen });

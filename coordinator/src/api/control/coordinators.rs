@@ -14,8 +14,13 @@ use super::{Caller, ControlApi, RecordIn};
 use crate::identity::tokens::TokenHolder;
 use crate::record::coordinators;
 
-pub(super) async fn list(api: &ControlApi) -> Result<wire::CoordinatorsReply, Status> {
-    let statuses = coordinators::statuses(&*api.context.store).await.map_err(|error| store_status(&error))?;
+/// Of the environments that each drives, the caller sees its own.
+pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::CoordinatorsReply, Status> {
+    let mut statuses =
+        coordinators::statuses(&*api.context.store).await.map_err(|error| store_status(&error))?;
+    for status in &mut statuses {
+        status.drives.retain(|environment| caller.check_environment(environment).is_ok());
+    }
     let coordinators = statuses.iter().map(Document::of_content).collect();
     Ok(wire::CoordinatorsReply { coordinators, authority: api.authority.bundle() })
 }

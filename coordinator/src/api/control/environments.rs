@@ -11,6 +11,7 @@ use tonic::Status;
 
 use super::convert::{environment, requester};
 use super::failure::{deploy_status, refused, removal_status, store_status};
+use super::hosts::visible_hosts;
 use super::{Caller, ControlApi};
 use crate::drive::removal::{self, WhileServing};
 use crate::export::state_file;
@@ -40,7 +41,7 @@ pub(super) async fn status(
     let statuses =
         state::of_all(&api.context, recorded, databases).await.map_err(|error| store_status(&error))?;
     let environments = statuses.iter().map(Document::of_content).collect();
-    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
+    let hosts = visible_hosts(api, caller).await?;
     Ok(wire::StatusReply { environments, hosts: hosts.iter().map(Document::of_content).collect() })
 }
 

@@ -1,6 +1,9 @@
 //! List, inspect and remove hosts, and create tokens for new ones.
 
 use lockstep_core::host::HostRole;
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::view::host_status::HostStatus;
 use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
@@ -13,14 +16,18 @@ use crate::identity::tokens::{TOKEN_LIFE, TokenHolder};
 use crate::ports::agents::ObservationRequest;
 use crate::record::{environments, hosts};
 use crate::view::status as state;
-use lockstep_core::name::HostName;
-use lockstep_core::plan::operation::Refusal;
 
 /// A key that no environment has: names begin with a letter, and this one is nobody's application.
 const NO_ENVIRONMENT: &str = "lockstep/none";
 
-pub(super) async fn list(api: &ControlApi) -> Result<wire::HostsReply, Status> {
-    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
+/// Every host; of its pending undos, those of environments that the caller may see.
+pub(super) async fn visible_hosts(api: &ControlApi, caller: &Caller) -> Result<Vec<HostStatus>, Status> {
+    let may = |environment: &EnvironmentKey| caller.check_environment(environment).is_ok();
+    state::all_hosts(&api.context, may).await.map_err(|error| store_status(&error))
+}
+
+pub(super) async fn list(api: &ControlApi, caller: &Caller) -> Result<wire::HostsReply, Status> {
+    let hosts = visible_hosts(api, caller).await?;
     Ok(wire::HostsReply { hosts: hosts.iter().map(Document::of_content).collect() })
 }
 
@@ -35,7 +42,7 @@ pub(super) async fn inspect(
         text => environment(caller, text)?,
     };
     let question = ObservationRequest::of(environment);
-    let hosts = state::all_hosts(&api.context).await.map_err(|error| store_status(&error))?;
+    let hosts = visible_hosts(api, caller).await?;
     let looks = hosts.iter().map(|status| async {
         let (seen, why) = match api.context.agents.observe(&status.host.id, question.clone()).await {
             Ok(seen) => (Some(Document::of_content(&seen)), String::new()),
