@@ -225,7 +225,10 @@ impl From<Status> for Failure {
                 Ok(open) => Self::locked(what, open.kind),
                 Err(_) => Self::new(Kind::Refused, what),
             },
-            Code::PermissionDenied => Self::new(Kind::Refused, what).next(NEW_TOKEN),
+            Code::PermissionDenied => match decode::<Refusal>(status.details()) {
+                Ok(Refusal { what, why, next }) => Self::new(Kind::Refused, what).why(why).next(next),
+                Err(_) => Self::new(Kind::Refused, what).next(NEW_TOKEN),
+            },
             Code::Unauthenticated => Self::new(Kind::Refused, what).next(login()),
             Code::InvalidArgument | Code::AlreadyExists | Code::Unimplemented | Code::ResourceExhausted => {
                 Self::new(Kind::Refused, what)

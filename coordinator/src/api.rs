@@ -6,19 +6,20 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use http::{Request, Response};
 use lockstep_core::access::machine::MachineLimits;
-use lockstep_core::access::{self, EnvironmentPattern, Identity, OperatorRights, OperatorRole};
+use lockstep_core::access::{self, EnvironmentPattern, Identity, METHODS, OperatorRights, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::{info, warn};
 
 use crate::identity::certificate::IssuingName;
 use crate::identity::{certificate, operators};
 use crate::planning::grants::Authority;
+use crate::record::refusals::Refusals;
 use crate::record::{coordinators, hosts};
 use crate::store::{Store, StoreError};
 
@@ -77,6 +78,11 @@ impl Caller {
         }
     }
 
+    /// Whether the caller's role is for every environment.
+    pub fn is_for_all_environments(&self) -> bool {
+        self.rights.as_ref().is_some_and(|rights| rights.environments == EnvironmentPattern::All)
+    }
+
     /// What the caller's token allows, where it is a machine.
     pub fn machine(&self) -> Option<&MachineLimits> {
         self.rights.as_ref()?.machine.as_ref()
@@ -106,6 +112,7 @@ impl Caller {
 pub struct GateLayer {
     pub store: Arc<dyn Store>,
     pub cluster: ClusterId,
+    pub refusals: Arc<Refusals>,
     /// Ends what operators follow, so that a stop does not wait for a deployment that nobody drives any more.
     pub stopping: CancellationToken,
 }
@@ -145,15 +152,18 @@ where
         Box::pin(async move {
             let shown = gate.identify(&request);
             let method = request.uri().path().to_owned();
-            match gate.admit(shown.clone(), &method).await {
+            let answer = match gate.admit(shown.clone(), &method).await {
                 Ok(caller) => {
-                    let is_operator = matches!(caller.identity, Identity::Operator(_));
                     request.extensions_mut().insert(caller);
-                    let answer = inner.call(request).await?;
-                    Ok(if is_operator { gate.watched(answer, shown, method) } else { answer })
+                    inner.call(request).await?
                 }
-                Err(status) => Ok(status.into_http()),
+                Err(status) => status.into_http(),
+            };
+            if let Some(refusal) = Status::from_header_map(answer.headers()) {
+                gate.note_refusal(&shown.identity, &method, &refusal).await;
             }
+            let is_operator = matches!(shown.identity, Identity::Operator(_));
+            Ok(if is_operator { gate.watched(answer, shown, method) } else { answer })
         })
     }
 }
@@ -183,6 +193,18 @@ impl GateLayer {
             },
             None => PeerCertificate { identity: Identity::Nobody, signed_by: None, serial: String::new() },
         }
+    }
+
+    /// Writes to the audit log who was refused what, here or by the method itself. A method that is not in the table is
+    /// nothing that could have been done.
+    async fn note_refusal(&self, caller: &Identity, method: &str, refusal: &Status) {
+        let known = METHODS.iter().map(|(known, _)| *known).find(|known| *known == method);
+        let (Some(method), Code::PermissionDenied | Code::Unauthenticated) = (known, refusal.code()) else {
+            return;
+        };
+        let name = method.rsplit('/').next().unwrap_or(method);
+        let said = format!("refused {caller} to call {name}: {}", refusal.message());
+        self.refusals.note(caller, "refuse call", method, said).await;
     }
 
     /// Hosts' sessions look for themselves.

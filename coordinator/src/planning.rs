@@ -134,6 +134,9 @@ pub struct Proposed {
 pub enum DeployError {
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The requester may not widen the grant of the environment.
+    #[error(transparent)]
+    NotGranted(Refusal),
     /// No app host has the image: who has it may send it.
     #[error("{}", .0.what)]
     ImageAbsent(Refusal),

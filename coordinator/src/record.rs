@@ -9,6 +9,7 @@ pub mod hosts;
 pub mod kept_images;
 pub mod local_rollbacks;
 pub mod pending_undos;
+pub mod refusals;
 pub mod tails;
 pub mod unclaimed_names;
 pub mod vault;

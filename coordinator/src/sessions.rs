@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt};
+use lockstep_core::access::Identity;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::{ClusterId, HostId};
@@ -39,6 +40,7 @@ use crate::ports::agents::{
 };
 use crate::ports::clock::Clock;
 use crate::record::coordinators::AgentSessionRecord;
+use crate::record::refusals::Refusals;
 use crate::record::vault::Vault;
 use crate::record::{environments, hosts};
 use crate::sessions::presence::Presence;
@@ -81,6 +83,7 @@ pub(crate) const PROGRESS_MAX: usize = 256;
 /// What the sessions of a coordinator are made of.
 pub struct SessionContext {
     pub store: Arc<dyn Store>,
+    pub refusals: Arc<Refusals>,
     pub vault: Arc<Vault>,
     pub clock: Arc<dyn Clock>,
     pub authority: Arc<Authority>,
@@ -185,7 +188,7 @@ impl Sessions {
             pulse: pulse::Pulse::default(),
             noted: Instant::now(),
             revoked,
-            is_accused: false,
+            open: BTreeMap::new(),
         };
         this.tracker.spawn(session.run(incoming));
         Ok(ReceiverStream::new(to_agent).map(|message| message.map(|message| *message).map_err(|end| *end)))
@@ -256,6 +259,11 @@ impl Sessions {
             {
                 self.note_second(agent, hello).await;
                 warn!(%host, from, at = %there.coordinator, "refused a second session with the same identity");
+                let said = format!(
+                    "refuse session of {host}: from {from}, another machine may have a copy of its key"
+                );
+                let caller = Identity::Agent(host.clone());
+                self.context.refusals.note(&caller, "refuse session", "refuse session", said).await;
                 return Err(Status::already_exists(format!(
                     "{host} is already connected to {}: another machine may have a copy of its key",
                     there.coordinator

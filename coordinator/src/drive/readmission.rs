@@ -167,7 +167,11 @@ impl ReadmissionTask {
                 info!(%host, "the environment is locked; the host is re-admitted later");
                 Ok(DriverExit::NotOpen)
             }
-            Err(DeployError::Refused(refusal) | DeployError::ImageAbsent(refusal)) => {
+            Err(
+                DeployError::Refused(refusal)
+                | DeployError::NotGranted(refusal)
+                | DeployError::ImageAbsent(refusal),
+            ) => {
                 warn!(%host, what = refusal.what, why = refusal.why, next = refusal.next, "cannot re-admit the host yet");
                 Ok(DriverExit::NotOpen)
             }

@@ -77,7 +77,7 @@ pub(super) async fn decide_grant(
         return Ok(GrantDecision { grant: Some(before), seen, widening: Widening::default() });
     }
     if requester.authority != Authority::Administrator {
-        return Err(not_granted(key, &missing, requester).into());
+        return Err(DeployError::NotGranted(not_granted(key, &missing, requester)));
     }
     match accepted {
         None => Ok(GrantDecision { grant: Some(before), seen, widening: missing }),

@@ -43,6 +43,7 @@ use crate::program::directory::{AUTHORITY, SECRETS_KEY, make_private};
 use crate::program::server;
 use crate::program::server::CurrentTls;
 use crate::program::settings::{ExportSettings, Settings, StoreSettings};
+use crate::record::refusals::Refusals;
 use crate::record::vault::Vault;
 use crate::record::{cluster, coordinators, tails};
 use crate::sessions::images::Images;
@@ -140,8 +141,10 @@ impl ServiceParts {
 /// Lets agents, operators and other coordinators in, and drives.
 async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let keeper = PresenceKeeper::new(Arc::clone(&own.store), Arc::clone(&own.clock), own.name().clone());
+    let refusals = Refusals::new(Arc::clone(&own.store), Arc::clone(&own.clock));
     let sessions = Sessions::new(sessions::SessionContext {
         store: Arc::clone(&own.store),
+        refusals: Arc::clone(&refusals),
         vault: Arc::clone(&own.vault),
         clock: Arc::clone(&own.clock),
         authority: Arc::clone(&own.authority),
@@ -175,7 +178,13 @@ async fn serve(own: ServiceParts, listener: TcpListener, stop: CancellationToken
     let (speaking, _) = server::tls(&own.authority, &*own.clock)?;
     let speaking = Arc::new(CurrentTls::from_pointee(speaking));
     let (store, authority, clock) = (&own.store, &own.authority, &own.clock);
-    let router = router(&own, &context, &sessions, stop.clone());
+    let gate = GateLayer {
+        store: Arc::clone(store),
+        cluster: own.cluster().clone(),
+        refusals,
+        stopping: stop.clone(),
+    };
+    let router = router(&own, &context, &sessions, gate);
     let incoming = server::accept(listener, Arc::clone(&speaking));
     let closing = async {
         stop.cancelled().await;
@@ -212,7 +221,7 @@ fn router(
     own: &ServiceParts,
     context: &Context,
     sessions: &Arc<Sessions>,
-    stopping: CancellationToken,
+    gate: GateLayer,
 ) -> Router<Stack<GateLayer, Identity>> {
     let (store, authority, vault) = (&own.store, &own.authority, &own.vault);
     let enroll = EnrollApi {
@@ -240,7 +249,7 @@ fn router(
     Server::builder()
         .http2_keepalive_interval(Some(Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .layer(GateLayer { store: Arc::clone(store), cluster: own.cluster().clone(), stopping })
+        .layer(gate)
         .add_service(ControlServer::new(control).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(EnrollServer::new(enroll).max_decoding_message_size(MESSAGE_BYTES_MAX))
         .add_service(SessionServer::new(session).max_decoding_message_size(MESSAGE_BYTES_MAX))

@@ -26,6 +26,16 @@ pub struct AuditEntry {
     pub said: String,
 }
 
+/// What the verbs of refusals begin with.
+const REFUSE: &str = "refuse ";
+
+impl AuditEntry {
+    /// Whether nothing was changed, because it was refused.
+    pub fn is_refusal(&self) -> bool {
+        self.verb.starts_with(REFUSE)
+    }
+}
+
 impl StoredDocument for AuditEntry {
     const KIND: &'static str = "audit_entry";
 }

@@ -13,8 +13,9 @@ use lockstep_core::record::history::{DeploymentSummary, Receipt};
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::local_rollback::{Adoption, LocalChange, LocalRollback};
 use lockstep_core::run::journal::Verdict;
+use lockstep_core::spec::HostRoles;
 
-use crate::record::hosts;
+use crate::record::{environments, hosts};
 use crate::store::guarded;
 use crate::store::{Store, StoreError, Stored, keys};
 
@@ -44,6 +45,27 @@ pub async fn report(
     // Not committed means that it is there already: the next time it is read.
     guarded::local_change(store, &change).await?;
     Ok(None)
+}
+
+/// Whether `host` can have anything of `environment`: it is declared for it, or is one of those that serve it.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn may_report(
+    store: &dyn Store,
+    environment: &EnvironmentKey,
+    host: &HostId,
+) -> Result<bool, StoreError> {
+    let Some(host) = hosts::find(store, host).await? else { return Ok(false) };
+    let found =
+        tokio::try_join!(environments::spec(store, environment), environments::live(store, environment));
+    let (spec, live) = found?;
+    let declared = spec.map(|spec| spec.content.hosts);
+    let serving = live.iter().flat_map(|live| [live.roles(), live.spec.hosts.clone()]);
+    let is_of =
+        |roles: HostRoles| roles.app.iter().chain(&roles.lb).chain(&roles.db).any(|name| *name == host.name);
+    let is_excluded = live.as_ref().is_some_and(|live| live.excluded.contains(&host.name));
+    Ok(is_excluded || declared.into_iter().chain(serving).any(is_of))
 }
 
 /// Those of every environment, in the order of the keys.

@@ -1,10 +1,11 @@
 //! One session: sends the assignments of the host from the store, and handles the messages of its agent.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use lockstep_core::access::Identity;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
 use lockstep_core::image::{Login, RegistryName};
@@ -32,7 +33,6 @@ use super::pulse::{ASKED_EVERY, Pulse};
 use super::questions::{Answer, PendingQuestion, Questions, Reception};
 use super::{Outgoing, SessionPlace, Sessions};
 use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
-use crate::record::audit::{self, Change};
 use crate::record::coordinators;
 use crate::record::history;
 use crate::record::hosts;
@@ -51,6 +51,13 @@ const USER_NAME_BYTES_MAX: usize = 256;
 /// The environments whose health a host may report.
 const ENVIRONMENTS_MAX: usize = 2000;
 
+/// What the audit log calls what a host is refused.
+const REFUSED_REPORT: &str = "refuse report";
+const REFUSED_PROGRESS: &str = "refuse progress";
+const REFUSED_SECRETS: &str = "refuse secrets";
+const REFUSED_LOGIN: &str = "refuse registry login";
+const REFUSED_LOCAL_ROLLBACK: &str = "refuse local rollback";
+
 /// A session from its hello to its end.
 pub(super) struct AgentSession {
     pub(super) sessions: Arc<Sessions>,
@@ -63,8 +70,8 @@ pub(super) struct AgentSession {
     pub(super) noted: Instant,
     /// Cancelled when its certificate is no longer trusted.
     pub(super) revoked: CancellationToken,
-    /// Whether the audit log says that it reported a step of another host: once a session is enough.
-    pub(super) is_accused: bool,
+    /// The assignments that were sent in this session and are still there.
+    pub(super) open: BTreeMap<Key, StepKey>,
 }
 
 /// What happened.
@@ -113,11 +120,10 @@ impl AgentSession {
         let mut beats = interval(ASKED_EVERY);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut presence = self.sessions.context.presence.clone();
-        let mut sent = BTreeSet::new();
         let mut cluster = self.sessions.context.store.watch(&keys::coordinators());
         let mut authority = self.sessions.context.authority.changes();
         let mut last_welcome = Box::pin(self.welcome(None)).await?;
-        Box::pin(self.hand_over(&mut sent)).await?;
+        Box::pin(self.hand_over()).await?;
         loop {
             let event = tokio::select! {
                 said = incoming.message() => match said {
@@ -143,7 +149,7 @@ impl AgentSession {
                 SessionEvent::ClusterChanged => {
                     last_welcome = Box::pin(self.welcome(Some(last_welcome))).await?
                 }
-                SessionEvent::StoreChanged => Box::pin(self.hand_over(&mut sent)).await?,
+                SessionEvent::StoreChanged => Box::pin(self.hand_over()).await?,
                 SessionEvent::Closing => return Ok("the coordinator is stopping"),
                 SessionEvent::OutOfReach => return Ok("the coordinator could not reach the store"),
                 SessionEvent::Ended(None) => return Ok("the agent closed the session"),
@@ -186,11 +192,11 @@ impl AgentSession {
     }
 
     /// Sends every assignment that is in the store and was not sent in this session.
-    async fn hand_over(&self, sent: &mut BTreeSet<Key>) -> anyhow::Result<()> {
+    async fn hand_over(&mut self) -> anyhow::Result<()> {
         let there = self.sessions.context.store.list(&keys::assignments_to(&self.host)).await?;
-        sent.retain(|key| there.iter().any(|stored| stored.key == *key));
+        self.open.retain(|key, _| there.iter().any(|stored| stored.key == *key));
         for stored in there {
-            if sent.contains(&stored.key) {
+            if self.open.contains_key(&stored.key) {
                 continue;
             }
             let Assignment { token, key, environment, action, limit, traceparent } = stored.read()?;
@@ -210,6 +216,7 @@ impl AgentSession {
                 limit_ms: limit.0,
                 traceparent,
             };
+            self.open.insert(stored.key, key.clone());
             match too_large(&assign) {
                 None => self.send(Order::Assign(assign)).await?,
                 // Its agent would end the session, with all that other environments do on this host.
@@ -219,7 +226,6 @@ impl AgentSession {
                     guarded::report(&*self.sessions.context.store, &self.host, &report).await?;
                 }
             }
-            sent.insert(stored.key);
         }
         Ok(())
     }
@@ -243,7 +249,10 @@ impl AgentSession {
             }
             Said::Progress(wire::Progress { key, environment, line }) => {
                 let redactor = self.redactor(key.as_ref()).await?;
-                let key = key.context("progress without a key")?.try_into()?;
+                let key: StepKey = key.context("progress without a key")?.try_into()?;
+                if !self.open.values().any(|open| *open == key) {
+                    return self.refuse_about_step(&key, REFUSED_PROGRESS).await;
+                }
                 let line = shortened(redactor.redact_cut(&line), PROGRESS_BYTES_MAX);
                 // Nobody may be watching: progress is for those who do.
                 self.sessions
@@ -295,28 +304,29 @@ impl AgentSession {
         };
         match guarded::report(&*self.sessions.context.store, &self.host, &report).await? {
             ReportAcceptance::Written | ReportAcceptance::NotNeeded => Ok(()),
-            ReportAcceptance::NotAssigned => self.refuse_report(&report.key, &report.environment).await,
+            ReportAcceptance::NotAssigned => self.refuse_about_step(&report.key, REFUSED_REPORT).await,
         }
     }
 
-    /// A report that comes late is nothing unusual: the step is assigned anew where its outcome is still wanted. One of
-    /// a step of another host is written down.
-    async fn refuse_report(&mut self, key: &StepKey, environment: &EnvironmentKey) -> anyhow::Result<()> {
-        let store = &*self.sessions.context.store;
-        let plan = history::plan(store, &key.deployment).await?;
+    /// What comes late of a step is nothing unusual: the step is assigned anew where its outcome is still wanted. What is
+    /// said of a step of another host is written down.
+    async fn refuse_about_step(&self, key: &StepKey, verb: &'static str) -> anyhow::Result<()> {
+        let plan = history::plan(&*self.sessions.context.store, &key.deployment).await?;
         let planned = plan.as_ref().and_then(|plan| plan.step(key.step)).map(|step| &step.host);
         if planned == Some(&self.host) {
             debug!(host = %self.host, step = %key.step, "a report came when nobody waited for it");
             return Ok(());
         }
-        warn!(host = %self.host, %environment, deployment = %key.deployment, step = %key.step, "refused the report of a step that is not this host's");
-        if std::mem::replace(&mut self.is_accused, true) {
-            return Ok(());
-        }
-        let said = format!("refused a report of {} about {} of {}", self.host, key.step, key.deployment);
-        let change = Change { operator: audit::lockstep(), verb: "refuse report", environment: None, said };
-        audit::append(store, self.sessions.context.clock.now(), change).await?;
+        let said = format!("{} of {}, which is not a step of this host", key.step, key.deployment);
+        self.note_refusal(verb, &said).await;
         Ok(())
+    }
+
+    /// Writes to the audit log what this host was refused; `what` says it of a host that is named before.
+    async fn note_refusal(&self, verb: &'static str, what: &str) {
+        warn!(host = %self.host, verb, what, "refused a message of a host");
+        let said = format!("{verb} of {}: {what}", self.host);
+        self.sessions.context.refusals.note(&Identity::Agent(self.host.clone()), verb, verb, said).await;
     }
 
     /// What was done on the host without a coordinator: it is said again until the record knows of it.
@@ -324,6 +334,12 @@ impl AgentSession {
         let rollback: LocalRollback = lockstep_proto::convert::required(rollback, "local.rollback")?;
         let rollback = LocalRollback { by: shortened(rollback.by, USER_NAME_BYTES_MAX), ..rollback };
         let seq = rollback.seq;
+        let environment = &rollback.environment;
+        if !local_rollbacks::may_report(&*self.sessions.context.store, environment, &self.host).await? {
+            let what = format!("{environment} has nothing on this host");
+            self.note_refusal(REFUSED_LOCAL_ROLLBACK, &what).await;
+            return Ok(());
+        }
         if local_rollbacks::report(&*self.sessions.context.store, &self.host, rollback).await?.is_some() {
             self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
         }
@@ -344,7 +360,8 @@ impl AgentSession {
         let result = if is_asked || self.is_assigned(uses).await? {
             self.secrets(&environment, &wanted).await
         } else {
-            warn!(host = %self.host, %environment, "refused a host secrets that nothing which is open there uses");
+            let what = format!("nothing that is open there uses these secrets of {environment}");
+            self.note_refusal(REFUSED_SECRETS, &what).await;
             wire::secrets::Result::Refused(format!(
                 "no step or question that is open on this host uses these secrets of {environment}; an agent that is \
                  older than its coordinator asks for too many"
@@ -363,7 +380,8 @@ impl AgentSession {
         let result = if is_asked || self.is_assigned(uses).await? {
             self.login(&registry).await
         } else {
-            warn!(host = %self.host, %registry, "refused a host the login of a registry that nothing which is open there uses");
+            let what = format!("nothing that is open there uses an image of {registry}");
+            self.note_refusal(REFUSED_LOGIN, &what).await;
             wire::registry_login::Result::Refused(format!(
                 "no step or question that is open on this host uses an image of {registry}"
             ))

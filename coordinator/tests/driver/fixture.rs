@@ -106,7 +106,7 @@ pub(crate) fn anna() -> Requester {
 /// What a refusal says.
 pub(crate) fn refused(result: Result<impl std::fmt::Debug, DeployError>) -> Refusal {
     match result {
-        Err(DeployError::Refused(refusal)) => refusal,
+        Err(DeployError::Refused(refusal) | DeployError::NotGranted(refusal)) => refusal,
         other => panic!("it is not refused: {other:?}"),
     }
 }

@@ -49,8 +49,13 @@ pub(super) async fn audit(
     let entries = entries.map_err(|error| store_status(&error))?;
     let records = entries
         .into_iter()
-        // What concerns no environment, hosts and operators, is no secret to those who may read any.
-        .filter(|entry| entry.environment.as_ref().is_none_or(|of| caller.check_environment(of).is_ok()))
+        .filter(|entry| match &entry.environment {
+            Some(of) => caller.check_environment(of).is_ok(),
+            // It may name any environment.
+            None if entry.is_refusal() => caller.is_for_all_environments(),
+            // What concerns no environment, hosts and operators, is no secret to those who may read any.
+            None => true,
+        })
         .take(most)
         .map(|entry| wire::AuditRecord {
             seq: entry.seq,

@@ -8,7 +8,7 @@ use lockstep_proto::convert::required;
 use lockstep_proto::wire;
 use tonic::Status;
 
-use super::failure::{reference_status, refused};
+use super::failure::{forbidden, reference_status};
 use super::{Caller, ControlApi};
 use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
 use crate::record::history;
@@ -113,7 +113,7 @@ pub(super) fn refuse_beyond_token(
     why: Option<String>,
 ) -> Result<(), Status> {
     let Some(why) = why else { return Ok(()) };
-    Err(refused(&Refusal {
+    Err(forbidden(&Refusal {
         what: format!("{} cannot do this in {environment}", caller.operator()?),
         why,
         next: "lockstep token list    # an administrator creates another: lockstep token create".to_owned(),

@@ -1,7 +1,8 @@
 //! Converts refusals and errors to gRPC statuses: a code, a message, and a document as details.
 //!
 //! `ABORTED`: the environment is locked; the details are an `open`. `FAILED_PRECONDITION`: refused before anything
-//! started; the details are a `refusal`. `NOT_FOUND`: there is nothing of that name; if an image is missing that the
+//! started; the details are a `refusal`. `PERMISSION_DENIED`: somebody else may do it; the details are a `refusal`, if
+//! the command that helps is known. `NOT_FOUND`: there is nothing of that name; if an image is missing that the
 //! caller may have, the details are a `refusal` too.
 
 use std::error::Error;
@@ -22,6 +23,7 @@ use crate::store::StoreError;
 pub(super) fn deploy_status(failure: DeployError) -> Status {
     match failure {
         DeployError::Refused(refusal) => refused(&refusal),
+        DeployError::NotGranted(refusal) => forbidden(&refusal),
         DeployError::ImageAbsent(refusal) => {
             Status::with_details(Code::NotFound, refusal.to_string(), encode(&refusal).into())
         }
@@ -38,6 +40,11 @@ pub(super) fn deploy_status(failure: DeployError) -> Status {
 
 pub(super) fn refused(refusal: &Refusal) -> Status {
     Status::with_details(Code::FailedPrecondition, refusal.to_string(), encode(refusal).into())
+}
+
+/// What the caller may not do, and who may.
+pub(super) fn forbidden(refusal: &Refusal) -> Status {
+    Status::with_details(Code::PermissionDenied, refusal.to_string(), encode(refusal).into())
 }
 
 fn locked(environment: &str, open: &Claim) -> String {
