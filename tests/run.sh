@@ -25,6 +25,7 @@ nice -n 19 tests/simulate.sh 55000 >target/simulation.log 2>&1 &
 simulation="$!"
 part "tests/check.sh" tests/check.sh
 part "nginx, postgres, probe, session, store" on_real_parts --test nginx --test postgres --test probe --test session --test store
+part "attack" on_real_parts --test attack
 part "cases" on_real_parts --test cases
 part "scenarios" on_real_parts --test scenarios
 part "up" on_real_parts --test up

@@ -1,4 +1,5 @@
-//! Callers without the right are refused: no certificate, another role, another authority, a token that was used.
+//! Callers without the right are refused, as the command line shows it: no certificate, another role, another authority,
+//! a token that was used. Every method with every caller is in `tests/attack`.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -7,12 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use lockstep_core::access::{Callers, METHODS, OperatorRole};
 use lockstep_tests::bed::program::process::{Process, built};
-use lockstep_tests::bed::program::run;
-use lockstep_tests::scene::credential::{
-    add_operator, coordinator_address, join_host, log_in, log_in_at, with_credential,
-};
+use lockstep_tests::scene::credential::{add_operator, join_host, log_in, log_in_at, with_credential};
 use lockstep_tests::scene::{ENVIRONMENT, SOON, Scene};
 
 use crate::group::{Cases, Setup, SharedStage, deploy};
@@ -43,7 +40,6 @@ pub(crate) fn cases(shared: &SharedStage) -> Vec<Trial> {
     certificates(&mut cases);
     tokens(&mut cases);
     roles(&mut cases);
-    every_method(&mut cases);
     cases.into_trials()
 }
 
@@ -72,71 +68,6 @@ fn certificates(cases: &mut Cases<Deployed>) {
             .expect_said(3, &["refused this certificate", "does not trust", "lockstep login"])?;
         Ok(())
     });
-}
-
-/// The table of roles as the network sees it: each method that is not somebody's is refused to them.
-fn every_method(cases: &mut Cases<Deployed>) {
-    const UNAUTHENTICATED: &str = "16";
-    const PERMISSION_DENIED: &str = "7";
-    cases.refused("every method, without a certificate", |Deployed { scene, .. }| {
-        for (method, callers) in METHODS.iter().filter(|(_, callers)| *callers != Callers::Anyone) {
-            let status = call(scene, method, None)?;
-            ensure!(status == UNAUTHENTICATED, "{method} of {callers:?} is answered with {status}");
-        }
-        Ok(())
-    });
-    cases.refused("every method of others, as an agent", |Deployed { scene, .. }| {
-        let agent = scene.stage.directory.join("agent");
-        for (method, callers) in METHODS {
-            if matches!(callers, Callers::Coordinators | Callers::Operators(_) | Callers::Administrators) {
-                let status = call(scene, method, Some(&agent))?;
-                ensure!(status == PERMISSION_DENIED, "{method} of {callers:?} is answered with {status}");
-            }
-        }
-        Ok(())
-    });
-    cases.refused(
-        "every method of others, as an operator who may only read",
-        |Deployed { scene, .. }| {
-            let reader = add_operator(scene, "looker", "*", "read")?;
-            for (method, callers) in METHODS {
-                let is_others = match callers {
-                    Callers::Anyone | Callers::Known => false,
-                    Callers::Agents | Callers::Coordinators | Callers::Administrators => true,
-                    Callers::Operators(role) => *role != OperatorRole::Read,
-                };
-                if is_others {
-                    let status = call(scene, method, Some(&reader))?;
-                    ensure!(status == PERMISSION_DENIED, "{method} of {callers:?} is answered with {status}");
-                }
-            }
-            Ok(())
-        },
-    );
-    cases.refused("a method that is not in the table", |Deployed { scene, .. }| {
-        let status =
-            call(scene, "/lockstep.v1.Control/Nothing", Some(&scene.stage.directory.join("operator")))?;
-        ensure!(status == "12", "it is answered with {status}");
-        Ok(())
-    });
-}
-
-/// Calls a method without a message, which nobody reads of a call that is refused; gives the status that gRPC
-/// ends with.
-fn call(scene: &Scene, method: &str, credential: Option<&Path>) -> Result<String> {
-    let mut curl = Command::new("curl");
-    curl.args(["--silent", "--insecure", "--tlsv1.3", "--http2", "--max-time", "10", "--dump-header", "-"])
-        .args(["--header", "content-type: application/grpc", "--header", "te: trailers"])
-        .args(["--request", "POST"]);
-    if let Some(credential) = credential {
-        curl.arg("--cert")
-            .arg(credential.join("certificate.pem"))
-            .arg("--key")
-            .arg(credential.join("key.pem"));
-    }
-    let said = run(curl.arg(format!("https://{}{method}", coordinator_address(scene)?)))?;
-    let status = said.lines().find_map(|line| line.strip_prefix("grpc-status: "));
-    Ok(status.with_context(|| format!("{method} was answered without a status: {said}"))?.trim().to_owned())
 }
 
 fn tokens(cases: &mut Cases<Deployed>) {

@@ -18,7 +18,7 @@ const LONG: &[(&str, usize)] = &[];
 
 /// The folders of `lockstep-tests`.
 const RINGS: &[&str] =
-    &["bench", "cases", "fleet", "scenarios", "src", "store", "stories", "tidy", "up", "upgrade"];
+    &["attack", "bench", "cases", "fleet", "scenarios", "src", "store", "stories", "tidy", "up", "upgrade"];
 
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[

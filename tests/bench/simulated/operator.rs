@@ -1,18 +1,11 @@
 //! Who deploys: an operator with a certificate, who calls as the command line does.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::journal::Verdict;
-use lockstep_core::spec::{
-    DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, ProcessSpec, Role, Standby, Tls,
-    TrafficSpec,
-};
-use lockstep_core::time::Millis;
 use lockstep_proto::dial::{self, ANSWER_BYTES_MAX, Credential};
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -21,6 +14,7 @@ use lockstep_proto::wire::watch_event::Event;
 use tonic::transport::Channel;
 
 use super::Place;
+use lockstep_tests::bed::declaration::one_web_process;
 use lockstep_tests::bed::files::write_private;
 
 const ENVIRONMENT: &str = "fanout/production";
@@ -83,7 +77,7 @@ impl Operator {
             plan: Some(wire::PlanRequest {
                 environment: environment.to_owned(),
                 what: Some(What::Deploy(wire::DeployAsk {
-                    spec: Some(wire::Document::of_content(&declaration(environment, hosts)?)),
+                    spec: Some(wire::Document::of_content(&one_web_process(environment, hosts)?)),
                     image: image.to_owned(),
                     commit: String::new(),
                     branch: String::new(),
@@ -119,63 +113,4 @@ impl Operator {
         }
         None.context("it was watched, and its end was not told")
     }
-}
-
-/// One web process on every host; the first is the load balancer too. Nothing is waited for by the clock.
-fn declaration(environment: &str, hosts: &[String]) -> Result<EnvironmentSpec> {
-    let web = ProcessSpec {
-        role: Role::Web,
-        command: Vec::new(),
-        port: Some(8080),
-        health: HealthSpec {
-            path: "/health".to_owned(),
-            timeout: Millis::from_secs(30),
-            interval: Millis::from_secs(1),
-            consecutive: 3,
-        },
-        volumes: Vec::new(),
-        memory_bytes: None,
-        cpu_milli: None,
-        user: None,
-        stop_signal: None,
-        stop_grace: Millis::from_secs(10),
-        standby: Standby::Run,
-    };
-    let key: EnvironmentKey = environment.parse()?;
-    let repository = key.application.to_string();
-    Ok(EnvironmentSpec {
-        url: format!("http://{repository}.example"),
-        key,
-        description: None,
-        branch: None,
-        mode: Mode::Production,
-        image: ImageSource::Repository(repository),
-        processes: BTreeMap::from([("web".parse()?, web)]),
-        database: None,
-        traffic: TrafficSpec {
-            body_limit: "10m".to_owned(),
-            connect_timeout: Millis::from_secs(2),
-            send_timeout: Millis::from_secs(60),
-            read_timeout: Millis::from_secs(60),
-            tls: Tls::Off,
-        },
-        networks: Vec::new(),
-        deploy: DeploySpec {
-            lock_timeout: Millis::from_secs(1800),
-            drain: Millis(0),
-            bake: Millis(0),
-            parallel: None,
-            quorum: None,
-            log_directory: None,
-            state_file: None,
-        },
-        env: BTreeMap::new(),
-        required: Vec::new(),
-        public: Vec::new(),
-        hosts: HostRoles {
-            app: hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>()?,
-            lb: hosts.first().map(|host| host.parse()).transpose()?.into_iter().collect(),
-            db: Vec::new(),
-        },
-    })
 }
