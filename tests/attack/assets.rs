@@ -16,7 +16,7 @@ mod host_messages;
 
 type Attack = fn(&Cluster) -> Result<()>;
 
-pub(crate) const ALL: [(&str, Attack); 22] = [
+pub(crate) const ALL: [(&str, Attack); 23] = [
     ("secrets_of_another_environment", host_messages::secrets_of_another_environment),
     ("secrets_that_no_open_step_uses", host_messages::secrets_that_no_open_step_uses),
     ("registry_logins", host_messages::registry_logins),
@@ -29,6 +29,7 @@ pub(crate) const ALL: [(&str, Attack); 22] = [
     ("secrets_in_the_record_and_in_a_backup", credentials::values_are_encrypted),
     ("tokens_that_wait_and_that_were_used", credentials::tokens),
     ("the_limits_of_a_token", credentials::limits_of_a_token),
+    ("what_a_machine_sees", credentials::what_a_machine_sees),
     ("an_identity_is_not_chosen_by_its_owner", credentials::renewal),
     ("the_lock", the_lock),
     ("a_claim_with_the_declaration_of_another_environment", claim_of_another_declaration),

@@ -101,7 +101,10 @@ pub(crate) fn attempt(cluster: &Cluster, party: Party, method: &Method) -> Resul
                 }
                 ensure!(lines == 0, "the audit log gained {lines} lines");
             }
-            (expected, Ok(answer)) => bail!("instead of {expected:?}: {answer:?}"),
+            (expected, Ok(Err(status))) => bail!("instead of {expected:?}: {status:?}"),
+            (expected, Ok(Ok(answer))) => {
+                bail!("instead of {expected:?}: {}", String::from_utf8_lossy(&answer))
+            }
             (expected, Err(error)) => bail!("instead of {expected:?}: {error}"),
         }
         Ok(())

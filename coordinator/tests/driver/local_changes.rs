@@ -108,6 +108,23 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     fixture.shut_down().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_is_heard_about_the_environments_that_have_something_on_it() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let may = async |environment: &str, host: HostId| {
+        let environment = environment.parse().expect("an environment");
+        local_rollbacks::may_report(&*fixture.store, &environment, &host).await.expect("read")
+    };
+    let here = environment().to_string();
+    assert!(!may(&here, host_id()).await, "nothing was deployed yet");
+    two_deployed(&fixture).await;
+    assert!(may(&here, host_id()).await);
+    assert!(!may("other/production", host_id()).await);
+    assert!(!may(&here, "host_01JBQR2KXYZ987654321012399".parse().expect("an id")).await);
+    fixture.shut_down().await;
+}
+
 /// A rollback that is made of the two deployments is told in the audit, and changes nothing that is recorded as live.
 async fn check_only_told(
     made: impl FnOnce(&Fixture, &DeploymentSummary, &DeploymentSummary) -> LocalRollback,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
+use lockstep_core::view::environment::EnvironmentStatus;
 use lockstep_proto::dial;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -10,6 +11,7 @@ use tonic::Code;
 
 use super::{refused, unchanged};
 use crate::cluster::{Cluster, MINE, PASSWORD, SECRET, declared, deploy};
+use crate::party::Party;
 
 /// It is told to a coordinator that joins, and to nobody else that does.
 pub(super) fn the_master_key(cluster: &Cluster) -> Result<()> {
@@ -132,6 +134,20 @@ pub(super) fn limits_of_a_token(cluster: &Cluster) -> Result<()> {
         let mine: Vec<_> = audit.iter().filter(|line| line.operator == NAME).collect();
         ensure!(mine.iter().any(|line| line.said.contains("to call Start: ")), "{mine:?}");
         ensure!(mine.iter().any(|line| line.said.contains("to call ImportSecrets: ")), "{mine:?}");
+        Ok(())
+    })
+}
+
+/// Its environment, and no host.
+pub(super) fn what_a_machine_sees(cluster: &Cluster) -> Result<()> {
+    unchanged(cluster, async {
+        let mut machine = cluster.control(Party::Machine).await?;
+        let all = machine.status(wire::EnvironmentRef::default()).await?.into_inner();
+        ensure!(all.hosts.is_empty(), "it sees {} hosts", all.hosts.len());
+        let environments: Vec<EnvironmentStatus> =
+            all.environments.iter().map(|one| one.read("environments")).collect::<Result<_, _>>()?;
+        let keys: Vec<String> = environments.iter().map(|one| one.key.to_string()).collect();
+        ensure!(keys == [MINE], "it sees {keys:?}");
         Ok(())
     })
 }

@@ -7,6 +7,8 @@ use lockstep_core::slot::Slot;
 use lockstep_proto::wire;
 use lockstep_proto::wire::from_agent::Message as Said;
 use lockstep_proto::wire::to_agent::Message as Order;
+use lockstep_tests::bed::wait::until;
+use lockstep_tests::scene::SOON;
 
 use super::unchanged;
 use crate::cluster::{Cluster, MINE, PASSWORD, SECRET, THEIRS};
@@ -77,12 +79,21 @@ pub(super) fn reports_of_an_earlier_deployment(cluster: &Cluster) -> Result<()> 
 }
 
 pub(super) fn progress_of_another_host(cluster: &Cluster) -> Result<()> {
+    let about_the_step = |line: &str| -> Result<Said> {
+        let wire::Assign { key, environment, .. } = cluster.runtime.block_on(cluster.theirs.held())?;
+        Ok(Said::Progress(wire::Progress { key, environment, line: line.to_owned() }))
+    };
+    let (evil, right) = (about_the_step("everything is fine")?, about_the_step("half of it is done")?);
     unchanged(cluster, async {
-        let wire::Assign { key, environment, .. } = cluster.theirs.held().await?;
-        let line = "everything is fine".to_owned();
-        let progress = wire::Progress { key: key.clone(), environment: environment.clone(), line };
-        cluster.mine.say_and_settle(Said::Progress(progress.clone())).await?;
+        cluster.mine.say_and_settle(evil).await?;
         audited(cluster, "refuse progress").await
+    })?;
+    // It is the host that makes the difference.
+    cluster.runtime.block_on(cluster.theirs.say(right))?;
+    until("the progress of the right host is stored", SOON, || {
+        let record = cluster.runtime.block_on(cluster.record.read())?;
+        ensure!(!record.has_value("everything is fine"), "so is that of the wrong one");
+        Ok(record.has_value("half of it is done"))
     })
 }
 
