@@ -355,6 +355,23 @@ mod tests {
         );
     }
 
+    /// Who may do it instead is said, where the coordinator knows it.
+    #[test]
+    fn what_is_denied_comes_with_the_command_of_who_may() {
+        let refusal = Refusal {
+            what: "shop/production is not granted what its declaration uses".to_owned(),
+            why: "not granted: the host app-2".to_owned(),
+            next: "ask an administrator to run: lockstep env grant shop/production --host app-2".to_owned(),
+        };
+        let details = lockstep_core::stored::encode(&refusal).into();
+        let status = Status::with_details(Code::PermissionDenied, refusal.to_string(), details);
+        let failure = Failure::from(status);
+        let Refusal { what, why, next } = refusal;
+        assert_eq!(failure, Failure::new(Kind::Refused, what).why(why).next(next));
+        let failure = Failure::from(Status::permission_denied("eve has no access to shop/production"));
+        assert_eq!((failure.kind, failure.next.as_deref()), (Kind::Refused, Some(NEW_TOKEN)));
+    }
+
     #[test]
     fn the_next_command_is_of_what_holds_the_lock() {
         let deployment: lockstep_core::id::DeploymentId = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();

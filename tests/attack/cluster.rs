@@ -15,6 +15,7 @@ use lockstep_core::record::grant::Resource;
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::EnvironmentSpec;
+use lockstep_core::time::Millis;
 use lockstep_proto::dial::{self, Credential, DialError};
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
@@ -38,6 +39,9 @@ pub(crate) const SECRET: &str = "7Jq-their-secret-value";
 
 /// The password of a registry.
 pub(crate) const PASSWORD: &str = "9Wx-password-of-registry";
+
+/// Longer than the tests run, on a machine that has much else to do.
+const HELD_FOR: Millis = Millis::from_secs(600);
 
 /// How soon the coordinator is ready.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -311,7 +315,8 @@ async fn fill(control: &mut ControlClient<Channel>, mine: &Host, theirs: &Host) 
     let earlier = deployed(control, deploy(&spec, "theirs:1")).await?;
     theirs.hold();
     let open = control.start(deploy(&spec, "theirs:2")).await?.into_inner().deployment;
-    theirs.held().await?;
+    let held = theirs.held().await?;
+    ensure!(held.limit_ms > HELD_FOR.0, "the step that is held ends in {} ms", held.limit_ms);
     // Of somebody who has not logged in yet.
     let waiting = wire::AddOperatorRequest {
         name: "waiting".to_owned(),
@@ -334,7 +339,10 @@ async fn fill(control: &mut ControlClient<Channel>, mine: &Host, theirs: &Host) 
 
 /// The declaration of an environment on one host; nothing in it ends while the tests run.
 pub(crate) fn declared(environment: &str, host: &Host) -> Result<EnvironmentSpec> {
-    one_web_process(environment, std::slice::from_ref(&host.name))
+    let mut spec = one_web_process(environment, std::slice::from_ref(&host.name))?;
+    // The limit of the step that is held grows with it.
+    spec.processes.values_mut().for_each(|process| process.stop_grace = HELD_FOR);
+    Ok(spec)
 }
 
 pub(crate) fn deploy(spec: &EnvironmentSpec, image: &str) -> wire::StartRequest {
