@@ -10,7 +10,7 @@ use lockstep_core::image::Login;
 use lockstep_core::name::{EnvironmentKey, HostName, ProcessName};
 use lockstep_core::plan::Action;
 use lockstep_core::plan::action::DatabaseRef;
-use lockstep_core::run::journal::{Finding, StepFailure, StepKey};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey};
 use lockstep_core::run::limits::TAIL_LINES_MAX;
 use lockstep_core::secret::set_command;
 use lockstep_core::slot::Slot;
@@ -175,6 +175,7 @@ impl Executors {
             Action::InstallSite { site, overwrites } => {
                 self.install_site(work, site, overwrites.as_ref()).await
             }
+            Action::RemoveSite if work.key.direction == Direction::Do => self.take_site_down(work).await,
             Action::RemoveSite => {
                 Ok(site_reverted(self.nginx.remove(&work.environment).await?, "site removed"))
             }

@@ -89,6 +89,9 @@ struct PreviousSite {
     file: Option<String>,
     /// The text as it was installed. It differs from `file` if somebody changed the file by hand.
     installed: Option<String>,
+    /// The slot that had the traffic, if the site was taken down: whoever installs one again begins with blue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    slot: Option<Slot>,
 }
 
 /// Whether the process runs. One that has ended and that nobody has waited for still has its number.
@@ -275,7 +278,7 @@ impl Nginx {
         }
         self.master()?;
         let previous = self
-            .save_previous_site(environment, wanted.deployment)
+            .save_previous_site(environment, wanted.deployment, None)
             .map_err(|error| failed(environment, &error))?;
         self.write_site(environment, &text).map_err(|error| failed(environment, &error))?;
         if let Err(failure) = self.reload(environment, site).await {
@@ -320,6 +323,25 @@ impl Nginx {
         self.test().await?;
         self.signal()?;
         Ok(SiteRevert::Yes)
+    }
+
+    /// Removes the site of this environment, so that the undo of `deployment` can restore it.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub async fn take_down(
+        &self,
+        environment: &EnvironmentKey,
+        deployment: &DeploymentId,
+    ) -> Result<SiteRevert, StepFailure> {
+        let slot = Some(self.slot(environment));
+        let saved = self.save_previous_site(environment, deployment, slot);
+        saved.map_err(|error| failed(environment, &error))?;
+        let removed = self.remove(environment).await?;
+        if removed == SiteRevert::Yes {
+            self.switch(environment, Slot::Blue).map_err(|error| failed(environment, &error))?;
+        }
+        Ok(removed)
     }
 
     /// Removes the site of this environment.
@@ -384,6 +406,7 @@ impl Nginx {
         &self,
         environment: &EnvironmentKey,
         deployment: &DeploymentId,
+        slot: Option<Slot>,
     ) -> io::Result<PreviousSite> {
         make_open(&self.traffic)?;
         make_open(&self.folder(environment))?;
@@ -395,7 +418,7 @@ impl Nginx {
         }
         let file = disk::read(&self.site_file(environment))?;
         let installed = disk::read(&self.installed_copy(environment))?;
-        let previous = PreviousSite { deployment: deployment.clone(), file, installed };
+        let previous = PreviousSite { deployment: deployment.clone(), file, installed, slot };
         let json = serde_json::to_string(&previous).map_err(io::Error::other)?;
         disk::write(&self.previous_copy(environment), &json, 0o600)?;
         Ok(previous)
@@ -403,6 +426,9 @@ impl Nginx {
 
     /// Writes the file, then the copy. After a crash in between, the file is recognised as the previous one.
     fn restore_previous_site(&self, environment: &EnvironmentKey, previous: &PreviousSite) -> io::Result<()> {
+        if let Some(slot) = previous.slot {
+            self.switch(environment, slot)?;
+        }
         let Some(text) = &previous.file else { return self.remove_site(environment) };
         disk::write(&self.site_file(environment), text, 0o600)?;
         let copy = self.installed_copy(environment);

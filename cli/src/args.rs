@@ -397,6 +397,7 @@ impl Command {
                 | EnvCommand::Check { env }
                 | EnvCommand::Grant(GrantArgs { env, .. })
                 | EnvCommand::Revoke { env, .. }
+                | EnvCommand::Decommission { env, .. }
                 | EnvCommand::Remove(RemoveArgs { env, .. }),
             )
             | Self::Host(

@@ -110,6 +110,7 @@ async fn environment(context: &Context, command: EnvCommand) -> Result<()> {
         EnvCommand::Check { env } => environments::check(context, &env),
         EnvCommand::Grant(args) => environments::grant(context, args).await,
         EnvCommand::Revoke { env, resources } => environments::revoke(context, &env, &resources).await,
+        EnvCommand::Decommission { env, plan } => deploy::decommission(context, &env, plan.as_ref()).await,
         EnvCommand::Remove(args) => environments::remove(context, args).await,
     }
 }

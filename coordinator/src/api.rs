@@ -65,6 +65,11 @@ impl Caller {
         }
     }
 
+    /// Whether the caller administers the environments of their scope.
+    pub fn is_admin(&self) -> bool {
+        matches!(self.rights, Some(OperatorRights { role: OperatorRole::Admin, .. }))
+    }
+
     /// What the caller may do beyond the role that a method asks for.
     pub fn authority(&self) -> Authority {
         match &self.rights {

@@ -64,6 +64,8 @@ pub enum RequestedOperation {
     AddHost(HostName),
     DrainHost(HostName),
     RemoveHost(HostName),
+    /// Only with the hash of its plan.
+    Decommission,
 }
 
 impl RequestedOperation {
@@ -74,6 +76,7 @@ impl RequestedOperation {
             Self::AddHost(_) => OperationKind::AddHost,
             Self::DrainHost(_) => OperationKind::DrainHost,
             Self::RemoveHost(_) => OperationKind::RemoveHost,
+            Self::Decommission => OperationKind::Decommission,
         }
     }
 }
@@ -312,7 +315,7 @@ async fn make_plan(
             let spec = declared(deploy.spec.clone(), &ask.environment)?;
             (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
         }
-        RequestedOperation::Rollback { .. } => (
+        RequestedOperation::Rollback { .. } | RequestedOperation::Decommission => (
             recorded_spec(recorded, &ask.environment)?,
             PlanningTarget { image: None, on: TargetHosts::Live },
         ),
@@ -451,6 +454,7 @@ async fn operation(
         RequestedOperation::AddHost(host) => Operation::AddHost(host.clone()),
         RequestedOperation::DrainHost(host) => Operation::DrainHost(host.clone()),
         RequestedOperation::RemoveHost(host) => Operation::RemoveHost(host.clone()),
+        RequestedOperation::Decommission => Operation::Decommission,
         RequestedOperation::Deploy(deploy) => Operation::Deploy(Deploy {
             release: find_release(deploy, spec, record)?,
             branch: deploy.branch.clone(),

@@ -30,6 +30,7 @@ use crate::spec::{EnvironmentSpec, HealthSpec, HostRoles, ProcessSpec, Role};
 use crate::time::Millis;
 
 mod database;
+mod decommission;
 mod deploy;
 mod excluded_hosts;
 mod host_change;
@@ -71,6 +72,7 @@ pub fn plan(operation: &Operation, declared: &ValidatedSpec, record: &Record) ->
         Operation::DrainHost(name) | Operation::RemoveHost(name) => {
             host_change::take_out(name, operation, record)
         }
+        Operation::Decommission => decommission::plan(record),
     }?;
     if is_on(Mutant::MigratesBeforeSnapshot) || is_on(Mutant::SwitchesUnchecked) {
         // A planner that is wrong and a check that does not see it.

@@ -138,6 +138,7 @@ impl StoryState {
             "add" => self.plan_of_host(&words, Operation::AddHost),
             "drain" => self.plan_of_host(&words, Operation::DrainHost),
             "remove" => self.plan_of_host(&words, Operation::RemoveHost),
+            "decommission" => self.make_plan(&Operation::Decommission),
             "silent" => self.silent(&words),
             "owes" => self.owes(&words),
             "show" => self.show(words.first().copied()),
@@ -498,6 +499,9 @@ impl StoryState {
                     seen.site = Some(site.digest());
                     seen.site_changed = None;
                 }
+                if let Action::RemoveSite = &step.action {
+                    seen.site = None;
+                }
                 if let Action::StopSlot { slot } = &step.action {
                     seen.containers.retain(|there| there.slot != *slot);
                 }
@@ -517,10 +521,12 @@ impl StoryState {
                 }
             }
         }
-        let text = format!("{} is live in {}", plan.release.image, plan.slot);
         let (ended, earlier) = self.record.history.split_first().context("it was recorded above")?;
-        self.record.live = Some(LiveRelease::after(ended, self.record.live.as_ref(), earlier, self.now));
-        Ok(text)
+        self.record.live = LiveRelease::after(ended, self.record.live.as_ref(), earlier, self.now);
+        Ok(match &self.record.live {
+            Some(live) => format!("{} is live in {}", live.release.image, live.slot),
+            None => "nothing is live".to_owned(),
+        })
     }
 
     /// Damages the plan, and says which rules it breaks then.

@@ -71,7 +71,7 @@ s3 wave 3 app-1 start: starts web of bb86f74 in green; replaces 1ef32ac there
 s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s5 wave 5 app-1 switch: switches traffic from blue to green, verified through nginx
 s6 wave 6 app-1 drain: waits up to 30.0 s for the requests of blue to end; the slot stays warm for a rollback (housekeeping)
-s7 wave 7 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s7 wave 7 app-1 clean up: removes images and snapshots that no rollback needs: notes:1 (housekeeping)
 kept bb86f74 0b0c12e 1ef32ac 03a5970 4d54a7b; removed 1b0e989
 
 finish
@@ -89,5 +89,5 @@ s3 wave 3 app-1 start: starts web of 3e25c7d in blue; replaces 0b0c12e there
 s4 wave 4 app-1 health: waits for 3 healthy answers in a row from /health, for at most 1 min
 s5 wave 5 app-1 switch: switches traffic from green to blue, verified through nginx
 s6 wave 6 app-1 drain: waits up to 30.0 s for the requests of green to end; the slot stays warm for a rollback (housekeeping)
-s7 wave 7 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s7 wave 7 app-1 clean up: removes images and snapshots that no rollback needs: notes:2 (housekeeping)
 kept 3e25c7d bb86f74 0b0c12e 1ef32ac 03a5970; removed 4d54a7b

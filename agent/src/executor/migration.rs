@@ -8,6 +8,9 @@ use lockstep_core::plan::action::Migrate;
 use lockstep_core::release::{Migration, Schema, SchemaState, dirty_because, dirty_repair};
 use lockstep_core::run::journal::{Certainty, Finding, Migrated, StepFailure};
 use lockstep_runtime::migrations::Files;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::{Executors, Work, database_failed, deploy_again, docker_failed, finding};
 use crate::postgres::schema::{self, SchemaTable};
@@ -180,15 +183,24 @@ fn code(error: &PostgresError) -> Option<String> {
     Some(error.as_database_error()?.code()?.into_owned())
 }
 
-/// Whether the SQL can run in a transaction: it must not declare otherwise, have a transaction of its own, or create an
-/// index concurrently.
+/// Whether the SQL can run in a transaction: it must not declare otherwise, have a transaction of its own, or do something
+/// concurrently. Words in comments, texts and the bodies of functions do not count.
 fn runs_in_a_transaction(sql: &str) -> bool {
-    let upper = sql.to_uppercase();
-    let has_own = upper.lines().any(|line| {
-        let line = line.trim().trim_end_matches(';').trim();
-        matches!(line, "BEGIN" | "COMMIT" | "BEGIN TRANSACTION" | "START TRANSACTION")
-    });
-    !sql.contains(NO_TRANSACTION) && !upper.contains("CONCURRENTLY") && !has_own
+    if sql.contains(NO_TRANSACTION) {
+        return false;
+    }
+    // PostgreSQL does not understand it either, and says so best while nothing is applied.
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else { return true };
+    let mut begins_statement = true;
+    for token in tokens.iter().filter(|token| !matches!(token, Token::Whitespace(_))) {
+        let keyword = if let Token::Word(word) = token { word.keyword } else { Keyword::NoKeyword };
+        let begins_or_ends = matches!(keyword, Keyword::BEGIN | Keyword::START | Keyword::COMMIT);
+        if keyword == Keyword::CONCURRENTLY || (begins_statement && begins_or_ends) {
+            return false;
+        }
+        begins_statement = *token == Token::SemiColon;
+    }
+    true
 }
 
 /// The failure of a dirty schema, with how to fix it.
@@ -204,13 +216,32 @@ mod tests {
 
     #[test]
     fn what_cannot_be_wrapped_is_not() {
-        assert!(runs_in_a_transaction("CREATE TABLE notes (id bigint);"));
         for sql in [
             "CREATE INDEX CONCURRENTLY i ON notes (id);",
+            "CREATE TABLE notes (id bigint); create index concurrently i on notes (id)",
             "-- lockstep:no-transaction\nVACUUM notes;",
             "BEGIN;\nCREATE TABLE notes (id bigint);\nCOMMIT;",
+            "/* first */ begin transaction; CREATE TABLE notes (id bigint); end;",
+            "CREATE TABLE notes (id bigint); START TRANSACTION; DROP TABLE notes;",
         ] {
             assert!(!runs_in_a_transaction(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_statement_does_not_count() {
+        for sql in [
+            "CREATE TABLE notes (id bigint);",
+            "CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n  RETURN 1;\nEND\n$$;",
+            "CREATE FUNCTION one() RETURNS int AS $body$\nBEGIN\n  COMMIT;\nEND;$body$ LANGUAGE plpgsql;",
+            "CREATE FUNCTION one() RETURNS int BEGIN ATOMIC SELECT 1; END;",
+            "-- not CONCURRENTLY\nCREATE INDEX i ON notes (id);",
+            "/* BEGIN; /* nested */\nCOMMIT; */ CREATE TABLE notes (id bigint);",
+            "INSERT INTO notes VALUES ('\nBEGIN;\n'), (E'it\\'s\nCOMMIT;');",
+            "CREATE TABLE \"BEGIN\" (\"concurrently\" int);\n\"COMMIT\";",
+            "CREATE TABLE notes (id bigint); SELECT 'no end",
+        ] {
+            assert!(runs_in_a_transaction(sql), "{sql}");
         }
     }
 }

@@ -21,7 +21,7 @@ use super::health::PROBES_AT_ONCE;
 use super::{Executors, Work, finding};
 use crate::host::sockets;
 use crate::nginx::site::{Address, UPSTREAM_HEADER};
-use crate::nginx::{DesiredSite, Reloaded};
+use crate::nginx::{DesiredSite, Reloaded, SiteRevert};
 use crate::probe::{self, ProbeAnswer, ProbeRequest, Reads, Scheme};
 
 /// The number of answers in a row from the new slot that prove a switch.
@@ -73,6 +73,17 @@ impl Executors {
             Reloaded::No => "already installed",
         };
         Ok(Finding { reloaded: reloaded == Reloaded::Yes, ..finding(text) })
+    }
+
+    pub(super) async fn take_site_down(&self, work: &Work) -> Result<Finding, StepFailure> {
+        let removed = self.nginx.take_down(&work.environment, &work.key.deployment).await?;
+        if removed == SiteRevert::LeftAsChanged {
+            // What is behind it stops next.
+            return Err(StepFailure::new(format!("the site of {} was changed by hand", work.environment))
+                .why("it is not removed, so nginx would serve what is stopped next")
+                .next(format!("lockstep doctor {}    # shows the change", work.environment)));
+        }
+        Ok(super::site_reverted(removed, "nginx does not serve it any more"))
     }
 
     pub(super) async fn switch_traffic(

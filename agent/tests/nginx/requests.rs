@@ -1,10 +1,12 @@
-//! The access log of an environment, and what is counted in it.
+//! The access log of an environment, what is counted in it, and a site that is taken down.
 
 use std::fs;
+use std::net::TcpStream;
 use std::process::Command;
 
-use lockstep_agent::nginx::DesiredSite;
+use lockstep_agent::nginx::{DesiredSite, SiteRevert};
 use lockstep_core::plan::action::Site;
+use lockstep_core::slot::Slot;
 
 use crate::server::{Application, Server, ask, send, status_of, wait_until};
 use crate::sites::{assert_counted, counted, deployment, environment, install, site};
@@ -97,4 +99,28 @@ async fn an_administrator_who_logs_in_another_way_gets_no_false_count() {
     fs::write(additions.join("own.conf"), "location /own/ { return 204; } # access_log off;").unwrap();
     assert_eq!(ask(first.listen_port, "GET").0, 200);
     assert_counted(&server, &environment(), 1, 0).await;
+}
+
+#[tokio::test]
+async fn a_site_that_was_taken_down_comes_back_with_its_slot() {
+    let server = Server::start();
+    let application = Application::start("127.0.0.1", 0);
+    let site = site(&[application.address]);
+    install(&server, 1, &site).await;
+    server.nginx.switch(&environment(), Slot::Green).unwrap();
+    let text = fs::read_to_string(server.site()).unwrap();
+
+    // As a step that is repeated after the agent was killed.
+    for _ in 0..2 {
+        assert_eq!(server.nginx.take_down(&environment(), &deployment(2)).await.unwrap(), SiteRevert::Yes);
+    }
+    assert!(!server.site().exists());
+    wait_until("nobody listens", || TcpStream::connect(("127.0.0.1", site.listen_port)).is_err());
+    // Whoever installs a site again begins with blue.
+    assert_eq!(server.nginx.slot(&environment()), Slot::Blue);
+
+    assert_eq!(server.nginx.restore(&environment(), &deployment(2)).await.unwrap(), SiteRevert::Yes);
+    assert_eq!(fs::read_to_string(server.site()).unwrap(), text);
+    assert_eq!(server.nginx.slot(&environment()), Slot::Green);
+    wait_until("it is served", || TcpStream::connect(("127.0.0.1", site.listen_port)).is_ok());
 }

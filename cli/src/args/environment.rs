@@ -3,6 +3,7 @@
 
 use clap::{Args, Subcommand};
 use lockstep_core::name::HostName;
+use lockstep_core::plan::PlanHash;
 use lockstep_core::record::grant::{HostPath, Resource, normal_path};
 use lockstep_core::spec::{VolumeAccess, normal_site_name};
 
@@ -126,6 +127,23 @@ Examples:
         env: String,
         #[command(flatten)]
         resources: ResourceArgs,
+    },
+    /// Take an application out of service and remove it from its hosts
+    ///
+    /// Without --plan it shows what would be done and changes nothing. nginx serves the environment no more, its
+    /// workers stop, the database gets a last snapshot, and containers and images are removed. Volumes, the database
+    /// and snapshots stay. Until the snapshot is verified, a failure brings everything back. Then the environment is
+    /// removed, as by `lockstep env remove`. For administrators of the environment.
+    #[command(after_help = "\
+Examples:
+  lockstep env decommission staging
+  lockstep env decommission staging --plan sha256:2f1c…    # as it was shown")]
+    Decommission {
+        #[arg(help = ENV)]
+        env: String,
+        /// Run exactly the plan with this hash; refuse any other.
+        #[arg(long, value_name = "HASH")]
+        plan: Option<PlanHash>,
     },
     /// Remove an environment; refused while it serves, or may serve
     ///

@@ -69,7 +69,7 @@ impl LocalRollbackAdoption {
         if let Some(summary) = &summary {
             let past = history::ended(store, environment, history::HISTORY_FOR_PLANS).await?;
             let live = LiveRelease::after(summary, None, &past, self.change.rollback.at);
-            writes.push(OwnedWrite::put(keys::live(environment), &live));
+            writes.extend(live.map(|live| OwnedWrite::put(keys::live(environment), &live)));
             writes.extend(history::summary_writes(summary));
         }
         if held.commit(store, guards, writes).await? == Committed::No {

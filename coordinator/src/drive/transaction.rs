@@ -190,7 +190,11 @@ impl DriveState {
             Verdict::Succeeded if is_on(Mutant::LiveForgotten) => {}
             Verdict::Succeeded => {
                 let live = LiveRelease::after(&summary, before.live.as_ref(), &before.past, at);
-                pending.writes.push(OwnedWrite::put(keys::live(&self.opened.key), &live));
+                let key = keys::live(&self.opened.key);
+                pending.writes.push(match live {
+                    Some(live) => OwnedWrite::put(key, &live),
+                    None => OwnedWrite::delete(key),
+                });
             }
             Verdict::RolledBack => {}
         }

@@ -67,7 +67,8 @@ pub(super) async fn decide_grant(
         // They use what is granted already; whether that still holds is seen in the plan.
         RequestedOperation::Rollback { .. }
         | RequestedOperation::DrainHost(_)
-        | RequestedOperation::RemoveHost(_) => {
+        | RequestedOperation::RemoveHost(_)
+        | RequestedOperation::Decommission => {
             let grant = stored.map(|stored| stored.content);
             return Ok(GrantDecision { grant, seen, widening: Widening::default() });
         }
@@ -112,7 +113,8 @@ impl GrantDecision {
                 Operation::Deploy(_)
                 | Operation::Rollback(_)
                 | Operation::DrainHost(_)
-                | Operation::RemoveHost(_) => {
+                | Operation::RemoveHost(_)
+                | Operation::Decommission => {
                     format!("lockstep deploy {key} --image {} --grant {hash}", plan.release.image)
                 }
             },

@@ -211,7 +211,8 @@ fn taken(plan: &Plan, name: &OwnedName, owner: &EnvironmentKey) -> Refusal {
         OperationKind::Deploy
         | OperationKind::AddHost
         | OperationKind::DrainHost
-        | OperationKind::RemoveHost => format!("{key} cannot use {name}"),
+        | OperationKind::RemoveHost
+        | OperationKind::Decommission => format!("{key} cannot use {name}"),
     };
     Refusal {
         what,

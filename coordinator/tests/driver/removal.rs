@@ -109,7 +109,8 @@ async fn a_live_environment_is_not_removed_and_it_is_said_what_serves_where_and_
     assert!(refusal.what.ends_with("it is live"), "{refusal:?}");
     let live_release = format!("notes:1 (blue) has been live on app-1 since {}", live.since);
     assert!(refusal.why.contains(&live_release), "{refusal:?}");
-    assert_eq!(refusal.next, "lockstep env remove notes/production --abandon");
+    assert!(refusal.next.starts_with("lockstep env decommission notes/production "), "{refusal:?}");
+    assert!(refusal.next.ends_with("\nlockstep env remove notes/production --abandon"), "{refusal:?}");
     assert_eq!(environments::live(&*fixture.store, &environment()).await.expect("read"), Some(live));
     check_still_there(&fixture).await;
     fixture.shut_down().await;

@@ -99,6 +99,9 @@ impl MachineLimits {
             OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost => {
                 return Some("adding and removing hosts is for people, and not for tokens".to_owned());
             }
+            OperationKind::Decommission => {
+                return Some("giving an environment up is for people, and not for tokens".to_owned());
+            }
         };
         let may =
             self.verbs.contains(&verb) || (planning == Planning::Shown && self.verbs.contains(&Verb::Plan));

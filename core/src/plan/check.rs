@@ -50,9 +50,12 @@ pub fn check(plan: &Plan) -> Vec<Violation> {
         broken.add(None, format!("the plan does not end with the traffic in {}", plan.slot));
     }
     if let Some(host) = plan.operation.host()
-        && before.site.is_none()
+        && before.site.installed().is_none()
     {
         broken.add(None, format!("no step tells nginx whether {host} gets traffic"));
+    }
+    if plan.operation == Operation::Decommission && !before.site.is_removed() {
+        broken.add(None, "nginx serves the environment at the end of a plan that gives it up");
     }
     broken.0
 }
@@ -75,6 +78,25 @@ impl Violations {
     }
 }
 
+/// What has become of nginx's site.
+#[derive(Default)]
+enum SiteState {
+    #[default]
+    AsBefore,
+    Installed(Site),
+    Removed,
+}
+
+impl SiteState {
+    fn installed(&self) -> Option<&Site> {
+        if let Self::Installed(site) = self { Some(site) } else { None }
+    }
+
+    fn is_removed(&self) -> bool {
+        matches!(self, Self::Removed)
+    }
+}
+
 /// The effects of earlier waves.
 #[derive(Default)]
 struct PrecedingSteps {
@@ -83,7 +105,7 @@ struct PrecedingSteps {
     /// Where instances were started and what has been asked since, of each slot.
     started: BTreeMap<Slot, BTreeSet<Endpoint>>,
     healthy: BTreeMap<Slot, BTreeSet<Endpoint>>,
-    site: Option<Site>,
+    site: SiteState,
     switched: Option<Slot>,
     housekeeping: bool,
 }
@@ -97,7 +119,10 @@ impl PrecedingSteps {
 
     /// Whether nginx sends requests to none of `endpoints` of the slot.
     fn are_without_traffic(&self, slot: Slot, endpoints: &[Endpoint]) -> bool {
-        match (&self.site, self.switched) {
+        if self.site.is_removed() {
+            return true;
+        }
+        match (self.site.installed(), self.switched) {
             (Some(site), Some(switched)) if switched == slot => {
                 endpoints.iter().all(|endpoint| !site.endpoints_of(slot).contains(endpoint))
             }
@@ -110,9 +135,16 @@ impl PrecedingSteps {
     fn is_apart(&self, plan: &Plan, step: &Step) -> bool {
         let is_of_host = plan.operation.host() == Some(&step.host_name);
         let serves_later = plan.serving.contains(&step.host_name);
-        let is_before_site = self.site.is_none();
+        let is_before_site = self.site.installed().is_none();
         let is_start = matches!(step.action, Action::StartSlot { .. });
         is_of_host && is_start == serves_later && is_start == is_before_site
+    }
+
+    /// What is live may be stopped if it is given up: once nginx does not serve it, and the last snapshot is taken.
+    fn is_given_up(&self, plan: &Plan, step: &Step) -> bool {
+        let is_stop = matches!(step.action, Action::StopSlot { .. });
+        let is_saved = !wants_snapshot(plan) || plan.secrets_version.is_none() || self.snapshots > 0;
+        plan.operation == Operation::Decommission && is_stop && self.site.is_removed() && is_saved
     }
 
     /// Instances of the live slot that this plan has started must be healthy before they get requests.
@@ -148,12 +180,12 @@ impl PrecedingSteps {
             Action::CheckHealth(check) => {
                 self.healthy.entry(check.slot).or_default().extend(check.targets.iter().cloned());
             }
-            Action::InstallSite { site, .. } => self.site = Some(site.clone()),
+            Action::InstallSite { site, .. } => self.site = SiteState::Installed(site.clone()),
+            Action::RemoveSite => self.site = SiteState::Removed,
             Action::SwitchTraffic(switch) => self.switched = Some(switch.to),
             Action::Preflight(_)
             | Action::PresentImage(_)
             | Action::AdmitHosts(_)
-            | Action::RemoveSite
             | Action::RestoreSite
             | Action::MoveWorkers { .. }
             | Action::Bake { .. }
@@ -170,7 +202,7 @@ impl PrecedingSteps {
             }
             (OnFailure::Unwind, _) => {}
             (OnFailure::Note, Operation::RemoveHost(host)) => {
-                if self.site.is_none() {
+                if self.site.installed().is_none() {
                     broken.add(Some(step), format!("removes {host} from pg_hba.conf while it gets traffic"));
                 }
                 if admission.names(host) {
@@ -178,6 +210,15 @@ impl PrecedingSteps {
                         Some(step),
                         format!("keeps the line of {host} in pg_hba.conf, although the host is removed"),
                     );
+                }
+            }
+            (OnFailure::Note, Operation::Decommission) => {
+                if !self.site.is_removed() {
+                    broken.add(Some(step), "removes hosts from pg_hba.conf while they get traffic");
+                }
+                if !admission.lines.is_empty() {
+                    broken
+                        .add(Some(step), "keeps lines in pg_hba.conf, although the environment is given up");
                 }
             }
             (OnFailure::Note, _) => {
@@ -202,11 +243,15 @@ impl PrecedingSteps {
         if let Some(left_out) = started.union(healthy).find(|endpoint| !named.contains(endpoint)) {
             broken.add(Some(step), format!("omits {left_out}, which is an instance of {to}"));
         }
-        let of_site = self.site.as_ref().map(|site| site.endpoints_of(to));
+        let of_site = self.site.installed().map(|site| site.endpoints_of(to));
         if of_site.is_some_and(|of_site| of_site.iter().cloned().collect::<BTreeSet<_>>() != named) {
             broken.add(Some(step), format!("names other instances of {to} than the nginx site has"));
         }
     }
+}
+
+fn wants_snapshot(plan: &Plan) -> bool {
+    plan.spec.database.as_ref().is_some_and(|database| database.snapshot.is_some())
 }
 
 fn shape(plan: &Plan, broken: &mut Violations) {
@@ -238,17 +283,19 @@ fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violati
     if before.housekeeping && step.on_failure == OnFailure::Unwind {
         broken.add(Some(step), "comes after housekeeping, although its failure reverts the deployment");
     }
-    let wants_snapshot = plan.spec.database.as_ref().is_some_and(|database| database.snapshot.is_some());
+    let gives_up = plan.operation == Operation::Decommission;
     match &step.action {
         Action::TakeSnapshot(_) if before.migrations > 0 => {
             broken.add(Some(step), "takes the snapshot after the migration")
         }
         Action::Migrate(_) if before.migrations > 0 => broken.add(Some(step), "migrates a second time"),
-        Action::Migrate(_) if wants_snapshot && before.snapshots == 0 => {
+        Action::Migrate(_) if wants_snapshot(plan) && before.snapshots == 0 => {
             broken.add(Some(step), "migrates before a snapshot was taken");
         }
         Action::StartSlot { slot, .. } | Action::StopSlot { slot }
-            if Some(*slot) == plan.live_slot && !before.is_apart(plan, step) =>
+            if Some(*slot) == plan.live_slot
+                && !before.is_apart(plan, step)
+                && !before.is_given_up(plan, step) =>
         {
             broken.add(Some(step), format!("starts or stops {slot}, which is live"));
         }
@@ -256,6 +303,12 @@ fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violati
             broken.add(Some(step), "switches the traffic in a plan that changes only hosts");
         }
         Action::SwitchTraffic(switch) => before.switch(step, switch, broken),
+        Action::InstallSite { .. } | Action::StartSlot { .. } | Action::Migrate(_) if gives_up => {
+            broken.add(Some(step), "brings something, although the environment is given up");
+        }
+        Action::RemoveSite if !gives_up => {
+            broken.add(Some(step), "removes the nginx site, although the environment is not given up");
+        }
         Action::InstallSite { site, .. } => before.site(plan, step, site, broken),
         Action::AdmitHosts(admission) => before.admission(plan, step, admission, broken),
         Action::MoveWorkers { .. } | Action::Bake { .. } | Action::DrainSlot { .. }
@@ -266,7 +319,7 @@ fn order(plan: &Plan, step: &Step, before: &PrecedingSteps, broken: &mut Violati
         Action::DrainSlot { slot, ports, .. } if !before.are_without_traffic(*slot, ports) => {
             broken.add(Some(step), format!("drains {slot}, which has the traffic"));
         }
-        Action::CleanUp(clean_up) if !clean_up.keep_images.contains(&plan.release.image_id) => {
+        Action::CleanUp(clean_up) if !gives_up && !clean_up.keep_images.contains(&plan.release.image_id) => {
             broken.add(Some(step), "removes the image of the release that the plan deploys");
         }
         Action::Preflight(_)
@@ -298,6 +351,8 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Violations) {
         (Action::SwitchTraffic(_), _) => broken.add(Some(step), "its undo does not switch the traffic back"),
         (Action::InstallSite { .. }, Undo::By { action: Action::RemoveSite | Action::RestoreSite, .. }) => {}
         (Action::InstallSite { .. }, _) => broken.add(Some(step), "its undo does not restore the site"),
+        (Action::RemoveSite, Undo::By { action: Action::RestoreSite, .. }) => {}
+        (Action::RemoveSite, _) => broken.add(Some(step), "its undo does not restore the site"),
         (Action::AdmitHosts(wanted), Undo::By { action: Action::AdmitHosts(before), .. })
             if wanted.keeps(before) => {}
         (Action::AdmitHosts(_), Undo::Nothing { .. }) if step.on_failure == OnFailure::Note => {}
@@ -316,7 +371,6 @@ fn undo(plan: &Plan, step: &Step, broken: &mut Violations) {
             | Action::Migrate(_)
             | Action::StopSlot { .. }
             | Action::CheckHealth(_)
-            | Action::RemoveSite
             | Action::RestoreSite
             | Action::Bake { .. }
             | Action::DrainSlot { .. }

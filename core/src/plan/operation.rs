@@ -23,6 +23,8 @@ pub enum Operation {
     DrainHost(HostName),
     /// The same, and the environment is not declared to be on it any more.
     RemoveHost(HostName),
+    /// The environment is given up: it serves nobody any more, and what is on its hosts is removed.
+    Decommission,
 }
 
 impl Operation {
@@ -33,13 +35,14 @@ impl Operation {
             Self::AddHost(_) => OperationKind::AddHost,
             Self::DrainHost(_) => OperationKind::DrainHost,
             Self::RemoveHost(_) => OperationKind::RemoveHost,
+            Self::Decommission => OperationKind::Decommission,
         }
     }
 
-    /// The host that it changes; `None` if it changes the release.
+    /// The host that it changes; `None` if it is about the whole environment.
     pub fn host(&self) -> Option<&HostName> {
         match self {
-            Self::Deploy(_) | Self::Rollback(_) => None,
+            Self::Deploy(_) | Self::Rollback(_) | Self::Decommission => None,
             Self::AddHost(host) | Self::DrainHost(host) | Self::RemoveHost(host) => Some(host),
         }
     }
@@ -116,6 +119,7 @@ impl fmt::Display for Operation {
             Self::AddHost(host) => write!(f, "add host {host}"),
             Self::DrainHost(host) => write!(f, "drain host {host}"),
             Self::RemoveHost(host) => write!(f, "remove host {host}"),
+            Self::Decommission => f.write_str("decommission"),
         }
     }
 }
@@ -128,6 +132,7 @@ pub enum OperationKind {
     AddHost,
     DrainHost,
     RemoveHost,
+    Decommission,
 }
 
 impl OperationKind {
@@ -139,6 +144,7 @@ impl OperationKind {
             Self::AddHost => "add_host",
             Self::DrainHost => "drain_host",
             Self::RemoveHost => "remove_host",
+            Self::Decommission => "decommission",
         }
     }
 
@@ -146,7 +152,7 @@ impl OperationKind {
     pub fn changes_release(self) -> bool {
         match self {
             Self::Deploy | Self::Rollback => true,
-            Self::AddHost | Self::DrainHost | Self::RemoveHost => false,
+            Self::AddHost | Self::DrainHost | Self::RemoveHost | Self::Decommission => false,
         }
     }
 }

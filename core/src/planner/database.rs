@@ -175,7 +175,30 @@ impl<'a> HbaRequest<'a> {
 
     /// The host that goes is named no more; lines of its address go too, whoever had it.
     pub(super) fn remove_line(&self, host: &Host) -> Result<Option<StepDraft<'a>>, String> {
-        if !is_ours(self.spec) || host.id == self.db.id {
+        if host.id == self.db.id {
+            return Ok(None);
+        }
+        self.remove(host.name.as_str(), |line| line.host == host.name || line.address == host.address)
+    }
+
+    /// Nobody is let in any more.
+    ///
+    /// # Errors
+    /// When nobody knows which lines there are: what stays.
+    pub(super) fn remove_lines(&self) -> Result<Option<StepDraft<'a>>, String> {
+        let is_alone = self.app.iter().all(|host| host.id == self.db.id);
+        if is_alone && matches!(self.seen(), HbaState::Unknown) {
+            return Ok(None);
+        }
+        self.remove("any app host", |_| true)
+    }
+
+    fn remove(
+        &self,
+        whom: &str,
+        is_removed: impl Fn(&HbaLine) -> bool,
+    ) -> Result<Option<StepDraft<'a>>, String> {
+        if !is_ours(self.spec) {
             return Ok(None);
         }
         let here = match self.seen() {
@@ -183,19 +206,17 @@ impl<'a> HbaRequest<'a> {
             HbaState::NotOurs(_) => return Ok(None),
             HbaState::Unknown => {
                 return Err(format!(
-                    "{} did not report which hosts its PostgreSQL admits: a line for {} in its pg_hba.conf stays",
-                    self.db.name, host.name
+                    "{} did not report which hosts its PostgreSQL admits: a line for {whom} in its pg_hba.conf stays",
+                    self.db.name
                 ));
             }
         };
-        let is_of_host = |line: &HbaLine| line.host == host.name || line.address == host.address;
-        let (removed, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_of_host);
+        let (removed, lines): (Vec<_>, Vec<_>) = here.lines.iter().cloned().partition(is_removed);
         if removed.is_empty() {
             return Ok(None);
         }
         let change = format!(
-            "PostgreSQL no longer admits {}: removes {} from pg_hba.conf",
-            host.name,
+            "PostgreSQL no longer admits {whom}: removes {} from pg_hba.conf",
             counted(removed.len(), "line")
         );
         let action = Action::AdmitHosts(HbaBlock { port: here.port, lines });

@@ -475,13 +475,16 @@ impl DeployPlanner<'_> {
         if !keep.contains(&self.version.release.image_id) {
             keep.insert(0, self.version.release.image_id.clone());
         }
-        let known: BTreeSet<_> = self
-            .record
-            .history
-            .iter()
-            .map(|summary| summary.release.image_id.clone())
-            .filter(|image| !self.record.kept_elsewhere.contains(image))
-            .collect();
+        let deployed = self.record.history.iter().map(|summary| &summary.release);
+        let deployed = deployed.filter(|release| !self.record.kept_elsewhere.contains(&release.image_id));
+        let (mut known, mut removed) = (BTreeSet::new(), Vec::new());
+        for release in deployed {
+            known.insert(release.image_id.clone());
+            if !keep.contains(&release.image_id) && !removed.contains(&release.image.as_str()) {
+                removed.push(release.image.as_str());
+            }
+        }
+        let change = cleaned_up(&removed);
         let snapshots = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let mut drafts = Vec::new();
         for host in self.placement.all() {
@@ -502,10 +505,25 @@ impl DeployPlanner<'_> {
                 host,
                 action,
                 seconds(120),
-                "removes images and snapshots that no rollback needs",
+                if is_app { &change } else { NOTHING_NEEDED },
             ));
         }
         drafts
+    }
+}
+
+const NOTHING_NEEDED: &str = "removes images and snapshots that no rollback needs";
+
+/// So many images are named that a clean-up removes. Those before them went with earlier deployments.
+const IMAGES_NAMED_MAX: usize = 3;
+
+/// What a clean-up removes, newest first, also of what somebody has built on the host.
+fn cleaned_up(images: &[&str]) -> String {
+    let named = &images[..images.len().min(IMAGES_NAMED_MAX)];
+    match images.len() - named.len() {
+        _ if named.is_empty() => NOTHING_NEEDED.to_string(),
+        0 => format!("{NOTHING_NEEDED}: {}", named.join(", ")),
+        older => format!("{NOTHING_NEEDED}: {} and {older} older", named.join(", ")),
     }
 }
 

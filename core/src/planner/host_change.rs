@@ -206,7 +206,8 @@ impl HostChangePlanner<'_> {
                 Operation::AddHost(_)
                 | Operation::DrainHost(_)
                 | Operation::Deploy(_)
-                | Operation::Rollback(_) => "is refused",
+                | Operation::Rollback(_)
+                | Operation::Decommission => "is refused",
             };
             warnings.push(format!(
                 "change deployment.yml as well, or the next deployment {otherwise}: {environment}: hosts: {{ app: [{}], lb: [{}], db: [{}] }}",

@@ -38,20 +38,23 @@ pub struct LiveRelease {
 }
 
 impl LiveRelease {
-    /// What is live after a deployment that succeeded at `at`. `before` is what was live, `history` has the
+    /// What is live after a deployment that succeeded at `at`; `None` if it gave the environment up. `before` is what was live, `history` has the
     /// deployments that ended earlier.
     pub fn after(
         summary: &DeploymentSummary,
         before: Option<&LiveRelease>,
         history: &[DeploymentSummary],
         at: Timestamp,
-    ) -> LiveRelease {
+    ) -> Option<LiveRelease> {
+        if summary.kind == OperationKind::Decommission {
+            return None;
+        }
         let (spec, serving) = (summary.spec.clone(), summary.serving.clone());
         let excluded = summary.excluded.clone();
         if let Some(before) = before
             && !summary.kind.changes_release()
         {
-            return LiveRelease { spec, serving, excluded, ..before.clone() };
+            return Some(LiveRelease { spec, serving, excluded, ..before.clone() });
         }
         let is_rollback_to_it = |past: &&DeploymentSummary| {
             past.kind == OperationKind::Rollback
@@ -59,7 +62,7 @@ impl LiveRelease {
                 && past.release.image_id == summary.release.image_id
         };
         let rollbacks = history.iter().chain([summary]).filter(is_rollback_to_it).count();
-        LiveRelease {
+        Some(LiveRelease {
             slot: summary.slot,
             release: summary.release.clone(),
             deployment: summary.id.clone(),
@@ -70,7 +73,7 @@ impl LiveRelease {
             rollback_count: u32::try_from(rollbacks).unwrap_or(u32::MAX),
             serving,
             excluded,
-        }
+        })
     }
 
     /// The hosts of what is live, by role. If no host is declared for a role that the environment needs, the role falls

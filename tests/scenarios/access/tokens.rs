@@ -105,7 +105,7 @@ fn an_operator_does_not_take_the_name_of_a_machine() -> Result<()> {
         machine.refused(&["operator", "list"], &["for people"])
     })?;
     scene.stage.must(&["token", "revoke", "ci"])?;
-    scene.stage.lockstep(&operator)?.expect_said(0, &["ci"])?;
+    scene.stage.lockstep(&operator)?.expect_said(0, &["lockstep login"])?;
     Ok(())
 }
 

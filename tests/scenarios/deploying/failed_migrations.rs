@@ -21,9 +21,21 @@ fn the_receipt_has_the_schema_that_there_is() -> Result<()> {
     ensure!((last.schema_before, last.schema_after) == (Some(1), Some(2)), "{last:?}");
     ensure!(last.receipt.migrations_run == 1, "{last:?}");
     ensure!(scene.status()?.live.is_some_and(|live| live.release.image == first), "another release is live");
+    fails_in_a_function(&mut scene, &half)?;
     fails_at_its_commit(&mut scene, &half)?;
     loses_its_connection(&mut scene, &half)?;
     ends_its_own_transaction(&mut scene, &half)
+}
+
+/// Its body has a line that looks as if the file had a transaction of its own.
+fn fails_in_a_function(scene: &mut Scene, half: &str) -> Result<()> {
+    let function = "CREATE FUNCTION wrong() RETURNS int LANGUAGE plpgsql AS $$\nBEGIN\n  RETURN 1 / 0;\nEND\n$$;\n\
+        SELECT wrong();\n";
+    let fails = scene.stage.image_with_migrations("function", half, &[("000003_wrong.up.sql", function)])?;
+    scene.deploy(&fails)?.expect_said(1, &["division by zero", "it was rolled back"])?;
+    let schema = scene.stage.postgres.psql("SELECT version || ' ' || dirty FROM schema_migrations")?;
+    ensure!(schema == "2 false", "{schema}");
+    Ok(())
 }
 
 /// By then no transaction is open any more, though nothing of it was applied.

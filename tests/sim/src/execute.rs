@@ -10,7 +10,7 @@ use lockstep_core::name::HostName;
 use lockstep_core::plan::action::{CheckHealth, Endpoint, Migrate, SwitchTraffic};
 use lockstep_core::plan::{Action, ContainerSpec};
 use lockstep_core::run::journal::SnapshotTaken;
-use lockstep_core::run::journal::{Finding, Migrated, StepFailure};
+use lockstep_core::run::journal::{Direction, Finding, Migrated, StepFailure};
 use lockstep_core::slot::Slot;
 use lockstep_mutant::{Mutant, is_on};
 use tokio::time::Instant;
@@ -156,6 +156,12 @@ impl Job {
             Action::InstallSite { site, .. } => {
                 self.change("the site is installed", |reality, _| {
                     reality.nginx.install(&self.assignment.key.deployment, site);
+                })
+                .await?;
+            }
+            Action::RemoveSite if self.assignment.key.direction == Direction::Do => {
+                self.change("the site is taken down", |reality, _| {
+                    reality.nginx.take_down(&self.assignment.key.deployment);
                 })
                 .await?;
             }

@@ -151,6 +151,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
     let shape = world.lock().schedule.shape;
     let what = match wanted.what {
         What::Rollback => Asked::Rollback { to: None, changed_site: ChangedSite::Refused },
+        What::Decommission => Asked::Decommission,
         What::Deploy(release) => {
             let image = Image::new(number, release);
             let name = image.name.clone();
@@ -175,7 +176,14 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             Ok(Ok((id, _))) => return Some(id),
             Ok(Err(DeployError::Refused(refusal))) => {
                 world.tell(|| format!("refused: {} {}", refusal.what, refusal.why));
-                if matches!(wanted.what, What::Rollback) && refusal.what.contains("earlier release") {
+                let has_nothing = match wanted.what {
+                    What::Rollback => {
+                        refusal.what.contains("earlier release") || refusal.what.contains("roll back")
+                    }
+                    What::Decommission => refusal.what.contains("nothing is live"),
+                    What::Deploy(_) => false,
+                };
+                if has_nothing {
                     return None;
                 }
             }

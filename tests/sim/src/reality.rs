@@ -81,6 +81,7 @@ pub struct Nginx {
 pub struct PreviousSite {
     pub deployment: DeploymentId,
     pub site: Option<Site>,
+    points_to_green: bool,
 }
 
 impl Nginx {
@@ -91,15 +92,31 @@ impl Nginx {
         }
         let before = self.site.replace(wanted.clone());
         if self.previous_of(deployment).is_none() {
-            self.previous = Some(PreviousSite { deployment: deployment.clone(), site: before });
+            self.save(deployment, before);
         }
+    }
+
+    /// Removes the site, so that the undo of the deployment can restore it. Who installs one again begins with blue.
+    pub fn take_down(&mut self, deployment: &DeploymentId) {
+        let before = self.site.take();
+        if self.previous_of(deployment).is_none() {
+            self.save(deployment, before);
+        }
+        self.points_to_green = false;
+    }
+
+    fn save(&mut self, deployment: &DeploymentId, site: Option<Site>) {
+        let (deployment, points_to_green) = (deployment.clone(), self.points_to_green);
+        self.previous = Some(PreviousSite { deployment, site, points_to_green });
     }
 
     /// Restores what was there before the deployment installed its own, if it came that far.
     pub fn restore(&mut self, deployment: &DeploymentId) {
-        if let Some(previous) = self.previous_of(deployment) {
-            self.site = previous.site.clone();
+        let Some(previous) = self.previous_of(deployment).cloned() else { return };
+        if self.site.is_none() {
+            self.points_to_green = previous.points_to_green;
         }
+        self.site = previous.site;
     }
 
     fn previous_of(&self, deployment: &DeploymentId) -> Option<&PreviousSite> {

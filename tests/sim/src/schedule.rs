@@ -33,6 +33,7 @@ pub enum Release {
 pub enum What {
     Deploy(Release),
     Rollback,
+    Decommission,
 }
 
 /// What an operator does.
@@ -78,10 +79,11 @@ impl Schedule {
 }
 
 fn wanted(rng: &mut Rng, past: u8) -> Wanted {
-    let what = match rng.u8(0..10) {
+    let what = match rng.u8(0..11) {
         0..=4 => What::Deploy(Release::Good),
         5 | 6 => What::Deploy(Release::NeverHealthy),
         7 => What::Deploy(Release::MigrationFails),
+        8 if past > 0 => What::Decommission,
         _ if past == 2 => What::Rollback,
         _ => What::Deploy(Release::Good),
     };

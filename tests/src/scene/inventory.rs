@@ -38,6 +38,8 @@ impl Inventory {
         let live = self.live_slot();
         let counts = |key: &str| match key.split('/').next() {
             Some("history" | "snapshot" | "image") => false,
+            // How many requests the last deployment saw.
+            Some("traffic") if key.ends_with("/requests.json") => false,
             Some("container" | "slot") => live.as_ref().is_some_and(|live| key.contains(live.as_str())),
             _ => true,
         };

@@ -9,7 +9,10 @@ use lockstep_core::plan::{Action, Plan, Step, Undo};
 /// Damages `plan` in one way.
 pub(super) fn damage(plan: &mut Plan, words: &[&str]) -> Result<()> {
     match words {
-        ["drop", name] => keep(plan, |step| step.action.name() != *name),
+        ["drop", name @ ..] => {
+            let name = name.join(" ");
+            keep(plan, |step| step.action.name() != name);
+        }
         ["drop-last", name] => {
             let last = plan.steps().rfind(|step| step.action.name() == *name);
             let last = last.context("no such step")?.id;
@@ -27,8 +30,9 @@ pub(super) fn damage(plan: &mut Plan, words: &[&str]) -> Result<()> {
             let moved = plan.waves.remove(other);
             plan.waves[one].steps.extend(moved.steps);
         }
-        ["forget-undo", name] => {
-            for step in steps(plan).filter(|step| step.action.name() == *name) {
+        ["forget-undo", name @ ..] => {
+            let name = name.join(" ");
+            for step in steps(plan).filter(|step| step.action.name() == name) {
                 step.undo = Undo::Nothing { because: "forgotten".to_owned() };
             }
         }

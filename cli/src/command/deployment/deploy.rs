@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use lockstep_core::plan::Plan;
+use lockstep_core::plan::PlanHash;
 use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::spec::ImageSource;
 use lockstep_core::time::{Millis, Timestamp};
@@ -237,7 +238,7 @@ pub async fn rollback(context: &Context, args: &RollbackArgs) -> Result<()> {
     let ask = wire::RollbackAsk { to, overwrite_site: args.overwrite_site };
     let request = wire::PlanRequest { environment, what: Some(What::Rollback(ask)) };
     let ended =
-        if args.dry_run { show(context, request).await } else { run(context, request, String::new()).await };
+        if args.dry_run { show(context, request).await } else { run(context, starting(request)).await };
     ended.map_err(|failure| or_cancel(failure, &args.env))
 }
 
@@ -263,7 +264,27 @@ pub async fn change_host(context: &Context, args: &HostChangeArgs, what: fn(Stri
     let environment = context.key(&args.env)?.to_string();
     let request = wire::PlanRequest { environment, what: Some(what(args.host.clone())) };
     let grant = args.grant.as_ref().map(ToString::to_string).unwrap_or_default();
-    if args.dry_run { show(context, request).await } else { run(context, request, grant).await }
+    if args.dry_run {
+        return show(context, request).await;
+    }
+    run(context, wire::StartRequest { grant, ..starting(request) }).await
+}
+
+/// Shows the plan that takes an environment out of service, or runs the one with this hash and then removes the
+/// environment.
+pub async fn decommission(context: &Context, env: &str, plan: Option<&PlanHash>) -> Result<()> {
+    let environment = context.key(env)?.to_string();
+    let request =
+        wire::PlanRequest { environment: environment.clone(), what: Some(What::Decommission(true)) };
+    let Some(hash) = plan else { return show(context, request).await };
+    run(context, wire::StartRequest { hash: hash.to_string(), ..starting(request) }).await?;
+    let request = wire::EnvironmentRef { environment, ..wire::EnvironmentRef::default() };
+    let done = context.control().await?.remove_environment(request).await?.into_inner();
+    show_done(context, &done)
+}
+
+fn starting(request: wire::PlanRequest) -> wire::StartRequest {
+    wire::StartRequest { plan: Some(request), client: Some(client()), ..wire::StartRequest::default() }
 }
 
 /// Shows the plan without running it.
@@ -273,14 +294,7 @@ async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
 }
 
 /// Starts an operation, shows its warnings, and follows it to its end.
-async fn run(context: &Context, request: wire::PlanRequest, grant: String) -> Result<()> {
-    let start = wire::StartRequest {
-        plan: Some(request),
-        hash: String::new(),
-        claim: String::new(),
-        client: Some(client()),
-        grant,
-    };
+async fn run(context: &Context, start: wire::StartRequest) -> Result<()> {
     let started = context.control().await?.start(context.traced(start)).await?.into_inner();
     let plan: Plan = read(started.plan.as_ref())?;
     for warning in &plan.warnings {

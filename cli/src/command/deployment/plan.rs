@@ -104,6 +104,7 @@ fn run_command(plan: &Plan, typed: Option<&DeployArgs>) -> String {
         Operation::AddHost(host) => format!("lockstep host add {key} {host}"),
         Operation::DrainHost(host) => format!("lockstep host drain {key} {host}"),
         Operation::RemoveHost(host) => format!("lockstep host remove {key} {host}"),
+        Operation::Decommission => format!("lockstep env decommission {key} --plan {}", plan.hash),
     }
 }
 

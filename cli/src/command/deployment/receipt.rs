@@ -43,6 +43,7 @@ pub(super) fn subject(summary: &DeploymentSummary) -> String {
         kind @ (OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost) => {
             kind.as_str().replace('_', " ")
         }
+        kind @ OperationKind::Decommission => kind.as_str().to_owned(),
     }
 }
 

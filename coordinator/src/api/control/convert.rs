@@ -62,6 +62,8 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
         wire::plan_request::What::AddHost(name) => RequestedOperation::AddHost(host(name)?),
         wire::plan_request::What::DrainHost(name) => RequestedOperation::DrainHost(host(name)?),
         wire::plan_request::What::RemoveHost(name) => RequestedOperation::RemoveHost(host(name)?),
+        wire::plan_request::What::Decommission(true) => RequestedOperation::Decommission,
+        wire::plan_request::What::Decommission(false) => return Err(Invalid::missing("what").into()),
         wire::plan_request::What::Deploy(deploy) => {
             let wire::DeployAsk {
                 spec,
@@ -101,7 +103,8 @@ pub(super) fn within_token(caller: &Caller, ask: &PlanRequest, planning: Plannin
         RequestedOperation::Rollback { .. }
         | RequestedOperation::AddHost(_)
         | RequestedOperation::DrainHost(_)
-        | RequestedOperation::RemoveHost(_) => None,
+        | RequestedOperation::RemoveHost(_)
+        | RequestedOperation::Decommission => None,
     });
     refuse_beyond_token(caller, &ask.environment, why)
 }

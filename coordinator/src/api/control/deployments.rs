@@ -2,6 +2,7 @@
 
 use lockstep_core::access::machine::Planning;
 use lockstep_core::id::StepId;
+use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::PlanHash;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::Resolution;
@@ -116,6 +117,9 @@ pub(super) async fn start(
     }
     let parse_hash = |text: String| text.parse::<PlanHash>().map_err(|error| Invalid::because("hash", error));
     let hash = non_empty(hash).map(parse_hash).transpose()?;
+    if matches!(ask.what, RequestedOperation::Decommission) {
+        refuse_accident(caller, &ask.environment, hash.as_ref())?;
+    }
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
     let claim = non_empty(claim).map(parse_claim).transpose()?;
     let parse_grant = |text: String| text.parse().map_err(|error| Invalid::because("grant", error));
@@ -129,6 +133,24 @@ pub(super) async fn start(
     }
     api.audit(caller, "start", Some(&environment), format!("{id}: {}", plan.operation)).await?;
     Ok(wire::StartReply { deployment: id.into(), plan: Some(Document::of_content(&plan)) })
+}
+
+/// Only an administrator gives an environment up, who has seen the plan.
+fn refuse_accident(caller: &Caller, key: &EnvironmentKey, hash: Option<&PlanHash>) -> Result<(), Status> {
+    let refusal = |why: &str, next: String| Refusal {
+        what: format!("{key} is not decommissioned"),
+        why: why.to_owned(),
+        next,
+    };
+    if !caller.is_admin() {
+        let why = "it takes an operator with the role admin";
+        return Err(refused(&refusal(why, "lockstep operator list    # who can do it".to_owned())));
+    }
+    if hash.is_none() {
+        let why = "it starts only with the hash of the plan that was shown";
+        return Err(refused(&refusal(why, format!("lockstep env decommission {key}    # shows the plan"))));
+    }
+    Ok(())
 }
 
 pub(super) async fn cancel(

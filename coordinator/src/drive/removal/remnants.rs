@@ -41,7 +41,9 @@ struct Found {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It serves: it is recorded as live, a container runs, or nginx has the site.
+    /// It is recorded as live.
+    Live,
+    /// A container runs, or nginx has the site.
     Serves,
     /// A host of the environment does not say what runs there.
     Unknown,
@@ -111,8 +113,15 @@ pub(super) fn describe_leftovers(left_behind: &[String]) -> String {
 fn refusal(environment: &EnvironmentKey, found: &[Found]) -> Option<Refusal> {
     let has = |kind| found.iter().any(|found| found.kind == kind);
     let abandon = format!("lockstep env remove {environment} --abandon");
-    let (what, next) = if has(Kind::Serves) {
-        (format!("{environment} is not removed: it is live"), abandon)
+    let commands = if has(Kind::Live) {
+        format!(
+            "lockstep env decommission {environment}    # shows the plan that takes it out of service\n{abandon}"
+        )
+    } else {
+        abandon
+    };
+    let (what, next) = if has(Kind::Live) || has(Kind::Serves) {
+        (format!("{environment} is not removed: it is live"), commands)
     } else if has(Kind::Unknown) {
         (
             format!("{environment} is not removed: some hosts did not report what runs there"),
@@ -174,7 +183,7 @@ fn live_release(live: &LiveRelease, all: &[Host]) -> Found {
     let on = if app.is_empty() { "hosts that have not joined".to_owned() } else { app.join(", ") };
     let sentence =
         format!("{} ({}) has been live on {on} since {}", live.release.image, live.slot, live.since);
-    Found { kind: Kind::Serves, sentence }
+    Found { kind: Kind::Live, sentence }
 }
 
 fn pending_undo(undo: &PendingUndo) -> Found {

@@ -7,6 +7,7 @@ use lockstep_core::agent::fence::Token;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::plan::Plan;
 use lockstep_core::plan::action::Endpoint;
+use lockstep_core::plan::operation::Operation;
 use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::run::journal::{Entry, Event, StepKey, Verdict};
@@ -259,6 +260,9 @@ fn succeeded(
 ) -> Result<(), Broken> {
     let (slot, reality) = (plan.slot, &state.reality);
     let broken = |what: String| Err(Broken(REALITY, what));
+    if plan.operation == Operation::Decommission {
+        return given_up(state, live, id);
+    }
     let live = match live {
         // A host that comes back brings nothing new.
         Some(live) if live.slot == slot && (live.deployment == *id || !plan.kind.changes_release()) => live,
@@ -275,6 +279,19 @@ fn succeeded(
         return broken(format!("the schema is at {}", reality.database.version));
     }
     workers(state, live)
+}
+
+/// Nothing is live, nothing is served, and nothing is left on the hosts; the database has a last snapshot.
+fn given_up(state: &State, live: Option<&LiveRelease>, id: &DeploymentId) -> Result<(), Broken> {
+    let reality = &state.reality;
+    let broken = |what: String| Err(Broken(REALITY, what));
+    if live.is_some() || reality.nginx.site.is_some() {
+        return broken(format!("{id} has given the environment up, and it is live"));
+    }
+    if !reality.database.snapshots.contains(id) {
+        return broken(format!("{id} has given the environment up without a last snapshot"));
+    }
+    Ok(())
 }
 
 fn rolled_back(state: &State, live: Option<&LiveRelease>, id: &DeploymentId) -> Result<(), Broken> {
