@@ -52,7 +52,13 @@ fn a_rollback_is_a_switch_and_leaves_the_database_alone() -> Result<()> {
     scene.stage.lockstep(&["rollback", ENVIRONMENT, "--to", &second_deployment])?.expect_said(0, &[])?;
     ensure!(scene.served_version()? == "2");
     let wanted = ["web-blue running", "web-green running", "worker-blue exited", "worker-green running"];
-    scene.assert_containers(&wanted)
+    scene.assert_containers(&wanted)?;
+
+    // A deployment that fails has used the warm slot, and says so.
+    let ends = scene.stage.image("ends", 2, &[("NOTES_EXIT", "3")])?;
+    let cold = format!("a rollback must start {first} first");
+    scene.deploy(&ends)?.expect_said(1, &["rolled back", &cold])?;
+    Ok(())
 }
 
 fn assert_is_back(scene: &Scene) -> Result<()> {

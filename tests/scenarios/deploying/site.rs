@@ -66,6 +66,13 @@ fn tls_ends_at_nginx_and_a_deployment_that_brings_it_can_be_taken_back() -> Resu
         folder.display()
     );
     let _traffic = scene.declare("deploy:", &traffic)?;
+    // Other programs see what the text shows, with the hash that accepts it.
+    let planned = scene.stage.json(&["plan", ENVIRONMENT, "--image", &second])?;
+    let widening = &planned["widening"];
+    ensure!(widening["resources"].to_string().contains("site.pem"), "{widening}");
+    let hash = widening["hash"].as_str().unwrap_or_default();
+    let refused = scene.deploy(&second)?;
+    refused.expect_said(3, &["needs more than it is granted", &format!("--grant {hash}")])?;
     for file in ["site.pem", "site.key"] {
         scene.stage.grant(&["--certificate-file", &folder.join(file).display().to_string()])?;
     }

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, bail};
 
 pub mod interrupt;
+mod next_commands;
 pub mod process;
 pub mod terminal;
 
@@ -18,10 +19,12 @@ pub struct CommandOutput {
 }
 
 impl CommandOutput {
-    /// Runs `command` to its end, whatever its exit code is.
+    /// Runs `command` to its end, whatever its exit code is. What it names as the next commands is tried as well.
     pub fn of(command: &mut Command) -> anyhow::Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
-        Ok(command.output().with_context(|| format!("cannot run {name}"))?.into())
+        let output = command.output().with_context(|| format!("cannot run {name}"))?.into();
+        next_commands::try_next_commands(command, &output)?;
+        Ok(output)
     }
 
     /// Both streams, one after the other.

@@ -6,12 +6,37 @@ use lockstep_core::record::grant::Widening;
 use lockstep_core::time::Millis;
 
 use lockstep_proto::wire;
+use serde::Serialize;
 
 use crate::args::DeployArgs;
 use crate::command::reply::read;
 use crate::context::Context;
 use crate::failure::Result;
 use crate::output::Tone;
+
+/// A plan for other programs, with what it needs beyond its grant, and the hash that accepts that.
+#[derive(Serialize)]
+struct PlanJson<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    widening: Option<WideningJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct WideningJson<'a> {
+    #[serde(flatten)]
+    widening: &'a Widening,
+    hash: String,
+}
+
+impl<'a> PlanJson<'a> {
+    fn of(plan: &'a Plan, widening: Option<&'a Widening>) -> Self {
+        let with_hash =
+            |widening: &'a Widening| WideningJson { widening, hash: widening.hash(&plan.key).to_string() };
+        Self { plan, widening: widening.map(with_hash) }
+    }
+}
 
 /// The plan as an operator reads it before it runs.
 pub(super) fn show_plan(
@@ -23,7 +48,7 @@ pub(super) fn show_plan(
     let widening: Option<Widening> =
         reply.widening.as_ref().map(|widening| read(Some(widening))).transpose()?;
     let output = context.output;
-    output.json(&plan)?;
+    output.json(&PlanJson::of(&plan, widening.as_ref()))?;
     output.line(&format!("{}  {}", output.toned(Tone::Strong, &plan.operation.to_string()), plan.key))?;
     output.line(&format!("plan {}{}", plan.hash, estimate(&plan)))?;
     let PlanHash { configuration, release, live_state, hosts } = &plan.hash;

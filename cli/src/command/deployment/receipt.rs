@@ -77,9 +77,11 @@ fn figures(summary: &DeploymentSummary, ready: Option<&RollbackReady>) -> Vec<St
     if let Some(took) = summary.receipt.switch_took {
         figures.push(format!("switched in {took}"));
     }
-    if let Some(takes) = ready.and_then(|ready| ready.takes) {
-        figures.push(format!("rollback ready, {takes}"));
-    }
+    figures.extend(ready.map(|RollbackReady { release, takes, .. }| match takes {
+        Some(takes) => format!("rollback ready, {takes}"),
+        // As after a deployment that failed: its slot was the warm one.
+        None => format!("a rollback must start {} first", release.image),
+    }));
     figures
 }
 

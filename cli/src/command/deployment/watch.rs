@@ -232,7 +232,7 @@ pub(super) fn entry_line(plan: &Plan, entry: &Entry) -> String {
 
 /// The release that a rollback would go to. If it cannot be read, the deployment has ended all the same.
 async fn find_rollback(context: &Context, summary: &DeploymentSummary) -> Option<RollbackReady> {
-    if summary.verdict != Some(Verdict::Succeeded) || context.output.is_json() {
+    if summary.verdict.is_none() || context.output.is_json() {
         return None;
     }
     let request = environment_ref(&summary.key, 0);

@@ -144,7 +144,10 @@ fn refuse_accident(caller: &Caller, key: &EnvironmentKey, hash: Option<&PlanHash
     };
     if !caller.is_admin() {
         let why = "it takes an operator with the role admin";
-        return Err(refused(&refusal(why, "lockstep operator list    # who can do it".to_owned())));
+        return Err(refused(&refusal(
+            why,
+            format!("ask an administrator of {key} to run: lockstep env decommission {key}"),
+        )));
     }
     if hash.is_none() {
         let why = "it starts only with the hash of the plan that was shown";
