@@ -573,9 +573,9 @@ impl Nginx {
     }
 }
 
-/// The site that nginx answered from, by the short digest in its header.
+/// The site that nginx answered from, by the short digest in its header. Anything else there is not from nginx.
 fn answering_site(headers: &HeaderMap) -> Option<&str> {
-    headers.get(SITE_HEADER)?.to_str().ok()
+    headers.get(SITE_HEADER)?.to_str().ok().filter(|site| Digest::is_short(site))
 }
 
 /// Whether a deployment's installation reloaded nginx.
@@ -594,4 +594,22 @@ fn make_open(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_digest_is_not_repeated() {
+        let site = |value: &str| {
+            let headers = HeaderMap::from_iter([(SITE_HEADER.parse().unwrap(), value.parse().unwrap())]);
+            answering_site(&headers).map(str::to_owned)
+        };
+        assert_eq!(site("0a1b2c3").as_deref(), Some("0a1b2c3"));
+        // Another program may answer with what it was asked for, which has the secret in it.
+        for other in ["0f1e2d3c4b5a69788796a5b4c3d2e1f0", "/.lockstep-status-0f1e2d3", "unknown", ""] {
+            assert_eq!(site(other), None, "{other}");
+        }
+    }
 }

@@ -81,7 +81,8 @@ fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, Secret>, EnvFileErr
     let mut lines = text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
         let line_number = index + 1;
-        let line = line.trim();
+        // What stands at its end may belong to a quoted value that goes on in the next line.
+        let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_file_is_read_as_shells_write_it() {
-        let text = "# secrets\nexport A=plain # said\nB=\"two\\nlines \\\"q\\\"\"\nC='as $it is'\nD=\"-----\nkey\n-----\"\nE=\n";
+        let text = "# secrets\nexport A=plain # said\nB=\"two\\nlines \\\"q\\\"\"\nC='as $it is'\nD=\"-----\nkey\n-----\"\nE=\n F=\"two  \nlines\" # said\n";
         let (_directory, path) = file(text, 0o600);
         let values = read(&path).unwrap().unwrap();
         let value = |name: &str| values[name].expose().to_owned();
@@ -186,6 +187,7 @@ mod tests {
         assert_eq!(value("B"), "two\nlines \"q\"");
         assert_eq!(value("C"), "as $it is");
         assert_eq!(value("D"), "-----\nkey\n-----");
+        assert_eq!(value("F"), "two  \nlines");
         assert!(require(&path, &values, &["A".to_owned()]).is_ok());
         let missing = require(&path, &values, &["E".to_owned(), "F".to_owned()]).unwrap_err().to_string();
         assert!(missing.ends_with("lacks E, F"), "{missing}");

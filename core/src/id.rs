@@ -25,6 +25,9 @@ fn is_ulid(text: &str) -> bool {
         })
 }
 
+/// Of the digits of a digest, how many are shown to people.
+const SHORT_LENGTH: usize = 7;
+
 fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -119,7 +122,12 @@ impl Digest {
 
     /// The first seven digits: a version for people, and the seed's `version` where there is no commit.
     pub fn short(&self) -> &str {
-        &self.hex()[..7]
+        &self.hex()[..SHORT_LENGTH]
+    }
+
+    /// Whether `text` can be the [`Self::short`] of a digest.
+    pub fn is_short(text: &str) -> bool {
+        text.len() == SHORT_LENGTH && is_hex(text)
     }
 }
 
