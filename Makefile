@@ -1,6 +1,6 @@
 # No command names a package: cargo would compile its dependencies once more, with the features of that package alone.
 # Every target is one command; `make demo` and `make test` are all that a fresh machine needs.
-.PHONY: setup demo test check sim crash bench build package fleet fleet-down fleet-packages fleet-test upgrade-test pictures manual
+.PHONY: setup demo test check sim fuzz crash bench build package fleet fleet-down fleet-packages fleet-test upgrade-test pictures manual
 
 setup:
 	@deploy/setup.sh
@@ -18,6 +18,10 @@ check:
 # shows how soon each deliberate bug is caught.
 sim:
 	@cargo run --quiet --profile sim --package lockstep-sim --features simulate -- $(if $(MUTANTS),--mutants,$(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100000)))
+
+# `make fuzz SECONDS=3600 TARGETS="wire pg_hba"` runs these for an hour each.
+fuzz: setup
+	@tests/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 crash: setup
 	@cargo build --quiet --workspace && CRASH_ALONE=1 cargo test --test scenarios recovery::crash -- --test-threads=1

@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
+cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 # Licences, second versions, registries (deny.toml), and dependencies that nothing names.
 PATH="$PWD/target/tools/checkers/bin:$PATH"
 for checker in cargo-deny cargo-shear; do

@@ -23,6 +23,9 @@ printf 'took %4d s: build\n' "$SECONDS"
 # It computes, while most of what follows waits: so it runs beside that, and takes what is left of the processors.
 nice -n 19 tests/simulate.sh 55000 >target/simulation.log 2>&1 &
 simulation="$!"
+# The same holds for the fuzz targets, which are compiled with flags of their own.
+(tail --pid="$simulation" --follow /dev/null && nice -n 19 tests/fuzz.sh 10) >target/fuzz.log 2>&1 &
+fuzzing="$!"
 part "tests/check.sh" tests/check.sh
 part "nginx, postgres, probe, session, store" on_real_parts --test nginx --test postgres --test probe --test session --test store
 part "attack" on_real_parts --test attack
@@ -31,6 +34,8 @@ part "scenarios" on_real_parts --test scenarios
 part "up" on_real_parts --test up
 part "simulation, what was left of it" wait "$simulation"
 cat target/simulation.log
+part "fuzz, what was left of it" wait "$fuzzing"
+cat target/fuzz.log
 # The main job, as a user sees it; it fails when one request does.
 part "demonstration" cargo run --quiet --bin demo
 # On hosts that boot systemd, installed from packages; it says so where this machine cannot have them.

@@ -13,6 +13,8 @@ use tokio::sync::OnceCell;
 
 mod archive;
 mod container;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
 mod registry;
 mod restarts;

@@ -34,6 +34,8 @@ mod access_log;
 mod additions;
 pub mod certificate;
 mod directives;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod requests;
 pub mod site;
 mod site_diff;

@@ -10,6 +10,8 @@ use lockstep_core::secret::{Secret, set_command};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hba;
 mod hba_file;
 pub mod keeper;

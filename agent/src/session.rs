@@ -34,6 +34,8 @@ use crate::session::secrets::{SecretSet, SecretsRequest};
 use crate::worker::{Answer, Worker, WorkerEvent};
 
 pub mod coordinators;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host_tasks;
 pub mod images;
 mod link;

@@ -17,8 +17,20 @@ const LINES_MAX: usize = 600;
 const LONG: &[(&str, usize)] = &[];
 
 /// The folders of `lockstep-tests`.
-const RINGS: &[&str] =
-    &["attack", "bench", "cases", "fleet", "scenarios", "src", "store", "stories", "tidy", "up", "upgrade"];
+const RINGS: &[&str] = &[
+    "attack",
+    "bench",
+    "cases",
+    "fleet",
+    "fuzz",
+    "scenarios",
+    "src",
+    "store",
+    "stories",
+    "tidy",
+    "up",
+    "upgrade",
+];
 
 /// Who may depend on what of ours.
 const CRATES: &[(&str, &[&str])] = &[

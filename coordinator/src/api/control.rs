@@ -29,6 +29,8 @@ mod coordinators;
 mod deployments;
 mod environments;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hosts;
 mod logs;
 mod machines;

@@ -24,6 +24,9 @@ use crate::ports::private_files::PrivateError;
 use crate::program::directory::{AUTHORITY, SECRETS_KEY};
 use crate::store::{Key, Store, StoreError, Stored, keys};
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 /// The version of the file; one with a higher version is refused.
 const VERSION: u32 = 1;
 
