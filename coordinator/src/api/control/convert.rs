@@ -119,7 +119,7 @@ pub(super) fn refuse_beyond_token(
     Err(forbidden(&Refusal {
         what: format!("{} cannot do this in {environment}", caller.operator()?),
         why,
-        next: "lockstep token list    # an administrator creates another: lockstep token create".to_owned(),
+        next: "ask an administrator for a token that allows it: lockstep token create".to_owned(),
     }))
 }
 
