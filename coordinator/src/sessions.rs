@@ -259,8 +259,10 @@ impl Sessions {
             {
                 self.note_second(agent, hello).await;
                 warn!(%host, from, at = %there.coordinator, "refused a second session with the same identity");
+                // No more than is sure: an agent that was killed and is back may meet its own last session.
                 let said = format!(
-                    "refuse session of {host}: from {from}, another machine may have a copy of its key"
+                    "refuse session of {host}: from {from}, while it is already connected to {}",
+                    there.coordinator
                 );
                 let caller = Identity::Agent(host.clone());
                 self.context.refusals.note(&caller, "refuse session", "refuse session", said).await;

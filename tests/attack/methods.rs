@@ -91,7 +91,7 @@ fn session() -> [Method; 3] {
         Method {
             path: "/lockstep.v1.Session/Attach",
             // It has a session: this is another machine with a copy of its key.
-            callers: Callers::Agents((Code::AlreadyExists, "may have a copy of its key")),
+            callers: Callers::Agents((Code::AlreadyExists, "is already connected to coordinator-1")),
             call: |channel, _| {
                 let messages = stream::iter([said(hello("copy"))]).chain(stream::pending());
                 streamed(async move { SessionClient::new(channel).attach(messages).await })
