@@ -20,7 +20,7 @@ pub fn has_access_log(text: &str, access_log: &Path) -> bool {
 
 /// What was changed by hand from `installed` to `there`, as an operator is shown it.
 pub fn shown_change(installed: Option<&str>, there: &str, secret: Option<&str>) -> String {
-    format!("{:?}", site_diff::change(installed, there, secret))
+    site_diff::change(installed, there, secret).diff
 }
 
 /// The requests in the access log `log` since the first count of `deployment`.
