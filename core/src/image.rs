@@ -136,9 +136,10 @@ pub fn pinned(image: &str, manifest: &Digest) -> String {
     format!("{}@{manifest}", repository(image))
 }
 
-/// Whether two names are of one repository: Docker's own registry may be left out.
+/// Whether two names are of one repository of one registry: Docker's own may be left out.
 pub fn same_repository(one: &str, other: &str) -> bool {
-    familiar(repository(one)) == familiar(repository(other))
+    RegistryName::of_image(one) == RegistryName::of_image(other)
+        && familiar(repository(one)) == familiar(repository(other))
 }
 
 fn familiar(repository: &str) -> &str {
@@ -149,6 +150,14 @@ fn familiar(repository: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_registry_is_no_part_of_a_repository_of_another() {
+        for other in ["docker.io/ghcr.io/acme/shop:1", "library/ghcr.io/acme/shop:1"] {
+            assert!(!same_repository(other, "ghcr.io/acme/shop"), "{other}");
+        }
+        assert!(same_repository("docker.io/library/shop:1", "shop"));
+    }
 
     #[test]
     fn a_registry_is_what_docker_takes_for_one() {
