@@ -2,7 +2,10 @@
 //!
 //! What must stay true: a name is claimed in the transaction that opens the deployment, guarded by its own key, so that
 //! of two environments that want it one is refused. An environment of an earlier version claims at its next deployment
-//! what it uses already. Where another one uses the same, both are refused until an administrator decides.
+//! what it uses already. Where another one uses the same, both are refused until an administrator decides. A name
+//! that the plan does not need and another environment has is lost: no plan goes back to a release that used it.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep_core::host::Host;
 use lockstep_core::id::HostId;
@@ -46,7 +49,6 @@ pub(super) async fn propose_names(
     let key = &plan.key;
     let seen = names(store, key).await?;
     let before = seen.as_ref().map(|seen| &seen.content);
-    let used = used_with(plan, record);
     let legacy = ObjectName::legacy(key);
     let given_away = match before {
         None if !is_new(record) => owner(store, &OwnedName::Objects(legacy.clone())).await?,
@@ -57,26 +59,37 @@ pub(super) async fn propose_names(
         None if is_new(record) || given_away.is_some() => ObjectName::encode(key),
         None => legacy,
     };
-    let used = used.iter().map(|(spec, host)| (*spec, host));
-    let wanted = OwnedNames::of(objects, used);
+    let names_of = |used: &[(&EnvironmentSpec, HostId)]| {
+        OwnedNames::of(objects.clone(), used.iter().map(|(spec, host)| (*spec, host)))
+    };
+    let mut used = used_by_plan(plan);
+    let needed = names_of(&used).each();
+    used.extend(used_by_record(record));
+    let mut wanted = names_of(&used);
     let owned = before.map(OwnedNames::each).unwrap_or_default();
-    let each = wanted.each();
-    let fresh: Vec<OwnedName> = each.difference(&owned).cloned().collect();
-    for name in &fresh {
+    for name in wanted.each().difference(&owned) {
         if let Some(owner) = owner(store, name).await?
             && owner != *key
         {
-            return Err(taken(plan, name, &owner).into());
+            if needed.contains(name) {
+                return Err(taken(plan, name, &owner).into());
+            }
+            // A rollback to the release that used it needs it, and is refused.
+            wanted.remove(name);
         }
     }
-    if !fresh.is_empty()
-        && let Some((name, other)) = unclaimed_by_others(context, key, &fresh).await?
-    {
-        // Who came later cannot be made the owner.
-        let is_later = before.is_some() || is_new(record);
-        return Err(if is_later { taken(plan, &name, &other) } else { shared(plan, &name, &other) }.into());
+    for (name, other) in unclaimed_by_others(context, key, &new_names(&wanted, &owned)).await? {
+        if needed.contains(&name) {
+            // Who came later cannot be made the owner.
+            let is_later = before.is_some() || is_new(record);
+            return Err(
+                if is_later { taken(plan, &name, &other) } else { shared(plan, &name, &other) }.into()
+            );
+        }
+        wanted.remove(&name);
     }
-    let released = owned.difference(&each).cloned().collect();
+    let fresh = new_names(&wanted, &owned);
+    let released = owned.difference(&wanted.each()).cloned().collect();
     Ok(NameProposal { names: wanted, seen: seen.map(|seen| seen.stored), fresh, released, given_away })
 }
 
@@ -109,11 +122,20 @@ fn is_new(record: &Record) -> bool {
     record.live.is_none() && record.history.is_empty()
 }
 
-/// The declarations whose names must stay the environment's, each with its load balancer: of the plan, of what is live,
-/// and of what a rollback may go back to.
-fn used_with<'a>(plan: &'a Plan, record: &'a Record) -> Vec<(&'a EnvironmentSpec, HostId)> {
+fn new_names(wanted: &OwnedNames, owned: &BTreeSet<OwnedName>) -> Vec<OwnedName> {
+    wanted.each().difference(owned).cloned().collect()
+}
+
+/// The declaration that the plan serves, with its load balancer: the plan is refused without its names.
+fn used_by_plan(plan: &Plan) -> Vec<(&EnvironmentSpec, HostId)> {
     let balancer = plan.steps().find(|step| is_of_load_balancer(&step.action));
-    let mut used: Vec<_> = balancer.map(|step| (&plan.spec, step.host.clone())).into_iter().collect();
+    balancer.map(|step| (&plan.spec, step.host.clone())).into_iter().collect()
+}
+
+/// The declarations whose names stay the environment's, each with its load balancer: of what is live, and of what a
+/// rollback may go back to. An earlier version claimed none, so another environment may have some of them.
+fn used_by_record(record: &Record) -> Vec<(&EnvironmentSpec, HostId)> {
+    let mut used = Vec::new();
     let host = |roles: &HostRoles| load_balancer(roles, &record.hosts);
     if let Some(live) = &record.live {
         used.extend(host(&live.roles()).map(|host| (&live.spec, host)));
@@ -143,26 +165,29 @@ async fn owner(store: &dyn Store, name: &OwnedName) -> Result<Option<Environment
     Ok(stored.and_then(|stored| std::str::from_utf8(&stored.value).ok()?.parse().ok()))
 }
 
-/// Of `wanted`, one that an environment of an earlier version uses and has not claimed. Looked for only where a name is
-/// claimed: each environment does that once, and when its declaration changes.
+/// Of `wanted`, those that an environment of an earlier version uses and has not claimed. Looked for only where a name
+/// is claimed: each environment does that once, and when its declaration changes.
 async fn unclaimed_by_others(
     context: &Context,
     environment: &EnvironmentKey,
     wanted: &[OwnedName],
-) -> Result<Option<(OwnedName, EnvironmentKey)>, StoreError> {
+) -> Result<BTreeMap<OwnedName, EnvironmentKey>, StoreError> {
+    let mut found = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
     let store = &*context.store;
     let others = context.unclaimed_names.environments(store).await?;
     if others.is_empty() {
-        return Ok(None);
+        return Ok(found);
     }
     let hosts = hosts::list(store).await?;
     for (other, live) in others.into_iter().filter(|(other, _)| other != environment) {
         let theirs = used_by(&other, &live, &hosts).each();
-        if let Some(name) = wanted.iter().find(|name| theirs.contains(name)) {
-            return Ok(Some((name.clone(), other)));
-        }
+        let shared = wanted.iter().filter(|name| theirs.contains(name));
+        found.extend(shared.map(|name| (name.clone(), other.clone())));
     }
-    Ok(None)
+    Ok(found)
 }
 
 /// What an environment of an earlier version uses.

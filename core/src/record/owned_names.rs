@@ -64,6 +64,19 @@ impl OwnedNames {
         Self { objects: self.objects.clone(), volumes: BTreeSet::new(), sites: BTreeSet::new() }
     }
 
+    /// Gives one of them up. That of the objects stays.
+    pub fn remove(&mut self, name: &OwnedName) {
+        match name {
+            OwnedName::Objects(_) => {}
+            OwnedName::Volume(volume) => {
+                self.volumes.remove(volume);
+            }
+            OwnedName::Site(site) => {
+                self.sites.remove(site);
+            }
+        }
+    }
+
     /// Each of them by itself.
     pub fn each(&self) -> BTreeSet<OwnedName> {
         let volumes = self.volumes.iter().cloned().map(OwnedName::Volume);
