@@ -40,6 +40,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// An operator with these rights.
+    #[cfg(test)]
+    pub(crate) fn of(identity: Identity, rights: OperatorRights) -> Self {
+        Self { identity, signed_by: None, rights: Some(rights) }
+    }
+
     /// The caller of `request`.
     ///
     /// # Errors
@@ -295,5 +301,40 @@ impl GateLayer {
             // Its authority was looked at already.
             Identity::Nobody | Identity::Coordinator(_) => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(role: OperatorRole, environments: &str) -> Caller {
+        let rights = OperatorRights { role, environments: environments.parse().unwrap(), machine: None };
+        let identity = Identity::Operator("anna".parse().unwrap());
+        Caller::of(identity, rights)
+    }
+
+    #[test]
+    fn only_an_administrator_of_every_environment_may_widen_grants() {
+        for (role, environments, authority) in [
+            (OperatorRole::Admin, "*", Authority::Administrator),
+            (OperatorRole::Admin, "notes/*", Authority::Deployer),
+            (OperatorRole::Admin, "notes/production", Authority::Deployer),
+            (OperatorRole::Deploy, "*", Authority::Deployer),
+            (OperatorRole::Read, "*", Authority::Reader),
+        ] {
+            assert_eq!(caller(role, environments).authority(), authority, "{role} of {environments}");
+        }
+        let unknown = Caller { rights: None, ..caller(OperatorRole::Admin, "*") };
+        assert_eq!(unknown.authority(), Authority::Reader);
+    }
+
+    #[test]
+    fn a_caller_has_a_say_over_the_environments_of_their_scope() {
+        let notes = caller(OperatorRole::Admin, "notes/*");
+        assert!(notes.check_environment(&"notes/production".parse().unwrap()).is_ok());
+        let other = "shop/production".parse().unwrap();
+        assert!(notes.check_environment(&other).is_err());
+        assert!(Caller { rights: None, ..notes }.check_environment(&other).is_err());
     }
 }

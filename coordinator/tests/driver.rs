@@ -38,6 +38,8 @@ mod neighbours;
 mod opening;
 #[path = "driver/owned_names.rs"]
 mod owned_names;
+#[path = "driver/readers.rs"]
+mod readers;
 #[path = "driver/removal.rs"]
 mod removal;
 #[path = "driver/reports.rs"]

@@ -376,6 +376,49 @@ mod tests {
         }
     }
 
+    /// Who could call one of them could give themselves whatever the others protect.
+    #[test]
+    fn what_concerns_every_environment_is_for_administrators_of_all() {
+        let [_, _, operator, _] = identities();
+        let limited = rights(OperatorRole::Admin, "notes/*");
+        for method in [
+            "ChangeGrant",
+            "CreateHostToken",
+            "RemoveHost",
+            "LogInToRegistry",
+            "LogOutOfRegistry",
+            "CreateCoordinatorToken",
+            "RemoveCoordinator",
+            "RotateAuthority",
+            "RetireAuthority",
+            "Backup",
+            "BumpFence",
+            "AddOperator",
+            "RevokeOperator",
+            "CreateMachineToken",
+            "RenewMachineToken",
+        ] {
+            let method = alloc::format!("/lockstep.v1.Control/{method}");
+            let denied = allow(&operator, Some(&limited), &method);
+            assert!(matches!(denied, Err(Denied::NotOfAll { .. })), "{method}: {denied:?}");
+        }
+    }
+
+    #[test]
+    fn the_token_of_a_machine_bounds_what_its_role_allows() {
+        let [_, _, operator, _] = identities();
+        let verbs = [machine::Verb::Secrets].into();
+        let limits =
+            MachineLimits { verbs, repository: None, branch: None, expires: crate::time::Timestamp(1) };
+        let machine =
+            OperatorRights { machine: Some(limits), ..rights(OperatorRole::Deploy, "notes/production") };
+        assert_eq!(allow(&operator, Some(&machine), "/lockstep.v1.Control/ImportSecrets"), Ok(()));
+        for beyond in ["Start", "Freeze", "Cancel"] {
+            let denied = allow(&operator, Some(&machine), &alloc::format!("/lockstep.v1.Control/{beyond}"));
+            assert!(matches!(denied, Err(Denied::BeyondToken { .. })), "{beyond}: {denied:?}");
+        }
+    }
+
     #[test]
     fn a_pattern_covers_what_it_names() {
         let key = "notes/production".parse().expect("a key");

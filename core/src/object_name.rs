@@ -147,6 +147,21 @@ mod tests {
     fn volumes_of_two_environments_have_two_names() {
         let volume = |key: &str, source| ObjectName::encode(&key.parse().expect("a key")).volume(source);
         assert_ne!(volume("sn/a", "b-c"), volume("sn/a-b", "c"));
+        assert_eq!(volume("notes/production", "data"), "notes_production.data", "it exists on hosts");
+    }
+
+    #[test]
+    fn what_could_lead_elsewhere_is_no_name() {
+        for name in ["notes_production", "notes-production", "shop__eu_prod"] {
+            assert!(name.parse::<ObjectName>().is_ok(), "{name}");
+        }
+        let long = format!("a_{}", "b".repeat(OBJECT_NAME_LENGTH_MAX));
+        for text in [
+            "", "notes", "../etc_x", "a_b/c", "a_b.c", "a_B", "_a_b", "1_a", "a_b_", "a-b_c", "a_b\n",
+            "a_b;", &long,
+        ] {
+            assert!(text.parse::<ObjectName>().is_err(), "{text:?}");
+        }
     }
 
     #[test]

@@ -55,3 +55,23 @@ impl FromIterator<(EnvironmentKey, ObjectName)> for ObjectNames {
         Self { known: Arc::new(RwLock::new(names.into_iter().collect())) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_known_at_once_and_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let environment: EnvironmentKey = "sn-a/b".parse().unwrap();
+        let name = ObjectName::encode(&environment);
+        let journal = Journal::open(&directory.path().join("journal")).await.unwrap();
+        let names = ObjectNames::load(&journal).await.unwrap();
+        assert_eq!(names.of(&environment), ObjectName::legacy(&environment), "nobody has said one");
+        names.clone().learn(&journal, &environment, &name).await.unwrap();
+        assert_eq!(names.of(&environment), name);
+        let after = ObjectNames::load(&journal).await.unwrap();
+        assert_eq!(after.of(&environment), name);
+        assert_eq!(after.of(&"sn/a-b".parse().unwrap()).as_str(), "sn-a-b", "another environment's");
+    }
+}

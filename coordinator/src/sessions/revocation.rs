@@ -45,7 +45,7 @@ impl Sessions {
         }
     }
 
-    async fn cut_once(&self) -> Result<(), StoreError> {
+    pub(super) async fn cut_once(&self) -> Result<(), StoreError> {
         // Taken before the record is read: who attaches meanwhile was let in by the record.
         let connected: Vec<(HostId, Cut)> =
             self.lock().iter().map(|(host, session)| (host.clone(), session.cut.clone())).collect();

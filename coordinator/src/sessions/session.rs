@@ -536,18 +536,4 @@ fn standing(standing: wire::StepStanding, redactor: &Redactor) -> anyhow::Result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_that_no_agent_would_accept_is_not_sent() {
-        let assign = |bytes| wire::Assign {
-            action: Some(wire::Document { json: vec![b'x'; bytes] }),
-            ..wire::Assign::default()
-        };
-        assert_eq!(too_large(&assign(1024)), None);
-        assert_eq!(too_large(&assign(MESSAGE_BYTES_MAX - 1024)), None);
-        let refused = too_large(&assign(MESSAGE_BYTES_MAX)).unwrap();
-        assert!(refused.why.unwrap().contains("the limit is 4096 KiB"));
-    }
-}
+mod tests;

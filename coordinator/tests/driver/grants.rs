@@ -2,7 +2,7 @@
 
 use lockstep_coordinator::planning;
 use lockstep_coordinator::planning::grants::{Authority, GrantChange, change_grant};
-use lockstep_coordinator::planning::{Requester, StartRequest};
+use lockstep_coordinator::planning::{PlanRequest, RequestedOperation, Requester, StartRequest};
 use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, give_away};
 use lockstep_coordinator::store::keys;
@@ -10,7 +10,7 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::grant::{HostPath, Resource, Widening};
 use lockstep_core::run::journal::Verdict;
-use lockstep_core::spec::{EnvironmentSpec, Volume, VolumeAccess, VolumeScope};
+use lockstep_core::spec::{EnvironmentSpec, HostRoles, Volume, VolumeAccess, VolumeScope};
 
 use crate::fixture::{self, Fixture, anna, environment, spec};
 
@@ -77,6 +77,18 @@ async fn the_first_deployment_of_an_administrator_grants_hosts_and_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_later_deployment_of_an_administrator_grants_nothing_unasked() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.deploy_as(shop(), "notes:1").await;
+    let elsewhere = EnvironmentSpec { url: "http://other.example".to_owned(), ..shop() };
+    let refusal = refused(&fixture, &request(elsewhere, None), &anna()).await;
+    assert_eq!(refusal.why, "its declaration uses: host name other.example");
+    assert_eq!(granted(&fixture, &shop().key).await, ["host app-1", "host name shop.example"]);
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_path_of_a_host_needs_the_hash_of_exactly_that_widening() {
     let fixture = Fixture::new().await;
     let wanted = with_path(shop(), "/root/.ssh");
@@ -127,6 +139,48 @@ async fn a_host_that_is_not_granted_is_not_asked() {
     fixture.shut_down().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_is_added_only_where_it_is_granted() {
+    let mut fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let on_first = HostRoles { app: vec!["app-1".parse().expect("a name")], ..HostRoles::default() };
+    let lb = on_first.app.clone();
+    let wanted = EnvironmentSpec { hosts: HostRoles { lb, ..on_first }, ..shop() };
+    fixture.deploy_as(wanted, "notes:1").await;
+    fixture.join("app-2", 2).await;
+    let questions = fixture.hosts.questions();
+    let what = RequestedOperation::AddHost("app-2".parse().expect("a name"));
+    let add = StartRequest::of(PlanRequest { environment: shop().key, what });
+    let refusal = refused(&fixture, &add, &deployer()).await;
+    assert!(refusal.next.ends_with("lockstep env grant shop/production --host app-2"), "{refusal:?}");
+    assert_eq!(fixture.hosts.questions(), questions, "a host was asked");
+    let refusal = refused(&fixture, &add, &anna()).await;
+    assert!(refusal.next.starts_with("lockstep host add shop/production app-2 --grant "), "{refusal:?}");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_revoked_while_a_deployment_is_planned_is_not_used() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.deploy_as(shop(), "notes:1").await;
+    let path =
+        Resource::HostPath(HostPath { path: "/srv/uploads".to_owned(), access: VolumeAccess::ReadWrite });
+    fixture.grant(&shop().key, path.clone()).await;
+    let gate = fixture.hosts.hold_next_look();
+    let (start, by) = (request(with_path(shop(), "/srv/uploads"), None), deployer());
+    let revoking = async {
+        gate.begun.notified().await;
+        let change = GrantChange { revoked: vec![path], ..GrantChange::default() };
+        change_grant(&*fixture.store, &shop().key, &change).await.expect("revoked");
+        gate.end.notify_one();
+    };
+    let (started, ()) = tokio::join!(planning::start(&fixture.parts, &start, &by), revoking);
+    let refusal = fixture::refused(started);
+    assert!(refusal.why.contains("not granted: /srv/uploads"), "{refusal:?}");
+    fixture.shut_down().await;
+}
+
 /// As if a version without grants had deployed it.
 async fn forget_grant(fixture: &Fixture, environment: &EnvironmentKey) {
     let writes = vec![OwnedWrite::delete(keys::grant(environment))];
@@ -174,11 +228,11 @@ async fn a_release_that_uses_what_was_revoked_is_not_rolled_back_to() {
     fixture.deploy_as(shop(), "notes:2").await;
     let change = GrantChange { revoked: vec![path], ..GrantChange::default() };
     change_grant(&*fixture.store, &shop().key, &change).await.expect("revoked");
-    let what = planning::RequestedOperation::Rollback {
+    let what = RequestedOperation::Rollback {
         to: Some(first.id.to_string()),
         changed_site: lockstep_core::plan::operation::ChangedSite::Refused,
     };
-    let ask = planning::PlanRequest { environment: shop().key, what };
+    let ask = PlanRequest { environment: shop().key, what };
     let start = StartRequest::of(ask);
     let refusal = refused(&fixture, &start, &anna()).await;
     assert!(refusal.why.contains("/srv/uploads"), "{refusal:?}");

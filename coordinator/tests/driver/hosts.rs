@@ -51,7 +51,7 @@ struct State {
     /// Hosts that answer questions and get no assignments: a session that is slow.
     slow: BTreeSet<HostId>,
     answered: usize,
-    observed: usize,
+    asked: Vec<ObservationRequest>,
     /// What hosts have of the environment, where it is not nothing.
     seen: BTreeMap<HostId, Observation>,
     /// Where the next look waits.
@@ -108,7 +108,12 @@ impl Hosts {
 
     /// How many times a host was asked to look.
     pub(crate) fn questions(&self) -> usize {
-        self.state().observed
+        self.state().asked.len()
+    }
+
+    /// What a host was asked last to look at.
+    pub(crate) fn last_question(&self) -> Option<ObservationRequest> {
+        self.state().asked.last().cloned()
     }
 
     /// How many questions were answered.
@@ -231,7 +236,7 @@ impl Agents for Hosts {
             gate.begun.notify_one();
             gate.end.notified().await;
         }
-        self.state().observed += 1;
+        self.state().asked.push(look.clone());
         if self.state().absent.contains(host) {
             return Err(AgentError::Absent { host: host.clone() });
         }

@@ -4,16 +4,20 @@ use std::collections::BTreeSet;
 
 use lockstep_coordinator::context::Context;
 use lockstep_coordinator::planning;
-use lockstep_coordinator::planning::{DeployError, StartRequest, claims};
+use lockstep_coordinator::planning::image_transfer::{self, ImageOffer};
+use lockstep_coordinator::planning::{DeployError, Requester, StartRequest, claims};
 use lockstep_coordinator::record::environments;
 use lockstep_coordinator::store::guarded::{Accompanying, OwnedWrite, claim};
-use lockstep_coordinator::store::{OPERATIONS_MAX, keys};
+use lockstep_coordinator::store::{OPERATIONS_MAX, Store, keys};
+use lockstep_core::id::Digest;
 use lockstep_core::record::claim::{Claim, ClaimKind};
+use lockstep_core::record::observed::Observation;
 use lockstep_core::run::journal::{Direction, Verdict};
+use lockstep_core::slot::Slot;
 use lockstep_core::spec::{EnvironmentSpec, ImageSource};
 use lockstep_core::time::{Millis, Timestamp};
 
-use crate::fixture::{Fixture, anna, environment, refused, spec};
+use crate::fixture::{Fixture, anna, environment, host_id, refused, spec};
 use crate::hosts::Does;
 
 #[tokio::test(start_paused = true)]
@@ -145,6 +149,36 @@ async fn an_image_is_declared_without_a_tag_and_what_is_recorded_stays() {
     fixture.shut_down().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_image_is_sent_under_the_name_of_its_own_application_only() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let claim = claims::claim_for_build(&fixture.parts, spec(), &anna()).await.expect("claimed");
+    let offer = |image: &str| ImageOffer {
+        environment: environment(),
+        spec: spec(),
+        claim: claim.clone(),
+        image: image.to_owned(),
+        image_id: Digest::of_content(b"image"),
+    };
+    let sent = async |image: &str| {
+        refused(image_transfer::receiver(&fixture.parts, &offer(image), &anna()).await).why
+    };
+    assert_eq!(sent("shop:1").await, "the images of this environment are named notes");
+    let to =
+        image_transfer::receiver(&fixture.parts, &offer("notes:1"), &anna()).await.expect("it may be sent");
+    assert_eq!(to.id, host_id());
+    let shop = "shop/production".parse().expect("a key");
+    fixture
+        .deploy_as(EnvironmentSpec { key: shop, url: "http://shop.example".to_owned(), ..spec() }, "notes:1")
+        .await;
+    assert_eq!(sent("notes:1").await, "the images of shop have the same name");
+    let bob = Requester { operator: "bob".parse().expect("a name"), ..anna() };
+    let of_another = image_transfer::receiver(&fixture.parts, &offer("notes:1"), &bob).await;
+    assert!(matches!(of_another, Err(DeployError::Locked { .. })), "{of_another:?}");
+    fixture.shut_down().await;
+}
+
 /// Ports that some other environment has.
 async fn give_away(fixture: &Fixture, ports: Vec<u16>) {
     let other = "other/production".parse().expect("a key");
@@ -169,6 +203,48 @@ async fn ports(parts: &Context, environment: &str) -> Vec<u16> {
     let key = environment.parse().expect("a key");
     let table = environments::ports(&*parts.store, &key).await.expect("read").expect("it has ports");
     table.content.ports.iter().map(|entry| entry.port).collect()
+}
+
+/// The host says that something else listens on these ports.
+fn occupy(fixture: &Fixture, ports: &[u16]) {
+    let ports_in_use = ports.iter().copied().collect();
+    fixture.hosts.sees(&host_id(), Observation { ports_in_use, ..Observation::default() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_on_which_something_listens_is_not_chosen() {
+    let fixture = Fixture::new().await;
+    fixture.start("notes:1").await.expect("it starts");
+    let usual = ports(&fixture.parts, "notes/production").await;
+    fixture.shut_down().await;
+    let fixture = Fixture::new().await;
+    occupy(&fixture, &usual);
+    fixture.start("notes:1").await.expect("it starts");
+    let chosen = ports(&fixture.parts, "notes/production").await;
+    assert!(chosen.iter().all(|port| !usual.contains(port)), "{chosen:?} of {usual:?}");
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_another_program_takes_is_given_up_unless_its_slot_is_live() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    fixture.deploy("notes:1").await;
+    let live = environments::live(&*fixture.store, &environment()).await.expect("read").expect("live").slot;
+    let of_slot = async |slot: Slot| {
+        let table = environments::ports(&*fixture.store, &environment()).await.expect("read").expect("ports");
+        table.content.ports.iter().find(|entry| entry.slot == slot).expect("a port").port
+    };
+    let (serving, other) = (of_slot(live).await, of_slot(live.other()).await);
+    occupy(&fixture, &[serving, other]);
+    let (_, plan) = fixture.start("notes:2").await.expect("it starts");
+    let warning = format!("port {other} on app-1 is used by another program");
+    assert!(plan.warnings.iter().any(|said| said.starts_with(&warning)), "{:?}", plan.warnings);
+    assert_eq!(of_slot(live).await, serving);
+    assert_ne!(of_slot(live.other()).await, other);
+    let given = fixture.store.get(keys::port("172.17.0.1", other).key()).await.expect("read");
+    assert!(given.is_some(), "it is the environment's until that is removed");
+    fixture.shut_down().await;
 }
 
 #[tokio::test(start_paused = true)]

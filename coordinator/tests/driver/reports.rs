@@ -4,7 +4,7 @@ use lockstep_coordinator::store::guarded::{ReportAcceptance, report};
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::{HostId, StepId};
-use lockstep_core::run::journal::{Direction, Finding, StepKey, Verdict};
+use lockstep_core::run::journal::{Direction, Finding, StepFailure, StepKey, Verdict};
 
 use crate::fixture::{Fixture, environment, host_id};
 use crate::hosts::Does;
@@ -50,6 +50,20 @@ async fn a_host_cannot_take_the_place_of_a_report_that_is_to_come() {
     for host in [&host_id(), &other] {
         assert_eq!(said_by(&fixture, host, &later).await, ReportAcceptance::NotAssigned);
     }
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_reported_first_counts() {
+    let (fixture, drivers, _, said) = assigned().await;
+    // Nobody takes the report in.
+    drop(drivers);
+    assert_eq!(said_by(&fixture, &host_id(), &said).await, ReportAcceptance::Written);
+    let other = Report { outcome: Reported::Failed(StepFailure::new("it broke")), ..said.clone() };
+    assert_eq!(said_by(&fixture, &host_id(), &other).await, ReportAcceptance::NotNeeded);
+    let there = fixture.store.list(&keys::reports(&environment())).await.expect("listed");
+    let there: Vec<Report> = there.iter().map(|stored| stored.read().expect("a report")).collect();
+    assert_eq!(there, [said]);
     fixture.shut_down().await;
 }
 

@@ -188,6 +188,7 @@ mod tests {
         assert_eq!(deploys.refuses_operation(OperationKind::Deploy, Planning::Started), None);
         assert!(deploys.refuses_operation(OperationKind::Rollback, Planning::Shown).is_some());
         assert!(deploys.refuses_operation(OperationKind::AddHost, Planning::Shown).is_some());
+        assert!(deploys.refuses_operation(OperationKind::Decommission, Planning::Shown).is_some());
         let plans = limits(&[Verb::Plan]);
         assert_eq!(plans.role(), OperatorRole::Read);
         assert_eq!(plans.refuses_operation(OperationKind::Rollback, Planning::Shown), None);

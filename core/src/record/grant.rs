@@ -276,6 +276,59 @@ mod tests {
         assert_eq!(hash.to_string().parse(), Ok(hash));
     }
 
+    /// A declaration that uses one thing of each kind.
+    fn spec() -> EnvironmentSpec {
+        let web = r#"{"role":"web","command":[],"port":8080,"memory_bytes":null,"cpu_milli":null,"user":null,
+            "stop_signal":null,"stop_grace":1,"standby":"run",
+            "health":{"path":"/health","timeout":1,"interval":100,"consecutive":1},
+            "volumes":[{"source":"data","target":"/data","access":"read_write"},
+                {"source":"/srv//x/","target":"/x","access":"read_only"}]}"#;
+        let text = format!(
+            r#"{{"key":"shop/prod","description":null,"url":"https://Shop.example.","branch":null,"mode":"production",
+            "image":{{"repository":"shop"}},"processes":{{"web":{web}}},
+            "database":{{"url_from":"DATABASE_URL","migrations":null,"snapshot":{{"directory":"/var/backups/shop","keep":1}}}},
+            "traffic":{{"body_limit":"10m","read_timeout":1,
+                "tls":{{"existing":{{"certificate":"/etc/tls/cert.pem","key":"/etc/tls/key.pem"}}}}}},
+            "networks":["backend"],
+            "deploy":{{"lock_timeout":1,"drain":1,"bake":1,"log_directory":null,"state_file":null}},
+            "env":{{}},"required":[],"public":[],"hosts":{{"app":["app-1"],"lb":["lb-1"],"db":["db-1"]}}}}"#
+        );
+        serde_json::from_str(&text).expect("a declaration")
+    }
+
+    fn in_words(resources: &BTreeSet<Resource>) -> Vec<String> {
+        resources.iter().map(ToString::to_string).collect()
+    }
+
+    const HOSTS_AND_NAME: [&str; 4] = ["host app-1", "host db-1", "host lb-1", "host name shop.example"];
+    const PATH: &str = "/srv/x of its hosts, to read";
+    const OTHERS: [&str; 4] = [
+        "Docker network backend",
+        "snapshots in /var/backups/shop",
+        "/etc/tls/cert.pem of the load balancer, as certificate or key",
+        "/etc/tls/key.pem of the load balancer, as certificate or key",
+    ];
+
+    #[test]
+    fn all_that_is_outside_of_its_containers_is_required() {
+        let all: Vec<&str> = HOSTS_AND_NAME.iter().chain([&PATH]).chain(&OTHERS).copied().collect();
+        assert_eq!(in_words(&required(&spec(), &[])), all);
+        let on_the_only_one = EnvironmentSpec { hosts: HostRoles::default(), ..spec() };
+        let only = "only".parse().expect("a name");
+        assert_eq!(in_words(&required(&on_the_only_one, &[only]))[0], "host only");
+    }
+
+    #[test]
+    fn a_first_deployment_grants_hosts_and_names_only() {
+        assert_eq!(in_words(&EnvironmentGrant::of_first(&spec(), &[]).resources), HOSTS_AND_NAME);
+    }
+
+    #[test]
+    fn what_was_live_is_granted_but_for_paths_of_hosts() {
+        let all: Vec<&str> = HOSTS_AND_NAME.iter().chain(&OTHERS).copied().collect();
+        assert_eq!(in_words(&EnvironmentGrant::of_live(&spec(), &[]).resources), all);
+    }
+
     #[test]
     fn the_command_names_each_resource_once() {
         let widening = Widening {

@@ -155,8 +155,15 @@ fn last<T>(mut all: Vec<T>, count: usize) -> Vec<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
     use alloc::vec;
 
+    use crate::id::Digest;
+    use crate::plan::action::Endpoint;
+    use crate::record::observed::{ContainerObservation, ContainerRunState};
+    use crate::release::{Compatibility, Migration};
+    use crate::run::journal::SnapshotTaken;
+    use crate::slot::Slot;
     use crate::time::{Millis, Timestamp};
 
     /// Less than any transport and any store accepts.
@@ -201,5 +208,110 @@ mod tests {
             ..Observation::default()
         };
         assert!(serde_json::to_vec(&observation.bounded()).unwrap().len() < REPORT_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_finding_of_any_size_is_within_the_limits() {
+        let long = "a".repeat(1 << 16);
+        let snapshot = SnapshotTaken {
+            host: "db-1".parse().unwrap(),
+            path: long.clone(),
+            bytes: 1,
+            manifest: Digest::of_content(b"manifest"),
+        };
+        let endpoint = Endpoint { address: "172.17.0.1".into(), port: 20_000 };
+        let finding = Finding {
+            said: long.clone(),
+            migrated: Some(Migrated { applied: vec![1; MIGRATIONS_MAX + 1], schema_version: 1 }),
+            snapshot: Some(Box::new(snapshot)),
+            probes: vec![probe(&long); PROBES_MAX + 1],
+            unhealthy: vec![endpoint; ENDPOINTS_MAX + 1],
+            ..Finding::default()
+        };
+        let bounded = finding.bounded();
+        assert!(bounded.said.len() <= TEXT_BYTES_MAX);
+        assert_eq!(bounded.migrated.unwrap().applied.len(), MIGRATIONS_MAX);
+        assert!(bounded.snapshot.unwrap().path.len() <= TEXT_BYTES_MAX);
+        assert_eq!(bounded.probes.len(), PROBES_MAX);
+        assert_eq!(bounded.unhealthy.len(), ENDPOINTS_MAX);
+    }
+
+    #[test]
+    fn a_probe_of_any_size_is_within_the_limits() {
+        let long = "a".repeat(1 << 16);
+        let Answer::Http { declared, body, .. } = probe(&long).bounded().answer else { panic!("an answer") };
+        assert!(declared.unwrap().len() <= DECLARED_BYTES_MAX);
+        assert!(body.len() <= ANSWER_BYTES_MAX);
+        let nothing = Probe { answer: Answer::Nothing { why: long.clone() }, ..probe("") };
+        let Answer::Nothing { why } = nothing.bounded().answer else { panic!("no answer") };
+        assert!(why.len() <= ANSWER_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_health_of_an_instance_has_its_last_probes() {
+        let long = "a".repeat(1 << 16);
+        let mut probes = vec![probe("down"); 20];
+        probes.push(probe("up"));
+        let bounded = InstanceHealth { container: long, health: Health::Unhealthy, probes }.bounded();
+        assert!(bounded.container.len() <= WORD_BYTES_MAX);
+        assert_eq!(bounded.probes.len(), 10);
+        let bodies = bounded.probes.iter().map(|probe| match &probe.answer {
+            Answer::Http { body, .. } => body.as_str(),
+            Answer::Nothing { why } => why,
+        });
+        let bodies: Vec<&str> = bodies.collect();
+        assert_eq!(bodies[8..], ["down", ""], "the body of one that is healthy says nothing");
+    }
+
+    #[test]
+    fn each_part_of_an_observation_is_within_its_limit() {
+        let long = "a".repeat(1 << 16);
+        let container = ContainerObservation {
+            name: "ls-notes".into(),
+            slot: Slot::Blue,
+            process: "web".parse().unwrap(),
+            deployment: "dep_01JBQR2KXYZ987654321012345".parse().unwrap(),
+            spec: Digest::of_content(b"spec"),
+            image_id: Digest::of_content(b"image"),
+            running: ContainerRunState::Yes,
+            health: Health::Healthy,
+            restarts: None,
+        };
+        let migration = Migration {
+            version: 1,
+            name: "1_init".into(),
+            digest: Digest::of_content(b"sql"),
+            compatibility: Compatibility::Expands,
+        };
+        let image = ImageObservation {
+            id: Digest::of_content(b"image"),
+            manifest: None,
+            commit: Some(long.clone()),
+            migrations: vec![migration; MIGRATIONS_MAX + 1],
+            size_bytes: 1,
+        };
+        let observation = Observation {
+            problems: vec![long.clone(); PROBLEMS_MAX + 1],
+            foreign_schema: Some(long.clone()),
+            not_served: Some(long.clone()),
+            admission: Some(HbaObservation::NotOurs { because: long.clone() }),
+            tools: [("docker".into(), long)].into(),
+            containers: vec![container; CONTAINERS_MAX + 1],
+            ports_in_use: (0..=u16::MAX).collect(),
+            image: Some(image),
+            ..Observation::default()
+        };
+        let bounded = observation.bounded();
+        assert_eq!(bounded.problems.len(), PROBLEMS_MAX);
+        let texts = bounded.problems.iter().chain(&bounded.foreign_schema).chain(&bounded.not_served);
+        assert!(texts.into_iter().all(|text| text.len() <= TEXT_BYTES_MAX));
+        let Some(HbaObservation::NotOurs { because }) = &bounded.admission else { panic!("an admission") };
+        assert!(because.len() <= TEXT_BYTES_MAX);
+        assert!(bounded.tools["docker"].len() <= WORD_BYTES_MAX);
+        assert_eq!(bounded.containers.len(), CONTAINERS_MAX);
+        assert!(bounded.ports_in_use.iter().all(|port| SLOT_PORTS.contains(port)));
+        let image = bounded.image.unwrap();
+        assert_eq!(image.migrations.len(), MIGRATIONS_MAX);
+        assert!(image.commit.unwrap().len() <= WORD_BYTES_MAX);
     }
 }

@@ -361,3 +361,135 @@ pub fn is_variable(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use serde_json::{Value, from_value, json};
+
+    /// A declaration that is right, and has everything that is looked at.
+    fn declared() -> Value {
+        json!({
+            "key": "notes/production", "description": null, "url": "https://notes.example", "branch": null,
+            "mode": "production", "image": { "repository": "registry.example:5000/notes" },
+            "processes": { "web": {
+                "role": "web", "command": [], "port": 8080,
+                "health": { "path": "/health", "timeout": 1000, "interval": 100, "consecutive": 3 },
+                "volumes": [{ "source": "data", "target": "/data", "access": "read_write" }],
+                "memory_bytes": 536870912, "cpu_milli": 500, "user": null, "stop_signal": null, "stop_grace": 1000,
+                "standby": "run",
+            } },
+            "database": {
+                "url_from": "DATABASE_URL", "migrations": "/migrations",
+                "snapshot": { "directory": "/var/backups/notes", "keep": 3 },
+            },
+            "traffic": {
+                "body_limit": "10m", "connect_timeout": 2000, "send_timeout": 60000, "read_timeout": 60000,
+                "tls": { "existing": { "certificate": "/etc/tls/notes.pem", "key": "/etc/tls/notes.key" } },
+            },
+            "networks": [],
+            "deploy": {
+                "lock_timeout": 1800000, "drain": 1000, "bake": 1000, "parallel": 1, "quorum": 1,
+                "log_directory": null, "state_file": null,
+            },
+            "env": { "LOG_LEVEL": "info" }, "required": [], "public": [],
+            "hosts": { "app": ["app-1"], "lb": ["app-1"], "db": ["app-1"] },
+        })
+    }
+
+    /// Where something is wrong with the declaration in which `value` stands at `pointer`.
+    fn wrong(pointer: &str, value: Value) -> Vec<String> {
+        let mut declared = declared();
+        *declared.pointer_mut(pointer).unwrap() = value;
+        let problems = check_declared(from_value(declared).unwrap()).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.path).collect()
+    }
+
+    fn refuse(pointer: &str, values: Vec<Value>, path: &str) {
+        for value in values {
+            assert_eq!(wrong(pointer, value.clone()), [path], "{pointer}: {value}");
+        }
+    }
+
+    #[test]
+    fn what_is_right_is_accepted() {
+        assert_eq!(wrong("/env", json!({ "_A1": "b" })), [""; 0]);
+        assert_eq!(wrong("/traffic/connect_timeout", json!(75_000)), [""; 0]);
+        assert_eq!(wrong("/traffic/tls/existing/key", json!("/etc/tls/a_b@c+d-e.key")), [""; 0]);
+        assert_eq!(wrong("/processes/web/volumes/0/source", json!("/srv/data")), [""; 0]);
+    }
+
+    #[test]
+    fn what_nginx_would_misread_is_refused() {
+        let urls = ["https://notes.example/path", "https://a b", "https://a;b", "https://a:0", "https://"];
+        refuse("/url", urls.map(Value::from).to_vec(), "url");
+        refuse("/url", vec![json!("http://notes.example")], "traffic.tls");
+        assert_eq!(wrong("/url", json!("gopher://notes.example")), ["url", "traffic.tls"]);
+        let sizes = ["", "m", "10mm", "10x", "1;", "10m; x"];
+        refuse("/traffic/body_limit", sizes.map(Value::from).to_vec(), "traffic.body_limit");
+        refuse("/traffic/connect_timeout", vec![json!(0), json!(75_001)], "traffic.connect_timeout");
+        refuse("/traffic/send_timeout", vec![json!(0), json!(86_400_001)], "traffic.send_timeout");
+        refuse("/traffic/read_timeout", vec![json!(0), json!(86_400_001)], "traffic.read_timeout");
+        let files = ["", "relative", "/a b", "/a;b", "/a\"b", "/a$b", "/a\nb"].map(Value::from).to_vec();
+        refuse("/traffic/tls/existing/certificate", files.clone(), "traffic.certificate");
+        refuse("/traffic/tls/existing/key", files, "traffic.key");
+        let paths = ["", "health", "/a b", "/a\"b", "/a\nb", "/a\rb"];
+        refuse("/processes/web/health/path", paths.map(Value::from).to_vec(), "processes.web.health.path");
+    }
+
+    #[test]
+    fn what_docker_would_misread_is_refused() {
+        refuse("/processes", vec![json!({})], "processes");
+        refuse("/processes/web/role", vec![json!("worker")], "processes");
+        refuse("/processes/web/port", vec![json!(null), json!(0)], "processes.web.port");
+        refuse("/processes/web/standby", vec![json!("pause"), json!("stop")], "processes.web.standby");
+        refuse("/processes/web/health/consecutive", vec![json!(0)], "processes.web.health.consecutive");
+        refuse("/processes/web/health/interval", vec![json!(9)], "processes.web.health.interval");
+        let sources = ["", "../etc", "/srv/../etc"].map(Value::from).to_vec();
+        refuse("/processes/web/volumes/0/source", sources, "processes.web.volumes[0]");
+        let targets = ["", "data", "/data:ro"].map(Value::from).to_vec();
+        refuse("/processes/web/volumes/0/target", targets, "processes.web.volumes[0]");
+        refuse(
+            "/processes/web/memory_bytes",
+            vec![json!(0), json!(6 * 1024 * 1024 - 1)],
+            "processes.web.memory",
+        );
+        refuse("/processes/web/cpu_milli", vec![json!(0)], "processes.web.cpus");
+        refuse("/env", vec![json!({ "1A": "b" })], "env.1A");
+        refuse("/env", vec![json!({ "A=B": "c" })], "env.A=B");
+        let tagged =
+            ["notes:1", "registry.example:5000/notes:1", "notes@sha256:00"].map(Value::from).to_vec();
+        refuse("/image/repository", tagged, "image");
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_its_folder_is_refused() {
+        let paths = ["", "a", "/a/../b", "/.."].map(Value::from).to_vec();
+        refuse("/database/migrations", paths.clone(), "database.migrations.path");
+        refuse("/database/snapshot/directory", paths, "database.snapshot.directory");
+        refuse("/database/snapshot/keep", vec![json!(0)], "database.snapshot.keep");
+        let names = ["", "1A", "A B"].map(Value::from).to_vec();
+        refuse("/database/url_from", names, "database.postgres.url_from");
+    }
+
+    #[test]
+    fn a_deployment_that_could_not_end_is_refused() {
+        refuse("/deploy/lock_timeout", vec![json!(1_800_001)], "deploy.lock_timeout");
+        assert_eq!(wrong("/deploy/lock_timeout", json!(0)), ["deploy.lock_timeout", "deploy.bake"]);
+        refuse("/deploy/bake", vec![json!(1_799_000), json!(u64::MAX)], "deploy.bake");
+        refuse("/deploy/parallel", vec![json!(0)], "deploy.parallel");
+        refuse("/deploy/quorum", vec![json!(0), json!(2)], "deploy.quorum");
+    }
+
+    #[test]
+    fn hosts_that_cannot_be_meant_are_refused() {
+        let hosts = |app: &[&str], lb: &[&str], db: &[&str]| json!({ "app": app, "lb": lb, "db": db });
+        refuse("/hosts", vec![hosts(&[], &["a"], &["a"])], "hosts.app");
+        let twice = wrong("/hosts", hosts(&["a", "a"], &["a"], &[]));
+        assert_eq!(twice, ["hosts.app", "processes.web.volumes[0]"]);
+        refuse("/hosts", vec![hosts(&["a"], &[], &[]), hosts(&["a"], &["a", "b"], &[])], "hosts.lb");
+        refuse("/hosts", vec![hosts(&["a"], &["a"], &["a", "b"])], "hosts.db");
+        refuse("/hosts", vec![hosts(&["a", "b"], &["a"], &["a"])], "processes.web.volumes[0]");
+    }
+}

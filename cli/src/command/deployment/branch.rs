@@ -71,7 +71,9 @@ mod tests {
     /// Their variables have the name of the tag, or the branch that the pull request is for.
     #[test]
     fn tags_and_pull_requests_are_on_no_branch() {
-        let tag = [("GITHUB_REF_TYPE", "tag"), ("GITHUB_REF_NAME", "v1"), ("CI_COMMIT_BRANCH", "")];
+        let tag = [("GITHUB_REF_TYPE", "tag"), ("GITHUB_REF_NAME", "v1")];
+        assert_eq!(chosen(None, Some("HEAD"), &tag).as_deref(), Some("HEAD"));
+        let tag = [("GITLAB_CI", "true"), ("CI_COMMIT_BRANCH", "")];
         assert_eq!(chosen(None, Some("HEAD"), &tag).as_deref(), Some("HEAD"));
         let request = [("DRONE_BUILD_EVENT", "pull_request"), ("DRONE_BRANCH", "main")];
         assert_eq!(chosen(None, Some("HEAD"), &request).as_deref(), Some("HEAD"));

@@ -149,3 +149,92 @@ pub(super) async fn deployment(
     caller.check_environment(&environment)?;
     Ok((id, environment))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_core::access::machine::{MachineLimits, Verb};
+    use lockstep_core::access::{Identity, OperatorRights, OperatorRole};
+    use lockstep_core::spec::EnvironmentSpec;
+    use lockstep_core::time::Timestamp;
+    use serde_json::json;
+
+    /// An operator of `notes/production`, or a machine.
+    fn caller(machine: Option<MachineLimits>) -> Caller {
+        let environments = "notes/production".parse().unwrap();
+        let rights = OperatorRights { role: OperatorRole::Deploy, environments, machine };
+        Caller::of(Identity::Operator("anna".parse().unwrap()), rights)
+    }
+
+    fn deploy(image: &str, commit: &str, branch: &str) -> wire::PlanRequest {
+        let health = json!({ "path": "/health", "timeout": 1, "interval": 100, "consecutive": 1 });
+        let web = json!({
+            "role": "web", "command": [], "port": 8080, "health": health, "volumes": [], "memory_bytes": null,
+            "cpu_milli": null, "user": null, "stop_signal": null, "stop_grace": 1, "standby": "run",
+        });
+        let spec = json!({
+            "key": "notes/production", "description": null, "url": "http://notes.example", "branch": null,
+            "mode": "staging", "image": { "repository": "notes" }, "processes": { "web": web }, "database": null,
+            "traffic": { "body_limit": "10m", "read_timeout": 1 }, "networks": [],
+            "deploy": { "lock_timeout": 1, "drain": 1, "bake": 1, "log_directory": null, "state_file": null },
+            "env": {}, "required": [], "public": [], "hosts": { "app": [], "lb": [], "db": [] },
+        });
+        let spec: EnvironmentSpec = serde_json::from_value(spec).unwrap();
+        let ask = wire::DeployAsk {
+            spec: Some(wire::Document::of_content(&spec)),
+            image: image.to_owned(),
+            commit: commit.to_owned(),
+            branch: branch.to_owned(),
+            ..wire::DeployAsk::default()
+        };
+        let what = Some(wire::plan_request::What::Deploy(ask));
+        wire::PlanRequest { environment: "notes/production".to_owned(), what }
+    }
+
+    #[test]
+    fn what_is_recorded_and_shown_is_one_line() {
+        let anna = caller(None);
+        assert!(plan_request(&anna, deploy("notes:1", "c0ffee", "main")).is_ok());
+        let client = |hostname: &str| Some(wire::Client { hostname: hostname.to_owned(), pid: 7 });
+        assert!(requester(&anna, client("ws-1")).is_ok());
+        let long = "a".repeat(NAME_CHARACTERS_MAX + 1);
+        for text in ["two\nlines", "\u{1b}[2J", "\u{202e}evil", &long] {
+            for request in [deploy(text, "", ""), deploy("notes:1", text, ""), deploy("notes:1", "", text)] {
+                let refused = plan_request(&anna, request).unwrap_err();
+                assert!(refused.message().contains("it is not one line of at most 1024"), "{refused}");
+            }
+            let refused = requester(&anna, client(text)).unwrap_err();
+            assert!(refused.message().contains("it is not one line of at most 255"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn an_environment_of_others_is_refused() {
+        let request =
+            wire::PlanRequest { environment: "shop/production".to_owned(), ..deploy("shop:1", "", "") };
+        let refused = plan_request(&caller(None), request).unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied, "{refused}");
+    }
+
+    #[test]
+    fn a_machine_does_what_its_token_allows() {
+        let machine = caller(Some(MachineLimits {
+            verbs: [Verb::Deploy].into(),
+            repository: Some("notes".to_owned()),
+            branch: Some("main".to_owned()),
+            expires: Timestamp(1),
+        }));
+        let may = |request| {
+            let ask = plan_request(&machine, request).unwrap();
+            within_token(&machine, &ask, Planning::Started).is_ok()
+        };
+        assert!(may(deploy("notes:1", "", "main")));
+        assert!(!may(deploy("evil:1", "", "main")), "another image");
+        assert!(!may(deploy("notes:1", "", "feature")), "another branch");
+        let rollback = wire::plan_request::What::Rollback(wire::RollbackAsk::default());
+        assert!(
+            !may(wire::PlanRequest { what: Some(rollback), ..deploy("notes:1", "", "main") }),
+            "a rollback"
+        );
+    }
+}

@@ -87,3 +87,18 @@ fn values(plain: HashMap<String, String>) -> Result<BTreeMap<String, Secret>, In
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_the_name_of_a_variable() {
+        let one = |name: &str| HashMap::from([(name.to_owned(), "s3cr3t".to_owned())]);
+        assert_eq!(values(one("DATABASE_URL")).unwrap().len(), 1);
+        for name in ["", "1A", "A B", "A=s3cr3t", "A\nB", "Ä"] {
+            let refused = values(one(name)).unwrap_err();
+            assert!(!refused.what.contains("s3cr3t"), "{}", refused.what);
+        }
+    }
+}
