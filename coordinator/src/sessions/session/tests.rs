@@ -15,6 +15,7 @@ use super::*;
 use crate::identity::authority::Authority;
 use crate::identity::certificate::IssuingName;
 use crate::ports::clock::{Clock, SystemClock};
+use crate::record::refusals::Refusals;
 use crate::record::vault::{SecretsSource, Vault};
 use crate::sessions::images::Images;
 use crate::sessions::presence::PresenceKeeper;
@@ -62,6 +63,7 @@ impl Attached {
         let coordinator: lockstep_core::name::CoordinatorName = "c1".parse().unwrap();
         let keeper = PresenceKeeper::new(store.clone(), clock.clone(), coordinator.clone());
         let sessions = Sessions::new(SessionContext {
+            refusals: Refusals::new(store.clone(), clock.clone()),
             store,
             vault,
             clock,
@@ -84,7 +86,7 @@ impl Attached {
             pulse: Pulse::default(),
             noted: Instant::now(),
             revoked,
-            is_accused: false,
+            open: BTreeMap::new(),
         };
         Self { session, orders, _directory: directory }
     }
