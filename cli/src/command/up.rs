@@ -327,7 +327,7 @@ async fn coordinator_address(place: &Place, service: &mut RunningService) -> Res
     let started = Instant::now();
     loop {
         if let Some(address) = place::text(&place.address())?.filter(|address| !address.is_empty()) {
-            std::fs::write(place.listen(), format!("{address}\n"))
+            place::write(&place.listen(), &format!("{address}\n"), 0o644)
                 .map_err(|error| cannot_write(&place.listen(), &error))?;
             return Ok(address);
         }

@@ -2,9 +2,7 @@
 //!
 //! Tokens are passed in memory and on standard input, never as arguments.
 
-use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 
 use lockstep_core::view::host_status::{HostStatus, Presence};
@@ -96,16 +94,7 @@ pub(super) fn set_coordinator(place: &Place, from: Option<&str>, to: &str) -> Re
         |why: String| Failure::new(Kind::Refused, format!("{} cannot be changed", file.display())).why(why);
     let Some(text) = place::text(&file)? else { return Ok(()) };
     let changed = with_coordinator(&text, from, to).map_err(damaged)?;
-    // Whole or not at all, as the agent writes it.
-    let temporary = file.with_extension("new");
-    let write = || {
-        let mut options = fs::OpenOptions::new();
-        let mut new = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        new.write_all(changed.as_bytes())?;
-        new.sync_all()?;
-        fs::rename(&temporary, &file)
-    };
-    write().map_err(|error| damaged(error.to_string()))
+    place::write(&file, &changed, 0o600).map_err(|error| damaged(error.to_string()))
 }
 
 /// `identity.toml` with the address `to` first, and without `from`.
@@ -204,7 +193,9 @@ mod tests {
 
     #[test]
     fn the_file_is_replaced_whole_and_nobody_else_can_read_it() {
+        use std::fs;
         use std::os::unix::fs::PermissionsExt;
+
         let folder = tempfile::tempdir().unwrap();
         let place = Place::new(folder.path()).unwrap();
         place.create().unwrap();
