@@ -65,9 +65,7 @@ impl Caller {
     pub fn operator(&self) -> Result<&OperatorName, Status> {
         match &self.identity {
             Identity::Operator(name) => Ok(name),
-            Identity::Nobody | Identity::Agent(_) | Identity::Coordinator(_) => {
-                Err(Status::permission_denied(format!("{} is not an operator", self.identity)))
-            }
+            Identity::Nobody | Identity::Agent(_) | Identity::Coordinator(_) => Err(self.no_operator()),
         }
     }
 
@@ -97,6 +95,18 @@ impl Caller {
     /// What the caller's token allows, where it is a machine.
     pub fn machine(&self) -> Option<&MachineLimits> {
         self.rights.as_ref()?.machine.as_ref()
+    }
+
+    /// The environments that the caller may see.
+    ///
+    /// # Errors
+    /// When it is no operator.
+    pub fn environments(&self) -> Result<&EnvironmentPattern, Status> {
+        self.rights.as_ref().map(|rights| &rights.environments).ok_or_else(|| self.no_operator())
+    }
+
+    fn no_operator(&self) -> Status {
+        Status::permission_denied(format!("{} is not an operator", self.identity))
     }
 
     /// Whether the caller has a say over `environment`.

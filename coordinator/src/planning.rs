@@ -1,6 +1,7 @@
 //! Turns a request of an operator into an open deployment. The request is checked, planned, and stored in the
 //! transaction that claims the environment. The driver continues from there.
 
+use lockstep_core::access::EnvironmentPattern;
 use lockstep_core::id::{DeploymentId, Digest};
 use lockstep_core::name::{EnvironmentKey, HostName, OperatorName};
 use lockstep_core::plan::operation::{
@@ -445,7 +446,8 @@ async fn operation(
                 None => None,
                 Some(text) => {
                     let environment = Some(ask.environment.clone());
-                    let reference = Reference { text: text.clone(), environment };
+                    let visible = EnvironmentPattern::One(ask.environment.clone());
+                    let reference = Reference { text: text.clone(), environment, visible };
                     Some(history::resolve(&*context.store, &reference).await?)
                 }
             };

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_proto::wire;
 use lockstep_tests::bed::declaration::one_web_process;
+use prost::Message;
 use tonic::{Code, Response, Status};
 
 use crate::attempt::check_refusal;
@@ -16,7 +17,7 @@ mod host_messages;
 
 type Attack = fn(&Cluster) -> Result<()>;
 
-pub(crate) const ALL: [(&str, Attack); 23] = [
+pub(crate) const ALL: [(&str, Attack); 25] = [
     ("secrets_of_another_environment", host_messages::secrets_of_another_environment),
     ("secrets_that_no_open_step_uses", host_messages::secrets_that_no_open_step_uses),
     ("registry_logins", host_messages::registry_logins),
@@ -33,10 +34,12 @@ pub(crate) const ALL: [(&str, Attack); 23] = [
     ("an_identity_is_not_chosen_by_its_owner", credentials::renewal),
     ("the_lock", the_lock),
     ("a_claim_with_the_declaration_of_another_environment", claim_of_another_declaration),
+    ("deployments_of_another_environment", deployments_of_another_environment),
     ("plans_of_another_environment", plans_of_another_environment),
     ("grants", grants),
     ("a_grant_that_the_deployer_accepts_itself", accepted_grant),
     ("urls", urls),
+    ("an_environment_that_serves", an_environment_that_serves),
     ("the_coordinators_disk", the_coordinators_disk),
     ("readers_cause_no_cost", readers_cause_no_cost),
     ("the_audit_log_of_another_environment", the_audit_log),
@@ -70,7 +73,7 @@ fn the_lock(cluster: &Cluster) -> Result<()> {
             if party != Party::Machine {
                 refused(
                     control.cancel(wire::CancelRequest { deployment: Some(confused) }).await,
-                    (Code::PermissionDenied, "has no access to theirs/production"),
+                    (Code::PermissionDenied, "it belongs to another environment"),
                 )?;
             }
         }
@@ -87,6 +90,29 @@ fn claim_of_another_declaration(cluster: &Cluster) -> Result<()> {
         };
         let answer = cluster.control(Party::Deployer).await?.claim(claim).await;
         refused(answer, (Code::PermissionDenied, "has no access to theirs/production"))
+    })
+}
+
+/// Neither a guess at the beginning of an id nor a whole one says which deployments others have.
+fn deployments_of_another_environment(cluster: &Cluster) -> Result<()> {
+    unchanged(cluster, async {
+        let theirs = &cluster.aim.open;
+        for party in [Party::Reader, Party::Deployer, Party::Administrator, Party::Machine] {
+            let mut control = cluster.control(party).await?;
+            for guess in ["dep_", "0", &theirs[..12], theirs] {
+                let named = wire::DeploymentRef { deployment: guess.to_owned(), environment: String::new() };
+                let said = match control.show(named).await {
+                    Ok(shown) => {
+                        ensure!(guess != theirs, "it is shown to {party:?}");
+                        String::from_utf8_lossy(&shown.into_inner().encode_to_vec()).into_owned()
+                    }
+                    Err(refused) => refused.to_string(),
+                };
+                ensure!(!said.contains(THEIRS), "{guess} says whose it is: {said}");
+                ensure!(guess == theirs || !said.contains(theirs.as_str()), "{guess} names it: {said}");
+            }
+        }
+        Ok(())
     })
 }
 
@@ -160,6 +186,28 @@ fn urls(cluster: &Cluster) -> Result<()> {
         let spec = EnvironmentSpec { url, ..declared("second/production", &cluster.theirs)? };
         let answer = cluster.administrator().start(deploy(&spec, "second:1")).await;
         refused(answer, (Code::FailedPrecondition, THEIRS))
+    })
+}
+
+/// Who deploys to an environment cannot give it up, nor can its administrator without the plan that was shown.
+fn an_environment_that_serves(cluster: &Cluster) -> Result<()> {
+    unchanged(cluster, async {
+        let start = || wire::StartRequest {
+            plan: Some(wire::PlanRequest {
+                what: Some(wire::plan_request::What::Decommission(true)),
+                ..cluster.aim.rollback(MINE)
+            }),
+            ..wire::StartRequest::default()
+        };
+        for (party, refusal) in [
+            (Party::Deployer, (Code::PermissionDenied, "the role admin")),
+            (Party::DeployerOfAll, (Code::PermissionDenied, "the role admin")),
+            (Party::Machine, (Code::PermissionDenied, "for people, and not for tokens")),
+            (Party::Administrator, (Code::FailedPrecondition, "only with the hash of the plan")),
+        ] {
+            refused(cluster.control(party).await?.start(start()).await, refusal)?;
+        }
+        Ok(())
     })
 }
 

@@ -58,9 +58,7 @@ pub(crate) fn expected(party: Party, method: &Method) -> Expected {
             (Some((role, _)), _) if role < needed => denied("this command needs the role"),
             (Some((_, true)), _) => Rightful,
             (Some((_, false)), Reach::Cluster) => Answered,
-            (Some((_, false)), Reach::Environment) | (None, _) => {
-                denied("has no access to theirs/production")
-            }
+            (Some((_, false)), Reach::Environment) | (None, _) => denied("has no access to"),
         },
     }
 }

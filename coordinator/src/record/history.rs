@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lockstep_core::access::EnvironmentPattern;
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::environments;
 use crate::store::guarded::OwnedWrite;
-use crate::store::{Store, StoreError, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, keys};
+use crate::store::{Key, Store, StoreError, TRANSACTION_BYTES_MAX, VALUE_BYTES_MAX, keys};
 
 /// How many entries of a journal are read at once.
 const ENTRIES_AT_ONCE: usize = 500;
@@ -238,6 +239,8 @@ pub struct Reference {
     pub text: String,
     /// For `@open` and `@last`; also narrows a prefix.
     pub environment: Option<EnvironmentKey>,
+    /// The environments whose deployments a prefix can name: those that the caller may see.
+    pub visible: EnvironmentPattern,
 }
 
 /// Why a reference names no deployment.
@@ -282,14 +285,14 @@ pub async fn resolve(store: &dyn Store, reference: &Reference) -> Result<Deploym
                 .map(|summary| summary.id)
                 .ok_or_else(|| ReferenceError::NoneEver(environment.clone()))
         }
-        prefix => by_prefix(store, prefix, reference.environment.as_ref()).await,
+        prefix => by_prefix(store, prefix, reference).await,
     }
 }
 
 async fn by_prefix(
     store: &dyn Store,
     text: &str,
-    environment: Option<&EnvironmentKey>,
+    reference: &Reference,
 ) -> Result<DeploymentId, ReferenceError> {
     if let Ok(id) = text.parse() {
         return match summary(store, &id).await? {
@@ -297,12 +300,14 @@ async fn by_prefix(
             None => Err(ReferenceError::Unknown { text: text.to_owned() }),
         };
     }
+    let Reference { environment, visible, .. } = reference;
+    let is_visible = |key: &Key| keys::environment_of_entry(key).is_some_and(|of| visible.covers(&of));
     let prefix = match environment {
         Some(environment) => keys::history(environment),
         None => keys::histories(),
     };
     let mut found: Vec<String> = Vec::new();
-    for stored in store.list(&prefix).await? {
+    for stored in store.list(&prefix).await?.iter().filter(|stored| is_visible(&stored.key)) {
         let id = stored.key.last();
         if id.starts_with(text) || id.strip_prefix("dep_").is_some_and(|ulid| ulid.starts_with(text)) {
             found.push(id.to_owned());

@@ -277,6 +277,13 @@ pub fn history(environment: &EnvironmentKey) -> Prefix {
     prefix(format_args!("history/{environment}"))
 }
 
+/// The environment of an entry of a history.
+pub fn environment_of_entry(key: &Key) -> Option<EnvironmentKey> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/history/")?;
+    let (environment, _) = rest.rsplit_once('/')?;
+    environment.parse().ok()
+}
+
 pub fn history_entry(environment: &EnvironmentKey, deployment: &DeploymentId) -> Owned {
     owned(format_args!("history/{environment}/{deployment}"))
 }

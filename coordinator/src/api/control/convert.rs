@@ -136,9 +136,9 @@ pub(super) async fn deployment(
         None => None,
     };
     let store = &*api.context.store;
-    let id = history::resolve(store, &Reference { text: text.clone(), environment: named.clone() })
-        .await
-        .map_err(|unresolved| reference_status(&unresolved))?;
+    let reference =
+        Reference { text: text.clone(), environment: named.clone(), visible: caller.environments()?.clone() };
+    let id = history::resolve(store, &reference).await.map_err(|unresolved| reference_status(&unresolved))?;
     let summary = history::summary(store, &id).await.map_err(|error| super::store_status(&error))?;
     let environment = match (summary, named) {
         (Some(summary), _) => summary.key,
@@ -146,7 +146,12 @@ pub(super) async fn deployment(
         (None, Some(named)) => named,
         (None, None) => return Err(Status::not_found(format!("there is no deployment {text}"))),
     };
-    caller.check_environment(&environment)?;
+    // Whose it is, is not said.
+    if caller.check_environment(&environment).is_err() {
+        let operator = caller.operator()?;
+        let denied = format!("{operator} has no access to {id}: it belongs to another environment");
+        return Err(Status::permission_denied(denied));
+    }
     Ok((id, environment))
 }
 

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 use super::convert::{
     deployment, environment, non_empty, plan_request, refuse_beyond_token, requester, within_token,
 };
-use super::failure::{deploy_status, refused, store_status};
+use super::failure::{deploy_status, forbidden, refused, store_status};
 use super::{Caller, ControlApi};
 use crate::planning;
 use crate::planning::image_transfer;
@@ -118,7 +118,7 @@ pub(super) async fn start(
     let parse_hash = |text: String| text.parse::<PlanHash>().map_err(|error| Invalid::because("hash", error));
     let hash = non_empty(hash).map(parse_hash).transpose()?;
     if matches!(ask.what, RequestedOperation::Decommission) {
-        refuse_accident(caller, &ask.environment, hash.as_ref())?;
+        refuse_decommission(caller, &ask.environment, hash.as_ref())?;
     }
     let parse_claim = |text: String| text.parse().map_err(|error| Invalid::because("claim", error));
     let claim = non_empty(claim).map(parse_claim).transpose()?;
@@ -136,7 +136,7 @@ pub(super) async fn start(
 }
 
 /// Only an administrator gives an environment up, who has seen the plan.
-fn refuse_accident(caller: &Caller, key: &EnvironmentKey, hash: Option<&PlanHash>) -> Result<(), Status> {
+fn refuse_decommission(caller: &Caller, key: &EnvironmentKey, hash: Option<&PlanHash>) -> Result<(), Status> {
     let refusal = |why: &str, next: String| Refusal {
         what: format!("{key} is not decommissioned"),
         why: why.to_owned(),
@@ -144,7 +144,7 @@ fn refuse_accident(caller: &Caller, key: &EnvironmentKey, hash: Option<&PlanHash
     };
     if !caller.is_admin() {
         let why = "it takes an operator with the role admin";
-        return Err(refused(&refusal(
+        return Err(forbidden(&refusal(
             why,
             format!("ask an administrator of {key} to run: lockstep env decommission {key}"),
         )));
