@@ -18,6 +18,7 @@ use lockstep_core::record::Record;
 use lockstep_core::record::live::LiveRelease;
 use lockstep_core::record::owned_names::{OwnedName, OwnedNames};
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
+use lockstep_mutant::{Mutant, is_on};
 
 use super::DeployError;
 use crate::context::Context;
@@ -70,6 +71,7 @@ pub(super) async fn propose_names(
     for name in wanted.each().difference(&owned) {
         if let Some(owner) = owner(store, name).await?
             && owner != *key
+            && !is_on(Mutant::NameOfAnotherGiven)
         {
             if needed.contains(name) {
                 return Err(taken(plan, name, &owner).into());
@@ -109,7 +111,9 @@ impl NameProposal {
         let mut writes = vec![OwnedWrite::put(names, &self.names)];
         for name in &self.fresh {
             let key = keys::owned_name(name);
-            guards.push(Guard::absent(&key));
+            if !is_on(Mutant::NameOfAnotherGiven) {
+                guards.push(Guard::absent(&key));
+            }
             writes.push(OwnedWrite::put_bytes(key, environment.to_string()));
         }
         writes.extend(self.released.iter().map(|name| OwnedWrite::delete(keys::owned_name(name))));

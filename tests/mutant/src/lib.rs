@@ -92,6 +92,13 @@ mutants! {
     /// What a host that was passed by has begun is not taken back.
     PassedByNotOwed,
 
+    // What is owned.
+
+    /// Whoever may deploy deploys to hosts that the environment is not granted.
+    GrantNotAsked,
+    /// A site's name is given to an environment though another one has it.
+    NameOfAnotherGiven,
+
     // The planner.
 
     /// The plan migrates before it takes the snapshot.

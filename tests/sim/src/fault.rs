@@ -49,6 +49,10 @@ faults! {
     MessageTwice = "message twice",
     /// A host also reports a step of another host as done.
     ReportForged = "report forged",
+    /// A host sends an old report again, of whatever step.
+    ReportReplayed = "report replayed",
+    /// A host reports what is done as failed, and what has failed as done.
+    HostLies = "host lies",
     /// An agent dies, and starts again.
     AgentCrash = "agent dies",
     /// A host loses power: its agent dies, and what its disk had not synced is lost.
@@ -96,7 +100,9 @@ impl Point {
             ],
             Self::LeaseKept => &[CoordinatorFreeze, LeaseLost, StoreUnavailable],
             Self::ToAgent => &[SessionBreaks, MessageLate, MessageTwice],
-            Self::FromAgent => &[SessionBreaks, MessageLate, MessageTwice, ReportForged],
+            Self::FromAgent => {
+                &[SessionBreaks, MessageLate, MessageTwice, ReportForged, ReportReplayed, HostLies]
+            }
             Self::Journal => &[AgentCrash, HostCrash],
             Self::Begin => &[StepWaits],
             Self::Phase => &[AgentCrash, HostCrash, ContainerDies, StepFails, StepSlow],
@@ -140,7 +146,11 @@ impl Faults {
     pub fn of(rng: &mut Rng) -> Self {
         let budget = rng.u32(1..=9);
         let rarity = [60, 150, 300, 700][rng.usize(0..4)];
-        let kinds = if rng.u8(0..4) == 0 { u32::MAX } else { rng.u32(..) | rng.u32(..) & rng.u32(..) };
+        let mut kinds = if rng.u8(0..4) == 0 { u32::MAX } else { rng.u32(..) | rng.u32(..) & rng.u32(..) };
+        // After a lie, little can be asked of what is recorded: so most schedules have none.
+        if rng.u8(0..4) != 0 {
+            kinds &= !(1 << Fault::HostLies as u32);
+        }
         Self { budget, rarity, kinds, struck: [0; Fault::ALL.len()] }
     }
 

@@ -6,6 +6,7 @@ pub const ONCE: &str = "3 once";
 pub const ENDS: &str = "4 it ends";
 pub const NOTHING_LOST: &str = "5 nothing is lost";
 pub const REALITY: &str = "6 the record is the reality";
+pub const OWN: &str = "9 what is owned stays so";
 
 /// An invariant that does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@
 //! coordinators ([`clock`], [`link`], [`coordinator`], [`session`], [`message`]), hosts ([`disk`], [`agent`],
 //! [`execute`], [`reality`]), what must be so ([`invariant`], [`check`],
 //! [`mirror`], [`watchman`]), and one run and many
-//! ([`operator`], [`run`], [`many`]).
+//! ([`operator`], [`neighbour`], [`run`], [`many`]).
 
 pub mod agent;
 pub mod check;
@@ -23,6 +23,7 @@ pub mod link;
 pub mod many;
 pub mod message;
 pub mod mirror;
+pub mod neighbour;
 pub mod operator;
 pub mod reality;
 pub mod run;

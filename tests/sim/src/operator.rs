@@ -24,7 +24,7 @@ use crate::schedule::{Release, Shape, Wanted, What};
 use crate::world::{World, wait};
 
 /// How long a command waits for its answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long after the last fault a deployment may still be open.
 const ENDS_WITHIN_MS: u64 = 45 * 60_000;
@@ -141,7 +141,7 @@ fn is_passing_by(world: &World) -> bool {
     live.is_some_and(|live| !live.excluded.is_empty())
 }
 
-fn any_coordinator(world: &World) -> usize {
+pub fn any_coordinator(world: &World) -> usize {
     let coordinators = world.lock().coordinators.len();
     world.chance(|rng| rng.usize(0..coordinators))
 }
@@ -265,9 +265,10 @@ fn verify(world: &World, id: &DeploymentId) {
     let Some(verdict) = summary.as_ref().filter(|_| kept).and_then(|summary| summary.verdict) else {
         return world.break_off(NOTHING_LOST, format!("{id} was acknowledged, and is not in the history"));
     };
+    let is_lied_to = world.lock().check.is_lied_to();
     let snapshots = &world.lock().reality.database.snapshots.clone();
     let taken = summary.and_then(|summary| summary.receipt.snapshot);
-    if taken.is_some() && !snapshots.contains(id) {
+    if taken.is_some() && !snapshots.contains(id) && !is_lied_to {
         return world.break_off(NOTHING_LOST, format!("the snapshot of {id} is listed, and is not there"));
     }
     // A host that is on its way back may have begun to move.
@@ -276,7 +277,7 @@ fn verify(world: &World, id: &DeploymentId) {
     {
         world.break_off(broken.0, broken.1);
     }
-    if verdict == Verdict::Succeeded && !can_serve(world, id) {
+    if verdict == Verdict::Succeeded && !can_serve(world, id) && !is_lied_to {
         world.break_off(REALITY, format!("{id} has succeeded with a release that cannot serve"));
     }
 }

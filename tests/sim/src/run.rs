@@ -18,6 +18,7 @@ use crate::clock::{BEGINNING, SimulatedClock};
 use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::invariant::{ENDS, Violation};
+use crate::neighbour::reach_out;
 use crate::operator;
 use crate::reality::{Database, NEVER, Reality};
 use crate::schedule::{Schedule, Shape};
@@ -155,6 +156,7 @@ fn state(schedule: Schedule, first: u64, rng: Rng, telling: Telling) -> State {
         disk: Disk::default(),
         inbox: None,
         session: None,
+        reported: Vec::new(),
     });
     // The last host is the one with nginx and the database.
     let db = places(schedule.shape).last().map_or("", |(_, _, address)| *address);
@@ -225,6 +227,7 @@ async fn live_through(world: &Arc<World>) {
     (0..coordinators).for_each(|number| world.start_coordinator(number));
     (0..hosts).for_each(|number| world.start_agent(number));
     tokio::spawn(watch_over(Arc::clone(world)));
+    tokio::spawn(reach_out(Arc::clone(world)));
     tokio::select! {
         biased;
         () = world.broken.notified() => {}

@@ -8,13 +8,13 @@ use std::time::Duration;
 use lockstep_coordinator::store::guarded;
 use lockstep_coordinator::store::handover::{Assignment, Report, Reported};
 use lockstep_coordinator::store::{Key, Prefix, Store, StoreError, Stored, keys};
-use lockstep_core::run::journal::Finding;
+use lockstep_core::run::journal::{Finding, StepFailure};
 use tokio::sync::mpsc;
 
 use crate::fault::{Fault, Point};
 use crate::link::Link;
 use crate::message::{Incoming, ToAgent};
-use crate::world::{Session, World, wait};
+use crate::world::{Session, State, World, wait};
 
 /// How long a message is under way.
 const LATENCY_MS: u64 = 2;
@@ -118,10 +118,8 @@ impl World {
         });
     }
 
-    pub fn send_to_coordinator(self: &Arc<Self>, session: u64, report: Report) {
-        if self.open(session).is_none() {
-            return;
-        }
+    pub fn send_to_coordinator(self: &Arc<Self>, session: u64, mut report: Report) {
+        let Some(host) = self.open(session) else { return };
         let mut after_ms = LATENCY_MS;
         let mut times = 1;
         match self.strike(Point::FromAgent) {
@@ -129,20 +127,42 @@ impl World {
             Some(Fault::MessageLate) => after_ms = self.late(),
             Some(Fault::MessageTwice) => times = 2,
             Some(Fault::ReportForged) => self.forge_report(session),
+            Some(Fault::ReportReplayed) => self.replay_report(session, host),
+            Some(Fault::HostLies) => {
+                self.lock().check.lied_to();
+                report.outcome = opposite(report.outcome);
+            }
             Some(_) | None => {}
         }
+        self.lock().hosts[host].reported.push(report.clone());
         for time in 0..times {
             let (world, report) = (Arc::clone(self), report.clone());
             tokio::spawn(async move {
                 wait(after_ms * (1 + 500 * time)).await;
-                let state = world.lock();
-                let stream = state.sessions.get(&session);
-                if let Some(sender) = stream.and_then(|stream| stream.to_coordinator.as_ref())
-                    && sender.send(report).is_err()
-                {
-                    // Its coordinator has just died: so does the message.
-                }
+                world.arrive(session, report);
             });
+        }
+    }
+
+    /// A report is there, if somebody still reads it.
+    fn arrive(&self, session: u64, report: Report) {
+        let state = self.lock();
+        let stream = state.sessions.get(&session);
+        if let Some(sender) = stream.and_then(|stream| stream.to_coordinator.as_ref())
+            && sender.send(report).is_err()
+        {
+            // Its coordinator has just died: so does the message.
+        }
+    }
+
+    /// The host sends what it reported before once more.
+    fn replay_report(&self, session: u64, host: usize) {
+        let old = {
+            let State { rng, hosts, .. } = &mut *self.lock();
+            rng.choice(&hosts[host].reported).cloned()
+        };
+        if let Some(old) = old {
+            self.arrive(session, old);
         }
     }
 
@@ -158,13 +178,7 @@ impl World {
             let Some(Ok(assignment)) = of_other.map(Stored::read::<Assignment>) else { return };
             let Assignment { token, key, environment, .. } = assignment;
             let outcome = Reported::Done(Finding::default());
-            let state = world.lock();
-            let stream = state.sessions.get(&session);
-            if let Some(sender) = stream.and_then(|stream| stream.to_coordinator.as_ref())
-                && sender.send(Report { token, key, environment, outcome }).is_err()
-            {
-                // Its coordinator has just died: so does the message.
-            }
+            world.arrive(session, Report { token, key, environment, outcome });
         });
     }
 
@@ -184,6 +198,15 @@ impl World {
     fn open(&self, session: u64) -> Option<usize> {
         let state = self.lock();
         state.sessions.get(&session).filter(|stream| !stream.is_broken).map(|stream| stream.host)
+    }
+}
+
+/// What a host says that lies.
+fn opposite(outcome: Reported) -> Reported {
+    match outcome {
+        Reported::Done(_) => Reported::Failed(StepFailure::new("the host says so")),
+        Reported::Failed(_) => Reported::Done(Finding::default()),
+        Reported::Refused { why } => Reported::Refused { why },
     }
 }
 

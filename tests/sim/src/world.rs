@@ -96,6 +96,8 @@ pub struct Host {
     pub inbox: Option<mpsc::UnboundedSender<Incoming>>,
     /// The session that its agent believes to have.
     pub session: Option<u64>,
+    /// What it has reported, for it to be replayed.
+    pub reported: Vec<Report>,
 }
 
 /// A stream between an agent and a coordinator.
@@ -187,7 +189,11 @@ impl World {
             fault
         };
         self.tell(|| format!("*** {} ({point:?})", fault.name()));
-        if !matches!(fault, Fault::WatchLost | Fault::MessageTwice | Fault::ReportForged) {
+        let is_free = matches!(
+            fault,
+            Fault::WatchLost | Fault::MessageTwice | Fault::ReportForged | Fault::ReportReplayed
+        );
+        if !is_free {
             self.holds_up(HOLDS_UP_MS);
         }
         Some(fault)

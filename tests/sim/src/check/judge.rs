@@ -10,11 +10,12 @@ use lockstep_core::plan::action::Endpoint;
 use lockstep_core::plan::operation::Operation;
 use lockstep_core::record::claim::{Claim, ClaimKind, OperatorRequest};
 use lockstep_core::record::live::LiveRelease;
+use lockstep_core::record::owned_names::{OwnedName, OwnedNames};
 use lockstep_core::run::journal::{Entry, Event, StepKey, Verdict};
 use lockstep_core::stored;
 
 use super::{Moment, Writer};
-use crate::invariant::{Broken, ENDS, NOTHING_LOST, ONCE, ONE_HAND, REALITY, TRAFFIC};
+use crate::invariant::{Broken, ENDS, NOTHING_LOST, ONCE, ONE_HAND, OWN, REALITY, TRAFFIC};
 use crate::mirror::Mirror;
 use crate::reality::{Container, HealthCheck, Reality};
 use crate::world::{State, World};
@@ -68,7 +69,7 @@ impl World {
     pub fn look(&self) {
         let broken = {
             let state = self.lock();
-            traffic(&state.reality)
+            if state.check.is_lied_to() { Ok(()) } else { traffic(&state.reality) }
         };
         // The site of a first deployment that its host, which was gone, still has to take away: nothing was
         // served there before.
@@ -86,7 +87,7 @@ impl World {
             let times = database.applied.iter().filter(|applied| **applied == version).count();
             if times != 1 {
                 Err(Broken(ONCE, format!("migration {version} was applied {times} times")))
-            } else if !database.snapshots.contains(deployment) {
+            } else if !state.check.is_lied_to() && !database.snapshots.contains(deployment) {
                 Err(Broken(ONCE, format!("migration {version} was applied before there was a snapshot")))
             } else {
                 Ok(())
@@ -180,7 +181,8 @@ impl World {
         };
         if let Event::Done { step, direction, .. } = &entry.event {
             let key = StepKey { deployment: id.clone(), step: *step, direction: *direction };
-            if !self.lock().hosts.iter().any(|host| host.disk.keeps_outcome(&key)) {
+            let is_kept = self.lock().hosts.iter().any(|host| host.disk.keeps_outcome(&key));
+            if !is_kept && !self.lock().check.is_lied_to() {
                 return Err(Broken(NOTHING_LOST, format!("{step} is called done, and no disk has it")));
             }
         }
@@ -207,11 +209,33 @@ impl World {
         let Some(mirror) = state.check.runs.get(id) else {
             return Err(Broken(NOTHING_LOST, format!("{id} ended, and has no plan")));
         };
+        let plan = mirror.run.plan();
+        if verdict == Verdict::Succeeded && plan.operation != Operation::Decommission {
+            self.owns_its_site()?;
+        }
+        if state.check.is_lied_to() {
+            return Ok(());
+        }
         match verdict {
-            Verdict::Succeeded => succeeded(&state, mirror.run.plan(), live.as_ref(), id),
+            Verdict::Succeeded => succeeded(&state, plan, live.as_ref(), id),
             Verdict::RolledBack if !self.store.peek_all(&keys::all_pending_undos()).is_empty() => Ok(()),
             Verdict::RolledBack => rolled_back(&state, live.as_ref(), id),
         }
+    }
+}
+
+impl World {
+    /// The name at which the environment is served is claimed by it.
+    fn owns_its_site(&self) -> Result<(), Broken> {
+        let names = self.store.peek(keys::names(&self.key).key());
+        let names: Option<OwnedNames> = names.and_then(|stored| stored.read().ok());
+        let each = names.map(|names| names.each()).unwrap_or_default();
+        let site = each.iter().find(|name| matches!(name, OwnedName::Site(_)));
+        let owner = site.and_then(|site| self.store.peek(keys::owned_name(site).key()));
+        if owner.is_some_and(|owner| owner.value == self.key.to_string()) {
+            return Ok(());
+        }
+        Err(Broken(OWN, "the environment is served, and its name is not its own".to_owned()))
     }
 }
 
