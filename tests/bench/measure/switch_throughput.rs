@@ -145,14 +145,16 @@ impl Side {
     }
 }
 
-/// A site of the same nginx that nobody switches.
+/// A site of the same nginx that nobody switches. It writes an access log, as every site of Debian's nginx does.
 fn plain_site(ground: &Ground, upstream: SocketAddr) -> Result<SocketAddr> {
     let local: IpAddr = [127, 0, 0, 1].into();
     let site = SocketAddr::new(local, free_port(local)?);
+    let log = ground.stage.directory.join("left-alone.access.log");
     let text = format!(
         "upstream left_alone {{ server {upstream} max_fails=0; keepalive 32; keepalive_timeout 2s; }}
 server {{
     listen {site};
+    access_log {log};
     location / {{
         proxy_pass http://left_alone;
         proxy_http_version 1.1;
@@ -160,7 +162,8 @@ server {{
         proxy_set_header Connection '';
     }}
 }}
-"
+",
+        log = log.display()
     );
     ground.stage.nginx.install_site("left-alone", &text)?;
     Ok(site)
