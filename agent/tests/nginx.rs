@@ -26,7 +26,7 @@ use lockstep_core::plan::action::{Site, SiteTls};
 use lockstep_core::record::observed::SiteChange;
 use lockstep_core::slot::Slot;
 use server::{Application, Dark, Server, ask, free_port, wait_until};
-use sites::{assert_lost, certificate_of, counted, deployment, environment, install, site};
+use sites::{assert_counted, assert_lost, certificate_of, deployment, environment, install, site};
 
 #[tokio::test]
 async fn of_several_hosts_a_dead_one_is_passed_over() {
@@ -102,7 +102,7 @@ async fn with_a_certificate_nginx_speaks_tls_and_sends_everybody_there() {
     assert_eq!(from.to_str().unwrap(), application.address.to_string());
     assert_eq!(ask(site.listen_port, "GET").0, 400, "it is no plain listener");
     assert_eq!(ask(tls.redirect_from.unwrap(), "POST").0, 308);
-    assert!(counted(&server, &environment()).await.unwrap().requests > 0);
+    assert_counted(&server, &environment(), 1, 0).await;
 }
 
 #[tokio::test]

@@ -118,7 +118,8 @@ fn under_load(site: SocketAddr, mut switch: impl FnMut() -> Result<()>) -> Resul
     let requests = load.counts().requests - before;
     let seconds = begun.elapsed().as_secs_f64();
     let report = load.stop_and_wait()?;
-    ensure!(report.failed == 0, "{} of {} requests failed", report.failed, report.requests);
+    let (failed, first) = (report.failed, report.failures.first());
+    ensure!(failed == 0, "{failed} of {} requests to {site} failed, the first: {first:?}", report.requests);
     let latency = &report.latency_ms;
     Ok(Round { per_second: requests as f64 / seconds, p50_ms: latency.p50, p99_ms: latency.p99 })
 }
@@ -165,7 +166,11 @@ server {{
 ",
         log = log.display()
     );
-    ground.stage.nginx.install_site("left-alone", &text)?;
+    let nginx = &ground.stage.nginx;
+    let before = nginx.workers()?;
+    nginx.install_site("left-alone", &text)?;
+    // They still take connections, which are lost when they end.
+    until("the workers from before have ended", WARM_LIMIT, || Ok(nginx.workers()?.is_disjoint(&before)))?;
     Ok(site)
 }
 

@@ -1,6 +1,7 @@
 //! A private nginx: the binary of the system with a prefix, a configuration
 //! and a pid file of its own. Sites are the files in `sites/`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -77,6 +78,16 @@ impl Nginx {
         run(nginx(&self.prefix).args(["-t", "-q"]))?;
         run(nginx(&self.prefix).args(["-s", "reload"]))?;
         Ok(())
+    }
+
+    /// The processes that serve. After a reload those from before close their idle connections, and end.
+    ///
+    /// # Errors
+    /// When the master does not run.
+    pub fn workers(&self) -> anyhow::Result<BTreeSet<u32>> {
+        let pid = fs::read_to_string(self.pid_file())?;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children", pid = pid.trim()))?;
+        children.split_whitespace().map(|pid| pid.parse().context("a process")).collect()
     }
 
     fn wait_until_it_runs(&mut self) -> anyhow::Result<()> {
