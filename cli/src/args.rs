@@ -207,13 +207,14 @@ Examples:
         #[arg(help = ENV)]
         env: String,
     },
-    /// Show who changed what in an environment, newest first
+    /// Show who changed what, newest first, and who was refused what
     #[command(after_help = "\
 Examples:
-  lockstep audit production")]
+  lockstep audit production
+  lockstep audit    # of every environment that you may see, and of the cluster")]
     Audit {
         #[arg(help = ENV)]
-        env: String,
+        env: Option<String>,
     },
     /// Manage the secrets of an environment
     ///
@@ -377,7 +378,6 @@ impl Command {
             | Self::Logs(LogsArgs { env, .. })
             | Self::Cancel { env }
             | Self::History { env, .. }
-            | Self::Audit { env }
             | Self::Lock(
                 LockCommand::Status { env }
                 | LockCommand::Freeze(FreezeArgs { env, .. })
@@ -411,6 +411,7 @@ impl Command {
             | Self::Status { env }
             | Self::Show { env, .. }
             | Self::Watch { env, .. }
+            | Self::Audit { env }
             | Self::Doctor { env } => env.as_deref(),
             Self::Up(_)
             | Self::Down(_)

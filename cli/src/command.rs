@@ -55,7 +55,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<()> {
         Command::Lock(LockCommand::Status { env }) => lock::status(context, &env).await,
         Command::Lock(LockCommand::Freeze(args)) | Command::Freeze(args) => lock::freeze(context, args).await,
         Command::Lock(LockCommand::Thaw { env }) | Command::Thaw { env } => lock::thaw(context, &env).await,
-        Command::Audit { env } => logs::audit(context, &env).await,
+        Command::Audit { env } => logs::audit(context, env.as_deref()).await,
         Command::Secret(SecretCommand::Import { env }) => secrets::import(context, &env).await,
         Command::Secret(SecretCommand::Set { env, name, more }) => {
             secrets::set(context, &env, &name, &more).await

@@ -474,11 +474,24 @@ fn refuse_changed_plan(wanted: Option<&PlanHash>, plan: &Plan) -> Result<(), Ref
     Err(Refusal {
         what: "the plan has changed since it was shown".to_owned(),
         why: format!("what changed: {}", moved.join("; ")),
-        next: format!(
-            "lockstep plan {} --image {}    # review it again: its hash is {}",
-            plan.key, plan.release.image, plan.hash
-        ),
+        next: format!("{}    # review it again: its hash is {}", command_that_shows(plan), plan.hash),
     })
+}
+
+/// The command that shows such a plan, and runs nothing.
+fn command_that_shows(plan: &Plan) -> String {
+    let key = &plan.key;
+    match &plan.operation {
+        Operation::Deploy(_) => format!("lockstep plan {key} --image {}", plan.release.image),
+        Operation::Rollback(Rollback { to: None, .. }) => format!("lockstep rollback {key} --dry-run"),
+        Operation::Rollback(Rollback { to: Some(to), .. }) => {
+            format!("lockstep rollback {key} --to {to} --dry-run")
+        }
+        Operation::AddHost(host) => format!("lockstep host add {key} {host} --dry-run"),
+        Operation::DrainHost(host) => format!("lockstep host drain {key} {host} --dry-run"),
+        Operation::RemoveHost(host) => format!("lockstep host remove {key} {host} --dry-run"),
+        Operation::Decommission => format!("lockstep env decommission {key}"),
+    }
 }
 
 /// What is written with the claim: the plan, the deployment, the declaration, the ports, the names and the grant.

@@ -149,4 +149,4 @@ s5 wave 5 app-1 site: nginx serves notes.example on port 80 (one reload: clients
 s6 wave 6 app-1 switch: switches traffic from no slot to blue, verified through nginx
 s7 wave 7 app-1 workers: stops the old workers, then starts those of blue
 s8 wave 8 app-1 bake: watches blue under traffic for 20.0 s
-s9 wave 9 app-1 clean up: removes images and snapshots that no rollback needs (housekeeping)
+s9 wave 9 app-1 clean up: removes images and snapshots that no rollback needs: notes:2, notes:1 (housekeeping)

@@ -1,6 +1,6 @@
 //! Images: find them, read files without running them, remove them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 
 use bollard::errors::Error as Bollard;
@@ -35,6 +35,8 @@ pub enum Removed {
     Yes,
     WasNotThere,
     InUse,
+    /// It has names in several repositories: somebody else may have no other copy.
+    HasOtherNames,
 }
 
 impl Docker {
@@ -104,7 +106,7 @@ impl Docker {
         called.map_err(self.refused(format!("to tag {} as {name}", id.short())))
     }
 
-    /// Removes an image and its names, unless a container uses it, running or stopped.
+    /// Removes an image and its names, unless a container uses it, running or stopped, or another repository has it too.
     ///
     /// # Errors
     /// When the engine does not answer.
@@ -120,6 +122,9 @@ impl Docker {
         }
         // One with several names is not removed by its id, and with its last name it goes.
         let mut names = found.repo_tags.unwrap_or_default();
+        if names.iter().map(|name| image::repository(name)).collect::<BTreeSet<_>>().len() > 1 {
+            return Ok(Removed::HasOtherNames);
+        }
         if names.is_empty() {
             names.push(id.to_string());
         }

@@ -27,9 +27,16 @@ impl Executors {
                 continue;
             }
             work.refuse_cancelled()?;
-            if self.docker.remove_image(image).await.map_err(docker_failed)? == Removed::Yes {
-                work.output.line(&format!("image {} removed", image.short()));
-                images += 1;
+            match self.docker.remove_image(image).await.map_err(docker_failed)? {
+                Removed::Yes => {
+                    work.output.line(&format!("image {} removed", image.short()));
+                    images += 1;
+                }
+                Removed::HasOtherNames => {
+                    work.output
+                        .line(&format!("image {} stays: another repository has it too", image.short()));
+                }
+                Removed::WasNotThere | Removed::InUse => {}
             }
         }
         let snapshots = match &clean_up.snapshots {

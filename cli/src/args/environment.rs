@@ -137,7 +137,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   lockstep env decommission staging
-  lockstep env decommission staging --plan sha256:2f1c…    # as it was shown")]
+  lockstep env decommission staging --plan d871c4-33eb15-ba61bb-be4847")]
     Decommission {
         #[arg(help = ENV)]
         env: String,

@@ -24,7 +24,7 @@ use crate::planner::{
     notify_live_slot, seconds, serving, step, undo_by, waves_of, web_endpoints,
 };
 use crate::record::Record;
-use crate::record::history::DeploymentSummary;
+use crate::record::history::{DeploymentSummary, since_decommission};
 use crate::record::live::LiveRelease;
 use crate::release::{Compatibility, Migration};
 use crate::secret::set_command;
@@ -43,7 +43,7 @@ pub const IMAGES_KEPT_MAX: usize = IMAGES_KEPT + 1;
 /// there are [`IMAGES_KEPT_MAX`] of them, older deployments add none.
 pub fn images_kept(live: Option<&LiveRelease>, history: &[DeploymentSummary]) -> Vec<Digest> {
     let mut keep: Vec<Digest> = live.map(|live| live.release.image_id.clone()).into_iter().collect();
-    for summary in history.iter().filter(|summary| summary.is_verified_good()) {
+    for summary in since_decommission(history).iter().filter(|summary| summary.is_verified_good()) {
         if keep.len() <= IMAGES_KEPT && !keep.contains(&summary.release.image_id) {
             keep.push(summary.release.image_id.clone());
         }

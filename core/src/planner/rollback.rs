@@ -19,7 +19,7 @@ use crate::planner::{
     seconds, step, undo_by, waves_of,
 };
 use crate::record::Record;
-use crate::record::history::DeploymentSummary;
+use crate::record::history::{DeploymentSummary, since_decommission};
 use crate::record::live::LiveRelease;
 use crate::record::observed::ContainerRunState;
 use crate::release::Compatibility;
@@ -101,7 +101,7 @@ pub(super) fn target<'a>(
 
 /// The newest deployment that was live with another state.
 fn later_good<'a>(live: &LiveRelease, record: &'a Record) -> Option<&'a DeploymentSummary> {
-    record.history.iter().find(|summary| {
+    since_decommission(&record.history).iter().find(|summary| {
         summary.kind == OperationKind::Deploy && summary.is_verified_good() && !is_state_of(summary, live)
     })
 }
@@ -125,7 +125,7 @@ pub fn earlier_good<'a>(
 ) -> Option<&'a DeploymentSummary> {
     let good =
         |summary: &&DeploymentSummary| summary.kind == OperationKind::Deploy && summary.is_verified_good();
-    let mut deployed = history.iter().filter(good);
+    let mut deployed = since_decommission(history).iter().filter(good);
     // The live release may be live because of a rollback: what counts is when it was deployed.
     deployed.find(|summary| is_state_of(summary, live))?;
     deployed.find(|summary| !is_state_of(summary, live))

@@ -79,6 +79,15 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
+/// Of a history, newest first, what came after the environment was given up last: of what was before, nothing is left
+/// that a rollback could go back to.
+pub fn since_decommission(history: &[DeploymentSummary]) -> &[DeploymentSummary] {
+    let is_end = |summary: &DeploymentSummary| {
+        summary.kind == OperationKind::Decommission && summary.is_verified_good()
+    };
+    history.split(is_end).next().unwrap_or_default()
+}
+
 impl DeploymentSummary {
     /// A release that served: what a rollback may go back to.
     pub fn is_verified_good(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::health::Health;
 use crate::name::EnvironmentKey;
 use crate::planner::earlier_good;
 use crate::record::claim::Claim;
-use crate::record::history::DeploymentSummary;
+use crate::record::history::{DeploymentSummary, since_decommission};
 use crate::record::live::LiveRelease;
 use crate::run::journal::Verdict;
 use crate::slot::Slot;
@@ -105,7 +105,7 @@ fn previous<'a>(live: &LiveRelease, history: &'a [DeploymentSummary]) -> Option<
     let other = |summary: &&DeploymentSummary| {
         summary.kind.changes_release() && summary.is_verified_good() && summary.id != live.deployment
     };
-    earlier_good(live, history).or_else(|| history.iter().find(other))
+    earlier_good(live, history).or_else(|| since_decommission(history).iter().find(other))
 }
 
 fn current(live: &LiveRelease, history: &[DeploymentSummary], health: Health) -> Deployed {

@@ -17,6 +17,10 @@ fn what_is_given_up_leaves_its_data_and_nothing_else() -> Result<()> {
     let mut scene = Scene::open("given-up")?;
     let image = scene.stage.image("1", 1, &[])?;
     scene.deploy(&image)?.expect_said(0, &["succeeded"])?;
+    let newer = scene.stage.image("2", 1, &[])?;
+    scene.deploy(&newer)?.expect_said(0, &["succeeded"])?;
+    let elsewhere = format!("{}-elsewhere:kept", image.split(':').next().unwrap_or(&image));
+    run(std::process::Command::new("docker").args(["tag", &newer, &elsewhere]))?;
     let next = ["it is live", "lockstep env decommission", "--abandon"];
     scene.stage.lockstep(&["env", "remove", ENVIRONMENT])?.expect_said(3, &next)?;
 
@@ -39,11 +43,27 @@ fn what_is_given_up_leaves_its_data_and_nothing_else() -> Result<()> {
     ensure!(left.trim().is_empty(), "containers are left: {left}");
     let images = run(std::process::Command::new("docker").args(["images", "--quiet", &image]))?;
     ensure!(images.trim().is_empty(), "its image is left: {images}");
+    let kept = run(std::process::Command::new("docker").args(["images", "--quiet", &elsewhere]))?;
+    ensure!(!kept.trim().is_empty(), "what has a name of somebody else is gone");
+    run(std::process::Command::new("docker").args(["rmi", &elsewhere, &newer]))?;
     let snapshots = fs::read_dir(scene.snapshots())?.count();
     ensure!(snapshots == 2, "there are {snapshots} snapshots: that of the migration, and the last");
     let notes = scene.stage.postgres.psql("SELECT count(*) FROM notes")?;
     ensure!(notes.parse::<u64>().is_ok(), "the database is gone: {notes}");
     scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(3, &["there is no environment"])?;
+    scene.stage.lockstep(&["audit"])?.expect_said(0, &["decommission", "anna"])?;
+    nothing_from_before_is_gone_back_to(&mut scene)
+}
+
+/// Its images are gone.
+fn nothing_from_before_is_gone_back_to(scene: &mut Scene) -> Result<()> {
+    let again = scene.stage.image("3", 1, &[])?;
+    // Its grant is gone as well.
+    let planned = scene.stage.json(&["plan", ENVIRONMENT, "--image", &again])?;
+    let grant = planned["widening"]["hash"].as_str().context("a widening")?;
+    let deploy = ["deploy", ENVIRONMENT, "--image", &again, "--grant", grant];
+    scene.stage.lockstep(&deploy)?.expect_said(0, &["succeeded"])?;
+    scene.stage.lockstep(&["rollback", ENVIRONMENT])?.expect_said(3, &["no earlier release"])?;
     Ok(())
 }
 
@@ -82,7 +102,7 @@ fn failed_snapshot(scene: &mut Scene, hash: &str) -> Result<()> {
     fs::rename(&aside, &folder)?;
     let last: DeploymentSummary = scene.assert_verdict(Verdict::RolledBack)?;
     ensure!(last.failure.is_some_and(|failed| failed.step == "snapshot"), "another step failed");
-    ensure!(scene.served_version()? == "1", "it does not serve any more");
+    ensure!(scene.served_version()? == "2", "it does not serve any more");
     ensure!(scene.status()?.live.is_some(), "it is not live any more");
     Ok(())
 }

@@ -61,14 +61,19 @@ pub async fn plan(context: &Context, args: &DeployArgs) -> Result<()> {
     let file = declared.env_file.display();
     match planned {
         Ok(reply) => {
-            show_plan(context, &reply.into_inner(), Some(args))?;
             if changes.is_empty() {
-                return Ok(());
+                return show_plan(context, &reply.into_inner(), Some(args), None);
             }
             context.output.line(&format!(
-                "note: {file} is not imported yet ({}); `lockstep deploy` imports it first",
+                "note: {file} is not imported yet ({}): the plan is another one then",
                 changes.join(", ")
-            ))
+            ))?;
+            let import = format!(
+                "lockstep secret import {0}    # then, for the plan: {1}",
+                args.env,
+                args.command_line("plan")
+            );
+            show_plan(context, &reply.into_inner(), Some(args), Some(&import))
         }
         Err(status) => {
             let failure = Failure::from(status);
@@ -290,7 +295,7 @@ fn starting(request: wire::PlanRequest) -> wire::StartRequest {
 /// Shows the plan without running it.
 async fn show(context: &Context, request: wire::PlanRequest) -> Result<()> {
     let reply = context.control().await?.plan(request).await?.into_inner();
-    show_plan(context, &reply, None)
+    show_plan(context, &reply, None, None)
 }
 
 /// Starts an operation, shows its warnings, and follows it to its end.

@@ -38,11 +38,12 @@ impl<'a> PlanJson<'a> {
     }
 }
 
-/// The plan as an operator reads it before it runs.
+/// The plan as an operator reads it before it runs. `first` is what has to be done before it can run.
 pub(super) fn show_plan(
     context: &Context,
     reply: &wire::PlanReply,
     typed: Option<&DeployArgs>,
+    first: Option<&str>,
 ) -> Result<()> {
     let plan: Plan = read(reply.plan.as_ref())?;
     let widening: Option<Widening> =
@@ -88,13 +89,15 @@ pub(super) fn show_plan(
     for warning in &plan.warnings {
         output.lines(&output.wrap(&format!("{} {warning}", output.toned(Tone::Bad, "note:")), 6))?;
     }
-    let mut run = run_command(&plan, typed);
+    let mut run = first.map_or_else(|| run_command(&plan, typed), ToOwned::to_owned);
     if let Some(widening) = &widening {
         output.line(&output.toned(Tone::Bad, "needs a grant of an administrator of all environments:"))?;
         for resource in &widening.resources {
             output.lines(&output.wrap(&format!("  {resource}"), 4))?;
         }
-        run = format!("{run} --grant {}", widening.hash(&plan.key));
+        if first.is_none() {
+            run = format!("{run} --grant {}", widening.hash(&plan.key));
+        }
     }
     output.next(&run)
 }

@@ -6,11 +6,17 @@ use serde_json::json;
 
 use crate::args::LogsArgs;
 use crate::command::deployment::{Typed, is_deployment, reference};
-use crate::context::{Context, environment_ref};
+use crate::context::Context;
 use crate::failure::{Failure, Kind, Result};
 
-pub async fn audit(context: &Context, env: &str) -> Result<()> {
-    let request = environment_ref(&context.key(env)?, 0);
+/// Shows the audit log of one environment, or of all that the operator may see.
+///
+/// # Errors
+/// When the environment is unknown, or the coordinator refuses.
+pub async fn audit(context: &Context, env: Option<&str>) -> Result<()> {
+    let environment = env.map(|env| context.key(env)).transpose()?;
+    let environment = environment.map(|key| key.to_string()).unwrap_or_default();
+    let request = wire::EnvironmentRef { environment, limit: 0 };
     let records = context.control().await?.audit(request).await?.into_inner().records;
     let documents: Vec<_> = records
         .iter()
@@ -44,9 +50,16 @@ pub async fn logs(context: &Context, args: &LogsArgs) -> Result<()> {
         no_lines: args.tail == 0,
     };
     let mut lines = context.control().await?.logs(request).await?.into_inner();
+    let mut shown = 0_u64;
     while let Some(line) = lines.message().await? {
+        shown += 1;
         context.output.json(&json!({ "line": line.line }))?;
         context.output.verbatim(&line.line)?;
+    }
+    if let (0, Some(step)) = (shown, &args.step) {
+        context.output.remark(&format!(
+            "{step} printed nothing; what became of it is in the whole log, without --step"
+        ));
     }
     Ok(())
 }

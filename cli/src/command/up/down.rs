@@ -33,9 +33,12 @@ pub async fn down(context: &Context, args: &DownArgs) -> Result<()> {
         remove(removal, &mut log)?;
     }
     context.output.json(&json!({ "changes": log.changes, "said": log.lines }))?;
-    context.output.line(match log.changes {
-        0 => "Nothing was running; nothing was changed.",
-        _ => "Your applications and nginx keep serving. To deploy again: lockstep up",
+    context.output.line(&match log.changes {
+        0 => "Nothing was running; nothing was changed.".to_owned(),
+        _ => format!(
+            "Your applications and nginx keep serving. To deploy again: {}",
+            place.command("lockstep up")
+        ),
     })
 }
 
@@ -84,7 +87,7 @@ fn plan_removal(context: &Context, place: &Place, args: &DownArgs) -> Result<Rem
     if !asks {
         return Err(unasked()
             .why("standard input is not a terminal, so the command cannot ask for confirmation")
-            .next("lockstep down --purge --yes"));
+            .next(place.command("lockstep down --purge --yes")));
     }
     output.ask("Remove it? Type yes:");
     match read_line()?.as_str() {
@@ -104,7 +107,7 @@ fn refuse_while_served(place: &Place) -> Result<()> {
             place.traffic().display(),
             all.join(", ")
         ))
-        .next("lockstep down    # without --purge")
+        .next(format!("{}    # without --purge", place.command("lockstep down")))
         .or(format!(
             "rm {} && nginx -s reload    # takes the application off, then: docker rm -f its containers (docker ps --filter label=lockstep.environment)",
             first.display()

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::args::DIRECTORY;
 use crate::failure::{Failure, Kind, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,14 @@ impl Place {
             })?,
         };
         Ok(Self { directory: absolute })
+    }
+
+    /// `command` with the directory, unless it is the usual one.
+    pub(super) fn command(&self, command: &str) -> String {
+        match self.directory.to_str() {
+            Some(DIRECTORY) => command.to_owned(),
+            _ => format!("{command} --directory {}", self.directory.display()),
+        }
     }
 
     /// Creates what is missing. Only root can read the coordinator's folder. Everybody may pass through the others,
