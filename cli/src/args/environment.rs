@@ -193,17 +193,22 @@ pub struct ResourceArgs {
     #[arg(long, value_name = "NAME")]
     pub site_name: Vec<String>,
     /// A path of its hosts that its containers may mount; with :ro at its end, read-only.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
     pub path: Vec<String>,
     /// A Docker network that its containers may join.
     #[arg(long, value_name = "NAME")]
     pub network: Vec<String>,
     /// A folder for its database snapshots.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
     pub snapshot_directory: Vec<String>,
     /// A certificate or key file on the load balancer.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = absolute_path)]
     pub certificate_file: Vec<String>,
+}
+
+/// A path on a host is not relative to where the command runs.
+fn absolute_path(text: &str) -> Result<String, &'static str> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err("write a path that begins with a slash") }
 }
 
 impl ResourceArgs {
@@ -232,4 +237,17 @@ pub enum StateCommand {
         #[arg(help = ENV)]
         env: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_granted_on_hosts_is_no_relative_path() {
+        assert_eq!(absolute_path("/srv/uploads:ro").as_deref(), Ok("/srv/uploads:ro"));
+        for relative in ["uploads", "./uploads", "", "~/uploads"] {
+            assert!(absolute_path(relative).is_err(), "{relative}");
+        }
+    }
 }

@@ -340,7 +340,7 @@ fn fetch_failed(image: &str, host: &Host, error: &AgentError) -> Refusal {
 }
 
 fn observation_failed(environment: &EnvironmentKey, host: &Host, error: &AgentError) -> Refusal {
-    let next = "lockstep host list, and on that host: systemctl status lockstep-agent".to_owned();
+    let next = "lockstep host list    # then, on that host: systemctl status lockstep-agent".to_owned();
     match error {
         AgentError::Absent { .. } => Refusal {
             what: format!("the host {} of {environment} is not connected", host.name),

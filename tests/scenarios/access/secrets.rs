@@ -98,6 +98,9 @@ fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
     let older = fs::read_to_string(scene.stage.env_file())?;
     let _file = RestoredFile::keep(&scene.stage.env_file())?;
     fs::remove_file(scene.stage.env_file())?;
+    let mut unread = scene.stage.command(&["secret", "set", ENVIRONMENT, "JWT_SECRET"])?;
+    let refused = run_with_input(&mut unread, "\n").expect_err("an empty value");
+    ensure!(refused.to_string().contains("no value was read"), "{refused}");
     let mut set = scene.stage.command(&["secret", "set", ENVIRONMENT, "JWT_SECRET"])?;
     run_with_input(&mut set, "canary-set-by-hand")?;
     let unchanged = scene.stage.lockstep(&["secret", "list", ENVIRONMENT])?;

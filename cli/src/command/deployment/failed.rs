@@ -51,8 +51,15 @@ pub(super) fn explanation(summary: &DeploymentSummary) -> Option<String> {
 pub(super) fn next(summary: &DeploymentSummary, step: Option<StepId>) -> String {
     let DeploymentSummary { id, key, failure, .. } = summary;
     let own = failure.as_ref().and_then(|failed| failed.failure.next.clone());
-    let log = step.map(|step| {
-        format!("lockstep logs {key} --deployment {id} --step {step}    # the whole log of the step")
+    // A health check prints nothing itself: its probes and what the application printed are in the log of the deployment.
+    let is_of_probes = failure.as_ref().is_some_and(|failed| !failed.failure.probes.is_empty());
+    let log = step.map(|step| match is_of_probes {
+        true => {
+            format!("lockstep logs {key} --deployment {id}    # probes, and what the application printed")
+        }
+        false => {
+            format!("lockstep logs {key} --deployment {id} --step {step}    # the whole log of the step")
+        }
     });
     own.or(log).unwrap_or_else(|| format!("lockstep show {id}"))
 }
@@ -132,6 +139,9 @@ pub(super) mod tests {
         let log = "lockstep logs notes/production --deployment dep_01JBQR2KXYZ987654321012345 --step s4 ";
         assert!(next_command.starts_with(log), "{next_command}");
         assert_eq!(next(&summary, None), "lockstep show dep_01JBQR2KXYZ987654321012345");
+        summary.failure.as_mut().unwrap().failure.probes = vec![probe(7, 502)];
+        let of_probes = next(&summary, Some(StepId(4)));
+        assert!(!of_probes.contains("--step"), "the log of a health check is empty: {of_probes}");
         summary.failure.as_mut().unwrap().failure.next = Some("systemctl start docker".to_owned());
         assert_eq!(next(&summary, Some(StepId(4))), "systemctl start docker");
     }

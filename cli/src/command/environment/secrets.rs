@@ -79,7 +79,14 @@ pub async fn set(context: &Context, env: &str, name: &str, more: &[String]) -> R
     refuse_value(env, name, more)?;
     let environment = context.key(env)?.to_string();
     let value = read_secret(context, &format!("value of {name}"))?;
-    let values = [(name.to_owned(), value.trim_end_matches('\n').to_owned())].into();
+    let value = value.trim_end_matches('\n');
+    if value.is_empty() {
+        // A file that is not there yet, or a command that failed, more often than what was meant.
+        return Err(Failure::new(Kind::Usage, format!("{name} was not changed: no value was read"))
+            .why("standard input is empty; an empty value can be imported from an .env file")
+            .next(format!("lockstep secret set {env} {name} < FILE    # FILE contains the value alone")));
+    }
+    let values = [(name.to_owned(), value.to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
     show_secrets(context, &reply)
