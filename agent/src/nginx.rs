@@ -19,13 +19,13 @@ use lockstep_core::record::observed::SiteChange;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::secret::redact::MASK;
 use lockstep_core::slot::Slot;
+use lockstep_runtime::durable;
 use procfs::process::{ProcState, Process};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
-use crate::host::disk;
 use crate::journal::object_names::ObjectNames;
 use crate::probe::{self, ProbeRequest, Reads};
 use crate::program::settings::NginxSettings;
@@ -225,8 +225,8 @@ impl Nginx {
     pub fn switch(&self, environment: &EnvironmentKey, slot: Slot) -> io::Result<()> {
         let file = self.switch_file(environment);
         match slot {
-            Slot::Green => disk::write(&file, "", 0o644),
-            Slot::Blue => disk::remove(&file),
+            Slot::Green => durable::write(&file, "", 0o644),
+            Slot::Blue => durable::remove(&file),
         }
     }
 
@@ -235,18 +235,20 @@ impl Nginx {
     /// # Errors
     /// When it cannot be read.
     pub fn installed(&self, environment: &EnvironmentKey) -> io::Result<InstalledSite> {
-        let Some(text) = disk::read(&self.site_file(environment))? else { return Ok(InstalledSite::Nothing) };
+        let Some(text) = durable::read(&self.site_file(environment))? else {
+            return Ok(InstalledSite::Nothing);
+        };
         let previous =
             self.previous_site(environment)?.filter(|previous| previous.file.as_ref() == Some(&text));
         let copy = match previous {
             // Killed between the copy and the file, it stands as it did before.
             Some(previous) => previous.installed,
-            None => disk::read(&self.installed_copy(environment))?,
+            None => durable::read(&self.installed_copy(environment))?,
         };
         match site::digest_of(&text) {
             Some(digest) if copy.as_ref() == Some(&text) => Ok(InstalledSite::Ours(digest)),
             Some(_) | None => {
-                let secret = disk::read(&self.secret_file())?;
+                let secret = durable::read(&self.secret_file())?;
                 Ok(InstalledSite::Changed(site_diff::change(copy.as_deref(), &text, secret.as_deref())))
             }
         }
@@ -290,7 +292,7 @@ impl Nginx {
             self.signal()?;
             return Err(failure);
         }
-        disk::remove(&self.lost_log(environment)).map_err(|error| failed(environment, &error))?;
+        durable::remove(&self.lost_log(environment)).map_err(|error| failed(environment, &error))?;
         Ok(Reloaded::Yes)
     }
 
@@ -326,7 +328,7 @@ impl Nginx {
     }
 
     fn previous_site(&self, environment: &EnvironmentKey) -> io::Result<Option<PreviousSite>> {
-        let Some(text) = disk::read(&self.previous_copy(environment))? else { return Ok(None) };
+        let Some(text) = durable::read(&self.previous_copy(environment))? else { return Ok(None) };
         // What cannot be read was not written by an installation that could still be taken back.
         Ok(serde_json::from_str(&text).ok())
     }
@@ -346,11 +348,11 @@ impl Nginx {
         {
             return Ok(previous);
         }
-        let file = disk::read(&self.site_file(environment))?;
-        let installed = disk::read(&self.installed_copy(environment))?;
+        let file = durable::read(&self.site_file(environment))?;
+        let installed = durable::read(&self.installed_copy(environment))?;
         let previous = PreviousSite { deployment: deployment.clone(), file, installed, slot };
         let json = serde_json::to_string(&previous).map_err(io::Error::other)?;
-        disk::write(&self.previous_copy(environment), &json, 0o600)?;
+        durable::write(&self.previous_copy(environment), &json, 0o600)?;
         Ok(previous)
     }
 
@@ -360,23 +362,23 @@ impl Nginx {
             self.switch(environment, slot)?;
         }
         let Some(text) = &previous.file else { return self.remove_site(environment) };
-        disk::write(&self.site_file(environment), text, 0o600)?;
+        durable::write(&self.site_file(environment), text, 0o600)?;
         let copy = self.installed_copy(environment);
         match &previous.installed {
-            Some(installed) => disk::write(&copy, installed, 0o600),
-            None => disk::remove(&copy),
+            Some(installed) => durable::write(&copy, installed, 0o600),
+            None => durable::remove(&copy),
         }
     }
 
     /// Writes the copy, then the file. After a crash in between, the file is recognised from the saved previous site.
     fn write_site(&self, environment: &EnvironmentKey, text: &str) -> io::Result<()> {
-        disk::write(&self.installed_copy(environment), text, 0o600)?;
-        disk::write(&self.site_file(environment), text, 0o600)
+        durable::write(&self.installed_copy(environment), text, 0o600)?;
+        durable::write(&self.site_file(environment), text, 0o600)
     }
 
     fn remove_site(&self, environment: &EnvironmentKey) -> io::Result<()> {
-        disk::remove(&self.site_file(environment))?;
-        disk::remove(&self.installed_copy(environment))
+        durable::remove(&self.site_file(environment))?;
+        durable::remove(&self.installed_copy(environment))
     }
 
     /// What is answered for the installed site of this digest, where it is not nginx with that site: another site may have
@@ -481,7 +483,7 @@ impl Nginx {
 
     /// The address of the installed site; `None` if there is none.
     pub fn address(&self, environment: &EnvironmentKey) -> Option<Address> {
-        site::address_of(&disk::read(&self.installed_copy(environment)).ok()??)
+        site::address_of(&durable::read(&self.installed_copy(environment)).ok()??)
     }
 
     fn secret_file(&self) -> PathBuf {
@@ -491,14 +493,14 @@ impl Nginx {
     /// Created once for this host. Without the secret anybody could ask for the ports behind nginx.
     fn probe_secret(&self) -> io::Result<String> {
         let file = self.secret_file();
-        if let Some(secret) = disk::read(&file)? {
+        if let Some(secret) = durable::read(&file)? {
             return Ok(secret);
         }
         let mut bytes = [0; SECRET_BYTES];
         getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
         let secret = HEXLOWER.encode(&bytes);
         make_open(&self.traffic)?;
-        disk::write(&file, &secret, 0o600)?;
+        durable::write(&file, &secret, 0o600)?;
         Ok(secret)
     }
 }

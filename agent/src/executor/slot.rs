@@ -9,11 +9,11 @@ use lockstep_core::plan::ContainerSpec;
 use lockstep_core::record::observed::{ContainerRunState, exit_code_in_words};
 use lockstep_core::run::journal::{Finding, StepFailure};
 use lockstep_core::slot::Slot;
+use lockstep_runtime::durable;
 use tokio::time::{Instant, sleep};
 
 use super::{Executors, Work, docker_failed, finding, variables};
 use crate::docker::{CreateContext, ManagedContainer};
-use crate::host::disk;
 
 /// A process that exits this soon counts as not started.
 const SETTLES_WITHIN: Duration = Duration::from_millis(250);
@@ -115,7 +115,7 @@ impl Executors {
         let directory = self.state_directory(environment, slot);
         let written = fs::create_dir_all(&directory)
             .and_then(|()| fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)))
-            .and_then(|()| disk::write(&directory.join("state"), state, 0o644));
+            .and_then(|()| durable::write(&directory.join("state"), state, 0o644));
         written.map_err(|error| {
             StepFailure::new(format!("cannot write the state file in {}", directory.display()))
                 .why(error.to_string())

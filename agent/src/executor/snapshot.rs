@@ -12,13 +12,13 @@ use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::action::TakeSnapshot;
 use lockstep_core::run::journal::SnapshotTaken;
 use lockstep_core::run::journal::{Finding, StepFailure};
+use lockstep_runtime::durable;
 use sha2::Digest as _;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::{Executors, Work, finding};
 use crate::executor::output::Output;
-use crate::host::disk;
 use crate::postgres;
 use crate::printed::LineSplitter;
 
@@ -177,9 +177,9 @@ fn seal(partial: &Path, finished: &Path) -> io::Result<(Digest, u64)> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         manifest.push_str(&format!("{digest}  {name}\n"));
     }
-    disk::write(&partial.join(MANIFEST), &manifest, 0o600)?;
+    durable::write(&partial.join(MANIFEST), &manifest, 0o600)?;
     fs::rename(partial, finished)?;
-    disk::sync_parent(finished)?;
+    durable::sync_parent(finished)?;
     Ok((Digest::of_content(manifest.as_bytes()), bytes))
 }
 

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 
 use lockstep_core::id::DeploymentId;
 use lockstep_core::run::journal::TrafficCount;
+use lockstep_runtime::durable;
 use serde::{Deserialize, Serialize};
-
-use crate::host::disk;
 
 /// The last word of the line of a request that no application answered.
 pub(super) const LOST: &str = "lost";
@@ -48,7 +47,7 @@ pub(super) fn count(
     progress: &Path,
     deployment: &DeploymentId,
 ) -> io::Result<Option<TrafficCount>> {
-    let stored = disk::read(progress)?.and_then(|text| serde_json::from_str::<Progress>(&text).ok());
+    let stored = durable::read(progress)?.and_then(|text| serde_json::from_str::<Progress>(&text).ok());
     let counted = match stored.clone().filter(|stored| stored.deployment == *deployment) {
         Some(before) => continued(before, log)?,
         None => Progress {
@@ -64,7 +63,7 @@ pub(super) fn count(
     };
     if stored.as_ref() != Some(&counted) {
         let json = serde_json::to_string(&counted).map_err(io::Error::other)?;
-        disk::write(progress, &json, 0o600)?;
+        durable::write(progress, &json, 0o600)?;
     }
     let Progress { requests, lost, incomplete, .. } = counted;
     Ok((!incomplete).then_some(TrafficCount { requests, lost }))

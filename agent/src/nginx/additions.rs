@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::host::disk;
+use lockstep_runtime::durable;
 
 /// Not `*.conf`, so that nginx does not read it.
 const README: &str = "README";
@@ -32,7 +32,7 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::create_dir_all(folder)?;
-    disk::write(&folder.join(README), TEXT, 0o644)
+    durable::write(&folder.join(README), TEXT, 0o644)
 }
 
 /// The files that the site includes.
@@ -59,10 +59,10 @@ pub(super) fn tidy(folder: &Path) -> io::Result<()> {
     let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     let is_only_ours = entries.iter().all(|entry| entry.file_name() == README);
     let readme = folder.join(README);
-    if !is_only_ours || disk::read(&readme)?.is_some_and(|text| text != TEXT) {
+    if !is_only_ours || durable::read(&readme)?.is_some_and(|text| text != TEXT) {
         return Ok(());
     }
-    disk::remove(&readme)?;
+    durable::remove(&readme)?;
     fs::remove_dir(folder)
 }
 

@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::TrafficCount;
+use lockstep_runtime::durable;
 use tracing::warn;
 
 use super::{Nginx, access_log, additions, directives, site};
-use crate::host::disk;
 
 impl Nginx {
     /// The requests of the environment since the first count of this deployment; `None` if they are not counted here, or
@@ -45,12 +45,12 @@ impl Nginx {
 
     /// Whether every request of a client is in the access log: there is a site that says so, and no addition says otherwise.
     fn logs_every_request(&self, environment: &EnvironmentKey, log: &Path) -> io::Result<bool> {
-        let Some(text) = disk::read(&self.installed_copy(environment))? else { return Ok(false) };
+        let Some(text) = durable::read(&self.installed_copy(environment))? else { return Ok(false) };
         if !site::has_access_log(&text, log) {
             return Ok(false);
         }
         for file in additions::files(&self.additions(environment))? {
-            let addition = disk::read(&file)?.unwrap_or_default();
+            let addition = durable::read(&file)?.unwrap_or_default();
             if directives::directives(&addition).any(|(_, name)| name == "access_log") {
                 return Ok(false);
             }

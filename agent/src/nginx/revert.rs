@@ -4,9 +4,9 @@ use lockstep_core::id::DeploymentId;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::run::journal::StepFailure;
 use lockstep_core::slot::Slot;
+use lockstep_runtime::durable;
 
 use super::{InstalledSite, Nginx, PreviousSite, SiteRevert, additions, failed};
-use crate::host::disk;
 
 impl Nginx {
     /// Restores the site as it was before `deployment` installed its own, or removes it if there was none.
@@ -74,7 +74,7 @@ impl Nginx {
         previous: &PreviousSite,
     ) -> Result<bool, StepFailure> {
         let current =
-            disk::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
+            durable::read(&self.site_file(environment)).map_err(|error| failed(environment, &error))?;
         if current == previous.file {
             return Ok(false);
         }

@@ -7,9 +7,10 @@
 use std::io;
 use std::path::Path;
 
+use lockstep_runtime::durable;
+
 use super::additions;
 use super::directives::directives;
-use crate::host::disk;
 
 /// All that has to fit together, with what nginx derives from it:
 /// <https://nginx.org/en/docs/http/ngx_http_proxy_module.html#proxy_busy_buffers_size>.
@@ -47,12 +48,12 @@ pub(super) struct SizeSources<'a> {
 /// # Errors
 /// When a file that is there cannot be read.
 pub(super) fn choose_sizes(sources: &SizeSources<'_>) -> io::Result<Sizes> {
-    let of_all = disk::read(sources.configuration)?.unwrap_or_default();
+    let of_all = durable::read(sources.configuration)?.unwrap_or_default();
     let mut of_site = String::new();
     let files =
         additions::files(sources.additions)?.into_iter().chain(sources.proxy_params.map(Path::to_owned));
     for file in files {
-        of_site.push_str(&disk::read(&file)?.unwrap_or_default());
+        of_site.push_str(&durable::read(&file)?.unwrap_or_default());
         of_site.push('\n');
     }
     let is_set = |names: &[&str]| {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::hba::{DatabaseRole, HbaLine};
 use lockstep_core::run::journal::StepFailure;
+use lockstep_runtime::durable;
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, PgConnection, Row};
@@ -22,7 +23,6 @@ use tokio::time::{Instant, sleep};
 
 use super::hba_file::{self, HbaFileError, Rule};
 use super::{APPLICATION_NAME_PREFIX, started_at};
-use crate::host::disk;
 
 /// How long PostgreSQL may take to read its rules anew.
 const RELOAD_LIMIT: Duration = Duration::from_secs(5);
@@ -360,7 +360,7 @@ fn replace(path: &Path, read: &str, text: &str) -> io::Result<()> {
         return Err(io::Error::other("something else changed it at the same time"));
     }
     fs::rename(&temporary, path)?;
-    disk::sync_parent(path)
+    durable::sync_parent(path)
 }
 
 /// A password that is kept as MD5 is of no use to SCRAM.

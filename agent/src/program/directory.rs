@@ -4,10 +4,10 @@
 //! look only into the folder of the switch files, because nginx's workers test for these files.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use lockstep_runtime::durable;
 use rustix::fs::{FlockOperation, flock};
 
 /// The lock files: one for the agent, one for a command beside it.
@@ -131,17 +131,7 @@ impl Directory {
     /// When it cannot be written.
     pub fn write(&self, path: &Path, content: &str) -> Result<(), DirectoryError> {
         let failed = |source| DirectoryError::Write { path: path.to_owned(), source };
-        let temporary = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(failed)?;
-        file.write_all(content.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        std::fs::rename(&temporary, path).map_err(failed)?;
-        File::open(&self.path).and_then(|folder| folder.sync_all()).map_err(failed)
+        durable::write(path, content, 0o600).map_err(failed)
     }
 }
 

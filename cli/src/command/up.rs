@@ -9,6 +9,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_runtime::durable;
 use lockstep_runtime::systemd::units::has_systemd;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -327,7 +328,7 @@ async fn coordinator_address(place: &Place, service: &mut RunningService) -> Res
     let started = Instant::now();
     loop {
         if let Some(address) = place::text(&place.address())?.filter(|address| !address.is_empty()) {
-            place::write(&place.listen(), &format!("{address}\n"), 0o644)
+            durable::write(&place.listen(), &format!("{address}\n"), 0o644)
                 .map_err(|error| cannot_write(&place.listen(), &error))?;
             return Ok(address);
         }

@@ -1,9 +1,11 @@
 //! Files that only the user of the coordinator can read.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use lockstep_runtime::durable;
 
 #[derive(Debug, thiserror::Error)]
 pub enum PrivateError {
@@ -47,18 +49,7 @@ pub fn read(path: &Path) -> Result<Option<String>, PrivateError> {
 /// When it cannot be written.
 pub fn write(path: &Path, text: &str) -> Result<(), PrivateError> {
     let failed = |source| PrivateError::Write { path: path.to_owned(), source };
-    let temporary = path.with_extension("partial");
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&temporary, path).map_err(failed)?;
-    let parent = path.parent().unwrap_or(Path::new("."));
-    fs::File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
+    durable::write(path, text, 0o600).map_err(failed)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use lockstep_core::view::host_status::{HostStatus, Presence};
 use lockstep_proto::dial;
 use lockstep_proto::wire;
 use lockstep_proto::wire::control_client::ControlClient;
+use lockstep_runtime::durable;
 use serde::Deserialize;
 use tonic::transport::Channel;
 
@@ -94,7 +95,7 @@ pub(super) fn set_coordinator(place: &Place, from: Option<&str>, to: &str) -> Re
         |why: String| Failure::new(Kind::Refused, format!("{} cannot be changed", file.display())).why(why);
     let Some(text) = place::text(&file)? else { return Ok(()) };
     let changed = with_coordinator(&text, from, to).map_err(damaged)?;
-    place::write(&file, &changed, 0o600).map_err(|error| damaged(error.to_string()))
+    durable::write(&file, &changed, 0o600).map_err(|error| damaged(error.to_string()))
 }
 
 /// `identity.toml` with the address `to` first, and without `from`.

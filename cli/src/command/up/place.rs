@@ -1,8 +1,7 @@
 //! The data directory of the two services of this machine, and their programs.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::args::DIRECTORY;
@@ -179,16 +178,6 @@ pub(super) fn text(path: &Path) -> Result<Option<String>> {
                 .why(error.to_string()))
         }
     }
-}
-
-/// Writes a file with these permissions, whole or not at all: the services read it at their start.
-pub(super) fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    let mut new = options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
-    new.write_all(text.as_bytes())?;
-    new.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// The last lines of a log.
