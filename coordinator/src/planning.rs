@@ -97,6 +97,22 @@ pub struct DeployRequest {
     pub offered: Option<ImageObservation>,
 }
 
+impl DeployRequest {
+    /// An image that a host has, and nothing said beside it.
+    pub fn of(spec: EnvironmentSpec, image: String) -> Self {
+        Self {
+            spec,
+            image,
+            commit: None,
+            branch: None,
+            any_branch: AnyBranch::Refused,
+            changed_site: ChangedSite::Refused,
+            image_id: None,
+            offered: None,
+        }
+    }
+}
+
 /// Who asks, and where their command line runs.
 #[derive(Debug, Clone)]
 pub struct Requester {

@@ -179,7 +179,11 @@ pub fn environment(environment: &EnvironmentKey) -> Prefix {
 
 /// The environment that a key below [`environments`] is about.
 pub fn environment_of(key: &Key) -> Option<EnvironmentKey> {
-    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/env/")?;
+    environment_below("/env/", key)
+}
+
+fn environment_below(folder: &str, key: &Key) -> Option<EnvironmentKey> {
+    let rest = key.0.strip_prefix(ROOT)?.strip_prefix(folder)?;
     let (environment, _) = rest.rsplit_once('/')?;
     environment.parse().ok()
 }
@@ -279,9 +283,7 @@ pub fn history(environment: &EnvironmentKey) -> Prefix {
 
 /// The environment of an entry of a history.
 pub fn environment_of_entry(key: &Key) -> Option<EnvironmentKey> {
-    let rest = key.0.strip_prefix(ROOT)?.strip_prefix("/history/")?;
-    let (environment, _) = rest.rsplit_once('/')?;
-    environment.parse().ok()
+    environment_below("/history/", key)
 }
 
 pub fn history_entry(environment: &EnvironmentKey, deployment: &DeploymentId) -> Owned {

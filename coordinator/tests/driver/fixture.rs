@@ -20,7 +20,7 @@ use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::Plan;
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Refusal};
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::claim::Claim;
 use lockstep_core::record::grant::Resource;
@@ -173,16 +173,7 @@ impl Fixture {
 
     pub(crate) fn ask(spec: EnvironmentSpec, image: &str) -> PlanRequest {
         let environment = spec.key.clone();
-        let deploy = DeployRequest {
-            spec,
-            image: image.to_owned(),
-            commit: None,
-            branch: None,
-            any_branch: AnyBranch::Refused,
-            changed_site: ChangedSite::Refused,
-            image_id: None,
-            offered: None,
-        };
+        let deploy = DeployRequest::of(spec, image.to_owned());
         PlanRequest { environment, what: RequestedOperation::Deploy(Box::new(deploy)) }
     }
 

@@ -209,17 +209,26 @@ async fn what_one_environment_owns_is_not_given_to_another() {
     fixture.shut_down().await;
 }
 
+fn shop(url: &str) -> EnvironmentSpec {
+    declared("shop/production", url)
+}
+
+/// An earlier version, which claimed no names, deploys the shop to one site and then to another; now the heir is at the
+/// first.
+async fn shop_moves_and_heir_gets_its_name(fixture: &mut Fixture) {
+    deploy(fixture, shop("http://old.example"), "notes:1").await;
+    fixture.grant(&shop("").key, Resource::SiteName("new.example".to_owned())).await;
+    deploy(fixture, shop("http://new.example"), "notes:2").await;
+    forget_names(fixture, "shop/production").await;
+    deploy(fixture, declared("heir/production", "http://old.example"), "notes:1").await;
+}
+
 /// Its site was never claimed: an earlier version deployed it there, and then elsewhere.
 #[tokio::test(start_paused = true)]
 async fn a_release_whose_site_another_environment_has_is_not_rolled_back_to() {
     let mut fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
-    let shop = |url| declared("shop/production", url);
-    deploy(&fixture, shop("http://old.example"), "notes:1").await;
-    fixture.grant(&shop("").key, Resource::SiteName("new.example".to_owned())).await;
-    deploy(&fixture, shop("http://new.example"), "notes:2").await;
-    forget_names(&mut fixture, "shop/production").await;
-    deploy(&fixture, declared("heir/production", "http://old.example"), "notes:1").await;
+    shop_moves_and_heir_gets_its_name(&mut fixture).await;
     let what = RequestedOperation::Rollback { to: None, changed_site: ChangedSite::Refused };
     let start = StartRequest::of(PlanRequest { environment: shop("").key, what });
     let refusal = fixture::refused(planning::start(&fixture.parts, &start, &anna()).await);
@@ -235,12 +244,7 @@ async fn a_release_whose_site_another_environment_has_is_not_rolled_back_to() {
 async fn what_only_an_earlier_release_used_is_not_claimed_where_another_uses_it_unclaimed() {
     let mut fixture = Fixture::new().await;
     let _drivers = fixture.drivers();
-    let shop = |url| declared("shop/production", url);
-    deploy(&fixture, shop("http://old.example"), "notes:1").await;
-    fixture.grant(&shop("").key, Resource::SiteName("new.example".to_owned())).await;
-    deploy(&fixture, shop("http://new.example"), "notes:2").await;
-    forget_names(&mut fixture, "shop/production").await;
-    deploy(&fixture, declared("heir/production", "http://old.example"), "notes:1").await;
+    shop_moves_and_heir_gets_its_name(&mut fixture).await;
     forget_names(&mut fixture, "heir/production").await;
     deploy(&fixture, shop("http://new.example"), "notes:3").await;
     assert_eq!(sites(&names(&fixture, "shop/production").await), ["new.example"]);

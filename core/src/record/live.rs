@@ -38,8 +38,8 @@ pub struct LiveRelease {
 }
 
 impl LiveRelease {
-    /// What is live after a deployment that succeeded at `at`; `None` if it gave the environment up. `before` is what was live, `history` has the
-    /// deployments that ended earlier.
+    /// What is live after a deployment that succeeded at `at`; `None` if it gave the environment up. `before` is what was
+    /// live, `history` has the deployments that ended earlier.
     pub fn after(
         summary: &DeploymentSummary,
         before: Option<&LiveRelease>,

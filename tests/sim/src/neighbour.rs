@@ -8,7 +8,6 @@ use lockstep_coordinator::planning::{
     DeployRequest, PlanRequest, RequestedOperation as Asked, Requester, StartRequest,
 };
 use lockstep_core::name::EnvironmentKey;
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
 use lockstep_core::spec::EnvironmentSpec;
 
 use crate::invariant::OWN;
@@ -57,15 +56,6 @@ fn request(world: &World) -> StartRequest {
     let environment: EnvironmentKey = "neighbour/production".parse().expect("a key");
     let shape = world.lock().schedule.shape;
     let spec = EnvironmentSpec { key: environment.clone(), database: None, ..declaration(shape, 1) };
-    let what = Asked::Deploy(Box::new(DeployRequest {
-        spec,
-        image: "notes:1".to_owned(),
-        commit: None,
-        branch: None,
-        any_branch: AnyBranch::Refused,
-        changed_site: ChangedSite::Refused,
-        image_id: None,
-        offered: None,
-    }));
+    let what = Asked::Deploy(Box::new(DeployRequest::of(spec, "notes:1".to_owned())));
     StartRequest::of(PlanRequest { environment, what })
 }

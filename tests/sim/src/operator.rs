@@ -11,7 +11,7 @@ use lockstep_coordinator::planning::{
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_core::id::DeploymentId;
 use lockstep_core::plan::Action;
-use lockstep_core::plan::operation::{AnyBranch, ChangedSite};
+use lockstep_core::plan::operation::ChangedSite;
 use lockstep_core::record::claim::{Claim, ClaimKind, Resolution};
 use lockstep_core::record::history::DeploymentSummary;
 use lockstep_core::record::live::LiveRelease;
@@ -156,16 +156,7 @@ async fn begin(world: &Arc<World>, wanted: Wanted, number: usize) -> Option<Depl
             let image = Image::new(number, release);
             let name = image.name.clone();
             world.lock().reality.images.insert(image.id.clone(), image);
-            Asked::Deploy(Box::new(DeployRequest {
-                spec: declaration(shape, number),
-                image: name,
-                commit: None,
-                branch: None,
-                any_branch: AnyBranch::Refused,
-                changed_site: ChangedSite::Refused,
-                image_id: None,
-                offered: None,
-            }))
+            Asked::Deploy(Box::new(DeployRequest::of(declaration(shape, number), name)))
         }
     };
     let start = StartRequest::of(PlanRequest { environment: world.key.clone(), what });

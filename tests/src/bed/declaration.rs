@@ -10,21 +10,13 @@ use lockstep_core::spec::{
 };
 use lockstep_core::time::Millis;
 
-/// One web process on every host; the first is the load balancer too. Nothing is waited for by the clock.
-///
-/// # Errors
-/// When a name is none.
-pub fn one_web_process(environment: &str, hosts: &[String]) -> Result<EnvironmentSpec> {
-    let web = ProcessSpec {
+/// A web process on port 8080 that answers `/health` within `timeout`, asked each `interval`.
+pub fn web_process(timeout: Millis, interval: Millis) -> ProcessSpec {
+    ProcessSpec {
         role: Role::Web,
         command: Vec::new(),
         port: Some(8080),
-        health: HealthSpec {
-            path: "/health".to_owned(),
-            timeout: Millis::from_secs(30),
-            interval: Millis::from_secs(1),
-            consecutive: 3,
-        },
+        health: HealthSpec { path: "/health".to_owned(), timeout, interval, consecutive: 3 },
         volumes: Vec::new(),
         memory_bytes: None,
         cpu_milli: None,
@@ -32,7 +24,15 @@ pub fn one_web_process(environment: &str, hosts: &[String]) -> Result<Environmen
         stop_signal: None,
         stop_grace: Millis::from_secs(10),
         standby: Standby::Run,
-    };
+    }
+}
+
+/// One web process on every host; the first is the load balancer too. Nothing is waited for by the clock.
+///
+/// # Errors
+/// When a name is none.
+pub fn one_web_process(environment: &str, hosts: &[String]) -> Result<EnvironmentSpec> {
+    let web = web_process(Millis::from_secs(30), Millis::from_secs(1));
     let key: EnvironmentKey = environment.parse()?;
     let repository = key.application.to_string();
     Ok(EnvironmentSpec {
@@ -46,8 +46,8 @@ pub fn one_web_process(environment: &str, hosts: &[String]) -> Result<Environmen
         database: None,
         traffic: TrafficSpec {
             body_limit: "10m".to_owned(),
-            connect_timeout: Millis::from_secs(2),
-            send_timeout: Millis::from_secs(60),
+            connect_timeout: TrafficSpec::connect_timeout(),
+            send_timeout: TrafficSpec::send_timeout(),
             read_timeout: Millis::from_secs(60),
             tls: Tls::Off,
         },

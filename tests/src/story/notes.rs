@@ -9,10 +9,12 @@ use lockstep_core::plan::operation::ChangedSite;
 use lockstep_core::record::history::{DeploymentSummary, Receipt};
 use lockstep_core::run::journal::Verdict;
 use lockstep_core::spec::{
-    DatabaseSpec, DeploySpec, EnvironmentSpec, HealthSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
-    Role, SnapshotSpec, Standby, Tls, TrafficSpec,
+    DatabaseSpec, DeploySpec, EnvironmentSpec, HostRoles, ImageSource, Mode, PgHba, ProcessSpec,
+    SnapshotSpec, Tls, TrafficSpec,
 };
 use lockstep_core::time::{Millis, Timestamp};
+
+use crate::bed::declaration::web_process;
 
 pub(super) fn deployment(number: u32) -> Result<DeploymentId> {
     Ok(format!("dep_{number:026}").parse()?)
@@ -52,24 +54,7 @@ pub(super) fn changed_site(words: &[&str]) -> ChangedSite {
 }
 
 pub(super) fn web() -> ProcessSpec {
-    ProcessSpec {
-        role: Role::Web,
-        command: Vec::new(),
-        port: Some(8080),
-        health: HealthSpec {
-            path: "/health".to_owned(),
-            timeout: Millis::from_secs(60),
-            interval: Millis(100),
-            consecutive: 3,
-        },
-        volumes: Vec::new(),
-        memory_bytes: None,
-        cpu_milli: None,
-        user: None,
-        stop_signal: None,
-        stop_grace: Millis::from_secs(10),
-        standby: Standby::Run,
-    }
+    web_process(Millis::from_secs(60), Millis(100))
 }
 
 /// The declaration that a story begins with.

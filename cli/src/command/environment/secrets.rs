@@ -84,7 +84,7 @@ pub async fn set(context: &Context, env: &str, name: &str, more: &[String]) -> R
         // A file that is not there yet, or a command that failed, more often than what was meant.
         return Err(Failure::new(Kind::Usage, format!("{name} was not changed: no value was read"))
             .why("standard input is empty; an empty value can be imported from an .env file")
-            .next(format!("lockstep secret set {env} {name} < FILE    # FILE contains the value alone")));
+            .next(set_from_file(env, name)));
     }
     let values = [(name.to_owned(), value.to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
@@ -110,11 +110,15 @@ pub fn get(env: &str) -> Result<()> {
         .next(format!("lockstep secret list {env}    # names and fingerprints")))
 }
 
+fn set_from_file(env: &str, name: &str) -> String {
+    format!("lockstep secret set {env} {name} < FILE    # FILE contains the value alone")
+}
+
 /// A value that is typed as an argument is in the history of the shell already, and must not get into a log too.
 fn refuse_value(env: &str, typed: &str, more: &[String]) -> Result<()> {
     let name = typed.split('=').next().unwrap_or_default();
     let name = if is_variable(name) { name } else { "NAME" };
-    let next = format!("lockstep secret set {env} {name} < FILE    # FILE contains the value alone");
+    let next = set_from_file(env, name);
     if typed.contains('=') || !more.is_empty() {
         return Err(Failure::new(Kind::Usage, "the value of a secret is not an argument")
             .why("arguments are in the history of the shell and in the list of processes: change this value")

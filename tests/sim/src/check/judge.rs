@@ -222,9 +222,7 @@ impl World {
             Verdict::RolledBack => rolled_back(&state, live.as_ref(), id),
         }
     }
-}
 
-impl World {
     /// The name at which the environment is served is claimed by it.
     fn owns_its_site(&self) -> Result<(), Broken> {
         let names = self.store.peek(keys::names(&self.key).key());
