@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::bed::files::{let_enter, write_private};
 use crate::bed::ports::free_port;
-use crate::bed::program::process::{Process, built};
+use crate::bed::program::process::{PROGRAMS, Process, built};
 use crate::bed::program::{CommandOutput, run_with_input};
 use crate::bed::server::docker::Docker;
 use crate::bed::server::etcd::Etcd;
@@ -49,6 +49,25 @@ pub enum Record<'a> {
     Etcd(&'a Etcd),
 }
 
+/// What the programs know. Those that the benchmark compares ours with may be of an earlier revision.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vintage {
+    /// Without `lockstep env grant` and the agent's `[nginx] logs`: an environment may use everything.
+    BeforeGrants,
+    Current,
+}
+
+impl Vintage {
+    /// Ours are not asked: a `grant` of theirs that is broken is to be noticed.
+    fn of_programs(directory: &Path) -> Result<Self> {
+        if std::env::var_os(PROGRAMS).is_none() {
+            return Ok(Self::Current);
+        }
+        let said = CommandOutput::of(&mut command(directory, &["env", "grant", "--help"])?)?;
+        Ok(if said.code == 0 { Self::Current } else { Self::BeforeGrants })
+    }
+}
+
 /// The whole, running.
 pub struct Stage {
     pub directory: PathBuf,
@@ -65,6 +84,7 @@ pub struct Stage {
     pub site: SocketAddr,
     bridge: IpAddr,
     images: Vec<String>,
+    vintage: Vintage,
 }
 
 impl Stage {
@@ -95,7 +115,8 @@ impl Stage {
         }
         let coordinator = start_coordinator(directory, FIRST, &[])?;
         log_in(directory)?;
-        write_agent_settings(directory, &nginx)?;
+        let vintage = Vintage::of_programs(directory)?;
+        write_agent_settings(directory, &nginx, vintage)?;
         join(directory, ("app-1", AGENT), bridge)?;
         let agent = start_agent(directory, AGENT, &[])?;
         let stage = Self {
@@ -111,6 +132,7 @@ impl Stage {
             site,
             bridge,
             images: Vec::new(),
+            vintage,
         };
         stage.wait_for_agent()?;
         stage.grant(&["--snapshot-directory", &directory.join("backups").display().to_string()])?;
@@ -128,6 +150,9 @@ impl Stage {
     /// # Errors
     /// When it is refused.
     pub fn grant(&self, resources: &[&str]) -> Result<()> {
+        if self.vintage == Vintage::BeforeGrants {
+            return Ok(());
+        }
         let environment = format!("{}/production", self.application);
         self.must(&[&["env", "grant", &environment], resources].concat())?;
         Ok(())
@@ -481,14 +506,16 @@ fn log_in(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn write_agent_settings(directory: &Path, nginx: &Nginx) -> Result<()> {
-    let settings = format!(
-        "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\nlogs = {:?}\n",
+fn write_agent_settings(directory: &Path, nginx: &Nginx, vintage: Vintage) -> Result<()> {
+    let mut settings = format!(
+        "[nginx]\nbinary = {:?}\nconfiguration = {:?}\nsites = {:?}\n",
         nginx.binary(),
         nginx.configuration(),
-        nginx.sites_directory(),
-        nginx.prefix()
+        nginx.sites_directory()
     );
+    if vintage == Vintage::Current {
+        settings.push_str(&format!("logs = {:?}\n", nginx.prefix()));
+    }
     fs::write(directory.join("agent/agent.toml"), settings)?;
     Ok(())
 }
