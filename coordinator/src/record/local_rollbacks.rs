@@ -2,7 +2,8 @@
 //! while no deployment is open.
 //!
 //! What must stay true: what was done on the host is the reality, and the record follows it. Until it does, the host
-//! keeps the traffic where it is. Lockstep never switches back silently.
+//! keeps the traffic where it is. Lockstep never switches back silently. What one host can report is bounded
+//! ([`REPORTED_MAX`]): its agent may be anybody's who is root there.
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,20 @@ use crate::record::{environments, hosts};
 use crate::store::guarded;
 use crate::store::{Store, StoreError, Stored, keys};
 
+/// How many of one environment are kept from one host. Nobody switches by hand this often.
+pub const REPORTED_MAX: usize = 1000;
+
+/// What becomes of a local rollback that a host reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReportReply {
+    /// The record knows of it.
+    Adopted,
+    /// It is kept until the record may follow it.
+    Waits,
+    /// The host has reported [`REPORTED_MAX`] of this environment already: it is not kept.
+    OneTooMany,
+}
+
 /// Who stands in the history for what was done as root on a host; its change says who that was.
 const ROOT: &str = "root";
 
@@ -26,7 +41,7 @@ pub(crate) fn root() -> OperatorName {
     ROOT.parse().expect("a constant that is a name")
 }
 
-/// Keeps what `host` says, and says whether the record knows of it.
+/// Keeps what `host` says.
 ///
 /// # Errors
 /// When the store does not answer.
@@ -34,17 +49,21 @@ pub async fn report(
     store: &dyn Store,
     host: &HostId,
     rollback: LocalRollback,
-) -> Result<Option<Adoption>, StoreError> {
+) -> Result<ReportReply, StoreError> {
     let key = keys::local_change(&rollback.environment, host, rollback.seq);
     if let Some(there) = store.get(key.key()).await? {
         let change: LocalChange = there.read()?;
-        return Ok(change.adopted);
+        return Ok(if change.adopted.is_some() { ReportReply::Adopted } else { ReportReply::Waits });
     }
-    let Some(named) = hosts::find(store, host).await? else { return Ok(None) };
+    let Some(named) = hosts::find(store, host).await? else { return Ok(ReportReply::Waits) };
+    let kept = keys::local_changes_on(&rollback.environment, host);
+    if store.last(&kept, REPORTED_MAX).await?.len() >= REPORTED_MAX {
+        return Ok(ReportReply::OneTooMany);
+    }
     let change = LocalChange { host: host.clone(), host_name: named.name, rollback, adopted: None };
     // Not committed means that it is there already: the next time it is read.
     guarded::local_change(store, &change).await?;
-    Ok(None)
+    Ok(ReportReply::Waits)
 }
 
 /// Whether `host` can have anything of `environment`: it is declared for it, or is one of those that serve it.

@@ -36,7 +36,7 @@ use crate::ports::agents::{Agents, ProgressLine, QueriedStatus};
 use crate::record::coordinators;
 use crate::record::history;
 use crate::record::hosts;
-use crate::record::local_rollbacks;
+use crate::record::local_rollbacks::{self, REPORTED_MAX, ReportReply};
 use crate::store::guarded::ReportAcceptance;
 use crate::store::handover::{Assignment, Report, Reported};
 use crate::store::{Key, guarded, keys};
@@ -340,8 +340,14 @@ impl AgentSession {
             self.note_refusal(REFUSED_LOCAL_ROLLBACK, &what).await;
             return Ok(());
         }
-        if local_rollbacks::report(&*self.sessions.context.store, &self.host, rollback).await?.is_some() {
-            self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?;
+        let environment = environment.clone();
+        match local_rollbacks::report(&*self.sessions.context.store, &self.host, rollback).await? {
+            ReportReply::Adopted => self.send(Order::LocalTakenIn(wire::LocalTakenIn { seq })).await?,
+            ReportReply::Waits => {}
+            ReportReply::OneTooMany => {
+                let what = format!("it has reported {REPORTED_MAX} of {environment}, and no more are kept");
+                self.note_refusal(REFUSED_LOCAL_ROLLBACK, &what).await;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What was done on a host without a coordinator becomes the record, and is told.
 
-use lockstep_coordinator::record::{audit, environments, history, local_rollbacks};
+use lockstep_coordinator::record::local_rollbacks::{self, REPORTED_MAX, ReportReply};
+use lockstep_coordinator::record::{audit, environments, history};
 use lockstep_coordinator::store::{Store, keys};
 use lockstep_coordinator::view::status;
 use lockstep_core::id::HostId;
@@ -33,9 +34,10 @@ fn rollback(fixture: &Fixture, seq: u64, served: &DeploymentSummary) -> LocalRol
 
 /// What the agent does: says it again until it is taken in.
 async fn tell(fixture: &Fixture, host: &HostId, rollback: &LocalRollback) -> LocalChange {
+    let report =
+        async || local_rollbacks::report(&*fixture.store, host, rollback.clone()).await.expect("told");
     let wait = async {
-        while local_rollbacks::report(&*fixture.store, host, rollback.clone()).await.expect("told").is_none()
-        {
+        while report().await == ReportReply::Waits {
             tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         }
     };
@@ -97,7 +99,7 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     for _ in 0..20 {
         let known =
             local_rollbacks::report(&*fixture.store, &host_id(), rollback.clone()).await.expect("told");
-        assert_eq!(known, None, "the record was changed under an open deployment");
+        assert_eq!(known, ReportReply::Waits, "the record was changed under an open deployment");
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     fixture.hosts.unscript();
@@ -105,6 +107,29 @@ async fn a_deployment_that_is_open_comes_to_its_end_first() {
     fixture.ended(&id).await;
     tell(&fixture, &host_id(), &rollback).await;
     assert_eq!(live(&fixture).await.slot, Slot::Blue);
+    fixture.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_reports_without_end_does_not_fill_the_record() {
+    let fixture = Fixture::new().await;
+    let _drivers = fixture.drivers();
+    let (first, _) = two_deployed(&fixture).await;
+    // While a deployment is open the record follows nothing, so all of them wait.
+    fixture.hosts.script("health", Direction::Do, Does::Waits);
+    let (id, _) = fixture.start("notes:3").await.expect("it starts");
+    fixture.until_begun(&id, 4).await;
+    let report = async |seq: u64| {
+        let rollback = rollback(&fixture, seq, &first);
+        local_rollbacks::report(&*fixture.store, &host_id(), rollback).await.expect("told")
+    };
+    for seq in 1..=REPORTED_MAX as u64 {
+        assert_eq!(report(seq).await, ReportReply::Waits);
+    }
+    assert_eq!(report(REPORTED_MAX as u64 + 1).await, ReportReply::OneTooMany);
+    assert_eq!(report(1).await, ReportReply::Waits, "what is kept is known no more");
+    let kept = fixture.store.list(&keys::local_changes(&environment())).await.expect("read");
+    assert_eq!(kept.len(), REPORTED_MAX);
     fixture.shut_down().await;
 }
 
