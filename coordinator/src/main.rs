@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use lockstep_coordinator::ports::metrics::SERVICE;
 use lockstep_coordinator::program::settings::{Arguments, Command, Settings};
-use lockstep_coordinator::program::{joining, restore, service};
+use lockstep_coordinator::program::{joining, rekey, restore, service};
 use lockstep_runtime::telemetry::Telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
             None => serve(settings).await,
             Some(Command::Restore { file }) => restore::restore(&settings, &file).await,
             Some(Command::Join { coordinator, name }) => joining::join(&settings, &coordinator, name).await,
+            Some(Command::Rekey) => rekey::rekey(&settings).await,
         }
     });
     let code = match ended {
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
 fn begin_telemetry(settings: &Settings, command: Option<&Command>) -> anyhow::Result<Telemetry> {
     let otlp = match command {
         None => settings.otlp()?,
-        Some(Command::Restore { .. } | Command::Join { .. }) => None,
+        Some(Command::Restore { .. } | Command::Join { .. } | Command::Rekey) => None,
     };
     Ok(lockstep_runtime::telemetry::begin(SERVICE, &settings.log, otlp.as_ref())?)
 }

@@ -40,6 +40,8 @@ pub enum Command {
         /// The file that `lockstep backup` wrote
         file: PathBuf,
     },
+    /// Encrypt all secrets with another key, while no coordinator runs
+    Rekey,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use async_trait::async_trait;
 use chacha20poly1305::aead::{Aead, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Key, KeyInit, Nonce};
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::secret::Secret;
@@ -22,20 +22,22 @@ use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ports::private_files;
 use crate::ports::secrets::Secrets;
 use crate::record::environments;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 
 use fingerprint::FingerprintKey;
+use key_file::{KeyFile, VaultKey, random_key};
 
 mod ciphertext;
 mod fingerprint;
+mod key_file;
 mod registries;
+mod rekey;
 
 pub use registries::{ListedLogin, LoginRecord};
+pub use rekey::rekey;
 
-const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 
 /// How many of the newest versions are looked at for who changed a value.
@@ -137,7 +139,7 @@ struct Sealed {
 
 pub struct Vault {
     store: Arc<dyn Store>,
-    key: [u8; KEY_BYTES],
+    key: VaultKey,
     fingerprints: FingerprintKey,
 }
 
@@ -149,18 +151,23 @@ impl Vault {
     /// # Errors
     /// When the file is damaged, or can be read by others.
     pub fn open(store: Arc<dyn Store>, file: &Path) -> anyhow::Result<Self> {
-        let key = match private_files::read(file)? {
-            Some(text) => {
-                from_hex(text.trim()).with_context(|| format!("{} is not a valid key", file.display()))?
-            }
+        let key = match KeyFile::read(file)? {
+            Some(KeyFile::One(key)) => key,
+            Some(KeyFile::Changing { .. }) => bail!(
+                "the change of the key in {} was interrupted: finish it with `lockstep-coordinator rekey`",
+                file.display()
+            ),
             None => {
-                let mut key = [0; KEY_BYTES];
-                getrandom::fill(&mut key).context("the system provides no random numbers")?;
-                private_files::write(file, &HEXLOWER.encode(&key))?;
+                let key = random_key()?;
+                KeyFile::One(key).write(file)?;
                 key
             }
         };
-        Ok(Self { store, fingerprints: FingerprintKey::derive(&key), key })
+        Ok(Self::with_key(store, key))
+    }
+
+    fn with_key(store: Arc<dyn Store>, key: VaultKey) -> Self {
+        Self { store, fingerprints: FingerprintKey::derive(&key), key }
     }
 
     /// The key as in its file, for a coordinator that joins.
@@ -326,7 +333,12 @@ impl Vault {
         let nonce: [u8; NONCE_BYTES] = nonce.try_into().context("its nonce is damaged")?;
         self.cipher()
             .decrypt(&Nonce::from(nonce), Payload { msg: ciphertext, aad: bound.as_bytes() })
-            .map_err(|_| anyhow::anyhow!("it was not encrypted with this coordinator's key"))
+            .map_err(|_| {
+                anyhow::anyhow!(
+                    "it was not encrypted with this coordinator's key; where that was changed on another coordinator, \
+                     copy its secrets.key"
+                )
+            })
     }
 
     fn cipher(&self) -> ChaCha20Poly1305 {
@@ -382,14 +394,6 @@ fn bound_to(environment: &EnvironmentKey, version: u64) -> String {
     format!("lockstep secrets {environment} {version}")
 }
 
-fn from_hex(text: &str) -> anyhow::Result<[u8; KEY_BYTES]> {
-    if text.len() != KEY_BYTES * 2 {
-        bail!("its length is wrong");
-    }
-    let key = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map_err(anyhow::Error::msg)?;
-    key.try_into().map_err(|_| anyhow::anyhow!("its length is wrong"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,26 +411,6 @@ mod tests {
 
     fn anna() -> (OperatorName, Timestamp) {
         ("anna".parse().unwrap(), Timestamp(1))
-    }
-
-    #[test]
-    fn a_key_is_read_as_it_was_written() {
-        assert_eq!(from_hex(&HEXLOWER.encode(&[0xab; KEY_BYTES])).unwrap(), [0xab; KEY_BYTES]);
-    }
-
-    #[test]
-    fn a_key_may_be_in_capitals() {
-        assert_eq!(from_hex(&"AB".repeat(KEY_BYTES)).unwrap(), [0xab; KEY_BYTES]);
-    }
-
-    #[test]
-    fn a_key_that_is_cut_off_is_refused() {
-        assert_eq!(from_hex("abab").unwrap_err().to_string(), "its length is wrong");
-    }
-
-    #[test]
-    fn a_key_with_a_sign_in_it_is_refused() {
-        assert!(from_hex(&format!("+f{}", "ab".repeat(KEY_BYTES - 1))).is_err());
     }
 
     #[tokio::test]

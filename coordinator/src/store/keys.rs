@@ -513,6 +513,15 @@ pub fn secrets(environment: &EnvironmentKey) -> Prefix {
     prefix(format_args!("secrets/{environment}"))
 }
 
+pub fn all_secrets() -> Prefix {
+    prefix(format_args!("secrets"))
+}
+
+/// The environment of a version of secrets.
+pub fn environment_of_secrets(key: &Key) -> Option<EnvironmentKey> {
+    environment_below("/secrets/", key)
+}
+
 pub fn secrets_version(environment: &EnvironmentKey, version: u64) -> Free {
     free(format_args!("secrets/{environment}/{version:010}"))
 }

@@ -10,7 +10,7 @@ use lockstep_core::secret::Secret;
 use lockstep_core::secret::join_token::base32;
 use sha2::Sha256;
 
-use super::KEY_BYTES;
+use super::key_file::{KEY_BYTES, VaultKey};
 
 /// What the derived key is for.
 const PURPOSE: &[u8] = b"lockstep secret fingerprints";
@@ -22,7 +22,7 @@ const LENGTH: usize = 10;
 pub(super) struct FingerprintKey(Hmac<Sha256>);
 
 impl FingerprintKey {
-    pub(super) fn derive(vault_key: &[u8; KEY_BYTES]) -> Self {
+    pub(super) fn derive(vault_key: &VaultKey) -> Self {
         let mut key = [0; KEY_BYTES];
         Hkdf::<Sha256>::new(None, vault_key)
             .expand(PURPOSE, &mut key)

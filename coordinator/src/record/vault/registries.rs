@@ -16,12 +16,12 @@ use crate::store::{Committed, Guard, StoreError, Write, keys};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoginRecord {
-    registry: RegistryName,
-    username: String,
-    at: Timestamp,
-    by: OperatorName,
-    nonce: Vec<u8>,
-    ciphertext: Vec<u8>,
+    pub(super) registry: RegistryName,
+    pub(super) username: String,
+    pub(super) at: Timestamp,
+    pub(super) by: OperatorName,
+    pub(super) nonce: Vec<u8>,
+    pub(super) ciphertext: Vec<u8>,
 }
 
 impl StoredDocument for LoginRecord {
@@ -99,7 +99,7 @@ impl Vault {
     }
 }
 
-fn bound_to(registry: &RegistryName, username: &str) -> String {
+pub(super) fn bound_to(registry: &RegistryName, username: &str) -> String {
     format!("lockstep registry {registry} {username}")
 }
 
