@@ -36,6 +36,7 @@ pub mod names;
 mod planning_input;
 mod ports;
 mod release;
+mod secrets_change;
 
 use claims::ClaimState;
 use grants::{Authority, GrantDecision, GrantQuestion, decide_grant};
@@ -43,6 +44,7 @@ use names::{NameProposal, propose_names};
 use planning_input::{PlanningInput, PlanningTarget, TargetHosts, gather_planning_input};
 use ports::Proposal;
 use release::find_release;
+use secrets_change::secrets_warning;
 
 /// How often a plan is made anew because the record moved under it.
 const ATTEMPTS_MAX: usize = 5;
@@ -356,6 +358,7 @@ async fn make_plan(
     let operation = operation(context, ask, &spec, &input.record).await?;
     let mut plan = planner::plan(&operation, &spec, &input.record)?;
     plan.warnings.extend(input.port_warnings.iter().cloned());
+    plan.warnings.extend(secrets_warning(&*context.secrets, &plan, input.record.live.as_ref()).await);
     plan.warnings.extend(image_to_send(ask, &input.record));
     plan.warnings.extend(reader_warning(requester.authority, &spec));
     if let Some(refusal) = pending_undos::refuse_plan(&*context.store, &plan).await? {

@@ -34,6 +34,8 @@ mod lease;
 mod local_changes;
 #[path = "driver/neighbours.rs"]
 mod neighbours;
+#[path = "driver/newer_secrets.rs"]
+mod newer_secrets;
 #[path = "driver/opening.rs"]
 mod opening;
 #[path = "driver/owned_names.rs"]

@@ -5,7 +5,10 @@ use async_trait::async_trait;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::secret::redact::Redactor;
+use lockstep_core::view::environment::SecretsSet;
 use tracing::warn;
+
+use crate::store::StoreError;
 
 /// For what a host says where the secrets cannot be read: all of it is masked.
 pub(crate) fn masks_everything(error: &anyhow::Error) -> Redactor {
@@ -16,10 +19,34 @@ pub(crate) fn masks_everything(error: &anyhow::Error) -> Redactor {
     Redactor::of_everything()
 }
 
+/// How the values of two versions differ. Names are no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SecretsChange {
+    pub added: Vec<String>,
+    pub changed: Vec<String>,
+    pub removed: Vec<String>,
+}
+
 #[async_trait]
 pub trait Secrets: Send + Sync + 'static {
     /// The newest version; nothing before the first import.
     async fn summary(&self, environment: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>>;
+
+    /// The newest version, if it is newer than `deployed`. It is asked for every environment at once, so it is cheap
+    /// where nothing is newer.
+    async fn newer_than(
+        &self,
+        environment: &EnvironmentKey,
+        deployed: Option<u64>,
+    ) -> Result<Option<SecretsSet>, StoreError>;
+
+    /// By name, what differs from one version to another.
+    async fn changes(
+        &self,
+        environment: &EnvironmentKey,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> anyhow::Result<SecretsChange>;
 
     /// Takes the values of this version out of text; of no version, nothing.
     async fn redactor(&self, environment: &EnvironmentKey, version: Option<u64>) -> anyhow::Result<Redactor>;

@@ -20,15 +20,17 @@ use lockstep_core::secret::limits::too_large;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::stored::StoredDocument;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::environment::SecretsSet;
 use serde::{Deserialize, Serialize};
 
-use crate::ports::secrets::Secrets;
+use crate::ports::secrets::{Secrets, SecretsChange};
 use crate::record::environments;
 use crate::store::{Committed, Guard, Store, StoreError, Stored, Write, keys};
 
 use fingerprint::FingerprintKey;
 use key_file::{KeyFile, VaultKey, random_key};
 
+mod changes;
 mod ciphertext;
 mod fingerprint;
 mod key_file;
@@ -261,15 +263,9 @@ impl Vault {
             return Ok(Difference { added: values.keys().cloned().collect(), ..Difference::default() });
         };
         let (record, there) = read(&newest)?;
-        let mut difference = Difference { version: record.version, ..Difference::default() };
-        for (name, value) in values {
-            match there.get(name) {
-                None => difference.added.push(name.clone()),
-                Some(before) if before != value => difference.changed.push(name.clone()),
-                Some(_) => {}
-            }
-        }
-        difference.removed = there.keys().filter(|name| !values.contains_key(*name)).cloned().collect();
+        let SecretsChange { added, changed, removed } = changes::between(&there, values);
+        let mut difference =
+            Difference { version: record.version, added, changed, removed, undone: Vec::new() };
         if !difference.changed.is_empty() || !difference.removed.is_empty() {
             let mut versions: Vec<_> = earlier.iter().map(read).collect::<anyhow::Result<_>>()?;
             versions.push((record, there));
@@ -354,6 +350,25 @@ impl Secrets for Vault {
         Ok(Some(SecretsSummary { version: record.version, names: record.names }))
     }
 
+    async fn newer_than(
+        &self,
+        environment: &EnvironmentKey,
+        deployed: Option<u64>,
+    ) -> Result<Option<SecretsSet>, StoreError> {
+        self.newest_after(environment, deployed).await
+    }
+
+    async fn changes(
+        &self,
+        environment: &EnvironmentKey,
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        let (before, after) =
+            (self.values_or_none(environment, from).await?, self.values_or_none(environment, to).await?);
+        Ok(changes::between(&before, &after))
+    }
+
     async fn redactor(&self, environment: &EnvironmentKey, version: Option<u64>) -> anyhow::Result<Redactor> {
         match version {
             None => Ok(Redactor::none()),
@@ -400,16 +415,16 @@ mod tests {
     use crate::ports::clock::SystemClock;
     use crate::store::sqlite::SqliteStore;
 
-    fn values(pairs: &[(&str, &str)]) -> Values {
+    pub(super) fn values(pairs: &[(&str, &str)]) -> Values {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), Secret::new((*value).to_owned()))).collect()
     }
 
-    async fn vault(directory: &Path) -> Vault {
+    pub(super) async fn vault(directory: &Path) -> Vault {
         let store = SqliteStore::open(directory, Arc::new(SystemClock)).await.unwrap();
         Vault::open(Arc::new(store), &directory.join("secrets.key")).unwrap()
     }
 
-    fn anna() -> (OperatorName, Timestamp) {
+    pub(super) fn anna() -> (OperatorName, Timestamp) {
         ("anna".parse().unwrap(), Timestamp(1))
     }
 

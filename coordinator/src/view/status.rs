@@ -24,7 +24,7 @@ use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::{EnvironmentSpec, HostRoles};
 use lockstep_core::time::Millis;
 use lockstep_core::view::environment::{
-    ClaimStatus, EnvironmentStatus, RestartsOn, RollbackReady, RunningStep, TrafficMoved,
+    ClaimStatus, EnvironmentStatus, RestartsOn, RollbackReady, RunningStep, SecretsSet, TrafficMoved,
 };
 use lockstep_core::view::host_status::{HostStatus, Presence};
 
@@ -155,10 +155,12 @@ async fn observed(
     // While a deployment runs, the record and the reality differ as they should.
     let is_at_rest = status.open.as_ref().is_none_or(|open| open.open.deployment().is_none());
     let live = status.live.as_ref().filter(|_| is_at_rest && shared.databases == DatabaseLook::Ask);
-    let ((observed, mut drift), database) = tokio::join!(
+    let ((observed, mut drift), database, undeployed) = tokio::join!(
         shared.observer.observe(&*context.agents, &spec.key, &mine),
-        observe_database(context, &shared.hosts, live)
+        observe_database(context, &shared.hosts, live),
+        undeployed_secrets(context, status.live.as_ref().filter(|_| is_at_rest))
     );
+    status.undeployed_secrets = undeployed?;
     if is_at_rest {
         drift.extend(drift::find_drift(&spec.key, status.live.as_ref(), &placed, &observed));
     }
@@ -187,6 +189,17 @@ async fn observed(
         rollback.takes = is_warm.then(|| usual_rollback_time(status.last.as_ref()));
     }
     Ok(status)
+}
+
+/// The newest secrets, if what is live was deployed with others.
+async fn undeployed_secrets(
+    context: &Context,
+    live: Option<&LiveRelease>,
+) -> Result<Option<SecretsSet>, StoreError> {
+    match live {
+        None => Ok(None),
+        Some(live) => context.secrets.newer_than(&live.spec.key, live.secrets_version).await,
+    }
 }
 
 /// What each of `hosts` sees of an environment, or why it does not say.
@@ -303,6 +316,7 @@ async fn recorded_status(
         pending_undos,
         local,
         removal,
+        undeployed_secrets: None,
     })
 }
 

@@ -12,10 +12,10 @@ use lockstep_coordinator::planning::{
     DeployError, DeployRequest, PlanRequest, RequestedOperation, Requester, StartRequest,
 };
 use lockstep_coordinator::ports::clock::Clock;
-use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
 use lockstep_coordinator::record::{environments, history};
 use lockstep_coordinator::store::memory::MemoryStore;
-use lockstep_coordinator::store::{Store, Write, keys};
+use lockstep_coordinator::store::{Store, StoreError, Write, keys};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::{DeploymentId, HostId};
 use lockstep_core::name::EnvironmentKey;
@@ -31,6 +31,7 @@ use lockstep_core::run::journal::{Entry, Event};
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::environment::SecretsSet;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +59,19 @@ struct NoSecrets;
 impl Secrets for NoSecrets {
     async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
         Ok(None)
+    }
+
+    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
+        Ok(None)
+    }
+
+    async fn changes(
+        &self,
+        _: &EnvironmentKey,
+        _: Option<u64>,
+        _: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        Ok(SecretsChange::default())
     }
 
     async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_coordinator::drive::lock::LEASE_LIVES;
-use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
 use lockstep_coordinator::record::history;
+use lockstep_coordinator::store::StoreError;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::run::journal::{Event, Verdict};
 use lockstep_core::secret::redact::Redactor;
+use lockstep_core::view::environment::SecretsSet;
 
 use crate::fixture::Fixture;
 
@@ -21,6 +23,19 @@ struct SlowSecrets;
 impl Secrets for SlowSecrets {
     async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
         Ok(None)
+    }
+
+    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
+        Ok(None)
+    }
+
+    async fn changes(
+        &self,
+        _: &EnvironmentKey,
+        _: Option<u64>,
+        _: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        Ok(SecretsChange::default())
     }
 
     async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {

@@ -7,13 +7,15 @@ use lockstep_coordinator::planning;
 use lockstep_coordinator::planning::Requester;
 use lockstep_coordinator::planning::grants::Authority;
 use lockstep_coordinator::ports::agents::ObservationRequest;
-use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
+use lockstep_coordinator::store::StoreError;
 use lockstep_core::image::ImageLookup;
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::record::SecretsSummary;
 use lockstep_core::record::grant::Resource;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::spec::{DatabaseSpec, EnvironmentSpec, PgHba};
+use lockstep_core::view::environment::SecretsSet;
 
 use crate::fixture::{Fixture, anna, environment, spec};
 
@@ -24,6 +26,19 @@ struct WithUrl;
 impl Secrets for WithUrl {
     async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
         Ok(Some(SecretsSummary { version: 1, names: ["DATABASE_URL".to_owned()].into() }))
+    }
+
+    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
+        Ok(None)
+    }
+
+    async fn changes(
+        &self,
+        _: &EnvironmentKey,
+        _: Option<u64>,
+        _: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        Ok(SecretsChange::default())
     }
 
     async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {

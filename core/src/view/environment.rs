@@ -2,7 +2,7 @@
 
 use crate::count::counted;
 use crate::id::DeploymentId;
-use crate::name::{EnvironmentKey, HostName, ProcessName};
+use crate::name::{EnvironmentKey, HostName, OperatorName, ProcessName};
 use crate::record::claim::{Claim, Resolution};
 use crate::record::history::{DeploymentSummary, FailedStep};
 use crate::record::live::LiveRelease;
@@ -69,6 +69,18 @@ pub struct EnvironmentStatus {
     /// `None` unless a removal was decided that is not finished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removal: Option<Removal>,
+    /// `None` if the containers have the newest secrets, or while a deployment runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undeployed_secrets: Option<SecretsSet>,
+}
+
+/// A version of the secrets, and who set it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecretsSet {
+    pub version: u64,
+    pub by: OperatorName,
+    pub at: Timestamp,
 }
 
 /// The database as a host sees it.

@@ -105,8 +105,11 @@ fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
     run_with_input(&mut set, "canary-set-by-hand")?;
     let unchanged = scene.stage.lockstep(&["secret", "list", ENVIRONMENT])?;
     assert_names_only(unchanged.expect_said(0, &["JWT_SECRET", "DATABASE_URL"])?)?;
+    assert_not_deployed(scene, image)?;
     scene.deploy(image)?.expect_said(0, &[])?;
     assert_worker_has(scene, "canary-set-by-hand")?;
+    let deployed = scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &["all is well"])?;
+    ensure!(!deployed.all().contains("is not in the containers"), "{}", deployed.all());
     // A file that is older than what was set would take it away.
     write_private(&scene.stage.env_file(), &older)?;
     let would_undo =
@@ -117,6 +120,19 @@ fn set_one_by_one(scene: &Scene, image: &str) -> Result<()> {
     scene.stage.lockstep(&["secret", "import", ENVIRONMENT])?.expect_said(0, &[])?;
     scene.deploy(image)?.expect_said(0, &[])?;
     Ok(())
+}
+
+/// The containers have the version of the rollback: status says so, and the plan names what differs.
+fn assert_not_deployed(scene: &Scene, image: &str) -> Result<()> {
+    let newer = [
+        "newer secrets are not deployed",
+        "version 3, set by admin",
+        "not in the containers, which have version 1",
+    ];
+    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(0, &newer)?;
+    let change = "version 3 of the secrets replaces version 1: changed JWT_SECRET; added ADDED_KEY";
+    let plan = scene.stage.lockstep(&["plan", ENVIRONMENT, "--image", image])?;
+    assert_names_only(plan.expect_said(0, &[change])?)
 }
 
 fn assert_worker_has(scene: &Scene, value: &str) -> Result<()> {

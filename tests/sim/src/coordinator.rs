@@ -11,7 +11,8 @@ use lockstep_coordinator::drive::Drivers;
 use lockstep_coordinator::ports::agents::{
     AgentError, Agents, LogRequest, ObservationRequest, ProgressLine, QueriedStatus, SessionInfo, StepQuery,
 };
-use lockstep_coordinator::ports::secrets::Secrets;
+use lockstep_coordinator::ports::secrets::{Secrets, SecretsChange};
+use lockstep_coordinator::store::StoreError;
 use lockstep_core::agent::host_task::HostTask;
 use lockstep_core::health::InstanceHealth;
 use lockstep_core::id::HostId;
@@ -24,6 +25,7 @@ use lockstep_core::release::{Schema, SchemaState};
 use lockstep_core::run::journal::StepKey;
 use lockstep_core::secret::redact::Redactor;
 use lockstep_core::time::Timestamp;
+use lockstep_core::view::environment::SecretsSet;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,19 @@ struct OneSecret;
 impl Secrets for OneSecret {
     async fn summary(&self, _: &EnvironmentKey) -> anyhow::Result<Option<SecretsSummary>> {
         Ok(Some(SecretsSummary { version: 1, names: ["DATABASE_URL".to_owned()].into() }))
+    }
+
+    async fn newer_than(&self, _: &EnvironmentKey, _: Option<u64>) -> Result<Option<SecretsSet>, StoreError> {
+        Ok(None)
+    }
+
+    async fn changes(
+        &self,
+        _: &EnvironmentKey,
+        _: Option<u64>,
+        _: Option<u64>,
+    ) -> anyhow::Result<SecretsChange> {
+        Ok(SecretsChange::default())
     }
 
     async fn redactor(&self, _: &EnvironmentKey, _: Option<u64>) -> anyhow::Result<Redactor> {

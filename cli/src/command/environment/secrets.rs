@@ -15,6 +15,9 @@ use crate::env_file;
 use crate::failure::{Failure, Kind, Result};
 use crate::output::ago;
 
+/// What somebody must know who has just set a value.
+const DEPLOYED_LATER: &str = "running containers keep the values that they have; a deployment brings these";
+
 /// The values of the environment's .env file, checked; `None` if there is no file.
 ///
 /// # Errors
@@ -70,7 +73,8 @@ pub async fn import(context: &Context, env: &str) -> Result<()> {
     let request =
         wire::ImportSecretsRequest { environment: declared.spec.key.to_string(), values, replace: true };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)
+    show_secrets(context, &reply)?;
+    context.output.line(DEPLOYED_LATER)
 }
 
 /// # Errors
@@ -89,7 +93,8 @@ pub async fn set(context: &Context, env: &str, name: &str, more: &[String]) -> R
     let values = [(name.to_owned(), value.to_owned())].into();
     let request = wire::ImportSecretsRequest { environment, values, replace: false };
     let reply = context.control().await?.import_secrets(request).await?.into_inner();
-    show_secrets(context, &reply)
+    show_secrets(context, &reply)?;
+    context.output.line(DEPLOYED_LATER)
 }
 
 pub async fn list(context: &Context, env: &str) -> Result<()> {

@@ -17,7 +17,7 @@ use lockstep_core::record::removal::Removal;
 use lockstep_core::run::journal::{Direction, Verdict};
 use lockstep_core::slot::Slot;
 use lockstep_core::time::Timestamp;
-use lockstep_core::view::environment::{ClaimStatus, DatabaseStatus, EnvironmentStatus};
+use lockstep_core::view::environment::{ClaimStatus, DatabaseStatus, EnvironmentStatus, SecretsSet};
 use lockstep_core::view::host_status::{HostStatus, Presence, SlotObservation};
 
 use super::next_commands::{NextCommand, next_commands};
@@ -110,6 +110,7 @@ impl Screen {
         if let Some(last) = &status.last {
             self.last(last);
         }
+        self.secrets(status);
         status.drift.iter().for_each(|drift| self.problem_line("drift", drift));
         if let Some((problem, repair)) = status.database.as_ref().and_then(DatabaseStatus::problem) {
             self.problem_line("database", &problem);
@@ -283,6 +284,23 @@ impl Screen {
         self.command(&format!("lockstep show {id}"), "");
     }
 
+    /// Containers keep the secrets with which they were started.
+    fn secrets(&mut self, status: &EnvironmentStatus) {
+        let (Some(newest), Some(live)) = (&status.undeployed_secrets, &status.live) else { return };
+        let SecretsSet { version, by, at } = newest;
+        let deployed = live.secrets_version.map_or_else(|| "none".to_owned(), |it| format!("version {it}"));
+        let ago = self.ago(*at);
+        self.line(
+            "secrets",
+            &format!("version {version}, set by {by} {ago}, is not in the containers, which have {deployed}"),
+        );
+        // While the environment is locked, a deployment is refused.
+        if status.open.is_none() && status.removal.is_none() {
+            let deploy = format!("lockstep deploy {} --image {}", status.key, live.release.image);
+            self.next(&deploy, &format!("the same image with version {version}"));
+        }
+    }
+
     fn local(&mut self, change: &LocalChange) {
         let LocalRollback { by, from, to, at, .. } = &change.rollback;
         let recorded = match &change.adopted {
@@ -372,6 +390,9 @@ fn state(status: &EnvironmentStatus) -> (Tone, String) {
         Some((ClaimKind::Running { .. }, Direction::Undo)) => (Tone::Bad, "reverting".to_owned()),
         None if status.live.is_none() => (Tone::Quiet, "nothing is live".to_owned()),
         None if is_degraded(status) => (Tone::Bad, degraded()),
+        None if status.undeployed_secrets.is_some() => {
+            (Tone::Strong, "newer secrets are not deployed".to_owned())
+        }
         None => (Tone::Good, "all is well".to_owned()),
     }
 }

@@ -206,3 +206,27 @@ fn after_a_rollback_the_release_that_is_still_warm_is_offered() {
     status["last"]["kind"] = json!("deploy");
     assert!(!drawn(Output::in_pipe(), status).contains("forward"));
 }
+
+#[test]
+fn secrets_that_the_containers_do_not_have_are_not_all_well() {
+    let mut status = status();
+    status["live"]["secrets_version"] = json!(2);
+    status["undeployed_secrets"] = json!({ "version": 3, "by": "anna", "at": ago(120) });
+    let text = drawn(Output::in_pipe(), status.clone());
+    assert!(text.lines().next().unwrap().ends_with("newer secrets are not deployed"), "{text}");
+    let line = "secrets   version 3, set by anna 2 min ago, is not in the containers, which have version 2";
+    assert!(text.contains(line), "{text}");
+    let deploy = "lockstep deploy notes/production --image registry.example/notes:1.2    # the same image";
+    assert!(text.contains(deploy), "{text}");
+    // A problem is named before what is merely not deployed, and nothing is deployed while somebody holds the lock.
+    status["live"]["secrets_version"] = Value::Null;
+    status["open"] = json!({
+        "open": { "kind": { "hold": { "reason": "audit" } }, "by": "ben", "since": ago(60),
+                  "until": ago(0) + 600_000, "hostname": "desk", "pid": 7 },
+        "release": null, "direction": "do", "steps_done": 0, "steps_all": 0, "running": [],
+        "failure": null, "traffic_moved": "not_yet",
+    });
+    let text = drawn(Output::in_pipe(), status);
+    assert!(text.contains("which have none") && !text.contains("lockstep deploy"), "{text}");
+    assert!(text.lines().next().unwrap().ends_with("frozen"), "{text}");
+}
