@@ -21,6 +21,7 @@ use tracing::info;
 
 use crate::context::Context;
 use crate::ports::clock::Clock;
+use crate::record::absent;
 use crate::record::environments;
 use crate::record::environments::Versioned;
 use crate::record::history;
@@ -335,19 +336,19 @@ async fn make_plan(
             (spec, PlanningTarget { image: Some(deploy.image.clone()), on: TargetHosts::Declared })
         }
         RequestedOperation::Rollback { .. } | RequestedOperation::Decommission => (
-            recorded_spec(recorded, &ask.environment)?,
+            recorded_spec(context, recorded, &ask.environment).await?,
             PlanningTarget { image: None, on: TargetHosts::Live },
         ),
         RequestedOperation::AddHost(host) => (
-            recorded_spec(recorded, &ask.environment)?,
+            recorded_spec(context, recorded, &ask.environment).await?,
             PlanningTarget { image: None, on: TargetHosts::Coming(host.clone()) },
         ),
         RequestedOperation::DrainHost(host) => (
-            recorded_spec(recorded, &ask.environment)?,
+            recorded_spec(context, recorded, &ask.environment).await?,
             PlanningTarget { image: None, on: TargetHosts::Going(host.clone()) },
         ),
         RequestedOperation::RemoveHost(host) => (
-            recorded_spec(recorded, &ask.environment)?,
+            recorded_spec(context, recorded, &ask.environment).await?,
             PlanningTarget { image: None, on: TargetHosts::Leaving(host.clone()) },
         ),
     };
@@ -439,18 +440,16 @@ fn invalid(environment: &EnvironmentKey, problems: &[Problem]) -> Refusal {
     }
 }
 
-fn recorded_spec(
+async fn recorded_spec(
+    context: &Context,
     recorded: Option<Versioned<EnvironmentSpec>>,
     environment: &EnvironmentKey,
-) -> Result<ValidatedSpec, Refusal> {
+) -> Result<ValidatedSpec, DeployError> {
     let Some(seen) = recorded else {
-        return Err(Refusal {
-            what: format!("there is no environment {environment}"),
-            why: "nothing has been deployed to it".to_owned(),
-            next: format!("lockstep deploy {environment} --image IMAGE"),
-        });
+        let first = format!("lockstep deploy {environment} --image IMAGE");
+        return Err(absent::refusal(&*context.store, environment, first).await?.into());
     };
-    checked(seen.content, environment)
+    Ok(checked(seen.content, environment)?)
 }
 
 async fn operation(

@@ -1,5 +1,6 @@
 //! The recorded state. Each file reads one kind of record from the store and writes it there.
 
+pub mod absent;
 pub mod audit;
 pub mod cluster;
 pub mod coordinators;

@@ -18,6 +18,8 @@ use lockstep_core::run::journal::{Direction, Entry, Event};
 use lockstep_core::slot::Slot;
 use tokio::sync::Notify;
 
+#[path = "driver/absent.rs"]
+mod absent;
 #[path = "driver/debts.rs"]
 mod debts;
 #[path = "driver/fixture.rs"]

@@ -14,6 +14,7 @@ use lockstep_core::record::removal::Removal;
 
 use crate::context::Context;
 use crate::drive::lock::Lock;
+use crate::record::absent;
 use crate::record::environments::{self, Versioned};
 use crate::store::guarded::{Held, OwnedWrite};
 use crate::store::{Committed, Guard, OPERATIONS_MAX, Owned, Store, StoreError, keys};
@@ -36,8 +37,8 @@ pub enum WhileServing {
 /// Why an environment is not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoveError {
-    #[error("there is no environment {0}")]
-    Unknown(EnvironmentKey),
+    #[error(transparent)]
+    Absent(Refusal),
     #[error(transparent)]
     Refused(Refusal),
     #[error("another coordinator works on {0}")]
@@ -131,7 +132,9 @@ impl Removing<'_> {
         self.refuse_open(open.as_ref())?;
         let remnants = Remnants::find(context, environment).await.map_err(|error| self.failed(error))?;
         let Some(remnants) = remnants else {
-            return Err(RemoveError::Unknown((*environment).clone()));
+            let first = "lockstep env list    # the environments that were deployed to".to_owned();
+            let refusal = absent::refusal(store, environment, first).await;
+            return Err(RemoveError::Absent(refusal.map_err(|error| self.failed(error))?));
         };
         if self.while_serving == WhileServing::Refused
             && let Some(refusal) = remnants.refusal(environment)

@@ -26,6 +26,12 @@ pub struct AuditEntry {
     pub said: String,
 }
 
+/// The verb of a removal of an environment of which nothing serves.
+pub const REMOVE_ENVIRONMENT: &str = "remove environment";
+
+/// The verb of a removal of an environment that goes on serving.
+pub const ABANDON_ENVIRONMENT: &str = "abandon environment";
+
 /// What the verbs of refusals begin with.
 const REFUSE: &str = "refuse ";
 

@@ -334,7 +334,7 @@ async fn a_deployment_that_is_opened_while_the_hosts_are_looked_at_is_seen() {
 async fn what_was_never_declared_is_unknown() {
     let fixture = Fixture::new().await;
     let outcome = removed(&fixture, WhileServing::Abandoned).await;
-    assert!(matches!(outcome, Err(RemoveError::Unknown(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(RemoveError::Absent(_))), "{outcome:?}");
     fixture.shut_down().await;
 }
 
@@ -494,7 +494,7 @@ async fn a_removal_survives(fault: Fault) -> Vec<Stage> {
         let again = removed(&fixture, WhileServing::Refused).await;
         match stage {
             Stage::Untouched | Stage::Unfinished => drop(again.expect("the repetition finishes it")),
-            Stage::Gone => assert!(matches!(again, Err(RemoveError::Unknown(_))), "{again:?}"),
+            Stage::Gone => assert!(matches!(again, Err(RemoveError::Absent(_))), "{again:?}"),
         }
         check_nothing_left(&*fixture.store).await;
         fixture.shut_down().await;

@@ -50,7 +50,11 @@ fn what_is_given_up_leaves_its_data_and_nothing_else() -> Result<()> {
     ensure!(snapshots == 2, "there are {snapshots} snapshots: that of the migration, and the last");
     let notes = scene.stage.postgres.psql("SELECT count(*) FROM notes")?;
     ensure!(notes.parse::<u64>().is_ok(), "the database is gone: {notes}");
-    scene.stage.lockstep(&["status", ENVIRONMENT])?.expect_said(3, &["there is no environment"])?;
+    let gone = ["there is no environment", "any more", "decommissioned it at", "next: lockstep history"];
+    for look in [&["status", ENVIRONMENT][..], &["env", "show", ENVIRONMENT], &["rollback", ENVIRONMENT]] {
+        scene.stage.lockstep(look)?.expect_said(3, &gone)?;
+    }
+    scene.stage.lockstep(&["history", ENVIRONMENT])?.expect_said(0, &["decommission"])?;
     scene.stage.lockstep(&["audit"])?.expect_said(0, &["decommission", "anna"])?;
     nothing_from_before_is_gone_back_to(&mut scene)
 }

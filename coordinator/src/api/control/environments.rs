@@ -10,15 +10,16 @@ use lockstep_proto::wire::{self, Document, Done};
 use tonic::Status;
 
 use super::convert::{environment, requester};
-use super::failure::{deploy_status, refused, removal_status, store_status};
+use super::failure::{deploy_status, not_found, refused, removal_status, store_status};
 use super::hosts::visible_hosts;
 use super::{Caller, ControlApi};
 use crate::drive::removal::{self, WhileServing};
 use crate::export::state_file;
 use crate::planning::grants::{Authority, GrantChange};
 use crate::planning::{claims, grants, names};
-use crate::record::environments;
+use crate::record::audit::{ABANDON_ENVIRONMENT, REMOVE_ENVIRONMENT};
 use crate::record::environments::Recorded;
+use crate::record::{absent, environments};
 use crate::view::status::{self as state, DatabaseLook};
 
 /// The length of the reason of a freeze.
@@ -160,8 +161,8 @@ pub(super) async fn remove(
 ) -> Result<Done, Status> {
     let environment = environment(caller, &request.environment)?;
     let verb = match while_serving {
-        WhileServing::Refused => "remove environment",
-        WhileServing::Abandoned => "abandon environment",
+        WhileServing::Refused => REMOVE_ENVIRONMENT,
+        WhileServing::Abandoned => ABANDON_ENVIRONMENT,
     };
     let removed = removal::remove(&api.context, &environment, caller.operator()?, while_serving).await;
     let said = removed.map_err(|error| removal_status(&error))?.receipt(&environment);
@@ -171,10 +172,16 @@ pub(super) async fn remove(
 /// An environment that the caller may see.
 async fn recorded_spec(api: &ControlApi, caller: &Caller, text: &str) -> Result<Recorded, Status> {
     let environment = environment(caller, text)?;
-    let recorded = environments::recorded(&*api.context.store, &environment).await;
-    recorded.map_err(|error| store_status(&error))?.ok_or_else(|| {
-        Status::not_found(format!("there is no environment {environment}: nothing has been deployed to it"))
-    })
+    let store = &*api.context.store;
+    let recorded = environments::recorded(store, &environment).await.map_err(|error| store_status(&error))?;
+    match recorded {
+        Some(recorded) => Ok(recorded),
+        None => {
+            let first = "lockstep env list    # the environments that were deployed to".to_owned();
+            let refusal = absent::refusal(store, &environment, first).await;
+            Err(not_found(&refusal.map_err(|error| store_status(&error))?))
+        }
+    }
 }
 
 /// Those that the caller may see.

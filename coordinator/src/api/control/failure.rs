@@ -2,8 +2,8 @@
 //!
 //! `ABORTED`: the environment is locked; the details are an `open`. `FAILED_PRECONDITION`: refused before anything
 //! started; the details are a `refusal`. `PERMISSION_DENIED`: somebody else may do it; the details are a `refusal`, if
-//! the command that helps is known. `NOT_FOUND`: there is nothing of that name; if an image is missing that the
-//! caller may have, the details are a `refusal` too.
+//! the command that helps is known. `NOT_FOUND`: there is nothing of that name; if an environment is missing, or an
+//! image that the caller may have, the details are a `refusal` too.
 
 use std::error::Error;
 
@@ -24,9 +24,7 @@ pub(super) fn deploy_status(failure: DeployError) -> Status {
     match failure {
         DeployError::Refused(refusal) => refused(&refusal),
         DeployError::NotGranted(refusal) => forbidden(&refusal),
-        DeployError::ImageAbsent(refusal) => {
-            Status::with_details(Code::NotFound, refusal.to_string(), encode(&refusal).into())
-        }
+        DeployError::ImageAbsent(refusal) => not_found(&refusal),
         DeployError::Locked { environment, open } => Status::with_details(
             Code::Aborted,
             locked(&environment.to_string(), &open),
@@ -40,6 +38,11 @@ pub(super) fn deploy_status(failure: DeployError) -> Status {
 
 pub(super) fn refused(refusal: &Refusal) -> Status {
     Status::with_details(Code::FailedPrecondition, refusal.to_string(), encode(refusal).into())
+}
+
+/// What is not there, and what to look at instead.
+pub(super) fn not_found(refusal: &Refusal) -> Status {
+    Status::with_details(Code::NotFound, refusal.to_string(), encode(refusal).into())
 }
 
 /// What the caller may not do, and who may.
@@ -129,7 +132,7 @@ pub(super) fn import_status(environment: &EnvironmentKey, failure: &ImportError)
 
 pub(super) fn removal_status(failure: &RemoveError) -> Status {
     match failure {
-        RemoveError::Unknown(_) => Status::not_found(failure.to_string()),
+        RemoveError::Absent(refusal) => not_found(refusal),
         RemoveError::Refused(refusal) => refused(refusal),
         RemoveError::Locked(environment) | RemoveError::Changed(environment) => refused(&Refusal {
             what: format!("cannot remove {environment}"),

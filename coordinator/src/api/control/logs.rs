@@ -16,12 +16,13 @@ use tonic::codegen::BoxStream;
 use tracing::warn;
 
 use super::convert::{deployment, environment, non_empty};
-use super::failure::{refused, store_status};
+use super::failure::{not_found, refused, store_status};
 use super::{Caller, ControlApi};
 use crate::context::Context;
 use crate::export::deployment_log;
 use crate::ports::agents::{AgentError, LogRequest, LogSource};
-use crate::record::{environments, history, hosts};
+use crate::record::{absent, environments, history, hosts};
+use crate::store::{Store, StoreError};
 
 /// How often a log that is followed is looked at.
 const FOLLOW_EVERY: Duration = Duration::from_millis(300);
@@ -66,6 +67,18 @@ fn lines(lines: Vec<String>) -> Result<BoxStream<wire::LogLine>, Status> {
     Ok(Box::pin(stream::iter(lines).map(|line| Ok(wire::LogLine { line }))))
 }
 
+async fn nothing_live(store: &dyn Store, environment: &EnvironmentKey) -> Result<Refusal, StoreError> {
+    if environments::spec(store, environment).await?.is_none() {
+        let first = format!("lockstep deploy {environment} --image IMAGE");
+        return absent::refusal(store, environment, first).await;
+    }
+    Ok(Refusal {
+        what: format!("nothing is live in {environment}"),
+        why: "it has no containers whose output could be shown".to_owned(),
+        next: format!("lockstep history {environment}    # then: lockstep logs DEPLOYMENT"),
+    })
+}
+
 async fn of_step(
     context: &Context,
     environment: &EnvironmentKey,
@@ -93,7 +106,9 @@ async fn of_live(
     let store = &*context.store;
     let failed = |error| store_status(&error);
     let live = environments::live(store, environment).await.map_err(failed)?;
-    let live = live.ok_or_else(|| Status::not_found(format!("nothing is live in {environment}")))?;
+    let Some(live) = live else {
+        return Err(not_found(&nothing_live(store, environment).await.map_err(failed)?));
+    };
     if let Some(process) = &process {
         let declared: Vec<&ProcessName> = live.spec.processes.keys().collect();
         check_process(environment, &declared, process).map_err(|refusal| refused(&refusal))?;
