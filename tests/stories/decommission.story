@@ -54,7 +54,7 @@ s4 wave 4 app-1 workers: stops the workers of green
 s5 wave 5 app-1 snapshot: takes and verifies the last snapshot of the database in /var/backups/notes
 s6 wave 6 app-1 stop: stops and removes green (housekeeping)
 s7 wave 7 app-1 stop: stops and removes blue (housekeeping)
-s8 wave 8 app-1 clean up: removes the images that no other environment needs (housekeeping)
+s8 wave 8 app-1 clean up: removes the images that no other environment needs: notes:2, notes:1 (housekeeping)
 warning: the database of notes/production stays, and its snapshots in /var/backups/notes
 
 break drop remove site
@@ -126,7 +126,7 @@ s4 wave 4 app-1 workers: stops the workers of green
 s5 wave 5 app-1 snapshot: takes and verifies the last snapshot of the database in /var/backups/notes
 s6 wave 6 app-1 stop: stops and removes green (housekeeping)
 s7 wave 7 app-1 stop: stops and removes blue (housekeeping)
-s8 wave 8 app-1 clean up: removes the images that no other environment needs (housekeeping)
+s8 wave 8 app-1 clean up: removes the images that no other environment needs: notes:2, notes:1 (housekeeping)
 warning: the database of notes/production stays, and its snapshots in /var/backups/notes
 
 finish

@@ -16,7 +16,7 @@ use crate::plan::action::{CleanUp, Preflight, PreflightDb, TakeSnapshot};
 use crate::plan::operation::Operation;
 use crate::plan::{Action, Omission, Plan};
 use crate::planner::database::HbaRequest;
-use crate::planner::deploy::version_of;
+use crate::planner::deploy::{RemovableImages, cleaned_up, version_of};
 use crate::planner::site;
 use crate::planner::{
     Placement, PlanRefusal, StepDraft, Waves, hash, housekeeping, no_undo, seconds, step, undo_by,
@@ -185,15 +185,13 @@ impl DecommissionPlanner<'_> {
 
     fn clean_up<'h>(&self, host: &'h Host) -> StepDraft<'h> {
         let Self { live, record, .. } = self;
-        let deployed = record.history.iter().map(|summary| &summary.release.image_id);
-        let all: BTreeSet<_> = deployed.chain([&live.release.image_id]).collect();
-        let known = all.into_iter().filter(|image| !record.kept_elsewhere.contains(image));
-        let action = Action::CleanUp(CleanUp {
-            keep_images: Vec::new(),
-            known_images: known.cloned().collect(),
-            snapshots: None,
-        });
-        housekeeping(host, action, seconds(120), "removes the images that no other environment needs")
+        // Deployments that are too old for a plan may have brought what is live.
+        let deployed = record.history.iter().map(|summary| &summary.release).chain([&live.release]);
+        let RemovableImages { known, removed } = RemovableImages::of(deployed, &[], record);
+        let action =
+            Action::CleanUp(CleanUp { keep_images: Vec::new(), known_images: known, snapshots: None });
+        let change = cleaned_up("removes the images that no other environment needs", &removed);
+        housekeeping(host, action, seconds(120), change)
     }
 
     /// What an operator may want to remove by hand.

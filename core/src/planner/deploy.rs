@@ -26,7 +26,7 @@ use crate::planner::{
 use crate::record::Record;
 use crate::record::history::{DeploymentSummary, since_decommission};
 use crate::record::live::LiveRelease;
-use crate::release::{Compatibility, Migration};
+use crate::release::{Compatibility, Migration, Release};
 use crate::secret::set_command;
 use crate::slot::Slot;
 use crate::spec::check::ValidatedSpec;
@@ -476,15 +476,8 @@ impl DeployPlanner<'_> {
             keep.insert(0, self.version.release.image_id.clone());
         }
         let deployed = self.record.history.iter().map(|summary| &summary.release);
-        let deployed = deployed.filter(|release| !self.record.kept_elsewhere.contains(&release.image_id));
-        let (mut known, mut removed) = (BTreeSet::new(), Vec::new());
-        for release in deployed {
-            known.insert(release.image_id.clone());
-            if !keep.contains(&release.image_id) && !removed.contains(&release.image.as_str()) {
-                removed.push(release.image.as_str());
-            }
-        }
-        let change = cleaned_up(&removed);
+        let RemovableImages { known, removed } = RemovableImages::of(deployed, &keep, self.record);
+        let change = cleaned_up(NOTHING_NEEDED, &removed);
         let snapshots = self.version.spec.database.as_ref().and_then(|database| database.snapshot.as_ref());
         let mut drafts = Vec::new();
         for host in self.placement.all() {
@@ -495,7 +488,7 @@ impl DeployPlanner<'_> {
             }
             let action = Action::CleanUp(CleanUp {
                 keep_images: keep.clone(),
-                known_images: if is_app { known.iter().cloned().collect() } else { Vec::new() },
+                known_images: if is_app { known.clone() } else { Vec::new() },
                 snapshots: snapshots.filter(|_| is_db).map(|snapshot| KeepSnapshots {
                     directory: snapshot.directory.clone(),
                     keep: snapshot.keep,
@@ -517,13 +510,39 @@ const NOTHING_NEEDED: &str = "removes images and snapshots that no rollback need
 /// So many images are named that a clean-up removes. Those before them went with earlier deployments.
 const IMAGES_NAMED_MAX: usize = 3;
 
+/// The images that a clean-up may touch.
+pub(super) struct RemovableImages<'a> {
+    /// What this environment has deployed and no other one needs.
+    pub(super) known: Vec<Digest>,
+    /// The names of those that go, newest first.
+    pub(super) removed: Vec<&'a str>,
+}
+
+impl<'a> RemovableImages<'a> {
+    /// Of what was `deployed`, newest first.
+    pub(super) fn of(
+        deployed: impl Iterator<Item = &'a Release>,
+        keep: &[Digest],
+        record: &Record,
+    ) -> RemovableImages<'a> {
+        let (mut known, mut removed) = (BTreeSet::new(), Vec::new());
+        for release in deployed.filter(|release| !record.kept_elsewhere.contains(&release.image_id)) {
+            known.insert(release.image_id.clone());
+            if !keep.contains(&release.image_id) && !removed.contains(&release.image.as_str()) {
+                removed.push(release.image.as_str());
+            }
+        }
+        Self { known: known.into_iter().collect(), removed }
+    }
+}
+
 /// What a clean-up removes, newest first, also of what somebody has built on the host.
-fn cleaned_up(images: &[&str]) -> String {
+pub(super) fn cleaned_up(what: &str, images: &[&str]) -> String {
     let named = &images[..images.len().min(IMAGES_NAMED_MAX)];
     match images.len() - named.len() {
-        _ if named.is_empty() => NOTHING_NEEDED.to_string(),
-        0 => format!("{NOTHING_NEEDED}: {}", named.join(", ")),
-        older => format!("{NOTHING_NEEDED}: {} and {older} older", named.join(", ")),
+        _ if named.is_empty() => what.to_string(),
+        0 => format!("{what}: {}", named.join(", ")),
+        older => format!("{what}: {} and {older} older", named.join(", ")),
     }
 }
 
