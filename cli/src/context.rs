@@ -249,6 +249,7 @@ impl Context {
 
     /// The failure with the names in its hint that this command knows, so that the hint can be pasted.
     pub fn complete_hint(&self, failure: Failure, env: Option<&str>) -> Failure {
+        let failure = if self.token.is_some() { failure.of_machine() } else { failure };
         let failure = match env {
             Some(env) => failure.in_environment(env),
             None => failure,

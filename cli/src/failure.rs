@@ -98,6 +98,12 @@ impl Failure {
         Self { next: self.next.map(|next| fill(&next, ADDRESS, address)), ..self }
     }
 
+    /// The same for a machine, which comes with its token and never logs in.
+    pub fn of_machine(self) -> Self {
+        let is_for_people = self.next.as_ref().is_some_and(|next| *next == NEW_TOKEN || *next == login());
+        if is_for_people { self.next(NEW_MACHINE_TOKEN) } else { self }
+    }
+
     /// Whether its hint lacks the name of an image.
     pub fn lacks_image(&self) -> bool {
         self.next.as_ref().is_some_and(|next| fill(next, IMAGE, "") != *next)
@@ -166,6 +172,9 @@ fn login() -> String {
 const NEW_TOKEN: &str =
     "lockstep operator add NAME    # run by an admin: prints the command that lets NAME in";
 
+/// What a machine needs instead, where the coordinator does not say whose token it was.
+const NEW_MACHINE_TOKEN: &str = "lockstep token list    # run by an admin: which tokens are good, and until when\nlockstep token create NAME --env ENV    # run by an admin: prints another one";
+
 impl From<DialError> for Failure {
     fn from(error: DialError) -> Self {
         let failure = Self::new(Kind::Unreachable, error.to_string());
@@ -188,7 +197,8 @@ impl From<DialError> for Failure {
                 failure.why("the server at this address is not a coordinator").next("lockstep doctor")
             }
             DialError::Credential { .. } => failure.next(login()),
-            DialError::Token(_) | DialError::Refused { .. } => {
+            DialError::Refused { next: Some(next), .. } => Self { kind: Kind::Refused, ..failure }.next(next),
+            DialError::Token(_) | DialError::Refused { next: None, .. } => {
                 Self { kind: Kind::Refused, ..failure }.next(NEW_TOKEN)
             }
         }
@@ -370,6 +380,18 @@ mod tests {
         assert_eq!(failure, Failure::new(Kind::Refused, what).why(why).next(next));
         let failure = Failure::from(Status::permission_denied("eve has no access to shop/production"));
         assert_eq!((failure.kind, failure.next.as_deref()), (Kind::Refused, Some(NEW_TOKEN)));
+    }
+
+    #[test]
+    fn a_machine_is_not_told_to_log_in() {
+        let refused = |next: Option<&str>| {
+            let next = next.map(ToOwned::to_owned);
+            Failure::from(DialError::Refused { why: "it has expired".to_owned(), next }).of_machine().next
+        };
+        assert_eq!(refused(None).as_deref(), Some(NEW_MACHINE_TOKEN));
+        assert_eq!(refused(Some("lockstep token renew ci")).as_deref(), Some("lockstep token renew ci"));
+        let unknown = Failure::from(Status::unauthenticated("unknown")).of_machine();
+        assert_eq!(unknown.next.as_deref(), Some(NEW_MACHINE_TOKEN));
     }
 
     #[test]

@@ -357,6 +357,7 @@ fn is_command(text: &str) -> bool {
         "sudo",
         "systemctl",
         "timedatectl",
+        "unset",
     ];
     PROGRAMS.contains(&text.split(' ').next().unwrap_or_default())
 }

@@ -9,6 +9,8 @@ use lockstep_core::access::machine::MachineLimits;
 use lockstep_core::access::{self, EnvironmentPattern, Identity, METHODS, OperatorRights, OperatorRole};
 use lockstep_core::id::ClusterId;
 use lockstep_core::name::{EnvironmentKey, OperatorName};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::stored::encode;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -122,10 +124,26 @@ impl Caller {
                     operator: operator.clone(),
                     environment: environment.clone(),
                 };
-                Err(Status::permission_denied(denied.to_string()))
+                let Some(machine) = self.machine() else {
+                    return Err(Status::permission_denied(denied.to_string()));
+                };
+                let verbs: Vec<String> = machine.verbs.iter().map(ToString::to_string).collect();
+                Err(forbidden(&Refusal {
+                    what: denied.to_string(),
+                    why: "a token is for one environment".to_owned(),
+                    next: format!(
+                        "lockstep token create NAME --env {environment} --allow {}    # run by an admin: a token for that one",
+                        verbs.join(",")
+                    ),
+                }))
             }
         }
     }
+}
+
+/// What the caller may not do, and who may.
+fn forbidden(refusal: &Refusal) -> Status {
+    Status::with_details(Code::PermissionDenied, refusal.to_string(), encode(refusal).into())
 }
 
 /// Wraps every service in the gate.
@@ -251,8 +269,10 @@ impl GateLayer {
                 access::Denied::WrongRole { .. }
                 | access::Denied::RoleTooLow { .. }
                 | access::Denied::NotOfAll { .. }
-                | access::Denied::BeyondToken { .. }
                 | access::Denied::OtherEnvironment { .. } => Status::permission_denied(denied.to_string()),
+                access::Denied::BeyondToken { operator, why, next } => {
+                    forbidden(&Refusal { what: format!("{operator} cannot do this"), why, next })
+                }
             }
         })?;
         Ok(Caller { identity, signed_by, rights })

@@ -144,7 +144,7 @@ pub enum Denied {
     )]
     NotOfAll { operator: OperatorName, has: EnvironmentPattern },
     #[error("{operator} cannot do this: {why}")]
-    BeyondToken { operator: OperatorName, why: String },
+    BeyondToken { operator: OperatorName, why: String, next: String },
     #[error("{operator} has no access to {environment}")]
     OtherEnvironment { operator: OperatorName, environment: EnvironmentKey },
 }
@@ -198,10 +198,11 @@ pub fn allow(identity: &Identity, rights: Option<&OperatorRights>, method: &str)
 }
 
 fn within_token(operator: &OperatorName, rights: &OperatorRights, method: &str) -> Result<(), Denied> {
-    let Some(why) = rights.machine.as_ref().and_then(|machine| machine.refuses_method(method)) else {
+    let Some(beyond) = rights.machine.as_ref().and_then(|machine| machine.refuses_method(method)) else {
         return Ok(());
     };
-    Err(Denied::BeyondToken { operator: operator.clone(), why })
+    let next = beyond.next(operator, &rights.environments);
+    Err(Denied::BeyondToken { operator: operator.clone(), why: beyond.why, next })
 }
 
 fn of_role(operator: &OperatorName, rights: &OperatorRights, needs: OperatorRole) -> Result<(), Denied> {

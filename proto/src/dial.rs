@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper_util::rt::TokioIo;
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::secret::Secret;
 use lockstep_core::secret::join_token::{InvalidToken, JoinToken};
+use lockstep_core::stored::decode;
 use lockstep_core::time::Timestamp;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::client::Resumption;
@@ -96,7 +98,11 @@ pub enum DialError {
     #[error(transparent)]
     Token(#[from] InvalidToken),
     #[error("the coordinator refused: {why}")]
-    Refused { why: String },
+    Refused {
+        why: String,
+        /// What the coordinator says that helps; `None` if it says nothing.
+        next: Option<String>,
+    },
 }
 
 /// Connects to the coordinator at `address` (`host:port`) as whom `credential` names.
@@ -170,7 +176,8 @@ pub async fn renew(address: &str, credential: &Credential) -> Result<Credential,
 }
 
 fn refused(status: &tonic::Status) -> DialError {
-    DialError::Refused { why: status.message().to_owned() }
+    let next = decode::<Refusal>(status.details()).ok().map(|refusal| refusal.next);
+    DialError::Refused { why: status.message().to_owned(), next }
 }
 
 /// A request that proves the key; whatever name it has is ignored.

@@ -7,11 +7,13 @@ use lockstep_core::access::{EnvironmentPattern, Identity, OperatorRole};
 use lockstep_core::host::{Host, HostRole};
 use lockstep_core::id::HostId;
 use lockstep_core::name::{CoordinatorName, HostName, OperatorName};
+use lockstep_core::plan::operation::Refusal;
+use lockstep_core::stored::encode;
 use lockstep_core::time::{Millis, Timestamp};
 use lockstep_core::view::coordinator::RootKey;
 use lockstep_proto::wire;
 use lockstep_proto::wire::enroll_server::Enroll;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::{info, warn};
 use ulid::Ulid;
 
@@ -268,11 +270,14 @@ impl EnrollApi {
     ) -> Result<JoinAttempt, Status> {
         let found = operators::find_guarded(&*self.store, &name).await;
         let (operator, unchanged) = found.map_err(|error| unavailable(&error))?;
-        let operator = operator.filter(|operator| operator.standing == OperatorStanding::Active);
-        let Some((operator, limits)) =
-            operator.and_then(|operator| operator.machine.clone().map(|limits| (operator, limits)))
-        else {
-            return Err(Status::unauthenticated(format!("the token of {name} has been revoked")));
+        let machine = operator.and_then(|operator| operator.machine.clone().map(|limits| (operator, limits)));
+        let (operator, limits) = match machine {
+            Some((operator, limits)) if operator.standing == OperatorStanding::Active => (operator, limits),
+            Some((operator, limits)) => {
+                let create = limits.create_command(&name, &operator.environments);
+                return Err(revoked(&name, format!("{create}    # run by an admin: another token like it")));
+            }
+            None => return Err(revoked(&name, "lockstep token list    # run by an admin".to_owned())),
         };
         let identity = Identity::Operator(name.clone());
         let ends = (now + MACHINE_LIFE).min(limits.expires);
@@ -365,11 +370,23 @@ pub(super) fn authority_failed(error: AuthorityError) -> Status {
     }
 }
 
+fn revoked(name: &OperatorName, next: String) -> Status {
+    let why = "an administrator revoked it".to_owned();
+    unauthenticated(&Refusal { what: format!("the token of {name} has been revoked"), why, next })
+}
+
+fn unauthenticated(refusal: &Refusal) -> Status {
+    Status::with_details(Code::Unauthenticated, refusal.what.clone(), encode(refusal).into())
+}
+
 fn refused_token(error: TokenError) -> Status {
     match error {
-        TokenError::Unknown | TokenError::Expired { .. } | TokenError::MachineExpired { .. } => {
-            Status::unauthenticated(error.to_string())
-        }
+        TokenError::Unknown | TokenError::Expired { .. } => Status::unauthenticated(error.to_string()),
+        TokenError::MachineExpired { ref name, .. } => unauthenticated(&Refusal {
+            what: error.to_string(),
+            why: "a token is good until its end, and can be renewed".to_owned(),
+            next: format!("lockstep token renew {name}    # run by an admin: the machine keeps its token"),
+        }),
         TokenError::Chance => Status::internal(error.to_string()),
         TokenError::Store(error) => unavailable(&error),
     }
@@ -383,6 +400,16 @@ fn unavailable(error: &StoreError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The machine keeps its token, so whoever renews it needs only its name.
+    #[test]
+    fn an_expired_token_of_a_machine_comes_with_the_command_that_renews_it() {
+        let name = "ci".parse().unwrap();
+        let status = refused_token(TokenError::MachineExpired { name, at: Timestamp(0) });
+        assert_eq!(status.code(), Code::Unauthenticated);
+        let refusal: Refusal = lockstep_core::stored::decode(status.details()).unwrap();
+        assert!(refusal.next.starts_with("lockstep token renew ci "), "{refusal:?}");
+    }
 
     #[test]
     fn clocks_that_are_apart_are_refused_with_both_times() {

@@ -10,11 +10,12 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::same_repository;
+use crate::image::{repository, same_repository};
+use crate::name::OperatorName;
 use crate::plan::operation::OperationKind;
 use crate::time::Timestamp;
 
-use super::OperatorRole;
+use super::{EnvironmentPattern, OperatorRole};
 
 /// What a token can allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -66,6 +67,9 @@ const METHODS: &[(&str, &[Verb])] = &[
     ("/lockstep.v1.Control/ListSecrets", &[Verb::Secrets]),
 ];
 
+/// What the name of an image begins with that is named by its id.
+const BY_ID: &str = "sha256:";
+
 /// Whether a plan is only shown, or started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planning {
@@ -73,7 +77,61 @@ pub enum Planning {
     Started,
 }
 
+/// What a token does not allow, and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeyondToken {
+    pub why: String,
+    pub instead: Instead,
+}
+
+/// What allows what a token does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Instead {
+    /// No token can: it is for people.
+    Operator,
+    /// A token with these limits.
+    Token(MachineLimits),
+    /// The same token, if what is deployed is of this branch.
+    Branch(String),
+}
+
+impl BeyondToken {
+    fn for_people(why: &str) -> Self {
+        Self { why: why.to_owned(), instead: Instead::Operator }
+    }
+
+    /// The command that helps, for the token of `name`.
+    pub fn next(&self, name: &OperatorName, environments: &EnvironmentPattern) -> String {
+        match &self.instead {
+            Instead::Operator => "unset LOCKSTEP_TOKEN    # then run it as an operator".to_owned(),
+            Instead::Token(limits) => format!(
+                "lockstep token revoke {name} && {}    # run by an admin; the machine needs the new token",
+                limits.create_command(name, environments)
+            ),
+            Instead::Branch(branch) => {
+                let branch = shell_word(branch);
+                format!("git switch {branch}    # or add --branch {branch}, if it is of that branch")
+            }
+        }
+    }
+}
+
 impl MachineLimits {
+    /// The command that creates a token with these limits.
+    pub fn create_command(&self, name: &OperatorName, environments: &EnvironmentPattern) -> String {
+        let verbs: Vec<String> = self.verbs.iter().map(Verb::to_string).collect();
+        let option = |flag: &str, value: &Option<String>| {
+            value.as_ref().map_or_else(String::new, |value| format!(" {flag} {}", shell_word(value)))
+        };
+        format!(
+            "lockstep token create {name} --env {} --allow {}{}{}",
+            shell_word(&environments.to_string()),
+            verbs.join(","),
+            option("--repository", &self.repository),
+            option("--branch", &self.branch)
+        )
+    }
+
     /// The role of an operator that includes what is allowed.
     pub fn role(&self) -> OperatorRole {
         if self.verbs.iter().all(|verb| *verb == Verb::Plan) {
@@ -84,23 +142,27 @@ impl MachineLimits {
     }
 
     /// Why the machine may not call `method`; `None` if it may.
-    pub fn refuses_method(&self, method: &str) -> Option<String> {
+    pub fn refuses_method(&self, method: &str) -> Option<BeyondToken> {
         let Some((_, verbs)) = METHODS.iter().find(|(name, _)| *name == method) else {
-            return Some("it is for people, and not for tokens".to_owned());
+            return Some(BeyondToken::for_people("it is for people, and not for tokens"));
         };
         (!verbs.is_empty() && !verbs.iter().any(|verb| self.verbs.contains(verb))).then(|| self.needs(verbs))
     }
 
     /// Why the machine may not plan or start an operation; `None` if it may.
-    pub fn refuses_operation(&self, kind: OperationKind, planning: Planning) -> Option<String> {
+    pub fn refuses_operation(&self, kind: OperationKind, planning: Planning) -> Option<BeyondToken> {
         let verb = match kind {
             OperationKind::Deploy => Verb::Deploy,
             OperationKind::Rollback => Verb::Rollback,
             OperationKind::AddHost | OperationKind::DrainHost | OperationKind::RemoveHost => {
-                return Some("adding and removing hosts is for people, and not for tokens".to_owned());
+                return Some(BeyondToken::for_people(
+                    "adding and removing hosts is for people, and not for tokens",
+                ));
             }
             OperationKind::Decommission => {
-                return Some("giving an environment up is for people, and not for tokens".to_owned());
+                return Some(BeyondToken::for_people(
+                    "giving an environment up is for people, and not for tokens",
+                ));
             }
         };
         let may =
@@ -109,23 +171,52 @@ impl MachineLimits {
     }
 
     /// Why the machine may not deploy `image`; `None` if it may.
-    pub fn refuses_image(&self, image: &str) -> Option<String> {
-        let repository = self.repository.as_ref().filter(|repository| !same_repository(image, repository))?;
-        Some(format!("its token is for images of {repository}"))
+    pub fn refuses_image(&self, image: &str) -> Option<BeyondToken> {
+        let wanted = self.repository.as_ref().filter(|repository| !same_repository(image, repository))?;
+        // An id has no repository.
+        let of_image = (!image.starts_with(BY_ID)).then(|| repository(image).to_owned());
+        Some(BeyondToken {
+            why: format!("its token is for images of {wanted}"),
+            instead: Instead::Token(Self { repository: of_image, ..self.clone() }),
+        })
     }
 
     /// Why the machine may not deploy from `branch`; `None` if it may.
-    pub fn refuses_branch(&self, branch: Option<&str>) -> Option<String> {
+    pub fn refuses_branch(&self, branch: Option<&str>) -> Option<BeyondToken> {
         let wanted = self.branch.as_deref().filter(|wanted| branch != Some(*wanted))?;
-        let found = branch.map_or_else(|| "no branch".to_string(), |branch| format!("the branch {branch}"));
-        Some(format!("its token is for the branch {wanted}, and this is {found}"))
+        let (found, instead) = match branch {
+            None => ("no branch".to_owned(), Instead::Branch(wanted.to_owned())),
+            Some(branch) => {
+                let limits = Self { branch: Some(branch.to_owned()), ..self.clone() };
+                (format!("the branch {branch}"), Instead::Token(limits))
+            }
+        };
+        Some(BeyondToken {
+            why: format!("its token is for the branch {wanted}, and this is {found}"),
+            instead,
+        })
     }
 
-    fn needs(&self, verbs: &[Verb]) -> String {
+    fn needs(&self, verbs: &[Verb]) -> BeyondToken {
         let names = |verbs: &mut dyn Iterator<Item = &Verb>| verbs.map(Verb::to_string).collect::<Vec<_>>();
         let (allowed, needed) = (names(&mut self.verbs.iter()), names(&mut verbs.iter()));
-        format!("its token allows {}, and not {}", allowed.join(", "), needed.join(" or "))
+        let mut limits = self.clone();
+        // Any of them will do.
+        limits.verbs.extend(verbs.first());
+        BeyondToken {
+            why: format!("its token allows {}, and not {}", allowed.join(", "), needed.join(" or ")),
+            instead: Instead::Token(limits),
+        }
     }
+}
+
+/// `text` as one word of a shell.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 impl fmt::Display for Verb {
@@ -164,6 +255,11 @@ mod tests {
         }
     }
 
+    fn next(beyond: &BeyondToken) -> String {
+        let environments = "shop/production".parse().expect("a pattern");
+        beyond.next(&"ci".parse().expect("a name"), &environments)
+    }
+
     #[test]
     fn every_method_of_machines_is_one_of_operators_of_their_role() {
         for (method, _) in METHODS {
@@ -182,8 +278,15 @@ mod tests {
         let deploys = limits(&[Verb::Deploy]);
         assert_eq!(deploys.refuses_method("/lockstep.v1.Control/Start"), None);
         let secrets = deploys.refuses_method("/lockstep.v1.Control/ImportSecrets");
-        assert_eq!(secrets.as_deref(), Some("its token allows deploy, and not secrets"));
-        assert!(deploys.refuses_method("/lockstep.v1.Control/Freeze").is_some());
+        let secrets = secrets.expect("it is refused");
+        assert_eq!(secrets.why, "its token allows deploy, and not secrets");
+        assert_eq!(
+            next(&secrets),
+            "lockstep token revoke ci && lockstep token create ci --env shop/production --allow deploy,secrets \
+             --repository ghcr.io/acme/shop --branch main    # run by an admin; the machine needs the new token"
+        );
+        let freeze = deploys.refuses_method("/lockstep.v1.Control/Freeze").expect("it is refused");
+        assert_eq!(next(&freeze), "unset LOCKSTEP_TOKEN    # then run it as an operator");
         assert!(deploys.refuses_method("/lockstep.v1.Control/Logs").is_some());
         assert_eq!(deploys.refuses_operation(OperationKind::Deploy, Planning::Started), None);
         assert!(deploys.refuses_operation(OperationKind::Rollback, Planning::Shown).is_some());
@@ -207,5 +310,11 @@ mod tests {
         for other in [None, Some("feature"), Some("HEAD"), Some("Main")] {
             assert!(limits.refuses_branch(other).is_some(), "{other:?}");
         }
+        let feature = limits.refuses_branch(Some("it's new")).expect("it is refused");
+        assert!(next(&feature).contains(r"--branch 'it'\''s new'    #"), "{}", next(&feature));
+        let detached = limits.refuses_branch(None).expect("it is refused");
+        assert!(next(&detached).starts_with("git switch main    # or add --branch main"));
+        let id = limits.refuses_image("sha256:0011").expect("it is refused");
+        assert!(!next(&id).contains("--repository sha256"), "{}", next(&id));
     }
 }

@@ -65,13 +65,16 @@ fn a_machine_does_what_its_token_says_and_stores_nothing() -> Result<()> {
             .refused(&[&deploy[..], &["--branch", "feature", "--allow-branch"]].concat(), &["branch main"])?;
         let other = ["deploy", ENVIRONMENT, "--image", "nginx:1", "--branch", "main"];
         machine.refused(&other, &["for images of", &repository])?;
-        machine.refused(&["rollback", ENVIRONMENT], &["allows deploy, secrets, and not rollback"])?;
+        let other = "lockstep token revoke ci && lockstep token create ci --env";
+        let rollback = ["allows deploy, secrets, and not rollback", other, "--allow deploy,rollback,secrets"];
+        machine.refused(&["rollback", ENVIRONMENT], &rollback)?;
         machine
             .refused(&["lock", "freeze", ENVIRONMENT, "--for", "1h", "--reason", "fair"], &["for people"])?;
         machine.refused(&["logs", ENVIRONMENT], &["for people"])?;
-        machine.refused(&["operator", "list"], &["for people"])?;
+        machine.refused(&["operator", "list"], &["for people", "unset LOCKSTEP_TOKEN"])?;
         machine.refused(&["token", "renew", "ci"], &["for people"])?;
-        machine.refused(&["status", "other/production"], &["no access"])?;
+        let other = ["no access", "lockstep token create NAME --env other/production"];
+        machine.refused(&["status", "other/production"], &other)?;
         Ok(())
     })?;
 
@@ -82,8 +85,15 @@ fn a_machine_does_what_its_token_says_and_stores_nothing() -> Result<()> {
         ensure!(listed.contains(words), "{words:?} is not in: {listed}");
     }
     machine.run(&["status", ENVIRONMENT])?.expect_said(0, &[&second])?;
-    scene.stage.must(&["token", "revoke", "ci"])?;
-    machine.refused(&["status", ENVIRONMENT], &["unknown"])?;
+    let operators = scene.stage.must(&["operator", "list"])?.stdout;
+    ensure!(operators.contains("lockstep token list"), "it does not say where machines are: {operators}");
+    ensure!(!operators.lines().any(|line| line.starts_with("ci ")), "a machine is no operator: {operators}");
+    scene
+        .stage
+        .lockstep(&["token", "revoke", "admin"])?
+        .expect_said(3, &["lockstep operator revoke admin"])?;
+    scene.stage.lockstep(&["token", "revoke", "ci"])?.expect_said(0, &["the token of ci is revoked"])?;
+    machine.refused(&["status", ENVIRONMENT], &["unknown", "lockstep token create NAME"])?;
     Ok(())
 }
 

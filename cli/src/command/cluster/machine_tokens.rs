@@ -8,7 +8,7 @@ use super::operators;
 use crate::args::TokenCommand;
 use crate::command::reply::{note_if_unreachable, show_done};
 use crate::context::Context;
-use crate::failure::Result;
+use crate::failure::{Failure, Kind, Result};
 
 pub async fn run(context: &Context, command: TokenCommand) -> Result<()> {
     match command {
@@ -29,8 +29,20 @@ pub async fn run(context: &Context, command: TokenCommand) -> Result<()> {
             let done = context.control().await?.renew_machine_token(request).await?.into_inner();
             show_done(context, &done)
         }
-        TokenCommand::Revoke { name } => operators::revoke(context, name).await,
+        TokenCommand::Revoke { name } => revoke(context, name).await,
     }
+}
+
+/// An operator has no token that could be revoked: who says token does not mean a person's access.
+async fn revoke(context: &Context, name: String) -> Result<()> {
+    let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
+    let is_operator = |operator: &wire::OperatorRecord| operator.name == name && operator.machine.is_none();
+    if reply.operators.iter().any(is_operator) {
+        return Err(Failure::new(Kind::Refused, format!("{name} is an operator, and not a machine"))
+            .why("revoking it would take the access of a person away")
+            .next(format!("lockstep operator revoke {name}    # if that is meant")));
+    }
+    operators::revoke(context, name).await
 }
 
 async fn create(context: &Context, request: wire::MachineTokenRequest) -> Result<()> {

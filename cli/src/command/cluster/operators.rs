@@ -34,8 +34,10 @@ pub async fn add(context: &Context, name: String, environments: String, role: St
 
 pub async fn list(context: &Context) -> Result<()> {
     let reply = context.control().await?.list_operators(wire::ListRequest {}).await?.into_inner();
-    let records: Vec<_> = reply
-        .operators
+    // Their certificates live for one run, and what counts is until when their tokens are good.
+    let (machines, operators): (Vec<_>, Vec<_>) =
+        reply.operators.into_iter().partition(|operator| operator.machine.is_some());
+    let records: Vec<_> = operators
         .iter()
         .map(|operator| {
             json!({ "name": operator.name, "environments": operator.environments, "role": operator.role,
@@ -45,7 +47,7 @@ pub async fn list(context: &Context) -> Result<()> {
     context.output.json(&records)?;
     let mut rows =
         vec![["operator", "environments", "role", "certificate expires"].map(ToOwned::to_owned).to_vec()];
-    for operator in reply.operators {
+    for operator in operators {
         let until = if operator.revoked {
             "revoked".to_owned()
         } else {
@@ -53,7 +55,11 @@ pub async fn list(context: &Context) -> Result<()> {
         };
         rows.push(vec![operator.name, operator.environments, operator.role, until]);
     }
-    context.output.table(&rows)
+    context.output.table(&rows)?;
+    if machines.iter().any(|machine| !machine.revoked) {
+        context.output.next("lockstep token list    # machines are not in this list")?;
+    }
+    Ok(())
 }
 
 pub async fn revoke(context: &Context, name: String) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Converts wire messages to requests.
 
-use lockstep_core::access::machine::Planning;
+use lockstep_core::access::machine::{BeyondToken, Planning};
 use lockstep_core::name::EnvironmentKey;
 use lockstep_core::plan::operation::{AnyBranch, ChangedSite, Refusal};
 use lockstep_proto::Invalid;
@@ -8,8 +8,9 @@ use lockstep_proto::convert::required;
 use lockstep_proto::wire;
 use tonic::Status;
 
-use super::failure::{forbidden, reference_status};
+use super::failure::reference_status;
 use super::{Caller, ControlApi};
+use crate::api::forbidden;
 use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
 use crate::record::history;
 use crate::record::history::Reference;
@@ -96,7 +97,7 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
 /// Refuses what the token of a machine does not allow.
 pub(super) fn within_token(caller: &Caller, ask: &PlanRequest, planning: Planning) -> Result<(), Status> {
     let Some(machine) = caller.machine() else { return Ok(()) };
-    let why = machine.refuses_operation(ask.what.kind(), planning).or_else(|| match &ask.what {
+    let beyond = machine.refuses_operation(ask.what.kind(), planning).or_else(|| match &ask.what {
         RequestedOperation::Deploy(deploy) => {
             machine.refuses_image(&deploy.image).or_else(|| machine.refuses_branch(deploy.branch.as_deref()))
         }
@@ -106,20 +107,21 @@ pub(super) fn within_token(caller: &Caller, ask: &PlanRequest, planning: Plannin
         | RequestedOperation::RemoveHost(_)
         | RequestedOperation::Decommission => None,
     });
-    refuse_beyond_token(caller, &ask.environment, why)
+    refuse_beyond_token(caller, &ask.environment, beyond)
 }
 
-/// The refusal of what the token of a machine does not allow, for this reason.
+/// The refusal of what the token of a machine does not allow.
 pub(super) fn refuse_beyond_token(
     caller: &Caller,
     environment: &EnvironmentKey,
-    why: Option<String>,
+    beyond: Option<BeyondToken>,
 ) -> Result<(), Status> {
-    let Some(why) = why else { return Ok(()) };
+    let Some(beyond) = beyond else { return Ok(()) };
+    let name = caller.operator()?;
     Err(forbidden(&Refusal {
-        what: format!("{} cannot do this in {environment}", caller.operator()?),
-        why,
-        next: "ask an administrator for a token that allows it: lockstep token create".to_owned(),
+        what: format!("{name} cannot do this in {environment}"),
+        next: beyond.next(name, caller.environments()?),
+        why: beyond.why,
     }))
 }
 

@@ -14,8 +14,9 @@ use tonic::{Status, Streaming};
 use super::convert::{
     deployment, environment, non_empty, plan_request, refuse_beyond_token, requester, within_token,
 };
-use super::failure::{deploy_status, forbidden, refused, store_status};
+use super::failure::{deploy_status, refused, store_status};
 use super::{Caller, ControlApi};
+use crate::api::forbidden;
 use crate::planning;
 use crate::planning::image_transfer;
 use crate::planning::image_transfer::ImageOffer;

@@ -14,6 +14,7 @@ use lockstep_core::stored::encode;
 use tonic::{Code, Status};
 use tracing::{error, warn};
 
+use crate::api::forbidden;
 use crate::drive::removal::RemoveError;
 use crate::planning::DeployError;
 use crate::record::history::ReferenceError;
@@ -43,11 +44,6 @@ pub(super) fn refused(refusal: &Refusal) -> Status {
 /// What is not there, and what to look at instead.
 pub(super) fn not_found(refusal: &Refusal) -> Status {
     Status::with_details(Code::NotFound, refusal.to_string(), encode(refusal).into())
-}
-
-/// What the caller may not do, and who may.
-pub(super) fn forbidden(refusal: &Refusal) -> Status {
-    Status::with_details(Code::PermissionDenied, refusal.to_string(), encode(refusal).into())
 }
 
 fn locked(environment: &str, open: &Claim) -> String {

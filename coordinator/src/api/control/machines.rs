@@ -48,12 +48,21 @@ pub(super) async fn create(
     let store = &*api.context.store;
     let found = operators::find_guarded(store, &name).await;
     let (before, unchanged) = found.map_err(|error| store_status(&error))?;
-    if before.is_some_and(|operator| operator.standing == OperatorStanding::Active) {
-        return Err(refused(&Refusal {
-            what: format!("cannot create a token for {name}"),
-            why: "an operator or a machine of this name exists".to_owned(),
-            next: format!("lockstep operator revoke {name}    # or use another name"),
-        }));
+    if let Some(before) = before.filter(|operator| operator.standing == OperatorStanding::Active) {
+        let (why, next) = match before.machine {
+            Some(_) => (
+                "it has one already",
+                format!(
+                    "lockstep token renew {name}    # the same token for longer; for another one: lockstep token revoke {name}"
+                ),
+            ),
+            None => (
+                "an operator has this name",
+                format!("lockstep operator revoke {name}    # or use another name"),
+            ),
+        };
+        let what = format!("cannot create a token for {name}");
+        return Err(refused(&Refusal { what, why: why.to_owned(), next }));
     }
     let (token, guard, write) =
         tokens::new(&api.authority.pin(), TokenHolder::Machine { name: name.clone() }, expires)
@@ -89,12 +98,9 @@ pub(super) async fn renew(
     let found = operators::find_guarded(store, &name).await;
     let (operator, unchanged) = found.map_err(|error| store_status(&error))?;
     let extension = tokens::extension(store, &name, expires).await.map_err(|error| store_status(&error))?;
-    let (Some(operator), Some((guard, write))) = (operator, extension) else {
-        return Err(refused(&Refusal {
-            what: format!("cannot renew the token of {name}"),
-            why: "there is none any more: it has expired, or was revoked".to_owned(),
-            next: "lockstep token list    # then create another: lockstep token create".to_owned(),
-        }));
+    let (operator, (guard, write)) = match (operator, extension) {
+        (Some(operator), Some(extension)) => (operator, extension),
+        (operator, _) => return Err(not_renewed(&name, operator.as_ref())),
     };
     let machine = operator.machine.clone().map(|machine| MachineLimits { expires, ..machine });
     let operator = Operator { machine, certificate_expires: expires, ..operator };
@@ -106,6 +112,19 @@ pub(super) async fn renew(
         }
         Committed::No => Err(meanwhile(&name)),
     }
+}
+
+fn not_renewed(name: &OperatorName, operator: Option<&Operator>) -> Status {
+    let machine = operator.and_then(|operator| Some((operator, operator.machine.as_ref()?)));
+    let (why, next) = match machine {
+        Some((operator, limits)) => (
+            "there is none any more: it has expired, or was revoked",
+            format!("{}    # another one like it", limits.create_command(name, &operator.environments)),
+        ),
+        None => ("no machine has this name", "lockstep token list".to_owned()),
+    };
+    let what = format!("cannot renew the token of {name}");
+    refused(&Refusal { what, why: why.to_owned(), next })
 }
 
 /// What a list says of a machine; nothing of an operator.

@@ -7,7 +7,7 @@ use lockstep_proto::Invalid;
 use lockstep_proto::wire::{self, Done};
 use tonic::Status;
 
-use super::failure::{refused, store_status};
+use super::failure::{not_found, refused, store_status};
 use super::hosts::issue_token;
 use super::machines;
 use super::{Caller, ControlApi};
@@ -59,13 +59,19 @@ pub(super) async fn revoke(
     request: wire::OperatorRef,
 ) -> Result<Done, Status> {
     let name: OperatorName = request.name.parse().map_err(|error| Invalid::because("name", error))?;
-    match operators::revoke(&*api.context.store, &name).await.map_err(|error| store_status(&error))? {
-        Some(Committed::Yes { .. }) => {
-            api.audit(caller, "revoke operator", None, format!("the operator {name} is revoked")).await
-        }
-        Some(Committed::No) => {
-            Err(Status::aborted(format!("the operator {name} was changed meanwhile: try again")))
-        }
-        None => Err(Status::not_found(format!("there is no operator {name}"))),
+    let store = &*api.context.store;
+    let before = operators::find(store, &name).await.map_err(|error| store_status(&error))?;
+    let (verb, what) = match before.and_then(|operator| operator.machine) {
+        Some(_) => ("revoke token", format!("the token of {name}")),
+        None => ("revoke operator", format!("the operator {name}")),
+    };
+    match operators::revoke(store, &name).await.map_err(|error| store_status(&error))? {
+        Some(Committed::Yes { .. }) => api.audit(caller, verb, None, format!("{what} is revoked")).await,
+        Some(Committed::No) => Err(Status::aborted(format!("{what} was changed meanwhile: try again"))),
+        None => Err(not_found(&Refusal {
+            what: format!("nothing of the name {name} can be revoked"),
+            why: "neither an operator nor a machine has it".to_owned(),
+            next: "lockstep operator list\nlockstep token list".to_owned(),
+        })),
     }
 }
