@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal};
 
 use lockstep_core::count::counted;
-use lockstep_core::name::EnvironmentKey;
-use lockstep_core::record::grant::EnvironmentGrant;
+use lockstep_core::name::{EnvironmentKey, HostName};
+use lockstep_core::record::grant::{EnvironmentGrant, Resource};
 use lockstep_core::spec::EnvironmentSpec;
 use lockstep_core::view::environment::EnvironmentStatus;
+use lockstep_core::view::host_status::HostStatus;
 use lockstep_core::view::state_file::StateFile;
 use lockstep_proto::wire;
 
@@ -96,7 +97,37 @@ pub async fn grant(context: &Context, args: GrantArgs) -> Result<()> {
             .change_grant(wire::GrantRequest { environment, granted, own_shared_names, ..Default::default() })
             .await?
     };
-    show_grant(context, &key, &reply.into_inner())
+    show_grant(context, &key, &reply.into_inner())?;
+    let named: Vec<&HostName> = granted.iter().filter_map(granted_host).collect();
+    if named.is_empty() {
+        return Ok(());
+    }
+    let hosts = control.list_hosts(wire::ListRequest {}).await?.into_inner();
+    let hosts: Vec<HostStatus> = read_all(&hosts.hosts)?;
+    for name in not_joined(&named, &hosts) {
+        context.output.remark(&format!(
+            "warning: no host of the name {name} has joined: the grant counts when one does (lockstep host list)"
+        ));
+    }
+    Ok(())
+}
+
+/// The host that a resource is.
+fn granted_host(resource: &Resource) -> Option<&HostName> {
+    match resource {
+        Resource::Host(name) => Some(name),
+        Resource::SiteName(_)
+        | Resource::HostPath(_)
+        | Resource::Network(_)
+        | Resource::SnapshotDirectory(_)
+        | Resource::CertificateFile(_) => None,
+    }
+}
+
+/// Who of `named` is no host. A grant before its host joins may be meant, so it is no error.
+fn not_joined<'a>(named: &[&'a HostName], hosts: &[HostStatus]) -> Vec<&'a HostName> {
+    let is_there = |name: &HostName| hosts.iter().any(|status| status.host.name == *name);
+    named.iter().copied().filter(|name| !is_there(name)).collect()
 }
 
 pub async fn revoke(context: &Context, env: &str, resources: &ResourceArgs) -> Result<()> {
@@ -164,4 +195,23 @@ pub async fn export(context: &Context, env: &str) -> Result<()> {
     let state: StateFile = read(Some(&document))?;
     context.output.json(&state)?;
     context.output.pretty_json(&state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_for_a_host_that_has_not_joined_is_noticed() {
+        let host: HostStatus = serde_json::from_value(serde_json::json!({
+            "host": { "id": "host_01JBQR2KXYZ987654321012345", "name": "app-1", "address": "10.0.0.5", "roles": ["app"] },
+            "presence": "absent", "agent_version": null, "instances": [], "slots": [], "last_seen": null,
+        }))
+        .unwrap();
+        let [joined, typo]: [HostName; 2] = ["app-1", "no-such-host"].map(|name| name.parse().unwrap());
+        let granted =
+            [Resource::Host(joined), Resource::Host(typo.clone()), Resource::Network("db".to_owned())];
+        let named: Vec<&HostName> = granted.iter().filter_map(granted_host).collect();
+        assert_eq!(not_joined(&named, &[host]), [&typo]);
+    }
 }
