@@ -64,15 +64,21 @@ pub(super) fn next(summary: &DeploymentSummary, step: Option<StepId>) -> String 
     own.or(log).unwrap_or_else(|| format!("lockstep show {id}"))
 }
 
-/// The answers to probes; those that are alike are one line.
+/// The answers to probes; those that are alike are one line. Only the last are kept, so how often the first answer came
+/// is not known.
 fn answers(probes: &[Probe]) -> Vec<String> {
-    let runs = probes.chunk_by(|one, other| one.answer == other.answer);
-    runs.map(|alike| match alike {
+    let runs: Vec<&[Probe]> = probes.chunk_by(|one, other| one.answer == other.answer).collect();
+    let times = |at: usize, count: usize| match (at, at + 1 == runs.len()) {
+        (_, true) => format!("the last {count}"),
+        (0, false) => format!("at least {count} times"),
+        (_, false) => format!("{count} times"),
+    };
+    let line = |(at, alike): (usize, &&[Probe])| match alike {
         [only] => format!("probe: {only}"),
-        [first, ..] => format!("probe: {}, {} times", first.answer, alike.len()),
+        [first, ..] => format!("probe: {}, {}", first.answer, times(at, alike.len())),
         [] => String::new(),
-    })
-    .collect()
+    };
+    runs.iter().enumerate().map(line).collect()
 }
 
 #[cfg(test)]
@@ -127,8 +133,14 @@ pub(super) mod tests {
                 "       | no DATABASE_URL",
                 "       /health of 172.17.0.1:20001 is unhealthy: 500 after 2 ms",
                 "       probe: 502 after 7 ms",
-                "       probe: 500, 12 times",
+                "       probe: 500, the last 12",
             ]
+        );
+        let statuses = [502, 502, 503, 503, 503, 500, 500];
+        let kept: Vec<Probe> = statuses.into_iter().map(|status| probe(1, status)).collect();
+        assert_eq!(
+            answers(&kept),
+            ["probe: 502, at least 2 times", "probe: 503, 3 times", "probe: 500, the last 2"]
         );
     }
 
