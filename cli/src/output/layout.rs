@@ -52,8 +52,8 @@ pub(super) fn wrap_items(items: &[String], width: usize, hang: usize) -> Vec<Str
 
 /// Rows in columns, each as wide as its widest cell. A tone has no width, and some letters are two wide.
 ///
-/// Where the rows are wider than `width`, the last column is broken between words; where it has no room, a row
-/// continues on the next line.
+/// Where the rows are wider than `width`, the last column is broken between words; where it has no room, another one is;
+/// where none can be, a row continues on the next line.
 pub(super) fn table(rows: &[Vec<String>], width: usize) -> Vec<String> {
     let widths = widths(rows);
     let offset: usize = widths.iter().rev().skip(1).map(|column| column + GAP.len()).sum();
@@ -66,6 +66,9 @@ pub(super) fn table(rows: &[Vec<String>], width: usize) -> Vec<String> {
     let longest_word = longest_word.map(measure_text_width).max().unwrap_or(0);
     if offset + LAST_COLUMN_MIN.max(longest_word) <= width {
         return rows.iter().flat_map(|row| wrap(&aligned(row, &widths), width, offset)).collect();
+    }
+    if let Some((column, room)) = breakable(rows, &widths, width) {
+        return rows.iter().flat_map(|row| broken(row, &widths, column, room)).collect();
     }
     let mut left = 0;
     let fitting = widths.iter().take_while(|column| {
@@ -96,6 +99,44 @@ pub(super) fn table(rows: &[Vec<String>], width: usize) -> Vec<String> {
             std::iter::once(first).chain(rest)
         })
         .collect()
+}
+
+/// The widest column that can be broken between words so that the rows have room, and the room that it has then.
+fn breakable(rows: &[Vec<String>], widths: &[usize], width: usize) -> Option<(usize, usize)> {
+    let all = table_width(rows);
+    let room = |column: usize| (width + widths[column]).checked_sub(all);
+    let fits = |column: usize, room: usize| {
+        rows.iter().filter_map(|row| row.get(column)).all(|cell| {
+            // A tone would go on in the other columns.
+            let is_plain = !cell.contains('\u{1b}');
+            is_plain && cell.split(' ').all(|word| measure_text_width(word) <= room)
+        })
+    };
+    let candidates = (0..widths.len()).filter_map(|column| Some((column, room(column)?)));
+    candidates.filter(|(column, room)| fits(*column, *room)).max_by_key(|(column, _)| widths[*column])
+}
+
+/// A row of which one column is broken: what continues it stands in that column.
+fn broken(row: &[String], widths: &[usize], column: usize, room: usize) -> Vec<String> {
+    let cell = row.get(column).map(String::as_str).unwrap_or_default();
+    let mut widths = widths.to_vec();
+    widths[column] = room;
+    let parts = wrap(cell, room, 0);
+    let first = parts.first().cloned().unwrap_or_default();
+    let line = |number: usize, part: &String| {
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(at, cell)| match (at == column, number) {
+                (true, _) => part.clone(),
+                (false, 0) => cell.clone(),
+                (false, _) => String::new(),
+            })
+            .collect();
+        aligned(&cells, &widths)
+    };
+    let rest = parts.iter().skip(1).map(|part| line(1, part));
+    std::iter::once(line(0, &first)).chain(rest).collect()
 }
 
 /// How wide the rows are if no column is broken.
@@ -165,6 +206,22 @@ mod tests {
         let lines =
             table(&rows(&[&["deployment", "release", "by"], &["dep_01JBQR", "notes:1.2", "anna"]]), 22);
         assert_eq!(lines, ["deployment  release", "    by", "dep_01JBQR  notes:1.2", "    anna"]);
+    }
+
+    #[test]
+    fn a_column_in_the_middle_is_broken_where_the_last_one_has_no_room() {
+        let lines =
+            table(&rows(&[&["key", "value", "set in"], &["health", "GET / within 5s", "base.yml"]]), 26);
+        assert_eq!(
+            lines,
+            ["key     value     set in", "health  GET /     base.yml", "        within", "        5s",]
+        );
+        // A short last column is broken as well, rather than put below.
+        let history = rows(&[&["dep_01JBQR", "notes:1.2", "cancelled by anna"]]);
+        assert_eq!(
+            table(&history, 32),
+            ["dep_01JBQR  notes:1.2  cancelled", "                       by anna"]
+        );
     }
 
     #[test]
