@@ -5,12 +5,16 @@ use std::fmt;
 use futures::stream::{self, StreamExt};
 use lockstep_core::health::Health;
 use lockstep_core::host::HostRole;
+use lockstep_core::name::HostName;
+use lockstep_core::plan::operation::Refusal;
 use lockstep_core::record::claim::ClaimKind;
 use lockstep_core::record::observed::{Observation, SiteChangeOn};
+use lockstep_core::stored::decode;
 use lockstep_core::time::{Millis, Timestamp};
-use lockstep_core::view::environment::{DatabaseStatus, EnvironmentStatus};
+use lockstep_core::view::environment::{DatabaseStatus, EnvironmentStatus, SecretsSet};
 use lockstep_core::view::host_status::{HostStatus, Presence, Validity, Vitals};
 use lockstep_proto::wire;
+use lockstep_runtime::systemd::units::has_systemd;
 use serde::Serialize;
 
 use super::environment::secrets::{file_values, warnings};
@@ -36,8 +40,17 @@ const ASKED_AT_A_TIME: usize = 8;
 /// Shows the log of an agent, on its host.
 const AGENT_LOG: &str = "journalctl -u lockstep-agent";
 
+/// The same where there is no systemd.
+const AGENT_LOG_FILE: &str = "less /var/lib/lockstep/agent.log";
+
 /// What belongs to a check begins here.
 const DETAIL_INDENT: usize = 7;
+
+/// A verdict, and the gap after it.
+const VERDICT_WIDTH: usize = "wrong  ".len();
+
+/// A detail that begins further right than this continues at the beginning of its line.
+const HANG_MAX: usize = 40;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +113,10 @@ impl Checks {
             format!("{overwriting}    # first copy what you need into the folder that the site includes");
         let diff = Some(change.diff.clone());
         self.0.push(Check { what: what.to_owned(), verdict: Verdict::Wrong, detail, next: Some(next), diff });
+    }
+
+    fn is_wrong(&self, what: &str) -> bool {
+        self.0.iter().any(|check| check.what == what && check.verdict == Verdict::Wrong)
     }
 
     fn failed(&mut self, what: &str, failure: Failure) {
@@ -200,6 +217,34 @@ async fn coordinator(context: &Context, checks: &mut Checks) -> Result<String> {
     Ok(about.version)
 }
 
+/// What starts services where this command runs: the hosts of a cluster are most often alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Init {
+    Systemd,
+    Other,
+}
+
+impl Init {
+    fn of_this_machine() -> Self {
+        if has_systemd() { Self::Systemd } else { Self::Other }
+    }
+}
+
+/// The commands that start an agent, the likely one first.
+fn starting(host: &HostName, init: Init) -> String {
+    let unit = format!("systemctl restart lockstep-agent    # on {host}; its log: {AGENT_LOG}");
+    let up = format!("lockstep up    # on {host}, where there is no systemd; its log: {AGENT_LOG_FILE}");
+    match init {
+        Init::Systemd => format!("{unit}\n{up}"),
+        Init::Other => format!("{up}\n{unit}"),
+    }
+}
+
+/// What the checks of a host are named.
+fn about(host: &HostName) -> String {
+    format!("host {host}")
+}
+
 async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<()> {
     let request = wire::EnvironmentRef::default();
     let reply = context.control().await?.inspect_hosts(request).await?.into_inner();
@@ -212,15 +257,12 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
     }
     for inspected in reply.hosts {
         let status: HostStatus = read(inspected.host.as_ref())?;
-        let what = format!("host {}", status.host.name);
+        let what = about(&status.host.name);
         if status.presence == Presence::Absent {
             checks.wrong(
                 &what,
                 "its agent is not connected",
-                format!(
-                    "systemctl restart lockstep-agent    # on {0}; its log: {1}\nlockstep up    # on {0}, if it runs there without systemd",
-                    status.host.name, AGENT_LOG
-                ),
+                starting(&status.host.name, Init::of_this_machine()),
             );
             continue;
         }
@@ -241,7 +283,11 @@ async fn hosts(context: &Context, version: &str, checks: &mut Checks) -> Result<
         }
         match &inspected.seen {
             Some(seen) => tools(&what, &status, &read(Some(seen))?, checks),
-            None => checks.wrong(&what, inspected.why, format!("{AGENT_LOG}    # on {}", status.host.name)),
+            None => checks.wrong(
+                &what,
+                inspected.why,
+                format!("{AGENT_LOG}    # on {}; without systemd: {AGENT_LOG_FILE}", status.host.name),
+            ),
         }
     }
     Ok(())
@@ -272,7 +318,9 @@ fn vitals(what: &str, status: &HostStatus, seen: &Vitals, checks: &mut Checks) {
         Some(Validity { issued, ends }) if ends.since(now()).0 < ends.since(*issued).0 / 2 => checks.wrong(
             what,
             format!("its certificate expires {ends} and was not renewed"),
-            format!("{AGENT_LOG}    # on {name}: an agent renews after a third of the lifetime"),
+            format!(
+                "{AGENT_LOG}    # on {name}; without systemd: {AGENT_LOG_FILE}; an agent renews after a third of the lifetime"
+            ),
         ),
         Some(_) => {}
         None => checks.note(what, "its certificate cannot be read"),
@@ -345,13 +393,21 @@ async fn environments(context: &Context, env: Option<&str>, checks: &mut Checks)
                 let statuses: Vec<EnvironmentStatus> = read_all(&reply.into_inner().environments)?;
                 statuses.iter().for_each(|status| environment(status, checks));
             }
-            Err(status) if status.code() == tonic::Code::NotFound => {
-                checks.note(&key, "nothing has been deployed to it");
-            }
+            Err(status) if status.code() == tonic::Code::NotFound => absent(&key, &status, checks),
             Err(status) => return Err(status.into()),
         }
     }
     Ok(())
+}
+
+/// Nothing is wrong with an environment that is not there yet, or that was given up.
+fn absent(key: &str, status: &tonic::Status, checks: &mut Checks) {
+    match decode::<Refusal>(status.details()) {
+        Ok(Refusal { what, why, next }) => {
+            checks.add(key, Verdict::Note, format!("{what}: {why}"), Some(next));
+        }
+        Err(_) => checks.note(key, status.message()),
+    }
 }
 
 fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
@@ -360,13 +416,27 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
         Some(live) => checks.ok(&what, format!("{} in {}", live.release.image, live.slot)),
         None => checks.note(&what, "nothing is live"),
     }
+    if let (Some(SecretsSet { version, .. }), Some(live)) = (&status.undeployed_secrets, &status.live) {
+        let deploy = format!("lockstep deploy {what} --image {}", live.release.image);
+        let detail = format!("version {version} of its secrets is not in the containers");
+        checks.add(&what, Verdict::Note, detail, Some(deploy));
+    }
     if let Some(on) = &status.site_changed {
         let image = status.live.as_ref().map(|live| format!(" --image {}", live.release.image));
         let overwriting = format!("lockstep deploy {what}{} --overwrite-site", image.unwrap_or_default());
         checks.site_changed(&what, on, &overwriting);
     }
     for drift in &status.drift {
-        checks.wrong(&what, drift.clone(), restoring(status));
+        match told_by(status, drift) {
+            // The host's own check has said it, with what helps.
+            Some(host) if checks.is_wrong(&about(&host.host.name)) && host.presence == Presence::Absent => {}
+            Some(host) => checks.wrong(
+                &what,
+                drift.clone(),
+                format!("{AGENT_LOG}    # on {}; without systemd: {AGENT_LOG_FILE}", host.host.name),
+            ),
+            None => checks.wrong(&what, drift.clone(), restoring(status)),
+        }
     }
     match status.database.as_ref().map(DatabaseStatus::problem) {
         Some(Some((problem, repair))) => checks.wrong(&what, problem, repair),
@@ -402,9 +472,19 @@ fn environment(status: &EnvironmentStatus, checks: &mut Checks) {
     }
 }
 
-/// The command that restores the declared state.
+/// The host whose own problem a drift is, as its name before it says.
+fn told_by<'a>(status: &'a EnvironmentStatus, drift: &str) -> Option<&'a HostStatus> {
+    let (name, _) = drift.split_once(": ")?;
+    status.hosts.iter().find(|status| status.host.name.as_str() == name)
+}
+
+/// The command that restores the declared state. While an agent is offline, its host comes first: a deployment needs it.
 fn restoring(status: &EnvironmentStatus) -> String {
+    let is_offline = |host: &HostStatus| host.presence == Presence::Absent;
     match &status.live {
+        Some(_) if status.hosts.iter().any(is_offline) => {
+            format!("lockstep doctor {}    # again, when every agent is connected", status.key)
+        }
         Some(live) => {
             format!(
                 "lockstep deploy {} --image {}    # restores the declared state",
@@ -435,9 +515,11 @@ fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
         })
         .collect();
     let width = checks.iter().map(|check| check.what.chars().count()).max().unwrap_or(0);
+    // What continues a detail stands below it, as long as it has room there.
+    let hang = Some(VERDICT_WIDTH + width + 2).filter(|hang| *hang <= HANG_MAX).unwrap_or(DETAIL_INDENT);
     for ([verdict, what, detail], check) in rows.iter().zip(checks) {
         let line = format!("{verdict}  {what:width$}  {detail}");
-        context.output.lines(&context.output.wrap(&line, DETAIL_INDENT))?;
+        context.output.lines(&context.output.wrap(&line, hang))?;
         for line in check.diff.iter().flat_map(|diff| diff.lines()) {
             context.output.verbatim(&format!("{:DETAIL_INDENT$}{line}", ""))?;
         }
@@ -454,3 +536,6 @@ fn show_checks(context: &Context, checks: &[Check]) -> Result<()> {
         Some(_) | None => failure,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,7 +201,7 @@ async fn a_host_that_does_not_answer_is_unknown_and_not_empty() {
     fixture.hosts.absent(&host_id());
     let refusal = refused(&fixture, WhileServing::Refused).await;
     assert!(refusal.what.ends_with("some hosts did not report what runs there"), "{refusal:?}");
-    assert!(refusal.why.contains("what runs on app-1 is unknown: the agent of"), "{refusal:?}");
+    assert!(refusal.why.contains("what runs on app-1 is unknown: its agent is not connected"), "{refusal:?}");
     assert_eq!(refusal.next, "lockstep host list");
     check_still_there(&fixture).await;
     let receipt = removed(&fixture, WhileServing::Abandoned).await.expect("removed").receipt(&environment());

@@ -14,6 +14,8 @@ fn the_doctor_names_what_is_wrong_and_nothing_else() -> Result<()> {
     scene.deploy(&image)?.expect_said(0, &[])?;
     let whole = ["coordinator", "clock", "docker", "nginx", "pg_dump", "disk", &image, "no problem found"];
     scene.stage.lockstep(&["doctor", ENVIRONMENT])?.expect_said(0, &whole)?;
+    let early = ["env", "grant", ENVIRONMENT, "--host", "no-such-host"];
+    scene.stage.lockstep(&early)?.expect_said(0, &["no host of the name no-such-host has joined"])?;
     let checks: Value = scene.stage.json(&["doctor"])?;
     ensure!(checks.as_array().is_some_and(|checks| checks.len() > 5), "{checks}");
 
@@ -30,6 +32,9 @@ fn the_doctor_names_what_is_wrong_and_nothing_else() -> Result<()> {
         let said = scene.stage.lockstep(&["doctor"])?;
         Ok(said.code == 1 && said.all().contains("its agent is not connected"))
     })?;
+    let offline = scene.stage.lockstep(&["doctor", ENVIRONMENT])?;
+    ensure!(!offline.all().contains("lockstep deploy"), "a deployment is advised: {}", offline.all());
+    ensure!(offline.all().matches("is not connected").count() == 1, "told twice: {}", offline.all());
     // It is known of it what was known.
     let listed = scene.stage.must(&["host", "list"])?.stdout;
     for words in ["offline ", "0/30 d", " ms", " GiB"] {

@@ -18,7 +18,7 @@ use lockstep_core::view::environment::{DatabaseSeen, DatabaseStatus};
 use tokio::sync::Semaphore;
 
 use crate::context::Context;
-use crate::ports::agents::{Agents, DatabaseObservation, ObservationRequest};
+use crate::ports::agents::{AgentError, Agents, DatabaseObservation, ObservationRequest};
 
 /// How long an agent may take until a status is given without it.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
@@ -87,12 +87,21 @@ impl HostObserver {
         let question = ObservationRequest::of(environment.clone());
         match tokio::time::timeout(LOOK_LIMIT, agents.observe(&host.id, question)).await {
             Ok(Ok(observation)) => Ok(observation),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(in_words(&error)),
             Err(_) => {
                 asked.is_silent.store(true, Ordering::Relaxed);
                 Err(silent())
             }
         }
+    }
+}
+
+/// Who it is stands before it: people know a host by its name, and not by its id.
+fn in_words(error: &AgentError) -> String {
+    match error {
+        AgentError::Absent { .. } => "its agent is not connected".to_owned(),
+        AgentError::NoAnswer { .. } => "its agent did not answer in time".to_owned(),
+        AgentError::Refused { why, .. } => format!("its agent refused: {why}"),
     }
 }
 
