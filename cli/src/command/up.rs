@@ -137,6 +137,10 @@ pub async fn up(context: &Context, args: &UpArgs) -> Result<()> {
     };
     let listen = listen::choose(&place, args.listen)?;
     let supervision = choose_supervision(&place, args)?;
+    if let Listen::At(listen) = listen {
+        // Another installation is in the way more often than not: what is refused leaves nothing behind.
+        refuse_taken_address(&place, listen, supervision)?;
+    }
     create(&place, &mut log)?;
 
     let (before, coordinator) = match listen {
@@ -226,6 +230,10 @@ fn is_running(place: &Place, supervision: Supervision) -> bool {
     }
 }
 
+fn refuse_taken_address(place: &Place, listen: SocketAddr, supervision: Supervision) -> Result<()> {
+    if is_running(place, supervision) { Ok(()) } else { listen::refuse_unusable(listen) }
+}
+
 /// Starts the coordinator if it does not run, and returns the address on which it listens.
 async fn start_coordinator(
     place: &Place,
@@ -233,9 +241,7 @@ async fn start_coordinator(
     supervision: Supervision,
     log: &mut StepLog,
 ) -> Result<String> {
-    if !is_running(place, supervision) {
-        listen::refuse_unusable(listen)?;
-    }
+    refuse_taken_address(place, listen, supervision)?;
     let command_line = coordinator_command(place, listen)?;
     let mut service = ensure_running(place, Service::Coordinator, &command_line, supervision, log)?;
     coordinator_address(place, &mut service).await
