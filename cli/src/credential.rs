@@ -1,12 +1,13 @@
 //! The operator's credential: a directory that only the operator can read.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use lockstep_core::time::Timestamp;
 use lockstep_proto::dial::{Credential, Joined};
+use lockstep_runtime::durable;
 
 const KEY: &str = "key.pem";
 const CERTIFICATE: &str = "certificate.pem";
@@ -150,13 +151,7 @@ pub fn set_address(directory: &Path, from: Option<&str>, to: &str) -> Result<(),
 }
 
 fn write(path: &Path, text: &str) -> Result<(), CredentialError> {
-    let written = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = durable::write(path, text, 0o600);
     written.map_err(|source| CredentialError::Write { path: path.to_owned(), source })
 }
 
@@ -176,5 +171,26 @@ mod tests {
         assert_eq!(set(None, "10.0.0.2:7443"), "127.0.0.1:7443,10.0.0.2:7443\n", "it is there already");
         assert_eq!(set(Some("127.0.0.1:7443"), "10.0.0.1:7443"), "10.0.0.1:7443,10.0.0.2:7443");
         assert_eq!(set(None, "10.0.0.3:7443"), "10.0.0.3:7443,10.0.0.1:7443,10.0.0.2:7443");
+    }
+
+    /// A login is used once: a credential that is cut short by a full disk or a power cut could not be had again.
+    #[test]
+    fn a_file_is_replaced_whole() {
+        use std::io::Read;
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(CERTIFICATE);
+        write(&path, "the first, which is longer").unwrap();
+        let mut before = fs::File::open(&path).unwrap();
+        write(&path, "the second").unwrap();
+        let mut text = String::new();
+        before.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "the first, which is longer", "it was changed in place");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the second");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // Where it cannot be written, what was there stays.
+        fs::create_dir(path.with_extension("partial")).unwrap();
+        assert!(write(&path, "the third").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "the second");
     }
 }
