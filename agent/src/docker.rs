@@ -8,7 +8,7 @@ use bollard::errors::Error as Bollard;
 use bollard::models::ContainerSummary;
 use bollard::query_parameters::ListContainersOptionsBuilder;
 use lockstep_core::id::{Digest, HostId};
-use lockstep_core::image::RegistryName;
+use lockstep_core::image::{InvalidImage, RegistryName};
 use tokio::sync::OnceCell;
 
 mod archive;
@@ -55,6 +55,8 @@ pub enum DockerError {
     Other { id: Digest },
     #[error("a container {name} exists already, and it is not the one of the plan")]
     Foreign { name: String },
+    #[error(transparent)]
+    ImageName(#[from] InvalidImage),
 }
 
 impl DockerError {
@@ -68,7 +70,7 @@ impl DockerError {
                 return "it changed on the way, or the two Docker Engines store images differently"
                     .to_owned();
             }
-            Self::Large { .. } | Self::Foreign { .. } => return String::new(),
+            Self::Large { .. } | Self::Foreign { .. } | Self::ImageName(_) => return String::new(),
         };
         if let Bollard::DockerResponseServerError { message, .. } = source {
             return message.clone();

@@ -331,7 +331,10 @@ fn docker_failed(error: DockerError) -> StepFailure {
             .next(format!(
                 "lockstep registry login {registry} --username NAME < token    # then: lockstep registry check {registry}"
             )),
-        DockerError::Refused { .. } | DockerError::Large { .. } | DockerError::Other { .. } => failure,
+        DockerError::Refused { .. }
+        | DockerError::Large { .. }
+        | DockerError::Other { .. }
+        | DockerError::ImageName(_) => failure,
         DockerError::Foreign { name } => failure.next(format!("docker inspect {name}")),
     }
 }

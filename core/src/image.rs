@@ -110,6 +110,97 @@ impl fmt::Display for RegistryName {
     }
 }
 
+/// Why a text is not the name of an image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{text:?} is not the name of an image: write REPOSITORY:TAG, as in notes:1 or ghcr.io/anna/notes:1, or its id"
+)]
+pub struct InvalidImage {
+    pub text: String,
+}
+
+/// How long a name is without tag and digest, and how long a tag.
+const REPOSITORY_MAX: usize = 255;
+const TAG_MAX: usize = 128;
+
+/// How many hexadecimal digits a digest has at least, and an id, which may be cut.
+const DIGEST_DIGITS_MIN: usize = 32;
+const ID_DIGITS: core::ops::RangeInclusive<usize> = 4..=64;
+
+/// Checks the name or the id of an image by Docker's grammar
+/// (<https://pkg.go.dev/github.com/distribution/reference>). A name becomes a part of a path of Docker's API, so what
+/// is no name would ask for something else there.
+///
+/// # Errors
+/// When it is neither.
+pub fn check_image(image: &str) -> Result<(), InvalidImage> {
+    let (name, digest) = match image.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (image, None),
+    };
+    let path = repository(name);
+    let tag = name[path.len()..].strip_prefix(':');
+    let (domain, path) = match path.split_once('/') {
+        Some((first, rest)) if is_domain(first) => (first.len() + 1, rest),
+        Some(_) | None => (0, path),
+    };
+    let is_name = domain + path.len() <= REPOSITORY_MAX
+        && path.split('/').all(is_component)
+        && tag.is_none_or(is_tag)
+        && digest.is_none_or(is_digest);
+    if is_name || is_id(image) { Ok(()) } else { Err(InvalidImage { text: image.to_owned() }) }
+}
+
+/// `host`, `host.example` or `host:port`: what Docker takes for a registry and not for a folder.
+fn is_domain(text: &str) -> bool {
+    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_label = |label: &str| {
+        let is_alphanumeric = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+        label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && is_alphanumeric(label.bytes().next())
+            && is_alphanumeric(label.bytes().last())
+    };
+    let names_registry = host.contains('.') || port.is_some() || host == "localhost";
+    names_registry
+        && host.split('.').all(is_label)
+        && port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Small letters and digits, with `.`, `_`, `__` or any number of `-` between them.
+fn is_component(text: &str) -> bool {
+    let is_inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let separators =
+        text.split(|character: char| character.is_ascii_lowercase() || character.is_ascii_digit());
+    text.as_bytes().first().is_some_and(is_inner)
+        && text.as_bytes().last().is_some_and(is_inner)
+        && separators.into_iter().all(|between| {
+            matches!(between, "" | "." | "_" | "__") || between.bytes().all(|byte| byte == b'-')
+        })
+}
+
+fn is_tag(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.len() <= TAG_MAX
+        && text.bytes().next().is_some_and(is_word)
+        && text.bytes().all(|byte| is_word(byte) || matches!(byte, b'.' | b'-'))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(algorithm, digits)| {
+        !algorithm.is_empty()
+            && algorithm
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'.' | b'_' | b'-'))
+            && digits.len() >= DIGEST_DIGITS_MIN
+            && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
+}
+
+fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    ID_DIGITS.contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// `image` without its tag and its digest.
 pub fn repository(image: &str) -> &str {
     let name = image.split_once('@').map_or(image, |(name, _)| name);
@@ -176,6 +267,66 @@ mod tests {
         for bad in ["", "ghcr", "https://ghcr.io", "ghcr.io/anna", "ghcr.io:x", "ghcr.io:70000", "a b.c"] {
             assert!(bad.parse::<RegistryName>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_of_an_image_is_what_docker_takes_for_one() {
+        let digest = "sha256:".to_owned() + &"0a".repeat(32);
+        let long = "a".repeat(255);
+        let good = [
+            "notes",
+            "notes:1",
+            "anna/notes:1.0_rc-2",
+            "ghcr.io/anna/notes:1",
+            "10.0.0.5:5000/notes",
+            "localhost/a/b/c",
+            "Notes.Example/notes",
+            "notes--2/a__b.c:V1",
+            "docker.io/library/nginx",
+            &digest,
+            &"ab".repeat(6),
+            &long,
+        ];
+        for image in good {
+            assert_eq!(check_image(image), Ok(()), "{image}");
+        }
+        assert_eq!(check_image(&format!("ghcr.io/notes:1@{digest}")), Ok(()));
+        let bad = [
+            "",
+            ":1",
+            "notes:",
+            "notes:-1",
+            "Notes:1",
+            "../../containers/json#:1",
+            "../_ping#:1",
+            "a/../b",
+            "a//b",
+            "/a",
+            "a/",
+            "a?b",
+            "a#b",
+            "a b",
+            "a%2fb",
+            "notes:1?x=1",
+            "notes:1/../x",
+            "a___b",
+            "a..b",
+            "-a",
+            "a-",
+            "ä",
+            "notes@sha256:00",
+            "notes@",
+            ".host/a",
+            "a\n",
+            "http://host/a",
+            "ghcr.io:x/a",
+            "ghcr.io:/a",
+        ];
+        for image in bad {
+            assert!(check_image(image).is_err(), "{image}");
+        }
+        assert!(check_image(&format!("{long}a")).is_err());
+        assert!(check_image(&format!("notes:{}", "1".repeat(129))).is_err());
     }
 
     #[test]

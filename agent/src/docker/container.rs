@@ -238,12 +238,10 @@ fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBod
         (LABEL_STEP.to_owned(), context.step.to_string()),
         (LABEL_SPEC.to_owned(), spec.digest().to_string()),
     ]);
-    if let Some(path) = &spec.health_path {
-        labels.insert(LABEL_HEALTH_PATH.to_owned(), path.clone());
-    }
-    if let Some(publish) = &spec.publish {
-        labels.insert(LABEL_ENDPOINT.to_owned(), format!("{}:{}", publish.address, publish.host_port));
-    }
+    // Also where there is none: a container has the labels of its image too, which whoever built that wrote.
+    let endpoint = spec.publish.as_ref().map(|publish| format!("{}:{}", publish.address, publish.host_port));
+    labels.insert(LABEL_HEALTH_PATH.to_owned(), spec.health_path.clone().unwrap_or_default());
+    labels.insert(LABEL_ENDPOINT.to_owned(), endpoint.unwrap_or_default());
     let container_port = spec.publish.as_ref().map(|publish| format!("{}/tcp", publish.container_port));
     let port_bindings = spec.publish.as_ref().map(|publish| {
         let binding = PortBinding {
@@ -295,7 +293,7 @@ fn body(spec: &ContainerSpec, context: &CreateContext<'_>) -> ContainerCreateBod
 
 fn managed_container(found: &ContainerSummary) -> Option<ManagedContainer> {
     let labels = found.labels.as_ref()?;
-    let label = |name: &str| labels.get(name);
+    let label = |name: &str| labels.get(name).filter(|value| !value.is_empty());
     let state = found.state.as_ref().map(ToString::to_string).unwrap_or_default();
     let running = if state == "running" {
         ContainerRunState::Yes
@@ -432,6 +430,38 @@ mod tests {
             (ours.health_path.as_deref(), ours.endpoint),
             (Some("/health"), Some(("10.0.0.1".to_owned(), 20555)))
         );
+    }
+
+    /// Whoever built the image wrote its labels: they say neither where the agent asks for health nor what a worker is.
+    #[test]
+    fn the_labels_of_an_image_do_not_count() {
+        let web: ContainerSpec = serde_json::from_str(SPEC).unwrap();
+        let worker = ContainerSpec { publish: None, health_path: None, ..web };
+        let environment = "notes/production".parse().unwrap();
+        let objects = ObjectName::legacy(&environment);
+        let deployment = "dep_01JBQR2KXYZ987654321012345".parse().unwrap();
+        let context = CreateContext {
+            environment: &environment,
+            objects: &objects,
+            deployment: &deployment,
+            step: StepId(3),
+            variables: BTreeMap::new(),
+            state_directory: Path::new("/state"),
+        };
+        // Docker gives a container the labels of its image, under those that it is made with.
+        let mut labels = HashMap::from(
+            [LABEL_ENDPOINT, LABEL_HEALTH_PATH].map(|name| (name.to_owned(), "127.0.0.1:1".to_owned())),
+        );
+        labels.extend(body(&worker, &context).labels.unwrap());
+        let found = ContainerSummary {
+            id: Some("c1".to_owned()),
+            names: Some(vec!["/worker".to_owned()]),
+            image_id: Some(worker.image_id.to_string()),
+            labels: Some(labels),
+            ..ContainerSummary::default()
+        };
+        let ours = managed_container(&found).unwrap();
+        assert_eq!((ours.health_path, ours.endpoint), (None, None));
     }
 
     const SPEC: &str = r#"{"process":"web","slot":"green","image_id":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","command":[],"env":{},"secrets_version":null,"publish":{"address":"10.0.0.1","host_port":20555,"container_port":8080},"health_path":"/health","volumes":[],"networks":[],"memory_bytes":null,"cpu_milli":null,"user":null,"stop_signal":null,"stop_grace":10000}"#;

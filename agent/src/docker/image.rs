@@ -12,7 +12,7 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use lockstep_core::id::Digest;
-use lockstep_core::image;
+use lockstep_core::image::{self, check_image};
 
 use super::{Docker, DockerError, Filter, LABEL_TEMPORARY, archive, is_missing};
 
@@ -43,8 +43,9 @@ impl Docker {
     /// The image with this name or id; `None` if this host does not have it.
     ///
     /// # Errors
-    /// When the engine does not answer.
+    /// When it is no name, or the engine does not answer.
     pub async fn image(&self, reference: &str) -> Result<Option<Image>, DockerError> {
+        check_image(reference)?;
         let found = match self.client().await?.inspect_image(reference).await {
             Ok(found) => found,
             Err(error) if is_missing(&error) => return Ok(None),

@@ -13,7 +13,7 @@ use hyper::Request;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use lockstep_core::id::Digest;
-use lockstep_core::image::{self, Login, RegistryName};
+use lockstep_core::image::{self, Login, RegistryName, check_image};
 use lockstep_core::secret::redact::Redactor;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -64,6 +64,7 @@ impl Docker {
     /// # Errors
     /// When the registry has none, denies access, or does not answer.
     pub async fn manifest(&self, reference: &str, login: Option<&Login>) -> Result<Digest, DockerError> {
+        check_image(reference)?;
         let registry = RegistryName::of_image(reference);
         let client = self.client().await?;
         let asking = client.inspect_registry_image(reference, login.map(credentials));

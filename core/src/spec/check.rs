@@ -8,6 +8,7 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::image;
 use crate::name::ProcessName;
 use crate::spec::{
     DatabaseSpec, EnvironmentSpec, ImageSource, ProcessSpec, Role, Standby, Tls, VolumeAccess, VolumeScope,
@@ -119,6 +120,9 @@ pub fn check_declared(spec: EnvironmentSpec) -> Result<ValidatedSpec, Vec<Proble
 /// The tag of a commit is added to it, or `--image` names the whole image.
 fn check_image(spec: &EnvironmentSpec, found: &mut Problems) {
     let ImageSource::Repository(image) = &spec.image else { return };
+    if let Err(invalid) = image::check_image(image) {
+        return found.add("image", &invalid.to_string(), "write `image: ghcr.io/anna/notes`");
+    }
     let name = image.rfind('/').map_or(0, |slash| slash + 1);
     let Some(end) = image[name..].find([':', '@']).map(|end| name + end) else { return };
     found.add(

@@ -8,13 +8,15 @@ use lockstep_proto::convert::required;
 use lockstep_proto::wire;
 use tonic::Status;
 
-use super::failure::reference_status;
+use super::failure::{reference_status, refused};
 use super::{Caller, ControlApi};
 use crate::api::forbidden;
 use crate::planning::{DeployRequest, PlanRequest, RequestedOperation, Requester};
 use crate::record::history;
 use crate::record::history::Reference;
 use lockstep_core::id::DeploymentId;
+use lockstep_core::image::check_image;
+use lockstep_core::shortened::shortened;
 use lockstep_core::view::printable::is_one_line;
 
 /// The name of an operator's machine.
@@ -80,8 +82,7 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
                 |text: String| text.parse().map_err(|error| Invalid::because("deploy.image_id", error));
             RequestedOperation::Deploy(Box::new(DeployRequest {
                 spec: required(spec.as_ref(), "deploy.spec")?,
-                image: non_empty(one_line("deploy.image", image, NAME_CHARACTERS_MAX)?)
-                    .ok_or_else(|| Invalid::missing("deploy.image"))?,
+                image: image_name(&environment, image)?,
                 commit: non_empty(one_line("deploy.commit", commit, NAME_CHARACTERS_MAX)?),
                 branch: non_empty(one_line("deploy.branch", branch, NAME_CHARACTERS_MAX)?),
                 any_branch: if allow_any_branch { AnyBranch::Allowed } else { AnyBranch::Refused },
@@ -92,6 +93,19 @@ pub(super) fn plan_request(caller: &Caller, request: wire::PlanRequest) -> Resul
         }
     };
     Ok(PlanRequest { environment, what })
+}
+
+/// What is no name of an image is asked of no host: it becomes a part of a path of Docker's API there.
+fn image_name(environment: &EnvironmentKey, image: String) -> Result<String, Status> {
+    let image = non_empty(image).ok_or_else(|| Invalid::missing("deploy.image"))?;
+    check_image(&image).map_err(|invalid| {
+        refused(&Refusal {
+            what: format!("the image of {environment} has no valid name"),
+            why: shortened(invalid.to_string(), NAME_CHARACTERS_MAX),
+            next: format!("lockstep deploy {environment} --image REPOSITORY:TAG"),
+        })
+    })?;
+    Ok(image)
 }
 
 /// Refuses what the token of a machine does not allow.
@@ -206,12 +220,25 @@ mod tests {
         assert!(requester(&anna, client("ws-1")).is_ok());
         let long = "a".repeat(NAME_CHARACTERS_MAX + 1);
         for text in ["two\nlines", "\u{1b}[2J", "\u{202e}evil", &long] {
-            for request in [deploy(text, "", ""), deploy("notes:1", text, ""), deploy("notes:1", "", text)] {
+            for request in [deploy("notes:1", text, ""), deploy("notes:1", "", text)] {
                 let refused = plan_request(&anna, request).unwrap_err();
                 assert!(refused.message().contains("it is not one line of at most 1024"), "{refused}");
             }
             let refused = requester(&anna, client(text)).unwrap_err();
             assert!(refused.message().contains("it is not one line of at most 255"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_of_an_image_is_asked_of_no_host() {
+        let anna = caller(None);
+        let long = "a".repeat(NAME_CHARACTERS_MAX + 1);
+        for image in ["../../containers/json#:1", "../events#:1", "two\nlines", "\u{1b}[2J", &long] {
+            let refused = plan_request(&anna, deploy(image, "", "")).unwrap_err();
+            assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+            assert!(refused.message().contains("no valid name"), "{refused}");
+            assert!(refused.message().len() < 2 * NAME_CHARACTERS_MAX, "{refused}");
+            assert!(!refused.message().contains('\u{1b}'), "{refused}");
         }
     }
 
